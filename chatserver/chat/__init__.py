@@ -1,0 +1,1 @@
+"""What a chat is: rooms, members, cursors, presence. Knows no sockets and no wire."""

@@ -1,0 +1,1 @@
+"""Where bytes become requests and answers become bytes."""

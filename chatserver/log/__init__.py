@@ -1,0 +1,1 @@
+"""Where messages live, behind one small interface."""

@@ -1,0 +1,1 @@
+"""Sockets, readiness and time. Knows no HTTP and nothing of chat."""

@@ -1,0 +1,1 @@
+"""Sans-IO protocols: bytes in, events out. No trio, no socket, no clock."""

@@ -1,0 +1,189 @@
+"""The closed lists: why a connection ended, what an error is called, which code closes a WebSocket.
+
+Owns: every name that a peer, a log line or `/metrics` may show for a failure. May not: import anything of ours.
+A new way to fail is a new row here first; docs/protocol.md prints these tables and a test compares the two.
+"""
+
+from enum import Enum, StrEnum
+
+
+class Contract(StrEnum):
+    """What a client should do after a close, so that it need not guess."""
+
+    COME_BACK = "come back at once"
+    BACK_OFF = "come back later, after the time given or with jittered back-off"
+    DO_NOT = "do not come back with the same bytes; they will fail again"
+
+
+class CloseCode(Enum):
+    """WebSocket close codes in use: RFC 6455 section 7.4.1, the IANA registry, and two ranges of our own.
+
+    4000-4499 means "come back later", 4500-4999 "do not come back".
+    """
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    BAD_TEXT = 1007
+    POLICY = 1008
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    NO_PONG = 4000
+    TOO_SLOW = 4001
+
+
+class Reason(Enum):
+    """Why a connection ended: one of these, always. `name` as label, sentence, contract, close code."""
+
+    DONE = (
+        "done",
+        "the answer was written and one side had asked to close",
+        Contract.COME_BACK,
+        CloseCode.NORMAL,
+    )
+    PEER_CLOSED = ("peer-closed", "the peer closed in good order", Contract.COME_BACK, CloseCode.NORMAL)
+    PEER_RESET = (
+        "peer-reset",
+        "the peer reset the connection or vanished",
+        Contract.COME_BACK,
+        CloseCode.NORMAL,
+    )
+    HEAD_DEADLINE = ("head-deadline", "no complete request head in time", Contract.BACK_OFF, CloseCode.POLICY)
+    BODY_DEADLINE = ("body-deadline", "the request body came too slowly", Contract.BACK_OFF, CloseCode.POLICY)
+    KEEPALIVE_DEADLINE = (
+        "keepalive-deadline",
+        "no further request on an idle connection",
+        Contract.COME_BACK,
+        CloseCode.GOING_AWAY,
+    )
+    SERVING_DEADLINE = (
+        "serving-deadline",
+        "the server could not answer in time",
+        Contract.BACK_OFF,
+        CloseCode.TRY_AGAIN_LATER,
+    )
+    PONG_DEADLINE = ("pong-deadline", "no answer to a ping", Contract.BACK_OFF, CloseCode.NO_PONG)
+    MESSAGE_DEADLINE = (
+        "message-deadline",
+        "a frame or a fragmented message was not finished in time",
+        Contract.BACK_OFF,
+        CloseCode.POLICY,
+    )
+    FLUSH_DEADLINE = (
+        "flush-deadline",
+        "the peer took our bytes too slowly",
+        Contract.BACK_OFF,
+        CloseCode.TOO_SLOW,
+    )
+    CLOSE_DEADLINE = (
+        "close-deadline",
+        "the peer did not finish the close in time",
+        Contract.COME_BACK,
+        CloseCode.GOING_AWAY,
+    )
+    BAD_REQUEST = (
+        "bad-request",
+        "the bytes were not a valid request",
+        Contract.DO_NOT,
+        CloseCode.PROTOCOL_ERROR,
+    )
+    HEAD_TOO_LARGE = (
+        "head-too-large",
+        "the request head was over its limit",
+        Contract.DO_NOT,
+        CloseCode.TOO_BIG,
+    )
+    BODY_TOO_LARGE = (
+        "body-too-large",
+        "the request body was over its limit",
+        Contract.DO_NOT,
+        CloseCode.TOO_BIG,
+    )
+    CHUNK_OVERHEAD = (
+        "chunk-overhead",
+        "a chunked body spent too many wire bytes for what it carried",
+        Contract.DO_NOT,
+        CloseCode.POLICY,
+    )
+    BAD_FRAME = ("bad-frame", "the bytes were not a valid frame", Contract.DO_NOT, CloseCode.PROTOCOL_ERROR)
+    BAD_TEXT = ("bad-text", "a text message was not UTF-8", Contract.DO_NOT, CloseCode.BAD_TEXT)
+    MESSAGE_TOO_BIG = ("message-too-big", "a message was over its limit", Contract.DO_NOT, CloseCode.TOO_BIG)
+    TOO_MANY_FRAGMENTS = (
+        "too-many-fragments",
+        "a message came in more fragments than allowed",
+        Contract.DO_NOT,
+        CloseCode.POLICY,
+    )
+    FLOOD = (
+        "flood",
+        "more frames or requests than any honest client sends",
+        Contract.BACK_OFF,
+        CloseCode.POLICY,
+    )
+    REFUSED_FULL = (
+        "refused-full",
+        "the server holds as many connections as it may",
+        Contract.BACK_OFF,
+        CloseCode.TRY_AGAIN_LATER,
+    )
+    REFUSED_ADDRESS = (
+        "refused-address",
+        "this address holds as many connections as it may",
+        Contract.BACK_OFF,
+        CloseCode.TRY_AGAIN_LATER,
+    )
+    REFUSED_DESCRIPTORS = (
+        "refused-descriptors",
+        "the process is out of descriptors",
+        Contract.BACK_OFF,
+        CloseCode.TRY_AGAIN_LATER,
+    )
+    DRAINING = (
+        "draining",
+        "the server is stopping or restarting",
+        Contract.BACK_OFF,
+        CloseCode.SERVICE_RESTART,
+    )
+    INTERNAL_ERROR = ("internal-error", "a fault of the server's own", Contract.BACK_OFF, CloseCode.INTERNAL)
+
+    def __init__(self, label: str, sentence: str, contract: Contract, close_code: CloseCode) -> None:
+        self.label = label
+        self.sentence = sentence
+        self.contract = contract
+        self.close_code = close_code
+
+
+class ErrorCode(Enum):
+    """The `code` of an error body or an `error` message, with the HTTP status it goes out with."""
+
+    BAD_REQUEST = ("bad_request", 400)
+    BAD_JSON = ("bad_json", 400)
+    BAD_FIELD = ("bad_field", 400)
+    BAD_ROOM = ("bad_room", 400)
+    BAD_CURSOR = ("bad_cursor", 400)
+    UNKNOWN_TYPE = ("unknown_type", 400)
+    NOT_JOINED = ("not_joined", 400)
+    TOO_MANY_ROOMS = ("too_many_rooms", 400)
+    FORBIDDEN = ("forbidden", 403)
+    NOT_FOUND = ("not_found", 404)
+    METHOD_NOT_ALLOWED = ("method_not_allowed", 405)
+    TIMEOUT = ("timeout", 408)
+    TOO_LARGE = ("too_large", 413)
+    TARGET_TOO_LONG = ("target_too_long", 414)
+    UNSUPPORTED_MEDIA_TYPE = ("unsupported_media_type", 415)
+    EXPECTATION_FAILED = ("expectation_failed", 417)
+    UPGRADE_REQUIRED = ("upgrade_required", 426)
+    RATE_LIMITED = ("rate_limited", 429)
+    HEAD_TOO_LARGE = ("head_too_large", 431)
+    INTERNAL = ("internal", 500)
+    NOT_IMPLEMENTED = ("not_implemented", 501)
+    UNAVAILABLE = ("unavailable", 503)
+    FULL = ("full", 503)
+    DRAINING = ("draining", 503)
+    VERSION_NOT_SUPPORTED = ("version_not_supported", 505)
+
+    def __init__(self, code: str, status: int) -> None:
+        self.code = code
+        self.status = status

@@ -1,0 +1,1 @@
+"""A load generator that tells who got hurt; shares no code with chatserver."""
