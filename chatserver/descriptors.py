@@ -1,0 +1,46 @@
+"""How many connections this process can hold: the descriptor limit, raised and shared out.
+
+Owns: RLIMIT_NOFILE. May not: import trio, or know what the descriptors are for.
+
+    most = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
+"""
+
+import resource
+
+from chatserver.config import ConfigError
+
+RESERVED_DESCRIPTORS = (
+    64  # listeners, poller, the log and its readers, standard streams, one spare for EMFILE
+)
+MOST_DESCRIPTORS = (
+    1 << 20
+)  # raise the soft limit no further: Linux's fs.nr_open; macOS calls its limit infinite
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft RLIMIT_NOFILE towards the hard one and return what it is now.
+
+    The soft limit is low (1,024 on Debian) for the sake of `select()`, which this program does not use;
+    Go's runtime does the same at start.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError):  # macOS: more than kern.maxfilesperproc, whatever the hard limit says
+        return soft
+    return wanted
+
+
+def connection_limit(configured: int, *, descriptors: int) -> int:
+    """Return how many connections to hold: `max_connections`, or with 0 all that descriptors allow."""
+    available = descriptors - RESERVED_DESCRIPTORS
+    if available < 1 or configured > available:
+        raise ConfigError(
+            "max-connections",
+            f"{max(configured, 1)} needs {max(configured, 1) + RESERVED_DESCRIPTORS} descriptors,"
+            f" RLIMIT_NOFILE allows {descriptors} (see ulimit -n)",
+        )
+    return configured or available

@@ -1,0 +1,124 @@
+"""Where settings come from: flags, the environment, a TOML file; merged into one `Settings`.
+
+Owns: precedence (flag > environment > file > default), conversion, and complaints that name their source.
+May not: hold a default or a bound; those are config.py's.
+
+    settings = load_settings({"port": "0"}, os.environ, toml_path=None)
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from chatserver.config import SPECS, TYPES, ConfigError, LogFormat, Settings, check, flag_name
+
+ENVIRONMENT_PREFIX = "CHATSERVER_"
+_SWITCH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def variable_name(field: str) -> str:
+    """Return `CHATSERVER_HEAD_DEADLINE` for `head_deadline`."""
+    return ENVIRONMENT_PREFIX + field.upper()
+
+
+def load_settings(
+    flags: Mapping[str, object], environ: Mapping[str, str], toml_path: Path | None
+) -> Settings:
+    """Merge flag > environment > file > default. A flag whose value is None was not given."""
+    found = _read_toml(toml_path) if toml_path is not None else {}
+    for name in SPECS:
+        if (text := environ.get(variable_name(name))) is not None:
+            found[name] = _attributed(name, text, f" (from {variable_name(name)})")
+    for name, value in flags.items():
+        if value is not None:
+            found[name] = _convert(name, value)
+    return Settings(**found)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError("config", f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("config", f"{path} is not TOML: {error}") from error
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in SPECS:
+            near = difflib.get_close_matches(name, SPECS, n=1)
+            hint = f", did you mean {flag_name(near[0])}?" if near else ""
+            raise ConfigError("config", f"{path} sets {key!r}, which is no setting{hint}")
+        if name in found:
+            raise ConfigError("config", f"{path} sets {flag_name(name)} twice")
+        found[name] = _attributed(name, value, f" (from {path})")
+    return found
+
+
+def _attributed(name: str, value: object, source: str) -> object:
+    """Convert and check `value`; a complaint says which variable or file it came from."""
+    try:
+        converted = _convert(name, value)
+        check(name, converted)
+    except ConfigError as error:
+        raise ConfigError(error.flag, error.message + source) from error
+    return converted
+
+
+def _convert(name: str, value: object) -> object:
+    """Turn text (of a flag or variable) or a TOML value into the field's type; bounds come later."""
+    kind = TYPES[name]
+    text = value.strip() if isinstance(value, str) else None
+    if kind == tuple[str, ...]:
+        return _texts(name, value)
+    if kind is bool:
+        return _switch(name, value)
+    if kind is LogFormat:
+        if text not in set(LogFormat):
+            raise ConfigError(flag_name(name), f"{value!r} is none of {', '.join(LogFormat)}")
+        return LogFormat(text)
+    if kind is str:
+        if not text:
+            raise ConfigError(flag_name(name), f"{value!r} is no text")
+        return text
+    what = "whole number" if kind is int else "number"
+    # True is an int for Python, 1.5 would become 1, and int() alone takes "1_0".
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or (text and "_" in text):
+        raise ConfigError(flag_name(name), f"{value!r} is not a {what}")
+    if kind is int and isinstance(value, float):
+        raise ConfigError(flag_name(name), f"{value!r} is not a {what}")
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise ConfigError(flag_name(name), f"{value!r} is not a {what}") from error
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """Take a list, or text with commas as it stands in a variable."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise ConfigError(flag_name(name), f"{value!r} is not a list of texts")
+    stripped = tuple(part.strip() for part in parts)
+    if not all(stripped):
+        raise ConfigError(flag_name(name), "an empty address")
+    return stripped
+
+
+def _switch(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _SWITCH:
+        return _SWITCH[value.strip().lower()]
+    raise ConfigError(flag_name(name), f"{value!r} is neither true nor false")
