@@ -18,14 +18,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, get_type_hints
 
-BODY_SECONDS_PER_KIB = (
-    1.0  # s added to body_deadline for each KiB received: Apache 1 s per 500 B, Kestrel 240 B/s
-)
-PUBLISH_BURST_SECONDS = (
-    2.0  # a user may save up this many seconds of publish_rate: a paste of 40 lines at once
-)
-    1 << 20
-)  # raise the soft limit no further: Linux's own nr_open; macOS calls its limit infinite
+BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
+PUBLISH_BURST_SECONDS = 2.0  # s of publish_rate that a user may save up: a paste of 40 lines at once
 
 _DAY = 86_400.0  # s; the largest deadline that is still a deadline
 _MIB = 1 << 20
