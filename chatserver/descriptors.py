@@ -9,12 +9,8 @@ import resource
 
 from chatserver.config import ConfigError
 
-RESERVED_DESCRIPTORS = (
-    64  # listeners, poller, the log and its readers, standard streams, one spare for EMFILE
-)
-MOST_DESCRIPTORS = (
-    1 << 20
-)  # raise the soft limit no further: Linux's fs.nr_open; macOS calls its limit infinite
+RESERVED_DESCRIPTORS = 64  # listeners, poller, log and its readers, standard streams, one spare
+MOST_DESCRIPTORS = 1 << 20  # raise it no further: Linux's fs.nr_open; macOS calls its hard limit infinite
 
 
 def raise_descriptor_limit() -> int:
