@@ -1,0 +1,74 @@
+"""What a peer can do wrong, as three exceptions of one family.
+
+Each carries what to answer, so that the edge translates once: an `HttpError` has a status (from its code), a
+`FrameError` a close code (from its reason), a `MessageError` the id of the message it is about. No bytes a
+peer can send make a parser of this package raise anything else; tests/protocol fuzzes that promise.
+May not: carry exception text of our own bugs. What stands in `message` is written for the peer to read.
+"""
+
+from typing import TypeAlias
+
+from chatserver.reasons import CloseCode, ErrorCode, Reason
+
+MessageId: TypeAlias = int | float | str | None
+"""What a client put in `id`; None when it sent none."""
+
+
+class ProtocolError(Exception):
+    """Anything a peer did wrong. `message` names the thing, the value and the limit."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class HttpError(ProtocolError):
+    """A request that cannot be served: answer with `status`, `code` and `headers`, close for `reason`."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        reason: Reason = Reason.BAD_REQUEST,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.headers = headers
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the answer."""
+        return self.code.status
+
+
+class FrameError(ProtocolError):
+    """A broken or oversized WebSocket frame: close with `close_code`, for `reason`."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @property
+    def close_code(self) -> CloseCode:
+        """The code of the close frame."""
+        return self.reason.close_code
+
+
+class MessageError(ProtocolError):
+    """A chat.v1 message or a field that makes no sense; answer an error, and the connection lives.
+
+    `id` is the message's own, whenever it could be read. Over HTTP the answer goes out with `status`.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, id: MessageId = None) -> None:  # noqa: A002: the wire's word
+        super().__init__(message)
+        self.code = code
+        self.id = id
+
+    @property
+    def status(self) -> int:
+        """The HTTP status, when the field came in a request."""
+        return self.code.status

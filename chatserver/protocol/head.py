@@ -1,0 +1,275 @@
+"""Request heads: where one ends, and what it says.
+
+Owns: the search for the blank line and everything that is refused about a head. h11 parses; this module adds
+what h11 leaves open (it allows obs-fold, bare LF, `Content-Length` beside `Transfer-Encoding` and any `Host`)
+because a proxy in front may read those differently, and two readings of one request are a smuggled request.
+May not: keep an h11 object alive. A head is parsed only when it is whole, so an unfinished one costs its bytes.
+
+    end = find_head_end(buffer, 0, HeadLimits())
+    if end: head = parse_head(bytes(buffer[:end]), HeadLimits())
+"""
+
+import re
+from enum import Enum
+from urllib.parse import unquote_to_bytes
+
+import h11
+import msgspec
+
+from chatserver.protocol.errors import HttpError
+from chatserver.reasons import ErrorCode, Reason
+
+
+class HeadLimits(msgspec.Struct, frozen=True, gc=False):
+    """How much head a peer may send."""
+
+    max_bytes: int = 16 * 1024  # h11 and IIS 16 KiB, tomcat 8, Kestrel 32, node 80
+    max_fields: int = 100  # Kestrel and Apache 100
+    max_target: int = 8 * 1024  # bytes; Apache 8,190 and nginx 8 KiB for the whole request line
+
+
+class BodyKind(Enum):
+    """How the body's end is found."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """A request head that passed every check."""
+
+    method: str
+    path: str  # percent-decoded; valid UTF-8 without control characters
+    query: str  # as sent, without the "?"; see `query_fields`
+    headers: dict[str, str]  # lower-case names; repeated ones joined with ", " (cookies with "; ")
+    body: BodyKind
+    content_length: int  # 0 unless body is LENGTH
+    keep_alive: bool
+    expects_continue: bool
+    version: str  # "1.1" or "1.0"
+
+
+_TOKEN_BYTES = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_CR, _TLS_HANDSHAKE = 0x0D, 0x16
+_BLANK_LINES = 4  # bytes: two empty lines before a request are forgiven; RFC 9112 section 2.2 asks for one
+_REQUEST_LINE_REST = 64  # bytes: the request line's method, version and spaces, generously
+_NOT_CONTROLS = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte in b"\t\r\n")
+_ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
+_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+_CONTENT_LENGTHS = re.compile(rb"\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) -> int:
+    """Where the head ends (just past its blank line), or 0 while it is incomplete.
+
+    `searched` is how many bytes earlier calls have seen, so that a head fed a byte at a time is searched
+    once and not once a byte. What can never become a request is refused at its first sign, not at the deadline.
+    """
+    if not buffer:
+        return 0
+    start = _skip_blank_lines(buffer)
+    if start < len(buffer) and buffer[start] not in _TOKEN_BYTES:
+        raise _not_http(buffer[start])
+    found = buffer.find(b"\r\n\r\n", max(searched - 3, start), limits.max_bytes)
+    if found >= 0:
+        return found + 4
+    _refuse_early(buffer, max(searched - 1, 0), start, limits)
+    return 0
+
+
+def _skip_blank_lines(buffer: bytes | bytearray) -> int:
+    if buffer[0] != _CR:
+        return 0
+    start = 0
+    while start < _BLANK_LINES and buffer[start : start + 2] == b"\r\n":
+        start += 2
+    if start < _BLANK_LINES and len(buffer) == start + 1 and buffer[start] == _CR:
+        return start + 1  # half a line break: wait for the rest
+    return start
+
+
+def _refuse_early(buffer: bytes | bytearray, fresh: int, start: int, limits: HeadLimits) -> None:
+    """Refuse what no further byte can mend; each byte is looked at once, when it is fresh."""
+    # Only a head that has not ended comes here, so none of these bytes can belong to a body.
+    unfinished = buffer[fresh : limits.max_bytes]
+    if unfinished.translate(None, _NOT_CONTROLS):
+        raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the request head")
+    if unfinished.count(b"\n") - (fresh > 0 and unfinished[:1] == b"\n") > unfinished.count(b"\r\n"):
+        raise HttpError(ErrorCode.BAD_REQUEST, "a bare LF in the request head; lines end with CR LF")
+    line_limit = start + limits.max_target + _REQUEST_LINE_REST
+    if len(buffer) > line_limit and buffer.find(b"\n", start, line_limit) < 0:
+        raise _target_too_long(limits)
+    if len(buffer) >= limits.max_bytes:
+        raise HttpError(
+            ErrorCode.HEAD_TOO_LARGE,
+            f"the request head is over its limit of {limits.max_bytes:,} bytes",
+            reason=Reason.HEAD_TOO_LARGE,
+        )
+
+
+def _not_http(first: int) -> HttpError:
+    if first == _TLS_HANDSHAKE:
+        return HttpError(ErrorCode.BAD_REQUEST, "this port speaks plain HTTP, and that was a TLS handshake")
+    return HttpError(ErrorCode.BAD_REQUEST, f"a request cannot begin with byte 0x{first:02x}")
+
+
+def _target_too_long(limits: HeadLimits) -> HttpError:
+    return HttpError(
+        ErrorCode.TARGET_TOO_LONG,
+        f"the request target is over its limit of {limits.max_target:,} bytes",
+        reason=Reason.HEAD_TOO_LARGE,
+    )
+
+
+def parse_head(head: bytes, limits: HeadLimits) -> Head:
+    """Parse one whole head, blank line included; HttpError for anything that is wrong with it."""
+    if head[:1] == b"\r":
+        head = head[_skip_blank_lines(head) :]
+    _check_lines(head, limits)
+    request = _parse_with_h11(head)
+    version = _version(request.http_version)
+    target = request.target.decode("ascii")
+    if len(target) > limits.max_target:
+        raise _target_too_long(limits)
+    headers = _headers(request)
+    path, query = _split_target(target, headers)
+    _check_host(headers)
+    body, content_length = _framing(head, headers, version)
+    return Head(
+        request.method.decode("ascii"),
+        path,
+        query,
+        headers,
+        body,
+        content_length,
+        # HTTP/1.0 is never kept alive, which is h11's rule too: its keep-alive is a mess with proxies.
+        version == "1.1" and ("connection" not in headers or "close" not in tokens(headers["connection"])),
+        _expects_continue(headers, version) and body is not BodyKind.NONE,
+        version,
+    )
+
+
+def _check_lines(head: bytes, limits: HeadLimits) -> None:
+    if head.translate(None, _NOT_CONTROLS):
+        raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the request head")
+    lines = head.count(b"\r\n")
+    if head.count(b"\n") != lines or head.count(b"\r") != lines:
+        raise HttpError(ErrorCode.BAD_REQUEST, "a bare CR or LF in the request head; lines end with CR LF")
+    if b"\n " in head or b"\n\t" in head:
+        raise HttpError(ErrorCode.BAD_REQUEST, "a folded header field (obsolete, RFC 9112 section 5.2)")
+    if lines - 2 > limits.max_fields:
+        raise HttpError(
+            ErrorCode.HEAD_TOO_LARGE,
+            f"{lines - 2:,} header fields, limit {limits.max_fields}",
+            reason=Reason.HEAD_TOO_LARGE,
+        )
+
+
+def _parse_with_h11(head: bytes) -> h11.Request:
+    # A fresh Connection is 1 of the 24 µs that h11 takes for a head with 6 fields: pooling would save nothing.
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
+    connection.receive_data(head)
+    try:
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        # h11 re-raises from a frame whose `self` is the error itself: a cycle of 25 objects for each refused
+        # request unless its traceback is dropped here.
+        error.__traceback__ = None
+        refusal = _from_h11(error)
+    else:
+        if isinstance(event, h11.Request):
+            return event
+        refusal = HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
+    raise refusal  # outside the `except`, so that it does not carry h11's error along as its context
+
+
+def _from_h11(error: h11.RemoteProtocolError) -> HttpError:
+    code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
+    return HttpError(code, str(error)[:200])
+
+
+def _version(version: bytes) -> str:
+    if version == b"1.1":
+        return "1.1"
+    if version == b"1.0":
+        return "1.0"
+    raise HttpError(
+        ErrorCode.VERSION_NOT_SUPPORTED, f"HTTP/{version.decode('ascii')} is not spoken here; HTTP/1.1 is"
+    )
+
+
+def _headers(request: h11.Request) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in request.headers:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        if name in headers:
+            separator = "; " if name == "cookie" else ", "
+            headers[name] = f"{headers[name]}{separator}{value}"
+        else:
+            headers[name] = value
+    return headers
+
+
+def _split_target(target: str, headers: dict[str, str]) -> tuple[str, str]:
+    if target[0] != "/":
+        absolute = _ABSOLUTE_FORM.fullmatch(target)
+        if absolute is None:
+            raise HttpError(ErrorCode.BAD_REQUEST, "the request target is neither a path nor a URL")
+        # RFC 9112 section 3.2.2: the target's authority replaces whatever Host said.
+        headers["host"], target = absolute.group(1), absolute.group(2)
+        if target[:1] != "/":
+            target = "/" + target
+    if "#" in target:
+        raise HttpError(ErrorCode.BAD_REQUEST, "a fragment in the request target")
+    path, _, query = target.partition("?")
+    return (_decode_path(path) if "%" in path else path), query
+
+
+def _decode_path(path: str) -> str:
+    try:
+        decoded = unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise HttpError(ErrorCode.BAD_REQUEST, "the path is not UTF-8") from None
+    if _CONTROL.search(decoded):
+        raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the path")
+    return decoded
+
+
+def _check_host(headers: dict[str, str]) -> None:
+    # h11 has refused a missing Host (in 1.1) and a second one; what it lets through is any value at all.
+    host = headers.get("host")
+    if host is not None and not _HOST.fullmatch(host):
+        raise HttpError(ErrorCode.BAD_REQUEST, "Host is not the name or address of a host")
+
+
+def _framing(head: bytes, headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
+    chunked, length = "transfer-encoding" in headers, headers.get("content-length")
+    if not chunked and length is None:
+        return BodyKind.NONE, 0
+    if chunked and length is not None:
+        raise HttpError(ErrorCode.BAD_REQUEST, "both Content-Length and Transfer-Encoding")
+    if length is not None:
+        # h11 folds equal lengths into one, so they are counted in the bytes as they came.
+        lengths = _CONTENT_LENGTHS.findall(head)
+        if len(lengths) != 1 or b"," in lengths[0]:
+            raise HttpError(ErrorCode.BAD_REQUEST, "more than one Content-Length")
+        return (BodyKind.LENGTH, int(length)) if int(length) else (BodyKind.NONE, 0)
+    if version == "1.0":
+        raise HttpError(ErrorCode.BAD_REQUEST, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
+    return BodyKind.CHUNKED, 0
+
+
+def _expects_continue(headers: dict[str, str], version: str) -> bool:
+    expect = headers.get("expect")
+    if expect is None or version == "1.0":
+        return False
+    if expect.lower() != "100-continue":
+        raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only expectation met here is 100-continue")
+    return True
+
+
+def tokens(value: str) -> list[str]:
+    """The comma-separated tokens of a header value, lower-case."""
+    return [token.strip(" \t") for token in value.lower().split(",")]

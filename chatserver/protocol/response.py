@@ -1,0 +1,109 @@
+"""Responses as bytes, and the small header formats that requests use: queries and cookies.
+
+Owns: how an answer looks on the wire. Every answer has Content-Length, Content-Type and Connection, so that no
+client has to guess where it ends or whether another may follow. Formatted by hand: h11 would take 14 µs where
+this takes under 1, for bytes that h11's own client is the judge of in the tests.
+"""
+
+from functools import lru_cache
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.reasons import ErrorCode
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+JSON = "application/json"
+MAX_QUERY_FIELDS = 200  # fields; a /poll names up to this many rooms, and the target's 8 KiB bounds them anyway
+
+_LINE_BREAKS = frozenset("\r\n\0")
+
+
+def response(
+    status: int,
+    body: bytes,
+    *,
+    content_type: str = JSON,
+    headers: tuple[tuple[str, str], ...] = (),
+    keep_alive: bool = True,
+    head_only: bool = False,
+) -> bytes:
+    """A whole answer. `head_only` answers a HEAD request: the same head, its length included, and no body."""
+    fixed = _fixed_head(status, content_type, keep_alive)
+    extra = header_lines(headers) if headers else b""
+    if head_only:
+        return b"%b%d\r\n%b\r\n" % (fixed, len(body), extra)
+    return b"%b%d\r\n%b\r\n%b" % (fixed, len(body), extra, body)
+
+
+# As many as there are statuses and content types in the program, twice over.
+@lru_cache(maxsize=512)
+def _fixed_head(status: int, content_type: str, keep_alive: bool) -> bytes:  # noqa: FBT001: a cache key
+    connection = "keep-alive" if keep_alive else "close"
+    lines = header_lines((("Content-Type", content_type), ("Connection", connection)))
+    return status_line(status) + lines + b"Content-Length: "
+
+
+def status_line(status: int) -> bytes:
+    """The first line of an answer."""
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode("ascii")
+
+
+def header_lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Header fields as lines. A line break in one is a bug of ours that would split the answer: refused."""
+    for name, value in headers:
+        if not _LINE_BREAKS.isdisjoint(name) or not _LINE_BREAKS.isdisjoint(value):
+            raise ValueError(f"line break in header field {name!r}")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
+
+
+def error_body(code: ErrorCode, message: str) -> bytes:
+    """The JSON of an error answer."""
+    return msgspec.json.encode({"error": {"code": code.code, "message": message}})
+
+
+def error_response(
+    error: HttpError | MessageError,
+    *,
+    headers: tuple[tuple[str, str], ...] = (),
+    keep_alive: bool = False,
+    head_only: bool = False,
+) -> bytes:
+    """The answer to a request that was refused."""
+    own = error.headers if isinstance(error, HttpError) else ()
+    return response(
+        error.status,
+        error_body(error.code, error.message),
+        headers=own + headers,
+        keep_alive=keep_alive,
+        head_only=head_only,
+    )
+
+
+def query_fields(query: str) -> list[tuple[str, str]]:
+    """The fields of a query string, in order, strictly UTF-8 and not too many."""
+    if not query:
+        return []
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
+    except UnicodeDecodeError:
+        raise HttpError(ErrorCode.BAD_REQUEST, "the query is not UTF-8") from None
+    except ValueError:
+        raise HttpError(
+            ErrorCode.BAD_REQUEST, f"more than {MAX_QUERY_FIELDS} fields in the query"
+        ) from None
+
+
+def cookies(value: str) -> dict[str, str]:
+    """The cookies of a Cookie header. Lenient: what is no pair is skipped, and the first of a name counts.
+
+    The first, because a browser sends the cookie with the more specific path first (RFC 6265 section 5.4).
+    """
+    found: dict[str, str] = {}
+    for pair in value.split(";"):
+        name, equals, content = pair.partition("=")
+        if equals and name.strip():
+            found.setdefault(name.strip(), content.strip().strip('"'))
+    return found

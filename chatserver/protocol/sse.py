@@ -1,0 +1,36 @@
+r"""Server-sent events: the stream's head, and its fields.
+
+Owns: the text format of the WHATWG HTML standard, section 9.2. An event's data is one line, for it is JSON; a
+line break in it would end the event early, so data that has one is sent as several `data:` lines.
+
+    HEAD + retry_field(3000) + event("k3f9-41", b'{"text":"hi"}')
+"""
+
+# No Content-Length: the stream ends when the connection does, so it cannot be kept alive. The last line tells
+# nginx not to gather events into buffers of its own.
+HEAD = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: text/event-stream; charset=utf-8\r\n"
+    b"Cache-Control: no-cache\r\n"
+    b"X-Accel-Buffering: no\r\n"
+    b"Connection: close\r\n\r\n"
+)
+HEARTBEAT = b":\n\n"  # a comment: keeps proxies awake, is not seen by the page
+
+
+def retry_field(milliseconds: int) -> bytes:
+    """How long the browser should wait before it reconnects."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+def event(cursor: str, data: bytes, name: str = "message") -> bytes:
+    """One event. Its id is the cursor, which a reconnecting browser sends back as Last-Event-ID."""
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(data.splitlines())
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (_field(cursor), _field(name), data)
+
+
+def _field(value: str) -> bytes:
+    if "\n" in value or "\r" in value or "\0" in value:
+        raise ValueError(f"{value!r} cannot be a field of an event")
+    return value.encode("utf-8")
