@@ -1,1 +1,48 @@
-"""Where messages live, behind one small interface."""
+"""Where messages live, behind one small interface.
+
+Owns: which engine a `--log` URL names. May not: know anything of ours outside this folder. What a log
+promises is in `interface`; `groups` shares the cost of durability among publishers; `memory` and `sqlite` are
+the engines.
+"""
+
+from chatserver.log.interface import (
+    Draft,
+    Head,
+    Identity,
+    Log,
+    LogBusy,
+    LogError,
+    LogOpenError,
+    LogUnavailable,
+    Record,
+    RoomSummary,
+    Statistics,
+    Stored,
+)
+from chatserver.log.memory import MemoryLog
+
+__all__ = [
+    "Draft",
+    "Head",
+    "Identity",
+    "Log",
+    "LogBusy",
+    "LogError",
+    "LogOpenError",
+    "LogUnavailable",
+    "Record",
+    "RoomSummary",
+    "Statistics",
+    "Stored",
+    "open_log",
+]
+
+
+def open_log(url: str) -> Log:
+    """The log that a URL names, not yet open: `run` opens it.
+
+    Raises LogOpenError for a URL that names none.
+    """
+    if url == "memory:":
+        return MemoryLog()
+    raise LogOpenError(f"{url!r} names no log; use memory: or sqlite:PATH")

@@ -1,0 +1,171 @@
+"""What a log is: the words, the errors and the promises that every engine keeps.
+
+Owns: the values that cross the border, the limits all engines share, the `Log` protocol. May not: know an
+engine, a wire form or a connection. The one conformance suite in tests/log/ runs against every engine.
+
+    log = open_log("sqlite:chat.db")
+    await nursery.start(log.run, hub.news)
+    stored = await log.append(Draft(room="lobby", user_id="u_1", user_name="Ann", text="hi"))
+
+The promises. A room's offsets start at 1 and have no holes, and none is given out twice within an epoch. What
+was answered with `Stored` is durable. News comes once for every fresh record, in commit order, before the
+answers of its group. A group is stored whole or not at all.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import trio
+
+MAX_PENDING = 20_000  # drafts waiting for the writer: 0.1 s of work for 1,000 publishers at 200,000/s
+MAX_PENDING_TEXT = 16 * 1024 * 1024  # characters of text in them: 64 MiB at worst, a tenth of that for chat
+MAX_GROUP = 1_000  # drafts in one commit: a bigger group gains nothing, and its answers would hold the loop
+MAX_READ = 1_000  # records or rooms in one answer of a read: a bigger `limit` is cut to this
+KEY_LIFETIME = 600.0  # s: the same key from the same user in the same room within it is the same message
+DRAIN_DEADLINE = 5.0  # s, total, from cancellation to the last commit; a disk slower than that is broken
+
+
+class LogError(Exception):
+    """Something the log could not do; the message is fit for the operator's eyes."""
+
+
+class LogOpenError(LogError):
+    """The log cannot be opened: says what is wrong and what to do about it.
+
+    Trying again alone will not help.
+    """
+
+
+class LogBusy(LogError):  # noqa: N818 -- it names a state of the log, not a fault
+    """More drafts wait than the writer may hold. Nothing was stored; come back a little later."""
+
+
+class LogUnavailable(LogError):  # noqa: N818 -- as LogBusy
+    """The disk is full, read-only, locked, failing, or the log is closed.
+
+    Worth another try with the same key.
+    """
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which log this is: made with it, kept with it."""
+
+    epoch: str  # one life of the log: offsets are never reused within it
+    secret: bytes  # 16 random bytes, for keyed digests of things that belong to this log
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """A message that has no place yet."""
+
+    room: str
+    user_id: str
+    user_name: str
+    text: str
+    key: str | None = None  # the user's own name for this message, so that a retry is not a second message
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A message in its place."""
+
+    room: str
+    offset: int  # from 1, without holes
+    time: int  # ms since the Unix epoch, UTC; never decreases within a room, whatever the clock does
+    user_id: str
+    user_name: str
+    text: str
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a draft: where it is.
+
+    Not `fresh` when its key had been used: then `record` is the first result.
+    """
+
+    record: Record
+    fresh: bool
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """The ends of what is kept of a room; `first` is `last + 1` when nothing is."""
+
+    first: int
+    last: int  # 0 for a room never written
+
+
+class RoomSummary(msgspec.Struct, frozen=True, gc=False):
+    """A room in a list of rooms."""
+
+    room: str
+    messages: int  # kept, not ever written
+    last: int
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """What `/metrics` shows of a log; all but `pending` only grow."""
+
+    pending: int  # drafts waiting or being committed
+    groups: int  # commits that succeeded
+    records: int  # fresh records in them
+    failures: int  # commits that failed, each with its whole group
+
+
+News = Callable[[Sequence[Record]], None]
+Answer = Callable[[Stored | LogError], None]
+
+
+class Log(Protocol):
+    """Where messages live.
+
+    `run` is the writer and owns the log's life; the rest may be called from any task while it runs. A call at
+    any other time raises LogUnavailable.
+    """
+
+    @property
+    def identity(self) -> Identity:
+        """Which log this is; valid once `run` has started."""
+
+    async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run,
+        news)`.
+
+        When cancelled it refuses new drafts, commits what had been submitted within DRAIN_DEADLINE, answers
+        LogUnavailable to what it could not commit by then, and closes. Raises LogOpenError if it cannot open.
+        """
+
+    def submit(self, draft: Draft, done: Answer) -> None:
+        """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
+
+        Never blocks. Raises LogBusy when the queue is full and ValueError for strings that are not Unicode
+        text (lone surrogates); `done` is then never called. `news` and `done` run between commits: they must
+        be short and must not raise. One that does is logged as the bug it is, and the others are called all
+        the same.
+        """
+
+    async def append(self, draft: Draft) -> Stored:
+        """Submit and wait. Cancelled, it no longer waits, but the draft may still be stored."""
+
+    async def head(self, room: str) -> Head:
+        """The ends of a room."""
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+        """The first `limit` records behind offset `after`, oldest first."""
+
+    async def read_before(self, room: str, *, before: int, limit: int) -> list[Record]:
+        """The last `limit` records ahead of offset `before`, oldest first."""
+
+    async def latest(self, room: str, limit: int) -> list[Record]:
+        """The last `limit` records, oldest first."""
+
+    async def rooms(self, limit: int) -> list[RoomSummary]:
+        """Rooms that hold something, most recently written first; rooms of the same millisecond by name."""
+
+    async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
+        """Forget the oldest records beyond a count or an age (0 = no bound), in steps that let publishers
+        through.
+
+        Returns the new first offset of each room that lost something.
+        """
+
+    def statistics(self) -> Statistics:
+        """Counters for `/metrics`."""
