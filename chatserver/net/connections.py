@@ -1,0 +1,286 @@
+"""All connections of the process: writing to them, moving them between phases, ending them.
+
+Owns: the table, every descriptor in it, the `FLUSH` overlay. May not: wait, or know what the bytes mean.
+
+Every call here is synchronous and never blocks: what the kernel does not take is remembered as (chunk, position) and
+written when the descriptor becomes writable. While anything is remembered, the peer is not read: it owes us first.
+So a connection holds at most the rest of one chunk plus the answers to what it had already asked.
+
+`FLUSH` counts bytes that the peer's kernel acknowledged, not bytes that ours accepted: acknowledged = written since
+the window began + outstanding then - outstanding now. A peer that takes less than `flush_rate` bytes a second over a
+whole window is aborted. A shorter window would be unfair: a receiving kernel opens its window in bursts, on loopback
+up to half its buffer.
+"""
+
+import os
+from enum import IntEnum
+from typing import Protocol
+
+from chatserver.net import sockets
+from chatserver.net.connection import CLOSED, Backlog, Connection
+from chatserver.net.phases import ALLOWED, IllegalMoveError, Phase, PhaseLimits
+from chatserver.net.readiness import READ, WRITE, Readiness
+from chatserver.net.wheel import Wheel, ticks
+from chatserver.reasons import Reason
+
+_write = os.write
+
+
+class Attendant(Protocol):
+    """Who is told what happened to a connection. Every call is synchronous; none may raise."""
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Bytes came."""
+
+    def ended(self, connection: Connection) -> None:
+        """The peer sent FIN."""
+
+    def drained(self, connection: Connection) -> None:
+        """All that was kept has been written; reading is still off: call `listen`, or go on with the inbox."""
+
+    def expired(self, connection: Connection) -> None:
+        """The deadline of its phase has passed."""
+
+    def resumed(self, connection: Connection) -> None:
+        """It asked by `Connections.again` to be attended to in the next pass."""
+
+    def closed(self, connection: Connection, reason: Reason) -> None:
+        """It is gone. `session` is still there, for the last time."""
+
+
+class Finality(IntEnum):
+    """How a descriptor is given back."""
+
+    CLOSE = 0  # the kernel goes on sending what it holds
+    ABORT = 1  # RST, and the kernel drops it
+
+
+class Connections:
+    """The table and everything that can be done to a connection without waiting."""
+
+    def __init__(self, readiness: Readiness, limits: PhaseLimits, *, now: float) -> None:
+        self.table: list[Connection | None] = []
+        self.wheel = Wheel(self.table, limits, now=now)
+        self.attendant: Attendant | None = None
+        self.pending: list[Connection] = []  # to be attended to again in the next pass, see `again`
+        self.held = 0
+        self._readiness = readiness
+        self._window = ticks(limits.flush_window)
+        self._floor = int(limits.flush_rate * limits.flush_window)
+
+    # -- coming and going -------------------------------------------------------------------------------------------
+
+    def adopt(self, descriptor: int, address: str) -> Connection:
+        """Take over a connected, non-blocking descriptor; its head is due from now."""
+        due = self.wheel.due[Phase.HEAD]
+        connection = Connection(descriptor, address, Phase.HEAD, due, 0, READ)
+        table = self.table
+        if descriptor >= len(table):
+            table.extend([None] * (descriptor + 1 - len(table) + 256))
+        table[descriptor] = connection
+        self.held += 1
+        self.wheel.watch(connection, due)
+        self._readiness.add(descriptor, READ)
+        return connection
+
+    def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
+        """End it now. Told to the attendant exactly once; closing twice is harmless."""
+        descriptor = connection.descriptor
+        if descriptor < 0:
+            return
+        self.table[descriptor] = None
+        self.held -= 1
+        connection.descriptor = CLOSED
+        connection.backlog = None
+        connection.inbox = b""
+        try:
+            if self.attendant is not None:
+                self.attendant.closed(connection, reason)
+        finally:
+            connection.session = None
+            if finality is Finality.ABORT:
+                sockets.abort(descriptor)
+            else:
+                os.close(descriptor)
+
+    def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
+        """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.
+
+        The caller has taken its `session` off the connection.
+
+        Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
+        (RFC 9112 section 9.6).
+        """
+        if data:
+            self.send(connection, data)
+        if connection.descriptor < 0:
+            return
+        backlog = connection.backlog
+        if backlog is not None and connection.interest & WRITE:
+            backlog.last = reason
+            return
+        self._begin_closing(connection, reason)
+
+    def _begin_closing(self, connection: Connection, reason: Reason) -> None:
+        sockets.end_writing(connection.descriptor)
+        connection.backlog = None
+        connection.inbox = b""
+        connection.session = reason  # nothing else is left of it: it is read until its end, then counted
+        self.enter(connection, Phase.CLOSING)
+        self.listen(connection)
+
+    def closing_ended(self, connection: Connection) -> None:
+        """The peer's FIN came, or `CLOSING` ran out."""
+        reason = connection.session
+        self.close(connection, reason if isinstance(reason, Reason) else Reason.CLOSE_DEADLINE)
+
+    # -- phases -----------------------------------------------------------------------------------------------------
+
+    def enter(self, connection: Connection, phase: Phase, span: int | None = None) -> None:
+        """Move to a phase and set its deadline: the default, or `span` ticks from now."""
+        if not ALLOWED[connection.phase][phase]:
+            raise IllegalMoveError(f"{connection.phase.name} does not lead to {phase.name}")
+        connection.phase = phase
+        wheel = self.wheel
+        due = wheel.due[phase] if span is None else wheel.current + span
+        backlog = connection.backlog
+        if backlog is not None:
+            if connection.interest & WRITE:
+                backlog.remaining = due - wheel.current
+                return
+            connection.backlog = None
+        connection.deadline = due
+        entry = connection.entry
+        if entry == 0 or due < entry:
+            wheel.watch(connection, due)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def listen(self, connection: Connection) -> None:
+        """Read from it again."""
+        self._interest(connection, connection.interest | READ)
+
+    def pause(self, connection: Connection) -> None:
+        """Do not read from it. A reset is still noticed."""
+        self._interest(connection, connection.interest & ~READ)
+
+    def again(self, connection: Connection) -> None:
+        """Attend to it in the next pass, after everybody else: it has bytes in its inbox already."""
+        self.pending.append(connection)
+
+    def _interest(self, connection: Connection, interest: int) -> None:
+        if connection.descriptor >= 0 and interest != connection.interest:
+            self._readiness.change(connection.descriptor, interest, connection.interest)
+            connection.interest = interest
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def offer(self, connection: Connection, data: bytes) -> int:
+        """Write what the kernel takes now: how many bytes it took, 0 if it is behind, -1 if the peer is gone.
+
+        The caller must `keep` the rest of a frame of which a part was taken, and `keep` nothing (position 0 of an
+        empty chunk) to be told by `drained` when there is room again.
+        """
+        backlog = connection.backlog
+        if backlog is not None and connection.interest & WRITE:
+            return 0
+        try:
+            taken = _write(connection.descriptor, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.close(connection, Reason.PEER_RESET)
+            return -1
+        if backlog is not None:
+            backlog.written += taken
+        return taken
+
+    def send(self, connection: Connection, data: bytes) -> None:
+        """Write all of it, now or as the peer takes it. For answers; their number is bounded by not reading on."""
+        taken = self.offer(connection, data)
+        if 0 <= taken < len(data):
+            self.keep(connection, data, taken)
+
+    def keep(self, connection: Connection, chunk: bytes, position: int) -> None:
+        """Remember the rest of a chunk, stop reading, and let `FLUSH` judge."""
+        backlog = connection.backlog
+        if backlog is None:
+            backlog = self._overlay(connection)
+        if position < len(chunk):
+            if not backlog.chunks:
+                backlog.position = position
+            backlog.chunks.append(chunk)
+        self._interest(connection, WRITE)
+
+    def blocked(self, connection: Connection) -> bool:
+        """Whether it has not taken what we wrote."""
+        return connection.interest & WRITE != 0
+
+    def flush(self, connection: Connection) -> None:
+        """It is writable: go on where it stopped."""
+        backlog = connection.backlog
+        assert backlog is not None, "WRITE is only asked for together with a backlog"
+        chunks = backlog.chunks
+        while chunks:
+            rest = memoryview(chunks[0])[backlog.position :]
+            try:
+                taken = _write(connection.descriptor, rest)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close(connection, Reason.PEER_RESET)
+                return
+            backlog.written += taken
+            if taken < len(rest):
+                backlog.position += taken
+                return
+            del chunks[0]
+            backlog.position = 0
+        self._lift(connection, backlog)
+        if backlog.last is not None:
+            self._begin_closing(connection, backlog.last)
+        elif self.attendant is not None:
+            self.attendant.drained(connection)
+
+    # -- the FLUSH overlay ------------------------------------------------------------------------------------------
+
+    def _overlay(self, connection: Connection) -> Backlog:
+        wheel = self.wheel
+        remaining = max(connection.deadline - wheel.current, 1)
+        backlog = Backlog([], 0, remaining, sockets.outstanding(connection.descriptor))
+        connection.backlog = backlog
+        wheel.watch(connection, wheel.current + self._window)
+        return backlog
+
+    def _lift(self, connection: Connection, backlog: Backlog) -> None:
+        connection.backlog = None
+        self._interest(connection, connection.interest & ~WRITE)
+        self.wheel.watch(connection, self.wheel.current + backlog.remaining)
+
+    def silent_behind_our_bytes(self, connection: Connection) -> bool:
+        """Before a missing pong is judged: whether bytes of ours stand unacknowledged, and then watch those instead.
+
+        A ping queues behind everything written before it; a slow but honest reader answers when it gets there.
+        """
+        if sockets.outstanding(connection.descriptor) == 0:
+            return False
+        self._overlay(connection).remaining = self.wheel.due[connection.phase] - self.wheel.current
+        return True
+
+    def judge(self, connection: Connection, backlog: Backlog) -> None:
+        """A flush window is over: another one, back to the phase beneath, or the end."""
+        outstanding = sockets.outstanding(connection.descriptor)
+        if not connection.interest & WRITE and outstanding == 0:
+            self._lift(connection, backlog)
+        elif backlog.written + backlog.outstanding - outstanding >= self._floor:
+            backlog.written = 0
+            backlog.outstanding = outstanding
+            self.wheel.watch(connection, self.wheel.current + self._window)
+        else:
+            self.close(connection, Reason.FLUSH_DEADLINE, Finality.ABORT)
+
+    def close_all(self, reason: Reason) -> None:
+        """End everything, without waiting for anybody."""
+        for connection in self.table:
+            if connection is not None:
+                self.close(connection, reason)

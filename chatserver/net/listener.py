@@ -1,0 +1,172 @@
+"""Listening sockets: new peers in batches, and a polite word for those who cannot come in.
+
+Owns: the listening descriptor and a spare one. May not: decide who may come in (admission does), or read from peers.
+
+trio's own accept takes one connection a scheduler pass; taking up to 64 at a time is what makes ten thousand
+handshakes a second possible. Options are set on the listening socket: the kernel copies them to each accepted one
+(Linux and the BSDs do), which saves five system calls a peer.
+
+When the process is out of descriptors, accept fails with EMFILE and the socket stays readable: a level-triggered loop
+would spin. So one descriptor is kept in reserve, given up to accept the peer, tell it 503, and close (the trick of
+nginx's and Go's forefathers; Marc Lehmann describes it in libev's manual, "Special problems of being out of file
+descriptors").
+"""
+
+import contextlib
+import errno
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from chatserver.net.connections import Connections
+from chatserver.reasons import Reason
+
+#: Peers taken before anything else gets its turn: about 2 ms. Larger batches were not faster.
+ACCEPT_BATCH = 64
+#: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
+#: queue a burst costs the unlucky ones a SYN retransmit of a second.
+LISTEN_BACKLOG = 4096
+#: Milliseconds for which written bytes may stay unacknowledged before the kernel gives up (RFC 5482). Longer than
+#: the honest tunnel that is silent for 25 s; the default of Linux is about 15 minutes.
+USER_TIMEOUT_MS = 40_000
+#: Unsent bytes that the kernel takes ahead of what is in flight. Beyond it the frames wait in the room's ring, where
+#: they are shared, instead of in the kernel, where each peer has its own copy.
+NOTSENT_LOWAT = 16 * 1024
+#: Ticks for which a listener that could not even refuse leaves its queue alone.
+REST_TICKS = 2
+
+#: Peers that gave up while they were in the queue, or a network that failed them: not our error. accept(2) lists them.
+_PEER_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in ("ECONNABORTED", "EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH",
+                 "EOPNOTSUPP", "ENETUNREACH", "EPERM", "ECONNRESET", "EINTR", "ETIMEDOUT")
+    if hasattr(errno, name)
+)  # fmt: skip
+_OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+_log = structlog.get_logger("chatserver.net")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a listener asks and says: who may come in, and the bytes for those who may not."""
+
+    admit: Callable[[str], Reason | None]
+    refusals: Sequence[bytes]  # whole 503 answers that differ in Retry-After, so that the refused do not return at once
+    refused: Callable[[Reason], None]
+
+
+class Listener:
+    """One listening socket. Closed by `close`; safe to close twice."""
+
+    def __init__(self, listening: socket.socket, connections: Connections, gate: Gate) -> None:
+        self.descriptor = listening.fileno()
+        self._socket = listening
+        self._connections = connections
+        self._gate = gate
+        self._spare = _open_spare()
+        self._rest = 0
+
+    def accept(self) -> None:
+        """Take up to a batch of peers; called when there are some."""
+        if self._rest:
+            return
+        for _ in range(ACCEPT_BATCH):
+            try:
+                accepted, peer = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _PEER_ERRORS:
+                    continue
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self._refuse_with_spare()
+                    return
+                raise
+            self._welcome(accepted, peer[0])
+
+    def _welcome(self, accepted: socket.socket, address: str) -> None:
+        reason = self._gate.admit(address)
+        accepted.setblocking(False)
+        if reason is None:
+            self._connections.adopt(accepted.detach(), sys.intern(address))
+        else:
+            self._refuse(accepted, reason)
+
+    def _refuse(self, accepted: socket.socket, reason: Reason) -> None:
+        self._gate.refused(reason)
+        with accepted, contextlib.suppress(OSError):  # a peer that is gone already need not be told
+            accepted.send(random.choice(self._gate.refusals))  # noqa: S311  jitter, not secrecy
+            accepted.shutdown(socket.SHUT_WR)
+            accepted.recv(4096)  # unread bytes would turn our FIN into RST and lose the answer
+
+    def _refuse_with_spare(self) -> None:
+        if self._spare is None:
+            self._rest = REST_TICKS
+            return
+        os.close(self._spare)
+        try:
+            accepted, _ = self._socket.accept()
+            accepted.setblocking(False)
+            self._refuse(accepted, Reason.REFUSED_DESCRIPTORS)
+        except OSError as error:
+            _log.warning("accept_failed", reason=error.strerror)
+            self._rest = REST_TICKS
+        finally:
+            self._spare = _open_spare()
+
+    def tick(self) -> None:
+        """Once a tick of the wheel: end a rest, and try to get the spare descriptor back."""
+        if self._rest:
+            self._rest -= 1
+        if self._spare is None:
+            self._spare = _open_spare()
+
+    def close(self) -> None:
+        """Give both descriptors back."""
+        self._socket.close()
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+
+
+def _open_spare() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # taken meanwhile by another thread; `tick` tries again
+
+
+def bind(host: str, port: int, *, send_buffer: int) -> socket.socket:
+    """A listening, non-blocking socket with the options that every accepted one inherits.
+
+    Raises OSError when the address cannot be bound, socket.gaierror when it cannot be resolved.
+    """
+    bare = host.removeprefix("[").removesuffix("]")
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if send_buffer:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        if sys.platform == "linux":
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+        listening.bind(address)
+        listening.listen(LISTEN_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening

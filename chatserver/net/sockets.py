@@ -1,0 +1,54 @@
+"""The few socket calls that a bare descriptor number does not offer.
+
+Owns: the differences between Linux and macOS. May not: keep a socket object; each call borrows the descriptor.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import sys
+import termios
+
+#: Linger on, for zero seconds: closing sends RST at once and the kernel forgets what it still had to send.
+_ABORT = struct.pack("ii", 1, 0)
+_SO_NWRITE = 0x1024  # macOS: bytes in the send queue
+_INT = struct.calcsize("i")
+
+
+def _borrow(descriptor: int) -> socket.socket:
+    # Family and type are given so that Python asks the kernel for neither; no call made here depends on them.
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+
+
+def outstanding(descriptor: int) -> int:
+    """Bytes that were written and that the peer has not acknowledged (SIOCOUTQ, tcp(7))."""
+    if sys.platform == "darwin":
+        borrowed = _borrow(descriptor)
+        try:
+            return borrowed.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+        finally:
+            borrowed.detach()
+    packed = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0" * _INT)
+    return int(struct.unpack("i", packed)[0])
+
+
+def end_writing(descriptor: int) -> None:
+    """Send FIN behind what was written. A peer that is already gone is no error."""
+    borrowed = _borrow(descriptor)
+    try:
+        borrowed.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # ENOTCONN: it reset the connection meanwhile, which the next read will tell
+    finally:
+        borrowed.detach()
+
+
+def abort(descriptor: int) -> None:
+    """Close with RST and drop what the kernel still holds: for peers that do not take it."""
+    borrowed = _borrow(descriptor)
+    try:
+        borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+    finally:
+        borrowed.detach()
+    os.close(descriptor)

@@ -1,0 +1,104 @@
+"""Deadlines of parked connections.
+
+Owns: the ticks, and which descriptor is looked at in which tick. May not: read sockets, know HTTP.
+
+    wheel.due[Phase.HEAD]            the tick at which a head that starts now is late
+    wheel.watch(connection, tick)    set the deadline; an attribute write when an earlier entry stands already
+
+Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, the connection is asked for its
+deadline; if that has moved on, it is entered again there. So extending a deadline costs nothing, and a closed
+connection leaves four bytes behind, not an object. A number that was reused meanwhile fails the test
+`connection.entry == tick`, or passes it because the new connection has an entry in this very slot: both are right.
+
+Served time: when the loop was late by L, so is every deadline. A peer that could not be read because *we* stalled is
+not to blame; a laptop that was asleep for an hour must not hang up on everybody when it wakes.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+
+from chatserver.net.connection import Connection
+from chatserver.net.phases import PhaseLimits
+
+#: Seconds between ticks: the precision of every deadline. libuv and nginx keep milliseconds; no limit of ours needs it.
+TICK = 0.1
+#: A tick this late (s) moves all deadlines. Below it is scheduling noise that deadlines have room for.
+LATE = 2 * TICK
+#: Deadline of a phase whose limit is 0, "none": about three years of ticks.
+NEVER = 1 << 30
+
+
+class Wheel:
+    """Deadlines in ticks since it was made. `table` maps descriptor numbers to connections."""
+
+    def __init__(self, table: Sequence[Connection | None], limits: PhaseLimits, *, now: float) -> None:
+        self._table = table
+        self._spans = tuple(ticks(seconds) for seconds in limits.seconds())
+        self._slots: dict[int, tuple[int, array[int]]] = {}
+        self._origin = now  # trio's clock at tick 0; moves on when we were late
+        self.current = 0
+        self.lateness = 0.0  # s, total by which deadlines were moved
+        #: for each phase, the tick at which it is due if it begins now: made once a tick, so that all connections
+        #: of a phase and a tick share one int object
+        self.due: list[int] = list(self._spans)
+
+    def next_tick(self) -> float:
+        """When to call `turn` next, on the clock that `now` came from."""
+        return self._origin + (self.current + 1) * TICK
+
+    def watch(self, connection: Connection, tick: int) -> None:
+        """Set the deadline of a connection to a tick."""
+        connection.deadline = tick
+        entry = connection.entry
+        if entry == 0 or tick < entry:
+            self._enter(connection, tick)
+
+    def _enter(self, connection: Connection, tick: int) -> None:
+        if tick >= NEVER:
+            connection.entry = 0
+            return
+        slot = self._slots.get(tick)
+        if slot is None:
+            slot = self._slots[tick] = (tick, array("i"))
+        slot[1].append(connection.descriptor)
+        connection.entry = slot[0]  # the slot's own int: nothing per connection
+
+    def turn(self, now: float) -> Iterator[Connection]:
+        """Advance to `now` and yield the connections whose deadline has passed.
+
+        The caller may close or re-enter each one it gets, and may wait between two: nothing is lost, since what was
+        not yet yielded stays in its slot.
+        """
+        late = now - self.next_tick()
+        if late > LATE:
+            self._origin += late
+            self.lateness += late
+        while self.next_tick() <= now:
+            self.current += 1
+            self.due = [self.current + span for span in self._spans]
+            yield from self._expire(self.current)
+
+    def _expire(self, tick: int) -> Iterator[Connection]:
+        slot = self._slots.get(tick)
+        if slot is None:
+            return
+        table = self._table
+        for descriptor in slot[1]:
+            connection = table[descriptor]
+            if connection is None or connection.entry != tick:
+                continue
+            if connection.deadline > tick:
+                self._enter(connection, connection.deadline)
+            else:
+                connection.entry = 0
+                yield connection
+        del self._slots[tick]
+
+    def statistics(self) -> dict[str, int]:
+        """Entries in the wheel, stale ones included, and the slots that hold them."""
+        return {"entries": sum(len(slot[1]) for slot in self._slots.values()), "slots": len(self._slots)}
+
+
+def ticks(seconds: float) -> int:
+    """A span in ticks, at least one; `NEVER` for 0, which means "none" in every limit."""
+    return max(1, round(seconds / TICK)) if seconds > 0 else NEVER
