@@ -1,0 +1,172 @@
+"""The `chatserver` command: serve, chat, limits.
+
+Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`,
+one for each field. Commands import what they run only when they run, so that `--help` is quick.
+
+Exit codes: 0 clean, 1 `chat` could not do what it was asked, 2 bad flags or config, 3 could not bind,
+4 the log cannot be opened, 130 interrupted.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from chatserver import __version__
+from chatserver.config import SPECS, TYPES, ConfigError, Section, Settings
+from chatserver.limits import limits_json, print_limits, shown_value
+from chatserver.sources import load_settings
+
+EXIT_BAD_FLAGS = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_GROUPS = {section: Group(section.value, sort_key=order) for order, section in enumerate(Section, start=1)}
+_DEFAULTS = Settings()
+
+
+def _flag(name: str) -> tuple[str, Any, Any]:
+    """Make the flag of one field. It takes text: sources.py converts, alike for file and environment."""
+    spec, kind = SPECS[name], TYPES[name]
+    default = shown_value(name, getattr(_DEFAULTS, name))
+    if kind is bool:
+        shape: Any = bool | None
+    elif kind == tuple[str, ...]:
+        shape = tuple[str, ...] | None
+    else:
+        shape = str | None
+    zero = f" 0: {spec.zero}." if spec.zero is not None and not default.startswith("0 ") else ""
+    ending = "" if kind is bool else f"{zero} [default: {default}]"
+    help_text = spec.meaning + ending
+    return name, Annotated[shape, Parameter(help=help_text, group=_GROUPS[spec.section], negative="")], None
+
+
+if TYPE_CHECKING:
+
+    class Flags:
+        """One optional field for each field of Settings; made below."""
+else:
+    Flags = dataclasses.make_dataclass(
+        "Flags",
+        [_flag(name) for name in SPECS],
+        kw_only=True,
+        frozen=True,
+        namespace={"__module__": __name__},  # cyclopts resolves the annotations there
+    )
+
+AllFlags = Annotated[Flags, Parameter(name="*")]
+ConfigFile = Annotated[
+    Path | None,
+    Parameter(
+        name="--config",
+        help="TOML file with the same names; a flag wins over CHATSERVER_…, that over the file.",
+        group=_GROUPS[Section.SERVICE],
+    ),
+]
+
+app = App(
+    name="chatserver",
+    help="A chat and long-poll server that slow peers cannot hurt.",
+    version=f"chatserver {__version__}",
+    result_action="return_value",
+)
+
+
+@app.command
+def serve(*, config: ConfigFile = None, flags: AllFlags = Flags()) -> int:  # noqa: B008  (immutable)
+    """Run the server until SIGTERM or SIGINT.
+
+    Prints one line, `listening on URL`, to standard output for each address when it is ready; its own logs
+    go to standard error. Exit codes: 0 clean stop, 2 bad flags or config, 3 could not bind, 4 the message
+    log cannot be opened.
+    """
+    from chatserver.server import run  # noqa: PLC0415  (quick --help)
+
+    return run(_settings(flags, config))
+
+
+@app.command
+def limits(
+    *,
+    json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False,
+    config: ConfigFile = None,
+    flags: AllFlags = Flags(),  # noqa: B008  (immutable)
+) -> int:
+    """Print every limit with its value, its unit and the reason for it.
+
+    Takes the flags of `serve`, the environment and --config, and shows the values that would be in force.
+    """
+    settings = _settings(flags, config)
+    if json:
+        print(limits_json(settings))
+    else:
+        print_limits(settings, sys.stdout)
+    return 0
+
+
+@app.command
+def chat(
+    url: str,
+    /,
+    *,
+    room: str = "lobby",
+    plain: Annotated[bool, Parameter(negative="")] = False,
+    send: Annotated[bool, Parameter(negative="")] = False,
+    retry_for: float = 30.0,
+) -> int:
+    """Chat in a room from the terminal.
+
+    Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice.
+    With --send, publishes each line of standard input, and exits 0 when all of them are acknowledged.
+
+    Parameters
+    ----------
+    url
+        Where the server is: http://host:port, ws://host:port or host:port.
+    room
+        The room to be in.
+    plain
+        No colours and no prompt, one line a message: for pipes.
+    send
+        Publish each line of standard input, then exit.
+    retry_for
+        With --send: give up after this many seconds without a new acknowledgement.
+    """
+    from chatserver.client.terminal import Options, run  # noqa: PLC0415  (quick --help)
+
+    return run(Options(url=url, room=room, plain=plain, send=send, retry_for=retry_for))
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `chatserver` script."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(tokens: list[str]) -> int:
+    """Run one command and return its exit code; a bad flag is one line on standard error."""
+    try:
+        code = app(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _refuse(" ".join(str(error).split()))
+    except ConfigError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `chatserver limits | head`; what is left unwritten would raise again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0  # --help and --version return None
+
+
+def _refuse(message: str) -> int:
+    print(f"chatserver: {message}", file=sys.stderr)
+    return EXIT_BAD_FLAGS
+
+
+def _settings(flags: Flags, config: Path | None) -> Settings:
+    given: Mapping[str, object] = {name: getattr(flags, name) for name in SPECS}
+    return load_settings(given, os.environ, config)

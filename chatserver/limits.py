@@ -1,0 +1,84 @@
+"""`chatserver limits`: every limit with its value, its unit and the reason for it.
+
+Owns: how that list looks on a terminal, in a pipe and as JSON. May not: know a limit by name; the list is
+config.py's, so a new limit shows up here by itself.
+"""
+
+import json
+import shutil
+from typing import IO, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from chatserver.config import SPECS, Section, Settings, Unit, flag_name
+from chatserver.sources import variable_name
+
+
+def print_limits(settings: Settings, file: IO[str]) -> None:
+    """Print a table that fits a terminal, or aligned lines of plain text."""
+    if file.isatty():
+        _print_table(settings, Console(file=file, width=shutil.get_terminal_size().columns))
+        return
+    rows = [(f"--{flag_name(name)}", shown_value(name, getattr(settings, name))) for name in limits()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, (flag, value) in zip(limits(), rows, strict=True):
+        spec = SPECS[name]
+        print(f"{flag:<{widths[0]}}  {value:<{widths[1]}}  {spec.meaning} [{spec.reason}]", file=file)
+
+
+def limits_json(settings: Settings) -> str:
+    """Return the same list for programs, one object a limit."""
+    return json.dumps([_record(name, getattr(settings, name)) for name in limits()], indent=2)
+
+
+def limits() -> list[str]:
+    """Return the names of all settings that are limits, in their order."""
+    return [name for name, spec in SPECS.items() if spec.section is not Section.SERVICE]
+
+
+def shown_value(name: str, value: object) -> str:
+    """Return a value as people read it: `10 s`, `16,384 B`, `0 (no cap)`."""
+    spec = SPECS[name]
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if value == 0 and spec.zero is not None:
+        return f"0 ({spec.zero})"
+    grouping = "" if spec.unit is Unit.NONE else ","  # a port is not a quantity
+    number = f"{value:{grouping}}" if isinstance(value, int) or value >= 1e6 else f"{value:{grouping}g}"
+    return f"{number} {spec.unit.value}".rstrip()
+
+
+def _print_table(settings: Settings, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", row_styles=["", "dim"])
+    table.add_column("limit", no_wrap=True, style="cyan")
+    table.add_column("value", no_wrap=True, justify="right")
+    table.add_column("meaning", ratio=3)
+    table.add_column("why", ratio=3)
+    section = None
+    for name in limits():
+        spec = SPECS[name]
+        if spec.section is not section:
+            section = spec.section
+            table.add_row(f"[bold]{section.value}[/]", style="default")
+        value = shown_value(name, getattr(settings, name))
+        table.add_row(f"--{flag_name(name)}", value, spec.meaning, spec.reason)
+    console.print(table)
+
+
+def _record(name: str, value: object) -> dict[str, Any]:
+    spec = SPECS[name]
+    return {
+        "flag": f"--{flag_name(name)}",
+        "variable": variable_name(name),
+        "value": value,
+        "unit": spec.unit.value,
+        "minimum": spec.minimum,
+        "maximum": spec.maximum,
+        "zero": spec.zero,
+        "section": spec.section.value,
+        "meaning": spec.meaning,
+        "reason": spec.reason,
+    }
