@@ -108,32 +108,30 @@ class ChunkedBody:
         self._wire += len(data)
         self._tail = self._tail[-3:] + data
         self._connection.receive_data(data)
-        self._drain()
-        self._check()
-        if self.complete:
-            self._end()
+        ended = self._drain()
+        if ended:
+            self.rest = self._connection.trailing_data[0]
+        self._check_overhead()
+        if ended:
+            self._check_end()
+            self.complete = True
 
-    def _drain(self) -> None:
-        refusal = None
+    def _drain(self) -> bool:
+        """Move what h11 has decoded; whether that was the last of it."""
         try:
             while (event := self._connection.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.EndOfMessage):
-                    self.complete = True
-                    return
+                    return True
                 assert isinstance(event, h11.Data)
                 self._gathered += event.data
                 if len(self._gathered) > self._limits.max_bytes:
-                    refusal = _too_large(self._limits)
-                    break
+                    raise _too_large(self._limits)
         except h11.RemoteProtocolError as error:
             error.__traceback__ = None  # breaks h11's reference cycle, as in head.py
-            refusal = HttpError(ErrorCode.BAD_REQUEST, str(error)[:200])
-        if refusal is not None:
-            raise refusal
+            raise HttpError(ErrorCode.BAD_REQUEST, str(error)[:200]) from None
+        return False
 
-    def _check(self) -> None:
-        if self.complete:
-            self.rest = self._connection.trailing_data[0]
+    def _check_overhead(self) -> None:
         wire = self._wire - len(self.rest)
         allowed = self._limits.overhead_ratio * len(self._gathered) + self._limits.overhead_grace
         if wire > allowed:
@@ -143,7 +141,7 @@ class ChunkedBody:
                 reason=Reason.CHUNK_OVERHEAD,
             )
 
-    def _end(self) -> None:
+    def _check_end(self) -> None:
         # h11 takes a bare LF for the blank line after the trailers. A proxy that does not would find the
         # next request somewhere else, so the body must end as RFC 9112 section 7.1 writes it.
         if not self._tail[: len(self._tail) - len(self.rest)].endswith(b"\r\n\r\n"):

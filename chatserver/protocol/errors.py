@@ -63,7 +63,7 @@ class MessageError(ProtocolError):
     `id` is the message's own, whenever it could be read. Over HTTP the answer goes out with `status`.
     """
 
-    def __init__(self, code: ErrorCode, message: str, id: MessageId = None) -> None:  # noqa: A002: the wire's word
+    def __init__(self, code: ErrorCode, message: str, id: MessageId = None) -> None:  # noqa: A002 (the wire's word)
         super().__init__(message)
         self.code = code
         self.id = id

@@ -175,14 +175,12 @@ def _parse_with_h11(head: bytes) -> h11.Request:
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
         # h11 re-raises from a frame whose `self` is the error itself: a cycle of 25 objects for each refused
-        # request unless its traceback is dropped here.
+        # request, unless its traceback is dropped here.
         error.__traceback__ = None
-        refusal = _from_h11(error)
-    else:
-        if isinstance(event, h11.Request):
-            return event
-        refusal = HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
-    raise refusal  # outside the `except`, so that it does not carry h11's error along as its context
+        raise _from_h11(error) from None
+    if not isinstance(event, h11.Request):
+        raise HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
+    return event
 
 
 def _from_h11(error: h11.RemoteProtocolError) -> HttpError:
@@ -195,9 +193,7 @@ def _version(version: bytes) -> str:
         return "1.1"
     if version == b"1.0":
         return "1.0"
-    raise HttpError(
-        ErrorCode.VERSION_NOT_SUPPORTED, f"HTTP/{version.decode('ascii')} is not spoken here; HTTP/1.1 is"
-    )
+    raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, f"HTTP/{version.decode('ascii')} is not spoken here; HTTP/1.1 is")
 
 
 def _headers(request: h11.Request) -> dict[str, str]:

@@ -40,7 +40,7 @@ def response(
 
 # As many as there are statuses and content types in the program, twice over.
 @lru_cache(maxsize=512)
-def _fixed_head(status: int, content_type: str, keep_alive: bool) -> bytes:  # noqa: FBT001: a cache key
+def _fixed_head(status: int, content_type: str, keep_alive: bool) -> bytes:
     connection = "keep-alive" if keep_alive else "close"
     lines = header_lines((("Content-Type", content_type), ("Connection", connection)))
     return status_line(status) + lines + b"Content-Length: "
@@ -91,9 +91,7 @@ def query_fields(query: str) -> list[tuple[str, str]]:
     except UnicodeDecodeError:
         raise HttpError(ErrorCode.BAD_REQUEST, "the query is not UTF-8") from None
     except ValueError:
-        raise HttpError(
-            ErrorCode.BAD_REQUEST, f"more than {MAX_QUERY_FIELDS} fields in the query"
-        ) from None
+        raise HttpError(ErrorCode.BAD_REQUEST, f"more than {MAX_QUERY_FIELDS} fields in the query") from None
 
 
 def cookies(value: str) -> dict[str, str]:

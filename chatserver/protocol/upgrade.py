@@ -49,9 +49,7 @@ def _check(head: Head) -> str:
             ErrorCode.UPGRADE_REQUIRED, "this address speaks WebSocket; send Upgrade: websocket", headers=_HOW
         )
     if headers.get("sec-websocket-version") != "13":
-        raise HttpError(
-            ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW
-        )
+        raise HttpError(ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW)
     if head.version == "1.0" or "upgrade" not in tokens(headers.get("connection", "")):
         raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade needs HTTP/1.1 and Connection: Upgrade")
     if head.body is not BodyKind.NONE:

@@ -1,0 +1,233 @@
+"""What a client may say in chat.v1: JSON in, checked structs out.
+
+Owns: the shapes of client messages and what is refused about them. Every refusal is a `MessageError` that names
+the field and carries the message's id whenever that could be read, so a client can tell which of its messages it
+was. Fields unknown to us are ignored (a newer client may send more); a field sent twice is refused, because
+which of the two counts differs between JSON parsers.
+"""
+
+import json
+import math
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from chatserver.protocol.cursors import parse_cursor
+from chatserver.protocol.errors import MessageError, MessageId
+from chatserver.protocol.validation import check_key, check_room, check_text
+from chatserver.reasons import ErrorCode
+
+MAX_ID_CHARS = 64
+MAX_HISTORY = 200  # messages in one answer; phoenix and centrifuge leave it to the application
+DEFAULT_HISTORY = 50
+
+_ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
+
+
+class Join(msgspec.Struct, frozen=True, gc=False, tag="join"):
+    """Be told what is said in a room, after a cursor or with the latest messages."""
+
+    room: str
+    after: str | int | None = None
+    id: MessageId = None
+
+
+class Leave(msgspec.Struct, frozen=True, gc=False, tag="leave"):
+    """Be told no more."""
+
+    room: str
+    id: MessageId = None
+
+
+class Publish(msgspec.Struct, frozen=True, gc=False, tag="publish"):
+    """Say something; with a key, at most once."""
+
+    room: str
+    text: str
+    key: str | None = None
+    id: MessageId = None
+
+
+class History(msgspec.Struct, frozen=True, gc=False, tag="history"):
+    """Read what was said before or after a cursor."""
+
+    room: str
+    before: str | int | None = None
+    after: str | int | None = None
+    limit: int = DEFAULT_HISTORY
+    id: MessageId = None
+
+
+class Members(msgspec.Struct, frozen=True, gc=False, tag="members"):
+    """Ask who is there."""
+
+    room: str
+    id: MessageId = None
+
+
+class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
+    """Ask whether the server is there."""
+
+    id: MessageId = None
+
+
+ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Ping
+_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "ping"))
+
+
+class PublishBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a POST of a message."""
+
+    text: str
+    key: str | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    """As little as possible, to find out whom an error is for."""
+
+    type: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+
+
+_T = TypeVar("_T")
+_messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
+_envelopes = msgspec.json.Decoder(_Envelope)
+_scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
+
+
+def decode(data: str | bytes) -> ClientMessage:
+    """The message in a text frame, every field checked."""
+    try:
+        message = _parse(data, _messages)
+    except MessageError as error:
+        raise _explain(data, error) from None
+    try:
+        return _checked(message)
+    except MessageError as error:
+        error.id = message.id if _is_id(message.id) else None
+        raise
+
+
+def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
+    """The message in an HTTP body: JSON, or the text itself.
+
+    `curl -d hello` claims to send a form, so a form's content type is read as plain text as well.
+    """
+    media, _, parameters = (content_type or "text/plain").partition(";")
+    media = media.strip().lower()
+    if media == "application/json":
+        message = _parse(body, _publish_bodies)
+        key = message.key if message.key is None else check_key(message.key)
+        return PublishBody(check_text(message.text), key)
+    charset = parameters.lower().replace(" ", "").replace('"', "")
+    if media in ("text/plain", "application/x-www-form-urlencoded") and (
+        "charset=" not in charset or "charset=utf-8" in charset or "charset=us-ascii" in charset
+    ):
+        try:
+            return PublishBody(check_text(body.decode("utf-8")))
+        except UnicodeDecodeError:
+            raise MessageError(ErrorCode.BAD_FIELD, "text: not UTF-8") from None
+    raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
+
+
+def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
+    try:
+        parsed = decoder.decode(data)
+        _refuse_duplicates(data)
+    except msgspec.ValidationError as error:
+        raise MessageError(ErrorCode.BAD_FIELD, str(error)[:200]) from None
+    except (ValueError, RecursionError) as error:
+        # ValueError: msgspec's malformed JSON, and text that is no Unicode.
+        what = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise MessageError(ErrorCode.BAD_JSON, what) from None
+    return parsed
+
+
+# Quoted, a name can only stand in JSON as a whole string (inside a longer string its quotes are escaped), so two of
+# one name is where a duplicate may be; an escape may spell a name otherwise. Both are rare: 0.5 µs is the usual cost.
+_NAMES = tuple(f'"{name}"' for name in ("type", "id", "room", "text", "key", "after", "before", "limit"))
+
+
+def _refuse_duplicates(data: str | bytes) -> None:
+    text = data if isinstance(data, str) else data.decode("utf-8")
+    if "\\u" in text or any(text.count(name) > 1 for name in _NAMES):
+        json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MessageError(ErrorCode.BAD_FIELD, f"{twice[:40]}: sent twice")
+
+
+def _explain(data: str | bytes, error: MessageError) -> MessageError:
+    """Add what can still be read of a message that was refused: its id, and whether its type was the trouble."""
+    if error.code is ErrorCode.BAD_JSON:
+        return error
+    try:
+        envelope = _envelopes.decode(data)
+    except (ValueError, RecursionError):
+        return MessageError(ErrorCode.BAD_JSON, "a message is a JSON object")
+    id_ = _scalar(envelope.id)
+    if not _is_id(id_):
+        return MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
+    kind = _scalar(envelope.type)
+    if not isinstance(kind, str):
+        return MessageError(ErrorCode.BAD_FIELD, "type: a string is required", id_)
+    if kind not in _MESSAGE_TYPES:
+        return MessageError(ErrorCode.UNKNOWN_TYPE, f"type: {kind[:40]!r} is not known here", id_)
+    return MessageError(error.code, error.message, id_)
+
+
+_ID_RULE = f"id: a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
+
+
+def _scalar(raw: msgspec.Raw) -> MessageId:
+    if not bytes(raw):
+        return None
+    try:
+        return _scalars.decode(raw)
+    except (ValueError, RecursionError):
+        return math.nan  # neither an id nor a type
+
+
+def _is_id(value: MessageId) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return len(value) <= MAX_ID_CHARS
+    return -_ID_LIMIT < value < _ID_LIMIT  # and so neither NaN nor infinite
+
+
+def _checked(message: ClientMessage) -> ClientMessage:
+    if not _is_id(message.id):
+        raise MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
+    if isinstance(message, Ping):
+        return message
+    check_room(message.room)
+    if isinstance(message, Publish):
+        return _checked_publish(message)
+    if isinstance(message, Join):
+        _check_cursor(message.after)
+    elif isinstance(message, History):
+        _check_cursor(message.before)
+        _check_cursor(message.after)
+        if message.before is not None and message.after is not None:
+            raise MessageError(ErrorCode.BAD_FIELD, "before, after: one of them, not both")
+        if not 1 <= message.limit <= MAX_HISTORY:
+            raise MessageError(ErrorCode.BAD_FIELD, f"limit: 1 to {MAX_HISTORY} messages")
+    return message
+
+
+def _checked_publish(message: Publish) -> Publish:
+    if message.key is not None:
+        check_key(message.key)
+    text = check_text(message.text)
+    return message if text is message.text else msgspec.structs.replace(message, text=text)
+
+
+def _check_cursor(value: str | int | None) -> None:
+    if value is not None:
+        parse_cursor(value)

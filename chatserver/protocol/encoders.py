@@ -1,0 +1,185 @@
+"""What the server says in chat.v1, as JSON bytes: over WebSocket, SSE and HTTP alike.
+
+Owns: the shape and the field order of every answer. A message is encoded once, by `message_json`, and every
+wire form is cut from those bytes; pages are joined from them and never parsed again. The hot encoders are joined
+by hand from pieces (a room's name and a cursor need no escaping), which the tests hold to what a JSON parser reads.
+`id` is left out when the client sent none.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TypeAlias
+
+import msgspec
+
+from chatserver.protocol.errors import MessageId
+from chatserver.reasons import ErrorCode
+
+PROTOCOL = "chat.v1"
+
+User: TypeAlias = tuple[str, str]
+"""A user's id and name."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def time_text(time_ms: int) -> str:
+    """`2026-11-20T12:00:00.123Z` for milliseconds since 1970."""
+    return f"{_second(time_ms // 1000)}{time_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)  # messages come in order: the second is nearly always the one before
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+
+
+@lru_cache(maxsize=4096)  # the people who write just now: 4,096 x 250 bytes
+def _user_json(user_id: str, user_name: str) -> str:
+    return _encode({"id": user_id, "name": user_name}).decode("utf-8")
+
+
+def _string(text: str) -> str:
+    return _encode(text).decode("utf-8")
+
+
+def _id(id: MessageId) -> str:  # noqa: A002 (the wire's word)
+    return "" if id is None else f',"id":{_encode(id).decode("utf-8")}'
+
+
+def message_json(  # noqa: PLR0917 (hot, and in the order of the wire)
+    room: str, offset: int, epoch: str, user_id: str, user_name: str, text: str, time_ms: int
+) -> bytes:
+    """One message, as every transport carries it."""
+    return (
+        f'{{"room":"{room}","offset":{offset},"cursor":"{epoch}-{offset}",'
+        f'"user":{_user_json(user_id, user_name)},"text":{_string(text)},"time":"{time_text(time_ms)}"}}'
+    ).encode()
+
+
+def message_push(message: bytes) -> bytes:
+    """The push of a message to a member."""
+    return b'{"type":"message",' + message[1:]
+
+
+def ack(id: MessageId, room: str, offset: int, cursor: str, time: str) -> bytes:  # noqa: A002
+    """A publish is durable."""
+    return f'{{"type":"ack"{_id(id)},{_place(room, offset, cursor, time)}}}'.encode()
+
+
+def published(room: str, offset: int, cursor: str, time: str) -> bytes:
+    """The same over HTTP: the body of a 201."""
+    return f"{{{_place(room, offset, cursor, time)}}}".encode()
+
+
+def _place(room: str, offset: int, cursor: str, time: str) -> str:
+    return f'"room":"{room}","offset":{offset},"cursor":"{cursor}","time":"{time}"'
+
+
+def hello(session: str, user_id: str, user_name: str, ping: float, limits: Mapping[str, int | float]) -> bytes:
+    """The first thing said on a WebSocket. `ping` is in seconds."""
+    return _encode(
+        {
+            "type": "hello",
+            "protocol": PROTOCOL,
+            "session": session,
+            "user": {"id": user_id, "name": user_name},
+            "ping": ping,
+            "limits": dict(limits),
+        }
+    )
+
+
+def joined(  # noqa: PLR0917 (in the order of the wire)
+    id: MessageId,  # noqa: A002
+    room: str,
+    cursor: str,
+    recovered: bool,
+    messages: bytes,
+    members: int,
+) -> bytes:
+    """A join succeeded. `messages` are encoded messages, joined with commas."""
+    return b'{"type":"joined"%b,"room":"%b",%b,"members":%d}' % (
+        _id(id).encode(),
+        room.encode(),
+        _page(cursor, recovered, messages),
+        members,
+    )
+
+
+def left(id: MessageId, room: str) -> bytes:  # noqa: A002
+    """A leave succeeded."""
+    return f'{{"type":"left"{_id(id)},"room":"{room}"}}'.encode()
+
+
+def history(id: MessageId, room: str, cursor: str, recovered: bool, messages: bytes) -> bytes:  # noqa: A002
+    """A page of a room's log."""
+    return b'{"type":"history"%b,"room":"%b",%b}' % (
+        _id(id).encode(),
+        room.encode(),
+        _page(cursor, recovered, messages),
+    )
+
+
+def page(room: str, cursor: str, recovered: bool, messages: bytes) -> bytes:
+    """The same over HTTP: the body of a 200, and of a long-poll's answer."""
+    return b'{"room":"%b",%b}' % (room.encode(), _page(cursor, recovered, messages))
+
+
+def poll_page(rooms: Iterable[tuple[str, str, bool, bytes]]) -> bytes:
+    """The answer to a long-poll on many rooms: room, cursor, recovered, messages of each."""
+    parts = [
+        b'"%b":{%b}' % (room.encode(), _page(cursor, recovered, messages))
+        for room, cursor, recovered, messages in rooms
+    ]
+    return b'{"rooms":{%b}}' % b",".join(parts)
+
+
+def _page(cursor: str, recovered: bool, messages: bytes) -> bytes:
+    return b'"cursor":"%b","recovered":%b,"messages":[%b]' % (
+        cursor.encode(),
+        b"true" if recovered else b"false",
+        messages,
+    )
+
+
+def members(id: MessageId, room: str, users: Iterable[User], count: int) -> bytes:  # noqa: A002
+    """Who is in a room: `count` of them, of whom `users` are named."""
+    return f'{{"type":"members"{_id(id)},"room":"{room}","members":{_users(users)},"count":{count}}}'.encode()
+
+
+def presence(room: str, joined: Iterable[User], left: Iterable[User], members: int) -> bytes:
+    """Who came and went."""
+    return (
+        f'{{"type":"presence","room":"{room}","joined":{_users(joined)},"left":{_users(left)},"members":{members}}}'
+    ).encode()
+
+
+def _users(users: Iterable[User]) -> str:
+    return f"[{','.join(_user_json(user_id, name) for user_id, name in users)}]"
+
+
+def gap(room: str, after: str, until: str) -> bytes:
+    """This client was too slow and skipped what lies between two cursors."""
+    return f'{{"type":"gap","room":"{room}","after":"{after}","until":"{until}"}}'.encode()
+
+
+def goaway(reason: str, retry_after: float) -> bytes:
+    """The server will close, and when to come back, in seconds."""
+    return _encode({"type": "goaway", "reason": reason, "retry_after": round(retry_after, 3)})
+
+
+def error(
+    id: MessageId,  # noqa: A002
+    code: ErrorCode,
+    message: str,
+    retry_after: float | None = None,
+) -> bytes:
+    """A message was refused; the connection lives."""
+    retry = "" if retry_after is None else f',"retry_after":{round(retry_after, 3)}'
+    return f'{{"type":"error"{_id(id)},"code":"{code.code}","message":{_string(message)}{retry}}}'.encode()
+
+
+def pong(id: MessageId) -> bytes:  # noqa: A002
+    """The server is there."""
+    return f'{{"type":"pong"{_id(id)}}}'.encode()

@@ -1,0 +1,311 @@
+"""WebSocket frames: bytes in, events out, and the server's own frames as bytes.
+
+Owns: the bounds that wsproto does not have (a message's bytes, its fragments, the declared length of a frame
+that has not come yet) and the decision when to trouble wsproto at all. wsproto's `Connection` judges and decodes
+every frame; it is a reference cycle of 1.7 KB, so none is ever kept for a peer: a frame is handed over once it is
+whole, and the frames of a fragmented message once its last one is here, so that wsproto is only ever seen at a
+message boundary, where one spare object serves every connection. What waits is bytes, and bounded.
+May not: answer anything. A `Ping` is an event like any other.
+
+    events, rest, assembly = receive(rest + data, assembly, FrameLimits())
+
+Invalid UTF-8 in a fragmented message is found with its last fragment, not before; RFC 6455 allows either.
+"""
+
+from struct import Struct
+from typing import TypeAlias
+
+import msgspec
+from wsproto import events as ws
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.frame_protocol import CloseReason
+
+from chatserver.protocol.errors import FrameError
+from chatserver.protocol.upgrade import SUBPROTOCOL, accept_upgrade
+from chatserver.reasons import Reason
+
+__all__ = [
+    "PONG",
+    "SUBPROTOCOL",
+    "Assembly",
+    "Binary",
+    "Close",
+    "Event",
+    "FrameLimits",
+    "Ping",
+    "Pong",
+    "Text",
+    "Violation",
+    "accept_upgrade",
+    "binary_frame",
+    "close_frame",
+    "ping_frame",
+    "pong_frame",
+    "receive",
+    "text_frame",
+]
+
+
+class FrameLimits(msgspec.Struct, frozen=True, gc=False):
+    """How much message a peer may send, in how many pieces, and of which kind."""
+
+    max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
+    max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
+    # In one receive, that is in 16 KiB: the shortest publish there is fits 350 times. Without it, 16 KiB of empty
+    # pings would hold the loop for 20 ms before anyone could count them.
+    max_frames: int = 512
+    binary: bool = False  # only /echo takes binary messages; chat.v1 is text
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    """A whole text message."""
+
+    data: str
+
+
+class Binary(msgspec.Struct, frozen=True, gc=False):
+    """A whole binary message; only where the limits allow those."""
+
+    data: bytes
+
+
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """A ping; to be answered with the same payload."""
+
+    payload: bytes
+
+
+class Pong(msgspec.Struct, frozen=True, gc=False):
+    """A pong. Which ping it answers is not asked: anything at all proves the peer alive."""
+
+
+class Close(msgspec.Struct, frozen=True, gc=False):
+    """The peer's close frame; the last event. 1005 stands for a close without a code."""
+
+    code: int
+    reason: str
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """The peer broke the protocol or a limit; the last event. What came before it stands."""
+
+    error: FrameError
+
+
+Event: TypeAlias = Text | Binary | Ping | Pong | Close | Violation
+
+PONG = Pong()
+
+
+class Assembly(msgspec.Struct, frozen=True, gc=False):
+    """A fragmented message so far: its frames as they came, and the counts that bound it."""
+
+    frames: bytes
+    fragments: int
+    size: int  # payload bytes
+
+
+_FIN = 0x80
+_MASKED = 0x80
+_OPCODE, _BINARY, _CONTROL = 0x0F, 0x02, 0x08
+_EMPTY_PONG = b"\x8a\x80"  # and four bytes of mask, which mask nothing
+# First bytes without reserved bits or opcodes, and no control frame in fragments.
+_STARTS = frozenset((0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A))
+_UINT16, _UINT64 = Struct("!H"), Struct("!Q")
+_MAX_CONTROL = 125  # bytes, RFC 6455 section 5.5
+
+# Connections at a message boundary, waiting to be used again: one, unless threads are at work.
+_spare: list[Connection] = []
+
+
+def receive(
+    buffer: bytes, assembly: Assembly | None, limits: FrameLimits
+) -> tuple[list[Event], bytes, Assembly | None]:
+    """Take every whole frame off `buffer`: events, the half frame that is left, the message that is unfinished.
+
+    After a `Close` or a `Violation` nothing is left over: the rest of the stream has no meaning.
+    """
+    if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG:
+        return [PONG], b"", assembly  # what an idle peer sends, and all it sends
+    ready, at, assembly, error = _split(buffer, assembly, limits)
+    events = _decode(b"".join(ready)) if ready else []
+    if events and isinstance(events[-1], Close | Violation):
+        return events, b"", None
+    if error is not None:
+        events.append(Violation(error))
+        return events, b"", None
+    return events, buffer[at:], assembly
+
+
+def _split(
+    buffer: bytes, assembly: Assembly | None, limits: FrameLimits
+) -> tuple[list[bytes], int, Assembly | None, FrameError | None]:
+    """Frames that may go to wsproto, where the half frame begins, the unfinished message, what ended it all."""
+    ready: list[bytes] = []
+    at, count = 0, 0
+    while len(buffer) - at >= 2:
+        count += 1
+        if count > limits.max_frames:
+            return ready, at, None, FrameError(Reason.FLOOD, f"more than {limits.max_frames} frames at once")
+        error = _refuse_start(buffer[at], buffer[at + 1], assembly, limits)
+        if error is not None:
+            return ready, at, None, error
+        header, length = _measure(buffer, at)
+        if not header:
+            break
+        error = _refuse_length(buffer[at], length, assembly, limits)
+        if error is not None:
+            return ready, at, None, error
+        end = at + header + length
+        if end > len(buffer):
+            break
+        frame, start, at = buffer[at:end], buffer[at], end
+        if start & _CONTROL:
+            ready.append(frame)
+        elif not start & _FIN:
+            assembly = _extend(assembly, frame, length)
+        else:
+            if assembly is not None:
+                ready.append(assembly.frames)
+                assembly = None
+            ready.append(frame)
+    return ready, at, assembly, None
+
+
+def _refuse_start(start: int, second: int, assembly: Assembly | None, limits: FrameLimits) -> FrameError | None:
+    """Judge a frame's first two bytes, so that a bad one does not wait for a payload that may never come."""
+    if start not in _STARTS:
+        return FrameError(Reason.BAD_FRAME, f"a frame cannot begin with byte 0x{start:02x}")
+    if not second & _MASKED:
+        return FrameError(Reason.BAD_FRAME, "a client's frames must be masked")
+    if start & _CONTROL:
+        if second & 0x7F > _MAX_CONTROL:
+            return FrameError(Reason.BAD_FRAME, f"a control frame over its limit of {_MAX_CONTROL} bytes")
+        return None
+    if (assembly is None) != bool(start & _OPCODE):
+        which = "nothing to continue" if assembly is None else "a new message inside an unfinished one"
+        return FrameError(Reason.BAD_FRAME, which)
+    if start & _OPCODE == _BINARY and not limits.binary:
+        return FrameError(Reason.BAD_FRAME, "binary messages are not spoken here; chat.v1 is text")
+    return None
+
+
+def _measure(buffer: bytes, at: int) -> tuple[int, int]:
+    """Bytes of header and of payload; header 0 while it is not whole."""
+    length = buffer[at + 1] & 0x7F
+    if length < 126:
+        return 6, length
+    if length == 126:
+        return (8, _UINT16.unpack_from(buffer, at + 2)[0]) if len(buffer) >= at + 4 else (0, 0)
+    return (14, _UINT64.unpack_from(buffer, at + 2)[0]) if len(buffer) >= at + 10 else (0, 0)
+
+
+def _refuse_length(start: int, length: int, assembly: Assembly | None, limits: FrameLimits) -> FrameError | None:
+    if start & _CONTROL:
+        return None
+    size = length if assembly is None else assembly.size + length
+    if size > limits.max_message_bytes:
+        return FrameError(
+            Reason.MESSAGE_TOO_BIG,
+            f"a message of {size:,} bytes or more, limit {limits.max_message_bytes:,}",
+        )
+    if assembly is not None and assembly.fragments >= limits.max_fragments:
+        return FrameError(Reason.TOO_MANY_FRAGMENTS, f"a message in more than {limits.max_fragments} fragments")
+    return None
+
+
+def _extend(assembly: Assembly | None, frame: bytes, length: int) -> Assembly:
+    if assembly is None:
+        return Assembly(frame, 1, length)
+    return Assembly(assembly.frames + frame, assembly.fragments + 1, assembly.size + length)
+
+
+def _decode(frames: bytes) -> list[Event]:
+    """What whole frames, from one message boundary to the next, mean to wsproto."""
+    connection = _spare.pop() if _spare else Connection(ConnectionType.SERVER)
+    connection.receive_data(frames)
+    events: list[Event] = []
+    text: list[str] = []
+    binary: list[bytes] = []
+    # Run to the end, also behind a close: then wsproto's generator is finished, its reference cycle is gone,
+    # and a connection that cannot be used again is freed without the collector.
+    for event in connection.events():
+        if isinstance(event, ws.TextMessage):
+            text.append(event.data)
+            if event.message_finished:
+                events.append(Text("".join(text)))
+                text.clear()
+        elif isinstance(event, ws.Ping):
+            events.append(Ping(bytes(event.payload)))
+        elif isinstance(event, ws.Pong):
+            events.append(PONG)
+        elif isinstance(event, ws.BytesMessage):
+            binary.append(bytes(event.data))
+            if event.message_finished:
+                events.append(Binary(b"".join(binary)))
+                binary.clear()
+        elif isinstance(event, ws.CloseConnection):
+            events.append(_ending(connection, event))
+    if connection.state is ConnectionState.OPEN and not (events and isinstance(events[-1], Violation)):
+        _spare.append(connection)
+    return events
+
+
+def _ending(connection: Connection, event: ws.CloseConnection) -> Event:
+    # wsproto says "the peer closed" and "the peer broke the protocol" with the same event; only the first
+    # changes its state.
+    if connection.state is not ConnectionState.OPEN:
+        return Close(int(event.code), event.reason or "")
+    bad_text = event.code == CloseReason.INVALID_FRAME_PAYLOAD_DATA
+    return Violation(FrameError(Reason.BAD_TEXT if bad_text else Reason.BAD_FRAME, event.reason or ""))
+
+
+_SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))
+_EMPTY_PING, _EMPTY_CLOSE = b"\x89\x00", b"\x88\x00"
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A text message in one frame. `payload` is UTF-8 already: a message is encoded once for all its readers."""
+    length = len(payload)
+    if length < 126:
+        return _SMALL_TEXT[length] + payload
+    return _long_header(0x81, length) + payload
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """A binary message in one frame."""
+    if len(payload) < 126:
+        return bytes((0x82, len(payload))) + payload
+    return _long_header(0x82, len(payload)) + payload
+
+
+def _long_header(start: int, length: int) -> bytes:
+    if length < 1 << 16:
+        return bytes((start, 126)) + _UINT16.pack(length)
+    return bytes((start, 127)) + _UINT64.pack(length)
+
+
+def ping_frame(payload: bytes = b"") -> bytes:
+    """A ping, empty as a rule."""
+    return _control(0x89, payload) if payload else _EMPTY_PING
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping, with the ping's own payload."""
+    return _control(0x8A, payload)
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close; the reason is cut to what fits, between characters. 1005, no code was given, is never written."""
+    if code == CloseReason.NO_STATUS_RCVD:
+        return _EMPTY_CLOSE
+    text = reason.encode("utf-8")
+    if len(text) > _MAX_CONTROL - 2:
+        text = text[: _MAX_CONTROL - 2].decode("utf-8", "ignore").encode("utf-8")
+    return _control(0x88, _UINT16.pack(code) + text)
+
+
+def _control(start: int, payload: bytes) -> bytes:
+    if len(payload) > _MAX_CONTROL:
+        raise ValueError(f"a control frame of {len(payload)} bytes, limit {_MAX_CONTROL}")
+    return bytes((start, len(payload))) + payload
