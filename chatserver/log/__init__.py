@@ -20,6 +20,7 @@ from chatserver.log.interface import (
     Stored,
 )
 from chatserver.log.memory import MemoryLog
+from chatserver.log.sqlite import SqliteLog
 
 __all__ = [
     "Draft",
@@ -45,4 +46,6 @@ def open_log(url: str) -> Log:
     """
     if url == "memory:":
         return MemoryLog()
+    if url.startswith("sqlite:"):
+        return SqliteLog(url.removeprefix("sqlite:"))
     raise LogOpenError(f"{url!r} names no log; use memory: or sqlite:PATH")

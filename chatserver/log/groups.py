@@ -95,6 +95,8 @@ class GroupWriter:
 
     async def run(self, news: News, task_status: trio.TaskStatus[None]) -> None:
         """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE."""
+        if self._accepting:
+            raise RuntimeError("this log runs already")
         shield = trio.CancelScope(shield=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._commit_groups, news, shield)

@@ -6,7 +6,6 @@ is synchronous underneath, so it also works under trio's autojump clock.
 
 from collections.abc import Callable, Sequence
 from time import time_ns
-from typing import NamedTuple
 
 import trio
 
@@ -47,13 +46,6 @@ class _Room:
         return self.records[max(low - self.first, 0) : max(high - self.first, 0)]
 
 
-class _Used(NamedTuple):
-    """A key that was used: when, by the wall clock, and for what."""
-
-    time: int
-    record: Record
-
-
 class MemoryLog:
     """A `Log` that forgets everything at the end."""
 
@@ -61,7 +53,7 @@ class MemoryLog:
         self._wall_ms = wall_ms
         self._identity = new_identity()
         self._rooms: dict[str, _Room] = {}
-        self._keys: dict[tuple[str, str, str], _Used] = {}  # in order of use, so the oldest come first
+        self._keys: dict[tuple[str, str, str], Record] = {}  # in order of use, so the oldest come first
         self._writer = GroupWriter(self._commit)
 
     @property
@@ -149,15 +141,18 @@ class MemoryLog:
         return [self._store(draft, now) for draft in drafts]
 
     def _store(self, draft: Draft, now: int) -> Stored:
-        used = (draft.room, draft.user_id, draft.key or "")
-        if draft.key is not None and used in self._keys:
-            return Stored(self._keys[used].record, fresh=False)
+        key = (draft.room, draft.user_id, draft.key or "")
+        if draft.key is not None:
+            first = self._keys.get(key)
+            if first is not None and first.time > now - KEY_LIFETIME * 1000:
+                return Stored(first, fresh=False)
         room = self._rooms.setdefault(draft.room, _Room())
         room.time = max(room.time, now)
         record = Record(draft.room, room.last + 1, room.time, draft.user_id, draft.user_name, draft.text)
         room.records.append(record)
         if draft.key is not None:
-            self._keys[used] = _Used(now, record)
+            self._keys.pop(key, None)  # so that it goes to the end
+            self._keys[key] = record
         return Stored(record, fresh=True)
 
     def _forget_keys(self, until: int) -> None:

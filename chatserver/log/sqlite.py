@@ -1,0 +1,152 @@
+"""The log in one SQLite file: the embedded default.
+
+Owns: which thread does what, and the order of opening and closing. May not: speak SQL; that is in
+`sqlite_writer`, `sqlite_readers` and `sqlite_file`. The database is ours and quick, so it gets a blocking
+driver in a few threads: one that commits groups, two that read.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from time import time_ns
+from typing import NamedTuple
+
+import trio
+
+from chatserver.log.groups import GroupWriter
+from chatserver.log.interface import (
+    DRAIN_DEADLINE,
+    Answer,
+    Draft,
+    Head,
+    Identity,
+    LogError,
+    LogUnavailable,
+    News,
+    Record,
+    RoomSummary,
+    Statistics,
+    Stored,
+)
+from chatserver.log.sqlite_file import OFFSETS, FileLock, checked_path, connect_writer, create_private
+from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.sqlite_writer import Forgotten, SqliteWriter
+
+logger = logging.getLogger(__name__)
+
+
+class _Opened(NamedTuple):
+    """What exists while the log is open."""
+
+    lock: FileLock
+    identity: Identity
+    writer: SqliteWriter
+    readers: SqliteReaders
+
+
+class SqliteLog:
+    """A `Log` in the file at `path`."""
+
+    def __init__(self, path: str, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
+        self._path = path
+        self._wall_ms = wall_ms
+        self._writer_thread = trio.CapacityLimiter(1)
+        self._groups = GroupWriter(self._commit)
+        self._opened: _Opened | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Which log this is; valid once `run` has started."""
+        return self._open_parts().identity
+
+    async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open, commit groups until cancelled, close."""
+        opened = await trio.to_thread.run_sync(self._open, limiter=self._writer_thread)
+        self._opened = opened
+        try:
+            await self._groups.run(news, task_status)
+        finally:
+            self._opened = None
+            await self._close(opened)
+
+    def submit(self, draft: Draft, done: Answer) -> None:
+        """Queue a draft; see `Log.submit`."""
+        self._groups.submit(draft, done)
+
+    async def append(self, draft: Draft) -> Stored:
+        """Submit and wait."""
+        return await self._groups.append(draft)
+
+    async def head(self, room: str) -> Head:
+        """The ends of a room."""
+        return await self._open_parts().readers.head(room)
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+        """The first `limit` records behind offset `after`, oldest first."""
+        return await self._open_parts().readers.between(room, after + 1, OFFSETS, limit)
+
+    async def read_before(self, room: str, *, before: int, limit: int) -> list[Record]:
+        """The last `limit` records ahead of offset `before`, oldest first."""
+        return await self._open_parts().readers.last_between(room, 1, before - 1, limit)
+
+    async def latest(self, room: str, limit: int) -> list[Record]:
+        """The last `limit` records, oldest first."""
+        return await self._open_parts().readers.last_between(room, 1, OFFSETS, limit)
+
+    async def rooms(self, limit: int) -> list[RoomSummary]:
+        """Rooms that hold something, most recently written first."""
+        return await self._open_parts().readers.rooms(limit)
+
+    async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
+        """Forget the oldest records; a step at a time in the writer's thread, where groups take turns with it."""
+        oldest_ms = now_ms - max_age_ms if max_age_ms else 0
+        first: dict[str, int] = {}
+        after_room: int | None = 0
+        while after_room is not None:
+            writer = self._open_parts().writer
+
+            def step(writer: SqliteWriter = writer, after_room: int = after_room) -> Forgotten:
+                return writer.forget(after_room, max_messages=max_messages, oldest_ms=oldest_ms)
+
+            forgotten = await trio.to_thread.run_sync(step, limiter=self._writer_thread)
+            first |= forgotten.first
+            after_room = forgotten.go_on_after
+        return first
+
+    def statistics(self) -> Statistics:
+        """Counters for `/metrics`."""
+        return self._groups.statistics()
+
+    def _open_parts(self) -> _Opened:
+        if self._opened is None:
+            raise LogUnavailable("the log is closed")
+        return self._opened
+
+    async def _commit(self, drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
+        # Abandoned only when the drain's time limit has passed: then nobody waits for the outcome any more.
+        return await trio.to_thread.run_sync(
+            self._open_parts().writer.commit, drafts, limiter=self._writer_thread, abandon_on_cancel=True
+        )
+
+    def _open(self) -> _Opened:
+        path = checked_path(self._path)
+        lock = FileLock(path)
+        try:
+            create_private(path)
+            connection, identity = connect_writer(path)
+            writer = SqliteWriter(connection, wall_ms=self._wall_ms)
+            return _Opened(lock, identity, writer, SqliteReaders(path))
+        except BaseException:
+            lock.release()
+            raise
+
+    async def _close(self, opened: _Opened) -> None:
+        """Close, unless a commit still hangs in the thread: then the end of the process has to do it.
+
+        Closing a connection under a running statement is undefined, so is giving the lock to another server.
+        """
+        opened.readers.close()
+        with trio.move_on_after(DRAIN_DEADLINE, shield=True) as limit:
+            await trio.to_thread.run_sync(opened.writer.close, limiter=self._writer_thread, abandon_on_cancel=True)
+            opened.lock.release()
+        if limit.cancelled_caught:
+            logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)

@@ -1,0 +1,209 @@
+"""One SQLite file as a log: who may open it, what is in it, and what is said when that fails.
+
+Owns: the lock, the pragmas, the schema and its migrations, the words for SQLite's errors. May not: store or
+read messages. Everything here blocks, and is called in a thread.
+"""
+
+import fcntl
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from chatserver.log.identity import new_identity
+from chatserver.log.interface import Identity, LogOpenError, LogUnavailable
+
+APPLICATION_ID = 0x63686174  # "chat": how `file` and we tell our databases from other programs'
+MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
+BUSY_TIMEOUT = 2.0  # s: another program (a backup, a shell) may hold the file for that long unnoticed
+WAL_KEPT = 64 * 1024 * 1024  # bytes of write-ahead log left on disk after a burst
+CHECKED_AT_OPEN = 64 * 1024 * 1024  # bytes: a smaller file is checked whole, in about 0.3 s; a bigger one is not
+
+# A room's messages lie side by side because a message's rowid is its place: the room in the high bits, the
+# offset in the low ones. Against PRIMARY KEY (room, offset) that saves an index and its writes, makes every
+# read one range of rowids, and gives full-text search the integer it needs. 134 million rooms of 68 thousand
+# million messages.
+OFFSET_BITS = 36
+OFFSETS = 1 << OFFSET_BITS
+
+# A migration is a tuple of statements; the n-th makes schema n out of schema n-1. Only ever add at the end.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE identity (epoch TEXT NOT NULL, secret BLOB NOT NULL) STRICT",
+        # forgotten: the last offset that retention removed, so that an emptied room goes on where it was.
+        """CREATE TABLE rooms (
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, forgotten INTEGER NOT NULL DEFAULT 0
+        ) STRICT""",
+        """CREATE TABLE messages (
+            place INTEGER PRIMARY KEY, time INTEGER NOT NULL,
+            user_id TEXT NOT NULL, user_name TEXT NOT NULL, text TEXT NOT NULL
+        ) STRICT""",
+        # id: in order of use, so that the oldest keys are found without an index on time.
+        """CREATE TABLE keys (
+            id INTEGER PRIMARY KEY, room INTEGER NOT NULL, user_id TEXT NOT NULL, key TEXT NOT NULL,
+            place INTEGER NOT NULL, time INTEGER NOT NULL, UNIQUE (room, user_id, key)
+        ) STRICT""",
+    ),
+)
+
+
+class FileLock:
+    """The right to be the only server on a file, by `flock` on a file beside it.
+
+    Beside it, because closing any descriptor of the database itself drops SQLite's own POSIX locks on it.
+    `flock`, because the kernel takes it back whatever way the process ends; so the file is never removed, and
+    means nothing by itself. It holds the owner's process id, for the message of whoever comes second.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(f"{database.name}-lock")
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LogOpenError(
+                f"cannot make {self._path}: {error.strerror}; check that the directory may be written"
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._descriptor)
+            raise LogOpenError(
+                f"{database} is in use by another server (process {owner or 'unknown'}); "
+                "stop that one or choose another --log"
+            ) from error
+        # Only a courtesy to the next one: on a full disk the lock holds all the same.
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let the next one in."""
+        os.close(self._descriptor)
+
+
+def checked_path(name: str) -> Path:
+    """The absolute path of a database, if it can be one."""
+    if not name or name == ":memory:":
+        raise LogOpenError("sqlite: needs the path of a file, as in sqlite:chat.db; for none at all use memory:")
+    path = Path(name).expanduser().resolve()
+    if path.is_dir():
+        raise LogOpenError(f"{path} is a directory; name a file in it, as in sqlite:{name.rstrip('/')}/chat.db")
+    if not path.parent.is_dir():
+        raise LogOpenError(f"the directory {path.parent} does not exist; make it or choose another path")
+    return path
+
+
+def create_private(path: Path) -> None:
+    """Make an empty database that only its owner can read: what people say, and the secret, are in it.
+
+    SQLite gives its side files the permissions of the database. Call it under the lock only (see FileLock).
+    """
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise LogOpenError(f"cannot open {path}: {error.strerror}; check its owner and permissions") from error
+
+
+def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
+    """The one connection that writes, on a database that has our schema."""
+    if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
+        wanted = ".".join(map(str, MINIMUM_SQLITE))
+        raise LogOpenError(f"SQLite {sqlite3.sqlite_version} is too old, {wanted} is needed; use another Python")
+    connection = _connect(path)
+    try:
+        _refuse_damaged(connection, path)
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
+        connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
+        return connection, _migrate(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise open_error(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, whatever it is told."""
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Transactions are ours to open (isolation_level); one thread at a time is ours to see to
+    # (check_same_thread).
+    try:
+        return sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise open_error(path, error) from error
+
+
+def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size <= CHECKED_AT_OPEN:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise _damaged(path, found)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
+    """Bring the schema to ours, in one transaction; it is taken even with nothing to do, to see that we may write."""
+    connection.execute("BEGIN IMMEDIATE")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != APPLICATION_ID and (application or version or tables):
+        raise LogOpenError(f"{path} is the database of another program; choose another path")
+    if version > len(MIGRATIONS):
+        raise LogOpenError(
+            f"{path} has schema {version}, this server knows up to {len(MIGRATIONS)}; "
+            "use the newer server that wrote it"
+        )
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    if version == 0:
+        made = new_identity()
+        connection.execute("INSERT INTO identity VALUES (?, ?)", (made.epoch, made.secret))
+    if version < len(MIGRATIONS):
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    row = connection.execute("SELECT epoch, secret FROM identity").fetchone()
+    connection.execute("COMMIT")
+    if row is None:
+        raise _damaged(path, "the log's identity is missing")
+    return Identity(epoch=row[0], secret=row[1])
+
+
+def _damaged(path: Path, what: str) -> LogOpenError:
+    return LogOpenError(
+        f"{path} is damaged ({what}); restore a backup, or save what is left with: sqlite3 {path} .recover"
+    )
+
+
+def open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
+    """What an error of SQLite's means to someone who starts the server."""
+    name = _name_of(error)
+    if name.startswith("SQLITE_NOTADB"):
+        return LogOpenError(f"{path} is not an SQLite database; move it away or choose another path")
+    if name.startswith("SQLITE_CORRUPT"):
+        return _damaged(path, str(error))
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return LogOpenError(f"{path} is locked by another program; find it with: fuser {path}")
+    if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN", "SQLITE_AUTH")):
+        return LogOpenError(f"{path} cannot be written ({error}); check owner and permissions of file and directory")
+    return LogOpenError(f"{path} cannot be opened: {error} ({name})")
+
+
+def unavailable(doing: str, error: sqlite3.Error) -> LogUnavailable:
+    """What an error of SQLite's means to someone who uses an open log."""
+    return LogUnavailable(f"{doing} failed: {error} ({_name_of(error)})")
+
+
+def _name_of(error: sqlite3.Error) -> str:
+    # Errors that the Python module raises by itself, such as use after close, carry no name.
+    return str(getattr(error, "sqlite_errorname", type(error).__name__))

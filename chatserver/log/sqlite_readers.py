@@ -1,0 +1,124 @@
+"""Reading from SQLite beside the writer: a few connections, each used by one thread at a time.
+
+Owns: the reading connections and the queries. May not: write. Under a write-ahead log readers neither wait
+for the writer nor hold it up; each query is one statement, read to its end, so none holds an old snapshot
+back either.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from chatserver.log.interface import MAX_READ, Head, LogUnavailable, Record, RoomSummary
+from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
+
+READERS = 2  # connections and threads: history is read from the page cache, where more threads only add contention
+
+T = TypeVar("T")
+
+# Nothing but our own constants is ever formatted into a statement.
+_IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
+_LOWEST = f"(SELECT min(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
+_HIGHEST = f"(SELECT max(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
+
+_ENDS = f"SELECT forgotten, {_LOWEST}, {_HIGHEST} FROM rooms WHERE name = ?"  # noqa: S608
+_RECORDS = f"""
+    SELECT name, place % {OFFSETS}, time, user_id, user_name, text
+    FROM rooms CROSS JOIN messages
+        ON place BETWEEN (rooms.id << {OFFSET_BITS}) + ? AND (rooms.id << {OFFSET_BITS}) + ?
+    WHERE name = ?
+"""  # noqa: S608
+# Two look-ups a room, in a thread and without the interpreter lock: derived, so that no publish has to keep it.
+_ROOMS = f"""
+    SELECT name, {_LOWEST}, newest.place
+    FROM rooms CROSS JOIN messages AS newest ON newest.place = {_HIGHEST}
+    ORDER BY newest.time DESC, name LIMIT ?
+"""  # noqa: S608
+
+
+class SqliteReaders:
+    """The readers' half of the log. Made in a thread; used and closed on the trio loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._idle = [connect_reader(path) for _ in range(READERS)]
+        self._closed = False
+        self._turn = trio.CapacityLimiter(READERS)
+        self._threads = trio.CapacityLimiter(READERS)
+
+    async def head(self, room: str) -> Head:
+        """The ends of a room."""
+        return await self._run(_head, room)
+
+    async def between(self, room: str, low: int, high: int, limit: int) -> list[Record]:
+        """The first `limit` records with `low <= offset <= high`, oldest first."""
+        return await self._run(_between, room, low, high, limit)
+
+    async def last_between(self, room: str, low: int, high: int, limit: int) -> list[Record]:
+        """The last `limit` records with `low <= offset <= high`, oldest first."""
+        return await self._run(_last_between, room, low, high, limit)
+
+    async def rooms(self, limit: int) -> list[RoomSummary]:
+        """Rooms that hold something, most recently written first."""
+        return await self._run(_rooms, limit)
+
+    def close(self) -> None:
+        """Close what is idle now, and what is in use when it comes back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _run(self, query: Callable[..., T], *arguments: object) -> T:
+        async with self._turn:
+            if self._closed:
+                raise LogUnavailable("the log is closed")
+            connection = self._idle.pop()
+            try:
+                return await trio.to_thread.run_sync(query, connection, *arguments, limiter=self._threads)
+            except sqlite3.Error as error:
+                raise unavailable("reading messages", error) from error
+            finally:
+                self._give_back(connection)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        self._idle.append(connection)
+        if self._closed:
+            self.close()
+
+
+def _head(connection: sqlite3.Connection, room: str) -> Head:
+    row = connection.execute(_ENDS, (room,)).fetchone()
+    if row is None:
+        return Head(1, 0)
+    forgotten, lowest, highest = row
+    if lowest is None:
+        return Head(forgotten + 1, forgotten)
+    return Head(lowest % OFFSETS, highest % OFFSETS)
+
+
+def _between(connection: sqlite3.Connection, room: str, low: int, high: int, limit: int) -> list[Record]:
+    rows = connection.execute(f"{_RECORDS} ORDER BY place LIMIT ?", _bounded(room, low, high, limit))
+    return [Record(*row) for row in rows.fetchall()]
+
+
+def _last_between(connection: sqlite3.Connection, room: str, low: int, high: int, limit: int) -> list[Record]:
+    rows = connection.execute(f"{_RECORDS} ORDER BY place DESC LIMIT ?", _bounded(room, low, high, limit))
+    records = [Record(*row) for row in rows.fetchall()]
+    records.reverse()
+    return records
+
+
+def _rooms(connection: sqlite3.Connection, limit: int) -> list[RoomSummary]:
+    rows = connection.execute(_ROOMS, (_cut(limit),))
+    return [RoomSummary(name, last - first + 1, last % OFFSETS) for name, first, last in rows.fetchall()]
+
+
+def _bounded(room: str, low: int, high: int, limit: int) -> tuple[int, int, str, int]:
+    """Parameters inside what SQLite's integers, and one room's places, can hold."""
+    return min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, _cut(limit)
+
+
+def _cut(limit: int) -> int:
+    return max(0, min(limit, MAX_READ))  # to SQLite a negative limit is none
