@@ -1,0 +1,209 @@
+"""Log lines: structlog to standard error, without ever making the event loop wait for it.
+
+Owns: how lines look, the thread that writes them, what happens when nobody reads them, and how many of a
+kind are written. May not: import trio or any module of ours but config's `LogFormat`.
+
+Standard error may be a pipe that its reader left full; a blocking write would then stop every connection.
+Lines are therefore rendered here, put in a bounded queue, and written by one thread. What does not fit is
+counted, and the count is written when there is room again.
+
+    with logs.configured(settings.log_format, quiet=settings.quiet):
+        structlog.get_logger().info("listening", url="http://127.0.0.1:8000")
+"""
+
+import logging
+import os
+import queue
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from chatserver.config import LogFormat
+
+QUEUE_LINES = 10_000  # lines waiting for the thread: about 2 MB, more than a burst and less than a leak
+STOP_PATIENCE = 1.0  # s for the last lines to be written; a full pipe must not keep the process alive
+LINES_PER_SECOND = 5  # of one (event, reason): enough to see what happens, too few to cost anything
+
+_MULTILINE = frozenset({"exception", "stack"})  # written by us and worth their line breaks
+
+
+@contextmanager
+def configured(log_format: LogFormat, *, quiet: bool, descriptor: int | None = None) -> Iterator["Writer"]:
+    """Send structlog's and the standard library's logs to standard error until the block ends."""
+    target = sys.stderr.fileno() if descriptor is None else descriptor
+    terminal = os.isatty(target)
+    pretty = log_format is LogFormat.PRETTY or (log_format is LogFormat.AUTO and terminal)
+    level = logging.WARNING if quiet else logging.INFO
+    writer = Writer(target)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if pretty else "iso", utc=not pretty),
+            *(_pretty_tail(colours=terminal and "NO_COLOR" not in os.environ) if pretty else _json_tail()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: writer,
+        cache_logger_on_first_use=False,  # a cached logger would keep writing to a closed writer
+    )
+    handler = _Forward(level=logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield writer
+    finally:
+        logging.getLogger().removeHandler(handler)
+        structlog.reset_defaults()
+        writer.close()
+
+
+class Writer:
+    """A bounded queue of lines and the daemon thread that writes them to one descriptor.
+
+    It writes with `os.write`: `sys.stderr` has a lock, and a thread stuck in a write that holds it
+    would make the interpreter abort at exit.
+    """
+
+    def __init__(self, descriptor: int, *, capacity: int = QUEUE_LINES) -> None:
+        self._descriptor = descriptor
+        self._lines: queue.Queue[str | None] = queue.Queue(capacity)
+        self._closing = threading.Event()
+        self.dropped = 0
+        """Lines not written since the last report of them; counted by the callers' thread."""
+        self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+        self._thread.start()
+
+    def put(self, line: str) -> None:
+        """Take a line for writing, or count it as dropped. Never waits."""
+        if self.dropped and not self._report_dropped():
+            self.dropped += 1
+            return
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    # structlog calls the method named like the level on what its factory returned.
+    msg = debug = info = warning = warn = error = critical = exception = fatal = log = put
+
+    def close(self, *, patience: float = STOP_PATIENCE) -> None:
+        """Write what is queued and stop; leave the rest if nobody takes it within `patience` seconds."""
+        if self.dropped:
+            self._report_dropped()
+        self._closing.set()
+        with suppress(queue.Full):  # full: it is not waiting, and sees _closing when the queue is empty
+            self._lines.put_nowait(None)  # wakes a thread that waits for a line
+        self._thread.join(patience)
+
+    def _report_dropped(self) -> bool:
+        """Queue one line that says how many are missing here; False if even that does not fit."""
+        try:
+            self._lines.put_nowait(f'{{"event": "log lines dropped", "count": {self.dropped}}}')
+        except queue.Full:
+            return False
+        self.dropped = 0
+        return True
+
+    def _run(self) -> None:
+        while True:
+            if self._closing.is_set() and self._lines.empty():
+                return
+            line = self._lines.get()
+            if line is not None and not self._write(line.encode("utf-8", "backslashreplace") + b"\n"):
+                return
+
+    def _write(self, data: bytes) -> bool:
+        """Write all of `data`; False if the descriptor is of no use any more."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:  # somebody who shares the terminal set O_NONBLOCK on it
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLOUT)
+                poll.poll()
+            except OSError:  # the reader is gone, and there is no other place to say so
+                return False
+        return True
+
+
+@dataclass(slots=True)
+class _Window:
+    started: float
+    written: int = 0
+    left_out: int = 0
+
+
+class Limiter:
+    """Lets at most N lines a second of each (event, reason) through, and reports the others as a number.
+
+    Thousands of bad clients a second must not cost a line each. Events and reasons are closed lists, so
+    the table is small; never put what a peer sent into either.
+    """
+
+    def __init__(self, *, per_second: int = LINES_PER_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        self._windows: dict[tuple[str, str], _Window] = {}
+
+    def write(self, write: Callable[..., object], event: str, *, reason: str, **fields: object) -> bool:
+        """Call `write(event, reason=…, …)` if this second's share allows; say how many came before it.
+
+        `write` is a logger's method: `limiter.write(log.info, "closed", reason="head-deadline", peer=…)`.
+        """
+        now = self._clock()
+        window = self._windows.setdefault((event, reason), _Window(now))
+        if now - window.started >= 1.0:
+            if window.left_out:
+                fields["left_out"] = window.left_out
+            window.started, window.written, window.left_out = now, 0, 0
+        if window.written >= self._per_second:
+            window.left_out += 1
+            return False
+        window.written += 1
+        write(event, reason=reason, **fields)
+        return True
+
+    def report(self, write: Callable[..., object]) -> None:
+        """Write what was left out of seconds that are over, and forget them; for a call now and then."""
+        now = self._clock()
+        for (event, reason), window in list(self._windows.items()):
+            if now - window.started >= 1.0:
+                del self._windows[event, reason]
+                if window.left_out:
+                    write(event, reason=reason, left_out=window.left_out)
+
+
+class _Forward(logging.Handler):
+    """Sends what libraries log with the standard library the same way as our own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def _pretty_tail(*, colours: bool) -> list[Any]:
+    return [
+        structlog.processors.format_exc_info,
+        _printable,
+        structlog.dev.ConsoleRenderer(
+            colors=colours, exception_formatter=structlog.dev.plain_traceback, pad_event_to=28
+        ),
+    ]
+
+
+def _json_tail() -> list[Any]:
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Escape control characters: text that a peer chose must not drive the operator's terminal."""
+    for key, value in event.items():
+        if isinstance(value, str) and key not in _MULTILINE and not value.isprintable():
+            event[key] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
+    return event
