@@ -1,0 +1,33 @@
+"""Where somebody stands in a room, and whether everything after that place can still be given.
+
+Owns: the one decision behind `recovered`. May not: read anything; the ends of the room are given.
+"""
+
+import msgspec
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """A cursor as a client gave it: `epoch` is None when it sent a bare offset."""
+
+    epoch: str | None
+    offset: int
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """Where to go on: after `offset`; `recovered` is False when something the client lacks is gone."""
+
+    offset: int
+    recovered: bool
+
+
+def resolve(place: Place, *, epoch: str, first: int, last: int) -> Start:
+    """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
+
+    Another epoch, or a place that this epoch never reached, means that the client's log is not ours: it goes on from
+    the newest message. A place before `first` means that retention passed it: it goes on from the oldest.
+    """
+    if (place.epoch is not None and place.epoch != epoch) or place.offset > last:
+        return Start(last, recovered=False)
+    if place.offset < first - 1:
+        return Start(first - 1, recovered=False)
+    return Start(place.offset, recovered=True)

@@ -1,0 +1,295 @@
+"""The rooms in memory, and everything that may happen to them.
+
+Owns: which rooms are loaded, who joins, leaves, polls and goes, the news. May not: know a wire form or a socket.
+
+Decides synchronously: joining, parking a poll and taking in news are plain functions from check to park, so no wake-up
+can be lost between them. Only `load` waits, for the log. The hub fans out on the log's news, never on a publish of its
+own: the same path serves one process and, later, many.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from chatserver.chat.member import Hold, Member, Outlet, State, Wait
+from chatserver.chat.presence import LEASE
+from chatserver.chat.pump import READERS, Pump
+from chatserver.chat.ring import Encoder, Form
+from chatserver.chat.room import Life, Room
+from chatserver.log.interface import Draft, Log, LogError, Record, Stored
+
+#: Messages of history that a room has in memory from the start: what a `join` without a cursor gives.
+LATEST = 50
+#: Seconds an empty room stays in memory, so that everybody who drops and returns at once finds its ring.
+EMPTY_STAYS = 30.0
+#: Empty rooms kept for that; asking for rooms that do not exist must not fill memory.
+MAX_EMPTY = 1024
+
+_log = structlog.get_logger("chatserver.chat")
+
+
+class Hub:
+    """See the module. Its tasks are started by `run`."""
+
+    def __init__(
+        self, log: Log, encoder: Encoder, outlet: Outlet, *, ring_messages: int, ring_bytes: int,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:  # fmt: skip
+        self.rooms: dict[str, Room] = {}
+        self.pump = Pump(outlet, encoder, log)
+        self._log = log
+        self._encoder = encoder
+        self._outlet = outlet
+        self._ring_messages = ring_messages
+        self._ring_bytes = ring_bytes
+        self._clock = clock
+        self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
+        self._leasing: set[Room] = set()
+        self._changed: set[Room] = set()
+        self.published = 0
+
+    async def run(self) -> None:
+        """The pump, its readers and the house-keeping, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.pump.run)
+            for _ in range(READERS):
+                nursery.start_soon(self.pump.run_reader)
+
+    # -- rooms ------------------------------------------------------------------------------------------------------
+
+    def room(self, name: str) -> Room | None:
+        """The room, if it is in memory and ready: then everything about its newest messages needs no waiting."""
+        room = self.rooms.get(name)
+        return room if room is not None and room.life is Life.READY else None
+
+    @asynccontextmanager
+    async def using(self, name: str) -> AsyncGenerator[Room, None]:
+        """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError."""
+        room = self.rooms.get(name)
+        if room is None:
+            room = self._make(name)
+            room.pins += 1
+            try:
+                await self._load(room)
+            except BaseException:
+                room.pins -= 1
+                self._forget(room)
+                raise
+        else:
+            room.pins += 1
+        try:
+            while room.loaded is not None:
+                await room.loaded.wait()
+            if self.rooms.get(name) is not room:
+                raise LogError(f"room {name} could not be loaded")
+            yield room
+        finally:
+            room.pins -= 1
+            self._note_empty(room)
+
+    def _make(self, name: str) -> Room:
+        room = Room(
+            name,
+            self._log.identity.epoch,
+            self._encoder,
+            ring_messages=self._ring_messages,
+            ring_bytes=self._ring_bytes,
+        )
+        self.rooms[name] = room
+        return room
+
+    async def _load(self, room: Room) -> None:
+        while True:
+            head = await self._log.head(room.name)
+            records = await self._log.latest(room.name, LATEST)
+            last = records[-1].offset if records else head.last
+            if last >= room.seen:
+                break  # else news came while we read: it is in the log by now
+        room.ring.last = last - len(records)
+        room.ring.first = room.ring.last + 1
+        room.first = head.first
+        room.ring.add(records)
+        room.walked(reaches=last, written=room.ring.written)
+        self._ready(room)
+
+    def _ready(self, room: Room) -> None:
+        room.life = Life.READY
+        if room.loaded is not None:
+            room.loaded.set()
+            room.loaded = None
+
+    def _forget(self, room: Room) -> None:
+        """A room that could not be loaded: whoever else waits for it is told, and the next one tries again."""
+        if self.rooms.get(room.name) is room and room.life is Life.LOADING:
+            del self.rooms[room.name]
+        if room.loaded is not None:
+            room.loaded.set()
+            room.loaded = None
+
+    def _note_empty(self, room: Room) -> None:
+        if room.life is Life.READY and room.empty:
+            self._empty.pop(room, None)
+            self._empty[room] = self._clock() + EMPTY_STAYS
+            while len(self._empty) > MAX_EMPTY:
+                self._evict(next(iter(self._empty)))
+
+    def _evict(self, room: Room) -> None:
+        del self._empty[room]
+        if room.empty and self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+
+    # -- news -------------------------------------------------------------------------------------------------------
+
+    def publish(self, draft: Draft, done: Callable[[Stored | LogError], None]) -> Room | None:
+        """Hand a message to the log; `done` is called when it is durable. Raises LogBusy.
+
+        Returns the room if it is in memory: its `congested` tells whether the publisher should pause.
+        """
+        room = self.rooms.get(draft.room)
+        if room is None:
+            self._log.submit(draft, done)
+            return None
+        size = len(draft.text)
+
+        def settled(result: Stored | LogError) -> None:
+            room.pending -= 1
+            room.pending_bytes -= size
+            done(result)
+
+        self._log.submit(draft, settled)
+        room.pending += 1
+        room.pending_bytes += size
+        return room
+
+    def news(self, records: Sequence[Record]) -> None:
+        """Take in what the log has made durable, in its order."""
+        self.published += len(records)
+        by_room: dict[str, list[Record]] = {}
+        for record in records:
+            by_room.setdefault(record.room, []).append(record)
+        for name, batch in by_room.items():
+            room = self.rooms.get(name)
+            if room is None:
+                continue
+            if room.life is Life.LOADING:
+                room.seen = batch[-1].offset
+                continue
+            room.ring.add(record for record in batch if record.offset > room.ring.last)
+            room.cache.clear()
+            if room.members or room.holds:
+                self.pump.queue(room)
+            else:
+                room.walked(reaches=room.last, written=room.ring.written)
+
+    def retained(self, firsts: dict[str, int]) -> None:
+        """Retention has moved the oldest offset of some rooms."""
+        for name, first in firsts.items():
+            room = self.rooms.get(name)
+            if room is not None:
+                room.first = max(room.first, first)
+                room.cache.clear()
+
+    # -- members ----------------------------------------------------------------------------------------------------
+
+    def attach(self, room: Room, connection: object, *, form: Form, user: int, cursor: int) -> Member:
+        """Make a connection a member from a place on. Call `pump.deliver` once it may be sent to."""
+        member = Member(room, connection, form, user, cursor)
+        room.members[member] = None
+        self._enter(room, user)
+        return member
+
+    def leave(self, member: Member) -> None:
+        """End a membership; harmless when it has ended."""
+        if member.state is State.GONE:
+            return
+        member.state = State.GONE
+        member.connection = None
+        room = member.room
+        del room.members[member]
+        room.missed.discard(member)
+        room.presence.leave(member.user)
+        self._left(room)
+
+    def _enter(self, room: Room, user: int) -> None:
+        self._empty.pop(room, None)
+        room.presence.enter(user)
+        if room.presence.changed:
+            self._changed.add(room)
+
+    def _left(self, room: Room) -> None:
+        if room.presence.changed:
+            self._changed.add(room)
+        if not room.members and room.paused:
+            self.pump.queue(room)  # nobody is left to wait for
+        self._note_empty(room)
+
+    # -- polls ------------------------------------------------------------------------------------------------------
+
+    def park(self, hold: Hold, waits: Iterable[tuple[Room, int]]) -> None:
+        """Hold a poll until one of the rooms has something after the place given with it."""
+        for room, after in waits:
+            hold.first = Wait(room, after, hold.first)
+            room.holds[hold] = None
+            self._enter(room, hold.user)
+
+    def release(self, hold: Hold) -> None:
+        """End a held poll; its user stays present for a little while."""
+        wait = hold.first
+        hold.first = None
+        while wait is not None:
+            room = wait.room
+            del room.holds[hold]
+            self._lease(room, hold.user)
+            wait = wait.next
+
+    def polled(self, room: Room, user: int) -> None:
+        """A poll was answered at once: its user is here all the same."""
+        self._enter(room, user)
+        self._lease(room, user)
+
+    def _lease(self, room: Room, user: int) -> None:
+        room.presence.leave_by(user, self._clock() + LEASE)
+        self._leasing.add(room)
+        self._left(room)
+
+    # -- house-keeping ------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Once a second: leases end, presence is told, empty rooms leave memory."""
+        now = self._clock()
+        for room in list(self._leasing):
+            room.presence.expire(now)
+            if not room.presence.leased:
+                self._leasing.discard(room)
+            self._left(room)
+        for room in [room for room in self._changed if room.presence.tell_after <= now]:
+            self._changed.discard(room)
+            self._tell_presence(room, now)
+        for room in [room for room, leaves in self._empty.items() if leaves <= now]:
+            self._evict(room)
+
+    def _tell_presence(self, room: Room, now: float) -> None:
+        if room.presence.changed:
+            joined, left = room.presence.tell(now)
+            room.notice = self._encoder.presence(room.name, joined, left, len(room.presence))
+            self.pump.queue(room)
+
+    def drained(self, member: Member) -> None:
+        """A member's connection has room again."""
+        room = member.room
+        if member in room.missed:
+            room.missed.discard(member)
+            self._outlet.send(member.connection, self._encoder.presence(room.name, (), (), len(room.presence)))
+        if member.state is State.LIVE:
+            self.pump.deliver(member)
+
+    def statistics(self) -> dict[str, int]:
+        """Rooms in memory, memberships and holds in them, messages taken in."""
+        return {
+            "rooms": len(self.rooms),
+            "members": sum(len(room.members) for room in self.rooms.values()),
+            "holds": sum(len(room.holds) for room in self.rooms.values()),
+            "published": self.published,
+        }

@@ -1,0 +1,68 @@
+"""Who somebody is. For now everybody is a guest.
+
+Owns: how a guest gets an id and a name. May not: keep a table of guests; 15,000 idle ones cost one int each.
+
+A guest is a random token that only the client and this computation know. A keyed digest of it is the guest's number,
+and the number gives both the public id and the name; so a guest who comes back with the token after a restart, on
+another transport or on another machine of ours is the same person, and nothing is stored anywhere.
+"""
+
+import secrets
+from functools import lru_cache
+from hashlib import blake2b
+
+import msgspec
+
+#: Bytes of a token: 128 bits, nobody guesses another guest's.
+TOKEN_BYTES = 16
+#: Characters a client may send as a token; ours have 22.
+TOKEN_MAX = 64
+#: Bits of a number: two digits of a Python int (32 bytes), and no two of a million guests share one.
+NUMBER_BITS = 60
+#: Guests whose id and name are remembered; making them again costs 3 µs.
+REMEMBERED = 4096
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
+_QUALITIES = """
+    Amber Brave Brisk Calm Clever Cosmic Crisp Daring Dapper Eager Early Fabled Gentle Glad Golden Happy
+    Hardy Humble Ivory Jolly Keen Kind Lively Lucky Lunar Mellow Merry Mighty Misty Noble Nimble Olive
+    Patient Peachy Plucky Polite Proud Quick Quiet Rapid Rosy Rustic Sage Sandy Silent Silver Smart Snowy
+    Solar Spry Steady Stoic Sunny Swift Tidy Velvet Vivid Warm Wild Windy Wise Witty Young Zesty
+""".split()
+_ANIMALS = """
+    Badger Bat Bear Beaver Bison Camel Cat Cobra Cougar Crane Crow Deer Dingo Dolphin Dove Eagle
+    Eel Elk Falcon Ferret Finch Fox Frog Gecko Gibbon Goose Hare Hawk Hedgehog Heron Ibex Ibis
+    Jackal Jay Kiwi Koala Lark Lemur Lion Llama Lynx Magpie Marten Mole Moose Newt Ocelot Okapi
+    Otter Owl Panda Parrot Pelican Puffin Raven Robin Seal Sloth Swan Tapir Tiger Toad Walrus Wolf
+    Wombat Yak Zebra
+""".split()
+
+
+class User(msgspec.Struct, frozen=True):
+    """As the wire shows it."""
+
+    id: str
+    name: str
+
+
+def new_token() -> str:
+    """A token for somebody new."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def number_of(token: str, secret: bytes) -> int:
+    """The number behind a token, for this log. Whoever sees the number cannot find the token."""
+    digest = blake2b(token.encode(), digest_size=8, key=secret).digest()
+    return int.from_bytes(digest, "big") >> (64 - NUMBER_BITS)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def guest(number: int) -> User:
+    """The public face of a number."""
+    rest, letters = number, []
+    for _ in range(NUMBER_BITS // 5):
+        rest, digit = divmod(rest, len(_ALPHABET))
+        letters.append(_ALPHABET[digit])
+    rest, quality = divmod(number, len(_QUALITIES))
+    rest, animal = divmod(rest, len(_ANIMALS))
+    return User("g_" + "".join(letters), f"{_QUALITIES[quality]} {_ANIMALS[animal]} {rest % 90 + 10}")

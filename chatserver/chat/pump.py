@@ -1,0 +1,238 @@
+"""What carries news to those who wait for it.
+
+Owns: the queue of rooms with news, the walks over their members, the readers for those who fell behind the ring.
+May not: touch a socket (the outlet does), or spend a task on a member.
+
+A walk visits everybody in a room and offers each, in one write, all that it lacks. It lets other tasks run every few
+hundred writes, and rooms take turns. Whoever does not take it all keeps a place, not a queue: `drained` brings it
+back through `deliver`. A member whose place has left the ring is handed to a few reader tasks, which feed it from the
+log; one that is thousands behind is told so by a `gap` and goes on with what is new.
+
+No wake-up can be lost between "no longer blocked" and "behind": `deliver` runs from check to park without a wait.
+"""
+
+from collections import deque
+from typing import Protocol
+
+import structlog
+import trio
+
+from chatserver.chat.member import Member, Outlet, State
+from chatserver.chat.ring import CHUNK_BYTES, Encoder, Form
+from chatserver.chat.room import Room, Walk
+from chatserver.log.interface import LogError, Record
+
+#: Writes before other tasks run: about 2 ms, so that a room of ten thousand delays nobody by more.
+SLICE = 256
+#: Messages read from the log at a time for a member behind the ring.
+READ_PAGE = 100
+#: Offsets a member may be behind the ring and still be fed from the log. A reader slower than its room would read the
+#: log for ever: beyond this it is told what it missed and goes on from the ring.
+MAX_BEHIND = 5_000
+#: Tasks that read the log for members behind the ring; the log itself has two reading connections.
+READERS = 2
+#: Seconds a reader waits after the log failed.
+READ_RETRY = 1.0
+
+_log = structlog.get_logger("chatserver.chat")
+
+
+class Reads(Protocol):
+    """The part of the log that the readers use."""
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+        """Messages after an offset, oldest first."""
+
+
+class Pump:
+    """See the module. `run` and `run_reader` are tasks; all else is synchronous."""
+
+    def __init__(self, outlet: Outlet, encoder: Encoder, log: Reads) -> None:
+        self._outlet = outlet
+        self._encoder = encoder
+        self._log = log
+        self._rooms: deque[Room] = deque()
+        self._behind: deque[Member] = deque()
+        self._news = trio.Event()
+        self._fell_behind = trio.Event()
+        self.delivered = 0  # messages given to members' connections
+        self.gaps = 0
+
+    # -- walking --------------------------------------------------------------------------------------------------
+
+    def queue(self, room: Room) -> None:
+        """There is something in this room that its members may lack."""
+        if not room.queued:
+            room.queued = True
+            self._rooms.append(room)
+            self._news.set()
+
+    async def run(self) -> None:
+        """Carry news until cancelled."""
+        while True:
+            while self._rooms:
+                room = self._rooms.popleft()
+                room.queued = False
+                if not self._slice(room):
+                    self.queue(room)
+                await trio.lowlevel.checkpoint()
+            self._news = trio.Event()
+            await self._news.wait()
+
+    def _slice(self, room: Room) -> bool:
+        """Visit the next few hundred; True when there is nothing left to do in this room."""
+        walk = room.walk
+        if walk is None:
+            walk = room.walk = Walk(room)
+        end = walk.at + SLICE
+        for member in walk.members[walk.at : end]:
+            if member.state is State.LIVE:
+                self.deliver(member)
+        if walk.notice:
+            for member in walk.members[walk.at : end]:
+                self._tell(member, walk.notice)
+        members = len(walk.members)
+        for hold in walk.holds[max(0, walk.at - members) : max(0, end - members)]:
+            if hold in room.holds:
+                self._outlet.answer(hold)
+        walk.at = end
+        if end < members + len(walk.holds):
+            return False
+        room.walk = None
+        room.walked(reaches=walk.reaches, written=walk.written)
+        self._resume_publishers(room)
+        return room.last == walk.reaches and room.notice is None
+
+    def _tell(self, member: Member, notice: bytes) -> None:
+        """Presence is told to whoever can take it now; who cannot gets the count when it has room again."""
+        if member.form is not Form.FRAMES or member.state is State.GONE:
+            return
+        taken = self._outlet.offer(member.connection, notice)
+        if taken == 0:
+            member.room.missed.add(member)
+        elif 0 < taken < len(notice):
+            self._outlet.keep(member.connection, notice, taken)
+
+    def _resume_publishers(self, room: Room) -> None:
+        if room.paused and not room.congested:
+            paused, room.paused = room.paused, []
+            for connection in paused:
+                self._outlet.resume(connection)
+
+    # -- delivering -----------------------------------------------------------------------------------------------
+
+    def deliver(self, member: Member) -> None:
+        """Offer a live member everything it lacks. Called by the walk, and when its connection has room again."""
+        ring = member.room.ring
+        while member.cursor < ring.last:
+            if member.cursor < ring.first - 1:
+                if not self._skip_to_ring(member):
+                    return
+                continue
+            cursor = member.cursor
+            chunk, reached = ring.chunk(member.form, cursor)
+            taken = self._outlet.offer(member.connection, chunk)
+            if taken == len(chunk):
+                member.cursor = reached
+                self.delivered += reached - cursor
+                continue
+            if taken >= 0:
+                self._keep_rest(member, ring.pieces(member.form, cursor, reached), taken)
+            return
+
+    def _keep_rest(self, member: Member, pieces: list[bytes], taken: int) -> None:
+        """Move the cursor past the piece that was partly taken; the connection finishes that one."""
+        for piece in pieces:
+            if taken < len(piece):
+                if taken:
+                    member.cursor += 1
+                    self.delivered += 1
+                    self._outlet.keep(member.connection, piece, taken)
+                else:
+                    self._outlet.keep(member.connection, b"", 0)
+                return
+            taken -= len(piece)
+            member.cursor += 1
+            self.delivered += 1
+
+    # -- behind the ring ------------------------------------------------------------------------------------------
+
+    def _skip_to_ring(self, member: Member) -> bool:
+        """Whether a member behind the ring may go on now; else a reader was asked, or it is not taking anything."""
+        if self._outlet.blocked(member.connection):
+            self._outlet.keep(member.connection, b"", 0)
+            return False
+        room = member.room
+        if member.cursor < room.first - 1:
+            self._tell_gap(member, room.first - 1)
+            return member.state is State.LIVE
+        if room.ring.first - 1 - member.cursor > MAX_BEHIND:
+            self._tell_gap(member, room.ring.first - 1)
+            return member.state is State.LIVE
+        member.state = State.CATCHING_UP
+        self._behind.append(member)
+        self._fell_behind.set()
+        return False
+
+    def _tell_gap(self, member: Member, until: int) -> None:
+        self.gaps += 1
+        gap = self._encoder.gap(member.form, member.room.name, member.cursor, until)
+        member.cursor = until
+        self._outlet.send(member.connection, gap)
+
+    async def run_reader(self) -> None:
+        """Feed members from the log until cancelled."""
+        while True:
+            while self._behind:
+                member = self._behind.popleft()
+                if member.state is State.CATCHING_UP:
+                    await self._feed(member)
+            self._fell_behind = trio.Event()
+            await self._fell_behind.wait()
+
+    async def _feed(self, member: Member) -> None:
+        room = member.room
+        try:
+            records = await self._log.read(room.name, after=member.cursor, limit=READ_PAGE)
+        except LogError as error:
+            _log.warning("catch_up_failed", room=room.name, reason=str(error))
+            self._behind.append(member)
+            await trio.sleep(READ_RETRY)
+            return
+        if member.state is not State.CATCHING_UP:
+            return  # it left while we read
+        member.state = State.LIVE
+        if not records or records[0].offset != member.cursor + 1:
+            # Retention passed it between two reads.
+            self._tell_gap(member, records[0].offset - 1 if records else room.ring.first - 1)
+        self._give(member, records)
+        if member.state is State.LIVE:
+            self.deliver(member)
+
+    def _give(self, member: Member, records: list[Record]) -> None:
+        pieces: list[bytes] = []
+        size = 0
+        for record in records:
+            piece = self._encoder.push(member.form, self._encoder.message(record), record.room, record.offset)
+            size += len(piece)
+            if pieces and size > CHUNK_BYTES:
+                break
+            pieces.append(piece)
+        if not pieces:
+            return
+        chunk = b"".join(pieces)
+        taken = self._outlet.offer(member.connection, chunk)
+        if taken == len(chunk):
+            member.cursor += len(pieces)
+            self.delivered += len(pieces)
+        elif taken >= 0:
+            self._keep_rest(member, pieces, taken)
+
+    def statistics(self) -> dict[str, int]:
+        """Rooms with news to carry, members being fed from the log, messages delivered, gaps told."""
+        return {
+            "rooms": len(self._rooms),
+            "behind": len(self._behind),
+            "delivered": self.delivered,
+            "gaps": self.gaps,
+        }

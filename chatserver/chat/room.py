@@ -1,0 +1,96 @@
+"""One room in memory: its ring, who is there, and how far the pump has come.
+
+Owns: the facts of a room and the arithmetic on them. May not: send, wait, or decide when a room leaves memory.
+"""
+
+from enum import Enum, auto
+
+import trio
+
+from chatserver.chat.member import Hold, Member
+from chatserver.chat.presence import Presence
+from chatserver.chat.ring import Encoder, Ring
+
+#: The share of a ring that may wait to be offered before publishers are paused. A publisher that laps the ring would
+#: make gaps for members that are not slow at all.
+CONGESTED_SHARE = 2
+
+
+class Life(Enum):
+    """Whether a room can be used."""
+
+    LOADING = auto()  # its newest messages are being read from the log; news is noted, not kept
+    READY = auto()
+
+
+class Walk:
+    """One pass of the pump over everybody who was there when it began."""
+
+    __slots__ = ("at", "holds", "members", "notice", "reaches", "written")
+
+    def __init__(self, room: "Room") -> None:
+        self.members = list(room.members)
+        self.holds = list(room.holds)
+        self.at = 0
+        self.notice, room.notice = room.notice, None
+        self.reaches = room.ring.last
+        self.written = room.ring.written
+
+
+class Room:
+    """See the module."""
+
+    __slots__ = (
+        "_max_bytes", "_max_count", "cache", "epoch", "first", "holds", "life", "loaded", "members", "missed", "name",
+        "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "queued", "ring",
+        "seen", "walk",
+    )  # fmt: skip
+
+    def __init__(self, name: str, epoch: str, encoder: Encoder, *, ring_messages: int, ring_bytes: int) -> None:
+        self.name = name
+        self.epoch = epoch
+        self.ring = Ring(name, encoder, max_count=ring_messages, max_bytes=ring_bytes)
+        self.first = 1  # oldest offset the log keeps
+        self.members: dict[Member, None] = {}
+        self.holds: dict[Hold, None] = {}
+        self.presence = Presence()
+        self.notice: bytes | None = None  # presence to be told by the next walk
+        self.missed: set[Member] = set()  # were behind when presence was told
+        self.paused: list[object] = []  # publishing connections that wait for the pump
+        self.pending = 0  # messages handed to the log and not yet news
+        self.pending_bytes = 0
+        self.offered = 0  # everybody was offered what comes up to here
+        self.offered_bytes = 0
+        self.walk: Walk | None = None
+        self.queued = False  # in the pump's queue
+        self.cache: dict[object, bytes] = {}  # answers that are the same for everybody until the next message
+        self.life = Life.LOADING
+        self.loaded: trio.Event | None = trio.Event()  # until it is ready
+        self.seen = 0  # highest offset in the news while loading
+        self.pins = 0  # tasks that will use it after a wait
+        self._max_count = ring_messages
+        self._max_bytes = ring_bytes
+
+    @property
+    def last(self) -> int:
+        """The newest offset."""
+        return self.ring.last
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody would miss it in memory."""
+        return not (self.members or self.holds or self.pins or self.walk or self.pending or self.presence)
+
+    @property
+    def congested(self) -> bool:
+        """Whether half a ring, by count or bytes, is published and not yet offered to the members."""
+        if not self.members:
+            return False
+        count = self.ring.last - self.offered + self.pending
+        size = self.ring.written - self.offered_bytes + self.pending_bytes
+        return count * CONGESTED_SHARE > self._max_count or size * CONGESTED_SHARE > self._max_bytes
+
+    def walked(self, *, reaches: int, written: int) -> None:
+        """Everybody was offered what was there when a walk began."""
+        self.offered = reaches
+        self.offered_bytes = written
