@@ -1,0 +1,174 @@
+/**
+ * Messages on their way: each goes out under a key of its own, again and again, until the server says it is stored.
+ * Owns: their order and their state. May not: choose a transport (it is handed a `deliver`), touch the DOM.
+ *
+ * One at a time, so that what was typed first is stored first. The key makes repeating safe: the server answers the
+ * same key from the same user with the first result for ten minutes. Behind that window a repeat could be a double, so
+ * the person is asked instead. The list outlives a reload, in the tab's own storage.
+ *
+ * @import { Ack, ChatError, Message } from './wire.js'
+ *
+ * @typedef {'queued' | 'sending' | 'sent' | 'failed'} ItemState
+ * @typedef {object} Item
+ * @property {string} key
+ * @property {string} room
+ * @property {string} text
+ * @property {number} created ms since the epoch
+ * @property {number | null} firstTried ms since the epoch
+ * @property {ItemState} state
+ * @property {string | null} problem why it failed, for the person
+ * @property {number | null} offset where the log has it, once we know or believe so
+ */
+import { delayBefore, sleep } from './backoff.js';
+
+const STORAGE_KEY = 'chat.outbox';
+const KEY_WINDOW = 9 * 60_000; // ms; the server remembers keys for 10 minutes, less a margin for clocks
+
+/** Not crypto.randomUUID: that exists only in secure contexts, and a chat on the local network is served over http. */
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+export class Outbox {
+  /** @type {Item[]} in the order they were written */
+  items = [];
+  /** @type {((item: Item) => Promise<Ack>) | null} null while there is no connection */
+  #deliver = null;
+  #pumping = false;
+
+  /**
+   * @param {Storage} storage
+   * @param {{changed: () => void, stored: (item: Item, ack: Ack) => void}} handlers
+   */
+  constructor(storage, handlers) {
+    this.storage = storage;
+    this.handlers = handlers;
+    for (const item of JSON.parse(storage.getItem(STORAGE_KEY) ?? '[]')) {
+      this.items.push({ ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
+    }
+  }
+
+  /**
+   * @param {string} room
+   * @param {string} text
+   */
+  add(room, text) {
+    const item = { key: newKey(), room, text, created: Date.now(), firstTried: null, problem: null, offset: null };
+    this.items.push({ ...item, state: 'queued' });
+    this.#changed();
+    this.#pump();
+  }
+
+  /** @param {(item: Item) => Promise<Ack>} deliver */
+  resume(deliver) {
+    this.#deliver = deliver;
+    this.#pump();
+  }
+
+  pause() {
+    this.#deliver = null;
+  }
+
+  /** @param {string} key */
+  retry(key) {
+    const item = this.items.find((each) => each.key === key);
+    if (!item) return;
+    // A fresh key where the old one may have been forgotten: the person has decided that a double is better than none.
+    Object.assign(item, { state: 'queued', problem: null, firstTried: null, key: newKey() });
+    this.#changed();
+    this.#pump();
+  }
+
+  /** @param {string} key */
+  discard(key) {
+    this.items = this.items.filter((item) => item.key !== key);
+    this.#changed();
+  }
+
+  /**
+   * A message of our own came in: it is one of these, and must not be seen twice. Before its acknowledgement the text
+   * tells which; a wrong guess (two windows, same words) heals when the acknowledgement brings the true offset.
+   * @param {Message} message
+   */
+  arrived({ room, offset, text }) {
+    const here = this.items.filter((item) => item.room === room);
+    const known = here.find((item) => item.state === 'sent' && item.offset === offset);
+    if (known) return this.discard(known.key);
+    const guess = here.find((item) => item.firstTried !== null && item.offset === null && item.text === text);
+    if (guess) guess.offset = offset;
+    if (guess) this.#changed();
+  }
+
+  /**
+   * Nobody looks at this room any more, so nobody waits for its stored messages to come in.
+   * @param {string} room
+   */
+  leave(room) {
+    this.items = this.items.filter((item) => item.room !== room || item.state !== 'sent');
+    this.#changed();
+  }
+
+  async #pump() {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      for (let failures = 0; this.#deliver; ) {
+        const item = this.items.find(({ state }) => state === 'queued');
+        if (!item) return;
+        const again = await this.#send(item, this.#deliver);
+        if (again === null) failures = 0;
+        else await sleep(delayBefore(failures++, again.retryAfter));
+      }
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  /**
+   * @param {Item} item
+   * @param {(item: Item) => Promise<Ack>} deliver
+   * @returns {Promise<ChatError | null>} the error when it should be tried again
+   */
+  async #send(item, deliver) {
+    if (item.firstTried !== null && Date.now() - item.firstTried > KEY_WINDOW) {
+      if (item.offset === null) this.#fail(item, 'No answer came in time: it may or may not have been sent.');
+      else this.discard(item.key); // we saw it come in
+      return null;
+    }
+    item.firstTried ??= Date.now();
+    item.state = 'sending';
+    this.#changed();
+    try {
+      const ack = await deliver(item);
+      item.state = 'sent';
+      item.offset = ack.offset;
+      this.handlers.stored(item, ack);
+      this.#changed();
+      return null;
+    } catch (error) {
+      if (error.isTemporary) {
+        item.state = 'queued';
+        this.#changed();
+        return error;
+      }
+      this.#fail(item, error.message);
+      return null;
+    }
+  }
+
+  /**
+   * @param {Item} item
+   * @param {string} problem
+   */
+  #fail(item, problem) {
+    Object.assign(item, { state: 'failed', problem, offset: null });
+    this.#changed();
+  }
+
+  #changed() {
+    const unstored = this.items.filter((item) => item.state !== 'sent');
+    this.storage.setItem(STORAGE_KEY, JSON.stringify(unstored));
+    this.handlers.changed();
+  }
+}

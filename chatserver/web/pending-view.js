@@ -1,0 +1,82 @@
+/**
+ * Messages on their way, below the others: pale while they wait, plain once stored, red with a choice when refused.
+ * Owns: the nodes of the pending list. May not: decide when anything is sent again.
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { Item } from './outbox.js'
+ * @import { Message } from './wire.js'
+ */
+import { byId, make } from './dom.js';
+import { messageRow, startsGroup } from './messages-view.js';
+
+const LABELS = { queued: 'waiting', sending: 'sending', sent: 'sent', failed: 'not sent' };
+
+export class PendingView {
+  #list = byId('pending');
+  /** @type {Map<string, HTMLElement>} by key */
+  #rows = new Map();
+
+  /** @param {ChatClient} client */
+  constructor(client) {
+    this.client = client;
+    for (const event of ['outbox', 'room', 'messages', 'restarted', 'identity']) {
+      client.addEventListener(event, () => this.#show());
+    }
+    this.#show();
+  }
+
+  #show() {
+    const { timeline, outbox, room } = this.client;
+    // Come in already, though its acknowledgement has not: the true message stands above, so this one hides.
+    const isShadowed = (/** @type {Item} */ { state, offset }) => state !== 'sent' && offset !== null && timeline.has(offset);
+    const items = outbox.items.filter((item) => item.room === room && !isShadowed(item));
+    const keys = new Set(items.map((item) => item.key));
+    for (const [key, row] of this.#rows) if (!keys.has(key)) row.remove(), this.#rows.delete(key);
+    let previous = timeline.newest;
+    for (const item of items) {
+      const message = this.#asMessage(item);
+      let row = this.#rows.get(item.key);
+      if (!row) {
+        row = messageRow(message, true);
+        row.classList.add('pending');
+        this.#rows.set(item.key, row);
+        this.#list.append(row);
+      }
+      row.classList.toggle('first', startsGroup(message, previous));
+      this.#mark(row, item);
+      previous = message;
+    }
+  }
+
+  /**
+   * @param {HTMLElement} row
+   * @param {Item} item
+   */
+  #mark(row, { key, state, problem }) {
+    if (row.dataset.state === state) return;
+    row.dataset.state = state;
+    const aside = /** @type {HTMLElement} */ (row.querySelector('.aside'));
+    aside.textContent = LABELS[state];
+    aside.ariaHidden = null;
+    row.querySelector('.problem')?.remove();
+    if (state !== 'failed') return;
+    row.append(
+      make(
+        'p',
+        { className: 'problem', role: 'alert' },
+        `${problem} `,
+        make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.retry(key) }, 'Send again'),
+        make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.discard(key) }, 'Discard'),
+      ),
+    );
+  }
+
+  /**
+   * @param {Item} item
+   * @returns {Message}
+   */
+  #asMessage({ room, text, created }) {
+    const user = this.client.identity.user ?? { id: '', name: 'You' };
+    return { room, offset: 0, cursor: '', user, text, time: new Date(created).toISOString() };
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * What the view writes, worked out without a DOM: links in a text, times and days in words, the look of a name.
+ */
+
+const LINK = /\bhttps?:\/\/[^\s<>"`]+/gi;
+
+/**
+ * Cuts a text into plain parts and links. Only http and https ever become links: `javascript:` stays text.
+ * @param {string} text
+ * @returns {{text: string, href: string | null}[]}
+ */
+export function splitLinks(text) {
+  const parts = [];
+  let end = 0;
+  for (const match of text.matchAll(LINK)) {
+    const shown = withoutTail(match[0]);
+    if (!URL.canParse(shown)) continue;
+    if (match.index > end) parts.push({ text: text.slice(end, match.index), href: null });
+    parts.push({ text: shown, href: shown });
+    end = match.index + shown.length;
+  }
+  if (end < text.length) parts.push({ text: text.slice(end), href: null });
+  return parts;
+}
+
+/**
+ * "(see https://a.example/x)." ends the sentence, not the address; but `/wiki/Loris_(animal)` keeps its bracket.
+ * @param {string} link
+ */
+function withoutTail(link) {
+  for (;;) {
+    const last = link.at(-1) ?? '';
+    const isUnpaired = last === ')' && link.split('(').length < link.split(')').length;
+    if (!isUnpaired && !".,;:!?'*]}”’".includes(last)) return link;
+    link = link.slice(0, -1);
+  }
+}
+
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
+const DAY = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
+const DAY_AND_YEAR = new Intl.DateTimeFormat(undefined, { dateStyle: 'long' });
+
+/** @param {Date} time */
+export const clock = (time) => CLOCK.format(time);
+
+/** @param {Date} time */
+export const fullTime = (time) => FULL.format(time);
+
+/**
+ * @param {Date} day
+ * @param {Date} [today]
+ */
+export function dayName(day, today = new Date()) {
+  const yesterday = new Date(today);
+  yesterday.setDate(today.getDate() - 1);
+  if (isSameDay(day, today)) return 'Today';
+  if (isSameDay(day, yesterday)) return 'Yesterday';
+  return (day.getFullYear() === today.getFullYear() ? DAY : DAY_AND_YEAR).format(day);
+}
+
+/**
+ * @param {Date} a
+ * @param {Date} b
+ */
+export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
+
+/**
+ * One or two letters for a name: "Brisk Otter" is BO.
+ * @param {string} name
+ */
+export function initials(name) {
+  const words = name.split(/[\s._-]+/).filter(Boolean);
+  const letters = words.length > 1 ? [words[0], words.at(-1)] : words;
+  return letters.map((word) => [...word][0].toUpperCase()).join('') || '?';
+}
+
+/**
+ * A colour that is the same for one user in every window (FNV-1a over the id).
+ * @param {string} id
+ * @returns {number} degrees
+ */
+export function hue(id) {
+  let hash = 0x811c9dc5;
+  for (const char of id) hash = Math.imul(hash ^ (char.codePointAt(0) ?? 0), 0x01000193);
+  return (hash >>> 0) % 360;
+}
+
+/**
+ * @param {number} count
+ * @param {string} one
+ * @param {string} [many]
+ */
+export const plural = (count, one, many = one + 's') => `${count.toLocaleString()} ${count === 1 ? one : many}`;
