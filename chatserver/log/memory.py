@@ -104,6 +104,7 @@ class MemoryLog:
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
         """Forget the oldest records beyond a count or an age, one room a turn."""
+        await self._turn()
         lost: dict[str, int] = {}
         for name in list(self._rooms):
             await self._turn()

@@ -65,13 +65,16 @@ class FileLock:
             ) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             owner = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip()
             os.close(self._descriptor)
             raise LogOpenError(
                 f"{database} is in use by another server (process {owner or 'unknown'}); "
                 "stop that one or choose another --log"
             ) from error
+        except OSError as error:
+            os.close(self._descriptor)
+            raise LogOpenError(f"cannot lock {self._path}: {error.strerror}; put it on a local disk") from error
         # Only a courtesy to the next one: on a full disk the lock holds all the same.
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
@@ -112,6 +115,7 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
         raise LogOpenError(f"SQLite {sqlite3.sqlite_version} is too old, {wanted} is needed; use another Python")
     connection = _connect(path)
     try:
+        _refuse_foreign(connection, path)
         _refuse_damaged(connection, path)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
@@ -143,6 +147,20 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise open_error(path, error) from error
 
 
+def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    """Leave the databases of other programs, and of servers newer than this one, as they are."""
+    version = _number(connection, "PRAGMA user_version")
+    application = _number(connection, "PRAGMA application_id")
+    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
+    if application != APPLICATION_ID and (application or version or tables):
+        raise LogOpenError(f"{path} is the database of another program; choose another path")
+    if version > len(MIGRATIONS):
+        raise LogOpenError(
+            f"{path} has schema {version}, this server knows up to {len(MIGRATIONS)}; "
+            "use the newer server that wrote it"
+        )
+
+
 def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size <= CHECKED_AT_OPEN:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -151,18 +169,9 @@ def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
-    """Bring the schema to ours, in one transaction; it is taken even with nothing to do, to see that we may write."""
+    """Bring the schema to ours, in one transaction; taken even with nothing to do, to see that we may write."""
     connection.execute("BEGIN IMMEDIATE")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application != APPLICATION_ID and (application or version or tables):
-        raise LogOpenError(f"{path} is the database of another program; choose another path")
-    if version > len(MIGRATIONS):
-        raise LogOpenError(
-            f"{path} has schema {version}, this server knows up to {len(MIGRATIONS)}; "
-            "use the newer server that wrote it"
-        )
+    version = _number(connection, "PRAGMA user_version")
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
@@ -177,6 +186,10 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
     if row is None:
         raise _damaged(path, "the log's identity is missing")
     return Identity(epoch=row[0], secret=row[1])
+
+
+def _number(connection: sqlite3.Connection, question: str) -> int:
+    return int(connection.execute(question).fetchone()[0])
 
 
 def _damaged(path: Path, what: str) -> LogOpenError:
