@@ -112,10 +112,9 @@ export class ChatClient extends EventTarget {
     this.#tell('messages', { room, added: timeline.add(messages), isLive: false });
   }
 
-  /** @returns {Promise<User[]>} who is in the room, as many as the server lists */
-  async members() {
-    const { members } = await (this.#link ?? this.api).members(this.room);
-    return members;
+  /** @returns {Promise<{members: User[], count: number}>} who is in the room, as many as the server names */
+  members() {
+    return (this.#link ?? this.api).members(this.room);
   }
 
   /** The person is here and does not want to wait, or the network says that it is back. */

@@ -7,7 +7,7 @@
 import { byId } from './dom.js';
 
 const DRAFT_KEY = 'chat.draft.'; // + room
-const MOST_BYTES = 8 * 1024; // of JSON; the server's default for a whole message is 16 KiB, and closes on more
+const MOST_BYTES = 8 * 1024; // of UTF-8, as the server has it; a far longer one would even close the connection
 
 export class Composer {
   #form = /** @type {HTMLFormElement} */ (byId('composer'));
@@ -59,7 +59,7 @@ export class Composer {
     event.preventDefault();
     const text = this.#text.value.replace(/\s+$/, '');
     if (text.trim() === '') return;
-    const bytes = new TextEncoder().encode(JSON.stringify(text)).length;
+    const bytes = new TextEncoder().encode(text).length;
     if (bytes > MOST_BYTES) {
       this.problem(`This message is too long: ${bytes.toLocaleString()} bytes, at most ${MOST_BYTES.toLocaleString()}.`);
       return;

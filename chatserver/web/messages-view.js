@@ -120,6 +120,7 @@ export class MessagesView {
     const all = this.client.timeline.messages;
     let place = all.length;
     for (const message of [...messages].reverse()) {
+      if (this.#rows.has(message.offset)) continue; // shown anew meanwhile, because we learned who we are
       do place--;
       while (all[place].offset > message.offset);
       const below = all[place + 1];

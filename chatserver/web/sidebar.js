@@ -24,7 +24,7 @@ export class RoomsView {
   #visited;
   /** @type {Map<string, {messages: number, members: number}>} what the server says of its rooms */
   #known = new Map();
-  /** @type {Map<string, number>} how many messages a room had when we last looked into it */
+  /** @type {Map<string, number>} how many messages a room had when we left it or first heard of it */
   #seen = new Map();
 
   /**
@@ -90,9 +90,10 @@ export class RoomsView {
    * @param {boolean} isHere
    */
   #row(room, isHere) {
-    const { messages = 0, members = 0 } = this.#known.get(room) ?? {};
-    if (isHere || !this.#seen.has(room)) this.#seen.set(room, messages);
-    const unread = messages - (this.#seen.get(room) ?? messages);
+    const { messages, members } = this.#known.get(room) ?? { messages: 0, members: 0 };
+    if (isHere) this.#seen.delete(room);
+    else if (this.#known.has(room) && !this.#seen.has(room)) this.#seen.set(room, messages);
+    const unread = isHere ? 0 : messages - (this.#seen.get(room) ?? messages);
     const link = make('a', { href: `#${room}` }, make('span', { className: 'name' }, room));
     if (isHere) link.ariaCurrent = 'page';
     if (unread > 0) {
@@ -164,7 +165,7 @@ export class PeopleView {
       const { members, count } = await this.client.members();
       if (room !== this.client.room) return;
       this.#people = new Map(members.map((user) => [user.id, user]));
-      this.#total = Math.max(count ?? 0, members.length);
+      this.#total = count;
       this.#show();
     } catch (error) {
       console.warn('who is here did not come:', error.message); // the old list stays

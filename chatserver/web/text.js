@@ -66,13 +66,13 @@ export function dayName(day, today = new Date()) {
 export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
 
 /**
- * One or two letters for a name: "Brisk Otter" is BO.
+ * One or two letters for a name: "Brisk Otter 42" is BO.
  * @param {string} name
  */
 export function initials(name) {
-  const words = name.split(/[\s._-]+/).filter(Boolean);
-  const letters = words.length > 1 ? [words[0], words.at(-1)] : words;
-  return letters.map((word) => [...word][0].toUpperCase()).join('') || '?';
+  const words = name.match(/[\p{L}\p{N}]+/gu) ?? ['?'];
+  const spoken = words.filter((word) => /^\p{L}/u.test(word));
+  return (spoken.length ? spoken : words).slice(0, 2).map((word) => [...word][0].toUpperCase()).join('');
 }
 
 /**
