@@ -30,9 +30,10 @@ OFFSETS = 1 << OFFSET_BITS
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE identity (epoch TEXT NOT NULL, secret BLOB NOT NULL) STRICT",
-        # forgotten: the last offset that retention removed, so that an emptied room goes on where it was.
+        # forgotten: the last message that retention removed, so that an emptied room goes on where it was.
         """CREATE TABLE rooms (
-            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, forgotten INTEGER NOT NULL DEFAULT 0
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+            forgotten INTEGER NOT NULL DEFAULT 0, forgotten_time INTEGER NOT NULL DEFAULT 0
         ) STRICT""",
         """CREATE TABLE messages (
             place INTEGER PRIMARY KEY, time INTEGER NOT NULL,

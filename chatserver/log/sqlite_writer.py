@@ -136,18 +136,20 @@ class SqliteWriter:
             self._rooms[name] = self._load_room(name)
 
     def _load_room(self, name: str) -> _Room:
-        row = self._connection.execute("SELECT id, forgotten FROM rooms WHERE name = ?", (name,)).fetchone()
+        row = self._connection.execute(
+            "SELECT id, forgotten, forgotten_time FROM rooms WHERE name = ?", (name,)
+        ).fetchone()
         if row is None:
             self._begin()
             made = self._connection.execute("INSERT INTO rooms (name) VALUES (?)", (name,))
             assert made.lastrowid is not None
             return _Room(made.lastrowid, 0, 0)
-        room_id, forgotten = row
+        room_id, *forgotten = row
         newest = self._connection.execute(
             "SELECT place, time FROM messages WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
             _places(room_id),
         ).fetchone()
-        place, time = newest or (forgotten, 0)
+        place, time = newest or forgotten
         return _Room(room_id, place % OFFSETS, time)
 
     def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[_Key, Record]:
@@ -210,12 +212,14 @@ class SqliteWriter:
         self._begin()
         # Time never decreases within a room, so what is too old is always the beginning of it.
         removed = self._connection.execute(
-            "DELETE FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?)",
+            "DELETE FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?) RETURNING place, time",
             (low, min(low + budget - 1, newest[0]), keep_from, oldest_ms),
-        ).rowcount
-        last = low % OFFSETS + removed - 1
-        self._connection.execute("UPDATE rooms SET forgotten = ? WHERE id = ?", (last, room_id))
-        return last, removed
+        ).fetchall()
+        place, time = max(removed)
+        self._connection.execute(
+            "UPDATE rooms SET forgotten = ?, forgotten_time = ? WHERE id = ?", (place % OFFSETS, time, room_id)
+        )
+        return place % OFFSETS, len(removed)
 
 
 def _places(room_id: int) -> tuple[int, int]:

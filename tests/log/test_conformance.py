@@ -1,6 +1,7 @@
 """What every engine promises: one suite, run against each."""
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,12 @@ async def test_news_of_a_group_comes_whole_in_order_and_before_its_answers(
     def note(records: Sequence[Record]) -> None:
         seen.extend(f"news {record.text}" for record in records)
 
+    def answer(number: int, outcome: object) -> None:
+        seen.append(f"answer {number}")
+
     async with running(closed_log, note):
         for number in range(5):
-            closed_log.submit(draft(str(number)), lambda _, number=number: seen.append(f"answer {number}"))
+            closed_log.submit(draft(str(number)), partial(answer, number))
         await closed_log.append(draft("5"))
     assert seen == [*(f"news {n}" for n in range(6)), *(f"answer {n}" for n in range(5))]
 

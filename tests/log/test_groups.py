@@ -1,0 +1,208 @@
+"""The queue and the loop that every engine shares, with engines that a test controls."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from chatserver.log import Draft, LogBusy, LogError, LogUnavailable, Record, Stored
+from chatserver.log import groups as groups_module
+from chatserver.log.groups import GroupWriter
+from chatserver.log.interface import DRAIN_DEADLINE, MAX_GROUP
+from tests.log.support import draft, ignore
+
+
+class Engine:
+    """Stores nothing, notes its groups, and stops before each while `gate` is closed."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.gate = trio.Event()
+        self.gate.set()
+        self.fail: Exception | None = None
+
+    async def commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
+        await self.gate.wait()
+        if self.fail is not None:
+            raise self.fail
+        start = sum(map(len, self.groups))
+        self.groups.append([one.text for one in drafts])
+        return [
+            Stored(Record(one.room, start + number, 0, one.user_id, one.user_name, one.text), fresh=True)
+            for number, one in enumerate(drafts, 1)
+        ]
+
+
+Start = Callable[..., Awaitable[None]]
+
+
+def start(writer: GroupWriter, news: Callable[[Sequence[Record]], None] = ignore) -> Start:
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        await writer.run(news, task_status)
+
+    return run
+
+
+def note_in(seen: list[object]) -> Callable[[Stored | LogError], None]:
+    def done(outcome: Stored | LogError) -> None:
+        seen.append(outcome.record.text if isinstance(outcome, Stored) else type(outcome))
+
+    return done
+
+
+async def test_what_arrives_during_a_commit_is_the_next_group(nursery: trio.Nursery) -> None:
+    engine = Engine()
+    writer = GroupWriter(engine.commit)
+    await nursery.start(start(writer))
+    engine.gate = trio.Event()
+    seen: list[object] = []
+    writer.submit(draft("0"), note_in(seen))
+    await trio.testing.wait_all_tasks_blocked()
+    for number in range(1, 4):
+        writer.submit(draft(str(number)), note_in(seen))
+    assert writer.statistics().pending == 4
+    engine.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert engine.groups == [["0"], ["1", "2", "3"]]
+    assert seen == ["0", "1", "2", "3"]
+    assert writer.statistics().pending == 0
+
+
+async def test_a_group_is_bounded(nursery: trio.Nursery) -> None:
+    engine = Engine()
+    writer = GroupWriter(engine.commit)
+    await nursery.start(start(writer))
+    for number in range(2 * MAX_GROUP + 1):
+        writer.submit(draft(str(number)), lambda _: None)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [len(group) for group in engine.groups] == [MAX_GROUP, MAX_GROUP, 1]
+
+
+async def test_the_queue_is_bounded_in_drafts(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups_module, "MAX_PENDING", 3)
+    writer = GroupWriter(Engine().commit)
+    await nursery.start(start(writer))
+    seen: list[object] = []
+    for number in range(3):
+        writer.submit(draft(str(number)), note_in(seen))
+    with pytest.raises(LogBusy, match="3 messages wait to be stored, limit 3"):
+        writer.submit(draft("refused"), note_in(seen))
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen == ["0", "1", "2"]
+    writer.submit(draft("again"), note_in(seen))
+
+
+async def test_the_queue_is_bounded_in_text(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups_module, "MAX_PENDING_TEXT", 10)
+    writer = GroupWriter(Engine().commit)
+    await nursery.start(start(writer))
+    for _ in range(3):
+        writer.submit(draft("12345"), lambda _: None)
+        writer.submit(draft("12345"), lambda _: None)
+        with pytest.raises(LogBusy, match="10 characters wait to be stored, limit 10"):
+            writer.submit(draft("1"), lambda _: None)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_callback_that_raises_is_reported_and_starves_nobody(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> None:
+        raise KeyError("a bug")
+
+    writer = GroupWriter(Engine().commit)
+    await nursery.start(start(writer, broken))
+    seen: list[object] = []
+    for done in (note_in(seen), broken, note_in(seen)):
+        writer.submit(draft("x"), done)
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen == ["x", "x"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    assert all(record.exc_info for record in caplog.records)
+    assert (await writer.append(draft("y"))).record.text == "y"
+
+
+async def test_an_engine_that_raises_fails_its_group_and_is_asked_again(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine()
+    engine.fail = ZeroDivisionError("a bug")
+    writer = GroupWriter(engine.commit)
+    await nursery.start(start(writer))
+    with pytest.raises(LogUnavailable):
+        await writer.append(draft("lost"))
+    assert "ZeroDivisionError" in caplog.text
+    engine.fail = None
+    assert (await writer.append(draft("kept"))).record.offset == 1
+    found = writer.statistics()
+    assert (found.groups, found.records, found.failures) == (1, 1, 1)
+
+
+async def test_a_callback_may_submit_again(nursery: trio.Nursery) -> None:
+    writer = GroupWriter(Engine().commit)
+    await nursery.start(start(writer))
+    seen: list[object] = []
+
+    def again(_: object) -> None:
+        writer.submit(draft("second"), note_in(seen))
+
+    writer.submit(draft("first"), again)
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen == ["second"]
+
+
+async def test_the_end_waits_for_the_commit_that_runs_and_for_what_waits() -> None:
+    engine = Engine()
+    writer = GroupWriter(engine.commit)
+    seen: list[object] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(start(writer))
+        engine.gate = trio.Event()
+        writer.submit(draft("running"), note_in(seen))
+        await trio.testing.wait_all_tasks_blocked()
+        writer.submit(draft("waiting"), note_in(seen))
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(LogUnavailable):
+                writer.submit(draft("late"), note_in(seen))
+        assert seen == []
+        engine.gate.set()
+    assert seen == ["running", "waiting"]
+
+
+async def test_a_disk_that_hangs_cannot_hold_the_end(autojump_clock: MockClock) -> None:
+    """Everybody is answered, once, and nothing that hangs is taken for stored."""
+    engine = Engine()
+    engine.gate = trio.Event()
+    writer = GroupWriter(engine.commit)
+    seen: list[object] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(start(writer))
+        for number in range(MAX_GROUP + 5):
+            writer.submit(draft(str(number)), note_in(seen))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == pytest.approx(DRAIN_DEADLINE)
+    assert seen == [LogUnavailable] * (MAX_GROUP + 5)
+    assert writer.statistics().pending == 0
+
+
+async def test_a_second_run_is_a_bug(nursery: trio.Nursery) -> None:
+    writer = GroupWriter(Engine().commit)
+    await nursery.start(start(writer))
+    with pytest.raises(RuntimeError, match="runs already"):
+        await writer.run(ignore, trio.TASK_STATUS_IGNORED)
+
+
+async def test_a_log_may_run_again() -> None:
+    engine = Engine()
+    writer = GroupWriter(engine.commit)
+    for text in ("first", "second"):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(start(writer))
+            await writer.append(draft(text))
+            nursery.cancel_scope.cancel()
+    assert engine.groups == [["first"], ["second"]]
