@@ -1,0 +1,192 @@
+"""One virtual client, and the cohort it belongs to.
+
+Owns: what a client is (a descriptor, a stage, a deadline and at most a few unread bytes: no task, no stack, no
+socket object) and how its life is counted. A persona subclasses `Client` and says what is sent and what an answer
+means; it never touches a socket, the engine does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+from typing import TYPE_CHECKING, ClassVar
+
+from loadgen.latency import Latency
+from loadgen.timers import NEVER, now
+from loadgen.wire import WireError
+
+if TYPE_CHECKING:
+    from loadgen.engine import Engine
+    from loadgen.traffic import Traffic
+
+#: An attacker that was thrown out tries again after this long, give or take half: slow-loris tools do, and one that
+#: did not would leave nothing to measure after the first deadline.
+ATTACKER_RETURNS_SECONDS = 1.0
+
+#: Answers that mean "not now" rather than "you did wrong".
+TURNED_AWAY = frozenset((429, 503))
+
+
+class Stage(Enum):
+    """Where a client is in its life."""
+
+    WAITING = "not connected"
+    CONNECTING = "the connection is being made"
+    OPENING = "connected, not yet what it wants to be"
+    HELD = "established: this is what the run counts"
+    OVER = "gone for good"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the clients of a run have in common: where they go, and what they do there."""
+
+    host: str  # for the Host field
+    rooms: tuple[str, ...]
+    poll_wait_seconds: float
+    random: Random
+    traffic: Traffic | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class Cohort:
+    """All clients of one persona, and what became of them."""
+
+    persona: type[Client]
+    engine: Engine
+    place: Place
+    wanted: int
+    over: bool = False  # closed by us for good: nobody returns
+    held: int = 0
+    peak: int = 0
+    opened: int = 0  # times a client came to be held
+    received_bytes: int = 0
+    deliveries: int = 0  # chat messages received
+    refused: Counter[str] = field(default_factory=Counter)  # turned away at the door
+    failed: Counter[str] = field(default_factory=Counter)  # never came to be held, for another reason
+    ended: Counter[str] = field(default_factory=Counter)  # held, then ended by the server
+    lifetime: Latency = field(default_factory=Latency)  # from connect to the server's ending it
+
+    def member(self, index: int) -> Client:
+        """Make a client; `index` is its number in the run and decides its room and source address."""
+        return self.persona(self, index)
+
+    def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
+        """Book that the server, or the network, ended this client."""
+        if turned_away:
+            self.refused[reason] += 1
+        elif client.stage is Stage.HELD:
+            self.ended[reason] += 1
+            self.lifetime.record(now() - client.born)
+        else:
+            self.failed[reason] += 1
+
+
+class Client:
+    """A persona's base: what the engine calls, and what a persona may do.
+
+    Subclasses declare `__slots__`, a `name`, whether they are `honest`, and a docstring whose first line
+    `loadgen list` prints.
+    """
+
+    __slots__ = ("born", "cohort", "due", "fd", "index", "outgoing", "stage", "tick", "unread")
+
+    name: ClassVar[str]
+    honest: ClassVar[bool]
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        self.cohort = cohort
+        self.index = index
+        self.fd = -1
+        self.stage = Stage.WAITING
+        self.born = 0.0  # when it began to connect
+        self.due = NEVER  # `due` and `tick` belong to the wheel
+        self.tick = -1
+        self.unread = b""  # bytes received that are not yet a whole unit
+        self.outgoing = b""  # bytes the kernel would not take yet
+
+    # What a persona says
+
+    def opening(self) -> bytes:
+        """Return the first bytes to send, as soon as the connection stands."""
+        raise NotImplementedError
+
+    def on_connected(self) -> None:
+        """React to the connection being made and the opening bytes sent."""
+
+    def on_data(self, data: bytes) -> None:
+        """React to bytes from the server."""
+        raise NotImplementedError
+
+    def on_time(self, moment: float) -> None:
+        """React to the moment asked for with `wake_in`."""
+
+    def on_hangup(self, how: str) -> None:
+        """React to the server's closing or resetting the connection."""
+        self.fail(how)
+
+    # What a persona may do
+
+    @property
+    def room(self) -> str:
+        """The room this client belongs to."""
+        rooms = self.cohort.place.rooms
+        return rooms[self.index % len(rooms)]
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; what the kernel does not take now follows when it does."""
+        self.cohort.engine.send(self, data)
+
+    def hold(self) -> None:
+        """Declare the client established."""
+        self.cohort.engine.hold(self)
+
+    def wake_in(self, seconds: float) -> None:
+        """Have `on_time` called after so many seconds, instead of any earlier wish."""
+        self.cohort.engine.wheel.set(self, now() + seconds)
+
+    def fail(self, reason: str, *, turned_away: bool = False) -> None:
+        """Give up: the server did not do what this persona came for."""
+        self.cohort.engine.end(self, reason, turned_away=turned_away)
+
+    def reject(self, status: int) -> None:
+        """Give up because of an answer's status."""
+        self.fail(f"answered {status}", turned_away=status in TURNED_AWAY)
+
+
+class Attacker(Client):
+    """A client that counts as held from the moment it is connected and that ignores what it is told."""
+
+    __slots__ = ("answered",)
+
+    honest = False
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self.answered = 0  # status of the answer it got, if any
+
+    def on_connected(self) -> None:
+        """Begin to do harm."""
+        self.answered = 0
+        self.hold()
+
+    def on_data(self, data: bytes) -> None:
+        """Note an answer's status and stay, as an attacker would."""
+        if self.answered == 0 and data.startswith(b"HTTP/1."):
+            status = data[9:12]
+            if not status.isdigit():
+                raise WireError("a status line without a status")
+            self.answered = int(status)
+
+    def on_hangup(self, how: str) -> None:
+        """Book the end under the status of the answer, which says more than how the socket ended."""
+        if self.answered:
+            self.reject(self.answered)
+        else:
+            self.fail(how)
+
+    def pace(self, seconds: float) -> float:
+        """Spread an interval by a fifth either way, so that a crowd does not act in step."""
+        return seconds * self.cohort.place.random.uniform(0.8, 1.2)

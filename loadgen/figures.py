@@ -1,0 +1,124 @@
+"""The named figures of a run, and thresholds over them.
+
+Owns: the closed list of names that `--fail-if` understands and that `report.json` carries, each with its unit and
+meaning. A new figure is a new row here first.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from loadgen.target import UsageError
+
+Figures = Mapping[str, float | None]
+
+COMMON: Final = {
+    "lag_p99_ms": "how late the generator's own schedule ran, 99th percentile",
+    "lag_max_ms": "the same, at worst",
+    "own_bytes_per_client": "memory of the generator for each virtual client",
+    "connects_per_s": "connections established a second while the crowd opened",
+}
+
+RUN: Final = MappingProxyType(
+    {
+        "held": "clients established in the steady window",
+        "refused": "clients turned away: connection refused, 429, 503",
+        "failed": "clients that were not established for another reason",
+        "ended": "clients that were established and that the server then ended",
+        "ack_p50_ms": "intended send time to acknowledgement, median",
+        "ack_p99_ms": "the same, 99th percentile",
+        "ack_max_ms": "the same, at worst",
+        "echo_p50_ms": "intended send time to the sender's own message coming back, median",
+        "echo_p99_ms": "the same, 99th percentile",
+        "echo_max_ms": "the same, at worst",
+        "unacknowledged": "messages sent and never acknowledged",
+        "unreturned": "messages sent that never came back to their sender",
+        "message_errors": "messages that the server refused with an error",
+        "messages_per_s": "messages acknowledged a second",
+        "deliveries_per_s": "messages delivered to virtual clients a second",
+        "server_bytes_per_connection": "growth of the server's memory for each connection (--server-pid)",
+        "server_cpu_us_per_connection_s": "server CPU per connection-second in the steady window, in us (--server-pid)",
+        **COMMON,
+    }
+)
+
+ATTACK: Final = MappingProxyType(
+    {
+        "baseline_p99_ms": "the victims' round trip before the attack, 99th percentile",
+        "attack_p50_ms": "the victims' round trip during the attack, median",
+        "attack_p99_ms": "the same, 99th percentile",
+        "attack_max_ms": "the same, at worst",
+        "recovery_p99_ms": "the victims' round trip after the attack, 99th percentile",
+        "p50_ratio": "median during the attack divided by the baseline's",
+        "p99_ratio": "99th percentile during the attack divided by the baseline's",
+        "p99_over_bar_ms": "99th percentile above the bar of 1.5 times the baseline's or 15 ms more, whichever is more",
+        "success_percent": "victims' round trips during the attack that succeeded",
+        "recovery_success_percent": "victims' round trips after the attack that succeeded",
+        "attackers_peak": "most attackers connected at one moment",
+        "attackers_refused": "attempts turned away: connection refused, 429, 503",
+        "attackers_killed": "attackers thrown out after they were connected",
+        "kill_p50_s": "age at which attackers were thrown out, median",
+        "kill_max_s": "the same, at worst",
+        "oldest_attacker_s": "age of the oldest attacker still connected when the attack ended",
+        "server_bytes_per_attacker": "growth of the server's memory for each attacker at the peak (--server-pid)",
+        "server_bytes_left": "server memory after recovery above the baseline (--server-pid)",
+        "server_cpu_us_per_attacker_s": "server CPU above the baseline per attacker-second, in us (--server-pid)",
+        **COMMON,
+    }
+)
+
+_OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = MappingProxyType(
+    {">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne}
+)
+_CONDITION: Final = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(>=|<=|==|!=|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)\s*")
+
+
+class Condition(NamedTuple):
+    """A threshold: the run fails if it is true."""
+
+    figure: str
+    sign: str
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.figure}{self.sign}{self.limit:g}"
+
+    def judge(self, figures: Figures) -> str | None:
+        """Say why the run fails by this condition, or return `None`."""
+        value = figures[self.figure]
+        if value is None:
+            return f"{self.figure} was not measured, so {self} cannot be judged"
+        return f"{self.figure} is {value:g} ({self})" if _OPERATORS[self.sign](value, self.limit) else None
+
+
+#: What a run must hold to when no threshold is given.
+RUN_BAR: Final = tuple(
+    Condition(name, ">", 0) for name in ("refused", "failed", "ended", "unacknowledged", "unreturned", "message_errors")
+)
+
+#: The default bar of an attack. A poor baseline on a shared machine makes ratios meaningless, hence the 15 ms.
+ATTACK_BAR: Final = (
+    Condition("success_percent", "<", 100),
+    Condition("p99_over_bar_ms", ">", 0),
+    Condition("server_bytes_per_attacker", ">", 2048),
+)
+
+
+def parse(conditions: Iterable[str], known: Iterable[str], *, server_pid: bool) -> tuple[Condition, ...]:
+    """Read `--fail-if` arguments, each one or more conditions with commas between."""
+    known = tuple(known)
+    return tuple(_parse(text, known, server_pid) for many in conditions for text in many.split(","))
+
+
+def _parse(text: str, known: tuple[str, ...], server_pid: bool) -> Condition:
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--fail-if: {text!r} is not of the form 'FIGURE>NUMBER'")
+    name, sign, limit = match.groups()
+    if name not in known:
+        raise UsageError(f"--fail-if: there is no figure {name!r}; known are {', '.join(sorted(known))}")
+    if name.startswith("server_") and not server_pid:
+        raise UsageError(f"--fail-if: {name} is only measured with --server-pid")
+    return Condition(name, sign, float(limit))

@@ -1,0 +1,77 @@
+"""Latencies as HDR histograms: constant memory, three digits, and they merge.
+
+Owns: the unit (seconds outside, microseconds within) and the percentiles that every report shows. Merging is what
+lets one run be split over phases, cohorts and, later, processes without ever averaging a percentile.
+"""
+
+from typing import Final
+
+import msgspec
+from hdrh.histogram import HdrHistogram
+
+#: Values above are recorded as this. An hour is longer than any run is allowed to be.
+CEILING_SECONDS: Final = 3600
+_MICRO: Final = 1_000_000
+_DIGITS: Final = 3
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
+    """The percentiles of a report's row, in milliseconds; `None` where nothing was recorded."""
+
+    count: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    p999_ms: float | None
+    max_ms: float | None
+
+
+class Latency:
+    """One distribution of durations."""
+
+    __slots__ = ("_histogram", "_longest", "count")
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(1, CEILING_SECONDS * _MICRO, _DIGITS)
+        self._longest = 0.0  # exact, since a maximum rounded to three digits invites doubt
+        self.count = 0
+
+    def record(self, seconds: float) -> None:
+        """Add one duration; what the clock calls negative is zero."""
+        self._histogram.record_value(min(max(int(seconds * _MICRO), 1), CEILING_SECONDS * _MICRO))
+        self._longest = max(self._longest, seconds)
+        self.count += 1
+
+    def merge(self, other: "Latency") -> None:
+        """Add everything that `other` recorded."""
+        self._histogram.add(other._histogram)
+        self._longest = max(self._longest, other._longest)
+        self.count += other.count
+
+    def at(self, percentile: float) -> float | None:
+        """The duration, in seconds, that this percentage stayed at or below; `None` if nothing was recorded."""
+        if not self.count:
+            return None
+        value: int = self._histogram.get_value_at_percentile(percentile)
+        return value / _MICRO
+
+    @property
+    def longest(self) -> float | None:
+        """The longest duration in seconds, exactly."""
+        return self._longest if self.count else None
+
+    def spread(self) -> Spread:
+        """The row for a report."""
+        return Spread(
+            count=self.count,
+            p50_ms=milliseconds(self.at(50)),
+            p90_ms=milliseconds(self.at(90)),
+            p99_ms=milliseconds(self.at(99)),
+            p999_ms=milliseconds(self.at(99.9)),
+            max_ms=milliseconds(self.longest),
+        )
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    """Seconds as milliseconds, to the microsecond."""
+    return None if seconds is None else round(seconds * 1000, 3)

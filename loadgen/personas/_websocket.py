@@ -1,0 +1,97 @@
+"""What the WebSocket personas share: open, join a room, answer pings. No persona itself."""
+
+import msgspec
+
+from loadgen import wire
+from loadgen.client import Client, Stage
+
+
+class Envelope(msgspec.Struct):
+    """The fields of chat.v1 that a virtual client looks at; it skips all others."""
+
+    type: str
+    id: int | str | None = None
+    room: str = ""
+    text: str = ""
+    code: str = ""
+
+
+_decoder = msgspec.json.Decoder(Envelope)
+_JOIN_ID = -1
+
+
+class Member(Client):
+    """A WebSocket client joined to a room."""
+
+    __slots__ = ()
+
+    honest = True
+
+    def opening(self) -> bytes:
+        """Ask for the upgrade."""
+        return wire.upgrade_request("/ws", self.cohort.place.host)
+
+    def on_data(self, data: bytes) -> None:
+        """Finish the handshake, then take frame after frame."""
+        data = self.unread + data if self.unread else data
+        if self.stage is Stage.OPENING and data.startswith(b"HTTP/"):
+            head = wire.read_head(data)
+            if head is None:
+                self.unread = data
+                return
+            if head.status != 101:
+                self.reject(head.status)
+                return
+            wire.check_upgrade(head)
+            data = data[head.size :]
+            self.send(_text({"type": "join", "id": _JOIN_ID, "room": self.room}))
+        frames, self.unread = wire.read_frames(data)
+        for frame in frames:
+            if self.fd < 0:
+                return  # an earlier frame ended this client
+            self.on_frame(frame)
+
+    def on_frame(self, frame: wire.Frame) -> None:
+        """Answer a ping, mind a close, look into text."""
+        if frame.opcode == wire.PING:
+            self.send(wire.frame(wire.PONG, frame.payload))
+        elif frame.opcode == wire.CLOSE:
+            code = int.from_bytes(frame.payload[:2]) if len(frame.payload) >= 2 else 1005
+            self.send(wire.frame(wire.CLOSE, frame.payload[:2]))
+            self.fail(f"close {code}", turned_away=code in {1012, 1013})
+        elif frame.opcode != wire.PONG:
+            self.on_text(frame)
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """Wait for the join to be answered; afterwards only count, as nobody reads what an idle tab receives."""
+        if self.stage is Stage.HELD:
+            self.cohort.deliveries += 1
+            return
+        message = decode(frame)
+        if message.type == "joined":
+            self.hold()
+            self.on_joined()
+        elif message.type == "error":
+            self.fail(f"error {message.code}")
+
+    def on_joined(self) -> None:
+        """React to being a member now."""
+
+
+def decode(frame: wire.Frame) -> Envelope:
+    """Read a text frame as a chat.v1 message."""
+    if frame.opcode != wire.TEXT or not frame.final:
+        raise wire.WireError("chat.v1 in something else than one text frame")
+    try:
+        return _decoder.decode(frame.payload)
+    except msgspec.MsgspecError:
+        raise wire.WireError("a text frame that is not chat.v1") from None
+
+
+def _text(message: dict[str, object]) -> bytes:
+    return wire.frame(wire.TEXT, msgspec.json.encode(message))
+
+
+def publish(room: str, number: int, text: str) -> bytes:
+    """Encode a publish as a frame."""
+    return _text({"type": "publish", "id": number, "room": room, "text": text})

@@ -1,0 +1,36 @@
+"""A dashboard that follows a room."""
+
+from loadgen import wire
+from loadgen.client import Client, Stage
+from loadgen.personas import persona
+
+
+@persona
+class Sse(Client):
+    """Event stream on a room that is read and never answered."""
+
+    __slots__ = ()
+
+    name = "sse"
+    honest = True
+
+    def opening(self) -> bytes:
+        """Ask for the stream."""
+        return wire.request("GET", f"/rooms/{self.room}/events", self.cohort.place.host, "Accept: text/event-stream")
+
+    def on_data(self, data: bytes) -> None:
+        """Check the head, then count events by their data lines."""
+        if self.stage is Stage.HELD:
+            self.cohort.deliveries += data.count(b"\ndata:")
+            return
+        self.unread += data
+        head = wire.read_head(self.unread)
+        if head is None:
+            return
+        self.unread = b""
+        if head.status != 200:
+            self.reject(head.status)
+        elif not head.fields.get("content-type", "").startswith("text/event-stream"):
+            raise wire.WireError("an event stream of another content type")
+        else:
+            self.hold()

@@ -1,0 +1,79 @@
+"""What a process costs, read from /proc: ours, and the target's when its pid is given.
+
+Owns: the choice of figure. Memory is Pss (pages shared with children count once) from `smaps_rollup`, read only at the
+ends of a phase since the kernel walks the page tables for it; the once-a-second timeline uses the cheap resident size.
+CPU is user plus system time in the kernel's 10 ms ticks. A process is taken with all its descendants.
+"""
+
+import os
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from loadgen.target import UsageError
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_PROC: Final = Path("/proc")
+
+
+class Usage(NamedTuple):
+    """What a process and its descendants have used so far."""
+
+    pss_bytes: int
+    cpu_seconds: float
+
+
+class Process:
+    """A process that is watched."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    @classmethod
+    def ourselves(cls) -> Self:
+        """The process that asks."""
+        return cls(os.getpid())
+
+    def require(self) -> None:
+        """Raise `UsageError` unless it is there and may be read."""
+        try:
+            (_PROC / str(self.pid) / "smaps_rollup").read_bytes()
+        except FileNotFoundError:
+            raise UsageError(f"--server-pid: there is no process {self.pid}") from None
+        except OSError as error:
+            raise UsageError(f"--server-pid: process {self.pid} cannot be read: {error.strerror}") from None
+
+    def usage(self) -> Usage | None:
+        """What it has used; `None` if it is gone."""
+        try:
+            tree = self._tree()
+            return Usage(sum(map(_pss, tree)), sum(map(_cpu, tree)))
+        except OSError:
+            return None
+
+    def resident_bytes(self) -> int | None:
+        """Its resident size, cheaply; `None` if it is gone."""
+        try:
+            return sum(int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE for pid in self._tree())
+        except OSError:
+            return None
+
+    def _tree(self) -> list[int]:
+        tree = [self.pid]
+        for pid in tree:  # grows while it is walked
+            for children in (_PROC / str(pid) / "task").glob("*/children"):
+                tree += map(int, children.read_text().split())
+        return tree
+
+
+def _pss(pid: int) -> int:
+    for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0  # a zombie has no memory
+
+
+def _cpu(pid: int) -> float:
+    # the second field is the command in brackets and may hold anything, brackets and blanks included
+    fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -1,0 +1,192 @@
+"""`loadgen run`: honest load, and what it costs the target.
+
+Owns: the order of a run. A first few clients open and stay, so that what the target imports or caches once is not
+charged to the crowd; then memory is read, the rest opens, memory is read again, and the schedule speaks for the steady
+window, over which CPU is measured.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from loadgen.client import Client, Place
+from loadgen.figures import RUN_BAR
+from loadgen.latency import milliseconds
+from loadgen.procfs import Usage
+from loadgen.report import PhaseRow, Report, cohort_row, judge
+from loadgen.scenario import SETTLE_SECONDS, Plan, Stage, per
+from loadgen.timers import now
+from loadgen.traffic import Traffic
+
+#: Clients of the warm-up: enough to touch every path, few enough to leave a crowd to measure.
+WARM_UP_CLIENTS: Final = 100
+
+#: How long answers to the last messages may take.
+DRAIN_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What `run` is told beside the plan."""
+
+    counts: Mapping[type[Client], int]
+    rooms: tuple[str, ...]
+    rate: float
+    seconds: float
+    poll_wait_seconds: float
+
+
+class Run:
+    """One run."""
+
+    def __init__(self, plan: Plan, load: Load) -> None:
+        self._plan = plan
+        self._load = load
+        self._stage = Stage(plan)
+        self._traffic = Traffic(self._stage.random)
+        self._opened = 0
+        self._opening_seconds = 0.0
+        self._held = 0
+        self._server_growth: int | None = None
+        self._own_growth: int | None = None
+        self._cpu: float | None = None
+        self._steady = 0.0
+        self._deliveries = 0
+
+    async def play(self) -> Report:
+        """Play it and report."""
+        await self._stage.play(self._act)
+        return self._report()
+
+    async def _act(self, _: trio.Nursery) -> None:
+        stage, load = self._stage, self._load
+        place = Place(
+            host=self._plan.target.authority,
+            rooms=load.rooms,
+            poll_wait_seconds=load.poll_wait_seconds,
+            random=stage.random,
+            traffic=self._traffic,
+        )
+        clients = stage.cast(load.counts, place)
+        await self._open(clients)
+        stage.phase = "steady"
+        self._held = stage.held
+        stage.plan.progress.say(
+            f"{self._held:,} of {len(clients):,} clients established; steady for {load.seconds:g} s"
+        )
+        await self._hold_steady()
+        stage.phase = "drain"
+        await stage.until(lambda: self._traffic.quiet, DRAIN_SECONDS)
+
+    async def _open(self, clients: list[Client]) -> None:
+        stage = self._stage
+        warm = min(WARM_UP_CLIENTS, len(clients) // 10)
+        stage.phase = "warm-up"
+        stage.engine.open(clients[:warm])
+        await self._settle()
+        first_held, server_before, own_before = stage.held, self._usage(), stage.own.usage()
+        stage.phase = "opening"
+        stage.plan.progress.say(f"opening {len(clients):,} clients to {self._plan.target.url}")
+        begun = now()
+        stage.engine.open(clients[warm:])
+        await self._settle()
+        self._opened = stage.held - first_held
+        self._opening_seconds = stage.engine.last_held - begun
+        self._server_growth = _growth(server_before, self._usage())
+        self._own_growth = _growth(own_before, stage.own.usage())
+
+    async def _settle(self) -> None:
+        # the engine gives up on each client after its own deadline, so this ends without a limit of its own
+        await self._stage.until(lambda: self._stage.engine.settled, float("inf"))
+        await self._stage.pause(SETTLE_SECONDS)
+
+    async def _hold_steady(self) -> None:
+        before, deliveries, begun = self._usage(), self._heard(), now()
+        if self._load.rate:
+            self._traffic.start(self._stage.engine, self._load.rate)
+        try:
+            await self._stage.pause(self._load.seconds)
+        finally:
+            self._traffic.stop()
+            after = self._usage()
+            self._steady = now() - begun
+            self._deliveries = self._heard() - deliveries
+            self._cpu = after.cpu_seconds - before.cpu_seconds if before and after else None
+
+    def _usage(self) -> Usage | None:
+        return self._plan.server.usage() if self._plan.server else None
+
+    def _heard(self) -> int:
+        return sum(cohort.deliveries for cohort in self._stage.cohorts)
+
+    def _figures(self) -> dict[str, float | None]:
+        cohorts, traffic, engine = self._stage.cohorts, self._traffic, self._stage.engine
+        cpu = None if self._cpu is None else self._cpu * 1e6
+        return {
+            "held": self._held,
+            "refused": sum(cohort.refused.total() for cohort in cohorts),
+            "failed": sum(cohort.failed.total() for cohort in cohorts),
+            "ended": sum(cohort.ended.total() for cohort in cohorts),
+            "ack_p50_ms": milliseconds(traffic.acks.at(50)),
+            "ack_p99_ms": milliseconds(traffic.acks.at(99)),
+            "ack_max_ms": milliseconds(traffic.acks.longest),
+            "echo_p50_ms": milliseconds(traffic.echoes.at(50)),
+            "echo_p99_ms": milliseconds(traffic.echoes.at(99)),
+            "echo_max_ms": milliseconds(traffic.echoes.longest),
+            "unacknowledged": traffic.unacknowledged + traffic.unsent,
+            "unreturned": traffic.unreturned,
+            "message_errors": traffic.errors.total(),
+            "messages_per_s": per(traffic.acks.count, self._steady),
+            "deliveries_per_s": per(self._deliveries, self._steady),
+            "server_bytes_per_connection": per(self._server_growth, self._opened),
+            "server_cpu_us_per_connection_s": per(cpu, self._held * self._steady),
+            "lag_p99_ms": milliseconds(engine.lag.at(99)),
+            "lag_max_ms": milliseconds(engine.lag.longest),
+            "own_bytes_per_client": per(self._own_growth, self._opened),
+            "connects_per_s": per(self._opened, self._opening_seconds),
+        }
+
+    def _report(self) -> Report:
+        traffic, figures = self._traffic, self._figures()
+        rows = [
+            PhaseRow(
+                name="steady",
+                what=what,
+                seconds=round(self._steady, 2),
+                succeeded=latency.count,
+                failed={reason: number for reason, number in missing.items() if number},
+                spread=latency.spread(),
+                server_cpu_percent=per(None if self._cpu is None else 100 * self._cpu, self._steady),
+            )
+            for what, latency, missing in (
+                ("acknowledged", traffic.acks, {"unacknowledged": traffic.unacknowledged, **traffic.errors}),
+                ("own message back", traffic.echoes, {"unreturned": traffic.unreturned}),
+            )
+        ]
+        return Report(
+            command="run",
+            target=self._plan.target.url,
+            seed=self._plan.seed,
+            verdict=judge(
+                figures,
+                bar=RUN_BAR,
+                asked=self._plan.conditions,
+                faults=own_faults(self._stage),
+                interrupted=self._stage.stopped,
+            ),
+            figures=figures,
+            phases=rows if self._load.rate else [],
+            cohorts=[cohort_row(cohort) for cohort in self._stage.cohorts],
+            timeline=self._stage.timeline,
+        )
+
+
+def own_faults(stage: Stage) -> list[str]:
+    """What this machine refused the generator, as reasons for an invalid run."""
+    return [f"this machine refused {number:,} connections: {what}" for what, number in stage.engine.own_faults.items()]
+
+
+def _growth(before: Usage | None, after: Usage | None) -> int | None:
+    return after.pss_bytes - before.pss_bytes if before and after else None

@@ -1,0 +1,132 @@
+"""Where the load goes, and whether it may.
+
+Owns: the URL, the address it was resolved to once, the source addresses to come from, and the rule that nothing off
+the loopback is loaded unless its owner named it on the command line *and* it says itself that it agrees. May not:
+open the crowd's connections.
+"""
+
+import http.client
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+CONSENT_PATH: Final = "/.well-known/loadgen-consent"
+
+#: What the answer at CONSENT_PATH must consist of, apart from white space around it.
+CONSENT_TEXT: Final = "loadgen may load this host"
+
+#: Connections from one source address. Servers cap them per address (512 is chatserver's default, nginx examples
+#: say 10 to 100), and that cap is an answer to one greedy address, not to a crowd.
+PER_SOURCE: Final = 200
+
+#: Source addresses begin at 127.16.0.1: away from 127.0.0.1, which the machine's own programs use.
+_FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.16.0.1"))
+
+PROBE_SECONDS: Final = 5.0
+
+
+class UsageError(Exception):
+    """A flag or argument that cannot be used; the text names it. Exit code 2."""
+
+
+class TargetRefusedError(Exception):
+    """A target that must not be loaded. Exit code 4."""
+
+
+class TargetDownError(Exception):
+    """A target that does not answer at all. Exit code 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A resolved target."""
+
+    url: str
+    host: str  # as written, for the Host field
+    address: str
+    port: int
+    family: socket.AddressFamily
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host field."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return name if self.port == 80 else f"{name}:{self.port}"
+
+    def source(self, index: int) -> str | None:
+        """The address for client `index` to come from; `None` where the kernel must choose."""
+        if not self.address.startswith("127."):
+            return None
+        group = index // PER_SOURCE
+        # 250 to a /24, so that no address ends in 0 or 255
+        return str(ipaddress.IPv4Address(_FIRST_SOURCE + group // 250 * 256 + group % 250))
+
+    @property
+    def spreads_sources(self) -> bool:
+        """Whether `source` gives addresses, so that ports are no limit."""
+        return self.source(0) is not None
+
+
+def find(url: str, *, allow: str | None = None) -> Target:
+    """Resolve a URL and make sure that it may be loaded."""
+    parts = urlsplit(url if "//" in url else f"http://{url}")
+    try:
+        port = parts.port
+    except ValueError:
+        raise UsageError(f"URL: the port of {url!r} is not a number below 65536") from None
+    if parts.scheme in {"https", "wss"}:
+        raise UsageError(f"URL: {url!r} needs TLS, which this version does not speak; use http:// or ws://")
+    if parts.scheme not in {"http", "ws"} or not parts.hostname:
+        raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT")
+    host, port = parts.hostname, port or 80
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(f"URL: {host!r} cannot be resolved: {error.strerror or error}") from None
+    # `localhost` gives ::1 first on most machines; the loopback /8 is what lets sources be spread
+    found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
+    family, _, _, _, where = found[0]
+    target = Target(url=url, host=host, address=str(where[0]), port=port, family=family)
+    if not ipaddress.ip_address(target.address).is_loopback:
+        _demand_consent(target, allow)
+    return target
+
+
+def _demand_consent(target: Target, allow: str | None) -> None:
+    if allow != target.host:
+        raise TargetRefusedError(
+            f"{target.host} ({target.address}) is not on the loopback; to load it, name it with"
+            f" --allow-target {target.host} and have it serve {CONSENT_TEXT!r} at {CONSENT_PATH}"
+        )
+    status, body = _get(target, CONSENT_PATH)
+    if status != 200 or body.strip() != CONSENT_TEXT:
+        raise TargetRefusedError(
+            f"{target.host} does not consent: {CONSENT_PATH} answered {status}, not 200 with {CONSENT_TEXT!r}"
+        )
+
+
+def _get(target: Target, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(target.address, target.port, timeout=PROBE_SECONDS)
+    try:
+        connection.request("GET", path, headers={"Host": target.authority})
+        answer = connection.getresponse()
+        return answer.status, answer.read(4096).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise TargetRefusedError(
+            f"{target.host} does not consent: {CONSENT_PATH} could not be read ({error})"
+        ) from None
+    finally:
+        connection.close()
+
+
+def probe(target: Target) -> None:
+    """Connect once, so that a closed port is one clear line and not thousands of failures."""
+    try:
+        with socket.create_connection((target.address, target.port), timeout=PROBE_SECONDS):
+            return
+    except OSError as error:
+        raise TargetDownError(
+            f"nothing answers at {target.address} port {target.port}: {error.strerror or error}"
+        ) from None

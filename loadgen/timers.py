@@ -1,0 +1,148 @@
+"""Time for the engine: a wheel for the crowd, alarms for the few that must be exact, one descriptor that wakes it.
+
+Owns: every deadline of the process. The wheel is coarse and lazy: a client is in at most one bucket, putting a
+deadline off is one attribute write, and only 5 ms buckets that hold somebody exist at all. Alarms are a heap, for the
+open-loop schedule and the victims' beats, whose lateness is *our* error and is recorded as such.
+"""
+
+import ctypes
+import heapq
+import os
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Final, Generic, Protocol, TypeVar
+
+NEVER: Final = float("inf")
+
+#: Width of a bucket in seconds. No persona's timer is finer than tenths of a second.
+TICK_SECONDS: Final = 0.005
+
+_CLOCK_MONOTONIC: Final = 1
+_TFD_TIMER_ABSTIME: Final = 1
+
+now: Final = time.monotonic  # the clock of timerfd below; trio's has an offset of its own
+
+
+class Timed(Protocol):
+    """What the wheel asks of its members: two attributes that only the wheel writes."""
+
+    due: float
+    tick: int
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Wheel(Generic[T]):
+    """Deadlines of the crowd, one for each member."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, list[T]] = {}
+        self._ticks: list[int] = []  # heap of the buckets' numbers
+
+    def set(self, member: T, when: float) -> None:
+        """Make `when` the member's only deadline; `NEVER` cancels it."""
+        member.due = when
+        if when == NEVER:
+            return
+        tick = int(when / TICK_SECONDS) + 1
+        if 0 <= member.tick <= tick:
+            return  # it is looked at before then anyway, and moved on by that look
+        self._put(member, tick)
+
+    def _put(self, member: T, tick: int) -> None:
+        member.tick = tick
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            self._buckets[tick] = [member]
+            heapq.heappush(self._ticks, tick)
+        else:
+            bucket.append(member)
+
+    @property
+    def next_time(self) -> float:
+        """When to look again."""
+        return self._ticks[0] * TICK_SECONDS if self._ticks else NEVER
+
+    def pop_due(self, moment: float) -> list[T]:
+        """The members of one due bucket whose deadline has passed; empty if no bucket is due."""
+        if self.next_time > moment:
+            return []
+        tick = heapq.heappop(self._ticks)
+        due = []
+        for member in self._buckets.pop(tick):
+            if member.tick != tick:
+                continue  # brought forward into an earlier bucket since
+            member.tick = -1
+            if member.due <= moment:
+                member.due = NEVER
+                due.append(member)
+            elif member.due != NEVER:
+                self._put(member, int(member.due / TICK_SECONDS) + 1)
+        return due
+
+
+class Alarms:
+    """A few exact moments, each with what to do then."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()  # equal moments go first come, first served
+
+    def add(self, when: float, action: Callable[[], None]) -> None:
+        """Call `action` once at `when`."""
+        heapq.heappush(self._heap, (when, next(self._order), action))
+
+    @property
+    def next_time(self) -> float:
+        """When the next one is due."""
+        return self._heap[0][0] if self._heap else NEVER
+
+    def pop_due(self, moment: float) -> tuple[float, Callable[[], None]] | None:
+        """The earliest due alarm, if one is due."""
+        if self.next_time > moment:
+            return None
+        when, _, action = heapq.heappop(self._heap)
+        return when, action
+
+
+class _Interval(ctypes.Structure):
+    _fields_ = (
+        ("every_seconds", ctypes.c_long),
+        ("every_nanoseconds", ctypes.c_long),
+        ("at_seconds", ctypes.c_long),
+        ("at_nanoseconds", ctypes.c_long),
+    )
+
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class WakeUp:
+    """A timerfd: a descriptor that becomes readable at a moment, to the microsecond.
+
+    epoll's own timeout is whole milliseconds, rounded up: half a millisecond of error on average, as much as a good
+    server takes to answer. Python has `os.timerfd_create` from 3.13 on; until then it is these two calls.
+    """
+
+    def __init__(self) -> None:
+        self.fd: int = _libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        self._armed = NEVER
+
+    def set(self, when: float) -> None:
+        """Wake at `when` instead of whatever was set; a moment that has passed wakes at once."""
+        if when == self._armed:
+            return
+        self._armed = when
+        whole = 0 if when == NEVER else int(when)
+        part = 0 if when == NEVER else max(int((when - whole) * 1e9), 1)  # all zero would disarm
+        setting = _Interval(0, 0, whole, part)
+        if _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, ctypes.byref(setting), None) < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime")
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.fd)

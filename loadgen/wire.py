@@ -1,0 +1,188 @@
+"""The bytes a virtual client must understand: response heads, whole responses, WebSocket frames.
+
+Owns: the smallest client-side reading of HTTP/1.1 and RFC 6455 that a crowd needs. A crowd of 18,000 cannot carry an
+h11 and a wsproto connection each (2.5 KB and 40 us an answer), and being a second, independent reading of the
+protocols is the point of a load generator. Bytes in, values out: may not import trio, socket or anything of ours.
+Incomplete input is never an error: it is `None`, or the unread rest, and the caller asks again with more.
+"""
+
+import base64
+import hashlib
+from typing import Final, NamedTuple
+
+TEXT: Final = 0x1
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+#: A response head longer than this is taken for garbage. Browsers stop at 256 KiB, h11 at 16 KiB.
+MAX_HEAD_BYTES: Final = 64 * 1024
+
+#: A frame announcing more than this is taken for garbage: no chat message comes near it.
+MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+
+# One nonce for the whole crowd. RFC 6455 wants it random so that caches cannot replay a handshake; there is no cache
+# between us and the target, and a constant lets the expected answer be computed once.
+_KEY: Final = base64.b64encode(b"loadgen-loadgen!").decode()
+_ACCEPT: Final = base64.b64encode(
+    hashlib.sha1(f"{_KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode(), usedforsecurity=False).digest()
+).decode()
+
+
+class WireError(Exception):
+    """The peer sent bytes that no server should send; the text says which."""
+
+
+class Head(NamedTuple):
+    """A parsed response head."""
+
+    status: int
+    fields: dict[str, str]
+    size: int  # bytes, blank line included: where the body begins
+
+
+class Response(NamedTuple):
+    """A whole response."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+    rest: bytes  # what followed it
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the next request may use the same connection."""
+        return "close" not in self.fields.get("connection", "").lower()
+
+
+class Frame(NamedTuple):
+    """One WebSocket frame from the server."""
+
+    opcode: int
+    final: bool
+    payload: bytes
+
+
+def request(method: str, target: str, host: str, *fields: str) -> bytes:
+    """Encode a request head."""
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *fields, "", ""]
+    return "\r\n".join(lines).encode("ascii")
+
+
+def upgrade_request(target: str, host: str) -> bytes:
+    """Encode the request that opens a WebSocket."""
+    return request(
+        "GET",
+        target,
+        host,
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {_KEY}",
+        "Sec-WebSocket-Version: 13",
+    )
+
+
+def read_head(data: bytes) -> Head | None:
+    """Parse a response head, or return `None` while its end has not come."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        if len(data) > MAX_HEAD_BYTES:
+            raise WireError("a response head without end")
+        return None
+    first, *lines = data[:end].decode("latin-1").split("\r\n")
+    parts = first.split(" ", 2)
+    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():
+        raise WireError(f"not an HTTP/1.1 status line: {first[:60]!r}")
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return Head(int(parts[1]), fields, end + 4)
+
+
+def read_response(data: bytes) -> Response | None:
+    """Parse a whole response with a length or in chunks, or return `None` while part of it is missing.
+
+    A body that ends with the connection is refused: the clients that use this ask for keep-alive.
+    """
+    head = read_head(data)
+    if head is None:
+        return None
+    if 100 <= head.status < 200:
+        return read_response(data[head.size :])
+    if head.fields.get("transfer-encoding", "").lower() == "chunked":
+        chunked = _read_chunks(data, head.size)
+        if chunked is None:
+            return None
+        body, end = chunked
+        return Response(head.status, head.fields, body, data[end:])
+    length = "0" if head.status in (204, 304) else head.fields.get("content-length", "")
+    if not length.isdecimal():
+        raise WireError("a response with neither a length nor chunks")
+    end = head.size + int(length)
+    if len(data) < end:
+        return None
+    return Response(head.status, head.fields, data[head.size : end], data[end:])
+
+
+def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
+    """Join the chunks from `at` on; the body and where it ends, trailers skipped."""
+    parts: list[bytes] = []
+    while True:
+        line_end = data.find(b"\r\n", at)
+        if line_end < 0:
+            return None
+        try:
+            size = int(data[at:line_end].split(b";")[0], 16)
+        except ValueError:
+            raise WireError("a chunk without a size") from None
+        at = line_end + 2
+        if size == 0:
+            end = data.find(b"\r\n\r\n", line_end)
+            return None if end < 0 else (b"".join(parts), end + 4)
+        if len(data) < at + size + 2:
+            return None
+        parts.append(data[at : at + size])
+        at += size + 2
+
+
+def check_upgrade(head: Head) -> None:
+    """Raise unless the head accepts the upgrade that `upgrade_request` asked for."""
+    if head.fields.get("sec-websocket-accept") != _ACCEPT:
+        raise WireError("a 101 with the wrong Sec-WebSocket-Accept")
+
+
+def read_frames(data: bytes) -> tuple[list[Frame], bytes]:
+    """Split off the whole frames; the second value is what is left of an unfinished one."""
+    frames: list[Frame] = []
+    at, have = 0, len(data)
+    while have - at >= 2:
+        length, start = data[at + 1], at + 2
+        if length & 0x80:
+            raise WireError("a masked frame from the server")
+        if length == 126:
+            start += 2
+            if have < start:
+                break
+            length = int.from_bytes(data[at + 2 : start])
+        elif length == 127:
+            start += 8
+            if have < start:
+                break
+            length = int.from_bytes(data[at + 2 : start])
+            if length > MAX_FRAME_BYTES:
+                raise WireError(f"a frame of {length} bytes")
+        if have < start + length:
+            break
+        frames.append(Frame(data[at] & 0x0F, data[at] >= 0x80, data[start : start + length]))
+        at = start + length
+    return frames, data[at:]
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """Encode a client's frame. The mask is zero: a legal mask that leaves the payload as it is, at no cost."""
+    size = len(payload)
+    if size < 126:
+        head = bytes((0x80 | opcode, 0x80 | size))
+    elif size < 65536:
+        head = bytes((0x80 | opcode, 0x80 | 126)) + size.to_bytes(2)
+    else:
+        head = bytes((0x80 | opcode, 0x80 | 127)) + size.to_bytes(8)
+    return head + b"\0\0\0\0" + payload

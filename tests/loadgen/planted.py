@@ -1,0 +1,314 @@
+"""A small chat.v1 server with planted behaviours: what loadgen is tested against.
+
+It reads with h11 and wsproto, so that loadgen's own reading of the protocols is checked by somebody else's. One thread,
+one selector; `python -m tests.loadgen.planted` serves in a process of its own, `planted()` in a thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from urllib.parse import parse_qs, urlsplit
+
+import h11
+import wsproto
+from wsproto import events
+
+
+@dataclass(kw_only=True)
+class Plant:
+    """What is wrong with the server; by default nothing but that it never times anybody out."""
+
+    head_deadline: float | None = None  # close connections that are not a WebSocket, held or answered by then
+    says_408: bool = False  # ... with an answer
+    delay: float = 0.0  # before a publish is acknowledged and told
+    drop_every: int = 0  # acknowledge every n-th publish and tell nobody
+    close_members_after: float | None = None  # throw members out
+    refuse: bool = False  # answer everything 503
+    pings_every: float | None = None
+    close_after_poll: bool = False  # answer polls with `Connection: close`
+    leak_bytes: int = 0  # per connection, kept for ever
+    consent: bytes | None = None
+    stall: float = 0.0  # sleep that long in every accept, which holds up everybody
+
+
+@dataclass(eq=False)
+class _Peer:
+    sock: socket.socket
+    data: bytes = b""
+    ws: wsproto.connection.Connection | None = None
+    settled: bool = False
+    room: str = ""
+    pongs: int = 0
+
+
+@dataclass(eq=False)
+class Server:
+    plant: Plant
+    host: str = "127.0.0.1"
+    peers: set[_Peer] = field(default_factory=set)
+    rooms: dict[str, list[str]] = field(default_factory=dict)
+    held: list[tuple[_Peer, str, int]] = field(default_factory=list)
+    streams: list[tuple[_Peer, str]] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    pongs: int = 0
+    published: int = 0
+    accepted_from: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self._hoard: list[bytearray] = []
+        self._listener = socket.create_server((self.host, 0), backlog=4096)
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://{self.host}:{self.port}"
+        self._stop_read, self._stop_write = socket.socketpair()
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._stop_read, selectors.EVENT_READ, None)
+
+    def stop(self) -> None:
+        self._stop_write.send(b"x")
+
+    def serve(self) -> None:
+        try:
+            while self._turn():
+                pass
+        finally:
+            for peer in list(self.peers):
+                self._close(peer)
+            for sock in (self._listener, self._stop_read, self._stop_write):
+                sock.close()
+            self._selector.close()
+
+    def _turn(self) -> bool:
+        timeout = max(self._timers[0][0] - time.monotonic(), 0) if self._timers else None
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                return False
+            key.data()
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+        return True
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), action))
+
+    def _accept(self) -> None:
+        for _ in range(64):
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            if self.plant.stall:
+                time.sleep(self.plant.stall)
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer = _Peer(sock)
+            self.peers.add(peer)
+            self.accepted_from.add(address[0])
+            if self.plant.leak_bytes:
+                self._hoard.append(bytearray(b"x" * self.plant.leak_bytes))
+            self._selector.register(sock, selectors.EVENT_READ, lambda peer=peer: self._read(peer))
+            if self.plant.head_deadline is not None:
+                self._later(self.plant.head_deadline, lambda peer=peer: self._head_late(peer))
+
+    def _head_late(self, peer: _Peer) -> None:
+        if peer in self.peers and not peer.settled:
+            if self.plant.says_408:
+                self._write(peer, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self._close(peer)
+
+    def _close(self, peer: _Peer) -> None:
+        if peer in self.peers:
+            self.peers.remove(peer)
+            self._selector.unregister(peer.sock)
+            peer.sock.close()
+
+    def _write(self, peer: _Peer, data: bytes) -> None:
+        try:
+            peer.sock.send(data)
+        except OSError:
+            self._close(peer)
+
+    def _read(self, peer: _Peer) -> None:
+        try:
+            data = peer.sock.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self._close(peer)
+        elif peer.ws is not None:
+            self._frames(peer, data)
+        else:
+            peer.data += data
+            if b"\r\n\r\n" in peer.data:
+                self._request(peer)
+
+    def _request(self, peer: _Peer) -> None:
+        parser = h11.Connection(h11.SERVER)
+        parser.receive_data(peer.data)
+        request = parser.next_event()
+        assert isinstance(request, h11.Request)
+        if isinstance(parser.next_event(), type(h11.NEED_DATA)) and request.method == b"POST":
+            return  # the body is not complete
+        peer.data = b""
+        target = urlsplit(request.target.decode())
+        self.requests.append(request.target.decode())
+        query = parse_qs(target.query)
+        if self.plant.refuse:
+            self._answer(peer, 503, {"error": {"code": "full", "message": "full"}})
+        elif target.path == "/.well-known/loadgen-consent" and self.plant.consent is not None:
+            length = len(self.plant.consent)
+            self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (length, self.plant.consent))
+        elif target.path == "/ws":
+            self._upgrade(peer, dict(request.headers))
+        elif target.path.endswith("/messages"):
+            self._messages(peer, target.path.split("/")[2], query)
+        elif target.path.endswith("/events"):
+            peer.settled = True
+            self.streams.append((peer, target.path.split("/")[2]))
+            self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n")
+        else:
+            self._answer(peer, 404, {})
+
+    def _answer(self, peer: _Peer, status: int, body: object, *, chunked: bool = False) -> None:
+        closing = b"Connection: close\r\n" if self.plant.close_after_poll else b""
+        payload = json.dumps(body).encode()
+        head = b"HTTP/1.1 %d X\r\n%s" % (status, closing)
+        if chunked:
+            half = len(payload) // 2
+            chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (payload[:half], payload[half:]))
+            self._write(peer, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        else:
+            self._write(peer, head + b"Content-Length: %d\r\n\r\n%s" % (len(payload), payload))
+        if closing:
+            self._close(peer)
+
+    def _page(self, room: str, after: int) -> dict[str, object]:
+        messages = self.rooms.setdefault(room, [])
+        found = [{"room": room, "offset": n + 1, "text": text} for n, text in enumerate(messages)][after:]
+        return {"room": room, "cursor": f"e-{len(messages)}", "recovered": True, "messages": found}
+
+    def _messages(self, peer: _Peer, room: str, query: dict[str, list[str]]) -> None:
+        after = int(query.get("after", ["e-0"])[0].split("-")[1])
+        page = self._page(room, after)
+        peer.settled = True
+        if "wait" in query and not page["messages"]:
+            held = (peer, room, after)
+            self.held.append(held)
+            self._later(float(query["wait"][0]), lambda: self._release(held))
+        else:
+            self._answer(peer, 200, page, chunked="wait" in query)
+
+    def _release(self, held: tuple[_Peer, str, int]) -> None:
+        if held in self.held:
+            self.held.remove(held)
+            peer, room, after = held
+            if peer in self.peers:
+                self._answer(peer, 200, self._page(room, after), chunked=True)
+
+    def _upgrade(self, peer: _Peer, headers: dict[bytes, bytes]) -> None:
+        accept = wsproto.handshake.generate_accept_token(headers[b"sec-websocket-key"])
+        peer.ws = wsproto.connection.Connection(wsproto.ConnectionType.SERVER)
+        peer.settled = True
+        self._write(
+            peer,
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %s\r\n\r\n%s" % (accept, self._text(peer, {"type": "hello", "session": "s"})),
+        )
+        if self.plant.close_members_after is not None:
+            self._later(self.plant.close_members_after, lambda: self._close(peer))
+        if self.plant.pings_every is not None:
+            self._ping(peer, self.plant.pings_every)
+
+    def _ping(self, peer: _Peer, every: float) -> None:
+        if peer in self.peers and peer.ws is not None:
+            self._write(peer, peer.ws.send(events.Ping(b"are you there")))
+            self._later(every, lambda: self._ping(peer, every))
+
+    def _text(self, peer: _Peer, message: object) -> bytes:
+        assert peer.ws is not None
+        return peer.ws.send(events.TextMessage(json.dumps(message)))
+
+    def _frames(self, peer: _Peer, data: bytes) -> None:
+        assert peer.ws is not None
+        peer.ws.receive_data(data)
+        for event in peer.ws.events():
+            if isinstance(event, events.TextMessage):
+                self._message(peer, json.loads(event.data))
+            elif isinstance(event, events.Pong):
+                assert event.payload == b"are you there"
+                self.pongs += 1
+            elif isinstance(event, events.CloseConnection):
+                self._write(peer, peer.ws.send(event.response()))
+                self._close(peer)
+                return
+
+    def _message(self, peer: _Peer, message: dict[str, object]) -> None:
+        if message["type"] == "join":
+            peer.room = str(message["room"])
+            self._write(peer, self._text(peer, {"type": "joined", "id": message["id"], "room": peer.room}))
+        elif message["type"] == "publish":
+            self.published += 1
+            silent = self.plant.drop_every and self.published % self.plant.drop_every == 0
+            if self.plant.delay:
+                self._later(self.plant.delay, lambda: self._tell(peer, message, silent=bool(silent)))
+            else:
+                self._tell(peer, message, silent=bool(silent))
+
+    def _tell(self, author: _Peer, message: dict[str, object], *, silent: bool) -> None:
+        if author in self.peers:
+            self._write(author, self._text(author, {"type": "ack", "id": message["id"], "room": author.room}))
+        if silent:
+            return
+        self.rooms.setdefault(author.room, []).append(str(message["text"]))
+        told = {"type": "message", "room": author.room, "text": message["text"]}
+        for peer in list(self.peers):
+            if peer.ws is not None and peer.room == author.room:
+                self._write(peer, self._text(peer, told))
+        for held in [held for held in self.held if held[1] == author.room]:
+            self._release(held)
+        for peer, room in self.streams:
+            if room == author.room and peer in self.peers:
+                self._write(peer, b"event: message\ndata: %s\n\n" % json.dumps(told).encode())
+
+
+@contextmanager
+def planted(plant: Plant | None = None) -> Iterator[Server]:
+    """Serve in a thread; the server's counters may be read afterwards."""
+    server = Server(plant or Plant())
+    thread = threading.Thread(target=server.serve, name="planted")
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--head-deadline", type=float)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--leak-bytes", type=int, default=0)
+    arguments = parser.parse_args()
+    server = Server(
+        Plant(head_deadline=arguments.head_deadline, delay=arguments.delay, leak_bytes=arguments.leak_bytes)
+    )
+    print(server.url, flush=True)
+    server.serve()
+
+
+if __name__ == "__main__":
+    main()
