@@ -20,14 +20,18 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     recovered: bool
 
 
-def resolve(place: Place, *, epoch: str, first: int, last: int) -> Start:
+def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int) -> Start:
     """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
 
-    Another epoch, or a place that this epoch never reached, means that the client's log is not ours: it goes on from
-    the newest message. A place before `first` means that retention passed it: it goes on from the oldest.
+    None starts before the `newest` few. Another epoch, or a place that this epoch never reached, means that the
+    client's log is not ours: it gets the same, and is told. A place before `first` means that retention passed it: it
+    goes on from the oldest.
     """
+    fresh = max(first - 1, last - newest)
+    if place is None:
+        return Start(fresh, recovered=True)
     if (place.epoch is not None and place.epoch != epoch) or place.offset > last:
-        return Start(last, recovered=False)
+        return Start(fresh, recovered=False)
     if place.offset < first - 1:
         return Start(first - 1, recovered=False)
     return Start(place.offset, recovered=True)

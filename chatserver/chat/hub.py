@@ -89,6 +89,27 @@ class Hub:
             room.pins -= 1
             self._note_empty(room)
 
+    async def load(self, names: Iterable[str]) -> None:
+        """Bring rooms into memory, side by side; they stay for a while even if nobody comes.
+
+        Raises LogError, the first one, after calling off the others.
+        """
+        failures: list[LogError] = []
+
+        async def load_one(name: str) -> None:
+            try:
+                async with self.using(name):
+                    pass
+            except LogError as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(load_one, name)
+        if failures:
+            raise failures[0]
+
     def _make(self, name: str) -> Room:
         room = Room(
             name,

@@ -105,10 +105,6 @@ class Ring:
         start = offset + 1 - self.first
         return self._json[start : start + limit]
 
-    def newest(self, count: int) -> list[bytes]:
-        """The JSON of the last `count` messages, oldest first."""
-        return self._json[-count:]
-
     def chunk(self, form: Form, offset: int) -> tuple[bytes, int]:
         """What follows an offset, joined up to `CHUNK_BYTES`, and the offset that it reaches."""
         chunks = self._chunks[form]

@@ -8,7 +8,7 @@ So a connection holds at most the rest of one chunk plus the answers to what it 
 
 `FLUSH` counts bytes that the peer's kernel acknowledged, not bytes that ours accepted: acknowledged = written since
 the window began + outstanding then - outstanding now. A peer that takes less than `flush_rate` bytes a second over a
-whole window is aborted. A shorter window would be unfair: a receiving kernel opens its window in bursts, on loopback
+whole window, and not even what was outstanding when it began, is aborted. A shorter window would be unfair: a receiving kernel opens its window in bursts, on loopback
 up to half its buffer.
 """
 
@@ -272,7 +272,7 @@ class Connections:
         outstanding = sockets.outstanding(connection.descriptor)
         if not connection.interest & WRITE and outstanding == 0:
             self._lift(connection, backlog)
-        elif backlog.written + backlog.outstanding - outstanding >= self._floor:
+        elif backlog.written + backlog.outstanding - outstanding >= min(self._floor, backlog.outstanding):
             backlog.written = 0
             backlog.outstanding = outstanding
             self.wheel.watch(connection, self.wheel.current + self._window)

@@ -1,0 +1,69 @@
+"""What a handler may answer: a closed set, so that the edge needs no other knowledge of handlers.
+
+Owns: the shapes. May not: send anything.
+
+`Response` is written, and the connection kept or closed. `Shared` is the same, encoded once for everybody who gets it.
+`Hold` parks until a room has news or time is up. `Stream` becomes server-sent events, `Upgrade` a WebSocket. `Commit`
+waits for the log to make a message durable; it is an answer of its own because a callback from the group commit costs
+81 µs a publish in all where a task costs 108.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from chatserver.chat.room import Room
+from chatserver.log.interface import Draft, LogError, Stored
+from chatserver.protocol.response import JSON
+
+
+class Response(msgspec.Struct, gc=False):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Shared(msgspec.Struct, gc=False):
+    """A whole answer with its head, the same bytes for everybody."""
+
+    wire: bytes
+
+
+class Hold(msgspec.Struct, gc=False):
+    """A poll with nothing new: for each room the offset that something must come after."""
+
+    waits: list[tuple[Room, int]]
+    seconds: float
+    limit: int
+    many: bool
+
+
+class Stream(msgspec.Struct, gc=False):
+    """Events of a room after an offset; `preface` goes out first."""
+
+    room: Room
+    after: int
+    preface: bytes
+
+
+class Upgrade(msgspec.Struct, gc=False):
+    """A WebSocket for a user; `wire` is the 101 answer. `echo` speaks no chat, it sends back."""
+
+    wire: bytes
+    user: int
+    token: str  # the guest's own, told in `hello`
+    echo: bool = False
+
+
+class Commit(msgspec.Struct, gc=False):
+    """A message for the log, and the answer once it is durable or has failed."""
+
+    draft: Draft
+    render: Callable[[Stored | LogError], Response]
+
+
+Answer: TypeAlias = Response | Shared | Hold | Stream | Upgrade | Commit

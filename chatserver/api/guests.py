@@ -1,0 +1,50 @@
+"""Whose request this is.
+
+Owns: the cookie, and who is who without one. May not: keep anything.
+
+A browser or our own client sends the guest token in a cookie. Whoever has none is, over plain HTTP, the guest of its
+address and user agent, so that a bot or a `curl` loop keeps one name and its idempotency keys work across requests; a
+WebSocket without a cookie is somebody new, and is given a token to come back with.
+
+A cookie counts only for requests that do not come from another site's page: browsers tell by Origin (RFC 6454), and
+SameSite=Lax says the same once more.
+"""
+
+import re
+
+from chatserver.chat.identity import TOKEN_MAX, number_of
+from chatserver.protocol.http import Head, cookies
+
+COOKIE = "chat_session"
+#: Seconds a browser keeps it: a year. The longest that Chromium allows is 400 days.
+COOKIE_LIFETIME = 365 * 24 * 3600
+
+_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}")
+
+
+def token_in(head: Head) -> str | None:
+    """The guest token that came with a request, if it may be believed."""
+    cookie = head.headers.get("cookie")
+    if cookie is None or not same_origin(head):
+        return None
+    token = cookies(cookie).get(COOKIE, "")
+    return token if _TOKEN.fullmatch(token) else None
+
+
+def same_origin(head: Head) -> bool:
+    """Whether it came from our own page or from no page at all."""
+    origin = head.headers.get("origin")
+    return origin is None or origin.partition("://")[2] == head.headers.get("host")
+
+
+def user_of(head: Head, address: str, secret: bytes) -> int:
+    """The number of the user behind a request."""
+    token = token_in(head)
+    if token is None:
+        token = f"{address} {head.headers.get('user-agent', '')}"  # a space: no token of ours looks like this
+    return number_of(token, secret)
+
+
+def set_cookie(token: str) -> tuple[str, str]:
+    """The header that gives a token to a client."""
+    return ("Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={COOKIE_LIFETIME}; HttpOnly; SameSite=Lax")

@@ -1,0 +1,129 @@
+"""Pages of a room's messages: from its ring when it is there, else from the log.
+
+Owns: the choice between the two, and pages that many get at once. May not: know who asked.
+"""
+
+import msgspec
+
+from chatserver.api.encoder import WireEncoder
+from chatserver.chat.cursor import Place, Start, resolve
+from chatserver.chat.member import Hold
+from chatserver.chat.room import Room
+from chatserver.log.interface import Head, Log
+from chatserver.protocol import messages
+from chatserver.protocol.http import response
+from chatserver.protocol.response import JSON
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """Messages as JSON joined by commas, the offset they reach, and whether none before them is missing."""
+
+    reaches: int
+    recovered: bool
+    items: bytes
+
+
+class Pages:
+    """Makes pages; one for the server."""
+
+    def __init__(self, log: Log, encoder: WireEncoder) -> None:
+        self._log = log
+        self._encoder = encoder
+
+    # -- from the ring: no waiting ----------------------------------------------------------------------------------
+
+    def start(self, room: Room, place: Place | None, limit: int) -> Start:
+        """Where a cursor stands in a room in memory."""
+        return resolve(place, epoch=room.epoch, first=room.first, last=room.last, newest=limit)
+
+    def after_now(self, room: Room, start: Start, limit: int) -> Page | None:
+        """The page behind a start, if the ring holds it."""
+        if not room.ring.holds_after(start.offset):
+            return None
+        found = room.ring.after(start.offset, limit)
+        return Page(start.offset + len(found), start.recovered, b",".join(found))
+
+    def before_now(self, room: Room, before: int, limit: int) -> Page | None:
+        """The page that ends before an offset, if the ring holds it."""
+        before = min(before, room.last + 1)
+        start = max(room.first, before - limit)
+        if before <= start:
+            return Page(max(before - 1, 0), recovered=True, items=b"")
+        if not room.ring.holds_after(start - 1):
+            return None
+        return Page(before - 1, recovered=True, items=b",".join(room.ring.after(start - 1, before - start)))
+
+    # -- from the log -----------------------------------------------------------------------------------------------
+
+    async def after(self, room: str, place: Place | None, limit: int) -> Page:
+        """The page behind a cursor. Raises LogError."""
+        head = await self._log.head(room)
+        start = resolve(place, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=limit)
+        return await self.after_start(room, start, limit)
+
+    async def after_start(self, room: str, start: Start, limit: int) -> Page:
+        """The page behind a start. Raises LogError."""
+        records = await self._log.read(room, after=start.offset, limit=limit)
+        if not records:
+            return Page(start.offset, start.recovered, b"")
+        # Retention may have moved on since the start was found.
+        recovered = start.recovered and records[0].offset == start.offset + 1
+        return Page(records[-1].offset, recovered, b",".join(map(self._encoder.message, records)))
+
+    async def before(self, room: str, before: int, limit: int) -> Page:
+        """The page that ends before an offset. Raises LogError."""
+        records = await self._log.read_before(room, before=before, limit=limit)
+        reaches = records[-1].offset if records else max(before - 1, 0)
+        return Page(reaches, recovered=True, items=b",".join(map(self._encoder.message, records)))
+
+    async def head(self, room: str) -> Head:
+        """The ends of a room. Raises LogError."""
+        return await self._log.head(room)
+
+    # -- as answers -------------------------------------------------------------------------------------------------
+
+    def body(self, room: str, page: Page) -> bytes:
+        """A page as the body of an answer."""
+        return messages.page(room, self._encoder.cursor(page.reaches), page.recovered, page.items)
+
+    def many_body(self, pages: list[tuple[str, Page]]) -> bytes:
+        """Pages of several rooms."""
+        return messages.poll_page(
+            [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
+        )
+
+    def held_wire(self, hold: Hold) -> bytes | None:
+        """The whole answer to a held poll as things stand; None when a room's part has left the ring.
+
+        Pollers of one room at one place get the same bytes object.
+        """
+        wait = hold.first
+        if wait is None or hold.many or wait.next is not None:
+            return self._many_wire(hold)
+        room = wait.room
+        key = ("held", wait.after, hold.limit, hold.keep_alive)
+        wire = room.cache.get(key)
+        if wire is None:
+            page = self.after_now(room, Start(wait.after, recovered=True), hold.limit)
+            if page is None:
+                return None
+            wire = response(200, self.body(room.name, page), content_type=JSON, keep_alive=hold.keep_alive)
+            room.cache[key] = wire
+        return wire
+
+    def _many_wire(self, hold: Hold) -> bytes | None:
+        pages = []
+        wait = hold.first
+        while wait is not None:
+            page = self.after_now(wait.room, Start(wait.after, recovered=True), hold.limit)
+            if page is None:
+                return None
+            pages.append((wait.room.name, page))
+            wait = wait.next
+        pages.reverse()  # the order in which the client named them
+        return response(200, self.many_body(pages), content_type=JSON, keep_alive=hold.keep_alive)
+
+    async def held_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> bytes:
+        """The body of the answer to a held poll whose places have left the ring. Raises LogError."""
+        pages = [(room, await self.after_start(room, Start(after, recovered=True), limit)) for room, after in places]
+        return self.many_body(pages) if many else self.body(*pages[0])

@@ -1,0 +1,35 @@
+"""From a text to a place in the log: what HTTP and WebSocket publishing share.
+
+Owns: who a draft is from, and the words for a log that cannot take it. May not: answer.
+"""
+
+from chatserver.api.services import LOG_RETRY, Services
+from chatserver.chat.identity import guest
+from chatserver.log.interface import Draft, LogBusy, LogError
+from chatserver.reasons import ErrorCode
+
+
+def draft_of(user: int, room: str, text: str, key: str | None) -> Draft:
+    """A message from a user."""
+    face = guest(user)
+    return Draft(room, face.id, face.name, text, key)
+
+
+def wait_for_rate(services: Services, user: int) -> float:
+    """Seconds until this user may publish; 0.0 counts this one."""
+    return services.publish_rate.take(user, services.clock())
+
+
+def too_often(wait: float) -> str:
+    """What somebody is told who must wait."""
+    return f"too many messages; try again in {wait:.1f} s"
+
+
+def log_failure(error: LogError) -> tuple[ErrorCode, str, float]:
+    """Code, sentence and seconds to wait for a message that was not stored, or may not have been.
+
+    The operator's words in `error` stay in our log: they name paths and disks.
+    """
+    if isinstance(error, LogBusy):
+        return ErrorCode.UNAVAILABLE, "the server is busy; the message was not stored, send it again", LOG_RETRY
+    return ErrorCode.UNAVAILABLE, "the message could not be stored; send it again with the same key", LOG_RETRY

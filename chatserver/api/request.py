@@ -1,0 +1,83 @@
+"""A request as handlers see it: parsed, with its user, without a socket.
+
+Owns: reading parameters, strictly. May not: answer.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from chatserver.chat.cursor import Place
+from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
+from chatserver.protocol.cursors import parse_cursor
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.http import Head, query_fields
+from chatserver.reasons import ErrorCode
+
+_Value = TypeVar("_Value", int, float)
+
+
+class Request(msgspec.Struct, gc=False):
+    """One request. `user` is the number of whoever sent it."""
+
+    head: Head
+    body: bytes
+    address: str
+    user: int
+    keep_alive: bool
+
+    def parameters(self, *allowed: str) -> "Parameters":
+        """The query, refused when it has a field that nobody reads: a typing error must not pass silently."""
+        fields = query_fields(self.head.query) if self.head.query else []
+        for name, _ in fields:
+            if name not in allowed:
+                raise HttpError(
+                    ErrorCode.BAD_FIELD, f"unknown parameter {name[:40]!r}; there are: {', '.join(allowed)}"
+                )
+        return Parameters(fields)
+
+
+class Parameters:
+    """The fields of a query."""
+
+    def __init__(self, fields: list[tuple[str, str]]) -> None:
+        self._fields = fields
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a field."""
+        return [value for field, value in self._fields if field == name]
+
+    def one(self, name: str) -> str | None:
+        """The value of a field that may stand once."""
+        values = self.all(name)
+        if len(values) > 1:
+            raise HttpError(ErrorCode.BAD_FIELD, f"{name} is given {len(values)} times")
+        return values[0] if values else None
+
+    def place(self, name: str) -> Place | None:
+        """A cursor."""
+        value = self.one(name)
+        return None if value is None else Place(*parse_cursor(value))
+
+    def limit(self, *, default: int = DEFAULT_HISTORY, most: int = MAX_HISTORY) -> int:
+        """How many messages or rooms at most."""
+        return self._number("limit", int, default=default, least=1, most=most)
+
+    def wait(self, most: float) -> float:
+        """Seconds to hold a poll; 0 answers at once. More than we hold is cut, as every client expects."""
+        return min(self._number("wait", float, default=0.0, least=0.0, most=86_400.0), most)
+
+    def _number(
+        self, name: str, kind: Callable[[str], _Value], *, default: _Value, least: _Value, most: _Value
+    ) -> _Value:
+        text = self.one(name)
+        if text is None:
+            return default
+        try:
+            number = kind(text)
+        except ValueError:
+            number = None
+        if number is None or not least <= number <= most:
+            raise HttpError(ErrorCode.BAD_FIELD, f"{name} is {text[:20]!r}; it must be from {least:g} to {most:g}")
+        return number

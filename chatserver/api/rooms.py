@@ -1,0 +1,217 @@
+"""Requests about rooms: publish, history, long-poll, events, and who is there (CONTRACT section 3).
+
+Owns: the meaning of these requests. May not: see a socket. Each handler answers, or returns a coroutine when it has
+to wait for the log.
+"""
+
+import math
+from collections.abc import Awaitable
+
+import msgspec
+
+from chatserver.api.answers import Answer, Commit, Hold, Response, Stream
+from chatserver.api.pages import Page
+from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
+from chatserver.api.request import Request
+from chatserver.api.services import Services
+from chatserver.chat.cursor import Place, Start
+from chatserver.chat.identity import guest
+from chatserver.chat.ring import Form
+from chatserver.chat.room import Room
+from chatserver.log.interface import LogError, Stored
+from chatserver.protocol import messages, sse
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.http import error_body
+from chatserver.reasons import ErrorCode
+
+#: Rooms in one answer to `GET /rooms`.
+MAX_ROOMS_LISTED = 200
+
+
+class RoomHandlers:
+    """See the module."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._hub = services.hub
+        self._pages = services.pages
+
+    # -- publish ----------------------------------------------------------------------------------------------------
+
+    def publish(self, request: Request, name: str) -> Answer:
+        """`POST /rooms/{room}/messages`: 201 once it is durable."""
+        messages.check_room(name)
+        content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
+        wait = wait_for_rate(self._services, request.user)
+        if wait:
+            return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
+        return Commit(draft_of(request.user, name, content.text, content.key), self._published)
+
+    def _published(self, result: Stored | LogError) -> Response:
+        if isinstance(result, LogError):
+            return refusal(*log_failure(result))
+        record = result.record
+        cursor = self._services.encoder.cursor(record.offset)
+        time = messages.time_text(record.time)
+        return Response(201, messages.published(record.room, record.offset, cursor, time))
+
+    # -- history and long-poll --------------------------------------------------------------------------------------
+
+    def read(self, request: Request, name: str) -> Answer | Awaitable[Answer]:
+        """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
+        messages.check_room(name)
+        parameters = request.parameters("after", "before", "limit", "wait")
+        after, before = parameters.place("after"), parameters.place("before")
+        limit, wait = parameters.limit(), parameters.wait(self._services.poll_wait_max)
+        if before is not None:
+            if after is not None or wait:
+                raise HttpError(ErrorCode.BAD_FIELD, "before cannot be given together with after or wait")
+            return self._read_before(name, before, limit)
+        if wait and request.head.method != "HEAD":
+            return self._poll(request, [(name, after)], limit, wait, many=False)
+        room = self._hub.room(name)
+        if room is not None:
+            page = self._pages.after_now(room, self._pages.start(room, after, limit), limit)
+            if page is not None:
+                return self._page(name, page)
+        return self._read_later(name, after, limit)
+
+    async def _read_later(self, name: str, after: Place | None, limit: int) -> Answer:
+        return self._page(name, await self._pages.after(name, after, limit))
+
+    def _read_before(self, name: str, before: Place, limit: int) -> Answer | Awaitable[Answer]:
+        room = self._hub.room(name)
+        page = None if room is None else self._pages.before_now(room, before.offset, limit)
+        return self._read_before_later(name, before, limit) if page is None else self._page(name, page)
+
+    async def _read_before_later(self, name: str, before: Place, limit: int) -> Answer:
+        return self._page(name, await self._pages.before(name, before.offset, limit))
+
+    def _page(self, name: str, page: Page) -> Response:
+        return Response(200, self._pages.body(name, page))
+
+    def poll_many(self, request: Request) -> Answer | Awaitable[Answer]:
+        """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
+        parameters = request.parameters("room", "limit", "wait")
+        places: dict[str, Place | None] = {}
+        for value in parameters.all("room"):
+            name, colon, cursor = value.partition(":")
+            messages.check_room(name)
+            if name in places:
+                raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
+            places[name] = Place(*messages.parse_cursor(cursor)) if colon and cursor else None
+        if not 1 <= len(places) <= self._services.max_rooms:
+            raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {self._services.max_rooms} rooms, as room=NAME:CURSOR")
+        wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.poll_wait_max)
+        return self._poll(request, list(places.items()), parameters.limit(), wait, many=True)
+
+    def _poll(
+        self, request: Request, places: list[tuple[str, Place | None]], limit: int, wait: float, *, many: bool
+    ) -> Answer | Awaitable[Answer]:
+        rooms = []
+        for name, _ in places:
+            room = self._hub.room(name)
+            if room is None:
+                return self._poll_later(request, places, limit, wait, many=many)
+            rooms.append(room)
+        starts = [self._pages.start(room, place, limit) for room, (_, place) in zip(rooms, places, strict=True)]
+        if wait and all(
+            start.recovered and start.offset == room.last for start, room in zip(starts, rooms, strict=True)
+        ):
+            waits = [(room, start.offset) for room, start in zip(rooms, starts, strict=True)]
+            return Hold(waits, wait, limit, many)
+        return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
+
+    async def _poll_later(
+        self, request: Request, places: list[tuple[str, Place | None]], limit: int, wait: float, *, many: bool
+    ) -> Answer:
+        """Load the rooms side by side, keep them in memory, and look again."""
+        await self._hub.load(name for name, _ in places)
+        answer = self._poll(request, places, limit, wait, many=many)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+    def _poll_now(
+        self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
+    ) -> Answer | Awaitable[Answer]:
+        pages = []
+        for room, start in starts:
+            page = self._pages.after_now(room, start, limit)
+            if page is None:
+                return self._poll_from_log(request, starts, limit, many=many)
+            pages.append((room.name, page))
+            self._hub.polled(room, request.user)
+        return Response(200, self._pages.many_body(pages) if many else self._pages.body(*pages[0]))
+
+    async def _poll_from_log(
+        self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
+    ) -> Answer:
+        pages = []
+        for room, start in starts:
+            pages.append((room.name, await self._pages.after_start(room.name, start, limit)))
+            self._hub.polled(room, request.user)
+        return Response(200, self._pages.many_body(pages) if many else self._pages.body(*pages[0]))
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def events(self, request: Request, name: str) -> Answer | Awaitable[Answer]:
+        """`GET /rooms/{room}/events`: from the cursor on, or from now."""
+        messages.check_room(name)
+        parameters = request.parameters("after")
+        last_id = request.head.headers.get("last-event-id")
+        after = parameters.place("after") if not last_id else Place(*messages.parse_cursor(last_id))
+        room = self._hub.room(name)
+        return self._stream_later(name, after) if room is None else self._stream(room, after)
+
+    async def _stream_later(self, name: str, after: Place | None) -> Answer:
+        async with self._hub.using(name) as room:
+            return self._stream(room, after)
+
+    def _stream(self, room: Room, after: Place | None) -> Stream:
+        start = self._pages.start(room, after, 0)
+        preface = sse.HEAD + sse.retry_field(self._services.reconnect_ms)
+        if not start.recovered:
+            missed_from = after.offset if after is not None and after.offset < start.offset else 0
+            preface += self._services.encoder.gap(Form.EVENTS, room.name, missed_from, start.offset)
+        return Stream(room, start.offset, preface)
+
+    # -- rooms and members ------------------------------------------------------------------------------------------
+
+    async def list_rooms(self, request: Request) -> Answer:
+        """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
+        limit = request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED)
+        known = await self._services.log.rooms(limit)
+        listed = [self._summary(found.room, found.last, found.messages) for found in known]
+        names = {found.room for found in known}
+        listed += [
+            self._summary(room.name, room.last, 0)
+            for room in self._hub.rooms.values()
+            if room.presence and room.last == 0 and room.name not in names
+        ][: limit - len(listed)]
+        return Response(200, msgspec.json.encode({"rooms": listed}))
+
+    async def show_room(self, request: Request, name: str) -> Answer:
+        """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
+        messages.check_room(name)
+        request.parameters()
+        head = await self._services.log.head(name)
+        return Response(200, msgspec.json.encode(self._summary(name, head.last, head.last - head.first + 1)))
+
+    def _summary(self, name: str, last: int, count: int) -> dict[str, object]:
+        room = self._hub.room(name)
+        members = 0 if room is None else len(room.presence)
+        return {"room": name, "cursor": self._services.encoder.cursor(last), "messages": count, "members": members}
+
+    def show_members(self, request: Request, name: str) -> Answer:
+        """`GET /rooms/{room}/members`."""
+        messages.check_room(name)
+        request.parameters()
+        room = self._hub.room(name)
+        users = [] if room is None else [guest(user) for user in room.presence.users()]
+        count = 0 if room is None else len(room.presence)
+        return Response(200, msgspec.json.encode({"room": name, "members": users, "count": count}))
+
+
+def refusal(code: ErrorCode, message: str, wait: float) -> Response:
+    """An error that waiting helps against; Retry-After is in whole seconds (RFC 9110 section 10.2.3)."""
+    headers = (("Retry-After", str(max(1, math.ceil(wait)))),)
+    return Response(code.status, error_body(code, message), headers=headers)

@@ -1,0 +1,62 @@
+"""The page's files, read once.
+
+Owns: the bytes, their types and the headers a browser needs. May not: read the disk after start, or serve a path that
+is not in the table; there is nothing to traverse.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+
+from chatserver.api.answers import Response
+from chatserver.api.guests import set_cookie, token_in
+from chatserver.api.request import Request
+from chatserver.chat.identity import new_token
+
+WEB = Path(__file__).parent.parent / "web"
+#: No inline script or style, no other host: an injected tag has nothing to run with.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webmanifest": "application/manifest+json",
+}
+_HEADERS = (
+    ("Cache-Control", "no-cache"),  # ask every time, by ETag: a new version is there at the next load
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+)
+
+
+class StaticFiles:
+    """A table from path to file; `index.html` is `/`."""
+
+    def __init__(self, folder: Path = WEB) -> None:
+        self._files: dict[str, tuple[str, str, bytes]] = {}
+        for file in sorted(folder.iterdir()):
+            if file.suffix in _TYPES:
+                body = file.read_bytes()
+                etag = f'"{sha256(body).hexdigest()[:20]}"'
+                path = "/" if file.name == "index.html" else f"/{file.name}"
+                self._files[path] = (_TYPES[file.suffix], etag, body)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._files
+
+    def serve(self, request: Request) -> Response:
+        """A file, or 304 for a browser that has it. The page itself brings a guest token along."""
+        path = request.head.path
+        content_type, etag, body = self._files[path]
+        headers = (*_HEADERS, ("ETag", etag))
+        if path == "/" and token_in(request.head) is None:
+            headers = (*headers, set_cookie(new_token()))
+        elif request.head.headers.get("if-none-match") == etag:
+            return Response(304, b"", content_type, headers)
+        return Response(200, body, content_type, headers)
