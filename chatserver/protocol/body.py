@@ -6,6 +6,7 @@ go through h11, which knows the ways to smuggle there, under a limit on wire byt
 extensions cost us 16 KiB a byte in a server that counts decoded bytes only (CVE-2023-39326).
 """
 
+import sys
 from typing import TypeAlias
 
 import h11
@@ -89,7 +90,8 @@ class ChunkedBody:
     def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
         # h11 reads a body only behind a head. The real one was read and judged; this one sets the mode.
-        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_bytes)
+        # Its own limit on what it may buffer is off: the limit on wire bytes below is the tighter one.
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=sys.maxsize)
         self._connection.receive_data(_CHUNKED_HEAD)
         self._connection.next_event()
         self._gathered = bytearray()

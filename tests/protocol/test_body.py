@@ -1,0 +1,154 @@
+from collections.abc import Callable
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.http import (
+    Body,
+    BodyLimits,
+    ChunkedBody,
+    HeadLimits,
+    LengthBody,
+    body_reader,
+    parse_head,
+)
+from chatserver.reasons import ErrorCode, Reason
+from tests.protocol.samples import GET, POST, request
+from tests.support.feed import body_runner, feed
+
+LIMITS = BodyLimits(max_bytes=2000, overhead_ratio=4, overhead_grace=100)
+BAD = (ErrorCode.BAD_REQUEST, Reason.BAD_REQUEST)
+OVERHEAD = (ErrorCode.BAD_REQUEST, Reason.CHUNK_OVERHEAD)
+TOO_LARGE = (ErrorCode.TOO_LARGE, Reason.BODY_TOO_LARGE)
+
+
+def chunked() -> Body:
+    return ChunkedBody(LIMITS)
+
+
+def length(size: int) -> Callable[[], Body]:
+    return lambda: LengthBody(size)
+
+
+def test_a_body_of_a_length() -> None:
+    assert feed(body_runner(length(5)), b"hello", trailing=GET) == (True, b"hello")
+
+
+def test_an_unfinished_body() -> None:
+    assert feed(body_runner(length(6)), b"hello") == (False, b"hello")
+
+
+def test_no_body_is_complete_at_once() -> None:
+    reader = body_reader(parse_head(GET, HeadLimits()), BodyLimits())
+    assert (reader.complete, reader.body, reader.rest, reader.received) == (True, b"", b"", 0)
+    reader.receive(GET)
+    assert reader.rest == GET
+
+
+def test_a_length_over_the_limit_is_refused_at_once() -> None:
+    head = parse_head(request(b"Content-Length: 9223372036854775807"), HeadLimits())
+    with pytest.raises(HttpError) as caught:
+        body_reader(head, BodyLimits())
+    assert (caught.value.status, caught.value.reason) == (413, Reason.BODY_TOO_LARGE)
+
+
+def test_the_reader_follows_the_head() -> None:
+    assert isinstance(body_reader(parse_head(POST, HeadLimits()), BodyLimits()), LengthBody)
+    head = parse_head(request(b"Transfer-Encoding: chunked"), HeadLimits())
+    assert isinstance(body_reader(head, BodyLimits()), ChunkedBody)
+
+
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        (b"0\r\n\r\n", b""),
+        (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
+        (b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
+        (b"A\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
+        (b"a\r\n0123456789\r\n000\r\n\r\n", b"0123456789"),
+        (b"5;name=value\r\nhello\r\n0;last\r\n\r\n", b"hello"),
+        (b"5\r\nhello\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n", b"hello"),
+        (b"8\r\na\r\nb\r\n\r\n\r\n0\r\n\r\n", b"a\r\nb\r\n\r\n"),
+    ],
+)
+def test_chunks(wire: bytes, body: bytes) -> None:
+    assert feed(body_runner(chunked), wire, trailing=GET) == (True, body)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"hello\r\n",
+        b"-5\r\nhello\r\n",
+        b"0x5\r\nhello\r\n",
+        b"\r\n5\r\nhello\r\n",
+        b" 5\r\nhello\r\n",
+        b"5\nhello\r\n0\r\n\r\n",
+        b"5\r\nhelloX\r\n0\r\n\r\n",
+        b"5\r\nhello0\r\n\r\n",
+        b"5\r\nhello\n\n0\r\n\r\n",
+        b"5\r\nhello\r\n0\r\nbad trailer\r\n\r\n",
+        b"5\r\nhello\r\n0\r\nA: \0\r\n\r\n",
+        b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+        b"5\r\nhello\r\n0\r\n\n",
+        b"5\r\nhello\r\n0\r\nA: b\n\n",
+        b"5\r\nhello\r\n0\r\nA: b\r\n\n",
+        b"f" * 21 + b"\r\n",
+    ],
+)
+def test_malformed_chunks(wire: bytes) -> None:
+    assert feed(body_runner(chunked), wire) == BAD
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"".join(b"1;%b\r\nx\r\n" % (b"e" * 100) for _ in range(20)),
+        b"1;" + b"e" * 5000,
+        b"1\r\nx\r\n" * 200,
+        b"0\r\n" + b"A: b\r\n" * 50,
+        b"0" * 500,
+    ],
+)
+def test_chunks_that_waste_are_refused(wire: bytes) -> None:
+    assert feed(body_runner(chunked), wire) == OVERHEAD
+
+
+def test_chunks_of_two_bytes_pass() -> None:
+    wire = b"2\r\nab\r\n" * 1000 + b"0\r\n\r\n"
+    assert feed(body_runner(chunked), wire, trailing=GET) == (True, b"ab" * 1000)
+
+
+@pytest.mark.parametrize("wire", [b"7d1\r\n" + b"x" * 2001, b"ffffffffffffffffffff\r\n" + b"x" * 3000])
+def test_chunks_over_the_limit(wire: bytes) -> None:
+    assert feed(body_runner(chunked), wire) == TOO_LARGE
+
+
+def test_an_empty_piece_is_not_the_end() -> None:
+    reader = chunked()
+    reader.receive(b"")
+    reader.receive(b"2\r\nab\r\n0\r\n\r\n")
+    assert reader.complete
+
+
+def test_what_comes_behind_a_complete_body_is_kept() -> None:
+    reader = chunked()
+    reader.receive(b"0\r\n\r\nGET")
+    reader.receive(b" /")
+    assert (reader.body, reader.rest) == (b"", b"GET /")
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6))
+def test_what_h11_writes_is_read(parts: list[bytes]) -> None:
+    """h11's client side is the judge: its chunks mean to us what it put in."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="POST", target="/", headers=[("Host", "h"), ("Transfer-Encoding", "chunked")]))
+    wire = b"".join(bytes(client.send(h11.Data(data=part)) or b"") for part in parts)
+    wire += bytes(client.send(h11.EndOfMessage()) or b"")
+    body = b"".join(parts)
+    reader = ChunkedBody(BodyLimits())
+    reader.receive(wire + b"next")
+    assert (reader.complete, reader.body, reader.rest) == (True, body, b"next")

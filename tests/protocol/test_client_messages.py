@@ -1,0 +1,164 @@
+import json
+
+import msgspec
+import pytest
+
+from chatserver.protocol.errors import MessageError, MessageId
+from chatserver.protocol.messages import (
+    ClientMessage,
+    History,
+    Join,
+    Leave,
+    Members,
+    Ping,
+    Publish,
+    PublishBody,
+    decode,
+    decode_publish,
+)
+from chatserver.reasons import ErrorCode
+
+BAD_FIELD, BAD_JSON = ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('{"type":"join","id":1,"room":"lobby"}', Join("lobby", id=1)),
+        ('{"type":"join","id":1,"room":"lobby","after":"k3f9-41"}', Join("lobby", "k3f9-41", 1)),
+        ('{"type":"join","room":"lobby","after":41}', Join("lobby", 41)),
+        ('{"type":"join","room":"lobby","after":null}', Join("lobby")),
+        ('{"room":"lobby","id":"a","type":"leave"}', Leave("lobby", "a")),
+        ('{"type":"publish","id":3,"room":"lobby","text":"hi"}', Publish("lobby", "hi", None, 3)),
+        ('{"type":"publish","id":3,"room":"lobby","text":"hi","key":"k"}', Publish("lobby", "hi", "k", 3)),
+        ('{"type":"publish","room":"lobby","text":"a\\r\\nb"}', Publish("lobby", "a\nb")),
+        ('{"type":"publish","room":"lobby","text":"\\ud83d\\ude00"}', Publish("lobby", "😀")),
+        ('{"type":"publish","room":"room","text":"text"}', Publish("room", "text")),
+        ('{"type":"publish","room":"a","text":"{\\"text\\":\\"text\\"}"}', Publish("a", '{"text":"text"}')),
+        ('{"type":"history","id":4,"room":"lobby"}', History("lobby", id=4)),
+        ('{"type":"history","room":"lobby","before":"k3f9-9","limit":200}', History("lobby", "k3f9-9", limit=200)),
+        ('{"type":"members","id":5,"room":"lobby"}', Members("lobby", 5)),
+        ('{"type":"ping","id":6}', Ping(6)),
+        ('{"type":"ping","id":1.5}', Ping(1.5)),
+        ('{"type":"ping","id":null}', Ping()),
+        ('{"type":"ping"}', Ping()),
+        (' {"type":"ping","new":{"in":[1]}} ', Ping()),
+        (json.dumps({"type": "ping", "id": "x" * 64}), Ping("x" * 64)),
+        (json.dumps({"type": "ping", "id": -(2**53) + 1}), Ping(-(2**53) + 1)),
+    ],
+)
+def test_messages(data: str, message: ClientMessage) -> None:
+    assert decode(data) == message
+    assert decode(data.encode()) == message
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "names", "id_"),
+    [
+        ("", BAD_JSON, "", None),
+        ("hello", BAD_JSON, "", None),
+        ('{"type":"ping"', BAD_JSON, "", None),
+        ('{"type":"ping"}x', BAD_JSON, "", None),
+        ("{'type':'ping'}", BAD_JSON, "", None),
+        ('{"type":"publish","room":"a","text":"\\ud800"}', BAD_JSON, "", None),
+        ('{"type":"publish","room":"a","text":"\ud800"}', BAD_JSON, "", None),
+        (b'{"type":"ping","id":"\xff"}', BAD_JSON, "", None),
+        ("[" * 100_000, BAD_JSON, "", None),
+        ('{"type":"ping","x":' + "[" * 100_000 + "]" * 100_000 + "}", BAD_JSON, "deep", None),
+        ("[]", BAD_JSON, "object", None),
+        ('"ping"', BAD_JSON, "object", None),
+        ("1", BAD_JSON, "object", None),
+        ("null", BAD_JSON, "object", None),
+        ("{}", BAD_FIELD, "type", None),
+        ('{"id":1}', BAD_FIELD, "type", 1),
+        ('{"type":1,"id":1}', BAD_FIELD, "type", 1),
+        ('{"type":["ping"],"id":1}', BAD_FIELD, "type", 1),
+        ('{"type":"PING","id":1}', ErrorCode.UNKNOWN_TYPE, "PING", 1),
+        ('{"type":"typing","id":"t","room":"a"}', ErrorCode.UNKNOWN_TYPE, "typing", "t"),
+        ('{"type":"hello"}', ErrorCode.UNKNOWN_TYPE, "hello", None),
+        ('{"type":"join","id":1}', BAD_FIELD, "room", 1),
+        ('{"type":"join","id":1,"room":5}', BAD_FIELD, "room", 1),
+        ('{"type":"join","id":1,"room":null}', BAD_FIELD, "room", 1),
+        ('{"type":"join","id":1,"room":"No"}', ErrorCode.BAD_ROOM, "room", 1),
+        ('{"type":"join","id":1,"room":"a","after":"x"}', ErrorCode.BAD_CURSOR, "x", 1),
+        ('{"type":"join","id":1,"room":"a","after":-1}', ErrorCode.BAD_CURSOR, "cursor", 1),
+        ('{"type":"join","id":1,"room":"a","after":1.5}', BAD_FIELD, "after", 1),
+        ('{"type":"join","id":1,"room":"a","after":1' + "0" * 400 + "}", ErrorCode.BAD_CURSOR, "cursor", 1),
+        ('{"type":"join","id":1,"room":"a","after":1' + "0" * 5000 + "}", BAD_FIELD, "after", 1),
+        ('{"type":"publish","id":1,"room":"a"}', BAD_FIELD, "text", 1),
+        ('{"type":"publish","id":1,"room":"a","text":""}', BAD_FIELD, "text", 1),
+        ('{"type":"publish","id":1,"room":"a","text":5}', BAD_FIELD, "text", 1),
+        ('{"type":"publish","id":1,"room":"a","text":"\\u0000"}', BAD_FIELD, "text", 1),
+        ('{"type":"publish","id":1,"room":"a","text":"b","key":""}', BAD_FIELD, "key", 1),
+        ('{"type":"publish","id":1,"room":"a","text":"b","key":7}', BAD_FIELD, "key", 1),
+        ('{"type":"history","id":1,"room":"a","limit":0}', BAD_FIELD, "limit", 1),
+        ('{"type":"history","id":1,"room":"a","limit":201}', BAD_FIELD, "limit", 1),
+        ('{"type":"history","id":1,"room":"a","limit":1e400}', BAD_FIELD, "limit", 1),
+        ('{"type":"history","id":1,"room":"a","limit":"5"}', BAD_FIELD, "limit", 1),
+        ('{"type":"history","id":1,"room":"a","limit":true}', BAD_FIELD, "limit", 1),
+        ('{"type":"history","id":1,"room":"a","before":1,"after":2}', BAD_FIELD, "before, after", 1),
+        ('{"type":"ping","id":true}', BAD_FIELD, "id", None),
+        ('{"type":"ping","id":[1]}', BAD_FIELD, "id", None),
+        ('{"type":"ping","id":{"a":1}}', BAD_FIELD, "id", None),
+        ('{"type":"ping","id":1e999}', BAD_FIELD, "id", None),
+        ('{"type":"ping","id":9007199254740992}', BAD_FIELD, "id", None),
+        ('{"type":"ping","id":1' + "0" * 400 + "}", BAD_FIELD, "id", None),
+        ('{"type":"ping","id":1' + "0" * 5000 + "}", BAD_FIELD, "id", None),
+        (json.dumps({"type": "ping", "id": "x" * 65}), BAD_FIELD, "id", None),
+        ('{"type":"ping","id":1,"id":2}', BAD_FIELD, "id: sent twice", 2),
+        ('{"type":"ping","type":"ping","id":1}', BAD_FIELD, "type: sent twice", 1),
+        ('{"type":"join","id":1,"room":"a","room":"b"}', BAD_FIELD, "room: sent twice", 1),
+        ('{"type":"publish","id":1,"room":"a","text":"b","te\\u0078t":"c"}', BAD_FIELD, "text: sent twice", 1),
+    ],
+)
+def test_refused(data: str | bytes, code: ErrorCode, names: str, id_: MessageId) -> None:
+    with pytest.raises(MessageError) as caught:
+        decode(data)
+    error = caught.value
+    assert (error.code, error.id) == (code, id_), error.message
+    assert names in error.message
+    assert len(error.message) <= 220
+    msgspec.json.encode(error.message)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "expected"),
+    [
+        (b'{"text":"hi"}', "application/json", PublishBody("hi")),
+        (b'{"text":"hi","key":"k"}', "Application/JSON; charset=utf-8", PublishBody("hi", "k")),
+        (b"hello", "application/x-www-form-urlencoded", PublishBody("hello")),
+        (b"a=b&c", "application/x-www-form-urlencoded", PublishBody("a=b&c")),
+        (b"hello", "text/plain", PublishBody("hello")),
+        ("grüß".encode(), 'text/plain; charset="UTF-8"', PublishBody("grüß")),
+        (b'{"text":"hi"}', "text/plain", PublishBody('{"text":"hi"}')),
+        (b"hello", None, PublishBody("hello")),
+    ],
+)
+def test_publish_bodies(body: bytes, content_type: str | None, expected: PublishBody) -> None:
+    assert decode_publish(body, content_type) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        (b"<p>", "text/html", 415, "unsupported_media_type"),
+        (b"x", "multipart/form-data; boundary=x", 415, "unsupported_media_type"),
+        (b"x", "text/plain; charset=latin-1", 415, "unsupported_media_type"),
+        (b"x", "nonsense", 415, "unsupported_media_type"),
+        (b"\xff", "text/plain", 400, "bad_field"),
+        (b"", "text/plain", 400, "bad_field"),
+        (b"", "application/json", 400, "bad_json"),
+        (b"\xff", "application/json", 400, "bad_json"),
+        (b"[]", "application/json", 400, "bad_field"),
+        (b"{}", "application/json", 400, "bad_field"),
+        (b'{"text":1}', "application/json", 400, "bad_field"),
+        (b'{"text":"a","text":"b"}', "application/json", 400, "bad_field"),
+        (b'{"text":"a","key":""}', "application/json", 400, "bad_field"),
+        (b"[" * 65_536, "application/json", 400, "bad_field"),
+        (b'{"text":"a","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}", "application/json", 400, "bad_json"),
+    ],
+)
+def test_bad_publish_bodies(body: bytes, content_type: str, status: int, code: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        decode_publish(body, content_type)
+    assert (caught.value.status, caught.value.code.code) == (status, code)

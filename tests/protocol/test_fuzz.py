@@ -1,0 +1,179 @@
+"""Invariant: no bytes make a parser raise anything but the errors of its own family, however they are cut."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from chatserver.protocol.errors import FrameError, HttpError, MessageError
+from chatserver.protocol.http import (
+    BodyLimits,
+    ChunkedBody,
+    HeadLimits,
+    LengthBody,
+    body_reader,
+    cookies,
+    parse_head,
+    query_fields,
+)
+from chatserver.protocol.messages import decode, decode_publish
+from chatserver.protocol.websocket import (
+    Close,
+    FrameLimits,
+    Violation,
+    accept_upgrade,
+    receive,
+)
+from tests.protocol.samples import GET, POST, UPGRADE, frame
+from tests.support.feed import body_runner, cuts, frame_runner, head_runner, pieces
+
+
+def mutated(sample: bytes) -> st.SearchStrategy[bytes]:
+    """A valid sample with a few bytes replaced, removed or added: gets deeper than noise does."""
+
+    def mutate(edits: list[tuple[int, int, bytes]]) -> bytes:
+        wire = sample
+        for at, removed, added in edits:
+            start = at % (len(wire) + 1)
+            wire = wire[:start] + added + wire[start + removed :]
+        return wire
+
+    pieces_of_note = st.sampled_from(
+        [
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\0",
+            b" ",
+            b"\t",
+            b":",
+            b",",
+            b"%",
+            b"%ff",
+            b"HTTP/1.1",
+            b"chunked",
+            b"\xff",
+            b"?",
+            b"#",
+        ]
+    )
+    added = st.one_of(st.binary(max_size=3), pieces_of_note)
+    return st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 3), added), max_size=5).map(mutate)
+
+
+heads = st.one_of(st.binary(max_size=300), mutated(GET), mutated(POST), mutated(UPGRADE))
+
+
+@given(heads, cuts(400))
+def test_heads(wire: bytes, at: list[int]) -> None:
+    """Cut or whole, a head means the same; and what it leads to may be refused, not crash."""
+    small = HeadLimits(max_bytes=350, max_fields=8, max_target=200)
+    assert head_runner(small)([wire]) == head_runner(small)(pieces(wire, at))
+    head, _ = head_runner()([wire])
+    if head is None or isinstance(head, tuple):
+        return
+    with suppress(HttpError):
+        query_fields(head.query)
+    with suppress(HttpError):
+        body_reader(head, BodyLimits())
+    with suppress(HttpError):
+        assert accept_upgrade(head).startswith(b"HTTP/1.1 101 ")
+    cookies(head.headers.get("cookie", ""))
+
+
+@given(heads)
+def test_a_head_that_was_not_searched_for(wire: bytes) -> None:
+    with suppress(HttpError):
+        parse_head(wire, HeadLimits())
+
+
+chunked_bodies = st.one_of(
+    st.binary(max_size=200), mutated(b"5\r\nhello\r\n3;x=y\r\nabc\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1\r\n")
+)
+
+
+@given(chunked_bodies, cuts(200))
+def test_chunked_bodies(wire: bytes, at: list[int]) -> None:
+    runner = body_runner(lambda: ChunkedBody(BodyLimits()))
+    assert runner([wire]) == runner(pieces(wire, at))
+
+
+@given(st.integers(0, 300), st.binary(max_size=400), cuts(400))
+def test_length_bodies(length: int, wire: bytes, at: list[int]) -> None:
+    runner = body_runner(lambda: LengthBody(length))
+    expected = ((len(wire) >= length, wire[:length]), wire[length:])
+    assert runner([wire]) == runner(pieces(wire, at)) == expected
+
+
+starts = st.sampled_from((0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A, 0xC1, 0x83))
+payloads = st.one_of(st.binary(max_size=140), st.text(max_size=40).map(str.encode), st.just(b"\x03\xe8"))
+some_frames = st.lists(st.builds(frame, starts, payloads, mask=st.binary(min_size=4, max_size=4)), max_size=8)
+streams = st.one_of(st.binary(max_size=300), some_frames.map(b"".join), some_frames.map(b"".join).flatmap(mutated))
+
+
+@given(streams, cuts(600), st.booleans())
+@example(b"\x01\x80\0\0\0\0" * 3, [], False)
+def test_frames(wire: bytes, at: list[int], binary: bool) -> None:
+    limits = FrameLimits(max_message_bytes=300, max_fragments=3, binary=binary)
+    assert frame_runner(limits)([wire]) == frame_runner(limits)(pieces(wire, at))
+    events, rest, _ = receive(wire, None, limits)
+    assert not any(isinstance(event, Close | Violation) for event in events[:-1]), "nothing follows an end"
+    assert all(isinstance(event.error, FrameError) for event in events if isinstance(event, Violation))
+    assert len(rest) < 14 + 300
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=80)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=6,
+)
+field_names = st.sampled_from(("type", "id", "room", "text", "key", "after", "before", "limit", "x"))
+field_values = st.one_of(
+    json_values, st.sampled_from(("join", "leave", "publish", "history", "members", "ping", "lobby", "k3f9-41", 5))
+)
+
+
+def written(fields: list[tuple[str, object]]) -> str:
+    """A JSON object whose fields may come twice."""
+    import json
+
+    return "{" + ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in fields) + "}"
+
+
+texts = st.one_of(st.text(), st.lists(st.tuples(field_names, field_values), max_size=7).map(written))
+
+
+@given(texts)
+def test_messages(data: str) -> None:
+    with suppress(MessageError):
+        decode(data)
+
+
+@given(st.one_of(st.binary(), mutated(b'{"type":"publish","id":3,"room":"lobby","text":"hi","key":"k"}')))
+def test_message_bytes(data: bytes) -> None:
+    with suppress(MessageError):
+        decode(data)
+
+
+@given(
+    st.one_of(st.binary(), texts.map(lambda text: text.encode("utf-8", "replace"))),
+    st.sampled_from(("application/json", "text/plain", "application/x-www-form-urlencoded", None, "x", "")),
+)
+def test_publish_bodies(body: bytes, content_type: str | None) -> None:
+    with suppress(MessageError):
+        decode_publish(body, content_type)
+
+
+@pytest.mark.parametrize("depth", [10, 100, 900, 1100, 5000, 8000])
+def test_every_depth_of_nesting(depth: int) -> None:
+    """Depths around the interpreter's recursion limit, with and without the slower look for duplicates."""
+    nested = "[" * depth + "]" * depth
+    for data in (
+        f'{{"type":"ping","x":{nested}}}',
+        f'{{"type":"ping","\\u0041":{nested}}}',
+        nested,
+        f'{{"id":{nested}}}',
+    ):
+        with suppress(MessageError):
+            decode(data)

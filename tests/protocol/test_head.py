@@ -1,0 +1,188 @@
+import pytest
+
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.http import BodyKind, Head, HeadLimits, find_head_end, parse_head, tokens
+from tests.protocol.samples import GET, POST, UPGRADE, request
+from tests.support.feed import feed, head_runner
+
+NEXT = b"GET /next HTTP/1.1\r\n"
+
+
+def head_of(wire: bytes) -> Head:
+    head = feed(head_runner(), wire, trailing=NEXT)
+    assert isinstance(head, Head), head
+    return head
+
+
+def test_a_get() -> None:
+    assert head_of(GET) == Head(
+        method="GET",
+        path="/rooms/lobby/messages",
+        query="after=k3f9-41&limit=5",
+        headers={"host": "chat.example:8000"},
+        body=BodyKind.NONE,
+        content_length=0,
+        keep_alive=True,
+        expects_continue=False,
+        version="1.1",
+    )
+
+
+def test_a_post() -> None:
+    head = head_of(POST)
+    assert (head.method, head.body, head.content_length) == ("POST", BodyKind.LENGTH, 42)
+    assert head.headers["authorization"] == "Bearer abcdefghijklmnopqrstuvwxyz"
+
+
+def test_an_upgrade() -> None:
+    assert head_of(UPGRADE).headers["upgrade"] == "websocket"
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/", "/", ""),
+        (b"/a?b?c=d", "/a", "b?c=d"),
+        (b"/r%C3%BCm%2Fx", "/rüm/x", ""),
+        (b"/100%", "/100%", ""),
+        (b"/a+b", "/a+b", ""),
+        (b"//evil.example/x", "//evil.example/x", ""),
+        (b"/?", "/", ""),
+        (b"http://other.example:81/x?y=1", "/x", "y=1"),
+        (b"HTTP://other.example:81", "/", ""),
+        (b"http://other.example:81?y", "/", "y"),
+    ],
+)
+def test_targets(target: bytes, path: str, query: str) -> None:
+    head = head_of(request(line=b"GET %b HTTP/1.1" % target))
+    assert (head.path, head.query) == (path, query)
+
+
+def test_the_target_s_authority_replaces_host() -> None:
+    assert head_of(request(line=b"GET http://other.example/ HTTP/1.1")).headers["host"] == "other.example"
+
+
+def test_repeated_fields_are_joined() -> None:
+    head = head_of(request(b"Accept: a", b"ACCEPT: b", b"Cookie: x=1", b"Cookie: y=2"))
+    assert head.headers["accept"] == "a, b"
+    assert head.headers["cookie"] == "x=1; y=2"
+
+
+def test_values_may_hold_any_byte_beyond_ascii() -> None:
+    assert head_of(request(b"X-Name: \xc3\xbc")).headers["x-name"] == "Ã¼"
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "keep_alive"),
+    [
+        (b"GET / HTTP/1.1", (), True),
+        (b"GET / HTTP/1.1", (b"Connection: keep-alive",), True),
+        (b"GET / HTTP/1.1", (b"Connection: Close",), False),
+        (b"GET / HTTP/1.1", (b"Connection: upgrade,close",), False),
+        (b"GET / HTTP/1.0", (), False),
+        (b"GET / HTTP/1.0", (b"Connection: keep-alive",), False),
+    ],
+)
+def test_keep_alive(line: bytes, fields: tuple[bytes, ...], keep_alive: bool) -> None:
+    assert head_of(request(*fields, line=line)).keep_alive is keep_alive
+
+
+def test_http_1_0_needs_no_host() -> None:
+    head = head_of(request(line=b"GET / HTTP/1.0", host=b""))
+    assert (head.version, head.headers) == ("1.0", {})
+
+
+@pytest.mark.parametrize(
+    "host", [b"a", b"A.b:80", b"[::1]:8000", b"[::1]", b"127.0.0.1:0", b"x_y.local", b"a:", b"xn--bcher-kva.example"]
+)
+def test_hosts(host: bytes) -> None:
+    assert head_of(request(host=b"Host:  %b " % host)).headers["host"] == host.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "line", "kind", "length"),
+    [
+        ((b"Content-Length: 0",), b"POST / HTTP/1.1", BodyKind.NONE, 0),
+        ((b"Content-Length: 007",), b"POST / HTTP/1.1", BodyKind.LENGTH, 7),
+        ((b"Content-Length: 5",), b"GET / HTTP/1.0", BodyKind.LENGTH, 5),
+        ((b"Content-Length: 9223372036854775807",), b"POST / HTTP/1.1", BodyKind.LENGTH, (1 << 63) - 1),
+        ((b"Transfer-Encoding: Chunked",), b"POST / HTTP/1.1", BodyKind.CHUNKED, 0),
+    ],
+)
+def test_framing(fields: tuple[bytes, ...], line: bytes, kind: BodyKind, length: int) -> None:
+    head = head_of(request(*fields, line=line))
+    assert (head.body, head.content_length) == (kind, length)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line", "expects"),
+    [
+        ((b"Expect: 100-Continue", b"Content-Length: 5"), b"POST / HTTP/1.1", True),
+        ((b"Expect: 100-continue", b"Transfer-Encoding: chunked"), b"POST / HTTP/1.1", True),
+        ((b"Expect: 100-continue",), b"POST / HTTP/1.1", False),
+        ((b"Expect: 100-continue", b"Content-Length: 5"), b"POST / HTTP/1.0", False),
+    ],
+)
+def test_expect(fields: tuple[bytes, ...], line: bytes, expects: bool) -> None:
+    assert head_of(request(*fields, line=line)).expects_continue is expects
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n"])
+def test_blank_lines_before_a_request_are_forgiven(before: bytes) -> None:
+    assert head_of(before + GET) == head_of(GET)
+
+
+def test_incomplete_heads_are_waited_for() -> None:
+    for end in range(len(POST)):
+        assert head_runner()([POST[:end]]) == (None, b"")
+
+
+def test_a_head_of_exactly_the_limits() -> None:
+    limits = HeadLimits(
+        max_bytes=len(GET), max_fields=1, max_target=len(b"/rooms/lobby/messages?after=k3f9-41&limit=5")
+    )
+    assert isinstance(feed(head_runner(limits), GET, trailing=NEXT), Head)
+
+
+def test_what_follows_a_head_is_not_judged_with_it() -> None:
+    head, rest = head_runner()([POST + b"\0\n\n\x7f"])
+    assert isinstance(head, Head)
+    assert rest == b"\0\n\n\x7f"
+
+
+class CountingBuffer(bytearray):
+    """Counts the bytes that a search or a copy touches."""
+
+    touched = 0
+
+    def find(self, sub: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        stop = len(self) if end is None else min(end, len(self))
+        found = super().find(sub, start, stop)
+        self.touched += max((stop if found < 0 else found) - start, 0)
+        return found
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        taken = super().__getitem__(key)
+        self.touched += len(taken) if isinstance(taken, bytearray) else 1
+        return taken
+
+
+def test_a_dripped_head_is_searched_in_linear_time() -> None:
+    """A rescan from the start at each byte would touch 32 million bytes here."""
+    wire = request(*(b"X-%d: %b" % (number, b"y" * 70) for number in range(99)))
+    buffer = CountingBuffer()
+    for searched, byte in enumerate(wire):
+        buffer.append(byte)
+        end = find_head_end(buffer, searched, HeadLimits())
+    assert end == len(wire)
+    assert buffer.touched < 12 * len(wire)
+
+
+def test_an_error_keeps_no_traceback_of_h11() -> None:
+    with pytest.raises(HttpError) as caught:
+        parse_head(request(b"bad name: x"), HeadLimits())
+    assert caught.value.__suppress_context__
+
+
+def test_tokens() -> None:
+    assert tokens("Keep-Alive ,\tUpgrade,") == ["keep-alive", "upgrade", ""]

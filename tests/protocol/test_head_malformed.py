@@ -1,0 +1,155 @@
+"""ATTACKS.md, "Malformed", as far as it concerns request heads: each case whole, a byte at a time, in random cuts."""
+
+import pytest
+
+from chatserver.protocol.http import HeadLimits, HttpError, find_head_end, parse_head
+from chatserver.reasons import ErrorCode, Reason
+from tests.protocol.samples import request
+from tests.support.feed import feed, head_runner
+
+BAD = (ErrorCode.BAD_REQUEST, Reason.BAD_REQUEST)
+LONG_HEAD = (ErrorCode.HEAD_TOO_LARGE, Reason.HEAD_TOO_LARGE)
+LONG_TARGET = (ErrorCode.TARGET_TOO_LONG, Reason.HEAD_TOO_LARGE)
+SMALL = HeadLimits(max_bytes=1024, max_fields=10, max_target=300)
+
+MALFORMED = {
+    "NUL in the method": b"G\0ET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "space in the method": b"GE T / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "bracket in the method": b"G(T / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "high byte in the method": b"G\xc3T / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "no method": b" / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "high byte first": b"\xffGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "NUL in the target": request(line=b"GET /\0 HTTP/1.1"),
+    "high byte in the target": request(line=b"GET /\xc3\xbc HTTP/1.1"),
+    "DEL in the target": request(line=b"GET /\x7f HTTP/1.1"),
+    "tab in the target": request(line=b"GET /\ta HTTP/1.1"),
+    "space in the target": request(line=b"GET /a b HTTP/1.1"),
+    "two spaces": request(line=b"GET  / HTTP/1.1"),
+    "relative target": request(line=b"GET rooms HTTP/1.1"),
+    "asterisk": request(line=b"OPTIONS * HTTP/1.1"),
+    "CONNECT": request(line=b"CONNECT chat.example:80 HTTP/1.1"),
+    "other scheme": request(line=b"GET ftp://h/ HTTP/1.1"),
+    "no authority": request(line=b"GET http:///x HTTP/1.1"),
+    "user in the authority": request(line=b"GET http://u@h/ HTTP/1.1"),
+    "fragment": request(line=b"GET /#x HTTP/1.1"),
+    "not UTF-8 when decoded": request(line=b"GET /%ff HTTP/1.1"),
+    "overlong UTF-8 when decoded": request(line=b"GET /%c0%af HTTP/1.1"),
+    "NUL when decoded": request(line=b"GET /%00 HTTP/1.1"),
+    "line feed when decoded": request(line=b"GET /a%0ab HTTP/1.1"),
+    "NUL in a name": request(b"X-\0: y"),
+    "space in a name": request(b"X Y: z"),
+    "space before the colon": request(b"X : y"),
+    "high byte in a name": request(b"X-\xfc: y"),
+    "empty name": request(b": y"),
+    "no colon": request(b"nonsense"),
+    "NUL in a value": request(b"X: \0"),
+    "escape in a value": request(b"X: \x1b[2J"),
+    "DEL in a value": request(b"X: \x7f"),
+    "bare LF between fields": b"GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n",
+    "bare LF everywhere": b"GET / HTTP/1.1\nHost: h\n\n",
+    "bare LF as the blank line": b"GET / HTTP/1.1\r\nHost: h\r\n\n",
+    "bare LF, then a body that ends it": b"GET / HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\r\n\r\n",
+    "bare CR in a value": request(b"X: a\rb"),
+    "bare CR between fields": request(b"X: a\rY: b"),
+    "CR CR LF": request(b"X: a\r"),
+    "LF first": b"\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "CR first": b"\rGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "three blank lines first": b"\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "obs-fold": request(b"X: a", b" b"),
+    "obs-fold with a tab": request(b"X: a", b"\tb"),
+    "obs-fold before any field": b"GET / HTTP/1.1\r\n X: y\r\nHost: h\r\n\r\n",
+    "two lengths": request(b"Content-Length: 5", b"Content-Length: 6"),
+    "two equal lengths": request(b"Content-Length: 5", b"content-length: 5"),
+    "a list of lengths": request(b"Content-Length: 5, 6"),
+    "a list of equal lengths": request(b"Content-Length: 5, 5"),
+    "length with a sign": request(b"Content-Length: +5"),
+    "negative length": request(b"Content-Length: -5"),
+    "hexadecimal length": request(b"Content-Length: 0x5"),
+    "length with an underscore": request(b"Content-Length: 1_0"),
+    "empty length": request(b"Content-Length:"),
+    "length of 21 digits": request(b"Content-Length: " + b"1" * 21),
+    "length and chunked": request(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "chunked and length 0": request(b"Transfer-Encoding: chunked", b"Content-Length: 0"),
+    "chunked in HTTP/1.0": request(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0"),
+    "no Host": request(host=b""),
+    "two Hosts": request(b"Host: h"),
+    "empty Host": request(host=b"Host:"),
+    "a list of Hosts": request(host=b"Host: a, b"),
+    "Host with a path": request(host=b"Host: a/b"),
+    "Host with a user": request(host=b"Host: u@a"),
+    "Host with a space": request(host=b"Host: a b"),
+    "Host with a word for a port": request(host=b"Host: a:http"),
+    "Host with a long port": request(host=b"Host: a:123456"),
+    "Host with a broken bracket": request(host=b"Host: [::1"),
+    "Host with a high byte": request(host=b"Host: \xfc"),
+    "HTTP/0.9": b"GET /\r\n\r\n",
+    "lower-case version": request(line=b"GET / http/1.1"),
+    "two-digit version": request(line=b"GET / HTTP/1.10"),
+    "no version number": request(line=b"GET / HTTP/"),
+    "an SMTP greeting": b"EHLO chat.example\r\n\r\n",
+    "an SSH banner": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "TLS on the plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),
+    "a TLS alert": b"\x15\x03\x01\x00\x02\x02\x28",
+}
+
+
+@pytest.mark.parametrize("wire", MALFORMED.values(), ids=MALFORMED)
+def test_malformed(wire: bytes) -> None:
+    assert feed(head_runner(), wire, trailing=b"\r\n\r\n") == BAD
+
+
+@pytest.mark.parametrize(
+    ("wire", "code"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ErrorCode.VERSION_NOT_SUPPORTED),
+        (request(line=b"GET / HTTP/2.0"), ErrorCode.VERSION_NOT_SUPPORTED),
+        (request(line=b"GET / HTTP/3.0"), ErrorCode.VERSION_NOT_SUPPORTED),
+        (request(line=b"GET / HTTP/0.9"), ErrorCode.VERSION_NOT_SUPPORTED),
+        (request(line=b"GET / HTTP/1.2"), ErrorCode.VERSION_NOT_SUPPORTED),
+        (request(b"Transfer-Encoding: gzip"), ErrorCode.NOT_IMPLEMENTED),
+        (request(b"Transfer-Encoding: gzip, chunked"), ErrorCode.NOT_IMPLEMENTED),
+        (request(b"Transfer-Encoding: chunked, identity"), ErrorCode.NOT_IMPLEMENTED),
+        (request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), ErrorCode.NOT_IMPLEMENTED),
+        (request(b"Transfer-Encoding: \x0bchunked".replace(b"\x0b", b'"')), ErrorCode.NOT_IMPLEMENTED),
+        (request(b"Expect: 200-ok"), ErrorCode.EXPECTATION_FAILED),
+    ],
+)
+def test_not_served(wire: bytes, code: ErrorCode) -> None:
+    assert feed(head_runner(), wire) == (code, Reason.BAD_REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("wire", "refused"),
+    [
+        (request(line=b"GET /" + b"x" * 300 + b" HTTP/1.1"), LONG_TARGET),
+        (b"GET /" + b"x" * 2000, LONG_TARGET),
+        (request(b"X: " + b"y" * 1000), LONG_HEAD),
+        (request(b"X: " + b"y" * 5000), LONG_HEAD),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 5000, LONG_HEAD),
+        (request(*[b"X: y"] * 10), LONG_HEAD),
+        (request(*[b"X: y"] * 500), LONG_HEAD),
+    ],
+)
+def test_too_large(wire: bytes, refused: object) -> None:
+    assert feed(head_runner(SMALL), wire) == refused
+
+
+def test_what_can_never_become_a_request_is_refused_at_once() -> None:
+    for wire in (b"\x16", b"\xff", b"\n", b" ", b"GET / HTTP/1.1\n", b"GET /\0", b"GET / HTTP/1.1\r\nA: \x1b"):
+        with pytest.raises(HttpError):
+            find_head_end(wire, 0, HeadLimits())
+
+
+def test_messages_say_what_is_wrong() -> None:
+    with pytest.raises(HttpError, match="TLS handshake"):
+        find_head_end(b"\x16\x03", 0, HeadLimits())
+    with pytest.raises(HttpError, match=r"102 header fields, limit 100"):
+        parse_head(request(*[b"X: y"] * 101), HeadLimits())
+
+
+def test_any_single_broken_byte_is_answered_and_never_a_crash() -> None:
+    wire = request(b"Content-Length: 5", b"Accept: a, b")
+    for at in range(len(wire)):
+        for byte in (0, 9, 10, 13, 32, 58, 127, 128, 255):
+            broken = wire[:at] + bytes((byte,)) + wire[at + 1 :]
+            head_runner()([broken])

@@ -1,0 +1,130 @@
+"""What parsing costs that does not come back: nothing, with the collector switched off.
+
+The server collects at quiet moments of its own choosing, so a parser that leaves reference cycles behind grows until
+then. wsproto's `Connection` and h11's refusals are such cycles; these tests hold our use of them to zero.
+"""
+
+import gc
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.http import BodyLimits, ChunkedBody, HeadLimits, LengthBody, parse_head
+from chatserver.protocol.messages import decode
+from chatserver.protocol.websocket import Assembly, FrameLimits, receive
+from tests.protocol.samples import POST, UPGRADE, frame, request
+
+LIMITS = FrameLimits()
+TEXT = frame(0x81, b"hello")
+FRAGMENTS = frame(0x01, b"he") + frame(0x89, b"p") + frame(0x00) + frame(0x80, b"llo")
+
+
+def parse(wire: bytes) -> None:
+    with suppress(HttpError):
+        parse_head(wire, HeadLimits())
+
+
+def chunks(wire: bytes) -> None:
+    with suppress(HttpError):
+        ChunkedBody(BodyLimits()).receive(wire)
+
+
+def message(data: str) -> None:
+    with suppress(MessageError):
+        decode(data)
+
+
+def frames(wire: bytes) -> None:
+    receive(wire, None, LIMITS)
+
+
+CASES: dict[str, Callable[[], None]] = {
+    "head": lambda: parse(POST),
+    "upgrade": lambda: parse(UPGRADE),
+    "bad head": lambda: parse(request(b"bad name: x")),
+    "bad host": lambda: parse(request(host=b"Host: a/b")),
+    "chunks": lambda: chunks(b"5\r\nhello\r\n0\r\n\r\n"),
+    "unfinished chunks": lambda: chunks(b"5\r\nhel"),
+    "bad chunks": lambda: chunks(b"nonsense\r\n"),
+    "text": lambda: frames(TEXT),
+    "fragments": lambda: frames(FRAGMENTS),
+    "an abandoned message": lambda: frames(FRAGMENTS[:-1]),
+    "ping": lambda: frames(frame(0x89, b"p")),
+    "close": lambda: frames(frame(0x88, b"\x03\xe8")),
+    "text and close": lambda: frames(TEXT + frame(0x88) + TEXT),
+    "bad text": lambda: frames(frame(0x81, b"\xff")),
+    "bad text in fragments": lambda: frames(frame(0x01, b"\xc3") + frame(0x80, b"x")),
+    "bad close": lambda: frames(frame(0x88, b"\x03")),
+    "bad frame": lambda: frames(b"\xc1\x80"),
+    "message": lambda: message('{"type":"publish","id":1,"room":"a","text":"b"}'),
+    "bad message": lambda: message('{"type":"publish","id":1,"room":"a"}'),
+    "bad field": lambda: message('{"type":"publish","id":1,"room":"A","text":"b"}'),
+    "bad JSON": lambda: message("{"),
+    "field sent twice": lambda: message('{"type":"ping","id":1,"id":1}'),
+}
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_no_cyclic_garbage(case: Callable[[], None]) -> None:
+    case()  # caches, and the spare connection
+    gc.collect()
+    for _ in range(100):
+        case()
+    assert gc.collect() == 0
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_ten_thousand_messages_leave_nothing_behind() -> None:
+    for case in CASES.values():
+        case()
+    tracemalloc.start()
+    try:
+        gc.collect()
+        objects, (before, _) = len(gc.get_objects()), tracemalloc.get_traced_memory()
+        for number in range(10_000):
+            frames(TEXT)
+            frames(FRAGMENTS)
+            if number % 10 == 0:
+                frames(frame(0x88))
+                frames(frame(0x81, b"\xff"))
+        after, _ = tracemalloc.get_traced_memory()
+        grown = len(gc.get_objects()) - objects
+    finally:
+        tracemalloc.stop()
+    assert grown < 100, "a wsproto connection a message would be 200,000"
+    assert after - before < 50_000, "bytes"
+
+
+def test_a_slow_body_costs_less_than_500_bytes() -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        bodies = [LengthBody(60_000) for _ in range(1000)]
+        for body in bodies:
+            for _ in range(10):
+                body.receive(b"x")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / len(bodies) < 500
+
+
+def test_an_unfinished_message_costs_its_bytes() -> None:
+    """No parser is kept for it, so a peer that never ends its message pays for what it sent and 150 bytes."""
+    _, _, assembly = receive(frame(0x01, b"x" * 100) + frame(0x00) * 10, None, LIMITS)
+    assert isinstance(assembly, Assembly)
+    assert not gc.is_tracked(assembly)
+    assert sys.getsizeof(assembly) + sys.getsizeof(assembly.frames) < len(assembly.frames) + 150

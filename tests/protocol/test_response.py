@@ -1,0 +1,130 @@
+from contextlib import suppress
+
+import h11
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.http import CONTINUE, cookies, error_body, error_response, query_fields, response
+from chatserver.protocol.response import MAX_QUERY_FIELDS
+from chatserver.reasons import ErrorCode
+
+
+def judged(wire: bytes, method: str = "GET") -> tuple[h11.Response, bytes, bool]:
+    """What h11's client makes of an answer: the response, its body, and whether another may follow."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(wire)
+    head = client.next_event()
+    assert isinstance(head, h11.Response)
+    body = b""
+    while isinstance(event := client.next_event(), h11.Data):
+        body += event.data
+    assert isinstance(event, h11.EndOfMessage), event
+    assert client.trailing_data == (b"", False)
+    return head, body, client.their_state is h11.DONE
+
+
+@pytest.mark.parametrize("status", [200, 201, *{code.status for code in ErrorCode}])
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
+    wire = response(status, b'{"a":1}', headers=(("Retry-After", "3"),), keep_alive=keep_alive)
+    head, body, may_go_on = judged(wire)
+    fields = dict(head.headers)
+    assert (head.status_code, body, may_go_on) == (status, b'{"a":1}', keep_alive)
+    assert fields[b"content-length"] == b"7"
+    assert fields[b"content-type"] == b"application/json"
+    assert fields[b"retry-after"] == b"3"
+    assert fields[b"connection"] == (b"keep-alive" if keep_alive else b"close")
+
+
+def test_head_only() -> None:
+    wire = response(200, b"hello", content_type="text/plain; charset=utf-8", head_only=True)
+    head, body, may_go_on = judged(wire, "HEAD")
+    assert dict(head.headers)[b"content-length"] == b"5"
+    assert (body, may_go_on) == (b"", True)
+    assert wire + b"hello" == response(200, b"hello", content_type="text/plain; charset=utf-8")
+
+
+@given(st.binary(max_size=2000))
+def test_any_body(body: bytes) -> None:
+    assert judged(response(200, body))[1] == body
+
+
+def test_continue() -> None:
+    client = h11.Connection(h11.CLIENT)
+    fields = [("Host", "h"), ("Expect", "100-continue"), ("Content-Length", "1")]
+    client.send(h11.Request(method="POST", target="/", headers=fields))
+    client.receive_data(CONTINUE)
+    event = client.next_event()
+    assert isinstance(event, h11.InformationalResponse)
+    assert event.status_code == 100
+
+
+@pytest.mark.parametrize("field", [("X", "a\r\nSet-Cookie: b"), ("X\n", "a"), ("X", "a\0")])
+def test_a_line_break_of_our_own_is_our_bug(field: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        response(200, b"", headers=(field,))
+    with pytest.raises(ValueError, match="line break"):
+        response(200, b"", content_type="text/plain\r\nX: y")
+
+
+def test_errors() -> None:
+    assert msgspec.json.decode(error_body(ErrorCode.BAD_ROOM, 'no "x"\n')) == {
+        "error": {"code": "bad_room", "message": 'no "x"\n'}
+    }
+    refused = HttpError(ErrorCode.METHOD_NOT_ALLOWED, "no", headers=(("Allow", "GET"),))
+    head, body, may_go_on = judged(error_response(refused, headers=(("Retry-After", "1"),)))
+    assert (head.status_code, may_go_on) == (405, False)
+    assert {(b"allow", b"GET"), (b"retry-after", b"1")} <= set(head.headers)
+    assert msgspec.json.decode(body)["error"]["code"] == "method_not_allowed"
+    head, body, may_go_on = judged(error_response(MessageError(ErrorCode.BAD_FIELD, "no"), keep_alive=True))
+    assert (head.status_code, may_go_on) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        ("", []),
+        ("a=1&b=2&a=3", [("a", "1"), ("b", "2"), ("a", "3")]),
+        ("a", [("a", "")]),
+        ("a=&=b&&", [("a", ""), ("", "b")]),
+        ("room=lobby%3Ak3f9-41&q=x+y", [("room", "lobby:k3f9-41"), ("q", "x y")]),
+        ("q=%C3%BC", [("q", "ü")]),
+        ("q=100%", [("q", "100%")]),
+        ("a=1;b=2", [("a", "1;b=2")]),
+    ],
+)
+def test_query_fields(query: str, fields: list[tuple[str, str]]) -> None:
+    assert query_fields(query) == fields
+
+
+@pytest.mark.parametrize("query", ["q=%ff", "%c3=1", "q=%ed%a0%80", "&".join(["a=1"] * (MAX_QUERY_FIELDS + 1))])
+def test_bad_queries(query: str) -> None:
+    with pytest.raises(HttpError) as caught:
+        query_fields(query)
+    assert caught.value.status == 400
+
+
+@given(st.text())
+def test_no_query_raises_anything_else(query: str) -> None:
+    with suppress(HttpError):
+        query_fields(query)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a=1; b=2", {"a": "1", "b": "2"}),
+        ("a=1;b=2", {"a": "1", "b": "2"}),
+        ("a=1; a=2", {"a": "1"}),
+        ('a="1"; junk; =x;; b = 2 ', {"a": "1", "b": "2"}),
+        ("a=b=c==", {"a": "b=c=="}),
+        ("", {}),
+    ],
+)
+def test_cookies(value: str, expected: dict[str, str]) -> None:
+    assert cookies(value) == expected

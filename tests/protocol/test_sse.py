@@ -1,0 +1,64 @@
+import h11
+import pytest
+
+from chatserver.protocol import sse
+
+
+def test_the_head_as_h11_reads_it() -> None:
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(sse.HEAD + sse.retry_field(3000))
+    head, data = client.next_event(), client.next_event()
+    assert isinstance(head, h11.Response)
+    assert isinstance(data, h11.Data)
+    fields = dict(head.headers)
+    assert fields[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert fields[b"connection"] == b"close"
+    assert b"content-length" not in fields
+    assert bytes(data.data) == b"retry: 3000\n\n"
+
+
+def parsed(stream: bytes) -> list[dict[str, str]]:
+    """The standard's algorithm (WHATWG HTML, 9.2.6), in small."""
+    events = []
+    for block in stream.decode().split("\n\n")[:-1]:
+        fields: dict[str, str] = {}
+        for line in block.split("\n"):
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields[name]}\n{value}" if name == "data" and name in fields else value
+        events.append(fields)
+    return events
+
+
+def test_events() -> None:
+    stream = sse.event("k3f9-41", '{"text":"grüß"}'.encode()) + sse.HEARTBEAT + sse.event("k3f9-42", b"", "gap")
+    assert parsed(stream) == [
+        {"id": "k3f9-41", "event": "message", "data": '{"text":"grüß"}'},
+        {"": ""},
+        {"id": "k3f9-42", "event": "gap", "data": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "seen"),
+    [
+        (b"a\nb", "a\nb"),
+        (b"a\r\nb", "a\nb"),
+        (b"a\rid: x", "a\nid: x"),
+        (b"a\n\nb", "a\n\nb"),
+        (b"a\n", "a"),
+        (b"\n", ""),
+    ],
+)
+def test_line_breaks_cannot_end_an_event(data: bytes, seen: str) -> None:
+    assert parsed(sse.event("1-1", data)) == [{"id": "1-1", "event": "message", "data": seen}]
+
+
+@pytest.mark.parametrize("cursor", ["a\nb", "a\rb", "a\0b"])
+def test_a_line_break_in_a_field_is_our_bug(cursor: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a field"):
+        sse.event(cursor, b"x")
+    with pytest.raises(ValueError, match="cannot be a field"):
+        sse.event("1-1", b"x", cursor)

@@ -1,0 +1,78 @@
+import pytest
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request, TextMessage
+from wsproto.utilities import generate_accept_token
+
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.http import HeadLimits, parse_head
+from chatserver.protocol.websocket import accept_upgrade, text_frame
+from tests.protocol.samples import UPGRADE
+
+
+def answer(wire: bytes) -> bytes:
+    return accept_upgrade(parse_head(wire, HeadLimits()))
+
+
+@pytest.mark.parametrize("offered", [[], ["chat.v1"], ["other", "chat.v1"], ["other"]])
+def test_wsproto_s_client_is_content(offered: list[str]) -> None:
+    client = WSConnection(ConnectionType.CLIENT)
+    wire = client.send(Request(host="h", target="/ws", subprotocols=offered))
+    client.receive_data(answer(wire) + text_frame(b"hello"))
+    accepted, text = client.events()
+    assert isinstance(accepted, AcceptConnection)
+    assert accepted.subprotocol == ("chat.v1" if "chat.v1" in offered else None)
+    assert accepted.extensions == []
+    assert isinstance(text, TextMessage)
+    assert text.data == "hello"
+
+
+def test_the_key_of_the_rfc() -> None:
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer(UPGRADE)
+    assert generate_accept_token(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def test_extensions_are_not_offered() -> None:
+    wire = UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+    assert b"xtension" not in answer(wire)
+
+
+def test_headers_are_added() -> None:
+    wire = accept_upgrade(parse_head(UPGRADE, HeadLimits()), headers=(("Set-Cookie", "a=b"),))
+    assert wire.endswith(b"Set-Cookie: a=b\r\n\r\n")
+
+
+def test_browsers_say_it_their_way() -> None:
+    wire = UPGRADE.replace(b"Connection: Upgrade", b"Connection: keep-alive, Upgrade")
+    assert b" 101 " in answer(wire.replace(b"Upgrade: websocket", b"Upgrade: WebSocket"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"GET", b"POST", 405),
+        (b"Upgrade: websocket\r\n", b"", 426),
+        (b"Upgrade: websocket", b"Upgrade: h2c", 426),
+        (b"Version: 13", b"Version: 8", 426),
+        (b"Version: 13", b"Version: 13, 8", 426),
+        (b"Sec-WebSocket-Version: 13\r\n", b"", 426),
+        (b"Connection: Upgrade\r\n", b"", 400),
+        (b"Connection: Upgrade", b"Connection: keep-alive", 400),
+        (b"HTTP/1.1", b"HTTP/1.0", 400),
+        (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"", 400),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"", 400),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZQ", 400),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25j", 400),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZ\xfc==", 400),
+        (b"Version: 13", b"Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", 400),
+        (b"Version: 13", b"Version: 13\r\nContent-Length: 5", 400),
+        (b"Version: 13", b"Version: 13\r\nTransfer-Encoding: chunked", 400),
+    ],
+)
+def test_refused(old: bytes, new: bytes, status: int) -> None:
+    assert old in UPGRADE
+    with pytest.raises(HttpError) as caught:
+        answer(UPGRADE.replace(old, new, 1))
+    assert caught.value.status == status
+    headers = dict(caught.value.headers)
+    assert headers.get("Sec-WebSocket-Version") == ("13" if status == 426 else None)
+    assert headers.get("Allow") == ("GET" if status == 405 else None)

@@ -1,0 +1,133 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.protocol.errors import MessageError
+from chatserver.protocol.messages import (
+    MAX_COMBINING,
+    MAX_KEY_CHARS,
+    MAX_NAME_CHARS,
+    MAX_TEXT_BYTES,
+    check_key,
+    check_name,
+    check_room,
+    check_text,
+)
+from chatserver.reasons import ErrorCode
+
+ZALGO = "Z" + "\u0301" * 10_000
+
+
+@pytest.mark.parametrize("room", ["a", "0", "lobby", "a.b_c-d", "9" * 64])
+def test_rooms(room: str) -> None:
+    assert check_room(room) == room
+
+
+@pytest.mark.parametrize(
+    "room",
+    ["", "A", ".a", "-a", "_a", "a b", "a/b", "..", "a\n", "a\0", "ü", "a" * 65, "a\u202eb", "a\u0301", "٣", ZALGO],
+)
+def test_bad_rooms(room: str) -> None:
+    with pytest.raises(MessageError, match=r"^room: ") as caught:
+        check_room(room)
+    assert caught.value.code is ErrorCode.BAD_ROOM
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a",
+        "  a  ",
+        "a\n\tb",
+        "x" * MAX_TEXT_BYTES,
+        "ü" * (MAX_TEXT_BYTES // 2),
+        "👩\u200d👩\u200d👧\ufe0f 🏴\U000e0067\U000e0062\U000e007f",
+        "שָׁל֥וֹם",
+        "می\u200cخواهم",  # noqa: RUF001 (Persian, with a joiner)
+        "a \u2067שלום\u2069 b",  # noqa: RUF001
+        "e" + "\u0301" * MAX_COMBINING,
+        "ก็" * 100,
+        '"\\</script>',
+    ],
+)
+def test_texts(text: str) -> None:
+    assert check_text(text) == text
+
+
+def test_windows_line_ends_are_mended() -> None:
+    assert check_text("a\r\nb") == "a\nb"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "blank"),
+        (" \n\t", "blank"),
+        ("\u3000\u2003", "blank"),
+        ("x" * (MAX_TEXT_BYTES + 1), "8,193 bytes of UTF-8, limit 8,192"),
+        ("ü" * (MAX_TEXT_BYTES // 2) + "x", "8,193 bytes"),
+        ("a\0b", r"U\+0000"),
+        ("a\x1b[2Jb", r"U\+001B"),
+        ("a\rb", r"U\+000D"),
+        ("a\x7f", r"U\+007F"),
+        ("a\x9bb", r"U\+009B"),
+        ("a\u202eb", r"override U\+202E"),
+        ("a\u202ab\u202c", r"override U\+202A"),
+        ("a\u2066b", "balance"),
+        ("a\u2069\u2066b", "balance"),
+        ("\ud83d", "surrogate"),
+        (ZALGO, "more than 8 combining marks"),
+    ],
+)
+def test_bad_texts(text: str, why: str) -> None:
+    with pytest.raises(MessageError, match=f"^text: .*{why}") as caught:
+        check_text(text)
+    assert caught.value.code is ErrorCode.BAD_FIELD
+
+
+@pytest.mark.parametrize("key", ["a", "3f0c1d9e-7a4b-4d6e-9a55-0c1e2d3f4a5b", "ключ", "x" * MAX_KEY_CHARS])
+def test_keys(key: str) -> None:
+    assert check_key(key) == key
+
+
+@pytest.mark.parametrize("key", ["", "x" * (MAX_KEY_CHARS + 1), "a\nb", "a\0", "a\u202e", "\ud800"])
+def test_bad_keys(key: str) -> None:
+    with pytest.raises(MessageError, match=r"^key: "):
+        check_key(key)
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("Ann", "Ann"),
+        ("  Ann  ", "Ann"),
+        ("e\u0301", "é"),
+        ("Zoë 👩\u200d💻", "Zoë 👩\u200d💻"),
+        ("x" * MAX_NAME_CHARS, "x" * MAX_NAME_CHARS),
+    ],
+)
+def test_names(name: str, accepted: str) -> None:
+    assert check_name(name) == accepted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "  ", "a\nb", "a\0", "a\x1bb", "a\u202eb", "\u2066a\u2069", "a\u200bb", "\u200d", "\u0301", "a\u2028b"),
+        *("\ud800", "\ue000", "x" * (MAX_NAME_CHARS + 1), "x" * 10**6, ZALGO, "\ufeffa"),
+    ],
+)
+def test_bad_names(name: str) -> None:
+    with pytest.raises(MessageError, match=r"^name: "):
+        check_name(name)
+
+
+@given(st.one_of(st.text(), st.text(alphabet="a\u0301\u202e\u2066\u2069\r\n\x00\ud800 ")))
+def test_no_string_raises_anything_else(value: str) -> None:
+    for check in (check_room, check_text, check_key, check_name):
+        with suppress(MessageError):
+            accepted = check(value)
+            accepted.encode("utf-8")
+            assert check(accepted) == accepted, "what is accepted once is accepted again"

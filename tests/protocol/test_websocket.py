@@ -1,0 +1,205 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto import events as ws
+from wsproto.frame_protocol import CloseReason
+
+from chatserver.protocol.websocket import (
+    PONG,
+    Assembly,
+    Binary,
+    Close,
+    Event,
+    FrameLimits,
+    Ping,
+    Text,
+    binary_frame,
+    close_frame,
+    ping_frame,
+    pong_frame,
+    receive,
+    text_frame,
+)
+from tests.protocol.samples import frame, ws_client
+from tests.support.feed import cuts, feed, frame_runner, pieces
+
+LIMITS = FrameLimits()
+TEXT, BINARY, CONTINUATION = 0x01, 0x02, 0x00
+FIN = 0x80
+CLOSE, PING = 0x88, 0x89
+EMPTY_PONG = frame(0x8A)
+
+
+def seen(wire: bytes, trailing: bytes = b"\x81") -> list[object]:
+    events, unfinished = feed(frame_runner(), wire, trailing=trailing)
+    assert not unfinished
+    return list(events)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 16 * 1024])
+def test_texts_of_every_length_form(size: int) -> None:
+    assert seen(frame(FIN | TEXT, b"x" * size)) == [Text("x" * size)]
+
+
+def test_control_frames() -> None:
+    wire = frame(PING, b"hi") + frame(0x8A, b"yo") + EMPTY_PONG + frame(PING)
+    assert seen(wire) == [Ping(b"hi"), PONG, PONG, Ping(b"")]
+
+
+def test_the_empty_pong() -> None:
+    assert seen(EMPTY_PONG) == [PONG]
+    unfinished = Assembly(b"x", 1, 1)
+    assert receive(EMPTY_PONG, unfinished, LIMITS) == ([PONG], b"", unfinished)
+
+
+def test_nothing() -> None:
+    assert receive(b"", None, LIMITS) == ([], b"", None)
+
+
+def test_a_fragmented_message() -> None:
+    wire = frame(TEXT, b"a\xc3") + frame(CONTINUATION, b"\xbcb") + frame(CONTINUATION) + frame(FIN, b"c")
+    assert seen(wire) == [Text("aübc")]
+
+
+def test_control_frames_inside_a_message_come_first() -> None:
+    wire = frame(TEXT, b"a") + frame(PING, b"p") + frame(FIN, b"b") + frame(FIN | TEXT, b"c")
+    assert seen(wire) == [Ping(b"p"), Text("ab"), Text("c")]
+
+
+def test_a_close_inside_a_message() -> None:
+    assert seen(frame(TEXT, b"a") + frame(CLOSE, b"\x03\xe8")) == [Close(1000, "")]
+
+
+def test_an_unfinished_message_waits_as_bytes() -> None:
+    events, rest, assembly = receive(frame(TEXT, b"ab") + frame(0, b"c") + b"\x80", None, LIMITS)
+    assert (events, rest) == ([], b"\x80")
+    assert assembly == Assembly(frame(TEXT, b"ab") + frame(0, b"c"), 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("payload", "close"),
+    [
+        (b"", Close(1005, "")),
+        (b"\x03\xe8", Close(1000, "")),
+        (b"\x03\xe9bye", Close(1001, "bye")),
+        (b"\x0b\xb8", Close(3000, "")),
+        (b"\x13\x87\xc3\xbc", Close(4999, "ü")),
+    ],
+)
+def test_closes(payload: bytes, close: Close) -> None:
+    assert seen(frame(CLOSE, payload)) == [close]
+
+
+def test_nothing_is_read_behind_a_close() -> None:
+    events, rest, assembly = receive(frame(CLOSE) + frame(FIN | TEXT, b"late") + b"\xff", None, LIMITS)
+    assert (events, rest, assembly) == ([Close(1005, "")], b"", None)
+
+
+def test_binary_where_it_is_taken() -> None:
+    runner = frame_runner(FrameLimits(binary=True))
+    wire = frame(FIN | BINARY, b"\xff\0") + frame(BINARY, b"a") + frame(FIN, b"b")
+    assert feed(runner, wire, trailing=b"\x82") == ([Binary(b"\xff\0"), Binary(b"ab")], False)
+
+
+def test_exactly_the_limits() -> None:
+    limits = FrameLimits(max_message_bytes=8, max_fragments=4, max_frames=5)
+    runner = frame_runner(limits)
+    assert feed(runner, frame(FIN | TEXT, b"12345678")) == ([Text("12345678")], False)
+    wire = frame(TEXT, b"12") + frame(0, b"34") + frame(0, b"56") + frame(FIN, b"78")
+    assert feed(runner, wire) == ([Text("12345678")], False)
+    assert len(receive(EMPTY_PONG * 5, None, limits)[0]) == 5
+
+
+def wsproto_s_view(wire: bytes) -> list[Event]:
+    """The same bytes through one wsproto connection, without our bounds and shortcuts."""
+    from wsproto.connection import Connection, ConnectionType
+
+    server = Connection(ConnectionType.SERVER)
+    server.receive_data(wire)
+    events: list[Event] = []
+    text = ""
+    for event in server.events():
+        if isinstance(event, ws.TextMessage):
+            text += event.data
+            if event.message_finished:
+                events.append(Text(text))
+                text = ""
+        elif isinstance(event, ws.Ping):
+            events.append(Ping(bytes(event.payload)))
+        elif isinstance(event, ws.Pong):
+            events.append(PONG)
+        elif isinstance(event, ws.CloseConnection):
+            events.append(Close(int(event.code), event.reason or ""))
+    return events
+
+
+client_events = st.one_of(
+    st.builds(ws.TextMessage, data=st.text(max_size=200)),
+    st.lists(st.text(max_size=50), min_size=1, max_size=5),
+    st.builds(ws.Ping, payload=st.binary(max_size=125)),
+    st.builds(ws.Pong, payload=st.binary(max_size=125)),
+)
+
+
+@given(st.lists(client_events, max_size=8), st.booleans(), cuts(4000))
+def test_whatever_wsproto_s_client_sends_is_understood(
+    sent: list[ws.Event | list[str]], closes: bool, at: list[int]
+) -> None:
+    client = ws_client()
+    wire = b""
+    expected: list[Event] = []
+    for event in sent:
+        if isinstance(event, list):
+            for number, part in enumerate(event):
+                wire += client.send(ws.TextMessage(data=part, message_finished=number == len(event) - 1))
+            expected.append(Text("".join(event)))
+        else:
+            wire += client.send(event)
+            if isinstance(event, ws.TextMessage):
+                expected.append(Text(event.data))
+            else:
+                expected.append(Ping(bytes(event.payload)) if isinstance(event, ws.Ping) else PONG)
+    if closes:
+        wire += client.send(ws.CloseConnection(code=CloseReason.NORMAL_CLOSURE, reason="bye"))
+        expected.append(Close(1000, "bye"))
+    assert frame_runner()([wire])[0] == (expected, False)
+    assert frame_runner()(pieces(wire, at))[0] == (expected, False)
+    assert wsproto_s_view(wire) == expected
+
+
+def client_sees(wire: bytes) -> list[ws.Event]:
+    client = ws_client()
+    client.receive_data(wire)
+    return list(client.events())
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])
+def test_our_messages_as_wsproto_reads_them(size: int) -> None:
+    (text,) = client_sees(text_frame(b"x" * size))
+    assert isinstance(text, ws.TextMessage)
+    assert (text.data, text.message_finished) == ("x" * size, True)
+    (binary,) = client_sees(binary_frame(b"\xff" * size))
+    assert isinstance(binary, ws.BytesMessage)
+    assert (bytes(binary.data), binary.message_finished) == (b"\xff" * size, True)
+
+
+def test_our_control_frames_as_wsproto_reads_them() -> None:
+    assert client_sees(ping_frame()) == [ws.Ping(payload=b"")]
+    assert client_sees(ping_frame(b"now")) == [ws.Ping(payload=b"now")]
+    assert client_sees(pong_frame(b"")) == [ws.Pong(payload=b"")]
+    assert client_sees(pong_frame(b"x" * 125)) == [ws.Pong(payload=b"x" * 125)]
+    assert client_sees(close_frame(1001, "bye")) == [ws.CloseConnection(code=1001, reason="bye")]
+    assert client_sees(close_frame(1005)) == [ws.CloseConnection(code=1005, reason="")]
+    for code in (1000, 1012, 4000, 4999):
+        assert client_sees(close_frame(code)) == [ws.CloseConnection(code=code, reason="")]
+
+
+def test_a_long_reason_is_cut_between_characters() -> None:
+    (close,) = client_sees(close_frame(1008, "é" * 100))
+    assert isinstance(close, ws.CloseConnection)
+    assert close.reason == "é" * 61
+
+
+def test_a_control_frame_of_ours_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="126 bytes, limit 125"):
+        pong_frame(b"x" * 126)

@@ -1,0 +1,157 @@
+"""ATTACKS.md, "Malformed" and "Greedy", as far as it concerns frames."""
+
+import pytest
+from wsproto import events as ws
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+
+from chatserver.protocol.websocket import FrameLimits, Ping, Text, Violation, receive
+from chatserver.reasons import CloseCode, Reason
+from tests.protocol.samples import frame
+from tests.support.feed import feed, frame_runner
+
+FIN, TEXT, BINARY = 0x80, 0x01, 0x02
+CLOSE, PING, PONG = 0x88, 0x89, 0x8A
+
+
+def unmasked(start: int, payload: bytes) -> bytes:
+    return bytes((start, len(payload))) + payload
+
+
+BROKEN = {
+    "unmasked text": unmasked(FIN | TEXT, b"hello"),
+    "unmasked ping": unmasked(PING, b""),
+    "unmasked empty pong": unmasked(PONG, b""),
+    "reserved bit 1": frame(0xC1, b"x"),
+    "reserved bit 2": frame(0xA1, b"x"),
+    "reserved bit 3": frame(0x91, b"x"),
+    "reserved bit on a pong": frame(0xCA),
+    **{f"opcode {opcode:#x}": frame(FIN | opcode, b"x") for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)},
+    "fragmented ping": frame(0x09, b"x"),
+    "fragmented close": frame(0x08),
+    "ping of 126 bytes": frame(PING, b"x" * 126),
+    "pong of 64 KiB": frame(PONG, b"x" * 65536),
+    "close of 126 bytes": frame(CLOSE, b"\x03\xe8" + b"x" * 124),
+    "two-byte length for 125": b"\x81\xfe\x00\x7d" + bytes(4) + b"x" * 125,
+    "eight-byte length for 126": b"\x81\xff" + (126).to_bytes(8, "big") + bytes(4) + b"x" * 126,
+    "close with one byte": frame(CLOSE, b"\x03"),
+    **{
+        f"close with {code}": frame(CLOSE, code.to_bytes(2, "big"))
+        for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
+    },
+    "continuation of nothing": frame(0x00, b"x"),
+    "last continuation of nothing": frame(FIN, b"x"),
+    "text inside a message": frame(TEXT, b"a") + frame(FIN | TEXT, b"b"),
+    "fragment of text inside a message": frame(TEXT, b"a") + frame(TEXT, b"b"),
+}
+
+BAD_TEXT = {
+    "not UTF-8": frame(FIN | TEXT, b"a\xffb"),
+    "half a character": frame(FIN | TEXT, b"a\xc3"),
+    "a surrogate": frame(FIN | TEXT, b"\xed\xa0\x80"),
+    "overlong": frame(FIN | TEXT, b"\xc0\xaf"),
+    "beyond Unicode": frame(FIN | TEXT, b"\xf4\x90\x80\x80"),
+    "split across fragments": frame(TEXT, b"a\xe2\x82") + frame(0x00) + frame(FIN, b"b"),
+    "half a character in the last fragment": frame(TEXT, b"a") + frame(FIN, b"\xe2\x82"),
+    "close reason": frame(CLOSE, b"\x03\xe8\xff"),
+}
+
+
+def reason_of(wire: bytes, limits: FrameLimits = FrameLimits()) -> object:  # noqa: B008 (frozen)
+    """The reason for which these frames end a connection, and that a frame before them still counts."""
+    seen, _ = feed(frame_runner(limits), wire)
+    before, _ = frame_runner(limits)([frame(PING, b"before") + wire])
+    assert before[0][0] == Ping(b"before")
+    assert before[0][1:] == seen
+    return seen[-1]
+
+
+def wsproto_refuses(wire: bytes) -> bool:
+    server = Connection(ConnectionType.SERVER)
+    server.receive_data(wire)
+    refused = any(isinstance(event, ws.CloseConnection) for event in server.events())
+    return refused and server.state is ConnectionState.OPEN
+
+
+@pytest.mark.parametrize("wire", BROKEN.values(), ids=BROKEN)
+def test_broken_frames(wire: bytes) -> None:
+    assert reason_of(wire) is Reason.BAD_FRAME
+    assert wsproto_refuses(wire), "refused without need"
+
+
+@pytest.mark.parametrize("wire", BAD_TEXT.values(), ids=BAD_TEXT)
+def test_bad_text(wire: bytes) -> None:
+    assert reason_of(wire) is Reason.BAD_TEXT
+    assert wsproto_refuses(wire)
+
+
+def test_binary_is_refused_by_default() -> None:
+    assert reason_of(frame(FIN | BINARY, b"x")) is Reason.BAD_FRAME
+    assert reason_of(frame(BINARY, b"x")) is Reason.BAD_FRAME
+
+
+@pytest.mark.parametrize("length", [16 * 1024 + 1, 65_536, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_length_over_the_limit_is_refused_before_its_payload(length: int) -> None:
+    header = frame(FIN | TEXT, length=length)[:-4]
+    assert feed(frame_runner(), header) == ([Reason.MESSAGE_TOO_BIG], False)
+
+
+def test_a_bad_start_is_refused_before_its_payload() -> None:
+    for start in (b"\xc1\xfe", b"\x83\x85", b"\x81\x05", b"\x89\xfe", b"\x00\x80", b"\x82\x85"):
+        events, rest, assembly = receive(start, None, FrameLimits())
+        assert isinstance(events[0], Violation)
+        assert (rest, assembly) == (b"", None)
+
+
+def test_fragments_over_the_message_limit() -> None:
+    wire = frame(TEXT, b"x" * 10_000) + frame(0x00, b"x" * 6_000) + frame(0x00, b"x" * 385)[:8]
+    assert reason_of(wire) is Reason.MESSAGE_TOO_BIG
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+def test_too_many_fragments(payload: bytes) -> None:
+    within = frame(TEXT, payload) + frame(0x00, payload) * 63
+    assert feed(frame_runner(), within) == ([], True)
+    assert reason_of(within + frame(0x00, payload)) is Reason.TOO_MANY_FRAGMENTS
+    assert reason_of(within + frame(FIN, payload)) is Reason.TOO_MANY_FRAGMENTS
+
+
+def test_pings_between_fragments_do_not_reset_the_count() -> None:
+    wire = (frame(TEXT) + frame(PING)) + (frame(0x00) + frame(PING)) * 64
+    seen, _ = feed(frame_runner(), wire)
+    assert seen == [Ping(b"")] * 64 + [Reason.TOO_MANY_FRAGMENTS]
+
+
+def test_a_message_s_end_resets_the_count() -> None:
+    one = frame(TEXT, b"a") + frame(0x00) * 62 + frame(FIN)
+    assert feed(frame_runner(), one * 4) == ([Text("a")] * 4, False)
+
+
+def test_a_flood_in_one_read_is_cut_short() -> None:
+    events, rest, _ = receive(frame(PING) * 2730, None, FrameLimits())
+    assert events[:-1] == [Ping(b"")] * 512
+    last = events[-1]
+    assert isinstance(last, Violation)
+    assert (last.error.reason, rest) == (Reason.FLOOD, b"")
+
+
+def test_close_codes() -> None:
+    codes = {
+        frame(0xC1): CloseCode.PROTOCOL_ERROR,
+        frame(FIN | TEXT, b"\xff"): CloseCode.BAD_TEXT,
+        frame(FIN | TEXT, length=1 << 20): CloseCode.TOO_BIG,
+        (frame(TEXT) + frame(0x00) * 64): CloseCode.POLICY,
+    }
+    for wire, code in codes.items():
+        last = receive(wire, None, FrameLimits())[0][-1]
+        assert isinstance(last, Violation)
+        assert last.error.close_code is code
+
+
+def test_what_waits_is_bounded() -> None:
+    """The most that a peer can make us keep: 64 fragments of 16 KiB together, and a control frame but for a byte."""
+    limits = FrameLimits()
+    wire = frame(TEXT, b"x" * 256) + frame(0x00, b"x" * 256) * 63 + frame(PING, b"x" * 125)[:-1]
+    events, rest, assembly = receive(wire, None, limits)
+    assert events == []
+    assert assembly is not None
+    assert len(assembly.frames) + len(rest) <= limits.max_message_bytes + 14 * limits.max_fragments + 131

@@ -1,0 +1,120 @@
+"""One case, every way its bytes can arrive.
+
+A parser must not care how the network cut the stream. `feed` runs a case whole, a byte at a time, in random
+cuts, and with the start of something else behind it, and asserts that all of them mean the same.
+
+A *runner* plays the connection's part: it takes pieces and returns what they meant together with the bytes that
+it left alone (None once an error ended the stream: what is left then has no meaning).
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import TypeVar
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.http import Body, Head, HeadLimits, find_head_end, parse_head
+from chatserver.protocol.websocket import Assembly, Close, Event, FrameLimits, Violation, receive
+from chatserver.reasons import ErrorCode, Reason
+
+Outcome = TypeVar("Outcome")
+Runner = Callable[[Iterable[bytes]], tuple[Outcome, bytes | None]]
+
+Refused = tuple[ErrorCode, Reason]
+"""An HttpError, as far as it may not depend on the cuts: its message may."""
+
+RANDOM_CUTS = 12  # examples a case; there are hundreds of cases
+
+
+def feed(run: Runner[Outcome], wire: bytes, *, trailing: bytes = b"") -> Outcome:
+    """What `wire` means, however it arrives. `trailing` must be left alone, and change nothing."""
+    outcome, rest = run([wire])
+    ended = rest is None
+    assert run(wire[at : at + 1] for at in range(len(wire))) == (outcome, rest), "a byte at a time"
+
+    @settings(max_examples=RANDOM_CUTS, database=None, deadline=None, derandomize=True)
+    @given(cuts(len(wire)))
+    def in_random_cuts(at: list[int]) -> None:
+        assert run(pieces(wire, at)) == (outcome, rest), f"cut at {at}"
+
+    in_random_cuts()
+    if trailing:
+        assert not rest, "a case that leaves bytes cannot have others behind it"
+        expected = None if ended else trailing
+        assert run([wire + trailing]) == (outcome, expected), "with trailing bytes"
+        assert run([wire, trailing]) == (outcome, expected), "with trailing bytes in their own piece"
+    return outcome
+
+
+def cuts(size: int) -> st.SearchStrategy[list[int]]:
+    """Where to cut `size` bytes."""
+    return st.lists(st.integers(0, size), max_size=8)
+
+
+def pieces(wire: bytes, at: list[int]) -> list[bytes]:
+    """`wire`, cut."""
+    edges = [0, *sorted(at), len(wire)]
+    return [wire[start:end] for start, end in pairwise(edges) if end > start]
+
+
+def head_runner(limits: HeadLimits = HeadLimits()) -> Runner[Head | Refused | None]:  # noqa: B008 (frozen)
+    """A connection in its HEAD phase. None: still incomplete."""
+
+    def run(parts: Iterable[bytes]) -> tuple[Head | Refused | None, bytes | None]:
+        buffer = bytearray()
+        remaining = iter(parts)
+        searched = 0
+        for part in remaining:
+            buffer += part
+            try:
+                end = find_head_end(buffer, searched, limits)
+                if end:
+                    return parse_head(bytes(buffer[:end]), limits), bytes(buffer[end:]) + b"".join(remaining)
+            except HttpError as error:
+                return (error.code, error.reason), None
+            searched = len(buffer)
+        return None, b""
+
+    return run
+
+
+def body_runner(make: Callable[[], Body]) -> Runner[tuple[bool, bytes] | Refused]:
+    """A connection in its BODY phase: whether the body is complete, and the body."""
+
+    def run(parts: Iterable[bytes]) -> tuple[tuple[bool, bytes] | Refused, bytes | None]:
+        reader = make()
+        for part in parts:
+            try:
+                reader.receive(part)
+            except HttpError as error:
+                return (error.code, error.reason), None
+        assert reader.received == len(reader.body)
+        return (reader.complete, reader.body), reader.rest
+
+    return run
+
+
+Seen = list[Event | Reason]
+"""Events, a violation as its reason."""
+
+
+def frame_runner(limits: FrameLimits = FrameLimits()) -> Runner[tuple[Seen, bool]]:  # noqa: B008 (frozen)
+    """An open WebSocket: the events, and whether a message is left unfinished."""
+
+    def run(parts: Iterable[bytes]) -> tuple[tuple[Seen, bool], bytes | None]:
+        seen: Seen = []
+        rest = b""
+        assembly: Assembly | None = None
+        for part in parts:
+            events, rest, assembly = receive(rest + part, assembly, limits)
+            for event in events:
+                seen.append(event.error.reason if isinstance(event, Violation) else event)
+            if events and isinstance(events[-1], Close | Violation):
+                assert rest == b""
+                assert assembly is None
+                return (seen, False), None
+        return (seen, assembly is not None), rest
+
+    return run
