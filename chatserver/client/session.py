@@ -1,0 +1,312 @@
+"""One user's conversation across many connections, without I/O: frames in, events and frames out.
+
+Owns: where each room was read up to, what was published and not yet acknowledged, and the promise that
+follows: each message of a room is delivered once and in order, or `Lost` is said; each text is published
+once, or `Refused` is said. May not: import trio, read a clock (time arrives as an argument), or know a URL.
+
+How the promise is kept:
+
+- A room is entered with `after` = the cursor of the last message delivered. What comes twice has an offset
+  that we had, and is dropped. What comes too early (a hole, a `gap`) is held until `history` filled the hole.
+- A text is sent under a key of ours until it is acknowledged; the server takes a key once. One text is in
+  flight at a time: if two were, and the first were refused for now, the second would overtake it.
+
+    session = Session(rooms=["lobby"])
+    session.opened()
+    for frame in session.outgoing(now): ...  # send it
+    for event in session.receive(frame, now): ...
+"""
+
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from chatserver.client import wire
+from chatserver.client.events import (
+    Acknowledged,
+    Complaint,
+    Connected,
+    Entered,
+    Event,
+    GoingAway,
+    Lost,
+    PresenceChanged,
+    Received,
+    Refused,
+)
+
+HISTORY_LIMIT = 200  # messages asked for at once; a server that gives fewer is asked again
+HELD_MESSAGES = 1000  # a room, while a hole is being filled; what is beyond comes from the history as well
+RETRY_DELAY = 1.0  # s, when an error may pass but does not say when
+CLOSE_TOO_BIG = 1009  # RFC 6455 7.4.1: what we sent is over a limit
+
+_PASSING = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    room: str
+    resumes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Publish:
+    key: str
+
+
+_Request = _Join | _Fetch | _Publish
+
+
+@dataclass(slots=True)
+class _Fill:
+    """A hole that `history` is filling."""
+
+    until: str | None
+    """Stop at this cursor even if nothing is held; None: as soon as held messages follow without a hole."""
+
+
+@dataclass(slots=True)
+class _Room:
+    name: str
+    cursor: str | None = None
+    last: int | None = None
+    """Offset of the last message delivered; None before the first one and after a loss."""
+    entered: bool = False
+    fill: _Fill | None = None
+    held: dict[int, wire.Message] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    room: str
+    text: str
+
+
+class Session:
+    """See the module's docstring. Every method is synchronous and none waits."""
+
+    def __init__(self, rooms: Iterable[str] = ()) -> None:
+        self._rooms = {name: _Room(name) for name in rooms}
+        self._outbox: dict[str, _Text] = {}  # by key, in the order of publishing
+        self._open = False
+        self._next_id = 1
+        self._requests: dict[int, _Request] = {}  # sent, not answered
+        self._due: list[tuple[float, _Join | _Fetch]] = []  # to be sent, not before a time
+        self._publish_not_before = 0.0
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many texts are published and neither acknowledged nor refused."""
+        return len(self._outbox)
+
+    def publish(self, room: str, text: str) -> str:
+        """Take a text for publishing and return its key; it is sent when a connection allows."""
+        key = secrets.token_urlsafe(12)
+        self._outbox[key] = _Text(room, text)
+        return key
+
+    def opened(self) -> None:
+        """Begin on a new connection: nothing asked on an old one will be answered any more."""
+        self._open = True
+        self._requests.clear()
+        self._publish_not_before = 0.0
+        self._due = [(0.0, _Join(room.name, resumes=room.cursor is not None)) for room in self._rooms.values()]
+        for room in self._rooms.values():
+            room.entered = False
+            room.fill = None
+            room.held.clear()
+
+    def closed(self, code: int | None = None) -> list[Event]:
+        """End with the connection; `code` is the close frame's, if there was one."""
+        self._open = False
+        if code != CLOSE_TOO_BIG:
+            return []
+        # Sent again, it would end the next connection as well.
+        culprits = [request.key for request in self._requests.values() if isinstance(request, _Publish)]
+        return [self._refuse(key, "too_large", "the server takes no message of this size") for key in culprits]
+
+    def outgoing(self, now: float) -> list[str]:
+        """Return the frames to send now; calling again without news returns none."""
+        if not self._open:
+            return []
+        frames = [self._request(what) for when, what in self._due if when <= now]
+        self._due = [(when, what) for when, what in self._due if when > now]
+        in_flight = any(isinstance(request, _Publish) for request in self._requests.values())
+        if self._outbox and not in_flight and now >= self._publish_not_before:
+            frames.append(self._request(_Publish(next(iter(self._outbox)))))
+        return frames
+
+    def next_time(self) -> float | None:
+        """Return when `outgoing` will have something more by the passing of time alone, if so."""
+        times = [when for when, _ in self._due]
+        if self._outbox and self._publish_not_before:
+            times.append(self._publish_not_before)
+        return min(times) if self._open and times else None
+
+    def receive(self, text: str, now: float) -> list[Event]:
+        """Take one text frame from the server."""
+        match wire.decode(text):
+            case wire.Hello(user=user):
+                return [Connected(user)]
+            case wire.Joined() as joined:
+                return list(self._joined(joined))
+            case wire.Ack() as ack:
+                return list(self._acknowledged(ack))
+            case wire.History() as history:
+                return list(self._filled(history))
+            case wire.Pushed() as pushed:
+                return list(self._pushed(pushed))
+            case wire.Presence() as presence:
+                people = (tuple(presence.joined), tuple(presence.left))
+                return [PresenceChanged(presence.room, *people, presence.members)]
+            case wire.Gap() as gap:
+                self._gap(gap)
+            case wire.GoAway() as goaway:
+                return [GoingAway(goaway.reason, goaway.retry_after)]
+            case wire.Error() as error:
+                return list(self._failed(error, now))
+        return []
+
+    def _request(self, what: _Request) -> str:
+        number = self._next_id
+        self._next_id += 1
+        self._requests[number] = what
+        match what:
+            case _Join(room):
+                return wire.encode(type="join", id=number, room=room, after=self._rooms[room].cursor)
+            case _Fetch(room):
+                after = self._rooms[room].cursor
+                return wire.encode(type="history", id=number, room=room, after=after, limit=HISTORY_LIMIT)
+            case _Publish(key):
+                text = self._outbox[key]
+                self._publish_not_before = 0.0
+                return wire.encode(type="publish", id=number, room=text.room, text=text.text, key=key)
+
+    def _joined(self, joined: wire.Joined) -> Iterator[Event]:
+        request = self._requests.pop(joined.id, None)
+        if not isinstance(request, _Join):
+            return
+        room = self._rooms[request.room]
+        room.entered = True
+        yield Entered(room.name, joined.members, request.resumes)
+        if request.resumes and not joined.recovered:
+            yield self._lose(room)
+        for message in joined.messages:
+            yield from self._offer(room, message, past=True)
+        if room.cursor is None or (not joined.messages and not joined.recovered):
+            room.cursor = joined.cursor
+
+    def _pushed(self, pushed: wire.Pushed) -> Iterator[Event]:
+        room = self._rooms.get(pushed.room)
+        if room is None or not room.entered:
+            return  # what comes before `joined` is in it, or leaves a hole that is filled then
+        message = wire.Message(pushed.room, pushed.offset, pushed.cursor, pushed.user, pushed.time, pushed.text)
+        yield from self._offer(room, message, past=False)
+
+    def _offer(self, room: _Room, message: wire.Message, *, past: bool) -> Iterator[Event]:
+        """Deliver a message if it is the next one, hold it if it is early, drop it if we had it."""
+        if room.last is not None and message.offset <= room.last:
+            return
+        early = room.last is not None and message.offset > room.last + 1
+        if room.fill is None and not early:
+            yield self._deliver(room, message, past=past)
+            return
+        if room.fill is None:
+            self._start_fill(room, until=None)
+        assert room.fill is not None
+        if len(room.held) < HELD_MESSAGES:
+            room.held[message.offset] = message
+        else:
+            room.fill.until = message.cursor
+
+    def _deliver(self, room: _Room, message: wire.Message, *, past: bool) -> Received:
+        room.last = message.offset
+        room.cursor = message.cursor
+        return Received(message, past)
+
+    def _gap(self, gap: wire.Gap) -> None:
+        room = self._rooms.get(gap.room)
+        if room is None or not room.entered:
+            return
+        room.cursor = room.cursor or gap.after
+        if room.fill is None:
+            self._start_fill(room, until=gap.until)
+        else:
+            room.fill.until = gap.until
+
+    def _start_fill(self, room: _Room, *, until: str | None) -> None:
+        room.fill = _Fill(until)
+        self._due.append((0.0, _Fetch(room.name)))
+
+    def _filled(self, history: wire.History) -> Iterator[Event]:
+        request = self._requests.pop(history.id, None)
+        if not isinstance(request, _Fetch):
+            return
+        room = self._rooms[request.room]
+        if not history.recovered:
+            yield self._lose(room)
+            room.cursor = history.cursor
+        progress = False
+        for message in history.messages:
+            if room.last is None or message.offset > room.last:
+                progress = True
+                yield self._deliver(room, message, past=False)
+        yield from self._release(room)
+        fill = room.fill
+        assert fill is not None
+        if progress and (room.held or (fill.until is not None and room.cursor != fill.until)):
+            self._due.append((0.0, _Fetch(room.name)))
+            return
+        if room.held:  # the log has nothing that would come before them
+            yield self._lose(room)
+            yield from self._release(room)
+        room.fill = None
+
+    def _release(self, room: _Room) -> Iterator[Event]:
+        """Deliver held messages up to the next hole."""
+        for offset in sorted(room.held):
+            if room.last is not None and offset > room.last + 1:
+                return
+            message = room.held.pop(offset)
+            if room.last is None or offset > room.last:
+                yield self._deliver(room, message, past=False)
+
+    def _lose(self, room: _Room) -> Lost:
+        room.last = None
+        return Lost(room.name)
+
+    def _acknowledged(self, ack: wire.Ack) -> Iterator[Event]:
+        request = self._requests.pop(ack.id, None)
+        if isinstance(request, _Publish) and request.key in self._outbox:
+            del self._outbox[request.key]
+            yield Acknowledged(request.key, ack.room, ack.offset)
+
+    def _failed(self, error: wire.Error, now: float) -> Iterator[Event]:
+        request = self._requests.pop(error.id, None) if isinstance(error.id, int) else None
+        passing = error.code in _PASSING
+        later = now + (error.retry_after if error.retry_after is not None else RETRY_DELAY)
+        match request:
+            case None:
+                yield Complaint(None, error.code, error.message)
+            case _Publish(key) if passing:
+                self._publish_not_before = later
+            case _Publish(key):
+                yield self._refuse(key, error.code, error.message)
+            case _Join() | _Fetch() if passing:
+                self._due.append((later, request))
+            case _Join(name):
+                yield Complaint(name, error.code, error.message)
+            case _Fetch(name):
+                room = self._rooms[name]
+                yield self._lose(room)
+                yield from self._release(room)
+                room.fill = None
+
+    def _refuse(self, key: str, code: str, message: str) -> Refused:
+        del self._outbox[key]
+        return Refused(key, code, message)

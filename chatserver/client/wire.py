@@ -1,0 +1,141 @@
+"""What the server sends and what we send: `chat.v1`, seen from the client.
+
+Owns: the shapes of frames. May not: import the server's own types; a client that shared them could not
+notice when the server stops speaking the contract. Unknown types and fields are ignored, so that an older
+client gets on with a newer server.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class ProtocolError(Exception):
+    """The server sent something that is not `chat.v1`."""
+
+
+class User(msgspec.Struct, frozen=True):
+    """Who said it."""
+
+    id: str
+    name: str
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of a room. `offset` counts from 1 without holes, `cursor` is what to resume after."""
+
+    room: str
+    offset: int
+    cursor: str
+    user: User
+    time: str
+    text: str = ""
+
+
+class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
+    """First frame of a connection."""
+
+    user: User
+    ping: float = 25.0
+
+
+class Joined(msgspec.Struct, frozen=True, tag_field="type", tag="joined"):
+    """Answer to `join`."""
+
+    id: int
+    room: str
+    cursor: str
+    recovered: bool
+    messages: list[Message]
+    members: int = 0
+
+
+class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
+    """Answer to `publish`: the message is durable."""
+
+    id: int
+    room: str
+    offset: int
+    cursor: str
+    time: str
+
+
+class History(msgspec.Struct, frozen=True, tag_field="type", tag="history"):
+    """Answer to `history`."""
+
+    id: int
+    room: str
+    cursor: str
+    recovered: bool
+    messages: list[Message]
+
+
+class Pushed(msgspec.Struct, frozen=True, tag_field="type", tag="message"):
+    """A message as it happens."""
+
+    room: str
+    offset: int
+    cursor: str
+    user: User
+    time: str
+    text: str = ""
+
+
+class Presence(msgspec.Struct, frozen=True, tag_field="type", tag="presence"):
+    """Who came and who went."""
+
+    room: str
+    joined: list[User] = []
+    left: list[User] = []
+    members: int = 0
+
+
+class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
+    """The server skipped ahead, since we were too slow; what lies between is in the history."""
+
+    room: str
+    after: str
+    until: str
+
+
+class GoAway(msgspec.Struct, frozen=True, tag_field="type", tag="goaway"):
+    """A planned close follows."""
+
+    reason: str = ""
+    retry_after: float = 0.0
+
+
+class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+    """A request failed; the connection lives."""
+
+    code: str
+    message: str
+    id: int | str | None = None
+    retry_after: float | None = None
+
+
+Frame = Hello | Joined | Ack | History | Pushed | Presence | Gap | GoAway | Error
+
+
+class _Tag(msgspec.Struct):
+    type: str
+
+
+_TAG = msgspec.json.Decoder(_Tag)
+_FRAME: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
+_KNOWN = frozenset({"hello", "joined", "ack", "history", "message", "presence", "gap", "goaway", "error"})
+
+
+def decode(text: str) -> Frame | None:
+    """Return the frame in `text`, or None for a type that we have no use for."""
+    try:
+        if _TAG.decode(text).type not in _KNOWN:
+            return None
+        return _FRAME.decode(text)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"not a chat.v1 frame: {error}") from error
+
+
+def encode(**fields: Any) -> str:
+    """Return a frame to send; fields that are None are left out."""
+    return msgspec.json.encode({key: value for key, value in fields.items() if value is not None}).decode()
