@@ -179,7 +179,7 @@ export class ChatClient extends EventTarget {
     if (link !== this.#link || room !== this.room) return;
     const timeline = this.timeline;
     const isFirst = timeline.epoch === null;
-    const isNewLog = !timeline.isSameEpoch(page.cursor);
+    const isNewLog = !timeline.isSameLog(page);
     if (isFirst || isNewLog) timeline.begin(page);
     const added = timeline.add(page.messages);
     if (!page.recovered) timeline.accept(added[0]?.offset ?? splitCursor(page.cursor).offset + 1);
@@ -301,7 +301,7 @@ export class ChatClient extends EventTarget {
       for (let hole; (hole = timeline.hole()) && this.#link && room === this.room; ) {
         const { after, until } = hole;
         const page = await this.#link.history(room, { after: `${timeline.epoch}-${after}`, limit: FILL_LIMIT });
-        if (!timeline.isSameEpoch(page.cursor)) return; // the log began anew meanwhile; the next page will say so
+        if (!timeline.isSameLog(page)) return; // the log began anew meanwhile; the next page will say so
         const added = timeline.add(page.messages);
         if (timeline.through === after) timeline.accept(added[0]?.offset ?? until);
         this.#tell('messages', { room, added, isLive: true });

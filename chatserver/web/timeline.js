@@ -50,9 +50,15 @@ export class Timeline {
     this.complete = this.through === 0;
   }
 
-  /** @param {string} cursor */
-  isSameEpoch(cursor) {
-    return this.epoch === null || splitCursor(cursor).epoch === this.epoch;
+  /**
+   * Whether a page continues what we have. Another epoch does not; nor does a log that ends before what we have seen of
+   * it, as one restored from a backup would.
+   * @param {Page} page
+   */
+  isSameLog({ cursor, recovered }) {
+    if (this.epoch === null) return true;
+    const { epoch, offset } = splitCursor(cursor);
+    return epoch === this.epoch && (recovered || offset >= this.through);
   }
 
   /** @param {number} offset */

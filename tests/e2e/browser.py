@@ -1,0 +1,153 @@
+"""A real server in its own process and real browser windows, as the browser tests want them.
+
+Owns: starting, killing and restarting the server on one port and one log; windows that remember what their console
+complained of. May not: assert anything about the chat itself.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_FLAGS = (
+    "--no-sandbox",  # containers and CI run as root; the only page it opens is ours
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE = 30_000  # ms until an expectation fails: a noisy machine is slow, never wrong
+expect.set_options(timeout=PATIENCE)
+NAMES = {"ws": "WebSocket", "sse": "event stream", "poll": "long-poll"}
+
+
+def find_chromium() -> str | None:
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+class Server:
+    """`chatserver serve` on a port that stays the same over restarts."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self._directory = directory
+        self._flags = flags
+        self._port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        assert self._process is None
+        command = Path(sys.executable).with_name("chatserver")
+        log = f"sqlite:{self._directory / 'chat.db'}"
+        arguments = ["serve", "--port", str(self._port), "--log", log, "--quiet", *self._flags]
+        with (self._directory / "server.err").open("a") as errors:
+            self._process = subprocess.Popen([command, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        prefix = "listening on http://127.0.0.1:"
+        assert line.startswith(prefix), (line, (self._directory / "server.err").read_text())
+        self._port = int(line.removeprefix(prefix))
+
+    def kill(self) -> None:
+        """As `kill -9` does: no goodbye."""
+        assert self._process is not None
+        self._process.kill()
+        self._reap()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._reap()
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.wait(timeout=15)
+        self._process = None
+
+    def messages(self, room: str) -> list[dict[str, Any]]:
+        """What the log has: the truth that windows are compared with."""
+        with urllib.request.urlopen(f"{self.url}/rooms/{quote(room)}/messages?limit=200") as answer:
+            found: list[dict[str, Any]] = json.load(answer)["messages"]
+            return found
+
+    def publish(self, room: str, text: str) -> None:
+        """Say something as a guest that is no window."""
+        request = urllib.request.Request(
+            f"{self.url}/rooms/{quote(room)}/messages",
+            data=json.dumps({"text": text}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request).close()
+
+
+class Window:
+    """One browser window with a cookie jar of its own: one person."""
+
+    def __init__(self, browser: Browser, *, width: int = 1100, height: int = 700, **options: Any) -> None:
+        self._context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        self._context.set_default_timeout(PATIENCE)
+        self.page: Page = self._context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
+        self.page.on("console", self._hear)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        # While the server is away Chromium itself reports each failed request; everything else is ours.
+        away = ("Failed to load resource", "WebSocket connection to")
+        if message.type == "error" and not message.text.startswith(away):
+            self.complaints.append(message.text)
+
+    def open(self, server: Server, *, transport: str | None = None, room: str = "lobby") -> None:
+        query = f"?transport={transport}" if transport else ""
+        self.page.goto(f"{server.url}/{query}#{room}")
+        self.expect_live(transport)
+
+    def expect_live(self, transport: str | None = None) -> None:
+        words = f"live · {NAMES[transport]}" if transport else "live · "
+        expect(self.page.locator("#connection-text")).to_contain_text(words)
+
+    def expect_away(self) -> None:
+        expect(self.page.locator('#connection:not([data-phase="live"])')).to_be_visible(timeout=PATIENCE)
+
+    def say(self, *texts: str) -> None:
+        for text in texts:
+            self.page.fill("#text", text)
+            self.page.press("#text", "Enter")
+
+    @property
+    def texts(self) -> Locator:
+        return self.page.locator("#messages .text")
+
+    @property
+    def pending(self) -> Locator:
+        return self.page.locator("#pending .message")
+
+    def expect_texts(self, texts: Sequence[str]) -> None:
+        """Exactly these messages, in this order, none on its way."""
+        expect(self.texts).to_have_text(list(texts))
+        expect(self.pending).to_have_count(0)
+
+    def close(self) -> None:
+        self._context.close()
+
+
+def is_required() -> bool:
+    """Whether a missing browser is a failure: in CI it is."""
+    return bool(os.environ.get("REQUIRE_BROWSER"))

@@ -1,0 +1,47 @@
+"""What the browser tests share: one Chromium for all of them, a fresh server and fresh windows for each."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.e2e.browser import CHROMIUM_FLAGS, Server, Window, find_chromium, is_required
+
+OpenWindow = Callable[..., Window]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    path = find_chromium()
+    if path is None and not is_required():
+        pytest.skip("no Chromium here")
+    assert path is not None, "REQUIRE_BROWSER is set, and there is no Chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def window(browser: Browser) -> Iterator[OpenWindow]:
+    """Open windows; at the end none of them may have complained."""
+    windows: list[Window] = []
+
+    def opened(**options: Any) -> Window:
+        windows.append(Window(browser, **options))
+        return windows[-1]
+
+    yield opened
+    for each in windows:
+        each.close()
+    assert [each.complaints for each in windows] == [[] for _ in windows]

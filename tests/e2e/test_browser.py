@@ -1,0 +1,204 @@
+"""The page in a real Chromium against a real server: what a person with two windows and a `kill -9` would try."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browser import Server
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+TRANSPORTS = ["ws", "sse", "poll"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_two_windows_chat_through_a_kill(server: Server, window: OpenWindow, transport: str) -> None:
+    """Nothing is lost, nothing doubled, whatever the transport and whenever the server dies."""
+    ann, ben = window(), window()
+    ann.open(server, transport=transport)
+    ben.open(server, transport=transport)
+
+    ann.say("hello", "anybody here?")
+    ben.expect_texts(["hello", "anybody here?"])
+    ben.say("I am")
+    ann.expect_texts(["hello", "anybody here?", "I am"])
+
+    ann.say("said into the fall")
+    server.kill()
+    ann.expect_away()
+    ben.expect_away()
+    ann.say("ann, while away", "ann, again")
+    ben.say("ben, while away")
+    expect(ann.pending.filter(has_text="while away")).to_have_count(1)
+    server.start()
+    ann.expect_live(transport)
+    ben.expect_live(transport)
+    expect(ann.texts).to_have_count(7)
+    ben.say("we are back")
+    expect(ann.texts).to_have_count(8)
+
+    log = server.messages("lobby")
+    said = [message["text"] for message in log]
+    by_ann = ["hello", "anybody here?", "said into the fall", "ann, while away", "ann, again"]
+    by_ben = ["I am", "ben, while away", "we are back"]
+    assert [message["offset"] for message in log] == list(range(1, 9))
+    assert sorted(said) == sorted(by_ann + by_ben)
+    ann.expect_texts(said)
+    ben.expect_texts(said)
+    expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
+    expect(ben.page.locator("#messages .own .text")).to_have_text(by_ben)
+
+    ann.page.reload()
+    ann.expect_live(transport)
+    ann.expect_texts(said)
+    expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
+
+
+def test_it_climbs_down_where_transports_are_blocked(server: Server, window: OpenWindow) -> None:
+    ann, ben = window(), window()
+    for each in (ann, ben):
+        # As behind a proxy that knows no upgrades: the handshake gets an answer, and it is not 101.
+        each.page.add_init_script(
+            "WebSocket = class extends WebSocket { constructor(url) { super(url + '-blocked'); } }"
+        )
+    ben.page.route("**/events?*", lambda route: route.abort())
+    ann.open(server)
+    ann.expect_live("sse")
+    ben.open(server)
+    ben.expect_live("poll")
+    ann.say("over the stream")
+    ben.expect_texts(["over the stream"])
+    ben.say("over the poll")
+    ann.expect_texts(["over the stream", "over the poll"])
+
+
+def test_the_policy_is_in_force_and_text_stays_text(server: Server, window: OpenWindow) -> None:
+    attacks = [
+        "<script>window.hit = 1</script>",
+        '<img src=x onerror="window.hit = 1">',
+        '"><svg onload=window.hit=1>',
+        "javascript:window.hit=1",
+        "&lt;b&gt; &amp; <b>bold</b>",
+        "http://x/\"onmouseover='window.hit=1' and https://example.org/<script>",
+    ]
+    ann = window()
+    ann.open(server)
+    ann.say(*attacks)
+    ann.expect_texts(attacks)
+    assert ann.page.locator(".text :not(a)").count() == 0
+    links = ann.page.locator(".text a")
+    expect(links).to_have_text(["http://x/", "https://example.org/"])
+    for link in links.all():
+        assert link.get_attribute("rel") == "noopener noreferrer"
+    ann.page.evaluate("location.hash = '<img src=x onerror=window.hit=1>'")
+    expect(ann.page.locator("#banner")).to_contain_text("cannot be a room")
+    ann.page.reload()
+    ann.expect_live()
+    assert ann.page.evaluate("window.hit === undefined")
+    assert ann.complaints == []
+
+    ann.page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), { text: 'window.hit = 1' }))"
+    )
+    assert ann.page.evaluate("window.hit === undefined")
+    assert "Content Security Policy" in ann.complaints.pop()
+
+
+def test_history_comes_on_scrolling_up_and_nothing_moves(server: Server, window: OpenWindow) -> None:
+    for number in range(120):
+        server.publish("lobby", f"message {number}")
+    ann = window()
+    ann.open(server)
+    expect(ann.texts.last).to_have_text("message 119")
+    expect(ann.texts.last).to_be_in_viewport()
+    assert ann.texts.count() < 120
+
+    ann.page.locator("#scroller").hover()
+    beginning = ann.page.get_by_text("This is the beginning of #lobby.")
+    while not beginning.is_visible():  # each page that comes holds the view where it was
+        ann.page.mouse.wheel(0, -2_000)
+        ann.page.wait_for_timeout(50)
+    expect(ann.texts).to_have_count(120)
+
+    held = ann.page.get_by_text("message 75", exact=True)
+    held.scroll_into_view_if_needed()
+    before = held.bounding_box()
+    server.publish("lobby", "news")
+    expect(ann.page.locator("#jump")).to_have_text("1 new message ↓")
+    assert held.bounding_box() == before
+    ann.page.click("#jump")
+    expect(ann.texts.last).to_be_in_viewport()
+    expect(ann.page.locator("#jump")).to_be_hidden()
+    ann.expect_texts([f"message {number}" for number in range(120)] + ["news"])
+
+
+def test_what_was_written_offline_outlives_a_reload_of_nothing(server: Server, window: OpenWindow) -> None:
+    """Drafts stay per room, Shift+Enter is a line, and a room's messages stay in their room."""
+    ann = window()
+    ann.open(server)
+    ann.say("first")
+    ann.expect_texts(["first"])
+    server.kill()
+    ann.expect_away()
+    ann.say("written offline")
+    ann.page.fill("#text", "half a")
+    ann.page.press("#text", "Shift+Enter")
+    ann.page.keyboard.type("thought")
+    ann.page.evaluate("location.hash = 'other'")
+    expect(ann.page.locator("#text")).to_have_value("")
+    expect(ann.pending).to_have_count(0)
+    server.start()
+    ann.expect_live()
+    ann.say("elsewhere")
+    ann.expect_texts(["elsewhere"])
+    ann.page.go_back()
+    expect(ann.page.locator("#text")).to_have_value("half a\nthought")
+    ann.expect_texts(["first", "written offline"])
+
+
+def test_people_come_and_go(server: Server, window: OpenWindow) -> None:
+    ann, ben, poller = window(), window(), window()
+    ann.open(server)
+    ben.open(server)
+    expect(ann.page.locator("#people li")).to_have_count(2)
+    expect(ann.page.locator("#people li").first).to_contain_text("you")
+    poller.open(server, transport="poll")
+    expect(ann.page.locator("#people li")).to_have_count(3)
+    ben.page.evaluate("location.hash = 'elsewhere'")
+    expect(ann.page.locator("#people li")).to_have_count(2)
+    expect(ben.page.locator("#people li")).to_have_count(1)
+
+
+def test_a_refused_message_says_why_and_can_be_discarded(server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.open(server)
+    ann.say("a control character: \x07")
+    problem = ann.page.locator("#pending .problem")
+    expect(problem).to_contain_text("control character")
+    ann.say("and on it goes")
+    expect(ann.texts).to_have_text(["and on it goes"])
+    problem.get_by_role("button", name="Discard").click()
+    ann.expect_texts(["and on it goes"])
+    ann.say("x" * 9_000)
+    expect(ann.page.locator("#banner")).to_contain_text("too long")
+    assert len(ann.page.input_value("#text")) == 9_000
+
+
+def test_a_phone_by_keyboard(server: Server, window: OpenWindow) -> None:
+    ann = window(width=375, height=667, color_scheme="dark", has_touch=True)
+    ann.open(server)
+    ann.say("averylongword" * 40, "https://example.org/" + "x" * 300)
+    expect(ann.texts).to_have_count(2)
+    assert ann.page.evaluate("document.documentElement.scrollWidth") == 375
+    assert ann.page.evaluate("scroller.scrollWidth <= scroller.clientWidth")
+    ann.page.focus("#show-rooms")
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.locator("#rooms a")).to_be_focused()
+    ann.page.fill("#room-name", "No, thanks!")
+    ann.page.press("#room-name", "Enter")
+    expect(ann.page.locator("#room-hint")).to_contain_text("a–z")
+    ann.page.fill("#room-name", "garden")
+    ann.page.press("#room-name", "Enter")
+    expect(ann.page.locator("#room-title")).to_have_text("garden")
+    expect(ann.page.locator("#rooms-panel")).to_be_hidden()
+    expect(ann.page.locator("#empty")).to_be_visible()

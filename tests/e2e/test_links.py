@@ -1,0 +1,181 @@
+"""The page against a WebSocket that this test plays: gaps, silence, lost answers, goodbyes; hard to get from a server."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import WebSocketRoute, expect
+
+from tests.e2e.browser import Server, Window
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+EPOCH = "e1"
+OTHER = {"id": "u_other", "name": "Quiet Lynx"}
+SELF = {"id": "u_self", "name": "Brisk Otter"}
+
+
+def message(offset: int, text: str | None = None, user: dict[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "room": "lobby",
+        "offset": offset,
+        "cursor": f"{EPOCH}-{offset}",
+        "user": user or OTHER,
+        "text": text or f"message {offset}",
+        "time": "2026-11-20T12:00:00.000Z",
+    }
+
+
+def page_of(*offsets: int, recovered: bool = True) -> dict[str, Any]:
+    cursor = f"{EPOCH}-{max(offsets, default=0)}"
+    messages = [message(offset) for offset in offsets]
+    return {"room": "lobby", "cursor": cursor, "recovered": recovered, "messages": messages}
+
+
+Answers = dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]]
+
+
+class Script:
+    """The server's end: greets, answers requests by their type, and remembers them."""
+
+    def __init__(self, window: Window) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.answers: Answers = {
+            "join": lambda _: {"type": "joined", "members": 1, **page_of(1, 2)},
+            "members": lambda _: {"type": "members", "room": "lobby", "members": [SELF], "count": 1},
+            "ping": lambda _: {"type": "pong"},
+        }
+        self.connections = 0
+        self._window = window
+        window.page.route_web_socket("**/ws", self._accept)
+
+    def _accept(self, route: WebSocketRoute) -> None:
+        self.connections += 1
+        self.route = route
+        route.on_message(self._hear)
+        self.push({"type": "hello", "protocol": "chat.v1", "session": "s", "user": SELF, "ping": 25, "limits": {}})
+
+    def _hear(self, data: str | bytes) -> None:
+        request = json.loads(data)
+        self.requests.append(request)
+        answer = self.answers.get(request["type"], lambda _: None)(request)
+        if answer is not None:
+            self.push({"id": request["id"], **answer})
+
+    def push(self, pushed: dict[str, Any]) -> None:
+        self.route.send(json.dumps(pushed))
+
+    def asked(self, kind: str) -> list[dict[str, Any]]:
+        return [request for request in self.requests if request["type"] == kind]
+
+    def wait_for(self, kind: str, count: int = 1) -> list[dict[str, Any]]:
+        for _ in range(600):
+            if len(self.asked(kind)) >= count:
+                return self.asked(kind)
+            self._window.page.wait_for_timeout(50)
+        raise AssertionError(f"{count} × {kind} never came: {self.requests}")
+
+
+@pytest.fixture
+def ann(window: OpenWindow) -> Window:
+    return window()
+
+
+@pytest.fixture
+def script(ann: Window) -> Script:
+    return Script(ann)
+
+
+def texts(*offsets: int) -> list[str]:
+    return [f"message {offset}" for offset in offsets]
+
+
+def test_a_hole_and_a_gap_are_fetched(server: Server, ann: Window, script: Script) -> None:
+    script.answers["history"] = lambda asked: {
+        "type": "history",
+        **(page_of(3, 4) if asked["after"] == f"{EPOCH}-2" else page_of(6, 7)),
+    }
+    ann.open(server, transport="ws")
+    ann.expect_texts(texts(1, 2))
+    script.push({"type": "message", **message(5)})
+    ann.expect_texts(texts(1, 2, 3, 4, 5))
+    script.push({"type": "gap", "room": "lobby", "after": f"{EPOCH}-5", "until": f"{EPOCH}-7"})
+    ann.expect_texts(texts(1, 2, 3, 4, 5, 6, 7))
+    script.push({"type": "message", **message(7)})
+    script.push({"type": "message", **message(8)})
+    ann.expect_texts(texts(*range(1, 9)))
+    assert [asked["after"] for asked in script.asked("history")] == [f"{EPOCH}-2", f"{EPOCH}-5"]
+
+
+def test_what_is_gone_is_said(server: Server, ann: Window, script: Script) -> None:
+    script.answers["history"] = lambda _: {"type": "history", **page_of(7, 8, recovered=False)}
+    ann.open(server, transport="ws")
+    ann.expect_texts(texts(1, 2))
+    script.push({"type": "message", **message(9)})
+    ann.expect_texts(texts(1, 2, 7, 8, 9))
+    expect(ann.page.locator(".lost")).to_have_count(1)
+    expect(ann.page.locator("li", has=ann.page.locator(".lost"))).to_contain_text("message 7")
+
+    script.answers["join"] = lambda _: {"type": "joined", "members": 1, **page_of(1), "cursor": "e2-1"}
+    script.route.close(code=1012)
+    ann.expect_texts(texts(1))
+    expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
+
+
+def test_what_was_not_acknowledged_goes_out_again_under_its_key(server: Server, ann: Window, script: Script) -> None:
+    ann.open(server, transport="ws")
+    ann.expect_texts(texts(1, 2))
+    ann.say("important", "second")
+    (first,) = script.wait_for("publish")
+    expect(ann.pending).to_have_count(2)
+    script.push({"type": "message", **message(3, "important", SELF)})
+    expect(ann.pending).to_have_count(1)  # it came in, so it is not shown as on its way too
+
+    script.answers["publish"] = lambda asked: {"type": "ack", **place(3 if asked["text"] == "important" else 4)}
+    script.route.close(code=1011)
+    published = script.wait_for("publish", 3)
+    assert [each["text"] for each in published] == ["important", "important", "second"]
+    assert published[1]["key"] == first["key"] != published[2]["key"]
+    assert script.asked("join")[-1]["after"] == f"{EPOCH}-3"
+    script.push({"type": "message", **message(4, "second", SELF)})
+    ann.expect_texts([*texts(1, 2), "important", "second"])
+
+
+def place(offset: int) -> dict[str, Any]:
+    return {"room": "lobby", "offset": offset, "cursor": f"{EPOCH}-{offset}", "time": "2026-11-20T12:00:00.000Z"}
+
+
+def test_it_stays_away_as_long_as_it_was_asked(server: Server, ann: Window, script: Script) -> None:
+    ann.open(server, transport="ws")
+    script.push({"type": "goaway", "reason": "draining", "retry_after": 40})
+    script.route.close(code=1012)
+    expect(ann.page.locator("#connection-text")).to_have_text(re.compile("reconnecting in (39|4[0-9]|50) s…"))
+    assert script.connections == 1
+    ann.page.click("#reconnect")
+    ann.expect_live("ws")
+
+
+def test_it_does_not_come_back_where_it_must_not(server: Server, ann: Window, script: Script) -> None:
+    ann.open(server, transport="ws")
+    script.route.close(code=4500, reason="banned")
+    expect(ann.page.locator("#connection-text")).to_have_text("disconnected: banned")
+    assert script.connections == 1
+
+
+def test_a_silent_line_is_asked_and_then_given_up(server: Server, ann: Window, script: Script) -> None:
+    """Browsers hide the server's pings: a page that only listens would sit on a dead line for ever."""
+    ann.page.clock.install()
+    ann.open(server, transport="ws")
+    ann.page.clock.run_for(28_000)
+    script.wait_for("ping")
+    expect(ann.page.locator("#connection-text")).to_contain_text("live")
+    del script.answers["ping"]
+    ann.page.clock.run_for(28_000)
+    script.wait_for("ping", 2)
+    ann.page.clock.run_for(14_000)
+    ann.page.clock.resume()
+    ann.expect_live("ws")
+    assert script.connections == 2
