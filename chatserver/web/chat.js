@@ -8,23 +8,26 @@ import { avatar, byId } from './dom.js';
 import { MessagesView } from './messages-view.js';
 import { PendingView } from './pending-view.js';
 import { PeopleView, RoomsView } from './sidebar.js';
+import { openStorage } from './storage.js';
 import { ROOM_NAME } from './wire.js';
 
 const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' };
 const FIRST_ROOM = 'lobby';
 
+const tab = openStorage('sessionStorage');
+const browser = openStorage('localStorage');
 const forced = new URLSearchParams(location.search).get('transport');
 const client = new ChatClient(location.origin, {
   kind: Object.hasOwn(KINDS, forced ?? '') ? /** @type {keyof KINDS} */ (forced) : null,
-  tab: sessionStorage,
-  browser: localStorage,
+  tab,
+  browser,
 });
-const messages = new MessagesView(client);
+const messages = new MessagesView(client, showTitle);
 new PendingView(client);
-new RoomsView(client, localStorage);
+new RoomsView(client, browser);
 new PeopleView(client);
 const composer = new Composer(client, {
-  storage: sessionStorage,
+  storage: tab,
   sent: () => (hideBanner(), messages.toBottom()),
   problem: showBanner,
 });
@@ -32,7 +35,7 @@ const composer = new Composer(client, {
 // The address
 
 function enterFromAddress() {
-  const room = decodeURIComponent(location.hash.slice(1));
+  const room = location.hash.slice(1);
   if (ROOM_NAME.test(room)) {
     hideBanner();
     closePanels();
@@ -51,7 +54,6 @@ function showTitle() {
   document.title = `${unseen}#${client.room} · chat`;
 }
 
-client.addEventListener('unseen', showTitle);
 client.addEventListener('room', () => {
   byId('room-title').textContent = client.room;
   showTitle();

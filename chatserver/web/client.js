@@ -8,6 +8,7 @@
  *
  * @import { ChatError, Message, Page, Presence, User } from './wire.js'
  * @import { Item } from './outbox.js'
+ * @import { Store } from './storage.js'
  *
  * @typedef {'ws' | 'sse' | 'poll'} Kind
  * @typedef {WebSocketLink | HttpLink} Link
@@ -65,7 +66,7 @@ export class ChatClient extends EventTarget {
 
   /**
    * @param {string} origin
-   * @param {{kind: Kind | null, tab: Storage, browser: Storage}} options `kind` forces one transport; `tab` keeps what
+   * @param {{kind: Kind | null, tab: Store, browser: Store}} options `kind` forces one transport; `tab` keeps what
    *   this window has not sent yet, `browser` who we are
    */
   constructor(origin, { kind, tab, browser }) {

@@ -3,6 +3,7 @@
  * Owns: the text field and the drafts, one per room, kept in the tab's storage. May not: know whether we are online.
  *
  * @import { ChatClient } from './client.js'
+ * @import { Store } from './storage.js'
  */
 import { byId } from './dom.js';
 
@@ -16,10 +17,13 @@ export class Composer {
 
   /**
    * @param {ChatClient} client
-   * @param {{storage: Storage, sent: () => void, problem: (problem: string) => void}} options
+   * @param {{storage: Store, sent: () => void, problem: (problem: string) => void}} options
    */
   constructor(client, { storage, sent, problem }) {
-    Object.assign(this, { client, storage, sent, problem });
+    this.client = client;
+    this.storage = storage;
+    this.sent = sent;
+    this.problem = problem;
     client.addEventListener('room', () => this.#show());
     this.#form.addEventListener('submit', (event) => this.#submit(event));
     this.#text.addEventListener('input', () => this.#edited());

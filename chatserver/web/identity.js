@@ -2,8 +2,11 @@
  * Who we are, as far as this page can know: the server's `hello` says it over a WebSocket; over HTTP we learn it from
  * the first message that comes back with an offset we were given. May not: decide anything about rights.
  *
+ * @import { Store } from './storage.js'
  * @import { Message, User } from './wire.js'
  */
+import { readJson } from './storage.js';
+
 const STORAGE_KEY = 'chat.me'; // beside the cookie, which scripts cannot read and all tabs share
 
 export class Identity {
@@ -13,13 +16,13 @@ export class Identity {
   #published = new Set();
 
   /**
-   * @param {Storage} storage
+   * @param {Store} storage
    * @param {() => void} changed
    */
   constructor(storage, changed) {
     this.storage = storage;
     this.changed = changed;
-    this.user = JSON.parse(storage.getItem(STORAGE_KEY) ?? 'null');
+    this.user = readJson(storage, STORAGE_KEY, (value) => typeof value?.id === 'string', null);
   }
 
   /** @param {User} user */

@@ -61,9 +61,13 @@ export class MessagesView {
   #isAtBottom = true;
   #isFetching = false;
 
-  /** @param {ChatClient} client */
-  constructor(client) {
+  /**
+   * @param {ChatClient} client
+   * @param {() => void} counted told when `unseen` may have changed
+   */
+  constructor(client, counted) {
     this.client = client;
+    this.counted = counted;
     client.addEventListener('room', () => this.#show());
     client.addEventListener('restarted', () => this.#show());
     client.addEventListener('identity', () => this.#show());
@@ -105,10 +109,12 @@ export class MessagesView {
   #take({ room, added, isLive }) {
     if (room !== this.client.room) return;
     const isReading = this.#isAtBottom;
-    this.#holdStill(() => this.#insert(added));
     if (isReading) {
+      this.#insert(added);
       this.#trim();
       this.toBottom();
+    } else {
+      this.#holdStill(() => this.#insert(added));
     }
     const foreign = isLive ? added.filter((message) => !this.client.identity.owns(message)).length : 0;
     if (!isReading || document.hidden) this.#count(this.#unseen + foreign);
@@ -211,6 +217,6 @@ export class MessagesView {
     this.#jump.hidden = this.#isAtBottom;
     this.#jump.textContent = unseen ? `${plural(unseen, 'new message')} ↓` : 'To the newest ↓';
     this.#jump.classList.toggle('has-news', unseen > 0);
-    this.client.dispatchEvent(new CustomEvent('unseen'));
+    this.counted();
   }
 }

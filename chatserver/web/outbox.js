@@ -6,6 +6,7 @@
  * same key from the same user with the first result for ten minutes. Behind that window a repeat could be a double, so
  * the person is asked instead. The list outlives a reload, in the tab's own storage.
  *
+ * @import { Store } from './storage.js'
  * @import { Ack, ChatError, Message } from './wire.js'
  *
  * @typedef {'queued' | 'sending' | 'sent' | 'failed'} ItemState
@@ -20,6 +21,7 @@
  * @property {number | null} offset where the log has it, once we know or believe so
  */
 import { delayBefore, sleep } from './backoff.js';
+import { readJson } from './storage.js';
 
 const STORAGE_KEY = 'chat.outbox';
 const KEY_WINDOW = 9 * 60_000; // ms; the server remembers keys for 10 minutes, less a margin for clocks
@@ -38,13 +40,13 @@ export class Outbox {
   #pumping = false;
 
   /**
-   * @param {Storage} storage
+   * @param {Store} storage
    * @param {{changed: () => void, stored: (item: Item, ack: Ack) => void}} handlers
    */
   constructor(storage, handlers) {
     this.storage = storage;
     this.handlers = handlers;
-    for (const item of JSON.parse(storage.getItem(STORAGE_KEY) ?? '[]')) {
+    for (const item of readJson(storage, STORAGE_KEY, Array.isArray, [])) {
       this.items.push({ ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
     }
   }

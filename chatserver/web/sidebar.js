@@ -3,9 +3,11 @@
  * Owns: both lists, and how often they are asked for. May not: switch rooms (a link to `#room` does).
  *
  * @import { ChatClient } from './client.js'
+ * @import { Store } from './storage.js'
  * @import { Presence, User } from './wire.js'
  */
 import { avatar, byId, make } from './dom.js';
+import { readJson } from './storage.js';
 import { plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
@@ -29,12 +31,12 @@ export class RoomsView {
 
   /**
    * @param {ChatClient} client
-   * @param {Storage} storage
+   * @param {Store} storage
    */
   constructor(client, storage) {
     this.client = client;
     this.storage = storage;
-    this.#visited = JSON.parse(storage.getItem(VISITED_KEY) ?? '["lobby"]');
+    this.#visited = readJson(storage, VISITED_KEY, Array.isArray, ['lobby']);
     client.addEventListener('room', () => this.#visit(client.room));
     client.addEventListener('caughtup', () => this.#refresh());
     this.#form.addEventListener('submit', (event) => this.#open(event));

@@ -13,9 +13,14 @@ const DEFAULT_PING = 25; // s, when `hello` names none: the server's own default
 const PONG_DEADLINE = 10_000; // ms to answer anything at all: what the server grants us
 const NUDGE_DEADLINE = 4_000; // ms, when the person is looking and waits
 const WATCH_EVERY = 2_000; // ms
+const TOO_BIG = 1009; // the close code of RFC 6455 section 7.4.1
 
 export class WebSocketLink {
   kind = /** @type {const} */ ('ws');
+  /** @type {WebSocket} */
+  #socket;
+  /** @type {number} the interval that looks for silence */
+  #watch;
   #opened = false;
   #ended = false;
   /** @type {(() => void) | null} the join that waits for `hello` */
@@ -41,11 +46,6 @@ export class WebSocketLink {
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#watch = setInterval(() => this.#look(), WATCH_EVERY);
   }
-
-  /** @type {WebSocket} */
-  #socket;
-  /** @type {number} */
-  #watch;
 
   /**
    * @param {string} room
@@ -186,7 +186,9 @@ export class WebSocketLink {
   #end(code, reason) {
     if (this.#ended) return;
     this.#ended = true;
-    this.#release();
+    // Too big will be too big again: told as lost, it would be sent for ever, and close every connection it is sent on.
+    const isRefused = code === TOO_BIG;
+    this.#release(isRefused ? new ChatError('too_large', 'The message is too long.') : undefined);
     this.#socket.close();
     this.handlers.lost(this, {
       opened: this.#opened,
@@ -196,8 +198,8 @@ export class WebSocketLink {
     });
   }
 
-  #release() {
+  #release(error = new ChatError('lost', 'the connection is gone')) {
     clearInterval(this.#watch);
-    for (const id of [...this.#waiting.keys()]) this.#answer(id, new ChatError('lost', 'the connection is gone'));
+    for (const id of [...this.#waiting.keys()]) this.#answer(id, error);
   }
 }

@@ -1,4 +1,4 @@
-"""The page against a WebSocket that this test plays: gaps, silence, lost answers, goodbyes; hard to get from a server."""
+"""The page against a WebSocket that this test plays: gaps, silence, lost answers and goodbyes."""
 
 import json
 import re
@@ -76,7 +76,7 @@ class Script:
             if len(self.asked(kind)) >= count:
                 return self.asked(kind)
             self._window.page.wait_for_timeout(50)
-        raise AssertionError(f"{count} × {kind} never came: {self.requests}")
+        raise AssertionError(f"{count} of {kind} never came: {self.requests}")
 
 
 @pytest.fixture
@@ -146,6 +146,16 @@ def test_what_was_not_acknowledged_goes_out_again_under_its_key(server: Server, 
 
 def place(offset: int) -> dict[str, Any]:
     return {"room": "lobby", "offset": offset, "cursor": f"{EPOCH}-{offset}", "time": "2026-11-20T12:00:00.000Z"}
+
+
+def test_a_message_that_closes_the_connection_is_not_sent_for_ever(server: Server, ann: Window, script: Script) -> None:
+    ann.open(server, transport="ws")
+    ann.say("huge")
+    script.wait_for("publish")
+    script.route.close(code=1009)
+    expect(ann.page.locator("#pending .problem")).to_contain_text("too long")
+    ann.expect_live("ws")
+    assert len(script.asked("publish")) == 1
 
 
 def test_it_stays_away_as_long_as_it_was_asked(server: Server, ann: Window, script: Script) -> None:
