@@ -101,10 +101,11 @@ def checked_path(name: str) -> Path:
 def create_private(path: Path) -> None:
     """Make an empty database that only its owner can read: what people say, and the secret, are in it.
 
-    SQLite gives its side files the permissions of the database. Call it under the lock only (see FileLock).
+    SQLite gives its side files the permissions of the database. Call it under the lock only (see FileLock). It
+    asks for writing because SQLite itself does not mind a file it may only read until the first message comes.
     """
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise LogOpenError(f"cannot open {path}: {error.strerror}; check its owner and permissions") from error
 
@@ -170,7 +171,7 @@ def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
-    """Bring the schema to ours, in one transaction; taken even with nothing to do, to see that we may write."""
+    """Bring the schema to ours, in one transaction; taken even with nothing to do, to see that it is free."""
     connection.execute("BEGIN IMMEDIATE")
     version = _number(connection, "PRAGMA user_version")
     for statements in MIGRATIONS[version:]:

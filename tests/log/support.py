@@ -82,3 +82,7 @@ def offsets(records: Sequence[Record]) -> list[int]:
 
 def texts(records: Sequence[Record]) -> list[str]:
     return [record.text for record in records]
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())

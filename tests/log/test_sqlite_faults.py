@@ -1,0 +1,203 @@
+"""A disk that is full, locked or broken while the log is open: all of a group fails, no hole stays, it goes on."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+
+from chatserver.log import Head, LogError, LogUnavailable, Stored
+from chatserver.log import groups as groups_module
+from chatserver.log import sqlite as sqlite_module
+from chatserver.log import sqlite_file as file_module
+from chatserver.log import sqlite_writer as writer_module
+from chatserver.log.interface import KEY_LIFETIME
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import Clock, draft, listing, offsets, running, submit_all, texts
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "chat.db"
+
+
+def writer_of(log: SqliteLog) -> sqlite3.Connection:
+    """The connection that writes, to plant a fault in; the writer's thread must be idle."""
+    assert log._opened is not None
+    return log._opened.writer._connection
+
+
+def refusals(outcomes: list[Stored | LogError]) -> list[str]:
+    assert all(isinstance(outcome, LogUnavailable) for outcome in outcomes), outcomes
+    return [str(outcome) for outcome in outcomes]
+
+
+async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(path: Path) -> None:
+    log = SqliteLog(str(path))
+    async with running(log):
+        await submit_all(log, [draft(str(number)) for number in range(3)])
+        connection = writer_of(log)
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        big = [draft("x" * 3_000, key=f"k{number}", room=f"room-{number % 3}") for number in range(20)]
+        for _ in range(2):
+            assert all("SQLITE_FULL" in refusal for refusal in refusals(await submit_all(log, big)))
+        assert await log.head("room-0") == Head(1, 0)
+        assert [summary.room for summary in await log.rooms(9)] == ["lobby"]
+        assert log.statistics().failures == 2
+
+        connection.execute("PRAGMA max_page_count = 1000000")
+        outcomes = await submit_all(log, big)
+        assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
+        assert offsets(await log.latest("room-0", 9)) == list(range(1, 8))
+        assert (await log.append(draft())).record.offset == 4
+
+
+@pytest.mark.parametrize("table", ["messages", "keys", "rooms"])
+async def test_a_failure_half_way_leaves_nothing(path: Path, table: str) -> None:
+    """RAISE(FAIL) keeps what its statement had done so far: only our own rollback removes it."""
+    log = SqliteLog(str(path))
+    async with running(log):
+        await log.append(draft("before"))
+        connection = writer_of(log)
+        connection.execute(
+            f"CREATE TEMP TRIGGER fault BEFORE INSERT ON main.{table} "
+            f"WHEN (SELECT count(*) FROM main.{table}) >= 2 BEGIN SELECT RAISE(FAIL, 'planted'); END"
+        )
+        group = [draft(str(number), key=str(number), room=f"new-{number}") for number in range(5)]
+        group.insert(2, draft("in the old room"))
+        assert all("planted" in refusal for refusal in refusals(await submit_all(log, group)))
+        for kept, count in (("messages", 1), ("keys", 0), ("rooms", 1)):
+            assert connection.execute(f"SELECT count(*) FROM {kept}").fetchone() == (count,)
+        connection.execute("DROP TRIGGER fault")
+        outcomes = await submit_all(log, group)
+        assert [out.record.offset for out in outcomes if isinstance(out, Stored) and out.fresh] == [1, 1, 2, 1, 1, 1]
+    async with running(SqliteLog(str(path))) as reopened:
+        assert texts(await reopened.latest("lobby", 9)) == ["before", "in the old room"]
+
+
+async def test_a_file_locked_by_another_program(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
+    log = SqliteLog(str(path))
+    async with running(log):
+        await log.append(draft("one"))
+        shell = sqlite3.connect(path, isolation_level=None)
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
+            await log.append(draft("refused", key="k"))
+        with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
+            await log.retain(max_messages=0, max_age_ms=1, now_ms=2**60)
+        assert texts(await log.latest("lobby", 9)) == ["one"]
+        shell.execute("ROLLBACK")
+        shell.close()
+        assert (await log.append(draft("two", key="k"))).record.offset == 2
+
+
+async def test_retention_that_fails_half_way_is_undone(path: Path) -> None:
+    log = SqliteLog(str(path))
+    async with running(log):
+        await submit_all(log, [draft() for _ in range(9)])
+        connection = writer_of(log)
+        connection.execute(
+            "CREATE TEMP TRIGGER fault BEFORE UPDATE ON main.rooms BEGIN SELECT RAISE(FAIL, 'planted'); END"
+        )
+        with pytest.raises(LogUnavailable, match="planted"):
+            await log.retain(max_messages=2, max_age_ms=0, now_ms=0)
+        assert await log.head("lobby") == Head(1, 9)
+        connection.execute("DROP TRIGGER fault")
+        assert await log.retain(max_messages=2, max_age_ms=0, now_ms=0) == {"lobby": 8}
+
+
+async def test_a_bug_in_the_writer_is_undone_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = SqliteLog(str(path))
+    async with running(log):
+        await log.append(draft("one"))
+        with monkeypatch.context() as patch:
+            patch.setattr(writer_module.SqliteWriter, "_expire_keys", None)
+            with pytest.raises(LogUnavailable):
+                await log.append(draft("lost", key="k"))
+        assert (await log.append(draft("two", key="k"))).record.offset == 2
+        assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+
+
+async def test_a_failing_read_gives_its_connection_back(path: Path) -> None:
+    log = SqliteLog(str(path))
+    async with running(log):
+        await log.append(draft())
+        connection = writer_of(log)
+        connection.execute("ALTER TABLE messages RENAME TO elsewhere")
+        for _ in range(5):
+            with pytest.raises(LogUnavailable, match="no such table"):
+                await log.latest("lobby", 1)
+        connection.execute("ALTER TABLE elsewhere RENAME TO messages")
+        assert len(await log.latest("lobby", 1)) == 1
+
+
+async def test_expired_keys_are_dropped_as_new_ones_come(path: Path) -> None:
+    clock = Clock()
+    log = SqliteLog(str(path), wall_ms=clock)
+    async with running(log):
+        for _ in range(4):
+            await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
+            clock.ms += int(KEY_LIFETIME * 1000)
+        assert writer_of(log).execute("SELECT count(*) FROM keys").fetchone() == (50,)
+
+
+async def test_the_rooms_in_memory_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "MAX_CACHED_ROOMS", 4)
+    log = SqliteLog(str(path))
+    async with running(log):
+        for _ in range(2):
+            for number in range(10):
+                await log.append(draft(room=f"room-{number}"))
+                assert log._opened is not None
+                assert len(log._opened.writer._rooms) <= 4
+        await submit_all(log, [draft(room=f"room-{number}") for number in range(10)])
+        assert [(await log.head(f"room-{number}")).last for number in range(10)] == [3] * 10
+
+
+async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thread cannot be cancelled: its connection stays its own, and the lock stays until the process ends."""
+    for module in (groups_module, sqlite_module):
+        monkeypatch.setattr(module, "DRAIN_DEADLINE", 0.05)
+    log, hang, hung = SqliteLog(str(path)), threading.Event(), threading.Event()
+    outcomes: list[Stored | LogError] = []
+    async with running(log):
+        opened = log._opened
+        assert opened is not None
+        commit = opened.writer.commit
+
+        def hanging(drafts: list[object]) -> object:
+            hung.set()
+            hang.wait(60)
+            return commit(drafts)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(opened.writer, "commit", hanging)
+        log.submit(draft(), outcomes.append)
+        await trio.to_thread.run_sync(hung.wait, 60)
+    refusals(outcomes)
+    assert "did not finish its last commit" in caplog.text
+    with pytest.raises(LogError, match="in use by another server"):
+        await SqliteLog(str(path)).run(lambda records: None)
+    hang.set()
+    async with log._writer_thread:  # free again when the thread has come back
+        opened.writer.close()
+        opened.lock.release()
+
+
+async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path) -> None:
+    """Closing does not wait for readers; the last of them closes its own connection, and no side file stays."""
+    log = SqliteLog(str(path))
+
+    async def read() -> None:
+        assert len(await log.latest("lobby", 900)) == 900
+
+    async with trio.open_nursery() as readers, running(log):
+        await submit_all(log, [draft("x" * 1000) for _ in range(900)])
+        for _ in range(2):
+            readers.start_soon(read)
+        await trio.lowlevel.checkpoint()
+    assert listing(path.parent) == ["chat.db", "chat.db-lock"]

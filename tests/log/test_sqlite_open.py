@@ -1,0 +1,322 @@
+"""Who may open a file as a log, what is said to those who may not, and what a log keeps over restarts."""
+
+import os
+import sqlite3
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from chatserver.log import Head, LogOpenError, LogUnavailable, open_log
+from chatserver.log import sqlite_file as file_module
+from chatserver.log.memory import MemoryLog
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import draft, ignore, listing, offsets, running, submit_all
+
+PROJECT = Path(__file__).parents[2]
+OPEN_AND_REPORT = """
+import sys, trio
+from chatserver.log import LogOpenError, open_log
+async def main():
+    async with trio.open_nursery() as nursery:
+        try:
+            await nursery.start(open_log(sys.argv[1]).run, lambda records: None)
+        except LogOpenError as error:
+            print("LogOpenError:", error)
+        else:
+            print("opened")
+        nursery.cancel_scope.cancel()
+trio.run(main)
+"""
+
+
+async def refused(path: Path | str) -> str:
+    """The message with which a path is refused."""
+    log = open_log(f"sqlite:{path}")
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(LogOpenError) as caught:
+            await nursery.start(log.run, ignore)
+        nursery.cancel_scope.cancel()
+    return str(caught.value)
+
+
+async def fill(path: Path, count: int = 3) -> None:
+    async with running(SqliteLog(str(path))) as log:
+        await submit_all(log, [draft(f"{number} {'x' * 200}") for number in range(count)])
+
+
+# -- URLs and paths
+
+
+@pytest.mark.parametrize("url", ["", "memory", "mongo:x", "chat.db", "SQLITE:x", "memory:x"])
+def test_an_unknown_url_names_the_choices(url: str) -> None:
+    with pytest.raises(LogOpenError, match=r"memory: or sqlite:PATH"):
+        open_log(url)
+
+
+def test_urls_name_engines() -> None:
+    assert isinstance(open_log("memory:"), MemoryLog)
+    assert isinstance(open_log("sqlite:chat.db"), SqliteLog)
+
+
+async def test_a_path_is_needed() -> None:
+    assert "sqlite:chat.db" in await refused("")
+    assert "use memory:" in await refused(":memory:")
+
+
+async def test_a_directory(tmp_path: Path) -> None:
+    assert f"{tmp_path} is a directory" in await refused(tmp_path)
+
+
+async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    assert f"the directory {tmp_path}/no does not exist" in await refused(tmp_path / "no" / "chat.db")
+
+
+async def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "does not exist" in await refused(tmp_path / "file" / "chat.db")
+
+
+async def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with running(open_log("sqlite:~/chat.db")):
+        assert (tmp_path / "chat.db").exists()
+
+
+# -- what is in the file
+
+
+async def test_not_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    path.write_bytes(b"dear diary, " * 1000)
+    assert "is not an SQLite database" in await refused(path)
+    assert path.read_bytes() == b"dear diary, " * 1000
+
+
+async def test_an_empty_file_becomes_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    path.touch()
+    await fill(path)
+
+
+async def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "bookmarks.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE bookmarks (url)")
+    other.close()
+    before = path.read_bytes()
+    assert "another program" in await refused(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path)
+    newer = len(file_module.MIGRATIONS) + 1
+    other = sqlite3.connect(path)
+    other.execute(f"PRAGMA user_version = {newer}")
+    other.close()
+    message = await refused(path)
+    assert f"has schema {newer}, this server knows up to {newer - 1}" in message
+
+
+async def test_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path, 500)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\xff" * 8192)
+    message = await refused(path)
+    assert "is damaged" in message
+    assert ".recover" in message
+
+
+async def test_a_file_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path, 500)
+    os.truncate(path, path.stat().st_size // 2)
+    assert "is damaged" in await refused(path)
+
+
+async def test_a_log_without_its_identity(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("DELETE FROM identity")
+    other.close()
+    assert "identity is missing" in await refused(path)
+
+
+async def test_damage_in_a_file_too_big_to_check_is_found_by_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path, 500)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\xff" * 8192)
+    monkeypatch.setattr(file_module, "CHECKED_AT_OPEN", 0)
+    async with running(SqliteLog(str(path))) as log:
+        with pytest.raises(LogUnavailable, match="SQLITE_CORRUPT"):
+            await log.read("lobby", after=0, limit=500)
+
+
+# -- who else has it
+
+
+async def test_a_second_log_on_the_file_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    (tmp_path / "alias.db").symlink_to(path)
+    async with running(SqliteLog(str(path))) as log:
+        for name in ("chat.db", "alias.db"):
+            message = await refused(tmp_path / name)
+            assert "in use by another server" in message
+            assert f"process {os.getpid()}" in message
+        await log.append(draft())
+    await fill(tmp_path / "alias.db")
+    async with running(SqliteLog(str(path))) as log:
+        assert await log.head("lobby") == Head(1, 4)
+
+
+async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    command = [sys.executable, "-c", OPEN_AND_REPORT, f"sqlite:{path}"]
+    async with running(SqliteLog(str(path))):
+        beside = await trio.run_process(command, capture_stdout=True, cwd=PROJECT)
+    assert b"in use by another server" in beside.stdout
+    after = await trio.run_process(command, capture_stdout=True, cwd=PROJECT)
+    assert after.stdout == b"opened\n"
+
+
+async def test_a_refused_opener_keeps_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    path.write_bytes(b"dear diary, " * 1000)
+    for _ in range(2):
+        assert "is not an SQLite database" in await refused(path)
+    path.unlink()
+    await fill(path)
+
+
+async def test_another_program_that_holds_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path)
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
+    shell = sqlite3.connect(path, isolation_level=None)
+    shell.execute("BEGIN EXCLUSIVE")
+    assert "is locked by another program" in await refused(path)
+    shell.close()
+    await fill(path)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may write everything: become somebody else, where we are root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o777, 0o444), (0o555, 0o666), (0o555, 0o444), (0o777, 0)])
+@pytest.mark.parametrize("locked_before", [True, False])
+def test_a_path_that_may_not_be_written(folder_mode: int, file_mode: int, locked_before: bool) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, path = Path(name), Path(name) / "chat.db"
+        trio.run(fill, path)
+        if not locked_before:
+            (folder / "chat.db-lock").unlink()
+        else:
+            (folder / "chat.db-lock").chmod(0o666)
+        path.chmod(file_mode)
+        folder.chmod(folder_mode)
+        with as_nobody():
+            message = trio.run(refused, path)
+        folder.chmod(0o700)
+    assert str(path) in message
+    assert "check" in message
+
+
+async def test_only_the_owner_can_read_what_people_say(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    async with running(SqliteLog(str(path))) as log:
+        await log.append(draft())
+        modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in listing(tmp_path)}
+    names = ["chat.db", "chat.db-lock", "chat.db-shm", "chat.db-wal"]
+    assert modes == dict.fromkeys(names, 0o600)
+    assert listing(tmp_path) == names[:2]
+
+
+# -- over restarts
+
+
+async def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    async with running(SqliteLog(str(path))) as log:
+        identity = log.identity
+        first = await log.append(draft("first", key="k"))
+        await submit_all(log, [draft() for _ in range(10)])
+    async with running(SqliteLog(str(path))) as log:
+        assert log.identity == identity
+        assert (await log.append(draft("first", key="k"))).record == first.record
+        assert (await log.append(draft())).record.offset == 12
+        assert offsets(await log.read("lobby", after=0, limit=99)) == list(range(1, 13))
+
+
+async def test_every_new_file_is_another_epoch(tmp_path: Path) -> None:
+    identities = []
+    for number in range(5):
+        log = SqliteLog(str(tmp_path / f"{number}.db"))
+        with pytest.raises(LogUnavailable):
+            _ = log.identity
+        async with running(log):
+            identities.append(log.identity)
+    assert len({identity.epoch for identity in identities}) == 5
+    assert len({identity.secret for identity in identities}) == 5
+
+
+async def test_an_older_schema_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path, 3)
+    step = ("ALTER TABLE messages ADD COLUMN colour TEXT", "UPDATE messages SET colour = 'blue'")
+    monkeypatch.setattr(file_module, "MIGRATIONS", (*file_module.MIGRATIONS, step))
+    connection, _ = file_module.connect_writer(path)
+    assert connection.execute("SELECT count(*) FROM messages WHERE colour = 'blue'").fetchone() == (3,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(file_module.MIGRATIONS),)
+    connection.close()
+
+
+async def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path, 3)
+    kept = file_module.MIGRATIONS
+    monkeypatch.setattr(file_module, "MIGRATIONS", (*kept, ("DELETE FROM messages", "NO SUCH STATEMENT")))
+    assert "cannot be opened" in await refused(path)
+    monkeypatch.setattr(file_module, "MIGRATIONS", kept)
+    async with running(SqliteLog(str(path))) as log:
+        assert await log.head("lobby") == Head(1, 3)
+
+
+async def test_what_a_commit_survives(tmp_path: Path) -> None:
+    """Loss of power, by these two settings; kill -9 is tried for real in test_crash."""
+    connection, _ = file_module.connect_writer(tmp_path / "chat.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    connection.close()
+
+
+async def test_readers_cannot_write(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    await fill(path)
+    reader = file_module.connect_reader(path)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("DELETE FROM messages")
+    reader.close()
