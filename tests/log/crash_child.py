@@ -1,0 +1,37 @@
+"""The process that test_crash kills: `python -m tests.log.crash_child PATH STARTS`.
+
+One publisher for each number in STARTS (JSON) sends "0", "1", … from there on, each keyed by its text, as a client
+does that retries what it had no answer to. Each answer is one line on standard output, written only once it is here.
+"""
+
+import json
+import os
+import sys
+
+import trio
+
+from chatserver.log import Draft, open_log
+from tests.log.support import ignore
+
+ROOMS = 3
+
+
+async def publish(log_path: str, starts: list[int]) -> None:
+    log = open_log(f"sqlite:{log_path}")
+
+    async def publisher(number: int, start: int) -> None:
+        for message in range(start, 1_000_000):
+            text = str(message)
+            draft = Draft(f"room-{number % ROOMS}", f"u_{number}", "Ann", text, key=text)
+            stored = await log.append(draft)
+            # os.write: nothing of an answer may be left in a buffer of this process when it is killed.
+            os.write(1, f"{number} {message} {stored.record.offset}\n".encode())
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(log.run, ignore)
+        for number, start in enumerate(starts):
+            nursery.start_soon(publisher, number, start)
+
+
+if __name__ == "__main__":
+    trio.run(publish, sys.argv[1], json.loads(sys.argv[2]))

@@ -1,0 +1,198 @@
+"""Any sequence of calls, failures and restarts: every engine gives the answers of a model of twenty lines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatserver.log import Draft, Head, Log, LogError, Record, RoomSummary, Stored
+from chatserver.log import groups as groups_module
+from chatserver.log import memory as memory_module
+from chatserver.log import sqlite_readers as readers_module
+from chatserver.log import sqlite_writer as writer_module
+from chatserver.log.interface import KEY_LIFETIME
+from chatserver.log.memory import MemoryLog
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import Clock, running, submit_all
+
+ROOMS = ("a", "b", "c")
+MAX_READ = 5  # patched in, as are the bounds below, so that short sequences reach them
+SMALL = {
+    writer_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "MAX_CACHED_ROOMS": 2},
+    groups_module: {"MAX_GROUP": 4},
+    memory_module: {"MAX_READ": MAX_READ},
+    readers_module: {"MAX_READ": MAX_READ},
+}
+
+
+class Model:
+    """What a log is, if it need be neither quick nor durable."""
+
+    def __init__(self) -> None:
+        self.ever: dict[str, list[Record]] = {room: [] for room in ROOMS}
+        self.first: dict[str, int] = dict.fromkeys(ROOMS, 1)
+        self.used: dict[tuple[str, str, str], Record] = {}
+
+    def append(self, draft: Draft, now: int) -> Stored:
+        key = (draft.room, draft.user_id, draft.key or "")
+        if draft.key is not None and key in self.used and self.used[key].time > now - KEY_LIFETIME * 1000:
+            return Stored(self.used[key], fresh=False)
+        room = self.ever[draft.room]
+        time = max([now, *(record.time for record in room)])
+        record = Record(draft.room, len(room) + 1, time, draft.user_id, draft.user_name, draft.text)
+        room.append(record)
+        if draft.key is not None:
+            self.used[key] = record
+        return Stored(record, fresh=True)
+
+    def kept(self, room: str) -> list[Record]:
+        return self.ever[room][self.first[room] - 1 :]
+
+    def retain(self, max_messages: int, max_age_ms: int, now: int) -> dict[str, int]:
+        lost = {}
+        for room in ROOMS:
+            kept = self.kept(room)
+            stays = kept[-max_messages:] if max_messages else kept
+            stays = [record for record in stays if not max_age_ms or record.time >= now - max_age_ms]
+            if len(stays) < len(kept):
+                self.first[room] = lost[room] = len(self.ever[room]) + 1 - len(stays)
+        return lost
+
+    def rooms(self) -> list[RoomSummary]:
+        held = sorted((-self.ever[room][-1].time, room) for room in ROOMS if self.kept(room))
+        return [RoomSummary(room, len(self.kept(room)), len(self.ever[room])) for _, room in held]
+
+
+@dataclass(frozen=True)
+class Append:
+    drafts: list[Draft]
+
+
+@dataclass(frozen=True)
+class FailToAppend:
+    drafts: list[Draft]
+
+
+@dataclass(frozen=True)
+class MoveClock:
+    ms: int
+
+
+@dataclass(frozen=True)
+class Retain:
+    max_messages: int
+    max_age_ms: int
+
+
+@dataclass(frozen=True)
+class Look:
+    room: str
+    offset: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class Reopen:
+    pass
+
+
+Step = Append | FailToAppend | MoveClock | Retain | Look | Reopen
+
+
+def draft(room: str, user: str, key: str | None) -> Draft:
+    # The text follows from the key, as in a client that retries: see SqliteWriter._used_keys.
+    return Draft(room, user, user.upper(), f"text of {key}", key)
+
+
+drafts = st.builds(
+    draft, st.sampled_from(ROOMS), st.sampled_from(["ann", "bob"]), st.sampled_from([None, "", "k", "l"])
+)
+groups = st.lists(drafts, min_size=1, max_size=11)
+steps = st.one_of(
+    st.builds(Append, groups),
+    st.builds(Append, groups),
+    st.builds(FailToAppend, groups),
+    st.builds(MoveClock, st.sampled_from([1, 1_000, int(KEY_LIFETIME * 1000), -1, -5_000])),
+    st.builds(Retain, st.integers(0, 8), st.sampled_from([0, 0, 1, 1_000, 700_000])),
+    st.builds(Look, st.sampled_from(ROOMS), st.integers(-2, 30), st.integers(-1, 7)),
+    st.just(Reopen()),
+)
+
+
+async def check(steps: Sequence[Step], folder: Path) -> None:
+    clock, model = Clock(), Model()
+    memory, disk = MemoryLog(wall_ms=clock), SqliteLog(str(folder / "chat.db"), wall_ms=clock)
+    async with running(memory):
+        for life in lives(steps):
+            async with running(disk):
+                for step in life:
+                    await apply(step, clock, model, memory, disk)
+                for room in ROOMS:
+                    await apply(Look(room, 0, MAX_READ), clock, model, memory, disk)
+
+
+def lives(steps: Sequence[Step]) -> list[list[Step]]:
+    """Cut at each Reopen."""
+    cut: list[list[Step]] = [[]]
+    for step in steps:
+        if isinstance(step, Reopen):
+            cut.append([])
+        else:
+            cut[-1].append(step)
+    return cut
+
+
+async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk: SqliteLog) -> None:
+    engines: tuple[Log, ...] = (memory, disk)
+    match step:
+        case Append(drafts):
+            expected = [model.append(draft, clock.ms) for draft in drafts]
+            for log in engines:
+                assert await submit_all(log, drafts) == expected
+        case FailToAppend(drafts):
+            await fail_to_append(disk, drafts)
+        case MoveClock(ms):
+            clock.ms += ms
+        case Retain(messages, age):
+            lost = model.retain(messages, age, clock.ms)
+            for log in engines:
+                assert await log.retain(max_messages=messages, max_age_ms=age, now_ms=clock.ms) == lost
+        case Look(room, offset, limit):
+            kept = model.kept(room)
+            count = max(0, min(limit, MAX_READ))
+            ahead = [record for record in kept if record.offset < offset]
+            for log in engines:
+                assert await log.head(room) == Head(model.first[room], len(model.ever[room]))
+                behind = await log.read(room, after=offset, limit=limit)
+                assert behind == [record for record in kept if record.offset > offset][:count]
+                before = await log.read_before(room, before=offset, limit=limit)
+                assert before == ahead[max(0, len(ahead) - count) :]
+                assert await log.latest(room, limit) == kept[max(0, len(kept) - count) :]
+                assert await log.rooms(MAX_READ) == model.rooms()
+
+
+async def fail_to_append(disk: SqliteLog, drafts: list[Draft]) -> None:
+    """A group that holds anything fresh fails; one of repeated keys only has nothing to write."""
+    assert disk._opened is not None
+    connection = disk._opened.writer._connection
+    connection.execute(
+        "CREATE TEMP TRIGGER broken BEFORE INSERT ON main.messages BEGIN SELECT RAISE(FAIL, 'planted'); END"
+    )
+    for outcome in await submit_all(disk, drafts):
+        assert isinstance(outcome, LogError) or not outcome.fresh
+    connection.execute("DROP TRIGGER broken")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(steps, max_size=25))
+def test_engines_agree_with_the_model(steps: list[Step]) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        for module, bounds in SMALL.items():
+            for name, value in bounds.items():
+                patch.setattr(module, name, value)
+        trio.run(check, steps, Path(folder))
