@@ -37,6 +37,7 @@ class Hold(msgspec.Struct, gc=False):
     """A poll with nothing new: for each room the offset that something must come after."""
 
     waits: list[tuple[Room, int]]
+    user: int
     seconds: float
     limit: int
     many: bool
@@ -47,6 +48,7 @@ class Stream(msgspec.Struct, gc=False):
 
     room: Room
     after: int
+    user: int
     preface: bytes
 
 

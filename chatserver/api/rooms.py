@@ -119,7 +119,7 @@ class RoomHandlers:
             start.recovered and start.offset == room.last for start, room in zip(starts, rooms, strict=True)
         ):
             waits = [(room, start.offset) for room, start in zip(rooms, starts, strict=True)]
-            return Hold(waits, wait, limit, many)
+            return Hold(waits, request.user, wait, limit, many)
         return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
 
     async def _poll_later(
@@ -160,19 +160,21 @@ class RoomHandlers:
         last_id = request.head.headers.get("last-event-id")
         after = parameters.place("after") if not last_id else Place(*messages.parse_cursor(last_id))
         room = self._hub.room(name)
-        return self._stream_later(name, after) if room is None else self._stream(room, after)
+        if room is None:
+            return self._stream_later(name, request.user, after)
+        return self._stream(room, request.user, after)
 
-    async def _stream_later(self, name: str, after: Place | None) -> Answer:
+    async def _stream_later(self, name: str, user: int, after: Place | None) -> Answer:
         async with self._hub.using(name) as room:
-            return self._stream(room, after)
+            return self._stream(room, user, after)
 
-    def _stream(self, room: Room, after: Place | None) -> Stream:
+    def _stream(self, room: Room, user: int, after: Place | None) -> Stream:
         start = self._pages.start(room, after, 0)
         preface = sse.HEAD + sse.retry_field(self._services.reconnect_ms)
         if not start.recovered:
             missed_from = after.offset if after is not None and after.offset < start.offset else 0
             preface += self._services.encoder.gap(Form.EVENTS, room.name, missed_from, start.offset)
-        return Stream(room, start.offset, preface)
+        return Stream(room, start.offset, user, preface)
 
     # -- rooms and members ------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class StaticFiles:
         """A file, or 304 for a browser that has it. The page itself brings a guest token along."""
         path = request.head.path
         content_type, etag, body = self._files[path]
-        headers = (*_HEADERS, ("ETag", etag))
+        headers: tuple[tuple[str, str], ...] = (*_HEADERS, ("ETag", etag))
         if path == "/" and token_in(request.head) is None:
             headers = (*headers, set_cookie(new_token()))
         elif request.head.headers.get("if-none-match") == etag:

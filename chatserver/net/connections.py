@@ -8,8 +8,8 @@ So a connection holds at most the rest of one chunk plus the answers to what it 
 
 `FLUSH` counts bytes that the peer's kernel acknowledged, not bytes that ours accepted: acknowledged = written since
 the window began + outstanding then - outstanding now. A peer that takes less than `flush_rate` bytes a second over a
-whole window, and not even what was outstanding when it began, is aborted. A shorter window would be unfair: a receiving kernel opens its window in bursts, on loopback
-up to half its buffer.
+whole window, and not even what was outstanding when the window began, is aborted. A shorter window would be unfair: a
+receiving kernel opens its window in bursts, on loopback up to half its buffer.
 """
 
 import os

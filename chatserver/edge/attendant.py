@@ -1,0 +1,151 @@
+"""Who is told what: one table from phase and event to the code that attends to it.
+
+Owns: the dispatch, the notes on misbehaving peers, the count of reasons. May not: know HTTP or frames.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from chatserver.api.conversation import Conversation
+from chatserver.api.session import Session
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Hold, Member
+from chatserver.edge.http import HttpEdge
+from chatserver.edge.websocket import WebSocketEdge
+from chatserver.logs import Limiter
+from chatserver.net.admission import Admission
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.phases import Phase
+from chatserver.reasons import Reason
+
+_log = structlog.get_logger("chatserver.edge")
+
+
+class Notes:
+    """Why connections ended: counted always, written to the log at a bounded rate."""
+
+    def __init__(self) -> None:
+        self.closes: dict[Reason, int] = dict.fromkeys(Reason, 0)
+        self._limiter = Limiter()
+
+    def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
+        """A peer broke a rule; its connection will end for this."""
+        self._limiter.write(
+            _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=connection.phase.name,
+            detail=detail,
+        )  # fmt: skip
+
+    def closed(self, connection: Connection, reason: Reason) -> None:
+        """A connection is gone."""
+        self.closes[reason] += 1
+        if reason is Reason.FLUSH_DEADLINE:  # nobody else sees this one: it is judged below the edge
+            self.misbehaved(connection, reason, reason.sentence)
+
+    def refused(self, reason: Reason) -> None:
+        """A peer was not let in."""
+        self.closes[reason] += 1
+        self._limiter.write(_log.warning, "refused", reason=reason.label)
+
+    def report(self) -> None:
+        """Write how many lines were left out."""
+        self._limiter.report(_log.info)
+
+
+class EdgeAttendant:
+    """`net.connections.Attendant` over the HTTP and WebSocket edges."""
+
+    def __init__(
+        self, connections: Connections, http: HttpEdge, websocket: WebSocketEdge, hub: Hub, conversation: Conversation,
+        admission: Admission, notes: Notes,
+    ) -> None:  # fmt: skip
+        self._connections = connections
+        self._http = http
+        self._websocket = websocket
+        self._hub = hub
+        self._conversation = conversation
+        self._admission = admission
+        self._notes = notes
+        receives: dict[Phase, Callable[[Connection, bytes], None]] = {
+            Phase.HEAD: http.head_received,
+            Phase.BODY: http.body_received,
+            Phase.KEEPALIVE: http.head_received,
+            Phase.SERVING: http.early_received,
+            Phase.HELD: http.early_received,
+            Phase.STREAM: http.stream_received,
+            Phase.OPEN: websocket.received,
+            Phase.PINGED: websocket.received,
+            Phase.MESSAGE: websocket.received,
+            Phase.CLOSING: lambda connection, data: None,
+        }
+        self._receives = tuple(receives[phase] for phase in Phase)
+        expires: dict[Phase, Callable[[Connection], None]] = {
+            Phase.HEAD: http.head_expired,
+            Phase.BODY: http.body_expired,
+            Phase.KEEPALIVE: http.keepalive_expired,
+            Phase.SERVING: self._serving_expired,
+            Phase.HELD: self._held_expired,
+            Phase.STREAM: http.stream_expired,
+            Phase.OPEN: websocket.open_expired,
+            Phase.PINGED: websocket.pinged_expired,
+            Phase.MESSAGE: websocket.message_expired,
+            Phase.CLOSING: connections.closing_ended,
+        }
+        self._expires = tuple(expires[phase] for phase in Phase)
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Bytes came."""
+        self._receives[connection.phase](connection, data)
+
+    def expired(self, connection: Connection) -> None:
+        """Its deadline has passed."""
+        self._expires[connection.phase](connection)
+
+    def ended(self, connection: Connection) -> None:
+        """FIN."""
+        if isinstance(connection.session, Session):
+            self._websocket.ended(connection)
+        else:
+            self._http.ended(connection)
+
+    def drained(self, connection: Connection) -> None:
+        """The peer has taken everything."""
+        session = connection.session
+        if isinstance(session, Session):
+            self._websocket.drained(connection)
+        elif isinstance(session, Member):
+            self._connections.listen(connection)
+            self._hub.drained(session)
+        else:
+            self._http.drained(connection)
+
+    def resumed(self, connection: Connection) -> None:
+        """Its turn has come."""
+        if isinstance(connection.session, Session):
+            self._websocket.resumed(connection)
+        else:
+            self._http.resumed(connection)
+
+    def closed(self, connection: Connection, reason: Reason) -> None:
+        """Gone: give back whatever it held."""
+        session = connection.session
+        if isinstance(session, Session):
+            self._websocket.release(connection)
+        elif isinstance(session, Hold):
+            self._hub.release(session)
+        elif isinstance(session, Member):
+            self._hub.leave(session)
+        self._notes.closed(connection, reason)
+        self._admission.release(connection.address)
+
+    def _serving_expired(self, connection: Connection) -> None:
+        if isinstance(connection.session, Session):
+            self._websocket.serving_expired(connection)
+        else:
+            self._http.serving_expired(connection)
+
+    def _held_expired(self, connection: Connection) -> None:
+        hold = connection.session
+        assert isinstance(hold, Hold), "HELD is only entered with a hold"
+        self._http.answer_held(hold)

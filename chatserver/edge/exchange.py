@@ -1,0 +1,25 @@
+"""What is kept of one HTTP exchange while it is under way.
+
+Owns: the structs that stand in `Connection.session` for HTTP. May not: act.
+"""
+
+import msgspec
+
+from chatserver.chat.room import Room
+from chatserver.protocol.http import Body, Head
+
+
+class Upload(msgspec.Struct, gc=False, eq=False):
+    """A request whose body is still coming (phase BODY)."""
+
+    head: Head
+    body: Body
+    started: int  # tick
+
+
+class Exchange(msgspec.Struct, gc=False, eq=False):
+    """A request that is being answered (phase SERVING, or on its way there)."""
+
+    keep_alive: bool
+    head_only: bool
+    room: Room | None = None  # the one it published into

@@ -1,0 +1,368 @@
+"""Drives HTTP on a connection: bytes to requests, answers to bytes, the phases between.
+
+Owns: the order of an exchange. One request at a time: what a client sends ahead stays in its inbox, and beyond one
+read of it, in the kernel. May not: know what a path means.
+
+    HEAD -> (BODY) -> handler -> Response            -> KEEPALIVE or CLOSING
+                              -> Hold    -> HELD     -> the same, later
+                              -> Commit  -> SERVING  -> the same, from the log's callback
+                              -> coroutine -> SERVING -> any of these, from its task
+                              -> Stream  -> STREAM       -> Upgrade -> OPEN
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+import trio
+
+from chatserver.api.answers import Answer, Commit, Hold, Response, Shared, Stream, Upgrade
+from chatserver.api.guests import user_of
+from chatserver.api.pages import Pages
+from chatserver.api.publishing import log_failure
+from chatserver.api.request import Request
+from chatserver.api.rooms import refusal
+from chatserver.api.routes import Routes
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Hold as HeldPoll
+from chatserver.chat.member import Member
+from chatserver.chat.ring import Form
+from chatserver.edge.exchange import Exchange, Upload
+from chatserver.edge.limits import EdgeLimits
+from chatserver.log.interface import LogError, Stored
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.phases import Phase
+from chatserver.net.wheel import ticks
+from chatserver.protocol import sse
+from chatserver.protocol.body import body_reader
+from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.head import BodyKind, Head, find_head_end, parse_head
+from chatserver.protocol.response import CONTINUE, error_body, error_response, response
+from chatserver.reasons import ErrorCode, Reason
+
+#: Seconds told to a client whose request took us too long.
+SERVING_RETRY = 2.0
+
+_log = structlog.get_logger("chatserver.edge")
+
+
+class HttpEdge:
+    """See the module. All but `_serve` is synchronous."""
+
+    def __init__(
+        self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, limits: EdgeLimits, *,
+        secret: bytes, nursery: trio.Nursery, upgrade: Callable[[Connection, Upgrade], None],
+        note: Callable[[Connection, Reason, str], None],
+    ) -> None:  # fmt: skip
+        self._connections = connections
+        self._hub = hub
+        self._routes = routes
+        self._pages = pages
+        self._limits = limits
+        self._secret = secret
+        self._nursery = nursery
+        self._note = note
+        self.draining = False
+        self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
+            Response: self._respond,
+            Shared: lambda connection, exchange, answer: self._write(connection, exchange, answer.wire),
+            Hold: self._hold,
+            Stream: self._stream,
+            Upgrade: lambda connection, exchange, answer: upgrade(connection, answer),
+            Commit: self._commit,
+        }
+        self._body_ticks = ticks(limits.body_deadline)
+        self._body_ticks_max = ticks(limits.body_deadline_max)
+
+    # -- in: bytes to requests --------------------------------------------------------------------------------------
+
+    def head_received(self, connection: Connection, data: bytes) -> None:
+        """Bytes in HEAD or KEEPALIVE."""
+        inbox = connection.inbox
+        self._begin(connection, inbox + data if inbox else data, len(inbox))
+
+    def resumed(self, connection: Connection) -> None:
+        """A turn for what the inbox holds, after everybody else had theirs."""
+        if connection.phase is Phase.KEEPALIVE and not self._connections.blocked(connection):
+            self._connections.listen(connection)
+            self._begin(connection, connection.inbox, 0)
+
+    def _begin(self, connection: Connection, buffer: bytes, searched: int) -> None:
+        try:
+            end = find_head_end(buffer, searched, self._limits.head)
+            if not end:
+                connection.inbox = buffer
+                if buffer and connection.phase is not Phase.HEAD:
+                    self._connections.enter(connection, Phase.HEAD)
+                return
+            head = parse_head(buffer[:end], self._limits.head)
+            if head.body is BodyKind.NONE:
+                self._dispatch(connection, head, b"", buffer[end:])
+            else:
+                self._begin_body(connection, head, buffer[end:])
+        except HttpError as error:
+            self.refuse(connection, error)
+
+    def _begin_body(self, connection: Connection, head: Head, rest: bytes) -> None:
+        upload = Upload(head, body_reader(head, self._limits.body), self._connections.wheel.current)
+        upload.body.receive(rest)
+        if upload.body.complete:
+            self._dispatch(connection, head, upload.body.body, upload.body.rest)
+            return
+        connection.inbox = b""
+        connection.session = upload
+        if head.expects_continue and not rest:
+            self._connections.send(connection, CONTINUE)
+        if connection.alive:
+            self._connections.enter(connection, Phase.BODY, self._body_ticks)
+
+    def body_received(self, connection: Connection, data: bytes) -> None:
+        """Bytes in BODY."""
+        upload = connection.session
+        assert isinstance(upload, Upload), "BODY is only entered with an upload"
+        try:
+            upload.body.receive(data)
+            if upload.body.complete:
+                self._dispatch(connection, upload.head, upload.body.body, upload.body.rest)
+                return
+        except HttpError as error:
+            self.refuse(connection, error)
+            return
+        # The one deadline that progress extends: by a second for each KiB that came, up to its cap.
+        span = min(self._body_ticks + ticks(upload.body.received / self._limits.body_rate), self._body_ticks_max)
+        left = upload.started + span - self._connections.wheel.current
+        self._connections.enter(connection, Phase.BODY, max(left, 1))
+
+    def early_received(self, connection: Connection, data: bytes) -> None:
+        """Bytes while an answer is under way: kept for later, and no more is read."""
+        connection.inbox += data
+        self._connections.pause(connection)
+
+    # -- requests to answers ----------------------------------------------------------------------------------------
+
+    def _dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> None:
+        connection.inbox = rest
+        exchange = Exchange(head.keep_alive and not self.draining, head.method == "HEAD")
+        user = user_of(head, connection.address, self._secret)
+        try:
+            answer = self._routes.handle(Request(head, body, connection.address, user, exchange.keep_alive))
+        except (HttpError, MessageError) as error:
+            self._refuse_request(connection, exchange, error)
+            return
+        if isinstance(answer, Awaitable):
+            connection.session = exchange
+            self._connections.enter(connection, Phase.SERVING)
+            self._nursery.start_soon(self._serve, connection, exchange, answer)
+        else:
+            self._give[type(answer)](connection, exchange, answer)
+
+    async def _serve(self, connection: Connection, exchange: Exchange, pending: Awaitable[Answer]) -> None:
+        """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
+        try:
+            with trio.move_on_after(self._limits.serving_deadline):
+                answer = await pending
+                if connection.session is exchange:
+                    self._give[type(answer)](connection, exchange, answer)
+                return
+            self._give_up(connection, exchange)
+        except (HttpError, MessageError) as error:
+            if connection.session is exchange:
+                self._refuse_request(connection, exchange, error)
+        except LogError as error:
+            _log.warning("log_failed", peer=connection.address, reason=str(error))
+            if connection.session is exchange:
+                self._respond(connection, exchange, refusal(*log_failure(error)))
+        except Exception:  # noqa: BLE001  a fault of ours costs its own request, and nobody else's
+            _log.exception("fault", peer=connection.address, phase=connection.phase.name)
+            if connection.session is exchange:
+                body = error_body(ErrorCode.INTERNAL, "the server made a mistake; it has been logged")
+                self._respond(connection, exchange, Response(500, body))
+
+    def _give_up(self, connection: Connection, exchange: Exchange) -> None:
+        if connection.session is exchange:
+            exchange.keep_alive = False
+            late = refusal(ErrorCode.UNAVAILABLE, "the server could not answer in time; try again", SERVING_RETRY)
+            self._respond(connection, exchange, late, Reason.SERVING_DEADLINE)
+
+    # -- answers to bytes -------------------------------------------------------------------------------------------
+
+    def _respond(
+        self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
+    ) -> None:
+        wire = response(
+            answer.status, answer.body, content_type=answer.content_type, headers=answer.headers,
+            keep_alive=exchange.keep_alive, head_only=exchange.head_only,
+        )  # fmt: skip
+        self._write(connection, exchange, wire, reason)
+
+    def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> None:
+        """A whole and valid request that cannot be served: the connection lives."""
+        self._write(
+            connection, exchange,
+            error_response(error, keep_alive=exchange.keep_alive, head_only=exchange.head_only),
+        )  # fmt: skip
+
+    def refuse(self, connection: Connection, error: HttpError) -> None:
+        """Bytes that are no valid request: where the next one would begin is unknown, so the connection ends."""
+        connection.session = None
+        self._note(connection, error.reason, error.message)
+        self._connections.finish(connection, error.reason, error_response(error))
+
+    def _write(self, connection: Connection, exchange: Exchange, wire: bytes, reason: Reason = Reason.DONE) -> None:
+        connection.session = None
+        if not exchange.keep_alive:
+            self._connections.finish(connection, reason, wire)
+            return
+        self._connections.send(connection, wire)
+        if not connection.alive:
+            return
+        self._connections.enter(connection, Phase.KEEPALIVE)
+        room = exchange.room
+        if room is not None and room.congested:
+            # It publishes faster than the room can be told: it is read again when the pump has come round.
+            room.paused.append(connection)
+            self._connections.pause(connection)
+        elif not self._connections.blocked(connection):
+            self._go_on(connection)
+
+    def drained(self, connection: Connection) -> None:
+        """The peer has taken the answer: its next request, then."""
+        self._go_on(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        if connection.inbox:
+            # It has sent ahead. Its turn comes after everybody else's, and it is not read until then.
+            self._connections.pause(connection)
+            self._connections.again(connection)
+        else:
+            self._connections.listen(connection)
+
+    # -- answers that take time -------------------------------------------------------------------------------------
+
+    def _commit(self, connection: Connection, exchange: Exchange, answer: Commit) -> None:
+        def done(result: Stored | LogError) -> None:
+            if connection.session is exchange:
+                self._respond(connection, exchange, answer.render(result))
+
+        connection.session = exchange
+        try:
+            exchange.room = self._hub.publish(answer.draft, done)
+        except LogError as error:
+            self._respond(connection, exchange, answer.render(error))
+            return
+        self._connections.enter(connection, Phase.SERVING)
+
+    def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> None:
+        hold = HeldPoll(connection, answer.user, answer.limit, answer.many, exchange.keep_alive)
+        connection.session = hold
+        self._hub.park(hold, answer.waits)
+        self._connections.enter(connection, Phase.HELD, ticks(answer.seconds))
+        if connection.inbox:
+            self._connections.pause(connection)
+
+    def answer_held(self, hold: HeldPoll) -> None:
+        """News for a held poll, or its time is up, or its client has sent FIN: what there is, even if nothing."""
+        connection = hold.connection
+        assert isinstance(connection, Connection)
+        exchange = Exchange(hold.keep_alive and not self.draining, head_only=False)
+        if hold.keep_alive and not exchange.keep_alive:
+            hold.keep_alive = False
+        wire = self._pages.held_wire(hold)
+        if wire is not None:
+            self._hub.release(hold)
+            self._write(connection, exchange, wire)
+            return
+        places = hold.places()
+        self._hub.release(hold)
+        connection.session = exchange
+        self._connections.enter(connection, Phase.SERVING)
+        self._nursery.start_soon(
+            self._serve, connection, exchange, self._answer_from_log(places, hold.limit, many=hold.many)
+        )
+
+    async def _answer_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> Answer:
+        return Response(200, await self._pages.held_from_log(places, limit, many=many))
+
+    def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> None:
+        if exchange.head_only:
+            exchange.keep_alive = False
+            self._write(connection, exchange, sse.HEAD)
+            return
+        member = self._hub.attach(
+            answer.room, connection, form=Form.EVENTS, user=answer.user, cursor=answer.after
+        )  # fmt: skip
+        connection.session = member
+        self._connections.enter(connection, Phase.STREAM)
+        self._connections.send(connection, answer.preface)
+        if connection.alive:
+            self._hub.pump.deliver(member)
+
+    def stream_received(self, connection: Connection, data: bytes) -> None:
+        """A client of events has nothing to say after its request."""
+        self._connections.pause(connection)
+
+    # -- deadlines --------------------------------------------------------------------------------------------------
+
+    def head_expired(self, connection: Connection) -> None:
+        """408 if a request had begun; to a peer that never said a word there is nothing to answer."""
+        if not connection.inbox:
+            self._note(connection, Reason.HEAD_DEADLINE, "no request")
+            self._connections.close(connection, Reason.HEAD_DEADLINE)
+            return
+        self._time_out(connection, Reason.HEAD_DEADLINE, "the request head was not complete in time")
+
+    def body_expired(self, connection: Connection) -> None:
+        """408."""
+        self._time_out(connection, Reason.BODY_DEADLINE, "the request body came too slowly")
+
+    def _time_out(self, connection: Connection, reason: Reason, message: str) -> None:
+        self.refuse(connection, HttpError(ErrorCode.TIMEOUT, message, reason=reason))
+
+    def keepalive_expired(self, connection: Connection) -> None:
+        """No further request: nothing to say about that (RFC 9112 section 9.5)."""
+        self._connections.close(connection, Reason.KEEPALIVE_DEADLINE)
+
+    def serving_expired(self, connection: Connection) -> None:
+        """We are too slow."""
+        exchange = connection.session
+        assert isinstance(exchange, Exchange), "SERVING is only entered with an exchange"
+        self._give_up(connection, exchange)
+
+    def stream_expired(self, connection: Connection) -> None:
+        """Time for a heartbeat, unless the peer has not even taken the last one."""
+        if self._connections.silent_behind_our_bytes(connection):
+            return
+        self._connections.send(connection, sse.HEARTBEAT)
+        if connection.alive:
+            self._connections.enter(connection, Phase.STREAM)
+
+    # -- FIN --------------------------------------------------------------------------------------------------------
+
+    def ended(self, connection: Connection) -> None:
+        """The peer has sent FIN: gone, or only done with sending."""
+        session = connection.session
+        if isinstance(session, HeldPoll):
+            # Ambiguous, so what serves both: answered at once, then closed. The slot is free again.
+            session.keep_alive = False
+            self.answer_held(session)
+        elif isinstance(session, Exchange):
+            session.keep_alive = False
+            self._connections.pause(connection)
+        else:
+            self._connections.close(connection, Reason.PEER_CLOSED)
+
+    def drain(self, connection: Connection) -> None:
+        """The server is stopping: answer what can be answered, close what is idle."""
+        session = connection.session
+        if isinstance(session, HeldPoll):
+            session.keep_alive = False
+            self.answer_held(session)
+        elif isinstance(session, Exchange):
+            session.keep_alive = False
+        elif isinstance(session, Member):
+            connection.session = None
+            self._hub.leave(session)
+            self._connections.finish(connection, Reason.DRAINING)
+        elif connection.phase is Phase.KEEPALIVE and not self._connections.blocked(connection):
+            self._connections.close(connection, Reason.DRAINING)

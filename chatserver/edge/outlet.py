@@ -1,0 +1,31 @@
+"""What chat sees of the connections: `chat.member.Outlet` over `net.connections`.
+
+Owns: the one place where chat's opaque connection is a `Connection` again. May not: add a call on the hot path; the
+methods *are* those of `Connections`.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+from chatserver.chat.member import Hold, Outlet
+from chatserver.net.connections import Connections
+
+
+class ConnectionOutlet:
+    """Made before the edge; `answer` is set once the edge exists."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.offer = connections.offer
+        self.keep = connections.keep
+        self.send = connections.send
+        self.blocked = connections.blocked
+        self.resume = connections.again
+        self.answer: Callable[[Hold], None] = _not_yet
+
+    def as_outlet(self) -> Outlet:
+        """The same as chat types it: a connection is any object there, always one of ours here."""
+        return cast(Outlet, self)
+
+
+def _not_yet(hold: Hold) -> None:
+    raise AssertionError("a poll was answered before the edge was built")

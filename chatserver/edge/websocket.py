@@ -1,0 +1,300 @@
+"""Drives a WebSocket: bytes to messages, replies to frames, the phases between.
+
+Owns: the order in which a client's messages are attended to, and the close. May not: know what a message means.
+
+Messages are attended to one after the other. While one waits for the log, or the client is ahead of it or of a room,
+or has not taken our replies, the others stay in the session's queue (at most one read's worth) and nothing is read.
+
+    OPEN <-> PINGED       25 s of silence, then a ping; any byte is an answer
+    OPEN <-> MESSAGE      half a frame or message is here; control frames in between are no progress
+    any  <-> SERVING      not read, because of us
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_never
+
+import structlog
+import trio
+
+from chatserver.api.answers import Upgrade
+from chatserver.api.conversation import Conversation, Reply, Wait
+from chatserver.api.publishing import log_failure
+from chatserver.api.session import Session, Waiting
+from chatserver.chat.hub import Hub
+from chatserver.edge.limits import EdgeLimits
+from chatserver.log.interface import LogError
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.phases import Phase
+from chatserver.net.wheel import ticks
+from chatserver.protocol import messages
+from chatserver.protocol.errors import FrameError, MessageError
+from chatserver.protocol.messages import ClientMessage
+from chatserver.protocol.websocket import (
+    Binary,
+    Close,
+    Event,
+    Ping,
+    Pong,
+    Text,
+    Violation,
+    binary_frame,
+    close_frame,
+    ping_frame,
+    pong_frame,
+    receive,
+    text_frame,
+)
+from chatserver.reasons import CloseCode, ErrorCode, Reason
+
+#: Seconds by which a message's task gives up before the connection's SERVING deadline would close it.
+TASK_MARGIN = 1.0
+#: Seconds told to a client that is sent away.
+GOAWAY_RETRY = 2.0
+
+_PING = ping_frame()
+_log = structlog.get_logger("chatserver.edge")
+
+
+class WebSocketEdge:
+    """See the module. All but `_wait_for` is synchronous."""
+
+    def __init__(
+        self, connections: Connections, hub: Hub, conversation: Conversation, limits: EdgeLimits, *,
+        nursery: trio.Nursery, note: Callable[[Connection, Reason, str], None],
+    ) -> None:  # fmt: skip
+        self._connections = connections
+        self._hub = hub
+        self._conversation = conversation
+        self._limits = limits
+        self._nursery = nursery
+        self._note = note
+        self._serving_ticks = ticks(limits.serving_deadline + TASK_MARGIN)
+
+    def open(self, connection: Connection, answer: Upgrade) -> None:
+        """The request was an upgrade: from now on the connection speaks frames."""
+        session = Session(connection, answer.user, echo=answer.echo)
+        inbox, connection.inbox = connection.inbox, b""
+        connection.session = session
+        self._connections.enter(connection, Phase.OPEN)
+        wire = answer.wire
+        if not session.echo:
+            wire += text_frame(self._conversation.hello(session, answer.token))
+        self._connections.send(connection, wire)
+        if not connection.alive:
+            return
+        if inbox:  # frames sent right behind the handshake, before our 101: allowed, and not lost
+            self.received(connection, inbox)
+        elif not self._connections.blocked(connection):
+            self._connections.listen(connection)
+
+    # -- in ---------------------------------------------------------------------------------------------------------
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Bytes in OPEN, PINGED or MESSAGE."""
+        session = connection.session
+        assert isinstance(session, Session)
+        inbox = connection.inbox
+        limits = self._limits.echo_frames if session.echo else self._limits.frames
+        events, rest, assembly = receive(inbox + data if inbox else data, session.assembly, limits)
+        connection.inbox = rest
+        session.assembly = assembly
+        if not events:
+            self._settle(connection, session, finished=False)
+            return
+        finished = self._attend(connection, session, events)
+        if connection.session is session and session.queue is None:
+            self._settle(connection, session, finished=finished)
+
+    def _settle(self, connection: Connection, session: Session, *, finished: bool) -> None:
+        """Choose the phase after everything that could be attended to has been."""
+        if connection.inbox or session.assembly is not None:
+            if connection.phase is not Phase.MESSAGE or finished:
+                self._connections.enter(connection, Phase.MESSAGE)
+        else:
+            self._connections.enter(connection, Phase.OPEN)
+        if not self._connections.blocked(connection):
+            self._connections.listen(connection)
+
+    def _attend(self, connection: Connection, session: Session, events: list[Event]) -> bool:
+        """Attend to events until one makes the others wait; True if a whole message was among them."""
+        finished = False
+        for index, event in enumerate(events, start=1):
+            match event:
+                case Text(data):
+                    finished = True
+                    self._hear(connection, session, data)
+                case Pong():
+                    pass
+                case Ping(payload):
+                    self._connections.send(connection, pong_frame(payload))
+                case Binary(data):
+                    self._connections.send(connection, binary_frame(data))
+                case Close(code):
+                    self.close(connection, Reason.PEER_CLOSED, code=_echoed(code))
+                case Violation(error):
+                    self._violated(connection, error)
+                case _:
+                    assert_never(event)
+            if connection.session is not session:
+                return finished
+            if session.waiting or self._connections.blocked(connection):
+                self._queue(connection, session, events[index:])
+                return finished
+        return finished
+
+    def _queue(self, connection: Connection, session: Session, events: list[Event]) -> None:
+        session.queue = events
+        if session.waiting:
+            self._connections.pause(connection)
+            if connection.phase is not Phase.SERVING:
+                self._connections.enter(connection, Phase.SERVING, self._serving_ticks)
+
+    def _go_on(self, connection: Connection, session: Session) -> None:
+        """Attend to what is queued, then read again."""
+        events, session.queue = session.queue or [], None
+        session.waiting = Waiting.NOTHING
+        self._attend(connection, session, events)
+        if connection.session is not session or session.queue is not None:
+            return
+        inbox = connection.inbox
+        if inbox and connection.phase is Phase.SERVING:
+            # Came while it was not to be read. The phase is left first: SERVING has no right to these bytes.
+            self._settle(connection, session, finished=True)
+            connection.inbox = b""
+            self.received(connection, inbox)
+        else:
+            self._settle(connection, session, finished=True)
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _hear(self, connection: Connection, session: Session, data: str) -> None:
+        if session.echo:
+            self._connections.send(connection, text_frame(data.encode()))
+            return
+        try:
+            message = messages.decode(data)
+            outcome = self._conversation.hear(session, message)
+        except MessageError as error:
+            self._connections.send(connection, text_frame(messages.error(error.id, error.code, error.message)))
+            return
+        match outcome:
+            case Reply():
+                self._reply(connection, outcome)
+            case Wait.PAUSE:
+                session.waiting = Waiting.ROOM
+            case None:
+                pass
+            case _:
+                session.waiting = Waiting.TASK
+                self._nursery.start_soon(self._wait_for, connection, session, message, outcome)
+
+    def _reply(self, connection: Connection, reply: Reply) -> None:
+        self._connections.send(connection, text_frame(reply.payload))
+        if reply.joined is not None and connection.alive:
+            self._hub.pump.deliver(reply.joined)
+
+    async def _wait_for(
+        self, connection: Connection, session: Session, message: ClientMessage, pending: Coroutine[Any, Any, Reply]
+    ) -> None:
+        """Wait for a reply that needs the log; the connection is parked in SERVING meanwhile."""
+        reply = Reply(messages.error(message.id, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0))
+        try:
+            with trio.move_on_after(self._limits.serving_deadline):
+                reply = await pending
+        except MessageError as error:
+            reply = Reply(messages.error(message.id, error.code, error.message))
+        except LogError as error:
+            _log.warning("log_failed", peer=connection.address, reason=str(error))
+            reply = Reply(messages.error(message.id, *log_failure(error)))
+        except Exception:  # noqa: BLE001  a fault of ours costs its own message, and nobody else's
+            _log.exception("fault", peer=connection.address, phase=connection.phase.name)
+            reply = Reply(
+                messages.error(message.id, ErrorCode.INTERNAL, "the server made a mistake; it has been logged")
+            )
+        if connection.session is session:
+            self._reply(connection, reply)
+        if connection.session is session:
+            self._go_on(connection, session)
+        elif reply.joined is not None:
+            self._hub.leave(reply.joined)  # it went while we read
+
+    # -- going on ---------------------------------------------------------------------------------------------------
+
+    def resumed(self, connection: Connection) -> None:
+        """The log or a room has caught up with what this client published."""
+        session = connection.session
+        if isinstance(session, Session) and session.waiting is Waiting.ROOM:
+            self._go_on(connection, session)
+
+    def drained(self, connection: Connection) -> None:
+        """The peer has taken what we wrote: what its rooms have for it, then what it had asked."""
+        session = connection.session
+        assert isinstance(session, Session)
+        for member in session.rooms():
+            self._hub.drained(member)
+            if connection.session is not session or self._connections.blocked(connection):
+                return
+        if not session.waiting:
+            self._go_on(connection, session)
+
+    # -- deadlines --------------------------------------------------------------------------------------------------
+
+    def open_expired(self, connection: Connection) -> None:
+        """Silence: ask whether it is there."""
+        self._connections.send(connection, _PING)
+        if connection.alive:
+            self._connections.enter(connection, Phase.PINGED)
+
+    def pinged_expired(self, connection: Connection) -> None:
+        """No answer; judged only when nothing of ours stands before the ping."""
+        if not self._connections.silent_behind_our_bytes(connection):
+            self._expire(connection, Reason.PONG_DEADLINE)
+
+    def message_expired(self, connection: Connection) -> None:
+        """The frame or message was begun too long ago."""
+        self._expire(connection, Reason.MESSAGE_DEADLINE)
+
+    def serving_expired(self, connection: Connection) -> None:
+        """We could not attend to it in time."""
+        self._expire(connection, Reason.SERVING_DEADLINE)
+
+    def _expire(self, connection: Connection, reason: Reason) -> None:
+        self._note(connection, reason, reason.sentence)
+        self.close(connection, reason, text=reason.sentence)
+
+    # -- closing ----------------------------------------------------------------------------------------------------
+
+    def _violated(self, connection: Connection, error: FrameError) -> None:
+        self._note(connection, error.reason, error.message)
+        self.close(connection, error.reason, text=error.message)
+
+    def close(self, connection: Connection, reason: Reason, *, code: int | None = None, text: str = "") -> None:
+        """Leave the rooms, send a close frame and FIN, and wait for the peer's, but not for long."""
+        self.release(connection)
+        frame = close_frame(reason.close_code.value if code is None else code, text)
+        self._connections.finish(connection, reason, frame)
+
+    def drain(self, connection: Connection, retry_after: float) -> None:
+        """The server is stopping: say when to come back, and close."""
+        goaway = text_frame(messages.goaway("restart", retry_after))
+        self.release(connection)
+        frame = close_frame(Reason.DRAINING.close_code.value, "the server is restarting")
+        self._connections.finish(connection, Reason.DRAINING, goaway + frame)
+
+    def ended(self, connection: Connection) -> None:
+        """FIN without a close frame: gone (RFC 6455 section 7.1.5 calls it 1006)."""
+        self._connections.close(connection, Reason.PEER_CLOSED)
+
+    def release(self, connection: Connection) -> None:
+        """End its memberships; its session is no more."""
+        session = connection.session
+        if isinstance(session, Session):
+            connection.session = None
+            self._conversation.leave_all(session)
+            session.queue = None
+
+
+def _echoed(code: int) -> int:
+    """The code of our answer to a close frame; 1005 stands for none, and may not be sent."""
+    return CloseCode.NORMAL.value if code == 1005 else code

@@ -1,0 +1,167 @@
+"""`/metrics`: the numbers of all parts as Prometheus text.
+
+Owns: names and help texts. May not: count; the parts count in plain integers, and this reads them when it is asked.
+A counter of the client library costs a lock and a dictionary at each increment; a delivery costs less than that.
+"""
+
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from chatserver.api.session import Session
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Hold, Member
+from chatserver.edge.attendant import Notes
+from chatserver.log.interface import Log
+from chatserver.net.admission import Admission
+from chatserver.net.connections import Connections
+from chatserver.net.phases import Phase
+from chatserver.net.poller import Poller
+from chatserver.observe import BUCKETS, Durations, LoopMeter
+from chatserver.observe import Collector as GarbageCollector
+from chatserver.reasons import Reason
+
+_TRANSPORTS: dict[type, str] = {Session: "websocket", Hold: "poll", Member: "events"}
+
+
+class Parts(Protocol):
+    """What is asked for its numbers."""
+
+    @property
+    def connections(self) -> Connections:
+        """The table."""
+
+    @property
+    def poller(self) -> Poller:
+        """Faults."""
+
+    @property
+    def admission(self) -> Admission:
+        """Addresses."""
+
+    @property
+    def notes(self) -> Notes:
+        """Reasons."""
+
+    @property
+    def hub(self) -> Hub:
+        """Rooms."""
+
+    @property
+    def log(self) -> Log:
+        """Commits."""
+
+    @property
+    def loop(self) -> LoopMeter:
+        """Stalls."""
+
+    @property
+    def garbage(self) -> GarbageCollector:
+        """Collections."""
+
+
+class ServerMetrics(Collector):
+    """A collector that reads the parts; `text` is the body of the answer."""
+
+    def __init__(self) -> None:
+        self._asked: Parts | None = None
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        if self._asked is None:
+            raise RuntimeError("metrics were asked for before the parts were built")
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def watch(self, parts: Parts) -> None:
+        """Read these from now on."""
+        self._asked = parts
+
+    @property
+    def _parts(self) -> Parts:
+        assert self._asked is not None, "text() checks"
+        return self._asked
+
+    def describe(self) -> Sequence[Metric]:
+        """Nothing: asking at registration would ask the parts before they run."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything."""
+        yield from self._connection_metrics()
+        yield from self._chat_metrics()
+        yield from self._loop_metrics()
+        yield from self._process_metrics()
+
+    def _connection_metrics(self) -> Iterator[Metric]:
+        parts = self._parts
+        counts: dict[tuple[Phase, str], int] = {}
+        for connection in parts.connections.table:
+            if connection is not None:
+                key = (connection.phase, _TRANSPORTS.get(type(connection.session), "http"))
+                counts[key] = counts.get(key, 0) + 1
+        held = GaugeMetricFamily(
+            "chatserver_connections", "Connections held, by phase and transport", labels=("phase", "transport")
+        )
+        for (phase, transport), count in sorted(counts.items()):
+            held.add_metric((phase.name.lower(), transport), count)
+        yield held
+        closes = CounterMetricFamily("chatserver_closes", "Connections ended or refused, by reason", labels=("reason",))
+        for reason in Reason:
+            closes.add_metric((reason.label,), parts.notes.closes[reason])
+        yield closes
+        yield GaugeMetricFamily(
+            "chatserver_addresses", "Addresses that hold connections", parts.admission.statistics()["addresses"]
+        )
+        yield CounterMetricFamily(
+            "chatserver_faults", "Connections ended by a fault of the server's own", parts.poller.faults
+        )
+        yield GaugeMetricFamily(
+            "chatserver_wheel_entries", "Entries in the timer wheel, stale ones included",
+            parts.connections.wheel.statistics()["entries"],
+        )  # fmt: skip
+
+    def _chat_metrics(self) -> Iterator[Metric]:
+        hub, pump, log = self._parts.hub.statistics(), self._parts.hub.pump, self._parts.log.statistics()
+        yield CounterMetricFamily("chatserver_messages", "Messages made durable", hub["published"])
+        yield CounterMetricFamily("chatserver_deliveries", "Messages given to members' connections", pump.delivered)
+        yield CounterMetricFamily("chatserver_gaps", "Members that were too slow and skipped ahead", pump.gaps)
+        yield GaugeMetricFamily("chatserver_rooms", "Rooms in memory", hub["rooms"])
+        yield GaugeMetricFamily("chatserver_members", "Memberships of WebSockets and event streams", hub["members"])
+        yield GaugeMetricFamily("chatserver_held_polls", "Rooms waited for by held polls", hub["holds"])
+        yield GaugeMetricFamily("chatserver_log_pending", "Messages waiting for the log", log.pending)
+        yield CounterMetricFamily("chatserver_log_commits", "Groups of messages committed", log.groups)
+        yield CounterMetricFamily("chatserver_log_failures", "Groups that could not be committed", log.failures)
+
+    def _loop_metrics(self) -> Iterator[Metric]:
+        loop, garbage = self._parts.loop, self._parts.garbage
+        yield _histogram("chatserver_loop_pass_seconds", "Time one pass of the loop took", loop.passes)
+        yield GaugeMetricFamily(
+            "chatserver_loop_stall_max_seconds", "Longest pass of the loop since start", loop.passes.longest
+        )
+        yield _histogram("chatserver_loop_lag_seconds", "How late the wheel's ticks came", loop.ticks_late)
+        yield GaugeMetricFamily("chatserver_loop_lag_max_seconds", "Latest tick since start", loop.ticks_late.longest)
+        yield _histogram("chatserver_gc_seconds", "Time one garbage collection took", garbage.runs)
+        yield GaugeMetricFamily("chatserver_gc_max_seconds", "Longest collection since start", garbage.runs.longest)
+
+    def _process_metrics(self) -> Iterator[Metric]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        kib = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
+        yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time", usage.ru_utime + usage.ru_stime)
+        yield GaugeMetricFamily("process_max_resident_memory_bytes", "Largest resident set", usage.ru_maxrss * kib)
+
+
+def _histogram(name: str, help_text: str, durations: Durations) -> Metric:
+    cumulative, buckets = 0, []
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), durations.buckets, strict=True):
+        cumulative += count
+        buckets.append((bound, float(cumulative)))
+    family = HistogramMetricFamily(name, help_text)
+    family.add_metric((), buckets, sum_value=durations.total)
+    return family

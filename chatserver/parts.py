@@ -1,0 +1,153 @@
+"""Builds the parts of a server and ties them together.
+
+Owns: who is handed what. May not: run anything, or outlive its nursery.
+
+Imports go one way, so the lower parts are given values: the poller gets an attendant, chat an outlet and an encoder,
+the log a callable for its news.
+"""
+
+import random
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from chatserver.api.conversation import Conversation
+from chatserver.api.encoder import WireEncoder
+from chatserver.api.pages import Pages
+from chatserver.api.rooms import refusal
+from chatserver.api.routes import Routes
+from chatserver.api.services import Services
+from chatserver.chat.hub import Hub
+from chatserver.chat.ratelimit import RateLimit
+from chatserver.config import BODY_SECONDS_PER_KIB, Settings
+from chatserver.edge.attendant import EdgeAttendant, Notes
+from chatserver.edge.http import HttpEdge
+from chatserver.edge.limits import EdgeLimits
+from chatserver.edge.outlet import ConnectionOutlet
+from chatserver.edge.websocket import WebSocketEdge
+from chatserver.log import Log
+from chatserver.metrics import ServerMetrics
+from chatserver.net.admission import Admission
+from chatserver.net.connections import Connections
+from chatserver.net.listener import Gate, Listener
+from chatserver.net.phases import PhaseLimits
+from chatserver.net.poller import Poller
+from chatserver.net.readiness import Readiness
+from chatserver.observe import Collector, LoopMeter
+from chatserver.protocol.body import BodyLimits
+from chatserver.protocol.head import HeadLimits
+from chatserver.protocol.response import response
+from chatserver.protocol.validation import MAX_TEXT_BYTES
+from chatserver.protocol.websocket import FrameLimits
+from chatserver.reasons import ErrorCode
+
+#: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
+REFUSAL_RETRIES = range(2, 10)
+#: Milliseconds that a browser of server-sent events waits before it reconnects.
+RECONNECT_MS = 2_000
+#: Bytes in a KiB, the unit that buys a slow body more time.
+KIB = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that runs."""
+
+    loop: LoopMeter
+    garbage: Collector
+    log: Log
+    connections: Connections
+    admission: Admission
+    notes: Notes
+    hub: Hub
+    http: HttpEdge
+    websocket: WebSocketEdge
+    publish_rate: RateLimit
+    poller: Poller
+
+
+def build(
+    settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
+    nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool],
+) -> Parts:  # fmt: skip
+    """Make the parts for a log that is open and sockets that listen."""
+    connections = Connections(readiness, _phase_limits(settings), now=trio.current_time())
+    outlet = ConnectionOutlet(connections)
+    encoder = WireEncoder(log.identity.epoch)
+    hub = Hub(
+        log, encoder, outlet.as_outlet(), ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes
+    )  # fmt: skip
+    publish_rate = RateLimit(settings.publish_rate)
+    services = Services(
+        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder,
+        publish_rate=publish_rate, clock=trio.current_time, poll_wait_max=settings.poll_wait_max, max_rooms=settings.max_rooms_per_connection,
+        ping_interval=settings.ping_interval, limits=_told_limits(settings), reconnect_ms=RECONNECT_MS,
+    )  # fmt: skip
+    metrics = ServerMetrics()
+    routes = Routes(services, metrics=metrics.text, ready=ready, echo=settings.echo)
+    conversation = Conversation(services, outlet.as_outlet())
+    notes = Notes()
+    limits = _edge_limits(settings)
+    websocket = WebSocketEdge(connections, hub, conversation, limits, nursery=nursery, note=notes.misbehaved)
+    http = HttpEdge(
+        connections, hub, routes, services.pages, limits, secret=log.identity.secret, nursery=nursery,
+        upgrade=websocket.open, note=notes.misbehaved,
+    )  # fmt: skip
+    outlet.answer = http.answer_held
+    admission = Admission(total=total, per_address=settings.per_ip)
+    gate = Gate(admission.admit, _refusals(), notes.refused)
+    attendant = EdgeAttendant(connections, http, websocket, hub, conversation, admission, notes)
+    listeners = [Listener(each, connections, gate) for each in listening]
+    poller = Poller(connections, readiness, attendant, listeners)
+    parts = Parts(
+        loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, notes=notes, hub=hub,
+        http=http, websocket=websocket, publish_rate=publish_rate, poller=poller,
+    )  # fmt: skip
+    metrics.watch(parts)
+    return parts
+
+
+def _phase_limits(settings: Settings) -> PhaseLimits:
+    return PhaseLimits(
+        head=settings.head_deadline, body=settings.body_deadline, keepalive=settings.keepalive_deadline,
+        serving=settings.serving_deadline, held=settings.poll_wait_max, stream=settings.heartbeat_interval,
+        open=settings.ping_interval, pinged=settings.pong_deadline, message=settings.message_deadline,
+        closing=settings.close_deadline, flush_window=settings.flush_window, flush_rate=settings.flush_rate,
+    )  # fmt: skip
+
+
+def _edge_limits(settings: Settings) -> EdgeLimits:
+    def frames(*, binary: bool) -> FrameLimits:
+        return FrameLimits(
+            max_message_bytes=settings.max_message_bytes, max_fragments=settings.max_fragments, binary=binary
+        )
+
+    return EdgeLimits(
+        head=HeadLimits(max_bytes=settings.max_head_bytes, max_fields=settings.max_head_fields),
+        body=BodyLimits(max_bytes=settings.max_body_bytes),
+        frames=frames(binary=False), echo_frames=frames(binary=True),
+        body_deadline=settings.body_deadline, body_deadline_max=settings.body_deadline_max,
+        body_rate=KIB / BODY_SECONDS_PER_KIB, serving_deadline=settings.serving_deadline,
+    )  # fmt: skip
+
+
+def _told_limits(settings: Settings) -> dict[str, int | float]:
+    """What `hello` tells a client, so that it need not find out by being refused."""
+    return {
+        "text_bytes": MAX_TEXT_BYTES,
+        "message_bytes": settings.max_message_bytes,
+        "rooms": settings.max_rooms_per_connection,
+        "publish_rate": settings.publish_rate,
+    }
+
+
+def _refusals() -> list[bytes]:
+    """Whole answers for those who cannot come in, made once: refusing must be cheaper than asking."""
+    refusals = []
+    for seconds in REFUSAL_RETRIES:
+        answer = refusal(ErrorCode.FULL, "the server is full; come back a little later", seconds)
+        refusals.append(response(answer.status, answer.body, headers=answer.headers, keep_alive=False))
+    random.shuffle(refusals)
+    return refusals

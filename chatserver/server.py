@@ -1,0 +1,202 @@
+"""The server: builds the parts, runs them in one nursery, drains them.
+
+Owns: the life of everything. Read it as the table of contents. May not: do any part's work.
+
+    log, outermost, so that it outlives whoever writes to it
+      hub (pump, readers) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
+"""
+
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import structlog
+import trio
+
+from chatserver import logs
+from chatserver.api.session import Session
+from chatserver.config import Settings
+from chatserver.descriptors import connection_limit, raise_descriptor_limit
+from chatserver.log import LogError, LogOpenError, Record, open_log
+from chatserver.net.listener import bind
+from chatserver.net.readiness import open_readiness
+from chatserver.observe import Collector, LoopMeter
+from chatserver.parts import Parts, build
+
+EXIT_CLEAN, EXIT_BIND, EXIT_LOG = 0, 3, 4
+
+#: Seconds over which clients are asked to come back after a restart, so that they do not all come at once.
+RETURN_WINDOW = 5.0
+#: Seconds between house-keeping rounds, and between rounds of retention.
+HOUSEKEEPING, RETENTION = 1.0, 60.0
+#: Connections told to go before other tasks run.
+DRAIN_BATCH = 64
+#: Seconds between looks at who is still there while draining.
+DRAIN_LOOK = 0.05
+#: Seconds between threads that want the interpreter: at CPython's 5 ms the loop would wait that long for the log's.
+THREAD_SWITCH = 0.0005
+
+_log = structlog.get_logger("chatserver")
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop. Returns the exit code; raises ConfigError for limits this process cannot keep."""
+    total = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
+    sys.setswitchinterval(THREAD_SWITCH)
+    with logs.configured(settings.log_format, quiet=settings.quiet):
+        server = Server(settings, total=total)
+        return trio.run(server.main, instruments=(server.loop,))
+
+
+class Server:
+    """The life of one server. `addresses` holds the URLs once `main` has started."""
+
+    def __init__(self, settings: Settings, *, total: int) -> None:
+        self.settings = settings
+        self.loop = LoopMeter()
+        self.addresses: list[str] = []
+        self._total = total
+        self._ready = False
+        self._parts: Parts | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """What runs; from the moment `main` has started."""
+        assert self._parts is not None, "the server has not started"
+        return self._parts
+
+    async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
+        """Open, serve until a signal, drain, close. Returns the exit code."""
+        with ExitStack() as stack:
+            try:
+                listening = [stack.enter_context(each) for each in self._bind()]
+            except OSError as error:
+                where = ", ".join(self.settings.host)
+                _complain(f"cannot listen on {where} port {self.settings.port}: {error.strerror or error}")
+                return EXIT_BIND
+            failures: list[BaseException] = []
+            try:
+                await self._open_and_serve(listening, task_status)
+            except* LogOpenError as group:
+                failures.extend(group.exceptions)
+        for failure in failures:
+            _complain(f"--log {self.settings.log}: {failure}")
+        return EXIT_LOG if failures else EXIT_CLEAN
+
+    def _bind(self) -> list[socket.socket]:
+        bound: list[socket.socket] = []
+        with ExitStack() as undo:
+            for host in self.settings.host:
+                bound.append(undo.enter_context(bind(host, self.settings.port, send_buffer=self.settings.send_buffer)))
+                port = bound[-1].getsockname()[1]
+                shown = f"[{host.strip('[]')}]" if ":" in host else host
+                self.addresses.append(f"http://{shown}:{port}")
+            undo.pop_all()
+        return bound
+
+    async def _open_and_serve(self, listening: Sequence[socket.socket], task_status: trio.TaskStatus[None]) -> None:
+        log = open_log(self.settings.log)
+        # The log is outermost: it outlives whoever writes to it, and commits what it was given before it closes.
+        async with trio.open_nursery() as log_nursery:
+            await log_nursery.start(log.run, self._news)
+            with ExitStack() as stack:
+                readiness = open_readiness()
+                stack.callback(readiness.close)
+                garbage = stack.enter_context(Collector())
+                async with trio.open_nursery() as nursery:
+                    self._parts = build(
+                        self.settings, total=self._total, log=log, readiness=readiness, listening=listening,
+                        nursery=nursery, loop=self.loop, garbage=garbage, ready=lambda: self._ready,
+                    )  # fmt: skip
+                    await self._serve(nursery, task_status)
+            log_nursery.cancel_scope.cancel()
+
+    def _news(self, records: Sequence[Record]) -> None:
+        self.parts.hub.news(records)
+
+    async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
+        parts = self.parts
+        nursery.start_soon(parts.hub.run)
+        nursery.start_soon(parts.poller.run)
+        nursery.start_soon(self._turn_wheel)
+        nursery.start_soon(self._keep_house)
+        nursery.start_soon(self._retain)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            self._ready = True
+            for address in self.addresses:
+                print(f"listening on {address}", flush=True)  # noqa: T201  the contract's one line
+            task_status.started()
+            name = signal.Signals(await anext(signals)).name
+            _log.info("draining", signal=name, connections=parts.connections.held)
+            with trio.move_on_after(self.settings.drain_timeout):
+                nursery.start_soon(self._stop_at_second_signal, signals, nursery.cancel_scope)
+                await self._drain()
+            _log.info("stopped", connections=parts.connections.held)
+        nursery.cancel_scope.cancel()
+
+    async def _stop_at_second_signal(self, signals: object, scope: trio.CancelScope) -> None:
+        async for _ in signals:  # type: ignore[attr-defined]
+            _log.warning("stopped_at_once")
+            scope.cancel()
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    async def _turn_wheel(self) -> None:
+        parts = self.parts
+
+        def on_tick(late: float) -> None:
+            self.loop.ticks_late.add(late)
+            parts.garbage.tick()
+
+        await parts.poller.run_wheel(on_tick=on_tick)
+
+    async def _keep_house(self) -> None:
+        parts = self.parts
+        while True:
+            await trio.sleep(HOUSEKEEPING)
+            parts.hub.tick()
+            parts.publish_rate.sweep(trio.current_time())
+            parts.notes.report()
+
+    async def _retain(self) -> None:
+        settings = self.settings
+        if not settings.retain_messages and not settings.retain_age:
+            return
+        while True:
+            await trio.sleep(RETENTION)
+            try:
+                firsts = await self.parts.log.retain(
+                    max_messages=settings.retain_messages,
+                    max_age_ms=int(settings.retain_age * 1000),
+                    now_ms=int(time.time() * 1000),
+                )
+            except LogError as error:
+                _log.warning("retention_failed", reason=str(error))
+            else:
+                self.parts.hub.retained(firsts)
+
+    # -- draining ---------------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Accept nobody, send everybody away with a time to come back, and wait until they are gone."""
+        self._ready = False
+        parts = self.parts
+        parts.poller.stop_accepting()
+        parts.http.draining = True
+        leaving = [connection for connection in parts.connections.table if connection is not None]
+        for index, connection in enumerate(leaving):
+            if isinstance(connection.session, Session):
+                parts.websocket.drain(connection, 1.0 + RETURN_WINDOW * index / len(leaving))
+            elif connection.alive:
+                parts.http.drain(connection)
+            if index % DRAIN_BATCH == DRAIN_BATCH - 1:
+                await trio.lowlevel.checkpoint()
+        while parts.connections.held:  # noqa: ASYNC110  an event at each close would cost the hot path for this
+            await trio.sleep(DRAIN_LOOK)
+
+
+def _complain(message: str) -> None:
+    print(f"chatserver: {message}", file=sys.stderr, flush=True)  # noqa: T201  it is for the person who started us
