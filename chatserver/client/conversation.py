@@ -12,9 +12,10 @@ import trio_websocket
 
 from chatserver.client.events import Event, GoingAway
 from chatserver.client.session import Session
+from chatserver.client.stream import Ear
 from chatserver.client.wire import ProtocolError
 
-SILENCE = 30.0  # s without a message before we ask; trio-websocket does not show us the server's pings
+SILENCE = 30.0  # s without a byte before we ask; the server pings every 25, so we rarely need to
 PONG_TIMEOUT = 10.0  # s for anything at all to come back
 
 _CODES_FINAL = frozenset({1002, 1007})  # the server cannot make sense of us: "do not come back" in reasons.py
@@ -57,16 +58,16 @@ class Conversation:
     def __init__(
         self,
         socket: trio_websocket.WebSocketConnection,
+        ear: Ear,
         session: Session,
         bell: Bell,
         emit: trio.MemorySendChannel[Event],
     ) -> None:
         self._socket = socket
+        self._ear = ear
         self._session = session
         self._bell = bell  # rung when the session may have something to send
         self._emit = emit
-        self._heard = trio.current_time()
-        self._receiving = False
         self._asked: float | None = None
         self._why: str | None = None
 
@@ -97,13 +98,10 @@ class Conversation:
 
     async def _receive(self) -> None:
         while True:
-            self._receiving = True
             frame = await self._socket.get_message()
-            self._receiving = False
-            self._heard = trio.current_time()
             if isinstance(frame, bytes):
                 raise ProtocolError("a binary frame")
-            events = self._session.receive(frame, self._heard)
+            events = self._session.receive(frame, trio.current_time())
             self._bell.ring()
             for event in events:
                 if isinstance(event, GoingAway):
@@ -122,17 +120,16 @@ class Conversation:
     async def _watch(self) -> None:
         """Return when nothing comes, not even the answer to a ping.
 
-        Not judged while our own user is slow to take events: the pong then waits behind messages.
+        Not judged while our own user is slow to take events: nobody listens then, and bytes wait.
         """
         while True:
-            await trio.sleep_until(self._heard + SILENCE)
+            await trio.sleep_until(self._ear.heard + SILENCE)
             asked_at = trio.current_time()
-            if asked_at < self._heard + SILENCE:
+            if asked_at < self._ear.heard + SILENCE:
                 continue
             with trio.move_on_after(PONG_TIMEOUT):
                 await self._socket.ping()
-                self._heard = trio.current_time()
-            if self._heard < asked_at and self._receiving:
+            if self._ear.heard < asked_at and self._ear.listening:
                 self._why = "the server has gone silent"
                 return
-            self._heard = max(self._heard, asked_at)
+            await trio.sleep_until(asked_at + SILENCE)  # even if nobody listened: ask again, but not at once

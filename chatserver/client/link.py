@@ -5,7 +5,7 @@ read and write one connection (conversation.py does).
 
     async with connect("http://127.0.0.1:8000", rooms=["lobby"]) as client:
         client.publish("lobby", "hello")
-        async for event in client.events():
+        async for event in client:
             ...
 
 Events must be read: what the reader does not take stays with the server, which in time skips ahead of us
@@ -25,9 +25,10 @@ from chatserver.client.backoff import Backoff
 from chatserver.client.conversation import Bell, Conversation, EndedError, RejectedError
 from chatserver.client.events import Event, Reconnecting
 from chatserver.client.session import Session
-from chatserver.client.urls import websocket_url
+from chatserver.client.stream import DialError, Ear, dial
+from chatserver.client.urls import Target, parse_target
 
-CONNECT_TIMEOUT = 10.0  # s for TCP, TLS and the upgrade together
+CONNECT_TIMEOUT = 10.0  # s for TCP and TLS, and again for the upgrade
 CLOSE_TIMEOUT = 2.0  # s for a polite goodbye
 MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's share
 EVENTS_AHEAD = 100  # events that wait for a reader before we stop reading the socket
@@ -38,14 +39,15 @@ _STATUS_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 class Client:
     """A user in some rooms, whatever happens to the connection. Made by `connect`."""
 
-    def __init__(self, url: str, rooms: Iterable[str], backoff: Backoff) -> None:
-        self._url = url
+    def __init__(self, target: Target, rooms: Iterable[str], backoff: Backoff) -> None:
+        self._target = target
         self._session = Session(rooms)
         self._backoff = backoff
         self._bell = Bell()
         self._emit, self._events = trio.open_memory_channel[Event](EVENTS_AHEAD)
         self._cookies: dict[str, str] = {}
-        self._socket: trio_websocket.WebSocketConnection | None = None
+        self._talking: trio.CancelScope | None = None  # around the conversation, while there is one
+        self._leaving = False
         self._rejection: str | None = None
 
     @property
@@ -59,11 +61,16 @@ class Client:
         self._bell.ring()
         return key
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Yield what happens, for ever; raises `RejectedError` when it is no use trying again."""
-        async for event in self._events:
-            yield event
-        raise RejectedError(self._rejection or "the client was closed")
+    def __aiter__(self) -> "Client":
+        """Iterate over what happens, for ever."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event; raises `RejectedError` when it is no use trying again."""
+        try:
+            return await self._events.receive()
+        except trio.EndOfChannel:
+            raise RejectedError(self._rejection or "the client was closed") from None
 
     async def _run(self) -> None:
         async with self._emit:
@@ -75,6 +82,8 @@ class Client:
                     self._rejection = str(rejected)
                     return
                 except EndedError as ended:
+                    if self._leaving:
+                        return
                     self._backoff.lived(trio.current_time() - started)
                     delay = self._backoff.delay(asked=ended.asked)
                     await self._emit.send(Reconnecting(ended.why, delay))
@@ -82,39 +91,54 @@ class Client:
 
     async def _one_connection(self) -> NoReturn:
         """Connect and converse until it is over; always ends by raising how it ended."""
+        try:
+            ear = await dial(self._target, timeout=CONNECT_TIMEOUT)
+        except DialError as error:
+            raise EndedError(str(error)) from error
         ending: RejectedError | EndedError | None = None
         try:
-            async with trio_websocket.open_websocket_url(
-                self._url,
+            async with trio.open_nursery() as nursery:
+                ending = await self._over(ear, nursery)
+                nursery.cancel_scope.cancel()
+        except* trio_websocket.ConnectionRejected as rejections:  # raised by trio-websocket's own task
+            (rejection,) = rejections.exceptions
+            assert isinstance(rejection, trio_websocket.ConnectionRejected)
+            ending = _rejection(rejection)
+        finally:
+            await trio.aclose_forcefully(ear)
+        assert ending is not None
+        raise ending
+
+    async def _over(self, ear: Ear, nursery: trio.Nursery) -> RejectedError | EndedError:
+        """Upgrade, converse, and return how that ended."""
+        with trio.move_on_after(CONNECT_TIMEOUT) as handshake:
+            nursery.start_soon(_cancel_at_end, ear, handshake)
+            socket = await trio_websocket.wrap_client_stream(
+                nursery,
+                ear,  # type: ignore[arg-type]  # any trio.abc.Stream will do
+                self._target.authority,
+                self._target.path,
                 extra_headers=self._headers(),
                 max_message_size=MAX_FRAME,
                 message_queue_size=16,
-                connect_timeout=CONNECT_TIMEOUT,
-                disconnect_timeout=CLOSE_TIMEOUT,
-            ) as socket:
-                self._keep_cookies(socket.handshake_headers)
-                self._socket = socket
-                self._session.opened()
-                conversation = Conversation(socket, self._session, self._bell, self._emit)
-                try:
-                    await conversation.run()
-                finally:
-                    self._socket = None
-                    reason = socket.closed
-                    events = self._session.closed(reason.code if reason is not None else None)
-                ending = conversation.ending()
-                for event in events:
-                    await self._emit.send(event)
-        except trio_websocket.ConnectionRejected as error:
-            raise _rejection(error) from error
-        except trio_websocket.ConnectionTimeout as error:
-            raise EndedError(f"no answer within {CONNECT_TIMEOUT:g} s") from error
-        except trio_websocket.DisconnectionTimeout:
-            pass  # it did not say goodbye; why we ended it is known
-        except trio_websocket.HandshakeError as error:
-            raise EndedError(_os_words(error.__cause__)) from error
-        assert ending is not None
-        raise ending
+            )
+        if handshake.cancelled_caught:
+            hung_up = ear.over.is_set()
+            return EndedError("hung up on" if hung_up else f"no answer within {CONNECT_TIMEOUT:g} s")
+        self._keep_cookies(socket.handshake_headers)
+        self._session.opened()
+        conversation = Conversation(socket, ear, self._session, self._bell, self._emit)
+        with trio.CancelScope() as self._talking:
+            await conversation.run()
+        self._talking = None
+        events = self._session.closed(socket.closed.code if socket.closed is not None else None)
+        ending = conversation.ending()
+        if not self._leaving:  # else nobody takes events any more
+            for event in events:
+                await self._emit.send(event)
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            await socket.aclose()
+        return ending
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         if not self._cookies:
@@ -137,11 +161,10 @@ class Client:
                 else:
                     self._cookies[key] = morsel.coded_value
 
-    async def _goodbye(self) -> None:
-        """Close politely, if there is a connection, even when we are being cancelled."""
-        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            if self._socket is not None:
-                await self._socket.aclose()
+    def _leave(self, nursery: trio.Nursery) -> None:
+        """End `_run`: politely if there is a connection, at once if not."""
+        self._leaving = True
+        (self._talking or nursery.cancel_scope).cancel()
 
 
 @asynccontextmanager
@@ -150,17 +173,21 @@ async def connect(url: str, *, rooms: Iterable[str] = (), backoff: Backoff | Non
 
     Raises `BadUrlError`. Leaving the block says goodbye; `client.unacknowledged` tells what it would lose.
     """
-    client = Client(websocket_url(url), rooms, backoff or Backoff())
+    client = Client(parse_target(url), rooms, backoff or Backoff())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client._run)
         try:
             yield client
         finally:
-            await client._goodbye()
-            nursery.cancel_scope.cancel()
+            client._leave(nursery)
 
 
-def _rejection(error: trio_websocket.ConnectionRejected) -> Exception:
+async def _cancel_at_end(ear: Ear, scope: trio.CancelScope) -> None:
+    await ear.over.wait()
+    scope.cancel()
+
+
+def _rejection(error: trio_websocket.ConnectionRejected) -> RejectedError | EndedError:
     """Turn an HTTP answer to the upgrade into what to do about it."""
     words = f"the server answered {error.status_code}"
     with suppress(ValueError, KeyError, TypeError):  # not our server's kind of body: the status says enough
@@ -172,13 +199,3 @@ def _rejection(error: trio_websocket.ConnectionRejected) -> Exception:
         if name.lower() == b"retry-after" and value.isdigit():
             asked = float(value)
     return EndedError(words, asked=asked)
-
-
-def _os_words(error: BaseException | None) -> str:
-    """Return the kernel's own words for why a connection could not be made."""
-    while isinstance(error, OSError) and error.strerror is None and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, BaseExceptionGroup):  # one for each address that was tried
-        error = error.exceptions[0]
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error or "failed")
-    return f"cannot connect: {words}"

@@ -1,0 +1,85 @@
+"""The bytes under one WebSocket: dialled, listened to, and closed by us whatever happens above.
+
+Owns: the TCP or TLS stream. trio-websocket 0.12.2 leaves it open when the server closes first, waits for ever
+when the server hangs up before answering the upgrade, and does not tell when a ping came; a wrapper mends
+all three. May not: know WebSocket frames.
+"""
+
+import ssl
+
+import trio
+
+from chatserver.client.urls import Target
+
+
+class DialError(Exception):
+    """No connection to the server; says why in a few words."""
+
+
+class Ear(trio.abc.Stream):
+    """Passes everything through, and notes when it last heard anything and when it heard the end."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.heard = trio.current_time()
+        self.over = trio.Event()
+        self.listening = False
+        """True while something waits for bytes; else silence is our own doing."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See trio.abc.ReceiveStream."""
+        self.listening = True
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            self.over.set()
+            raise
+        finally:
+            self.listening = False
+        self.heard = trio.current_time()
+        if not data:
+            self.over.set()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See trio.abc.SendStream."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See trio.abc.SendStream."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """See trio.abc.AsyncResource."""
+        await self._stream.aclose()
+
+
+async def dial(target: Target, *, timeout: float) -> Ear:  # noqa: ASYNC109  (says "within", not where)
+    """Connect, with TLS if the URL said so."""
+    try:
+        with trio.fail_after(timeout):
+            stream = await trio.open_tcp_stream(target.host, target.port)
+            if not target.secure:
+                return Ear(stream)
+            secure = trio.SSLStream(
+                stream, ssl.create_default_context(), server_hostname=target.host, https_compatible=True
+            )
+            try:
+                await secure.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+            return Ear(secure)
+    except trio.TooSlowError as error:
+        raise DialError(f"no connection within {timeout:g} s") from error
+    except (OSError, trio.BrokenResourceError) as error:
+        raise DialError(f"cannot connect: {_words(error)}") from error
+
+
+def _words(error: BaseException) -> str:
+    """Return the innermost system's own words: trio's say only that all attempts failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, BaseExceptionGroup):  # one for each address that was tried
+        return _words(error.exceptions[0])
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
