@@ -47,9 +47,7 @@ def _id(id: MessageId) -> str:  # noqa: A002 (the wire's word)
     return "" if id is None else f',"id":{_encode(id).decode("utf-8")}'
 
 
-def message_json(  # noqa: PLR0917 (hot, and in the order of the wire)
-    room: str, offset: int, epoch: str, user_id: str, user_name: str, text: str, time_ms: int
-) -> bytes:
+def message_json(room: str, offset: int, epoch: str, user_id: str, user_name: str, text: str, time_ms: int) -> bytes:
     """One message, as every transport carries it."""
     return (
         f'{{"room":"{room}","offset":{offset},"cursor":"{epoch}-{offset}",'
@@ -90,7 +88,7 @@ def hello(session: str, user_id: str, user_name: str, ping: float, limits: Mappi
     )
 
 
-def joined(  # noqa: PLR0917 (in the order of the wire)
+def joined(
     id: MessageId,  # noqa: A002
     room: str,
     cursor: str,

@@ -134,6 +134,14 @@ def test_too_large(wire: bytes, refused: object) -> None:
     assert feed(head_runner(SMALL), wire) == refused
 
 
+def test_a_head_one_byte_over_its_limit() -> None:
+    wire = request(b"X: y")
+    runner = head_runner(HeadLimits(max_bytes=len(wire) - 1))
+    assert feed(runner, wire, trailing=b"more") == LONG_HEAD
+    assert feed(runner, wire[:-1]) == LONG_HEAD, "it cannot end within the limit any more"
+    assert feed(runner, wire[:-2]) is None
+
+
 def test_what_can_never_become_a_request_is_refused_at_once() -> None:
     for wire in (b"\x16", b"\xff", b"\n", b" ", b"GET / HTTP/1.1\n", b"GET /\0", b"GET / HTTP/1.1\r\nA: \x1b"):
         with pytest.raises(HttpError):
