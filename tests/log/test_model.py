@@ -21,10 +21,12 @@ from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, running, submit_all
 
 ROOMS = ("a", "b", "c")
-MAX_READ = 5  # patched in, as are the bounds below, so that short sequences reach them
+# These, and the bounds below, are patched in, so that short sequences reach them.
+MAX_READ = 5
+MAX_GROUP = 4
 SMALL = {
     writer_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "MAX_CACHED_ROOMS": 2},
-    groups_module: {"MAX_GROUP": 4},
+    groups_module: {"MAX_GROUP": MAX_GROUP},
     memory_module: {"MAX_READ": MAX_READ},
     readers_module: {"MAX_READ": MAX_READ},
 }
@@ -112,11 +114,12 @@ def draft(room: str, user: str, key: str | None) -> Draft:
 drafts = st.builds(
     draft, st.sampled_from(ROOMS), st.sampled_from(["ann", "bob"]), st.sampled_from([None, "", "k", "l"])
 )
-groups = st.lists(drafts, min_size=1, max_size=11)
+one_group = st.lists(drafts, min_size=1, max_size=MAX_GROUP)
+some_groups = st.lists(drafts, min_size=1, max_size=3 * MAX_GROUP - 1)
 steps = st.one_of(
-    st.builds(Append, groups),
-    st.builds(Append, groups),
-    st.builds(FailToAppend, groups),
+    st.builds(Append, some_groups),
+    st.builds(Append, some_groups),
+    st.builds(FailToAppend, one_group),
     st.builds(MoveClock, st.sampled_from([1, 1_000, int(KEY_LIFETIME * 1000), -1, -5_000])),
     st.builds(Retain, st.integers(0, 8), st.sampled_from([0, 0, 1, 1_000, 700_000])),
     st.builds(Look, st.sampled_from(ROOMS), st.integers(-2, 30), st.integers(-1, 7)),
@@ -155,7 +158,11 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
             for log in engines:
                 assert await submit_all(log, drafts) == expected
         case FailToAppend(drafts):
-            await fail_to_append(disk, drafts)
+            outcomes = await append_with_broken_keys(disk, drafts)
+            if not any(isinstance(outcome, LogError) for outcome in outcomes):  # it had no new key to write
+                assert outcomes == [model.append(draft, clock.ms) for draft in drafts]
+                assert outcomes == await submit_all(memory, drafts)
+            assert len({isinstance(outcome, LogError) for outcome in outcomes}) == 1
         case MoveClock(ms):
             clock.ms += ms
         case Retain(messages, age):
@@ -176,16 +183,16 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
                 assert await log.rooms(MAX_READ) == model.rooms()
 
 
-async def fail_to_append(disk: SqliteLog, drafts: list[Draft]) -> None:
-    """A group that holds anything fresh fails; one of repeated keys only has nothing to write."""
+async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[Stored | LogError]:
+    """The disk fails when the group's rooms and messages are written and its first key is not."""
     assert disk._opened is not None
     connection = disk._opened.writer._connection
     connection.execute(
-        "CREATE TEMP TRIGGER broken BEFORE INSERT ON main.messages BEGIN SELECT RAISE(FAIL, 'planted'); END"
+        "CREATE TEMP TRIGGER broken BEFORE INSERT ON main.keys BEGIN SELECT RAISE(ABORT, 'planted'); END"
     )
-    for outcome in await submit_all(disk, drafts):
-        assert isinstance(outcome, LogError) or not outcome.fresh
+    outcomes = await submit_all(disk, drafts)
     connection.execute("DROP TRIGGER broken")
+    return outcomes
 
 
 @settings(deadline=None, max_examples=150)

@@ -16,7 +16,7 @@ from chatserver.log import Head, LogOpenError, LogUnavailable, open_log
 from chatserver.log import sqlite_file as file_module
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import draft, ignore, listing, offsets, running, submit_all
+from tests.log.support import Clock, draft, ignore, listing, offsets, running, submit_all
 
 PROJECT = Path(__file__).parents[2]
 OPEN_AND_REPORT = """
@@ -269,6 +269,18 @@ async def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
         assert (await log.append(draft("first", key="k"))).record == first.record
         assert (await log.append(draft())).record.offset == 12
         assert offsets(await log.read("lobby", after=0, limit=99)) == list(range(1, 13))
+
+
+async def test_an_emptied_room_goes_on_over_a_restart_and_a_clock_set_back(tmp_path: Path) -> None:
+    path, clock = str(tmp_path / "chat.db"), Clock()
+    async with running(SqliteLog(path, wall_ms=clock)) as log:
+        await submit_all(log, [draft() for _ in range(3)])
+        assert await log.retain(max_messages=0, max_age_ms=1, now_ms=clock.ms + 99) == {"lobby": 4}
+    before, clock.ms = clock.ms, clock.ms - 60_000
+    async with running(SqliteLog(path, wall_ms=clock)) as log:
+        assert await log.head("lobby") == Head(4, 3)
+        record = (await log.append(draft())).record
+        assert (record.offset, record.time) == (4, before)
 
 
 async def test_every_new_file_is_another_epoch(tmp_path: Path) -> None:
