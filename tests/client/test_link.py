@@ -288,10 +288,11 @@ async def test_a_server_gone_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         await listener.until_kind(Entered)
         (connection,) = server.connections
 
-        async def deaf(_event: object) -> None:
+        async def deaf(_max_bytes: int) -> bytes:
             await trio.sleep_forever()
+            return b""
 
-        monkeypatch.setattr(connection, "_handle_ping_event", deaf)
+        monkeypatch.setattr(connection._stream, "receive_some", deaf)
         seen = await listener.until_kind(Reconnecting)
         assert any(event.why == "the server has gone silent" for event in seen if isinstance(event, Reconnecting))
         monkeypatch.undo()
