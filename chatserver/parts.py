@@ -81,8 +81,8 @@ def build(
     )  # fmt: skip
     publish_rate = RateLimit(settings.publish_rate)
     services = Services(
-        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder,
-        publish_rate=publish_rate, clock=trio.current_time, poll_wait_max=settings.poll_wait_max, max_rooms=settings.max_rooms_per_connection,
+        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, publish_rate=publish_rate,
+        clock=trio.current_time, poll_wait_max=settings.poll_wait_max, max_rooms=settings.max_rooms_per_connection,
         ping_interval=settings.ping_interval, limits=_told_limits(settings), reconnect_ms=RECONNECT_MS,
     )  # fmt: skip
     metrics = ServerMetrics()

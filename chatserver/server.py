@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 
 import structlog
@@ -131,14 +131,16 @@ class Server:
             task_status.started()
             name = signal.Signals(await anext(signals)).name
             _log.info("draining", signal=name, connections=parts.connections.held)
-            with trio.move_on_after(self.settings.drain_timeout):
-                nursery.start_soon(self._stop_at_second_signal, signals, nursery.cancel_scope)
-                await self._drain()
+            async with trio.open_nursery() as draining:
+                draining.start_soon(self._stop_at_second_signal, signals, draining.cancel_scope)
+                with trio.move_on_after(self.settings.drain_timeout):
+                    await self._drain()
+                draining.cancel_scope.cancel()
             _log.info("stopped", connections=parts.connections.held)
         nursery.cancel_scope.cancel()
 
-    async def _stop_at_second_signal(self, signals: object, scope: trio.CancelScope) -> None:
-        async for _ in signals:  # type: ignore[attr-defined]
+    async def _stop_at_second_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for _ in signals:
             _log.warning("stopped_at_once")
             scope.cancel()
 
