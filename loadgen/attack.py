@@ -15,16 +15,15 @@ from loadgen.figures import ATTACK_BAR
 from loadgen.latency import Latency, milliseconds
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
-from loadgen.report import CohortRow, PhaseRow, Report, cohort_row, judge
+from loadgen.report import PhaseRow, Report, judge
 from loadgen.run import own_faults
 from loadgen.scenario import Plan, Stage, per, ratio
 from loadgen.timers import now
-from loadgen.victims import Ledger, Phase, Victims
+from loadgen.victims import BEAT_TIMEOUT_SECONDS, Ledger, Phase, Victims
 
-#: Beats before the baseline: connecting, joining and first-time costs are nobody's latency.
-WARM_UP_SECONDS: Final = 1.0
-
+#: Before the attack: how long, and how often each, the victims try to join.
 CONNECT_LIMIT_SECONDS: Final = 15.0
+CONNECT_ATTEMPTS: Final = 3
 
 _WATCH_SECONDS: Final = 0.5
 
@@ -83,7 +82,6 @@ class Attack:
         self._attacker_seconds = 0.0
         self._opening_seconds = 0.0
         self._own_growth: int | None = None
-        self._rows: list[CohortRow] = []
 
     async def play(self) -> Report:
         """Play it and report."""
@@ -94,17 +92,25 @@ class Attack:
         stage, assault = self._stage, self._assault
         self._ledger.begin("warm-up")
         nursery.start_soon(self._victims.run)
-        if not await stage.until(lambda: self._victims.connected == assault.victims, CONNECT_LIMIT_SECONDS):
+        await stage.until(self._victims_decided, CONNECT_LIMIT_SECONDS)
+        if self._victims.connected < assault.victims:
             raise InvalidRunError(
                 f"only {self._victims.connected} of {assault.victims} victims could join over chat.v1"
                 f" before the attack: {self._victims.last_failure or 'no answer'}"
             )
-        await stage.pause(WARM_UP_SECONDS)
+        await stage.pause(self._plan.settle_seconds)
         await self._phase("baseline", assault.baseline_seconds)
         if not self._ledger.phases[-1].latency.count:
             raise InvalidRunError("no victim's message came back before the attack: there is nothing to compare with")
         await self._assail(nursery)
         await self._phase("recovery", assault.recovery_seconds)
+        self._victims.stop()
+        await stage.until(lambda: not self._victims.outstanding, BEAT_TIMEOUT_SECONDS)
+        self._victims.give_up()
+
+    def _victims_decided(self) -> bool:
+        number = self._assault.victims
+        return self._victims.connected == number or self._victims.failures >= CONNECT_ATTEMPTS * number
 
     async def _phase(self, name: str, seconds: float) -> None:
         self._stage.phase = name
@@ -128,8 +134,8 @@ class Attack:
         finally:
             watching.cancel()
             self._oldest = max((now() - client.born for client in attackers if client.fd >= 0), default=None)
-            self._rows = [cohort_row(cohort) for cohort in stage.cohorts]  # while they are still held
-            stage.engine.close_cohorts(stage.cohorts)
+            stage.describe_cohorts()
+        await stage.engine.close_cohorts(stage.cohorts)
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Count attacker-seconds, and read memory whenever more attackers are held than ever before."""
@@ -232,7 +238,7 @@ class Attack:
             ),
             figures=figures,
             phases=[self._phase_row(phase) for phase in self._ledger.phases if phase.name in self._spans],
-            cohorts=self._rows,
+            cohorts=self._stage.rows,
             timeline=self._stage.timeline,
         )
 

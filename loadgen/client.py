@@ -58,6 +58,7 @@ class Cohort:
     engine: Engine
     place: Place
     wanted: int
+    made: int = 0
     over: bool = False  # closed by us for good: nobody returns
     held: int = 0
     peak: int = 0
@@ -70,7 +71,11 @@ class Cohort:
     lifetime: Latency = field(default_factory=Latency)  # from connect to the server's ending it
 
     def member(self, index: int) -> Client:
-        """Make a client; `index` is its number in the run and decides its room and source address."""
+        """Make a client; `index` is its number in the run and decides its source address.
+
+        Its room goes by its number in the cohort, so that every room has its share of each persona.
+        """
+        self.made += 1
         return self.persona(self, index)
 
     def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
@@ -91,7 +96,7 @@ class Client:
     `loadgen list` prints.
     """
 
-    __slots__ = ("born", "cohort", "due", "fd", "index", "outgoing", "stage", "tick", "unread")
+    __slots__ = ("born", "cohort", "due", "fd", "index", "outgoing", "room", "stage", "tick", "unread")
 
     name: ClassVar[str]
     honest: ClassVar[bool]
@@ -99,6 +104,7 @@ class Client:
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
         self.index = index
+        self.room = cohort.place.rooms[cohort.made % len(cohort.place.rooms)]
         self.fd = -1
         self.stage = Stage.WAITING
         self.born = 0.0  # when it began to connect
@@ -128,12 +134,6 @@ class Client:
         self.fail(how)
 
     # What a persona may do
-
-    @property
-    def room(self) -> str:
-        """The room this client belongs to."""
-        rooms = self.cohort.place.rooms
-        return rooms[self.index % len(rooms)]
 
     def send(self, data: bytes) -> None:
         """Send bytes; what the kernel does not take now follows when it does."""

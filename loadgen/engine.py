@@ -11,7 +11,7 @@ import os
 import select
 import socket
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import trio
@@ -30,7 +30,10 @@ OPENING_MAX: Final = 64
 OPEN_BATCH: Final = 16
 
 #: Events handled in one turn, for the same reason.
-EVENT_BATCH: Final = 128
+EVENT_BATCH: Final = 64
+
+#: Clients closed before anybody else may run.
+CLOSE_BATCH: Final = 64
 
 #: A client that is not established by then has failed. Longer than four SYN retransmits.
 OPEN_DEADLINE_SECONDS: Final = 30.0
@@ -97,11 +100,15 @@ class Engine:
         """Whether every client that was asked for is held, or has failed."""
         return not self._queue and not self.opening
 
-    async def sleep_until(self, when: float) -> None:
-        """Sleep to the microsecond, unlike `trio.sleep_until`; the lateness is recorded."""
-        reached = trio.Event()
-        self.alarms.add(when, reached.set)
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Call `action` at a moment, to the microsecond; the lateness is recorded."""
+        self.alarms.add(when, action)
         self._arm()
+
+    async def sleep_until(self, when: float) -> None:
+        """Sleep to the microsecond, unlike `trio.sleep_until`."""
+        reached = trio.Event()
+        self.at(when, reached.set)
         await reached.wait()
 
     def close_all(self) -> None:
@@ -112,14 +119,17 @@ class Engine:
             client.stage = Stage.OVER
             self.wheel.set(client, NEVER)
 
-    def close_cohorts(self, unwanted: Iterable[Cohort]) -> None:
+    async def close_cohorts(self, unwanted: Iterable[Cohort]) -> None:
         """Close every client of these cohorts for good, those waiting to return included."""
         for cohort in unwanted:
             cohort.over = True
         self._queue = deque(client for client in self._queue if not client.cohort.over)
-        for client in [client for client in self._clients.values() if client.cohort.over]:
-            self._close(client)
-            client.stage = Stage.OVER
+        doomed = [client for client in self._clients.values() if client.cohort.over]
+        for start in range(0, len(doomed), CLOSE_BATCH):
+            for client in doomed[start : start + CLOSE_BATCH]:
+                self._close(client)
+                client.stage = Stage.OVER
+            await trio.lowlevel.checkpoint()
 
     # What clients use
 

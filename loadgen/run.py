@@ -15,8 +15,8 @@ from loadgen.client import Client, Place
 from loadgen.figures import RUN_BAR
 from loadgen.latency import milliseconds
 from loadgen.procfs import Usage
-from loadgen.report import PhaseRow, Report, cohort_row, judge
-from loadgen.scenario import SETTLE_SECONDS, Plan, Stage, per
+from loadgen.report import PhaseRow, Report, judge
+from loadgen.scenario import Plan, Stage, per
 from loadgen.timers import now
 from loadgen.traffic import Traffic
 
@@ -36,6 +36,7 @@ class Load:
     rate: float
     seconds: float
     poll_wait_seconds: float
+    drain_seconds: float = DRAIN_SECONDS
 
 
 class Run:
@@ -78,7 +79,7 @@ class Run:
         )
         await self._hold_steady()
         stage.phase = "drain"
-        await stage.until(lambda: self._traffic.quiet, DRAIN_SECONDS)
+        await stage.until(lambda: self._traffic.quiet, load.drain_seconds)
 
     async def _open(self, clients: list[Client]) -> None:
         stage = self._stage
@@ -100,7 +101,7 @@ class Run:
     async def _settle(self) -> None:
         # the engine gives up on each client after its own deadline, so this ends without a limit of its own
         await self._stage.until(lambda: self._stage.engine.settled, float("inf"))
-        await self._stage.pause(SETTLE_SECONDS)
+        await self._stage.pause(self._plan.settle_seconds)
 
     async def _hold_steady(self) -> None:
         before, deliveries, begun = self._usage(), self._heard(), now()
@@ -178,7 +179,7 @@ class Run:
             ),
             figures=figures,
             phases=rows if self._load.rate else [],
-            cohorts=[cohort_row(cohort) for cohort in self._stage.cohorts],
+            cohorts=self._stage.rows,
             timeline=self._stage.timeline,
         )
 

@@ -20,13 +20,13 @@ from loadgen.figures import Condition
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
-from loadgen.report import Sample
+from loadgen.report import CohortRow, Sample, cohort_row
 from loadgen.target import Target
 from loadgen.timers import now
 
 SAMPLE_SECONDS: Final = 1.0
 
-#: After the last client is established, before memory is read: servers finish what they put off.
+#: After the last client is established, before anything is measured: servers finish what they put off.
 SETTLE_SECONDS: Final = 1.0
 
 
@@ -40,6 +40,7 @@ class Plan:
     server: Process | None
     conditions: tuple[Condition, ...]
     progress: Progress
+    settle_seconds: float = SETTLE_SECONDS
 
 
 class StoppedError(Exception):
@@ -56,6 +57,7 @@ class Stage:
         self.own = Process.ourselves()
         self.cohorts: list[Cohort] = []
         self.timeline: list[Sample] = []
+        self.rows: list[CohortRow] = []
         self.phase = "start"
         self.stopped = False
         self._stop = trio.Event()
@@ -69,6 +71,10 @@ class Stage:
         }
         self.cohorts += cohorts.values()
         return [cohorts[persona].member(index) for index, persona in enumerate(_mixed(counts))]
+
+    def describe_cohorts(self) -> None:
+        """Note how the cohorts stand, once: closing them ourselves is no part of what became of them."""
+        self.rows = self.rows or [cohort_row(cohort) for cohort in self.cohorts]
 
     @property
     def held(self) -> int:
@@ -105,6 +111,7 @@ class Stage:
             except InvalidRunError as error:
                 invalid = error  # raised outside: the nursery would wrap it in a group
             self.timeline.append(self._now())
+            self.describe_cohorts()
             nursery.cancel_scope.cancel()
         self.plan.progress.done()
         if invalid is not None:

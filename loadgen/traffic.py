@@ -58,9 +58,9 @@ class Traffic:
                 self._speak(due)
                 engine.lag.record(now() - due)
             if self._running:
-                engine.alarms.add(begun + self.intended / rate, speak)
+                engine.at(begun + self.intended / rate, speak)
 
-        engine.alarms.add(begun, speak)
+        engine.at(begun, speak)
 
     def stop(self) -> None:
         """Send nothing more; answers are still counted."""

@@ -1,9 +1,8 @@
 """The victims: healthy members beside a crowd, and what they felt.
 
-Owns: the beats. Each victim publishes every 100 ms in a room of its own and times its message's return, from the
-moment it was *due*: a beat that had to queue behind a slow one has waited, and that wait is the target's. Victims are
-ordinary trio tasks on trio-websocket (about 25 KB each): an independent peer, so that a mistake in our own reading of
-the protocol cannot hide one in the target's.
+Owns: the beats. Each victim publishes every 100 ms in a room of its own, whether or not the last message has come back,
+and times each message's return from the moment it was *due*. Victims are ordinary trio tasks on trio-websocket (about
+25 KB each): an independent peer, so that a mistake in our own reading of the protocol cannot hide one in the target's.
 """
 
 from collections import Counter
@@ -97,8 +96,11 @@ class Victims:
         self.ledger = ledger
         self.number = number
         self.connected = 0
+        self.stopped = False
+        self.failures = 0  # connections that could not be made, or ended
         self.last_failure = ""
         self.tag = f"v{random.getrandbits(32):08x}"  # a room for each: fan-out is not what is measured here
+        self._all: list[_Victim] = []
 
     async def run(self) -> None:
         """Play all victims until cancelled."""
@@ -106,7 +108,22 @@ class Victims:
         async with trio.open_nursery() as nursery:
             for index in range(self.number):
                 victim = _Victim(self, index, begun + BEAT_SECONDS * index / self.number)
+                self._all.append(victim)
                 nursery.start_soon(victim.run)
+
+    def stop(self) -> None:
+        """Let no further beat begin."""
+        self.stopped = True
+
+    @property
+    def outstanding(self) -> int:
+        """Beats whose message has neither come back nor failed."""
+        return sum(len(victim.pending) for victim in self._all)
+
+    def give_up(self) -> None:
+        """Book every outstanding beat as failed."""
+        for victim in self._all:
+            victim.fail_pending(_UNANSWERED)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -117,94 +134,89 @@ class Victims:
         finally:
             self.connected -= 1
 
-    async def dial(self, index: int) -> trio.SocketStream:
-        """Connect from a source address of the victims' own."""
-        source = self.target.source(_FIRST_SOURCE_INDEX + index)
-        return await trio.open_tcp_stream(self.target.address, self.target.port, local_address=source)
-
 
 class _Victim:
+    """One healthy member: one task beats on schedule, one listens, and neither waits for the other."""
+
     def __init__(self, victims: Victims, index: int, first_due: float) -> None:
+        self.pending: dict[int, float] = {}  # beats by number, oldest first, each with when it was due
         self._victims = victims
-        self._room = f"{victims.tag}-{index}"
         self._index = index
+        self._room = f"{victims.tag}-{index}"
         self._first_due = first_due
-        self._due = first_due
         self._beat = 0
 
-    def _next_beat(self) -> None:
-        self._beat += 1
-        self._due = self._first_due + self._beat * BEAT_SECONDS
-
-    def _give_up_overdue(self) -> None:
-        """Book as failed the beats that were due so long ago that no answer could be in time."""
-        while self._due + BEAT_TIMEOUT_SECONDS < now():
-            self._victims.ledger.failed(self._due, "not connected")
-            self._next_beat()
+    def fail_pending(self, reason: str, *, due_before: float = float("inf")) -> None:
+        """Book the outstanding beats that were due before a moment as failed."""
+        for number, due in list(self.pending.items()):
+            if due >= due_before:
+                return
+            del self.pending[number]
+            self._victims.ledger.failed(due, reason)
 
     async def run(self) -> None:
         while True:
             reason = await self._live()
+            self._victims.failures += 1
             self._victims.last_failure = reason
-            self._give_up_overdue()
+            self.fail_pending(reason)
             await trio.sleep(RECONNECT_SECONDS)
 
     async def _live(self) -> str:
         """One connection, from dialling to its end; why it ended."""
-        try:
-            with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                stream = await self._victims.dial(self._index)
-        except (OSError, trio.TooSlowError) as error:
-            return _describe(error)
-        async with stream, trio.open_nursery() as nursery:
-            try:
+        reason = ""
+        try:  # everything that fails comes out of a nursery, and so in a group
+            async with await self._dial() as stream, trio.open_nursery() as nursery:
                 with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                    peer = await trio_websocket.wrap_client_stream(
-                        nursery, stream, self._victims.target.authority, "/ws"
-                    )
+                    host = self._victims.target.authority
+                    peer = await trio_websocket.wrap_client_stream(nursery, stream, host, "/ws")
                     await self._join(peer)
                 with self._victims.counted():
-                    await self._beat_on(peer)
-            except _FAILURES as error:
-                reason = _describe(error)
-            nursery.cancel_scope.cancel()
+                    nursery.start_soon(self._listen, peer)
+                    await self._speak(peer)
+        except* _FAILURES as failures:
+            reason = _describe(_first(failures))
         return reason
 
+    async def _dial(self) -> trio.SocketStream:
+        target = self._victims.target
+        source = target.source(_FIRST_SOURCE_INDEX + self._index)
+        with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+            return await trio.open_tcp_stream(target.address, target.port, local_address=source)
+
     async def _join(self, peer: trio_websocket.WebSocketConnection) -> None:
-        await peer.send_message(_encode({"type": "join", "id": 0, "room": self._room}))
+        await peer.send_message(_encode({"type": "join", "id": -1, "room": self._room}))
         while (reply := _decoder.decode(await peer.get_message())).type != "joined":
             if reply.type == "error":
                 raise BeatFailedError(f"error {reply.code}")
 
-    async def _beat_on(self, peer: trio_websocket.WebSocketConnection) -> None:
-        """Beat until the connection fails; the beat that saw it fail is lost with it."""
-        while True:
-            self._give_up_overdue()
-            if self._due > now():
-                await self._victims.engine.sleep_until(self._due)
-            try:
-                with trio.fail_after(max(self._due + BEAT_TIMEOUT_SECONDS - now(), 0.01)):
-                    await self._round_trip(peer)
-                self._victims.ledger.succeeded(self._due)
-            except (trio.TooSlowError, BeatFailedError) as error:
-                self._victims.ledger.failed(self._due, _describe(error))
-            except _FAILURES as error:
-                self._victims.ledger.failed(self._due, _describe(error))
-                self._next_beat()
-                raise
-            self._next_beat()
+    async def _speak(self, peer: trio_websocket.WebSocketConnection) -> None:
+        while not self._victims.stopped:
+            number, due = self._beat, self._first_due + self._beat * BEAT_SECONDS
+            await self._victims.engine.sleep_until(due)
+            self._beat += 1
+            self.pending[number] = due
+            # a beat that was due long ago, before this connection stood, fails here without being sent
+            self.fail_pending(_UNANSWERED, due_before=now() - BEAT_TIMEOUT_SECONDS)
+            if number in self.pending:
+                message = {"type": "publish", "id": number, "room": self._room, "text": f"beat {number}"}
+                with trio.fail_after(BEAT_TIMEOUT_SECONDS):
+                    await peer.send_message(_encode(message))
 
-    async def _round_trip(self, peer: trio_websocket.WebSocketConnection) -> None:
-        number = self._beat
-        text = f"beat {number}"
-        await peer.send_message(_encode({"type": "publish", "id": number, "room": self._room, "text": text}))
+    async def _listen(self, peer: trio_websocket.WebSocketConnection) -> None:
         while True:
             reply = _decoder.decode(await peer.get_message())
-            if reply.type == "message" and reply.text == text:
-                return
-            if reply.type == "error" and reply.id == number:
-                raise BeatFailedError(f"error {reply.code}")
+            if reply.type == "message" and reply.text.startswith("beat "):
+                due = self.pending.pop(int(reply.text[5:]), None)
+                if due is not None:
+                    self._victims.ledger.succeeded(due)
+            elif reply.type == "error" and isinstance(reply.id, int):
+                due = self.pending.pop(reply.id, None)
+                if due is not None:
+                    self._victims.ledger.failed(due, f"error {reply.code}")
 
+
+_UNANSWERED: Final = f"no answer in {BEAT_TIMEOUT_SECONDS:g} s"
 
 _FAILURES: Final = (
     OSError,
@@ -222,9 +234,17 @@ def _encode(message: dict[str, object]) -> str:
     return msgspec.json.encode(message).decode()
 
 
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group that is no group itself."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _describe(error: BaseException) -> str:
     if isinstance(error, trio.TooSlowError):
-        return f"no answer in {BEAT_TIMEOUT_SECONDS:g} s"
+        return "no answer"
     if isinstance(error, trio_websocket.ConnectionRejected):
         return f"answered {error.status_code}"
     if isinstance(error, trio_websocket.ConnectionClosed):

@@ -11,17 +11,22 @@ import heapq
 import json
 import selectors
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import h11
 import wsproto
 from wsproto import events
+from wsproto.utilities import generate_accept_token
 
 
 @dataclass(kw_only=True)
@@ -38,7 +43,10 @@ class Plant:
     close_after_poll: bool = False  # answer polls with `Connection: close`
     leak_bytes: int = 0  # per connection, kept for ever
     consent: bytes | None = None
-    stall: float = 0.0  # sleep that long in every accept, which holds up everybody
+    stall: float = 0.0  # sleep that long, and hold up everybody, ...
+    stall_on_text: str | None = None  # ... when the first published text has this in it
+    dies_after: float | None = None  # stop serving
+    turns_away_after: int | None = None  # answer 503 to connections after so many
 
 
 @dataclass(eq=False)
@@ -62,7 +70,10 @@ class Server:
     requests: list[str] = field(default_factory=list)
     pongs: int = 0
     published: int = 0
+    accepted: int = 0
     accepted_from: set[str] = field(default_factory=set)
+    unfinished: list[bytes] = field(default_factory=list)  # what came of the requests that ran into the deadline
+    idle: threading.Event = field(default_factory=threading.Event)  # nobody is connected
 
     def __post_init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -81,15 +92,20 @@ class Server:
         self._stop_write.send(b"x")
 
     def serve(self) -> None:
+        if self.plant.dies_after is not None:
+            self._later(self.plant.dies_after, self.stop)
         try:
             while self._turn():
                 pass
         finally:
             for peer in list(self.peers):
                 self._close(peer)
-            for sock in (self._listener, self._stop_read, self._stop_write):
-                sock.close()
+            self._listener.close()
             self._selector.close()
+
+    def close(self) -> None:
+        self._stop_read.close()
+        self._stop_write.close()
 
     def _turn(self) -> bool:
         timeout = max(self._timers[0][0] - time.monotonic(), 0) if self._timers else None
@@ -110,21 +126,25 @@ class Server:
                 sock, address = self._listener.accept()
             except BlockingIOError:
                 return
-            if self.plant.stall:
-                time.sleep(self.plant.stall)
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = _Peer(sock)
             self.peers.add(peer)
             self.accepted_from.add(address[0])
+            self.idle.clear()
+            self.accepted += 1
             if self.plant.leak_bytes:
                 self._hoard.append(bytearray(b"x" * self.plant.leak_bytes))
-            self._selector.register(sock, selectors.EVENT_READ, lambda peer=peer: self._read(peer))
-            if self.plant.head_deadline is not None:
-                self._later(self.plant.head_deadline, lambda peer=peer: self._head_late(peer))
+            self._selector.register(sock, selectors.EVENT_READ, partial(self._read, peer))
+            if self.plant.turns_away_after is not None and self.accepted > self.plant.turns_away_after:
+                self._answer(peer, 503, {"error": {"code": "full", "message": "full"}})
+                self._close(peer)
+            elif self.plant.head_deadline is not None:
+                self._later(self.plant.head_deadline, partial(self._head_late, peer))
 
     def _head_late(self, peer: _Peer) -> None:
         if peer in self.peers and not peer.settled:
+            self.unfinished.append(peer.data)
             if self.plant.says_408:
                 self._write(peer, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self._close(peer)
@@ -134,6 +154,8 @@ class Server:
             self.peers.remove(peer)
             self._selector.unregister(peer.sock)
             peer.sock.close()
+            if not self.peers:
+                self.idle.set()
 
     def _write(self, peer: _Peer, data: bytes) -> None:
         try:
@@ -219,7 +241,7 @@ class Server:
                 self._answer(peer, 200, self._page(room, after), chunked=True)
 
     def _upgrade(self, peer: _Peer, headers: dict[bytes, bytes]) -> None:
-        accept = wsproto.handshake.generate_accept_token(headers[b"sec-websocket-key"])
+        accept = generate_accept_token(headers[b"sec-websocket-key"])
         peer.ws = wsproto.connection.Connection(wsproto.ConnectionType.SERVER)
         peer.settled = True
         self._write(
@@ -261,6 +283,9 @@ class Server:
             self._write(peer, self._text(peer, {"type": "joined", "id": message["id"], "room": peer.room}))
         elif message["type"] == "publish":
             self.published += 1
+            if self.plant.stall_on_text is not None and self.plant.stall_on_text in str(message["text"]):
+                self.plant.stall_on_text = None
+                time.sleep(self.plant.stall)
             silent = self.plant.drop_every and self.published % self.plant.drop_every == 0
             if self.plant.delay:
                 self._later(self.plant.delay, lambda: self._tell(peer, message, silent=bool(silent)))
@@ -295,6 +320,19 @@ def planted(plant: Plant | None = None) -> Iterator[Server]:
     finally:
         server.stop()
         thread.join(10)
+        server.close()
+
+
+@contextmanager
+def planted_process(*arguments: str) -> Iterator[tuple[str, int]]:
+    """Serve in a process of its own, whose memory can be told from ours; its URL and pid."""
+    command = [sys.executable, "-m", "tests.loadgen.planted", *arguments]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process.pid
+        finally:
+            process.terminate()
 
 
 def main() -> None:

@@ -1,0 +1,68 @@
+"""Plans for scenarios that last a second or two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loadgen import target
+from loadgen.attack import Assault, Attack
+from loadgen.figures import Condition
+from loadgen.personas import registry
+from loadgen.procfs import Process
+from loadgen.progress import Progress
+from loadgen.report import Report
+from loadgen.run import Load, Run
+from loadgen.scenario import Plan
+
+
+def plan(url: str, *, server_pid: int | None = None, conditions: tuple[Condition, ...] = ()) -> Plan:
+    return Plan(
+        target=target.find(url),
+        connect_rate=0.0,
+        seed=1,
+        server=None if server_pid is None else Process(server_pid),
+        conditions=conditions,
+        progress=Progress(),
+        settle_seconds=0.1,
+    )
+
+
+async def play_run(
+    url: str,
+    counts: Mapping[str, int],
+    *,
+    rate: float = 0.0,
+    seconds: float = 1.0,
+    rooms: tuple[str, ...] = ("lobby",),
+    poll_wait: float = 25.0,
+    server_pid: int | None = None,
+    drain: float = 5.0,
+) -> Report:
+    load = Load(
+        counts={registry()[name]: number for name, number in counts.items()},
+        rooms=rooms,
+        rate=rate,
+        seconds=seconds,
+        poll_wait_seconds=poll_wait,
+        drain_seconds=drain,
+    )
+    return await Run(plan(url, server_pid=server_pid), load).play()
+
+
+async def play_attack(
+    url: str,
+    counts: Mapping[str, int],
+    *,
+    seconds: float = 2.0,
+    victims: int = 3,
+    server_pid: int | None = None,
+    conditions: tuple[Condition, ...] = (),
+) -> Report:
+    assault = Assault(
+        counts={registry()[name]: number for name, number in counts.items()},
+        victims=victims,
+        baseline_seconds=1.0,
+        attack_seconds=seconds,
+        recovery_seconds=0.5,
+    )
+    return await Attack(plan(url, server_pid=server_pid, conditions=conditions), assault).play()

@@ -1,0 +1,85 @@
+"""`attack` against servers with planted deadlines."""
+
+import pytest
+
+from loadgen.figures import Condition
+from loadgen.preflight import InvalidRunError
+from tests.loadgen.planted import Plant, planted, planted_process
+from tests.loadgen.plays import play_attack
+
+EVERY_KIND = {"slow-head": 10, "idle-connect": 10, "slow-body": 10}
+
+
+async def test_a_server_without_deadlines_holds_its_attackers_for_ever() -> None:
+    with planted() as server:
+        report = await play_attack(server.url, EVERY_KIND)
+    assert report.figures["attackers_peak"] == 30
+    assert report.figures["attackers_killed"] == report.figures["attackers_refused"] == 0
+    oldest = report.figures["oldest_attacker_s"]
+    assert oldest is not None
+    assert oldest >= 1.9
+    assert [row.name for row in report.phases] == ["baseline", "attack", "recovery"]
+    assert all(row.succeeded and not row.failed for row in report.phases)
+    assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_a_deadline_is_found_and_attackers_return(answers: bool) -> None:
+    with planted(Plant(head_deadline=0.5, says_408=answers)) as server:
+        report = await play_attack(server.url, EVERY_KIND, seconds=3.0)
+    killed, median = report.figures["attackers_killed"], report.figures["kill_p50_s"]
+    assert killed is not None
+    assert killed > 30, "each was thrown out more than once"
+    assert median is not None
+    assert median >= 0.499
+    assert report.figures["success_percent"] == 100
+    reason = "answered 408" if answers else "closed"
+    for row in report.cohorts:
+        assert reason in row.ended, row
+
+
+async def test_the_attackers_bytes_are_what_they_should_be() -> None:
+    with planted(Plant(head_deadline=4.5)) as server:
+        await play_attack(server.url, {"slow-head": 3}, seconds=5.5)
+    assert len(server.unfinished) >= 3
+    head = server.unfinished[0]
+    assert head.startswith(b"GET / HTTP/1.1\r\nHost: ")
+    assert b"\r\nX-Line-1: 1\r\n" in head
+    assert b"\r\n\r\n" not in head
+
+
+async def test_attackers_turned_away_are_not_called_killed() -> None:
+    with planted(Plant(turns_away_after=5)) as server:
+        report = await play_attack(server.url, {"slow-body": 5})
+    assert report.figures["attackers_killed"] == 0
+    refused = report.figures["attackers_refused"]
+    assert refused is not None
+    assert refused >= 5
+
+
+async def test_a_leak_is_found() -> None:
+    with planted_process("--leak-bytes", "50000") as (url, pid):
+        report = await play_attack(url, {"idle-connect": 200}, server_pid=pid)
+    grown = report.figures["server_bytes_per_attacker"]
+    assert grown is not None
+    assert grown > 50_000
+    assert any("server_bytes_per_attacker" in reason for reason in report.verdict.reasons)
+    assert all(row.server_pss_bytes for row in report.phases)
+
+
+async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:
+    with planted(Plant(drop_every=10)) as server:
+        report = await play_attack(
+            server.url, {"idle-connect": 5}, conditions=(Condition("success_percent", "<", 100),)
+        )
+    assert report.exit_code in {1, 3}
+    assert any("success_percent" in reason for reason in report.verdict.reasons)
+    lost = sum(sum(row.failed.values()) for row in report.phases)
+    beats = lost + sum(row.succeeded for row in report.phases)
+    assert beats // 10 - 2 <= lost <= beats // 10 + 2
+
+
+async def test_without_victims_there_is_no_run() -> None:
+    refused = pytest.raises(InvalidRunError, match=r"0 of 3 victims could join over chat\.v1.*answered 503")
+    with planted(Plant(refuse=True)) as server, refused:
+        await play_attack(server.url, {"slow-head": 5})

@@ -1,0 +1,143 @@
+"""Flags, exit codes and output, as a script would see them."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from loadgen.cli import main
+from loadgen.render import show
+from loadgen.report import Report
+from tests.loadgen.planted import Plant, planted
+from tests.loadgen.plays import play_attack
+
+ROOT = Path(__file__).parents[2]
+
+
+def _exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert isinstance(exited.value.code, int)
+    return exited.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["run"], "URL"),
+        (["run", "http://127.0.0.1:1", "--clints", "3"], "--clints"),
+        (["run", "http://127.0.0.1:1", "--clients", "many"], "--clients"),
+        (["run", "http://127.0.0.1:1", "--clients", "0"], "--clients"),
+        (["run", "http://127.0.0.1:1", "--duration", "-1"], "--duration"),
+        (["run", "http://127.0.0.1:1", "--duration", "nan"], "--duration"),
+        (["run", "http://127.0.0.1:1", "--rate", "5", "--mix", "idle=1"], "--rate: nobody speaks"),
+        (["run", "http://127.0.0.1:1", "--mix", "idol=1"], "did you mean idle"),
+        (["run", "http://127.0.0.1:1", "--rooms", "0"], "--rooms"),
+        (["run", "http://127.0.0.1:1", "--connect-rate", "-1"], "--connect-rate"),
+        (["run", "http://127.0.0.1:1", "--server-pid", "999999999"], "--server-pid"),
+        (["run", "http://127.0.0.1:1", "--fail-if", "speed>1"], "known are ack_max_ms"),
+        (["run", "https://127.0.0.1:1"], "TLS"),
+        (["attack", "http://127.0.0.1:1"], "--kind"),
+        (["attack", "http://127.0.0.1:1", "--kind", "slow-haed"], "did you mean slow-head"),
+        (["attack", "http://127.0.0.1:1", "--kind", "idle"], "--kind: there is no 'idle'"),
+        (["attack", "http://127.0.0.1:1", "--kind", ","], "--kind"),
+        (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victims", "0"], "--victims"),
+        (["atack"], "atack"),
+    ],
+)
+def test_bad_flags_are_one_line_that_names_them(
+    arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("loadgen: ")
+    assert err.count("\n") == 1
+    assert error in err
+
+
+def test_the_other_ways_not_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("run", "http://127.0.0.1:1", "--clients", "10") == 1
+    assert "nothing answers at 127.0.0.1 port 1" in capsys.readouterr().err
+    assert _exit_code("run", "http://127.0.0.1:1", "--clients", "900000000") == 3
+    assert "descriptors" in capsys.readouterr().err
+    assert _exit_code("run", "http://192.0.2.1") == 4
+    assert "refused" in capsys.readouterr().err
+
+
+def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("list") == 0
+    listed = capsys.readouterr().out
+    for name in ("idle", "poll", "sse", "chat", "slow-head", "idle-connect", "slow-body"):
+        assert f"  {name} " in listed
+    for command in ([], ["run"], ["attack"], ["list"]):
+        assert _exit_code(*command, "--help") == 0
+        assert "Usage: loadgen" in capsys.readouterr().out
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "loadgen", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_json_is_all_that_is_on_standard_output() -> None:
+    with planted() as server:
+        done = _run("run", server.url, "--clients", "20", "--duration", "1", "--json", "--seed", "7")
+    assert done.returncode in {0, 3}, done.stderr
+    report = json.loads(done.stdout)
+    assert report["schema"] == 1
+    assert report["seed"] == 7
+    assert report["figures"]["held"] == 20
+    assert "seed 7" in done.stderr
+
+
+def test_thresholds_decide_the_exit_code() -> None:
+    with planted() as server:
+        done = _run("run", server.url, "--clients", "20", "--duration", "1", "--fail-if", "held>19,lag_max_ms<0")
+    assert done.returncode in {1, 3}, done.stderr
+    assert "held is 20 (held>19)" in done.stdout
+    assert "\x1b" not in done.stdout, "no colours in a pipe"
+
+
+def test_ctrl_c_ends_with_the_report_so_far() -> None:
+    with planted() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "600"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "steady" in line:
+                    break
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "INTERRUPTED" in out
+    assert "idle  wanted 16  held 16" in out
+    assert "Traceback" not in err
+
+
+def _shown(report: Report, *, terminal: bool) -> str:
+    file = io.StringIO()
+    show(report, Console(width=200, file=file, force_terminal=terminal))
+    return file.getvalue()
+
+
+async def test_the_same_facts_as_a_table_and_as_lines() -> None:
+    with planted(Plant(head_deadline=0.5)) as server:
+        report = await play_attack(server.url, {"slow-head": 5}, seconds=1.0)
+    lines, table = (_shown(report, terminal=terminal) for terminal in (False, True))
+    for text in (lines, table):
+        for fact in ("baseline", "recovery", "slow-head", "kill_p50_s", report.verdict.outcome.upper()):
+            assert fact in text
+    assert lines.splitlines()[0].startswith("latency: baseline")

@@ -1,0 +1,66 @@
+import pytest
+
+from loadgen import figures
+from loadgen.figures import Condition
+from loadgen.report import judge
+from loadgen.target import UsageError
+
+
+@pytest.mark.parametrize("sign", [">", "<", ">=", "<=", "==", "!="])
+def test_conditions_are_read(sign: str) -> None:
+    assert figures.parse([f" held {sign} 1.5 "], figures.RUN, server_pid=False) == (Condition("held", sign, 1.5),)
+
+
+def test_commas_and_repetition_both_work() -> None:
+    assert len(figures.parse(["held<1,ended>0", "failed>3"], figures.RUN, server_pid=False)) == 3
+
+
+def test_an_unknown_figure_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"--fail-if: there is no figure 'speed'; known are .*p99_ratio"):
+        figures.parse(["speed>1"], figures.ATTACK, server_pid=False)
+
+
+@pytest.mark.parametrize("text", ["held", "held>", "held>x", ">1", "", "held=>1", "held>1;ended>1"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--fail-if"):
+        figures.parse([text], figures.RUN, server_pid=True)
+
+
+def test_server_figures_need_the_pid() -> None:
+    with pytest.raises(UsageError, match="--server-pid"):
+        figures.parse(["server_bytes_per_connection>800"], figures.RUN, server_pid=False)
+
+
+def _judge(values: dict[str, float | None], **options: object) -> tuple[str, list[str]]:
+    known: dict[str, float | None] = dict.fromkeys(figures.RUN, None)
+    settings: dict[str, object] = {"bar": figures.RUN_BAR, "asked": (), "faults": (), "interrupted": False, **options}
+    verdict = judge({**known, **values}, **settings)  # type: ignore[arg-type]
+    return verdict.outcome, verdict.reasons
+
+
+def test_the_bar_names_what_fell_short() -> None:
+    assert _judge({"refused": 0, "ended": 0}) == ("held", [])
+    outcome, reasons = _judge({"refused": 0, "ended": 3})
+    assert outcome == "fell short"
+    assert reasons == ["ended is 3 (ended>0)"]
+
+
+def test_what_was_asked_replaces_the_bar() -> None:
+    asked = (Condition("ended", ">", 5),)
+    assert _judge({"refused": 9, "ended": 3}, asked=asked)[0] == "held"
+    assert _judge({"ended": 6}, asked=asked)[0] == "fell short"
+
+
+def test_a_threshold_on_what_was_not_measured_fails() -> None:
+    outcome, reasons = _judge({}, asked=(Condition("ack_p99_ms", ">", 5),))
+    assert outcome == "fell short"
+    assert "was not measured" in reasons[0]
+
+
+def test_a_late_schedule_makes_a_run_invalid_whatever_it_found() -> None:
+    assert _judge({"lag_p99_ms": 500.0, "ended": 0})[0] == "invalid"
+    assert _judge({"ended": 0}, faults=["no ports"]) == ("invalid", ["no ports"])
+
+
+def test_an_interrupted_run_is_no_pass() -> None:
+    assert _judge({"ended": 0}, interrupted=True)[0] == "interrupted"

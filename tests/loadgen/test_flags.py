@@ -1,0 +1,63 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen import flags
+from loadgen.personas import registry, summary
+from loadgen.target import UsageError
+
+PERSONAS = list(registry().values())
+
+
+def _names(mix: str, clients: int) -> dict[str, int]:
+    return {persona.name: number for persona, number in flags.mix(mix, clients).items()}
+
+
+def test_a_mix_is_shared_out() -> None:
+    assert _names("idle=80,poll=15,chat=5", 1000) == {"idle": 800, "poll": 150, "chat": 50}
+    assert _names("idle=1, poll=1", 3) in ({"idle": 2, "poll": 1}, {"idle": 1, "poll": 2})
+
+
+@given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=len(PERSONAS)), st.integers(len(PERSONAS), 20_000))
+def test_shares_add_up_and_nobody_is_left_out(weights: list[float], clients: int) -> None:
+    shares = flags.shares(dict(zip(PERSONAS, weights, strict=False)), clients)
+    assert sum(shares.values()) == clients
+    assert min(shares.values()) >= 1
+
+
+@pytest.mark.parametrize(
+    ("mix", "error"),
+    [
+        ("", "--mix: name at least one"),
+        ("idle", "share above 0"),
+        ("idle=x", "share above 0"),
+        ("idle=0", "share above 0"),
+        ("idle=nan", "share above 0"),
+        ("idel=1", "did you mean idle"),
+        ("slow-head=1", "--mix: there is no 'slow-head'"),
+    ],
+)
+def test_a_bad_mix_names_the_flag(mix: str, error: str) -> None:
+    with pytest.raises(UsageError, match=error):
+        flags.mix(mix, 100)
+
+
+def test_too_few_clients_for_the_mix() -> None:
+    with pytest.raises(UsageError, match="--clients"):
+        flags.mix("idle=1,poll=1,chat=1", 2)
+
+
+def test_rooms() -> None:
+    assert flags.rooms(None, None, 1000) == tuple(f"load-{n}" for n in range(1, 21))
+    assert flags.rooms(None, "ops", 1000) == ("ops",)
+    assert flags.rooms(1, "ops", 1000) == ("ops",)
+    assert flags.rooms(2, "ops", 1000) == ("ops-1", "ops-2")
+    assert flags.rooms(None, None, 1) == ("load-1",)
+
+
+def test_every_persona_says_in_one_line_what_it_does() -> None:
+    for name, persona in registry().items():
+        assert persona.name == name
+        assert persona.__module__ == f"loadgen.personas.{name.replace('-', '_')}"
+        assert 20 < len(summary(persona)) < 110
+        assert "__slots__" in vars(persona), "a dict for each client would triple its memory"

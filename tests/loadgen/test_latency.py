@@ -1,0 +1,36 @@
+import pytest
+
+from loadgen.latency import CEILING_SECONDS, Latency
+
+
+def _of(*values: float) -> Latency:
+    latency = Latency()
+    for value in values:
+        latency.record(value)
+    return latency
+
+
+def test_percentiles_keep_three_digits() -> None:
+    latency = _of(*(number / 1000 for number in range(1, 1001)))
+    assert latency.at(50) == pytest.approx(0.5, rel=0.002)
+    assert latency.at(99) == pytest.approx(0.99, rel=0.002)
+    assert latency.longest == 1.0
+
+
+def test_merging_is_the_same_as_recording_together() -> None:
+    left, right, both = _of(0.001, 0.002), _of(0.5), _of(0.001, 0.002, 0.5)
+    left.merge(right)
+    assert left.spread() == both.spread()
+
+
+def test_nothing_recorded_is_none_and_not_zero() -> None:
+    spread = Latency().spread()
+    assert spread.count == 0
+    assert spread.p50_ms is None
+    assert spread.max_ms is None
+
+
+def test_values_off_the_scale_are_kept_at_its_ends() -> None:
+    latency = _of(-1.0, CEILING_SECONDS * 10)
+    assert latency.count == 2
+    assert latency.at(0) == pytest.approx(1e-6)

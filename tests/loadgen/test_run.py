@@ -1,0 +1,133 @@
+"""`run` against servers with planted behaviours: the report must name what was planted, and nothing else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loadgen.report import CohortRow, Report
+from tests.loadgen.planted import Plant, planted
+from tests.loadgen.plays import play_run
+
+EVERYBODY = {"idle": 20, "poll": 10, "sse": 5, "chat": 5}
+
+
+def _row(report: Report, persona: str) -> CohortRow:
+    return next(row for row in report.cohorts if row.persona == persona)
+
+
+async def test_a_healthy_server_holds() -> None:
+    with planted() as server:
+        report = await play_run(server.url, EVERYBODY, rate=20, rooms=("a", "b"))
+    assert report.verdict.outcome in {"held", "invalid"}, report.verdict  # invalid: this machine was too busy
+    assert report.figures["held"] == 40
+    for name in ("refused", "failed", "ended", "unacknowledged", "unreturned", "message_errors"):
+        assert report.figures[name] == 0, name
+    sent = report.phases[0].succeeded
+    assert sent == report.phases[1].succeeded >= 20
+    # two rooms, each with half of everybody: every message reaches 10 idle, 5 polls, and 2 or 3 streams and chatters
+    assert _row(report, "idle").deliveries == 10 * sent
+    assert 2 * sent <= _row(report, "sse").deliveries <= 3 * sent
+    assert 2 * sent <= _row(report, "chat").deliveries <= 3 * sent
+    assert _row(report, "poll").deliveries == 5 * sent
+
+
+async def test_latencies_are_what_was_planted() -> None:
+    with planted(Plant(delay=0.2)) as server:
+        report = await play_run(server.url, {"chat": 10}, rate=20)
+    for row in report.phases:
+        assert row.spread.p50_ms is not None
+        assert row.spread.p50_ms >= 200
+        assert row.spread.count == row.succeeded > 0
+
+
+async def test_a_stalled_server_is_charged_with_the_messages_that_waited() -> None:
+    """No coordinated omission: 20 messages a second were due while it slept, and all of them count."""
+    with planted(Plant(stall_on_text="0 ", stall=1.0)) as server:
+        report = await play_run(server.url, {"chat": 10}, rate=20, seconds=1.5)
+    spread = report.phases[0].spread
+    assert spread.count >= 20
+    assert spread.p50_ms is not None
+    assert spread.p50_ms > 100, "a closed loop would have reported one slow message"
+
+
+async def test_lost_messages_are_named() -> None:
+    with planted(Plant(drop_every=4)) as server:
+        report = await play_run(server.url, {"chat": 5}, rate=40, drain=0.5)
+    assert report.figures["unacknowledged"] == 0
+    assert report.figures["unreturned"] == report.phases[0].succeeded // 4 > 0
+    assert any("unreturned" in reason for reason in report.verdict.reasons)
+
+
+async def test_members_thrown_out_are_counted_with_their_age() -> None:
+    with planted(Plant(close_members_after=0.5)) as server:
+        report = await play_run(server.url, {"idle": 10, "sse": 3}, seconds=1.5)
+    row = _row(report, "idle")
+    assert row.ended == {"closed": 10}
+    assert row.held == 0
+    assert row.lifetime.p50_ms is not None
+    assert row.lifetime.p50_ms >= 499
+    assert _row(report, "sse").ended == {}
+    assert any("ended is 10" in reason for reason in report.verdict.reasons)
+
+
+async def test_a_server_that_is_full_refuses_and_is_not_called_broken() -> None:
+    with planted(Plant(refuse=True)) as server:
+        report = await play_run(server.url, EVERYBODY, rate=10)
+    assert report.figures["refused"] == 40
+    assert report.figures["failed"] == 0
+    assert _row(report, "idle").refused == {"answered 503": 20}
+    assert report.figures["unacknowledged"] == report.figures["unreturned"] or report.figures["unreturned"] == 0
+    assert report.exit_code in {1, 3}
+
+
+async def test_pings_are_answered() -> None:
+    with planted(Plant(pings_every=0.2)) as server:
+        await play_run(server.url, {"idle": 3, "chat": 2}, seconds=1.0)
+    assert server.pongs >= 5
+
+
+async def test_polls_ask_again_from_their_cursor_also_when_every_answer_closes() -> None:
+    with planted(Plant(close_after_poll=True)) as server:
+        report = await play_run(server.url, {"poll": 4, "chat": 1}, rate=5, seconds=1.5, poll_wait=0.5)
+    assert report.figures["ended"] == report.figures["failed"] == 0
+    assert _row(report, "poll").deliveries == 4 * report.phases[0].succeeded
+    assert any("after=e-1&wait=0.5" in request for request in server.requests)
+
+
+async def test_a_server_that_dies_is_a_server_that_fell_short() -> None:
+    with planted(Plant(dies_after=1.5)) as server:
+        report = await play_run(server.url, EVERYBODY, rate=20, seconds=2.0, drain=0.5)
+    assert report.figures["ended"] == 40
+    assert report.exit_code in {1, 3}
+
+
+async def test_memory_and_cpu_of_a_process_are_measured() -> None:
+    """The server is this very process, so the figures mean little; that they are there is the point."""
+    with planted(Plant(leak_bytes=20_000)) as server:
+        report = await play_run(server.url, {"idle": 200}, server_pid=os.getpid())
+    grown = report.figures["server_bytes_per_connection"]
+    assert grown is not None
+    assert grown > 20_000
+    assert report.figures["server_cpu_us_per_connection_s"] is not None
+
+
+async def test_everything_is_given_back() -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with planted() as server:
+        await play_run(server.url, {"idle": 5})
+        before = descriptors()
+        await play_run(server.url, EVERYBODY, rate=10)
+        # the server notices hang-ups a moment later
+        server.idle.wait(10)
+        assert descriptors() <= before
+
+
+@pytest.mark.slow
+async def test_a_crowd_comes_from_many_addresses() -> None:
+    with planted() as server:
+        report = await play_run(server.url, {"idle": 700})
+    assert report.figures["held"] == 700
+    assert len(server.accepted_from) == 4

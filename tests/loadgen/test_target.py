@@ -1,0 +1,92 @@
+import ipaddress
+import socket
+from collections import Counter
+
+import pytest
+
+from loadgen import preflight, target
+from loadgen.preflight import InvalidRunError
+from loadgen.target import PER_SOURCE, Target, TargetDownError, TargetRefusedError, UsageError
+from tests.loadgen.planted import Plant, planted
+
+
+def _target(address: str, port: int, host: str = "chat.example") -> Target:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return Target(url=f"http://{host}", host=host, address=address, port=port, family=family)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "ws://127.9.9.9:80/ws", "127.0.0.1:8000", "http://localhost"])
+def test_the_loopback_may_be_loaded(url: str) -> None:
+    assert target.find(url).address.startswith("127.")
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("https://127.0.0.1", "TLS"),
+        ("wss://127.0.0.1", "TLS"),
+        ("ftp://127.0.0.1", "not of the form"),
+        ("http://", "not of the form"),
+        ("http://127.0.0.1:99999", "port"),
+        ("http://no-such-host.invalid", "cannot be resolved"),
+    ],
+)
+def test_an_unusable_url_is_one_clear_line(url: str, error: str) -> None:
+    with pytest.raises(UsageError, match=error):
+        target.find(url)
+
+
+def test_anything_else_is_refused_before_a_byte_is_sent() -> None:
+    with pytest.raises(TargetRefusedError, match=r"--allow-target 192\.0\.2\.1"):
+        target.find("http://192.0.2.1")
+    with pytest.raises(TargetRefusedError):
+        target.find("http://192.0.2.1", allow="192.0.2.2")
+
+
+@pytest.mark.parametrize(("text", "agrees"), [(b"loadgen may load this host\n", True), (b"no", False), (None, False)])
+def test_consent_is_read_from_the_target(text: bytes | None, agrees: bool) -> None:
+    with planted(Plant(consent=text)) as server:
+        where = _target("127.0.0.1", server.port)
+        if agrees:
+            target._demand_consent(where, where.host)
+        else:
+            with pytest.raises(TargetRefusedError, match="does not consent"):
+                target._demand_consent(where, where.host)
+        with pytest.raises(TargetRefusedError, match="--allow-target"):
+            target._demand_consent(where, None)
+
+
+def test_sources_are_loopback_addresses_with_few_clients_each() -> None:
+    where = _target("127.0.0.1", 80)
+    sources = Counter(where.source(index) for index in range(60_000))
+    assert max(sources.values()) <= PER_SOURCE
+    assert all(source is not None and ipaddress.ip_address(source).is_loopback for source in sources)
+    assert all(source is not None and not source.endswith((".0", ".255")) for source in sources)
+    assert _target("::1", 80).source(0) is None
+
+
+def test_a_closed_port_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(TargetDownError, match=f"port {port}"):
+        target.probe(_target("127.0.0.1", port))
+
+
+def test_preflight_raises_the_soft_limit_and_says_when_the_hard_one_is_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(100, 5000)]
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr("resource.setrlimit", lambda _, pair: limits.append(pair))
+    where = _target("127.0.0.1", 80)
+    preflight.check(where, 30)
+    assert len(limits) == 1, "enough as it is"
+    preflight.check(where, 3000)
+    assert limits[-1] == (5000, 5000)
+    with pytest.raises(InvalidRunError, match=r"9,000 clients need 9,064 descriptors .* 5,000.*at most 4,936"):
+        preflight.check(where, 9000)
+
+
+def test_preflight_counts_ports_where_sources_cannot_be_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (10**6, 10**6))
+    preflight.check(_target("127.0.0.1", 80), 200_000)
+    with pytest.raises(InvalidRunError, match="ip_local_port_range"):
+        preflight.check(_target("::1", 80), 200_000)

@@ -1,0 +1,99 @@
+"""The crowd's reading of the protocols, against bytes that h11 and wsproto wrote."""
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto import ConnectionType, events
+from wsproto.connection import Connection
+
+from loadgen import wire
+
+
+def _reply(status: int, body: bytes, *fields: tuple[str, str]) -> bytes:
+    writer = h11.Connection(h11.SERVER)
+    writer.receive_data(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.next_event()
+    data = writer.send(h11.Response(status_code=status, headers=list(fields))) or b""
+    for part in (body[:3], body[3:]):
+        data += writer.send(h11.Data(data=part)) or b""
+    return data + (writer.send(h11.EndOfMessage()) or b"")
+
+
+@pytest.mark.parametrize("field", [("Content-Length", "11"), ("Transfer-Encoding", "chunked")])
+def test_a_response_is_read_whole_and_a_byte_at_a_time(field: tuple[str, str]) -> None:
+    data = _reply(200, b"hello world", field)
+    answer = wire.read_response(data + b"HTTP/1.1 2")
+    assert answer is not None
+    assert (answer.status, answer.body, answer.rest) == (200, b"hello world", b"HTTP/1.1 2")
+    assert all(wire.read_response(data[:cut]) is None for cut in range(len(data)))
+
+
+def test_interim_responses_are_skipped() -> None:
+    answer = wire.read_response(b"HTTP/1.1 100 Continue\r\n\r\n" + _reply(201, b"{}", ("Content-Length", "2")))
+    assert answer is not None
+    assert answer.status == 201
+
+
+def test_connection_close_is_noticed() -> None:
+    closing = wire.read_response(_reply(200, b"", ("Content-Length", "0"), ("Connection", "close")))
+    assert closing is not None
+    assert not closing.keeps_alive
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"x" * (wire.MAX_HEAD_BYTES + 1),
+    ],
+)
+def test_what_no_server_should_send_is_an_error(data: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.read_response(data)
+
+
+def test_the_upgrade_is_accepted_by_wsproto_and_its_answer_by_us() -> None:
+    from wsproto import WSConnection
+
+    server = WSConnection(ConnectionType.SERVER)
+    server.receive_data(wire.upgrade_request("/ws", "host:1"))
+    assert isinstance(next(server.events()), events.Request)
+    head = wire.read_head(server.send(events.AcceptConnection()))
+    assert head is not None
+    wire.check_upgrade(head)
+
+
+def test_a_wrong_accept_is_refused() -> None:
+    with pytest.raises(wire.WireError, match="Accept"):
+        wire.check_upgrade(wire.Head(101, {"sec-websocket-accept": "no"}, 0))
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6), st.integers(min_value=1, max_value=50))
+def test_frames_of_wsproto_survive_any_cut(payloads: list[bytes], step: int) -> None:
+    server = Connection(ConnectionType.SERVER)
+    data = b"".join(server.send(events.BytesMessage(payload)) for payload in payloads)
+    got, unread = [], b""
+    for at in range(0, len(data), step):
+        frames, unread = wire.read_frames(unread + data[at : at + step])
+        got += [frame.payload for frame in frames]
+    assert got == payloads
+    assert unread == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_our_frames_are_read_by_wsproto(size: int) -> None:
+    server = Connection(ConnectionType.SERVER)
+    server.receive_data(wire.frame(wire.TEXT, b"x" * size))
+    text = "".join(event.data for event in server.events() if isinstance(event, events.TextMessage))
+    assert text == "x" * size
+
+
+@pytest.mark.parametrize("data", [b"\x81\x85", b"\x82\x7f" + (1 << 40).to_bytes(8)])
+def test_masked_and_monstrous_frames_are_errors(data: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.read_frames(data)
