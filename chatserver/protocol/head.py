@@ -198,8 +198,9 @@ def _version(version: bytes) -> str:
 
 def _headers(request: h11.Request) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for raw_name, raw_value in request.headers:
-        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+    # raw_items is one list; h11's own iteration is a Python call for each field.
+    for raw_name, raw_value in request.headers.raw_items():
+        name, value = raw_name.decode("ascii").lower(), raw_value.decode("latin-1")
         if name in headers:
             separator = "; " if name == "cookie" else ", "
             headers[name] = f"{headers[name]}{separator}{value}"

@@ -13,8 +13,9 @@ import unicodedata
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 
-# Half of a message's 16 KiB: a text of quotes or line breaks doubles when it is escaped as JSON, and must
-# still fit in one frame with its envelope. (One of 8,192 control characters would grow by six; there are none.)
+# Half of a message's 16 KiB: quotes and line breaks double when they are escaped as JSON, and the text must still
+# fit in one frame with its envelope. (A client that escapes everything beyond ASCII needs three bytes for one, and
+# may meet the frame's limit first.)
 MAX_TEXT_BYTES = 8 * 1024
 MAX_KEY_CHARS = 64  # a UUID has 36
 MAX_NAME_CHARS = 40  # XMPP 1,023 bytes, IRC 9 to 30, Discord 32
