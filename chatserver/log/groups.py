@@ -159,17 +159,18 @@ class GroupWriter:
             except Exception:
                 logger.exception("the receiver of the log's news failed on %d records", len(fresh))
         for done, outcome in zip(answers, outcomes, strict=True):
-            try:
-                done(outcome)
-            except Exception:
-                logger.exception("a publisher's callback failed")
+            _answer(done, outcome)
 
     def _give_up(self, answers: Sequence[Answer]) -> None:
         for done in answers:
-            try:
-                done(LogUnavailable("the log was closed before this message was known to be stored"))
-            except Exception:
-                logger.exception("a publisher's callback failed")
+            _answer(done, LogUnavailable("the log was closed before this message was known to be stored"))
+
+
+def _answer(done: Answer, outcome: Stored | LogError) -> None:
+    try:
+        done(outcome)
+    except Exception:
+        logger.exception("a publisher's callback failed")
 
 
 def refuse_surrogates(draft: Draft) -> None:

@@ -76,6 +76,10 @@ async def submit_all(log: Log, drafts: Sequence[Draft]) -> list[Stored | LogErro
     return [outcomes[index] for index in range(len(drafts))]
 
 
+async def fill(log: Log, count: int, room: str = "lobby") -> None:
+    await submit_all(log, [draft(str(number), room=room) for number in range(1, count + 1)])
+
+
 def offsets(records: Sequence[Record]) -> list[int]:
     return [record.offset for record in records]
 

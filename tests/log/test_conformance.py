@@ -1,54 +1,17 @@
-"""What every engine promises: one suite, run against each."""
+"""What every engine promises of messages, keys and its own life: one suite, run against each."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 
-from chatserver.log import Head, Log, LogUnavailable, Record, RoomSummary, Stored
+from chatserver.log import Head, Log, LogUnavailable, Record, Stored
 from chatserver.log.interface import KEY_LIFETIME, MAX_GROUP, MAX_READ
-from tests.log.support import (
-    ENGINES,
-    START_MS,
-    Clock,
-    draft,
-    offsets,
-    running,
-    submit_all,
-    texts,
-)
+from tests.log.support import START_MS, Clock, draft, fill, offsets, running, submit_all, texts
 
 LIFETIME_MS = int(KEY_LIFETIME * 1000)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def news() -> list[list[Record]]:
-    return []
-
-
-@pytest.fixture(params=ENGINES)
-def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Log:
-    return ENGINES[request.param](tmp_path, clock)
-
-
-@pytest.fixture
-async def log(closed_log: Log, news: list[list[Record]]) -> AsyncIterator[Log]:
-    def note(records: Sequence[Record]) -> None:
-        news.append(list(records))
-
-    async with running(closed_log, note):
-        yield closed_log
-
-
-async def fill(log: Log, count: int, room: str = "lobby") -> None:
-    await submit_all(log, [draft(str(number), room=room) for number in range(1, count + 1)])
 
 
 # -- appending
@@ -118,8 +81,6 @@ async def test_text_comes_back_as_it_went_in(log: Log, text: str) -> None:
 
 @pytest.mark.parametrize("field", ["room", "user_id", "user_name", "text", "key"])
 async def test_text_without_a_utf8_form_is_refused_at_once(log: Log, field: str) -> None:
-    from msgspec.structs import replace
-
     with pytest.raises(ValueError, match="surrogates not allowed"):
         await log.append(replace(draft(), **{field: "cut \ud83d"}))
     assert (await log.append(draft())).record.offset == 1
@@ -185,170 +146,10 @@ async def test_a_key_outlives_the_message_that_retention_took(log: Log, clock: C
     assert await log.head("lobby") == Head(2, 2)
 
 
-# -- reading
-
-
-async def test_a_room_never_written_is_empty(log: Log) -> None:
-    assert await log.head("nobody") == Head(1, 0)
-    assert await log.latest("nobody", 10) == []
-    assert await log.read("nobody", after=0, limit=10) == []
-    assert await log.read_before("nobody", before=100, limit=10) == []
-    assert await log.rooms(10) == []
-
-
-@pytest.mark.parametrize(
-    ("after", "limit", "expected"),
-    [
-        (0, 3, [1, 2, 3]),
-        (4, 3, [5, 6, 7]),
-        (8, 5, [9, 10]),
-        (10, 5, []),
-        (99, 5, []),
-        (0, 0, []),
-        (0, -1, []),
-        (-5, 2, [1, 2]),
-        (-(2**70), 2, [1, 2]),
-        (2**70, 2, []),
-        (0, 2**70, list(range(1, 11))),
-    ],
-)
-async def test_read(log: Log, after: int, limit: int, expected: list[int]) -> None:
-    await fill(log, 10)
-    assert offsets(await log.read("lobby", after=after, limit=limit)) == expected
-
-
-@pytest.mark.parametrize(
-    ("before", "limit", "expected"),
-    [
-        (11, 3, [8, 9, 10]),
-        (5, 2, [3, 4]),
-        (3, 10, [1, 2]),
-        (1, 5, []),
-        (0, 5, []),
-        (-7, 5, []),
-        (99, 2, [9, 10]),
-        (11, 0, []),
-        (11, -1, []),
-        (2**70, 2, [9, 10]),
-        (-(2**70), 2, []),
-    ],
-)
-async def test_read_before(log: Log, before: int, limit: int, expected: list[int]) -> None:
-    await fill(log, 10)
-    assert offsets(await log.read_before("lobby", before=before, limit=limit)) == expected
-
-
-@pytest.mark.parametrize(
-    ("limit", "expected"), [(3, [8, 9, 10]), (99, list(range(1, 11))), (0, []), (-1, []), (2**70, list(range(1, 11)))]
-)
-async def test_latest(log: Log, limit: int, expected: list[int]) -> None:
-    await fill(log, 10)
-    assert offsets(await log.latest("lobby", limit)) == expected
-
-
-async def test_no_read_is_longer_than_its_bound(log: Log) -> None:
-    await fill(log, MAX_READ + 1)
-    assert len(await log.read("lobby", after=0, limit=MAX_READ + 1)) == MAX_READ
-    assert len(await log.read_before("lobby", before=2**40, limit=MAX_READ + 1)) == MAX_READ
-    assert len(await log.latest("lobby", MAX_READ + 1)) == MAX_READ
-
-
-async def test_rooms_do_not_see_each_others_messages(log: Log) -> None:
-    for room in ("a", "b", "c"):
-        await fill(log, 2, room)
-    assert {record.room for record in await log.latest("b", 10)} == {"b"}
-    assert {record.room for record in await log.read("b", after=0, limit=10)} == {"b"}
-    assert {record.room for record in await log.read_before("b", before=10, limit=10)} == {"b"}
-
-
-async def test_rooms_come_most_recently_written_first(log: Log, clock: Clock) -> None:
-    for room, count in (("b", 1), ("a", 2), ("c", 3)):
-        clock.ms += 1
-        await fill(log, count, room)
-    assert await log.rooms(10) == [RoomSummary("c", 3, 3), RoomSummary("a", 2, 2), RoomSummary("b", 1, 1)]
-    clock.ms += 1
-    await fill(log, 1, "b")
-    assert await log.rooms(2) == [RoomSummary("b", 2, 2), RoomSummary("c", 3, 3)]
-    await fill(log, 1, "a")
-    assert [summary.room for summary in await log.rooms(10)] == ["a", "b", "c"]
-    assert await log.rooms(0) == await log.rooms(-1) == []
-
-
-# -- retention
-
-
-async def test_retain_keeps_the_newest(log: Log, clock: Clock) -> None:
-    await fill(log, 10)
-    await fill(log, 3, "small")
-    assert await log.retain(max_messages=4, max_age_ms=0, now_ms=clock.ms) == {"lobby": 7}
-    assert await log.head("lobby") == Head(7, 10)
-    assert offsets(await log.read("lobby", after=0, limit=99)) == [7, 8, 9, 10]
-    assert offsets(await log.read("lobby", after=8, limit=99)) == [9, 10]
-    assert offsets(await log.read_before("lobby", before=9, limit=99)) == [7, 8]
-    assert await log.read_before("lobby", before=7, limit=99) == []
-    assert await log.head("small") == Head(1, 3)
-    assert RoomSummary("lobby", 4, 10) in await log.rooms(10)
-
-
-async def test_retain_by_age(log: Log, clock: Clock) -> None:
-    for _ in range(5):
-        await log.append(draft())
-        clock.ms += 1_000
-    assert await log.retain(max_messages=0, max_age_ms=3_000, now_ms=clock.ms) == {"lobby": 3}
-    assert await log.head("lobby") == Head(3, 5)
-
-
-async def test_retain_by_whichever_bound_is_tighter(log: Log, clock: Clock) -> None:
-    for _ in range(5):
-        await log.append(draft())
-        clock.ms += 1_000
-    assert await log.retain(max_messages=4, max_age_ms=3_000, now_ms=clock.ms) == {"lobby": 3}
-    assert await log.retain(max_messages=2, max_age_ms=3_000, now_ms=clock.ms) == {"lobby": 4}
-
-
-async def test_retain_without_bounds_or_without_need_does_nothing(log: Log, clock: Clock) -> None:
-    await fill(log, 5)
-    assert await log.retain(max_messages=0, max_age_ms=0, now_ms=clock.ms + 10**9) == {}
-    assert await log.retain(max_messages=5, max_age_ms=10**6, now_ms=clock.ms) == {}
-    assert await log.head("lobby") == Head(1, 5)
-
-
-async def test_an_emptied_room_goes_on_where_it_was(log: Log, clock: Clock) -> None:
-    await fill(log, 5)
-    clock.ms += 1_000
-    assert await log.retain(max_messages=0, max_age_ms=1, now_ms=clock.ms) == {"lobby": 6}
-    assert await log.head("lobby") == Head(6, 5)
-    assert await log.latest("lobby", 9) == []
-    assert await log.rooms(9) == []
-    assert await log.retain(max_messages=1, max_age_ms=1, now_ms=clock.ms + 99) == {}
-    assert (await log.append(draft())).record.offset == 6
-    assert await log.head("lobby") == Head(6, 6)
-
-
-async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(log: Log, clock: Clock) -> None:
-    """More than one step of SQLite's retention, in rooms and in records."""
-    await fill(log, 1_700)
-    await submit_all(log, [draft(room=f"room-{number % 450}") for number in range(900)])
-    lost: dict[str, int] = {}
-
-    async def retain() -> None:
-        lost.update(await log.retain(max_messages=1, max_age_ms=0, now_ms=clock.ms))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(retain)
-        for number in range(10):
-            await log.append(draft(str(number), room="busy"))
-    assert lost.pop("lobby") == 1_700
-    lost.pop("busy", None)
-    assert lost == {f"room-{number}": 2 for number in range(450)}
-    assert await log.head("lobby") == Head(1_700, 1_700)
-    assert (await log.head("busy")).last == 10
-
-
 # -- life
 
 
-async def test_identity(log: Log, tmp_path: Path) -> None:
+async def test_identity(log: Log) -> None:
     assert 4 <= len(log.identity.epoch) <= 8
     assert set(log.identity.epoch) <= set("abcdefghijklmnopqrstuvwxyz0123456789")
     assert len(log.identity.secret) == 16

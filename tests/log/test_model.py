@@ -25,7 +25,7 @@ ROOMS = ("a", "b", "c")
 MAX_READ = 5
 MAX_GROUP = 4
 SMALL = {
-    writer_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "MAX_CACHED_ROOMS": 2},
+    writer_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "MAX_CACHED_ROOMS": 2, "EXPIRE_EVERY": 3},
     groups_module: {"MAX_GROUP": MAX_GROUP},
     memory_module: {"MAX_READ": MAX_READ},
     readers_module: {"MAX_READ": MAX_READ},

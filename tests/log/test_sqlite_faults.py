@@ -134,7 +134,8 @@ async def test_a_failing_read_gives_its_connection_back(path: Path) -> None:
         assert len(await log.latest("lobby", 1)) == 1
 
 
-async def test_expired_keys_are_dropped_as_new_ones_come(path: Path) -> None:
+async def test_expired_keys_are_dropped_as_new_ones_come(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
     clock = Clock()
     log = SqliteLog(str(path), wall_ms=clock)
     async with running(log):

@@ -1,0 +1,33 @@
+"""Every engine, closed and running, for the suites that hold for all of them."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from chatserver.log import Log, Record
+from tests.log.support import ENGINES, Clock, running
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def news() -> list[list[Record]]:
+    return []
+
+
+@pytest.fixture(params=ENGINES)
+def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Log:
+    return ENGINES[request.param](tmp_path, clock)
+
+
+@pytest.fixture
+async def log(closed_log: Log, news: list[list[Record]]) -> AsyncIterator[Log]:
+    def note(records: Sequence[Record]) -> None:
+        news.append(list(records))
+
+    async with running(closed_log, note):
+        yield closed_log
