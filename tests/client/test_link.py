@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import NoReturn
 
 import pytest
 import trio
@@ -288,9 +289,8 @@ async def test_a_server_gone_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         await listener.until_kind(Entered)
         (connection,) = server.connections
 
-        async def deaf(_max_bytes: int) -> bytes:
+        async def deaf(_max_bytes: int) -> NoReturn:
             await trio.sleep_forever()
-            return b""
 
         monkeypatch.setattr(connection._stream, "receive_some", deaf)
         seen = await listener.until_kind(Reconnecting)

@@ -1,0 +1,100 @@
+"""Events as words for people: one line each, safe to print.
+
+Owns: every sentence the terminal client says, and the escaping of what other people wrote.
+May not: print. Text from the network must not move the cursor, change colours or fake a line.
+"""
+
+from datetime import datetime
+from zlib import crc32
+
+from chatserver.client.events import (
+    Acknowledged,
+    Complaint,
+    Connected,
+    Entered,
+    Event,
+    GoingAway,
+    Lost,
+    PresenceChanged,
+    Received,
+    Reconnecting,
+    Refused,
+)
+from chatserver.client.wire import Message, User
+
+_NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and on light
+_ZERO_WIDTH_JOINER = "\u200d"  # a format character like those that fake text, but families of emoji need it
+_NAMES_SHOWN = 5  # in one line of presence; a room of thousands that reconnects is not a list worth reading
+
+
+def printable(text: str) -> str:
+    """Return `text` with control and format characters made visible: `\\x1b[2J` rather than a cleared screen."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == _ZERO_WIDTH_JOINER else ascii(char)[1:-1] for char in text)
+
+
+def plain_line(message: Message) -> str:
+    """Return a message as one line for pipes: `2026-11-20T12:00:00.123Z Ann: hi`."""
+    return f"{printable(message.time)} {printable(message.user.name)}: {printable(message.text)}"
+
+
+def pretty_lines(message: Message, *, colours: bool) -> str:
+    """Return a message for people: local time, name, text with its line breaks kept and indented."""
+    name = printable(message.user.name)
+    lines = [printable(line) for line in message.text.splitlines()] or [""]
+    text = f"\n{' ' * 7}".join(lines)
+    if not colours:
+        return f"{clock(message)}  {name}: {text}"
+    colour = _NAME_COLOURS[crc32(message.user.id.encode()) % len(_NAME_COLOURS)]
+    return f"\x1b[2m{clock(message)}\x1b[0m  \x1b[1;{colour}m{name}\x1b[0m  {text}"
+
+
+def clock(message: Message) -> str:
+    """Return the local time of a message, `14:03`."""
+    moment = _local(message)
+    return moment.strftime("%H:%M") if moment is not None else printable(message.time)
+
+
+def day(message: Message) -> str:
+    """Return the local day of a message, `Friday 20 November 2026`."""
+    moment = _local(message)
+    return f"{moment:%A} {moment.day} {moment:%B} {moment.year}" if moment is not None else ""
+
+
+def status(event: Event) -> str | None:
+    """Return what to say about anything but a message; None: nothing."""
+    match event:
+        case Received() | Acknowledged():
+            return None
+        case Connected(user):
+            return f"connected as {printable(user.name)}"
+        case Entered(room, members, resumed):
+            return f"{'back in' if resumed else 'in'} {printable(room)}, {members} here"
+        case Lost(room):
+            return f"some messages of {printable(room)} are gone for good and not shown"
+        case PresenceChanged(_, joined, left, members):
+            changes = [f"{_names(users)} {verb}" for users, verb in ((joined, "came"), (left, "left")) if users]
+            return f"{', '.join(changes)} · {members} here" if changes else None
+        case Refused(_, code, message):
+            return f"not sent: {printable(message)} ({printable(code)})"
+        case Complaint(room, code, message):
+            about = f"{printable(room)}: " if room is not None else ""
+            return f"the server says: {about}{printable(message)} ({printable(code)})"
+        case GoingAway(reason, _):
+            return f"the server is going away: {printable(reason)}"
+        case Reconnecting(why, delay):
+            return f"{printable(why)}; reconnecting in {delay:.1f} s…"
+
+
+def _names(users: tuple[User, ...]) -> str:
+    shown = ", ".join(printable(user.name) for user in users[:_NAMES_SHOWN])
+    more = len(users) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _local(message: Message) -> datetime | None:
+    try:
+        return datetime.fromisoformat(message.time).astimezone()
+    except (ValueError, OverflowError):
+        return None
