@@ -65,6 +65,7 @@ class SqliteWriter:
     def commit(self, drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
         """Store a group whole or not at all."""
         try:
+            self._undo_leftovers()
             return self._commit(drafts)
         except sqlite3.Error as error:
             self._undo()
@@ -76,10 +77,14 @@ class SqliteWriter:
     def forget(self, after_room: int, *, max_messages: int, oldest_ms: int) -> Forgotten:
         """One step of retention, over the rooms behind `after_room`."""
         try:
+            self._undo_leftovers()
             return self._forget(after_room, max_messages, oldest_ms)
         except sqlite3.Error as error:
             self._undo()
             raise unavailable("retention", error) from error
+        except BaseException:
+            self._undo()
+            raise
 
     def _commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
         now = self._wall_ms()
@@ -123,6 +128,11 @@ class SqliteWriter:
         self._rooms.clear()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+    def _undo_leftovers(self) -> None:
+        """A broken disk can fail a rollback as well: what it left must not be committed with the next group."""
+        if self._connection.in_transaction:
+            self._undo()
 
     def _execute_padded(self, statement: Callable[[int], str], values: list[object], width: int) -> sqlite3.Cursor:
         count = len(values) // width

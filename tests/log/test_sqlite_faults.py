@@ -109,6 +109,21 @@ async def test_retention_that_fails_half_way_is_undone(path: Path) -> None:
         assert await log.retain(max_messages=2, max_age_ms=0, now_ms=0) == {"lobby": 8}
 
 
+async def test_what_a_failed_rollback_left_is_not_committed_with_the_next_group(path: Path) -> None:
+    log = SqliteLog(str(path))
+    async with running(log):
+        await log.append(draft("one"))
+        connection = writer_of(log)
+        for call in ("append", "retain"):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE messages SET text = 'left over'")
+            if call == "append":
+                assert (await log.append(draft("two"))).record.offset == 2
+            else:
+                await log.retain(max_messages=1, max_age_ms=0, now_ms=0)
+            assert "left over" not in texts(await log.latest("lobby", 9))
+
+
 async def test_a_bug_in_the_writer_is_undone_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = SqliteLog(str(path))
     async with running(log):
