@@ -59,6 +59,7 @@ class Assault:
     baseline_seconds: float
     attack_seconds: float
     recovery_seconds: float
+    beat_timeout_seconds: float = BEAT_TIMEOUT_SECONDS
 
 
 class Attack:
@@ -75,6 +76,7 @@ class Attack:
             ledger=self._ledger,
             number=assault.victims,
             random=self._stage.random,
+            beat_timeout_seconds=assault.beat_timeout_seconds,
         )
         self._spans: dict[str, _Span] = {}
         self._peak_pss: int | None = None
@@ -105,7 +107,7 @@ class Attack:
         await self._assail(nursery)
         await self._phase("recovery", assault.recovery_seconds)
         self._victims.stop()
-        await stage.until(lambda: not self._victims.outstanding, BEAT_TIMEOUT_SECONDS)
+        await stage.until(lambda: not self._victims.outstanding, assault.beat_timeout_seconds)
         self._victims.give_up()
 
     def _victims_decided(self) -> bool:

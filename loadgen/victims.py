@@ -90,7 +90,17 @@ class Ledger:
 class Victims:
     """A number of victims."""
 
-    def __init__(self, *, target: Target, engine: Engine, ledger: Ledger, number: int, random: Random) -> None:
+    def __init__(
+        self,
+        *,
+        target: Target,
+        engine: Engine,
+        ledger: Ledger,
+        number: int,
+        random: Random,
+        beat_timeout_seconds: float = BEAT_TIMEOUT_SECONDS,
+    ) -> None:
+        self.beat_timeout_seconds = beat_timeout_seconds
         self.target = target
         self.engine = engine
         self.ledger = ledger
@@ -197,10 +207,10 @@ class _Victim:
             self._beat += 1
             self.pending[number] = due
             # a beat that was due long ago, before this connection stood, fails here without being sent
-            self.fail_pending(_UNANSWERED, due_before=now() - BEAT_TIMEOUT_SECONDS)
+            self.fail_pending(_UNANSWERED, due_before=now() - self._victims.beat_timeout_seconds)
             if number in self.pending:
                 message = {"type": "publish", "id": number, "room": self._room, "text": f"beat {number}"}
-                with trio.fail_after(BEAT_TIMEOUT_SECONDS):
+                with trio.fail_after(self._victims.beat_timeout_seconds):
                     await peer.send_message(_encode(message))
 
     async def _listen(self, peer: trio_websocket.WebSocketConnection) -> None:
@@ -216,7 +226,7 @@ class _Victim:
                     self._victims.ledger.failed(due, f"error {reply.code}")
 
 
-_UNANSWERED: Final = f"no answer in {BEAT_TIMEOUT_SECONDS:g} s"
+_UNANSWERED: Final = "no answer in time"
 
 _FAILURES: Final = (
     OSError,
@@ -244,7 +254,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, trio.TooSlowError):
-        return "no answer"
+        return _UNANSWERED
     if isinstance(error, trio_websocket.ConnectionRejected):
         return f"answered {error.status_code}"
     if isinstance(error, trio_websocket.ConnectionClosed):

@@ -53,16 +53,18 @@ async def play_attack(
     url: str,
     counts: Mapping[str, int],
     *,
-    seconds: float = 2.0,
+    seconds: float = 1.0,
     victims: int = 3,
+    beat_timeout: float = 5.0,
     server_pid: int | None = None,
     conditions: tuple[Condition, ...] = (),
 ) -> Report:
     assault = Assault(
         counts={registry()[name]: number for name, number in counts.items()},
         victims=victims,
-        baseline_seconds=1.0,
+        baseline_seconds=0.5,
         attack_seconds=seconds,
-        recovery_seconds=0.5,
+        recovery_seconds=0.3,
+        beat_timeout_seconds=beat_timeout,
     )
     return await Attack(plan(url, server_pid=server_pid, conditions=conditions), assault).play()

@@ -17,7 +17,7 @@ async def test_a_server_without_deadlines_holds_its_attackers_for_ever() -> None
     assert report.figures["attackers_killed"] == report.figures["attackers_refused"] == 0
     oldest = report.figures["oldest_attacker_s"]
     assert oldest is not None
-    assert oldest >= 1.9
+    assert oldest >= 0.9
     assert [row.name for row in report.phases] == ["baseline", "attack", "recovery"]
     assert all(row.succeeded and not row.failed for row in report.phases)
     assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100
@@ -26,7 +26,7 @@ async def test_a_server_without_deadlines_holds_its_attackers_for_ever() -> None
 @pytest.mark.parametrize("answers", [False, True])
 async def test_a_deadline_is_found_and_attackers_return(answers: bool) -> None:
     with planted(Plant(head_deadline=0.5, says_408=answers)) as server:
-        report = await play_attack(server.url, EVERY_KIND, seconds=3.0)
+        report = await play_attack(server.url, EVERY_KIND, seconds=2.5)
     killed, median = report.figures["attackers_killed"], report.figures["kill_p50_s"]
     assert killed is not None
     assert killed > 30, "each was thrown out more than once"
@@ -38,9 +38,10 @@ async def test_a_deadline_is_found_and_attackers_return(answers: bool) -> None:
         assert reason in row.ended, row
 
 
-async def test_the_attackers_bytes_are_what_they_should_be() -> None:
-    with planted(Plant(head_deadline=4.5)) as server:
-        await play_attack(server.url, {"slow-head": 3}, seconds=5.5)
+async def test_the_attackers_bytes_are_what_they_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadgen.personas.slow_head.LINE_EVERY_SECONDS", 0.2)
+    with planted(Plant(head_deadline=0.6)) as server:
+        await play_attack(server.url, {"slow-head": 3})
     assert len(server.unfinished) >= 3
     head = server.unfinished[0]
     assert head.startswith(b"GET / HTTP/1.1\r\nHost: ")
@@ -70,7 +71,7 @@ async def test_a_leak_is_found() -> None:
 async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:
     with planted(Plant(drop_every=10)) as server:
         report = await play_attack(
-            server.url, {"idle-connect": 5}, conditions=(Condition("success_percent", "<", 100),)
+            server.url, {"idle-connect": 5}, beat_timeout=1.0, conditions=(Condition("success_percent", "<", 100),)
         )
     assert report.exit_code in {1, 3}
     assert any("success_percent" in reason for reason in report.verdict.reasons)
