@@ -106,7 +106,7 @@ function showMe() {
 
 /** @param {string} text */
 function showBanner(text) {
-  byId('banner').textContent = text;
+  byId('banner-text').textContent = text;
   byId('banner').hidden = false;
 }
 
@@ -116,7 +116,7 @@ function hideBanner() {
 
 client.addEventListener('restarted', () => showBanner('The server began a new log: some messages are gone.'));
 client.addEventListener('refused', ({ detail }) => showBanner(`#${detail.room} did not open: ${detail.error.message}`));
-byId('banner').addEventListener('click', hideBanner);
+byId('banner-close').addEventListener('click', () => (hideBanner(), composer.focus()));
 
 // The panels: always there on a wide screen, drawers on a narrow one
 

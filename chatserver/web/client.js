@@ -63,6 +63,9 @@ export class ChatClient extends EventTarget {
   /** @type {AbortController} ends what waits for the next attempt */
   #waiting = new AbortController();
   #filling = false;
+  /** @type {Message[]} pushed and not yet told: in a flood the page is laid out once for many */
+  #inbox = [];
+  #delivery = 0;
 
   /**
    * @param {string} origin
@@ -178,6 +181,7 @@ export class ChatClient extends EventTarget {
   /** @type {LinkHandlers['page']} */
   page(link, room, page) {
     if (link !== this.#link || room !== this.room) return;
+    this.#deliver();
     const timeline = this.timeline;
     const isFirst = timeline.epoch === null;
     const isNewLog = !timeline.isSameLog(page);
@@ -192,8 +196,16 @@ export class ChatClient extends EventTarget {
 
   /** @type {LinkHandlers['message']} */
   message(link, message) {
-    if (link !== this.#link || message.room !== this.room) return;
-    this.#took(this.timeline.add([message]), true);
+    if (link !== this.#link) return;
+    this.#inbox.push(message);
+    this.#delivery ||= setTimeout(() => this.#deliver());
+  }
+
+  #deliver() {
+    clearTimeout(this.#delivery);
+    this.#delivery = 0;
+    const here = this.#inbox.splice(0).filter((message) => message.room === this.room);
+    this.#took(this.timeline.add(here), true);
   }
 
   /** @type {LinkHandlers['gap']} */
@@ -225,6 +237,7 @@ export class ChatClient extends EventTarget {
   /** @type {LinkHandlers['lost']} */
   async lost(link, loss) {
     if (link !== this.#link) return;
+    this.#deliver();
     this.#link = null;
     this.outbox.pause();
     if (loss.forGood) return this.#enterPhase('stopped', { reason: loss.reason });

@@ -177,7 +177,7 @@ export class PeopleView {
   #show() {
     const own = this.client.identity.user?.id;
     const people = [...this.#people.values()].sort(
-      (a, b) => Number(b.id === own) - Number(a.id === own) || a.name.localeCompare(b.name),
+      (a, b) => Number(b.id === own) - Number(a.id === own) || a.name.localeCompare(b.name, undefined, { numeric: true }),
     );
     const shown = people.slice(0, MOST_SHOWN);
     const rows = shown.map((user) => {

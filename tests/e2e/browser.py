@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,8 +40,9 @@ def find_chromium() -> str | None:
 class Server:
     """`chatserver serve` on a port that stays the same over restarts."""
 
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(self, directory: Path, *, log: str = "", flags: Sequence[str] = ()) -> None:
         self._directory = directory
+        self._log = log or f"sqlite:{directory / 'chat.db'}"
         self._flags = flags
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
@@ -52,8 +54,7 @@ class Server:
     def start(self) -> None:
         assert self._process is None
         command = Path(sys.executable).with_name("chatserver")
-        log = f"sqlite:{self._directory / 'chat.db'}"
-        arguments = ["serve", "--port", str(self._port), "--log", log, "--quiet", *self._flags]
+        arguments = ["serve", "--port", str(self._port), "--log", self._log, "--quiet", *self._flags]
         with (self._directory / "server.err").open("a") as errors:
             self._process = subprocess.Popen([command, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self._process.stdout is not None
@@ -94,6 +95,17 @@ class Server:
             headers={"Content-Type": "application/json"},
         )
         urllib.request.urlopen(request).close()
+
+
+@contextmanager
+def serving(directory: Path, *, log: str = "", flags: Sequence[str] = ()) -> Iterator[Server]:
+    """A server that is gone at the end, whatever became of it meanwhile."""
+    server = Server(directory, log=log, flags=flags)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 class Window:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.e2e.browser import CHROMIUM_FLAGS, Server, Window, find_chromium, is_required
+from tests.e2e.browser import CHROMIUM_FLAGS, Server, Window, find_chromium, is_required, serving
 
 OpenWindow = Callable[..., Window]
 
@@ -26,10 +26,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    running = Server(tmp_path)
-    running.start()
-    yield running
-    running.stop()
+    with serving(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """The page in a real Chromium against a real server: what a person with two windows and a `kill -9` would try."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server
+from tests.e2e.browser import Server, serving
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -104,7 +107,15 @@ def test_the_policy_is_in_force_and_text_stays_text(server: Server, window: Open
     assert "Content Security Policy" in ann.complaints.pop()
 
 
-def test_history_comes_on_scrolling_up_and_nothing_moves(server: Server, window: OpenWindow) -> None:
+@pytest.fixture
+def unhurried(tmp_path: Path) -> Iterator[Server]:
+    """A server where one guest may say much at once."""
+    with serving(tmp_path, flags=["--publish-rate", "0"]) as server:
+        yield server
+
+
+def test_history_comes_on_scrolling_up_and_nothing_moves(unhurried: Server, window: OpenWindow) -> None:
+    server = unhurried
     for number in range(120):
         server.publish("lobby", f"message {number}")
     ann = window()
@@ -132,7 +143,33 @@ def test_history_comes_on_scrolling_up_and_nothing_moves(server: Server, window:
     ann.expect_texts([f"message {number}" for number in range(120)] + ["news"])
 
 
-def test_what_was_written_offline_outlives_a_reload_of_nothing(server: Server, window: OpenWindow) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: OpenWindow, transport: str) -> None:
+    ann = window()
+    with serving(tmp_path, log="memory:") as server:
+        ann.open(server, transport=transport)
+        ann.say("forgotten", "this too")
+        ann.expect_texts(["forgotten", "this too"])
+        server.kill()
+        server.start()
+        server.publish("lobby", "a new life")
+        expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
+        ann.expect_texts(["a new life"])
+        ann.say("go on")
+        ann.expect_texts(["a new life", "go on"])
+
+
+def test_a_hasty_writer_is_slowed_down_and_loses_nothing(tmp_path: Path, window: OpenWindow) -> None:
+    ann = window()
+    with serving(tmp_path, flags=["--publish-rate", "5"]) as server:
+        ann.open(server)
+        said = [f"number {number}" for number in range(16)]
+        ann.say(*said)
+        ann.expect_texts(said)
+        assert [message["text"] for message in server.messages("lobby")] == said
+
+
+def test_what_was_written_offline_goes_out_later(server: Server, window: OpenWindow) -> None:
     """Drafts stay per room, Shift+Enter is a line, and a room's messages stay in their room."""
     ann = window()
     ann.open(server)

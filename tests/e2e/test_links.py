@@ -35,7 +35,7 @@ def page_of(*offsets: int, recovered: bool = True) -> dict[str, Any]:
     return {"room": "lobby", "cursor": cursor, "recovered": recovered, "messages": messages}
 
 
-Answers = dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]]
+Answers = dict[str, Callable[[dict[str, Any]], dict[str, Any]]]
 
 
 class Script:
@@ -61,9 +61,9 @@ class Script:
     def _hear(self, data: str | bytes) -> None:
         request = json.loads(data)
         self.requests.append(request)
-        answer = self.answers.get(request["type"], lambda _: None)(request)
+        answer = self.answers.get(request["type"])
         if answer is not None:
-            self.push({"id": request["id"], **answer})
+            self.push({"id": request["id"], **answer(request)})
 
     def push(self, pushed: dict[str, Any]) -> None:
         self.route.send(json.dumps(pushed))
@@ -146,6 +146,17 @@ def test_what_was_not_acknowledged_goes_out_again_under_its_key(server: Server, 
 
 def place(offset: int) -> dict[str, Any]:
     return {"room": "lobby", "offset": offset, "cursor": f"{EPOCH}-{offset}", "time": "2026-11-20T12:00:00.000Z"}
+
+
+def test_what_is_on_its_way_outlives_a_reload(server: Server, ann: Window, script: Script) -> None:
+    ann.open(server, transport="ws")
+    ann.say("important")
+    (first,) = script.wait_for("publish")
+    ann.page.fill("#text", "a draft")
+    ann.page.reload()
+    again = script.wait_for("publish", 2)[-1]
+    assert (again["text"], again["key"]) == ("important", first["key"])
+    expect(ann.page.locator("#text")).to_have_value("a draft")
 
 
 def test_a_message_that_closes_the_connection_is_not_sent_for_ever(server: Server, ann: Window, script: Script) -> None:
