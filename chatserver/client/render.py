@@ -65,7 +65,7 @@ def day(message: Message) -> str:
 def status(event: Event) -> str | None:
     """Return what to say about anything but a message; None: nothing."""
     match event:
-        case Received() | Acknowledged():
+        case Received() | Acknowledged() | GoingAway():  # the last is said by the Reconnecting that follows
             return None
         case Connected(user):
             return f"connected as {printable(user.name)}"
@@ -81,8 +81,6 @@ def status(event: Event) -> str | None:
         case Complaint(room, code, message):
             about = f"{printable(room)}: " if room is not None else ""
             return f"the server says: {about}{printable(message)} ({printable(code)})"
-        case GoingAway(reason, _):
-            return f"the server is going away: {printable(reason)}"
         case Reconnecting(why, delay):
             return f"{printable(why)}; reconnecting in {delay:.1f} s…"
 

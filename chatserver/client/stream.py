@@ -5,6 +5,7 @@ when the server hangs up before answering the upgrade, and does not tell when a 
 all three. May not: know WebSocket frames.
 """
 
+import os
 import ssl
 
 import trio
@@ -82,4 +83,8 @@ def _words(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, BaseExceptionGroup):  # one for each address that was tried
         return _words(error.exceptions[0])
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate: {error.verify_message}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # error.strerror is trio's here, with the address in it
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

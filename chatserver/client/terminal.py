@@ -33,6 +33,7 @@ from chatserver.client.events import (
 from chatserver.client.lines import LineReader, TooLongError
 from chatserver.client.link import Client, connect
 from chatserver.client.urls import BadUrlError, parse_target
+from chatserver.client.wire import User
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_URL = 0, 1, 2
 EXIT_BY_SIGNAL = 128  # plus its number, as shells have it
@@ -114,20 +115,23 @@ async def _send(client: Client, options: Options, nursery: trio.Nursery) -> None
     places = trio.Semaphore(LINES_AHEAD)
     patience = trio.CancelScope()
     lines = LineReader()
+    all_published = False  # not lines.at_end: the last line may still wait for its place
     refused = 0
 
     def finish_if_done() -> None:
         patience.deadline = trio.current_time() + options.retry_for if numbers else math.inf
-        if lines.at_end and not numbers:
+        if all_published and not numbers:
             raise _Done(EXIT_FAILED if refused else EXIT_DONE)
 
     async def publish_lines() -> None:
+        nonlocal all_published
         while (line := await lines.next()) is not None:
             if line.strip():
                 await places.acquire()
                 numbers[client.publish(options.room, line)] = lines.number
                 if patience.deadline == math.inf:
                     patience.deadline = trio.current_time() + options.retry_for
+        all_published = True
         finish_if_done()
 
     nursery.start_soon(publish_lines)
@@ -187,12 +191,16 @@ class Room:
         self._name = name
         self._screen = shown
         self._online = False
+        self._me: User | None = None
         self._day = ""
         self._settled = trio.Event()  # set when nothing is left to be acknowledged
 
     def show(self, event: Event) -> None:
         """Print an event, and what it changes in the prompt."""
-        self._online = isinstance(event, Connected) or (self._online and not isinstance(event, Reconnecting))
+        if isinstance(event, Connected):
+            self._online, self._me = True, event.user
+        elif isinstance(event, Reconnecting):
+            self._online = False
         self.prompt()
         if not self._client.unacknowledged:
             self._settled.set()
@@ -201,10 +209,13 @@ class Room:
                 self._day = day
                 self._screen.note(day)
             self._screen.print(render.pretty_lines(event.message, colours=self._screen.colours))
-        elif words := render.status(event):
+        elif (words := render.status(event)) and not self._is_our_own_coming(event):
             self._screen.note(words)
         else:
             self._screen.draw()
+
+    def _is_our_own_coming(self, event: Event) -> bool:
+        return isinstance(event, PresenceChanged) and event.joined == (self._me,) and not event.left
 
     def prompt(self) -> None:
         """Say in the prompt what is not as usual."""
