@@ -63,15 +63,14 @@ class Member(Client):
             self.on_text(frame)
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Wait for the join to be answered; afterwards only count, as nobody reads what an idle tab receives."""
-        if self.stage is Stage.HELD:
-            self.cohort.deliveries += 1
-            return
+        """Wait for the join to be answered; afterwards only count what is said."""
         message = decode(frame)
-        if message.type == "joined":
+        if message.type == "message":
+            self.cohort.deliveries += 1
+        elif message.type == "joined" and self.stage is not Stage.HELD:
             self.hold()
             self.on_joined()
-        elif message.type == "error":
+        elif message.type == "error" and self.stage is not Stage.HELD:
             self.fail(f"error {message.code}")
 
     def on_joined(self) -> None:
