@@ -138,7 +138,7 @@ for (const { button, panel } of drawers) {
   button.addEventListener('click', () => {
     const isOpening = !panel.classList.contains('open');
     closePanels(isOpening ? panel : null);
-    if (isOpening) /** @type {HTMLElement | null} */ (panel.querySelector('a[aria-current], a'))?.focus();
+    if (isOpening) /** @type {HTMLElement} */ (panel.querySelector('[aria-current]') ?? panel).focus();
   });
 }
 byId('shade').addEventListener('click', () => closePanels());

@@ -1,6 +1,5 @@
 """The page in a real Chromium against a real server: what a person with two windows and a `kill -9` would try."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,25 +56,36 @@ def test_two_windows_chat_through_a_kill(server: Server, window: OpenWindow, tra
     expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
 
 
-def test_it_climbs_down_where_transports_are_blocked(server: Server, window: OpenWindow) -> None:
+def test_it_climbs_down_where_transports_are_blocked_and_up_again(shared_server: Server, window: OpenWindow) -> None:
     ann, ben = window(), window()
     for each in (ann, ben):
         # As behind a proxy that knows no upgrades: the handshake gets an answer, and it is not 101.
         each.page.add_init_script(
-            "WebSocket = class extends WebSocket { constructor(url) { super(url + '-blocked'); } }"
+            "WebSocket = class extends WebSocket {"
+            "  constructor(url) { super(window.unblocked ? url : url + '-blocked'); }"
+            "}"
         )
     ben.page.route("**/events?*", lambda route: route.abort())
-    ann.open(server)
+    ann.page.clock.install()
+    ann.open(shared_server, room="ladder")
     ann.expect_live("sse")
-    ben.open(server)
+    ben.open(shared_server, room="ladder")
     ben.expect_live("poll")
     ann.say("over the stream")
     ben.expect_texts(["over the stream"])
     ben.say("over the poll")
     ann.expect_texts(["over the stream", "over the poll"])
 
+    ann.page.evaluate("window.unblocked = true")
+    ann.page.clock.fast_forward(31_000)
+    ann.expect_live("ws")
+    ben.say("still there?")
+    ann.say("up again")
+    expect(ben.texts).to_have_count(4)
+    ann.expect_texts(ben.texts.all_inner_texts())
 
-def test_the_policy_is_in_force_and_text_stays_text(server: Server, window: OpenWindow) -> None:
+
+def test_the_policy_is_in_force_and_text_stays_text(shared_server: Server, window: OpenWindow) -> None:
     attacks = [
         "<script>window.hit = 1</script>",
         '<img src=x onerror="window.hit = 1">',
@@ -85,7 +95,7 @@ def test_the_policy_is_in_force_and_text_stays_text(server: Server, window: Open
         "http://x/\"onmouseover='window.hit=1' and https://example.org/<script>",
     ]
     ann = window()
-    ann.open(server)
+    ann.open(shared_server, room="attacks")
     ann.say(*attacks)
     ann.expect_texts(attacks)
     assert ann.page.locator(".text :not(a)").count() == 0
@@ -107,25 +117,17 @@ def test_the_policy_is_in_force_and_text_stays_text(server: Server, window: Open
     assert "Content Security Policy" in ann.complaints.pop()
 
 
-@pytest.fixture
-def unhurried(tmp_path: Path) -> Iterator[Server]:
-    """A server where one guest may say much at once."""
-    with serving(tmp_path, flags=["--publish-rate", "0"]) as server:
-        yield server
-
-
-def test_history_comes_on_scrolling_up_and_nothing_moves(unhurried: Server, window: OpenWindow) -> None:
-    server = unhurried
+def test_history_comes_on_scrolling_up_and_nothing_moves(shared_server: Server, window: OpenWindow) -> None:
     for number in range(120):
-        server.publish("lobby", f"message {number}")
+        shared_server.publish("archive", f"message {number}")
     ann = window()
-    ann.open(server)
+    ann.open(shared_server, room="archive")
     expect(ann.texts.last).to_have_text("message 119")
     expect(ann.texts.last).to_be_in_viewport()
     assert ann.texts.count() < 120
 
     ann.page.locator("#scroller").hover()
-    beginning = ann.page.get_by_text("This is the beginning of #lobby.")
+    beginning = ann.page.get_by_text("This is the beginning of #archive.")
     while not beginning.is_visible():  # each page that comes holds the view where it was
         ann.page.mouse.wheel(0, -2_000)
         ann.page.wait_for_timeout(50)
@@ -134,7 +136,7 @@ def test_history_comes_on_scrolling_up_and_nothing_moves(unhurried: Server, wind
     held = ann.page.get_by_text("message 75", exact=True)
     held.scroll_into_view_if_needed()
     before = held.bounding_box()
-    server.publish("lobby", "news")
+    shared_server.publish("archive", "news")
     expect(ann.page.locator("#jump")).to_have_text("1 new message ↓")
     assert held.bounding_box() == before
     ann.page.click("#jump")
@@ -193,22 +195,22 @@ def test_what_was_written_offline_goes_out_later(server: Server, window: OpenWin
     ann.expect_texts(["first", "written offline"])
 
 
-def test_people_come_and_go(server: Server, window: OpenWindow) -> None:
+def test_people_come_and_go(shared_server: Server, window: OpenWindow) -> None:
     ann, ben, poller = window(), window(), window()
-    ann.open(server)
-    ben.open(server)
+    ann.open(shared_server, room="crowd")
+    ben.open(shared_server, room="crowd")
     expect(ann.page.locator("#people li")).to_have_count(2)
     expect(ann.page.locator("#people li").first).to_contain_text("you")
-    poller.open(server, transport="poll")
+    poller.open(shared_server, transport="poll", room="crowd")
     expect(ann.page.locator("#people li")).to_have_count(3)
     ben.page.evaluate("location.hash = 'elsewhere'")
     expect(ann.page.locator("#people li")).to_have_count(2)
     expect(ben.page.locator("#people li")).to_have_count(1)
 
 
-def test_a_refused_message_says_why_and_can_be_discarded(server: Server, window: OpenWindow) -> None:
+def test_a_refused_message_says_why_and_can_be_discarded(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
-    ann.open(server)
+    ann.open(shared_server, room="refusals")
     ann.say("a control character: \x07")
     problem = ann.page.locator("#pending .problem")
     expect(problem).to_contain_text("control character")
@@ -221,16 +223,16 @@ def test_a_refused_message_says_why_and_can_be_discarded(server: Server, window:
     assert len(ann.page.input_value("#text")) == 9_000
 
 
-def test_a_phone_by_keyboard(server: Server, window: OpenWindow) -> None:
+def test_a_phone_by_keyboard(shared_server: Server, window: OpenWindow) -> None:
     ann = window(width=375, height=667, color_scheme="dark", has_touch=True)
-    ann.open(server)
+    ann.open(shared_server, room="phone")
     ann.say("averylongword" * 40, "https://example.org/" + "x" * 300)
     expect(ann.texts).to_have_count(2)
     assert ann.page.evaluate("document.documentElement.scrollWidth") == 375
     assert ann.page.evaluate("scroller.scrollWidth <= scroller.clientWidth")
     ann.page.focus("#show-rooms")
     ann.page.keyboard.press("Enter")
-    expect(ann.page.locator("#rooms a")).to_be_focused()
+    expect(ann.page.locator("#rooms a[aria-current]")).to_be_focused()
     ann.page.fill("#room-name", "No, thanks!")
     ann.page.press("#room-name", "Enter")
     expect(ann.page.locator("#room-hint")).to_contain_text("digits")

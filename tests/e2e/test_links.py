@@ -93,12 +93,12 @@ def texts(*offsets: int) -> list[str]:
     return [f"message {offset}" for offset in offsets]
 
 
-def test_a_hole_and_a_gap_are_fetched(server: Server, ann: Window, script: Script) -> None:
+def test_a_hole_and_a_gap_are_fetched(shared_server: Server, ann: Window, script: Script) -> None:
     script.answers["history"] = lambda asked: {
         "type": "history",
         **(page_of(3, 4) if asked["after"] == f"{EPOCH}-2" else page_of(6, 7)),
     }
-    ann.open(server, transport="ws")
+    ann.open(shared_server, transport="ws")
     ann.expect_texts(texts(1, 2))
     script.push({"type": "message", **message(5)})
     ann.expect_texts(texts(1, 2, 3, 4, 5))
@@ -110,9 +110,9 @@ def test_a_hole_and_a_gap_are_fetched(server: Server, ann: Window, script: Scrip
     assert [asked["after"] for asked in script.asked("history")] == [f"{EPOCH}-2", f"{EPOCH}-5"]
 
 
-def test_what_is_gone_is_said(server: Server, ann: Window, script: Script) -> None:
+def test_what_is_gone_is_said(shared_server: Server, ann: Window, script: Script) -> None:
     script.answers["history"] = lambda _: {"type": "history", **page_of(7, 8, recovered=False)}
-    ann.open(server, transport="ws")
+    ann.open(shared_server, transport="ws")
     ann.expect_texts(texts(1, 2))
     script.push({"type": "message", **message(9)})
     ann.expect_texts(texts(1, 2, 7, 8, 9))
@@ -125,8 +125,10 @@ def test_what_is_gone_is_said(server: Server, ann: Window, script: Script) -> No
     expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
 
 
-def test_what_was_not_acknowledged_goes_out_again_under_its_key(server: Server, ann: Window, script: Script) -> None:
-    ann.open(server, transport="ws")
+def test_what_was_not_acknowledged_goes_out_again_under_its_key(
+    shared_server: Server, ann: Window, script: Script
+) -> None:
+    ann.open(shared_server, transport="ws")
     ann.expect_texts(texts(1, 2))
     ann.say("important", "second")
     (first,) = script.wait_for("publish")
@@ -148,8 +150,8 @@ def place(offset: int) -> dict[str, Any]:
     return {"room": "lobby", "offset": offset, "cursor": f"{EPOCH}-{offset}", "time": "2026-11-20T12:00:00.000Z"}
 
 
-def test_what_is_on_its_way_outlives_a_reload(server: Server, ann: Window, script: Script) -> None:
-    ann.open(server, transport="ws")
+def test_what_is_on_its_way_outlives_a_reload(shared_server: Server, ann: Window, script: Script) -> None:
+    ann.open(shared_server, transport="ws")
     ann.say("important")
     (first,) = script.wait_for("publish")
     ann.page.fill("#text", "a draft")
@@ -159,8 +161,10 @@ def test_what_is_on_its_way_outlives_a_reload(server: Server, ann: Window, scrip
     expect(ann.page.locator("#text")).to_have_value("a draft")
 
 
-def test_a_message_that_closes_the_connection_is_not_sent_for_ever(server: Server, ann: Window, script: Script) -> None:
-    ann.open(server, transport="ws")
+def test_a_message_that_closes_the_connection_is_not_sent_for_ever(
+    shared_server: Server, ann: Window, script: Script
+) -> None:
+    ann.open(shared_server, transport="ws")
     ann.say("huge")
     script.wait_for("publish")
     script.route.close(code=1009)
@@ -169,8 +173,8 @@ def test_a_message_that_closes_the_connection_is_not_sent_for_ever(server: Serve
     assert len(script.asked("publish")) == 1
 
 
-def test_it_stays_away_as_long_as_it_was_asked(server: Server, ann: Window, script: Script) -> None:
-    ann.open(server, transport="ws")
+def test_it_stays_away_as_long_as_it_was_asked(shared_server: Server, ann: Window, script: Script) -> None:
+    ann.open(shared_server, transport="ws")
     script.push({"type": "goaway", "reason": "draining", "retry_after": 40})
     script.route.close(code=1012)
     expect(ann.page.locator("#connection-text")).to_have_text(re.compile("reconnecting in (39|4[0-9]|50) s…"))
@@ -179,17 +183,17 @@ def test_it_stays_away_as_long_as_it_was_asked(server: Server, ann: Window, scri
     ann.expect_live("ws")
 
 
-def test_it_does_not_come_back_where_it_must_not(server: Server, ann: Window, script: Script) -> None:
-    ann.open(server, transport="ws")
+def test_it_does_not_come_back_where_it_must_not(shared_server: Server, ann: Window, script: Script) -> None:
+    ann.open(shared_server, transport="ws")
     script.route.close(code=4500, reason="banned")
     expect(ann.page.locator("#connection-text")).to_have_text("disconnected: banned")
     assert script.connections == 1
 
 
-def test_a_silent_line_is_asked_and_then_given_up(server: Server, ann: Window, script: Script) -> None:
+def test_a_silent_line_is_asked_and_then_given_up(shared_server: Server, ann: Window, script: Script) -> None:
     """Browsers hide the server's pings: a page that only listens would sit on a dead line for ever."""
     ann.page.clock.install()
-    ann.open(server, transport="ws")
+    ann.open(shared_server, transport="ws")
     ann.page.clock.run_for(28_000)
     script.wait_for("ping")
     expect(ann.page.locator("#connection-text")).to_contain_text("live")

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def page(server: Server, window: OpenWindow) -> Page:
+def page(shared_server: Server, window: OpenWindow) -> Page:
     opened = window()
-    opened.open(server)
+    opened.open(shared_server)
     return opened.page
 
 
