@@ -1,0 +1,354 @@
+"""Clients made of raw bytes: they can be as wrong, as slow and as silent as a test needs.
+
+Owns: bytes over a real socket, and reading answers strictly. Written without `chatserver`, so that the two cannot
+share a mistake; wsproto's client side is the judge of the server's frames.
+
+    async with connect(address) as peer:
+        await peer.send(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
+        answer = await peer.response()
+"""
+
+import json
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+import wsproto.events as ws
+from wsproto.connection import Connection, ConnectionType
+
+#: Seconds until a test gives up on something that must happen; no measurement, a loaded machine is slow and not wrong.
+PATIENCE = 30.0
+
+MASK = b"\x01\x02\x03\x04"
+WEBSOCKET_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+WEBSOCKET_ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # what RFC 6455 section 1.3 says that key gives
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> "Address":
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return cls(parts.hostname, parts.port)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The code of an error answer, whose form is checked on the way."""
+        assert self.headers["content-type"] == "application/json"
+        error = self.json["error"]
+        assert error["message"]
+        code: str = error["code"]
+        return code
+
+
+class EndOfStreamError(Exception):
+    """The server closed or reset the connection; what had come before is the argument."""
+
+
+class Peer:
+    """One TCP connection."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.buffer = b""
+
+    @property
+    def own_address(self) -> tuple[str, int]:
+        name = self.stream.socket.getsockname()
+        return name[0], name[1]
+
+    async def send(self, data: bytes) -> None:
+        with trio.fail_after(PATIENCE):
+            await self.stream.send_all(data)
+
+    async def drip(self, data: bytes, *, size: int = 1, pause: float) -> None:
+        """Send a few bytes at a time until all are sent or the server is gone."""
+        try:
+            for at in range(0, len(data), size):
+                await self.send(data[at : at + size])
+                await trio.sleep(pause)
+        except trio.BrokenResourceError:
+            pass  # the server hung up: what a test of a dripping peer waits for
+
+    async def end(self) -> None:
+        """FIN: nothing more from this side."""
+        await self.stream.send_eof()
+
+    async def more(self) -> None:
+        """Wait for bytes. Raises EndOfStreamError."""
+        with trio.fail_after(PATIENCE):
+            try:
+                data = await self.stream.receive_some(65_536)
+            except trio.BrokenResourceError:
+                data = b""
+        if not data:
+            raise EndOfStreamError(self.buffer)
+        self.buffer += data
+
+    async def until(self, mark: bytes) -> bytes:
+        """Everything up to and including a mark."""
+        while mark not in self.buffer:
+            await self.more()
+        taken, _, self.buffer = self.buffer.partition(mark)
+        return taken + mark
+
+    async def take(self, size: int) -> bytes:
+        while len(self.buffer) < size:
+            await self.more()
+        taken, self.buffer = self.buffer[:size], self.buffer[size:]
+        return taken
+
+    async def rest(self) -> bytes:
+        """Everything until the server closes."""
+        try:
+            while True:
+                await self.more()
+        except EndOfStreamError:
+            taken, self.buffer = self.buffer, b""
+            return taken
+
+    async def head(self) -> Answer:
+        """The head of an answer; its body is still to come."""
+        lines = (await self.until(b"\r\n\r\n")).decode("ascii").removesuffix("\r\n\r\n").split("\r\n")
+        version, status, _ = lines[0].split(" ", 2)
+        assert version == "HTTP/1.1"
+        headers: dict[str, str] = {}
+        for line in lines[1:]:
+            name, colon, value = line.partition(": ")
+            assert colon, line
+            assert name.lower() not in headers, f"{name} twice"
+            headers[name.lower()] = value
+        return Answer(int(status), headers, b"")
+
+    async def response(self, *, head_only: bool = False) -> Answer:
+        """A whole answer."""
+        head = await self.head()
+        size = 0 if head_only else int(head.headers["content-length"])
+        return Answer(head.status, head.headers, await self.take(size))
+
+    async def request(
+        self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Ask and wait."""
+        await self.send(request(method, path, body, headers=headers))
+        return await self.response(head_only=method == "HEAD")
+
+
+def request(method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None) -> bytes:
+    """A request as bytes."""
+    fields = {"Host": "t", **(headers or {})}
+    if body:
+        fields.setdefault("Content-Length", str(len(body)))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
+
+
+@asynccontextmanager
+async def connect(address: Address, *, receive_buffer: int = 0) -> AsyncIterator[Peer]:
+    """Connect; a small receive buffer makes a slow reader's window small from the start."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    connecting = trio.socket.socket(family, socket.SOCK_STREAM)
+    if receive_buffer:
+        connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    try:
+        with trio.fail_after(PATIENCE):
+            await connecting.connect((address.host, address.port))
+    except BaseException:
+        connecting.close()
+        raise
+    async with trio.SocketStream(connecting) as stream:
+        yield Peer(stream)
+
+
+async def ask(
+    address: Address, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """One request on a connection of its own."""
+    async with connect(address) as peer:
+        return await peer.request(method, path, body, headers={"Connection": "close", **(headers or {})})
+
+
+async def publish(address: Address, room: str, text: str, **fields: Any) -> Any:
+    """Say something as the guest of this address; returns the body of the 201."""
+    body = json.dumps({"text": text, **fields}).encode()
+    answer = await ask(address, "POST", f"/rooms/{room}/messages", body, headers={"Content-Type": "application/json"})
+    assert answer.status == 201, answer
+    return answer.json
+
+
+# -- WebSocket ------------------------------------------------------------------------------------------------------
+
+
+def upgrade(path: str = "/ws", *, headers: Mapping[str, str] | None = None, without: Iterable[str] = ()) -> bytes:
+    """The opening handshake; `headers` replace or add, `without` leaves out."""
+    fields = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": WEBSOCKET_KEY,
+        **(headers or {}),
+    }
+    for name in without:
+        del fields[name]
+    return request("GET", path, headers=fields)
+
+
+def frame(payload: bytes | str, *, opcode: int = 1, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
+    """A client's frame, right or wrong."""
+    data = payload.encode() if isinstance(payload, str) else payload
+    start = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
+    mask_bit = 0x80 if masked else 0
+    if len(data) < 126:
+        length = bytes([mask_bit | len(data)])
+    elif len(data) < 1 << 16:
+        length = bytes([mask_bit | 126]) + len(data).to_bytes(2, "big")
+    else:
+        length = bytes([mask_bit | 127]) + len(data).to_bytes(8, "big")
+    if not masked:
+        return start + length + data
+    return start + length + MASK + bytes(byte ^ MASK[at % 4] for at, byte in enumerate(data))
+
+
+def say(**message: Any) -> bytes:
+    """A chat.v1 message in a frame."""
+    return frame(json.dumps(message))
+
+
+class ClosedError(Exception):
+    """The server's close frame came."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class Chatter:
+    """A chat.v1 client, one task at a time. What it did not ask for waits until `next` asks for its type."""
+
+    def __init__(self, peer: Peer, handshake: Answer) -> None:
+        self.peer = peer
+        self.handshake = handshake
+        self.hello: Any = None
+        self.answers_pings = True
+        self.pings = 0
+        self._frames = Connection(ConnectionType.CLIENT, trailing_data=peer.buffer)
+        self._heard: deque[Any] = deque()
+        self._text = ""
+        self._count = 0
+        peer.buffer = b""
+
+    async def say(self, **message: Any) -> None:
+        await self.peer.send(say(**message))
+
+    async def hear(self) -> Any:
+        """The next message, whatever it is."""
+        if self._heard:
+            return self._heard.popleft()
+        while True:
+            for event in self._frames.events():
+                await self._take(event)
+            if self._heard:
+                return self._heard.popleft()
+            await self.peer.more()
+            self._frames.receive_data(self.peer.buffer)
+            self.peer.buffer = b""
+
+    async def _take(self, event: ws.Event) -> None:
+        if isinstance(event, ws.TextMessage):
+            self._text += event.data
+            if event.message_finished:
+                self._heard.append(json.loads(self._text))
+                self._text = ""
+        elif isinstance(event, ws.Ping):
+            self.pings += 1
+            if self.answers_pings:
+                await self.peer.send(frame(bytes(event.payload), opcode=10))
+        elif isinstance(event, ws.CloseConnection):
+            raise ClosedError(int(event.code), event.reason or "")
+
+    async def next(self, *kinds: str) -> Any:
+        """The next message of one of these types; others stay for later."""
+        passed = []
+        try:
+            while True:
+                message = await self.hear()
+                if message["type"] in kinds:
+                    return message
+                passed.append(message)
+        finally:
+            self._heard.extendleft(reversed(passed))
+
+    async def ask(self, kind: str, **fields: Any) -> Any:
+        """Send with an id of its own and wait for the answer that carries it."""
+        self._count += 1
+        id_ = f"q{self._count}"
+        await self.say(type=kind, id=id_, **fields)
+        passed = []
+        try:
+            while True:
+                message = await self.hear()
+                if message.get("id") == id_:
+                    return message
+                passed.append(message)
+        finally:
+            self._heard.extendleft(reversed(passed))
+
+    async def closed(self) -> ClosedError:
+        """Wait for the close frame; every message before it is dropped."""
+        try:
+            while True:
+                await self.hear()
+        except ClosedError as closed:
+            return closed
+
+    async def close(self, code: int = 1000) -> None:
+        """The close handshake, in good order."""
+        await self.peer.send(frame(code.to_bytes(2, "big"), opcode=8))
+        await self.closed()
+
+
+async def open_websocket(peer: Peer, *, path: str = "/ws", headers: Mapping[str, str] | None = None) -> Chatter:
+    """The handshake on a connection; `hello` is heard on /ws."""
+    await peer.send(upgrade(path, headers=headers))
+    handshake = await peer.head()
+    assert handshake.status == 101, handshake
+    assert handshake.headers["sec-websocket-accept"] == WEBSOCKET_ACCEPT
+    chatter = Chatter(peer, handshake)
+    if path == "/ws":
+        chatter.hello = await chatter.next("hello")
+    return chatter
+
+
+@asynccontextmanager
+async def chatter(
+    address: Address, *, path: str = "/ws", headers: Mapping[str, str] | None = None, receive_buffer: int = 0
+) -> AsyncIterator[Chatter]:
+    """A WebSocket of one's own."""
+    async with connect(address, receive_buffer=receive_buffer) as peer:
+        yield await open_websocket(peer, path=path, headers=headers)

@@ -1,0 +1,185 @@
+"""The real server for tests: in this process, on a real port; or in one of its own, to be killed.
+
+Owns: starting and ending it, reading its counts over HTTP, the healthy neighbour. May not: reach into its parts,
+except to see at the end that no fault of its own was hidden.
+
+    async with serving(head_deadline=0.5) as server, neighbour(server):
+        ...
+        await server.counted("head-deadline")
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+from structlog.testing import capture_logs
+
+from chatserver.config import Settings
+from chatserver.server import Server
+from tests.support.peers import PATIENCE, Address, Chatter, ask, chatter
+
+#: Seconds between looks at something that should soon be true.
+LOOK = 0.02
+#: Seconds between a neighbour's round trips.
+NEIGHBOUR_PAUSE = 0.05
+_SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
+
+LogLine = MutableMapping[str, Any]
+
+
+class Serving:
+    """A server in this process."""
+
+    def __init__(self, server: Server, logs: list[LogLine]) -> None:
+        self.server = server
+        self.logs = logs
+        self.address = Address.of(server.addresses[0])
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """A sample of /metrics, summed over the labels that are not given."""
+        answer = await ask(self.address, "GET", "/metrics")
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(
+            float(value)
+            for found, given, value in _SAMPLE.findall(answer.body.decode())
+            if found == name and all(label in given for label in wanted)
+        )
+
+    async def closes(self, reason: str) -> int:
+        return int(await self.metric("chatserver_closes_total", reason=reason))
+
+    async def counted(self, reason: str, times: int = 1) -> None:
+        """Wait until so many connections have ended for a reason; one more would be wrong."""
+        with trio.move_on_after(PATIENCE):
+            while await self.closes(reason) < times:
+                await trio.sleep(LOOK)
+        assert await self.closes(reason) == times, (reason, self.logs)
+
+    async def held(self, connections: int) -> None:
+        """Wait until so many connections are held, not counting the one that asks."""
+        with trio.fail_after(PATIENCE):
+            while await self.metric("chatserver_connections") != connections + 1:
+                await trio.sleep(LOOK)
+
+    async def in_phase(self, phase: str, count: int = 1) -> None:
+        """Wait until so many connections are in a phase."""
+        with trio.fail_after(PATIENCE):
+            while await self.metric("chatserver_connections", phase=phase) < count:
+                await trio.sleep(LOOK)
+
+    async def drain(self) -> None:
+        """What `kill -TERM` would do."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def serving(*, total: int = 1000, **settings: Any) -> AsyncIterator[Serving]:
+    """Serve until the block ends. No address cap and no publish rate, unless the test gives them."""
+    options = {"port": 0, "log": "memory:", "per_ip": 0, "publish_rate": 0.0, **settings}
+    server = Server(Settings(**options), total=total)
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.main)
+            running = Serving(server, logs)
+            yield running
+            faults = server.parts.poller.faults
+            nursery.cancel_scope.cancel()
+    assert faults == 0, logs
+    assert [line for line in logs if line["log_level"] in ("error", "critical")] == []
+
+
+@asynccontextmanager
+async def neighbour(server: Serving, room: str = "neighbours") -> AsyncIterator[None]:
+    """A healthy client beside the trouble: says something and hears it, over WebSocket and HTTP, and never fails."""
+    async with chatter(server.address) as friend, trio.open_nursery() as nursery:
+        await friend.ask("join", room=room)
+        stop = trio.Event()
+        done = trio.Event()
+        nursery.start_soon(_live, server, friend, room, stop, done)
+        yield
+        stop.set()
+        await done.wait()
+
+
+async def _live(server: Serving, friend: Chatter, room: str, stop: trio.Event, done: trio.Event) -> None:
+    last_trip = False
+    while not last_trip:
+        last_trip = stop.is_set()
+        ack = await friend.ask("publish", room=room, text="still here")
+        assert ack["type"] == "ack", ack
+        heard = await friend.next("message")
+        assert heard["offset"] == ack["offset"], "one message, or one out of order, was lost"
+        assert (await ask(server.address, "GET", f"/rooms/{room}/messages?limit=1")).status == 200
+        with trio.move_on_after(NEIGHBOUR_PAUSE):
+            await stop.wait()
+    await friend.close()
+    done.set()
+
+
+# -- in a process of its own ----------------------------------------------------------------------------------------
+
+
+class ServerProcess:
+    """`chatserver serve` as a user starts it."""
+
+    def __init__(self, process: trio.Process, lines: list[str], errors: Path) -> None:
+        self.process = process
+        self.lines = lines
+        self._errors = errors
+
+    @property
+    def address(self) -> Address:
+        return Address.of(self.lines[0].removeprefix("listening on "))
+
+    @property
+    def errors(self) -> str:
+        """Everything on standard error so far."""
+        return self._errors.read_text()
+
+    async def ended(self) -> int:
+        """Wait for its end; the exit code."""
+        with trio.fail_after(PATIENCE):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def server_process(directory: Path, *flags: str, lines: int = 1) -> AsyncIterator[ServerProcess]:
+    """Start it and read the lines it prints when ready (fewer, if it ends before); dead when the block ends."""
+    command = [str(Path(sys.executable).with_name("chatserver")), "serve", *flags]
+    errors = directory / "server.err"
+    with errors.open("a") as stderr:
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=directory
+        )
+    try:
+        assert process.stdout is not None
+        async with process.stdout:
+            yield ServerProcess(process, await _read_lines(process.stdout, lines), errors)
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True), trio.fail_after(PATIENCE):
+            await process.wait()
+
+
+async def _read_lines(stream: trio.abc.ReceiveStream, count: int) -> list[str]:
+    text = b""
+    with trio.fail_after(PATIENCE):
+        while text.count(b"\n") < count:
+            data = await stream.receive_some()
+            if not data:
+                break
+            text += data
+    return text.decode().splitlines()
+
+
+def free_flags(directory: Path, *more: str) -> Sequence[str]:
+    """The flags nearly every such test wants: any port, a log in the test's own directory, no caps."""
+    return ("--port", "0", "--log", f"sqlite:{directory / 'chat.db'}", "--per-ip", "0", "--publish-rate", "0", *more)

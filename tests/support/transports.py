@@ -1,0 +1,114 @@
+"""One way to listen to a room over each transport: the same tests then hold for all of them.
+
+Owns: WebSocket, long-poll and server-sent events behind one class each with one method. A client's own part is here
+too: going on from its cursor, and noticing that it was told of missed messages.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+from tests.support.peers import Address, Answer, Chatter, Peer, chatter, connect
+
+TRANSPORTS = ("websocket", "poll", "events")
+
+
+class Subscriber(Protocol):
+    """Somebody who listens to one room."""
+
+    cursor: str
+    told_of_loss: bool
+
+    async def batch(self) -> list[Any]:
+        """The next messages: one or more."""
+
+
+class WebSocketSubscriber:
+    def __init__(self, friend: Chatter, joined: Any) -> None:
+        self._friend = friend
+        self._missed = joined["messages"]
+        self.cursor = joined["cursor"]
+        self.told_of_loss = not joined["recovered"]
+
+    async def batch(self) -> list[Any]:
+        if self._missed:
+            missed, self._missed = self._missed, []
+            return list(missed)
+        message = await self._friend.next("message", "gap")
+        if message.pop("type") == "gap":
+            self.told_of_loss = True
+            self.cursor = message["until"]
+            return []
+        self.cursor = message["cursor"]
+        return [message]
+
+
+class PollSubscriber:
+    def __init__(self, peer: Peer, room: str, after: str | None) -> None:
+        self._peer = peer
+        self._room = room
+        self.cursor = after or "0"
+        self.told_of_loss = False
+
+    async def batch(self) -> list[Any]:
+        answer = await self._peer.request("GET", f"/rooms/{self._room}/messages?after={self.cursor}&wait=20&limit=7")
+        assert answer.status == 200, answer
+        page = answer.json
+        self.cursor = page["cursor"]
+        self.told_of_loss |= not page["recovered"]
+        return list(page["messages"])
+
+
+class EventsSubscriber:
+    def __init__(self, peer: Peer, head: Answer, after: str | None) -> None:
+        assert head.status == 200
+        assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
+        self._peer = peer
+        self.cursor = after or ""
+        self.told_of_loss = False
+        self.fields: list[tuple[str, str]] = []
+
+    async def batch(self) -> list[Any]:
+        block = (await self._peer.until(b"\n\n")).decode()
+        event: dict[str, str] = {}
+        for line in block.strip().split("\n"):
+            name, _, value = line.partition(":")
+            event[name] = value.removeprefix(" ")
+            self.fields.append((name, event[name]))
+        if "id" not in event:
+            return []  # retry:, or a heartbeat
+        self.cursor = event["id"]
+        if event["event"] == "gap":
+            self.told_of_loss = True
+            return []
+        assert event["event"] == "message"
+        message = json.loads(event["data"])
+        assert message["cursor"] == self.cursor
+        return [message]
+
+
+@asynccontextmanager
+async def subscribe(
+    transport: str, address: Address, room: str, after: str | None = None, *, receive_buffer: int = 0
+) -> AsyncIterator[Subscriber]:
+    """Listen from a cursor on; None is from the beginning."""
+    start = after or "0"
+    if transport == "websocket":
+        async with chatter(address, receive_buffer=receive_buffer) as friend:
+            yield WebSocketSubscriber(friend, await friend.ask("join", room=room, after=start))
+        return
+    async with connect(address, receive_buffer=receive_buffer) as peer:
+        if transport == "poll":
+            yield PollSubscriber(peer, room, after)
+        else:
+            await peer.send(f"GET /rooms/{room}/events?after={start} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+            yield EventsSubscriber(peer, await peer.head(), after)
+
+
+async def collect(subscriber: Subscriber, count: int) -> list[Any]:
+    """So many messages."""
+    found: list[Any] = []
+    while len(found) < count:
+        found += await subscriber.batch()
+    return found
