@@ -85,6 +85,8 @@ def _words(error: BaseException) -> str:
         return _words(error.exceptions[0])
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, not the system's
+        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # error.strerror is trio's here, with the address in it
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

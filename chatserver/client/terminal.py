@@ -146,7 +146,7 @@ async def _send(client: Client, options: Options, nursery: trio.Nursery) -> None
                 places.release()
                 finish_if_done()
     first = next(iter(numbers.values()))
-    why = f"no acknowledgement for {options.retry_for:g} s; {len(numbers)} lines from line {first} on may be lost"
+    why = f"no acknowledgement for {options.retry_for:g} s: line {first} and what follows may be lost"
     raise _Done(_complain(why, EXIT_FAILED))
 
 

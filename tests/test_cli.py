@@ -1,0 +1,135 @@
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chatserver import __version__, cli
+from chatserver.config import SPECS, Section, Settings, flag_name
+from chatserver.limits import print_limits, shown_value
+
+
+def run(*tokens: str) -> int:
+    return cli.run_command(list(tokens))
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"chatserver {__version__}\n"
+
+
+def test_help_of_serve_shows_every_flag_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("serve", "--help") == 0
+    shown = capsys.readouterr().out
+    for name, default in ((name, getattr(Settings(), name)) for name in SPECS):
+        assert f"--{flag_name(name)} " in shown
+        if not isinstance(default, bool):
+            assert f"[default: {shown_value(name, default)}]" in shown
+
+
+@pytest.mark.parametrize("command", ["serve", "limits", "chat"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    assert command in capsys.readouterr().out
+
+
+def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+
+    def fake_run(settings: Settings) -> int:
+        seen.append(settings)
+        return 3
+
+    monkeypatch.setattr("chatserver.server.run", fake_run)
+    Path("chat.toml").write_text("port = 1\nhead-deadline = 4")
+    code = run("serve", "--host", "::1", "--host", "127.0.0.1", "--port", "0", "--echo", "--config", "chat.toml")
+    assert code == 3
+    assert seen == [Settings(host=("::1", "127.0.0.1"), port=0, echo=True, head_deadline=4.0)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["serve", "--port", "x"], "--port: 'x' is not a whole number"),
+        (["serve", "--port"], "--port"),
+        (["serve", "--prot", "1"], "Did you mean --port?"),
+        (["serve", "extra"], "extra"),
+        (["limits", "--head-deadline", "0"], "--head-deadline: 0 s is below the minimum, 0.1 s"),
+        (["limits", "--config", "none.toml"], "--config: cannot read none.toml"),
+        (["limits", "--log", "x"], "--log: 'x' is none of memory: and sqlite:PATH"),
+        (["sevre"], "sevre"),
+        (["chat"], "URL"),
+        (["chat", "ftp://x"], "URL: 'ftp://x'"),
+        (["chat", "x", "--retry-for", "soon"], "--retry-for"),
+    ],
+)
+def test_bad_flags_are_one_line_and_exit_code_2(
+    tokens: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*tokens) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("chatserver: ")
+    assert words in shown.err
+
+
+def test_limits_in_a_pipe_are_aligned_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("limits", "--ping-interval", "7") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == sum(spec.section is not Section.SERVICE for spec in SPECS.values())
+    (line,) = [line for line in lines if line.startswith("--ping-interval ")]
+    assert line.split()[1:3] == ["7", "s"]
+    starts = {line.index(SPECS[line.split()[0][2:].replace("-", "_")].meaning) for line in lines}
+    assert len(starts) == 1
+
+
+def test_limits_on_a_terminal_are_a_table_that_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "90")
+    file = Terminal()
+    print_limits(Settings(), file)
+    words = set(re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()).split())
+    assert {"--max-rooms-per-connection", "Deadlines", "65,536"} <= words
+
+
+def test_limits_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("limits", "--json", "--per-ip", "0") == 0
+    limits = {entry["flag"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert limits["--per-ip"]["value"] == 0
+    assert limits["--per-ip"]["zero"] == "no cap"
+    assert limits["--head-deadline"]["unit"] == "s"
+    assert limits["--head-deadline"]["variable"] == "CHATSERVER_HEAD_DEADLINE"
+
+
+def test_help_imports_neither_trio_nor_the_server() -> None:
+    """The reason why commands import what they run inside: help and tab completion must be quick."""
+    program = (
+        "import sys; from chatserver import cli; cli.run_command(['serve', '--help']);"
+        "sys.exit(any(name in sys.modules for name in ('trio', 'chatserver.server', 'wsproto')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    program = "from chatserver.cli import main; import sys; sys.argv = ['chatserver', 'limits']; main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([sys.executable, "-c", program], check=False, stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

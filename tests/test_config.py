@@ -1,0 +1,201 @@
+import dataclasses
+import math
+import re
+import resource
+from pathlib import Path
+
+import pytest
+
+from chatserver import descriptors
+from chatserver.config import SPECS, TYPES, ConfigError, LogFormat, Section, Settings, Unit, flag_name
+from chatserver.sources import load_settings, variable_name
+
+NUMBERS = [name for name, kind in TYPES.items() if kind in {int, float}]
+
+
+def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Settings:
+    return load_settings(flags or {}, environ or {}, None)
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "chat.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_a_unit_bounds_and_a_reason(name: str) -> None:
+    spec = SPECS[name]
+    if name == "port":
+        return
+    assert spec.unit is not Unit.NONE
+    assert spec.reason
+    assert spec.meaning.endswith(".")
+    assert spec.section is not Section.SERVICE
+    assert math.isfinite(spec.maximum)
+    default = getattr(Settings(), name)
+    assert spec.minimum <= default <= spec.maximum or (default == 0 and spec.zero is not None)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_bounds_are_kept(name: str) -> None:
+    spec = SPECS[name]
+    for wrong in (spec.maximum + 1, -1):
+        with pytest.raises(ConfigError) as caught:
+            load({name: str(int(wrong))})
+        assert caught.value.flag == flag_name(name)
+        assert str(caught.value).startswith(f"--{flag_name(name)}: ")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_zero_is_none_only_where_it_says_so(name: str) -> None:
+    spec = SPECS[name]
+    if spec.zero is not None or spec.minimum == 0:
+        assert getattr(load({name: "0"}), name) == 0
+    else:
+        with pytest.raises(ConfigError, match="below the minimum"):
+            load({name: "0"})
+
+
+def test_no_deadline_can_be_switched_off() -> None:
+    for spec in SPECS.values():
+        if spec.section is Section.DEADLINES:
+            assert spec.zero is None
+            assert spec.minimum > 0
+
+
+def test_precedence(tmp_path: Path) -> None:
+    path = toml(tmp_path, 'port = 1\nhead-deadline = 2\nbody_deadline = 3\nhost = ["::1", "127.0.0.1"]\nquiet = true')
+    environ = {"CHATSERVER_PORT": "10", "CHATSERVER_HEAD_DEADLINE": "20", "CHATSERVER_UNKNOWN": "x"}
+    settings = load_settings({"port": "100", "per_ip": None}, environ, path)
+    assert (settings.port, settings.head_deadline, settings.body_deadline) == (100, 20.0, 3.0)
+    assert settings.host == ("::1", "127.0.0.1")
+    assert settings.quiet is True
+    assert settings.per_ip == Settings().per_ip
+
+
+@pytest.mark.parametrize("name", list(SPECS))
+def test_every_setting_can_come_from_each_source(name: str, tmp_path: Path) -> None:
+    default = getattr(Settings(), name)
+    text = ",".join(default) if isinstance(default, tuple) else str(default)
+    assert load({name: text}) == Settings()
+    assert load(environ={variable_name(name): text}) == Settings()
+    value = {bool: str(default).lower(), tuple: f'"{text}"', str: f'"{text}"', LogFormat: f'"{text}"'}.get(
+        type(default), text
+    )
+    for key in (name, flag_name(name)):
+        assert load_settings({}, {}, toml(tmp_path, f"{key} = {value}")) == Settings()
+
+
+def test_switches_and_lists_in_the_environment() -> None:
+    settings = load(environ={"CHATSERVER_QUIET": "yes", "CHATSERVER_ECHO": "off", "CHATSERVER_HOST": "::1, 127.0.0.1"})
+    assert (settings.quiet, settings.echo, settings.host) == (True, False, ("::1", "127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("port", "x", "'x' is not a whole number"),
+        ("port", "1.5", "'1.5' is not a whole number"),
+        ("port", "", "'' is not a whole number"),
+        ("port", "1_000", "'1_000' is not a whole number"),
+        ("port", True, "True is not a whole number"),
+        ("port", 8000.0, "8000.0 is not a whole number"),
+        ("port", "65536", "65536 is above the maximum, 65535"),
+        ("head_deadline", "nan", "nan is not a finite number"),
+        ("head_deadline", "inf", "inf is not a finite number"),
+        ("head_deadline", "0", "0 s is below the minimum, 0.1 s"),
+        ("per_ip", "-1", "-1 connections is below the minimum, 1 connections (or 0: no cap)"),
+        ("quiet", "maybe", "'maybe' is neither true nor false"),
+        ("quiet", 1, "1 is neither true nor false"),
+        ("log", "mysql://x", "'mysql://x' is none of memory: and sqlite:PATH"),
+        ("log", "", "'' is no text"),
+        ("log", 5, "5 is no text"),
+        ("log_format", "xml", "'xml' is none of auto, pretty, json"),
+        ("host", [], "at least one address is needed"),
+        ("host", "a,,b", "an empty address"),
+        ("host", [1], "[1] is not a list of texts"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line_that_names_the_flag(name: str, value: object, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--{flag_name(name)}: {re.escape(words)}$"):
+        load({name: value})
+
+
+def test_complaints_name_their_source(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--port: 'tcp://x' is not a whole number \(from CHATSERVER_PORT\)$"):
+        load(environ={"CHATSERVER_PORT": "tcp://x"})
+    path = toml(tmp_path, "port = 70000")
+    with pytest.raises(ConfigError, match=r"^--port: 70000 is above the maximum, 65535 \(from .*chat\.toml\)$"):
+        load_settings({}, {}, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("head-deadlin = 3", "did you mean head-deadline?"),
+        ("port = ", "is not TOML"),
+        ("port = 1\nport = 2", "is not TOML"),
+        ("head-deadline = 1\nhead_deadline = 2", "sets head-deadline twice"),
+        ("[serve]\nport = 1", "sets 'serve', which is no setting"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        load_settings({}, {}, toml(tmp_path, text))
+    assert caught.value.flag == "config"
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--config: cannot read .*: No such file or directory"):
+        load_settings({}, {}, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag"),
+    [
+        ({"body_deadline": 20.0, "body_deadline_max": 10.0}, "body-deadline-max"),
+        ({"max_body_bytes": 2048, "max_message_bytes": 4096}, "max-body-bytes"),
+    ],
+)
+def test_values_that_contradict_each_other(fields: dict[str, float], flag: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings(**fields)  # type: ignore[arg-type]
+    assert caught.value.flag == flag
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_connections_follow_from_descriptors() -> None:
+    reserved = descriptors.RESERVED_DESCRIPTORS
+    assert descriptors.connection_limit(0, descriptors=1024) == 1024 - reserved
+    assert descriptors.connection_limit(500, descriptors=1024) == 500
+    with pytest.raises(ConfigError, match=r"--max-connections: 1000 needs 1064 descriptors, .* allows 1024"):
+        descriptors.connection_limit(1000, descriptors=1024)
+    with pytest.raises(ConfigError, match="--max-connections"):
+        descriptors.connection_limit(0, descriptors=reserved)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted"),
+    [(1024, 4096, 4096), (4096, 4096, None), (1024, -1, descriptors.MOST_DESCRIPTORS), (-1, -1, None)],
+)
+def test_the_soft_limit_is_raised(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int | None) -> None:
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    expected = wanted or (descriptors.MOST_DESCRIPTORS if soft == -1 else soft)
+    assert descriptors.raise_descriptor_limit() == expected
+    assert set_to == ([(wanted, hard)] if wanted else [])
+
+
+def test_a_system_that_refuses_keeps_its_soft_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_what: int, _limits: tuple[int, int]) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1 << 60))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert descriptors.raise_descriptor_limit() == 256
