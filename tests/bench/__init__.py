@@ -1,0 +1,1 @@
+"""The figures the server must reach, each measured against a bound: `make bench`."""

@@ -1,0 +1,51 @@
+"""`python -m tests.bench [NAME ...] [--json FILE] [--quick]`: measure, show a table, exit 1 if a figure is short."""
+
+import argparse
+import gc
+import resource
+import sys
+from pathlib import Path
+
+from tests.bench import report
+from tests.bench.figures import Result, Scale, Verdict
+from tests.bench.registry import BENCHES
+
+
+def main() -> int:
+    """Run the benches that were named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHES)}; all if none is given")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    parser.add_argument("--quick", action="store_true", help="small counts: shows that it works, measures nothing")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in BENCHES]
+    if unknown:
+        parser.error(f"there is no {unknown[0]}; there are {', '.join(BENCHES)}")
+    _prepare()
+    results = measure(arguments.names or list(BENCHES), Scale.QUICK if arguments.quick else Scale.FULL)
+    report.show(results)
+    if arguments.json:
+        report.write_json(results, arguments.json)
+    short = any(result.verdict is Verdict.SHORT for result in results)
+    return 1 if short and not arguments.quick else 0
+
+
+def measure(names: list[str], scale: Scale) -> list[Result]:
+    """The results, told on standard error as they come."""
+    results = []
+    for name in names:
+        print(name, file=sys.stderr, flush=True)
+        for result in BENCHES[name].run(scale):
+            print(report.line(result), file=sys.stderr, flush=True)
+            results.append(result)
+    return results
+
+
+def _prepare() -> None:
+    gc.disable()  # thousands of clients live here; a collection of theirs would look like the server's pause
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""One broadcast to 1,000 idle members: the server's CPU for a delivery against a bare loop of `sock.send`.
+
+How: a paced publisher in a room of 1,000 WebSockets, and at the same pace, in turns, a process that does nothing but
+send the very same frame to 1,000 sockets with the same options. All members read at once. CPU is the whole process's,
+so ours has the publish, its commit and the idle rounds of the server in it.
+What would fool it: members that do not read, so that a send does not wake anybody; a faster pace, at which frames
+are joined and a send carries several. Every member must have read every frame before a turn counts.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+
+from tests.bench import wire
+from tests.bench.clients import Client, Crowd, Step, answer_pings
+from tests.bench.figures import Bench, Better, Figure, Result, Scale, spread
+from tests.bench.processes import Process, chatserver, peer
+
+DELIVERY = Figure(
+    name="paced broadcast: CPU a delivery, of a bare send loop's", unit="×", bound=1.5, aim=1.15, better=Better.LOWER
+)
+ROUNDS = 6
+#: Broadcasts a second; each keeps a core busy for about 8 ms.
+PACE = 20.0
+TEXT = (
+    "a message of about a hundred and twenty bytes, such as people write to each other in a room on an ordinary day, ok"
+)
+#: Seconds at the end of a turn for the last ones to be read.
+TAIL = 0.2
+
+
+class Reader:
+    """Counts the frames that a crowd has read, and remembers one."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.last = b""
+
+    def __call__(self, client: Client, data: bytes) -> None:
+        """A message, or a ping."""
+        if b'"type":"message"' in data:
+            self.frames += 1
+            self.last = data
+        else:
+            answer_pings(client, data)
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    """Take turns."""
+    members, broadcasts = scale.of(1_000, 50), scale.of(80, 10)
+    ours, theirs = [], []
+    with chatserver() as server, peer("bare_send") as other:
+        reader = Reader()
+        with Crowd(server.address) as crowd, Crowd(other.address) as bare:
+            join = [Step(wire.upgrade(server.address), b'"hello"'), Step(wire.join("bench"), b'"joined"')]
+            crowd.open(members, join, reader)
+            publisher = crowd.open(1, join[:1], answer_pings)[0]
+            bare.open(members, [], None)
+            crowd.run(scale.of(4.0, 0.2))
+            _ours(server, crowd, reader, publisher, 5, members)
+            _theirs(other, bare, reader.last, 5)
+            for _ in range(scale.of(ROUNDS, 1)):
+                ours.append(_ours(server, crowd, reader, publisher, broadcasts, members))
+                theirs.append(_theirs(other, bare, reader.last, broadcasts) / broadcasts / members)
+    ratios = [one / two for one, two in zip(ours, theirs, strict=True)]
+    micro = [[each * 1e6 for each in side] for side in (ours, theirs)]
+    details = (
+        f"{spread(micro[0])} µs against {spread(micro[1])} µs; {len(reader.last)} B frames, {PACE:g}/s"
+        f" to {members:,} members"
+    )
+    yield Result(figure=DELIVERY, samples=ratios, details=details)
+
+
+def _ours(server: Process, crowd: Crowd, reader: Reader, publisher: Client, count: int, members: int) -> float:
+    frame = wire.text_frame(json.dumps({"type": "publish", "id": 2, "room": "bench", "text": TEXT}).encode())
+    before, read, start = server.cpu(), reader.frames, time.perf_counter()
+    for index in range(count):
+        crowd.run_until(start + index / PACE)
+        publisher.socket.send(frame)
+    crowd.run_until(start + count / PACE + TAIL)
+    used = server.cpu() - before
+    missing = count * members - (reader.frames - read)
+    if missing:
+        raise RuntimeError(f"{missing} of {count * members} deliveries were joined or lost")
+    return used / count / members
+
+
+def _theirs(other: Process, bare: Crowd, frame: bytes, count: int) -> float:
+    before, read = other.cpu(), bare.drained
+    other.tell(f"pace {count} {PACE} {frame.hex()}")
+    bare.run(count / PACE + TAIL)
+    other.hear()
+    used = other.cpu() - before
+    if bare.drained - read != count * len(bare) * len(frame):
+        raise RuntimeError("the bare loop's frames did not all arrive")
+    return used
+
+
+BENCH = Bench(name="broadcast", run=run)

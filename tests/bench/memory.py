@@ -1,0 +1,83 @@
+"""Memory of the server for each kind of peer that it holds.
+
+How: a fresh server for each kind. Some hundreds are opened and closed first, so that modules, pools and tables have
+been paid for. Then Pss before and after the crowd has come and settled, by its number.
+What would fool it: a server that has closed some of them (so /metrics must show the phase with all of them in it);
+growth in steps, as of lists and arenas, which a crowd of thousands averages out. Kernel memory is not in it.
+Deadlines of attackers are lifted: what is measured is how they sit, not how they end.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.bench import wire
+from tests.bench.clients import Crowd, OnData, Step, answer_pings, must_live
+from tests.bench.figures import Bench, Better, Figure, Result, Scale
+from tests.bench.gauges import Address, metrics
+from tests.bench.processes import Process, chatserver
+
+#: Seconds for the server to come to rest: a full collection and a telling of presence are in it.
+SETTLE = 4.0
+_PATIENT = ("--head-deadline", "3600", "--body-deadline", "3600", "--body-deadline-max", "3600")
+_UPGRADED = b'"hello"'
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of peer, and how the server shows it."""
+
+    figure: Figure
+    phase: str
+    on_data: OnData
+
+
+def _figure(name: str, bound: float, aim: float) -> Figure:
+    return Figure(name=f"memory: {name}", unit=" B", bound=bound, aim=aim, better=Better.LOWER)
+
+
+KINDS = (
+    Kind(_figure("idle WebSocket, joined", 800, 450), "open", answer_pings),
+    Kind(_figure("held long-poll", 800, 450), "held", must_live),
+    Kind(_figure("idle SSE stream", 800, 450), "stream", must_live),
+    Kind(_figure("slow-head attacker", 1200, 500), "head", must_live),
+    Kind(_figure("slow-body attacker", 2000, 800), "body", must_live),
+)
+
+
+def steps(phase: str, address: Address) -> Sequence[Step]:
+    """What a peer sends to be in a phase and stay there."""
+    scripts = {
+        "open": [Step(wire.upgrade(address), _UPGRADED), Step(wire.join("bench"), b'"joined"')],
+        "held": [Step(wire.get(address, "/rooms/bench/messages?after=0&wait=60"), b"")],
+        "stream": [Step(wire.get(address, "/rooms/bench/events"), b"retry")],
+        "head": [Step(wire.get(address, "/")[:-2] + b"X-a: b\r\n", b"")],
+        "body": [Step(wire.post_message(address, "bench", "x" * 2000)[:-1990], b"")],
+    }
+    return scripts[phase]
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    """Each kind in turn."""
+    count = scale.of(9_500, 300)
+    for kind in KINDS:
+        with chatserver(*_PATIENT) as server, Crowd(server.address) as crowd:
+            yield _measure(kind, server, crowd, count, settle=scale.of(SETTLE, 0.3))
+
+
+def _measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: float) -> Result:
+    script = steps(kind.phase, server.address)
+    crowd.hang_up(crowd.open(min(count, 600), script, kind.on_data))
+    metrics(server.address)
+    crowd.run(settle)
+    before = server.memory()
+    crowd.open(count, script, kind.on_data)
+    crowd.run(settle)
+    after = server.memory()
+    held = sum(value for name, value in metrics(server.address).items() if f'phase="{kind.phase}"' in name)
+    if held < count:
+        raise RuntimeError(f"{held:.0f} of {count} are held in {kind.phase}")
+    details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
+    return Result(figure=kind.figure, samples=[(after - before) / count], details=details)
+
+
+BENCH = Bench(name="memory", run=run)

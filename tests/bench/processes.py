@@ -1,0 +1,106 @@
+"""Starts the server and its peers, each a process of its own, and ends them.
+
+Owns: their lives. May not: measure. Everybody listens on a free port of the loopback and says so in one line.
+"""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.gauges import Address, cpu_seconds, pss_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Seconds a process may take to go once it was told to.
+GRACE = 15.0
+_SERVE = "import sys; from chatserver.cli import main; sys.argv[1:1] = ['serve']; main()"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Somebody who serves at an address."""
+
+    child: "subprocess.Popen[bytes]"
+    address: Address
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.child.pid
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self.child.stdin is not None
+        self.child.stdin.write(line.encode() + b"\n")
+        self.child.stdin.flush()
+
+    def hear(self) -> str:
+        """Wait for a line of its standard output."""
+        assert self.child.stdout is not None
+        return self.child.stdout.readline().decode().strip()
+
+    def cpu(self) -> float:
+        """Seconds of CPU so far."""
+        return cpu_seconds(self.pid)
+
+    def memory(self) -> int:
+        """Bytes of Pss now."""
+        return pss_bytes(self.pid)
+
+
+@contextmanager
+def chatserver(*flags: str) -> Iterator[Process]:
+    """Our server on a fresh SQLite file, with the limits lifted that a single loopback client would run into."""
+    with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
+        lifted = ["--port", "0", "--per-ip", "0", "--publish-rate", "0", "--quiet", "--log", f"sqlite:{folder}/log.db"]
+        with _running([sys.executable, "-c", _SERVE, *lifted, *flags], Path(folder)) as process:
+            yield process
+
+
+@contextmanager
+def peer(name: str, *arguments: str) -> Iterator[Process]:
+    """One of `tests.bench.peers`."""
+    with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
+        command = [sys.executable, "-m", f"tests.bench.peers.{name}", *arguments]
+        with _running(command, Path(folder)) as process:
+            yield process
+
+
+@contextmanager
+def _running(command: Sequence[str], folder: Path) -> Iterator[Process]:
+    errors = folder / "stderr"
+    with errors.open("wb") as sink:
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, cwd=ROOT)
+    process = Process(child, ("", 0))
+    try:
+        line = process.hear()
+        if not line.startswith("listening on "):
+            raise RuntimeError(f"{command[-1]} did not start: {errors.read_text()[-2000:]}")
+        host, _, port = line.rpartition("/")[2].rpartition(":")
+        yield Process(child, (host, int(port)))
+    finally:
+        _end(child)
+    complaints = errors.read_text().strip()
+    if complaints:
+        print(f"  stderr: {complaints[-600:]}", file=sys.stderr)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    # Two signals: the bench's own clients do not take part in a drain, and waiting for them would measure nothing.
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(0.5)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,103 @@
+"""Server CPU of one durable publish, against a bare h11 request and response cycle.
+
+How: 100 publishers, each with one publish under way, on SQLite with `synchronous=FULL`; CPU of the whole server, the
+log's thread and the kernel's part included, by acknowledged publishes: over HTTP with keep-alive, and over WebSocket.
+In turns with both, a process that takes the same request bytes through h11 and answers, in memory.
+What would fool it: publishes that are not durable when they are acknowledged; a room with members in it, whose
+deliveries would be counted as publishing (here it has none).
+"""
+
+import time
+from collections.abc import Iterator
+
+from tests.bench import wire
+from tests.bench.broadcast import TEXT
+from tests.bench.clients import Client, ClosedError, Crowd, Step
+from tests.bench.figures import Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.flood import Publisher
+from tests.bench.processes import Process, chatserver, peer
+
+OVER_HTTP = Figure(
+    name="durable publish over HTTP: CPU, of a bare h11 cycle's", unit="×", bound=3, aim=2, better=Better.LOWER
+)
+OVER_WEBSOCKET = Figure(
+    name="durable publish over WebSocket: CPU, of a bare h11 cycle's", unit="×", bound=1.8, aim=1.1,
+    better=Better.LOWER,
+)  # fmt: skip
+ROUNDS = 5
+PUBLISHERS = 100
+
+
+class Poster:
+    """One publish after the other over HTTP."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.running = False
+        self.acknowledged = 0
+
+    def __call__(self, client: Client, data: bytes) -> None:
+        """An answer: the next publish."""
+        client.inbox += data
+        if not client.inbox.endswith(b"}"):
+            if not data:
+                raise ClosedError("hung up on a publisher")
+            return
+        if not client.inbox.startswith(b"HTTP/1.1 201"):
+            raise RuntimeError(f"a publish was refused: {client.inbox!r}")
+        client.inbox = b""
+        self.acknowledged += 1
+        if self.running:
+            client.socket.send(self.request)
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    """Take turns."""
+    http, websocket, bare = [], [], []
+    seconds, cycles = scale.of(2.0, 0.3), scale.of(20_000, 500)
+    with chatserver() as server, peer("bare_h11") as other, Crowd(server.address) as crowd:
+        poster = Poster(wire.post_message(server.address, "bench", TEXT))
+        posters = crowd.open(PUBLISHERS, [], poster)
+        publisher = Publisher(wire.publish("bench", TEXT))
+        publishers = crowd.open(PUBLISHERS, [Step(wire.upgrade(server.address), b'"hello"')], publisher)
+        measure(server, crowd, poster, posters, 0.3)
+        for _ in range(scale.of(ROUNDS, 1)):
+            http.append(measure(server, crowd, poster, posters, seconds))
+            bare.append(_bare(other, cycles, poster.request))
+            websocket.append(measure(server, crowd, publisher, publishers, seconds))
+    for figure, side in ((OVER_HTTP, http), (OVER_WEBSOCKET, websocket)):
+        ratios = [used / floor for (used, _), floor in zip(side, bare, strict=True)]
+        details = (
+            f"{spread([used for used, _ in side])} µs against {spread(bare)} µs;"
+            f" {median([rate for _, rate in side]):,.0f} publishes/s"
+        )
+        yield Result(figure=figure, samples=ratios, details=details)
+
+
+def measure(
+    server: Process, crowd: Crowd, publisher: Poster | Publisher, clients: list[Client], seconds: float
+) -> tuple[float, float]:
+    """µs of the server's CPU for a publish, publishes a second."""
+    first = publisher.request if isinstance(publisher, Poster) else publisher.frame
+    cpu, start, before = server.cpu(), time.perf_counter(), publisher.acknowledged
+    publisher.running = True
+    for client in clients:
+        client.socket.send(first)
+    crowd.run(seconds)
+    publisher.running = False
+    count, taken = publisher.acknowledged - before, time.perf_counter() - start
+    while publisher.acknowledged - before < count + len(clients):
+        if not crowd.turn(5.0):
+            raise TimeoutError("publishes were not acknowledged")
+    return (server.cpu() - cpu) / (count + len(clients)) * 1e6, count / taken
+
+
+def _bare(other: Process, cycles: int, request: bytes) -> float:
+    body = b'{"room":"bench","offset":123456,"cursor":"k3f9-123456","time":"2026-11-20T12:00:00.123Z"}'
+    cpu = other.cpu()
+    other.tell(f"cycles {cycles} {request.hex()} {body.hex()}")
+    other.hear()
+    return (other.cpu() - cpu) / cycles * 1e6
+
+
+BENCH = Bench(name="publish", run=run)

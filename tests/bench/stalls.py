@@ -1,0 +1,105 @@
+"""The longest garbage collection and the longest stall of the loop, with 15,000 held and 500 bad ones a second.
+
+How: 7,500 WebSockets, 5,000 polls and 2,500 event streams are held while bad peers come at a fixed rate, each in the
+next of several ways: malformed heads, bad JSON, bad frames, bad UTF-8, resets in the middle. The server's own
+/metrics give the longest of each; a maximum that was reached before the bad ones came is replaced by the highest
+bucket that grew since.
+What would fool it: a machine whose other work takes the core from the server in the middle of a pass. That is counted
+as the server's stall, since it cannot tell; the time for which the kernel kept it waiting is in the details.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.bench import wire
+from tests.bench.clients import Client, Crowd, Step, answer_pings, ignore, must_live
+from tests.bench.figures import Bench, Better, Figure, Result, Scale
+from tests.bench.gauges import metrics
+from tests.bench.memory import steps
+from tests.bench.processes import Process, chatserver
+
+COLLECTION = Figure(name="longest garbage collection", unit=" ms", bound=10, aim=3, better=Better.LOWER)
+STALL = Figure(name="longest stall of the loop", unit=" ms", bound=30, aim=15, better=Better.LOWER)
+#: Bad peers a second.
+RATE = 500
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    """Hold, annoy, read."""
+    unit, seconds = scale.of(2_500, 20), scale.of(30.0, 1.0)
+    with chatserver() as server, Crowd(server.address) as crowd:
+        crowd.open(3 * unit, steps("open", server.address), answer_pings)
+        crowd.open(2 * unit, steps("held", server.address), ignore)
+        crowd.open(unit, steps("stream", server.address), must_live)
+        crowd.run(scale.of(3.0, 0.2))
+        before, waited, cpu = metrics(server.address), _waited(server), server.cpu()
+        sent = _annoy(crowd, server, seconds)
+        after = metrics(server.address)
+        waited, cpu = _waited(server) - waited, server.cpu() - cpu
+    closes = {name: after[name] - before.get(name, 0) for name in after if name.startswith("chatserver_closes_total")}
+    counted = sum(closes.values())
+    details = (
+        f"{sent / seconds:.0f} bad/s for {seconds:g} s, {counted:.0f} closes counted; server at {cpu / seconds:.0%} CPU,"
+        f" ready but not run for {waited:.2f} s"
+    )
+    yield Result(figure=COLLECTION, samples=[_longest("chatserver_gc", before, after)], details=details)
+    yield Result(figure=STALL, samples=[_longest("chatserver_loop_pass", before, after, "chatserver_loop_stall")])
+
+
+def _longest(family: str, before: dict[str, float], after: dict[str, float], maximum: str = "") -> float:
+    """Milliseconds."""
+    name = f"{maximum or family}_max_seconds"
+    if after[name] > before[name]:
+        return after[name] * 1e3
+    longest, below_before, below_after = 0.0, 0.0, 0.0
+    for bucket in (key for key in after if key.startswith(f"{family}_seconds_bucket")):
+        edge = float(bucket.partition('le="')[2].partition('"')[0])
+        if after[bucket] - below_after > before[bucket] - below_before:
+            longest = min(edge, after[name])
+        below_before, below_after = before[bucket], after[bucket]
+    return longest * 1e3
+
+
+def _annoy(crowd: Crowd, server: Process, seconds: float) -> int:
+    ways = _ways(crowd, server)
+    start, sent = time.perf_counter(), 0
+    while (now := time.perf_counter() - start) < seconds:
+        while sent < now * RATE:
+            ways[sent % len(ways)]()
+            sent += 1
+        crowd.run_until(start + sent / RATE)
+    crowd.run(1.0)
+    return sent
+
+
+def _ways(crowd: Crowd, server: Process) -> list[Callable[[], object]]:
+    upgrade = Step(wire.upgrade(server.address), b'"hello"')
+    get = wire.get(server.address, "/healthz")
+
+    def misbehave(*script: Step) -> Callable[[], Client]:
+        return lambda: crowd.begin(script, ignore)
+
+    def reset(*script: Step) -> Callable[[], None]:
+        return lambda: crowd.abort(crowd.begin(script, ignore))
+
+    return [
+        misbehave(Step(get[:-2] + b"no colon in this line\r\n\r\n", b"")),
+        misbehave(Step(b"\x16\x03\x01\x02\x00\x01\x00", b"")),
+        misbehave(upgrade, Step(b"\x81\x02hi", b"")),
+        misbehave(upgrade, Step(b"\x8f\x80\0\0\0\0", b"")),
+        misbehave(upgrade, Step(b"\x81\x82\0\0\0\0\xff\xfe", b"")),
+        misbehave(Step(get.replace(b"1.1", b"9.9", 1), b"")),
+        misbehave(Step(wire.post_message(server.address, "bench", "x")[:-1] + b"!", b'"error"'), Step(b"\0", b"")),
+        reset(),
+        reset(Step(get[:-4], b"")),
+        reset(Step(wire.upgrade(server.address), b"")),
+    ]
+
+
+def _waited(server: Process) -> float:
+    """Seconds for which the server's first thread was ready and not run."""
+    return int(Path(f"/proc/{server.pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+BENCH = Bench(name="stalls", run=run)
