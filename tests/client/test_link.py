@@ -1,6 +1,6 @@
 """The client over real connections to a scripted server: each fault, and what the user saw of it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import NoReturn
@@ -9,43 +9,19 @@ import pytest
 import trio
 import trio.lowlevel
 
-from chatserver.client import Client, RejectedError, connect, conversation
+from chatserver.client import RejectedError, connect, conversation
 from chatserver.client.backoff import ASKED_SPREAD, Backoff
 from chatserver.client.events import (
     Acknowledged,
     Connected,
     Entered,
-    Event,
     GoingAway,
     Lost,
-    Received,
     Reconnecting,
     Refused,
 )
 from tests.client.fake import FakeServer
-
-SOON = 30.0  # s; never reached unless something is broken
-
-
-class Listener:
-    """Collects a client's events and waits for what a test expects."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.seen: list[Event] = []
-
-    async def until(self, done: Callable[[list[Event]], bool]) -> list[Event]:
-        with trio.fail_after(SOON):
-            while not done(self.seen):
-                self.seen.append(await anext(self.client))
-        return self.seen
-
-    async def until_kind(self, kind: type[Event], *, times: int = 1) -> list[Event]:
-        return await self.until(lambda seen: sum(isinstance(event, kind) for event in seen) >= times)
-
-    async def texts(self, count: int) -> list[str]:
-        await self.until_kind(Received, times=count)
-        return [event.message.text for event in self.seen if isinstance(event, Received)]
+from tests.client.listener import SOON, Listener
 
 
 @asynccontextmanager
