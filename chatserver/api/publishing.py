@@ -4,14 +4,14 @@ Owns: who a draft is from, and the words for a log that cannot take it. May not:
 """
 
 from chatserver.api.services import LOG_RETRY, Services
-from chatserver.chat.identity import guest
+from chatserver.chat.identity import author
 from chatserver.log.interface import Draft, LogBusy, LogError
 from chatserver.reasons import ErrorCode
 
 
 def draft_of(user: int, room: str, text: str, key: str | None) -> Draft:
     """A message from a user."""
-    face = guest(user)
+    face = author(user)
     return Draft(room, face.id, face.name, text, key)
 
 

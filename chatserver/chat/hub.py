@@ -130,7 +130,7 @@ class Hub:
                 break  # else news came while we read: it is in the log by now
         room.ring.last = last - len(records)
         room.ring.first = room.ring.last + 1
-        room.first = head.first
+        room.first = max(room.first, head.first)  # retention may have been told meanwhile
         room.ring.add(records)
         room.walked(reaches=last, written=room.ring.written)
         self._ready(room)
@@ -178,6 +178,7 @@ class Hub:
             room.pending -= 1
             room.pending_bytes -= size
             done(result)
+            self.pump.resume_publishers(room)  # a failure or a repeated key is no news: no walk would do it
 
         self._log.submit(draft, settled)
         room.pending += 1
@@ -285,7 +286,8 @@ class Hub:
             if not room.presence.leased:
                 self._leasing.discard(room)
             self._left(room)
-        for room in [room for room in self._changed if room.presence.tell_after <= now]:
+        # A notice that the pump has not taken yet is not overwritten: the names in it would be told to nobody.
+        for room in [room for room in self._changed if room.presence.tell_after <= now and room.notice is None]:
             self._changed.discard(room)
             self._tell_presence(room, now)
         for room in [room for room, leaves in self._empty.items() if leaves <= now]:

@@ -55,6 +55,24 @@ class Hold(msgspec.Struct, gc=False, eq=False):
     keep_alive: bool
     first: Wait | None = None
 
+    def lacks_news_of(self, room: "Room") -> bool:
+        """Whether it still waits for this room, and the room has something after its place."""
+        wait = self.first
+        while wait is not None:
+            if wait.room is room:
+                return wait.after < room.last
+            wait = wait.next
+        return False
+
+    def places(self) -> list[tuple[str, int]]:
+        """Each room's name and the offset that something must come after, in the order the client named them."""
+        found = []
+        wait = self.first
+        while wait is not None:
+            found.append((wait.room.name, wait.after))
+            wait = wait.next
+        return found[::-1]
+
 
 class Outlet(Protocol):
     """What chat may do with a connection. Nothing here waits."""

@@ -30,6 +30,7 @@ class Presence:
         self._leases: dict[int, float] = {}
         self._joined: dict[int, None] = {}
         self._left: dict[int, None] = {}
+        self._unnamed = False  # the room was large when something changed: only the count is told
         self.tell_after = 0.0
 
     def __len__(self) -> int:
@@ -76,21 +77,27 @@ class Presence:
         return bool(self._leases)
 
     def _note(self, user: int, into: dict[int, None], out_of: dict[int, None]) -> None:
+        if len(self._count) > NAMED_ROOM:
+            self._unnamed = True
+            self._joined.clear()
+            self._left.clear()
+        if self._unnamed:
+            return  # names from before the room grew, or after it shrank, would be a part of the truth only
         if user in out_of:
             del out_of[user]  # came and went between two tellings: nothing to tell
-        elif len(self._count) <= NAMED_ROOM or not into:
+        else:
             into[user] = None
 
     @property
     def changed(self) -> bool:
         """Whether there is something to tell."""
-        return bool(self._joined or self._left)
+        return bool(self._joined or self._left or self._unnamed)
 
     def tell(self, now: float) -> tuple[list[int], list[int]]:
         """Who joined and who left since the last call; both empty in a large room, where only the count is told."""
-        named = len(self._count) <= NAMED_ROOM
-        joined, left = (list(self._joined), list(self._left)) if named else ([], [])
+        joined, left = list(self._joined), list(self._left)
         self._joined.clear()
         self._left.clear()
+        self._unnamed = False
         self.tell_after = now + max(TELL_EVERY, len(self._count) / TELL_RATE)
         return joined, left

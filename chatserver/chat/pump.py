@@ -93,14 +93,14 @@ class Pump:
                 self._tell(member, walk.notice)
         members = len(walk.members)
         for hold in walk.holds[max(0, walk.at - members) : max(0, end - members)]:
-            if hold in room.holds:
+            if hold.lacks_news_of(room):  # a walk may be for presence only, or older than the poll
                 self._outlet.answer(hold)
         walk.at = end
         if end < members + len(walk.holds):
             return False
         room.walk = None
         room.walked(reaches=walk.reaches, written=walk.written)
-        self._resume_publishers(room)
+        self.resume_publishers(room)
         return room.last == walk.reaches and room.notice is None
 
     def _tell(self, member: Member, notice: bytes) -> None:
@@ -110,10 +110,12 @@ class Pump:
         taken = self._outlet.offer(member.connection, notice)
         if taken == 0:
             member.room.missed.add(member)
+            self._outlet.keep(member.connection, b"", 0)
         elif 0 < taken < len(notice):
             self._outlet.keep(member.connection, notice, taken)
 
-    def _resume_publishers(self, room: Room) -> None:
+    def resume_publishers(self, room: Room) -> None:
+        """Let paused publishers go on if there is room in the ring; called whenever that may have become so."""
         if room.paused and not room.congested:
             paused, room.paused = room.paused, []
             for connection in paused:
@@ -124,6 +126,8 @@ class Pump:
     def deliver(self, member: Member) -> None:
         """Offer a live member everything it lacks. Called by the walk, and when its connection has room again."""
         ring = member.room.ring
+        if member.cursor < ring.last and self._outlet.blocked(member.connection):
+            return  # its connection is waiting to be writable already: a chunk for its place would be for nothing
         while member.cursor < ring.last:
             if member.cursor < ring.first - 1:
                 if not self._skip_to_ring(member):
@@ -136,8 +140,10 @@ class Pump:
                 member.cursor = reached
                 self.delivered += reached - cursor
                 continue
-            if taken >= 0:
+            if taken > 0:
                 self._keep_rest(member, ring.pieces(member.form, cursor, reached), taken)
+            elif taken == 0:
+                self._outlet.keep(member.connection, b"", 0)
             return
 
     def _keep_rest(self, member: Member, pieces: list[bytes], taken: int) -> None:
@@ -187,7 +193,8 @@ class Pump:
                 member = self._behind.popleft()
                 if member.state is State.CATCHING_UP:
                     await self._feed(member)
-            self._fell_behind = trio.Event()
+            if self._fell_behind.is_set():  # the other reader may wait for this very event already
+                self._fell_behind = trio.Event()
             await self._fell_behind.wait()
 
     async def _feed(self, member: Member) -> None:
@@ -205,7 +212,8 @@ class Pump:
         if not records or records[0].offset != member.cursor + 1:
             # Retention passed it between two reads.
             self._tell_gap(member, records[0].offset - 1 if records else room.ring.first - 1)
-        self._give(member, records)
+        if member.state is State.LIVE:
+            self._give(member, records)
         if member.state is State.LIVE:
             self.deliver(member)
 

@@ -16,6 +16,9 @@ from chatserver.log.interface import Record
 
 #: Bytes joined into one send: more than a socket's buffer takes at once is copied for nothing.
 CHUNK_BYTES = 64 * 1024
+#: Joined chunks kept for whoever stands at the same cursor. Most stand at the newest few; without a bound, slow readers
+#: spread over a ring of a thousand messages would have 64 MiB joined for them.
+CHUNKS_KEPT = 16
 
 
 class Form(IntEnum):
@@ -119,6 +122,8 @@ class Ring:
                     break
                 pieces.append(piece)
                 reached += 1
+            if len(chunks) >= CHUNKS_KEPT:
+                chunks.clear()
             found = chunks[offset] = (pieces[0] if len(pieces) == 1 else b"".join(pieces), reached)
         return found
 

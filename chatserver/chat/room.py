@@ -42,8 +42,8 @@ class Room:
 
     __slots__ = (
         "_max_bytes", "_max_count", "cache", "epoch", "first", "holds", "life", "loaded", "members", "missed", "name",
-        "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "queued", "ring",
-        "seen", "walk",
+        "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "queued",
+        "ring", "seen", "walk",
     )  # fmt: skip
 
     def __init__(self, name: str, epoch: str, encoder: Encoder, *, ring_messages: int, ring_bytes: int) -> None:
@@ -79,7 +79,8 @@ class Room:
     @property
     def empty(self) -> bool:
         """Whether nobody would miss it in memory."""
-        return not (self.members or self.holds or self.pins or self.walk or self.pending or self.presence)
+        # Not `pending` or `walk`: they hold the room themselves, and nobody would look again when they end.
+        return not (self.members or self.holds or self.pins or self.presence)
 
     @property
     def congested(self) -> bool:

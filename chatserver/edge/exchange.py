@@ -6,13 +6,17 @@ Owns: the structs that stand in `Connection.session` for HTTP. May not: act.
 import msgspec
 
 from chatserver.chat.room import Room
-from chatserver.protocol.http import Body, Head
+from chatserver.protocol.http import Body
 
 
 class Upload(msgspec.Struct, gc=False, eq=False):
-    """A request whose body is still coming (phase BODY)."""
+    """A request whose body is still coming (phase BODY).
 
-    head: Head
+    The head is kept as it came and parsed once more at the end: parsed, it is six times as large, and whoever sends a
+    body slowly enough to get here may be there 8,000 times.
+    """
+
+    head: bytes
     body: Body
     started: int  # tick
 

@@ -100,18 +100,18 @@ class HttpEdge:
             if head.body is BodyKind.NONE:
                 self._dispatch(connection, head, b"", buffer[end:])
             else:
-                self._begin_body(connection, head, buffer[end:])
+                self._begin_body(connection, head, buffer[:end], buffer[end:])
         except HttpError as error:
             self.refuse(connection, error)
 
-    def _begin_body(self, connection: Connection, head: Head, rest: bytes) -> None:
-        upload = Upload(head, body_reader(head, self._limits.body), self._connections.wheel.current)
-        upload.body.receive(rest)
-        if upload.body.complete:
-            self._dispatch(connection, head, upload.body.body, upload.body.rest)
+    def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> None:
+        body = body_reader(head, self._limits.body)
+        body.receive(rest)
+        if body.complete:
+            self._dispatch(connection, head, body.body, body.rest)
             return
         connection.inbox = b""
-        connection.session = upload
+        connection.session = Upload(raw, body, self._connections.wheel.current)
         if head.expects_continue and not rest:
             self._connections.send(connection, CONTINUE)
         if connection.alive:
@@ -124,7 +124,8 @@ class HttpEdge:
         try:
             upload.body.receive(data)
             if upload.body.complete:
-                self._dispatch(connection, upload.head, upload.body.body, upload.body.rest)
+                head = parse_head(upload.head, self._limits.head)
+                self._dispatch(connection, head, upload.body.body, upload.body.rest)
                 return
         except HttpError as error:
             self.refuse(connection, error)
