@@ -162,7 +162,7 @@ class Attack:
 
     def _figures(self) -> dict[str, float | None]:
         base, during, after = (self._named(name) for name in ("baseline", "attack", "recovery"))
-        cohorts, engine = self._stage.cohorts, self._stage.engine
+        cohorts = self._stage.cohorts
         lives = Latency()
         for cohort in cohorts:
             lives.merge(cohort.lifetime)
@@ -188,9 +188,7 @@ class Attack:
             "server_bytes_per_attacker": per(self._grown(self._peak_pss), peak),
             "server_bytes_left": self._grown(_pss(self._span("recovery").after)),
             "server_cpu_us_per_attacker_s": self._cpu_per_attacker(),
-            "lag_p99_ms": milliseconds(engine.lag.at(99)),
-            "lag_max_ms": milliseconds(engine.lag.longest),
-            "own_bytes_per_client": per(self._own_growth, peak),
+            **self._stage.own_figures(self._own_growth, peak),
             "connects_per_s": per(peak, self._opening_seconds),
         }
 

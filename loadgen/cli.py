@@ -53,7 +53,11 @@ class Common:
     """The flags that every measuring command has."""
 
     server_pid: Annotated[
-        int | None, Parameter(help="Process id of the server: also measure its memory and CPU, children included.")
+        int | None,
+        Parameter(
+            help="Process id of the server: also measure its memory and CPU, children included. Start it fresh:"
+            " memory that an earlier crowd left behind is used again and not seen."
+        ),
     ] = None
     fail_if: Annotated[
         tuple[str, ...],

@@ -23,6 +23,23 @@ class Usage(NamedTuple):
     cpu_seconds: float
 
 
+class Share(NamedTuple):
+    """How a thread spent a stretch of time, in seconds."""
+
+    running: float
+    waiting: float  # ready to run, but another program had the CPU
+
+    def since(self, before: "Share") -> "Share":
+        """What came after `before`."""
+        return Share(self.running - before.running, self.waiting - before.waiting)
+
+
+def own_share() -> Share:
+    """How this process's main thread has spent its life."""
+    running, waiting, _ = (_PROC / "self" / "schedstat").read_text().split()
+    return Share(int(running) / 1e9, int(waiting) / 1e9)
+
+
 class Process:
     """A process that is watched."""
 

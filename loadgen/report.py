@@ -128,7 +128,11 @@ def judge(
     faults = list(faults)
     lag = figures["lag_p99_ms"]
     if lag is not None and lag > LAG_LIMIT_MS:
-        faults.append(f"the generator's own schedule was {lag:g} ms late at the 99th percentile: it lacked CPU")
+        faults.append(
+            f"the generator's own schedule was {lag:g} ms late at the 99th percentile: it lacked CPU"
+            f" (it used {figures['own_cpu_percent']:g}% of one, and waited {figures['own_cpu_wait_percent']:g}% of the"
+            " time while other programs had it)"
+        )
     asked = tuple(asked)
     judged = asked or tuple(condition for condition in bar if figures[condition.figure] is not None)
     short = [reason for condition in judged if (reason := condition.judge(figures)) is not None]

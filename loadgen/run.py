@@ -1,13 +1,16 @@
 """`loadgen run`: honest load, and what it costs the target.
 
 Owns: the order of a run. A first few clients open and stay, so that what the target imports or caches once is not
-charged to the crowd; then memory is read, the rest opens, memory is read again, and the schedule speaks for the steady
-window, over which CPU is measured.
+charged to the crowd; the rest opens in two halves with memory read before, between and after; then the schedule speaks
+for the steady window, over which CPU is measured. The second half is there because a process has holes in its heap
+from its start, which the first clients fill without any growth.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -39,6 +42,20 @@ class Load:
     drain_seconds: float = DRAIN_SECONDS
 
 
+class _Reading(NamedTuple):
+    """Memory, and what it was used for."""
+
+    held: int
+    server_bytes: int | None
+    own_bytes: int
+
+    def server_bytes_each(self, before: _Reading) -> float | None:
+        """The server's growth since `before`, for each client that has come since."""
+        if self.server_bytes is None or before.server_bytes is None:
+            return None
+        return per(self.server_bytes - before.server_bytes, self.held - before.held)
+
+
 class Run:
     """One run."""
 
@@ -50,7 +67,8 @@ class Run:
         self._opened = 0
         self._opening_seconds = 0.0
         self._held = 0
-        self._server_growth: int | None = None
+        self._server_bytes: float | None = None
+        self._further_bytes: float | None = None
         self._own_growth: int | None = None
         self._cpu: float | None = None
         self._steady = 0.0
@@ -82,21 +100,30 @@ class Run:
         await stage.until(lambda: self._traffic.quiet, load.drain_seconds)
 
     async def _open(self, clients: list[Client]) -> None:
+        """Open a few, then half of the rest, then the other half, and read memory at each of these three points."""
         stage = self._stage
         warm = min(WARM_UP_CLIENTS, len(clients) // 10)
+        middle = (warm + len(clients)) // 2
         stage.phase = "warm-up"
-        stage.engine.open(clients[:warm])
-        await self._settle()
-        first_held, server_before, own_before = stage.held, self._usage(), stage.own.usage()
+        await self._open_part(clients[:warm])
+        first = self._reading()
         stage.phase = "opening"
-        stage.plan.progress.say(f"opening {len(clients):,} clients to {self._plan.target.url}")
+        self._plan.progress.say(f"opening {len(clients):,} clients to {self._plan.target.url}")
+        self._opening_seconds += await self._open_part(clients[warm:middle])
+        half = self._reading()
+        self._opening_seconds += await self._open_part(clients[middle:])
+        whole = self._reading()
+        self._opened = whole.held - first.held
+        self._server_bytes = whole.server_bytes_each(first)
+        self._further_bytes = whole.server_bytes_each(half)
+        self._own_growth = whole.own_bytes - first.own_bytes
+
+    async def _open_part(self, clients: list[Client]) -> float:
+        """Open some clients and wait until each is held or has failed; how long it took until the last was held."""
         begun = now()
-        stage.engine.open(clients[warm:])
+        self._stage.engine.open(clients)
         await self._settle()
-        self._opened = stage.held - first_held
-        self._opening_seconds = stage.engine.last_held - begun
-        self._server_growth = _growth(server_before, self._usage())
-        self._own_growth = _growth(own_before, stage.own.usage())
+        return max(self._stage.engine.last_held - begun, 0.0)
 
     async def _settle(self) -> None:
         # the engine gives up on each client after its own deadline, so this ends without a limit of its own
@@ -116,6 +143,11 @@ class Run:
             self._deliveries = self._heard() - deliveries
             self._cpu = after.cpu_seconds - before.cpu_seconds if before and after else None
 
+    def _reading(self) -> _Reading:
+        server, own = self._usage(), self._stage.own.usage()
+        assert own is not None, "we are alive"
+        return _Reading(self._stage.held, server.pss_bytes if server else None, own.pss_bytes)
+
     def _usage(self) -> Usage | None:
         return self._plan.server.usage() if self._plan.server else None
 
@@ -123,7 +155,7 @@ class Run:
         return sum(cohort.deliveries for cohort in self._stage.cohorts)
 
     def _figures(self) -> dict[str, float | None]:
-        cohorts, traffic, engine = self._stage.cohorts, self._traffic, self._stage.engine
+        cohorts, traffic = self._stage.cohorts, self._traffic
         cpu = None if self._cpu is None else self._cpu * 1e6
         return {
             "held": self._held,
@@ -141,11 +173,10 @@ class Run:
             "message_errors": traffic.errors.total(),
             "messages_per_s": per(traffic.acks.count, self._steady),
             "deliveries_per_s": per(self._deliveries, self._steady),
-            "server_bytes_per_connection": per(self._server_growth, self._opened),
+            "server_bytes_per_connection": self._server_bytes,
+            "server_bytes_per_further_connection": self._further_bytes,
             "server_cpu_us_per_connection_s": per(cpu, self._held * self._steady),
-            "lag_p99_ms": milliseconds(engine.lag.at(99)),
-            "lag_max_ms": milliseconds(engine.lag.longest),
-            "own_bytes_per_client": per(self._own_growth, self._opened),
+            **self._stage.own_figures(self._own_growth, self._opened),
             "connects_per_s": per(self._opened, self._opening_seconds),
         }
 
@@ -187,7 +218,3 @@ class Run:
 def own_faults(stage: Stage) -> list[str]:
     """What this machine refused the generator, as reasons for an invalid run."""
     return [f"this machine refused {number:,} connections: {what}" for what, number in stage.engine.own_faults.items()]
-
-
-def _growth(before: Usage | None, after: Usage | None) -> int | None:
-    return after.pss_bytes - before.pss_bytes if before and after else None

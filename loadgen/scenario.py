@@ -17,8 +17,9 @@ import trio
 from loadgen.client import Client, Cohort, Place
 from loadgen.engine import Engine
 from loadgen.figures import Condition
+from loadgen.latency import milliseconds
 from loadgen.preflight import InvalidRunError
-from loadgen.procfs import Process
+from loadgen.procfs import Process, own_share
 from loadgen.progress import Progress
 from loadgen.report import CohortRow, Sample, cohort_row
 from loadgen.target import Target
@@ -62,6 +63,7 @@ class Stage:
         self.stopped = False
         self._stop = trio.Event()
         self._begun = now()
+        self._share = own_share()
 
     def cast(self, counts: Mapping[type[Client], int], place: Place) -> list[Client]:
         """Make cohorts of these sizes and return all their clients, evenly mixed."""
@@ -80,6 +82,18 @@ class Stage:
     def held(self) -> int:
         """Clients established now, over all cohorts."""
         return sum(cohort.held for cohort in self.cohorts)
+
+    def own_figures(self, own_bytes: float | None, crowd: float) -> dict[str, float | None]:
+        """What the generator itself cost, and how well it kept its schedule."""
+        share, seconds = own_share().since(self._share), now() - self._begun
+        lag = self.engine.lag
+        return {
+            "lag_p99_ms": milliseconds(lag.at(99)),
+            "lag_max_ms": milliseconds(lag.longest),
+            "own_bytes_per_client": per(own_bytes, crowd),
+            "own_cpu_percent": per(100 * share.running, seconds),
+            "own_cpu_wait_percent": per(100 * share.waiting, seconds),
+        }
 
     async def pause(self, seconds: float) -> None:
         """Let the run go on for a while."""

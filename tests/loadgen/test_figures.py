@@ -58,7 +58,9 @@ def test_a_threshold_on_what_was_not_measured_fails() -> None:
 
 
 def test_a_late_schedule_makes_a_run_invalid_whatever_it_found() -> None:
-    assert _judge({"lag_p99_ms": 500.0, "ended": 0})[0] == "invalid"
+    assert (
+        _judge({"lag_p99_ms": 500.0, "own_cpu_percent": 99.0, "own_cpu_wait_percent": 1.0, "ended": 0})[0] == "invalid"
+    )
     assert _judge({"ended": 0}, faults=["no ports"]) == ("invalid", ["no ports"])
 
 
