@@ -1,0 +1,141 @@
+# Invariant tested: whatever a server drops, repeats or skips, and whenever the connection dies, each message of the
+# log is delivered exactly once and in order, and each text published is in the log exactly once, in order.
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatserver.client.events import Lost, Received
+from chatserver.client.session import Session
+
+ME = {"id": "u_me", "name": "Me"}
+
+
+class World:
+    """A log, a session, and frames on their way to it; hypothesis decides what happens next."""
+
+    def __init__(self) -> None:
+        self.session = Session(["lobby"])
+        self.log: list[dict[str, Any]] = []
+        self.keys: dict[str, dict[str, Any]] = {}
+        self.asked: list[dict[str, Any]] = []  # by the session, not answered
+        self.delivered: list[int] = []
+        self.published: list[str] = []
+        self.now = 0.0
+        self.session.opened()
+
+    def append(self, text: str) -> dict[str, Any]:
+        offset = len(self.log) + 1
+        cursor = f"e-{offset}"
+        self.log.append({"room": "lobby", "offset": offset, "cursor": cursor, "user": ME, "text": text, "time": ""})
+        return self.log[-1]
+
+    def give(self, **frame: Any) -> None:
+        for event in self.session.receive(json.dumps(frame), self.now):
+            assert not isinstance(event, Lost), "nothing is ever lost here"
+            if isinstance(event, Received):
+                self.delivered.append(event.message.offset)
+        self.collect()
+
+    def collect(self) -> None:
+        self.asked += [json.loads(frame) for frame in self.session.outgoing(self.now)]
+
+    # what can happen
+
+    def say(self, _: int) -> None:
+        self.append("somebody else's")
+
+    def publish(self, _: int) -> None:
+        text = f"mine {len(self.published)}"
+        self.published.append(text)
+        self.session.publish("lobby", text)
+        self.collect()
+
+    def push(self, back: int) -> None:
+        """Push one of the latest messages: maybe again, maybe with others left out."""
+        if back < len(self.log):
+            self.give(type="message", **self.log[-1 - back])
+
+    def gap(self, back: int) -> None:
+        if back < len(self.log):
+            self.give(type="gap", room="lobby", after="e-0", until=self.log[-1 - back]["cursor"])
+
+    def reconnect(self, _: int) -> None:
+        self.session.closed()
+        self.asked.clear()
+        self.session.opened()
+        self.collect()
+
+    def answer(self, limit: int) -> None:
+        """Answer the oldest request, with a page as small as the server likes; or refuse it for now."""
+        self.collect()
+        if not self.asked:
+            return
+        request = self.asked.pop(0)
+        if limit == 0:
+            self.give(type="error", id=request["id"], code="unavailable", message="", retry_after=1.0)
+        elif request["type"] == "publish":
+            message = self.commit(request)
+            self.give(
+                type="ack", id=request["id"], **{key: message[key] for key in ("room", "offset", "cursor", "time")}
+            )
+        else:
+            after = int(request.get("after", "e-0").partition("-")[2])
+            page = self.log[after : after + limit]
+            cursor = page[-1]["cursor"] if page else f"e-{after}"
+            kind = "joined" if request["type"] == "join" else "history"
+            self.give(type=kind, id=request["id"], room="lobby", cursor=cursor, recovered=True, messages=page)
+
+    def lose_answer(self, _: int) -> None:
+        """The server takes a text, and dies before it says so."""
+        self.collect()
+        if self.asked and self.asked[0]["type"] == "publish":
+            self.commit(self.asked[0])
+            self.reconnect(0)
+
+    def wait(self, _: int) -> None:
+        self.now += 1.0
+        self.collect()
+
+    def commit(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["key"] not in self.keys:
+            self.keys[request["key"]] = self.append(request["text"])
+        return self.keys[request["key"]]
+
+    def settle(self) -> None:
+        """Let an honest server finish: everything answered, and the last message pushed."""
+        for _ in range(10 * (len(self.log) + len(self.published)) + 10):
+            self.wait(0)
+            self.answer(5)
+        self.append("the end")
+        self.push(0)
+        for _ in range(10 * len(self.log)):
+            self.wait(0)
+            self.answer(5)
+
+
+ACTIONS = [
+    World.say,
+    World.publish,
+    World.push,
+    World.gap,
+    World.reconnect,
+    World.answer,
+    World.answer,
+    World.lose_answer,
+    World.wait,
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 4)), max_size=60))
+def test_once_and_in_order(story: list[tuple[Any, int]]) -> None:
+    world = World()
+    for action, number in story:
+        action(world, number)
+    world.settle()
+    first = world.delivered[0]
+    assert world.delivered == list(range(first, len(world.log) + 1))
+    assert [message["text"] for message in world.log if message["text"].startswith("mine")] == world.published
+    assert world.session.unacknowledged == 0
