@@ -172,7 +172,9 @@ class RoomHandlers:
         start = self._pages.start(room, after, 0)
         preface = sse.HEAD + sse.retry_field(self._services.reconnect_ms)
         if not start.recovered:
-            missed_from = after.offset if after is not None and after.offset < start.offset else 0
+            # A place in another epoch's log names no place in ours: then all of ours is missed.
+            ours = after is not None and after.epoch in (None, room.epoch) and after.offset < start.offset
+            missed_from = after.offset if after is not None and ours else 0
             preface += self._services.encoder.gap(Form.EVENTS, room.name, missed_from, start.offset)
         return Stream(room, start.offset, user, preface)
 
