@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ NEIGHBOUR_PAUSE = 0.05
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 
 LogLine = MutableMapping[str, Any]
+
+
+async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
+    """Look again and again until it is so."""
+    with trio.fail_after(PATIENCE):
+        while not await look():  # noqa: ASYNC110  what it waits for is on the other side of a socket
+            await trio.sleep(LOOK)
 
 
 class Serving:
@@ -57,22 +64,28 @@ class Serving:
 
     async def counted(self, reason: str, times: int = 1) -> None:
         """Wait until so many connections have ended for a reason; one more would be wrong."""
-        with trio.move_on_after(PATIENCE):
-            while await self.closes(reason) < times:
-                await trio.sleep(LOOK)
+
+        async def enough() -> bool:
+            return await self.closes(reason) >= times
+
+        await eventually(enough)
         assert await self.closes(reason) == times, (reason, self.logs)
 
     async def held(self, connections: int) -> None:
         """Wait until so many connections are held, not counting the one that asks."""
-        with trio.fail_after(PATIENCE):
-            while await self.metric("chatserver_connections") != connections + 1:
-                await trio.sleep(LOOK)
+
+        async def so_many() -> bool:
+            return await self.metric("chatserver_connections") == connections + 1
+
+        await eventually(so_many)
 
     async def in_phase(self, phase: str, count: int = 1) -> None:
         """Wait until so many connections are in a phase."""
-        with trio.fail_after(PATIENCE):
-            while await self.metric("chatserver_connections", phase=phase) < count:
-                await trio.sleep(LOOK)
+
+        async def so_many() -> bool:
+            return await self.metric("chatserver_connections", phase=phase) >= count
+
+        await eventually(so_many)
 
     async def drain(self) -> None:
         """What `kill -TERM` would do."""

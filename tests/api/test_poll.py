@@ -1,0 +1,195 @@
+"""Long-polls on one room and on many (CONTRACT section 3)."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.peers import Peer, ask, chatter, connect, publish, request
+from tests.support.serving import eventually, serving
+
+
+async def poll(peer: Peer, path: str) -> None:
+    await peer.send(request("GET", path))
+
+
+async def test_it_waits_for_a_message() -> None:
+    async with serving() as server, connect(server.address) as peer:
+        await poll(peer, "/rooms/lobby/messages?after=0&wait=20")
+        await server.in_phase("held")
+        stored = await publish(server.address, "lobby", "news")
+        answer = await peer.response()
+        assert answer.status == 200
+        assert answer.json["cursor"] == stored["cursor"]
+        assert answer.json["recovered"] is True
+        assert [m["text"] for m in answer.json["messages"]] == ["news"]
+        assert answer.headers["connection"] == "keep-alive"
+
+
+async def test_it_answers_at_once_when_there_is_something() -> None:
+    async with serving() as server, connect(server.address) as peer:
+        await publish(server.address, "lobby", "old")
+        answer = await peer.request("GET", "/rooms/lobby/messages?after=0&wait=3600")
+        assert [m["text"] for m in answer.json["messages"]] == ["old"]
+
+
+@pytest.mark.parametrize("path", ["/rooms/lobby/messages?after=1&wait=0.2", "/poll?room=lobby:1&wait=0.2"])
+async def test_an_empty_answer_when_the_time_is_up(path: str) -> None:
+    async with serving() as server, connect(server.address) as peer:
+        stored = await publish(server.address, "lobby", "old")
+        for _ in range(2):  # and again on the same connection, from the cursor it was given
+            page = (await peer.request("GET", path)).json
+            page = page.get("rooms", {}).get("lobby", page)
+            assert page["messages"] == []
+            assert page["recovered"] is True
+            assert page["cursor"] == stored["cursor"]
+        assert await server.metric("chatserver_held_polls") == 0
+
+
+async def test_more_wait_than_allowed_is_cut() -> None:
+    async with serving(poll_wait_max=1.0) as server, connect(server.address) as peer:
+        assert (await peer.request("GET", "/rooms/lobby/messages?after=0&wait=600")).json["messages"] == []
+
+
+async def test_everybody_who_waits_is_answered_by_one_message() -> None:
+    async with serving() as server, trio.open_nursery() as nursery:
+        heard: list[str] = []
+
+        async def wait(path: str) -> None:
+            async with connect(server.address) as peer:
+                await poll(peer, path)
+                page = (await peer.response()).json
+                page = page.get("rooms", {}).get("lobby", page)
+                heard.extend(message["text"] for message in page["messages"])
+
+        for number in range(30):
+            many = "/poll?room=ops:0&room=lobby:0&wait=20"
+            nursery.start_soon(wait, many if number % 3 == 0 else "/rooms/lobby/messages?after=0&wait=20")
+        await server.in_phase("held", 30)
+        await publish(server.address, "lobby", "all of you")
+        await server.held(0)
+        assert heard == ["all of you"] * 30
+
+
+async def test_many_rooms() -> None:
+    async with serving() as server, connect(server.address) as peer:
+        await publish(server.address, "b", "b1")
+        answer = await peer.request("GET", "/poll?room=a:0&room=b:0&room=c:0&wait=20")
+        assert list(answer.json) == ["rooms"]
+        assert list(answer.json["rooms"]) == ["a", "b", "c"]
+        assert [m["text"] for m in answer.json["rooms"]["b"]["messages"]] == ["b1"]
+        for room in ("a", "c"):
+            assert answer.json["rooms"][room]["messages"] == []
+            assert answer.json["rooms"][room]["cursor"].endswith("-0")
+        cursor = answer.json["rooms"]["b"]["cursor"]
+        await poll(peer, f"/poll?room=a:0&room=b:{cursor}&room=c:0&wait=20")
+        await server.in_phase("held")
+        await publish(server.address, "c", "c1")
+        rooms = (await peer.response()).json["rooms"]
+        assert {room: [m["text"] for m in page["messages"]] for room, page in rooms.items()} == {
+            "a": [],
+            "b": [],
+            "c": ["c1"],
+        }
+        assert rooms["b"]["cursor"] == cursor
+        assert await server.metric("chatserver_held_polls") == 0
+
+
+async def test_a_room_without_a_cursor_gives_its_latest() -> None:
+    async with serving() as server:
+        await publish(server.address, "lobby", "old")
+        rooms = (await ask(server.address, "GET", "/poll?room=lobby&wait=5")).json["rooms"]
+        assert [m["text"] for m in rooms["lobby"]["messages"]] == ["old"]
+
+
+async def test_what_is_not_recovered_is_told_at_once() -> None:
+    async with serving() as server:
+        await publish(server.address, "lobby", "old")
+        page = (await ask(server.address, "GET", "/rooms/lobby/messages?after=other-1&wait=60")).json
+        assert page["recovered"] is False
+        assert [m["text"] for m in page["messages"]] == ["old"]
+        rooms = (await ask(server.address, "GET", "/poll?room=lobby:other-1&room=ops:0&wait=60")).json["rooms"]
+        assert rooms["lobby"]["recovered"] is False
+        assert rooms["ops"]["recovered"] is True
+
+
+@pytest.mark.parametrize(
+    "query", ["", "room=", "room=a&room=a", "room=A", "wait=5", "&".join(f"room=r{n}" for n in range(4))]
+)
+async def test_polls_that_make_no_sense(query: str) -> None:
+    async with serving(max_rooms_per_connection=3) as server:
+        answer = await ask(server.address, "GET", f"/poll?{query}")
+        assert answer.status == 400
+        assert answer.error in ("bad_field", "bad_room")
+
+
+async def test_behind_the_ring_it_is_answered_from_the_log(tmp_path: Path) -> None:
+    """A held poll whose place has left the ring by the time it is answered: a burst longer than the ring."""
+    async with (
+        serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=16) as server,
+        chatter(server.address) as friend,
+    ):
+        heard: list[int] = []
+
+        async def follow() -> None:
+            async with connect(server.address) as peer:
+                cursor = "0"
+                while len(heard) < 300:
+                    page = (await peer.request("GET", f"/rooms/lobby/messages?after={cursor}&wait=20&limit=200")).json
+                    cursor = page["cursor"]
+                    assert page["recovered"] is True
+                    heard.extend(message["offset"] for message in page["messages"])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            await server.in_phase("held")
+            for number in range(300):
+                await friend.say(type="publish", room="lobby", text=f"m{number}")
+        assert heard == list(range(1, 301))
+
+
+async def test_bytes_behind_a_poll_wait_until_it_is_answered() -> None:
+    async with serving() as server, connect(server.address) as peer:
+        await poll(peer, "/rooms/lobby/messages?after=0&wait=20")
+        await server.in_phase("held")
+        await peer.send(request("GET", "/healthz") + request("GET", "/rooms"))
+        await publish(server.address, "lobby", "news")
+        assert (await peer.response()).json["messages"]
+        assert (await peer.response()).json == {"status": "ok"}
+        assert (await peer.response()).json["rooms"]
+
+
+async def test_a_poller_is_present_while_it_keeps_coming_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two polls nobody sees it leave; when it stays away, it is gone."""
+    monkeypatch.setattr("chatserver.chat.hub.LEASE", 3.0)
+    monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 0.1)
+    async with serving() as server, chatter(server.address) as friend, connect(server.address) as peer:
+        await friend.ask("join", room="lobby")
+        for _ in range(6):
+            await peer.request("GET", "/rooms/lobby/messages?after=0&wait=0.2")
+            members = (await ask(server.address, "GET", "/rooms/lobby/members")).json
+            assert members["count"] == 2
+            assert len(members["members"]) == 2
+        me = await friend.next("presence")  # its own arrival, perhaps told together with the poller's
+        if me["members"] == 1:
+            me = await friend.next("presence")
+        assert me["members"] == 2
+        assert me["left"] == []
+        gone = await friend.next("presence")
+        assert gone["members"] == 1
+        assert [user["id"] for user in gone["left"]] == [
+            user["id"] for user in members["members"] if user["id"] != friend.hello["user"]["id"]
+        ]
+
+
+async def test_a_client_that_vanishes_from_a_poll_leaves_nothing() -> None:
+    async with serving() as server:
+        async with connect(server.address) as peer:
+            await poll(peer, "/rooms/lobby/messages?after=0&wait=60")
+            await server.in_phase("held")
+
+        async def released() -> bool:
+            return await server.metric("chatserver_held_polls") == 0
+
+        await eventually(released)
+        await server.held(0)
