@@ -57,6 +57,11 @@ class StaticFiles:
         headers: tuple[tuple[str, str], ...] = (*_HEADERS, ("ETag", etag))
         if path == "/" and token_in(request.head) is None:
             headers = (*headers, set_cookie(new_token()))
-        elif request.head.headers.get("if-none-match") == etag:
+        elif _names(request.head.headers.get("if-none-match", ""), etag):
             return Response(304, b"", content_type, headers)
         return Response(200, body, content_type, headers)
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """Whether the field names our tag: alone, in a list, or made weak by a proxy that compressed (RFC 9110 13.1.2)."""
+    return etag in if_none_match or if_none_match == "*"
