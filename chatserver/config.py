@@ -240,13 +240,13 @@ class Settings:
     max_body_bytes: int = _size(
         65_536,
         "A request body, decoded.",
-        "four of the longest messages; memory for a slow body is this at most",
+        "what one slow body may cost in memory; four of the longest messages",
         minimum=1024,
         maximum=16 * _MIB,
     )
     max_message_bytes: int = _size(
         16_384,
-        "One chat message or one WebSocket message.",
+        "One WebSocket message; the text of a chat message is 8 KiB at most.",
         "Discord 2,000 characters, Matrix and Centrifugo 64 KiB",
         minimum=256,
         maximum=_MIB,
