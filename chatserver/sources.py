@@ -32,9 +32,7 @@ def variable_name(field: str) -> str:
     return ENVIRONMENT_PREFIX + field.upper()
 
 
-def load_settings(
-    flags: Mapping[str, object], environ: Mapping[str, str], toml_path: Path | None
-) -> Settings:
+def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: Path | None) -> Settings:
     """Merge flag > environment > file > default. A flag whose value is None was not given."""
     found = _read_toml(toml_path) if toml_path is not None else {}
     for name in SPECS:
