@@ -156,34 +156,36 @@ class Reason(Enum):
 
 
 class ErrorCode(Enum):
-    """The `code` of an error body or an `error` message, with the HTTP status it goes out with."""
+    """The `code` of an error body or an `error` message: HTTP status, sentence, contract."""
 
-    BAD_REQUEST = ("bad_request", 400)
-    BAD_JSON = ("bad_json", 400)
-    BAD_FIELD = ("bad_field", 400)
-    BAD_ROOM = ("bad_room", 400)
-    BAD_CURSOR = ("bad_cursor", 400)
-    UNKNOWN_TYPE = ("unknown_type", 400)
-    NOT_JOINED = ("not_joined", 400)
-    TOO_MANY_ROOMS = ("too_many_rooms", 400)
-    FORBIDDEN = ("forbidden", 403)
-    NOT_FOUND = ("not_found", 404)
-    METHOD_NOT_ALLOWED = ("method_not_allowed", 405)
-    TIMEOUT = ("timeout", 408)
-    TOO_LARGE = ("too_large", 413)
-    TARGET_TOO_LONG = ("target_too_long", 414)
-    UNSUPPORTED_MEDIA_TYPE = ("unsupported_media_type", 415)
-    EXPECTATION_FAILED = ("expectation_failed", 417)
-    UPGRADE_REQUIRED = ("upgrade_required", 426)
-    RATE_LIMITED = ("rate_limited", 429)
-    HEAD_TOO_LARGE = ("head_too_large", 431)
-    INTERNAL = ("internal", 500)
-    NOT_IMPLEMENTED = ("not_implemented", 501)
-    UNAVAILABLE = ("unavailable", 503)
-    FULL = ("full", 503)
-    DRAINING = ("draining", 503)
-    VERSION_NOT_SUPPORTED = ("version_not_supported", 505)
+    BAD_REQUEST = ("bad_request", 400, "the request is not valid HTTP, or not a valid upgrade", Contract.DO_NOT)
+    BAD_JSON = ("bad_json", 400, "the message is not a JSON object", Contract.DO_NOT)
+    BAD_FIELD = ("bad_field", 400, "a field or parameter is missing, unknown, doubled or not allowed", Contract.DO_NOT)
+    BAD_ROOM = ("bad_room", 400, "that is no name for a room", Contract.DO_NOT)
+    BAD_CURSOR = ("bad_cursor", 400, "that is no cursor", Contract.DO_NOT)
+    UNKNOWN_TYPE = ("unknown_type", 400, "the message's type is not known here", Contract.DO_NOT)
+    NOT_JOINED = ("not_joined", 400, "this connection is not in that room", Contract.DO_NOT)
+    TOO_MANY_ROOMS = ("too_many_rooms", 400, "this connection is in as many rooms as it may be", Contract.DO_NOT)
+    FORBIDDEN = ("forbidden", 403, "this user may not do that", Contract.DO_NOT)
+    NOT_FOUND = ("not_found", 404, "there is nothing at this path", Contract.DO_NOT)
+    METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "the path has no such method; `Allow` lists them", Contract.DO_NOT)
+    TIMEOUT = ("timeout", 408, "the request was not complete in time", Contract.BACK_OFF)
+    TOO_LARGE = ("too_large", 413, "the request body is over its limit", Contract.DO_NOT)
+    TARGET_TOO_LONG = ("target_too_long", 414, "the path and query are over their limit", Contract.DO_NOT)
+    UNSUPPORTED_MEDIA_TYPE = ("unsupported_media_type", 415, "the body is neither JSON nor UTF-8 text", Contract.DO_NOT)
+    EXPECTATION_FAILED = ("expectation_failed", 417, "`Expect` asks for what is not known here", Contract.DO_NOT)
+    UPGRADE_REQUIRED = ("upgrade_required", 426, "this path speaks WebSocket, version 13", Contract.DO_NOT)
+    RATE_LIMITED = ("rate_limited", 429, "this user publishes too often", Contract.BACK_OFF)
+    HEAD_TOO_LARGE = ("head_too_large", 431, "the request head is over its limit", Contract.DO_NOT)
+    INTERNAL = ("internal", 500, "a fault of the server's own; it has been logged", Contract.BACK_OFF)
+    NOT_IMPLEMENTED = ("not_implemented", 501, "a transfer coding other than chunked", Contract.DO_NOT)
+    UNAVAILABLE = ("unavailable", 503, "the log is busy, failing or late; use the same `key` again", Contract.BACK_OFF)
+    FULL = ("full", 503, "the server, or this address, holds as many connections as it may", Contract.BACK_OFF)
+    DRAINING = ("draining", 503, "the server is starting or stopping", Contract.BACK_OFF)
+    VERSION_NOT_SUPPORTED = ("version_not_supported", 505, "neither HTTP/1.1 nor HTTP/1.0", Contract.DO_NOT)
 
-    def __init__(self, code: str, status: int) -> None:
+    def __init__(self, code: str, status: int, sentence: str, contract: Contract) -> None:
         self.code = code
         self.status = status
+        self.sentence = sentence
+        self.contract = contract
