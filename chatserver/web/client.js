@@ -243,7 +243,10 @@ export class ChatClient extends EventTarget {
     if (loss.forGood) return this.#enterPhase('stopped', { reason: loss.reason });
     const isSettled = loss.opened && performance.now() - this.#readyAt > SETTLED;
     if (isSettled) this.#failures = this.#shortLives = 0;
-    else if (loss.opened) this.#shortLives += 1;
+    else if (loss.opened) {
+      this.#shortLives += 1;
+      this.#failures = Math.min(this.#failures, SHORT_LIVES); // it does open: do not hold old outages against it
+    }
     const { signal } = this.#waiting;
     const isBroken = !loss.opened || this.#shortLives >= SHORT_LIVES;
     let { retryAfter } = loss;
@@ -273,8 +276,8 @@ export class ChatClient extends EventTarget {
    */
   async #lookUp(below) {
     await sleep(this.#lookUpAfter, this.#waiting.signal);
-    this.#lookUpAfter = Math.min(2 * this.#lookUpAfter, LOOK_UP_LONGEST);
     if (below !== this.#link) return;
+    this.#lookUpAfter = Math.min(2 * this.#lookUpAfter, LOOK_UP_LONGEST);
     /** @type {Partial<LinkHandlers>} all that a link can tell before it follows a room */
     const handlers = {
       ready: (above, user) => {

@@ -30,7 +30,7 @@ export function startsGroup(message, previous) {
  */
 export function messageRow(message, isOwn) {
   const time = new Date(message.time);
-  const text = make('p', { className: 'text' });
+  const text = make('p', { className: 'text', dir: 'auto' });
   for (const { text: shown, href } of splitLinks(message.text)) {
     text.append(href ? make('a', { href, target: '_blank', rel: 'noopener noreferrer' }, shown) : shown);
   }
@@ -41,7 +41,7 @@ export function messageRow(message, isOwn) {
     make(
       'p',
       { className: 'head' },
-      make('span', { className: 'author' }, isOwn ? 'You' : message.user.name),
+      make('span', { className: 'author', dir: 'auto' }, isOwn ? 'You' : message.user.name),
       make('time', { dateTime: message.time }, clock(time)),
     ),
     make('div', { className: 'bubble', title: fullTime(time) }, text),

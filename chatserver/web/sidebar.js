@@ -11,9 +11,10 @@ import { readJson } from './storage.js';
 import { plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
-const ROOMS_EVERY = 15_000; // ms, while the page is looked at
+const ROOMS_EVERY = 20_000; // ms, while the page is looked at
 const MEMBERS_EVERY = 15_000; // ms, where presence is not pushed (over HTTP)
 const MEMBERS_SETTLE = 400; // ms; a hundred people that come at once are one question
+const MEMBERS_SPREAD = 30; // ms a person there: however large the room, its pages ask about 70 times a second in all
 const MOST_SHOWN = 100; // people; a longer list is a number
 const VISITED_KEY = 'chat.rooms';
 const MOST_VISITED = 20;
@@ -28,6 +29,7 @@ export class RoomsView {
   #known = new Map();
   /** @type {Map<string, number>} how many messages a room had when we left it or first heard of it */
   #seen = new Map();
+  #isStale = true;
 
   /**
    * @param {ChatClient} client
@@ -38,15 +40,15 @@ export class RoomsView {
     this.storage = storage;
     this.#visited = readJson(storage, VISITED_KEY, Array.isArray, ['lobby']);
     client.addEventListener('room', () => this.#visit(client.room));
-    client.addEventListener('caughtup', () => this.#refresh());
+    client.addEventListener('caughtup', () => this.#isStale && this.#refresh());
     this.#form.addEventListener('submit', (event) => this.#open(event));
     this.#form.addEventListener('input', () => (this.#hint.textContent = ''));
     setInterval(() => this.#refresh(), ROOMS_EVERY);
-    document.addEventListener('visibilitychange', () => this.#refresh());
   }
 
   /** @param {string} room */
   #visit(room) {
+    this.#isStale = true;
     this.#visited = [room, ...this.#visited.filter((each) => each !== room)].slice(0, MOST_VISITED);
     this.storage.setItem(VISITED_KEY, JSON.stringify(this.#visited));
     this.#show();
@@ -67,7 +69,9 @@ export class RoomsView {
   }
 
   async #refresh() {
-    if (document.hidden || this.client.state.phase !== 'live') return;
+    const { phase } = this.client.state;
+    if (document.hidden || phase === 'waiting' || phase === 'stopped') return;
+    this.#isStale = false;
     try {
       const { rooms } = await this.client.api.rooms();
       this.#known = new Map(rooms.map((each) => [each.room, each]));
@@ -128,6 +132,8 @@ export class PeopleView {
   }
 
   #forget() {
+    clearTimeout(this.#asking);
+    this.#asking = 0;
     this.#people.clear();
     this.#total = 0;
     this.#show();
@@ -153,15 +159,16 @@ export class PeopleView {
 
   #repeat() {
     const { phase, kind } = this.client.state;
-    if (phase === 'live' && kind !== 'ws' && !document.hidden) this.#ask();
+    if (phase === 'live' && kind !== 'ws' && !document.hidden) this.#askSoon();
   }
 
   #askSoon() {
-    clearTimeout(this.#asking);
-    this.#asking = setTimeout(() => this.#ask(), MEMBERS_SETTLE);
+    const spread = Math.random() * this.#total * MEMBERS_SPREAD;
+    this.#asking ||= setTimeout(() => this.#ask(), MEMBERS_SETTLE + spread);
   }
 
   async #ask() {
+    this.#asking = 0;
     const { room } = this.client;
     try {
       const { members, count } = await this.client.members();
