@@ -23,14 +23,12 @@ from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.render import show
-from loadgen.report import Report
+from loadgen.report import Outcome, Report
 from loadgen.run import Load, Run
 from loadgen.scenario import Plan
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
-FELL_SHORT: Final = 1
 BAD_FLAGS: Final = 2
-INVALID: Final = 3
 REFUSED: Final = 4
 
 DEFAULT_RATE: Final = 10.0
@@ -200,13 +198,17 @@ def _main(arguments: list[str]) -> int:
     except UsageError as error:
         return _complain(str(error), BAD_FLAGS)
     except TargetDownError as error:
-        return _complain(str(error), FELL_SHORT)
+        return _complain(str(error), Outcome.FELL_SHORT)
     except InvalidRunError as error:
-        return _complain(f"invalid run: {error}", INVALID)
+        return _complain(f"invalid run: {error}", Outcome.INVALID)
     except TargetRefusedError as error:
         return _complain(f"refused: {error}", REFUSED)
+    except BaseExceptionGroup as group:  # trio's nurseries wrap the second Ctrl-C
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        return _complain("stopped", Outcome.INTERRUPTED)
     except KeyboardInterrupt:
-        return _complain("stopped", 130)
+        return _complain("stopped", Outcome.INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 

@@ -20,6 +20,7 @@ COMMON: Final = {
     "own_bytes_per_client": "memory of the generator for each virtual client",
     "own_cpu_percent": "CPU that the generator used, of one core",
     "own_cpu_wait_percent": "time that the generator was ready to run and other programs had the CPU",
+    "server_cpu_wait_percent": "time that the server was ready to run and other programs had the CPU (--server-pid)",
     "connects_per_s": "connections established a second while the crowd opened",
 }
 
@@ -41,7 +42,7 @@ RUN: Final = MappingProxyType(
         "messages_per_s": "messages acknowledged a second",
         "deliveries_per_s": "messages delivered to virtual clients a second",
         "server_bytes_per_connection": "growth of the server's memory for each connection (--server-pid)",
-        "server_bytes_per_further_connection": "the same over the second half of the crowd, which finds no holes to fill",
+        "server_bytes_per_further_connection": "the same, over the second half of the crowd alone",
         "server_cpu_us_per_connection_s": "server CPU per connection-second in the steady window, in us (--server-pid)",
         **COMMON,
     }

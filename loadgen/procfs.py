@@ -24,20 +24,10 @@ class Usage(NamedTuple):
 
 
 class Share(NamedTuple):
-    """How a thread spent a stretch of time, in seconds."""
+    """How a process's main thread has spent its life, in seconds."""
 
     running: float
     waiting: float  # ready to run, but another program had the CPU
-
-    def since(self, before: "Share") -> "Share":
-        """What came after `before`."""
-        return Share(self.running - before.running, self.waiting - before.waiting)
-
-
-def own_share() -> Share:
-    """How this process's main thread has spent its life."""
-    running, waiting, _ = (_PROC / "self" / "schedstat").read_text().split()
-    return Share(int(running) / 1e9, int(waiting) / 1e9)
 
 
 class Process:
@@ -67,6 +57,14 @@ class Process:
             return Usage(sum(map(_pss, tree)), sum(map(_cpu, tree)))
         except OSError:
             return None
+
+    def share(self) -> Share | None:
+        """How its main thread, descendants left out, has spent its life; `None` if it is gone."""
+        try:
+            running, waiting, _ = (_PROC / str(self.pid) / "schedstat").read_text().split()
+        except OSError:
+            return None
+        return Share(int(running) / 1e9, int(waiting) / 1e9)
 
     def resident_bytes(self) -> int | None:
         """Its resident size, cheaply; `None` if it is gone."""

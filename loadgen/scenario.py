@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 import trio
 
@@ -19,7 +19,7 @@ from loadgen.engine import Engine
 from loadgen.figures import Condition
 from loadgen.latency import milliseconds
 from loadgen.preflight import InvalidRunError
-from loadgen.procfs import Process, own_share
+from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import CohortRow, Sample, cohort_row
 from loadgen.target import Target
@@ -63,7 +63,7 @@ class Stage:
         self.stopped = False
         self._stop = trio.Event()
         self._begun = now()
-        self._share = own_share()
+        self._share_at_start = {process: process.share() for process in self._watched}
 
     def cast(self, counts: Mapping[type[Client], int], place: Place) -> list[Client]:
         """Make cohorts of these sizes and return all their clients, evenly mixed."""
@@ -83,16 +83,29 @@ class Stage:
         """Clients established now, over all cohorts."""
         return sum(cohort.held for cohort in self.cohorts)
 
+    @property
+    def _watched(self) -> list[Process]:
+        return [self.own, self.plan.server] if self.plan.server else [self.own]
+
+    def _spent(self, process: Process | None, what: Literal["running", "waiting"]) -> float | None:
+        """Percentage of the run that a process spent on a CPU, or waiting for one."""
+        if process is None:
+            return None
+        before, after = self._share_at_start[process], process.share()
+        if before is None or after is None:
+            return None
+        return per(100 * (getattr(after, what) - getattr(before, what)), now() - self._begun)
+
     def own_figures(self, own_bytes: float | None, crowd: float) -> dict[str, float | None]:
         """What the generator itself cost, and how well it kept its schedule."""
-        share, seconds = own_share().since(self._share), now() - self._begun
         lag = self.engine.lag
         return {
             "lag_p99_ms": milliseconds(lag.at(99)),
             "lag_max_ms": milliseconds(lag.longest),
             "own_bytes_per_client": per(own_bytes, crowd),
-            "own_cpu_percent": per(100 * share.running, seconds),
-            "own_cpu_wait_percent": per(100 * share.waiting, seconds),
+            "own_cpu_percent": self._spent(self.own, "running"),
+            "own_cpu_wait_percent": self._spent(self.own, "waiting"),
+            "server_cpu_wait_percent": self._spent(self.plan.server, "waiting"),
         }
 
     async def pause(self, seconds: float) -> None:

@@ -80,7 +80,9 @@ def find(url: str, *, allow: str | None = None) -> Target:
         raise UsageError(f"URL: {url!r} needs TLS, which this version does not speak; use http:// or ws://")
     if parts.scheme not in {"http", "ws"} or not parts.hostname:
         raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT")
-    host, port = parts.hostname, port or 80
+    if parts.path not in {"", "/", "/ws"} or parts.query:
+        raise UsageError(f"URL: {url!r} has a path; name the server only, the personas know its paths")
+    host, port = parts.hostname, 80 if port is None else port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:

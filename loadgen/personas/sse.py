@@ -1,8 +1,12 @@
 """A dashboard that follows a room."""
 
+from typing import Final
+
 from loadgen import wire
 from loadgen.client import Client, Stage
 from loadgen.personas import persona
+
+_EVENT: Final = b"\ndata:"
 
 
 @persona
@@ -21,7 +25,9 @@ class Sse(Client):
     def on_data(self, data: bytes) -> None:
         """Check the head, then count events by their data lines."""
         if self.stage is Stage.HELD:
-            self.cohort.deliveries += data.count(b"\ndata:")
+            data = self.unread + data
+            self.cohort.deliveries += data.count(_EVENT)
+            self.unread = data[1 - len(_EVENT) :]  # an event may begin in the middle of it
             return
         self.unread += data
         head = wire.read_head(self.unread)

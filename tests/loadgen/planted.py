@@ -80,10 +80,11 @@ class Server:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._hoard: list[bytearray] = []
-        self._listener = socket.create_server((self.host, 0), backlog=4096)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._listener = socket.create_server((self.host, 0), family=family, backlog=4096)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://{self.host}:{self.port}"
+        self.url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
         self._stop_read, self._stop_write = socket.socketpair()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._stop_read, selectors.EVENT_READ, None)
@@ -310,9 +311,9 @@ class Server:
 
 
 @contextmanager
-def planted(plant: Plant | None = None) -> Iterator[Server]:
+def planted(plant: Plant | None = None, *, host: str = "127.0.0.1") -> Iterator[Server]:
     """Serve in a thread; the server's counters may be read afterwards."""
-    server = Server(plant or Plant())
+    server = Server(plant or Plant(), host)
     thread = threading.Thread(target=server.serve, name="planted")
     thread.start()
     try:

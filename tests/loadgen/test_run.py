@@ -125,6 +125,13 @@ async def test_everything_is_given_back() -> None:
         assert descriptors() <= before
 
 
+async def test_ipv6_has_one_source_and_works() -> None:
+    with planted(host="::1") as server:
+        report = await play_run(server.url, EVERYBODY, rate=5)
+    assert report.figures["held"] == 40
+    assert server.accepted_from == {"::1"}
+
+
 @pytest.mark.slow
 async def test_a_crowd_comes_from_many_addresses() -> None:
     with planted() as server:

@@ -28,6 +28,7 @@ def test_the_loopback_may_be_loaded(url: str) -> None:
         ("ftp://127.0.0.1", "not of the form"),
         ("http://", "not of the form"),
         ("http://127.0.0.1:99999", "port"),
+        ("http://127.0.0.1/rooms/lobby", "has a path"),
         ("http://no-such-host.invalid", "cannot be resolved"),
     ],
 )
