@@ -206,7 +206,7 @@ def connect(address: Address) -> socket.socket:
     return sock
 
 
-# -- what clients do with what comes ------------------------------------------------------------------------------------
+# -- what clients do with what comes -----------------------------------------------------------------------------------
 
 
 def ignore(client: Client, data: bytes) -> None:

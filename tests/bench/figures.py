@@ -11,6 +11,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: The unit of a ratio.
+TIMES = "×"  # noqa: RUF001  the sign that people read
+
 
 class Better(Enum):
     """Which way is better; the value is how a bound is written."""
@@ -43,7 +46,7 @@ class Figure:
     """One row of the table."""
 
     name: str
-    unit: str  # printed behind the numbers: " B", "×", "%"
+    unit: str  # printed behind the numbers: " B", "%"
     bound: float
     aim: float
     better: Better

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from tests.bench import wire
 from tests.bench.broadcast import TEXT
-from tests.bench.clients import Client, Crowd, Step, answer_pings
-from tests.bench.figures import Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.clients import Client, Crowd, Step
+from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver, peer
 
 DELIVERIES = Figure(
-    name="saturated room: deliveries a CPU second, of websockets.broadcast's", unit="×", bound=20, aim=40,
+    name="saturated room: deliveries a CPU second, of websockets.broadcast's", unit=TIMES, bound=20, aim=40,
     better=Better.HIGHER,
 )  # fmt: skip
 ROUNDS = 4
@@ -55,19 +55,21 @@ def run(scale: Scale) -> Iterator[Result]:
     """Take turns."""
     members, seconds = scale.of(1_000, 50), scale.of(3.0, 0.5)
     ours, theirs, notes = [], [], []
-    with chatserver() as server, peer("websockets_broadcast") as other:
-        with Crowd(server.address) as crowd, Crowd(other.address) as their_crowd:
-            hello = Step(wire.upgrade(server.address), b'"hello"')
-            crowd.open(members, [hello, Step(wire.join("bench"), b'"joined"')], None)
-            publisher = Publisher(wire.publish("bench", TEXT))
-            publishers = crowd.open(PUBLISHERS, [hello], publisher)
-            their_crowd.open(members, [Step(wire.upgrade(other.address), b"\r\n\r\n")], None)
-            crowd.run(scale.of(4.0, 0.2))
-            for _ in range(scale.of(ROUNDS, 1)):
-                rate, note = _ours(server, crowd, publisher, publishers, seconds)
-                ours.append(rate)
-                notes.append(note)
-                theirs.append(_theirs(other, their_crowd, seconds, members))
+    with (
+        chatserver() as server, peer("websockets_broadcast") as other,
+        Crowd(server.address) as crowd, Crowd(other.address) as their_crowd,
+    ):  # fmt: skip
+        hello = Step(wire.upgrade(server.address), b'"hello"')
+        crowd.open(members, [hello, Step(wire.join("bench"), b'"joined"')], None)
+        publisher = Publisher(wire.publish("bench", TEXT))
+        publishers = crowd.open(PUBLISHERS, [hello], publisher)
+        their_crowd.open(members, [Step(wire.upgrade(other.address), b"\r\n\r\n")], None)
+        crowd.run(scale.of(4.0, 0.2))
+        for _ in range(scale.of(ROUNDS, 1)):
+            rate, note = _ours(server, crowd, publisher, publishers, seconds)
+            ours.append(rate)
+            notes.append(note)
+            theirs.append(_theirs(other, their_crowd, seconds, members))
     ratios = [one / two for one, two in zip(ours, theirs, strict=True)]
     details = (
         f"{spread([each / 1e6 for each in ours])} M against {spread([each / 1e6 for each in theirs])} M"

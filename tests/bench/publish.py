@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from tests.bench import wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, ClosedError, Crowd, Step
-from tests.bench.figures import Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
 from tests.bench.flood import Publisher
 from tests.bench.processes import Process, chatserver, peer
 
 OVER_HTTP = Figure(
-    name="durable publish over HTTP: CPU, of a bare h11 cycle's", unit="×", bound=3, aim=2, better=Better.LOWER
+    name="durable publish over HTTP: CPU, of a bare h11 cycle's", unit=TIMES, bound=3, aim=2, better=Better.LOWER
 )
 OVER_WEBSOCKET = Figure(
-    name="durable publish over WebSocket: CPU, of a bare h11 cycle's", unit="×", bound=1.8, aim=1.1,
+    name="durable publish over WebSocket: CPU, of a bare h11 cycle's", unit=TIMES, bound=1.8, aim=1.1,
     better=Better.LOWER,
 )  # fmt: skip
 ROUNDS = 5

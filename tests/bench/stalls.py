@@ -40,8 +40,8 @@ def run(scale: Scale) -> Iterator[Result]:
     closes = {name: after[name] - before.get(name, 0) for name in after if name.startswith("chatserver_closes_total")}
     counted = sum(closes.values())
     details = (
-        f"{sent / seconds:.0f} bad/s for {seconds:g} s, {counted:.0f} closes counted; server at {cpu / seconds:.0%} CPU,"
-        f" ready but not run for {waited:.2f} s"
+        f"{sent / seconds:.0f} bad/s for {seconds:g} s, {counted:.0f} closes counted; server at"
+        f" {cpu / seconds:.0%} CPU, ready but not run for {waited:.2f} s"
     )
     yield Result(figure=COLLECTION, samples=[_longest("chatserver_gc", before, after)], details=details)
     yield Result(figure=STALL, samples=[_longest("chatserver_loop_pass", before, after, "chatserver_loop_stall")])

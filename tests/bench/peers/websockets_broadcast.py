@@ -41,11 +41,15 @@ async def flood(members: set[ServerConnection], seconds: float, text: str) -> in
         count += 1
         await asyncio.sleep(0)
         if count % LOOK == 0:
-            while max(member.transport.get_write_buffer_size() for member in members) > BEHIND:
-                await asyncio.sleep(0.001)
-    while any(member.transport.get_write_buffer_size() for member in members):
-        await asyncio.sleep(0.001)
+            await taken(members, BEHIND)
+    await taken(members, 0)
     return count
+
+
+async def taken(members: set[ServerConnection], most: int) -> None:
+    """Wait until nobody has more bytes to go; the transports tell nobody who could be waited for."""
+    while max(member.transport.get_write_buffer_size() for member in members) > most:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
 
 
 asyncio.run(main())
