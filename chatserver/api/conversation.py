@@ -17,7 +17,7 @@ import msgspec
 from chatserver.api.pages import Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
 from chatserver.api.services import Services
-from chatserver.api.session import Session
+from chatserver.api.session import Session, Waiting
 from chatserver.chat.cursor import Place
 from chatserver.chat.hub import LATEST
 from chatserver.chat.identity import guest
@@ -85,6 +85,8 @@ class Conversation:
 
         def done(result: Stored | LogError) -> None:
             session.in_flight -= 1
+            if session.waiting is Waiting.GONE:
+                return
             self._outlet.send(session.connection, text_frame(self._acknowledge(message.id, result)))
             if session.in_flight == MAX_IN_FLIGHT - 1:
                 self._outlet.resume(session.connection)

@@ -18,6 +18,7 @@ class Waiting(IntEnum):
     NOTHING = 0  # they are
     TASK = 1  # a task is at work on one of them
     ROOM = 2  # its publishes are ahead of the log or of a room's pump
+    GONE = 3  # its close frame has been sent, or its connection is no more: nothing may be sent behind that
 
 
 class Session(msgspec.Struct, gc=False, eq=False):

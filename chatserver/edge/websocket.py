@@ -129,6 +129,7 @@ class WebSocketEdge:
                 case Ping(payload):
                     self._connections.send(connection, pong_frame(payload))
                 case Binary(data):
+                    finished = True
                     self._connections.send(connection, binary_frame(data))
                 case Close(code):
                     self.close(connection, Reason.PEER_CLOSED, code=_echoed(code))
@@ -291,6 +292,7 @@ class WebSocketEdge:
         session = connection.session
         if isinstance(session, Session):
             connection.session = None
+            session.waiting = Waiting.GONE
             self._conversation.leave_all(session)
             session.queue = None
 

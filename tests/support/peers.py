@@ -251,7 +251,7 @@ class ClosedError(Exception):
 class Chatter:
     """A chat.v1 client, one task at a time. What it did not ask for waits until `next` asks for its type."""
 
-    def __init__(self, peer: Peer, handshake: Answer) -> None:
+    def __init__(self, peer: Peer, handshake: Answer = Answer(101, {}, b"")) -> None:
         self.peer = peer
         self.handshake = handshake
         self.hello: Any = None

@@ -1,0 +1,440 @@
+"""chat.v1 over WebSocket (CONTRACT section 4)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio_websocket
+
+from chatserver.log.interface import Stored
+from chatserver.log.memory import MemoryLog
+from tests.support.peers import Chatter, ClosedError, ask, chatter, connect, frame, publish, say, upgrade
+from tests.support.serving import Serving, serving
+
+
+async def raw(friend: Chatter, text: str) -> None:
+    await friend.peer.send(frame(text))
+
+
+async def test_hello() -> None:
+    async with serving(publish_rate=7.5, ping_interval=25.0) as server, chatter(server.address) as friend:
+        hello = friend.hello
+        assert list(hello) == ["type", "protocol", "session", "user", "ping", "limits"]
+        assert hello["protocol"] == "chat.v1"
+        assert hello["ping"] == 25
+        assert hello["user"].keys() == {"id", "name"}
+        assert hello["limits"] == {"text_bytes": 8192, "message_bytes": 16384, "rooms": 100, "publish_rate": 7.5}
+
+
+async def test_join_gives_what_was_missed_or_the_latest() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        for number in range(60):
+            await friend.ask("publish", room="lobby", text=f"m{number}")
+        joined = await friend.ask("join", room="lobby")
+        assert list(joined) == ["type", "id", "room", "cursor", "recovered", "messages", "members"]
+        assert joined["type"] == "joined"
+        assert [m["offset"] for m in joined["messages"]] == list(range(11, 61))
+        assert joined["recovered"] is True
+        assert joined["members"] == 1
+        epoch = joined["cursor"].partition("-")[0]
+        again = await friend.ask("join", room="lobby", after=f"{epoch}-57")
+        assert [m["offset"] for m in again["messages"]] == [58, 59, 60]
+        assert (again["recovered"], again["members"]) == (True, 1)
+        bare = await friend.ask("join", room="lobby", after=58)
+        assert [m["offset"] for m in bare["messages"]] == [59, 60]
+        lost = await friend.ask("join", room="lobby", after="other-57")
+        assert lost["recovered"] is False
+
+
+async def test_joining_far_back_pushes_the_rest(tmp_path: Path) -> None:
+    """`joined` carries a page; what comes behind it is pushed, once and in order, among what is new."""
+    async with serving(log=f"sqlite:{tmp_path / 'c.db'}") as server, chatter(server.address) as friend:
+        for number in range(130):
+            await friend.say(type="publish", room="lobby", text=f"m{number}")
+        for _ in range(130):
+            await friend.next("ack")
+        joined = await friend.ask("join", room="lobby", after=0)
+        await publish(server.address, "lobby", "new")
+        offsets = [m["offset"] for m in joined["messages"]]
+        while len(offsets) < 131:
+            offsets.append((await friend.next("message"))["offset"])
+        assert offsets == list(range(1, 132))
+
+
+async def test_publish_is_acknowledged_and_comes_like_everyones() -> None:
+    async with serving() as server, chatter(server.address) as friend, chatter(server.address) as other:
+        await friend.ask("join", room="lobby")
+        await other.ask("join", room="lobby")
+        ack = await friend.ask("publish", room="lobby", text="hi")
+        assert list(ack) == ["type", "id", "room", "offset", "cursor", "time"]
+        assert (ack["type"], ack["offset"]) == ("ack", 1)
+        own, theirs = await friend.next("message"), await other.next("message")
+        assert own == theirs
+        assert list(own) == ["type", "room", "offset", "cursor", "user", "text", "time"]
+        assert own["user"] == friend.hello["user"]
+        assert (own["cursor"], own["time"], own["text"]) == (ack["cursor"], ack["time"], "hi")
+
+
+async def test_who_has_not_joined_hears_nothing_and_may_publish() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        assert (await friend.ask("publish", room="lobby", text="hi"))["type"] == "ack"
+        assert (await friend.ask("ping"))["type"] == "pong"
+        assert list(friend._heard) == []
+
+
+async def test_the_same_key_is_the_same_message() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.ask("join", room="lobby")
+        first = await friend.ask("publish", room="lobby", text="once", key="k")
+        second = await friend.ask("publish", room="lobby", text="once", key="k")
+        assert {**second, "id": first["id"]} == first
+        await friend.ask("publish", room="lobby", text="two", key="k2")
+        assert [(await friend.next("message"))["text"] for _ in range(2)] == ["once", "two"]
+
+
+async def test_the_ack_comes_only_when_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = trio.Event()
+
+    class SlowLog(MemoryLog):
+        async def _commit(self, drafts: Any) -> list[Stored]:
+            await release.wait()
+            return await super()._commit(drafts)
+
+    monkeypatch.setattr("chatserver.server.open_log", lambda url: SlowLog())
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.ask("join", room="lobby")
+        await friend.say(type="publish", id=1, room="lobby", text="hi")
+        assert (await friend.ask("ping"))["type"] == "pong"  # attended to after it, answered before it
+        assert list(friend._heard) == []
+        release.set()
+        assert {(await friend.next("ack", "message"))["type"] for _ in range(2)} == {"ack", "message"}
+
+
+async def test_leave() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.ask("join", room="lobby")
+        left = await friend.ask("leave", room="lobby")
+        assert list(left) == ["type", "id", "room"]
+        assert left["type"] == "left"
+        await publish(server.address, "lobby", "unheard")
+        assert (await friend.ask("leave", room="lobby"))["code"] == "not_joined"
+        assert not [message for message in friend._heard if message["type"] == "message"]
+
+
+async def test_history() -> None:
+    async with serving(ring_messages=16) as server, chatter(server.address) as friend:
+        for number in range(60):
+            await friend.ask("publish", room="lobby", text=f"m{number}")
+
+        async def offsets(**fields: Any) -> list[int]:
+            page = await friend.ask("history", room="lobby", **fields)
+            assert list(page) == ["type", "id", "room", "cursor", "recovered", "messages"]
+            return [message["offset"] for message in page["messages"]]
+
+        for _ in range(2):  # from the log, then with the room in memory
+            assert await offsets() == list(range(11, 61))
+            assert await offsets(limit=2) == [59, 60]
+            assert await offsets(after=0, limit=2) == [1, 2]
+            assert await offsets(after="58") == [59, 60]
+            assert await offsets(before=3) == [1, 2]
+            assert await offsets(before=60, limit=2) == [58, 59]
+            await friend.ask("join", room="lobby")
+        assert (await friend.ask("history", room="lobby", before=3, after=3))["code"] == "bad_field"
+        assert (await friend.ask("history", room="lobby", limit=201))["code"] == "bad_field"
+        assert (await friend.ask("history", room="lobby", after="a-b-c"))["code"] == "bad_cursor"
+
+
+async def test_members_and_presence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 0.1)
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.ask("join", room="lobby")
+        arrived = await friend.next("presence")
+        assert (arrived["joined"], arrived["members"]) == ([friend.hello["user"]], 1)
+        async with chatter(server.address) as other:
+            await other.ask("join", room="lobby")
+            told = await friend.next("presence")
+            assert list(told) == ["type", "room", "joined", "left", "members"]
+            assert (told["joined"], told["left"], told["members"]) == ([other.hello["user"]], [], 2)
+            members = await friend.ask("members", room="lobby")
+            assert members["type"] == "members"
+            assert members["members"] == [friend.hello["user"], other.hello["user"]]
+            assert members["count"] == 2
+        told = await friend.next("presence")
+        assert (told["joined"], told["left"], told["members"]) == ([], [other.hello["user"]], 1)
+
+
+async def test_several_rooms_on_one_connection() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        rooms = [f"room{number}" for number in range(10)]
+        for room in rooms:
+            await friend.ask("join", room=room)
+        await friend.ask("leave", room="room3")
+        await friend.ask("leave", room="room9")
+        for _ in range(3):
+            for room in rooms:
+                await publish(server.address, room, "hi")
+        heard = [await friend.next("message") for _ in range(24)]
+        for room in rooms:
+            offsets = [message["offset"] for message in heard if message["room"] == room]
+            assert offsets == ([] if room in ("room3", "room9") else [1, 2, 3])
+
+
+async def test_too_many_rooms() -> None:
+    async with serving(max_rooms_per_connection=3) as server, chatter(server.address) as friend:
+        for number in range(3):
+            assert (await friend.ask("join", room=f"room{number}"))["type"] == "joined"
+        refused = await friend.ask("join", room="another")
+        assert (refused["type"], refused["code"]) == ("error", "too_many_rooms")
+        assert (await friend.ask("join", room="room1"))["type"] == "joined"  # is in it already
+        await friend.ask("leave", room="room0")
+        assert (await friend.ask("join", room="another"))["type"] == "joined"
+
+
+async def test_too_many_messages() -> None:
+    async with serving(publish_rate=1.0) as server, chatter(server.address) as friend:
+        answers = [await friend.ask("publish", room="lobby", text="hi") for _ in range(6)]
+        refused = [answer for answer in answers if answer["type"] == "error"]
+        assert refused
+        assert {answer["code"] for answer in refused} == {"rate_limited"}
+        assert all(0 < answer["retry_after"] <= 10 for answer in refused)
+        assert (await friend.ask("ping"))["type"] == "pong"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('{"type":"typing","id":7,"room":"lobby"}', "unknown_type"),
+        ('{"type":"auth","id":7,"token":"t"}', "unknown_type"),
+        ('{"type":"dance","id":7}', "unknown_type"),
+        ('{"id":7}', "bad_field"),
+        ('{"type":["join"],"id":7}', "bad_field"),
+        ('{"type":"join","id":7}', "bad_field"),
+        ('{"type":"join","id":7,"room":"Lobby"}', "bad_room"),
+        ('{"type":"join","id":7,"room":"a\\u202eb"}', "bad_room"),
+        ('{"type":"join","id":7,"room":"lobby","after":"x-y"}', "bad_cursor"),
+        ('{"type":"join","id":7,"room":"lobby","after":-1}', "bad_cursor"),
+        ('{"type":"join","id":7,"room":"lobby","after":1e400}', "bad_field"),
+        ('{"type":"publish","id":7,"room":"lobby"}', "bad_field"),
+        ('{"type":"publish","id":7,"room":"lobby","text":null}', "bad_field"),
+        ('{"type":"publish","id":7,"room":"lobby","text":" "}', "bad_field"),
+        ('{"type":"publish","id":7,"room":"lobby","text":"a\\u0000b"}', "bad_field"),
+        ('{"type":"publish","id":7,"room":"lobby","text":"a\\u202eb"}', "bad_field"),
+        ('{"type":"publish","id":7,"room":"lobby","text":"e' + "\\u0301" * 1000 + '"}', "bad_field"),
+        ('{"type":"publish","id":7,"room":"lobby","room":"ops","text":"hi"}', "bad_field"),
+        ('{"type":"leave","id":7,"room":"lobby"}', "not_joined"),
+    ],
+)
+async def test_a_message_that_makes_no_sense_names_itself_and_the_connection_lives(text: str, code: str) -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await raw(friend, text)
+        error = await friend.hear()
+        assert (error["type"], error["id"], error["code"]) == ("error", 7, code)
+        assert error["message"]
+        assert (await friend.ask("ping"))["type"] == "pong"
+        assert await server.metric("chatserver_messages_total") == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "7", "null", '"join"', "{}", "[" * 16_000, '{"a":' * 3_000,
+     '{"type":"ping","id":' + "9" * 400 + "}", '{"type":"ping","id":[1]}', '{"type":"ping","id":"' + "x" * 65 + '"}', '{"type":"ping","id":NaN}',
+     '{"type":"ping"}garbage'],
+)  # fmt: skip
+async def test_what_is_no_message_at_all(text: str) -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await raw(friend, text)
+        error = await friend.hear()
+        assert error["type"] == "error"
+        assert error["code"] in ("bad_json", "bad_field")
+        assert "id" not in error
+        assert (await friend.ask("ping"))["type"] == "pong"
+
+
+@pytest.mark.parametrize("id_", [0, -5, 1.5, "a", "ä" * 64, 2**53 - 1])
+async def test_any_id_comes_back_unchanged(id_: object) -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.say(type="ping", id=id_)
+        pong = await friend.hear()
+        assert pong == {"type": "pong", "id": id_}
+        assert type(pong["id"]) is type(id_)
+
+
+async def test_without_an_id_there_is_none_in_the_answer() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.say(type="ping")
+        assert await friend.hear() == {"type": "pong"}
+
+
+async def test_frames_right_behind_the_handshake_are_not_lost() -> None:
+    """trio-websocket loses them: they come in the same read as the request."""
+    async with serving() as server, connect(server.address) as peer:
+        early = say(type="join", id=1, room="lobby") + say(type="publish", id=2, room="lobby", text="early")
+        await peer.send(upgrade() + early + say(type="ping", id=3)[:-4])
+        assert (await peer.head()).status == 101
+        friend = Chatter(peer)
+        assert (await friend.hear())["type"] == "hello"
+        assert (await friend.next("joined"))["id"] == 1
+        assert (await friend.next("ack"))["id"] == 2
+        assert (await friend.next("message"))["text"] == "early"
+        await peer.send(say(type="ping", id=3)[-4:])
+        assert (await friend.next("pong"))["id"] == 3
+
+
+async def test_a_handshake_and_everything_after_it_a_byte_at_a_time() -> None:
+    async with serving() as server, connect(server.address) as peer:
+        for byte in upgrade() + say(type="join", id=1, room="lobby") + frame("", opcode=9):
+            await peer.send(bytes([byte]))
+        assert (await peer.head()).status == 101
+        friend = Chatter(peer)
+        assert (await friend.next("joined"))["id"] == 1
+
+
+@pytest.mark.parametrize("joined", [False, True])
+async def test_publishes_pipelined(tmp_path: Path, *, joined: bool) -> None:
+    """Many times what may be in flight, none waited for: each is acknowledged once, in order, and stored once."""
+    async with (
+        serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=32) as server,
+        chatter(server.address) as friend,
+        trio.open_nursery() as nursery,
+    ):
+        if joined:
+            await friend.ask("join", room="lobby")
+        wire = b"".join(say(type="publish", id=n, room="lobby", text=f"m{n}") for n in range(1, 601))
+        nursery.start_soon(friend.peer.send, wire)
+        acks = [await friend.next("ack") for _ in range(600)]
+        assert [ack["id"] for ack in acks] == list(range(1, 601))
+        assert [ack["offset"] for ack in acks] == list(range(1, 601))
+        if joined:
+            heard = [await friend.next("message") for _ in range(600)]
+            assert [message["text"] for message in heard] == [f"m{n}" for n in range(1, 601)]
+
+
+async def test_repeats_of_stored_messages_do_not_stop_a_publisher(tmp_path: Path) -> None:
+    """A client that resends everything it had no ack for: repeats make no news, so nobody else would wake it."""
+    async with (
+        serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=16, serving_deadline=2.0) as server,
+        chatter(server.address) as member,
+        chatter(server.address) as friend,
+    ):
+        await member.ask("join", room="lobby")
+        await member.next("presence")  # which would wake it as well
+        wire = b"".join(say(type="publish", id=n, room="lobby", text=f"m{n}", key=f"k{n}") for n in range(1, 61))
+        for _ in range(2):
+            await friend.peer.send(wire)
+            acks = [await friend.next("ack") for _ in range(60)]
+            assert [ack["offset"] for ack in acks] == list(range(1, 61))
+
+
+async def test_a_publisher_that_closes_behind_its_messages() -> None:
+    """Its messages are kept, though it did not wait, and it is counted as one that closed in good order."""
+    async with serving() as server:
+        async with chatter(server.address) as friend:
+            behind = frame((1000).to_bytes(2, "big"), opcode=8)
+            await friend.peer.send(
+                b"".join(say(type="publish", room="lobby", text=f"m{n}") for n in range(20)) + behind
+            )
+            assert (await friend.closed()).code == 1000
+            await friend.peer.rest()
+        await server.counted("peer-closed")
+        assert await server.closes("peer-reset") == 0
+        page = (await ask(server.address, "GET", "/rooms/lobby/messages")).json
+        assert [message["text"] for message in page["messages"]] == [f"m{n}" for n in range(20)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 125])
+async def test_pings_are_answered_with_their_payload(size: int) -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.peer.send(frame(b"p" * size, opcode=9))
+        assert await friend.peer.take(2 + size) == bytes([0x8A, size]) + b"p" * size
+
+
+async def test_a_message_in_fragments_with_pings_in_between() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        text = json.dumps({"type": "publish", "id": 1, "room": "lobby", "text": "größe"}, ensure_ascii=False).encode()
+        wire = frame(text[:30], fin=False) + frame(b"", opcode=9)
+        wire += b"".join(frame(text[at : at + 1], opcode=0, fin=False) + frame(b"", opcode=10) for at in range(30, 60))
+        await friend.peer.send(wire + frame(text[60:], opcode=0))
+        assert (await friend.next("ack"))["id"] == 1
+        assert friend.pings == 0
+        page = (await ask(server.address, "GET", "/rooms/lobby/messages")).json
+        assert page["messages"][0]["text"] == "größe"
+
+
+@pytest.mark.parametrize(("sent", "answered"), [(1000, 1000), (1001, 1001), (3000, 3000), (4999, 4999)])
+async def test_a_close_is_answered_with_its_code(sent: int, answered: int) -> None:
+    async with serving() as server:
+        async with chatter(server.address) as friend:
+            await friend.peer.send(frame(sent.to_bytes(2, "big") + b"bye", opcode=8))
+            assert (await friend.closed()).code == answered
+            assert await friend.peer.rest() == b""
+        await server.counted("peer-closed")
+
+
+async def test_a_close_without_a_code() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.peer.send(frame(b"", opcode=8))
+        assert await friend.peer.rest() in (b"\x88\x00", b"\x88\x02\x03\xe8")
+
+
+async def test_a_peer_that_goes_without_a_word() -> None:
+    async with serving() as server:
+        async with chatter(server.address) as friend:
+            await friend.ask("join", room="lobby")
+        await server.counted("peer-closed")
+        assert (await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 0
+
+
+async def test_trio_websocket_as_an_independent_client() -> None:
+    async with serving() as server:
+        host, port = server.address.host, server.address.port
+        async with trio_websocket.open_websocket(host, port, "/ws", use_ssl=False, subprotocols=["chat.v1"]) as client:
+            assert client.subprotocol == "chat.v1"
+            assert json.loads(await client.get_message())["type"] == "hello"
+            await client.send_message('{"type":"join","id":1,"room":"lobby"}')
+            assert json.loads(await client.get_message())["type"] == "joined"
+            await client.ping(b"are you there")
+            await client.send_message(json.dumps({"type": "publish", "room": "lobby", "text": "x" * 8000}))
+            kinds = {json.loads(await client.get_message())["type"] for _ in range(2)}
+            assert kinds == {"ack", "message"}
+        await server.counted("peer-closed")
+
+
+# -- /echo ----------------------------------------------------------------------------------------------------------
+
+
+async def test_echo_sends_everything_back() -> None:
+    async with serving(echo=True, message_deadline=0.5) as server:
+        await _echo(server)
+
+
+async def _echo(server: Serving) -> None:
+    async with chatter(server.address, path="/echo") as friend, trio.open_nursery() as nursery:
+        await friend.peer.send(frame("héllo"))
+        assert await friend.peer.take(8) == b"\x81\x06" + "héllo".encode()
+        # Each read ends in the middle of a frame for longer than a message may take: each message is its own.
+        count, payload = 60, bytes(range(256)) * 8
+        wire = frame(payload, opcode=2)
+
+        async def stream() -> None:
+            half = len(wire) // 2
+            await friend.peer.send(wire[:half])
+            for _ in range(count - 1):
+                await friend.peer.send(wire[half:] + wire[:half])
+                await trio.sleep(0.02)
+            await friend.peer.send(wire[half:])
+
+        nursery.start_soon(stream)
+        for _ in range(count):
+            assert await friend.peer.take(4) == b"\x82\x7e\x08\x00"
+            assert await friend.peer.take(len(payload)) == payload
+
+
+async def test_binary_is_not_spoken_in_chat() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.peer.send(frame(b"\x00", opcode=2))
+        with pytest.raises(ClosedError) as caught:
+            await friend.hear()
+        assert caught.value.code == 1002
+        await server.counted("bad-frame")
