@@ -13,8 +13,11 @@ receiving kernel opens its window in bursts, on loopback up to half its buffer.
 """
 
 import os
+from contextlib import ExitStack
 from enum import IntEnum
 from typing import Protocol
+
+import trio
 
 from chatserver.net import sockets
 from chatserver.net.connection import CLOSED, Backlog, Connection
@@ -63,6 +66,7 @@ class Connections:
         self.wheel = Wheel(self.table, limits, now=now)
         self.attendant: Attendant | None = None
         self.pending: list[Connection] = []  # to be attended to again in the next pass, see `again`
+        self.asked = trio.Event()  # set while there are any
         self.held = 0
         self._readiness = readiness
         self._window = ticks(limits.flush_window)
@@ -167,6 +171,7 @@ class Connections:
     def again(self, connection: Connection) -> None:
         """Attend to it in the next pass, after everybody else: it has bytes in its inbox already."""
         self.pending.append(connection)
+        self.asked.set()
 
     def _interest(self, connection: Connection, interest: int) -> None:
         if connection.descriptor >= 0 and interest != connection.interest:
@@ -280,7 +285,8 @@ class Connections:
             self.close(connection, Reason.FLUSH_DEADLINE, Finality.ABORT)
 
     def close_all(self, reason: Reason) -> None:
-        """End everything, without waiting for anybody."""
-        for connection in self.table:
-            if connection is not None:
-                self.close(connection, reason)
+        """End everything, without waiting for anybody. A fault in telling of one does not keep the others open."""
+        with ExitStack() as stack:
+            for connection in self.table:
+                if connection is not None:
+                    stack.callback(self.close, connection, reason)

@@ -72,23 +72,26 @@ class Listener:
         self._spare = _open_spare()
         self._rest = 0
 
-    def accept(self) -> None:
-        """Take up to a batch of peers; called when there are some."""
-        if self._rest:
-            return
+    def accept(self) -> bool:
+        """Take up to a batch of peers; called when there are some.
+
+        False when not even a refusal was possible: then it is not to be called until `tick` says so. Its socket stays
+        readable, so whoever went on listening to it would spin.
+        """
         for _ in range(ACCEPT_BATCH):
             try:
                 accepted, peer = self._socket.accept()
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if error.errno in _PEER_ERRORS:
                     continue
                 if error.errno in _OUT_OF_DESCRIPTORS:
                     self._refuse_with_spare()
-                    return
+                    break
                 raise
             self._welcome(accepted, peer[0])
+        return not self._rest
 
     def _welcome(self, accepted: socket.socket, address: str) -> None:
         reason = self._gate.admit(address)
@@ -120,12 +123,14 @@ class Listener:
         finally:
             self._spare = _open_spare()
 
-    def tick(self) -> None:
-        """Once a tick of the wheel: end a rest, and try to get the spare descriptor back."""
-        if self._rest:
-            self._rest -= 1
+    def tick(self) -> bool:
+        """Once a tick of the wheel: try to get the spare descriptor back. True when a rest is over."""
         if self._spare is None:
             self._spare = _open_spare()
+        if not self._rest:
+            return False
+        self._rest -= 1
+        return not self._rest
 
     def close(self) -> None:
         """Give both descriptors back."""

@@ -3,9 +3,10 @@
 Owns: the order of things in a pass. May not: know what bytes mean, or let one connection's fault reach another.
 
 One trio task waits until the kernel's readiness object is itself readable, takes a batch of events and attends to each
-at once: reading what is there and doing what needs no waiting. Then it lets every other task run, and comes back. New
-peers are accepted last in a pass, because a descriptor number that was closed in this pass must not belong to
-somebody else while events for its former owner are still in the batch.
+at once: reading what is there and doing what needs no waiting. Then it lets every other task run, and comes back. A
+second task attends to those who asked for another turn: they may ask at any time, and the kernel would not wake the
+first one for them. New peers are accepted last in a pass, because a descriptor number that was closed in this pass
+must not belong to somebody else while events for its former owner are still in the batch.
 """
 
 import os
@@ -55,14 +56,26 @@ class Poller:
         for listener in self._listeners.values():
             self._readiness.add(listener.descriptor, READ)
         try:
-            while True:
-                if self._connections.pending:
-                    await trio.lowlevel.checkpoint()
-                else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_resuming)
+                while True:
                     await trio.lowlevel.wait_readable(self._readiness.fileno())
-                self._pass()
+                    self._pass()
         finally:
+            self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)
+
+    async def _run_resuming(self) -> None:
+        connections = self._connections
+        while True:
+            await connections.asked.wait()  # lets everybody else run first, even when it is set
+            batch = connections.pending[:BATCH]
+            del connections.pending[:BATCH]
+            if not connections.pending:
+                connections.asked = trio.Event()
+            for connection in batch:
+                if connection.descriptor >= 0:
+                    self._guard(self._attendant.resumed, connection)
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
         """Turn the wheel until cancelled; `on_tick` is told how many seconds late each tick was."""
@@ -73,7 +86,8 @@ class Poller:
             now = trio.current_time()
             on_tick(now - planned)
             for listener in self._listeners.values():
-                listener.tick()
+                if listener.tick():
+                    self._readiness.change(listener.descriptor, READ, 0)
             for count, connection in enumerate(wheel.turn(now), start=1):
                 self._guard(self._expire, connection)
                 if count % EXPIRE_BATCH == 0:
@@ -94,18 +108,9 @@ class Poller:
                 self._attend(connection, events)
             elif descriptor in self._listeners:
                 accepting.append(self._listeners[descriptor])
-        if self._connections.pending:
-            self._resume()
         for listener in accepting:
-            listener.accept()
-
-    def _resume(self) -> None:
-        pending = self._connections.pending
-        batch = pending[:BATCH]
-        del pending[:BATCH]
-        for connection in batch:
-            if connection.descriptor >= 0:
-                self._guard(self._attendant.resumed, connection)
+            if not listener.accept():
+                self._readiness.change(listener.descriptor, 0, READ)
 
     def _attend(self, connection: Connection, events: int) -> None:
         # The one place where a fault in attending ends: it costs its own connection and nobody else's.
@@ -152,4 +157,8 @@ class Poller:
     def _fault(self, connection: Connection) -> None:
         self.faults += 1
         _log.exception("fault", peer=connection.address, phase=connection.phase.name)
-        self._connections.close(connection, Reason.INTERNAL_ERROR)
+        try:
+            self._connections.close(connection, Reason.INTERNAL_ERROR)
+        except Exception:  # noqa: BLE001
+            # Whatever broke may break its end as well. The descriptor is gone all the same, and the others live.
+            _log.exception("fault_in_close", peer=connection.address)

@@ -51,4 +51,4 @@ def abort(descriptor: int) -> None:
         borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
     finally:
         borrowed.detach()
-    os.close(descriptor)
+        os.close(descriptor)

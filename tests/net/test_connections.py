@@ -1,0 +1,436 @@
+"""Writing without waiting, the end of a connection, and the FLUSH overlay."""
+
+import gc
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.net import sockets
+from chatserver.net.connection import CLOSED, Connection
+from chatserver.net.connections import Finality
+from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.readiness import READ, WRITE
+from chatserver.net.wheel import ticks
+from chatserver.reasons import Reason
+from tests.support.parked import Parked, descriptors, ended, parked, take
+
+BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which every place is different
+
+
+def phase_of(connection: Connection) -> Phase:
+    """Its phase, which mypy believes not to change between two looks at it."""
+    return connection.phase
+
+
+class TestWriting:
+    def test_what_fits_is_written_at_once(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.connections.send(connection, b"hello")
+            assert take(peer) == b"hello"
+            assert connection.backlog is None
+            assert it.interest(connection) == READ
+
+    def test_what_does_not_fit_is_kept_and_nothing_is_read_meanwhile(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.connections.send(connection, BIG)
+            assert it.connections.blocked(connection)
+            assert it.interest(connection) == WRITE
+            received = bytearray()
+            while it.connections.blocked(connection):
+                received += take(peer)
+                it.connections.flush(connection)
+            assert received + take(peer) == BIG
+            assert it.attendant.of("drained") == [connection]
+            assert it.interest(connection) == 0, "whoever is told decides whether to read on"
+
+    def test_offer_takes_nothing_from_whoever_is_behind(self) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            it.connections.send(connection, BIG)
+            assert it.connections.offer(connection, b"more") == 0
+
+    def test_a_rest_is_the_shared_chunk_and_not_a_copy(self) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            it.connections.send(connection, BIG)
+            assert connection.backlog is not None
+            assert connection.backlog.chunks[0] is BIG
+
+    def test_keeping_nothing_asks_to_be_told_of_room(self) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            it.connections.keep(connection, b"", 0)
+            assert it.interest(connection) == WRITE
+            it.connections.flush(connection)
+            assert it.attendant.of("drained") == [connection]
+
+    def test_a_peer_that_is_gone_is_closed_by_the_next_write(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            peer.close()
+            assert it.connections.offer(connection, b"x") == -1
+            assert it.attendant.details("closed") == [Reason.PEER_RESET]
+            it.connections.send(connection, b"y")  # harmless, and not told again
+            assert it.attendant.details("closed") == [Reason.PEER_RESET]
+
+    def test_a_peer_that_goes_while_it_is_behind(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.connections.send(connection, BIG)
+            peer.close()
+            it.connections.flush(connection)
+            assert it.attendant.details("closed") == [Reason.PEER_RESET]
+            assert connection.backlog is None
+            assert it.attendant.of("drained") == []
+
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("send"), st.integers(1, 9_000)),
+                st.tuples(st.just("take"), st.integers(1, 20_000)),
+                st.tuples(st.just("offer"), st.integers(1, 9_000)),
+            ),
+            max_size=40,
+        )
+    )
+    def test_each_byte_once_and_in_order(self, acts: list[tuple[str, int]]) -> None:
+        """Whatever the peer takes, whenever: what arrives is what was sent, without holes or repeats."""
+        with parked() as it:
+            connection, peer = it.connect()
+            it.attendant.on["drained"] = it.connections.listen
+            sent, received = bytearray(), bytearray()
+            for act, size in acts:
+                data = BIG[len(sent) % 80_000 :][:size]
+                if act == "send":
+                    it.connections.send(connection, data)
+                    sent += data
+                elif act == "offer":
+                    taken = it.connections.offer(connection, data)
+                    sent += data[:taken]
+                    if 0 < taken < size:
+                        it.connections.keep(connection, data, taken)
+                        sent += data[taken:]
+                else:
+                    received += take(peer, size)
+                if it.connections.blocked(connection):
+                    it.connections.flush(connection)
+            while it.connections.blocked(connection):
+                received += take(peer)
+                it.connections.flush(connection)
+            assert received + take(peer) == sent
+            assert connection.backlog is None
+            assert it.interest(connection) == READ
+
+
+class TestEnding:
+    def test_closing_gives_everything_back_once(self) -> None:
+        with parked() as it:
+            before = descriptors()
+            connection, peer = it.connect()
+            descriptor = connection.descriptor
+            connection.session = object()
+            it.connections.close(connection, Reason.DONE)
+            it.connections.close(connection, Reason.PEER_RESET)
+            assert it.attendant.details("closed") == [Reason.DONE]
+            assert (connection.descriptor, connection.alive, connection.session) == (CLOSED, False, None)
+            assert it.connections.table[descriptor] is None
+            assert it.connections.held == 0
+            assert ended(peer)
+            peer.close()
+            assert descriptors() == before
+
+    def test_the_session_is_there_for_the_attendant(self) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            connection.session = "kept"
+            seen = []
+            it.attendant.on["closed"] = lambda gone: seen.append(gone.session)
+            it.connections.close(connection, Reason.DONE)
+            assert seen == ["kept"]
+
+    def test_an_attendant_that_fails_does_not_keep_the_descriptor(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+
+            def fail(gone: Connection) -> None:
+                raise RuntimeError("a bug of ours")
+
+            it.attendant.on["closed"] = fail
+            with pytest.raises(RuntimeError):
+                it.connections.close(connection, Reason.DONE)
+            assert ended(peer)
+            assert connection.session is None
+
+    def test_one_failure_does_not_keep_the_others_open(self) -> None:
+        with parked() as it:
+            peers = [it.connect()[1] for _ in range(3)]
+
+            def fail(gone: Connection) -> None:
+                raise RuntimeError("a bug of ours")
+
+            it.attendant.on["closed"] = fail
+            with pytest.raises(RuntimeError):
+                it.connections.close_all(Reason.DRAINING)
+            assert it.connections.held == 0
+            assert all(ended(peer) for peer in peers)
+
+    def test_finish_lets_the_peer_read_the_last_answer(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            peer.send(b"not read by us")
+            it.connections.finish(connection, Reason.BAD_REQUEST, b"400")
+            assert take(peer) == b"400"
+            assert ended(peer)
+            assert connection.phase is Phase.CLOSING
+            assert it.interest(connection) == READ, "its bytes are read, so that no RST overtakes the answer"
+            it.connections.closing_ended(connection)
+            assert it.attendant.details("closed") == [Reason.BAD_REQUEST]
+
+    def test_finish_waits_for_a_peer_that_is_behind(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.connections.send(connection, BIG)
+            it.connections.finish(connection, Reason.DONE, b"goodbye")
+            assert phase_of(connection) is Phase.HEAD, "not yet: FLUSH judges"
+            received = bytearray()
+            while it.connections.blocked(connection):
+                received += take(peer)
+                it.connections.flush(connection)
+            received += take(peer)
+            assert received == BIG + b"goodbye"
+            assert ended(peer)
+            assert phase_of(connection) is Phase.CLOSING
+            assert it.attendant.of("drained") == [], "nobody shall write behind the end"
+
+    def test_closing_has_a_deadline(self) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            it.connections.finish(connection, Reason.DONE, b"200")
+            assert it.turn(seconds=1.9) == []
+            assert it.turn(seconds=0.1) == [connection]
+
+    def test_a_peer_that_never_takes_the_goodbye_is_aborted(self) -> None:
+        with parked(PhaseLimits(flush_window=5.0)) as it:
+            connection, _ = it.connect()
+            it.connections.finish(connection, Reason.DONE, BIG)
+            it.turn(seconds=5.1)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    def test_closed_is_freed_without_the_collector(self) -> None:
+        """These structs are not tracked: a cycle would stay for ever, and `gc` would not tell."""
+        with parked() as it:
+            connection, _ = it.connect()
+            it.connections.send(connection, BIG)
+            it.connections.close(connection, Reason.DONE, Finality.ABORT)
+            it.attendant.events.clear()
+            gc.disable()
+            try:
+                assert sys.getrefcount(connection) == 2, "this name and the argument"
+            finally:
+                gc.enable()
+
+    def test_the_wheel_keeps_no_object(self) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            before = sys.getrefcount(connection)
+            for _ in range(100):
+                it.connections.enter(connection, Phase.KEEPALIVE)
+                it.connections.enter(connection, Phase.HEAD)
+            assert sys.getrefcount(connection) == before
+
+    def test_numbers_are_reused_and_objects_are_not(self) -> None:
+        with parked() as it:
+            first, _ = it.connect()
+            number = first.descriptor
+            it.connections.close(first, Reason.DONE)
+            second, peer = it.connect()
+            assert second.descriptor == number, "the kernel gives the lowest free number"
+            it.connections.send(first, b"for the one that is gone")
+            it.connections.listen(first)
+            it.connections.pause(first)
+            assert take(peer) == b""
+            assert it.interest(second) == READ
+
+
+class Kernel:
+    """Stands for `sockets.outstanding`: what the peer has not acknowledged."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bytes = 0
+        monkeypatch.setattr(sockets, "outstanding", lambda descriptor: self.bytes)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+class TestFlush:
+    """30 s windows, 256 B/s: 7,680 acknowledged bytes a window, or all there was when it began."""
+
+    def behind(self, it: Parked, kernel: Kernel, outstanding: int) -> Connection:
+        connection, _ = it.connect()
+        it.connections.send(connection, BIG)
+        kernel.bytes = outstanding
+        assert connection.backlog is not None
+        connection.backlog.outstanding = outstanding
+        return connection
+
+    def test_whoever_never_reads_is_aborted_after_one_window(self, kernel: Kernel) -> None:
+        with parked() as it:
+            self.behind(it, kernel, 100_000)
+            it.turn(seconds=29.9)
+            assert it.attendant.of("closed") == []
+            it.turn(seconds=0.2)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    def test_an_honest_slow_reader_survives(self, kernel: Kernel) -> None:
+        """3 KB/s out of a kernel that holds 175 KB: nothing new is written for a minute at a time."""
+        with parked() as it:
+            connection = self.behind(it, kernel, 175_000)
+            for _ in range(300):
+                it.turn(seconds=1.0)
+                kernel.bytes -= 3_000
+                if kernel.bytes < 20_000:  # there is room: what we hold goes on into the kernel
+                    assert connection.backlog is not None
+                    connection.backlog.written += 150_000
+                    kernel.bytes += 150_000
+            assert it.attendant.of("closed") == []
+
+    def test_a_pause_of_a_window_less_a_little_is_survived(self, kernel: Kernel) -> None:
+        with parked() as it:
+            self.behind(it, kernel, 100_000)
+            it.turn(seconds=28.0)
+            kernel.bytes -= 8_000
+            it.turn(seconds=30.0)
+            assert it.attendant.of("closed") == []
+
+    @pytest.mark.parametrize(("acknowledged", "lives"), [(7_679, False), (7_680, True)])
+    def test_the_floor(self, kernel: Kernel, acknowledged: int, lives: bool) -> None:
+        with parked() as it:
+            connection = self.behind(it, kernel, 100_000)
+            kernel.bytes -= acknowledged
+            it.turn(seconds=30.0)
+            assert connection.alive is lives
+
+    def test_bytes_that_only_our_kernel_took_do_not_count(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection = self.behind(it, kernel, 10_000)
+            assert connection.backlog is not None
+            connection.backlog.written += 50_000
+            kernel.bytes += 50_000
+            it.turn(seconds=30.0)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    @pytest.mark.parametrize("outstanding", [1, 120, 7_000])
+    def test_few_bytes_are_enough_when_there_are_few(self, kernel: Kernel, outstanding: int) -> None:
+        """A quiet stream: 120 bytes stood there, were acknowledged, and others stand there now."""
+        with parked() as it:
+            connection, peer = it.connect(small=False)
+            it.connections.enter(connection, Phase.STREAM)
+            kernel.bytes = outstanding
+            assert it.connections.silent_behind_our_bytes(connection)
+            for _ in range(10):
+                it.connections.send(connection, b"x" * outstanding)
+                assert len(take(peer)) == outstanding
+                it.turn(seconds=30.0)
+            assert it.attendant.of("closed") == []
+
+    def test_few_bytes_that_are_never_acknowledged(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            kernel.bytes = 120
+            assert it.connections.silent_behind_our_bytes(connection)
+            it.turn(seconds=30.0)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    def test_the_phase_beneath_gets_its_remaining_time_back(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.turn(seconds=4.0)  # 6 of 10 s remain
+            it.connections.send(connection, BIG)
+            it.turn(seconds=20.0)
+            while it.connections.blocked(connection):
+                take(peer)
+                it.connections.flush(connection)
+            assert connection.deadline == it.connections.wheel.current + ticks(6.0)
+            assert it.turn(seconds=5.9) == []
+            assert it.turn(seconds=0.1) == [connection]
+
+    def test_taking_everything_again_and_again_does_not_buy_time(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.turn(seconds=9.0)
+            for _ in range(5):
+                it.connections.send(connection, BIG)
+                while it.connections.blocked(connection):
+                    take(peer)
+                    it.connections.flush(connection)
+            assert connection.deadline == it.connections.wheel.current + ticks(1.0)
+
+    def test_a_phase_entered_while_behind_begins_when_that_is_over(self, kernel: Kernel) -> None:
+        with parked(PhaseLimits(keepalive=7.0)) as it:
+            connection, peer = it.connect()
+            it.connections.send(connection, BIG)
+            it.connections.enter(connection, Phase.KEEPALIVE)
+            it.turn(seconds=20.0)
+            assert connection.alive, "not KEEPALIVE judges but FLUSH"
+            while it.connections.blocked(connection):
+                take(peer)
+                it.connections.flush(connection)
+            assert it.turn(seconds=6.9) == []
+            assert it.turn(seconds=0.1) == [connection]
+
+    def test_a_missing_pong_is_not_judged_behind_our_own_bytes(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            connection.phase = Phase.OPEN
+            it.connections.enter(connection, Phase.PINGED)
+            kernel.bytes = 50_000
+            assert it.turn(seconds=10.0) == [connection], "no pong in time"
+            assert it.connections.silent_behind_our_bytes(connection)
+            for _ in range(5):  # 2 KB/s
+                it.turn(seconds=5.0)
+                kernel.bytes -= 10_000
+            assert kernel.bytes == 0
+            it.turn(seconds=5.0)
+            assert not it.connections.blocked(connection)
+            assert connection.backlog is None, "all was acknowledged: now the pong is due"
+            assert it.turn(seconds=9.9) == []
+            assert it.turn(seconds=0.1) == [connection]
+
+    def test_a_byte_from_the_peer_ends_the_watch(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            connection.phase = Phase.PINGED
+            kernel.bytes = 50_000
+            assert it.connections.silent_behind_our_bytes(connection)
+            it.connections.enter(connection, Phase.OPEN)
+            assert connection.backlog is None
+            assert connection.deadline == it.connections.wheel.due[Phase.OPEN]
+
+    def test_a_watch_may_become_a_backlog(self, kernel: Kernel) -> None:
+        """While we watch silently, more is written and does not fit: one overlay, no byte lost."""
+        with parked() as it:
+            connection, peer = it.connect()
+            connection.phase = Phase.PINGED
+            kernel.bytes = 10
+            assert it.connections.silent_behind_our_bytes(connection)
+            overlay = connection.backlog
+            it.connections.send(connection, BIG)
+            assert connection.backlog is overlay
+            received = bytearray()
+            while it.connections.blocked(connection):
+                received += take(peer)
+                it.connections.flush(connection)
+            assert received + take(peer) == BIG
+
+    def test_nothing_outstanding_is_no_reason_to_watch(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            assert not it.connections.silent_behind_our_bytes(connection)
+            assert connection.backlog is None

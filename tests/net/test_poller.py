@@ -1,0 +1,276 @@
+"""The poller: who is attended to, in what order, and what a fault costs."""
+
+import socket
+import threading
+
+import trio
+import trio.lowlevel
+import trio.testing
+
+from chatserver.net.connection import Connection
+from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.poller import BATCH, EXPIRE_BATCH, READ_BYTES
+from chatserver.net.readiness import open_readiness
+from chatserver.reasons import Reason
+from tests.support.attended import attended
+from tests.support.parked import descriptors, ended, pair, take
+
+
+def reset(peer: socket.socket) -> None:
+    """Close so that the other side gets RST."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+
+
+async def test_bytes_fin_and_reset_reach_the_attendant() -> None:
+    async with attended(listen=True) as it:
+        peer, other = it.knock(), it.knock()
+        await it.until(lambda: it.connections.held == 2)
+        peer.send(b"hello")
+        await it.until(lambda: it.attendant.details("received") == [b"hello"])
+        peer.shutdown(socket.SHUT_WR)
+        await it.until(lambda: it.attendant.of("ended"))
+        it.connections.close(it.attendant.of("ended")[0], Reason.DONE)
+        assert ended(peer)
+        reset(other)
+        await it.until(lambda: it.attendant.details("closed") == [Reason.DONE, Reason.PEER_RESET])
+
+
+async def test_a_read_is_bounded() -> None:
+    """A greedy peer does not lap a ring, or hold everybody's turn."""
+    async with attended() as it:
+        _, peer = it.connect(small=False)
+        sent = peer.send(b"x" * 100_000)
+
+        def sizes() -> list[int]:
+            return [len(data) for data in it.attendant.details("received") if isinstance(data, bytes)]
+
+        await it.until(lambda: sum(sizes()) == sent)
+        assert max(sizes()) <= READ_BYTES
+
+
+async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
+    async with attended(listen=True) as it:
+        peer = it.knock()
+        await it.until(lambda: it.connections.held == 1)
+        connection = next(found for found in it.connections.table if found is not None)
+        it.connections.pause(connection)
+        peer.send(b"not now")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert it.attendant.of("received") == []
+        reset(peer)
+        await it.until(lambda: it.attendant.details("closed") == [Reason.PEER_RESET])
+
+
+async def test_a_backlog_goes_on_when_the_peer_takes_it() -> None:
+    async with attended() as it:
+        connection, peer = it.connect()
+        data = bytes(range(256)) * 1000
+        it.connections.send(connection, data)
+        received = bytearray()
+
+        def all_there() -> bool:
+            received.extend(take(peer))
+            return len(received) == len(data)
+
+        await it.until(all_there)
+        assert received == data
+        await it.until(lambda: it.attendant.of("drained") == [connection])
+
+
+async def test_asking_again_wakes_a_poller_that_nobody_else_would_wake() -> None:
+    """The pump and the log's callbacks ask from other tasks, while the poller waits for the kernel."""
+    async with attended() as it:
+        connection, _ = it.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        it.connections.again(connection)
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.attendant.of("resumed") == [connection]
+        assert it.connections.pending == []
+
+
+async def test_whoever_asks_again_and_again_does_not_keep_others_waiting() -> None:
+    async with attended() as it:
+        greedy = [it.connect()[0] for _ in range(BATCH + 5)]
+        turns = 0
+
+        def again(connection: Connection) -> None:
+            nonlocal turns
+            turns += 1
+            if turns < 50 * BATCH:
+                it.connections.again(connection)
+
+        turns_before = []
+        it.attendant.on["resumed"] = again
+        it.attendant.on["received"] = lambda connection: turns_before.append(turns)
+        for connection in greedy:
+            it.connections.again(connection)
+        _, peer = it.connect()
+        peer.send(b"me too")
+        await it.until(lambda: turns_before)
+        assert turns_before[0] < 10 * BATCH, "it was read long before they had enough"
+        resumed = it.attendant.of("resumed")
+        assert set(resumed[: BATCH + 5]) == set(greedy), "everybody had a turn before anybody had two"
+
+
+async def test_a_closed_connection_is_not_resumed() -> None:
+    async with attended() as it:
+        connection, _ = it.connect()
+        it.connections.again(connection)
+        it.connections.close(connection, Reason.DONE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.attendant.of("resumed") == []
+
+
+async def test_a_fault_costs_its_own_connection_and_no_other() -> None:
+    for event in ("received", "ended", "drained", "resumed", "expired"):
+        async with attended(PhaseLimits(head=0.2)) as it:
+            victim, peer = it.connect()
+            bystander, other = it.connect()
+            it.connections.enter(bystander, Phase.KEEPALIVE)
+
+            def fail(connection: Connection, victim: Connection = victim) -> None:
+                assert connection is not victim, "a bug of ours"
+
+            it.attendant.on[event] = fail
+            if event == "received":
+                peer.send(b"x")
+            elif event == "ended":
+                peer.shutdown(socket.SHUT_WR)
+            elif event == "drained":
+                it.connections.keep(victim, b"", 0)
+            elif event == "resumed":
+                it.connections.again(victim)
+            await it.until(lambda victim=victim: not victim.alive)  # type: ignore[misc]
+            assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR], event
+            assert it.poller.faults == 1
+            other.send(b"still here")
+            await it.until(lambda: b"still here" in it.attendant.details("received"))
+            assert bystander.alive
+
+
+async def test_a_fault_in_the_end_as_well() -> None:
+    """What broke may break `closed` too: the poller lives, and the descriptor is gone."""
+    async with attended() as it:
+        victim, peer = it.connect()
+        _, other = it.connect()
+
+        def fail(connection: Connection) -> None:
+            assert connection is not victim, "a bug of ours"
+
+        it.attendant.on["received"] = it.attendant.on["closed"] = fail
+        peer.send(b"x")
+        await it.until(lambda: not victim.alive)
+        assert ended(peer)
+        other.send(b"still here")
+        await it.until(lambda: b"still here" in it.attendant.details("received"))
+
+
+async def test_expiry_reaches_the_attendant(autojump_clock: trio.testing.MockClock) -> None:
+    async with attended(PhaseLimits(head=10.0, closing=2.0)) as it:
+        connection, peer = it.connect()
+        begun = trio.current_time()
+        await it.until(lambda: it.attendant.of("expired") == [connection])
+        assert 9.9 <= trio.current_time() - begun <= 10.2
+        it.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
+        await it.until(lambda: not connection.alive)
+        assert it.attendant.details("closed") == [Reason.HEAD_DEADLINE], "CLOSING ended; the reason is the first one"
+        assert take(peer) == b"408"
+
+
+async def test_a_peer_that_does_not_read_is_aborted(autojump_clock: trio.testing.MockClock) -> None:
+    async with attended(PhaseLimits(flush_window=30.0)) as it:
+        connection, _ = it.connect()
+        it.connections.send(connection, b"x" * 100_000)
+        begun = trio.current_time()
+        await it.until(lambda: not connection.alive)
+        assert 29.0 <= trio.current_time() - begun <= 31.0
+        assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+
+async def test_the_peers_fin_ends_closing() -> None:
+    async with attended() as it:
+        connection, peer = it.connect()
+        it.connections.finish(connection, Reason.DONE, b"200")
+        assert take(peer) == b"200"
+        peer.send(b"late bytes")
+        peer.shutdown(socket.SHUT_WR)
+        await it.until(lambda: not connection.alive)
+        assert it.attendant.details("closed") == [Reason.DONE]
+
+
+async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClock) -> None:
+    async with attended(PhaseLimits(head=1.0)) as it:
+        for _ in range(300):
+            it.connect()
+        most = passed = 0
+
+        async def count_passes() -> None:
+            nonlocal most, passed
+            while True:
+                before = len(it.attendant.of("expired"))
+                await trio.lowlevel.checkpoint()
+                most = max(most, len(it.attendant.of("expired")) - before)
+                if before and before < 300:
+                    passed += 1
+                if before == 300:
+                    return
+
+        await trio.sleep(0.85)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count_passes)
+            await trio.lowlevel.checkpoint()
+            autojump_clock.jump(0.16)
+        assert most <= 2 * EXPIRE_BATCH, "one batch, or two when our turn came between them"
+        assert passed >= 3
+
+
+async def test_everything_is_gone_after_cancellation() -> None:
+    before = descriptors(), threading.active_count()
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    async with attended(listen=True) as it:
+        for _ in range(20):
+            it.knock()
+            it.connect()
+        await it.until(lambda: it.connections.held == 40)
+        behind, _ = it.connect()
+        it.connections.send(behind, b"x" * 100_000)
+        it.connections.again(behind)
+    assert it.attendant.details("closed") == [Reason.DRAINING] * 41
+    assert (descriptors(), threading.active_count()) == before
+    assert trio.lowlevel.current_statistics().tasks_living == tasks
+
+
+async def test_stop_accepting_keeps_who_is_connected() -> None:
+    async with attended(listen=True) as it:
+        peer = it.knock()
+        await it.until(lambda: it.connections.held == 1)
+        it.poller.stop_accepting()
+        it.poller.stop_accepting()
+        try:
+            it.knock()
+        except ConnectionRefusedError:
+            refused = True
+        assert refused
+        peer.send(b"x")
+        await it.until(lambda: it.attendant.of("received"))
+
+
+def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
+    readiness = open_readiness()
+    pairs = [pair() for _ in range(5)]
+    try:
+        for ours, peer in pairs:
+            readiness.add(ours.fileno(), 1)
+            peer.send(b"x")
+        first = readiness.ready(2)
+        assert len(first) == 2
+        seen = {descriptor for _ in range(5) for descriptor, _ in readiness.ready(5)}
+        assert seen == {ours.fileno() for ours, _ in pairs}, "level-triggered: what is not read is reported again"
+        readiness.change(pairs[0][0].fileno(), 0, 1)
+        assert pairs[0][0].fileno() not in {descriptor for descriptor, _ in readiness.ready(5)}
+    finally:
+        readiness.close()
+        for ours, peer in pairs:
+            ours.close()
+            peer.close()

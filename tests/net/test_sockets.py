@@ -1,0 +1,80 @@
+"""The few socket calls on bare descriptor numbers."""
+
+import os
+import socket
+
+import pytest
+
+from chatserver.net import sockets
+from tests.support.parked import descriptors, ended, pair, take, tcp_pair
+
+
+def test_outstanding_counts_what_was_not_acknowledged() -> None:
+    ours, peer = tcp_pair()
+    with ours, peer:
+        assert sockets.outstanding(ours.fileno()) == 0
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        written = 0
+        try:
+            while True:
+                written += ours.send(b"x" * 65536)
+        except BlockingIOError:
+            pass
+        assert 0 < sockets.outstanding(ours.fileno()) <= written
+
+
+def test_outstanding_borrows_the_descriptor() -> None:
+    ours, peer = tcp_pair()
+    with ours, peer:
+        before = descriptors()
+        for _ in range(50):
+            sockets.outstanding(ours.fileno())
+            sockets.end_writing(ours.fileno())
+        assert descriptors() == before
+        assert ours.fileno() >= 0
+
+
+def test_end_writing_sends_fin_behind_the_bytes() -> None:
+    ours, peer = pair()
+    with ours, peer:
+        ours.send(b"last words")
+        sockets.end_writing(ours.fileno())
+        assert take(peer) == b"last words"
+        assert ended(peer)
+        peer.send(b"still read by us")
+        assert take(ours) == b"still read by us"
+
+
+def test_end_writing_to_a_peer_that_is_gone_is_no_error() -> None:
+    ours, peer = tcp_pair()
+    with ours:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+        sockets.end_writing(ours.fileno())
+        sockets.end_writing(ours.fileno())
+
+
+def test_abort_resets_and_drops_what_was_not_sent() -> None:
+    ours, peer = tcp_pair()
+    with peer:
+        before = descriptors()
+        descriptor = ours.detach()
+        sockets.abort(descriptor)
+        assert descriptors() == before - 1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        peer.setblocking(True)
+        with pytest.raises(ConnectionResetError):
+            peer.recv(4096)
+
+
+def test_abort_gives_the_descriptor_back_even_if_the_option_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS refuses options on a socket that the peer has reset; here a malformed option stands for that."""
+    monkeypatch.setattr(sockets, "_ABORT", b"?")
+    ours, peer = pair()
+    with peer:
+        descriptor = ours.detach()
+        with pytest.raises(OSError, match="Invalid argument"):
+            sockets.abort(descriptor)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)

@@ -1,0 +1,205 @@
+"""The wheel is lazy and exact: nobody is looked at early, nobody is forgotten, nothing is left behind."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.net.connection import Connection
+from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.readiness import READ
+from chatserver.net.wheel import LATE, NEVER, TICK, Wheel, ticks
+
+
+class Table:
+    """A wheel over a table of connections, and a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.slots: list[Connection | None] = [None] * 16
+        self.wheel = Wheel(self.slots, PhaseLimits(), now=0.0)
+
+    def put(self, descriptor: int) -> Connection:
+        connection = Connection(descriptor, "192.0.2.1", Phase.HEAD, 0, 0, READ)
+        self.slots[descriptor] = connection
+        return connection
+
+    def turn(self, count: int = 1) -> list[Connection]:
+        """That many ticks, each in time."""
+        expired: list[Connection] = []
+        for _ in range(count):
+            expired += self.wheel.turn(self.wheel.next_tick())
+        return expired
+
+    @property
+    def entries(self) -> int:
+        return self.wheel.statistics()["entries"]
+
+
+def test_due_exactly_at_its_tick() -> None:
+    table = Table()
+    connection = table.put(3)
+    table.wheel.watch(connection, 5)
+    assert table.turn(4) == []
+    assert table.turn() == [connection]
+    assert connection.entry == 0
+    assert table.entries == 0
+
+
+def test_extending_is_no_new_entry() -> None:
+    table = Table()
+    connection = table.put(3)
+    table.wheel.watch(connection, 10)
+    for later in range(11, 500):
+        table.wheel.watch(connection, later)
+    assert table.entries == 1
+    assert table.turn(498) == []
+    assert table.turn() == [connection]
+
+
+def test_shortening_is_one_new_entry_and_the_old_one_is_harmless() -> None:
+    table = Table()
+    connection = table.put(3)
+    table.wheel.watch(connection, 10)
+    table.wheel.watch(connection, 4)
+    assert table.turn(4) == [connection]
+    table.wheel.watch(connection, 30)
+    assert table.turn(25) == [], "the stale entry in slot 10 says nothing"
+    assert table.turn() == [connection]
+
+
+def test_shortened_and_extended_again_is_yielded_once() -> None:
+    table = Table()
+    connection = table.put(3)
+    table.wheel.watch(connection, 10)
+    table.wheel.watch(connection, 4)
+    table.wheel.watch(connection, 10)  # at tick 4 it is entered in slot 10, where an old entry stands already
+    assert table.turn(9) == []
+    assert table.turn() == [connection]
+    assert table.entries == 0
+
+
+def test_a_closed_connection_leaves_an_entry_that_says_nothing() -> None:
+    table = Table()
+    table.wheel.watch(table.put(3), 5)
+    table.slots[3] = None
+    assert table.turn(20) == []
+    assert table.entries == 0
+
+
+@pytest.mark.parametrize("new_deadline", [4, 5, 6])
+def test_a_reused_number_is_judged_by_its_new_owner(new_deadline: int) -> None:
+    table = Table()
+    table.wheel.watch(table.put(3), 5)
+    successor = table.put(3)
+    table.wheel.watch(successor, new_deadline)
+    assert table.turn(new_deadline - 1) == []
+    assert table.turn() == [successor]
+    assert table.turn(20) == []
+
+
+def test_never_leaves_no_entry() -> None:
+    table = Table()
+    connection = table.put(3)
+    table.wheel.watch(connection, NEVER)
+    assert (connection.entry, table.entries) == (0, 0)
+    table.wheel.watch(connection, 5)
+    table.wheel.watch(connection, NEVER + 7)
+    assert table.turn(50) == []
+    assert (connection.entry, table.entries) == (0, 0)
+
+
+def test_zero_seconds_mean_never_and_a_moment_means_a_tick() -> None:
+    assert ticks(0) == NEVER
+    assert ticks(0.001) == 1
+    assert ticks(10.0) == 100
+
+
+def test_lateness_shifts_every_deadline() -> None:
+    """The loop stood still for a minute: nobody is late by that minute."""
+    table = Table()
+    connection = table.put(3)
+    table.wheel.watch(connection, 50)
+    table.turn(10)
+    stalled_until = table.wheel.next_tick() + 60.0
+    assert list(table.wheel.turn(stalled_until)) == [], "a minute of ours is one tick of theirs"
+    assert table.wheel.current == 11
+    assert table.wheel.lateness == pytest.approx(60.0)
+    assert table.wheel.next_tick() == pytest.approx(stalled_until + TICK)
+    assert table.turn(38) == []
+    assert table.turn() == [connection]
+
+
+def test_small_lateness_is_caught_up() -> None:
+    table = Table()
+    planned = table.wheel.next_tick()
+    list(table.wheel.turn(planned + LATE - 0.01))
+    assert table.wheel.lateness == 0.0
+    assert table.wheel.current == 2, "both ticks that have begun"
+    assert table.wheel.next_tick() == pytest.approx(planned + 2 * TICK)
+
+
+def test_due_follows_the_tick() -> None:
+    table = Table()
+    table.turn(7)
+    limits = PhaseLimits()
+    assert table.wheel.due == [7 + ticks(seconds) for seconds in limits.seconds()]
+
+
+def test_others_may_be_closed_and_entered_between_two() -> None:
+    table = Table()
+    first, second, third = table.put(1), table.put(2), table.put(3)
+    for connection in (first, second, third):
+        table.wheel.watch(connection, 5)
+    table.turn(4)
+    expiring = table.wheel.turn(table.wheel.next_tick())
+    assert next(expiring) is first
+    table.wheel.watch(first, table.wheel.current + 1)
+    table.slots[2] = None
+    newcomer = table.put(2)
+    table.wheel.watch(newcomer, table.wheel.current + 1)
+    assert list(expiring) == [third]
+    assert table.turn() == [first, newcomer]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one tick brings for one descriptor: a new connection, a new deadline, a close."""
+
+    descriptor: int
+    action: str
+    span: int
+
+
+STEPS = st.lists(
+    st.lists(
+        st.builds(Step, st.integers(0, 3), st.sampled_from(["open", "watch", "close"]), st.integers(1, 12)), max_size=3
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_against_the_plainest_model(steps: list[list[Step]]) -> None:
+    """Each tick yields exactly those whose deadline it is, each once; at the end nothing is left."""
+    table = Table()
+    deadlines: dict[int, int] = {}
+    for step in [*steps, *([[]] * 13)]:
+        for descriptor, action, span in [(s.descriptor, s.action, s.span) for s in step]:
+            connection = table.slots[descriptor]
+            if action == "close":
+                table.slots[descriptor] = None
+                deadlines.pop(descriptor, None)
+            else:
+                if action == "open" or connection is None:
+                    connection = table.put(descriptor)
+                deadlines[descriptor] = table.wheel.current + span
+                table.wheel.watch(connection, deadlines[descriptor])
+        expired = sorted(connection.descriptor for connection in table.turn())
+        now = table.wheel.current
+        assert expired == sorted(descriptor for descriptor, due in deadlines.items() if due == now)
+        deadlines = {descriptor: due for descriptor, due in deadlines.items() if due != now}
+    assert deadlines == {}
+    assert table.entries == 0
+    assert table.wheel.statistics()["slots"] == 0
