@@ -177,8 +177,6 @@ class Hub:
         def settled(result: Stored | LogError) -> None:
             room.pending -= 1
             room.pending_bytes -= size
-            if isinstance(result, LogError) and room.paused:
-                self.pump.queue(room)  # no news will come of it, and somebody may wait for that
             done(result)
             self.pump.resume_publishers(room)  # a failure or a repeated key is no news: no walk would do it
 
