@@ -17,7 +17,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
 from loadgen.report import PhaseRow, Report, judge
 from loadgen.run import own_faults
-from loadgen.scenario import Plan, Stage, per, ratio
+from loadgen.scenario import Plan, Session, per, ratio
 from loadgen.timers import now
 from loadgen.victims import BEAT_TIMEOUT_SECONDS, Ledger, Phase, Victims
 
@@ -68,14 +68,14 @@ class Attack:
     def __init__(self, plan: Plan, assault: Assault) -> None:
         self._plan = plan
         self._assault = assault
-        self._stage = Stage(plan)
+        self._session = Session(plan)
         self._ledger = Ledger()
         self._victims = Victims(
             target=plan.target,
-            engine=self._stage.engine,
+            engine=self._session.engine,
             ledger=self._ledger,
             number=assault.victims,
-            random=self._stage.random,
+            random=self._session.random,
             beat_timeout_seconds=assault.beat_timeout_seconds,
         )
         self._spans: dict[str, _Span] = {}
@@ -87,27 +87,27 @@ class Attack:
 
     async def play(self) -> Report:
         """Play it and report."""
-        await self._stage.play(self._act)
+        await self._session.play(self._act)
         return self._report()
 
     async def _act(self, nursery: trio.Nursery) -> None:
-        stage, assault = self._stage, self._assault
+        session, assault = self._session, self._assault
         self._ledger.begin("warm-up")
         nursery.start_soon(self._victims.run)
-        await stage.until(self._victims_decided, CONNECT_LIMIT_SECONDS)
+        await session.until(self._victims_decided, CONNECT_LIMIT_SECONDS)
         if self._victims.connected < assault.victims:
             raise InvalidRunError(
                 f"only {self._victims.connected} of {assault.victims} victims could join over chat.v1"
                 f" before the attack: {self._victims.last_failure or 'no answer'}"
             )
-        await stage.pause(self._plan.settle_seconds)
+        await session.pause(self._plan.settle_seconds)
         await self._phase("baseline", assault.baseline_seconds)
         if not self._ledger.phases[-1].latency.count:
             raise InvalidRunError("no victim's message came back before the attack: there is nothing to compare with")
         await self._assail(nursery)
         await self._phase("recovery", assault.recovery_seconds)
         self._victims.stop()
-        await stage.until(lambda: not self._victims.outstanding, assault.beat_timeout_seconds)
+        await session.until(lambda: not self._victims.outstanding, assault.beat_timeout_seconds)
         self._victims.give_up()
 
     def _victims_decided(self) -> bool:
@@ -115,46 +115,46 @@ class Attack:
         return self._victims.connected == number or self._victims.failures >= CONNECT_ATTEMPTS * number
 
     async def _phase(self, name: str, seconds: float) -> None:
-        self._stage.phase = name
+        self._session.phase = name
         self._plan.progress.say(f"{name}: {seconds:g} s")
         begun, before = now(), self._usage()
         self._ledger.begin(name)
         try:
-            await self._stage.pause(seconds)
+            await self._session.pause(seconds)
         finally:
             self._spans[name] = _Span(now() - begun, before, self._usage())
 
     async def _assail(self, nursery: trio.Nursery) -> None:
-        stage = self._stage
-        place = Place(host=self._plan.target.authority, rooms=("lobby",), poll_wait_seconds=25.0, random=stage.random)
-        attackers = stage.cast(self._assault.counts, place)
+        session = self._session
+        place = Place(host=self._plan.target.authority, rooms=("lobby",), poll_wait_seconds=25.0, random=session.random)
+        attackers = session.cast(self._assault.counts, place)
         watching = trio.CancelScope()
         nursery.start_soon(self._watch, watching)
-        stage.engine.open(attackers)
+        session.engine.open(attackers)
         try:
             await self._phase("attack", self._assault.attack_seconds)
         finally:
             watching.cancel()
             self._oldest = max((now() - client.born for client in attackers if client.fd >= 0), default=None)
-            stage.describe_cohorts()
-        await stage.engine.close_cohorts(stage.cohorts)
+            session.describe_cohorts()
+        await session.engine.close_cohorts(session.cohorts)
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Count attacker-seconds, and read memory whenever more attackers are held than ever before."""
-        stage, own_before = self._stage, self._stage.own.usage()
+        session, own_before = self._session, self._session.own.usage()
         peak, begun, last = 0, now(), now()
         with scope:
             while True:
                 await trio.sleep(_WATCH_SECONDS)
-                held, moment = stage.held, now()
+                held, moment = session.held, now()
                 self._attacker_seconds += held * (moment - last)
                 last = moment
                 if held <= peak:
                     continue
                 peak = held
-                self._opening_seconds = stage.engine.last_held - begun
+                self._opening_seconds = session.engine.last_held - begun
                 self._peak_pss = _pss(self._usage())
-                own = stage.own.usage()
+                own = session.own.usage()
                 self._own_growth = own.pss_bytes - own_before.pss_bytes if own and own_before else None
 
     def _usage(self) -> Usage | None:
@@ -162,7 +162,7 @@ class Attack:
 
     def _figures(self) -> dict[str, float | None]:
         base, during, after = (self._named(name) for name in ("baseline", "attack", "recovery"))
-        cohorts = self._stage.cohorts
+        cohorts = self._session.cohorts
         lives = Latency()
         for cohort in cohorts:
             lives.merge(cohort.lifetime)
@@ -188,7 +188,7 @@ class Attack:
             "server_bytes_per_attacker": per(self._grown(self._peak_pss), peak),
             "server_bytes_left": self._grown(_pss(self._span("recovery").after)),
             "server_cpu_us_per_attacker_s": self._cpu_per_attacker(),
-            **self._stage.own_figures(self._own_growth, peak),
+            **self._session.own_figures(self._own_growth, peak),
             "connects_per_s": per(peak, self._opening_seconds),
         }
 
@@ -233,13 +233,13 @@ class Attack:
                 figures,
                 bar=ATTACK_BAR,
                 asked=self._plan.conditions,
-                faults=own_faults(self._stage),
-                interrupted=self._stage.stopped,
+                faults=own_faults(self._session),
+                interrupted=self._session.stopped,
             ),
             figures=figures,
             phases=[self._phase_row(phase) for phase in self._ledger.phases if phase.name in self._spans],
-            cohorts=self._stage.rows,
-            timeline=self._stage.timeline,
+            cohorts=self._session.rows,
+            timeline=self._session.timeline,
         )
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loadgen.latency import Latency
 from loadgen.timers import NEVER, now
-from loadgen.wire import WireError
 
 if TYPE_CHECKING:
     from loadgen.engine import Engine
@@ -80,7 +79,7 @@ class Cohort:
 
     def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
         """Book that the server, or the network, ended this client."""
-        if turned_away:
+        if turned_away and (client.stage is not Stage.HELD or not client.honest):
             self.refused[reason] += 1
         elif client.stage is Stage.HELD:
             self.ended[reason] += 1
@@ -174,11 +173,8 @@ class Attacker(Client):
 
     def on_data(self, data: bytes) -> None:
         """Note an answer's status and stay, as an attacker would."""
-        if self.answered == 0 and data.startswith(b"HTTP/1."):
-            status = data[9:12]
-            if not status.isdigit():
-                raise WireError("a status line without a status")
-            self.answered = int(status)
+        if self.answered == 0 and data.startswith(b"HTTP/1.") and data[9:12].isdigit():
+            self.answered = int(data[9:12])
 
     def on_hangup(self, how: str) -> None:
         """Book the end under the status of the answer, which says more than how the socket ended."""

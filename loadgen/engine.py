@@ -66,7 +66,6 @@ class Engine:
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self.opening = 0  # clients between connect and held
         self.last_held = 0.0  # when a client last came to be held
-        self.connects = 0
         self._target = target
         self._interval = 1 / connect_rate if connect_rate else 0.0
         self._next_open = 0.0
@@ -191,8 +190,7 @@ class Engine:
             if client is not None:
                 self._attend(client, mask)
         moment = now()
-        while (alarm := self.alarms.pop_due(moment)) is not None:
-            when, action = alarm
+        for when, action in self.alarms.pop_due(moment):
             self.lag.record(now() - when)
             action()
         for client in self.wheel.pop_due(moment):
@@ -266,7 +264,6 @@ class Engine:
             self._connect(self._queue.popleft(), moment)
 
     def _connect(self, client: Client, moment: float) -> None:
-        self.connects += 1
         client.born = moment
         client.unread = client.outgoing = b""
         client.stage = Stage.CONNECTING

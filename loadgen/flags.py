@@ -4,6 +4,7 @@ Owns: the little languages of `--mix`, `--kind` and `--rooms`, and the ranges of
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -13,6 +14,8 @@ from loadgen.target import UsageError
 
 #: A run is a measurement, not a way of life.
 MAX_SECONDS: Final = 3600.0
+
+_ROOM: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 #: Members of one room, unless --rooms says otherwise: the size of a busy team.
 CLIENTS_PER_ROOM: Final = 50
@@ -73,8 +76,12 @@ def rooms(number: int | None, name: str | None, clients: int) -> tuple[str, ...]
     if number is None:
         number = 1 if name else max(1, clients // CLIENTS_PER_ROOM)
     if name and number == 1:
-        return (name,)
-    return tuple(f"{name or 'load'}-{index}" for index in range(1, number + 1))
+        found: tuple[str, ...] = (name,)
+    else:
+        found = tuple(f"{name or 'load'}-{index}" for index in range(1, number + 1))
+    if not _ROOM.fullmatch(found[-1]):
+        raise UsageError(f"--room: {found[-1]!r} is no room's name: 1 to 64 of a-z 0-9 . _ -, a letter or digit first")
+    return found
 
 
 def at_least(flag: str, value: float, least: float) -> None:

@@ -19,7 +19,7 @@ from loadgen.figures import RUN_BAR
 from loadgen.latency import milliseconds
 from loadgen.procfs import Usage
 from loadgen.report import PhaseRow, Report, judge
-from loadgen.scenario import Plan, Stage, per
+from loadgen.scenario import Plan, Session, per
 from loadgen.timers import now
 from loadgen.traffic import Traffic
 
@@ -62,8 +62,8 @@ class Run:
     def __init__(self, plan: Plan, load: Load) -> None:
         self._plan = plan
         self._load = load
-        self._stage = Stage(plan)
-        self._traffic = Traffic(self._stage.random)
+        self._session = Session(plan)
+        self._traffic = Traffic(self._session.random)
         self._opened = 0
         self._opening_seconds = 0.0
         self._held = 0
@@ -76,38 +76,38 @@ class Run:
 
     async def play(self) -> Report:
         """Play it and report."""
-        await self._stage.play(self._act)
+        await self._session.play(self._act)
         return self._report()
 
     async def _act(self, _: trio.Nursery) -> None:
-        stage, load = self._stage, self._load
+        session, load = self._session, self._load
         place = Place(
             host=self._plan.target.authority,
             rooms=load.rooms,
             poll_wait_seconds=load.poll_wait_seconds,
-            random=stage.random,
+            random=session.random,
             traffic=self._traffic,
         )
-        clients = stage.cast(load.counts, place)
+        clients = session.cast(load.counts, place)
         await self._open(clients)
-        stage.phase = "steady"
-        self._held = stage.held
-        stage.plan.progress.say(
+        session.phase = "steady"
+        self._held = session.held
+        session.plan.progress.say(
             f"{self._held:,} of {len(clients):,} clients established; steady for {load.seconds:g} s"
         )
         await self._hold_steady()
-        stage.phase = "drain"
-        await stage.until(lambda: self._traffic.quiet, load.drain_seconds)
+        session.phase = "drain"
+        await session.until(lambda: self._traffic.quiet, load.drain_seconds)
 
     async def _open(self, clients: list[Client]) -> None:
         """Open a few, then half of the rest, then the other half, and read memory at each of these three points."""
-        stage = self._stage
+        session = self._session
         warm = min(WARM_UP_CLIENTS, len(clients) // 10)
         middle = (warm + len(clients)) // 2
-        stage.phase = "warm-up"
+        session.phase = "warm-up"
         await self._open_part(clients[:warm])
         first = self._reading()
-        stage.phase = "opening"
+        session.phase = "opening"
         self._plan.progress.say(f"opening {len(clients):,} clients to {self._plan.target.url}")
         self._opening_seconds += await self._open_part(clients[warm:middle])
         half = self._reading()
@@ -121,21 +121,21 @@ class Run:
     async def _open_part(self, clients: list[Client]) -> float:
         """Open some clients and wait until each is held or has failed; how long it took until the last was held."""
         begun = now()
-        self._stage.engine.open(clients)
+        self._session.engine.open(clients)
         await self._settle()
-        return max(self._stage.engine.last_held - begun, 0.0)
+        return max(self._session.engine.last_held - begun, 0.0)
 
     async def _settle(self) -> None:
         # the engine gives up on each client after its own deadline, so this ends without a limit of its own
-        await self._stage.until(lambda: self._stage.engine.settled, float("inf"))
-        await self._stage.pause(self._plan.settle_seconds)
+        await self._session.until(lambda: self._session.engine.settled, float("inf"))
+        await self._session.pause(self._plan.settle_seconds)
 
     async def _hold_steady(self) -> None:
         before, deliveries, begun = self._usage(), self._heard(), now()
         if self._load.rate:
-            self._traffic.start(self._stage.engine, self._load.rate)
+            self._traffic.start(self._session.engine, self._load.rate)
         try:
-            await self._stage.pause(self._load.seconds)
+            await self._session.pause(self._load.seconds)
         finally:
             self._traffic.stop()
             after = self._usage()
@@ -144,18 +144,18 @@ class Run:
             self._cpu = after.cpu_seconds - before.cpu_seconds if before and after else None
 
     def _reading(self) -> _Reading:
-        server, own = self._usage(), self._stage.own.usage()
+        server, own = self._usage(), self._session.own.usage()
         assert own is not None, "we are alive"
-        return _Reading(self._stage.held, server.pss_bytes if server else None, own.pss_bytes)
+        return _Reading(self._session.held, server.pss_bytes if server else None, own.pss_bytes)
 
     def _usage(self) -> Usage | None:
         return self._plan.server.usage() if self._plan.server else None
 
     def _heard(self) -> int:
-        return sum(cohort.deliveries for cohort in self._stage.cohorts)
+        return sum(cohort.deliveries for cohort in self._session.cohorts)
 
     def _figures(self) -> dict[str, float | None]:
-        cohorts, traffic = self._stage.cohorts, self._traffic
+        cohorts, traffic = self._session.cohorts, self._traffic
         cpu = None if self._cpu is None else self._cpu * 1e6
         return {
             "held": self._held,
@@ -176,7 +176,7 @@ class Run:
             "server_bytes_per_connection": self._server_bytes,
             "server_bytes_per_further_connection": self._further_bytes,
             "server_cpu_us_per_connection_s": per(cpu, self._held * self._steady),
-            **self._stage.own_figures(self._own_growth, self._opened),
+            **self._session.own_figures(self._own_growth, self._opened),
             "connects_per_s": per(self._opened, self._opening_seconds),
         }
 
@@ -205,16 +205,18 @@ class Run:
                 figures,
                 bar=RUN_BAR,
                 asked=self._plan.conditions,
-                faults=own_faults(self._stage),
-                interrupted=self._stage.stopped,
+                faults=own_faults(self._session),
+                interrupted=self._session.stopped,
             ),
             figures=figures,
             phases=rows if self._load.rate else [],
-            cohorts=self._stage.rows,
-            timeline=self._stage.timeline,
+            cohorts=self._session.rows,
+            timeline=self._session.timeline,
         )
 
 
-def own_faults(stage: Stage) -> list[str]:
+def own_faults(session: Session) -> list[str]:
     """What this machine refused the generator, as reasons for an invalid run."""
-    return [f"this machine refused {number:,} connections: {what}" for what, number in stage.engine.own_faults.items()]
+    return [
+        f"this machine refused {number:,} connections: {what}" for what, number in session.engine.own_faults.items()
+    ]

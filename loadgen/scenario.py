@@ -48,8 +48,8 @@ class StoppedError(Exception):
     """Somebody pressed Ctrl-C."""
 
 
-class Stage:
-    """Where a scenario plays."""
+class Session:
+    """The surroundings of one scenario."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

@@ -99,12 +99,13 @@ class Alarms:
         """When the next one is due."""
         return self._heap[0][0] if self._heap else NEVER
 
-    def pop_due(self, moment: float) -> tuple[float, Callable[[], None]] | None:
-        """The earliest due alarm, if one is due."""
-        if self.next_time > moment:
-            return None
-        when, _, action = heapq.heappop(self._heap)
-        return when, action
+    def pop_due(self, moment: float) -> list[tuple[float, Callable[[], None]]]:
+        """The due alarms, earliest first. One that sets itself again for a moment long past waits for the next call."""
+        due = []
+        while self.next_time <= moment:
+            when, _, action = heapq.heappop(self._heap)
+            due.append((when, action))
+        return due
 
 
 class _Interval(ctypes.Structure):

@@ -55,6 +55,12 @@ def test_rooms() -> None:
     assert flags.rooms(None, None, 1) == ("load-1",)
 
 
+@pytest.mark.parametrize("name", ["Ops", "a b", "-a", "a" * 65, "ä", "a/b"])
+def test_names_that_no_room_has(name: str) -> None:
+    with pytest.raises(UsageError, match="--room"):
+        flags.rooms(None, name, 10)
+
+
 def test_every_persona_says_in_one_line_what_it_does() -> None:
     for name, persona in registry().items():
         assert persona.name == name

@@ -62,9 +62,9 @@ def test_alarms_come_in_order() -> None:
     heard: list[str] = []
     for when, name in ((2.0, "b"), (1.0, "a"), (2.0, "c")):
         alarms.add(when, lambda name=name: heard.append(name))  # type: ignore[misc]
-    assert alarms.pop_due(0.5) is None
-    while (alarm := alarms.pop_due(2.0)) is not None:
-        alarm[1]()
+    assert alarms.pop_due(0.5) == []
+    for _, action in alarms.pop_due(2.0):
+        action()
     assert heard == ["a", "b", "c"]
     assert alarms.next_time == NEVER
 
