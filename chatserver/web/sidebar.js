@@ -144,6 +144,7 @@ export class PeopleView {
     // Over HTTP every answer of a poll passes here; asking once per room is enough, the interval does the rest.
     if (members === null && this.#total > 0) return;
     this.#total = members ?? this.#total;
+    this.#show();
     this.#askSoon();
   }
 
