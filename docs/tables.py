@@ -1,0 +1,161 @@
+"""The blocks of these pages that the code writes: `python docs/tables.py` brings them up to date.
+
+Owns: what stands between `<!-- from code: NAME -->` and `<!-- end -->` in the pages beside it. May not: know a fact;
+each comes from the module that owns it. With `--check` nothing is written: the pages that are stale are named, and the
+exit code is 1. tests/test_docs.py runs that, so a table cannot disagree with the program.
+"""
+
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from chatserver.config import SPECS, Section, Settings, flag_name
+from chatserver.limits import shown_value
+from chatserver.net.phases import RULES, Phase, PhaseLimits
+from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
+
+DOCS = Path(__file__).parent
+PYPROJECT = DOCS.parent / "pyproject.toml"
+
+_BLOCK = re.compile(r"(<!-- from code: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_DEPENDENCY = re.compile(r'^  "([a-z0-9-]+)([^"]*)", +# (.+)$', re.MULTILINE)
+_CONTRACTS = {
+    Contract.COME_BACK: "come back",
+    Contract.BACK_OFF: "back off",
+    Contract.DO_NOT: "do not retry",
+}
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *map(list, rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def contracts() -> str:
+    """What the words in the other tables ask of a client."""
+    return table(("in the tables", "a client should"), ((_CONTRACTS[each], each.value) for each in Contract))
+
+
+def error_codes() -> str:
+    """Every `code` of an error."""
+    rows = ((f"`{each.code}`", str(each.status), each.sentence, _CONTRACTS[each.contract]) for each in ErrorCode)
+    return table(("code", "status", "what it says", "client"), rows)
+
+
+def close_codes() -> str:
+    """Every code of a close frame, with the reasons that use it."""
+    rows = []
+    for code in CloseCode:
+        reasons = [reason for reason in Reason if reason.close_code is code]
+        asked = sorted({_CONTRACTS[reason.contract] for reason in reasons})
+        rows.append((f"`{code.value}`", ", ".join(f"`{reason.label}`" for reason in reasons), " or ".join(asked)))
+    return table(("code", "reasons", "client"), rows)
+
+
+def close_reasons() -> str:
+    """Every reason for which a connection ends."""
+    rows = (
+        (f"`{each.label}`", each.sentence, str(each.close_code.value), _CONTRACTS[each.contract]) for each in Reason
+    )
+    return table(("reason", "what it says", "code", "client"), rows)
+
+
+def limits() -> str:
+    """Every limit that a client can meet."""
+    defaults = Settings()
+    shown = (Section.ADMISSION, Section.DEADLINES, Section.SIZES, Section.RATES)
+    rows = (
+        (f"`--{flag_name(name)}`", shown_value(name, getattr(defaults, name)), spec.meaning)
+        for name, spec in SPECS.items()
+        if spec.section in shown
+    )
+    return table(("flag", "default", "what it bounds"), rows)
+
+
+def phases() -> str:
+    """The table of phases."""
+    spans = PhaseLimits().seconds()
+    rows = (
+        (
+            f"`{phase.name}`",
+            rule.waits_for,
+            f"{spans[phase]:g} s" + (", in total" if rule.total else ""),
+            f"`{rule.expiry.label}`" if rule.expiry else "no fault",
+            rule.precedent,
+        )
+        for phase, rule in RULES.items()
+    )
+    return table(("phase", "waits for", "default", "its end counts as", "what others do"), rows)
+
+
+def phase_diagram() -> str:
+    """The moves between phases. Phases that lead to the same phases share a box."""
+    boxes: dict[frozenset[Phase], list[Phase]] = {}
+    for phase in Phase:
+        boxes.setdefault(RULES[phase].then, []).append(phase)
+    name_of = {phase: "_".join(each.name for each in box) for box in boxes.values() for phase in box}
+    lines = ["```mermaid", "flowchart LR"]
+    for box in boxes.values():
+        if len(box) > 1:
+            lines += [f"  subgraph {name_of[box[0]]}[ ]", *(f"    {phase.name}" for phase in box), "  end"]
+        else:
+            lines.append(f"  {box[0].name}")
+    for then, box in boxes.items():
+        outside = [phase for phase in Phase if phase in then and phase not in box and phase is not Phase.CLOSING]
+        for target in outside:
+            whole = [phase for phase in Phase if name_of[phase] == name_of[target]]
+            if not set(whole) <= set(outside):
+                lines.append(f"  {name_of[box[0]]} --> {target.name}")
+            elif target is whole[0]:
+                lines.append(f"  {name_of[box[0]]} --> {name_of[target]}")
+    return "\n".join([*lines, "```"])
+
+
+def dependencies() -> str:
+    """What the program is built on, with the line of reason that pyproject.toml gives."""
+    text = PYPROJECT.read_text(encoding="utf-8")
+    wanted = tomllib.loads(text)["project"]["dependencies"]
+    found = _DEPENDENCY.findall(text[: text.index("[project.optional-dependencies]")])
+    if [name + bound for name, bound, _ in found] != wanted:
+        raise ValueError("a dependency in pyproject.toml has no line of reason")
+    return table(("package", "why"), ((f"`{name}{bound}`", reason) for name, bound, reason in found))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "contracts": contracts,
+    "error-codes": error_codes,
+    "close-codes": close_codes,
+    "close-reasons": close_reasons,
+    "limits": limits,
+    "phases": phases,
+    "phase-diagram": phase_diagram,
+    "dependencies": dependencies,
+}
+
+
+def filled(text: str) -> str:
+    """A page with its blocks as the code has them now."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{BLOCKS[block[2]]()}\n{block[3]}", text)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` only look."""
+    stale = []
+    for page in sorted(DOCS.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if filled(text) != text:
+            stale.append(page)
+    for page in stale:
+        if "--check" in arguments:
+            sys.stdout.write(f"{page.name} is stale; run: python docs/tables.py\n")
+        else:
+            page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

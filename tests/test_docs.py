@@ -1,0 +1,271 @@
+"""The docs tell the truth: their tables, examples, links and names are held to the program.
+
+A fence marked `console example` holds `$ curl` commands with their output; one marked `text exchange` a WebSocket
+conversation, `>` from the client and `<` to it; one marked `json pushed` what the server says by itself. All of a page
+run in order against one new server, so offsets and texts are compared as they stand. `k3f9` is the epoch of that
+server's log; times, tokens and guests' names are compared by their form.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+import trio_websocket
+
+from chatserver.protocol import encoders
+from tests.support.peers import PATIENCE, Address, ask
+from tests.support.serving import server_process
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [page for page in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))) if page.exists()]
+
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FORMS = {
+    "time": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    "session": re.compile(r"[A-Za-z0-9_-]{22}"),
+    "user.id": re.compile(r"g_[0-9a-hjkmnp-tv-z]{12}"),
+    "user.name": re.compile(r"[A-Z][a-z]+ [A-Z][a-z]+ \d\d"),
+}
+
+
+class Fence(NamedTuple):
+    kind: str
+    text: str
+
+
+def fences(page: Path) -> list[Fence]:
+    return [Fence(*found) for found in _FENCE.findall(page.read_text(encoding="utf-8"))]
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_what_the_code_says() -> None:
+    """Phases, reasons, error codes, limits, dependencies: see docs/tables.py for which."""
+    check = subprocess.run(
+        [sys.executable, DOCS / "tables.py", "--check"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+
+
+def test_a_stale_table_is_found(tmp_path: Path) -> None:
+    script = tmp_path / "docs" / "tables.py"
+    shutil.copytree(DOCS, script.parent, ignore=shutil.ignore_patterns("*.png"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    page = script.parent / "protocol.md"
+    page.write_text(page.read_text(encoding="utf-8").replace("| `pong-deadline` |", "| `pong-is-late` |"))
+    check = subprocess.run(
+        [sys.executable, script, "--check"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert check.returncode == 1
+    assert "protocol.md is stale" in check.stdout
+
+
+def test_pushed_messages_are_what_the_encoders_make() -> None:
+    made = [
+        encoders.gap("lobby", "k3f9-2", "k3f9-9000"),
+        encoders.goaway("restart", 3.2),
+    ]
+    [told] = [fence.text for fence in fences(DOCS / "protocol.md") if fence.kind == "json pushed"]
+    assert [json.loads(line) for line in told.splitlines()] == [json.loads(each) for each in made]
+
+
+# -- examples ---------------------------------------------------------------------------------------------------------
+
+
+def differences(told: Any, got: Any, where: str = "", form: str = "") -> Iterator[str]:
+    """Where an answer is not what the page says."""
+    if isinstance(told, dict) and isinstance(got, dict):
+        if told.keys() != got.keys():
+            yield f"{where}: fields {sorted(got)}, the page says {sorted(told)}"
+            return
+        is_user = told.keys() == {"id", "name"}
+        for key in told:
+            yield from differences(told[key], got[key], f"{where}.{key}", f"user.{key}" if is_user else key)
+    elif isinstance(told, list) and isinstance(got, list) and len(told) == len(got):
+        for index, (one, other) in enumerate(zip(told, got, strict=True)):
+            yield from differences(one, other, f"{where}[{index}]")
+    elif form in _FORMS:
+        for value in (told, got):
+            if not isinstance(value, str) or not _FORMS[form].fullmatch(value):
+                yield f"{where}: {value!r} has not the form of a {form}"
+    elif told != got:
+        yield f"{where}: {got!r}, the page says {told!r}"
+
+
+def check_output(told: str, got: str) -> None:
+    """Compare the output of a command: JSON as a whole, else line by line with the JSON in each."""
+    try:
+        wrong = list(differences(json.loads(told), json.loads(got)))
+    except ValueError:
+        assert len(told.splitlines()) == len(got.splitlines()), got
+        wrong = []
+        for one, other in zip(told.splitlines(), got.splitlines(), strict=True):
+            at = one.find("{")
+            if at < 0:
+                wrong += [] if one == other else [f"{other!r}, the page says {one!r}"]
+            else:
+                assert one[:at] == other[:at]
+                wrong += differences(json.loads(one[at:]), json.loads(other[at:]))
+    assert not wrong, got
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """Each `$ command`, which may go on after a backslash, and the output below it."""
+    for part in re.split(r"^\$ ", text.replace("\\\n", ""), flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield command, output.strip()
+
+
+async def run_curl(command: str, lines: int) -> str:
+    """The output; of a stream (`-N`) as many lines as the page shows."""
+    curl, *arguments = shlex.split(command)
+    assert curl == "curl", f"only curl is run: {command}"
+    stream = any(re.match(r"-\w*N", argument) for argument in arguments)
+    process = await trio.lowlevel.open_process(
+        ["curl", "-q", "--noproxy", "*", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    output = b""
+    try:
+        with trio.fail_after(PATIENCE):
+            async for data in process.stdout:
+                output += data
+                if stream and output.count(b"\n") > lines:
+                    break
+            if not stream:
+                assert await process.wait() == 0, command
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            await process.stdout.aclose()
+    return "\n".join(output.decode().splitlines()[:lines]) if stream else output.decode().strip()
+
+
+async def run_console(text: str) -> None:
+    for command, output in commands(text):
+        check_output(output, await run_curl(command, len(output.splitlines())))
+
+
+async def run_exchange(text: str, address: Address) -> None:
+    """Send and expect in the order of the page; presence that it does not show may come at any time."""
+    url = f"ws://{address.host}:{address.port}/ws"
+    with trio.fail_after(PATIENCE):
+        async with trio_websocket.open_websocket_url(url) as socket:
+            for part in re.split(r"^(?=[<>] )", text, flags=re.MULTILINE)[1:]:
+                message = json.loads(part[2:])
+                if part[0] == ">":
+                    await socket.send_message(json.dumps(message))
+                    continue
+                got = json.loads(await socket.get_message())
+                while got["type"] == "presence" != message["type"]:
+                    got = json.loads(await socket.get_message())
+                assert not list(differences(message, got)), got
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```console example" in page.read_text()], ids=name_of)
+async def test_examples_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine: the examples of the docs are curl commands")
+    async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet") as server:
+        address = server.address
+        empty = await ask(address, "GET", "/rooms/epoch")
+        epoch = empty.json["cursor"].removesuffix("-0")
+        for fence in fences(page):
+            text = fence.text.replace("k3f9", epoch).replace("127.0.0.1:8000", f"{address.host}:{address.port}")
+            if fence.kind == "console example":
+                await run_console(text)
+            elif fence.kind == "text exchange":
+                await run_exchange(text, address)
+
+
+def test_a_wrong_example_is_found() -> None:
+    """The comparison of this module, by what it must not let through."""
+    told = {"offset": 1, "user": {"id": "g_2rd4kr9k4h10", "name": "Brisk Otter 34"}, "time": "2026-11-20T12:00:00.123Z"}
+    other = {"id": "g_000000000000", "name": "Calm Bat 11"}
+    assert not list(differences(told, {**told, "user": other, "time": "2030-01-01T00:00:00.000Z"}))
+    for wrong in ({"offset": 2}, {"time": "today"}, {"user": {"id": "u_1", "name": "Brisk Otter 34"}}, {"more": 1}):
+        assert list(differences(told, {**told, **wrong}))
+    assert list(differences([1], [1, 2]))
+    with pytest.raises(AssertionError):
+        check_output("event: gap", "event: message")
+
+
+# -- links and names --------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+ARCHITECTURE = DOCS / "architecture.md"
+_SOURCES = {file: file.read_text(encoding="utf-8") for file in sorted((ROOT / "chatserver").rglob("*.py"))}
+
+
+def sections() -> Iterator[tuple[Path, str]]:
+    """The parts of the architecture page, each with the folder that its heading names (or the root)."""
+    parts = re.split(r"^#+ (.+)$", prose(ARCHITECTURE), flags=re.MULTILINE)
+    for head, body in zip(parts[1::2], parts[2::2], strict=True):
+        folder = re.search(r"`([a-z/]+)/`", head)
+        yield (ROOT / folder[1] if folder else ROOT), f"{head}\n{body}"
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    named = 0
+    for folder, text in sections():
+        for name in re.findall(r"`([\w./-]+(?:\.py|\.md|\.toml|/))`", text):
+            named += 1
+            assert (folder / name).exists() or (ROOT / name).exists(), f"{name} (in {folder})"
+    assert named > 50
+
+
+def test_types_that_the_architecture_names_exist() -> None:
+    everything = "\n".join(_SOURCES.values())
+    for name in set(re.findall(r"`([A-Z]\w*[a-z]\w*(?:\.\w+)?)`", prose(ARCHITECTURE))):
+        owner, _, member = name.partition(".")
+        homes = [text for text in _SOURCES.values() if re.search(rf"^class {owner}\b", text, re.MULTILINE)]
+        assert homes or re.search(rf"^{owner}\b.* =", everything, re.MULTILINE), name
+        assert not member or any(re.search(rf"\b{member}\b", home) for home in homes), name
+
+
+def test_the_architecture_names_every_module() -> None:
+    """A module that nobody can find on the map is a module that nobody will find."""
+    for file in _SOURCES:
+        if file.name == "__init__.py":
+            continue
+        here = [text for folder, text in sections() if folder == file.parent]
+        whole = file.relative_to(ROOT).as_posix()
+        assert any(f"`{file.name}`" in text or f"`{whole}`" in text for text in here), whole
