@@ -32,9 +32,8 @@ class Request(msgspec.Struct, gc=False):
         fields = query_fields(self.head.query) if self.head.query else []
         for name, _ in fields:
             if name not in allowed:
-                raise HttpError(
-                    ErrorCode.BAD_FIELD, f"unknown parameter {name[:40]!r}; there are: {', '.join(allowed)}"
-                )
+                known = f"there are: {', '.join(allowed)}" if allowed else "none is known here"
+                raise HttpError(ErrorCode.BAD_FIELD, f"unknown parameter {name[:40]!r}; {known}")
         return Parameters(fields)
 
 

@@ -41,6 +41,7 @@ class RoomHandlers:
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         messages.check_room(name)
+        request.parameters()
         content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
         wait = wait_for_rate(self._services, request.user)
         if wait:
