@@ -10,10 +10,12 @@
  * @import { LinkHandlers } from './client.js'
  * @import { Page } from './wire.js'
  */
+import { delayBefore, sleep } from './backoff.js';
 import { ChatError, EventStreamParser } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
 const POLL_WAIT = 25; // s a poll is held, as most do: proxies cut at 30 or 60
+const HASTY = 1_000; // ms; an empty answer sooner than this is no long-poll
 const FIRST_BYTES = 8_000; // ms; a proxy that buffers streams shows by keeping even the first line back
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 
@@ -109,9 +111,13 @@ export class HttpLink {
   async #poll(room, cursor, signal) {
     for (;;) {
       this.#prove();
+      const asked = performance.now();
       const page = await this.api.page(room, { after: cursor, limit: PAGE_LIMIT, wait: POLL_WAIT, signal });
       this.#deliver(room, page, signal);
       cursor = page.messages.at(-1)?.cursor ?? page.cursor;
+      // Sent away early and empty-handed: the server drains, or something in between does not hold requests.
+      const isHasty = page.messages.length === 0 && performance.now() - asked < HASTY;
+      if (isHasty) await sleep(delayBefore(1, null), signal);
     }
   }
 
@@ -151,8 +157,6 @@ export class HttpLink {
   #dispatch(room, { event, data }) {
     if (event === 'message') this.handlers.message(this, JSON.parse(data));
     else if (event === 'gap') this.handlers.gap(this, room, JSON.parse(data).until);
-    else if (event === 'presence') this.handlers.presence(this, JSON.parse(data));
-    else if (event === 'goaway') throw new ChatError('lost', 'the server goes away', { retryAfter: JSON.parse(data).retry_after });
   }
 
   /**
