@@ -261,6 +261,8 @@ class HttpEdge:
         self._connections.enter(connection, Phase.HELD, ticks(answer.seconds))
         if connection.inbox:
             self._connections.pause(connection)
+        elif not self._connections.blocked(connection):
+            self._connections.listen(connection)  # a FIN that came while the room was loaded is to be seen again
 
     def answer_held(self, hold: HeldPoll) -> None:
         """News for a held poll, or its time is up, or its client has sent FIN: what there is, even if nothing."""
@@ -348,7 +350,8 @@ class HttpEdge:
             session.keep_alive = False
             self.answer_held(session)
         elif isinstance(session, Exchange):
-            session.keep_alive = False
+            # What it sent ahead of the FIN is still to be answered; the FIN is seen again when it is next read.
+            session.keep_alive = session.keep_alive and bool(connection.inbox)
             self._connections.pause(connection)
         else:
             self._connections.close(connection, Reason.PEER_CLOSED)

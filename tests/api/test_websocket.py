@@ -238,10 +238,23 @@ async def test_a_message_that_makes_no_sense_names_itself_and_the_connection_liv
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "7", "null", '"join"', "{}", "[" * 16_000, '{"a":' * 3_000,
-     '{"type":"ping","id":' + "9" * 400 + "}", '{"type":"ping","id":[1]}', '{"type":"ping","id":"' + "x" * 65 + '"}', '{"type":"ping","id":NaN}',
-     '{"type":"ping"}garbage'],
-)  # fmt: skip
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        "null",
+        '"join"',
+        "{}",
+        "[" * 16_000,
+        '{"a":' * 3_000,
+        '{"type":"ping","id":' + "9" * 400 + "}",
+        '{"type":"ping","id":[1]}',
+        '{"type":"ping","id":"' + "x" * 65 + '"}',
+        '{"type":"ping","id":NaN}',
+        '{"type":"ping"}garbage',
+    ],
+)
 async def test_what_is_no_message_at_all(text: str) -> None:
     async with serving() as server, chatter(server.address) as friend:
         await raw(friend, text)
