@@ -80,6 +80,9 @@ class Outlet(Protocol):
     def offer(self, connection: object, data: bytes) -> int:
         """Write what the peer takes now: bytes taken, 0 when it is behind, -1 when it is gone."""
 
+    def offer_each(self, connections: list[object], data: bytes) -> list[tuple[int, int]]:
+        """Offer the same to many; index and result, as of `offer`, for those that did not take all of it."""
+
     def keep(self, connection: object, chunk: bytes, position: int) -> None:
         """See to the rest of a frame that was partly taken; its members are offered more when there is room."""
 

@@ -85,11 +85,14 @@ class Pump:
         if walk is None:
             walk = room.walk = Walk(room)
         end = walk.at + SLICE
-        for member in walk.members[walk.at : end]:
-            if member.state is State.LIVE:
+        visited = walk.members[walk.at : end]
+        self._deliver_alike(room, visited)
+        last = room.last
+        for member in visited:
+            if member.cursor != last and member.state is State.LIVE:
                 self.deliver(member)
         if walk.notice:
-            for member in walk.members[walk.at : end]:
+            for member in visited:
                 self._tell(member, walk.notice)
         members = len(walk.members)
         for hold in walk.holds[max(0, walk.at - members) : max(0, end - members)]:
@@ -122,6 +125,34 @@ class Pump:
                 self._outlet.resume(connection)
 
     # -- delivering -----------------------------------------------------------------------------------------------
+
+    def _deliver_alike(self, room: Room, visited: list[Member]) -> None:
+        """Give the same chunk to all that stand where the first one stands: in a room at ease, that is everybody.
+
+        One tight loop in the outlet instead of a call for each member: 0.3 µs of ours a delivery instead of 0.9, beside
+        the kernel's 6. Whoever it does not suit is left to `deliver`.
+        """
+        first = visited[0] if visited else None
+        if first is None or first.cursor == room.last or not room.ring.holds_after(first.cursor):
+            return
+        cursor, form = first.cursor, first.form
+        alike = [
+            member
+            for member in visited
+            if member.cursor == cursor and member.form is form and member.state is State.LIVE
+        ]
+        chunk, reached = room.ring.chunk(form, cursor)
+        partly = self._outlet.offer_each([member.connection for member in alike], chunk)
+        for member in alike:
+            member.cursor = reached
+        self.delivered += (reached - cursor) * (len(alike) - len(partly))
+        for index, taken in partly:
+            member = alike[index]
+            member.cursor = cursor
+            if taken > 0:
+                self._keep_rest(member, room.ring.pieces(form, cursor, reached), taken)
+            elif taken == 0:
+                self._outlet.keep(member.connection, b"", 0)
 
     def deliver(self, member: Member) -> None:
         """Offer a live member everything it lacks. Called by the walk, and when its connection has room again."""

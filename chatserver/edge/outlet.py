@@ -16,6 +16,7 @@ class ConnectionOutlet:
 
     def __init__(self, connections: Connections) -> None:
         self.offer = connections.offer
+        self.offer_each = connections.offer_each
         self.keep = connections.keep
         self.send = connections.send
         self.blocked = connections.blocked

@@ -200,6 +200,26 @@ class Connections:
             backlog.written += taken
         return taken
 
+    def offer_each(self, connections: list[Connection], data: bytes) -> list[tuple[int, int]]:
+        """`offer` the same bytes to many: index and result of each that did not take them all."""
+        size = len(data)
+        write = _write
+        partly = []
+        for index, connection in enumerate(connections):
+            if connection.backlog is None:
+                try:
+                    taken = write(connection.descriptor, data)
+                except BlockingIOError:
+                    taken = 0
+                except OSError:
+                    self.close(connection, Reason.PEER_RESET)
+                    taken = -1
+            else:
+                taken = self.offer(connection, data)
+            if taken != size:
+                partly.append((index, taken))
+        return partly
+
     def send(self, connection: Connection, data: bytes) -> None:
         """Write all of it, now or as the peer takes it. For answers; their number is bounded by not reading on."""
         taken = self.offer(connection, data)
