@@ -35,7 +35,8 @@ DEFAULT_RATE: Final = 10.0
 
 app = App(
     name="loadgen",
-    help="A load generator for chat servers that tells who got hurt.",
+    help="A load generator for chat servers that tells who got hurt.\n\nExit codes: 0 the target held, 1 it fell short,"
+    " 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
     version_flags=(),
     result_action="return_value",
 )

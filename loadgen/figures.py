@@ -42,7 +42,7 @@ RUN: Final = MappingProxyType(
         "messages_per_s": "messages acknowledged a second",
         "deliveries_per_s": "messages delivered to virtual clients a second",
         "server_bytes_per_connection": "growth of the server's memory for each connection (--server-pid)",
-        "server_bytes_per_further_connection": "the same, over the second half of the crowd alone",
+        "server_bytes_per_further_connection": "the same for the second half of the crowd alone",
         "server_cpu_us_per_connection_s": "server CPU per connection-second in the steady window, in us (--server-pid)",
         **COMMON,
     }

@@ -23,7 +23,7 @@ def plan(url: str, *, server_pid: int | None = None, conditions: tuple[Condition
         server=None if server_pid is None else Process(server_pid),
         conditions=conditions,
         progress=Progress(),
-        settle_seconds=0.1,
+        settle_seconds=0.05,
     )
 
 
@@ -32,7 +32,7 @@ async def play_run(
     counts: Mapping[str, int],
     *,
     rate: float = 0.0,
-    seconds: float = 1.0,
+    seconds: float = 0.6,
     rooms: tuple[str, ...] = ("lobby",),
     poll_wait: float = 25.0,
     server_pid: int | None = None,
@@ -53,7 +53,7 @@ async def play_attack(
     url: str,
     counts: Mapping[str, int],
     *,
-    seconds: float = 1.0,
+    seconds: float = 0.8,
     victims: int = 3,
     beat_timeout: float = 5.0,
     server_pid: int | None = None,
@@ -62,7 +62,7 @@ async def play_attack(
     assault = Assault(
         counts={registry()[name]: number for name, number in counts.items()},
         victims=victims,
-        baseline_seconds=0.5,
+        baseline_seconds=0.4,
         attack_seconds=seconds,
         recovery_seconds=0.3,
         beat_timeout_seconds=beat_timeout,

@@ -17,7 +17,7 @@ async def test_a_server_without_deadlines_holds_its_attackers_for_ever() -> None
     assert report.figures["attackers_killed"] == report.figures["attackers_refused"] == 0
     oldest = report.figures["oldest_attacker_s"]
     assert oldest is not None
-    assert oldest >= 0.9
+    assert oldest >= 0.7
     assert [row.name for row in report.phases] == ["baseline", "attack", "recovery"]
     assert all(row.succeeded and not row.failed for row in report.phases)
     assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100
@@ -51,7 +51,7 @@ async def test_the_attackers_bytes_are_what_they_should_be(monkeypatch: pytest.M
 
 async def test_attackers_turned_away_are_not_called_killed() -> None:
     with planted(Plant(turns_away_after=5)) as server:
-        report = await play_attack(server.url, {"slow-body": 5})
+        report = await play_attack(server.url, {"slow-body": 5}, victims=5)
     assert report.figures["attackers_killed"] == 0
     refused = report.figures["attackers_refused"]
     assert refused is not None
@@ -71,7 +71,7 @@ async def test_a_leak_is_found() -> None:
 async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:
     with planted(Plant(drop_every=10)) as server:
         report = await play_attack(
-            server.url, {"idle-connect": 5}, beat_timeout=1.0, conditions=(Condition("success_percent", "<", 100),)
+            server.url, {"idle-connect": 5}, beat_timeout=2.0, conditions=(Condition("success_percent", "<", 100),)
         )
     assert report.exit_code in {1, 3}
     assert any("success_percent" in reason for reason in report.verdict.reasons)

@@ -88,7 +88,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_json_is_all_that_is_on_standard_output() -> None:
     with planted() as server:
-        done = _run("run", server.url, "--clients", "20", "--duration", "1", "--json", "--seed", "7")
+        done = _run("run", server.url, "--clients", "20", "--duration", "0.2", "--json", "--seed", "7")
     assert done.returncode in {0, 3}, done.stderr
     report = json.loads(done.stdout)
     assert report["schema"] == 1
@@ -99,7 +99,7 @@ def test_json_is_all_that_is_on_standard_output() -> None:
 
 def test_thresholds_decide_the_exit_code() -> None:
     with planted() as server:
-        done = _run("run", server.url, "--clients", "20", "--duration", "1", "--fail-if", "held>19,lag_max_ms<0")
+        done = _run("run", server.url, "--clients", "20", "--duration", "0.2", "--fail-if", "held>19,lag_max_ms<0")
     assert done.returncode in {1, 3}, done.stderr
     assert "held is 20 (held>19)" in done.stdout
     assert "\x1b" not in done.stdout, "no colours in a pipe"
