@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 #: The unit of a ratio.
 TIMES = "×"  # noqa: RUF001  the sign that people read
+#: Samples from which on the outermost say more about the neighbours than about the server.
+MANY = 20
 
 
 class Better(Enum):
@@ -91,8 +93,11 @@ def median(samples: Sequence[float]) -> float:
 
 
 def spread(samples: Sequence[float]) -> str:
-    """The median with the lowest and the highest sample."""
-    return f"{number(median(samples))} ({number(min(samples))}-{number(max(samples))})"
+    """The median with the lowest and the highest sample; of many samples, with the first and the last decile."""
+    low, high = min(samples), max(samples)
+    if len(samples) >= MANY:
+        low, *_, high = statistics.quantiles(samples, n=10)
+    return f"{number(median(samples))} ({number(low)}-{number(high)})"
 
 
 def number(value: float) -> str:
