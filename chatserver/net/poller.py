@@ -120,7 +120,7 @@ class Poller:
             if events & READ and connection.interest & READ:
                 self._read(connection)
             elif events & BROKEN:
-                self._connections.close(connection, Reason.PEER_RESET)
+                self._vanished(connection)
         except Exception:  # noqa: BLE001
             self._fault(connection)
 
@@ -130,7 +130,7 @@ class Poller:
         except BlockingIOError:
             return
         except OSError:
-            self._connections.close(connection, Reason.PEER_RESET)
+            self._vanished(connection)
             return
         if count:
             self._attendant.received(connection, bytes(self._view[:count]))
@@ -138,6 +138,13 @@ class Poller:
             self._connections.closing_ended(connection)
         else:
             self._attendant.ended(connection)
+
+    def _vanished(self, connection: Connection) -> None:
+        """The peer has reset it. While CLOSING that is only how it took the end: the reason for that end stands."""
+        if connection.phase is Phase.CLOSING:
+            self._connections.closing_ended(connection)
+        else:
+            self._connections.close(connection, Reason.PEER_RESET)
 
     def _expire(self, connection: Connection) -> None:
         backlog = connection.backlog

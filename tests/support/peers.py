@@ -261,6 +261,7 @@ class Chatter:
         self._heard: deque[Any] = deque()
         self._text = ""
         self._count = 0
+        self._ending: ClosedError | None = None
         peer.buffer = b""
 
     async def say(self, **message: Any) -> None:
@@ -275,6 +276,8 @@ class Chatter:
                 await self._take(event)
             if self._heard:
                 return self._heard.popleft()
+            if self._ending is not None:
+                raise self._ending
             await self.peer.more()
             self._frames.receive_data(self.peer.buffer)
             self.peer.buffer = b""
@@ -290,7 +293,7 @@ class Chatter:
             if self.answers_pings:
                 await self.peer.send(frame(bytes(event.payload), opcode=10))
         elif isinstance(event, ws.CloseConnection):
-            raise ClosedError(int(event.code), event.reason or "")
+            self._ending = ClosedError(int(event.code), event.reason or "")
 
     async def next(self, *kinds: str) -> Any:
         """The next message of one of these types; others stay for later."""
