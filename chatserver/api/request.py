@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from chatserver.api.guests import user_of
 from chatserver.chat.cursor import Place
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.cursors import parse_cursor
@@ -19,13 +20,18 @@ _Value = TypeVar("_Value", int, float)
 
 
 class Request(msgspec.Struct, gc=False):
-    """One request. `user` is the number of whoever sent it."""
+    """One request; `secret` is the log's, with which tokens become numbers."""
 
     head: Head
     body: bytes
     address: str
-    user: int
+    secret: bytes
     keep_alive: bool
+
+    @property
+    def user(self) -> int:
+        """The number of whoever sent it: 2 µs, and a WebSocket's handshake has no use for it."""
+        return user_of(self.head, self.address, self.secret)
 
     def parameters(self, *allowed: str) -> "Parameters":
         """The query, refused when it has a field that nobody reads: a typing error must not pass silently."""

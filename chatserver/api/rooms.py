@@ -43,10 +43,11 @@ class RoomHandlers:
         messages.check_room(name)
         request.parameters()
         content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
-        wait = wait_for_rate(self._services, request.user)
+        user = request.user
+        wait = wait_for_rate(self._services, user)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        return Commit(draft_of(request.user, name, content.text, content.key), self._published)
+        return Commit(draft_of(user, name, content.text, content.key), self._published)
 
     def _published(self, result: Stored | LogError) -> Response:
         if isinstance(result, LogError):

@@ -22,7 +22,6 @@ NUMBER_BITS = 60
 #: Publishing guests whose id and name are remembered; making them again costs 3 µs.
 REMEMBERED = 1024
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
 _QUALITIES = """
     Amber Brave Brisk Calm Clever Cosmic Crisp Daring Dapper Eager Early Fabled Gentle Glad Golden Happy
     Hardy Humble Ivory Jolly Keen Kind Lively Lucky Lunar Mellow Merry Mighty Misty Noble Nimble Olive
@@ -58,13 +57,9 @@ def number_of(token: str, secret: bytes) -> int:
 
 def guest(number: int) -> User:
     """The public face of a number."""
-    rest, letters = number, []
-    for _ in range(NUMBER_BITS // 5):
-        rest, digit = divmod(rest, len(_ALPHABET))
-        letters.append(_ALPHABET[digit])
     rest, quality = divmod(number, len(_QUALITIES))
     rest, animal = divmod(rest, len(_ANIMALS))
-    return User("g_" + "".join(letters), f"{_QUALITIES[quality]} {_ANIMALS[animal]} {rest % 90 + 10}")
+    return User(f"g_{number:015x}", f"{_QUALITIES[quality]} {_ANIMALS[animal]} {rest % 90 + 10}")
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -17,7 +17,6 @@ import structlog
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Response, Shared, Stream, Upgrade
-from chatserver.api.guests import user_of
 from chatserver.api.pages import Pages
 from chatserver.api.publishing import log_failure
 from chatserver.api.request import Request
@@ -145,9 +144,8 @@ class HttpEdge:
     def _dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> None:
         connection.inbox = rest
         exchange = Exchange(head.keep_alive and not self.draining, head.method == "HEAD")
-        user = user_of(head, connection.address, self._secret)
         try:
-            answer = self._routes.handle(Request(head, body, connection.address, user, exchange.keep_alive))
+            answer = self._routes.handle(Request(head, body, connection.address, self._secret, exchange.keep_alive))
         except (HttpError, MessageError) as error:
             self._refuse_request(connection, exchange, error)
             return
