@@ -42,6 +42,8 @@ from chatserver.reasons import ErrorCode, Reason
 
 #: Seconds told to a client whose request took us too long.
 SERVING_RETRY = 2.0
+#: Seconds told to a client that asks for something lasting while we stop.
+DRAINING_RETRY = 2.0
 
 _log = structlog.get_logger("chatserver.edge")
 
@@ -154,6 +156,15 @@ class HttpEdge:
             self._connections.enter(connection, Phase.SERVING)
             self._nursery.start_soon(self._serve, connection, exchange, answer)
         else:
+            self._answer(connection, exchange, answer)
+
+    def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> None:
+        if self.draining and isinstance(answer, Hold | Stream | Upgrade):
+            # It would wait for what we will not see any more, and hold up our end meanwhile.
+            exchange.keep_alive = False
+            refused = refusal(ErrorCode.DRAINING, "the server is restarting; come back a little later", DRAINING_RETRY)
+            self._respond(connection, exchange, refused, Reason.DRAINING)
+        else:
             self._give[type(answer)](connection, exchange, answer)
 
     async def _serve(self, connection: Connection, exchange: Exchange, pending: Awaitable[Answer]) -> None:
@@ -162,7 +173,7 @@ class HttpEdge:
             with trio.move_on_after(self._limits.serving_deadline):
                 answer = await pending
                 if connection.session is exchange:
-                    self._give[type(answer)](connection, exchange, answer)
+                    self._answer(connection, exchange, answer)
                 return
             self._give_up(connection, exchange)
         except (HttpError, MessageError) as error:
@@ -366,5 +377,10 @@ class HttpEdge:
             connection.session = None
             self._hub.leave(session)
             self._connections.finish(connection, Reason.DRAINING)
-        elif connection.phase is Phase.KEEPALIVE and not self._connections.blocked(connection):
+        elif self._idle(connection):
             self._connections.close(connection, Reason.DRAINING)
+
+    def _idle(self, connection: Connection) -> bool:
+        """Whether it has no request begun and no answer to take."""
+        between = connection.phase is Phase.KEEPALIVE or connection.phase is Phase.HEAD
+        return between and not connection.inbox and not self._connections.blocked(connection)

@@ -1,0 +1,192 @@
+"""SIGTERM: everybody is told, nobody who waits is left without an answer, nobody can hold it up.
+
+The server runs in this process, so the signals come here; trio's receiver takes them.
+"""
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.log.interface import Stored
+from chatserver.log.memory import MemoryLog
+from tests.support.peers import PATIENCE, Address, EndOfStreamError, chatter, connect, request, say, upgrade
+from tests.support.serving import Serving, eventually, serving
+
+
+async def drain(server: Serving) -> None:
+    """SIGTERM, and wait until nobody can come in."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    async def refused() -> bool:
+        try:
+            async with connect(server.address):
+                return False
+        except ConnectionRefusedError:
+            return True
+
+    await eventually(refused)
+
+
+async def test_websockets_are_told_when_to_come_back() -> None:
+    async with serving() as server, trio.open_nursery() as nursery:
+        retries = []
+
+        async def follow(started: trio.Event) -> None:
+            async with chatter(server.address) as friend:
+                await friend.ask("join", room="lobby")
+                started.set()
+                goaway = await friend.next("goaway")
+                assert list(goaway) == ["type", "reason", "retry_after"]
+                retries.append(goaway["retry_after"])
+                closed = await friend.closed()
+                assert closed.code == 1012
+                assert await friend.peer.rest() == b""
+
+        for _ in range(10):
+            started = trio.Event()
+            nursery.start_soon(follow, started)
+            await started.wait()
+        await drain(server)
+    assert len(set(retries)) == 10, "they are to come back one after the other"
+    assert 0 < min(retries) < max(retries) <= 10
+
+
+async def test_who_waits_is_answered() -> None:
+    async with (
+        serving() as server,
+        connect(server.address) as poller,
+        connect(server.address) as listener,
+        connect(server.address) as idle,
+        connect(server.address) as silent,
+        connect(server.address) as typist,
+    ):
+        await poller.send(request("GET", "/rooms/lobby/messages?after=0&wait=60"))
+        await listener.send(request("GET", "/rooms/lobby/events"))
+        assert (await listener.head()).status == 200
+        assert (await idle.request("GET", "/healthz")).status == 200
+        await typist.send(b"GET /readyz HTTP/1.1\r\nHost: t\r\n")
+        await server.in_phase("held")
+        await drain(server)
+        answer = await poller.response()
+        assert (answer.json["messages"], answer.headers["connection"]) == ([], "close")
+        assert await poller.rest() == b""
+        await listener.rest()
+        assert await idle.rest() == b""
+        assert await silent.rest() == b""
+        await typist.send(b"\r\n")
+        answer = await typist.response()
+        assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
+        assert "retry-after" in answer.headers
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param(request("GET", "/rooms/lobby/messages?after=0&wait=60"), id="poll"),
+        pytest.param(request("GET", "/rooms/lobby/events"), id="events"),
+        pytest.param(upgrade(), id="websocket"),
+    ],
+)
+async def test_who_would_begin_to_wait_is_sent_away(wire: bytes) -> None:
+    """A request whose head was half here: it would hold up the end, and be cut off by it."""
+    async with serving(drain_timeout=60.0) as server, connect(server.address) as late:
+        await late.send(wire[:20])
+        await server.in_phase("head", 2)
+        await drain(server)
+        await late.send(wire[20:])
+        answer = await late.response()
+        assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert await late.rest() == b""
+
+
+async def test_a_publish_on_its_way_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, release = trio.Event(), trio.Event()
+
+    class SlowLog(MemoryLog):
+        async def _commit(self, drafts: Any) -> list[Stored]:
+            asked.set()
+            await release.wait()
+            return await super()._commit(drafts)
+
+    monkeypatch.setattr("chatserver.server.open_log", lambda url: SlowLog())
+    async with serving(drain_timeout=60.0) as server, connect(server.address) as peer:
+        await peer.send(request("POST", "/rooms/lobby/messages", b"last words"))
+        await asked.wait()
+        await drain(server)
+        release.set()
+        answer = await peer.response()
+        assert (answer.status, answer.headers["connection"]) == (201, "close")
+        assert await peer.rest() == b""
+
+
+async def test_a_body_on_its_way_is_taken() -> None:
+    async with serving(drain_timeout=60.0) as server, connect(server.address) as peer:
+        wire = request("POST", "/rooms/lobby/messages", b"last words")
+        await peer.send(wire[:-5])
+        await server.in_phase("body")
+        await drain(server)
+        await peer.send(wire[-5:])
+        assert (await peer.response()).status == 201
+        assert await peer.rest() == b""
+
+
+@pytest.mark.parametrize("how", ["timeout", "second signal"])
+async def test_nobody_can_hold_it_up(how: str) -> None:
+    """A peer that answers no close frame, and limits that would wait for it."""
+    timeout = 1.0 if how == "timeout" else 60.0
+    with trio.fail_after(PATIENCE):
+        async with serving(drain_timeout=timeout, close_deadline=60.0) as server, chatter(server.address) as stubborn:
+            await drain(server)
+            assert (await stubborn.next("goaway"))["reason"] == "restart"
+            if how == "second signal":
+                os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises((EndOfStreamError, trio.BrokenResourceError)):
+                await _send_for_ever(stubborn.peer.stream)
+
+
+async def _send_for_ever(stream: trio.SocketStream) -> None:
+    while True:
+        await stream.send_all(say(type="ping"))
+        await trio.sleep(0.02)
+
+
+async def test_what_was_acknowledged_is_there_afterwards(tmp_path: Any) -> None:
+    url = f"sqlite:{tmp_path / 'chat.db'}"
+    acknowledged: list[Any] = []
+    async with serving(log=url) as server, trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(_publish_until_the_end, server.address, number, acknowledged)
+
+        async def under_way() -> bool:
+            return len(acknowledged) > 50
+
+        await eventually(under_way)
+        os.kill(os.getpid(), signal.SIGTERM)
+    async with serving(log=url) as server, connect(server.address) as peer:
+        stored: dict[int, str] = {}
+        while True:
+            page = (await peer.request("GET", f"/rooms/lobby/messages?after={len(stored)}&limit=200")).json["messages"]
+            if not page:
+                break
+            stored.update({message["offset"]: message["text"] for message in page})
+        assert sorted(stored) == list(range(1, len(stored) + 1))
+        assert all(stored[offset] == text for offset, text in acknowledged)
+
+
+async def _publish_until_the_end(address: Address, number: int, acknowledged: list[Any]) -> None:
+    try:
+        async with connect(address) as peer:
+            for count in range(1_000_000):
+                text = f"{number}/{count}"
+                answer = await peer.request("POST", "/rooms/lobby/messages", text.encode())
+                assert answer.status == 201
+                acknowledged.append((json.loads(answer.body)["offset"], text))
+                if answer.headers["connection"] == "close":
+                    return
+    except (EndOfStreamError, trio.BrokenResourceError, ConnectionRefusedError):
+        return  # it was told to go, in between two requests
