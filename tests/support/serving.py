@@ -193,6 +193,7 @@ async def _read_lines(stream: trio.abc.ReceiveStream, count: int) -> list[str]:
     return text.decode().splitlines()
 
 
-def free_flags(directory: Path, *more: str) -> Sequence[str]:
+def free_flags(directory: Path, *more: str, port: int = 0) -> Sequence[str]:
     """The flags nearly every such test wants: any port, a log in the test's own directory, no caps."""
-    return ("--port", "0", "--log", f"sqlite:{directory / 'chat.db'}", "--per-ip", "0", "--publish-rate", "0", *more)
+    log = f"sqlite:{directory / 'chat.db'}"
+    return ("--port", str(port), "--log", log, "--per-ip", "0", "--publish-rate", "0", *more)

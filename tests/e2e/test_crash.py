@@ -1,0 +1,150 @@
+"""kill -9 in the middle of it, again and again.
+
+Whatever was acknowledged is there, once, in order, with no hole in the offsets; and somebody who listens and comes back
+with a cursor has heard each message once. Publishers do as a good client does: what has no answer is sent again, with
+its key, before anything new.
+"""
+
+import json
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.support.peers import Address, Chatter, ClosedError, EndOfStreamError, ask, chatter, connect, open_websocket
+from tests.support.peers import request as request_bytes
+from tests.support.serving import free_flags, server_process
+
+ROUNDS = 6
+PUBLISHERS = 3  # over each transport
+PIPELINED = 16  # publishes that a WebSocket has under way
+ROOM = "lobby"
+
+_GONE = (ClosedError, EndOfStreamError, trio.BrokenResourceError, OSError)
+
+
+class Story:
+    """What the clients know, over all the rounds."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.offsets: dict[str, int] = {}  # by text, as acknowledged
+        self.sent: dict[str, int] = defaultdict(int)  # by publisher: messages acknowledged, all before the next one
+        self.tokens: dict[str, str] = {}
+        self.heard: list[Any] = []
+        self.cursor = "0"
+        self.enough = trio.Event()
+        self.acks_left = 0
+
+    def begin(self, acks: int) -> None:
+        self.acks_left = acks
+        self.enough = trio.Event()
+
+    def acknowledged(self, publisher: str, offset: int) -> None:
+        text = f"{publisher}/{self.sent[publisher]}"
+        assert text not in self.offsets
+        self.offsets[text] = offset
+        self.sent[publisher] += 1
+        self.acks_left -= 1
+        if self.acks_left <= 0:
+            self.enough.set()
+
+    def message(self, publisher: str, ahead: int = 0) -> dict[str, str]:
+        """Its next message but `ahead`: the same as before the crash, if that had no answer."""
+        text = f"{publisher}/{self.sent[publisher] + ahead}"
+        return {"text": text, "key": text}
+
+
+async def publish_over_http(story: Story, publisher: str, address: Address) -> None:
+    headers = {"User-Agent": publisher, "Content-Type": "application/json"}
+    try:
+        async with connect(address) as peer:
+            while True:
+                body = json.dumps(story.message(publisher)).encode()
+                await peer.send(request_bytes("POST", f"/rooms/{ROOM}/messages", body, headers=headers))
+                answer = await peer.response()
+                assert answer.status == 201, answer
+                story.acknowledged(publisher, answer.json["offset"])
+    except _GONE:
+        return
+
+
+async def publish_over_websocket(story: Story, publisher: str, address: Address) -> None:
+    try:
+        async with connect(address) as peer:
+            friend = await _come_back(story, publisher, peer)
+            for ahead in range(PIPELINED):
+                await friend.say(type="publish", room=ROOM, **story.message(publisher, ahead))
+            while True:
+                ack = await friend.next("ack")
+                story.acknowledged(publisher, ack["offset"])
+                await friend.say(type="publish", room=ROOM, **story.message(publisher, PIPELINED - 1))
+    except _GONE:
+        return
+
+
+async def _come_back(story: Story, name: str, peer: Any) -> Chatter:
+    """A WebSocket of the same person as before: keys belong to a person."""
+    headers = {"Cookie": f"chat_session={story.tokens[name]}"} if name in story.tokens else {}
+    friend = await open_websocket(peer, headers=headers)
+    assert story.tokens.setdefault(name, friend.hello["session"]) == friend.hello["session"]
+    return friend
+
+
+async def listen(story: Story, address: Address, until: int | None = None) -> None:
+    """Hear until the server is gone, or until an offset."""
+    try:
+        async with chatter(address) as friend:
+            joined = await friend.ask("join", room=ROOM, after=story.cursor)
+            assert joined["recovered"] is True
+            story.heard += joined["messages"]
+            story.cursor = joined["cursor"]
+            while until is None or len(story.heard) < until:
+                message = await friend.next("message", "gap")
+                assert message["type"] == "message"
+                story.heard.append(message)
+                story.cursor = message["cursor"]
+    except _GONE:
+        assert until is None
+
+
+async def read_all(address: Address) -> list[Any]:
+    found: list[Any] = []
+    while True:
+        answer = await ask(address, "GET", f"/rooms/{ROOM}/messages?after={len(found)}&limit=200")
+        page = answer.json["messages"]
+        if not page:
+            return found
+        found += page
+
+
+@pytest.mark.parametrize("seed", [20261120])
+async def test_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
+    story = Story(seed)
+    for _ in range(ROUNDS):
+        async with server_process(tmp_path, *free_flags(tmp_path, "--quiet")) as server:
+            story.begin(story.random.choice((1, 40, 150, 400)))
+            async with trio.open_nursery() as nursery:
+                for number in range(PUBLISHERS):
+                    nursery.start_soon(publish_over_http, story, f"http{number}", server.address)
+                    nursery.start_soon(publish_over_websocket, story, f"ws{number}", server.address)
+                nursery.start_soon(listen, story, server.address)
+                await story.enough.wait()
+                server.process.kill()
+                await server.process.wait()
+            assert server.errors == ""
+    async with server_process(tmp_path, *free_flags(tmp_path, "--quiet")) as server:
+        stored = await read_all(server.address)
+        assert [message["offset"] for message in stored] == list(range(1, len(stored) + 1))
+        places = {message["text"]: message["offset"] for message in stored}
+        assert len(places) == len(stored), "a message is there twice"
+        assert {text: places.get(text) for text in story.offsets} == story.offsets
+        for publisher, count in story.sent.items():
+            own = [message["text"] for message in stored if message["text"].startswith(f"{publisher}/")]
+            assert own == [f"{publisher}/{number}" for number in range(len(own))]
+            assert count <= len(own)
+        await listen(story, server.address, until=len(stored))
+        assert [{**message, "type": None} for message in story.heard] == [{**each, "type": None} for each in stored]
