@@ -14,6 +14,10 @@ from chatserver.protocol import messages
 from chatserver.protocol.http import response
 from chatserver.protocol.response import JSON
 
+#: Bytes of messages in one answer, whatever its limit; who wants more asks again from the cursor. Counted by messages
+#: alone, whoever asked for 200 long ones and read none of them made us keep 2.8 MB, and a poll on 100 rooms 80.
+PAGE_BYTES = 64 * 1024
+
 
 class Page(msgspec.Struct, frozen=True, gc=False):
     """Messages as JSON joined by commas, the offset they reach, and whether none before them is missing."""
@@ -36,12 +40,11 @@ class Pages:
         """Where a cursor stands in a room in memory."""
         return resolve(place, epoch=room.epoch, first=room.first, last=room.last, newest=limit)
 
-    def after_now(self, room: Room, start: Start, limit: int) -> Page | None:
+    def after_now(self, room: Room, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page | None:
         """The page behind a start, if the ring holds it."""
         if not room.ring.holds_after(start.offset):
             return None
-        found = room.ring.after(start.offset, limit)
-        return Page(start.offset + len(found), start.recovered, b",".join(found))
+        return _page(start, room.ring.after(start.offset, limit), most)
 
     def before_now(self, room: Room, before: int, limit: int) -> Page | None:
         """The page that ends before an offset, if the ring holds it."""
@@ -51,7 +54,8 @@ class Pages:
             return Page(max(before - 1, 0), recovered=True, items=b"")
         if not room.ring.holds_after(start - 1):
             return None
-        return Page(before - 1, recovered=True, items=b",".join(room.ring.after(start - 1, before - start)))
+        found = room.ring.after(start - 1, before - start)
+        return Page(before - 1, recovered=True, items=b",".join(_newest(found, PAGE_BYTES)))
 
     # -- from the log -----------------------------------------------------------------------------------------------
 
@@ -61,20 +65,22 @@ class Pages:
         start = resolve(place, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=limit)
         return await self.after_start(room, start, limit)
 
-    async def after_start(self, room: str, start: Start, limit: int) -> Page:
+    async def after_start(self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page:
         """The page behind a start. Raises LogError."""
         records = await self._log.read(room, after=start.offset, limit=limit)
         if not records:
             return Page(start.offset, start.recovered, b"")
         # Retention may have moved on since the start was found.
-        recovered = start.recovered and records[0].offset == start.offset + 1
-        return Page(records[-1].offset, recovered, b",".join(map(self._encoder.message, records)))
+        begins = records[0].offset - 1
+        found = Start(begins, start.recovered and begins == start.offset, start.latest)
+        return _page(found, [self._encoder.message(record) for record in records], most)
 
     async def before(self, room: str, before: int, limit: int) -> Page:
         """The page that ends before an offset. Raises LogError."""
         records = await self._log.read_before(room, before=before, limit=limit)
         reaches = records[-1].offset if records else max(before - 1, 0)
-        return Page(reaches, recovered=True, items=b",".join(map(self._encoder.message, records)))
+        found = [self._encoder.message(record) for record in records]
+        return Page(reaches, recovered=True, items=b",".join(_newest(found, PAGE_BYTES)))
 
     async def head(self, room: str) -> Head:
         """The ends of a room. Raises LogError."""
@@ -113,9 +119,10 @@ class Pages:
 
     def _many_wire(self, hold: Hold) -> bytes | None:
         pages = []
+        most = share(len(hold.places()))
         wait = hold.first
         while wait is not None:
-            page = self.after_now(wait.room, Start(wait.after, recovered=True), hold.limit)
+            page = self.after_now(wait.room, Start(wait.after, recovered=True), hold.limit, most=most)
             if page is None:
                 return None
             pages.append((wait.room.name, page))
@@ -125,5 +132,36 @@ class Pages:
 
     async def held_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> bytes:
         """The body of the answer to a held poll whose places have left the ring. Raises LogError."""
-        pages = [(room, await self.after_start(room, Start(after, recovered=True), limit)) for room, after in places]
+        most = share(len(places))
+        pages = [
+            (room, await self.after_start(room, Start(after, recovered=True), limit, most=most))
+            for room, after in places
+        ]
         return self.many_body(pages) if many else self.body(*pages[0])
+
+
+def share(rooms: int) -> int:
+    """Bytes for each room in an answer about several."""
+    return PAGE_BYTES // max(rooms, 1)
+
+
+def _page(start: Start, found: list[bytes], most: int) -> Page:
+    """What fits of the messages right behind a start: the newest if the client named no place, else the oldest."""
+    if start.latest:
+        return Page(start.offset + len(found), start.recovered, b",".join(_newest(found, most)))
+    found = _oldest(found, most)
+    return Page(start.offset + len(found), start.recovered, b",".join(found))
+
+
+def _oldest(found: list[bytes], most: int) -> list[bytes]:
+    """The first that fit, and at least one: a page that never moves on would be asked for again and again."""
+    size = 0
+    for count, message in enumerate(found):
+        size += len(message)
+        if size > most and count:
+            return found[:count]
+    return found
+
+
+def _newest(found: list[bytes], most: int) -> list[bytes]:
+    return _oldest(found[::-1], most)[::-1]

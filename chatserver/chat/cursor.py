@@ -18,6 +18,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
     offset: int
     recovered: bool
+    latest: bool = False  # no place the client named: the newest count, and a short page leaves out the older ones
 
 
 def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int) -> Start:
@@ -29,9 +30,9 @@ def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: i
     """
     fresh = max(first - 1, last - newest)
     if place is None:
-        return Start(fresh, recovered=True)
+        return Start(fresh, recovered=True, latest=True)
     if (place.epoch is not None and place.epoch != epoch) or place.offset > last:
-        return Start(fresh, recovered=False)
+        return Start(fresh, recovered=False, latest=True)
     if place.offset < first - 1:
         return Start(first - 1, recovered=False)
     return Start(place.offset, recovered=True)
