@@ -17,6 +17,9 @@ from chatserver.protocol.response import JSON
 #: Bytes of messages in one answer, whatever its limit; who wants more asks again from the cursor. Counted by messages
 #: alone, whoever asked for 200 long ones and read none of them made us keep 2.8 MB, and a poll on 100 rooms 80.
 PAGE_BYTES = 64 * 1024
+#: Answers to held polls kept for everybody at the same place with the same limit, a room: nearly all polls have one in
+#: common, and somebody who tries every limit must not fill memory.
+ANSWERS_KEPT = 16
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
@@ -114,7 +117,8 @@ class Pages:
             if page is None:
                 return None
             wire = response(200, self.body(room.name, page), content_type=JSON, keep_alive=hold.keep_alive)
-            room.cache[key] = wire
+            if len(room.cache) < ANSWERS_KEPT:
+                room.cache[key] = wire
         return wire
 
     def _many_wire(self, hold: Hold) -> bytes | None:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from chatserver.api.pages import PAGE_BYTES
+import trio
+
+from chatserver.api.pages import ANSWERS_KEPT, PAGE_BYTES
 from chatserver.protocol.validation import MAX_TEXT_BYTES
 from tests.support.peers import Address, ask, chatter, publish
 from tests.support.serving import Serving, serving
@@ -99,3 +101,20 @@ async def test_what_does_not_fit_into_joined_follows_as_messages() -> None:
                 while len(found) < MESSAGES:
                     found.append((await friend.next("message"))["offset"])
                 assert found == list(range(1, MESSAGES + 1))
+
+
+async def test_polls_with_every_limit_do_not_fill_memory() -> None:
+    async with serving() as server:
+        limits = range(1, 2 * ANSWERS_KEPT + 1)
+        answers: list[list[int]] = []
+
+        async def poll(limit: int) -> None:
+            answers.append(offsets(await page(server.address, f"/rooms/a/messages?after=0&wait=30&limit={limit}")))
+
+        async with trio.open_nursery() as nursery:
+            for limit in limits:
+                nursery.start_soon(poll, limit)
+            await server.in_phase("held", len(limits))
+            await publish(server.address, "a", "hello")
+        assert answers == [[1]] * len(limits)
+        assert len(server.server.parts.hub.rooms["a"].cache) == ANSWERS_KEPT
