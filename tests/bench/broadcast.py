@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step, answer_pings
+from tests.bench.clients import Client, ClosedError, Crowd, Step, answer_pings
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
 from tests.bench.processes import Process, chatserver, peer
 
@@ -37,13 +37,16 @@ class Reader:
         self.last = b""
 
     def __call__(self, client: Client, data: bytes) -> None:
-        """A message, or a ping."""
-        messages = data.count(b'"type":"message"')  # two if this client was late in reading
-        if messages:
-            self.frames += messages
-            self.last = data if messages == 1 else self.last
-        else:
-            answer_pings(client, data)
+        """Messages: more than one if this client was late in reading, and perhaps a ping behind them."""
+        if not data:
+            raise ClosedError("hung up on a member")
+        pinged = wire.EMPTY_PING in data  # its zero byte is in no text
+        messages = data.count(b'"type":"message"')
+        self.frames += messages
+        if pinged:
+            client.socket.send(wire.EMPTY_PONG)
+        elif messages == 1:
+            self.last = data
 
 
 def run(scale: Scale) -> Iterator[Result]:

@@ -84,9 +84,9 @@ def _running(command: Sequence[str], folder: Path) -> Iterator[Process]:
         yield Process(child, (host, int(port)))
     finally:
         _end(child)
-    complaints = errors.read_text().strip()
-    if complaints:
-        print(f"  stderr: {complaints[-600:]}", file=sys.stderr)
+        complaints = errors.read_text().strip()
+        if complaints:
+            print(f"  stderr: {complaints[-600:]}", file=sys.stderr)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

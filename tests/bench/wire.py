@@ -13,6 +13,7 @@ _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 _MASK = b"\x37\xfa\x21\x3d"
 EMPTY_PONG = b"\x8a\x80" + _MASK
 PING = 0x89
+EMPTY_PING = b"\x89\x00"
 
 
 def upgrade(address: Address, path: str = "/ws") -> bytes:
