@@ -89,7 +89,7 @@ class Pump:
         self._deliver_alike(room, visited)
         last = room.last
         for member in visited:
-            if member.cursor != last and member.state is State.LIVE:
+            if member.cursor < last and member.state is State.LIVE:
                 self.deliver(member)
         if walk.notice:
             for member in visited:
@@ -133,7 +133,7 @@ class Pump:
         the kernel's 6. Whoever it does not suit is left to `deliver`.
         """
         first = visited[0] if visited else None
-        if first is None or first.cursor == room.last or not room.ring.holds_after(first.cursor):
+        if first is None or first.cursor >= room.last or not room.ring.holds_after(first.cursor):
             return
         cursor, form = first.cursor, first.form
         alike = [

@@ -53,6 +53,25 @@ class TestWriting:
             it.connections.send(connection, BIG)
             assert it.connections.offer(connection, b"more") == 0
 
+    def test_offering_to_many_is_offering_to_each(self) -> None:
+        with parked() as it:
+            fine, peer = it.connect(small=False)
+            behind, _ = it.connect()
+            it.connections.send(behind, BIG)
+            small, small_peer = it.connect()
+            gone, gone_peer = it.connect()
+            gone_peer.close()
+            watched, watched_peer = it.connect(small=False)
+            it.connections.keep(watched, b"", 0)
+            it.connections.flush(watched)
+            data = BIG[:20_000]
+            partly = dict(it.connections.offer_each([fine, behind, small, gone, watched], data))
+            assert sorted(partly) == [1, 2, 3]
+            assert (partly[1], partly[3]) == (0, -1)
+            assert take(small_peer) == data[: partly[2]]
+            assert take(peer) == take(watched_peer) == data
+            assert it.attendant.of("closed") == [gone]
+
     def test_a_rest_is_the_shared_chunk_and_not_a_copy(self) -> None:
         with parked() as it:
             connection, _ = it.connect()

@@ -106,10 +106,6 @@ class ScriptedOutlet:
         self.writes = 0
         self.chunks: list[bytes] = []  # the very objects that were offered
 
-    def offer_each(self, connections: list[object], data: bytes) -> list[tuple[int, int]]:
-        results = [(index, self.offer(connection, data)) for index, connection in enumerate(connections)]
-        return [(index, taken) for index, taken in results if taken != len(data)]
-
     def offer(self, connection: object, data: bytes) -> int:
         peer = self._alive(connection)
         if peer.gone:
@@ -125,6 +121,10 @@ class ScriptedOutlet:
         peer.space -= taken
         peer.wire += data[:taken]
         return taken
+
+    def offer_each(self, connections: Sequence[object], data: bytes) -> list[tuple[int, int]]:
+        results = [self.offer(connection, data) for connection in connections]
+        return [(index, taken) for index, taken in enumerate(results) if taken != len(data)]
 
     def keep(self, connection: object, chunk: bytes, position: int) -> None:
         peer = self._alive(connection)
