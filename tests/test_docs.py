@@ -3,7 +3,8 @@
 A fence marked `console example` holds `$ curl` commands with their output; one marked `text exchange` a WebSocket
 conversation, `>` from the client and `<` to it; one marked `json pushed` what the server says by itself. All of a page
 run in order against one new server, so offsets and texts are compared as they stand. `k3f9` is the epoch of that
-server's log; times, tokens and guests' names are compared by their form.
+server's log; times, tokens and guests' names are compared by their form. Of a `sh` fence each line that begins with
+`curl` is run in a room where others talk, and must be answered.
 """
 
 import json
@@ -12,7 +13,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ import trio
 import trio_websocket
 
 from chatserver.protocol import encoders
-from tests.support.peers import PATIENCE, Address, ask
+from tests.support.peers import PATIENCE, Address, ask, publish
 from tests.support.serving import server_process
 
 ROOT = Path(__file__).parent.parent
@@ -135,13 +137,13 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
         yield command, output.strip()
 
 
-async def run_curl(command: str, lines: int) -> str:
+async def run_curl(command: str, lines: int, *more: str) -> str:
     """The output; of a stream (`-N`) as many lines as the page shows."""
-    curl, *arguments = shlex.split(command)
+    curl, *arguments = shlex.split(command, comments=True)
     assert curl == "curl", f"only curl is run: {command}"
     stream = any(re.match(r"-\w*N", argument) for argument in arguments)
     process = await trio.lowlevel.open_process(
-        ["curl", "-q", "--noproxy", "*", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ["curl", "-q", "--noproxy", "*", *more, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     output = b""
@@ -158,7 +160,21 @@ async def run_curl(command: str, lines: int) -> str:
         with trio.CancelScope(shield=True):
             await process.wait()
             await process.stdout.aclose()
-    return "\n".join(output.decode().splitlines()[:lines]) if stream else output.decode().strip()
+    got = output.decode().splitlines()
+    return "\n".join(got[:lines] if stream else got)
+
+
+@asynccontextmanager
+async def others_talking(address: Address, room: str) -> AsyncIterator[None]:
+    async def talk() -> None:
+        while True:
+            await publish(address, room, "hello")
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 async def run_console(text: str) -> None:
@@ -182,10 +198,14 @@ async def run_exchange(text: str, address: Address) -> None:
                 assert not list(differences(message, got)), got
 
 
+needs_curl = pytest.mark.skipif(
+    shutil.which("curl") is None, reason="no curl on this machine: the examples of the docs are curl commands"
+)
+
+
+@needs_curl
 @pytest.mark.parametrize("page", [page for page in PAGES if "```console example" in page.read_text()], ids=name_of)
 async def test_examples_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("no curl on this machine: the examples of the docs are curl commands")
     async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet") as server:
         address = server.address
         empty = await ask(address, "GET", "/rooms/epoch")
@@ -196,6 +216,21 @@ async def test_examples_do_what_the_page_says(page: Path, tmp_path: Path) -> Non
                 await run_console(text)
             elif fence.kind == "text exchange":
                 await run_exchange(text, address)
+
+
+@needs_curl
+async def test_what_the_pages_say_to_type_is_answered(tmp_path: Path) -> None:
+    lines = "".join(fence.text for page in PAGES for fence in fences(page) if fence.kind == "sh").splitlines()
+    typed = [line for line in lines if line.startswith("curl ")]
+    assert typed
+    async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet") as server:
+        address = server.address
+        async with others_talking(address, "lobby"):
+            for line in typed:
+                answer = await run_curl(line.replace("127.0.0.1:8000", f"{address.host}:{address.port}"), 10, "-si")
+                head, _, body = answer.partition("\n\n")
+                assert re.match(r"HTTP/1\.1 20[01] ", head), f"{line}: {answer}"
+                assert body, line
 
 
 def test_a_wrong_example_is_found() -> None:
