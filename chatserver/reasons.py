@@ -114,7 +114,7 @@ class Reason(Enum):
         "too-many-fragments",
         "a message came in more fragments than allowed",
         Contract.DO_NOT,
-        CloseCode.POLICY,
+        CloseCode.TOO_BIG,
     )
     FLOOD = (
         "flood",
@@ -166,7 +166,6 @@ class ErrorCode(Enum):
     UNKNOWN_TYPE = ("unknown_type", 400, "the message's type is not known here", Contract.DO_NOT)
     NOT_JOINED = ("not_joined", 400, "this connection is not in that room", Contract.DO_NOT)
     TOO_MANY_ROOMS = ("too_many_rooms", 400, "this connection is in as many rooms as it may be", Contract.DO_NOT)
-    FORBIDDEN = ("forbidden", 403, "this user may not do that", Contract.DO_NOT)
     NOT_FOUND = ("not_found", 404, "there is nothing at this path", Contract.DO_NOT)
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "the path has no such method; `Allow` lists them", Contract.DO_NOT)
     TIMEOUT = ("timeout", 408, "the request was not complete in time", Contract.BACK_OFF)

@@ -2,10 +2,9 @@
 
 Owns: the shapes. May not: send anything.
 
-`Response` is written, and the connection kept or closed. `Shared` is the same, encoded once for everybody who gets it.
-`Hold` parks until a room has news or time is up. `Stream` becomes server-sent events, `Upgrade` a WebSocket. `Commit`
-waits for the log to make a message durable; it is an answer of its own because a callback from the group commit costs
-81 µs a publish in all where a task costs 108.
+`Response` is written, and the connection kept or closed. `Hold` parks until a room has news or time is up. `Stream`
+becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits for the log to make a message durable; it is an answer
+of its own because a callback from the group commit costs 81 µs a publish in all where a task costs 108.
 """
 
 from collections.abc import Callable
@@ -25,12 +24,6 @@ class Response(msgspec.Struct, gc=False):
     body: bytes
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
-
-
-class Shared(msgspec.Struct, gc=False):
-    """A whole answer with its head, the same bytes for everybody."""
-
-    wire: bytes
 
 
 class Hold(msgspec.Struct, gc=False):
@@ -68,4 +61,4 @@ class Commit(msgspec.Struct, gc=False):
     render: Callable[[Stored | LogError], Response]
 
 
-Answer: TypeAlias = Response | Shared | Hold | Stream | Upgrade | Commit
+Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit

@@ -166,7 +166,7 @@ class Conversation:
             raise MessageError(ErrorCode.BAD_FIELD, "before and after cannot be given together", message.id)
         if room is not None:
             if before is not None:
-                page = pages.before_now(room, before.offset, message.limit)
+                page = pages.before_now(room, before, message.limit)
             else:
                 page = pages.after_now(room, pages.start(room, after, message.limit), message.limit)
             if page is not None:
@@ -176,7 +176,7 @@ class Conversation:
     async def _history_later(self, message: History, before: Place | None, after: Place | None) -> Reply:
         pages = self._services.pages
         if before is not None:
-            page = await pages.before(message.room, before.offset, message.limit)
+            page = await pages.before(message.room, before, message.limit)
         else:
             page = await pages.after(message.room, after, message.limit)
         return self._history_reply(message, page)

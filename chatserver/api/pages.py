@@ -49,16 +49,21 @@ class Pages:
             return None
         return _page(start, room.ring.after(start.offset, limit), most)
 
-    def before_now(self, room: Room, before: int, limit: int) -> Page | None:
-        """The page that ends before an offset, if the ring holds it."""
-        before = min(before, room.last + 1)
+    def before_now(self, room: Room, place: Place, limit: int) -> Page | None:
+        """The page that ends before a cursor, if the ring holds it."""
+        ours = self._is_ours(place)
+        before = min(place.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, before - limit)
         if before <= start:
-            return Page(max(before - 1, 0), recovered=True, items=b"")
+            return Page(max(before - 1, 0), ours, items=b"")
         if not room.ring.holds_after(start - 1):
             return None
         found = room.ring.after(start - 1, before - start)
-        return Page(before - 1, recovered=True, items=b",".join(_newest(found, PAGE_BYTES)))
+        return Page(before - 1, ours, items=b",".join(_newest(found, PAGE_BYTES)))
+
+    def _is_ours(self, place: Place) -> bool:
+        """Whether a cursor is of this epoch; what stood before one of another is gone."""
+        return place.epoch is None or place.epoch == self._encoder.epoch
 
     # -- from the log -----------------------------------------------------------------------------------------------
 
@@ -78,12 +83,16 @@ class Pages:
         found = Start(begins, start.recovered and begins == start.offset, start.latest)
         return _page(found, [self._encoder.message(record) for record in records], most)
 
-    async def before(self, room: str, before: int, limit: int) -> Page:
-        """The page that ends before an offset. Raises LogError."""
-        records = await self._log.read_before(room, before=before, limit=limit)
-        reaches = records[-1].offset if records else max(before - 1, 0)
+    async def before(self, room: str, place: Place, limit: int) -> Page:
+        """The page that ends before a cursor. Raises LogError."""
+        ours = self._is_ours(place)
+        if ours:
+            records = await self._log.read_before(room, before=place.offset, limit=limit)
+        else:
+            records = await self._log.latest(room, limit)
+        reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0
         found = [self._encoder.message(record) for record in records]
-        return Page(reaches, recovered=True, items=b",".join(_newest(found, PAGE_BYTES)))
+        return Page(reaches, ours, items=b",".join(_newest(found, PAGE_BYTES)))
 
     async def head(self, room: str) -> Head:
         """The ends of a room. Raises LogError."""

@@ -83,11 +83,11 @@ class RoomHandlers:
 
     def _read_before(self, name: str, before: Place, limit: int) -> Answer | Awaitable[Answer]:
         room = self._hub.room(name)
-        page = None if room is None else self._pages.before_now(room, before.offset, limit)
+        page = None if room is None else self._pages.before_now(room, before, limit)
         return self._read_before_later(name, before, limit) if page is None else self._page(name, page)
 
     async def _read_before_later(self, name: str, before: Place, limit: int) -> Answer:
-        return self._page(name, await self._pages.before(name, before.offset, limit))
+        return self._page(name, await self._pages.before(name, before, limit))
 
     def _page(self, name: str, page: Page) -> Response:
         return Response(200, self._pages.body(name, page))

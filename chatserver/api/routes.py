@@ -39,20 +39,20 @@ class Routes:
         rooms = RoomHandlers(services)
         self._exact: dict[str, _Methods] = {
             "/ws": {"GET": self._open},
-            "/poll": {"GET": rooms.poll_many},
-            "/rooms": {"GET": rooms.list_rooms},
-            "/healthz": {"GET": self._health},
-            "/readyz": {"GET": self._readiness},
-            "/metrics": {"GET": self._show_metrics},
+            "/poll": _readable(rooms.poll_many),
+            "/rooms": _readable(rooms.list_rooms),
+            "/healthz": _readable(self._health),
+            "/readyz": _readable(self._readiness),
+            "/metrics": _readable(self._show_metrics),
         }
         if echo:
             self._exact["/echo"] = {"GET": self._open_echo}
         #: by what follows `/rooms/{room}`; None is the room itself
         self._in_room: dict[str | None, _Methods] = {
-            None: {"GET": rooms.show_room},
-            "messages": {"GET": rooms.read, "POST": rooms.publish},
-            "events": {"GET": rooms.events},
-            "members": {"GET": rooms.show_members},
+            None: _readable(rooms.show_room),
+            "messages": {**_readable(rooms.read), "POST": rooms.publish},
+            "events": _readable(rooms.events),
+            "members": _readable(rooms.show_members),
         }
 
     def handle(self, request: Request) -> Answer | Awaitable[Answer]:
@@ -65,16 +65,16 @@ class Routes:
                 return self._choose(methods, request)(request, name)
         methods = self._exact.get(path)
         if methods is None and path in self._static:
-            methods = {"GET": self._static.serve}
+            methods = _readable(self._static.serve)
         if methods is None:
             raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
         return self._choose(methods, request)(request)
 
     def _choose(self, methods: _Methods, request: Request) -> _Handler:
         method = request.head.method
-        handler = methods.get("GET" if method == "HEAD" else method)
+        handler = methods.get(method)
         if handler is None:
-            allowed = ", ".join(sorted({*methods, "HEAD"} if "GET" in methods else methods))
+            allowed = ", ".join(sorted(methods))
             raise HttpError(
                 ErrorCode.METHOD_NOT_ALLOWED, f"{method[:20]} is not for this path; allowed: {allowed}",
                 headers=(("Allow", allowed),),
@@ -110,6 +110,11 @@ class Routes:
         request.parameters()
         body, content_type = self._metrics()
         return Response(200, body, content_type)
+
+
+def _readable(handler: _Handler) -> _Methods:
+    """What can be asked for can be asked about."""
+    return {"GET": handler, "HEAD": handler}
 
 
 def _status(status: str) -> Response:

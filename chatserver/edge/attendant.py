@@ -90,7 +90,7 @@ class EdgeAttendant:
             Phase.OPEN: websocket.open_expired,
             Phase.PINGED: websocket.pinged_expired,
             Phase.MESSAGE: websocket.message_expired,
-            Phase.CLOSING: connections.closing_ended,
+            Phase.CLOSING: connections.closing_expired,
         }
         self._expires = tuple(expires[phase] for phase in Phase)
 

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Response, Shared, Stream, Upgrade
+from chatserver.api.answers import Answer, Commit, Hold, Response, Stream, Upgrade
 from chatserver.api.pages import Pages
 from chatserver.api.publishing import log_failure
 from chatserver.api.request import Request
@@ -67,7 +67,6 @@ class HttpEdge:
         self.draining = False
         self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
             Response: self._respond,
-            Shared: lambda connection, exchange, answer: self._write(connection, exchange, answer.wire),
             Hold: self._hold,
             Stream: self._stream,
             Upgrade: lambda connection, exchange, answer: upgrade(connection, answer),

@@ -27,6 +27,8 @@ from chatserver.net.wheel import Wheel, ticks
 from chatserver.reasons import Reason
 
 _write = os.write
+#: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
+_GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
 
 
 class Attendant(Protocol):
@@ -134,9 +136,16 @@ class Connections:
         self.listen(connection)
 
     def closing_ended(self, connection: Connection) -> None:
-        """The peer's FIN came, or `CLOSING` ran out."""
+        """The peer's FIN came: the close is complete."""
         reason = connection.session
-        self.close(connection, reason if isinstance(reason, Reason) else Reason.CLOSE_DEADLINE)
+        assert isinstance(reason, Reason), "CLOSING is only entered with its reason"
+        self.close(connection, reason)
+
+    def closing_expired(self, connection: Connection) -> None:
+        """`CLOSING` ran out. What began the close counts, unless that was nothing bad and this is worse."""
+        reason = connection.session
+        assert isinstance(reason, Reason), "CLOSING is only entered with its reason"
+        self.close(connection, Reason.CLOSE_DEADLINE if reason in _GOOD_ENDS else reason)
 
     # -- phases -----------------------------------------------------------------------------------------------------
 
@@ -146,7 +155,7 @@ class Connections:
             raise IllegalMoveError(f"{connection.phase.name} does not lead to {phase.name}")
         connection.phase = phase
         wheel = self.wheel
-        due = wheel.due[phase] if span is None else wheel.current + span
+        due = wheel.due[phase] if span is None else wheel.current + 1 + span
         backlog = connection.backlog
         if backlog is not None:
             if connection.interest & WRITE:

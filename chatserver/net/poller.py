@@ -151,7 +151,7 @@ class Poller:
         if backlog is not None:
             self._connections.judge(connection, backlog)
         elif connection.phase is Phase.CLOSING:
-            self._connections.closing_ended(connection)
+            self._connections.closing_expired(connection)
         else:
             self._attendant.expired(connection)
 

@@ -39,8 +39,9 @@ class Wheel:
         self.current = 0
         self.lateness = 0.0  # s, total by which deadlines were moved
         #: for each phase, the tick at which it is due if it begins now: made once a tick, so that all connections
-        #: of a phase and a tick share one int object
-        self.due: list[int] = list(self._spans)
+        #: of a phase and a tick share one int object. One tick more than the span, since part of the current one is
+        #: over: a deadline may come a tick late, never early
+        self.due: list[int] = [1 + span for span in self._spans]
 
     def next_tick(self) -> float:
         """When to call `turn` next, on the clock that `now` came from."""
@@ -75,7 +76,7 @@ class Wheel:
             self.lateness += late
         while self.next_tick() <= now:
             self.current += 1
-            self.due = [self.current + span for span in self._spans]
+            self.due = [self.current + 1 + span for span in self._spans]
             yield from self._expire(self.current)
 
     def _expire(self, tick: int) -> Iterator[Connection]:

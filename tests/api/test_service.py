@@ -124,7 +124,7 @@ async def test_head_of_what_never_ends_ends() -> None:
         ("DELETE", "/rooms/lobby/messages", "GET, HEAD, POST"),
         ("PUT", "/rooms/lobby", "GET, HEAD"),
         ("OPTIONS", "/poll", "GET, HEAD"),
-        ("POST", "/ws", "GET, HEAD"),
+        ("POST", "/ws", "GET"),
         ("BREW", "/healthz", "GET, HEAD"),
     ],
 )

@@ -229,7 +229,7 @@ class TestEnding:
         with parked() as it:
             connection, _ = it.connect()
             it.connections.finish(connection, Reason.DONE, b"200")
-            assert it.turn(seconds=1.9) == []
+            assert it.turn(seconds=2.0) == []
             assert it.turn(seconds=0.1) == [connection]
 
     def test_a_peer_that_never_takes_the_goodbye_is_aborted(self) -> None:
@@ -376,8 +376,8 @@ class TestFlush:
             while it.connections.blocked(connection):
                 take(peer)
                 it.connections.flush(connection)
-            assert connection.deadline == it.connections.wheel.current + ticks(6.0)
-            assert it.turn(seconds=5.9) == []
+            assert connection.deadline == it.connections.wheel.current + ticks(6.0) + 1
+            assert it.turn(seconds=6.0) == []
             assert it.turn(seconds=0.1) == [connection]
 
     def test_taking_everything_again_and_again_does_not_buy_time(self, kernel: Kernel) -> None:
@@ -389,7 +389,7 @@ class TestFlush:
                 while it.connections.blocked(connection):
                     take(peer)
                     it.connections.flush(connection)
-            assert connection.deadline == it.connections.wheel.current + ticks(1.0)
+            assert connection.deadline == it.connections.wheel.current + ticks(1.0) + 1
 
     def test_a_phase_entered_while_behind_begins_when_that_is_over(self, kernel: Kernel) -> None:
         with parked(PhaseLimits(keepalive=7.0)) as it:
@@ -401,7 +401,7 @@ class TestFlush:
             while it.connections.blocked(connection):
                 take(peer)
                 it.connections.flush(connection)
-            assert it.turn(seconds=6.9) == []
+            assert it.turn(seconds=7.0) == []
             assert it.turn(seconds=0.1) == [connection]
 
     def test_a_missing_pong_is_not_judged_behind_our_own_bytes(self, kernel: Kernel) -> None:
@@ -410,7 +410,7 @@ class TestFlush:
             connection.phase = Phase.OPEN
             it.connections.enter(connection, Phase.PINGED)
             kernel.bytes = 50_000
-            assert it.turn(seconds=10.0) == [connection], "no pong in time"
+            assert it.turn(seconds=10.1) == [connection], "no pong in time"
             assert it.connections.silent_behind_our_bytes(connection)
             for _ in range(5):  # 2 KB/s
                 it.turn(seconds=5.0)
@@ -419,7 +419,7 @@ class TestFlush:
             it.turn(seconds=5.0)
             assert not it.connections.blocked(connection)
             assert connection.backlog is None, "all was acknowledged: now the pong is due"
-            assert it.turn(seconds=9.9) == []
+            assert it.turn(seconds=10.0) == []
             assert it.turn(seconds=0.1) == [connection]
 
     def test_a_byte_from_the_peer_ends_the_watch(self, kernel: Kernel) -> None:

@@ -65,7 +65,7 @@ def test_every_move_is_in_the_table_or_refused(old: Phase, new: Phase) -> None:
         it.connections.enter(connection, new)
         assert connection.phase is new
         seconds = getattr(PhaseLimits(), new.name.lower())
-        assert connection.deadline == it.connections.wheel.current + ticks(seconds)
+        assert connection.deadline == it.connections.wheel.current + 1 + ticks(seconds)
         assert 0 < connection.entry <= connection.deadline, "and the wheel will look at it by then"
 
 
@@ -117,7 +117,7 @@ def test_a_span_of_its_own() -> None:
     with parked() as it:
         connection, _ = it.connect()
         it.connections.enter(connection, Phase.HELD, ticks(2.5))
-        assert it.turn(seconds=2.4) == []
+        assert it.turn(seconds=2.5) == []
         assert it.turn(seconds=0.1) == [connection]
 
 

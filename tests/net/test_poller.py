@@ -216,7 +216,7 @@ async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClo
                 if before == 300:
                     return
 
-        await trio.sleep(0.85)
+        await trio.sleep(0.95)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(count_passes)
             await trio.lowlevel.checkpoint()

@@ -143,7 +143,7 @@ def test_due_follows_the_tick() -> None:
     table = Table()
     table.turn(7)
     limits = PhaseLimits()
-    assert table.wheel.due == [7 + ticks(seconds) for seconds in limits.seconds()]
+    assert table.wheel.due == [7 + 1 + ticks(seconds) for seconds in limits.seconds()]
 
 
 def test_others_may_be_closed_and_entered_between_two() -> None:
