@@ -133,7 +133,10 @@ class HttpEdge:
         # The one deadline that progress extends: by a second for each KiB that came, up to its cap.
         span = min(self._body_ticks + ticks(upload.body.received / self._limits.body_rate), self._body_ticks_max)
         left = upload.started + span - self._connections.wheel.current
-        self._connections.enter(connection, Phase.BODY, max(left, 1))
+        if left > 0:
+            self._connections.enter(connection, Phase.BODY, left)
+        else:  # entered once more, it would have another tick, and then another
+            self.body_expired(connection)
 
     def early_received(self, connection: Connection, data: bytes) -> None:
         """Bytes while an answer is under way: kept for later, and no more is read."""

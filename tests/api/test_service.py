@@ -131,8 +131,10 @@ async def test_head_of_what_never_ends_ends() -> None:
 async def test_the_wrong_method_is_told_the_right_ones(method: str, path: str, allow: str) -> None:
     async with serving() as server, connect(server.address) as peer:
         answer = await peer.request(method, path)
-        assert (answer.status, answer.error) == (405, "method_not_allowed")
+        assert answer.status == 405
         assert answer.headers["allow"] == allow
+        if method != "HEAD":
+            assert answer.error == "method_not_allowed"
         assert (await peer.request("GET", "/healthz")).status == 200
 
 

@@ -162,10 +162,10 @@ FRAMES = {
         frame("x" * 9_000, fin=False) + frame("x" * 9_000, opcode=0), 1009, "message-too-big",
     ),
     "too many fragments": (
-        frame("x", fin=False) + frame("x", opcode=0, fin=False) * 64, 1008, "too-many-fragments",
+        frame("x", fin=False) + frame("x", opcode=0, fin=False) * 64, 1009, "too-many-fragments",
     ),
     "too many empty fragments": (
-        frame("", fin=False) + frame("", opcode=0, fin=False) * 64, 1008, "too-many-fragments",
+        frame("", fin=False) + frame("", opcode=0, fin=False) * 64, 1009, "too-many-fragments",
     ),
     "a request on an open WebSocket": (request("GET", "/"), 1002, "bad-frame"),
 }  # fmt: skip

@@ -99,11 +99,11 @@ class Peer:
         """FIN: nothing more from this side."""
         await self.stream.send_eof()
 
-    async def more(self) -> None:
+    async def more(self, most: int = 65_536) -> None:
         """Wait for bytes. Raises EndOfStreamError."""
         with trio.fail_after(PATIENCE):
             try:
-                data = await self.stream.receive_some(65_536)
+                data = await self.stream.receive_some(most)
             except trio.BrokenResourceError:
                 data = b""
         if not data:

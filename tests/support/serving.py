@@ -25,6 +25,8 @@ from chatserver.config import Settings
 from chatserver.server import Server
 from tests.support.peers import PATIENCE, Address, Chatter, ask, chatter
 
+#: Seconds for which a server may run in one test: a test that waits for ever fails instead.
+LIFE = 90.0
 #: Seconds between looks at something that should soon be true.
 LOOK = 0.02
 #: Seconds between a neighbour's round trips.
@@ -98,7 +100,7 @@ async def serving(*, total: int = 1000, **settings: Any) -> AsyncIterator[Servin
     """Serve until the block ends. No address cap and no publish rate, unless the test gives them."""
     options = {"port": 0, "log": "memory:", "per_ip": 0, "publish_rate": 0.0, **settings}
     server = Server(Settings(**options), total=total)
-    with capture_logs() as logs:
+    with capture_logs() as logs, trio.fail_after(LIFE):
         async with trio.open_nursery() as nursery:
             await nursery.start(server.main)
             running = Serving(server, logs)
@@ -174,10 +176,12 @@ async def server_process(directory: Path, *flags: str, lines: int = 1) -> AsyncI
         )
     try:
         assert process.stdout is not None
-        async with process.stdout:
+        with trio.fail_after(LIFE):
             yield ServerProcess(process, await _read_lines(process.stdout, lines), errors)
     finally:
         process.kill()
+        if process.stdout is not None:
+            await trio.aclose_forcefully(process.stdout)
         with trio.CancelScope(shield=True), trio.fail_after(PATIENCE):
             await process.wait()
 
