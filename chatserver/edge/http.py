@@ -32,7 +32,7 @@ from chatserver.log.interface import LogError, Stored
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
-from chatserver.net.wheel import ticks
+from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol import sse
 from chatserver.protocol.body import body_reader
 from chatserver.protocol.errors import HttpError, MessageError
@@ -131,7 +131,8 @@ class HttpEdge:
             self.refuse(connection, error)
             return
         # The one deadline that progress extends: by a second for each KiB that came, up to its cap.
-        span = min(self._body_ticks + ticks(upload.body.received / self._limits.body_rate), self._body_ticks_max)
+        earned = int(upload.body.received / self._limits.body_rate / TICK)
+        span = min(self._body_ticks + earned, self._body_ticks_max)
         left = upload.started + span - self._connections.wheel.current
         if left > 0:
             self._connections.enter(connection, Phase.BODY, left)
