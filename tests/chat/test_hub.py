@@ -45,11 +45,11 @@ class TestLoading:
             peer = it.peer()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lambda: it.join(peer, "lobby", back=100))
-                for text in ("three", "four", "five", "six"):
+                for text in ("three", "four", "five", "six", "seven"):
                     await trio.sleep(0.7)
                     await it.publish("lobby", text)
             await trio.sleep(20.0)
-            assert peer.offsets("lobby") == [1, 2, 3, 4, 5, 6]
+            assert peer.offsets("lobby") == [1, 2, 3, 4, 5, 6, 7]
 
     async def test_a_failed_load_is_told_to_all_and_tried_again_by_the_next(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
@@ -232,9 +232,10 @@ class TestMembers:
             peer = it.peer()
             await it.join(peer, "lobby")
             await it.publish("lobby", "one", "two")
-            it.hub.news(await it.log.latest("lobby", 2))
+            it.hub.news(await it.log.latest("lobby", 1))
             await it.settle()
             assert peer.offsets("lobby") == [1, 2]
+            assert it.hub.rooms["lobby"].ring.first == 1, "and the ring is as it was"
 
 
 class TestPolls:

@@ -178,6 +178,7 @@ class Play:
                 assert member.state is State.LIVE
                 assert member.cursor == member.room.last == peer.reached(member.room.name)
         for room in self.it.hub.rooms.values():
+            assert room.last == max((offset for name, offset in self.it.told if name == room.name), default=0)
             assert not room.congested
             assert (room.pending, room.pending_bytes, room.pins) == (0, 0, 0)
             assert room.walk is None

@@ -171,12 +171,14 @@ class TestBehind:
     async def test_what_retention_took_is_a_gap(self, autojump_clock: Clock) -> None:
         async with chatting(ring_messages=5) as it:
             slow = await behind(it, messages=30)
-            it.hub.retained(await it.log.retain(max_messages=10, max_age_ms=0, now_ms=0))
+            it.hub.retained(await it.log.retain(max_messages=5, max_age_ms=0, now_ms=0))
+            before = it.log.reads
             it.outlet.take(slow, ENDLESS)
             await it.settle()
             (gap,) = slow.gaps("lobby")
-            assert gap[1] == 20
+            assert gap[1] == 25
             assert slow.reached("lobby") == 30
+            assert it.log.reads == before, "it is known that nothing would be found"
 
     @pytest.mark.parametrize("kept", [1, 3, 10])
     async def test_retention_between_two_reads_is_a_gap(self, autojump_clock: Clock, kept: int) -> None:
@@ -193,7 +195,8 @@ class TestBehind:
         async with chatting(ring_messages=5) as it:
             slow = await behind(it, messages=30)
             await it.log.retain(max_messages=10, max_age_ms=0, now_ms=0)
-            it.log.delay = 1.0
+            await trio.sleep(3.0)  # presence was told: the gap is the next that is written
+            it.log.delay = 0.1
             it.outlet.take(slow, ENDLESS)
             slow.dies_at_next_write = True
             await trio.sleep(10.0)
