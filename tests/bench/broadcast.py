@@ -2,12 +2,12 @@
 
 How: a paced publisher in a room of 1,000 WebSockets, and at the same pace, in turns, a process that does nothing but
 send the very same frame to 1,000 sockets with the same options. All members read at once. CPU is the whole process's,
-so ours has the publish, its commit and the idle rounds of the server in it.
+so ours has the publish, its commit and the idle rounds of the server in it; the same publishes to a room with nobody
+in it tell in the details how much that is.
 What would fool it: members that do not read, so that a send does not wake anybody; a faster pace, at which frames
 are joined and a send carries several. Every member must have read every frame before a turn counts.
 """
 
-import json
 import time
 from collections.abc import Iterator
 
@@ -52,7 +52,7 @@ class Reader:
 def run(scale: Scale) -> Iterator[Result]:
     """Take turns."""
     members, broadcasts = scale.of(1_000, 50), scale.of(80, 10)
-    ours, theirs = [], []
+    ours, theirs, publishes = [], [], []
     with chatserver() as server, peer("bare_send") as other:
         reader = Reader()
         with Crowd(server.address) as crowd, Crowd(other.address) as bare:
@@ -65,28 +65,38 @@ def run(scale: Scale) -> Iterator[Result]:
             _theirs(other, bare, reader.last, 5)
             for _ in range(scale.of(ROUNDS, 1)):
                 ours.append(_ours(server, crowd, reader, publisher, broadcasts, members))
+                publishes.append(_publish(server, crowd, publisher, broadcasts, room="nobody"))
                 theirs.append(_theirs(other, bare, reader.last, broadcasts) / broadcasts / members)
     ratios = [one / two for one, two in zip(ours, theirs, strict=True)]
+    fan_out = [(one - alone / members) / two for one, alone, two in zip(ours, publishes, theirs, strict=True)]
     micro = [[each * 1e6 for each in side] for side in (ours, theirs)]
     details = (
         f"{spread(micro[0])} µs against {spread(micro[1])} µs; {len(reader.last)} B frames, {PACE:g}/s"
-        f" to {members:,} members"
+        f" to {members:,} members; without what the publish itself costs ({spread([each * 1e3 for each in publishes])}"
+        f" ms) {spread(fan_out)}{TIMES}"
     )
     yield Result(figure=DELIVERY, samples=ratios, details=details)
 
 
 def _ours(server: Process, crowd: Crowd, reader: Reader, publisher: Client, count: int, members: int) -> float:
-    frame = wire.text_frame(json.dumps({"type": "publish", "id": 2, "room": "bench", "text": TEXT}).encode())
-    before, read, start = server.cpu(), reader.frames, time.perf_counter()
+    """CPU seconds a delivery."""
+    read = reader.frames
+    used = _publish(server, crowd, publisher, count, room="bench")
+    missing = count * members - (reader.frames - read)
+    if missing:
+        raise RuntimeError(f"{missing} of {count * members} deliveries were lost")
+    return used / members
+
+
+def _publish(server: Process, crowd: Crowd, publisher: Client, count: int, *, room: str) -> float:
+    """CPU seconds a publish, with all that comes of it."""
+    frame = wire.publish(room, TEXT)
+    before, start = server.cpu(), time.perf_counter()
     for index in range(count):
         crowd.run_until(start + index / PACE)
         publisher.socket.send(frame)
     crowd.run_until(start + count / PACE + TAIL)
-    used = server.cpu() - before
-    missing = count * members - (reader.frames - read)
-    if missing:
-        raise RuntimeError(f"{missing} of {count * members} deliveries were joined or lost")
-    return used / count / members
+    return (server.cpu() - before) / count
 
 
 def _theirs(other: Process, bare: Crowd, frame: bytes, count: int) -> float:
