@@ -41,7 +41,7 @@ class Pages:
 
     def start(self, room: Room, place: Place | None, limit: int) -> Start:
         """Where a cursor stands in a room in memory."""
-        return resolve(place, epoch=room.epoch, first=room.first, last=room.last, newest=limit)
+        return resolve(place, epoch=room.epoch, first=room.first, last=room.last, newest=limit, coming=room.pending)
 
     def after_now(self, room: Room, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page | None:
         """The page behind a start, if the ring holds it."""

@@ -118,7 +118,7 @@ class RoomHandlers:
             rooms.append(room)
         starts = [self._pages.start(room, place, limit) for room, (_, place) in zip(rooms, places, strict=True)]
         if wait and all(
-            start.recovered and start.offset == room.last for start, room in zip(starts, rooms, strict=True)
+            start.recovered and start.offset >= room.last for start, room in zip(starts, rooms, strict=True)
         ):
             waits = [(room, start.offset) for room, start in zip(rooms, starts, strict=True)]
             return Hold(waits, request.user, wait, limit, many)

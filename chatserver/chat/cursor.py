@@ -21,17 +21,18 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     latest: bool = False  # no place the client named: the newest count, and a short page leaves out the older ones
 
 
-def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int) -> Start:
+def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int, coming: int = 0) -> Start:
     """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
 
     None starts before the `newest` few. Another epoch, or a place that this epoch never reached, means that the
     client's log is not ours: it gets the same, and is told. A place before `first` means that retention passed it: it
-    goes on from the oldest.
+    goes on from the oldest. `coming` messages may be in the log already and not yet in the news: a page read from the
+    log may have told the client of them.
     """
     fresh = max(first - 1, last - newest)
     if place is None:
         return Start(fresh, recovered=True, latest=True)
-    if (place.epoch is not None and place.epoch != epoch) or place.offset > last:
+    if (place.epoch is not None and place.epoch != epoch) or place.offset > last + coming:
         return Start(fresh, recovered=False, latest=True)
     if place.offset < first - 1:
         return Start(first - 1, recovered=False)

@@ -50,3 +50,11 @@ def test_recovered_means_nothing_is_missing(place: Place | None, first: int, kep
     if place is not None and start.recovered:
         assert start.offset == place.offset
         assert place.epoch in {None, EPOCH}
+
+
+def test_a_place_ahead_of_the_news_is_not_lost() -> None:
+    """A page read from the log between a commit and its news gave a cursor that the room did not know yet; a poll
+    from there was told that something was gone."""
+    assert resolve(Place(EPOCH, 103), epoch=EPOCH, first=1, last=100, newest=30, coming=3) == Start(103, recovered=True)
+    assert not resolve(Place(EPOCH, 104), epoch=EPOCH, first=1, last=100, newest=30, coming=3).recovered
+    assert not resolve(Place("other", 103), epoch=EPOCH, first=1, last=100, newest=30, coming=3).recovered
