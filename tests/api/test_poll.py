@@ -161,11 +161,11 @@ async def test_bytes_behind_a_poll_wait_until_it_is_answered() -> None:
 
 async def test_a_poller_is_present_while_it_keeps_coming_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two polls nobody sees it leave; when it stays away, it is gone."""
-    monkeypatch.setattr("chatserver.chat.hub.LEASE", 3.0)
+    monkeypatch.setattr("chatserver.chat.hub.LEASE", 2.0)
     monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 0.1)
     async with serving() as server, chatter(server.address) as friend, connect(server.address) as peer:
         await friend.ask("join", room="lobby")
-        for _ in range(6):
+        for _ in range(4):
             await peer.request("GET", "/rooms/lobby/messages?after=0&wait=0.2")
             members = (await ask(server.address, "GET", "/rooms/lobby/members")).json
             assert members["count"] == 2

@@ -148,6 +148,7 @@ async def test_history() -> None:
 
 async def test_members_and_presence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 0.1)
+    monkeypatch.setattr("chatserver.chat.presence.TELL_EVERY", 0.1)
     async with serving() as server, chatter(server.address) as friend:
         await friend.ask("join", room="lobby")
         arrived = await friend.next("presence")
@@ -324,8 +325,11 @@ async def test_publishes_pipelined(tmp_path: Path, *, joined: bool) -> None:
             assert [message["text"] for message in heard] == [f"m{n}" for n in range(1, 601)]
 
 
-async def test_repeats_of_stored_messages_do_not_stop_a_publisher(tmp_path: Path) -> None:
+async def test_repeats_of_stored_messages_do_not_stop_a_publisher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that resends everything it had no ack for: repeats make no news, so nobody else would wake it."""
+    monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 0.1)
     async with (
         serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=16, serving_deadline=2.0) as server,
         chatter(server.address) as member,
@@ -445,7 +449,7 @@ async def _echo(server: Serving) -> None:
 
 
 async def test_binary_is_not_spoken_in_chat() -> None:
-    async with serving() as server, chatter(server.address) as friend:
+    async with serving(close_deadline=0.2) as server, chatter(server.address) as friend:
         await friend.peer.send(frame(b"\x00", opcode=2))
         with pytest.raises(ClosedError) as caught:
             await friend.hear()

@@ -43,31 +43,27 @@ async def test_head_idle() -> None:
         await server.counted("head-deadline")
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        pytest.param(request("GET", "/healthz", headers={"X": "y" * FOR_EVER}), id="a byte at a time"),
-        pytest.param(upgrade(headers={"X": "y" * FOR_EVER}), id="an upgrade"),
-        pytest.param(b"\r\n" + request("GET", "/healthz", headers={"X": "y" * FOR_EVER}), id="after a blank line"),
-    ],
-)
-async def test_head_dripping(head: bytes) -> None:
-    async with serving(head_deadline=0.5) as server, neighbour(server):
-        async with connect(server.address) as peer:
-            answer = await drips(peer, head)
-            assert answer.startswith(b"HTTP/1.1 408 ")
-            assert b'"code":"timeout"' in answer
-            assert b"Connection: close" in answer
-        await server.counted("head-deadline")
-
-
-async def test_head_a_line_at_a_time() -> None:
+async def test_head_dripping() -> None:
     lines = b"".join(b"X-%d: y\r\n" % number for number in range(90))
+    heads = [
+        (request("GET", "/healthz", headers={"X": "y" * FOR_EVER}), 1),
+        (upgrade(headers={"X": "y" * FOR_EVER}), 1),
+        (b"\r\n" + request("GET", "/healthz", headers={"X": "y" * FOR_EVER}), 1),
+        (b"GET / HTTP/1.1\r\n" + lines, 10),
+    ]
     async with serving(head_deadline=0.5) as server, neighbour(server):
-        async with connect(server.address) as peer:
-            answer = await drips(peer, b"GET / HTTP/1.1\r\n" + lines, size=10)
-            assert answer.startswith(b"HTTP/1.1 408 ")
-        await server.counted("head-deadline")
+
+        async def drip(head: bytes, size: int) -> None:
+            async with connect(server.address) as peer:
+                answer = await drips(peer, head, size=size)
+                assert answer.startswith(b"HTTP/1.1 408 ")
+                assert b'"code":"timeout"' in answer
+                assert b"Connection: close" in answer
+
+        async with trio.open_nursery() as nursery:
+            for head, size in heads:
+                nursery.start_soon(drip, head, size)
+        await server.counted("head-deadline", len(heads))
 
 
 async def test_head_of_a_second_request_has_a_deadline_of_its_own() -> None:
@@ -88,11 +84,18 @@ def post_head(length: int, **headers: str) -> bytes:
 
 
 async def test_body_dripping() -> None:
+    chunked = request("POST", "/rooms/lobby/messages", headers={"Transfer-Encoding": "chunked"})
     async with serving(body_deadline=0.5) as server, neighbour(server):
-        async with connect(server.address) as peer:
-            await peer.send(post_head(60_000))
-            assert (await drips(peer, b"x" * FOR_EVER)).startswith(b"HTTP/1.1 408 ")
-        await server.counted("body-deadline")
+
+        async def drip(head: bytes, body: bytes) -> None:
+            async with connect(server.address) as peer:
+                await peer.send(head)
+                assert (await drips(peer, body)).startswith(b"HTTP/1.1 408 ")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip, post_head(60_000), b"x" * FOR_EVER)
+            nursery.start_soon(drip, chunked, b"1\r\nx\r\n" * FOR_EVER)
+        await server.counted("body-deadline", 2)
 
 
 async def test_body_that_never_begins() -> None:
@@ -101,14 +104,6 @@ async def test_body_that_never_begins() -> None:
             await peer.send(post_head(5, Expect="100-continue"))
             assert await peer.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             assert (await hung_up(peer)).startswith(b"HTTP/1.1 408 ")
-        await server.counted("body-deadline")
-
-
-async def test_body_in_chunks_that_never_end() -> None:
-    async with serving(body_deadline=0.5) as server, neighbour(server):
-        async with connect(server.address) as peer:
-            await peer.send(request("POST", "/rooms/lobby/messages", headers={"Transfer-Encoding": "chunked"}))
-            assert (await drips(peer, b"1\r\nx\r\n" * FOR_EVER)).startswith(b"HTTP/1.1 408 ")
         await server.counted("body-deadline")
 
 
@@ -181,56 +176,52 @@ async def test_half_closed_before_the_answer_is_answered_all_the_same() -> None:
 # -- OPEN and MESSAGE -----------------------------------------------------------------------------------------------
 
 
-async def test_open_is_asked_by_a_ping_and_stays_if_it_answers() -> None:
-    async with serving(ping_interval=1.0, pong_deadline=1.0) as server, chatter(server.address) as friend:
-        while friend.pings < 2:  # the second would not come if the answer to the first did not count
-            with trio.move_on_after(0.1):
-                await friend.hear()
-        assert (await friend.ask("ping"))["type"] == "pong"
-        assert await server.closes("pong-deadline") == 0
-
-
-async def test_pinged_without_an_answer_is_closed() -> None:
+async def test_open_who_answers_a_ping_stays_and_who_does_not_is_closed() -> None:
     async with serving(ping_interval=1.0, pong_deadline=1.0) as server, neighbour(server):
-        async with chatter(server.address) as silent:
-            silent.answers_pings = False
-            closed = await silent.closed()
-            assert closed.code == 4000
-            assert closed.reason
-            assert silent.pings == 1
+
+        async def fall_silent() -> None:
+            async with chatter(server.address) as silent:
+                silent.answers_pings = False
+                closed = await silent.closed()
+                assert closed.code == 4000
+                assert closed.reason
+                assert silent.pings == 1
+
+        async def answer() -> None:
+            async with chatter(server.address) as idle:
+                while idle.pings < 2:  # the second would not come if the answer to the first did not count
+                    with trio.move_on_after(0.1):
+                        await idle.hear()
+                assert (await idle.ask("ping"))["type"] == "pong"
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fall_silent)
+            nursery.start_soon(answer)
         await server.counted("pong-deadline")
 
 
-async def test_message_half_a_frame() -> None:
-    async with serving(message_deadline=0.5) as server, neighbour(server):
-        async with chatter(server.address) as slow:
-            await slow.peer.send(frame("x" * 16_000)[:8])
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(lambda: slow.peer.drip(b"x" * 15_000, pause=0.02))
-                assert (await slow.closed()).code == 1008
-                nursery.cancel_scope.cancel()
-        await server.counted("message-deadline")
-
-
-async def test_message_half_a_header() -> None:
-    async with serving(message_deadline=0.5) as server, neighbour(server):
-        async with chatter(server.address) as slow:
-            await slow.peer.send(b"\x81")
-            assert (await slow.closed()).code == 1008
-        await server.counted("message-deadline")
-
-
-async def test_message_in_endless_fragments_with_pings_in_between() -> None:
-    """Control frames are no progress, though they are answered."""
+async def test_message_never_finished() -> None:
+    """Half a frame, half a header, and fragments without end; control frames are no progress, though answered."""
+    fragments = (frame("x", opcode=0, fin=False) + frame(b"", opcode=9)) * 2000
+    cases = [
+        (frame("x" * 16_000)[:8], b"x" * 15_000, 1),
+        (b"\x81", b"", 1),
+        (frame("x", fin=False), fragments, 13),
+    ]
     async with serving(message_deadline=0.5, max_fragments=4096) as server, neighbour(server):
-        async with chatter(server.address) as slow:
-            await slow.peer.send(frame("x", fin=False))
-            async with trio.open_nursery() as nursery:
-                wire = (frame("x", opcode=0, fin=False) + frame(b"", opcode=9)) * 2000
-                nursery.start_soon(lambda: slow.peer.drip(wire, size=13, pause=0.02))
-                assert (await slow.closed()).code == 1008
-                nursery.cancel_scope.cancel()
-        await server.counted("message-deadline")
+
+        async def dawdle(begun: bytes, rest: bytes, size: int) -> None:
+            async with chatter(server.address) as slow:
+                await slow.peer.send(begun)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(lambda: slow.peer.drip(rest, size=size, pause=0.02))
+                    assert (await slow.closed()).code == 1008
+                    nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for case in cases:
+                nursery.start_soon(dawdle, *case)
+        await server.counted("message-deadline", len(cases))
 
 
 async def test_message_finished_in_time_starts_anew() -> None:
@@ -292,29 +283,32 @@ class HangingLog(MemoryLog):
             await trio.sleep_forever()
 
 
-@pytest.mark.parametrize(
-    "wire",
-    [
-        pytest.param(request("POST", "/rooms/lobby/messages", b"hi"), id="publish"),
-        pytest.param(request("GET", "/rooms/elsewhere/messages?after=0"), id="history"),
-        pytest.param(request("GET", "/rooms/elsewhere/messages?after=0&wait=60"), id="poll"),
-        pytest.param(request("GET", "/rooms/elsewhere/events"), id="events"),
-    ],
-)
-async def test_serving_with_a_log_that_hangs(monkeypatch: pytest.MonkeyPatch, wire: bytes) -> None:
+async def test_serving_with_a_log_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     log = HangingLog()
     monkeypatch.setattr("chatserver.server.open_log", lambda url: log)
     monkeypatch.setattr("chatserver.log.groups.DRAIN_DEADLINE", 0.1)
+    wires = [
+        request("POST", "/rooms/lobby/messages", b"hi"),
+        request("GET", "/rooms/elsewhere/messages?after=0"),
+        request("GET", "/rooms/elsewhere/messages?after=0&wait=60"),
+        request("GET", "/rooms/elsewhere/events"),
+    ]
     async with serving(serving_deadline=0.5) as server, chatter(server.address) as friend:
         await friend.ask("join", room="lobby")
         log.hangs = True
-        async with connect(server.address) as peer:
-            await peer.send(wire)
-            answer = await peer.response()
-            assert (answer.status, answer.error) == (503, "unavailable")
-            assert int(answer.headers["retry-after"]) >= 1
-            assert await peer.rest() == b""
-        await server.counted("serving-deadline")
+
+        async def ask_in_vain(wire: bytes) -> None:
+            async with connect(server.address) as peer:
+                await peer.send(wire)
+                answer = await peer.response()
+                assert (answer.status, answer.error) == (503, "unavailable")
+                assert int(answer.headers["retry-after"]) >= 1
+                assert await peer.rest() == b""
+
+        async with trio.open_nursery() as nursery:
+            for wire in wires:
+                nursery.start_soon(ask_in_vain, wire)
+        await server.counted("serving-deadline", len(wires))
         assert (await friend.ask("ping"))["type"] == "pong"  # whoever needs no log does not notice
         assert (await ask(server.address, "GET", "/rooms/lobby/messages?after=0")).status == 200
 
@@ -337,6 +331,7 @@ async def test_serving_a_websocket_with_a_log_that_hangs(monkeypatch: pytest.Mon
 # -- FLUSH ----------------------------------------------------------------------------------------------------------
 
 ROOM_TEXT = "x" * 2000
+TRANSPORTS = ("websocket", "events", "pages")
 
 
 async def flood(server: Serving, messages: int) -> None:
@@ -356,46 +351,55 @@ async def join(peer: Peer, transport: str) -> None:
         await peer.send(request("GET", "/rooms/busy/events?after=0"))
         assert (await peer.head()).status == 200
     else:
-        for start in range(0, 60, 20):
+        for start in range(0, 100, 20):
             await peer.send(request("GET", f"/rooms/busy/messages?after={start}&limit=20"))
 
 
-@pytest.mark.parametrize("transport", ["websocket", "events", "pages"])
-async def test_flush_a_reader_that_stopped_is_aborted(transport: str) -> None:
+async def test_flush_a_reader_that_stopped_is_aborted() -> None:
     async with serving(flush_window=1.0, send_buffer=8192) as server, neighbour(server):
         await flood(server, 100)
-        async with connect(server.address, receive_buffer=4096) as deaf:
-            await join(deaf, transport)
-            await server.counted("flush-deadline")
-            await server.held(1)
+
+        async def be_deaf(transport: str) -> None:
+            async with connect(server.address, receive_buffer=4096) as deaf:
+                await join(deaf, transport)
+                await server.counted("flush-deadline", len(TRANSPORTS))
+
+        async with trio.open_nursery() as nursery:
+            for transport in TRANSPORTS:
+                nursery.start_soon(be_deaf, transport)
 
 
-@pytest.mark.parametrize("transport", ["websocket", "events", "pages"])
-async def test_flush_an_honest_slow_reader_survives_and_gets_everything(transport: str) -> None:
+async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> None:
     """A tenth of what is written at first fits; it reads on slowly for several windows, pings and all."""
     async with (
         serving(flush_window=1.0, flush_rate=1024, send_buffer=8192, ping_interval=1.0, pong_deadline=1.0) as server,
         neighbour(server),
     ):
         await flood(server, 60)
-        async with connect(server.address, receive_buffer=8192) as slow:
-            await join(slow, transport)
-            offsets: list[int] = []
-            if transport == "websocket":
-                offsets = await _hear_slowly(Chatter(slow), 60)
-            elif transport == "events":
-                await _read_slowly(slow, b'"offset":60,')
-                while not slow.buffer.endswith(b"\n\n"):
-                    await slow.more()
-                events = slow.buffer.decode().split("\n\n")
-                offsets = [json.loads(e.partition("data: ")[2])["offset"] for e in events if "data: " in e]
-            else:
-                await _read_slowly(slow, b'"offset":60,')
-                pages = [(await slow.response()).json for _ in range(3)]
-                offsets = [message["offset"] for page in pages for message in page["messages"]]
-            assert offsets == list(range(1, 61))
+
+        async def read_slowly(transport: str) -> None:
+            async with connect(server.address, receive_buffer=8192) as slow:
+                await join(slow, transport)
+                assert await _hear_everything(slow, transport) == list(range(1, 61))
+
+        async with trio.open_nursery() as nursery:
+            for transport in TRANSPORTS:
+                nursery.start_soon(read_slowly, transport)
         assert await server.closes("flush-deadline") == 0
         assert await server.closes("pong-deadline") == 0
+
+
+async def _hear_everything(slow: Peer, transport: str) -> list[int]:
+    if transport == "websocket":
+        return await _hear_slowly(Chatter(slow), 60)
+    await _read_slowly(slow, b'"offset":60,')
+    if transport == "pages":
+        pages = [(await slow.response()).json for _ in range(3)]  # two more, of nothing, follow
+        return [message["offset"] for page in pages for message in page["messages"]]
+    while not slow.buffer.endswith(b"\n\n"):
+        await slow.more()
+    events = slow.buffer.decode().split("\n\n")
+    return [json.loads(event.partition("data: ")[2])["offset"] for event in events if "data: " in event]
 
 
 async def _read_slowly(slow: Peer, mark: bytes) -> None:
