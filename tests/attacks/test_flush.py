@@ -1,0 +1,115 @@
+"""FLUSH: a peer that does not take what we wrote, and one that takes it slowly but honestly.
+
+Both look the same for a while: the kernel accepts no more. Bytes that the peer acknowledged tell them apart.
+"""
+
+import json
+
+import trio
+
+from tests.support.peers import Chatter, Peer, chatter, connect, publish, request, say, upgrade
+from tests.support.serving import Serving, neighbour, serving
+
+ROOM_TEXT = "x" * 2000
+TRANSPORTS = ("websocket", "events", "pages")
+
+
+async def flood(server: Serving, messages: int) -> None:
+    """Fill a room without hearing it."""
+    async with chatter(server.address) as speaker, trio.open_nursery() as nursery:
+        wire = b"".join(say(type="publish", room="busy", text=ROOM_TEXT) for _ in range(messages))
+        nursery.start_soon(speaker.peer.send, wire)
+        for _ in range(messages):
+            await speaker.next("ack")
+
+
+async def join(peer: Peer, transport: str) -> None:
+    if transport == "websocket":
+        await peer.send(upgrade() + say(type="join", id=1, room="busy", after=0))
+        assert (await peer.head()).status == 101
+    elif transport == "events":
+        await peer.send(request("GET", "/rooms/busy/events?after=0"))
+        assert (await peer.head()).status == 200
+    else:
+        for start in range(0, 100, 20):
+            await peer.send(request("GET", f"/rooms/busy/messages?after={start}&limit=20"))
+
+
+async def test_flush_a_reader_that_stopped_is_aborted() -> None:
+    async with serving(flush_window=1.0, send_buffer=8192) as server, neighbour(server):
+        await flood(server, 100)
+
+        async def be_deaf(transport: str) -> None:
+            async with connect(server.address, receive_buffer=4096) as deaf:
+                await join(deaf, transport)
+                await server.counted("flush-deadline", len(TRANSPORTS))
+
+        async with trio.open_nursery() as nursery:
+            for transport in TRANSPORTS:
+                nursery.start_soon(be_deaf, transport)
+
+
+async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> None:
+    """A tenth of what is written at first fits; it reads on slowly for several windows, pings and all."""
+    async with (
+        serving(flush_window=1.0, flush_rate=1024, send_buffer=8192, ping_interval=1.0, pong_deadline=1.0) as server,
+        neighbour(server),
+    ):
+        await flood(server, 60)
+
+        async def read_slowly(transport: str) -> None:
+            async with connect(server.address, receive_buffer=8192) as slow:
+                await join(slow, transport)
+                assert await _hear_everything(slow, transport) == list(range(1, 61))
+
+        async with trio.open_nursery() as nursery:
+            for transport in TRANSPORTS:
+                nursery.start_soon(read_slowly, transport)
+        assert await server.closes("flush-deadline") == 0
+        assert await server.closes("pong-deadline") == 0
+
+
+async def _hear_everything(slow: Peer, transport: str) -> list[int]:
+    if transport == "websocket":
+        return await _hear_slowly(Chatter(slow), 60)
+    await _read_slowly(slow, b'"offset":60,')
+    if transport == "pages":
+        pages = [(await slow.response()).json for _ in range(3)]  # two more, of nothing, follow
+        return [message["offset"] for page in pages for message in page["messages"]]
+    while not slow.buffer.endswith(b"\n\n"):
+        await slow.more()
+    events = slow.buffer.decode().split("\n\n")
+    return [json.loads(event.partition("data: ")[2])["offset"] for event in events if "data: " in event]
+
+
+async def _read_slowly(slow: Peer, mark: bytes) -> None:
+    """About 40 KB/s, until the last message has begun."""
+    while mark not in slow.buffer:
+        await trio.sleep(0.1)
+        await slow.more(4096)
+
+
+async def _hear_slowly(slow: Chatter, count: int) -> list[int]:
+    offsets: list[int] = []
+    while len(offsets) < count:
+        message = await slow.hear()
+        if message["type"] == "joined":
+            offsets += [each["offset"] for each in message["messages"]]
+        elif message["type"] == "message":
+            offsets.append(message["offset"])
+        await trio.sleep(0.03)
+    return offsets
+
+
+async def test_flush_one_who_stopped_does_not_hold_up_the_room() -> None:
+    async with (
+        serving(flush_window=1.0, send_buffer=8192) as server,
+        connect(server.address, receive_buffer=4096) as deaf,
+    ):
+        await deaf.send(upgrade() + say(type="join", id=1, room="busy"))
+        async with chatter(server.address) as friend:
+            await friend.ask("join", room="busy")
+            for number in range(60):
+                await publish(server.address, "busy", f"{number} {ROOM_TEXT}")
+                assert (await friend.next("message"))["offset"] == number + 1
+        await server.counted("flush-deadline")
