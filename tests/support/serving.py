@@ -8,9 +8,7 @@ except to see at the end that no fault of its own was hidden.
         await server.counted("head-deadline")
 """
 
-import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
@@ -88,11 +86,6 @@ class Serving:
             return await self.metric("chatserver_connections", phase=phase) >= count
 
         await eventually(so_many)
-
-    async def drain(self) -> None:
-        """What `kill -TERM` would do."""
-        os.kill(os.getpid(), signal.SIGTERM)
-        await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
