@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from chatserver.net import sockets
 from chatserver.net.connections import Connections
 from chatserver.reasons import Reason
 
@@ -80,7 +81,7 @@ class Listener:
         """
         for _ in range(ACCEPT_BATCH):
             try:
-                accepted, peer = self._socket.accept()
+                descriptor, address = sockets.accept(self._socket)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -90,20 +91,19 @@ class Listener:
                     self._refuse_with_spare()
                     break
                 raise
-            self._welcome(accepted, peer[0])
+            reason = self._gate.admit(address)
+            if reason is None:
+                self._connections.adopt(descriptor, sys.intern(address))
+            else:
+                self._refuse(descriptor, reason)
         return not self._rest
 
-    def _welcome(self, accepted: socket.socket, address: str) -> None:
-        reason = self._gate.admit(address)
-        accepted.setblocking(False)
-        if reason is None:
-            self._connections.adopt(accepted.detach(), sys.intern(address))
-        else:
-            self._refuse(accepted, reason)
-
-    def _refuse(self, accepted: socket.socket, reason: Reason) -> None:
+    def _refuse(self, descriptor: int, reason: Reason) -> None:
         self._gate.refused(reason)
-        with accepted, contextlib.suppress(OSError):  # a peer that is gone already need not be told
+        with (
+            socket.socket(fileno=descriptor) as accepted,
+            contextlib.suppress(OSError),  # a peer that is gone already need not be told
+        ):
             accepted.send(random.choice(self._gate.refusals))  # noqa: S311  jitter, not secrecy
             accepted.shutdown(socket.SHUT_WR)
             accepted.recv(4096)  # unread bytes would turn our FIN into RST and lose the answer
@@ -114,9 +114,8 @@ class Listener:
             return
         os.close(self._spare)
         try:
-            accepted, _ = self._socket.accept()
-            accepted.setblocking(False)
-            self._refuse(accepted, Reason.REFUSED_DESCRIPTORS)
+            descriptor, _ = sockets.accept(self._socket)
+            self._refuse(descriptor, Reason.REFUSED_DESCRIPTORS)
         except OSError as error:
             _log.warning("accept_failed", reason=error.strerror)
             self._rest = REST_TICKS

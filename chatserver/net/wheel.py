@@ -18,12 +18,17 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from chatserver.net.connection import Connection
-from chatserver.net.phases import PhaseLimits
+from chatserver.net.phases import Phase, PhaseLimits
 
 #: Seconds between ticks: the precision of every deadline. libuv and nginx keep milliseconds; no limit of ours needs it.
 TICK = 0.1
 #: A tick this late (s) moves all deadlines. Below it is scheduling noise that deadlines have room for.
 LATE = 2 * TICK
+#: Phases of peers at rest, whose deadlines are brought together: thousands of pings spread over every tick would wake
+#: the loop for each answer; brought together they are sent and answered in batches.
+AT_REST = frozenset((Phase.KEEPALIVE, Phase.STREAM, Phase.OPEN))
+#: Ticks to a multiple of which a long deadline at rest is put off, and how long (ticks) is long.
+TOGETHER, LONG = 10, 100
 #: Deadline of a phase whose limit is 0, "none": about three years of ticks.
 NEVER = 1 << 30
 
@@ -34,6 +39,9 @@ class Wheel:
     def __init__(self, table: Sequence[Connection | None], limits: PhaseLimits, *, now: float) -> None:
         self._table = table
         self._spans = tuple(ticks(seconds) for seconds in limits.seconds())
+        self._steps = tuple(
+            TOGETHER if phase in AT_REST and span >= LONG else 1 for phase, span in zip(Phase, self._spans, strict=True)
+        )
         self._slots: dict[int, tuple[int, array[int]]] = {}
         self._origin = now  # trio's clock at tick 0; moves on when we were late
         self.current = 0
@@ -41,7 +49,11 @@ class Wheel:
         #: for each phase, the tick at which it is due if it begins now: made once a tick, so that all connections
         #: of a phase and a tick share one int object. One tick more than the span, since part of the current one is
         #: over: a deadline may come a tick late, never early
-        self.due: list[int] = [1 + span for span in self._spans]
+        self.due: list[int] = self._dues()
+
+    def _dues(self) -> list[int]:
+        earliest = self.current + 1
+        return [-(-(earliest + span) // step) * step for span, step in zip(self._spans, self._steps, strict=True)]
 
     def next_tick(self) -> float:
         """When to call `turn` next, on the clock that `now` came from."""
@@ -76,7 +88,7 @@ class Wheel:
             self.lateness += late
         while self.next_tick() <= now:
             self.current += 1
-            self.due = [self.current + 1 + span for span in self._spans]
+            self.due = self._dues()
             yield from self._expire(self.current)
 
     def _expire(self, tick: int) -> Iterator[Connection]:

@@ -161,7 +161,7 @@ async def test_a_resting_listener_does_not_spin(monkeypatch: pytest.MonkeyPatch)
         real = listener._socket
 
         class Failing:
-            def accept(self) -> None:
+            def _accept(self) -> None:
                 nonlocal attempts
                 attempts += 1
                 raise OSError(errno.EMFILE, "too many open files")

@@ -6,7 +6,7 @@ import pytest
 
 from chatserver.net.connection import Connection
 from chatserver.net.phases import ALLOWED, RULES, IllegalMoveError, Phase, PhaseLimits
-from chatserver.net.wheel import TICK, ticks
+from chatserver.net.wheel import AT_REST, TICK, TOGETHER, ticks
 from chatserver.reasons import Reason
 from tests.support.parked import Parked, parked, take
 
@@ -65,7 +65,8 @@ def test_every_move_is_in_the_table_or_refused(old: Phase, new: Phase) -> None:
         it.connections.enter(connection, new)
         assert connection.phase is new
         seconds = getattr(PhaseLimits(), new.name.lower())
-        assert connection.deadline == it.connections.wheel.current + 1 + ticks(seconds)
+        put_off = connection.deadline - (it.connections.wheel.current + 1 + ticks(seconds))
+        assert 0 <= put_off < TOGETHER if new in AT_REST else put_off == 0
         assert 0 < connection.entry <= connection.deadline, "and the wheel will look at it by then"
 
 

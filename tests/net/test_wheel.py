@@ -143,7 +143,18 @@ def test_due_follows_the_tick() -> None:
     table = Table()
     table.turn(7)
     limits = PhaseLimits()
-    assert table.wheel.due == [7 + 1 + ticks(seconds) for seconds in limits.seconds()]
+    expected = [7 + 1 + ticks(seconds) for seconds in limits.seconds()]
+    expected[Phase.KEEPALIVE] = 610  # 608, put off to the next whole second
+    expected[Phase.STREAM] = 210
+    expected[Phase.OPEN] = 260
+    assert table.wheel.due == expected
+
+
+def test_short_deadlines_at_rest_are_not_put_off() -> None:
+    table = Table()
+    wheel = Wheel(table.slots, PhaseLimits(open=9.9, stream=10.0), now=0.0)
+    assert wheel.due[Phase.OPEN] == 100
+    assert wheel.due[Phase.STREAM] == 110
 
 
 def test_others_may_be_closed_and_entered_between_two() -> None:
