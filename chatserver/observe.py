@@ -4,9 +4,9 @@ Owns: the clocks around each pass of trio's loop and each run of the garbage col
 May not: know what the work was.
 
 The collector's own schedule counts allocations and would run in the middle of a burst. Here it is switched off after
-start-up, what exists then is frozen (never looked at again), and it runs by the clock: the youngest generation each
-tick, the middle one each second, everything twice a minute. It may not simply stay off: a refused request leaves about
-25 objects in cycles.
+start-up, what exists then is frozen (never looked at again), and it runs by the clock: the youngest generation at each
+turn of the wheel, the middle one each second, everything twice a minute. It may not simply stay off: a task ended by
+an exception leaves its traceback in a cycle, and h11 about 25 objects of a request that it refused.
 """
 
 import gc
@@ -17,9 +17,9 @@ import trio
 
 #: Upper bounds in seconds of the buckets that a scrape shows.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-#: Ticks between collections of the middle and of all generations.
-MIDDLE_TICKS = 10
-FULL_TICKS = 300
+#: Seconds between collections of the middle and of all generations.
+MIDDLE_EVERY = 1.0
+FULL_EVERY = 30.0
 
 
 class Durations:
@@ -65,7 +65,8 @@ class Collector:
     def __init__(self) -> None:
         self.runs = Durations()
         self._began = 0.0
-        self._tick = 0
+        self._middle_at = 0.0
+        self._full_at = 0.0
 
     def __enter__(self) -> "Collector":
         gc.collect()
@@ -85,12 +86,13 @@ class Collector:
         else:
             self.runs.add(time.perf_counter() - self._began)
 
-    def tick(self) -> None:
-        """Collect what is due; called every tick of the wheel."""
-        self._tick += 1
-        if self._tick % FULL_TICKS == 0:
+    def tick(self, now: float) -> None:
+        """Collect what is due; called at each turn of the wheel."""
+        if now >= self._full_at:
+            self._full_at, self._middle_at = now + FULL_EVERY, now + MIDDLE_EVERY
             gc.collect(2)
-        elif self._tick % MIDDLE_TICKS == 0:
+        elif now >= self._middle_at:
+            self._middle_at = now + MIDDLE_EVERY
             gc.collect(1)
         else:
             gc.collect(0)

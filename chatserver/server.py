@@ -151,7 +151,7 @@ class Server:
 
         def on_tick(late: float) -> None:
             self.loop.ticks_late.add(late)
-            parts.garbage.tick()
+            parts.garbage.tick(trio.current_time())
 
         await parts.poller.run_wheel(on_tick=on_tick)
 

@@ -11,6 +11,7 @@ must not belong to somebody else while events for its former owner are still in 
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 import trio
@@ -20,6 +21,7 @@ from chatserver.net.connections import Attendant, Connections
 from chatserver.net.listener import Listener
 from chatserver.net.phases import Phase
 from chatserver.net.readiness import BROKEN, READ, WRITE, Readiness
+from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 
 #: Events attended to before other tasks run: about 5 ms of work. libuv polls 1,024 at a time, nginx 512.
@@ -30,6 +32,17 @@ READ_BYTES = 16 * 1024
 EXPIRE_BATCH = 64
 
 _log = structlog.get_logger("chatserver.net")
+
+
+class PassClock(trio.abc.Instrument):
+    """Advances the wheel at the start of each pass of the loop, so that every task finds the right tick."""
+
+    def __init__(self, wheel: Wheel) -> None:
+        self._wheel = wheel
+
+    def after_io_wait(self, timeout: float) -> None:
+        """A pass begins."""
+        self._wheel.advance(trio.current_time())
 
 
 class Poller:
@@ -55,6 +68,8 @@ class Poller:
         """Attend until cancelled, then end every connection."""
         for listener in self._listeners.values():
             self._readiness.add(listener.descriptor, READ)
+        clock = PassClock(self._connections.wheel)
+        trio.lowlevel.add_instrument(clock)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_resuming)
@@ -62,6 +77,7 @@ class Poller:
                     await trio.lowlevel.wait_readable(self._readiness.fileno())
                     self._pass()
         finally:
+            trio.lowlevel.remove_instrument(clock)
             self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)
 
@@ -78,13 +94,14 @@ class Poller:
                     self._guard(self._attendant.resumed, connection)
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
-        """Turn the wheel until cancelled; `on_tick` is told how many seconds late each tick was."""
+        """Turn the wheel until cancelled; `on_tick` is told how many seconds late each turn was."""
         wheel = self._connections.wheel
         while True:
-            planned = wheel.next_tick()
-            await trio.sleep_until(planned)
+            with trio.CancelScope(deadline=wheel.plan()) as nap:
+                wheel.rouse = partial(setattr, nap, "deadline")
+                await trio.sleep_forever()
             now = trio.current_time()
-            on_tick(now - planned)
+            on_tick(now - wheel.planned)
             for listener in self._listeners.values():
                 if listener.tick():
                     self._readiness.change(listener.descriptor, READ, 0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chatserver.net.connection import Connection
 from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import READ
-from chatserver.net.wheel import LATE, NEVER, TICK, Wheel, ticks
+from chatserver.net.wheel import LATE, NAP, NEVER, TICK, Wheel, ticks
 
 
 class Table:
@@ -121,13 +121,48 @@ def test_lateness_shifts_every_deadline() -> None:
     connection = table.put(3)
     table.wheel.watch(connection, 50)
     table.turn(10)
-    stalled_until = table.wheel.next_tick() + 60.0
-    assert list(table.wheel.turn(stalled_until)) == [], "a minute of ours is one tick of theirs"
-    assert table.wheel.current == 11
+    stalled_until = table.wheel.planned + 60.0
+    assert list(table.wheel.turn(stalled_until)) == [], "a minute of ours is one nap of theirs"
+    assert table.wheel.current == 10 + NAP
     assert table.wheel.lateness == pytest.approx(60.0)
     assert table.wheel.next_tick() == pytest.approx(stalled_until + TICK)
-    assert table.turn(38) == []
+    assert table.turn(39 - NAP) == []
     assert table.turn() == [connection]
+
+
+def test_the_wheel_sleeps_until_something_is_due() -> None:
+    table = Table()
+    wheel = table.wheel
+    assert wheel.plan() == pytest.approx(NAP * TICK), "nothing is due: a nap"
+    wheel.watch(table.put(3), 3)
+    assert wheel.planned == pytest.approx(3 * TICK)
+    assert wheel.plan() == pytest.approx(3 * TICK)
+
+
+def test_an_earlier_deadline_rouses_the_sleeper() -> None:
+    table = Table()
+    roused: list[float] = []
+    table.wheel.rouse = roused.append
+    table.wheel.plan()
+    table.wheel.watch(table.put(3), 4)
+    table.wheel.watch(table.put(4), 4)
+    table.wheel.watch(table.put(5), 2)
+    table.wheel.watch(table.put(6), 90)
+    assert roused == pytest.approx([4 * TICK, 2 * TICK])
+
+
+def test_ticks_that_were_slept_through_are_turned() -> None:
+    """Time is advanced at each pass of the loop; what fell due meanwhile is still found, in order."""
+    table = Table()
+    wheel = table.wheel
+    wheel.plan()
+    first, second = table.put(1), table.put(2)
+    wheel.watch(first, 2)
+    wheel.watch(second, 3)
+    wheel.advance(3 * TICK)
+    assert wheel.current == 3
+    assert wheel.due[Phase.HEAD] == 104
+    assert list(wheel.turn(3 * TICK)) == [first, second]
 
 
 def test_small_lateness_is_caught_up() -> None:
