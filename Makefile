@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+WORKERS := 4
 PIP    := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .PHONY: run test install install-dev check lint format bench clean
@@ -11,7 +12,7 @@ run: install
 	@exec $(BIN)/chatserver serve $(ARGS)
 
 test: install-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

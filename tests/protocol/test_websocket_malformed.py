@@ -139,7 +139,7 @@ def test_close_codes() -> None:
         frame(0xC1): CloseCode.PROTOCOL_ERROR,
         frame(FIN | TEXT, b"\xff"): CloseCode.BAD_TEXT,
         frame(FIN | TEXT, length=1 << 20): CloseCode.TOO_BIG,
-        (frame(TEXT) + frame(0x00) * 64): CloseCode.POLICY,
+        (frame(TEXT) + frame(0x00) * 64): CloseCode.TOO_BIG,
     }
     for wire, code in codes.items():
         last = receive(wire, None, FrameLimits())[0][-1]
