@@ -29,7 +29,7 @@ BATCH = 64
 #: Bytes read from one peer at a time. What fits a head, and small enough that a greedy publisher cannot lap a ring.
 READ_BYTES = 16 * 1024
 #: Deadlines acted on before other tasks run: an expired connection costs an answer, a FIN and a log line.
-EXPIRE_BATCH = 64
+EXPIRE_BATCH = 16
 
 _log = structlog.get_logger("chatserver.net")
 
