@@ -195,7 +195,8 @@ class HttpEdge:
     def _give_up(self, connection: Connection, exchange: Exchange) -> None:
         if connection.session is exchange:
             exchange.keep_alive = False
-            late = refusal(ErrorCode.UNAVAILABLE, "the answer took too long; what was asked may have been done", SERVING_RETRY)
+            sentence = "the answer took too long; what was asked may have been done"
+            late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
             self._respond(connection, exchange, late, Reason.SERVING_DEADLINE)
 
     # -- answers to bytes -------------------------------------------------------------------------------------------
