@@ -151,7 +151,7 @@ _NAMES = tuple(f'"{name}"' for name in ("type", "id", "room", "text", "key", "af
 
 def _refuse_duplicates(data: str | bytes) -> None:
     text = data if isinstance(data, str) else data.decode("utf-8")
-    if "\\u" in text or any(text.count(name) > 1 for name in _NAMES):
+    if "\\u" in text or max(map(text.count, _NAMES)) > 1:
         json.loads(text, object_pairs_hook=_unique)
 
 
