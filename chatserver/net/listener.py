@@ -32,9 +32,6 @@ ACCEPT_BATCH = 64
 #: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
 #: queue a burst costs the unlucky ones a SYN retransmit of a second.
 LISTEN_BACKLOG = 4096
-#: Milliseconds for which written bytes may stay unacknowledged before the kernel gives up (RFC 5482). Longer than
-#: the honest tunnel that is silent for 25 s; the default of Linux is about 15 minutes.
-USER_TIMEOUT_MS = 40_000
 #: Unsent bytes that the kernel takes ahead of what is in flight. Beyond it the frames wait in the room's ring, where
 #: they are shared, instead of in the kernel, where each peer has its own copy.
 NOTSENT_LOWAT = 16 * 1024
@@ -165,7 +162,9 @@ def bind(host: str, port: int, *, send_buffer: int) -> socket.socket:
         if send_buffer:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         if sys.platform == "linux":
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+            # No TCP_USER_TIMEOUT: Linux counts it through zero-window probes, and takes no notice of bytes acknowledged
+            # meanwhile if the segment at the head of the queue is larger than the window. Honest members with a small
+            # receive buffer that read 3 KB/s were reset after 40 s. A peer that vanished is found by `FLUSH`.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
         listening.bind(address)
         listening.listen(LISTEN_BACKLOG)
