@@ -106,12 +106,11 @@ def test_accepted_do_not_block_and_have_the_options_of_the_listener(door: Door) 
 def test_the_kernel_does_not_judge_slow_readers(door: Door) -> None:
     """It did, after 40 s: 25 honest members with a 4 KiB receive buffer that read 3 KB/s from an 8 KB/s room were all
     reset, though they acknowledged bytes all the time. Linux counts TCP_USER_TIMEOUT through zero-window probes."""
-    with socket.create_connection(door.socket.getsockname()):
-        door.accept()
-        [connection] = [each for each in door.connections.table if each is not None]
-        accepted = socket.socket(fileno=os.dup(connection.descriptor))
-        with accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    door.knock()
+    door.listener.accept()
+    (connection,) = [found for found in door.connections.table if found is not None]
+    with socket.socket(fileno=os.dup(connection.descriptor)) as borrowed:
+        assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
 def test_a_refused_peer_reads_why() -> None:
