@@ -45,7 +45,7 @@ class Plant:
     consent: bytes | None = None
     stall: float = 0.0  # sleep that long, and hold up everybody, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it
-    dies_after: float | None = None  # stop serving
+    dies_after_texts: int | None = None  # stop serving when so many were published
     turns_away_after: int | None = None  # answer 503 to connections after so many
 
 
@@ -93,8 +93,6 @@ class Server:
         self._stop_write.send(b"x")
 
     def serve(self) -> None:
-        if self.plant.dies_after is not None:
-            self._later(self.plant.dies_after, self.stop)
         try:
             while self._turn():
                 pass
@@ -284,6 +282,8 @@ class Server:
             self._write(peer, self._text(peer, {"type": "joined", "id": message["id"], "room": peer.room}))
         elif message["type"] == "publish":
             self.published += 1
+            if self.published == self.plant.dies_after_texts:
+                self.stop()
             if self.plant.stall_on_text is not None and self.plant.stall_on_text in str(message["text"]):
                 self.plant.stall_on_text = None
                 time.sleep(self.plant.stall)

@@ -96,7 +96,7 @@ async def test_polls_ask_again_from_their_cursor_also_when_every_answer_closes()
 
 
 async def test_a_server_that_dies_is_a_server_that_fell_short() -> None:
-    with planted(Plant(dies_after=0.8)) as server:
+    with planted(Plant(dies_after_texts=5)) as server:
         report = await play_run(server.url, EVERYBODY, rate=20, seconds=4.0, drain=0.3)
     assert report.figures["ended"] == 40
     assert report.exit_code in {1, 3}
