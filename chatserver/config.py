@@ -19,7 +19,6 @@ from enum import Enum, StrEnum
 from typing import Any, get_type_hints
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
-PUBLISH_BURST_SECONDS = 2.0  # s of publish_rate that a user may save up: a paste of 40 lines at once
 
 _DAY = 86_400.0  # s; the largest deadline that is still a deadline
 _MIB = 1 << 20

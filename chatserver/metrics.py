@@ -120,7 +120,7 @@ class ServerMetrics(Collector):
             "chatserver_addresses", "Addresses that hold connections", parts.admission.statistics()["addresses"]
         )
         yield CounterMetricFamily(
-            "chatserver_faults", "Connections ended by a fault of the server's own", parts.poller.faults
+            "chatserver_faults", "Connections ended by a fault of the server's own", parts.connections.faults
         )
         yield GaugeMetricFamily(
             "chatserver_wheel_entries", "Entries in the timer wheel, stale ones included",

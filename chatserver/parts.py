@@ -95,10 +95,10 @@ def build(
         connections, hub, routes, services.pages, limits, secret=log.identity.secret, nursery=nursery,
         upgrade=websocket.open, note=notes.misbehaved,
     )  # fmt: skip
-    outlet.answer = http.answer_held
+    outlet.answer_with = http.answer_held
     admission = Admission(total=total, per_address=settings.per_ip)
     gate = Gate(admission.admit, _refusals(), notes.refused)
-    attendant = EdgeAttendant(connections, http, websocket, hub, conversation, admission, notes)
+    attendant = EdgeAttendant(connections, http, websocket, hub, admission, notes)
     listeners = [Listener(each, connections, gate) for each in listening]
     poller = Poller(connections, readiness, attendant, listeners)
     parts = Parts(

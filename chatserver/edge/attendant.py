@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import structlog
 
-from chatserver.api.conversation import Conversation
 from chatserver.api.session import Session
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold, Member
@@ -57,14 +56,13 @@ class EdgeAttendant:
     """`net.connections.Attendant` over the HTTP and WebSocket edges."""
 
     def __init__(
-        self, connections: Connections, http: HttpEdge, websocket: WebSocketEdge, hub: Hub, conversation: Conversation,
+        self, connections: Connections, http: HttpEdge, websocket: WebSocketEdge, hub: Hub,
         admission: Admission, notes: Notes,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._http = http
         self._websocket = websocket
         self._hub = hub
-        self._conversation = conversation
         self._admission = admission
         self._notes = notes
         receives: dict[Phase, Callable[[Connection, bytes], None]] = {

@@ -10,7 +10,7 @@ read of it, in the kernel. May not: know what a path means.
                               -> Stream  -> STREAM       -> Upgrade -> OPEN
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ from chatserver.chat.member import Hold as HeldPoll
 from chatserver.chat.member import Member
 from chatserver.chat.ring import Form
 from chatserver.edge.exchange import Exchange, Upload
+from chatserver.edge.guard import guarded
 from chatserver.edge.limits import EdgeLimits
 from chatserver.log.interface import LogError, Stored
 from chatserver.net.connection import Connection
@@ -157,7 +158,7 @@ class HttpEdge:
         if isinstance(answer, Awaitable):
             connection.session = exchange
             self._connections.enter(connection, Phase.SERVING)
-            self._nursery.start_soon(self._serve, connection, exchange, answer)
+            self._start(connection, self._serve(connection, exchange, answer))
         else:
             self._answer(connection, exchange, answer)
 
@@ -293,9 +294,11 @@ class HttpEdge:
         self._hub.release(hold)
         connection.session = exchange
         self._connections.enter(connection, Phase.SERVING)
-        self._nursery.start_soon(
-            self._serve, connection, exchange, self._answer_from_log(places, hold.limit, many=hold.many)
-        )
+        pending = self._answer_from_log(places, hold.limit, many=hold.many)
+        self._start(connection, self._serve(connection, exchange, pending))
+
+    def _start(self, connection: Connection, attending: Coroutine[Any, Any, None]) -> None:
+        self._nursery.start_soon(guarded, self._connections, connection, attending)
 
     async def _answer_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> Answer:
         return Response(200, await self._pages.held_from_log(places, limit, many=many))

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import cast
 
 from chatserver.chat.member import Hold, Outlet
+from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 
 
 class ConnectionOutlet:
-    """Made before the edge; `answer` is set once the edge exists."""
+    """Made before the edge; `answer_with` is set once the edge exists."""
 
     def __init__(self, connections: Connections) -> None:
         self.offer = connections.offer
@@ -21,7 +22,15 @@ class ConnectionOutlet:
         self.send = connections.send
         self.blocked = connections.blocked
         self.resume = connections.again
-        self.answer: Callable[[Hold], None] = _not_yet
+        self._connections = connections
+        self.answer_with: Callable[[Hold], None] = _not_yet
+
+    def answer(self, hold: Hold) -> None:
+        """News for a held poll. A fault of ours in answering it must not end the pump."""
+        try:
+            self.answer_with(hold)
+        except Exception:  # noqa: BLE001
+            self._connections.fault(cast(Connection, hold.connection))
 
     def as_outlet(self) -> Outlet:
         """The same as chat types it: a connection is any object there, always one of ours here."""

@@ -21,6 +21,7 @@ from chatserver.api.conversation import Conversation, Reply, Wait
 from chatserver.api.publishing import log_failure
 from chatserver.api.session import Session, Waiting
 from chatserver.chat.hub import Hub
+from chatserver.edge.guard import guarded
 from chatserver.edge.limits import EdgeLimits
 from chatserver.log.interface import LogError
 from chatserver.net.connection import Connection
@@ -49,8 +50,6 @@ from chatserver.reasons import CloseCode, ErrorCode, Reason
 
 #: Seconds by which a message's task gives up before the connection's SERVING deadline would close it.
 TASK_MARGIN = 1.0
-#: Seconds told to a client that is sent away.
-GOAWAY_RETRY = 2.0
 
 _PING = ping_frame()
 _log = structlog.get_logger("chatserver.edge")
@@ -188,7 +187,9 @@ class WebSocketEdge:
                 pass
             case _:
                 session.waiting = Waiting.TASK
-                self._nursery.start_soon(self._wait_for, connection, session, message, outcome)
+                self._nursery.start_soon(
+                    guarded, self._connections, connection, self._wait_for(connection, session, message, outcome)
+                )
 
     def _reply(self, connection: Connection, reply: Reply) -> None:
         self._connections.send(connection, text_frame(reply.payload))

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from enum import IntEnum
 from typing import Protocol
 
+import structlog
 import trio
 
 from chatserver.net import sockets
@@ -27,6 +28,7 @@ from chatserver.net.wheel import Wheel, ticks
 from chatserver.reasons import Reason
 
 _write = os.write
+_log = structlog.get_logger("chatserver.net")
 #: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
 _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
 
@@ -70,6 +72,7 @@ class Connections:
         self.pending: list[Connection] = []  # to be attended to again in the next pass, see `again`
         self.asked = trio.Event()  # set while there are any
         self.held = 0
+        self.faults = 0  # bugs of ours that ended a connection
         self._readiness = readiness
         self._window = ticks(limits.flush_window)
         self._floor = int(limits.flush_rate * limits.flush_window)
@@ -108,6 +111,16 @@ class Connections:
                 sockets.abort(descriptor)
             else:
                 os.close(descriptor)
+
+    def fault(self, connection: Connection) -> None:
+        """A bug of ours, to be called where its exception is caught: it costs this connection and nobody else's."""
+        self.faults += 1
+        _log.exception("fault", peer=connection.address, phase=connection.phase.name)
+        try:
+            self.close(connection, Reason.INTERNAL_ERROR)
+        except Exception:  # noqa: BLE001
+            # Whatever broke may break its end as well. The descriptor is gone all the same, and the others live.
+            _log.exception("fault_in_close", peer=connection.address)
 
     def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
         """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.

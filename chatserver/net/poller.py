@@ -62,7 +62,6 @@ class Poller:
         self._listeners = {listener.descriptor: listener for listener in listeners}
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
-        self.faults = 0  # bugs of ours that ended a connection
 
     async def run(self) -> None:
         """Attend until cancelled, then end every connection."""
@@ -139,7 +138,7 @@ class Poller:
             elif events & BROKEN:
                 self._vanished(connection)
         except Exception:  # noqa: BLE001
-            self._fault(connection)
+            self._connections.fault(connection)
 
     def _read(self, connection: Connection) -> None:
         try:
@@ -176,13 +175,4 @@ class Poller:
         try:
             act(connection)
         except Exception:  # noqa: BLE001
-            self._fault(connection)
-
-    def _fault(self, connection: Connection) -> None:
-        self.faults += 1
-        _log.exception("fault", peer=connection.address, phase=connection.phase.name)
-        try:
-            self._connections.close(connection, Reason.INTERNAL_ERROR)
-        except Exception:  # noqa: BLE001
-            # Whatever broke may break its end as well. The descriptor is gone all the same, and the others live.
-            _log.exception("fault_in_close", peer=connection.address)
+            self._connections.fault(connection)

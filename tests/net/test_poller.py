@@ -143,7 +143,7 @@ async def test_a_fault_costs_its_own_connection_and_no_other() -> None:
                 it.connections.again(victim)
             await it.until(lambda victim=victim: not victim.alive)  # type: ignore[misc]
             assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR], event
-            assert it.poller.faults == 1
+            assert it.connections.faults == 1
             other.send(b"still here")
             await it.until(lambda: b"still here" in it.attendant.details("received"))
             assert bystander.alive

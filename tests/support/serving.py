@@ -98,7 +98,7 @@ async def serving(*, total: int = 1000, **settings: Any) -> AsyncIterator[Servin
             await nursery.start(server.main)
             running = Serving(server, logs)
             yield running
-            faults = server.parts.poller.faults
+            faults = server.parts.connections.faults
             nursery.cancel_scope.cancel()
     assert faults == 0, logs
     assert [line for line in logs if line["log_level"] in ("error", "critical")] == []

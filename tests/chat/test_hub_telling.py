@@ -1,0 +1,179 @@
+"""The hub: presence that is told in batches, and publishers that are paused."""
+
+import pytest
+import trio
+import trio.testing
+
+from chatserver.chat.presence import NAMED_ROOM
+from chatserver.chat.ring import Form
+from chatserver.log.interface import Draft, LogError, Stored
+from tests.support.chatting import Chatting, Peer, chatting
+
+Clock = trio.testing.MockClock
+
+
+class TestPresence:
+    async def test_arrivals_and_departures_are_told_together(self, autojump_clock: Clock) -> None:
+        async with chatting() as it:
+            watcher = it.peer()
+            await it.join(watcher, "lobby")
+            await trio.sleep(3.0)
+            members = [await it.join(it.peer(), "lobby") for _ in range(3)]
+            await trio.sleep(3.0)
+            assert watcher.presence("lobby")[1:] == [("2,3,4", "-", 4)]
+            it.leave(members[0])
+            it.leave(members[2])
+            await trio.sleep(3.0)
+            assert watcher.presence("lobby")[2:] == [("-", "2,4", 2)]
+
+    async def test_who_drops_and_returns_at_once_is_not_told(self, autojump_clock: Clock) -> None:
+        async with chatting() as it:
+            watcher, other = it.peer(), it.peer()
+            await it.join(watcher, "lobby")
+            member = await it.join(other, "lobby")
+            await trio.sleep(3.0)
+            before = len(watcher.presence("lobby"))
+            it.leave(member)
+            await it.join(other, "lobby")
+            await trio.sleep(3.0)
+            assert len(watcher.presence("lobby")) == before
+
+    async def test_a_large_room_hears_counts_and_seldom(self, autojump_clock: Clock) -> None:
+        async with chatting() as it:
+            watcher = it.peer()
+            await it.join(watcher, "lobby")
+            for _ in range(NAMED_ROOM * 20):
+                await it.join(it.peer(), "lobby")
+            await trio.sleep(5.0)
+            before = len(watcher.presence("lobby"))
+            for _ in range(10):
+                await it.join(it.peer(), "lobby")
+                await trio.sleep(1.0)
+            told = watcher.presence("lobby")[before:]
+            assert 1 <= len(told) <= 4, "every 4 s in a room of 2,000"
+            assert all(joined == left == "-" for joined, left, _ in told)
+
+    async def test_who_is_behind_gets_the_count_when_it_has_room_again(self, autojump_clock: Clock) -> None:
+        async with chatting() as it:
+            slow = it.peer()
+            await it.join(slow, "lobby")
+            await trio.sleep(3.0)
+            slow.space = 0
+            for _ in range(5):
+                await it.join(it.peer(), "lobby")
+                await trio.sleep(2.0)
+            before = len(slow.presence("lobby"))
+            it.outlet.take(slow, 10_000)
+            await it.settle()
+            assert slow.presence("lobby")[before:] == [("-", "-", 6)], "once, however often it was missed"
+
+    async def test_a_notice_is_not_overwritten_before_the_pump_took_it(self, autojump_clock: Clock) -> None:
+        async with chatting() as it:
+            watcher = it.peer()
+            await it.join(watcher, "lobby")
+            await trio.sleep(3.0)
+            room = it.hub.rooms["lobby"]
+            it.hub.attach(room, it.peer(), form=Form.FRAMES, user=50, cursor=0)
+            it.hub.tick()
+            it.hub.attach(room, it.peer(), form=Form.FRAMES, user=51, cursor=0)
+            room.presence.tell_after = 0.0
+            it.hub.tick()  # the pump had no turn in between
+            await trio.sleep(3.0)
+            names = ",".join(joined for joined, _, _ in watcher.presence("lobby")[1:])
+            assert names == "50,51"
+
+
+class TestPublishing:
+    async def publish_behind(self, it: Chatting, publisher: Peer, count: int) -> list[Stored | LogError]:
+        answers: list[Stored | LogError] = []
+        for _ in range(count):
+            room = it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
+            assert room is not None
+            if room.congested and publisher not in room.paused:
+                room.paused.append(publisher)
+        return answers
+
+    async def test_whoever_is_ahead_by_half_a_ring_is_paused_and_resumed(self, autojump_clock: Clock) -> None:
+        async with chatting(ring_messages=10) as it:
+            listener, publisher = it.peer(), it.peer()
+            await it.join(listener, "lobby")
+            await self.publish_behind(it, publisher, 5)
+            assert it.hub.rooms["lobby"].paused == []
+            await self.publish_behind(it, publisher, 1)
+            assert it.hub.rooms["lobby"].paused == [publisher]
+            await it.settle()
+            assert publisher.resumed == 1
+            assert listener.offsets("lobby") == list(range(1, 7))
+            assert listener.gaps("lobby") == []
+
+    async def test_bytes_count_as_well(self, autojump_clock: Clock) -> None:
+        async with chatting(ring_messages=1000, ring_bytes=1000) as it:
+            await it.join(it.peer(), "lobby")
+            answers: list[Stored | LogError] = []
+            room = it.hub.publish(Draft("lobby", "u_1", "Ann", "x" * 501), answers.append)
+            assert room is not None
+            assert room.congested
+            await it.settle()
+            assert not it.hub.rooms["lobby"].congested
+
+    async def test_a_room_without_members_pauses_nobody(self, autojump_clock: Clock) -> None:
+        async with chatting(ring_messages=10) as it:
+            await it.hub.load(["lobby"])
+            await self.publish_behind(it, it.peer(), 50)
+            await it.settle()
+            assert it.hub.rooms["lobby"].paused == []
+
+    async def test_a_failing_log_resumes_too(self, autojump_clock: Clock) -> None:
+        """Nothing was stored, so there is no news and no walk: somebody else has to."""
+        async with chatting(ring_messages=10) as it:
+            await it.join(it.peer(), "lobby")
+            publisher = it.peer()
+            it.log.failing_commits = 1
+            answers = await self.publish_behind(it, publisher, 8)
+            await it.settle()
+            assert all(isinstance(answer, LogError) for answer in answers)
+            assert publisher.resumed == 1
+            room = it.hub.rooms["lobby"]
+            assert (room.pending, room.pending_bytes, room.paused) == (0, 0, [])
+
+    async def test_repeated_keys_resume_too(self, autojump_clock: Clock) -> None:
+        async with chatting(ring_messages=10) as it:
+            await it.join(it.peer(), "lobby")
+            publisher = it.peer()
+            answers: list[Stored | LogError] = []
+            for _ in range(8):
+                room = it.hub.publish(Draft("lobby", "u_1", "Ann", "hi", key="k"), answers.append)
+                assert room is not None
+                if room.congested and not room.paused:
+                    room.paused.append(publisher)
+            await it.settle()
+            assert publisher.resumed == 1
+            assert it.hub.rooms["lobby"].last == 1
+
+    async def test_when_the_last_member_leaves_nobody_is_left_to_wait_for(self, autojump_clock: Clock) -> None:
+        async with chatting(ring_messages=10) as it:
+            member = await it.join(it.peer(), "lobby")
+            publisher = it.peer()
+            room = member.room
+            room.pending = 9
+            assert room.congested
+            room.paused.append(publisher)
+            it.leave(member)
+            await it.settle()
+            assert publisher.resumed == 1
+            room.pending = 0
+
+    async def test_a_busy_log_says_so_and_counts_nothing(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("chatserver.log.groups.MAX_PENDING", 2)
+        async with chatting() as it:
+            await it.join(it.peer(), "lobby")
+            answers: list[Stored | LogError] = []
+            for _ in range(2):
+                it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
+            with pytest.raises(LogError):
+                it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
+            assert it.hub.rooms["lobby"].pending == 2
+            await it.settle()
+            assert it.hub.rooms["lobby"].pending == 0

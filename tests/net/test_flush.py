@@ -1,0 +1,192 @@
+"""The `FLUSH` overlay: judged by bytes that the peer acknowledged."""
+
+import pytest
+
+from chatserver.net import sockets
+from chatserver.net.connection import Connection
+from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.wheel import ticks
+from chatserver.reasons import Reason
+from tests.support.parked import Parked, parked, take
+
+BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which every place is different
+
+
+class Kernel:
+    """Stands for `sockets.outstanding`: what the peer has not acknowledged."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bytes = 0
+        monkeypatch.setattr(sockets, "outstanding", lambda descriptor: self.bytes)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+class TestFlush:
+    """30 s windows, 256 B/s: 7,680 acknowledged bytes a window, or all there was when it began."""
+
+    def behind(self, it: Parked, kernel: Kernel, outstanding: int) -> Connection:
+        connection, _ = it.connect()
+        it.connections.send(connection, BIG)
+        kernel.bytes = outstanding
+        assert connection.backlog is not None
+        connection.backlog.outstanding = outstanding
+        return connection
+
+    def test_whoever_never_reads_is_aborted_after_one_window(self, kernel: Kernel) -> None:
+        with parked() as it:
+            self.behind(it, kernel, 100_000)
+            it.turn(seconds=29.9)
+            assert it.attendant.of("closed") == []
+            it.turn(seconds=0.2)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    def test_an_honest_slow_reader_survives(self, kernel: Kernel) -> None:
+        """3 KB/s out of a kernel that holds 175 KB: nothing new is written for a minute at a time."""
+        with parked() as it:
+            connection = self.behind(it, kernel, 175_000)
+            for _ in range(300):
+                it.turn(seconds=1.0)
+                kernel.bytes -= 3_000
+                if kernel.bytes < 20_000:  # there is room: what we hold goes on into the kernel
+                    assert connection.backlog is not None
+                    connection.backlog.written += 150_000
+                    kernel.bytes += 150_000
+            assert it.attendant.of("closed") == []
+
+    def test_a_pause_of_a_window_less_a_little_is_survived(self, kernel: Kernel) -> None:
+        with parked() as it:
+            self.behind(it, kernel, 100_000)
+            it.turn(seconds=28.0)
+            kernel.bytes -= 8_000
+            it.turn(seconds=30.0)
+            assert it.attendant.of("closed") == []
+
+    @pytest.mark.parametrize(("acknowledged", "lives"), [(7_679, False), (7_680, True)])
+    def test_the_floor(self, kernel: Kernel, acknowledged: int, lives: bool) -> None:
+        with parked() as it:
+            connection = self.behind(it, kernel, 100_000)
+            kernel.bytes -= acknowledged
+            it.turn(seconds=30.0)
+            assert connection.alive is lives
+
+    def test_bytes_that_only_our_kernel_took_do_not_count(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection = self.behind(it, kernel, 10_000)
+            assert connection.backlog is not None
+            connection.backlog.written += 50_000
+            kernel.bytes += 50_000
+            it.turn(seconds=30.0)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    @pytest.mark.parametrize("outstanding", [1, 120, 7_000])
+    def test_few_bytes_are_enough_when_there_are_few(self, kernel: Kernel, outstanding: int) -> None:
+        """A quiet stream: 120 bytes stood there, were acknowledged, and others stand there now."""
+        with parked() as it:
+            connection, peer = it.connect(small=False)
+            it.connections.enter(connection, Phase.STREAM)
+            kernel.bytes = outstanding
+            assert it.connections.silent_behind_our_bytes(connection)
+            for _ in range(10):
+                it.connections.send(connection, b"x" * outstanding)
+                assert len(take(peer)) == outstanding
+                it.turn(seconds=30.0)
+            assert it.attendant.of("closed") == []
+
+    def test_few_bytes_that_are_never_acknowledged(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            kernel.bytes = 120
+            assert it.connections.silent_behind_our_bytes(connection)
+            it.turn(seconds=30.0)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    def test_the_phase_beneath_gets_its_remaining_time_back(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.turn(seconds=4.0)  # 6 of 10 s remain
+            it.connections.send(connection, BIG)
+            it.turn(seconds=20.0)
+            while it.connections.blocked(connection):
+                take(peer)
+                it.connections.flush(connection)
+            assert connection.deadline == it.connections.wheel.current + ticks(6.0) + 1
+            assert it.turn(seconds=6.0) == []
+            assert it.turn(seconds=0.1) == [connection]
+
+    def test_taking_everything_again_and_again_does_not_buy_time(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.turn(seconds=9.0)
+            for _ in range(5):
+                it.connections.send(connection, BIG)
+                while it.connections.blocked(connection):
+                    take(peer)
+                    it.connections.flush(connection)
+            assert connection.deadline == it.connections.wheel.current + ticks(1.0) + 1
+
+    def test_a_phase_entered_while_behind_begins_when_that_is_over(self, kernel: Kernel) -> None:
+        with parked(PhaseLimits(keepalive=7.0)) as it:
+            connection, peer = it.connect()
+            it.connections.send(connection, BIG)
+            it.connections.enter(connection, Phase.KEEPALIVE)
+            it.turn(seconds=20.0)
+            assert connection.alive, "not KEEPALIVE judges but FLUSH"
+            while it.connections.blocked(connection):
+                take(peer)
+                it.connections.flush(connection)
+            assert it.turn(seconds=7.0) == []
+            assert it.turn(seconds=0.1) == [connection]
+
+    def test_a_missing_pong_is_not_judged_behind_our_own_bytes(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            connection.phase = Phase.OPEN
+            it.connections.enter(connection, Phase.PINGED)
+            kernel.bytes = 50_000
+            assert it.turn(seconds=10.1) == [connection], "no pong in time"
+            assert it.connections.silent_behind_our_bytes(connection)
+            for _ in range(5):  # 2 KB/s
+                it.turn(seconds=5.0)
+                kernel.bytes -= 10_000
+            assert kernel.bytes == 0
+            it.turn(seconds=5.0)
+            assert not it.connections.blocked(connection)
+            assert connection.backlog is None, "all was acknowledged: now the pong is due"
+            assert it.turn(seconds=10.0) == []
+            assert it.turn(seconds=0.1) == [connection]
+
+    def test_a_byte_from_the_peer_ends_the_watch(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            connection.phase = Phase.PINGED
+            kernel.bytes = 50_000
+            assert it.connections.silent_behind_our_bytes(connection)
+            it.connections.enter(connection, Phase.OPEN)
+            assert connection.backlog is None
+            assert connection.deadline == it.connections.wheel.due[Phase.OPEN]
+
+    def test_a_watch_may_become_a_backlog(self, kernel: Kernel) -> None:
+        """While we watch silently, more is written and does not fit: one overlay, no byte lost."""
+        with parked() as it:
+            connection, peer = it.connect()
+            connection.phase = Phase.PINGED
+            kernel.bytes = 10
+            assert it.connections.silent_behind_our_bytes(connection)
+            overlay = connection.backlog
+            it.connections.send(connection, BIG)
+            assert connection.backlog is overlay
+            received = bytearray()
+            while it.connections.blocked(connection):
+                received += take(peer)
+                it.connections.flush(connection)
+            assert received + take(peer) == BIG
+
+    def test_nothing_outstanding_is_no_reason_to_watch(self, kernel: Kernel) -> None:
+        with parked() as it:
+            connection, _ = it.connect()
+            assert not it.connections.silent_behind_our_bytes(connection)
+            assert connection.backlog is None
