@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from chatserver import __version__
-from chatserver.config import SPECS, TYPES, ConfigError, Section, Settings
+from chatserver.config import SPECS, TYPES, Settings
 from chatserver.limits import limits_json, print_limits, shown_value
 from chatserver.sources import load_settings
+from chatserver.specs import ConfigError, Section
 
 EXIT_BAD_FLAGS = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it

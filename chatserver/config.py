@@ -2,8 +2,8 @@
 
 Owns: `Settings`, the one frozen dataclass that flags, `CHATSERVER_…` variables, the TOML file and
 `chatserver limits` all derive from, so that a new limit is one new field here and nothing else.
-May not: import our modules or trio, read files or the environment (sources.py does), or know what a
-limit is used for.
+May not: import trio or our modules but specs.py, whose words it is written in; read files or the environment
+(sources.py does); or know what a limit is used for.
 
     settings = Settings(port=0, head_deadline=2.0)
 
@@ -12,27 +12,18 @@ A total deadline cannot be switched off: without it its phase would be a place f
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, get_type_hints
+
+from chatserver.specs import ConfigError, Section, Spec, Unit, deadline, setting, size
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
 
-_DAY = 86_400.0  # s; the largest deadline that is still a deadline
 _MIB = 1 << 20
 _MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
 _LOG_SCHEMES = ("memory:", "sqlite:")
-
-
-class ConfigError(Exception):
-    """A value that cannot be used. `flag` is its name as on the command line, without dashes in front."""
-
-    def __init__(self, flag: str, message: str) -> None:
-        super().__init__(f"--{flag}: {message}")
-        self.flag = flag
-        self.message = message
 
 
 class LogFormat(StrEnum):
@@ -43,192 +34,127 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-class Unit(Enum):
-    """What a number counts; the value is printed behind it."""
-
-    NONE = ""
-    SECONDS = "s"
-    BYTES = "B"
-    BYTES_PER_SECOND = "B/s"
-    MESSAGES_PER_SECOND = "messages/s"
-    MESSAGES = "messages"
-    CONNECTIONS = "connections"
-    FIELDS = "fields"
-    FRAGMENTS = "fragments"
-    ROOMS = "rooms"
-
-
-class Section(Enum):
-    """Where a setting stands in `--help` and in `chatserver limits`; the value is the heading."""
-
-    SERVICE = "Service"
-    ADMISSION = "Admission"
-    DEADLINES = "Deadlines"
-    SIZES = "Sizes"
-    RATES = "Rates"
-    MEMORY = "Memory and retention"
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What a field means and what it may be; lives in the field's metadata."""
-
-    section: Section
-    meaning: str
-    reason: str = ""
-    unit: Unit = Unit.NONE
-    minimum: float = 0
-    maximum: float = math.inf
-    zero: str | None = None
-    """What 0 means, below `minimum` though it is; None: 0 is a number like any other."""
-
-
-def _field(default: Any, spec: Spec) -> Any:
-    return dataclasses.field(default=default, metadata={"spec": spec})
-
-
-def _deadline(default: float, meaning: str, reason: str, *, minimum: float = 0.1, maximum: float = _DAY) -> Any:
-    return _field(default, Spec(Section.DEADLINES, meaning, reason, Unit.SECONDS, minimum=minimum, maximum=maximum))
-
-
-def _size(default: int, meaning: str, reason: str, *, unit: Unit = Unit.BYTES, minimum: int, maximum: int) -> Any:
-    return _field(default, Spec(Section.SIZES, meaning, reason, unit, minimum=minimum, maximum=maximum))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of one server. Fields are in the order in which help and `limits` show them."""
 
-    host: tuple[str, ...] = _field(
-        ("127.0.0.1",),
-        Spec(Section.SERVICE, "Address to bind; repeat it for more, [::1] for IPv6."),
+    host: tuple[str, ...] = setting(
+        ("127.0.0.1",), Section.SERVICE, "Address to bind; repeat it for more, [::1] for IPv6."
     )
-    port: int = _field(
-        8000,
-        Spec(Section.SERVICE, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535),
+    port: int = setting(8000, Section.SERVICE, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535)
+    log: str = setting("sqlite:chat.db", Section.SERVICE, "Where messages live: memory: or sqlite:PATH.")
+    log_format: LogFormat = setting(  # noqa: RUF009  (it is dataclasses.field)
+        LogFormat.AUTO, Section.SERVICE, "Log lines: auto is pretty on a terminal, json elsewhere."
     )
-    log: str = _field(
-        "sqlite:chat.db",
-        Spec(Section.SERVICE, "Where messages live: memory: or sqlite:PATH."),
-    )
-    log_format: LogFormat = _field(  # noqa: RUF009  (it is dataclasses.field)
-        LogFormat.AUTO,
-        Spec(Section.SERVICE, "Log lines: auto is pretty on a terminal, json elsewhere."),
-    )
-    quiet: bool = _field(False, Spec(Section.SERVICE, "Log warnings and errors only."))
-    echo: bool = _field(
-        False,
-        Spec(Section.SERVICE, "Also serve /echo, which sends each message back: for conformance suites."),
+    quiet: bool = setting(False, Section.SERVICE, "Log warnings and errors only.")
+    echo: bool = setting(
+        False, Section.SERVICE, "Also serve /echo, which sends each message back: for conformance suites."
     )
 
-    max_connections: int = _field(
+    max_connections: int = setting(
         0,
-        Spec(
-            Section.ADMISSION,
-            "Connections held at once; more are refused politely.",
-            "what descriptors allow, less a reserve; refusing early is kinder than EMFILE",
-            Unit.CONNECTIONS,
-            minimum=1,
-            maximum=_MOST_CONNECTIONS,
-            zero="from RLIMIT_NOFILE",
-        ),
+        Section.ADMISSION,
+        "Connections held at once; more are refused politely.",
+        "what descriptors allow, less a reserve; refusing early is kinder than EMFILE",
+        Unit.CONNECTIONS,
+        minimum=1,
+        maximum=_MOST_CONNECTIONS,
+        zero="from RLIMIT_NOFILE",
     )
-    per_ip: int = _field(
+    per_ip: int = setting(
         512,
-        Spec(
-            Section.ADMISSION,
-            "Connections from one IPv4 address or one IPv6 /64.",
-            "an office behind one address fits, one machine cannot take all places",
-            Unit.CONNECTIONS,
-            minimum=1,
-            maximum=_MOST_CONNECTIONS,
-            zero="no cap",
-        ),
+        Section.ADMISSION,
+        "Connections from one IPv4 address or one IPv6 /64.",
+        "an office behind one address fits, one machine cannot take all places",
+        Unit.CONNECTIONS,
+        minimum=1,
+        maximum=_MOST_CONNECTIONS,
+        zero="no cap",
     )
 
-    head_deadline: float = _deadline(
+    head_deadline: float = deadline(
         10.0,
         "From accept to the end of the request head, in total; no byte extends it.",
         "cowboy 5 set once, uWS and websockets 10, Apache 20-40, nginx 60",
     )
-    body_deadline: float = _deadline(
+    body_deadline: float = deadline(
         10.0,
         "A request body, in total; each KiB received adds 1 s.",
         "Apache 20 and 1 per 500 B, Kestrel 240 B/s after 5",
     )
-    body_deadline_max: float = _deadline(
+    body_deadline_max: float = deadline(
         30.0,
         "A request body, however much of it has come.",
         "64 KiB at 3 KB/s takes 22; Apache has no cap, so a drip may last for ever",
     )
-    keepalive_deadline: float = _deadline(
+    keepalive_deadline: float = deadline(
         60.0,
         "The next request on an idle connection.",
         "nginx 75, Kestrel 120, hypercorn 5; the first to go when room is needed",
     )
-    serving_deadline: float = _deadline(
+    serving_deadline: float = deadline(
         10.0,
         "The server's own answer, mostly its log's; then 503.",
         "the log takes milliseconds; after 10 a client had better come back",
     )
-    poll_wait_max: float = _deadline(
+    poll_wait_max: float = deadline(
         60.0,
         "The longest a long-poll is held, whatever it asked for.",
         "25-30 is usual, since many proxies give up at 60",
         minimum=1.0,
         maximum=3600.0,
     )
-    heartbeat_interval: float = _deadline(
+    heartbeat_interval: float = deadline(
         20.0,
         "Silence on an event stream before a comment is sent.",
         "below the 30-60 of proxies and mobile carriers; the HTML standard says about 15",
         minimum=1.0,
         maximum=3600.0,
     )
-    ping_interval: float = _deadline(
+    ping_interval: float = deadline(
         25.0,
         "Silence on a WebSocket before a ping is sent.",
         "Centrifugo 25, Engine.IO 25, websockets 20",
         minimum=1.0,
         maximum=3600.0,
     )
-    pong_deadline: float = _deadline(
+    pong_deadline: float = deadline(
         10.0,
         "Anything at all from the peer after a ping, judged while none of our bytes are outstanding.",
         "Centrifugo 8, Engine.IO and websockets 20",
         minimum=1.0,
     )
-    message_deadline: float = _deadline(
+    message_deadline: float = deadline(
         20.0,
         "The rest of a half-read frame or a fragmented message, in total.",
         "16 KiB at 1 KB/s takes 16: a line of 8 kbit/s passes",
     )
-    flush_window: float = _deadline(
+    flush_window: float = deadline(
         30.0,
         "The time over which flush-rate is averaged.",
         "a peer's kernel opens its window in bursts: shorter ones end honest slow readers",
         minimum=1.0,
         maximum=3600.0,
     )
-    close_deadline: float = _deadline(
+    close_deadline: float = deadline(
         2.0,
         "The close handshake, or the final read after an answer.",
         "nginx lingers 5; nobody waits for what comes after goodbye",
     )
-    drain_timeout: float = _deadline(
+    drain_timeout: float = deadline(
         10.0,
         "From SIGTERM until the last connection is closed.",
         "below the 30 of Kubernetes and the 90 of systemd",
     )
 
-    max_head_bytes: int = _size(
+    max_head_bytes: int = size(
         16_384,
         "Request line and header fields.",
         "h11 16 KiB, Apache 8 KiB a line, Kestrel 32 KiB",
         minimum=1024,
         maximum=_MIB,
     )
-    max_head_fields: int = _size(
+    max_head_fields: int = size(
         100,
         "Header fields in one request.",
         "Apache and Kestrel 100, websockets 128",
@@ -236,21 +162,21 @@ class Settings:
         minimum=16,
         maximum=1000,
     )
-    max_body_bytes: int = _size(
+    max_body_bytes: int = size(
         65_536,
         "A request body, decoded.",
         "what one slow body may cost in memory; four of the longest messages",
         minimum=1024,
         maximum=16 * _MIB,
     )
-    max_message_bytes: int = _size(
+    max_message_bytes: int = size(
         16_384,
         "One WebSocket message; the text of a chat message is 8 KiB at most.",
         "Discord 2,000 characters, Matrix and Centrifugo 64 KiB",
         minimum=256,
         maximum=_MIB,
     )
-    max_fragments: int = _size(
+    max_fragments: int = size(
         64,
         "Frames of one fragmented message, empty ones included.",
         "websockets 4096; trio-websocket kept 200,001 empty ones",
@@ -258,7 +184,7 @@ class Settings:
         minimum=1,
         maximum=4096,
     )
-    max_rooms_per_connection: int = _size(
+    max_rooms_per_connection: int = size(
         100,
         "Rooms that one connection may be in.",
         "Centrifugo 128 channels a client",
@@ -267,92 +193,78 @@ class Settings:
         maximum=10_000,
     )
 
-    publish_rate: float = _field(
+    publish_rate: float = setting(
         20.0,
-        Spec(
-            Section.RATES,
-            "Messages that one user may publish a second, with a burst of twice that.",
-            "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
-            Unit.MESSAGES_PER_SECOND,
-            minimum=0.01,
-            maximum=1e6,
-            zero="no limit",
-        ),
+        Section.RATES,
+        "Messages that one user may publish a second, with a burst of twice that.",
+        "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
+        Unit.MESSAGES_PER_SECOND,
+        minimum=0.01,
+        maximum=1e6,
+        zero="no limit",
     )
-    flush_rate: int = _field(
+    flush_rate: int = setting(
         256,
-        Spec(
-            Section.RATES,
-            "What a peer must take of what we wrote, by acknowledged bytes over flush-window.",
-            "Kestrel 240; a 2 kbit/s line passes, a reader that stopped does not",
-            Unit.BYTES_PER_SECOND,
-            minimum=1,
-            maximum=_MIB,
-        ),
+        Section.RATES,
+        "What a peer must take of what we wrote, by acknowledged bytes over flush-window.",
+        "Kestrel 240; a 2 kbit/s line passes, a reader that stopped does not",
+        Unit.BYTES_PER_SECOND,
+        minimum=1,
+        maximum=_MIB,
     )
 
-    ring_messages: int = _field(
+    ring_messages: int = setting(
         1024,
-        Spec(
-            Section.MEMORY,
-            "Latest messages of an active room kept encoded; a member further behind reads the log.",
-            "20 s of a room at 50 messages/s",
-            Unit.MESSAGES,
-            minimum=16,
-            maximum=_MIB,
-        ),
+        Section.MEMORY,
+        "Latest messages of an active room kept encoded; a member further behind reads the log.",
+        "20 s of a room at 50 messages/s",
+        Unit.MESSAGES,
+        minimum=16,
+        maximum=_MIB,
     )
-    ring_bytes: int = _field(
+    ring_bytes: int = setting(
         _MIB,
-        Spec(
-            Section.MEMORY,
-            "Memory for those messages, a room.",
-            "1,000 active rooms cost 1 GiB at the very most; 1,024 usual messages are 0.2 MiB",
-            Unit.BYTES,
-            minimum=65_536,
-            maximum=1024 * _MIB,
-        ),
+        Section.MEMORY,
+        "Memory for those messages, a room.",
+        "1,000 active rooms cost 1 GiB at the very most; 1,024 usual messages are 0.2 MiB",
+        Unit.BYTES,
+        minimum=65_536,
+        maximum=1024 * _MIB,
     )
-    send_buffer: int = _field(
+    send_buffer: int = setting(
         65_536,
-        Spec(
-            Section.MEMORY,
-            "SO_SNDBUF of a connection, before the kernel doubles it for its own bookkeeping.",
-            "kernel memory for one slow reader, which grows to 4 MiB untuned; 640 KB/s at 100 ms",
-            Unit.BYTES,
-            minimum=4096,
-            maximum=16 * _MIB,
-        ),
+        Section.MEMORY,
+        "SO_SNDBUF of a connection, before the kernel doubles it for its own bookkeeping.",
+        "kernel memory for one slow reader, which grows to 4 MiB untuned; 640 KB/s at 100 ms",
+        Unit.BYTES,
+        minimum=4096,
+        maximum=16 * _MIB,
     )
-    retain_messages: int = _field(
+    retain_messages: int = setting(
         100_000,
-        Spec(
-            Section.MEMORY,
-            "Messages kept in the log, a room; older ones go.",
-            "about 20 MB a room on disk: a year of 270 a day",
-            Unit.MESSAGES,
-            minimum=1,
-            maximum=1e12,
-            zero="keep all",
-        ),
+        Section.MEMORY,
+        "Messages kept in the log, a room; older ones go.",
+        "about 20 MB a room on disk: a year of 270 a day",
+        Unit.MESSAGES,
+        minimum=1,
+        maximum=1e12,
+        zero="keep all",
     )
-    retain_age: float = _field(
+    retain_age: float = setting(
         0.0,
-        Spec(
-            Section.MEMORY,
-            "Age at which messages leave the log.",
-            "how long people's words are kept is the operator's decision",
-            Unit.SECONDS,
-            minimum=1,
-            maximum=1e10,
-            zero="keep all",
-        ),
+        Section.MEMORY,
+        "Age at which messages leave the log.",
+        "how long people's words are kept is the operator's decision",
+        Unit.SECONDS,
+        minimum=1,
+        maximum=1e10,
+        zero="keep all",
     )
 
     def __post_init__(self) -> None:
         """Check what one field alone, or two together, may not be, wherever the values came from."""
-        for name in SPECS:
-            check(name, getattr(self, name))
+        for name, spec in SPECS.items():
+            spec.check(flag_name(name), getattr(self, name))
         if not self.host:
             raise ConfigError("host", "at least one address is needed")
         if not self.log.startswith(_LOG_SCHEMES):
@@ -376,20 +288,3 @@ TYPES: Mapping[str, Any] = get_type_hints(Settings)
 def flag_name(field: str) -> str:
     """Return `head-deadline` for `head_deadline`."""
     return field.replace("_", "-")
-
-
-def check(name: str, value: object) -> None:
-    """Hold a number against its bounds; anything else passes."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return
-    spec = SPECS[name]
-    unit = f" {spec.unit.value}" if spec.unit.value else ""
-    if value == 0 and spec.zero is not None:
-        return
-    if not math.isfinite(value):
-        raise ConfigError(flag_name(name), f"{value} is not a finite number")
-    if value < spec.minimum:
-        also = f" (or 0: {spec.zero})" if spec.zero is not None else ""
-        raise ConfigError(flag_name(name), f"{value:g}{unit} is below the minimum, {spec.minimum:g}{unit}{also}")
-    if value > spec.maximum:
-        raise ConfigError(flag_name(name), f"{value:g}{unit} is above the maximum, {spec.maximum:g}{unit}")

@@ -7,7 +7,7 @@ Owns: RLIMIT_NOFILE. May not: import trio, or know what the descriptors are for.
 
 import resource
 
-from chatserver.config import ConfigError
+from chatserver.specs import ConfigError
 
 RESERVED_DESCRIPTORS = 64  # listeners, poller, log and its readers, standard streams, one spare
 MOST_DESCRIPTORS = 1 << 20  # raise it no further: Linux's fs.nr_open; macOS calls its hard limit infinite

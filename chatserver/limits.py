@@ -11,8 +11,9 @@ from typing import IO, Any
 from rich.console import Console
 from rich.table import Table
 
-from chatserver.config import SPECS, Section, Settings, Unit, flag_name
+from chatserver.config import SPECS, Settings, flag_name
 from chatserver.sources import variable_name
+from chatserver.specs import Section, Unit
 
 
 def print_limits(settings: Settings, file: IO[str]) -> None:

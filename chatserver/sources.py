@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chatserver.config import SPECS, TYPES, ConfigError, LogFormat, Settings, check, flag_name
+from chatserver.config import SPECS, TYPES, LogFormat, Settings, flag_name
+from chatserver.specs import ConfigError
 
 ENVIRONMENT_PREFIX = "CHATSERVER_"
 _SWITCH = {
@@ -69,7 +70,7 @@ def _attributed(name: str, value: object, source: str) -> object:
     """Convert and check `value`; a complaint says which variable or file it came from."""
     try:
         converted = _convert(name, value)
-        check(name, converted)
+        SPECS[name].check(flag_name(name), converted)
     except ConfigError as error:
         raise ConfigError(error.flag, error.message + source) from error
     return converted

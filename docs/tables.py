@@ -11,10 +11,11 @@ import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from chatserver.config import SPECS, Section, Settings, flag_name
+from chatserver.config import SPECS, Settings, flag_name
 from chatserver.limits import shown_value
 from chatserver.net.phases import RULES, Phase, PhaseLimits
 from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
+from chatserver.specs import Section
 
 DOCS = Path(__file__).parent
 PYPROJECT = DOCS.parent / "pyproject.toml"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from chatserver import __version__, cli
-from chatserver.config import SPECS, Section, Settings, flag_name
+from chatserver.config import SPECS, Settings, flag_name
 from chatserver.limits import print_limits, shown_value
+from chatserver.specs import Section
 
 
 def run(*tokens: str) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from chatserver import descriptors
-from chatserver.config import SPECS, TYPES, ConfigError, LogFormat, Section, Settings, Unit, flag_name
+from chatserver.config import SPECS, TYPES, LogFormat, Settings, flag_name
 from chatserver.sources import load_settings, variable_name
+from chatserver.specs import ConfigError, Section, Unit
 
 NUMBERS = [name for name, kind in TYPES.items() if kind in {int, float}]
 

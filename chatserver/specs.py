@@ -1,0 +1,105 @@
+"""What a setting is made of: its unit, its section, its bounds, and the complaint when a value is outside them.
+
+Owns: `Spec`, the kinds of field that settings are written with, and `ConfigError`. May not: import our modules or
+trio, or know any setting by name; config.py writes them down.
+
+    head_deadline: float = deadline(10.0, "From accept to the end of the head.", "cowboy 5, nginx 60")
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+DAY = 86_400.0  # s; the largest deadline that is still a deadline
+
+
+class ConfigError(Exception):
+    """A value that cannot be used. `flag` is its name as on the command line, without dashes in front."""
+
+    def __init__(self, flag: str, message: str) -> None:
+        super().__init__(f"--{flag}: {message}")
+        self.flag = flag
+        self.message = message
+
+
+class Unit(Enum):
+    """What a number counts; the value is printed behind it."""
+
+    NONE = ""
+    SECONDS = "s"
+    BYTES = "B"
+    BYTES_PER_SECOND = "B/s"
+    MESSAGES_PER_SECOND = "messages/s"
+    MESSAGES = "messages"
+    CONNECTIONS = "connections"
+    FIELDS = "fields"
+    FRAGMENTS = "fragments"
+    ROOMS = "rooms"
+
+
+class Section(Enum):
+    """Where a setting stands in `--help` and in `chatserver limits`; the value is the heading."""
+
+    SERVICE = "Service"
+    ADMISSION = "Admission"
+    DEADLINES = "Deadlines"
+    SIZES = "Sizes"
+    RATES = "Rates"
+    MEMORY = "Memory and retention"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a field means and what it may be; lives in the field's metadata."""
+
+    section: Section
+    meaning: str
+    reason: str = ""
+    unit: Unit = Unit.NONE
+    minimum: float = 0
+    maximum: float = math.inf
+    zero: str | None = None
+    """What 0 means, below `minimum` though it is; None: 0 is a number like any other."""
+
+    def check(self, flag: str, value: object) -> None:
+        """Hold a number against the bounds; anything else passes."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        if value == 0 and self.zero is not None:
+            return
+        if not math.isfinite(value):
+            raise ConfigError(flag, f"{value} is not a finite number")
+        unit = f" {self.unit.value}" if self.unit.value else ""
+        if value < self.minimum:
+            also = f" (or 0: {self.zero})" if self.zero is not None else ""
+            raise ConfigError(flag, f"{value:g}{unit} is below the minimum, {self.minimum:g}{unit}{also}")
+        if value > self.maximum:
+            raise ConfigError(flag, f"{value:g}{unit} is above the maximum, {self.maximum:g}{unit}")
+
+
+def setting(
+    default: Any,
+    section: Section,
+    meaning: str,
+    reason: str = "",
+    unit: Unit = Unit.NONE,
+    *,
+    minimum: float = 0,
+    maximum: float = math.inf,
+    zero: str | None = None,
+) -> Any:
+    """A field of `Settings`."""
+    spec = Spec(section, meaning, reason, unit, minimum=minimum, maximum=maximum, zero=zero)
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def deadline(default: float, meaning: str, reason: str, *, minimum: float = 0.1, maximum: float = DAY) -> Any:
+    """A field in seconds that is never 0: a phase without an end is a place for a slow peer to live."""
+    return setting(default, Section.DEADLINES, meaning, reason, Unit.SECONDS, minimum=minimum, maximum=maximum)
+
+
+def size(default: int, meaning: str, reason: str, *, unit: Unit = Unit.BYTES, minimum: int, maximum: int) -> Any:
+    """A field that bounds what one peer may send."""
+    return setting(default, Section.SIZES, meaning, reason, unit, minimum=minimum, maximum=maximum)
