@@ -38,6 +38,14 @@ class Stage(Enum):
     OVER = "gone for good"
 
 
+class Needs(Enum):
+    """What a target must speak for a persona to have anything to play."""
+
+    HTTP = "HTTP/1.1"
+    WEBSOCKET = "WebSocket"
+    CHAT = "chat.v1"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """What the clients of a run have in common: where they go, and what they do there."""
@@ -45,8 +53,15 @@ class Place:
     host: str  # for the Host field
     rooms: tuple[str, ...]
     poll_wait_seconds: float
-    random: Random
+    random: Random  # the only randomness of a persona, so that a run can be replayed
     traffic: Traffic | None = None
+    # Where attacks go. The defaults are the chat contract's; another server has other paths. `{room}` and `{wait}`
+    # are filled in where they occur.
+    path: str = "/"
+    websocket_path: str = "/ws"
+    post_path: str = "/rooms/{room}/messages"
+    poll_path: str = "/rooms/{room}/messages?wait={wait:g}"
+    stream_path: str = "/rooms/{room}/events"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,11 +77,14 @@ class Cohort:
     held: int = 0
     peak: int = 0
     opened: int = 0  # times a client came to be held
+    left: int = 0  # times a client closed by itself
+    sent_bytes: int = 0
     received_bytes: int = 0
     deliveries: int = 0  # chat messages received
     refused: Counter[str] = field(default_factory=Counter)  # turned away at the door
     failed: Counter[str] = field(default_factory=Counter)  # never came to be held, for another reason
     ended: Counter[str] = field(default_factory=Counter)  # held, then ended by the server
+    answers: Counter[str] = field(default_factory=Counter)  # what attackers were told, whether it ended them or not
     lifetime: Latency = field(default_factory=Latency)  # from connect to the server's ending it
 
     def member(self, index: int) -> Client:
@@ -92,13 +110,19 @@ class Client:
     """A persona's base: what the engine calls, and what a persona may do.
 
     Subclasses declare `__slots__`, a `name`, whether they are `honest`, and a docstring whose first line
-    `loadgen list` prints.
+    `loadgen list` prints. docs/personas.md shows how to write one.
     """
 
     __slots__ = ("born", "cohort", "due", "fd", "index", "outgoing", "room", "stage", "tick", "unread")
 
     name: ClassVar[str]
     honest: ClassVar[bool]
+    slow: ClassVar[bool] = False  # honest, and slower than most: a neighbour that no attack may hurt
+    needs: ClassVar[Needs] = Needs.CHAT
+    usual_clients: ClassVar[int] = 8000  # how many a scorecard plays
+    receive_buffer_bytes: ClassVar[int] = 0  # SO_RCVBUF, which bounds the window; 0 = the kernel's choice
+    segment_bytes: ClassVar[int] = 0  # TCP_MAXSEG; 0 = the kernel's, which is 64 KiB on the loopback
+    read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
@@ -128,15 +152,52 @@ class Client:
     def on_time(self, moment: float) -> None:
         """React to the moment asked for with `wake_in`."""
 
+    def on_drained(self) -> None:
+        """React to the kernel's having taken everything that an earlier `send` could not give it."""
+
     def on_hangup(self, how: str) -> None:
         """React to the server's closing or resetting the connection."""
         self.fail(how)
 
     # What a persona may do
 
-    def send(self, data: bytes) -> None:
-        """Send bytes; what the kernel does not take now follows when it does."""
-        self.cohort.engine.send(self, data)
+    def send(self, data: bytes) -> bool:
+        """Send bytes; what the kernel does not take now follows when it does. Whether it took all.
+
+        A flooder sends its next block from `on_time` or `on_drained`, one of at most 64 KiB: others want their turn.
+        """
+        return self.cohort.engine.send(self, data)
+
+    def finish_sending(self) -> None:
+        """Close our half of the connection (FIN); the server's is still read."""
+        self.cohort.engine.finish_sending(self)
+
+    def stop_reading(self) -> None:
+        """Read nothing more, so that the window closes. Only a reset is noticed then: a FIN is among the unread."""
+        self.cohort.engine.stop_reading(self)
+
+    def resume_reading(self) -> None:
+        """Read again, at most `read_bytes` at a time."""
+        self.cohort.engine.resume_reading(self)
+
+    def go_dark(self) -> None:
+        """Vanish: whatever the server sends is dropped unanswered, as if the cable were cut.
+
+        Only `come_back` and then a byte sent will tell whether the server has noticed.
+        """
+        self.cohort.engine.go_dark(self)
+
+    def come_back(self) -> None:
+        """End `go_dark`."""
+        self.cohort.engine.come_back(self)
+
+    def leave(self, return_in: float = NEVER) -> None:
+        """Close, and connect anew after so many seconds."""
+        self.cohort.engine.leave(self, return_in=return_in, reset=False)
+
+    def abort(self, return_in: float = NEVER) -> None:
+        """Like `leave`, with RST instead of FIN."""
+        self.cohort.engine.leave(self, return_in=return_in, reset=True)
 
     def hold(self) -> None:
         """Declare the client established."""
@@ -161,6 +222,7 @@ class Attacker(Client):
     __slots__ = ("answered",)
 
     honest = False
+    needs = Needs.HTTP
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
