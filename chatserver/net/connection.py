@@ -41,6 +41,7 @@ class Connection(msgspec.Struct, gc=False, eq=False):
     inbox: bytes = b""  # received, not yet parsed; bounded by the limits of what is being parsed
     backlog: Backlog | None = None
     session: object = None  # what the attendant keeps of the request or the WebSocket; the Reason while CLOSING
+    spent: int = 0  # what it has used of its budgets (edge/budgets.py); bytes read and dropped while CLOSING
 
     @property
     def alive(self) -> bool:
