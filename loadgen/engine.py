@@ -9,13 +9,13 @@ persona means by its bytes.
 import errno
 import os
 import select
-import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
 import trio
 
+from loadgen import sockets
 from loadgen.client import ATTACKER_RETURNS_SECONDS, Client, Cohort, Stage
 from loadgen.latency import Latency
 from loadgen.target import Target
@@ -41,16 +41,11 @@ OPEN_DEADLINE_SECONDS: Final = 30.0
 #: How far behind its connect rate the engine may be and still catch up: longer would end in a burst.
 CATCH_UP_SECONDS: Final = 0.02
 
-READ_BYTES: Final = 16 * 1024
-
 #: A client with this much unsent has a server that stopped reading.
 MAX_OUTGOING_BYTES: Final = 1024 * 1024
 
-# In Linux since 4.2; Python names it from 3.12 on. The port is then chosen at connect(), for the whole address pair,
-# where bind() alone would set a port aside for one source and run dry at 28,000.
-_IP_BIND_ADDRESS_NO_PORT: Final = 24
-
-_GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
+_READING: Final = select.EPOLLIN | select.EPOLLRDHUP
+_GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the first two are told without being asked for
 _OURS: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE)
 )
@@ -71,6 +66,8 @@ class Engine:
         self._next_open = 0.0
         self._queue: deque[Client] = deque()
         self._clients: dict[int, Client] = {}
+        self._not_reading: set[Client] = set()  # sets, not slots: most clients are in neither
+        self._dark: set[Client] = set()
         self._epoll = select.epoll()
         self._wake = WakeUp()
         self._epoll.register(self._wake.fd, select.EPOLLIN)
@@ -145,25 +142,64 @@ class Engine:
         self.last_held = now()
         self.wheel.set(client, NEVER)
 
-    def send(self, client: Client, data: bytes) -> None:
-        """Write now what the kernel takes, the rest when it takes more."""
+    def send(self, client: Client, data: bytes) -> bool:
+        """Write now what the kernel takes, the rest when it takes more; whether it took all."""
         if client.fd < 0:
-            return
+            return False
         if client.outgoing:
             client.outgoing += data
             if len(client.outgoing) > MAX_OUTGOING_BYTES:
                 client.fail("the server stopped reading")
-            return
+            return False
         try:
-            sent = os.write(client.fd, data)
-        except BlockingIOError:
-            sent = 0
+            sent = self._write(client, data)
         except OSError as error:
+            self._hear_out(client)
             client.on_hangup(_name(error))
+            return False
+        if sent == len(data):
+            return True
+        client.outgoing = data[sent:]
+        self._watch(client)
+        return False
+
+    def stop_reading(self, client: Client) -> None:
+        """Leave what arrives in the kernel, so that its window closes."""
+        self._not_reading.add(client)
+        self._watch(client)
+
+    def resume_reading(self, client: Client) -> None:
+        """Read again."""
+        self._not_reading.discard(client)
+        self._watch(client)
+
+    def finish_sending(self, client: Client) -> None:
+        """Send FIN; what the kernel has not taken is dropped."""
+        client.outgoing = b""
+        self._watch(client)
+        sockets.finish_sending(client.fd)
+
+    def go_dark(self, client: Client) -> None:
+        """Vanish, to the server's eye."""
+        sockets.deafen(client.fd)
+        self._dark.add(client)
+
+    def come_back(self, client: Client) -> None:
+        """Hear the server again."""
+        self._dark.remove(client)
+        sockets.undeafen(client.fd)
+
+    def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
+        """Close a client that wants to go, and count that nobody ended it; `NEVER` is for good."""
+        if client.stage in {Stage.WAITING, Stage.OVER}:
             return
-        if sent < len(data):
-            client.outgoing = data[sent:]
-            self._epoll.modify(client.fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP)
+        client.cohort.left += 1
+        if reset:
+            sockets.reset_when_closed(client.fd)
+        self._close(client)
+        if return_in == NEVER:
+            client.stage = Stage.OVER
+        self.wheel.set(client, now() + return_in)
 
     def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None:
         """Close and book a client that its server, or a broken promise of it, ended; attackers come back."""
@@ -205,16 +241,17 @@ class Engine:
         self._wake.set(when)
 
     def _attend(self, client: Client, mask: int) -> None:
+        # A connection that is gone takes no more bytes, and the error of a write would hide what it still has to say.
+        blind = select.EPOLLERR if client.stage is Stage.CONNECTING else _GONE
         try:
-            if mask & select.EPOLLOUT and not mask & select.EPOLLERR and not self._flush(client):
+            if mask & select.EPOLLOUT and not mask & blind and not self._flush(client):
                 return
-            if mask & (select.EPOLLIN | _GONE):
-                data = os.read(client.fd, READ_BYTES)
-                if not data:
-                    client.on_hangup("closed")
-                    return
-                client.cohort.received_bytes += len(data)
-                client.on_data(data)
+            if client in self._not_reading:
+                if mask & _GONE:
+                    code = sockets.pending_error(client.fd)
+                    client.on_hangup(_name(OSError(code, "")) if code else "closed")
+            elif mask & (select.EPOLLIN | _GONE):
+                self._take(client)
         except BlockingIOError:
             return
         except WireError as error:
@@ -225,21 +262,50 @@ class Engine:
             else:
                 client.on_hangup(_name(error))
 
+    def _take(self, client: Client) -> None:
+        data = os.read(client.fd, client.read_bytes)
+        if not data:
+            client.on_hangup("closed")
+            return
+        client.cohort.received_bytes += len(data)
+        client.on_data(data)
+
+    def _hear_out(self, client: Client) -> None:
+        """Let a client whose connection broke have what came before it did: the answer that says why."""
+        try:
+            self._take(client)
+        except WireError as error:
+            client.fail(str(error))
+        except OSError:
+            return  # the caller books the first error, which said more
+
+    def _write(self, client: Client, data: bytes) -> int:
+        try:
+            sent = os.write(client.fd, data)
+        except BlockingIOError:
+            return 0
+        client.cohort.sent_bytes += sent
+        return sent
+
     def _flush(self, client: Client) -> bool:
         """Write what is left over; whether the client is still there."""
-        if client.stage is Stage.CONNECTING and not client.outgoing:
-            return self._connected(client)
-        sent = os.write(client.fd, client.outgoing)
-        client.outgoing = client.outgoing[sent:]
         if client.outgoing:
-            return True
+            client.outgoing = client.outgoing[self._write(client, client.outgoing) :]
+            if client.outgoing:
+                return True
         if client.stage is Stage.CONNECTING:
             return self._connected(client)
-        self._epoll.modify(client.fd, select.EPOLLIN | select.EPOLLRDHUP)
-        return True
+        self._watch(client)
+        client.on_drained()
+        return client.fd >= 0
+
+    def _watch(self, client: Client) -> None:
+        """Ask epoll for what the client waits for."""
+        mask = 0 if client in self._not_reading else _READING
+        self._epoll.modify(client.fd, mask | select.EPOLLOUT if client.outgoing else mask)
 
     def _connected(self, client: Client) -> bool:
-        self._epoll.modify(client.fd, select.EPOLLIN | select.EPOLLRDHUP)
+        self._watch(client)
         client.stage = Stage.OPENING
         client.on_connected()
         return client.fd >= 0
@@ -269,7 +335,12 @@ class Engine:
         client.stage = Stage.CONNECTING
         self.opening += 1
         try:
-            client.fd = self._socket(client.index)
+            client.fd = sockets.connect(
+                self._target,
+                client.index,
+                receive_buffer_bytes=client.receive_buffer_bytes,
+                segment_bytes=client.segment_bytes,
+            )
         except OSError as error:
             if error.errno in _OURS:
                 self.own_faults[_name(error)] += 1
@@ -279,31 +350,17 @@ class Engine:
         self.wheel.set(client, moment + OPEN_DEADLINE_SECONDS)
         opening = client.opening()
         try:  # on loopback the connection usually stands already: spares a trip through epoll
-            sent = os.write(client.fd, opening) if opening else 0
-        except BlockingIOError:
-            sent = 0
+            sent = self._write(client, opening) if opening else 0
         except OSError as error:
             self.end(client, _name(error), turned_away=True)
             return
         client.outgoing = opening[sent:]
         if opening and not client.outgoing:
-            self._epoll.register(client.fd, select.EPOLLIN | select.EPOLLRDHUP)
+            self._epoll.register(client.fd, _READING)
             client.stage = Stage.OPENING
             client.on_connected()
         else:
-            self._epoll.register(client.fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP)
-
-    def _socket(self, index: int) -> int:
-        with socket.socket(self._target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            source = self._target.source(index)
-            if source is not None:
-                sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind((source, 0))
-            code = sock.connect_ex((self._target.address, self._target.port))
-            if code not in (0, errno.EINPROGRESS):
-                raise OSError(code, os.strerror(code))
-            return sock.detach()  # a bare descriptor: the socket object would be a third of a client's memory
+            self._epoll.register(client.fd, _READING | select.EPOLLOUT)
 
     def _close(self, client: Client) -> None:
         if client.stage in {Stage.CONNECTING, Stage.OPENING}:
@@ -313,6 +370,9 @@ class Engine:
         client.stage = Stage.WAITING
         client.unread = client.outgoing = b""
         if client.fd >= 0:
+            self._not_reading.discard(client)
+            if client in self._dark:
+                self.come_back(client)  # or its FIN would be sent again for minutes: the answer would not be heard
             del self._clients[client.fd]
             os.close(client.fd)  # leaves the epoll set by itself: nothing else refers to the socket
             client.fd = -1

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import pytest
 import trio
 
-from loadgen import target
-from loadgen.client import Client, Cohort, Place, Stage
-from loadgen.engine import Engine
+from loadgen.client import Client, Stage
 from loadgen.timers import now
 from loadgen.wire import WireError
+from tests.loadgen.stage import listening, playing, read_until, until
 
 
 class Probe(Client):
@@ -44,87 +41,60 @@ def _fresh() -> None:
     Probe.first, Probe.received = b"hello", b""
 
 
-@contextmanager
-def _listener(*, backlog: int = 16) -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as listener:
-        listener.settimeout(10)
-        yield listener
+RESET = b"\1\0\0\0\0\0\0\0"
 
 
-@asynccontextmanager
-async def _engine(listener: socket.socket, persona: type[Client] = Probe) -> AsyncIterator[tuple[Engine, Cohort]]:
-    engine = Engine(target.find(f"http://127.0.0.1:{listener.getsockname()[1]}"))
-    place = Place(host="x", rooms=("lobby",), poll_wait_seconds=1.0, random=Random(1))
-    cohort = Cohort(persona=persona, engine=engine, place=place, wanted=1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(engine.run)
-        yield engine, cohort
-        nursery.cancel_scope.cancel()
-
-
-async def _until(ready: Callable[[], object]) -> None:
-    with trio.fail_after(10):
-        while not ready():  # noqa: ASYNC110  what is waited for has no event
-            await trio.sleep(0.005)
+def _reset(stream: trio.SocketStream) -> None:
+    """Hang up with RST."""
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    stream.socket.close()
 
 
 async def test_a_large_opening_follows_as_the_peer_reads() -> None:
     Probe.first = os.urandom(8_000_000)
-    with _listener() as listener:
-        async with _engine(listener) as (engine, cohort):
-            client = cohort.member(0)
-            engine.open([client])
-            peer, _ = await trio.to_thread.run_sync(listener.accept)
-            assert client.stage is Stage.CONNECTING, "it is not held before all is sent"
-            with peer, trio.socket.from_stdlib_socket(peer) as reader:
-                got = bytearray()
-                while len(got) < len(Probe.first):
-                    got += await reader.recv(1 << 20)
-                assert got == Probe.first
-                await _until(lambda: cohort.held == 1)
+    async with listening() as server, playing(server.url, Probe) as play:
+        stream = await server.accept()
+        assert play.client.stage is Stage.CONNECTING, "it is not held before all is sent"
+        assert await read_until(stream, lambda got: len(got) >= len(Probe.first)) == Probe.first
+        await until(lambda: play.cohort.held == 1)
+        assert play.cohort.sent_bytes == len(Probe.first)
 
 
 async def test_a_server_that_stops_reading_is_given_up() -> None:
-    with _listener() as listener:
-        async with _engine(listener) as (engine, cohort):
-            client = cohort.member(0)
-            engine.open([client])
-            peer, _ = await trio.to_thread.run_sync(listener.accept)
-            await _until(lambda: cohort.held == 1)
-            with peer:
-                for _ in range(100):
-                    client.send(b"x" * 1_000_000)
-            assert cohort.ended == {"the server stopped reading": 1}
-            assert client.stage is Stage.OVER
+    async with listening() as server, playing(server.url, Probe) as play:
+        await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        for _ in range(100):
+            play.client.send(b"x" * 1_000_000)
+        assert play.cohort.ended == {"the server stopped reading": 1}
+        assert play.client.stage is Stage.OVER
 
 
 @pytest.mark.parametrize(
     ("reply", "reason"), [(b"", "closed"), (b"garbage", "garbage"), (None, "connection reset by peer")]
 )
 async def test_every_end_has_a_reason(reply: bytes | None, reason: str) -> None:
-    with _listener() as listener:
-        async with _engine(listener) as (engine, cohort):
-            engine.open([cohort.member(0)])
-            peer, _ = await trio.to_thread.run_sync(listener.accept)
-            await _until(lambda: cohort.held == 1)
-            with peer:
-                if reply is None:  # hang up with the client's bytes unread
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                else:
-                    peer.recv(100)
-                    peer.send(reply)
-            await _until(lambda: not cohort.held)
-            assert cohort.ended == {reason: 1}
-            assert cohort.lifetime.count == 1
+    async with listening() as server, playing(server.url, Probe) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        if reply is None:
+            _reset(stream)
+        else:
+            await stream.receive_some()
+            await stream.send_all(reply)
+            await stream.aclose()
+        await until(lambda: not play.cohort.held)
+        assert play.cohort.ended == {reason: 1}
+        assert play.cohort.lifetime.count == 1
+        assert play.cohort.received_bytes == len(reply or b"")
 
 
 async def test_a_closed_port_refuses() -> None:
-    with _listener() as listener:
-        async with _engine(listener) as (engine, cohort):
-            listener.close()
-            engine.open([cohort.member(0)])
-            await _until(lambda: engine.settled)
-            assert cohort.refused == {"connection refused": 1}
+    async with listening() as server:
+        url = server.url
+    async with playing(url, Probe) as play:
+        await until(lambda: play.engine.settled)
+        assert play.cohort.refused == {"connection refused": 1}
 
 
 async def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,58 +105,179 @@ async def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch: pytest.Mo
             """Wait for an answer."""
 
     monkeypatch.setattr("loadgen.engine.OPEN_DEADLINE_SECONDS", 0.1)
-    with _listener() as listener:
-        async with _engine(listener, Patient) as (engine, cohort):
-            engine.open([cohort.member(0)])
-            await _until(lambda: engine.settled)
-            assert cohort.failed == {"not established in 0.1 s": 1}
+    async with listening() as server, playing(server.url, Patient) as play:
+        await until(lambda: play.engine.settled)
+        assert play.cohort.failed == {"not established in 0.1 s": 1}
 
 
 async def test_our_own_lack_of_descriptors_is_no_fault_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(*_: object) -> int:
+    def none_left(*_: object, **__: object) -> int:
         raise OSError(24, "Too many open files")
 
-    with _listener() as listener:
-        async with _engine(listener) as (engine, cohort):
-            monkeypatch.setattr(engine, "_socket", none_left)
-            engine.open([cohort.member(0)])
-            await _until(lambda: engine.settled)
-            assert engine.own_faults == {"too many open files": 1}
-            assert not cohort.refused
+    monkeypatch.setattr("loadgen.sockets.connect", none_left)
+    async with listening() as server, playing(server.url, Probe) as play:
+        await until(lambda: play.engine.settled)
+        assert play.engine.own_faults == {"too many open files": 1}
+        assert not play.cohort.refused
 
 
 async def test_alarms_are_kept_when_nothing_else_happens() -> None:
-    with _listener() as listener:
-        async with _engine(listener) as (engine, _):
-            with trio.fail_after(10):
-                for _ in range(5):
-                    await engine.sleep_until(now() - 1)
-            assert engine.lag.count == 5
+    async with listening() as server, playing(server.url, Probe, clients=0) as play:
+        with trio.fail_after(10):
+            for _ in range(5):
+                await play.engine.sleep_until(now() - 1)
+        assert play.engine.lag.count == 5
 
 
 async def test_cancelling_closes_every_descriptor() -> None:
     def descriptors() -> set[str]:
         return {entry.name for entry in Path("/proc/self/fd").iterdir()}
 
-    with _listener() as listener:
+    async with listening() as server:
         before = descriptors()
-        async with _engine(listener) as (engine, cohort):
-            engine.open([cohort.member(index) for index in range(10)])
-            await _until(lambda: cohort.held == 10)
+        async with playing(server.url, Probe, clients=10) as play:
+            await until(lambda: play.cohort.held == 10)
         assert descriptors() <= before | {max(descriptors(), key=int)}  # listing the folder is a descriptor too
-        assert cohort.held == 0
-        assert not cohort.ended, "closing them ourselves is not their end"
+        assert play.cohort.held == 0
+        assert not play.cohort.ended, "closing them ourselves is not their end"
 
 
 async def test_the_rate_of_connections_is_kept() -> None:
-    with _listener(backlog=4096) as listener:
-        engine = Engine(target.find(f"http://127.0.0.1:{listener.getsockname()[1]}"), connect_rate=100.0)
-        place = Place(host="x", rooms=("lobby",), poll_wait_seconds=1.0, random=Random(1))
-        cohort = Cohort(persona=Probe, engine=engine, place=place, wanted=1)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(engine.run)
-            begun = trio.current_time()
-            engine.open([cohort.member(index) for index in range(50)])
-            await _until(lambda: cohort.held == 50)
+    async with listening(backlog=4096) as server:
+        begun = trio.current_time()
+        async with playing(server.url, Probe, clients=50, connect_rate=100.0) as play:
+            await until(lambda: play.cohort.held == 50)
             assert trio.current_time() - begun >= 0.45
-            nursery.cancel_scope.cancel()
+
+
+# -- what a persona may do --------------------------------------------------------------------------------------------
+
+
+async def test_send_says_whether_the_kernel_took_all_and_tells_when_it_has() -> None:
+    drained: list[int] = []
+
+    class Flooder(Probe):
+        __slots__ = ()
+
+        def on_drained(self) -> None:
+            drained.append(self.cohort.sent_bytes)
+
+    async with listening() as server, playing(server.url, Flooder) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        sent = len(Probe.first)
+        while play.client.send(b"x" * 65536):
+            sent += 65536
+        assert drained == []
+        await read_until(stream, lambda got: len(got) >= sent + 65536)
+        await until(lambda: drained)
+        assert drained == [sent + 65536]
+        assert play.client.send(b"more")
+
+
+async def test_a_client_that_stopped_reading_closes_its_window_and_then_reads_what_it_missed() -> None:
+    class Narrow(Probe):
+        __slots__ = ()
+        receive_buffer_bytes = 2048
+        segment_bytes = 1460
+        read_bytes = 7
+
+    async with listening() as server, playing(server.url, Narrow) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        play.client.stop_reading()
+        sent = 0
+        with pytest.raises(BlockingIOError):  # noqa: PT012  the block that does not fit is what is looked for
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            os.set_blocking(stream.socket.fileno(), False)
+            for _ in range(1000):
+                sent += os.write(stream.socket.fileno(), b"y" * 1000)
+        assert sent < 100_000
+        assert play.cohort.received_bytes == 0
+        play.client.resume_reading()
+        await until(lambda: play.cohort.received_bytes == sent)
+        assert Narrow.received == b"y" * sent
+
+
+async def test_a_reset_is_noticed_without_reading() -> None:
+    async with listening() as server, playing(server.url, Probe) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        play.client.stop_reading()
+        await stream.send_all(b"unread")
+        _reset(stream)
+        await until(lambda: not play.cohort.held)
+        assert play.cohort.ended == {"connection reset by peer": 1}
+        assert Probe.received == b""
+
+
+async def test_half_a_connection_is_still_read() -> None:
+    async with listening() as server, playing(server.url, Probe) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        play.client.finish_sending()
+        got = await read_until(stream, lambda got: len(got) == 5)
+        assert got == b"hello"
+        assert await stream.receive_some() == b""
+        await stream.send_all(b"late")
+        await until(lambda: Probe.received == b"late")
+        assert play.cohort.held == 1
+
+
+async def test_a_dark_client_hears_nothing_until_it_comes_back() -> None:
+    async with listening() as server, playing(server.url, Probe) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        play.client.go_dark()
+        await stream.send_all(b"anybody there?")
+        _reset(stream)
+        await play.engine.sleep_until(now() + 0.1)
+        assert (Probe.received, play.cohort.held) == (b"", 1)
+        play.client.come_back()
+        play.client.send(b"x")
+        await until(lambda: not play.cohort.held)
+        assert play.cohort.ended == {"connection reset by peer": 1}
+
+
+async def test_a_dark_client_that_is_closed_does_not_linger() -> None:
+    async with listening() as server, playing(server.url, Probe) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        play.client.go_dark()
+        play.client.leave()
+        await read_until(stream, lambda got: len(got) == 5)
+        assert await stream.receive_some() == b""
+
+
+@pytest.mark.parametrize("how", [Client.leave, Client.abort])
+async def test_a_client_that_leaves_is_not_ended_and_returns(how: Callable[[Client, float], None]) -> None:
+    async with listening() as server, playing(server.url, Probe) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        await read_until(stream, lambda got: len(got) == 5)
+        play.engine.at(now(), lambda: how(play.client, 0.01))
+        if how is Client.abort:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        else:
+            assert await stream.receive_some() == b""
+        await server.accept()
+        await until(lambda: play.cohort.opened == 2)
+        play.client.leave()
+        assert play.client.stage is Stage.OVER
+        assert (play.cohort.left, play.cohort.held) == (2, 0)
+        assert not play.cohort.ended
+
+
+async def test_what_was_said_before_a_broken_write_is_heard() -> None:
+    """The answer 408 stood unread in the kernel when a byte-wise sender met EPIPE, and the end was booked as that."""
+    async with listening() as server, playing(server.url, Probe) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        play.client.stop_reading()
+        await stream.send_all(b"408")
+        _reset(stream)
+        while play.client.send(b"x"):
+            pass
+        assert Probe.received == b"408"
+        assert play.cohort.ended.total() == 1

@@ -1,0 +1,95 @@
+"""What a client's descriptor needs of the kernel beyond read and write.
+
+Owns: connecting from a chosen source, and the ways in which a peer can misbehave below HTTP: a tiny window, half a
+connection, a vanished one, a reset. All take a bare descriptor: a socket object would be a third of a client's memory.
+"""
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from typing import Final
+
+from loadgen.target import Target
+
+# In Linux since 4.2; Python names it from 3.12 on. The port is then chosen at connect(), for the whole address pair,
+# where bind() alone would set a port aside for one source and run dry at 28,000.
+_IP_BIND_ADDRESS_NO_PORT: Final = 24
+
+# Linux' asm-generic/socket.h; Python has no names for them.
+_SO_ATTACH_FILTER: Final = 26
+_SO_DETACH_FILTER: Final = 27
+
+# struct sock_filter {u16 code; u8 jt, jf; u32 k}: BPF_RET | BPF_K with k = 0, "keep 0 bytes of it", and the struct
+# sock_fprog {u16 length; sock_filter *first} that points there.
+_KEEP_NOTHING: Final = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+_FILTER: Final = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
+
+_LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+
+
+def connect(target: Target, index: int, *, receive_buffer_bytes: int = 0, segment_bytes: int = 0) -> int:
+    """Begin a connection to the target from the source address of client `index`; the descriptor does not block.
+
+    A receive buffer must be set before the handshake, which tells the peer the window's scale. 0 leaves it, and the
+    greatest segment, to the kernel.
+    """
+    with socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if receive_buffer_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if segment_bytes:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
+        source = target.source(index)
+        if source is not None:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((source, 0))
+        code = sock.connect_ex((target.address, target.port))
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
+        return sock.detach()
+
+
+def finish_sending(fd: int) -> None:
+    """Send FIN and go on reading."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    finally:
+        sock.detach()
+
+
+def deafen(fd: int) -> None:
+    """Drop every segment that arrives, acknowledgements and resets too: to its peer this one has vanished.
+
+    A classic BPF filter, which needs no privilege. What the descriptor sends still leaves.
+    """
+    _set(fd, _SO_ATTACH_FILTER, _FILTER)
+
+
+def undeafen(fd: int) -> None:
+    """Let segments in again."""
+    _set(fd, _SO_DETACH_FILTER, 0)
+
+
+def reset_when_closed(fd: int) -> None:
+    """Have close() send RST instead of FIN, and drop what was not sent."""
+    _set(fd, socket.SO_LINGER, _LINGER_ZERO)
+
+
+def pending_error(fd: int) -> int:
+    """The errno that the next call would raise, which is cleared; 0 if there is none."""
+    sock = socket.socket(fileno=fd)
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    finally:
+        sock.detach()
+
+
+def _set(fd: int, option: int, value: int | bytes) -> None:
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, option, value)
+    finally:
+        sock.detach()

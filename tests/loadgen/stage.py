@@ -1,0 +1,109 @@
+"""A stage for personas: an `Engine` with one cohort, played against a server that the test holds itself.
+
+    async with listening() as server, playing(server.url, "slow-head") as play:
+        stream = await server.accept()
+        assert (await stream.receive_some()).startswith(b"GET / ")
+        await until(lambda: play.cohort.ended)
+
+No processes, no report, no victims. A persona's pace is a constant of its module: shorten it with `monkeypatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import trio
+
+from loadgen import target
+from loadgen.client import Client, Cohort, Place
+from loadgen.engine import Engine
+from loadgen.personas import registry
+
+#: How long a test waits for anything: far longer than it ever takes on a machine that is busy with something else.
+PATIENCE = 20.0
+
+
+@dataclass
+class Play:
+    """What is on stage."""
+
+    engine: Engine
+    cohort: Cohort
+    clients: list[Client]
+
+    @property
+    def client(self) -> Client:
+        """The only one."""
+        [client] = self.clients
+        return client
+
+
+@asynccontextmanager
+async def playing(
+    url: str, persona: str | type[Client], *, clients: int = 1, connect_rate: float = 0.0, **place: Any
+) -> AsyncIterator[Play]:
+    """Play so many clients of a persona (a name, or a class of the test's own); `place` is passed to `Place`."""
+    engine = Engine(target.find(url), connect_rate=connect_rate)
+    where = Place(**{"host": "x", "rooms": ("lobby",), "poll_wait_seconds": 25.0, "random": Random(1), **place})
+    cast = registry()[persona] if isinstance(persona, str) else persona
+    cohort = Cohort(persona=cast, engine=engine, place=where, wanted=clients)
+    members = [cohort.member(index) for index in range(clients)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run)
+        engine.open(members)
+        yield Play(engine, cohort, members)
+        nursery.cancel_scope.cancel()
+
+
+class Server:
+    """A listening socket; what it says is up to the test."""
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        self._streams: list[trio.SocketStream] = []
+        self.port: int = listener.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def accept(self) -> trio.SocketStream:
+        """The next connection."""
+        with trio.fail_after(PATIENCE):
+            self._streams.append(await self._listener.accept())
+        return self._streams[-1]
+
+    def close(self) -> None:
+        """Close every connection that the test left open."""
+        for stream in self._streams:
+            stream.socket.close()
+
+
+@asynccontextmanager
+async def listening(*, backlog: int = 16) -> AsyncIterator[Server]:
+    """A server that accepts when the test says so."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=backlog)
+    server = Server(listener)
+    async with listener:
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+async def read_until(stream: trio.abc.ReceiveStream, enough: Callable[[bytes], object], data: bytes = b"") -> bytes:
+    """Read on after `data` until it is enough, and return all of it."""
+    with trio.fail_after(PATIENCE):
+        while not enough(data):
+            more = await stream.receive_some()
+            assert more, f"the client closed after {data[-200:]!r}"
+            data += more
+    return data
+
+
+async def until(ready: Callable[[], object]) -> None:
+    """Wait for something to become true."""
+    with trio.fail_after(PATIENCE):
+        while not ready():  # noqa: ASYNC110  what is waited for has no event
+            await trio.sleep(0.005)
