@@ -27,6 +27,9 @@ ATTACKER_RETURNS_SECONDS = 1.0
 #: Answers that mean "not now" rather than "you did wrong".
 TURNED_AWAY = frozenset((429, 503))
 
+#: The same as close codes: service restart, try again later (IANA's registry).
+CLOSED_FOR_NOW = frozenset((1012, 1013))
+
 
 class Stage(Enum):
     """Where a client is in its life."""
@@ -123,6 +126,7 @@ class Client:
     receive_buffer_bytes: ClassVar[int] = 0  # SO_RCVBUF, which bounds the window; 0 = the kernel's choice
     segment_bytes: ClassVar[int] = 0  # TCP_MAXSEG; 0 = the kernel's, which is 64 KiB on the loopback
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
+    one_address: ClassVar[bool] = False  # all clients of this persona share one source address
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
@@ -237,6 +241,7 @@ class Attacker(Client):
         """Note an answer's status and stay, as an attacker would."""
         if self.answered == 0 and data.startswith(b"HTTP/1.") and data[9:12].isdigit():
             self.answered = int(data[9:12])
+            self.cohort.answers[f"answered {self.answered}"] += 1
 
     def on_hangup(self, how: str) -> None:
         """Book the end under the status of the answer, which says more than how the socket ended."""

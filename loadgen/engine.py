@@ -18,7 +18,7 @@ import trio
 from loadgen import sockets
 from loadgen.client import ATTACKER_RETURNS_SECONDS, Client, Cohort, Stage
 from loadgen.latency import Latency
-from loadgen.target import Target
+from loadgen.target import SHARED_INDEX, Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
 
@@ -337,7 +337,7 @@ class Engine:
         try:
             client.fd = sockets.connect(
                 self._target,
-                client.index,
+                SHARED_INDEX if client.one_address else client.index,
                 receive_buffer_bytes=client.receive_buffer_bytes,
                 segment_bytes=client.segment_bytes,
             )

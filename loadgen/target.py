@@ -21,6 +21,9 @@ CONSENT_TEXT: Final = "loadgen may load this host"
 #: say 10 to 100), and that cap is an answer to one greedy address, not to a crowd.
 PER_SOURCE: Final = 200
 
+#: The index of whoever shares one address with all others of its persona: beyond any crowd's.
+SHARED_INDEX: Final = 2_000_000
+
 #: Source addresses begin at 127.16.0.1: away from 127.0.0.1, which the machine's own programs use.
 _FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.16.0.1"))
 
@@ -64,6 +67,11 @@ class Target:
         return str(ipaddress.IPv4Address(_FIRST_SOURCE + group // 250 * 256 + group % 250))
 
     @property
+    def on_loopback(self) -> bool:
+        """Whether it is this machine."""
+        return ipaddress.ip_address(self.address).is_loopback
+
+    @property
     def spreads_sources(self) -> bool:
         """Whether `source` gives addresses, so that ports are no limit."""
         return self.source(0) is not None
@@ -91,7 +99,7 @@ def find(url: str, *, allow: str | None = None) -> Target:
     found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
     family, _, _, _, where = found[0]
     target = Target(url=url, host=host, address=str(where[0]), port=port, family=family)
-    if not ipaddress.ip_address(target.address).is_loopback:
+    if not target.on_loopback:
         _demand_consent(target, allow)
     return target
 

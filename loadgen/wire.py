@@ -69,8 +69,8 @@ def request(method: str, target: str, host: str, *fields: str) -> bytes:
     return "\r\n".join(lines).encode("ascii")
 
 
-def upgrade_request(target: str, host: str) -> bytes:
-    """Encode the request that opens a WebSocket."""
+def upgrade_request(target: str, host: str, *fields: str) -> bytes:
+    """Encode the request that opens a WebSocket, with further fields."""
     return request(
         "GET",
         target,
@@ -79,6 +79,7 @@ def upgrade_request(target: str, host: str) -> bytes:
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {_KEY}",
         "Sec-WebSocket-Version: 13",
+        *fields,
     )
 
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from loadgen import wire
-from loadgen.client import Client, Stage
+from loadgen.client import CLOSED_FOR_NOW, Client, Stage
 
 
 class Envelope(msgspec.Struct):
@@ -14,10 +14,14 @@ class Envelope(msgspec.Struct):
     room: str = ""
     text: str = ""
     code: str = ""
+    offset: int = 0
+    cursor: str = ""
 
 
 _decoder = msgspec.json.Decoder(Envelope)
-_JOIN_ID = -1
+
+#: What a member's join is called; its publishes count from 0.
+JOIN_ID = -1
 
 
 class Member(Client):
@@ -29,7 +33,11 @@ class Member(Client):
 
     def opening(self) -> bytes:
         """Ask for the upgrade."""
-        return wire.upgrade_request("/ws", self.cohort.place.host)
+        return wire.upgrade_request(self.cohort.place.websocket_path, self.cohort.place.host)
+
+    def joining(self) -> bytes:
+        """Return the first frame."""
+        return join(JOIN_ID, self.room)
 
     def on_data(self, data: bytes) -> None:
         """Finish the handshake, then take frame after frame."""
@@ -44,7 +52,7 @@ class Member(Client):
                 return
             wire.check_upgrade(head)
             data = data[head.size :]
-            self.send(_text({"type": "join", "id": _JOIN_ID, "room": self.room}))
+            self.send(self.joining())
         frames, self.unread = wire.read_frames(data)
         for frame in frames:
             if self.fd < 0:
@@ -58,7 +66,7 @@ class Member(Client):
         elif frame.opcode == wire.CLOSE:
             code = int.from_bytes(frame.payload[:2]) if len(frame.payload) >= 2 else 1005
             self.send(wire.frame(wire.CLOSE, frame.payload[:2]))
-            self.fail(f"close {code}", turned_away=code in {1012, 1013})
+            self.fail(f"close {code}", turned_away=code in CLOSED_FOR_NOW)
         elif frame.opcode != wire.PONG:
             self.on_text(frame)
 
@@ -69,11 +77,11 @@ class Member(Client):
             self.cohort.deliveries += 1
         elif message.type == "joined" and self.stage is not Stage.HELD:
             self.hold()
-            self.on_joined()
+            self.on_joined(message)
         elif message.type == "error" and self.stage is not Stage.HELD:
             self.fail(f"error {message.code}")
 
-    def on_joined(self) -> None:
+    def on_joined(self, message: Envelope) -> None:
         """React to being a member now."""
 
 
@@ -89,6 +97,22 @@ def decode(frame: wire.Frame) -> Envelope:
 
 def _text(message: dict[str, object]) -> bytes:
     return wire.frame(wire.TEXT, msgspec.json.encode(message))
+
+
+def join(number: int, room: str, after: str = "") -> bytes:
+    """Encode a join as a frame; with `after`, to catch up from a cursor."""
+    message: dict[str, object] = {"type": "join", "id": number, "room": room}
+    return _text(message | {"after": after} if after else message)
+
+
+def leave(number: int, room: str) -> bytes:
+    """Encode a leave as a frame."""
+    return _text({"type": "leave", "id": number, "room": room})
+
+
+def ping(number: int) -> bytes:
+    """Encode chat.v1's own ping as a frame."""
+    return _text({"type": "ping", "id": number})
 
 
 def publish(room: str, number: int, text: str) -> bytes:

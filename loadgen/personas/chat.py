@@ -3,7 +3,7 @@
 from loadgen import wire
 from loadgen.client import Cohort
 from loadgen.personas import persona
-from loadgen.personas._websocket import Member, decode, publish
+from loadgen.personas._websocket import Envelope, Member, decode, publish
 from loadgen.traffic import Traffic
 
 
@@ -21,7 +21,7 @@ class Chat(Member):
         assert traffic is not None, "a run with chatters has traffic"
         self._traffic: Traffic = traffic
 
-    def on_joined(self) -> None:
+    def on_joined(self, message: Envelope) -> None:
         """Be one of those whom the schedule may call upon."""
         self._traffic.speakers.append(self)
 
