@@ -1,0 +1,177 @@
+"""How numbers, figures and parts of a report are worded, the same on the terminal, on the page and in junit.xml.
+
+Owns: digits and thousands, the unit that a figure's name carries, the groups in which figures are shown, what a part
+of a scorecard is called, and that nothing a server said can steer a terminal. May not: print, or know HTML.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from loadgen.report import Outcome, Report
+
+SENTENCES: Final[Mapping[Outcome, str]] = {
+    Outcome.HELD: "The target held.",
+    Outcome.FELL_SHORT: "The target fell short.",
+    Outcome.INVALID: "No measurement of the target: something else was the bottleneck.",
+    Outcome.INTERRUPTED: "Stopped before the end.",
+}
+
+_TIMES: Final = "\N{MULTIPLICATION SIGN}"
+
+#: The unit of a figure, by the first of these that its name contains.
+_UNITS: Final = (
+    (re.compile(r"ratio"), _TIMES),
+    (re.compile(r"percent"), "%"),
+    (re.compile(r"(^|_)bytes(_|$)"), "B"),
+    (re.compile(r"(^|_)us(_|$)"), "µs"),
+    (re.compile(r"_ms$"), "ms"),
+    (re.compile(r"_per_s$"), "/s"),
+    (re.compile(r"_s$"), "s"),
+)
+
+#: The group of a figure, by the first of these that its name matches; shown in the order of GROUPS.
+_GROUPS: Final = (
+    ("generator", re.compile(r"lag_|own_|connects_per_s")),
+    ("honest slow clients", re.compile(r"collateral|neighbours?_")),
+    ("cost", re.compile(r"server_|cost_|.*_(cost|spent)(_|$)")),
+    ("attackers", re.compile(r"attackers?_(?!p\d|max)|kill|oldest_attacker")),
+    ("messages", re.compile(r"ack_|echo_|unacknowledged|unreturned|message|deliveries")),
+    ("clients", re.compile(r"(held|refused|failed|ended)$")),
+    ("victims", re.compile(r"(baseline|attack|recovery|victims?|success|failed|p\d+|max)_|first_failure|.*recover")),
+)
+OTHER: Final = "other"
+GROUPS: Final = (
+    "victims",
+    "honest slow clients",
+    "messages",
+    "clients",
+    "attackers",
+    "cost",
+    "generator",
+    OTHER,
+)
+
+_STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi overrides, lone surrogates, line ends
+
+
+class Amount(NamedTuple):
+    """A number as it is shown."""
+
+    value: str
+    unit: str
+
+    def __str__(self) -> str:
+        return self.value + (self.unit if self.unit in {"", "%", _TIMES} else f" {self.unit}")
+
+
+class FigureGroup(NamedTuple):
+    """Figures that are read together."""
+
+    title: str
+    figures: Mapping[str, float]
+
+
+def number(value: float) -> str:
+    """Three digits that mean something, all those before the point, thousands apart."""
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if value == int(value) or size >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+
+
+def size(count: float) -> Amount:
+    """Bytes, in the binary unit that keeps the number short."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024 * 10:
+            return Amount(number(round(count) if unit == "B" and abs(count) >= 10 else count), unit)
+        count /= 1024
+    return Amount(number(count), "GiB")
+
+
+def span(seconds: float) -> str:
+    """A stretch of time for a person."""
+    if seconds < 60:
+        return f"{number(round(seconds, 1))} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def figure(name: str, value: float) -> Amount:
+    """A figure of the report."""
+    unit = next((unit for pattern, unit in _UNITS if pattern.search(name)), "")
+    if unit == "B":
+        return size(value)
+    return Amount(percent(value) if unit == "%" else number(value), unit)
+
+
+def group_of(name: str) -> str:
+    """The group that a figure is shown in."""
+    return next((group for group, pattern in _GROUPS if pattern.match(name)), OTHER)
+
+
+def grouped(figures: Mapping[str, float | None]) -> list[FigureGroup]:
+    """What was measured, in groups; groups of nothing are left out."""
+    measured = {name: value for name, value in figures.items() if value is not None}
+    groups = [
+        FigureGroup(title, {name: value for name, value in measured.items() if group_of(name) == title})
+        for title in GROUPS
+    ]
+    return [group for group in groups if group.figures]
+
+
+def total(reasons: Mapping[str, int]) -> int:
+    """How many, for whatever reason."""
+    return sum(reasons.values())
+
+
+def percent(value: float) -> str:
+    """A rate that says 100 only if it was: of a million round trips one may matter."""
+    return number(value) if not 99 <= value < 100 else f"{min(value, 99.99):.2f}"
+
+
+def success_percent(succeeded: int, failed: Mapping[str, int]) -> str:
+    """What share succeeded; empty where nothing was tried."""
+    attempts = succeeded + total(failed)
+    return percent(100 * succeeded / attempts) if attempts else ""
+
+
+def replay(report: Report) -> str:
+    """The command line that plays the same choices again."""
+    line = report.arguments or f"loadgen {report.command} {report.target}"
+    return line if "--seed" in line else f"{line} --seed {report.seed}"
+
+
+def part_names(parts: Sequence[Report]) -> list[str]:
+    """What the parts of a report are called: by their attacks, by their targets, and at last by number."""
+    played = [_attacks(part) or part.command for part in parts]
+    names = _told_apart(played, (part.target for part in parts))
+    return _told_apart(names, (f"{at}" for at in range(1, len(names) + 1)))
+
+
+def _attacks(part: Report) -> str:
+    return ", ".join(row.persona for row in part.cohorts if not row.honest)
+
+
+def _told_apart(names: Sequence[str], by: Iterable[str]) -> list[str]:
+    seen = Counter(names)
+    return [f"{name} ({more})" if seen[name] > 1 else name for name, more in zip(names, by, strict=True)]
+
+
+def printable(text: str) -> str:
+    """Text from outside without anything that steers a terminal, reorders a line or breaks XML."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(each) else each for each in text)
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in _STEERING or character in "\ufffe\uffff"
