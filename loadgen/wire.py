@@ -62,6 +62,11 @@ class Frame(NamedTuple):
     final: bool
     payload: bytes
 
+    @property
+    def close_code(self) -> int:
+        """The code of a close frame; 1005 stands for none."""
+        return int.from_bytes(self.payload[:2]) if len(self.payload) >= 2 else 1005
+
 
 def request(method: str, target: str, host: str, *fields: str) -> bytes:
     """Encode a request head."""

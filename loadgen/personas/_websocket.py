@@ -64,9 +64,8 @@ class Member(Client):
         if frame.opcode == wire.PING:
             self.send(wire.frame(wire.PONG, frame.payload))
         elif frame.opcode == wire.CLOSE:
-            code = int.from_bytes(frame.payload[:2]) if len(frame.payload) >= 2 else 1005
             self.send(wire.frame(wire.CLOSE, frame.payload[:2]))
-            self.fail(f"close {code}", turned_away=code in CLOSED_FOR_NOW)
+            self.fail(f"close {frame.close_code}", turned_away=frame.close_code in CLOSED_FOR_NOW)
         elif frame.opcode != wire.PONG:
             self.on_text(frame)
 

@@ -1,0 +1,49 @@
+"""Frames that no honest client sends, and the last word of a server that nobody listened to. No persona itself.
+
+Owns: the bytes for which `wire.frame` has no argument: reserved bits, fragments, lengths that are lies. The mask is
+zero here as well.
+"""
+
+from typing import Final
+
+FIN: Final = 0x80
+RSV1: Final = 0x40
+RSV2: Final = 0x20
+RSV3: Final = 0x10
+MORE: Final = 0x00  # a continuation frame's opcode
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+#: A server's close frame: two bytes of head, two of code, at most 123 of reason (RFC 6455 section 5.5).
+LAST_WORD_BYTES: Final = 127
+
+_MASKED: Final = 0x80
+_MASK: Final = b"\0\0\0\0"
+
+
+def frame(first: int, payload: bytes = b"", *, announced: int | None = None, masked: bool = True) -> bytes:
+    """Encode a frame with this first byte; `announced` is a length other than the payload's."""
+    length = len(payload) if announced is None else announced
+    bit = _MASKED if masked else 0
+    if length < 126:
+        head = bytes((first, bit | length))
+    elif length < 1 << 16:
+        head = bytes((first, bit | 126)) + length.to_bytes(2)
+    else:
+        head = bytes((first, bit | 127)) + length.to_bytes(8)
+    return head + (_MASK if masked else b"") + payload
+
+
+def close_code(tail: bytes) -> int | None:
+    """Find the code of a close frame with which the bytes end, or `None`.
+
+    A close frame is the last thing that a server sends. So whoever is sent millions of pongs need not read them all to
+    know why it was thrown out: it keeps the last few bytes and looks there when the connection ends.
+    """
+    for start in range(max(len(tail) - LAST_WORD_BYTES, 0), len(tail) - 1):
+        if tail[start] == FIN | CLOSE and tail[start + 1] == len(tail) - start - 2:
+            return int.from_bytes(tail[start + 2 : start + 4]) if tail[start + 1] >= 2 else 1005
+    return None
