@@ -138,6 +138,7 @@ class ServerMetrics(Collector):
         yield GaugeMetricFamily("chatserver_log_pending", "Messages waiting for the log", log.pending)
         yield CounterMetricFamily("chatserver_log_commits", "Groups of messages committed", log.groups)
         yield CounterMetricFamily("chatserver_log_failures", "Groups that could not be committed", log.failures)
+        yield CounterMetricFamily("chatserver_log_late", "Messages that the disk did not answer in time", log.late)
 
     def _loop_metrics(self) -> Iterator[Metric]:
         loop, garbage = self._parts.loop, self._parts.garbage

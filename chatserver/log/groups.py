@@ -9,15 +9,22 @@ all who wait. Why callbacks and not a task each: a task per publish was measured
 (docs/architecture). Why the writer is shielded: a commit in a thread cannot be taken back, so a cancelled
 writer must still learn what became of it, or an acknowledged offset could be lost. The shield gets its time
 limit on cancellation.
+
+A disk that hangs cannot be hurried, but nobody has to wait for it: each draft is answered at its deadline, and
+while drafts of the commit under way are overdue, no other is taken. What the disk stores after that is news all the
+same, and a publisher who was told to try again with its key is answered with it.
 """
 
 import logging
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import trio
 
 from chatserver.log.interface import (
+    ANSWER_DEADLINE,
     DRAIN_DEADLINE,
     MAX_GROUP,
     MAX_PENDING,
@@ -34,6 +41,7 @@ from chatserver.log.interface import (
 )
 
 Commit = Callable[[Sequence[Draft]], Awaitable[Sequence[Stored | LogError]]]
+_Entry: TypeAlias = tuple[Draft, Answer, float]  # and when it is answered at the latest, on trio's clock
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +52,12 @@ class GroupWriter:
     def __init__(self, commit: Commit) -> None:
         self._commit = commit
         self._accepting = False
-        self._waiting: deque[tuple[Draft, Answer]] = deque()
+        self._waiting: deque[_Entry] = deque()
         self._waiting_text = 0
-        self._in_commit = 0
+        self._committing: Sequence[_Entry] = ()
+        self._overdue = 0  # the first so many of those have been answered: their deadline came before the disk
         self._arrived = trio.Event()
-        self._groups = self._records = self._failures = 0
+        self._groups = self._records = self._failures = self._late = 0
 
     @property
     def accepting(self) -> bool:
@@ -58,22 +67,25 @@ class GroupWriter:
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
         return Statistics(
-            pending=len(self._waiting) + self._in_commit,
+            pending=len(self._waiting) + len(self._committing),
             groups=self._groups,
             records=self._records,
             failures=self._failures,
+            late=self._late,
         )
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft, or say at once why not."""
         if not self._accepting:
             raise LogUnavailable("the log is closed")
+        if self._overdue:
+            raise LogBusy(f"a commit has been under way for more than {ANSWER_DEADLINE:g} s")
         if len(self._waiting) >= MAX_PENDING:
             raise LogBusy(f"{len(self._waiting):,} messages wait to be stored, limit {MAX_PENDING:,}")
         if self._waiting_text + len(draft.text) > MAX_PENDING_TEXT:
             raise LogBusy(f"{self._waiting_text:,} characters wait to be stored, limit {MAX_PENDING_TEXT:,}")
         refuse_surrogates(draft)
-        self._waiting.append((draft, done))
+        self._waiting.append((draft, done, trio.current_time() + ANSWER_DEADLINE))
         self._waiting_text += len(draft.text)
         self._arrived.set()
 
@@ -103,11 +115,38 @@ class GroupWriter:
             self._accepting = True
             task_status.started()
             try:
-                await trio.sleep_forever()
+                await self._keep_deadlines()
             finally:
                 self._accepting = False
                 self._arrived.set()
                 shield.deadline = trio.current_time() + DRAIN_DEADLINE
+
+    async def _keep_deadlines(self) -> None:
+        """Answer whoever is due, until cancelled."""
+        while True:
+            now = trio.current_time()
+            answered = 0
+            while self._oldest_due() <= now and answered < MAX_GROUP:
+                self._answer_oldest()
+                answered += 1
+            # Whoever comes while this sleeps is due later than it wakes.
+            await trio.sleep_until(min(self._oldest_due(), now + ANSWER_DEADLINE))
+
+    def _oldest_due(self) -> float:
+        if self._overdue < len(self._committing):
+            return self._committing[self._overdue][2]
+        return self._waiting[0][2] if self._waiting else math.inf
+
+    def _answer_oldest(self) -> None:
+        self._late += 1
+        if self._overdue < len(self._committing):
+            _, done, _ = self._committing[self._overdue]
+            self._overdue += 1
+            _answer(done, LogUnavailable("the disk did not answer in time; it may store the message all the same"))
+        else:
+            draft, done, _ = self._waiting.popleft()
+            self._waiting_text -= len(draft.text)
+            _answer(done, LogBusy("the message waited too long for its turn, and was not stored"))
 
     async def _commit_groups(self, news: News, shield: trio.CancelScope) -> None:
         try:
@@ -119,29 +158,31 @@ class GroupWriter:
                         await self._commit_one(news)
         finally:
             self._accepting = False
-            self._give_up([done for _, done in self._waiting])
+            self._give_up(self._waiting)
             self._waiting.clear()
             self._waiting_text = 0
 
     async def _commit_one(self, news: News) -> None:
-        taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
-        drafts = [draft for draft, _ in taken]
+        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
+        drafts = [draft for draft, _, _ in group]
         self._waiting_text -= sum([len(draft.text) for draft in drafts])
-        self._in_commit = len(drafts)
+        self._committing = group
         try:
             outcomes = await self._commit(drafts)
         except trio.Cancelled:
             # Only the drain's time limit comes through the shield.
-            self._give_up([done for _, done in taken])
+            self._give_up(group[self._overdue :])
             raise
         except Exception:  # a bug in an engine must not take every room with it
             logger.exception("the log's engine failed on a group of %d drafts", len(drafts))
             outcomes = [LogUnavailable("the log failed; its own log says how") for _ in drafts]
         finally:
-            self._in_commit = 0
-        self._deliver(news, [done for _, done in taken], outcomes)
+            overdue, self._overdue = self._overdue, 0
+            self._committing = ()
+        self._deliver(news, group[overdue:], outcomes)
 
-    def _deliver(self, news: News, answers: Sequence[Answer], outcomes: Sequence[Stored | LogError]) -> None:
+    def _deliver(self, news: News, waiting: Sequence[_Entry], outcomes: Sequence[Stored | LogError]) -> None:
+        """Tell the news of a whole group, and the outcomes of its last so many drafts."""
         fresh: list[Record] = []
         failed = False
         for outcome in outcomes:
@@ -158,11 +199,11 @@ class GroupWriter:
                 news(fresh)
             except Exception:
                 logger.exception("the receiver of the log's news failed on %d records", len(fresh))
-        for done, outcome in zip(answers, outcomes, strict=True):
+        for (_, done, _), outcome in zip(waiting, outcomes[len(outcomes) - len(waiting) :], strict=True):
             _answer(done, outcome)
 
-    def _give_up(self, answers: Sequence[Answer]) -> None:
-        for done in answers:
+    def _give_up(self, entries: Iterable[_Entry]) -> None:
+        for _, done, _ in entries:
             _answer(done, LogUnavailable("the log was closed before this message was known to be stored"))
 
 

@@ -9,7 +9,8 @@ engine, a wire form or a connection. The one conformance suite in tests/log/ run
 
 The promises. A room's offsets start at 1 and have no holes, and none is given out twice within an epoch. What
 was answered with `Stored` is durable. News comes once for every fresh record, in commit order, before the
-answers of its group. A group is stored whole or not at all.
+answers of its group. A group is stored whole or not at all. Every draft and every read is answered within
+ANSWER_DEADLINE, by an error if the disk hangs; when it goes on, so does the log, without being told.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ MAX_GROUP = 256  # drafts in one commit: 1,000 would save 0.7 µs each, and hold
 MAX_READ = 1_000  # records or rooms in one answer of a read: a bigger `limit` is cut to this
 KEY_LIFETIME = 600.0  # s: the same key from the same user in the same room within it is the same message
 DRAIN_DEADLINE = 5.0  # s, total, from cancellation to the last commit; a disk slower than that is broken
+# s, total, from a call to its answer, whatever the disk does: half of what the edge waits for an answer of ours, so
+# that a client is told and not hung up on; more than twice the wait for a file that another program has locked.
+ANSWER_DEADLINE = 5.0
 
 
 class LogError(Exception):
@@ -38,13 +42,13 @@ class LogOpenError(LogError):
 
 
 class LogBusy(LogError):  # noqa: N818 -- it names a state of the log, not a fault
-    """More drafts wait than the writer may hold. Nothing was stored; come back a little later."""
+    """More drafts wait than the writer may hold, or for too long. Nothing was stored; come back a little later."""
 
 
 class LogUnavailable(LogError):  # noqa: N818 -- as LogBusy
-    """The disk is full, read-only, locked, failing, or the log is closed.
+    """The disk is full, read-only, locked, failing or silent, or the log is closed.
 
-    Worth another try with the same key.
+    Worth another try with the same key: a disk that said nothing in time may have stored it all the same.
     """
 
 
@@ -108,6 +112,7 @@ class Statistics(msgspec.Struct, frozen=True):
     groups: int  # commits that succeeded
     records: int  # fresh records in them
     failures: int  # commits that failed, each with its whole group
+    late: int  # drafts answered at ANSWER_DEADLINE, because the disk had not
 
 
 News = Callable[[Sequence[Record]], None]
@@ -136,10 +141,10 @@ class Log(Protocol):
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
-        Never blocks. Raises LogBusy when the queue is full and ValueError for strings that are not Unicode
-        text (lone surrogates); `done` is then never called. `news` and `done` run between commits: they must
-        be short and must not raise. One that does is logged as the bug it is, and the others are called all
-        the same.
+        Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for
+        strings that are not Unicode text (lone surrogates); `done` is then never called. `news` and `done` run
+        between commits: they must be short and must not raise. One that does is logged as the bug it is, and
+        the others are called all the same.
         """
 
     async def append(self, draft: Draft) -> Stored:

@@ -107,7 +107,8 @@ class SqliteLog:
             def step(writer: SqliteWriter = writer, after_room: int = after_room) -> Forgotten:
                 return writer.forget(after_room, max_messages=max_messages, oldest_ms=oldest_ms)
 
-            forgotten = await trio.to_thread.run_sync(step, limiter=self._writer_thread)
+            # As with a commit: a disk that hangs must not hold up whoever wants to stop.
+            forgotten = await trio.to_thread.run_sync(step, limiter=self._writer_thread, abandon_on_cancel=True)
             first |= forgotten.first
             after_room = forgotten.go_on_after
         return first

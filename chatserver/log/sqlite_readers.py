@@ -3,16 +3,20 @@
 Owns: the reading connections and the queries. May not: write. Under a write-ahead log readers neither wait
 for the writer nor hold it up; each query is one statement, read to its end, so none holds an old snapshot
 back either.
+
+A read that hangs is given up at its deadline, not ended: its thread keeps the connection and its place among the
+threads until the disk lets it go. So a connection is taken and given back by the thread that uses it.
 """
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from chatserver.log.interface import MAX_READ, Head, LogUnavailable, Record, RoomSummary
+from chatserver.log.interface import ANSWER_DEADLINE, MAX_READ, Head, LogUnavailable, Record, RoomSummary
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
 
 READERS = 2  # connections and threads: history is read from the page cache, where more threads only add contention
@@ -45,7 +49,7 @@ class SqliteReaders:
     def __init__(self, path: Path) -> None:
         self._idle = [connect_reader(path) for _ in range(READERS)]
         self._closed = False
-        self._turn = trio.CapacityLimiter(READERS)
+        self._changing = threading.Lock()  # for the two above
         self._threads = trio.CapacityLimiter(READERS)
 
     async def head(self, room: str) -> Head:
@@ -66,26 +70,39 @@ class SqliteReaders:
 
     def close(self) -> None:
         """Close what is idle now, and what is in use when it comes back."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        with self._changing:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     async def _run(self, query: Callable[..., T], *arguments: object) -> T:
-        async with self._turn:
-            if self._closed:
-                raise LogUnavailable("the log is closed")
-            connection = self._idle.pop()
+        def work() -> T:
+            connection = self._take()
             try:
-                return await trio.to_thread.run_sync(query, connection, *arguments, limiter=self._threads)
+                return query(connection, *arguments)
             except sqlite3.Error as error:
                 raise unavailable("reading messages", error) from error
             finally:
                 self._give_back(connection)
 
+        with trio.move_on_after(ANSWER_DEADLINE):
+            return await trio.to_thread.run_sync(work, limiter=self._threads, abandon_on_cancel=True)
+        raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
+
+    def _take(self) -> sqlite3.Connection:
+        """A connection; there is one for each thread that may be here."""
+        with self._changing:
+            if self._closed:
+                raise LogUnavailable("the log is closed")
+            return self._idle.pop()
+
     def _give_back(self, connection: sqlite3.Connection) -> None:
-        self._idle.append(connection)
-        if self._closed:
-            self.close()
+        with self._changing:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
 
 
 def _head(connection: sqlite3.Connection, room: str) -> Head:

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from chatserver.log import Draft, LogBusy, LogError, LogUnavailable, Record, Stored
 from chatserver.log import groups as groups_module
 from chatserver.log.groups import GroupWriter
-from chatserver.log.interface import DRAIN_DEADLINE, MAX_GROUP
+from chatserver.log.interface import ANSWER_DEADLINE, DRAIN_DEADLINE, MAX_GROUP
 from tests.log.support import draft, ignore
 
 
@@ -22,9 +22,11 @@ class Engine:
         self.gate = trio.Event()
         self.gate.set()
         self.fail: Exception | None = None
+        self.seconds = 0.0  # that a commit takes
 
     async def commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
         await self.gate.wait()
+        await trio.sleep(self.seconds)
         if self.fail is not None:
             raise self.fail
         start = sum(map(len, self.groups))
@@ -188,6 +190,93 @@ async def test_a_disk_that_hangs_cannot_hold_the_end(autojump_clock: MockClock) 
     assert trio.current_time() == pytest.approx(DRAIN_DEADLINE)
     assert seen == [LogUnavailable] * (MAX_GROUP + 5)
     assert writer.statistics().pending == 0
+
+
+async def test_a_disk_that_hangs_keeps_nobody_waiting(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Those in the commit may be stored all the same, those behind it are not; and it goes on by itself."""
+    engine = Engine()
+    engine.gate = trio.Event()
+    told: list[str] = []
+    writer = GroupWriter(engine.commit)
+    await nursery.start(start(writer, lambda records: told.extend(record.text for record in records)))
+    seen: list[object] = []
+    writer.submit(draft("committing"), note_in(seen))
+    await trio.sleep(1.0)
+    writer.submit(draft("waiting"), note_in(seen))
+    await trio.sleep(ANSWER_DEADLINE - 1.0 - 0.01)
+    assert seen == []
+    await trio.sleep(0.02)
+    assert seen == [LogUnavailable]
+    with pytest.raises(LogBusy, match="a commit has been under way"):
+        writer.submit(draft("refused"), note_in(seen))
+    await trio.sleep(1.0)
+    assert seen == [LogUnavailable, LogBusy]
+    engine.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (engine.groups, told, seen) == ([["committing"]], ["committing"], [LogUnavailable, LogBusy])
+    assert (await writer.append(draft("again"))).record.offset == 2
+    found = writer.statistics()
+    assert (found.pending, found.groups, found.records, found.failures, found.late) == (0, 2, 2, 0, 2)
+
+
+async def test_a_group_that_is_late_in_part_is_answered_in_part(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """The first of a group waited for the group before it; the last came just before its own."""
+    engine = Engine()
+    writer = GroupWriter(engine.commit)
+    await nursery.start(start(writer))
+    engine.seconds = ANSWER_DEADLINE * 0.6
+    seen: list[object] = []
+    writer.submit(draft("first"), note_in(seen))
+    await trio.sleep(0.1)
+    writer.submit(draft("early"), note_in(seen))
+    await trio.sleep(ANSWER_DEADLINE * 0.5)
+    writer.submit(draft("late"), note_in(seen))
+    await trio.sleep(ANSWER_DEADLINE)
+    assert engine.groups == [["first"], ["early", "late"]]
+    assert seen == ["first", LogUnavailable, "late"]
+
+
+async def test_a_slow_disk_with_a_long_queue_keeps_nobody_waiting(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """No commit hangs, but the third group would wait for two of them: it is told to come back, and not stored."""
+    engine = Engine()
+    engine.seconds = ANSWER_DEADLINE * 0.6
+    writer = GroupWriter(engine.commit)
+    await nursery.start(start(writer))
+    answered: list[tuple[float, object]] = []
+    for _ in range(3 * MAX_GROUP):
+        writer.submit(draft("x"), lambda answer: answered.append((trio.current_time(), type(answer))))
+    await trio.sleep(3 * ANSWER_DEADLINE)
+    assert [kind for _, kind in answered].count(Stored) == MAX_GROUP
+    assert [kind for _, kind in answered].count(LogUnavailable) == MAX_GROUP  # their commit was under way
+    assert [kind for _, kind in answered].count(LogBusy) == MAX_GROUP
+    assert max(when for when, _ in answered) == pytest.approx(ANSWER_DEADLINE)
+    assert [len(group) for group in engine.groups] == [MAX_GROUP, MAX_GROUP]
+
+
+async def test_who_is_refused_at_the_deadline_may_submit_again(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    engine = Engine()
+    engine.gate = trio.Event()
+    writer = GroupWriter(engine.commit)
+    await nursery.start(start(writer))
+    refused: list[type[LogError]] = []
+
+    def again(_: object) -> None:
+        try:
+            writer.submit(draft("again"), again)
+        except LogBusy as error:
+            refused.append(type(error))
+
+    for _ in range(3):
+        writer.submit(draft("x"), again)
+    await trio.sleep(2 * ANSWER_DEADLINE)
+    assert refused == [LogBusy] * 3
+    assert writer.statistics().late == 3
 
 
 async def test_a_second_run_is_a_bug(nursery: trio.Nursery) -> None:

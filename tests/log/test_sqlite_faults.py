@@ -3,17 +3,20 @@
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from chatserver.log import Head, LogError, LogUnavailable, Stored
+from chatserver.log import Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log import groups as groups_module
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
+from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import KEY_LIFETIME
 from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_writer import Forgotten
 from tests.log.support import Clock, draft, listing, offsets, running, submit_all, texts
 
 
@@ -204,16 +207,90 @@ async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
         opened.lock.release()
 
 
-async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path) -> None:
+class HangingReads:
+    """Reads that stop in the driver, each in its thread, until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hanging = 0
+        self.go_on = threading.Event()
+        read = readers_module._last_between
+
+        def hang(connection: sqlite3.Connection, *arguments: Any) -> list[Record]:
+            self.hanging += 1
+            self.go_on.wait(60)
+            return read(connection, *arguments)
+
+        monkeypatch.setattr(readers_module, "_last_between", hang)
+
+    async def hang(self, count: int) -> None:
+        with trio.fail_after(60):
+            while self.hanging < count:  # noqa: ASYNC110  it changes in another thread
+                await trio.sleep(0.01)
+
+
+async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing does not wait for readers; the last of them closes its own connection, and no side file stays."""
-    log = SqliteLog(str(path))
+    log, reads = SqliteLog(str(path)), HangingReads(monkeypatch)
 
     async def read() -> None:
-        assert len(await log.latest("lobby", 900)) == 900
+        assert len(await log.latest("lobby", 9)) == 9
 
-    async with trio.open_nursery() as readers, running(log):
-        await submit_all(log, [draft("x" * 1000) for _ in range(900)])
-        for _ in range(2):
-            readers.start_soon(read)
-        await trio.lowlevel.checkpoint()
+    async with trio.open_nursery() as readers:
+        async with running(log):
+            await submit_all(log, [draft() for _ in range(9)])
+            for _ in range(2):
+                readers.start_soon(read)
+            await reads.hang(2)
+        reads.go_on.set()
     assert listing(path.parent) == ["chat.db", "chat.db-lock"]
+
+
+async def test_reads_that_hang_are_given_up_and_the_log_recovers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both threads hang, so a third read waits for a thread: all are answered in time, writing goes on meanwhile."""
+    monkeypatch.setattr(readers_module, "ANSWER_DEADLINE", 0.2)
+    log = SqliteLog(str(path))
+    async with running(log):
+        await submit_all(log, [draft() for _ in range(9)])
+        reads = HangingReads(monkeypatch)
+        refused = []
+
+        async def read() -> None:
+            with pytest.raises(LogUnavailable, match="took longer than"):
+                await log.latest("lobby", 9)
+            refused.append(True)
+
+        async with trio.open_nursery() as readers:
+            for _ in range(5):
+                readers.start_soon(read)
+            assert (await log.append(draft())).record.offset == 10
+        assert (len(refused), reads.hanging) == (5, 2)
+        monkeypatch.setattr(readers_module, "ANSWER_DEADLINE", 60.0)
+        reads.go_on.set()
+        assert len(await log.latest("lobby", 99)) == 10
+    assert listing(path.parent) == ["chat.db", "chat.db-lock"]
+
+
+async def test_retention_that_hangs_does_not_hold_up_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do publishers wait for it. A step of it could not be called off: `chatserver` did not end before the disk."""
+    monkeypatch.setattr(sqlite_module, "DRAIN_DEADLINE", 0.05)
+    monkeypatch.setattr(groups_module, "ANSWER_DEADLINE", 0.2)
+    log, hang, hung = SqliteLog(str(path)), threading.Event(), threading.Event()
+    async with running(log), trio.open_nursery() as nursery:
+        opened = log._opened
+        assert opened is not None
+
+        def hanging(*_: object, **__: object) -> Forgotten:
+            hung.set()
+            hang.wait(60)
+            return Forgotten({}, None)
+
+        monkeypatch.setattr(opened.writer, "forget", hanging)
+        nursery.start_soon(lambda: log.retain(max_messages=1, max_age_ms=0, now_ms=0))
+        await trio.to_thread.run_sync(hung.wait, 60)
+        with pytest.raises(LogUnavailable):
+            await log.append(draft())
+        nursery.cancel_scope.cancel()
+    hang.set()
+    async with log._writer_thread:
+        opened.writer.close()
+        opened.lock.release()
