@@ -234,8 +234,11 @@ class Pump:
             records = await self._log.read(room.name, after=member.cursor, limit=READ_PAGE)
         except LogError as error:
             _log.warning("catch_up_failed", room=room.name, reason=str(error))
-            self._behind.append(member)
             await trio.sleep(READ_RETRY)
+            if member.state is State.CATCHING_UP:
+                # It keeps its place and waits for the log, unless its room has gone too far ahead meanwhile.
+                member.state = State.LIVE
+                self.deliver(member)
             return
         if member.state is not State.CATCHING_UP:
             return  # it left while we read

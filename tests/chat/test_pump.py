@@ -214,6 +214,24 @@ class TestBehind:
             await trio.sleep(20.0)
             assert slow.offsets("lobby") == list(range(1, 31))
 
+    async def test_a_room_that_runs_ahead_of_a_failing_log_leaves_a_gap(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its members waited for the log as long as that failed, and heard nothing of what was new."""
+        monkeypatch.setattr(pump_module, "MAX_BEHIND", 50)
+        async with chatting(ring_messages=5) as it:
+            slow = await behind(it, messages=30)
+            it.log.failing_reads = 1 << 30
+            it.outlet.take(slow, ENDLESS)
+            await trio.sleep(10.0)
+            assert slow.gaps("lobby") == [], "it may still get everything"
+            last = it.hub.rooms["lobby"].last
+            await it.publish("lobby", *map(str, range(60)))
+            await trio.sleep(10.0)
+            ((_, until),) = slow.gaps("lobby")
+            assert until == last + 60 - 5
+            assert slow.reached("lobby") == last + 60
+
     async def test_who_leaves_while_the_log_is_read(self, autojump_clock: Clock) -> None:
         async with chatting(ring_messages=5) as it:
             slow = await behind(it, messages=30)
