@@ -13,6 +13,7 @@ from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
+from loadgen import wire
 from loadgen.latency import Latency
 from loadgen.timers import NEVER, now
 
@@ -29,6 +30,9 @@ TURNED_AWAY = frozenset((429, 503))
 
 #: The same as close codes: service restart, try again later (IANA's registry).
 CLOSED_FOR_NOW = frozenset((1012, 1013))
+
+#: An attacker looks for an answer's status in so many bytes: room for a `100 Continue` and its fields before it.
+ANSWER_BYTES = 1024
 
 
 class Stage(Enum):
@@ -187,13 +191,20 @@ class Client:
     def go_dark(self) -> None:
         """Vanish: whatever the server sends is dropped unanswered, as if the cable were cut.
 
-        Only `come_back` and then a byte sent will tell whether the server has noticed.
+        Whether the server has noticed is known from `is_forgotten`, or after `come_back` and a byte sent.
         """
         self.cohort.engine.go_dark(self)
 
     def come_back(self) -> None:
         """End `go_dark`."""
         self.cohort.engine.come_back(self)
+
+    def is_forgotten(self) -> bool | None:
+        """Whether the server has closed its end, which a client that does not read is not told.
+
+        The kernel is asked, so that asking is no sign of life. `None` where it cannot know: off this machine.
+        """
+        return self.cohort.engine.is_forgotten(self)
 
     def leave(self, return_in: float = NEVER) -> None:
         """Close, and connect anew after so many seconds."""
@@ -239,9 +250,13 @@ class Attacker(Client):
 
     def on_data(self, data: bytes) -> None:
         """Note an answer's status and stay, as an attacker would."""
-        if self.answered == 0 and data.startswith(b"HTTP/1.") and data[9:12].isdigit():
-            self.answered = int(data[9:12])
-            self.cohort.answers[f"answered {self.answered}"] += 1
+        if self.answered:
+            return
+        self.unread = (self.unread + data)[:ANSWER_BYTES]
+        status = wire.final_status(self.unread)
+        if status is not None:
+            self.answered, self.unread = status, b""
+            self.cohort.answers[f"answered {status}"] += 1
 
     def on_hangup(self, how: str) -> None:
         """Book the end under the status of the answer, which says more than how the socket ended."""

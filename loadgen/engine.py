@@ -18,6 +18,7 @@ import trio
 from loadgen import sockets
 from loadgen.client import ATTACKER_RETURNS_SECONDS, Client, Cohort, Stage
 from loadgen.latency import Latency
+from loadgen.otherends import OtherEnds
 from loadgen.target import SHARED_INDEX, Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
@@ -68,6 +69,7 @@ class Engine:
         self._clients: dict[int, Client] = {}
         self._not_reading: set[Client] = set()  # sets, not slots: most clients are in neither
         self._dark: set[Client] = set()
+        self._other_ends = OtherEnds()
         self._epoll = select.epoll()
         self._wake = WakeUp()
         self._epoll.register(self._wake.fd, select.EPOLLIN)
@@ -85,6 +87,7 @@ class Engine:
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
             self._wake.close()
+            self._other_ends.close()
 
     def open(self, clients: Iterable[Client]) -> None:
         """Queue clients to be opened, as fast as the limits allow."""
@@ -181,13 +184,22 @@ class Engine:
 
     def go_dark(self, client: Client) -> None:
         """Vanish, to the server's eye."""
-        sockets.deafen(client.fd)
-        self._dark.add(client)
+        try:
+            sockets.deafen(client.fd)
+        except PermissionError:
+            self.own_faults["vanishing without a FIN needs CAP_NET_ADMIN on this machine"] += 1
+        else:
+            self._dark.add(client)
 
     def come_back(self, client: Client) -> None:
         """Hear the server again."""
-        self._dark.remove(client)
-        sockets.undeafen(client.fd)
+        if client in self._dark:
+            self._dark.remove(client)
+            sockets.undeafen(client.fd)
+
+    def is_forgotten(self, client: Client) -> bool | None:
+        """Whether the server has closed its end of the connection; `None` where that cannot be known."""
+        return self._other_ends.closed(client.fd) if self._target.on_loopback else None
 
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
         """Close a client that wants to go, and count that nobody ended it; `NEVER` is for good."""
@@ -371,8 +383,7 @@ class Engine:
         client.unread = client.outgoing = b""
         if client.fd >= 0:
             self._not_reading.discard(client)
-            if client in self._dark:
-                self.come_back(client)  # or its FIN would be sent again for minutes: the answer would not be heard
+            self.come_back(client)  # or its FIN would be sent again for minutes: the answer would not be heard
             del self._clients[client.fd]
             os.close(client.fd)  # leaves the epoll set by itself: nothing else refers to the socket
             client.fd = -1

@@ -63,7 +63,8 @@ def finish_sending(fd: int) -> None:
 def deafen(fd: int) -> None:
     """Drop every segment that arrives, acknowledgements and resets too: to its peer this one has vanished.
 
-    A classic BPF filter, which needs no privilege. What the descriptor sends still leaves.
+    By a classic BPF filter, which Linux lets anybody set; hardened kernels want CAP_NET_ADMIN and raise
+    `PermissionError`. What the descriptor sends still leaves.
     """
     _set(fd, _SO_ATTACH_FILTER, _FILTER)
 

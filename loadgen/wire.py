@@ -103,6 +103,16 @@ def read_head(data: bytes) -> Head | None:
     return Head(int(parts[1]), fields, end + 4)
 
 
+def final_status(data: bytes) -> int | None:
+    """Find the status of the first response that is not interim, or return `None`: it has not come, or is no HTTP."""
+    while data.startswith(b"HTTP/1.") and data[9:12].isdigit():
+        status = int(data[9:12])
+        if status >= 200 or status == 101:
+            return status
+        data = data.partition(b"\r\n\r\n")[2]
+    return None
+
+
 def read_response(data: bytes) -> Response | None:
     """Parse a whole response with a length or in chunks, or return `None` while part of it is missing.
 
