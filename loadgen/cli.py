@@ -4,28 +4,22 @@ Owns: what may be typed, and the exit codes (0 held, 1 fell short, 2 bad flags, 
 stopped by Ctrl-C). May not: contain anything that a test would want to call without a command line.
 """
 
-import random
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 import cyclopts
-import msgspec
 import trio
 from cyclopts import App, Parameter
-from rich.console import Console
 
-from loadgen import figures, flags, preflight, target
+from loadgen import figures, flags
 from loadgen.attack import Assault, Attack
+from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.personas import registry, summary
 from loadgen.preflight import InvalidRunError
-from loadgen.procfs import Process
-from loadgen.progress import Progress
-from loadgen.render import show
-from loadgen.report import Outcome, Report
+from loadgen.report import Outcome
 from loadgen.run import Load, Run
-from loadgen.scenario import Plan
+from loadgen.scorecard import Scorecard, playable
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
 BAD_FLAGS: Final = 2
@@ -41,46 +35,22 @@ app = App(
     result_action="return_value",
 )
 
-Url = Annotated[
-    str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
-]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """The flags that every measuring command has."""
-
-    server_pid: Annotated[
-        int | None,
-        Parameter(
-            help="Process id of the server: also measure its memory and CPU, children included. Start it fresh:"
-            " memory that an earlier crowd left behind is used again and not seen."
-        ),
-    ] = None
-    fail_if: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            help="Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Replaces the default bar."
-            " The report lists the figures by name.",
-        ),
-    ] = ()
-    seed: Annotated[
-        int | None, Parameter(help="Replay a run's random choices; by default a new one, which is printed.")
-    ] = None
-    json: Annotated[bool, Parameter(negative="", help="Print the report as JSON on standard output.")] = False
-    allow_target: Annotated[
-        str | None,
-        Parameter(
-            help=f"Permit this host although it is off the loopback; it must also serve {target.CONSENT_TEXT!r} at"
-            f" {target.CONSENT_PATH}."
-        ),
-    ] = None
-
-
-_COMMON: Final = Common()
 ConnectRate = Annotated[float, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")]
+VictimKind = Annotated[
+    str,
+    Parameter(
+        help="Who the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for"
+        " other servers ws-echo and 'GET /path'."
+    ),
+]
+Victims = Annotated[int, Parameter(help="Healthy clients, each with an operation every 100 ms.")]
+Neighbours = Annotated[
+    int,
+    Parameter(
+        help="Honest slow clients beside them, shared among their kinds (see `loadgen list`): any that is hurt is"
+        " collateral. Only where the victims speak chat.v1."
+    ),
+]
 
 
 @app.command
@@ -106,14 +76,15 @@ def run(
     ] = None,
     poll_wait: Annotated[float, Parameter(help="Seconds that a long-poll asks to be held.")] = 25.0,
     connect_rate: ConnectRate = 0.0,
-    common: Common = _COMMON,
+    loading: Loading = LOADING,
+    common: Common = COMMON,
 ) -> int:
     """Play honest load: connect a crowd, let it chat on a schedule, report latencies and what the crowd costs.
 
     Latencies count from the moment a message was due, so a target that stalls cannot hide it. The default bar:
     nobody refused, failed or ended, every message acknowledged and back at its sender.
     """
-    flags.at_least("--clients", clients, 1)
+    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     flags.seconds("--duration", duration)
     flags.seconds("--poll-wait", poll_wait)
     counts = flags.mix(mix, clients)
@@ -124,7 +95,6 @@ def run(
             raise UsageError("--rate: nobody speaks; add chat=… to --mix")
     if rooms is not None:
         flags.at_least("--rooms", rooms, 1)
-    plan = _plan(url, clients, common, connect_rate, known=figures.RUN)
     load = Load(
         counts=counts,
         rooms=flags.rooms(rooms, room, clients),
@@ -132,7 +102,16 @@ def run(
         seconds=duration,
         poll_wait_seconds=poll_wait,
     )
-    return _finish(trio.run(Run(plan, load).play), json=common.json)
+    plan = make_plan(
+        url,
+        common,
+        loading,
+        connections=clients,
+        connect_rate=connect_rate,
+        known=figures.RUN,
+        seconds=duration,
+    )
+    return finish(trio.run(Run(plan, load).play), common)
 
 
 @app.command
@@ -143,34 +122,79 @@ def attack(
     kind: Annotated[str, Parameter(help="Attacks to play at once, see `loadgen list`: slow-head,idle-connect.")],
     clients: Annotated[int, Parameter(help="Attackers in all, shared evenly among the kinds.")] = 8000,
     duration: Annotated[float, Parameter(help="Seconds of attack.")] = 20.0,
-    victims: Annotated[int, Parameter(help="Healthy members, each with a round trip every 100 ms.")] = 50,
+    victims: Victims = 50,
+    victim: VictimKind = "chat",
+    neighbours: Neighbours = 30,
     baseline: Annotated[float, Parameter(help="Seconds to measure before the attack.")] = 5.0,
     recovery: Annotated[float, Parameter(help="Seconds to measure after it.")] = 5.0,
     connect_rate: ConnectRate = 5000.0,
-    common: Common = _COMMON,
+    loading: Loading = LOADING,
+    common: Common = COMMON,
 ) -> int:
     """Attack a server and measure healthy clients beside it: baseline, attack, recovery.
 
-    The default bar: every round trip succeeds, the victims' p99 stays below 1.5 times the baseline's or 15 ms above
-    it, and (with --server-pid) the server's memory grows by at most 2 KiB for each attacker.
+    The default bar: every operation of the victims succeeds, during the attack and after it; their p99 stays below
+    1.5 times the baseline's or 15 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
+    memory grows by at most 2 KiB for each attacker.
     """
-    flags.at_least("--clients", clients, 1)
-    flags.at_least("--victims", victims, 1)
-    for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
-        flags.seconds(flag, value)
+    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     kinds = [flags.find_persona(name, "--kind", honest=False) for name in dict.fromkeys(flags.names(kind))]
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
     counts = flags.shares(dict.fromkeys(kinds, 1.0), clients)
-    plan = _plan(url, clients + victims, common, connect_rate, known=figures.ATTACK)
-    assault = Assault(
-        counts=counts,
-        victims=victims,
-        baseline_seconds=baseline,
-        attack_seconds=duration,
-        recovery_seconds=recovery,
+    assault, path = _assault(victim, victims, neighbours, baseline, duration, recovery)
+    plan = make_plan(
+        url,
+        common,
+        _with_path(loading, path),
+        connections=clients + assault.beside,
+        connect_rate=connect_rate,
+        known=figures.ATTACK,
+        seconds=baseline + duration + recovery,
     )
-    return _finish(trio.run(Attack(plan, assault).play), json=common.json)
+    return finish(trio.run(Attack(plan, assault.against(counts)).play), common)
+
+
+@app.command
+def scorecard(
+    url: Url,
+    /,
+    *,
+    kind: Annotated[str, Parameter(help="Only these attacks, with commas between; by default all that can be.")] = "",
+    clients: Annotated[
+        int, Parameter(help="Most attackers of one kind; floods have fewer by nature, see `loadgen list`.")
+    ] = 8000,
+    duration: Annotated[float, Parameter(help="Seconds of each attack.")] = 12.0,
+    victims: Victims = 50,
+    victim: VictimKind = "chat",
+    neighbours: Neighbours = 30,
+    baseline: Annotated[float, Parameter(help="Seconds to measure before each attack.")] = 3.0,
+    recovery: Annotated[float, Parameter(help="Seconds to measure after each.")] = 3.0,
+    connect_rate: ConnectRate = 5000.0,
+    loading: Loading = LOADING,
+    common: Common = COMMON,
+) -> int:
+    """Play every attack in turn and print one verdict table.
+
+    Each attack has its own baseline and its own recovery; --fail-if is judged for each.
+    """
+    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
+    assault, path = _assault(victim, victims, neighbours, baseline, duration, recovery)
+    every = [persona for persona in registry().values() if not persona.honest]
+    named = [flags.find_persona(name, "--kind", honest=False) for name in dict.fromkeys(flags.names(kind))]
+    kinds = playable(named or every, assault.victims)
+    if not kinds:
+        raise UsageError(f"--kind: none of these can be played against a server with victims of kind {victim!r}")
+    plan = make_plan(
+        url,
+        common,
+        _with_path(loading, path),
+        connections=min(clients, max(each.usual_clients for each in kinds)) + assault.beside,
+        connect_rate=connect_rate,
+        known=figures.ATTACK,
+        seconds=len(kinds) * (baseline + duration + recovery),
+    )
+    return finish(trio.run(Scorecard(plan, assault, kinds, clients).play), common)
 
 
 @app.command(name="list")
@@ -178,12 +202,42 @@ def list_() -> int:
     """List the personas and the attacks, each with what it does."""
     known = registry().values()
     width = max(len(persona.name) for persona in known)
-    for title, honest in (("personas, for run --mix", True), ("attacks, for attack --kind", False)):
+    groups = (
+        ("personas, for run --mix", [each for each in known if each.honest and not each.slow]),
+        ("honest slow clients, beside every attack and for run --mix", [each for each in known if each.slow]),
+        ("attacks, for attack --kind", [each for each in known if not each.honest]),
+    )
+    for title, personas in groups:
         print(f"{title}:")
-        for persona in known:
-            if persona.honest is honest:
-                print(f"  {persona.name:<{width}}  {summary(persona)}")
+        for persona in personas:
+            print(f"  {persona.name:<{width}}  {summary(persona)}")
     return 0
+
+
+def _assault(
+    victim: str, victims: int, neighbours: int, baseline: float, duration: float, recovery: float
+) -> tuple[Assault, str | None]:
+    """What both attacking commands are told; and the path that `--victim 'GET /path'` names."""
+    flags.at_least("--victims", victims, 1)
+    flags.at_least("--neighbours", neighbours, 0)
+    for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
+        flags.seconds(flag, value)
+    kinds, path = flags.victims(victim, victims)
+    slow = [persona for persona in registry().values() if persona.slow]
+    speaks_chat = bool(playable(slow, kinds))
+    assault = Assault(
+        counts={},
+        victims=kinds,
+        neighbours=flags.neighbours(slow, neighbours) if speaks_chat else {},
+        baseline_seconds=baseline,
+        attack_seconds=duration,
+        recovery_seconds=recovery,
+    )
+    return assault, path
+
+
+def _with_path(loading: Loading, path: str | None) -> Loading:
+    return loading if path is None else loading.with_path(path)
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -216,34 +270,3 @@ def _main(arguments: list[str]) -> int:
 def _complain(text: str, code: int) -> int:
     print(f"loadgen: {text}", file=sys.stderr)
     return code
-
-
-def _plan(url: str, connections: int, common: Common, connect_rate: float, *, known: Iterable[str]) -> Plan:
-    """Check everything that can be checked before a connection is opened, the cheapest first."""
-    conditions = figures.parse(common.fail_if, known, server_pid=common.server_pid is not None)
-    flags.at_least("--connect-rate", connect_rate, 0)
-    server = None if common.server_pid is None else Process(common.server_pid)
-    if server is not None:
-        server.require()
-    where = target.find(url, allow=common.allow_target)
-    preflight.check(where, connections)
-    target.probe(where)
-    seed = random.SystemRandom().getrandbits(32) if common.seed is None else common.seed
-    progress = Progress()
-    progress.say(f"target {where.url} ({where.address} port {where.port}), seed {seed}")
-    return Plan(
-        target=where,
-        connect_rate=connect_rate,
-        seed=seed,
-        server=server,
-        conditions=conditions,
-        progress=progress,
-    )
-
-
-def _finish(report: Report, *, json: bool) -> int:
-    if json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
-    else:
-        show(report, Console(highlight=False))
-    return report.exit_code

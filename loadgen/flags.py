@@ -5,20 +5,27 @@ Owns: the little languages of `--mix`, `--kind` and `--rooms`, and the ranges of
 
 import difflib
 import re
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, TypeVar
 
 from loadgen.client import Client
 from loadgen.personas import registry
 from loadgen.target import UsageError
+from loadgen.victims.kinds import CHAT_MIX, WHAT
 
 #: A run is a measurement, not a way of life.
 MAX_SECONDS: Final = 3600.0
+
+#: Clients of one run; victims have the source addresses behind them.
+MAX_CLIENTS: Final = 100_000
+MAX_PROCESSES: Final = 64
 
 _ROOM: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 #: Members of one room, unless --rooms says otherwise: the size of a busy team.
 CLIENTS_PER_ROOM: Final = 50
+
+T = TypeVar("T")
 
 
 def names(text: str) -> list[str]:
@@ -54,20 +61,25 @@ def mix(text: str, clients: int) -> dict[type[Client], int]:
 
 
 def shares(weights: Mapping[type[Client], float], clients: int) -> dict[type[Client], int]:
-    """Divide by largest remainder; everybody who was named gets at least one."""
+    """Divide clients among personas; everybody who was named gets at least one."""
     if len(weights) > clients:
         raise UsageError(f"--clients: {clients} are too few for {len(weights)} personas")
+    return _divide(weights, clients)
+
+
+def _divide(weights: Mapping[T, float], number: int) -> dict[T, int]:
+    """By largest remainder, and at least one each."""
     total = sum(weights.values())
-    exact = {persona: clients * weight / total for persona, weight in weights.items()}
-    shares = {persona: max(int(number), 1) for persona, number in exact.items()}
-    by_need = sorted(exact, key=lambda persona: shares[persona] - exact[persona])
-    step = 1 if sum(shares.values()) < clients else -1
+    exact = {name: number * weight / total for name, weight in weights.items()}
+    shares = {name: max(int(amount), 1) for name, amount in exact.items()}
+    by_need = sorted(exact, key=lambda name: shares[name] - exact[name])
+    step = 1 if sum(shares.values()) < number else -1
     order = by_need if step > 0 else by_need[::-1]
-    while sum(shares.values()) != clients:
-        for persona in order:
-            if sum(shares.values()) == clients:
+    while sum(shares.values()) != number:
+        for name in order:
+            if sum(shares.values()) == number:
                 break
-            shares[persona] = max(shares[persona] + step, 1)
+            shares[name] = max(shares[name] + step, 1)
     return shares
 
 
@@ -82,6 +94,41 @@ def rooms(number: int | None, name: str | None, clients: int) -> tuple[str, ...]
     if not _ROOM.fullmatch(found[-1]):
         raise UsageError(f"--room: {found[-1]!r} is no room's name: 1 to 64 of a-z 0-9 . _ -, a letter or digit first")
     return found
+
+
+def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
+    """Read `--victim`: how many of each kind, and the path that `GET /path` names."""
+    word, _, path = text.strip().partition(" ")
+    if word == "GET":
+        path = path.strip() or "/"
+        if not path.startswith("/"):
+            raise UsageError(f"--victim: {path!r} is no path; it begins with /")
+        return {"get": number}, path
+    if path or word not in {"chat", *WHAT}:
+        near = difflib.get_close_matches(text, ["chat", *WHAT], n=3, cutoff=0.4) or ["chat", *WHAT]
+        raise UsageError(f"--victim: there is no {text!r}; did you mean {' or '.join(near)}, or 'GET /path'?")
+    if word != "chat":
+        return {word: number}, None
+    return _divide(CHAT_MIX if number >= len(CHAT_MIX) else {"ws": 1.0}, number), None
+
+
+def neighbours(slow: Iterable[type[Client]], number: int) -> dict[type[Client], int]:
+    """Share the honest slow clients among their kinds, as far as they go."""
+    kinds = list(slow)[:number]
+    return _divide(dict.fromkeys(kinds, 1.0), number) if kinds else {}
+
+
+def path(flag: str, text: str) -> None:
+    """Refuse what cannot be a request target."""
+    if not text.startswith("/") or any(not "!" <= letter <= "~" for letter in text):
+        raise UsageError(f"{flag}: {text!r} is no path: it begins with / and is visible ASCII")
+
+
+def between(flag: str, value: float, least: float, most: float) -> None:
+    """Refuse a number outside its bounds, and nan."""
+    at_least(flag, value, least)
+    if value > most:
+        raise UsageError(f"{flag}: {value:,g} is above {most:,g}")
 
 
 def at_least(flag: str, value: float, least: float) -> None:

@@ -26,6 +26,14 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     max_ms: float | None
 
 
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution in a form that goes down a pipe."""
+
+    count: int
+    longest: float
+    histogram: str  # HdrHistogram V2, base64; empty if nothing was recorded
+
+
 class Latency:
     """One distribution of durations."""
 
@@ -47,6 +55,27 @@ class Latency:
         self._histogram.add(other._histogram)
         self._longest = max(self._longest, other._longest)
         self.count += other.count
+
+    def recording(self) -> Recording:
+        """Pack it for another process."""
+        packed = self._histogram.encode().decode() if self.count else ""
+        return Recording(count=self.count, longest=self._longest, histogram=packed)
+
+    def add(self, recording: Recording) -> None:
+        """Merge what another process recorded."""
+        if recording.count:
+            self._histogram.decode_and_add(recording.histogram.encode())
+            self._longest = max(self._longest, recording.longest)
+            self.count += recording.count
+
+    def histogram(self, width_seconds: float) -> list[tuple[float, int]]:
+        """How many fell into each bucket of this width, as (upper end in seconds, count); empty ones are left out."""
+        buckets: dict[int, int] = {}
+        for item in self._histogram.get_recorded_iterator():
+            # values are recorded as the top of an HDR cell: half a cell back keeps 10.0 out of the bucket after it
+            number = int(item.value_iterated_to * (1 - 0.5 * 10**-_DIGITS) / _MICRO / width_seconds)
+            buckets[number] = buckets.get(number, 0) + item.count_at_value_iterated_to
+        return [(round((number + 1) * width_seconds, 3), count) for number, count in sorted(buckets.items())]
 
     def at(self, percentile: float) -> float | None:
         """The duration, in seconds, that this percentage stayed at or below; `None` if nothing was recorded."""

@@ -1,9 +1,10 @@
 """What this machine must allow before a run is worth starting.
 
-Owns: the arithmetic of descriptors and ports. A generator that runs out of either half way measures itself, so it says
-so beforehand, with what it needs, what there is and what to change.
+Owns: the arithmetic of descriptors, ports and CPUs. A generator that runs out of any of them half way measures itself,
+so it says so beforehand, with what it needs, what there is and what to change.
 """
 
+import os
 import resource
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,9 @@ from loadgen.target import Target
 #: Descriptors for everything that is not a client: the terminal, epoll, the timer, trio's own, /proc files.
 OWN_DESCRIPTORS: Final = 64
 
+#: Programs that were ready to run a moment ago, for each CPU, above which a run is likely to be found invalid.
+BUSY_SHARE: Final = 0.75
+
 _PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -20,17 +24,32 @@ class InvalidRunError(Exception):
     """The generator, not the target, is what a run would measure. Exit code 3."""
 
 
-def check(target: Target, connections: int) -> None:
-    """Raise the descriptor limit as far as it goes, or say why so many clients cannot be held."""
-    need = connections + OWN_DESCRIPTORS
+def check(target: Target, connections: int, processes: int = 1) -> list[str]:
+    """Raise the descriptor limit as far as it goes, or say why so many clients cannot be held.
+
+    Returns what a person should know though it forbids nothing.
+    """
+    _descriptors(connections, processes)
+    _ports(target, connections)
+    return _processors(processes)
+
+
+def _descriptors(connections: int, processes: int) -> None:
+    each = -(-connections // processes)
+    need = each + OWN_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and need > hard:
+        room = hard - OWN_DESCRIPTORS
         raise InvalidRunError(
-            f"{connections:,} clients need {need:,} descriptors and this process may have {hard:,};"
-            f" raise the limit (ulimit -Hn {need}) or ask for at most {hard - OWN_DESCRIPTORS:,} clients"
+            f"{each:,} clients in one process need {need:,} descriptors and a process may have {hard:,};"
+            f" raise the limit (ulimit -Hn {need}), ask for at most {room * processes:,} clients,"
+            f" or play them in more processes (--processes {-(-connections // max(room, 1))})"
         )
-    if soft != resource.RLIM_INFINITY and need > soft:
+    if soft != resource.RLIM_INFINITY and need > soft:  # players inherit it
         resource.setrlimit(resource.RLIMIT_NOFILE, (need if hard == resource.RLIM_INFINITY else hard, hard))
+
+
+def _ports(target: Target, connections: int) -> None:
     if target.spreads_sources:
         return
     low, high = map(int, _PORT_RANGE.read_text().split())
@@ -39,3 +58,20 @@ def check(target: Target, connections: int) -> None:
             f"{connections:,} clients to one address need as many ports and this machine has {high - low:,};"
             " widen net.ipv4.ip_local_port_range, or use a target in 127.0.0.0/8"
         )
+
+
+def _processors(processes: int) -> list[str]:
+    here = len(os.sched_getaffinity(0))
+    busy = os.getloadavg()[0]
+    notes = []
+    if processes + 1 > here:
+        notes.append(
+            f"{processes} crowd processes, the victims and a server on this machine share {here} CPUs:"
+            f" --processes {max(here - 1, 1)} or less leaves the server one"
+        )
+    if busy > here * BUSY_SHARE:
+        notes.append(
+            f"other programs keep this machine busy (load {busy:.1f} on {here} CPUs): if the schedule runs late"
+            " because of them, the run will be called invalid"
+        )
+    return notes

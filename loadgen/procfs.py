@@ -73,6 +73,20 @@ class Process:
         except OSError:
             return None
 
+    def cpu_seconds(self) -> float | None:
+        """CPU that it has used so far, cheaply; `None` if it is gone."""
+        try:
+            return sum(map(_cpu, self._tree()))
+        except OSError:
+            return None
+
+    def descriptors(self) -> int | None:
+        """Descriptors that it has open; `None` if it is gone or not ours to look into."""
+        try:
+            return sum(len(os.listdir(_PROC / str(pid) / "fd")) for pid in self._tree())  # noqa: PTH208  18,000 paths
+        except OSError:
+            return None
+
     def _tree(self) -> list[int]:
         tree = [self.pid]
         for pid in tree:  # grows while it is walked

@@ -1,6 +1,7 @@
-"""The report: what a run found, in a form that serves the terminal and a machine alike.
+"""The report: what a command found, in a form that serves the terminal, the page and a machine alike.
 
-Owns: the shape of the `--json` output (`schema` counts its versions) and the verdict. May not: print anything.
+Owns: the shape of `--json` and report.json (`schema` counts its versions; docs/loadgen.md describes it) and the
+verdict. May not: print anything, or know how it is drawn.
 """
 
 from collections.abc import Iterable
@@ -9,18 +10,18 @@ from typing import Final
 
 import msgspec
 
-from loadgen.client import Cohort
 from loadgen.figures import Condition, Figures
 from loadgen.latency import Spread
 
-SCHEMA: Final = 1
+#: 2: victims by transport, a richer timeline, tables, metrics, parts.
+SCHEMA: Final = 2
 
 #: With a schedule later than this at the 99th percentile the generator was short of CPU, and its latencies are its own.
 LAG_LIMIT_MS: Final = 25.0
 
 
 class Outcome(IntEnum):
-    """How a run ended; the value is the exit code."""
+    """How a command ended; the value is the exit code."""
 
     HELD = 0
     FELL_SHORT = 1
@@ -36,13 +37,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured in one phase."""
+    """What one group of victims, or the schedule's messages, met in one phase."""
 
-    name: str
-    what: str
+    name: str  # baseline, attack, recovery; steady
+    what: str  # the group: WebSocket round trip, long-poll, event stream, GET; acknowledged, own message back
     seconds: float
     succeeded: int
-    failed: dict[str, int]
+    failed: dict[str, int]  # by reason
     spread: Spread
     server_cpu_percent: float | None = None
     server_pss_bytes: int | None = None
@@ -53,63 +54,79 @@ class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
 
     persona: str
     honest: bool
+    slow: bool
     wanted: int
     held: int
     peak: int
     opened: int
+    left: int  # times a client closed by itself
     refused: dict[str, int]
     failed: dict[str, int]
     ended: dict[str, int]
-    lifetime: Spread
+    answers: dict[str, int]  # what attackers were told, whether it ended them or not
+    lifetime: Spread  # from connect to the server's ending it
+    kills: list[tuple[float, int]]  # the same as a histogram: (age in s up to which, how many)
+    sent_bytes: int
     received_bytes: int
     deliveries: int
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One second of the timeline."""
+    """One second of the timeline. Dictionaries are by persona; what was not measured is `None`."""
 
-    seconds: float
+    seconds: float  # since the start
     phase: str
     held: dict[str, int]
-    ended: dict[str, int]
-    server_rss_bytes: int | None
+    ended: dict[str, int]  # so far
+    refused: dict[str, int]  # so far
+    succeeded: int = 0  # victims' (or the schedule's) operations that ended in this second
+    failed: int = 0
+    p50_ms: float | None = None  # of those that succeeded in this second
+    p99_ms: float | None = None
+    max_ms: float | None = None
+    server_rss_bytes: int | None = None
+    server_cpu_percent: float | None = None
+    server_descriptors: int | None = None
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """Anything else worth a table: a fingerprint's probes, a scorecard's verdicts, a comparison."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str] = []
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """Everything."""
+    """Everything that a command found."""
 
     schema: int = SCHEMA
     command: str
+    arguments: str  # the command line, as it may be typed again
     target: str
     seed: int
+    started: str  # RFC 3339, UTC
+    seconds: float
     verdict: Verdict
-    figures: dict[str, float | None]
-    phases: list[PhaseRow]
-    cohorts: list[CohortRow]
-    timeline: list[Sample]
+    figures: dict[str, float | None] = {}
+    meanings: dict[str, str] = {}  # of the figures, in one sentence each
+    phases: list[PhaseRow] = []
+    cohorts: list[CohortRow] = []
+    timeline: list[Sample] = []
+    metrics: dict[str, float] = {}  # by how much the target's own /metrics counters grew, by series
+    tables: list[Table] = []
+    parts: list["Report"] = []  # a scorecard's attacks, a comparison's runs
+
+    @property
+    def outcome(self) -> Outcome:
+        """The verdict as the closed list has it."""
+        return Outcome[self.verdict.outcome.replace(" ", "_").upper()]
 
     @property
     def exit_code(self) -> int:
         """What the program exits with."""
-        return Outcome[self.verdict.outcome.replace(" ", "_").upper()].value
-
-
-def cohort_row(cohort: Cohort) -> CohortRow:
-    """Describe a cohort as it stands."""
-    return CohortRow(
-        persona=cohort.persona.name,
-        honest=cohort.persona.honest,
-        wanted=cohort.wanted,
-        held=cohort.held,
-        peak=cohort.peak,
-        opened=cohort.opened,
-        refused=dict(cohort.refused),
-        failed=dict(cohort.failed),
-        ended=dict(cohort.ended),
-        lifetime=cohort.lifetime.spread(),
-        received_bytes=cohort.received_bytes,
-        deliveries=cohort.deliveries,
-    )
+        return self.outcome.value
 
 
 def judge(
@@ -137,11 +154,12 @@ def judge(
     judged = asked or tuple(condition for condition in bar if figures[condition.figure] is not None)
     short = [reason for condition in judged if (reason := condition.judge(figures)) is not None]
     if interrupted:
-        return _verdict(Outcome.INTERRUPTED, ["stopped before the end; the figures cover what was done", *faults])
+        return verdict(Outcome.INTERRUPTED, ["stopped before the end; the figures cover what was done", *faults])
     if faults:
-        return _verdict(Outcome.INVALID, faults + short)
-    return _verdict(Outcome.FELL_SHORT if short else Outcome.HELD, short)
+        return verdict(Outcome.INVALID, faults + short)
+    return verdict(Outcome.FELL_SHORT if short else Outcome.HELD, short)
 
 
-def _verdict(outcome: Outcome, reasons: list[str]) -> Verdict:
+def verdict(outcome: Outcome, reasons: list[str]) -> Verdict:
+    """Word an outcome."""
     return Verdict(outcome=outcome.name.lower().replace("_", " "), reasons=reasons)

@@ -12,22 +12,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-import trio
-
-from loadgen.client import Client, Place
-from loadgen.figures import RUN_BAR
+from loadgen.client import Client
+from loadgen.figures import RUN, RUN_BAR
 from loadgen.latency import milliseconds
+from loadgen.orders import Hush
 from loadgen.procfs import Usage
 from loadgen.report import PhaseRow, Report, judge
-from loadgen.scenario import Plan, Session, per
+from loadgen.scenario import Plan, Session, cohort_rows, per
 from loadgen.timers import now
-from loadgen.traffic import Traffic
+from loadgen.troupe import Troupe
 
 #: Clients of the warm-up: enough to touch every path, few enough to leave a crowd to measure.
 WARM_UP_CLIENTS: Final = 100
 
 #: How long answers to the last messages may take.
 DRAIN_SECONDS: Final = 5.0
+
+_CROWD: Final = "crowd"
+_SPEAKER: Final = "chat"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class Run:
         self._plan = plan
         self._load = load
         self._session = Session(plan)
-        self._traffic = Traffic(self._session.random)
+        self._clients = sum(load.counts.values())
         self._opened = 0
         self._opening_seconds = 0.0
         self._held = 0
@@ -76,102 +78,99 @@ class Run:
 
     async def play(self) -> Report:
         """Play it and report."""
+        self._plan.progress.plan([("steady", self._load.seconds)])
         await self._session.play(self._act)
         return self._report()
 
-    async def _act(self, _: trio.Nursery) -> None:
+    async def _act(self) -> None:
         session, load = self._session, self._load
-        place = Place(
-            host=self._plan.target.authority,
+        crowd = await session.hire_crowd()
+        await crowd.cast(
+            _CROWD,
+            {persona.name: count for persona, count in load.counts.items()},
             rooms=load.rooms,
             poll_wait_seconds=load.poll_wait_seconds,
-            random=session.random,
-            traffic=self._traffic,
+            path=self._plan.path,
+            websocket_path=self._plan.websocket_path,
         )
-        clients = session.cast(load.counts, place)
-        await self._open(clients)
-        session.phase = "steady"
-        self._held = session.held
+        await self._open(crowd)
+        session.begin("steady")
+        self._held = crowd.held(_CROWD)
         session.plan.progress.say(
-            f"{self._held:,} of {len(clients):,} clients established; steady for {load.seconds:g} s"
+            f"{self._held:,} of {self._clients:,} clients established; steady for {load.seconds:g} s"
         )
-        await self._hold_steady()
-        session.phase = "drain"
-        await session.until(lambda: self._traffic.quiet, load.drain_seconds)
+        await self._hold_steady(crowd)
+        session.begin("drain")
+        await session.until(lambda: crowd.quiet, load.drain_seconds)
 
-    async def _open(self, clients: list[Client]) -> None:
+    async def _open(self, crowd: Troupe) -> None:
         """Open a few, then half of the rest, then the other half, and read memory at each of these three points."""
         session = self._session
-        warm = min(WARM_UP_CLIENTS, len(clients) // 10)
-        middle = (warm + len(clients)) // 2
-        session.phase = "warm-up"
-        await self._open_part(clients[:warm])
-        first = self._reading()
-        session.phase = "opening"
-        self._plan.progress.say(f"opening {len(clients):,} clients to {self._plan.target.url}")
-        self._opening_seconds += await self._open_part(clients[warm:middle])
-        half = self._reading()
-        self._opening_seconds += await self._open_part(clients[middle:])
-        whole = self._reading()
+        warm = min(WARM_UP_CLIENTS, self._clients // 10) / self._clients
+        session.begin("warm-up")
+        await self._open_part(crowd, warm)
+        first = self._reading(crowd)
+        session.begin("opening")
+        session.plan.progress.say(f"opening {self._clients:,} clients to {self._plan.target.url}")
+        self._opening_seconds += await self._open_part(crowd, (warm + 1) / 2)
+        half = self._reading(crowd)
+        self._opening_seconds += await self._open_part(crowd, 1.0)
+        whole = self._reading(crowd)
         self._opened = whole.held - first.held
         self._server_bytes = whole.server_bytes_each(first)
         self._further_bytes = whole.server_bytes_each(half)
         self._own_growth = whole.own_bytes - first.own_bytes
 
-    async def _open_part(self, clients: list[Client]) -> float:
+    async def _open_part(self, crowd: Troupe, share: float) -> float:
         """Open some clients and wait until each is held or has failed; how long it took until the last was held."""
         begun = now()
-        self._session.engine.open(clients)
-        await self._settle()
-        return max(self._session.engine.last_held - begun, 0.0)
-
-    async def _settle(self) -> None:
+        await crowd.open(_CROWD, share)
         # the engine gives up on each client after its own deadline, so this ends without a limit of its own
-        await self._session.until(lambda: self._session.engine.settled, float("inf"))
+        await self._session.until(lambda: crowd.settled, float("inf"))
         await self._session.pause(self._plan.settle_seconds)
+        return max(crowd.last_held - begun, 0.0)
 
-    async def _hold_steady(self) -> None:
+    async def _hold_steady(self, crowd: Troupe) -> None:
         before, deliveries, begun = self._usage(), self._heard(), now()
         if self._load.rate:
-            self._traffic.start(self._session.engine, self._load.rate)
+            await crowd.speak(self._load.rate, _SPEAKER)
         try:
             await self._session.pause(self._load.seconds)
         finally:
-            self._traffic.stop()
+            await crowd.order(Hush())
             after = self._usage()
             self._steady = now() - begun
             self._deliveries = self._heard() - deliveries
             self._cpu = after.cpu_seconds - before.cpu_seconds if before and after else None
 
-    def _reading(self) -> _Reading:
-        server, own = self._usage(), self._session.own.usage()
-        assert own is not None, "we are alive"
-        return _Reading(self._session.held, server.pss_bytes if server else None, own.pss_bytes)
+    def _reading(self, crowd: Troupe) -> _Reading:
+        server = self._usage()
+        return _Reading(crowd.held(_CROWD), server.pss_bytes if server else None, self._session.own_bytes())
 
     def _usage(self) -> Usage | None:
         return self._plan.server.usage() if self._plan.server else None
 
     def _heard(self) -> int:
-        return sum(cohort.deliveries for cohort in self._session.cohorts)
+        return sum(group.deliveries for group in self._session.groups())
 
     def _figures(self) -> dict[str, float | None]:
-        cohorts, traffic = self._session.cohorts, self._traffic
+        totals = self._session.totals
         cpu = None if self._cpu is None else self._cpu * 1e6
         return {
             "held": self._held,
-            "refused": sum(cohort.refused.total() for cohort in cohorts),
-            "failed": sum(cohort.failed.total() for cohort in cohorts),
-            "ended": sum(cohort.ended.total() for cohort in cohorts),
-            "ack_p50_ms": milliseconds(traffic.acks.at(50)),
-            "ack_p99_ms": milliseconds(traffic.acks.at(99)),
-            "ack_max_ms": milliseconds(traffic.acks.longest),
-            "echo_p50_ms": milliseconds(traffic.echoes.at(50)),
-            "echo_p99_ms": milliseconds(traffic.echoes.at(99)),
-            "echo_max_ms": milliseconds(traffic.echoes.longest),
-            "unacknowledged": traffic.unacknowledged + traffic.unsent,
-            "unreturned": traffic.unreturned,
-            "message_errors": traffic.errors.total(),
-            "messages_per_s": per(traffic.acks.count, self._steady),
+            "refused": sum(sum(group.refused.values()) for group in totals.groups),
+            "failed": sum(sum(group.failed.values()) for group in totals.groups),
+            "ended": sum(sum(group.ended.values()) for group in totals.groups),
+            "ack_p50_ms": milliseconds(totals.acks.at(50)),
+            "ack_p99_ms": milliseconds(totals.acks.at(99)),
+            "ack_max_ms": milliseconds(totals.acks.longest),
+            "echo_p50_ms": milliseconds(totals.echoes.at(50)),
+            "echo_p99_ms": milliseconds(totals.echoes.at(99)),
+            "echo_max_ms": milliseconds(totals.echoes.longest),
+            "unacknowledged": totals.unacknowledged + totals.unsent,
+            "unreturned": totals.unreturned,
+            "message_errors": totals.errors.total(),
+            "messages_per_s": per(totals.acks.count, self._steady),
             "deliveries_per_s": per(self._deliveries, self._steady),
             "server_bytes_per_connection": self._server_bytes,
             "server_bytes_per_further_connection": self._further_bytes,
@@ -180,9 +179,9 @@ class Run:
             "connects_per_s": per(self._opened, self._opening_seconds),
         }
 
-    def _report(self) -> Report:
-        traffic, figures = self._traffic, self._figures()
-        rows = [
+    def _phases(self) -> list[PhaseRow]:
+        totals = self._session.totals
+        return [
             PhaseRow(
                 name="steady",
                 what=what,
@@ -193,30 +192,31 @@ class Run:
                 server_cpu_percent=per(None if self._cpu is None else 100 * self._cpu, self._steady),
             )
             for what, latency, missing in (
-                ("acknowledged", traffic.acks, {"unacknowledged": traffic.unacknowledged, **traffic.errors}),
-                ("own message back", traffic.echoes, {"unreturned": traffic.unreturned}),
+                ("acknowledged", totals.acks, {"unacknowledged": totals.unacknowledged, **totals.errors}),
+                ("own message back", totals.echoes, {"unreturned": totals.unreturned}),
             )
         ]
+
+    def _report(self) -> Report:
+        session, figures = self._session, self._figures()
+        honest = {persona.name: (persona.honest, persona.slow) for persona in self._load.counts}
         return Report(
             command="run",
+            arguments=self._plan.arguments,
             target=self._plan.target.url,
             seed=self._plan.seed,
+            started=session.started,
+            seconds=session.seconds,
             verdict=judge(
                 figures,
                 bar=RUN_BAR,
                 asked=self._plan.conditions,
-                faults=own_faults(self._session),
-                interrupted=self._session.stopped,
+                faults=session.faults(),
+                interrupted=session.stopped,
             ),
             figures=figures,
-            phases=rows if self._load.rate else [],
-            cohorts=self._session.rows,
-            timeline=self._session.timeline,
+            meanings=dict(RUN),
+            phases=self._phases() if self._load.rate else [],
+            cohorts=cohort_rows(session.totals, honest),
+            timeline=session.timeline,
         )
-
-
-def own_faults(session: Session) -> list[str]:
-    """What this machine refused the generator, as reasons for an invalid run."""
-    return [
-        f"this machine refused {number:,} connections: {what}" for what, number in session.engine.own_faults.items()
-    ]

@@ -1,34 +1,41 @@
-"""What `run` and `attack` have in common: the nursery, the crowd, the clock, the stop button.
+"""What `run` and `attack` have in common: the players, the clock, the timeline, the stop button.
 
-Owns: the life of a run. A scenario's phases are one straight-line function that calls `pause` and `settle`; Ctrl-C
-makes the next of those raise `StoppedError`, which the scenario catches to report what it has so far.
+Owns: the life of a run. A scenario's phases are one straight-line function that calls `pause` and `until`; Ctrl-C makes
+the next of those raise `StoppedError`, which ends that function; what was found so far is reported.
 """
 
-import gc
-import signal
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from random import Random
+from datetime import UTC, datetime
 from typing import Final, Literal
 
+import msgspec
 import trio
 
-from loadgen.client import Client, Cohort, Place
-from loadgen.engine import Engine
+from loadgen import stopping
 from loadgen.figures import Condition
-from loadgen.latency import milliseconds
+from loadgen.latency import Latency, milliseconds
+from loadgen.orders import Group, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
-from loadgen.report import CohortRow, Sample, cohort_row
+from loadgen.report import CohortRow, Sample
 from loadgen.target import Target
 from loadgen.timers import now
+from loadgen.troupe import Player, Totals, Troupe, hire, merge, merge_groups, take_recent
 
 SAMPLE_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.2
 
 #: After the last client is established, before anything is measured: servers finish what they put off.
 SETTLE_SECONDS: Final = 1.0
+
+#: How long the players may take to tell everything after a run was stopped.
+ACCOUNT_SECONDS: Final = 30.0
+
+#: Width of the kill-time distribution's buckets.
+_KILL_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +48,11 @@ class Plan:
     server: Process | None
     conditions: tuple[Condition, ...]
     progress: Progress
+    processes: int = 1
+    path: str = "/"
+    websocket_path: str = "/ws"
+    arguments: str = ""
     settle_seconds: float = SETTLE_SECONDS
-
-
-class StoppedError(Exception):
-    """Somebody pressed Ctrl-C."""
 
 
 class Session:
@@ -53,66 +60,52 @@ class Session:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.random = Random(plan.seed)  # noqa: S311  replayable on purpose
-        self.engine = Engine(plan.target, connect_rate=plan.connect_rate)
-        self.own = Process.ourselves()
-        self.cohorts: list[Cohort] = []
         self.timeline: list[Sample] = []
-        self.rows: list[CohortRow] = []
-        self.phase = "start"
+        self.totals = merge(())
         self.stopped = False
+        self.started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self.seconds = 0.0
+        self._phase = "start"
+        self._players: list[Player] = []
+        self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
         self._begun = now()
-        self._share_at_start = {process: process.share() for process in self._watched}
+        self._recent, self._recent_failed = Latency(), 0
+        self._cpu: tuple[float, float] | None = None  # the server's, and when
+        self._shares = {plan.server: plan.server.share()} if plan.server else {}
+        self._spent: dict[str, float | None] = {}
 
-    def cast(self, counts: Mapping[type[Client], int], place: Place) -> list[Client]:
-        """Make cohorts of these sizes and return all their clients, evenly mixed."""
-        cohorts = {
-            persona: Cohort(persona=persona, engine=self.engine, place=place, wanted=wanted)
-            for persona, wanted in counts.items()
-        }
-        self.cohorts += cohorts.values()
-        return [cohorts[persona].member(index) for index, persona in enumerate(_mixed(counts))]
+    # What scenarios use
 
-    def describe_cohorts(self) -> None:
-        """Note how the cohorts stand, once: closing them ourselves is no part of what became of them."""
-        self.rows = self.rows or [cohort_row(cohort) for cohort in self.cohorts]
+    async def hire_crowd(self) -> Troupe:
+        """Start the processes that the crowd is played in."""
+        plan = self.plan
+        return Troupe([await self._hire("crowd", plan.connect_rate / plan.processes) for _ in range(plan.processes)])
 
-    @property
-    def held(self) -> int:
-        """Clients established now, over all cohorts."""
-        return sum(cohort.held for cohort in self.cohorts)
+    async def hire_victims(self) -> Player:
+        """Start the process that the victims live in."""
+        return await self._hire("victims", 0.0)
 
-    @property
-    def _watched(self) -> list[Process]:
-        return [self.own, self.plan.server] if self.plan.server else [self.own]
+    async def _hire(self, part: Literal["crowd", "victims"], connect_rate: float) -> Player:
+        assert self._nursery is not None, "players are hired within a scenario"
+        # each player makes its own choices, and the same ones again in a replay
+        seed = self.plan.seed * 1000 + len(self._players)
+        role = Role(target=self.plan.target, seed=seed, connect_rate=connect_rate)
+        player = await hire(self._nursery, part, role)
+        self._players.append(player)
+        self._shares[player.watched] = player.watched.share()
+        return player
 
-    def _spent(self, process: Process | None, what: Literal["running", "waiting"]) -> float | None:
-        """Percentage of the run that a process spent on a CPU, or waiting for one."""
-        if process is None:
-            return None
-        before, after = self._share_at_start[process], process.share()
-        if before is None or after is None:
-            return None
-        return per(100 * (getattr(after, what) - getattr(before, what)), now() - self._begun)
-
-    def own_figures(self, own_bytes: float | None, crowd: float) -> dict[str, float | None]:
-        """What the generator itself cost, and how well it kept its schedule."""
-        lag = self.engine.lag
-        return {
-            "lag_p99_ms": milliseconds(lag.at(99)),
-            "lag_max_ms": milliseconds(lag.longest),
-            "own_bytes_per_client": per(own_bytes, crowd),
-            "own_cpu_percent": self._spent(self.own, "running"),
-            "own_cpu_wait_percent": self._spent(self.own, "waiting"),
-            "server_cpu_wait_percent": self._spent(self.plan.server, "waiting"),
-        }
+    def begin(self, phase: str) -> None:
+        """Note that a phase begins."""
+        self._phase = phase
+        self.plan.progress.phase(phase)
 
     async def pause(self, seconds: float) -> None:
         """Let the run go on for a while."""
         with trio.move_on_after(seconds):
             await self._stop.wait()
-            raise StoppedError
+            raise stopping.StoppedError
 
     async def until(self, ready: Callable[[], bool], limit: float) -> bool:
         """Wait for something to be so, and say whether it was within the limit."""
@@ -123,82 +116,166 @@ class Session:
             await self.pause(0.02)
         return True
 
-    async def play(self, act: Callable[[trio.Nursery], Awaitable[None]]) -> None:
-        """Run the engine, the timeline and the stop button around `act`."""
+    def own_bytes(self) -> int:
+        """Memory of all players."""
+        usages = [player.watched.usage() for player in self._players]
+        return sum(usage.pss_bytes for usage in usages if usage is not None)
+
+    def groups(self) -> list[Group]:
+        """How all clients stand."""
+        return merge_groups(player.news.groups for player in self._players if player.news is not None)
+
+    # The life of it
+
+    async def play(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Run `act` with the timeline and the stop button around it; afterwards `totals` has everything."""
         invalid: InvalidRunError | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.engine.run)
-            nursery.start_soon(self._watch_signals)
-            nursery.start_soon(self._sample)
+            self._nursery = nursery
+            nursery.start_soon(stopping.watch_signals, self._stop, self.plan.progress.say)
+            nursery.start_soon(self._watch)
             try:
-                with _collector_at_rest():
-                    await act(nursery)
-            except StoppedError:
+                await act()
+            except stopping.StoppedError:
                 self.stopped = True
             except InvalidRunError as error:
                 invalid = error  # raised outside: the nursery would wrap it in a group
-            self.timeline.append(self._now())
-            self.describe_cohorts()
+            try:
+                self._sample()
+                self._note_shares()
+                with trio.fail_after(ACCOUNT_SECONDS):
+                    self.totals = merge([await player.audit() for player in self._players])
+            except (InvalidRunError, trio.TooSlowError) as error:
+                invalid = invalid or InvalidRunError(str(error) or "the generator's own processes do not answer")
+            finally:
+                await self._dismiss()
             nursery.cancel_scope.cancel()
+        self.seconds = round(now() - self._begun, 2)
         self.plan.progress.done()
         if invalid is not None:
             raise invalid
 
-    async def _watch_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                self.plan.progress.say("stopping; press again to leave at once")
-                self._stop.set()
-                break
-        # outside the receiver the default handlers are back: a second Ctrl-C ends the program
-        await trio.sleep_forever()
+    async def _dismiss(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for player in self._players:
+                nursery.start_soon(player.leave)
 
-    async def _sample(self) -> None:
+    async def _watch(self) -> None:
+        next_sample = now() + SAMPLE_SECONDS
         while True:
-            self.timeline.append(self._now())
-            self.plan.progress.tick(self._line())
-            await trio.sleep(SAMPLE_SECONDS)
+            await trio.sleep(LOOK_SECONDS)
+            if now() >= next_sample:
+                next_sample += SAMPLE_SECONDS
+                self.plan.progress.tick(self._sample())
+            else:
+                self.plan.progress.tick(self._look())
 
-    def _now(self) -> Sample:
+    def _look(self) -> Sample:
+        """How things stand, with the operations since the last entry of the timeline."""
+        latency, failed = take_recent(self._players)
+        self._recent.merge(latency)
+        self._recent_failed += failed
+        spread, groups = self._recent.spread(), self.groups()
         return Sample(
             seconds=round(now() - self._begun, 2),
-            phase=self.phase,
-            held={cohort.persona.name: cohort.held for cohort in self.cohorts},
-            ended={cohort.persona.name: cohort.ended.total() for cohort in self.cohorts},
-            server_rss_bytes=self.plan.server.resident_bytes() if self.plan.server else None,
+            phase=self._phase,
+            held={group.persona: group.held for group in groups},
+            ended={group.persona: sum(group.ended.values()) for group in groups},
+            refused={group.persona: sum(group.refused.values()) for group in groups},
+            succeeded=spread.count,
+            failed=self._recent_failed,
+            p50_ms=spread.p50_ms,
+            p99_ms=spread.p99_ms,
+            max_ms=spread.max_ms,
         )
 
-    def _line(self) -> str:
-        crowd = "  ".join(f"{c.persona.name} {c.held:,}/{c.wanted:,}" for c in self.cohorts)
-        return f"{self.phase}: {crowd}" if crowd else self.phase
+    def _sample(self) -> Sample:
+        """Make an entry of the timeline."""
+        sample, server = self._look(), self.plan.server
+        self._recent, self._recent_failed = Latency(), 0
+        if server is not None:
+            sample = _with_server(sample, server, self._cpu_percent(server))
+        self.timeline.append(sample)
+        return sample
+
+    def _cpu_percent(self, server: Process) -> float | None:
+        spent, moment = server.cpu_seconds(), time.monotonic()
+        before, self._cpu = self._cpu, None if spent is None else (spent, moment)
+        if before is None or self._cpu is None:
+            return None
+        return per(100 * (self._cpu[0] - before[0]), self._cpu[1] - before[1])
+
+    # What the generator itself cost
+
+    def _note_shares(self) -> None:
+        """While everybody is still alive: how the processes' time was spent."""
+        elapsed = now() - self._begun
+        for name in ("running", "waiting"):
+            shares = [self._share(player.watched, name, elapsed) for player in self._players]
+            self._spent[name] = max((share for share in shares if share is not None), default=None)
+        self._spent["server waiting"] = self._share(self.plan.server, "waiting", elapsed) if self.plan.server else None
+
+    def _share(self, process: Process, what: str, elapsed: float) -> float | None:
+        before, after = self._shares[process], process.share()
+        if before is None or after is None:
+            return None
+        return per(100 * (getattr(after, what) - getattr(before, what)), elapsed)
+
+    def own_figures(self, own_bytes: float | None, crowd: float) -> dict[str, float | None]:
+        """What the generator itself cost, and how well it kept its schedule."""
+        lag = self.totals.lag
+        return {
+            "lag_p99_ms": milliseconds(lag.at(99)),
+            "lag_max_ms": milliseconds(lag.longest),
+            "own_bytes_per_client": per(own_bytes, crowd),
+            "own_cpu_percent": self._spent.get("running"),
+            "own_cpu_wait_percent": self._spent.get("waiting"),
+            "server_cpu_wait_percent": self._spent.get("server waiting"),
+        }
+
+    def faults(self) -> list[str]:
+        """What this machine refused the generator, as reasons for an invalid run."""
+        return [
+            f"this machine refused {number:,} connections: {what}" for what, number in self.totals.own_faults.items()
+        ]
 
 
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Keep the collector from walking the crowd: a full pass over 18,000 clients would be in the latencies.
-
-    The crowd lives as long as the run, so a full pass could free nothing of it; the little that trio-websocket leaves
-    in cycles is collected young.
-    """
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(before[0], before[1], 1_000_000)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
+def _with_server(sample: Sample, server: Process, cpu_percent: float | None) -> Sample:
+    return msgspec.structs.replace(
+        sample,
+        server_rss_bytes=server.resident_bytes(),
+        server_descriptors=server.descriptors(),
+        server_cpu_percent=cpu_percent,
+    )
 
 
-def _mixed(counts: Mapping[type[Client], int]) -> Iterable[type[Client]]:
-    """Interleave, so that each stretch of the sequence has the proportions of the whole."""
-    places = [
-        ((number + 0.5) / wanted, persona.name, persona)
-        for persona, wanted in counts.items()
-        for number in range(wanted)
-    ]
-    return [persona for _, _, persona in sorted(places, key=lambda place: place[:2])]
+def cohort_rows(totals: Totals, honest: Mapping[str, tuple[bool, bool]]) -> list[CohortRow]:
+    """The crowd's part of a report; `honest` says for each persona whether it is honest, and whether slow."""
+    rows = []
+    for group in totals.groups:
+        lifetime = totals.lifetimes.get((group.group, group.persona), Latency())
+        rows.append(
+            CohortRow(
+                persona=group.persona,
+                honest=honest[group.persona][0],
+                slow=honest[group.persona][1],
+                wanted=group.wanted,
+                held=group.held,
+                peak=group.peak,
+                opened=group.opened,
+                left=group.left,
+                refused=group.refused,
+                failed=group.failed,
+                ended=group.ended,
+                answers=group.answers,
+                lifetime=lifetime.spread(),
+                kills=lifetime.histogram(_KILL_SECONDS),
+                sent_bytes=group.sent_bytes,
+                received_bytes=group.received_bytes,
+                deliveries=group.deliveries,
+            )
+        )
+    return rows
 
 
 def per(amount: float | None, number: float) -> float | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from loadgen.latency import Latency
 from loadgen.timers import now
+from loadgen.window import Window
 
 if TYPE_CHECKING:
     from loadgen.engine import Engine
@@ -35,6 +36,7 @@ class Traffic:
         self.tag = f"lg{random.getrandbits(32):08x}"  # tells this run's messages from a former run's
         self.acks = Latency()
         self.echoes = Latency()
+        self.window = Window()  # acknowledgements of late
         self.errors: Counter[str] = Counter()
         self.intended = 0
         self.unsent = 0  # due while nobody could speak
@@ -81,11 +83,14 @@ class Traffic:
         """Book an acknowledgement."""
         due = self._unacknowledged.pop(number, None)
         if due is not None:
-            self.acks.record(now() - due)
+            took = now() - due
+            self.acks.record(took)
+            self.window.succeeded(took)
 
     def refused(self, number: int, code: str) -> None:
         """Book that the target would not take a message."""
         self.errors[code] += 1
+        self.window.failed()
         self._unacknowledged.pop(number, None)
         self._unreturned.pop(number, None)
 

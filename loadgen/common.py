@@ -1,0 +1,169 @@
+"""What every measuring command has in common: its flags, the checks before a run, the way out.
+
+Owns: the flags of `Common` and `Load`, the order of the checks, what is printed and written of a report. A command is
+a function that makes a `Plan` here, plays it, and ends with `finish`.
+"""
+
+import os
+import random
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated, Final
+
+import msgspec
+from cyclopts import Parameter
+from rich.console import Console
+
+from loadgen import figures, flags, preflight, target
+from loadgen.procfs import Process
+from loadgen.progress import Progress
+from loadgen.render import show
+from loadgen.report import Report
+from loadgen.saving import require, save
+from loadgen.scenario import Plan
+from loadgen.target import Target
+
+Url = Annotated[
+    str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """The flags that every measuring command has."""
+
+    report: Annotated[
+        str | None, Parameter(help="Write report.html, report.json and junit.xml into this directory.")
+    ] = None
+    json: Annotated[bool, Parameter(negative="", help="Print the report as JSON on standard output.")] = False
+    fail_if: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Replaces the default bar."
+            " The report lists the figures by name.",
+        ),
+    ] = ()
+    seed: Annotated[
+        int | None, Parameter(help="Replay a run's random choices; by default a new one, which is printed.")
+    ] = None
+    allow_target: Annotated[
+        str | None,
+        Parameter(
+            help=f"Permit this host although it is off the loopback; it must also serve {target.CONSENT_TEXT!r} at"
+            f" {target.CONSENT_PATH}."
+        ),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """The flags of the commands that load a server."""
+
+    server_pid: Annotated[
+        int | None,
+        Parameter(
+            help="Process id of the server: also measure its memory, CPU and descriptors, children included. Start it"
+            " fresh: memory that an earlier crowd left behind is used again and not seen."
+        ),
+    ] = None
+    processes: Annotated[
+        int, Parameter(help="Processes to play the crowd in; one holds about 18,000 clients and half a core.")
+    ] = 1
+    path: Annotated[str, Parameter(help="What plain GETs fetch.")] = "/"
+    ws_path: Annotated[str, Parameter(help="Where the target speaks WebSocket.")] = "/ws"
+
+    def with_path(self, path: str) -> "Loading":
+        """The same with another `path`."""
+        return replace(self, path=path)
+
+
+COMMON: Final = Common()
+LOADING: Final = Loading()
+
+
+def find(url: str, common: Common) -> Target:
+    """Resolve the URL, and make sure that the target may be loaded and answers."""
+    where = target.find(url, allow=common.allow_target)
+    target.probe(where)
+    return where
+
+
+def make_plan(
+    url: str,
+    common: Common,
+    loading: Loading,
+    *,
+    connections: int,
+    connect_rate: float,
+    known: Iterable[str],
+    seconds: float,
+) -> Plan:
+    """Check everything that can be checked before a connection is opened, the cheapest first."""
+    conditions = figures.parse(common.fail_if, known, server_pid=loading.server_pid is not None)
+    flags.at_least("--connect-rate", connect_rate, 0)
+    flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
+    flags.path("--path", loading.path)
+    flags.path("--ws-path", loading.ws_path)
+    if common.report is not None:
+        require(common.report)
+    server = None if loading.server_pid is None else Process(loading.server_pid)
+    if server is not None:
+        server.require()
+    where = target.find(url, allow=common.allow_target)
+    notes = preflight.check(where, connections, loading.processes)
+    target.probe(where)
+    seed = make_seed(common)
+    progress = Progress()
+    progress.banner(
+        [
+            arguments(),
+            f"target {where.url} ({where.address} port {where.port}), {whose(where)}",
+            f"{connections:,} connections for about {seconds:,.0f} s, seed {seed};"
+            " Ctrl-C ends it with the report so far",
+            *notes,
+        ]
+    )
+    return Plan(
+        target=where,
+        connect_rate=connect_rate,
+        seed=seed,
+        server=server,
+        conditions=conditions,
+        progress=progress,
+        processes=loading.processes,
+        path=loading.path,
+        websocket_path=loading.ws_path,
+        arguments=arguments(),
+    )
+
+
+def make_seed(common: Common) -> int:
+    """The seed that was asked for, or a new one."""
+    return random.SystemRandom().getrandbits(32) if common.seed is None else common.seed
+
+
+def arguments() -> str:
+    """The command line, as it may be typed again."""
+    return shlex.join([os.path.basename(sys.argv[0]) or "loadgen", *sys.argv[1:]])  # noqa: PTH119  a name, no path
+
+
+def whose(where: Target) -> str:
+    """Why the target may be loaded."""
+    return "on this machine" if where.on_loopback else "permitted by --allow-target and by its own consent"
+
+
+def finish(report: Report, common: Common) -> int:
+    """Print the report, write it where that was asked for, and give the exit code."""
+    if common.json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
+    else:
+        show(report, Console(highlight=False))
+    if common.report is not None:
+        save(report, common.report)
+        print(f"report: {os.path.join(common.report, 'report.html')}", file=sys.stderr)  # noqa: T201, PTH118
+    return report.exit_code

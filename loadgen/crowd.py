@@ -1,0 +1,190 @@
+"""The crowd of one process: the part that most players play.
+
+Owns: the engine of this process, the groups of clients that were cast, and the schedule of its chatters. May not:
+decide when anything happens; the conductor does.
+"""
+
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import assert_never
+
+from loadgen.client import Client, Cohort, Place
+from loadgen.engine import Engine
+from loadgen.orders import (
+    Account,
+    AnyOrder,
+    Audit,
+    BeginPhase,
+    CastCrowd,
+    CastVictims,
+    Close,
+    GiveUp,
+    Group,
+    Hush,
+    Lifetimes,
+    News,
+    Open,
+    Recent,
+    Role,
+    Speak,
+    Spoken,
+)
+from loadgen.personas import registry
+from loadgen.timers import now
+from loadgen.traffic import Traffic
+
+
+class _Cast:
+    """One group: its cohorts, its clients in the order in which they open, and how far that has come."""
+
+    def __init__(self, cohorts: list[Cohort], clients: list[Client]) -> None:
+        self.cohorts = cohorts
+        self.clients = clients
+        self.opened = 0
+        self.closed: list[Group] | None = None  # how they stood when we closed them
+        self.oldest: float | None = None
+
+
+class Crowd:
+    """See the module."""
+
+    def __init__(self, role: Role) -> None:
+        self._random = Random(role.seed)  # noqa: S311  replayable on purpose
+        self._engine = Engine(role.target, connect_rate=role.connect_rate)
+        self._target = role.target
+        self._traffic = Traffic(self._random)
+        self._casts: dict[str, _Cast] = {}
+
+    async def run(self) -> None:
+        """Run the engine."""
+        await self._engine.run()
+
+    async def obey(self, order: AnyOrder) -> None:
+        """Do what was ordered."""
+        match order:
+            case CastCrowd():
+                self._cast(order)
+            case Open():
+                cast = self._casts[order.group]
+                upto = round(order.share * len(cast.clients))
+                self._engine.open(cast.clients[cast.opened : upto])
+                cast.opened = upto
+            case Speak():
+                self._traffic.start(self._engine, order.rate)
+            case Hush():
+                self._traffic.stop()
+            case Close():
+                await self._close(order.group)
+            case CastVictims() | BeginPhase() | GiveUp() | Audit():
+                raise ValueError(f"{type(order).__name__} is no order for a crowd")
+            case _:
+                assert_never(order)
+
+    def _cast(self, order: CastCrowd) -> None:
+        place = Place(
+            host=self._target.authority,
+            rooms=tuple(order.rooms),
+            poll_wait_seconds=order.poll_wait_seconds,
+            path=order.path,
+            websocket_path=order.websocket_path,
+            random=self._random,
+            traffic=self._traffic,
+        )
+        known = registry()
+        counts = {known[name]: number for name, number in order.counts.items()}
+        cohorts = {
+            persona: Cohort(persona=persona, engine=self._engine, place=place, wanted=wanted)
+            for persona, wanted in counts.items()
+        }
+        clients = [
+            cohorts[persona].member(index) for index, persona in enumerate(mixed(counts), start=order.first_index)
+        ]
+        self._casts[order.group] = _Cast(list(cohorts.values()), clients)
+
+    async def _close(self, group: str) -> None:
+        cast = self._casts[group]
+        cast.closed = [_group(cohort, group) for cohort in cast.cohorts]
+        cast.oldest = _oldest(cast.clients)
+        await self._engine.close_cohorts(cast.cohorts)
+        cast.clients.clear()
+
+    def news(self, heard: int) -> News:
+        """How the crowd stands."""
+        return News(
+            heard=heard,
+            groups=self._groups(),
+            settled=self._engine.settled,
+            outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
+            connected=0,
+            failures=0,
+            last_failure="",
+            last_held=self._engine.last_held,
+            recent=self._traffic.window.take() if self._traffic.intended else Recent(latency=None, failed=0),
+        )
+
+    def account(self) -> Account:
+        """Everything."""
+        traffic = self._traffic
+        spoken = Spoken(
+            acks=traffic.acks.recording(),
+            echoes=traffic.echoes.recording(),
+            errors=dict(traffic.errors),
+            unacknowledged=traffic.unacknowledged,
+            unreturned=traffic.unreturned,
+            unsent=traffic.unsent,
+        )
+        lifetimes = [
+            Lifetimes(persona=cohort.persona.name, group=group, ages=cohort.lifetime.recording())
+            for group, cast in self._casts.items()
+            for cohort in cast.cohorts
+        ]
+        ages = [age for cast in self._casts.values() if (age := cast.oldest or _oldest(cast.clients)) is not None]
+        return Account(
+            groups=self._groups(),
+            lifetimes=lifetimes,
+            spoken=spoken if traffic.intended else None,
+            felt=[],
+            lag=self._engine.lag.recording(),
+            oldest=max(ages, default=None),
+            own_faults=dict(self._engine.own_faults),
+        )
+
+    def _groups(self) -> list[Group]:
+        return [
+            group
+            for name, cast in self._casts.items()
+            for group in cast.closed or (_group(cohort, name) for cohort in cast.cohorts)
+        ]
+
+
+def _oldest(clients: Iterable[Client]) -> float | None:
+    return max((now() - client.born for client in clients if client.fd >= 0 and not client.honest), default=None)
+
+
+def _group(cohort: Cohort, group: str) -> Group:
+    return Group(
+        persona=cohort.persona.name,
+        group=group,
+        wanted=cohort.wanted,
+        held=cohort.held,
+        peak=cohort.peak,
+        opened=cohort.opened,
+        left=cohort.left,
+        refused=dict(cohort.refused),
+        failed=dict(cohort.failed),
+        ended=dict(cohort.ended),
+        answers=dict(cohort.answers),
+        sent_bytes=cohort.sent_bytes,
+        received_bytes=cohort.received_bytes,
+        deliveries=cohort.deliveries,
+    )
+
+
+def mixed(counts: Mapping[type[Client], int]) -> list[type[Client]]:
+    """Interleave, so that each stretch of the sequence has the proportions of the whole."""
+    places = [
+        ((number + 0.5) / wanted, persona.name, persona)
+        for persona, wanted in counts.items()
+        for number in range(wanted)
+    ]
+    return [persona for _, _, persona in sorted(places, key=lambda place: place[:2])]

@@ -1,0 +1,248 @@
+"""What an attack showed: figures, rows and the verdict.
+
+Owns: the arithmetic. `attack.py` notes what happened here as it happens; nothing here waits or touches a socket.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from loadgen.client import Client
+from loadgen.figures import ATTACK, ATTACK_BAR
+from loadgen.latency import Latency, milliseconds
+from loadgen.orders import Felt, Group
+from loadgen.procfs import Usage
+from loadgen.report import PhaseRow, Report, Sample, judge
+from loadgen.scenario import Plan, Session, cohort_rows, per, ratio
+from loadgen.scrape import Counters, growth
+from loadgen.victims.kinds import WHAT
+
+#: Groups of the crowd.
+ATTACKERS: Final = "attackers"
+NEIGHBOURS: Final = "neighbours"
+
+#: The bar for the victims' p99, see the figure `p99_over_bar_ms`.
+_BAR_RATIO: Final = 1.5
+_BAR_MS: Final = 15.0
+
+_PHASES: Final = ("baseline", "attack", "recovery")
+
+
+class Span(NamedTuple):
+    """How long a phase was, and what the server had used before and after it."""
+
+    begun: float
+    seconds: float
+    before: Usage | None
+    after: Usage | None
+    crowd_cpu_seconds: float  # what the attackers' own processes used
+
+    @property
+    def cpu_share(self) -> float | None:
+        """CPU seconds a second."""
+        if self.before is None or self.after is None:
+            return None
+        return per(self.after.cpu_seconds - self.before.cpu_seconds, self.seconds)
+
+
+_NO_SPAN: Final = Span(0.0, 0.0, None, None, 0.0)
+
+
+class Findings:
+    """Everything that one attack showed."""
+
+    def __init__(self, plan: Plan, session: Session, personas: Mapping[type[Client], int]) -> None:
+        self.spans: dict[str, Span] = {}
+        self.peak_pss: int | None = None
+        self.own_growth: int | None = None
+        self.attacker_seconds = 0.0
+        self.opening_seconds = 0.0
+        self.counters_before: Counters | None = None
+        self.counters_after: Counters | None = None
+        self._plan = plan
+        self._session = session
+        self._personas = personas
+
+    def report(self) -> Report:
+        """All of it."""
+        session, figures = self._session, self._figures()
+        honest = {persona.name: (persona.honest, persona.slow) for persona in self._personas}
+        return Report(
+            command="attack",
+            arguments=self._plan.arguments,
+            target=self._plan.target.url,
+            seed=self._plan.seed,
+            started=session.started,
+            seconds=session.seconds,
+            verdict=judge(
+                figures,
+                bar=ATTACK_BAR,
+                asked=self._plan.conditions,
+                faults=self._faults(),
+                interrupted=session.stopped,
+            ),
+            figures=figures,
+            meanings=dict(ATTACK),
+            phases=[self._phase_row(felt) for name in _PHASES for felt in self._felt(name)],
+            cohorts=cohort_rows(session.totals, honest),
+            timeline=session.timeline,
+            metrics=growth(self.counters_before, self.counters_after),
+        )
+
+    def _faults(self) -> list[str]:
+        faults = self._session.faults()
+        if not self._session.stopped and not self._latency("baseline").count:
+            faults.append("no victim's message came back before the attack: there is nothing to compare with")
+        return faults
+
+    # What was felt
+
+    def _felt(self, phase: str) -> list[Felt]:
+        order = list(WHAT)
+        felt = [felt for felt in self._session.totals.felt if felt.phase == phase]
+        return sorted(felt, key=lambda each: order.index(each.kind))
+
+    def _latency(self, phase: str, kind: str | None = None) -> Latency:
+        latency = Latency()
+        for felt in self._felt(phase):
+            if kind in {None, felt.kind}:
+                latency.add(felt.latency)
+        return latency
+
+    def _success_percent(self, phase: str) -> float | None:
+        succeeded = sum(felt.latency.count for felt in self._felt(phase))
+        failed = sum(sum(felt.failed.values()) for felt in self._felt(phase))
+        return per(100 * succeeded, succeeded + failed) if failed else (100.0 if succeeded else None)
+
+    def _first_failure(self) -> float | None:
+        begun = self._span("attack").begun
+        times = [felt.first_failure for felt in self._felt("attack") if felt.first_failure is not None]
+        return round(max(min(times) - begun, 0.0), 2) if times else None
+
+    def _recover(self, bar_ms: float | None) -> float | None:
+        """Seconds of the recovery until the last bad one was over; `None` if it ended badly."""
+        samples = [sample for sample in self._session.timeline if sample.phase == "recovery"]
+        if not samples or bar_ms is None or not _good(samples[-1], bar_ms):
+            return None
+        bad = [number for number, sample in enumerate(samples) if not _good(sample, bar_ms)]
+        return float(bad[-1] + 1) if bad else 0.0
+
+    # Figures
+
+    def _figures(self) -> dict[str, float | None]:
+        base, during, after = (self._latency(name) for name in _PHASES)
+        base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
+        bar_ms = None if base_p99 is None else max(base_p99 * _BAR_RATIO, base_p99 + _BAR_MS)
+        return {
+            "success_percent": self._success_percent("attack"),
+            "baseline_p50_ms": milliseconds(base.at(50)),
+            "baseline_p99_ms": base_p99,
+            "attack_p50_ms": milliseconds(during.at(50)),
+            "attack_p99_ms": attack_p99,
+            "attack_p999_ms": milliseconds(during.at(99.9)),
+            "attack_max_ms": milliseconds(during.longest),
+            **{f"attack_{kind}_p99_ms": self._p99(kind) for kind in ("ws", "poll", "sse", "get")},
+            "recovery_p99_ms": milliseconds(after.at(99)),
+            "recovery_success_percent": self._success_percent("recovery"),
+            "p50_ratio": ratio(during.at(50), base.at(50)),
+            "p99_ratio": ratio(attack_p99, base_p99),
+            "p99_over_bar_ms": None if attack_p99 is None or bar_ms is None else round(attack_p99 - bar_ms, 3),
+            "first_failure_s": self._first_failure(),
+            "recover_s": self._recover(bar_ms),
+            **self._neighbours(),
+            **self._attackers(),
+        }
+
+    def _p99(self, kind: str) -> float | None:
+        return milliseconds(self._latency("attack", kind).at(99))
+
+    def _groups(self, name: str) -> list[Group]:
+        return [group for group in self._session.totals.groups if group.group == name]
+
+    def _neighbours(self) -> dict[str, float | None]:
+        groups = self._groups(NEIGHBOURS)
+        hurt = sum(sum(each.values()) for group in groups for each in (group.refused, group.failed, group.ended))
+        return {
+            "neighbours": sum(group.wanted for group in groups),
+            "collateral": hurt if groups else None,
+        }
+
+    def _attackers(self) -> dict[str, float | None]:
+        totals, groups = self._session.totals, self._groups(ATTACKERS)
+        lives = Latency()
+        for (group, _), ages in totals.lifetimes.items():
+            if group == ATTACKERS:
+                lives.merge(ages)
+        peak = sum(group.peak for group in groups)
+        received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
+        recovered = self._span("recovery").after
+        return {
+            "attackers_peak": peak,
+            "attackers_held": sum(group.held for group in groups),
+            "attackers_refused": sum(sum(group.refused.values()) for group in groups),
+            "attackers_killed": sum(sum(group.ended.values()) for group in groups),
+            "kill_p50_s": lives.at(50),
+            "kill_max_s": lives.longest,
+            "oldest_attacker_s": totals.oldest,
+            "bytes_cost_ratio": per(received, sent),
+            "server_cpu_cost_ratio": self._cpu_cost_ratio(),
+            "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
+            "server_bytes_per_attacker": per(self._grown(self.peak_pss), peak),
+            "server_bytes_left": self._grown(recovered.pss_bytes if recovered else None),
+            "server_descriptors_left": self._descriptors_left(),
+            **self._session.own_figures(self.own_growth, peak),
+            "connects_per_s": per(peak, self.opening_seconds),
+        }
+
+    def _span(self, name: str) -> Span:
+        return self.spans.get(name, _NO_SPAN)
+
+    def _grown(self, pss_bytes: int | None) -> int | None:
+        """Memory above the end of the baseline."""
+        base = self._span("baseline").after
+        return None if pss_bytes is None or base is None else pss_bytes - base.pss_bytes
+
+    def _cpu_above(self, unit: float) -> float | None:
+        """The server's CPU during the attack above the baseline's."""
+        base, during = self._span("baseline").cpu_share, self._span("attack").cpu_share
+        if base is None or during is None:
+            return None
+        return (during - base) * self._span("attack").seconds * unit
+
+    def _cpu_cost_ratio(self) -> float | None:
+        base, during = self._span("baseline"), self._span("attack")
+        if not base.seconds:
+            return None
+        spent = during.crowd_cpu_seconds - base.crowd_cpu_seconds / base.seconds * during.seconds
+        return per(self._cpu_above(1.0), spent)
+
+    def _descriptors_left(self) -> int | None:
+        def last(phase: str) -> int | None:
+            return next(
+                (
+                    sample.server_descriptors
+                    for sample in reversed(self._session.timeline)
+                    if sample.phase == phase and sample.server_descriptors is not None
+                ),
+                None,
+            )
+
+        before, after = last("baseline"), last("recovery")
+        return None if before is None or after is None else after - before
+
+    def _phase_row(self, felt: Felt) -> PhaseRow:
+        span, latency = self._span(felt.phase), Latency()
+        latency.add(felt.latency)
+        return PhaseRow(
+            name=felt.phase,
+            what=WHAT[felt.kind],
+            seconds=round(span.seconds, 2),
+            succeeded=latency.count,
+            failed=felt.failed,
+            spread=latency.spread(),
+            server_cpu_percent=None if span.cpu_share is None else round(100 * span.cpu_share, 1),
+            server_pss_bytes=span.after.pss_bytes if span.after else None,
+        )
+
+
+def _good(sample: Sample, bar_ms: float) -> bool:
+    return sample.succeeded > 0 and not sample.failed and (sample.p99_ms or 0.0) <= bar_ms

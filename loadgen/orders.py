@@ -1,0 +1,166 @@
+"""What the conductor and its players say to each other: one JSON object a line, orders down, news up.
+
+Owns: the words of that conversation, and nothing else. Every order is acted on in the order of arrival, and `News`
+says how many a player has heard, so that the conductor never takes an old state for the answer to a new order.
+Times are `time.monotonic()`, which all processes of a machine share.
+"""
+
+import msgspec
+
+from loadgen.latency import Recording
+from loadgen.target import Target
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An order; the subclasses are all there are."""
+
+
+class CastCrowd(Order, frozen=True, kw_only=True):
+    """Make the clients of a group: `counts` by persona. They do not connect yet."""
+
+    group: str
+    counts: dict[str, int]
+    rooms: list[str]
+    poll_wait_seconds: float
+    path: str
+    websocket_path: str
+    first_index: int  # of the source addresses
+
+
+class Open(Order, frozen=True, kw_only=True):
+    """Open the clients of a group up to this share of them; those before were opened by former orders."""
+
+    group: str
+    share: float
+
+
+class Speak(Order, frozen=True, kw_only=True):
+    """Let the chatters publish this many messages a second, open-loop, until `Hush`."""
+
+    rate: float
+
+
+class Hush(Order, frozen=True, kw_only=True):
+    """Begin no further message or beat."""
+
+
+class Close(Order, frozen=True, kw_only=True):
+    """Close the clients of a group for good."""
+
+    group: str
+
+
+class CastVictims(Order, frozen=True, kw_only=True):
+    """Make the victims, connect them, and let them beat."""
+
+    counts: dict[str, int]  # by kind of victim, see loadgen/victims
+    beat_timeout_seconds: float
+    path: str
+    websocket_path: str
+
+
+class BeginPhase(Order, frozen=True, kw_only=True):
+    """From now on beats are due in this phase."""
+
+    phase: str
+
+
+class GiveUp(Order, frozen=True, kw_only=True):
+    """Book every outstanding beat as failed."""
+
+
+class Audit(Order, frozen=True, kw_only=True):
+    """Send the whole account."""
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line that a player gets: who it is."""
+
+    target: Target
+    seed: int
+    connect_rate: float
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """How one persona's clients stand, or stood when they were closed."""
+
+    persona: str
+    group: str
+    wanted: int
+    held: int
+    peak: int
+    opened: int
+    left: int
+    refused: dict[str, int]
+    failed: dict[str, int]
+    ended: dict[str, int]
+    answers: dict[str, int]
+    sent_bytes: int
+    received_bytes: int
+    deliveries: int
+
+
+class Recent(msgspec.Struct, frozen=True, kw_only=True):
+    """Operations that ended since the last news."""
+
+    latency: Recording | None
+    failed: int
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How a player stands; sent a few times a second and after each order."""
+
+    heard: int  # orders so far
+    groups: list[Group]
+    settled: bool  # every client that was to be opened is held or has failed
+    outstanding: int  # messages or beats without an answer yet
+    connected: int  # victims
+    failures: int  # of victims to connect, or their connections that ended
+    last_failure: str
+    last_held: float  # when a client last came to be held
+    recent: Recent
+
+
+class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How old one persona's clients were when they were ended."""
+
+    persona: str
+    group: str
+    ages: Recording
+
+
+class Spoken(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the schedule's messages."""
+
+    acks: Recording
+    echoes: Recording
+    errors: dict[str, int]
+    unacknowledged: int
+    unreturned: int
+    unsent: int
+
+
+class Felt(msgspec.Struct, frozen=True, kw_only=True):
+    """What one group of victims met in one phase."""
+
+    phase: str
+    kind: str
+    latency: Recording
+    failed: dict[str, int]
+    first_failure: float | None  # when the first beat that failed had been due
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Everything, for once; the answer to `Audit`."""
+
+    groups: list[Group]
+    lifetimes: list[Lifetimes]
+    spoken: Spoken | None
+    felt: list[Felt]
+    lag: Recording
+    oldest: float | None  # age of the oldest attacker still connected
+    own_faults: dict[str, int]
+
+
+AnyOrder = CastCrowd | Open | Speak | Hush | Close | CastVictims | BeginPhase | GiveUp | Audit
+AnyWord = News | Account

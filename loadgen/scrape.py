@@ -1,0 +1,56 @@
+"""The target's own /metrics, if it has them: what it counted while it was measured.
+
+Owns: reading the Prometheus text before and after, and the difference. A target without /metrics is no error; one whose
+text cannot be read is treated as if it had none.
+"""
+
+import http.client
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadgen.target import Target
+
+PATH: Final = "/metrics"
+SECONDS: Final = 5.0
+_MAX_BYTES: Final = 4 * 1024 * 1024
+
+Counters = dict[str, float]
+
+
+def scrape(target: Target) -> Counters | None:
+    """The counters by series, or `None`. Blocks: call it in a thread."""
+    connection = http.client.HTTPConnection(target.address, target.port, timeout=SECONDS)
+    try:
+        connection.request("GET", PATH, headers={"Host": target.authority, "Connection": "close"})
+        answer = connection.getresponse()
+        text = answer.read(_MAX_BYTES).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        return None
+    try:
+        families = list(text_string_to_metric_families(text))
+    except ValueError:
+        return None
+    return {
+        _series(sample.name, sample.labels): sample.value
+        for family in families
+        if family.type == "counter"
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+
+
+def growth(before: Counters | None, after: Counters | None) -> Counters:
+    """What grew, and by how much; empty unless both were read."""
+    if before is None or after is None:
+        return {}
+    return {series: grown for series, value in sorted(after.items()) if (grown := value - before.get(series, 0.0)) > 0}
+
+
+def _series(name: str, labels: dict[str, str]) -> str:
+    inner = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
+    return f"{name}{{{inner}}}" if inner else name

@@ -1,0 +1,91 @@
+"""A member over WebSocket: the usual victim."""
+
+from typing import Final
+
+import msgspec
+import trio
+import trio_websocket
+
+from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, BeatFailedError, Victim
+
+
+class _Reply(msgspec.Struct):
+    """What a victim reads of a chat.v1 message."""
+
+    type: str
+    id: int | str | None = None
+    text: str = ""
+    code: str = ""
+
+
+_decoder: Final = msgspec.json.Decoder(_Reply)
+_JOIN_ID: Final = -1
+
+
+class WebSocketVictim(Victim):
+    """Publishes in its own room and waits for the message to come back: one task speaks, one listens."""
+
+    kind = "ws"
+
+    async def live(self) -> None:
+        """Join, then beat."""
+        async with await self.dial() as stream, trio.open_nursery() as nursery:
+            with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+                house = self.house
+                peer = await trio_websocket.wrap_client_stream(
+                    nursery, stream, house.target.authority, house.websocket_path
+                )
+                await self._join(peer)
+            with self.house.counted():
+                nursery.start_soon(self._listen, peer)
+                await self._speak(peer)
+
+    async def _join(self, peer: trio_websocket.WebSocketConnection) -> None:
+        await peer.send_message(_encode({"type": "join", "id": _JOIN_ID, "room": self.room}))
+        while (reply := _decoder.decode(await peer.get_message())).type != "joined":
+            if reply.type == "error":
+                raise BeatFailedError(f"error {reply.code}")
+
+    async def _speak(self, peer: trio_websocket.WebSocketConnection) -> None:
+        while True:
+            number = await self.beat()
+            message = {"type": "publish", "id": number, "room": self.room, "text": f"beat {number}"}
+            with trio.fail_after(self.house.beat_timeout_seconds):
+                await peer.send_message(_encode(message))
+
+    async def _listen(self, peer: trio_websocket.WebSocketConnection) -> None:
+        while True:
+            reply = _decoder.decode(await peer.get_message())
+            if reply.type == "message":
+                self.heard(reply.text)
+            elif reply.type == "error" and isinstance(reply.id, int):
+                self.refused(reply.id, f"error {reply.code}")
+
+
+class EchoVictim(Victim):
+    """For servers that are no chat: sends a text and waits for the same text."""
+
+    kind = "ws-echo"
+
+    async def live(self) -> None:
+        """Connect, then beat."""
+        async with await self.dial() as stream, trio.open_nursery() as nursery:
+            with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+                house = self.house
+                peer = await trio_websocket.wrap_client_stream(
+                    nursery, stream, house.target.authority, house.websocket_path
+                )
+            with self.house.counted():
+                nursery.start_soon(self._listen, peer)
+                while True:
+                    number = await self.beat()
+                    with trio.fail_after(self.house.beat_timeout_seconds):
+                        await peer.send_message(f"beat {number}")
+
+    async def _listen(self, peer: trio_websocket.WebSocketConnection) -> None:
+        while True:
+            self.heard(str(await peer.get_message()))
+
+
+def _encode(message: dict[str, object]) -> str:
+    return msgspec.json.encode(message).decode()

@@ -1,0 +1,148 @@
+"""What all victims have in common: the beat, and coming back.
+
+Owns: the schedule of one victim (a beat every 100 ms, whether or not the last has come back), the beats that are
+outstanding, and the loop that connects again whatever happened. A kind of victim only says what one life is like.
+"""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import h11
+import msgspec
+import trio
+import trio_websocket
+
+from loadgen.timers import now
+
+if TYPE_CHECKING:
+    from loadgen.victims.house import House
+
+BEAT_SECONDS: Final = 0.1
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+RECONNECT_SECONDS: Final = 0.25
+
+UNANSWERED: Final = "no answer in time"
+
+
+class BeatFailedError(Exception):
+    """The server answered, but not as it should."""
+
+
+class Victim(ABC):
+    """One healthy client."""
+
+    kind: ClassVar[str]  # see kinds.py
+
+    def __init__(self, house: "House", index: int, first_due: float) -> None:
+        self.house = house
+        self.room = f"{house.tag}-{index}"  # a room for each: fan-out is not what is measured here
+        self.pending: dict[int, float] = {}  # beats by number, oldest first, each with when it was due
+        self._index = index
+        self._first_due = first_due
+        self._beat = 0
+
+    @abstractmethod
+    async def live(self) -> None:
+        """One life: connect, then `beat` and book until something fails, which raises."""
+
+    async def run(self) -> None:
+        """Live again and again."""
+        while True:
+            try:
+                await self.live()
+                reason = "closed"
+            except BaseException as error:  # noqa: BLE001  everything but our own failures is raised again
+                reason = describe(_one(error))
+            self.house.ended(reason)
+            self.fail_pending(reason)
+            await trio.sleep(RECONNECT_SECONDS)
+
+    # What a kind of victim uses
+
+    async def dial(self) -> trio.SocketStream:
+        """Connect from an address of one's own: healthy users are no single greedy address."""
+        target = self.house.target
+        with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+            return await trio.open_tcp_stream(target.address, target.port, local_address=self.house.source(self._index))
+
+    async def beat(self) -> int:
+        """Wait for the next beat that is still worth sending, and give its number."""
+        while True:
+            number, due = self._beat, self._first_due + self._beat * BEAT_SECONDS
+            await self.house.metronome.sleep_until(due)
+            if self.house.stopped:
+                await trio.sleep_forever()
+            self._beat += 1
+            self.pending[number] = due
+            # a beat that was due long ago, before this connection stood, fails here without being sent
+            self.fail_pending(UNANSWERED, due_before=now() - self.house.beat_timeout_seconds)
+            if number in self.pending:
+                return number
+
+    def returned(self, number: int) -> None:
+        """Book that a beat came back; a second time, or late, does not count."""
+        due = self.pending.pop(number, None)
+        if due is not None:
+            self.house.ledger.succeeded(self.kind, due)
+
+    def refused(self, number: int, reason: str) -> None:
+        """Book that the server would not take a beat."""
+        due = self.pending.pop(number, None)
+        if due is not None:
+            self.house.ledger.failed(self.kind, due, reason)
+
+    def heard(self, text: str) -> None:
+        """Book the beat that a message carries, if it does."""
+        word, _, number = text.partition(" ")
+        if word == "beat" and number.isdecimal():
+            self.returned(int(number))
+
+    def fail_pending(self, reason: str, *, due_before: float = float("inf")) -> None:
+        """Book the outstanding beats that were due before a moment as failed."""
+        for number, due in list(self.pending.items()):
+            if due >= due_before:
+                return
+            self.refused(number, reason)
+
+
+_FAILURES: Final = (
+    OSError,
+    trio.TooSlowError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    h11.RemoteProtocolError,
+    trio_websocket.HandshakeError,
+    trio_websocket.ConnectionClosed,
+    msgspec.MsgspecError,
+    BeatFailedError,
+)
+
+
+def _one(error: BaseException) -> BaseException:
+    """The failure in what a life raised, out of however many groups; anything else is a bug of ours and goes on."""
+    rest: BaseException | None = error
+    if isinstance(error, BaseExceptionGroup):
+        failures, rest = error.split(_FAILURES)
+        if rest is None and failures is not None:
+            return _first(failures)
+    elif isinstance(error, _FAILURES):
+        return error
+    raise rest or error
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """Put a failure into the few words under which it is counted."""
+    if isinstance(error, trio.TooSlowError):
+        return UNANSWERED
+    if isinstance(error, trio_websocket.ConnectionRejected):
+        return f"answered {error.status_code}"
+    if isinstance(error, trio_websocket.ConnectionClosed):
+        return f"closed: {error.reason}" if error.reason else "closed"
+    return str(error) or type(error).__name__
