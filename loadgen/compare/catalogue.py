@@ -1,0 +1,92 @@
+"""The servers that are compared: what each is called, what it speaks, and what runs it.
+
+Owns: the list. A new peer is a script in loadgen/peers/ and one row here. May not: install or start anything; a
+row's `kit` knows how, see loadgen/compare/kits.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Flag, auto
+from types import MappingProxyType
+from typing import Final
+
+from loadgen.compare.kits import Chatserver, Kit, Nginx, Node, Script
+
+
+class Can(Flag):
+    """What a server can do, and so where it takes part."""
+
+    HTTP = auto()  # answers GET /
+    POST = auto()  # takes messages over HTTP
+    POLL = auto()  # holds long-polls
+    WEBSOCKET = auto()  # accepts clients at /ws, and tells them that they joined
+    CHAT = auto()  # speaks chat.v1 there
+    ALL = HTTP | POST | POLL | WEBSOCKET | CHAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A server."""
+
+    name: str
+    title: str
+    can: Can
+    kit: Kit
+    threads_only: bool = False  # a thread for each connection, and too few for a crowd: shown in that table alone
+    prime: tuple[str, str] | None = None  # what is posted to it before anybody comes: path and body
+
+
+OURS: Final = "chatserver"
+
+_PEERS: Final = (
+    Peer(name=OURS, title="this project's server, default limits", can=Can.ALL, kit=Chatserver()),
+    Peer(
+        name="floor",
+        title="a bare epoll loop in Python: no validation, no deadlines",
+        can=Can.ALL,
+        kit=Script("floor.py"),
+    ),
+    Peer(
+        name="threaded",
+        title="a thread for each connection, standard library",
+        can=Can.ALL,
+        kit=Script("threaded.py"),
+    ),
+    Peer(
+        name="thread-pool",
+        title="the same with 256 threads, as many as Apache has",
+        can=Can.ALL,
+        kit=Script("threaded.py", "--workers", "256"),
+        threads_only=True,
+    ),
+    Peer(
+        name="websockets",
+        title="websockets on asyncio, its broadcast()",
+        can=Can.HTTP | Can.WEBSOCKET | Can.CHAT,
+        kit=Script("websockets_asyncio.py"),
+    ),
+    Peer(
+        name="trio-websocket",
+        title="trio-websocket, a task for each member",
+        can=Can.WEBSOCKET | Can.CHAT,
+        kit=Script("trio_websocket_chat.py"),
+    ),
+    Peer(name="aiohttp", title="aiohttp", can=Can.ALL, kit=Script("aiohttp_chat.py")),
+    Peer(
+        name="uvicorn",
+        title="Starlette on uvicorn with uvloop and httptools",
+        can=Can.ALL,
+        kit=Script("uvicorn_starlette.py"),
+    ),
+    Peer(name="hypercorn", title="Starlette on hypercorn, on trio", can=Can.ALL, kit=Script("hypercorn_starlette.py")),
+    Peer(name="node-ws", title="ws on node", can=Can.ALL, kit=Node("node_ws")),
+    Peer(
+        name="nchan",
+        title="nginx with nchan, one worker; no chat.v1",
+        can=Can.HTTP | Can.WEBSOCKET,
+        kit=Nginx("nchan"),
+        prime=("/publish", '{"type":"joined","id":-1,"room":"lobby"}'),
+    ),
+)
+
+PEERS: Final[Mapping[str, Peer]] = MappingProxyType({peer.name: peer for peer in _PEERS})

@@ -1,0 +1,191 @@
+"""How a server comes to be runnable: an environment of its own, made once and used again.
+
+Owns: virtual environments, node's packages, and the lines that start a server. Whatever cannot be had is one
+`MissingError` that says what to do; nothing is ever installed into the system. May not: start a server.
+"""
+
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Protocol
+
+PEERS: Final = Path(__file__).parent.parent / "peers"
+
+#: Seconds for a set-up; a slow network needs one or two minutes for the largest.
+INSTALL_SECONDS: Final = 300.0
+
+#: What an installation was made from; as long as that is so, it is used again.
+_STAMP: Final = "made-from.txt"
+
+#: Inline metadata of a script, as the packaging specification has it.
+_HEADER: Final = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+
+
+class MissingError(Exception):
+    """A server that cannot run here; the text says why, and what would help."""
+
+
+class Kit(Protocol):
+    """What runs a server."""
+
+    def install(self, home: Path) -> None:
+        """Make ready what it needs, below `home`; nothing if it is there already. May raise `MissingError`."""
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        """The command that serves at `port` of 127.0.0.1; `work` is a fresh folder for files that it writes."""
+
+
+class Chatserver:
+    """Our own server, by its command: no code is shared."""
+
+    def install(self, home: Path) -> None:
+        """Find it."""
+        self._find()
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        """Serve with the default limits."""
+        return [self._find(), "serve", "--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
+
+    def _find(self) -> str:
+        beside = Path(sys.executable).with_name("chatserver")
+        found = str(beside) if beside.exists() else shutil.which("chatserver")
+        if found is None:
+            raise MissingError("there is no command chatserver; run make install")
+        return found
+
+
+class Script:
+    """A Python script of loadgen/peers/ whose header names what it needs."""
+
+    def __init__(self, name: str, *arguments: str, folder: Path = PEERS) -> None:
+        self._path = folder / name
+        self._arguments = arguments
+
+    def requirements(self) -> list[str]:
+        """What the header names."""
+        header = _HEADER.search(self._path.read_text(encoding="utf-8"))
+        if header is None:
+            return []
+        lines = header["content"].splitlines(keepends=True)
+        told = tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in lines))
+        return list(told.get("dependencies", []))
+
+    def install(self, home: Path) -> None:
+        """Make a virtual environment, unless everything is where we are ourselves."""
+        wanted = self.requirements()
+        if all(map(_is_here, wanted)) or _made_from(home) == (stamp := _python_stamp(wanted)):
+            return
+        _clear(home)
+        _run([sys.executable, "-m", "venv", str(home)], "python -m venv (on Debian: apt install python3-venv)")
+        pip = [str(_python(home)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, *wanted], f"pip install {' '.join(wanted)}")
+        (home / _STAMP).write_text(stamp)
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        """Run it, with the interpreter that has what it needs."""
+        python = sys.executable if all(map(_is_here, self.requirements())) else str(_python(home))
+        return [python, str(self._path), "--port", str(port), "--ping", f"{ping_seconds:g}", *self._arguments]
+
+
+class Node:
+    """A folder of loadgen/peers/ with a package.json and a server.mjs."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = PEERS / folder
+
+    def install(self, home: Path) -> None:
+        """Copy it, since node looks for packages beside the script, and let npm install them there."""
+        for tool in ("node", "npm"):
+            if shutil.which(tool) is None:
+                raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
+        stamp = "".join((self._folder / name).read_text(encoding="utf-8") for name in ("package.json", "server.mjs"))
+        if _made_from(home) == stamp:
+            return
+        _clear(home)
+        shutil.copytree(self._folder, home)
+        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home)], "npm install")
+        (home / _STAMP).write_text(stamp)
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        """Run it."""
+        return ["node", str(home / "server.mjs"), "--port", str(port), "--ping", f"{ping_seconds:g}"]
+
+
+class Nginx:
+    """A folder of loadgen/peers/ with an nginx.conf to fill in; nginx and nchan come from the system."""
+
+    _MODULES: Final = tuple(
+        Path(folder, "ngx_nchan_module.so")
+        for folder in ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
+    )
+
+    def __init__(self, folder: str) -> None:
+        self._template = PEERS / folder / "nginx.conf"
+
+    def install(self, home: Path) -> None:
+        """Find both: the system's package manager is the user's."""
+        self._find()
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        """Fill the configuration in and run it in the foreground."""
+        program, module = self._find()
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        filled = self._template.read_text(encoding="utf-8").format(
+            module=module, port=port, ping=max(ping_seconds, 1.0), descriptors=descriptors
+        )
+        (work / "nginx.conf").write_text(filled)
+        return [program, "-p", str(work), "-c", str(work / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
+
+    def _find(self) -> tuple[str, Path]:
+        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+        module = next((path for path in self._MODULES if path.exists()), None)
+        if program is None or module is None:
+            raise MissingError("nginx with nchan is not here; on Debian: apt install nginx libnginx-mod-nchan")
+        return program, module
+
+
+def _python(home: Path) -> Path:
+    return home / "bin" / "python"
+
+
+def _is_here(requirement: str) -> bool:
+    """Whether a plainly named package is installed where we run; one with extras or a version is not looked for."""
+    try:
+        metadata.distribution(requirement)
+    except (metadata.PackageNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _python_stamp(wanted: Sequence[str]) -> str:
+    return "\n".join((sys.version, *wanted))
+
+
+def _made_from(home: Path) -> str:
+    stamp = home / _STAMP
+    return stamp.read_text() if stamp.exists() else ""
+
+
+def _clear(home: Path) -> None:
+    """Take away what was there, finished or not."""
+    if home.exists():
+        shutil.rmtree(home)
+    home.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _run(command: Sequence[str], what: str) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603  a command of this module
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise MissingError(f"{what} was not done in {INSTALL_SECONDS:g} s") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
+        raise MissingError(f"{what} failed: {said[-1]}")

@@ -1,0 +1,141 @@
+"""A server's process: started on a free port, ready when it answers, gone for sure afterwards.
+
+Owns: the life of one server, its process group and what it printed. May not: know what it serves.
+"""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import trio
+
+HOST: Final = "127.0.0.1"
+
+#: Until a server answers. hypercorn with a cold disk takes three.
+START_SECONDS: Final = 20.0
+
+#: Between SIGTERM and SIGKILL: a drain is not what is measured.
+GRACE_SECONDS: Final = 1.0
+
+_LOOK_SECONDS: Final = 0.02
+_PRIME_SECONDS: Final = 5.0
+
+
+class DiedError(Exception):
+    """A server that did not start, or did not live; the text has the last that it printed."""
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self._child = child
+        self._output = output
+
+    @property
+    def pid(self) -> int:
+        """Its process, which is also its process group."""
+        return self._child.pid
+
+    def require(self) -> None:
+        """Raise `DiedError` unless it runs."""
+        ending = _ending(self._child)
+        if ending:
+            raise DiedError(f"ended with {ending}{self.last_words}")
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it printed, after a colon; empty if it was silent."""
+        lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f": {lines[-1].strip()[:200]}" if lines else ""
+
+    def post(self, path: str, body: str) -> None:
+        """Post something to it, once."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=_PRIME_SECONDS)
+        try:
+            connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException) as error:
+            raise DiedError(f"POST {path} failed: {error}{self.last_words}") from None
+        finally:
+            connection.close()
+
+
+@asynccontextmanager
+async def running(make_command: Callable[[Path, int], Sequence[str]]) -> AsyncIterator[Server]:
+    """Start a server in a folder of its own, which `make_command` is told with the port, and wait until it answers."""
+    with TemporaryDirectory(prefix="loadgen-peer-") as folder:
+        work, port = Path(folder), _free_port()
+        output = work / "output.txt"
+        child = _start(make_command(work, port), work, output)
+        server = Server(child, port, output)
+        try:
+            await _answers(server)
+            yield server
+        finally:
+            with trio.CancelScope(shield=True):  # at most GRACE_SECONDS
+                await _end(child)
+
+
+def _start(command: Sequence[str], work: Path, output: Path) -> "subprocess.Popen[bytes]":
+    with output.open("wb") as sink:
+        return subprocess.Popen(  # noqa: S603  a command of the catalogue
+            command,
+            cwd=work,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+async def _answers(server: Server) -> None:
+    with trio.move_on_after(START_SECONDS):
+        while True:
+            server.require()
+            with suppress(OSError):
+                stream = await trio.open_tcp_stream(HOST, server.port)
+                await stream.aclose()
+                return
+            await trio.sleep(_LOOK_SECONDS)
+    raise DiedError(f"did not answer in {START_SECONDS:g} s{server.last_words}")
+
+
+async def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End the whole group, the leader's children with it."""
+    os.killpg(child.pid, signal.SIGTERM)
+    ended = os.pidfd_open(child.pid)
+    try:
+        with trio.move_on_after(GRACE_SECONDS):
+            await trio.lowlevel.wait_readable(ended)
+    finally:
+        os.close(ended)
+    os.killpg(child.pid, signal.SIGKILL)  # also when the leader has ended: it may have left workers behind
+    child.wait()
+
+
+def _ending(child: "subprocess.Popen[bytes]") -> str:
+    """How it ended; empty while it runs.
+
+    It is not reaped by that: as long as it is a zombie, its number is that of its group and of nobody else.
+    """
+    found = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if found is None:
+        return ""
+    return f"exit code {found.si_status}" if found.si_code == os.CLD_EXITED else signal.Signals(found.si_status).name
+
+
+def _free_port() -> int:
+    """A port that nobody has now. Asked of the kernel and given back, which is the best that works for any server."""
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        return int(sock.getsockname()[1])

@@ -1,0 +1,86 @@
+"""aiohttp: its WebSocketResponse with a heartbeat, and a broadcast as in its own example, one `await` after the other.
+
+One member that does not read holds up everybody behind it.
+"""
+# /// script
+# dependencies = ["aiohttp"]
+# ///
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+
+from aiohttp import WSMsgType, web  # type: ignore[import-not-found]
+from chatroom import (  # type: ignore[import-not-found]
+    BACKLOG,
+    HELLO,
+    PAGE,
+    Chat,
+    arguments,
+    encode,
+    offset_of,
+    text_of,
+)
+
+chat = Chat(asyncio.Event)
+told = arguments()
+
+
+async def page(_: web.Request) -> web.Response:
+    """Answer the page, and that we live."""
+    return web.Response(text=PAGE, content_type="text/html")
+
+
+async def websocket(request: web.Request) -> web.WebSocketResponse:
+    """One client."""
+    client = web.WebSocketResponse(heartbeat=told.ping, compress=False)
+    await client.prepare(request)
+    try:
+        await client.send_str(HELLO)
+        async for message in client:
+            if message.type is WSMsgType.TEXT:
+                reply = chat.attend(client, message.data)
+                await client.send_str(reply.answer)
+                await tell(reply.members, reply.event)
+    finally:
+        chat.leave(client)
+    return client
+
+
+async def tell(members: Collection[web.WebSocketResponse], event: str) -> None:
+    """Send to all."""
+    for member in members:
+        with suppress(ConnectionError):  # gone meanwhile
+            await member.send_str(event)
+
+
+async def publish(request: web.Request) -> web.Response:
+    """Take a message."""
+    text = text_of(await request.read(), request.content_type)
+    receipt, event, members = chat.say(request.match_info["room"], text)
+    await tell(members, event)
+    return web.Response(text=encode(receipt), status=201, content_type="application/json")
+
+
+async def messages(request: web.Request) -> web.Response:
+    """Answer a long-poll."""
+    room = chat.room(request.match_info["room"])
+    after, wait = offset_of(request.query.get("after")), float(request.query.get("wait", "0"))
+    if after == room.offset and wait:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await room.news.wait()
+    return web.Response(text=room.page(after), content_type="application/json")
+
+
+app = web.Application()
+app.add_routes(
+    [
+        web.get("/", page),
+        web.get("/healthz", page),
+        web.get("/ws", websocket),
+        web.post("/rooms/{room}/messages", publish),
+        web.get("/rooms/{room}/messages", messages),
+    ]
+)
+web.run_app(app, host="127.0.0.1", port=told.port, backlog=BACKLOG, access_log=None, print=None)

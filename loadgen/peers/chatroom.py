@@ -1,0 +1,139 @@
+"""What all peers in Python have in common: rooms in memory, the words of chat.v1, and three flags.
+
+Owns: everything that is not the framework's, so that a comparison compares frameworks. How a peer waits and how it
+tells many is its own. Standard library only: each peer runs in an environment of its own, where loadgen is not. May
+not: touch a socket.
+
+    chat = Chat(asyncio.Event)
+    reply = chat.attend(connection, text)
+    await connection.send(reply.answer)
+    broadcast(reply.members, reply.event)
+"""
+
+import argparse
+import json
+from collections import deque
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+#: Connections that may wait for accept: a backlog of 100 costs whoever comes 101st a second (a repeated SYN).
+BACKLOG: Final = 4096
+
+#: Messages that a room remembers, for polls and for those who join.
+KEPT: Final = 50
+
+PAGE: Final = "<!doctype html><title>chat</title><p>A peer of chatserver. Speak chat.v1 at /ws.\n"
+_EPOCH: Final = "peer"
+_USER: Final = {"id": "g_000000000000000", "name": "Guest"}
+
+
+def encode(message: dict[str, Any]) -> str:
+    """JSON without the blanks."""
+    return json.dumps(message, separators=(",", ":"))
+
+
+HELLO: Final = encode({"type": "hello", "protocol": "chat.v1", "session": "peer", "user": _USER, "limits": {}})
+
+
+class News(Protocol):
+    """The event of a framework: set once, then replaced."""
+
+    def set(self) -> object:
+        """Wake everybody who waits."""
+
+
+N = TypeVar("N", bound=News)
+
+
+class Room(Generic[N]):
+    """A room: who is in it and what was said last. `news` is set when something is said."""
+
+    def __init__(self, name: str, news: N) -> None:
+        self.name = name
+        self.news = news
+        self.offset = 0
+        self.members: set[Any] = set()
+        self.latest: deque[dict[str, Any]] = deque(maxlen=KEPT)
+
+    def page(self, after: int | None) -> str:
+        """The answer to a poll, or to a question for the latest."""
+        found = [message for message in self.latest if after is None or message["offset"] > after]
+        return encode({"room": self.name, "cursor": f"{_EPOCH}-{self.offset}", "recovered": True, "messages": found})
+
+
+class Reply(NamedTuple):
+    """What a message leads to: an answer, and perhaps an event for those in the room, the sender included."""
+
+    answer: str
+    event: str = ""
+    members: Collection[Any] = ()
+
+
+class Chat(Generic[N]):
+    """All rooms."""
+
+    def __init__(self, make_news: Callable[[], N]) -> None:
+        self._make_news = make_news
+        self._rooms: dict[str, Room[N]] = {}
+
+    def room(self, name: str) -> Room[N]:
+        """The room of that name."""
+        found = self._rooms.get(name)
+        if found is None:
+            found = self._rooms[name] = Room(name, self._make_news())
+        return found
+
+    def attend(self, member: object, text: str | bytes) -> Reply:
+        """Act on what a client said over a WebSocket."""
+        said = json.loads(text)
+        name, number = said.get("room", ""), said.get("id")
+        if said["type"] == "publish":
+            receipt, event, members = self.say(name, said["text"])
+            return Reply(encode({"type": "ack", "id": number, **receipt}), event, members)
+        if said["type"] == "join":
+            room = self.room(name)
+            room.members.add(member)
+            page = json.loads(room.page(None))
+            return Reply(encode({"type": "joined", "id": number, **page, "members": len(room.members)}))
+        return Reply(encode({"type": "error", "id": number, "code": "unknown_type", "message": "join or publish"}))
+
+    def say(self, name: str, text: str) -> tuple[dict[str, Any], str, Collection[Any]]:
+        """Publish: the receipt, the event, and whom to tell."""
+        room = self.room(name)
+        room.offset += 1
+        receipt = {
+            "room": name,
+            "offset": room.offset,
+            "cursor": f"{_EPOCH}-{room.offset}",
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }
+        message = {**receipt, "user": _USER, "text": text}
+        room.latest.append(message)
+        woken, room.news = room.news, self._make_news()
+        woken.set()
+        return receipt, encode({"type": "message", **message}), tuple(room.members)
+
+    def leave(self, member: object) -> None:
+        """Forget a client that is gone."""
+        for room in self._rooms.values():
+            room.members.discard(member)
+
+
+def text_of(body: bytes, content_type: str) -> str:
+    """The text of a posted message, in JSON or plain."""
+    return str(json.loads(body)["text"]) if content_type.startswith("application/json") else body.decode()
+
+
+def offset_of(cursor: str | None) -> int | None:
+    """The offset that a cursor names."""
+    return int(cursor.rpartition("-")[2]) if cursor else None
+
+
+def arguments() -> argparse.Namespace:
+    """`--port`; `--ping`, seconds between two pings of a WebSocket; `--workers`, where a peer has threads."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--ping", type=float, default=20.0)
+    parser.add_argument("--workers", type=int, default=0, help="threads at most; 0 = no bound")
+    return parser.parse_args()

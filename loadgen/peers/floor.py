@@ -1,0 +1,235 @@
+"""The floor: one epoll loop in Python that does the least with which a chat can be had.
+
+No validation, no deadlines, no log, no bound on anything. What is faster than this is not Python; what is slower
+pays for something that this lacks.
+"""
+
+import heapq
+import select
+import socket
+import time
+from itertools import count
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from bare_frames import CLOSE, PING, PONG, TEXT, accept_upgrade, frame, split  # type: ignore[import-not-found]
+from chatroom import (  # type: ignore[import-not-found]
+    BACKLOG,
+    HELLO,
+    PAGE,
+    Chat,
+    Room,
+    arguments,
+    encode,
+    offset_of,
+    text_of,
+)
+
+READ_BYTES: Final = 64 * 1024
+_GONE: Final = select.EPOLLHUP | select.EPOLLERR
+
+
+class Client:
+    """One connection."""
+
+    __slots__ = ("inbox", "outbox", "socket", "talks")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.inbox = b""
+        self.outbox = b""
+        self.talks = False  # whether it is a WebSocket
+
+
+class Waiting:
+    """The polls that wait for a room."""
+
+    def __init__(self) -> None:
+        self.polls: list[Poll] = []
+
+    def set(self) -> None:
+        """Answer them all."""
+        for poll in self.polls:
+            poll.answer()
+
+
+class Poll:
+    """A poll that is held."""
+
+    __slots__ = ("after", "client", "room")
+
+    def __init__(self, client: Client, room: "Room[Waiting]", after: int) -> None:
+        self.client: Client | None = client
+        self.room = room
+        self.after = after
+
+    def answer(self) -> None:
+        """Answer once."""
+        client, self.client = self.client, None
+        if client is not None:
+            respond(client, 200, self.room.page(self.after))
+
+
+told = arguments()
+chat = Chat(Waiting)
+epoll = select.epoll()
+clients: dict[int, Client] = {}
+late: list[tuple[float, int, Poll]] = []  # heap: when a held poll is answered empty
+order = count()
+
+
+def serve() -> None:
+    """Serve until killed."""
+    listener = socket.create_server(("127.0.0.1", told.port), backlog=BACKLOG)
+    listener.setblocking(False)
+    epoll.register(listener, select.EPOLLIN)
+    next_ping = time.monotonic() + told.ping
+    while True:
+        due = min(next_ping, late[0][0]) if late else next_ping
+        for fd, mask in epoll.poll(max(due - time.monotonic(), 0)):
+            if fd == listener.fileno():
+                accept(listener)
+            elif fd in clients:  # else closed earlier in this batch
+                attend(clients[fd], mask)
+        while late and late[0][0] <= time.monotonic():
+            heapq.heappop(late)[2].answer()
+        if next_ping <= time.monotonic():
+            next_ping += told.ping
+            ping_all()
+
+
+def accept(listener: socket.socket) -> None:
+    """Take all who wait."""
+    while True:
+        try:
+            connected, _ = listener.accept()
+        except BlockingIOError:
+            return
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        clients[connected.fileno()] = Client(connected)
+        epoll.register(connected, select.EPOLLIN)
+
+
+def ping_all() -> None:
+    """Ping every WebSocket."""
+    ping = frame(PING, b"")
+    for client in list(clients.values()):
+        if client.talks:
+            send(client, ping)
+
+
+def attend(client: Client, mask: int) -> None:
+    """Read what came, write what is left."""
+    if mask & select.EPOLLOUT:
+        rest, client.outbox = client.outbox, b""
+        epoll.modify(client.socket, select.EPOLLIN)
+        send(client, rest)
+    if mask & (select.EPOLLIN | _GONE) and client.socket.fileno() >= 0:
+        try:
+            data = client.socket.recv(READ_BYTES)
+        except OSError:
+            data = b""
+        if data:
+            client.inbox += data
+            converse(client) if client.talks else serve_request(client)
+        else:
+            close(client)
+
+
+def converse(client: Client) -> None:
+    """Answer frames."""
+    frames, client.inbox = split(client.inbox)
+    for opcode, payload in frames:
+        if opcode == TEXT:
+            reply = chat.attend(client, payload)
+            send(client, frame(TEXT, reply.answer.encode()))
+            tell(reply.members, reply.event)
+        elif opcode == PING:
+            send(client, frame(PONG, payload))
+        elif opcode == CLOSE:
+            send(client, frame(CLOSE, payload))
+            close(client)
+            return
+
+
+def serve_request(client: Client) -> None:
+    """Answer a request when it is whole."""
+    head, found, body = client.inbox.partition(b"\r\n\r\n")
+    if not found:
+        return
+    first, *lines = head.decode("latin-1").split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = int(fields.get("content-length", "0"))
+    if len(body) < length:
+        return
+    client.inbox = body[length:]
+    method, target, _ = first.split(" ")
+    url = urlsplit(target)
+    parts = url.path.split("/")
+    if url.path == "/ws":
+        client.talks = True
+        send(client, accept_upgrade(fields["sec-websocket-key"]) + frame(TEXT, HELLO.encode()))
+    elif parts[1] != "rooms":
+        respond(client, 200, PAGE)
+    elif method == "POST":
+        receipt, event, members = chat.say(parts[2], text_of(body[:length], fields.get("content-type", "")))
+        tell(members, event)
+        respond(client, 201, encode(receipt))
+    else:
+        hold(client, chat.room(parts[2]), parse_qs(url.query))
+
+
+def hold(client: Client, room: "Room[Waiting]", query: dict[str, list[str]]) -> None:
+    """Answer a poll, now or later."""
+    after, wait = offset_of(query.get("after", [""])[0]), float(query.get("wait", ["0"])[0])
+    if after is None or after != room.offset or not wait:
+        respond(client, 200, room.page(after))
+        return
+    poll = Poll(client, room, after)
+    room.news.polls.append(poll)
+    heapq.heappush(late, (time.monotonic() + wait, next(order), poll))
+
+
+def tell(members: "tuple[Client, ...]", event: str) -> None:
+    """Send the same bytes to all."""
+    if members:
+        told_bytes = frame(TEXT, event.encode())
+        for member in members:
+            send(member, told_bytes)
+
+
+def respond(client: Client, status: int, body: str) -> None:
+    """Answer a request."""
+    payload = body.encode()
+    send(client, b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%s" % (status, len(payload), payload))
+
+
+def send(client: Client, data: bytes) -> None:
+    """Write now what the kernel takes, keep the rest."""
+    if client.socket.fileno() < 0:
+        return
+    if client.outbox:
+        client.outbox += data
+        return
+    try:
+        sent = client.socket.send(data)
+    except BlockingIOError:
+        sent = 0
+    except OSError:
+        close(client)
+        return
+    if sent < len(data):
+        client.outbox = data[sent:]
+        epoll.modify(client.socket, select.EPOLLIN | select.EPOLLOUT)
+
+
+def close(client: Client) -> None:
+    """Forget a client."""
+    if client.socket.fileno() >= 0:
+        del clients[client.socket.fileno()]
+        chat.leave(client)
+        client.socket.close()
+
+
+serve()

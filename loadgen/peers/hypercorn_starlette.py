@@ -1,0 +1,18 @@
+"""Starlette on hypercorn, on trio."""
+# /// script
+# dependencies = ["hypercorn[trio]", "starlette"]
+# ///
+
+import trio
+from chatroom import BACKLOG, arguments  # type: ignore[import-not-found]
+from hypercorn.config import Config  # type: ignore[import-not-found]
+from hypercorn.trio import serve  # type: ignore[import-not-found]
+from starlette_app import app  # type: ignore[import-not-found]
+
+told = arguments()
+config = Config()
+config.bind = [f"127.0.0.1:{told.port}"]
+config.backlog = BACKLOG
+config.websocket_ping_interval = told.ping
+config.loglevel = "warning"
+trio.run(serve, app, config)

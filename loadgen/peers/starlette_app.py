@@ -1,0 +1,73 @@
+"""The Starlette application that uvicorn and hypercorn serve; no peer by itself.
+
+Events come from anyio, so that it runs on asyncio and on trio.
+"""
+
+from collections.abc import Collection
+from contextlib import suppress
+
+import anyio  # type: ignore[import-not-found]
+from chatroom import HELLO, PAGE, Chat, encode, offset_of, text_of  # type: ignore[import-not-found]
+from starlette.applications import Starlette  # type: ignore[import-not-found]
+from starlette.requests import Request  # type: ignore[import-not-found]
+from starlette.responses import HTMLResponse, Response  # type: ignore[import-not-found]
+from starlette.routing import Route, WebSocketRoute  # type: ignore[import-not-found]
+from starlette.websockets import WebSocket, WebSocketDisconnect  # type: ignore[import-not-found]
+
+chat = Chat(anyio.Event)
+
+
+async def page(_: Request) -> Response:
+    """Answer the page, and that we live."""
+    return HTMLResponse(PAGE)
+
+
+async def websocket(client: WebSocket) -> None:
+    """One client."""
+    await client.accept()
+    try:
+        await client.send_text(HELLO)
+        async for text in client.iter_text():
+            reply = chat.attend(client, text)
+            await client.send_text(reply.answer)
+            await tell(reply.members, reply.event)
+    except WebSocketDisconnect:
+        return
+    finally:
+        chat.leave(client)
+
+
+async def tell(members: Collection[WebSocket], event: str) -> None:
+    """Send to all, as Starlette's users do it."""
+    for member in members:
+        with suppress(WebSocketDisconnect, RuntimeError):  # gone meanwhile, in one way or the other
+            await member.send_text(event)
+
+
+async def publish(request: Request) -> Response:
+    """Take a message."""
+    text = text_of(await request.body(), request.headers.get("content-type", ""))
+    receipt, event, members = chat.say(request.path_params["room"], text)
+    await tell(members, event)
+    return Response(encode(receipt), status_code=201, media_type="application/json")
+
+
+async def messages(request: Request) -> Response:
+    """Answer a long-poll."""
+    room = chat.room(request.path_params["room"])
+    after, wait = offset_of(request.query_params.get("after")), float(request.query_params.get("wait", "0"))
+    if after == room.offset and wait:
+        with anyio.move_on_after(wait):
+            await room.news.wait()
+    return Response(room.page(after), media_type="application/json")
+
+
+app = Starlette(
+    routes=[
+        Route("/", page),
+        Route("/healthz", page),
+        WebSocketRoute("/ws", websocket),
+        Route("/rooms/{room}/messages", publish, methods=["POST"]),
+        Route("/rooms/{room}/messages", messages),
+    ]
+)

@@ -1,0 +1,161 @@
+"""A thread for each connection, from the standard library alone: `http.server`, and WebSockets by hand.
+
+Nothing here waits for a peer with a limit, since nothing in `http.server` does by itself. With `--workers` the
+threads are a pool of that size, as in Apache (256), Tomcat (200) or gunicorn: whoever comes when all are taken, waits.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from bare_frames import CLOSE, PING, PONG, TEXT, accept_upgrade, frame, unmask  # type: ignore[import-not-found]
+from chatroom import (  # type: ignore[import-not-found]
+    BACKLOG,
+    HELLO,
+    PAGE,
+    Chat,
+    arguments,
+    encode,
+    offset_of,
+    text_of,
+)
+
+told = arguments()
+chat = Chat(threading.Event)
+speaking = threading.Lock()  # rooms are everybody's
+
+
+class Member:
+    """A WebSocket that several threads write to."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._writing = threading.Lock()
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        """Send a frame, and wait until the kernel has taken it."""
+        with self._writing:
+            self._connection.sendall(frame(opcode, payload))
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    members: set[Member] = set()  # noqa: RUF012  everybody's, on purpose
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  the name is http.server's
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        """Answer the page, a poll or an upgrade."""
+        url = urlsplit(self.path)
+        if url.path == "/ws":
+            self._talk()
+        elif url.path.startswith("/rooms/"):
+            self._poll(url.path.split("/")[2], parse_qs(url.query))
+        else:
+            self._answer(200, PAGE)
+
+    def do_POST(self) -> None:
+        """Take a message."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        text = text_of(body, self.headers.get("Content-Type", ""))
+        with speaking:
+            receipt, event, members = chat.say(self.path.split("/")[2], text)
+        tell(members, event)
+        self._answer(201, encode(receipt))
+
+    def _answer(self, status: int, text: str) -> None:
+        payload = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def _poll(self, name: str, query: dict[str, list[str]]) -> None:
+        after, wait = offset_of(query.get("after", [""])[0]), float(query.get("wait", ["0"])[0])
+        with speaking:
+            room = chat.room(name)
+            news, waits = room.news, after == room.offset
+        if waits and wait:
+            news.wait(wait)
+        with speaking:
+            page = room.page(after)
+        self._answer(200, page)
+
+    def _talk(self) -> None:
+        self.close_connection = True
+        self.wfile.write(accept_upgrade(self.headers["Sec-WebSocket-Key"]))
+        member = Member(self.connection)
+        self.members.add(member)
+        try:
+            member.send(TEXT, HELLO.encode())
+            self._converse(member)
+        except OSError:
+            return
+        finally:
+            self.members.discard(member)
+            with speaking:
+                chat.leave(member)
+
+    def _converse(self, member: Member) -> None:
+        while head := self.rfile.read(2):
+            size = head[1] & 0x7F
+            if size >= 126:
+                size = int.from_bytes(self.rfile.read(2 if size == 126 else 8))
+            payload = unmask(self.rfile.read(4), self.rfile.read(size))
+            opcode = head[0] & 0x0F
+            if opcode == CLOSE:
+                member.send(CLOSE, payload)
+                return
+            if opcode == PING:
+                member.send(PONG, payload)
+            elif opcode == TEXT:
+                with speaking:
+                    reply = chat.attend(member, payload)
+                member.send(TEXT, reply.answer.encode())
+                tell(reply.members, reply.event)
+
+
+def tell(members: Collection[Member], event: str) -> None:
+    """Send to one after the other."""
+    for member in members:
+        with suppress(OSError):  # gone meanwhile
+            member.send(TEXT, event.encode())
+
+
+def heartbeat() -> None:
+    """Ping everybody, for ever."""
+    while True:
+        time.sleep(told.ping)
+        for member in list(Handler.members):
+            with suppress(OSError):
+                member.send(PING, b"")
+
+
+class Server(ThreadingHTTPServer):
+    """A thread for each, without bound."""
+
+    request_queue_size = BACKLOG
+
+
+class PooledServer(Server):
+    """A thread for each, of so many."""
+
+    pool = ThreadPoolExecutor(told.workers or None)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Queue a connection for the next free thread."""
+        self.pool.submit(self.process_request_thread, request, client_address)
+
+
+threading.Thread(target=heartbeat, daemon=True).start()
+(PooledServer if told.workers else Server)(("127.0.0.1", told.port), Handler).serve_forever()

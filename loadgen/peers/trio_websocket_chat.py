@@ -1,0 +1,66 @@
+"""trio-websocket, as its documentation shows it: a task for each client and one for its heartbeat.
+
+A broadcast starts a task for each member, so that none waits behind a slow one; the publisher waits for all.
+"""
+# /// script
+# dependencies = ["trio-websocket"]
+# ///
+
+import trio
+from chatroom import HELLO, Chat, arguments  # type: ignore[import-not-found]
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
+
+#: Seconds for a pong, as in `websockets`.
+PONG_SECONDS = 20.0
+
+chat = Chat(trio.Event)
+told = arguments()
+
+
+async def handler(request: WebSocketRequest) -> None:
+    """One client."""
+    connection = await request.accept()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(heartbeat, connection)
+            await converse(connection)
+    except* (ConnectionClosed, trio.TooSlowError):
+        pass
+    finally:
+        chat.leave(connection)
+
+
+async def heartbeat(connection: WebSocketConnection) -> None:
+    """Ping for ever; fail if there is no pong."""
+    while True:
+        await trio.sleep(told.ping)
+        with trio.fail_after(PONG_SECONDS):
+            await connection.ping()
+
+
+async def converse(connection: WebSocketConnection) -> None:
+    """Answer until the client goes."""
+    await connection.send_message(HELLO)
+    while True:
+        reply = chat.attend(connection, await connection.get_message())
+        await connection.send_message(reply.answer)
+        if reply.event:
+            async with trio.open_nursery() as nursery:
+                for member in reply.members:
+                    nursery.start_soon(tell, member, reply.event)
+
+
+async def tell(member: WebSocketConnection, event: str) -> None:
+    """Send, unless the member has gone meanwhile."""
+    try:
+        await member.send_message(event)
+    except ConnectionClosed:
+        return
+
+
+async def main() -> None:
+    """Serve until killed."""
+    await serve_websocket(handler, "127.0.0.1", told.port, ssl_context=None)
+
+
+trio.run(main)

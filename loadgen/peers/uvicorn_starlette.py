@@ -1,0 +1,19 @@
+"""Starlette on uvicorn, with uvloop and httptools, as `uvicorn[standard]` runs it."""
+# /// script
+# dependencies = ["uvicorn", "uvloop", "httptools", "websockets", "starlette"]
+# ///
+
+import uvicorn  # type: ignore[import-not-found]
+from chatroom import BACKLOG, arguments  # type: ignore[import-not-found]
+from starlette_app import app  # type: ignore[import-not-found]
+
+told = arguments()
+uvicorn.run(
+    app,
+    host="127.0.0.1",
+    port=told.port,
+    backlog=BACKLOG,
+    ws_ping_interval=told.ping,
+    ws_per_message_deflate=False,
+    log_level="warning",
+)

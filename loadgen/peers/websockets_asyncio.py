@@ -1,0 +1,54 @@
+"""The `websockets` library on asyncio, with its own `broadcast`.
+
+broadcast() never waits for anybody: what a slow client has not taken is kept for it, without bound.
+"""
+# /// script
+# dependencies = ["websockets"]
+# ///
+
+import asyncio
+from http import HTTPStatus
+
+from chatroom import BACKLOG, HELLO, PAGE, Chat, arguments  # type: ignore[import-not-found]
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.http11 import Request, Response
+
+chat = Chat(asyncio.Event)
+
+
+async def handler(connection: ServerConnection) -> None:
+    """One client."""
+    try:
+        await connection.send(HELLO)
+        async for text in connection:
+            reply = chat.attend(connection, text)
+            await connection.send(reply.answer)
+            if reply.event:
+                broadcast(reply.members, reply.event)
+    finally:
+        chat.leave(connection)
+
+
+def page(connection: ServerConnection, request: Request) -> Response | None:
+    """Answer what is no WebSocket."""
+    if request.path == "/ws":
+        return None
+    return connection.respond(HTTPStatus.OK, PAGE)
+
+
+async def main() -> None:
+    """Serve until killed."""
+    told = arguments()
+    async with serve(
+        handler,
+        "127.0.0.1",
+        told.port,
+        process_request=page,
+        ping_interval=told.ping,
+        compression=None,
+        backlog=BACKLOG,
+    ) as server:
+        await server.serve_forever()
+
+
+asyncio.run(main())
