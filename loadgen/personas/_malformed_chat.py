@@ -16,7 +16,7 @@ _DEPTH: Final = 5000
 _DIGITS: Final = 9000
 
 _OVERRIDE: Final = "\u202etxt.exe"  # shown from right to left: the name of a file that is not one
-_ZALGO: Final = "a" + "\u0301" * 7000  # 10,000 would be 20 KB, over most limits for being long, not for this
+_ZALGO: Final = "a" + "\u0301" * 7000  # with 10,000 it would be refused for its 20 KB
 _OBJECTS: Final[Mapping[str, object]] = {
     "an array": [],
     "a string": "join",
@@ -55,7 +55,7 @@ _OBJECTS: Final[Mapping[str, object]] = {
 }
 
 CASES: Final[Mapping[str, bytes]] = MappingProxyType(
-    {name: json.dumps(value).encode() for name, value in _OBJECTS.items()}
+    {name: json.dumps(value, ensure_ascii=False).encode() for name, value in _OBJECTS.items()}
     | {
         "nothing": b"",
         "not JSON": b"hello",

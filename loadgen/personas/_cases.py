@@ -1,0 +1,73 @@
+"""How a catalogue of malformed bytes is played: case after case, whole and in pieces. No persona itself.
+
+A parser that refuses a case whole may take it in pieces, so each case is sent in one piece, in two and in 200 in turn;
+and each client begins at another one, so that a hundred clients have played the whole catalogue within seconds.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from loadgen.client import Attacker, Cohort
+
+PIECES: Final = (1, 2, 200)
+PIECE_EVERY_SECONDS: Final = 0.005
+
+#: Over the 10 s that good servers give a head, so that a case which is taken for the beginning of something is booked
+#: under the answer to that.
+PATIENCE_SECONDS: Final = 15.0
+
+#: After an answer that does not close the connection, or before the next case.
+PAUSE_SECONDS: Final = 0.5
+
+#: What the malformed are judged by is what they are answered: a few hundred would only repeat it.
+CLIENTS: Final = 100
+
+
+class CaseByCase(Attacker):
+    """Plays one case a connection."""
+
+    __slots__ = ("_number", "_size", "_unsent")
+
+    usual_clients = CLIENTS
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._number = index - 1
+        self._unsent = b""
+        self._size = 0
+
+    def cases(self) -> Mapping[str, bytes]:
+        """Return the catalogue."""
+        raise NotImplementedError
+
+    @property
+    def case(self) -> str:
+        """The name of the case that is played."""
+        return list(self.cases())[self._number % len(self.cases())]
+
+    def play(self) -> None:
+        """Begin with the next case."""
+        self._number += 1
+        self._unsent = self.cases()[self.case]
+        pieces = PIECES[self._number // len(self.cases()) % len(PIECES)]
+        self._size = -(-len(self._unsent) // pieces)
+        self._send_piece()
+
+    def _send_piece(self) -> None:
+        piece, self._unsent = self._unsent[: self._size], self._unsent[self._size :]
+        self.send(piece)
+        if self.fd >= 0:
+            self.wake_in(PIECE_EVERY_SECONDS if self._unsent else PATIENCE_SECONDS)
+
+    def book(self, answer: str) -> None:
+        """Count an answer that was not to be expected, under the name of its case."""
+        self.cohort.answers[f"{self.case}: {answer}"] += 1
+
+    def on_time(self, moment: float) -> None:
+        """Send the next piece; or go, with an answer or without one."""
+        if self._unsent and not self.answered:
+            self._send_piece()
+            return
+        if not self.answered:
+            self.book(f"nothing in {PATIENCE_SECONDS:g} s")
+        self.leave(return_in=self.pace(PAUSE_SECONDS))
