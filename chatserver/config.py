@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, get_type_hints
 
-from chatserver.specs import ConfigError, Section, Spec, Unit, deadline, setting, size
+from chatserver.specs import DAY, ConfigError, Section, Spec, Unit, deadline, setting, size
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
 
@@ -70,6 +70,15 @@ class Settings:
         minimum=1,
         maximum=_MOST_CONNECTIONS,
         zero="no cap",
+    )
+    evict_after: float = setting(
+        2.0,
+        Section.ADMISSION,
+        "When places run out: waiting time below which nobody has to go, times the number waiting from its address.",
+        "a lost packet is sent again after 1 s, and a phone is 0.6 away; who needs longer waits alone, an attack does not",
+        Unit.SECONDS,
+        minimum=0.1,
+        maximum=DAY,
     )
 
     head_deadline: float = deadline(
@@ -192,6 +201,16 @@ class Settings:
         minimum=1,
         maximum=10_000,
     )
+    max_requests_per_connection: int = setting(
+        10_000,
+        Section.SIZES,
+        "Requests on one connection; the last is answered with Connection: close.",
+        "nginx 1,000, Apache 100; a balancer may then send the next one elsewhere",
+        Unit.REQUESTS,
+        minimum=1,
+        maximum=1_000_000,
+        zero="any number",
+    )
 
     publish_rate: float = setting(
         20.0,
@@ -201,6 +220,26 @@ class Settings:
         Unit.MESSAGES_PER_SECOND,
         minimum=0.01,
         maximum=1e6,
+        zero="no limit",
+    )
+    message_rate: float = setting(
+        20.0,
+        Section.RATES,
+        "Frames of one WebSocket besides granted publishes, a second; a burst is 10 s worth and a join for each room.",
+        "people's clients send one now and then, 100 joins when they come back",
+        Unit.MESSAGES_PER_SECOND,
+        minimum=0.1,
+        maximum=10_000,
+        zero="no limit",
+    )
+    request_rate: float = setting(
+        50.0,
+        Section.RATES,
+        "Requests a second on one connection, with a burst of twice that; faster ones wait for their turn.",
+        "above publish-rate; 50 is 1 in 250 of what one core answers",
+        Unit.REQUESTS_PER_SECOND,
+        minimum=0.1,
+        maximum=10_000,
         zero="no limit",
     )
     flush_rate: int = setting(

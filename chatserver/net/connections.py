@@ -145,6 +145,7 @@ class Connections:
         connection.backlog = None
         connection.inbox = b""
         connection.session = reason  # nothing else is left of it: it is read until its end, then counted
+        connection.spent = 0
         self.enter(connection, Phase.CLOSING)
         self.listen(connection)
 

@@ -39,6 +39,8 @@ class Phase(IntEnum):
     MESSAGE = 8
     #: the peer's end of the close
     CLOSING = 9
+    #: its turn: it asks faster than it may, and is not read meanwhile
+    PACED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,9 @@ def _to(*phases: Phase) -> frozenset[Phase]:
     return frozenset((*phases, Phase.CLOSING))
 
 
-_ANSWERED = (Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.SERVING, Phase.HELD, Phase.STREAM, Phase.OPEN)
+_ANSWERED = (
+    Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.SERVING, Phase.HELD, Phase.STREAM, Phase.OPEN, Phase.PACED,
+)  # fmt: skip
 
 RULES: dict[Phase, Rule] = {
     Phase.HEAD: Rule(
@@ -91,6 +95,7 @@ RULES: dict[Phase, Rule] = {
         _to(Phase.OPEN, Phase.MESSAGE, Phase.SERVING), "none of the peers has one",
     ),
     Phase.CLOSING: Rule("the peer's end of the close", True, Reason.CLOSE_DEADLINE, frozenset(), "nginx 5 s lingering"),
+    Phase.PACED: Rule("its turn: it asks too fast", True, None, _to(Phase.KEEPALIVE), "nginx limit_req delays too"),
 }  # fmt: skip
 
 #: `ALLOWED[old][new]`, the same facts as two tuples: a move costs two index operations on the hot path.
@@ -115,6 +120,7 @@ class PhaseLimits:
     pinged: float = 10.0
     message: float = 20.0
     closing: float = 2.0
+    paced: float = 0.2  # long enough to be worth the wheel's trouble, and nobody notices it
     flush_window: float = 30.0
     flush_rate: int = 256
 

@@ -20,6 +20,7 @@ NEVER_LEADS_TO = {
     Phase.MESSAGE: {Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.HELD, Phase.STREAM, Phase.PINGED},
     Phase.STREAM: {Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.HELD, Phase.OPEN, Phase.SERVING},
     Phase.HELD: {Phase.HEAD, Phase.BODY, Phase.OPEN, Phase.STREAM},
+    Phase.PACED: set(Phase) - {Phase.KEEPALIVE, Phase.CLOSING},  # nobody is served out of turn
 }
 
 
@@ -39,9 +40,9 @@ def test_what_never_follows(old: Phase, never: set[Phase]) -> None:
 
 
 def test_whoever_waits_for_the_peer_is_closed_for_a_reason() -> None:
-    # Only phases that wait for *us* or for news end without a fault.
+    # Only phases that wait for *us*, for news or for its own turn end without a fault.
     blameless = {phase for phase in Phase if RULES[phase].expiry is None}
-    assert blameless == {Phase.HELD, Phase.STREAM, Phase.OPEN}
+    assert blameless == {Phase.HELD, Phase.STREAM, Phase.OPEN, Phase.PACED}
 
 
 def at(parked: Parked, phase: Phase) -> Connection:
