@@ -199,6 +199,11 @@ class Client:
         """End `go_dark`."""
         self.cohort.engine.come_back(self)
 
+    @property
+    def is_dark(self) -> bool:
+        """Whether it has vanished."""
+        return self.cohort.engine.is_dark(self)
+
     def is_forgotten(self) -> bool | None:
         """Whether the server has closed its end, which a client that does not read is not told.
 

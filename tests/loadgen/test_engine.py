@@ -13,7 +13,7 @@ import trio
 from loadgen.client import Client, Stage
 from loadgen.timers import now
 from loadgen.wire import WireError
-from tests.loadgen.stage import listening, playing, read_until, until
+from tests.loadgen.stage import listening, playing, read_until, reset, until
 
 
 class Probe(Client):
@@ -39,15 +39,6 @@ class Probe(Client):
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     Probe.first, Probe.received = b"hello", b""
-
-
-RESET = b"\1\0\0\0\0\0\0\0"
-
-
-def _reset(stream: trio.SocketStream) -> None:
-    """Hang up with RST."""
-    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    stream.socket.close()
 
 
 async def test_a_large_opening_follows_as_the_peer_reads() -> None:
@@ -78,7 +69,7 @@ async def test_every_end_has_a_reason(reply: bytes | None, reason: str) -> None:
         stream = await server.accept()
         await until(lambda: play.cohort.held == 1)
         if reply is None:
-            _reset(stream)
+            await reset(stream)
         else:
             await stream.receive_some()
             await stream.send_all(reply)
@@ -205,7 +196,7 @@ async def test_a_reset_is_noticed_without_reading() -> None:
         await until(lambda: play.cohort.held == 1)
         play.client.stop_reading()
         await stream.send_all(b"unread")
-        _reset(stream)
+        await reset(stream)
         await until(lambda: not play.cohort.held)
         assert play.cohort.ended == {"connection reset by peer": 1}
         assert Probe.received == b""
@@ -230,7 +221,7 @@ async def test_a_dark_client_hears_nothing_until_it_comes_back() -> None:
         await until(lambda: play.cohort.held == 1)
         play.client.go_dark()
         await stream.send_all(b"anybody there?")
-        _reset(stream)
+        await reset(stream)
         await play.engine.sleep_until(now() + 0.1)
         assert (Probe.received, play.cohort.held) == (b"", 1)
         play.client.come_back()
@@ -276,7 +267,7 @@ async def test_what_was_said_before_a_broken_write_is_heard() -> None:
         await until(lambda: play.cohort.held == 1)
         play.client.stop_reading()
         await stream.send_all(b"408")
-        _reset(stream)
+        await reset(stream)
         while play.client.send(b"x"):
             pass
         assert Probe.received == b"408"

@@ -1,0 +1,9 @@
+"""The head of a request whose body is the point. No persona itself."""
+
+from loadgen import wire
+from loadgen.client import Place
+
+
+def post_head(place: Place, room: str, *fields: str) -> bytes:
+    """Encode the head of a publish by HTTP; `fields` say how its body is framed."""
+    return wire.request("POST", place.post_path.format(room=room), place.host, "Content-Type: text/plain", *fields)

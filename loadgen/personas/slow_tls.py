@@ -1,0 +1,39 @@
+"""Slowloris below HTTP."""
+
+import ssl
+from contextlib import suppress
+from functools import cache
+
+from loadgen.personas import persona
+from loadgen.personas._drip import Dripper
+
+
+@persona
+class SlowTls(Dripper):
+    """Sends a TLS ClientHello a byte a second, then nothing.
+
+    The handshake comes before everything that HTTP servers time, and asyncio gives it 60 s, Node 120 s. On a plain port
+    it is a head that is no HTTP from its first byte on.
+    """
+
+    __slots__ = ()
+
+    name = "slow-tls"
+
+    def opening(self) -> bytes:
+        """Send the first byte."""
+        return _hello()[:1]
+
+    def drop(self, number: int) -> bytes:
+        """Return one byte; after the last, nothing."""
+        return _hello()[number + 1 : number + 2]
+
+
+@cache
+def _hello() -> bytes:
+    """Have OpenSSL say what a browser would."""
+    said = ssl.MemoryBIO()
+    handshake = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        handshake.do_handshake()
+    return said.read()
