@@ -19,6 +19,10 @@ from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
 from chatserver.reasons import Reason
 
+#: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
+#: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
+LINGER_BYTES = 64 * 1024
+
 _log = structlog.get_logger("chatserver.edge")
 
 
@@ -66,21 +70,22 @@ class EdgeAttendant:
         self._admission = admission
         self._notes = notes
         receives: dict[Phase, Callable[[Connection, bytes], None]] = {
-            Phase.HEAD: http.head_received,
-            Phase.BODY: http.body_received,
-            Phase.KEEPALIVE: http.head_received,
+            Phase.HEAD: http.intake.head_received,
+            Phase.BODY: http.intake.body_received,
+            Phase.KEEPALIVE: http.intake.head_received,
             Phase.SERVING: http.early_received,
             Phase.HELD: http.early_received,
             Phase.STREAM: http.stream_received,
             Phase.OPEN: websocket.received,
             Phase.PINGED: websocket.received,
             Phase.MESSAGE: websocket.received,
-            Phase.CLOSING: lambda connection, data: None,
+            Phase.CLOSING: self._linger,
+            Phase.PACED: http.early_received,
         }
         self._receives = tuple(receives[phase] for phase in Phase)
         expires: dict[Phase, Callable[[Connection], None]] = {
-            Phase.HEAD: http.head_expired,
-            Phase.BODY: http.body_expired,
+            Phase.HEAD: http.intake.head_expired,
+            Phase.BODY: http.intake.body_expired,
             Phase.KEEPALIVE: http.keepalive_expired,
             Phase.SERVING: self._serving_expired,
             Phase.HELD: self._held_expired,
@@ -91,6 +96,7 @@ class EdgeAttendant:
             Phase.CLOSING: connections.closing_expired,
         }
         self._expires = tuple(expires[phase] for phase in Phase)
+            Phase.PACED: http.paced_expired,
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Bytes came."""
@@ -139,6 +145,12 @@ class EdgeAttendant:
 
     def _serving_expired(self, connection: Connection) -> None:
         if isinstance(connection.session, Session):
+    def _linger(self, connection: Connection, data: bytes) -> None:
+        """What comes after the end is dropped, so that no RST destroys our last words; so much of it, and no more."""
+        connection.spent += len(data)
+        if connection.spent >= LINGER_BYTES:
+            self._connections.pause(connection)
+
             self._websocket.serving_expired(connection)
         else:
             self._http.serving_expired(connection)

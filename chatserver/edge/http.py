@@ -1,15 +1,18 @@
-"""Drives HTTP on a connection: bytes to requests, answers to bytes, the phases between.
+"""Drives HTTP on a connection: requests to answers, answers to bytes, the phases between.
 
-Owns: the order of an exchange. One request at a time: what a client sends ahead stays in its inbox, and beyond one
-read of it, in the kernel. May not: know what a path means.
+Owns: the order of an exchange, once `intake` has made a request of the bytes. One request at a time: what a client
+sends ahead stays in its inbox, and beyond one read of it, in the kernel. May not: know what a path means.
 
     HEAD -> (BODY) -> handler -> Response            -> KEEPALIVE or CLOSING
                               -> Hold    -> HELD     -> the same, later
                               -> Commit  -> SERVING  -> the same, from the log's callback
                               -> coroutine -> SERVING -> any of these, from its task
                               -> Stream  -> STREAM       -> Upgrade -> OPEN
+
+    KEEPALIVE -> PACED -> KEEPALIVE     asks faster than its budget: not read, and so not answered, for a moment
 """
 
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -26,25 +29,29 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold as HeldPoll
 from chatserver.chat.member import Member
 from chatserver.chat.ring import Form
-from chatserver.edge.exchange import Exchange, Upload
+from chatserver.edge.budgets import count, request_budget
+from chatserver.edge.exchange import Exchange
 from chatserver.edge.guard import guarded
+from chatserver.edge.intake import Intake
 from chatserver.edge.limits import EdgeLimits
 from chatserver.log.interface import LogError, Stored
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
-from chatserver.net.wheel import TICK, ticks
+from chatserver.net.wheel import ticks
 from chatserver.protocol import sse
-from chatserver.protocol.body import body_reader
 from chatserver.protocol.errors import HttpError, MessageError
-from chatserver.protocol.head import BodyKind, Head, find_head_end, parse_head
-from chatserver.protocol.response import CONTINUE, error_body, error_response, response
+from chatserver.protocol.head import Head
+from chatserver.protocol.response import error_body, error_response, response
 from chatserver.reasons import ErrorCode, Reason
 
 #: Seconds told to a client whose request took us too long.
 SERVING_RETRY = 2.0
 #: Seconds told to a client that asks for something lasting while we stop.
 DRAINING_RETRY = 2.0
+
+#: Phases in which no request is under way, unless some of it stands in the inbox.
+_BETWEEN = frozenset((Phase.HEAD, Phase.KEEPALIVE, Phase.PACED))
 
 _log = structlog.get_logger("chatserver.edge")
 
@@ -61,10 +68,12 @@ class HttpEdge:
         self._hub = hub
         self._routes = routes
         self._pages = pages
-        self._limits = limits
+        self.intake = Intake(connections, limits, dispatch=self._dispatch, note=note)
+        self._serving_deadline = limits.serving_deadline
+        self._budget = request_budget(limits.request_rate)
+        self._most_requests = limits.max_requests or sys.maxsize
         self._secret = secret
         self._nursery = nursery
-        self._note = note
         self.draining = False
         self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
             Response: self._respond,
@@ -73,72 +82,14 @@ class HttpEdge:
             Upgrade: lambda connection, exchange, answer: upgrade(connection, answer),
             Commit: self._commit,
         }
-        self._body_ticks = ticks(limits.body_deadline)
-        self._body_ticks_max = ticks(limits.body_deadline_max)
 
-    # -- in: bytes to requests --------------------------------------------------------------------------------------
-
-    def head_received(self, connection: Connection, data: bytes) -> None:
-        """Bytes in HEAD or KEEPALIVE."""
-        inbox = connection.inbox
-        self._begin(connection, inbox + data if inbox else data, len(inbox))
+    # -- in ---------------------------------------------------------------------------------------------------------
 
     def resumed(self, connection: Connection) -> None:
         """A turn for what the inbox holds, after everybody else had theirs."""
         if connection.phase is Phase.KEEPALIVE and not self._connections.blocked(connection):
             self._connections.listen(connection)
-            self._begin(connection, connection.inbox, 0)
-
-    def _begin(self, connection: Connection, buffer: bytes, searched: int) -> None:
-        try:
-            end = find_head_end(buffer, searched, self._limits.head)
-            if not end:
-                connection.inbox = buffer
-                if buffer and connection.phase is not Phase.HEAD:
-                    self._connections.enter(connection, Phase.HEAD)
-                return
-            head = parse_head(buffer[:end], self._limits.head)
-            if head.body is BodyKind.NONE:
-                self._dispatch(connection, head, b"", buffer[end:])
-            else:
-                self._begin_body(connection, head, buffer[:end], buffer[end:])
-        except HttpError as error:
-            self.refuse(connection, error)
-
-    def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> None:
-        body = body_reader(head, self._limits.body)
-        body.receive(rest)
-        if body.complete:
-            self._dispatch(connection, head, body.body, body.rest)
-            return
-        connection.inbox = b""
-        connection.session = Upload(raw, body, self._connections.wheel.current)
-        if head.expects_continue and not rest:
-            self._connections.send(connection, CONTINUE)
-        if connection.alive:
-            self._connections.enter(connection, Phase.BODY, self._body_ticks)
-
-    def body_received(self, connection: Connection, data: bytes) -> None:
-        """Bytes in BODY."""
-        upload = connection.session
-        assert isinstance(upload, Upload), "BODY is only entered with an upload"
-        try:
-            upload.body.receive(data)
-            if upload.body.complete:
-                head = parse_head(upload.head, self._limits.head)
-                self._dispatch(connection, head, upload.body.body, upload.body.rest)
-                return
-        except HttpError as error:
-            self.refuse(connection, error)
-            return
-        # The one deadline that progress extends: by a second for each KiB that came, up to its cap.
-        earned = int(upload.body.received / self._limits.body_rate / TICK)
-        span = min(self._body_ticks + earned, self._body_ticks_max)
-        left = upload.started + span - self._connections.wheel.current
-        if left > 0:
-            self._connections.enter(connection, Phase.BODY, left)
-        else:  # entered once more, it would have another tick, and then another
-            self.body_expired(connection)
+            self.intake.begin(connection)
 
     def early_received(self, connection: Connection, data: bytes) -> None:
         """Bytes while an answer is under way: kept for later, and no more is read."""
@@ -149,7 +100,9 @@ class HttpEdge:
 
     def _dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> None:
         connection.inbox = rest
-        exchange = Exchange(head.keep_alive and not self.draining, head.method == "HEAD")
+        spent = connection.spent = self._budget.spend(connection.spent, self._connections.wheel.current)
+        another = head.keep_alive and not self.draining and count(spent) < self._most_requests
+        exchange = Exchange(another, head.method == "HEAD")
         try:
             answer = self._routes.handle(Request(head, body, connection.address, self._secret, exchange.keep_alive))
         except (HttpError, MessageError) as error:
@@ -174,7 +127,7 @@ class HttpEdge:
     async def _serve(self, connection: Connection, exchange: Exchange, pending: Awaitable[Answer]) -> None:
         """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
         try:
-            with trio.move_on_after(self._limits.serving_deadline):
+            with trio.move_on_after(self._serving_deadline):
                 answer = await pending
                 if connection.session is exchange:
                     self._answer(connection, exchange, answer)
@@ -218,12 +171,6 @@ class HttpEdge:
             error_response(error, keep_alive=exchange.keep_alive, head_only=exchange.head_only),
         )  # fmt: skip
 
-    def refuse(self, connection: Connection, error: HttpError) -> None:
-        """Bytes that are no valid request: where the next one would begin is unknown, so the connection ends."""
-        connection.session = None
-        self._note(connection, error.reason, error.message)
-        self._connections.finish(connection, error.reason, error_response(error))
-
     def _write(self, connection: Connection, exchange: Exchange, wire: bytes, reason: Reason = Reason.DONE) -> None:
         connection.session = None
         if not exchange.keep_alive:
@@ -246,7 +193,10 @@ class HttpEdge:
         self._go_on(connection)
 
     def _go_on(self, connection: Connection) -> None:
-        if connection.inbox:
+        if connection.phase is Phase.KEEPALIVE and self._budget.over(connection.spent, self._connections.wheel.current):
+            self._connections.pause(connection)
+            self._connections.enter(connection, Phase.PACED)
+        elif connection.inbox:
             # It has sent ahead. Its turn comes after everybody else's, and it is not read until then.
             self._connections.pause(connection)
             self._connections.again(connection)
@@ -312,6 +262,7 @@ class HttpEdge:
             answer.room, connection, form=Form.EVENTS, user=answer.user, cursor=answer.after
         )  # fmt: skip
         connection.session = member
+        connection.spent = 0  # nothing more can be asked on it
         self._connections.enter(connection, Phase.STREAM)
         self._connections.send(connection, answer.preface)
         if connection.alive:
@@ -323,24 +274,14 @@ class HttpEdge:
 
     # -- deadlines --------------------------------------------------------------------------------------------------
 
-    def head_expired(self, connection: Connection) -> None:
-        """408 if a request had begun; to a peer that never said a word there is nothing to answer."""
-        if not connection.inbox:
-            self._note(connection, Reason.HEAD_DEADLINE, "no request")
-            self._connections.close(connection, Reason.HEAD_DEADLINE)
-            return
-        self._time_out(connection, Reason.HEAD_DEADLINE, "the request head was not complete in time")
-
-    def body_expired(self, connection: Connection) -> None:
-        """408."""
-        self._time_out(connection, Reason.BODY_DEADLINE, "the request body came too slowly")
-
-    def _time_out(self, connection: Connection, reason: Reason, message: str) -> None:
-        self.refuse(connection, HttpError(ErrorCode.TIMEOUT, message, reason=reason))
-
     def keepalive_expired(self, connection: Connection) -> None:
         """No further request: nothing to say about that (RFC 9112 section 9.5)."""
         self._connections.close(connection, Reason.KEEPALIVE_DEADLINE)
+
+    def paced_expired(self, connection: Connection) -> None:
+        """It may ask again."""
+        self._connections.enter(connection, Phase.KEEPALIVE)
+        self._go_on(connection)
 
     def serving_expired(self, connection: Connection) -> None:
         """We are too slow."""
@@ -389,5 +330,4 @@ class HttpEdge:
 
     def _idle(self, connection: Connection) -> bool:
         """Whether it has no request begun and no answer to take."""
-        between = connection.phase is Phase.KEEPALIVE or connection.phase is Phase.HEAD
-        return between and not connection.inbox and not self._connections.blocked(connection)
+        return connection.phase in _BETWEEN and not connection.inbox and not self._connections.blocked(connection)

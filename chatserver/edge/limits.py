@@ -22,3 +22,7 @@ class EdgeLimits:
     body_deadline_max: float  # s
     body_rate: float  # bytes that buy one more second
     serving_deadline: float  # s
+    request_rate: float  # a second, on one HTTP connection; 0 = no limit
+    max_requests: int  # on one HTTP connection; 0 = any number
+    message_rate: float  # a second, on one WebSocket; 0 = no limit
+    max_rooms: int  # that a client joins at once when it comes back

@@ -5,6 +5,9 @@ Owns: the order in which a client's messages are attended to, and the close. May
 Messages are attended to one after the other. While one waits for the log, or the client is ahead of it or of a room,
 or has not taken our replies, the others stay in the session's queue (at most one read's worth) and nothing is read.
 
+What we answer, and each control frame, is counted against the connection's budget; a publish that goes to the log is
+not, since that has a rate of its own. The pong that answers our ping is free.
+
     OPEN <-> PINGED       25 s of silence, then a ping; any byte is an answer
     OPEN <-> MESSAGE      half a frame or message is here; control frames in between are no progress
     any  <-> SERVING      not read, because of us
@@ -17,10 +20,11 @@ import structlog
 import trio
 
 from chatserver.api.answers import Upgrade
-from chatserver.api.conversation import Conversation, Reply, Wait
-from chatserver.api.publishing import log_failure
+from chatserver.api.conversation import Conversation, Outcome, Reply, Wait
+from chatserver.api.publishing import log_failure, too_often
 from chatserver.api.session import Session, Waiting
 from chatserver.chat.hub import Hub
+from chatserver.edge.budgets import message_budget
 from chatserver.edge.guard import guarded
 from chatserver.edge.limits import EdgeLimits
 from chatserver.log.interface import LogError
@@ -68,6 +72,7 @@ class WebSocketEdge:
         self._limits = limits
         self._nursery = nursery
         self._note = note
+        self._budget = message_budget(limits.message_rate, rooms=limits.max_rooms)
         self._serving_ticks = ticks(limits.serving_deadline + TASK_MARGIN)
 
     def open(self, connection: Connection, answer: Upgrade) -> None:
@@ -75,6 +80,7 @@ class WebSocketEdge:
         session = Session(connection, answer.user, echo=answer.echo)
         inbox, connection.inbox = connection.inbox, b""
         connection.session = session
+        connection.spent = 0  # it has another budget now
         self._connections.enter(connection, Phase.OPEN)
         wire = answer.wire
         if not session.echo:
@@ -124,9 +130,11 @@ class WebSocketEdge:
                     finished = True
                     self._hear(connection, session, data)
                 case Pong():
-                    pass
+                    if connection.phase is not Phase.PINGED:
+                        self._spend(connection)
                 case Ping(payload):
                     self._connections.send(connection, pong_frame(payload))
+                    self._spend(connection)
                 case Binary(data):
                     finished = True
                     self._connections.send(connection, binary_frame(data))
@@ -174,22 +182,39 @@ class WebSocketEdge:
             return
         try:
             message = messages.decode(data)
-            outcome = self._conversation.hear(session, message)
+            if connection.spent and self._budget.over(connection.spent, self._connections.wheel.current):
+                outcome: Outcome = self._too_often(connection, message)
+            else:
+                outcome = self._conversation.hear(session, message)
         except MessageError as error:
             self._connections.send(connection, text_frame(messages.error(error.id, error.code, error.message)))
+            self._spend(connection)
             return
         match outcome:
             case Reply():
                 self._reply(connection, outcome)
+                self._spend(connection)
             case Wait.PAUSE:
                 session.waiting = Waiting.ROOM
             case None:
                 pass
             case _:
+                self._spend(connection)
                 session.waiting = Waiting.TASK
                 self._nursery.start_soon(
                     guarded, self._connections, connection, self._wait_for(connection, session, message, outcome)
                 )
+
+    def _too_often(self, connection: Connection, message: ClientMessage) -> Reply:
+        wait = self._budget.wait(connection.spent, self._connections.wheel.current)
+        return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
+
+    def _spend(self, connection: Connection) -> None:
+        """Count an answer or a control frame; whoever goes on after a burst of refusals is closed."""
+        tick = self._connections.wheel.current
+        connection.spent = self._budget.spend(connection.spent, tick)
+        if self._budget.flooded(connection.spent, tick) and connection.alive:
+            self._violated(connection, FrameError(Reason.FLOOD, "too many frames, and no end of them"))
 
     def _reply(self, connection: Connection, reply: Reply) -> None:
         self._connections.send(connection, text_frame(reply.payload))
@@ -244,6 +269,7 @@ class WebSocketEdge:
 
     def open_expired(self, connection: Connection) -> None:
         """Silence: ask whether it is there."""
+        connection.spent = self._budget.settled(connection.spent, self._connections.wheel.current)
         self._connections.send(connection, _PING)
         if connection.alive:
             self._connections.enter(connection, Phase.PINGED)

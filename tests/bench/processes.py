@@ -17,6 +17,11 @@ from tests.bench.gauges import Address, cpu_seconds, pss_bytes
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds a process may take to go once it was told to.
 GRACE = 15.0
+_LIFTED = [
+    word
+    for flag in ("--per-ip", "--publish-rate", "--message-rate", "--request-rate", "--max-requests-per-connection")
+    for word in (flag, "0")
+]
 _SERVE = "import sys; from chatserver.cli import main; sys.argv[1:1] = ['serve']; main()"
 
 
@@ -56,7 +61,7 @@ class Process:
 def chatserver(*flags: str) -> Iterator[Process]:
     """Our server on a fresh SQLite file, with the limits lifted that a single loopback client would run into."""
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
-        lifted = ["--port", "0", "--per-ip", "0", "--publish-rate", "0", "--quiet", "--log", f"sqlite:{folder}/log.db"]
+        lifted = ["--port", "0", *_LIFTED, "--quiet", "--log", f"sqlite:{folder}/log.db"]
         with _running([sys.executable, "-c", _SERVE, *lifted, *flags], Path(folder)) as process:
             yield process
 

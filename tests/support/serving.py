@@ -29,6 +29,8 @@ LIFE = 90.0
 LOOK = 0.02
 #: Seconds between a neighbour's round trips.
 NEIGHBOUR_PAUSE = 0.05
+#: What a test's only client, on one address and in a hurry, would run into.
+RATES = ("publish_rate", "message_rate", "request_rate")
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 
 LogLine = MutableMapping[str, Any]
@@ -90,8 +92,8 @@ class Serving:
 
 @asynccontextmanager
 async def serving(*, total: int = 1000, **settings: Any) -> AsyncIterator[Serving]:
-    """Serve until the block ends. No address cap and no publish rate, unless the test gives them."""
-    options = {"port": 0, "log": "memory:", "per_ip": 0, "publish_rate": 0.0, **settings}
+    """Serve until the block ends. No address cap and no rates, unless the test gives them."""
+    options = {"port": 0, "log": "memory:", "per_ip": 0, **dict.fromkeys(RATES, 0.0), **settings}
     server = Server(Settings(**options), total=total)
     with capture_logs() as logs, trio.fail_after(LIFE):
         async with trio.open_nursery() as nursery:
@@ -193,4 +195,5 @@ async def _read_lines(stream: trio.abc.ReceiveStream, count: int) -> list[str]:
 def free_flags(directory: Path, *more: str, port: int = 0) -> Sequence[str]:
     """The flags nearly every such test wants: any port, a log in the test's own directory, no caps."""
     log = f"sqlite:{directory / 'chat.db'}"
-    return ("--port", str(port), "--log", log, "--per-ip", "0", "--publish-rate", "0", *more)
+    rates = [word for name in RATES for word in (f"--{name.replace('_', '-')}", "0")]
+    return ("--port", str(port), "--log", log, "--per-ip", "0", *rates, *more)
