@@ -15,6 +15,7 @@ import trio
 from loadgen.client import Client
 from loadgen.findings import ATTACKERS, NEIGHBOURS, Findings, Span
 from loadgen.orders import BeginPhase, CastVictims, GiveUp, Hush
+from loadgen.personas.chat import Chat
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
 from loadgen.report import Outcome, Report, verdict
@@ -29,6 +30,10 @@ CONNECT_ATTEMPTS: Final = 3
 
 #: The honest slow take their time to arrive: a request typed by hand takes 8 s.
 NEIGHBOURS_SECONDS: Final = 12.0
+
+#: What is said in their room: about 5 KB/s, more than a phone on a 2G network can take.
+NEIGHBOURS_RATE: Final = 5.0
+NEIGHBOURS_TEXT_BYTES: Final = 1000
 
 #: A beat whose message has not come back by then has failed.
 BEAT_TIMEOUT_SECONDS: Final = 5.0
@@ -52,7 +57,7 @@ class Assault:
     @property
     def beside(self) -> int:
         """Connections beside the attackers': a victim over HTTP has two."""
-        return 2 * sum(self.victims.values()) + sum(self.neighbours.values())
+        return 2 * sum(self.victims.values()) + sum(self.neighbours.values()) + 1
 
     def against(self, counts: Mapping[type[Client], int]) -> "Assault":
         """The same with these attackers."""
@@ -75,7 +80,7 @@ class Attack:
         self._plan = plan
         self._assault = assault
         self._session = Session(plan)
-        self._findings = Findings(plan, self._session, {**assault.counts, **assault.neighbours})
+        self._findings = Findings(plan, self._session, {**assault.counts, **assault.neighbours, Chat: 1})
 
     async def play(self) -> Report:
         """Play it and report."""
@@ -97,9 +102,7 @@ class Attack:
         session.begin("warm-up")
         await self._invite(victims)
         if assault.neighbours:
-            await self._cast(crowd, NEIGHBOURS, assault.neighbours)
-            await crowd.open(NEIGHBOURS, 1.0)
-            await session.until(lambda: crowd.settled, NEIGHBOURS_SECONDS)
+            await self._settle_neighbours(crowd)
         await self._cast(crowd, ATTACKERS, assault.counts)
         await session.pause(self._plan.settle_seconds)
         self._findings.counters_before = await self._scrape()
@@ -137,6 +140,13 @@ class Attack:
                 f" {news.last_failure or 'no answer'}; for a server that does not speak chat.v1, say"
                 " --victim 'GET /path' or --victim ws-echo"
             )
+
+    async def _settle_neighbours(self, crowd: Troupe) -> None:
+        """Let the honest slow come in, and somebody talk to them: a slow reader in a silent room is none."""
+        await self._cast(crowd, NEIGHBOURS, {**self._assault.neighbours, Chat: 1})
+        await crowd.open(NEIGHBOURS, 1.0)
+        await self._session.until(lambda: crowd.settled, NEIGHBOURS_SECONDS)
+        await crowd.speak(NEIGHBOURS_RATE, text_bytes=NEIGHBOURS_TEXT_BYTES)
 
     async def _cast(self, crowd: Troupe, group: str, counts: Mapping[type[Client], int]) -> None:
         await crowd.cast(

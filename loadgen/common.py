@@ -123,8 +123,7 @@ def make_plan(
         [
             arguments(),
             f"target {where.url} ({where.address} port {where.port}), {whose(where)}",
-            f"{connections:,} connections for about {seconds:,.0f} s, seed {seed};"
-            " Ctrl-C ends it with the report so far",
+            f"{connections:,} connections for about {seconds:,.0f} s, seed {seed}; Ctrl-C ends it with what there is",
             *notes,
         ]
     )

@@ -70,7 +70,7 @@ class Crowd:
                 self._engine.open(cast.clients[cast.opened : upto])
                 cast.opened = upto
             case Speak():
-                self._traffic.start(self._engine, order.rate)
+                self._traffic.start(self._engine, order.rate, text_bytes=order.text_bytes)
             case Hush():
                 self._traffic.stop()
             case Close():

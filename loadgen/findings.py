@@ -14,6 +14,7 @@ from loadgen.procfs import Usage
 from loadgen.report import PhaseRow, Report, Sample, judge
 from loadgen.scenario import Plan, Session, cohort_rows, per, ratio
 from loadgen.scrape import Counters, growth
+from loadgen.troupe import SPEAKER
 from loadgen.victims.kinds import WHAT
 
 #: Groups of the crowd.
@@ -162,7 +163,7 @@ class Findings:
         groups = self._groups(NEIGHBOURS)
         hurt = sum(sum(each.values()) for group in groups for each in (group.refused, group.failed, group.ended))
         return {
-            "neighbours": sum(group.wanted for group in groups),
+            "neighbours": sum(group.wanted for group in groups if group.persona != SPEAKER),
             "collateral": hurt if groups else None,
         }
 

@@ -128,7 +128,7 @@ def between(flag: str, value: float, least: float, most: float) -> None:
     """Refuse a number outside its bounds, and nan."""
     at_least(flag, value, least)
     if value > most:
-        raise UsageError(f"{flag}: {value:,g} is above {most:,g}")
+        raise UsageError(f"{flag}: {value:,} is above {most:,}")
 
 
 def at_least(flag: str, value: float, least: float) -> None:

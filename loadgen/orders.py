@@ -38,6 +38,7 @@ class Speak(Order, frozen=True, kw_only=True):
     """Let the chatters publish this many messages a second, open-loop, until `Hush`."""
 
     rate: float
+    text_bytes: int = 0  # at least so long is each message; 0 = a short sentence
 
 
 class Hush(Order, frozen=True, kw_only=True):

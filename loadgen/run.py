@@ -29,7 +29,6 @@ WARM_UP_CLIENTS: Final = 100
 DRAIN_SECONDS: Final = 5.0
 
 _CROWD: Final = "crowd"
-_SPEAKER: Final = "chat"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +132,7 @@ class Run:
     async def _hold_steady(self, crowd: Troupe) -> None:
         before, deliveries, begun = self._usage(), self._heard(), now()
         if self._load.rate:
-            await crowd.speak(self._load.rate, _SPEAKER)
+            await crowd.speak(self._load.rate)
         try:
             await self._session.pause(self._load.seconds)
         finally:

@@ -67,6 +67,7 @@ class Session:
         self.seconds = 0.0
         self._phase = "start"
         self._players: list[Player] = []
+        self._heard: list[Player] | None = None  # whose operations make the timeline; None: everybody's
         self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
         self._begun = now()
@@ -83,8 +84,10 @@ class Session:
         return Troupe([await self._hire("crowd", plan.connect_rate / plan.processes) for _ in range(plan.processes)])
 
     async def hire_victims(self) -> Player:
-        """Start the process that the victims live in."""
-        return await self._hire("victims", 0.0)
+        """Start the process that the victims live in; from then on the timeline is theirs."""
+        victims = await self._hire("victims", 0.0)
+        self._heard = [victims]
+        return victims
 
     async def _hire(self, part: Literal["crowd", "victims"], connect_rate: float) -> Player:
         assert self._nursery is not None, "players are hired within a scenario"
@@ -172,7 +175,7 @@ class Session:
 
     def _look(self) -> Sample:
         """How things stand, with the operations since the last entry of the timeline."""
-        latency, failed = take_recent(self._players)
+        latency, failed = take_recent(self._heard or self._players)
         self._recent.merge(latency)
         self._recent_failed += failed
         spread, groups = self._recent.spread(), self.groups()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Messages sent in one go when the schedule is behind, before the engine looks at its sockets again.
 CATCH_UP_BATCH: Final = 64
 
+_SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
+
 
 class Speaker(Protocol):
     """A client that can publish."""
@@ -45,10 +47,12 @@ class Traffic:
         self._unacknowledged: dict[int, float] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
         self._running = False
+        self._text = _SENTENCE
 
-    def start(self, engine: Engine, rate: float) -> None:
+    def start(self, engine: Engine, rate: float, *, text_bytes: int = 0) -> None:
         """Begin to speak at `rate` messages a second, one every 1/rate seconds, until `stop`."""
         self._running = True
+        self._text = _SENTENCE.ljust(text_bytes, "~")
         begun = now()
 
         def speak() -> None:
@@ -77,7 +81,7 @@ class Traffic:
         speaker = self._random.choice(self.speakers)
         self._unacknowledged[number] = due
         self._unreturned[number] = (due, speaker)
-        speaker.publish(number, f"{self.tag} {number} the quick brown fox jumps over the lazy dog")
+        speaker.publish(number, f"{self.tag} {number} {self._text}")
 
     def acknowledged(self, number: int) -> None:
         """Book an acknowledgement."""

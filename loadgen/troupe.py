@@ -40,6 +40,9 @@ from loadgen.target import PER_SOURCE
 ANSWER_SECONDS: Final = 60.0
 LEAVE_SECONDS: Final = 10.0
 
+#: The persona that the schedule calls upon.
+SPEAKER: Final = "chat"
+
 _decoder: Final = msgspec.json.Decoder(AnyWord)
 
 
@@ -261,14 +264,14 @@ class Troupe:
         for player in self.players:
             await player.order(Open(group=group, share=share))
 
-    async def speak(self, rate: float, persona: str) -> None:
+    async def speak(self, rate: float, *, text_bytes: int = 0) -> None:
         """Begin the schedule; each process has the share of the rate that it has of the speakers."""
         speakers = [
-            sum(group.wanted for group in player.current.groups if group.persona == persona) for player in self.players
+            sum(group.wanted for group in player.current.groups if group.persona == SPEAKER) for player in self.players
         ]
         for player, number in zip(self.players, speakers, strict=True):
             if number:
-                await player.order(Speak(rate=rate * number / sum(speakers)))
+                await player.order(Speak(rate=rate * number / sum(speakers), text_bytes=text_bytes))
 
     async def order(self, order: AnyOrder) -> None:
         """Give everybody the same order."""

@@ -43,6 +43,9 @@ class Plant:
     close_after_poll: bool = False  # answer polls with `Connection: close`
     leak_bytes: int = 0  # per connection, kept for ever
     consent: bytes | None = None
+    no_page: bool = False  # answer `GET /` 404
+    stalls_every: float | None = None  # sleep for `stall` again and again
+    send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out
     stall: float = 0.0  # sleep that long, and hold up everybody, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it
     dies_after_texts: int | None = None  # stop serving when so many were published
@@ -55,6 +58,7 @@ class _Peer:
     data: bytes = b""
     ws: wsproto.connection.Connection | None = None
     settled: bool = False
+    echoes: bool = False
     room: str = ""
     pongs: int = 0
 
@@ -88,6 +92,14 @@ class Server:
         self._stop_read, self._stop_write = socket.socketpair()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._stop_read, selectors.EVENT_READ, None)
+
+        if self.plant.stalls_every is not None:
+            self._later(self.plant.stalls_every, self._stall)
+
+    def _stall(self) -> None:
+        assert self.plant.stalls_every is not None
+        time.sleep(self.plant.stall)
+        self._later(self.plant.stalls_every, self._stall)
 
     def stop(self) -> None:
         self._stop_write.send(b"x")
@@ -127,6 +139,8 @@ class Server:
                 return
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.plant.send_buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.plant.send_buffer)
             peer = _Peer(sock)
             self.peers.add(peer)
             self.accepted_from.add(address[0])
@@ -158,8 +172,10 @@ class Server:
 
     def _write(self, peer: _Peer, data: bytes) -> None:
         try:
-            peer.sock.send(data)
+            sent = peer.sock.send(data)
         except OSError:
+            sent = 0
+        if sent < len(data):  # gone, or too slow for us: this server keeps nothing for anybody
             self._close(peer)
 
     def _read(self, peer: _Peer) -> None:
@@ -181,7 +197,10 @@ class Server:
         parser.receive_data(peer.data)
         request = parser.next_event()
         assert isinstance(request, h11.Request)
-        if isinstance(parser.next_event(), type(h11.NEED_DATA)) and request.method == b"POST":
+        body = b""
+        while isinstance(event := parser.next_event(), h11.Data):
+            body += event.data
+        if event is h11.NEED_DATA:
             return  # the body is not complete
         peer.data = b""
         target = urlsplit(request.target.decode())
@@ -192,8 +211,14 @@ class Server:
         elif target.path == "/.well-known/loadgen-consent" and self.plant.consent is not None:
             length = len(self.plant.consent)
             self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (length, self.plant.consent))
-        elif target.path == "/ws":
+        elif target.path in {"/ws", "/echo"}:
+            peer.echoes = target.path == "/echo"
             self._upgrade(peer, dict(request.headers))
+        elif target.path == "/" and not self.plant.no_page:
+            peer.settled = True
+            self._answer(peer, 200, {"page": "here"})
+        elif request.method == b"POST":
+            self._post(peer, target.path.split("/")[2], body.decode())
         elif target.path.endswith("/messages"):
             self._messages(peer, target.path.split("/")[2], query)
         elif target.path.endswith("/events"):
@@ -202,6 +227,11 @@ class Server:
             self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n")
         else:
             self._answer(peer, 404, {})
+
+    def _post(self, peer: _Peer, room: str, text: str) -> None:
+        peer.settled = True
+        self._answer(peer, 201, {"room": room, "offset": len(self.rooms.setdefault(room, [])) + 1})
+        self._publish(room, text)
 
     def _answer(self, peer: _Peer, status: int, body: object, *, chunked: bool = False) -> None:
         closing = b"Connection: close\r\n" if self.plant.close_after_poll else b""
@@ -246,8 +276,10 @@ class Server:
         self._write(
             peer,
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: %s\r\n\r\n%s" % (accept, self._text(peer, {"type": "hello", "session": "s"})),
+            b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept,
         )
+        if not peer.echoes:
+            self._write(peer, self._text(peer, {"type": "hello", "session": "s"}))
         if self.plant.close_members_after is not None:
             self._later(self.plant.close_members_after, lambda: self._close(peer))
         if self.plant.pings_every is not None:
@@ -266,7 +298,9 @@ class Server:
         assert peer.ws is not None
         peer.ws.receive_data(data)
         for event in peer.ws.events():
-            if isinstance(event, events.TextMessage):
+            if isinstance(event, events.TextMessage) and peer.echoes:
+                self._write(peer, peer.ws.send(events.TextMessage(event.data)))
+            elif isinstance(event, events.TextMessage):
                 self._message(peer, json.loads(event.data))
             elif isinstance(event, events.Pong):
                 assert event.payload == b"are you there"
@@ -296,17 +330,19 @@ class Server:
     def _tell(self, author: _Peer, message: dict[str, object], *, silent: bool) -> None:
         if author in self.peers:
             self._write(author, self._text(author, {"type": "ack", "id": message["id"], "room": author.room}))
-        if silent:
-            return
-        self.rooms.setdefault(author.room, []).append(str(message["text"]))
-        told = {"type": "message", "room": author.room, "text": message["text"]}
+        if not silent:
+            self._publish(author.room, str(message["text"]))
+
+    def _publish(self, where: str, text: str) -> None:
+        self.rooms.setdefault(where, []).append(text)
+        told = {"type": "message", "room": where, "text": text}
         for peer in list(self.peers):
-            if peer.ws is not None and peer.room == author.room:
+            if peer.ws is not None and peer.room == where:
                 self._write(peer, self._text(peer, told))
-        for held in [held for held in self.held if held[1] == author.room]:
+        for held in [held for held in self.held if held[1] == where]:
             self._release(held)
         for peer, room in self.streams:
-            if room == author.room and peer in self.peers:
+            if room == where and peer in self.peers:
                 self._write(peer, b"event: message\ndata: %s\n\n" % json.dumps(told).encode())
 
 

@@ -15,7 +15,15 @@ from loadgen.run import Load, Run
 from loadgen.scenario import Plan
 
 
-def plan(url: str, *, server_pid: int | None = None, conditions: tuple[Condition, ...] = ()) -> Plan:
+def plan(
+    url: str,
+    *,
+    server_pid: int | None = None,
+    conditions: tuple[Condition, ...] = (),
+    processes: int = 1,
+    path: str = "/",
+    websocket_path: str = "/ws",
+) -> Plan:
     return Plan(
         target=target.find(url),
         connect_rate=0.0,
@@ -23,7 +31,10 @@ def plan(url: str, *, server_pid: int | None = None, conditions: tuple[Condition
         server=None if server_pid is None else Process(server_pid),
         conditions=conditions,
         progress=Progress(),
-        settle_seconds=0.05,
+        processes=processes,
+        path=path,
+        websocket_path=websocket_path,
+        settle_seconds=0.3,
     )
 
 
@@ -37,6 +48,7 @@ async def play_run(
     poll_wait: float = 25.0,
     server_pid: int | None = None,
     drain: float = 5.0,
+    processes: int = 1,
 ) -> Report:
     load = Load(
         counts={registry()[name]: number for name, number in counts.items()},
@@ -46,7 +58,28 @@ async def play_run(
         poll_wait_seconds=poll_wait,
         drain_seconds=drain,
     )
-    return await Run(plan(url, server_pid=server_pid), load).play()
+    return await Run(plan(url, server_pid=server_pid, processes=processes), load).play()
+
+
+def assault(
+    counts: Mapping[str, int],
+    *,
+    seconds: float = 0.8,
+    victims: int | Mapping[str, int] = 3,
+    neighbours: Mapping[str, int] | None = None,
+    baseline: float = 0.6,
+    recovery: float = 0.6,
+    beat_timeout: float = 5.0,
+) -> Assault:
+    return Assault(
+        counts={registry()[name]: number for name, number in counts.items()},
+        victims={"ws": victims} if isinstance(victims, int) else victims,
+        neighbours={registry()[name]: number for name, number in (neighbours or {}).items()},
+        baseline_seconds=baseline,
+        attack_seconds=seconds,
+        recovery_seconds=recovery,
+        beat_timeout_seconds=beat_timeout,
+    )
 
 
 async def play_attack(
@@ -54,17 +87,24 @@ async def play_attack(
     counts: Mapping[str, int],
     *,
     seconds: float = 0.8,
-    victims: int = 3,
+    victims: int | Mapping[str, int] = 3,
+    neighbours: Mapping[str, int] | None = None,
+    baseline: float = 0.6,
+    recovery: float = 0.6,
     beat_timeout: float = 5.0,
     server_pid: int | None = None,
     conditions: tuple[Condition, ...] = (),
+    path: str = "/",
+    websocket_path: str = "/ws",
 ) -> Report:
-    assault = Assault(
-        counts={registry()[name]: number for name, number in counts.items()},
+    what = assault(
+        counts,
+        seconds=seconds,
         victims=victims,
-        baseline_seconds=0.4,
-        attack_seconds=seconds,
-        recovery_seconds=0.3,
-        beat_timeout_seconds=beat_timeout,
+        neighbours=neighbours,
+        baseline=baseline,
+        recovery=recovery,
+        beat_timeout=beat_timeout,
     )
-    return await Attack(plan(url, server_pid=server_pid, conditions=conditions), assault).play()
+    where = plan(url, server_pid=server_pid, conditions=conditions, path=path, websocket_path=websocket_path)
+    return await Attack(where, what).play()

@@ -82,7 +82,10 @@ def test_preflight_raises_the_soft_limit_and_says_when_the_hard_one_is_too_low(m
     assert len(limits) == 1, "enough as it is"
     preflight.check(where, 3000)
     assert limits[-1] == (5000, 5000)
-    with pytest.raises(InvalidRunError, match=r"9,000 clients need 9,064 descriptors .* 5,000.*at most 4,936"):
+    with pytest.raises(
+        InvalidRunError,
+        match=r"9,000 clients .* 9,064 descriptors .* 5,000.*at most 4,936.*--processes 2",
+    ):
         preflight.check(where, 9000)
 
 

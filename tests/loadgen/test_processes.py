@@ -1,0 +1,137 @@
+"""Players: what several processes tell is one report, and none of them outlives or outwits its conductor."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from loadgen.latency import Latency
+from loadgen.orders import Account, Group
+from loadgen.player import lines
+from loadgen.preflight import InvalidRunError
+from loadgen.scenario import Session
+from loadgen.troupe import merge
+from tests.loadgen.planted import planted
+from tests.loadgen.plays import plan, play_run
+
+ROOT = Path(__file__).parents[2]
+
+
+async def test_three_processes_play_one_crowd() -> None:
+    with planted() as server:
+        report = await play_run(
+            server.url, {"idle": 21, "poll": 10, "chat": 4}, rate=40, seconds=1.0, rooms=("a", "b"), processes=3
+        )
+        assert len(server.accepted_from) == 3, "each process comes from addresses of its own"
+    assert report.figures["held"] == 35
+    assert report.figures["unacknowledged"] == report.figures["unreturned"] == report.figures["failed"] == 0
+    assert {row.persona: row.held for row in report.cohorts} == {"idle": 21, "poll": 10, "chat": 4}
+    assert report.phases[0].succeeded == report.phases[0].spread.count >= 20
+
+
+async def test_a_replay_makes_the_same_choices() -> None:
+    """The chatters speak in an order that the seed decides; rooms are heard in the order of speaking."""
+    heard = []
+    for _ in range(2):
+        with planted() as server:
+            await play_run(server.url, {"chat": 6}, rate=100, seconds=0.5, rooms=tuple("abcdef"))
+            numbers = {room: [text.split()[1] for text in texts] for room, texts in server.rooms.items()}
+            heard.append({room: texts[:2] for room, texts in numbers.items()})
+    assert heard[0] == heard[1]
+
+
+async def test_a_player_that_dies_makes_the_run_invalid() -> None:
+    with planted() as server:
+        session = Session(plan(server.url))
+
+        async def act() -> None:
+            crowd = await session.hire_crowd()
+            os.kill(crowd.players[0].watched.pid, signal.SIGKILL)
+            await session.until(lambda: crowd.players[0].ended, 30)
+            await crowd.open("crowd", 1.0)
+
+        with pytest.raises(InvalidRunError, match="died"):
+            await session.play(act)
+
+
+def test_a_player_ends_with_its_conductor() -> None:
+    code = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'loadgen.player', 'crowd'],"
+        " stdin=subprocess.PIPE); print(p.pid, flush=True); sys.stdin.read()"
+    )
+    conductor = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with conductor:
+        assert conductor.stdout is not None
+        pid = int(conductor.stdout.readline())
+        conductor.kill()
+    deadline = time.monotonic() + 60
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _account(persona: str, held: int, ages: list[float]) -> Account:
+    lived = Latency()
+    for age in ages:
+        lived.record(age)
+    group = Group(
+        persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, left=0, refused={"full": 1},
+        failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
+    )  # fmt: skip
+    return Account(
+        groups=[group],
+        lifetimes=[{"persona": persona, "group": "g", "ages": lived.recording()}],  # type: ignore[list-item]
+        spoken=None,
+        felt=[],
+        lag=lived.recording(),
+        oldest=max(ages, default=None),
+        own_faults={"no ports": held},
+    )
+
+
+def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
+    import msgspec
+
+    accounts = [
+        msgspec.json.decode(msgspec.json.encode(each), type=Account)
+        for each in (_account("a", 3, [1.0]), _account("a", 4, [1.0, 9.0]), _account("b", 5, []))
+    ]
+    totals = merge(accounts)
+    assert [(group.persona, group.held, group.refused) for group in totals.groups] == [
+        ("a", 7, {"full": 2}),
+        ("b", 5, {"full": 1}),
+    ]
+    assert totals.lifetimes["g", "a"].count == 3
+    assert totals.lifetimes["g", "a"].longest == 9.0
+    assert totals.lag.count == 3
+    assert totals.oldest == 9.0
+    assert totals.own_faults == {"no ports": 12}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 100])
+async def test_lines_are_lines_however_they_are_cut(cut: int) -> None:
+    sender, receiver = trio.testing.memory_stream_one_way_pair()
+    text = b"one\ntwo\n\nthree\n"
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            for start in range(0, len(text), cut):
+                await sender.send_all(text[start : start + cut])
+            await sender.aclose()
+
+        nursery.start_soon(send)
+        assert [line async for line in lines(receiver)] == [b"one", b"two", b"", b"three"]

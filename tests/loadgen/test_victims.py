@@ -1,0 +1,58 @@
+"""Victims of every kind against a server that treats them well, and one that does not."""
+
+import pytest
+
+from loadgen.preflight import InvalidRunError
+from loadgen.report import Report
+from loadgen.victims.kinds import CHAT_MIX, WHAT
+from tests.loadgen.planted import Plant, planted
+from tests.loadgen.plays import play_attack
+
+EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 2)
+
+
+def _by_kind(report: Report, phase: str) -> dict[str, int]:
+    return {row.what: row.succeeded for row in report.phases if row.name == phase}
+
+
+async def test_every_kind_of_a_chat_s_users_gets_through() -> None:
+    with planted() as server:
+        report = await play_attack(server.url, {"idle-connect": 3}, victims=EVERY_CHATTER, seconds=1.0)
+    assert list(_by_kind(report, "attack")) == [WHAT[kind] for kind in CHAT_MIX]
+    assert all(count >= 5 for count in _by_kind(report, "attack").values())
+    assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100
+    for kind in CHAT_MIX:
+        assert report.figures[f"attack_{kind}_p99_ms"] is not None
+    assert sum(sample.succeeded for sample in report.timeline) >= sum(_by_kind(report, "attack").values())
+
+
+@pytest.mark.parametrize(("kind", "where"), [("ws-echo", "/echo"), ("get", "/")])
+async def test_servers_that_are_no_chat(kind: str, where: str) -> None:
+    with planted() as server:
+        report = await play_attack(server.url, {"slow-head": 3}, victims={kind: 3}, websocket_path=where)
+    assert _by_kind(report, "attack")[WHAT[kind]] >= 5
+    assert report.figures["success_percent"] == 100
+
+
+async def test_an_answer_that_is_no_success_fails_the_beat() -> None:
+    with planted(Plant(no_page=True)) as server:
+        report = await play_attack(server.url, {"idle-connect": 1}, victims={"get": 2, "ws": 1})
+    row = next(row for row in report.phases if row.name == "attack" and row.what == WHAT["get"])
+    assert row.failed.keys() == {"answered 404"}
+    assert row.succeeded == 0
+    assert report.exit_code in {1, 3}
+    assert report.figures["first_failure_s"] is not None
+
+
+async def test_every_answer_closing_the_connection_is_survived() -> None:
+    """A poll's connection that the server closes after each answer is a victim that must connect again."""
+    with planted(Plant(close_after_poll=True)) as server, pytest.raises(InvalidRunError, match="victims could do"):
+        await play_attack(server.url, {"idle-connect": 1}, victims={"poll": 2})
+
+
+async def test_what_a_server_planted_as_delay_is_what_its_users_felt() -> None:
+    with planted(Plant(delay=0.15)) as server:
+        report = await play_attack(server.url, {"idle-connect": 1}, victims=3)
+    for row in report.phases:
+        assert row.spread.p50_ms is not None
+        assert row.spread.p50_ms >= 150
