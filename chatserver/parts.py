@@ -130,6 +130,8 @@ def _edge_limits(settings: Settings) -> EdgeLimits:
         frames=frames(binary=False), echo_frames=frames(binary=True),
         body_deadline=settings.body_deadline, body_deadline_max=settings.body_deadline_max,
         body_rate=KIB / BODY_SECONDS_PER_KIB, serving_deadline=settings.serving_deadline,
+        request_rate=settings.request_rate, max_requests=settings.max_requests_per_connection,
+        message_rate=settings.message_rate, max_rooms=settings.max_rooms_per_connection,
     )  # fmt: skip
 
 
@@ -137,8 +139,6 @@ def _told_limits(settings: Settings) -> dict[str, int | float]:
     """What `hello` tells a client, so that it need not find out by being refused."""
     return {
         "text_bytes": MAX_TEXT_BYTES,
-        request_rate=settings.request_rate, max_requests=settings.max_requests_per_connection,
-        message_rate=settings.message_rate, max_rooms=settings.max_rooms_per_connection,
         "message_bytes": settings.max_message_bytes,
         "rooms": settings.max_rooms_per_connection,
         "publish_rate": settings.publish_rate,

@@ -94,9 +94,9 @@ class EdgeAttendant:
             Phase.PINGED: websocket.pinged_expired,
             Phase.MESSAGE: websocket.message_expired,
             Phase.CLOSING: connections.closing_expired,
+            Phase.PACED: http.paced_expired,
         }
         self._expires = tuple(expires[phase] for phase in Phase)
-            Phase.PACED: http.paced_expired,
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Bytes came."""
@@ -143,14 +143,14 @@ class EdgeAttendant:
         self._notes.closed(connection, reason)
         self._admission.release(connection.address)
 
-    def _serving_expired(self, connection: Connection) -> None:
-        if isinstance(connection.session, Session):
     def _linger(self, connection: Connection, data: bytes) -> None:
         """What comes after the end is dropped, so that no RST destroys our last words; so much of it, and no more."""
         connection.spent += len(data)
         if connection.spent >= LINGER_BYTES:
             self._connections.pause(connection)
 
+    def _serving_expired(self, connection: Connection) -> None:
+        if isinstance(connection.session, Session):
             self._websocket.serving_expired(connection)
         else:
             self._http.serving_expired(connection)
