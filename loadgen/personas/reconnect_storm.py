@@ -10,8 +10,9 @@ from loadgen.timers import now
 #: All processes of a run drop theirs at the same moments of the machine's clock.
 STORM_EVERY_SECONDS: Final = 10.0
 
-#: How soon they are all back: what a client library does that has no jitter, or little.
-RETURN_WITHIN_SECONDS: Final = 1.0
+#: How long the dropping takes, and the returning: what a client library does that has no jitter, or little.
+DROP_WITHIN_SECONDS: Final = 0.5
+RETURN_WITHIN_SECONDS: Final = 0.5
 
 #: The storm's own rooms, so that what its members are told is the server's work and not all of the generator's.
 ROOMS: Final = 100
@@ -43,7 +44,8 @@ class ReconnectStorm(Member):
     def on_joined(self, message: Envelope) -> None:
         """Wait for the storm."""
         self._cursor = message.cursor
-        self.wake_in(STORM_EVERY_SECONDS - now() % STORM_EVERY_SECONDS)
+        until_storm = STORM_EVERY_SECONDS - now() % STORM_EVERY_SECONDS
+        self.wake_in(until_storm + self.cohort.place.random.uniform(0.0, DROP_WITHIN_SECONDS))
 
     def on_time(self, moment: float) -> None:
         """Be dropped."""
