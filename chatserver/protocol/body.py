@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import h11
 import msgspec
+from h11._readers import ChunkedReader
 
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import BodyKind, Head
@@ -121,6 +122,8 @@ class ChunkedBody:
         ended = self._drain()
         if ended:
             self.rest = self._connection.trailing_data[0]
+        else:
+            self._check_announced()
         self._check_overhead()
         if ended:
             self._check_end()
@@ -143,6 +146,14 @@ class ChunkedBody:
             error.__traceback__ = None  # breaks h11's reference cycle, as in head.py
             raise HttpError(ErrorCode.BAD_REQUEST, str(error)[:200]) from None
         return False
+
+    def _check_announced(self) -> None:
+        """Refuse a chunk as soon as its size is known: one of 2^63 bytes would be waited for until BODY's deadline."""
+        # h11 keeps that to itself; the attribute has been there since its first version.
+        reader = self._connection._reader
+        assert isinstance(reader, ChunkedReader), "a chunked body is not over"
+        if len(self._gathered) + reader._bytes_in_chunk > self._limits.max_bytes:
+            raise _too_large(self._limits)
 
     def _check_overhead(self) -> None:
         wire = self._wire - len(self.rest)

@@ -128,8 +128,17 @@ def test_a_body_of_exactly_the_limit() -> None:
     assert feed(body_runner(chunked), wire, trailing=GET) == (True, b"x" * 2000)
 
 
-@pytest.mark.parametrize("wire", [b"7d1\r\n" + b"x" * 2001, b"ffffffffffffffffffff\r\n" + b"x" * 3000])
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"7d1\r\n",
+        b"7fffffffffffffff\r\n",
+        b"ffffffffffffffffffff;ext\r\n",
+        b"400\r\n" + b"x" * 1024 + b"\r\n3d1\r\n",
+    ],
+)
 def test_chunks_over_the_limit(wire: bytes) -> None:
+    """Refused when the size is known: nothing is waited for that could not be taken."""
     assert feed(body_runner(chunked), wire) == TOO_LARGE
 
 
