@@ -75,7 +75,7 @@ class Settings:
         2.0,
         Section.ADMISSION,
         "When places run out: waiting time below which nobody has to go, times the number waiting from its address.",
-        "a lost packet is sent again after 1 s, and a phone is 0.6 away; who needs longer waits alone, an attack does not",
+        "a lost packet comes again after 1 s, and a phone is 0.6 away; attacks wait in crowds, people alone",
         Unit.SECONDS,
         minimum=0.1,
         maximum=DAY,

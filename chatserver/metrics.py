@@ -22,6 +22,7 @@ from chatserver.net.admission import Admission
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
 from chatserver.net.poller import Poller
+from chatserver.net.pressure import Pressure
 from chatserver.observe import BUCKETS, Durations, LoopMeter
 from chatserver.observe import Collector as GarbageCollector
 from chatserver.reasons import Reason
@@ -43,6 +44,10 @@ class Parts(Protocol):
     @property
     def admission(self) -> Admission:
         """Addresses."""
+
+    @property
+    def pressure(self) -> Pressure:
+        """Steps."""
 
     @property
     def notes(self) -> Notes:
@@ -119,6 +124,18 @@ class ServerMetrics(Collector):
         yield GaugeMetricFamily(
             "chatserver_addresses", "Addresses that hold connections", parts.admission.statistics()["addresses"]
         )
+        yield GaugeMetricFamily(
+            "chatserver_places", "Connections that may be held at once", parts.admission.total
+        )  # fmt: skip
+        yield GaugeMetricFamily(
+            "chatserver_pressure_step", "How scarce places are: 0 ample, 1 busy, 2 scarce, 3 full", parts.pressure.step
+        )
+        steps = CounterMetricFamily(
+            "chatserver_pressure_steps", "Steps by which deadlines of those who wait changed", labels=("direction",)
+        )
+        steps.add_metric(("tighter",), parts.pressure.tightened)
+        steps.add_metric(("looser",), parts.pressure.loosened)
+        yield steps
         yield CounterMetricFamily(
             "chatserver_faults", "Connections ended by a fault of the server's own", parts.connections.faults
         )

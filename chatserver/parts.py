@@ -31,9 +31,11 @@ from chatserver.log import Log
 from chatserver.metrics import ServerMetrics
 from chatserver.net.admission import Admission
 from chatserver.net.connections import Connections
+from chatserver.net.eviction import Eviction
 from chatserver.net.listener import Gate, Listener
 from chatserver.net.phases import PhaseLimits
 from chatserver.net.poller import Poller
+from chatserver.net.pressure import Pressure
 from chatserver.net.readiness import Readiness
 from chatserver.observe import Collector, LoopMeter
 from chatserver.protocol.body import BodyLimits
@@ -60,6 +62,7 @@ class Parts:
     log: Log
     connections: Connections
     admission: Admission
+    pressure: Pressure
     notes: Notes
     hub: Hub
     http: HttpEdge
@@ -73,7 +76,8 @@ def build(
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool],
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen."""
-    connections = Connections(readiness, _phase_limits(settings), now=trio.current_time())
+    phase_limits = _phase_limits(settings)
+    connections = Connections(readiness, phase_limits, now=trio.current_time())
     outlet = ConnectionOutlet(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(
@@ -96,14 +100,17 @@ def build(
         upgrade=websocket.open, note=notes.misbehaved,
     )  # fmt: skip
     outlet.answer_with = http.answer_held
+    refusals = _refusals()
     admission = Admission(total=total, per_address=settings.per_ip)
-    gate = Gate(admission.admit, _refusals(), notes.refused)
+    eviction = Eviction(connections, phase_limits, after=settings.evict_after, farewells=refusals)
+    gate = Gate(admission.admit, eviction.make_room, refusals, notes.refused)
     attendant = EdgeAttendant(connections, http, websocket, hub, admission, notes)
     listeners = [Listener(each, connections, gate) for each in listening]
+    pressure = Pressure(connections, phase_limits, admission, eviction)
     poller = Poller(connections, readiness, attendant, listeners)
     parts = Parts(
-        loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, notes=notes, hub=hub,
-        http=http, websocket=websocket, publish_rate=publish_rate, poller=poller,
+        loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, pressure=pressure,
+        notes=notes, hub=hub, http=http, websocket=websocket, publish_rate=publish_rate, poller=poller,
     )  # fmt: skip
     metrics.watch(parts)
     return parts

@@ -140,6 +140,12 @@ class Reason(Enum):
         Contract.BACK_OFF,
         CloseCode.TRY_AGAIN_LATER,
     )
+    EVICTED = (
+        "evicted",
+        "every place was taken, and it had waited longest without a whole request",
+        Contract.BACK_OFF,
+        CloseCode.TRY_AGAIN_LATER,
+    )
     DRAINING = (
         "draining",
         "the server is stopping or restarting",

@@ -3,7 +3,7 @@
 Owns: the life of everything. Read it as the table of contents. May not: do any part's work.
 
     log, outermost, so that it outlives whoever writes to it
-      hub (pump, readers) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
+      hub (pump, readers) · poller · wheel · pressure · housekeeping · signals · tasks of requests that wait for the log
 """
 
 import signal
@@ -122,6 +122,7 @@ class Server:
         nursery.start_soon(parts.hub.run)
         nursery.start_soon(parts.poller.run)
         nursery.start_soon(self._turn_wheel)
+        nursery.start_soon(parts.pressure.run)
         nursery.start_soon(self._keep_house)
         nursery.start_soon(self._retain)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -24,6 +24,8 @@ from chatserver.reasons import Reason
 LINGER_BYTES = 64 * 1024
 
 _log = structlog.get_logger("chatserver.edge")
+#: Ends that are decided below the edge: nobody else has written a line about them.
+_UNSEEN = frozenset((Reason.FLUSH_DEADLINE, Reason.EVICTED))
 
 
 class Notes:
@@ -43,7 +45,7 @@ class Notes:
     def closed(self, connection: Connection, reason: Reason) -> None:
         """A connection is gone."""
         self.closes[reason] += 1
-        if reason is Reason.FLUSH_DEADLINE:  # nobody else sees this one: it is judged below the edge
+        if reason in _UNSEEN:
             self.misbehaved(connection, reason, reason.sentence)
 
     def refused(self, reason: Reason) -> None:

@@ -6,10 +6,11 @@ trio's own accept takes one connection a scheduler pass; taking up to 64 at a ti
 handshakes a second possible. Options are set on the listening socket: the kernel copies them to each accepted one
 (Linux and the BSDs do), which saves five system calls a peer.
 
-When the process is out of descriptors, accept fails with EMFILE and the socket stays readable: a level-triggered loop
-would spin. So one descriptor is kept in reserve, given up to accept the peer, tell it 503, and close (the trick of
-nginx's and Go's forefathers; Marc Lehmann describes it in libev's manual, "Special problems of being out of file
-descriptors").
+When all places are taken, the gate is asked to make room before a newcomer is refused; likewise when the process or the
+system is out of descriptors before that. Then accept fails with EMFILE and the socket stays readable: a level-triggered
+loop would spin. So where nobody can go, one descriptor is kept in reserve, given up to accept the peer, tell it 503,
+and close (the trick of nginx's and Go's forefathers; Marc Lehmann describes it in libev's manual, "Special problems of
+being out of file descriptors"). Where even that fails, the listener rests.
 """
 
 import contextlib
@@ -52,9 +53,10 @@ _log = structlog.get_logger("chatserver.net")
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a listener asks and says: who may come in, and the bytes for those who may not."""
+    """What a listener asks and says: who may come in, who goes instead, and the bytes for those who may not."""
 
     admit: Callable[[str], Reason | None]
+    make_room: Callable[[str | None], bool]  # for a newcomer from an address, known or not: whether somebody went
     refusals: Sequence[bytes]  # whole 503 answers that differ in Retry-After, so that the refused do not return at once
     refused: Callable[[Reason], None]
 
@@ -76,6 +78,7 @@ class Listener:
         False when not even a refusal was possible: then it is not to be called until `tick` says so. Its socket stays
         readable, so whoever went on listening to it would spin.
         """
+        made_room = False
         for _ in range(ACCEPT_BATCH):
             try:
                 descriptor, address = sockets.accept(self._socket)
@@ -84,11 +87,17 @@ class Listener:
             except OSError as error:
                 if error.errno in _PEER_ERRORS:
                     continue
-                if error.errno in _OUT_OF_DESCRIPTORS:
-                    self._refuse_with_spare()
-                    break
-                raise
+                if error.errno not in _OUT_OF_DESCRIPTORS:
+                    raise
+                if not made_room and self._gate.make_room(None):
+                    made_room = True  # if that did not help, it is not our descriptors that are short
+                    continue
+                self._refuse_with_spare()
+                break
+            made_room = False
             reason = self._gate.admit(address)
+            if reason is Reason.REFUSED_FULL and self._gate.make_room(address):
+                reason = self._gate.admit(address)
             if reason is None:
                 self._connections.adopt(descriptor, sys.intern(address))
             else:

@@ -42,7 +42,16 @@ def test_a_customer_with_two_to_the_64_addresses_has_one_cap() -> None:
 def test_the_total() -> None:
     admission = Admission(total=2, per_address=0)
     assert [admission.admit("192.0.2.1") for _ in range(3)] == [None, None, Reason.REFUSED_FULL]
-    assert admission.refused == {Reason.REFUSED_FULL: 1, Reason.REFUSED_ADDRESS: 0}
+    assert admission.held == 2
+
+
+def test_an_address_over_its_cap_is_refused_for_that() -> None:
+    """Refused as full, it would have had somebody evicted, and would then not be let in all the same."""
+    admission = Admission(total=2, per_address=1)
+    admission.admit("192.0.2.1")
+    admission.admit("192.0.2.2")
+    assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
+    assert admission.admit("192.0.2.3") is Reason.REFUSED_FULL
 
 
 def test_refused_are_not_counted_in() -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -28,7 +28,10 @@ class Door:
         self.connections = Connections(FakeReadiness(), PhaseLimits(), now=0.0)
         self.refused: list[Reason] = []
         admission = Admission(total=total, per_address=per_address)
-        self.listener = Listener(self.socket, self.connections, Gate(admission.admit, [REFUSAL], self.refused.append))
+        self.asked: list[str | None] = []  # for whom room was to be made
+        self.make_room: Callable[[str | None], bool] = lambda address: False
+        gate = Gate(admission.admit, self._make_room, [REFUSAL], self.refused.append)
+        self.listener = Listener(self.socket, self.connections, gate)
         self.peers: list[socket.socket] = []
 
     def knock(self) -> socket.socket:
@@ -36,6 +39,10 @@ class Door:
         peer.setblocking(False)
         self.peers.append(peer)
         return peer
+
+    def _make_room(self, address: str | None) -> bool:
+        self.asked.append(address)
+        return self.make_room(address)
 
     def close(self) -> None:
         self.listener.close()

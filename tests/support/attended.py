@@ -16,6 +16,7 @@ import trio.testing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
+from chatserver.net.eviction import Eviction
 from chatserver.net.listener import Gate, Listener, bind
 from chatserver.net.phases import PhaseLimits
 from chatserver.net.poller import Poller
@@ -26,6 +27,8 @@ from tests.support.parked import RecordingAttendant, pair
 #: Seconds, on the test's own clock, until something that must happen is given up.
 PATIENCE = 60.0
 
+#: Seconds; below it nobody alone has to go.
+EVICT_AFTER = 2.0
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -38,7 +41,8 @@ class Attended:
         self.connections = Connections(self.readiness, limits, now=trio.current_time())
         self.refused: list[Reason] = []
         self.admission = admission
-        gate = Gate(self.admission.admit, [REFUSAL], self.refused.append)
+        self.eviction = Eviction(self.connections, limits, after=EVICT_AFTER, farewells=[REFUSAL])
+        gate = Gate(self.admission.admit, self.eviction.make_room, [REFUSAL], self.refused.append)
         self.listeners = [Listener(listening, self.connections, gate)] if listening is not None else []
         self.poller = Poller(self.connections, self.readiness, self.attendant, self.listeners)
         self.address: tuple[str, int] = listening.getsockname() if listening is not None else ("", 0)
