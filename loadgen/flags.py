@@ -33,7 +33,7 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def find_persona(name: str, flag: Literal["--mix", "--kind"], *, honest: bool) -> type[Client]:
+def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, honest: bool) -> type[Client]:
     """Find a persona, or say which names come near."""
     known = {persona.name: persona for persona in registry().values() if persona.honest is honest}
     if name in known:
