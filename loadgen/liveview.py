@@ -15,6 +15,9 @@ from rich.text import Text
 from loadgen import wording
 from loadgen.report import Sample
 
+#: A sample of the timeline covers so much; those between count up to it.
+SAMPLE_SECONDS: Final = 1.0
+
 #: Sparklines and the bar end here on wide terminals; longer lines are not easier to read.
 _WIDEST: Final = 72
 
@@ -31,36 +34,43 @@ _GAP_WORTH: Final = 4
 
 
 class Course:
-    """The phases of a run, which of them it is in, and the latest sample of each second."""
+    """The phases of a run, which of them it is in, and what was seen in each second."""
 
     def __init__(self, phases: Sequence[tuple[str, float]] = (), *, attackers: Collection[str] = ()) -> None:
         self.phases = tuple(phases)
         self.attackers = frozenset(attackers)
         self.phase = ""
         self.at = -1  # in `phases`; -1 before the first of them
-        self._began = 0.0
-        self._samples: dict[int, Sample] = {}
+        self.samples: list[Sample] = []  # one for each second
+        self._second_began = 0.0
+        self._phase_began = 0.0
 
     def enter(self, phase: str) -> None:
         """Begin a phase: the next of this name, or one that is not planned."""
         self.phase = phase
-        self._began = self.seconds
+        self._phase_began = self.seconds
         ahead = (at for at in range(self.at + 1, len(self.phases)) if self.phases[at][0] == phase)
         self.at = next(ahead, self.at)
 
     def add(self, sample: Sample) -> None:
-        """Keep a sample instead of the former one of its second."""
-        self._samples[int(sample.seconds)] = sample
-
-    @property
-    def samples(self) -> list[Sample]:
-        """One for each second that was seen."""
-        return list(self._samples.values())
+        """Note how things stand. A sample that goes on counting where the former stopped takes its place."""
+        former = self.latest
+        goes_on = (
+            former is not None
+            and sample.seconds - self._second_began < SAMPLE_SECONDS
+            and sample.succeeded >= former.succeeded
+            and sample.failed >= former.failed
+        )
+        if goes_on:
+            self.samples[-1] = sample
+        else:
+            self.samples.append(sample)
+            self._second_began = sample.seconds
 
     @property
     def latest(self) -> Sample | None:
         """How things stand."""
-        return next(reversed(self._samples.values()), None)
+        return self.samples[-1] if self.samples else None
 
     @property
     def seconds(self) -> float:
@@ -85,7 +95,7 @@ class Course:
         before = sum(seconds for _, seconds in self.phases[: self.at])
         if not self.phase_seconds:  # an unplanned phase, after a planned one that is over
             return before + self.phases[self.at][1]
-        return before + min(self.seconds - self._began, self.phase_seconds)
+        return before + min(self.seconds - self._phase_began, self.phase_seconds)
 
     @property
     def left(self) -> float:
@@ -95,7 +105,7 @@ class Course:
     @property
     def failed(self) -> int:
         """Operations of victims that failed so far."""
-        return sum(sample.failed for sample in self._samples.values())
+        return sum(sample.failed for sample in self.samples)
 
     def crowd(self, sample: Sample) -> int:
         """How many attackers are held; of honest load, how many clients."""
@@ -123,7 +133,7 @@ def line(course: Course) -> str:
         lost = [(each.refused, "refused"), (each.ended, "ended")]
         parts.append(f"{each.name} {each.held:,} held" + "".join(f" {n:,} {what}" for n, what in lost if n))
     if unhurt:
-        parts.append(f"{unhurt:,} honest slow unhurt")
+        parts.append(f"{unhurt:,} honest unhurt")
     if sample.p99_ms is not None:
         parts.append(f"p99 {wording.number(sample.p99_ms)} ms")
     if course.failed:
@@ -229,7 +239,7 @@ def _counts(course: Course, sample: Sample) -> list[Text]:
         style = "bold red" if each.hurt else ""
         lines.append(Text.assemble(f"{wording.printable(each.name):<{wide}}  {each.held:>6,} held", (lost, style)))
     if unhurt:
-        lines.append(Text(f"{unhurt:,} honest slow clients, none refused or ended", "dim"))
+        lines.append(Text(f"{unhurt:,} honest clients, none refused or ended", "dim"))
     return lines
 
 

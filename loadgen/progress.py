@@ -58,7 +58,7 @@ class Progress:
             self._told = course.seconds
 
     def tick(self, sample: Sample) -> None:
-        """Show how things stand. Of the samples within one second of the run the last is kept."""
+        """Show how things stand. The counts of a sample may go on from the former's, within the same second."""
         self._course.add(sample)
         if self._is_live:
             self._draw()

@@ -36,7 +36,7 @@ _UNITS: Final = (
 #: The group of a figure, by the first of these that its name matches; shown in the order of GROUPS.
 _GROUPS: Final = (
     ("generator", re.compile(r"lag_|own_|connects_per_s")),
-    ("honest slow clients", re.compile(r"collateral|neighbours?_")),
+    ("honest slow clients", re.compile(r"collateral|neighbours?")),
     ("cost", re.compile(r"server_|cost_|.*_(cost|spent)(_|$)")),
     ("attackers", re.compile(r"attackers?_(?!p\d|max)|kill|oldest_attacker")),
     ("messages", re.compile(r"ack_|echo_|unacknowledged|unreturned|message|deliveries")),
@@ -73,6 +73,11 @@ class FigureGroup(NamedTuple):
 
     title: str
     figures: Mapping[str, float]
+
+
+def outcome_named(words: str) -> Outcome | None:
+    """The outcome that a verdict is worded as, if it is one."""
+    return Outcome.__members__.get(words.replace(" ", "_").upper())
 
 
 def number(value: float) -> str:
@@ -118,9 +123,11 @@ def group_of(name: str) -> str:
     return next((group for group, pattern in _GROUPS if pattern.match(name)), OTHER)
 
 
-def grouped(figures: Mapping[str, float | None]) -> list[FigureGroup]:
+def grouped(report: Report) -> list[FigureGroup]:
     """What was measured, in groups; groups of nothing are left out."""
-    measured = {name: value for name, value in figures.items() if value is not None}
+    measured = {name: value for name, value in report.figures.items() if value is not None}
+    if report.parts:  # they count the parts, of which `held` is one that held
+        return [FigureGroup(report.command, measured)] if measured else []
     groups = [
         FigureGroup(title, {name: value for name, value in measured.items() if group_of(name) == title})
         for title in GROUPS
@@ -151,14 +158,9 @@ def replay(report: Report) -> str:
 
 
 def part_names(parts: Sequence[Report]) -> list[str]:
-    """What the parts of a report are called: by their attacks, by their targets, and at last by number."""
-    played = [_attacks(part) or part.command for part in parts]
-    names = _told_apart(played, (part.target for part in parts))
+    """What the parts of a report are called: by their commands, by their targets as well, and at last by number."""
+    names = _told_apart([part.command for part in parts], (part.target for part in parts))
     return _told_apart(names, (f"{at}" for at in range(1, len(names) + 1)))
-
-
-def _attacks(part: Report) -> str:
-    return ", ".join(row.persona for row in part.cohorts if not row.honest)
 
 
 def _told_apart(names: Sequence[str], by: Iterable[str]) -> list[str]:

@@ -1,0 +1,226 @@
+"""The page, from the verdict down to the command that plays it again.
+
+Owns: what stands where, and the words between. May not: draw plots, or know a fact that the report has not.
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Final
+
+from loadgen import sections, wording
+from loadgen.page import charts
+from loadgen.page.charts import Chart
+from loadgen.page.elements import Element, node
+from loadgen.report import Outcome, Report
+from loadgen.sections import Section
+
+#: The figures that are shown large, as far as they were measured, in words of a few syllables: who got hurt, first.
+TILES: Final = {
+    "success_percent": "of the victims' operations succeeded under attack",
+    "attack_p99_ms": "victims' 99th percentile under attack",
+    "collateral": "honest slow clients hurt",
+    "ack_p99_ms": "to the acknowledgement, 99th percentile",
+    "echo_p99_ms": "until a message is back, 99th percentile",
+    "attackers_killed": "attackers thrown out",
+    "server_bytes_per_attacker": "of server memory for each attacker",
+    "server_bytes_per_connection": "of server memory for each connection",
+    "messages_per_s": "messages acknowledged",
+    "ended": "clients ended by the server",
+}
+MOST_TILES: Final = 4
+
+_NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
+
+#: All of the target's counters: the page has room, folded.
+_MOST_METRICS: Final = 100_000
+
+
+def document(report: Report) -> Element:
+    """The whole page."""
+    return node(
+        "html",
+        node(
+            "head",
+            node("meta", charset="utf-8"),
+            node("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            node("meta", name="color-scheme", content="light dark"),
+            node("title", f"{report.verdict.outcome}: loadgen {report.command} {report.target}"),
+            node("style", files(__package__).joinpath("style.css").read_text(encoding="utf-8")),
+        ),
+        node(
+            "body",
+            _verdict(report),
+            node("main", *_main(report)),
+            node("footer", f"Made by loadgen; report.json beside it has all figures (schema {report.schema})."),
+        ),
+        lang="en",
+    )
+
+
+def _verdict(report: Report) -> Element:
+    facts = [f"loadgen {report.command}", report.started, wording.span(report.seconds), f"seed {report.seed}"]
+    return node(
+        "header",
+        node("p", node("code", report.target)),
+        node("h1", report.verdict.outcome.upper()),
+        node("p", wording.SENTENCES[report.outcome]),
+        _reasons(report),
+        node("p", " · ".join(facts), class_="soft"),
+        class_=f"verdict {_tone(report.outcome)}",
+    )
+
+
+def _tone(outcome: Outcome) -> str:
+    return outcome.name.lower().replace("_", "-")
+
+
+def _main(report: Report) -> Iterable[Element]:
+    names = wording.part_names(report.parts)
+    idents = [f"part-{at}" for at in range(1, len(names) + 1)]
+    links = {name: f"#{ident}" for name, ident in zip(names, idents, strict=True)}
+    verdicts = sections.verdicts(report)
+    if verdicts.rows:
+        yield node("h2", "Verdicts")
+        yield _table(verdicts, links=links)
+    yield from _body(report, "report", level=2, links=links)
+    if report.parts:
+        yield node("h2", "One by one")
+        yield from map(_part, names, report.parts, idents)
+    yield node("h2", "Play it again")
+    yield node("pre", wording.replay(report))
+
+
+def _part(name: str, part: Report, ident: str) -> Element:
+    """A part, folded if there is nothing to worry about."""
+    unfolded = None if part.outcome is Outcome.HELD else "open"
+    return node(
+        "details",
+        node("summary", node("b", name), _badge(part.outcome)),
+        node(
+            "div",
+            _reasons(part),
+            *_body(part, ident, level=3),
+            node("h3", "Play it again"),
+            node("pre", wording.replay(part)),
+        ),
+        id=ident,
+        open=unfolded,
+    )
+
+
+def _body(report: Report, ident: str, *, level: int, links: Mapping[str, str] = _NO_LINKS) -> Iterable[Element]:
+    """What one run found; the same for a report and for each of its parts."""
+    heading = f"h{level}"
+    tiles = [name for name in TILES if report.figures.get(name) is not None][:MOST_TILES]
+    if tiles:
+        yield node("dl", *(_tile(report, name) for name in tiles), class_="tiles")
+    for section in sections.tables(report):
+        yield node(heading, section.title.capitalize())
+        yield _table(section, links=links)
+    drawn = [charts.spreads(report.phases, ident), charts.kills(report.cohorts, ident)]
+    found = [*charts.over_time(report, ident), *(chart for chart in drawn if chart is not None)]
+    if found:
+        yield node(heading, "What happened")
+        yield from map(_figure, found)
+    measured = sections.measured(report)
+    if measured:
+        yield node(heading, "In numbers")
+    for section in measured:
+        yield node(f"h{level + 1}", section.title.capitalize())
+        yield _table(section)
+    if report.figures:
+        yield node(heading, "Figures")
+        yield from _figures(report, level + 1)
+    metrics = sections.metrics(report, most=_MOST_METRICS)
+    if metrics.rows:
+        yield node(heading, metrics.title.capitalize())
+        yield node("details", node("summary", f"{len(metrics.rows):,} of them grew"), node("div", _table(metrics)))
+
+
+def _tile(report: Report, name: str) -> Element:
+    value = report.figures[name]
+    assert value is not None, "only what was measured is a tile"
+    return node(
+        "div",
+        node("dt", TILES[name], title=name),
+        node("dd", *_amount(wording.figure(name, value))),
+    )
+
+
+def _amount(amount: wording.Amount) -> list[Element | str]:
+    return [amount.value, node("span", f"\N{NARROW NO-BREAK SPACE}{amount.unit}", class_="unit")]
+
+
+def _figure(chart: Chart) -> Element:
+    key = [node("li", each.name, class_=f"{each.colour} {each.style}") for each in chart.key]
+    return node(
+        "figure",
+        node("figcaption", node("b", chart.caption), " ", node("small", chart.note)),
+        node("ul", *key, class_="key") if key else None,
+        chart.drawing,
+    )
+
+
+def _figures(report: Report, level: int) -> Iterable[Element]:
+    groups = [
+        node("div", node(f"h{level}", group.title.capitalize()), _figure_table(group, report.meanings))
+        for group in wording.grouped(report)
+    ]
+    yield node("div", *groups, class_="groups")
+    missing = [name for name, value in report.figures.items() if value is None]
+    if missing:
+        yield node("p", f"Not measured: {', '.join(missing)}.", class_="soft")
+
+
+def _figure_table(group: wording.FigureGroup, meanings: Mapping[str, str]) -> Element:
+    rows = [
+        node(
+            "tr",
+            node("th", node("code", name), node("small", meanings.get(name, "")), scope="row"),
+            node("td", *_amount(wording.figure(name, value)), class_="number"),
+        )
+        for name, value in group.figures.items()
+    ]
+    return node("table", node("tbody", *rows))
+
+
+def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element:
+    """A table that scrolls by itself where it is wider than the page."""
+    columns = range(len(section.columns))
+    classes = ["number" if section.is_numeric(at) else None for at in columns]
+    head = [node("th", section.columns[at].name, scope="col", class_=classes[at]) for at in columns]
+    rows, former = [], ""
+    for row in section.rows:
+        about = "" if row[0] == former else row[0]
+        link = links.get(row[0])
+        first = node("th", node("a", about, href=link) if link else about, scope="row")
+        others = [_cell(section, at, row[at], classes[at]) for at in columns[1:]]
+        rows.append(node("tr", first, *others))
+        former = row[0]
+    return node(
+        "div",
+        node("table", node("thead", node("tr", *head)), node("tbody", *rows)),
+        *(node("p", note, class_="soft") for note in section.notes),
+        class_="scroll",
+        role="region",
+        aria_label=section.title,
+        tabindex="0",
+    )
+
+
+def _cell(section: Section, column: int, words: str, kind: str | None) -> Element:
+    outcome = wording.outcome_named(words)
+    if outcome is not None:
+        return node("td", _badge(outcome))
+    alarm = " bad" if section.is_alarming(column, words) else ""
+    return node("td", words, class_=(kind or "") + alarm or None)
+
+
+def _badge(outcome: Outcome) -> Element:
+    return node("span", outcome.name.lower().replace("_", " "), class_=f"badge {_tone(outcome)}")
+
+
+def _reasons(report: Report) -> Element | None:
+    reasons = report.verdict.reasons
+    return node("ul", *(node("li", reason) for reason in reasons)) if reasons else None

@@ -1,0 +1,57 @@
+"""HTML and SVG as elements: what is text stays text, whatever is in it.
+
+Owns: how an element is written down in Python, and the serialising. May not: know what a report is.
+"""
+
+import xml.etree.ElementTree as ET
+from typing import Final
+
+from loadgen import wording
+
+Element = ET.Element
+Child = ET.Element | str | None
+
+#: Names that Python spells differently.
+_NAMES: Final = {
+    "class_": "class",
+    "for_": "for",
+    "viewbox": "viewBox",
+    "aspect": "preserveAspectRatio",
+}
+
+
+def node(tag: str, *children: Child, **attributes: str | float | None) -> Element:
+    """An element. Children and attributes that are `None` are left out."""
+    element = ET.Element(tag, {_name(name): _value(value) for name, value in attributes.items() if value is not None})
+    for child in children:
+        if isinstance(child, ET.Element):
+            element.append(child)
+        elif child is not None:
+            _add_text(element, _clean(child))
+    return element
+
+
+def _name(name: str) -> str:
+    return _NAMES.get(name) or name.replace("_", "-")
+
+
+def _value(value: str | float) -> str:
+    return wording.printable(value) if isinstance(value, str) else f"{value:.6g}"
+
+
+def _clean(text: str) -> str:
+    """Text from anywhere, line by line: our own line ends are wanted."""
+    return "\n".join(map(wording.printable, text.split("\n")))
+
+
+def _add_text(element: Element, text: str) -> None:
+    """Append text after what is there; in a tree text belongs to the element before it."""
+    if len(element):
+        element[-1].tail = (element[-1].tail or "") + text
+    else:
+        element.text = (element.text or "") + text
+
+
+def serialised(root: Element) -> str:
+    """The page as it is written to a file."""
+    return f"<!DOCTYPE html>\n{ET.tostring(root, encoding='unicode', method='html')}\n"

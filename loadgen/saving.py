@@ -1,0 +1,45 @@
+"""`--report DIR`: report.html for people, report.json for programs, junit.xml for whatever runs the tests.
+
+Owns: the names of the files and the directory that they are in. May not: know what is in them.
+"""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loadgen import junit, page
+from loadgen.report import Report
+from loadgen.target import UsageError
+
+PAGE: Final = "report.html"
+JSON: Final = "report.json"
+JUNIT: Final = "junit.xml"
+
+
+def require(directory: str) -> None:
+    """Make the directory, before anything is measured: a run whose report cannot be written was for nothing."""
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot(directory, error.strerror or str(error)) from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise _cannot(directory, os.strerror(errno.EACCES))
+
+
+def save(report: Report, directory: str) -> None:
+    """Write the three files, over those of a former run."""
+    require(directory)
+    path = Path(directory)
+    try:
+        page.write(report, path / PAGE)
+        (path / JSON).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+        junit.write(report, path / JUNIT)
+    except OSError as error:
+        raise _cannot(directory, error.strerror or str(error)) from None
+
+
+def _cannot(directory: str, why: str) -> UsageError:
+    return UsageError(f"--report: cannot write into {directory!r}: {why}")

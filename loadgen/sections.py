@@ -1,0 +1,255 @@
+"""What a report says, as rows of words: the same on the terminal and on the page.
+
+Owns: which facts are told, under which headings, in which order. What was not measured is not mentioned. May not: know
+how a row is drawn.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from loadgen import wording
+from loadgen.report import CohortRow, PhaseRow, Report, Table
+
+#: What the verdict table of a scorecard says beside the verdict: heading, and the figure that it is.
+VERDICT_FIGURES: Final = (
+    ("victims", "success_percent"),
+    ("p99 before", "baseline_p99_ms"),
+    ("p99 during", "attack_p99_ms"),
+    ("ack p99", "ack_p99_ms"),
+    ("killed", "attackers_killed"),
+    ("killed after", "kill_p50_s"),
+    ("collateral", "collateral"),
+)
+
+
+class Column(NamedTuple):
+    """A column."""
+
+    name: str
+    spare: int = 0  # what a narrow terminal may lose has a number; the highest goes first
+    alarming: bool = False  # more than 0 is bad news
+
+
+class Section(NamedTuple):
+    """Rows of one kind. The first cell says what the row is about."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: Sequence[str] = ()
+
+    def is_numeric(self, column: int) -> bool:
+        """Whether a column holds numbers alone."""
+        return column > 0 and all(not row[column] or row[column].lstrip("-")[:1].isdecimal() for row in self.rows)
+
+    def is_alarming(self, column: int, cell: str) -> bool:
+        """Whether a cell is bad news."""
+        return self.columns[column].alarming and cell not in {"", "0"}
+
+    def without(self, dropped: Iterable[int]) -> "Section":
+        """The section without some of its columns."""
+        kept = sorted(set(range(len(self.columns))) - set(dropped))
+        return self._replace(
+            columns=tuple(self.columns[at] for at in kept),
+            rows=[tuple(row[at] for at in kept) for row in self.rows],
+        )
+
+
+def everything(report: Report, *, most_metrics: int) -> list[Section]:
+    """All that a report says, for who reads from the top to the end."""
+    found = [*measured(report), figures(report), metrics(report, most=most_metrics), *tables(report), verdicts(report)]
+    return [section for section in found if section.rows]
+
+
+def measured(report: Report) -> list[Section]:
+    """What victims, attackers, honest clients and the server met; sections of nothing are left out."""
+    attackers = [row for row in report.cohorts if not row.honest]
+    slow = [row for row in report.cohorts if row.honest and row.slow]
+    clients = [row for row in report.cohorts if row.honest and not row.slow]
+    found = (
+        _latency(report.phases),
+        _server(report.phases),
+        _cohorts("attackers", attackers, ended="killed", honest=False),
+        _cohorts("honest slow clients", slow, ended="ended", honest=True),
+        _cohorts("clients", clients, ended="ended", honest=True),
+        _reasons(report),
+    )
+    return [_without_empty_columns(section) for section in found if section.rows]
+
+
+def _without_empty_columns(section: Section) -> Section:
+    return section.without(at for at in range(1, len(section.columns)) if not any(row[at] for row in section.rows))
+
+
+def by_group(phases: Iterable[PhaseRow]) -> dict[str, list[PhaseRow]]:
+    """The phases of each group of victims."""
+    groups: dict[str, list[PhaseRow]] = {}
+    for row in phases:
+        groups.setdefault(row.what, []).append(row)
+    return groups
+
+
+def _latency(phases: Iterable[PhaseRow]) -> Section:
+    columns = (
+        Column("of"),
+        Column("phase"),
+        Column("succeeded", 3),
+        Column("failed", alarming=True),
+        Column("%", 2),
+        Column("p50 ms"),
+        Column("p90 ms", 4),
+        Column("p99 ms"),
+        Column("p99.9 ms", 5),
+        Column("max ms"),
+    )
+    return Section("latency", columns, [_phase(row) for rows in by_group(phases).values() for row in rows])
+
+
+def _phase(row: PhaseRow) -> tuple[str, ...]:
+    spread = row.spread
+    return (
+        row.what,
+        row.name,
+        f"{row.succeeded:,}",
+        f"{wording.total(row.failed):,}",
+        wording.success_percent(row.succeeded, row.failed),
+        *map(_fixed, (spread.p50_ms, spread.p90_ms, spread.p99_ms, spread.p999_ms, spread.max_ms)),
+    )
+
+
+def _server(phases: Iterable[PhaseRow]) -> Section:
+    """What the server used in each phase: the same in all rows of a phase, so the first of them is enough."""
+    first: dict[str, PhaseRow] = {}
+    for row in phases:
+        first.setdefault(row.name, row)
+    rows = [
+        (
+            name,
+            "" if row.server_cpu_percent is None else f"{row.server_cpu_percent:,.1f}",
+            "" if row.server_pss_bytes is None else f"{row.server_pss_bytes / 2**20:,.1f}",
+        )
+        for name, row in first.items()
+        if row.server_cpu_percent is not None or row.server_pss_bytes is not None
+    ]
+    return Section("server", (Column("phase"), Column("CPU %"), Column("memory MiB")), rows)
+
+
+def _cohorts(title: str, cohorts: Iterable[CohortRow], *, ended: str, honest: bool) -> Section:
+    columns = (
+        Column("persona"),
+        Column("wanted"),
+        Column("held"),
+        Column("peak", 4),
+        Column("opened", 5),
+        Column("refused", alarming=honest),
+        Column("failed", alarming=honest),
+        Column(ended, alarming=honest),
+        Column("at age p50 s", 1),
+        Column("p99 s", 3),
+        Column("max s", 2),
+        Column("left", 6),
+        Column("sent", 8),
+        Column("received", 8),
+        Column("deliveries", 7),
+    )
+    return Section(title, columns, [_cohort(row) for row in cohorts])
+
+
+def _cohort(row: CohortRow) -> tuple[str, ...]:
+    ages = (row.lifetime.p50_ms, row.lifetime.p99_ms, row.lifetime.max_ms)
+    return (
+        row.persona,
+        f"{row.wanted:,}",
+        f"{row.held:,}",
+        f"{row.peak:,}",
+        f"{row.opened:,}",
+        f"{wording.total(row.refused):,}",
+        f"{wording.total(row.failed):,}",
+        f"{wording.total(row.ended):,}",
+        *(_fixed(None if age is None else age / 1000) for age in ages),
+        f"{row.left:,}" if row.left else "",
+        str(wording.size(row.sent_bytes)) if row.sent_bytes else "",
+        str(wording.size(row.received_bytes)) if row.received_bytes else "",
+        f"{row.deliveries:,}" if row.deliveries else "",
+    )
+
+
+def _reasons(report: Report) -> Section:
+    victims = [
+        (f"{row.what}, {row.name}", f"failed: {reason}", f"{number:,}")
+        for row in report.phases
+        for reason, number in row.failed.items()
+    ]
+    clients = [
+        (row.persona, f"{kind}: {reason}", f"{number:,}")
+        for row in report.cohorts
+        for kind, reasons in _fates(row)
+        for reason, number in reasons.items()
+    ]
+    return Section("why", (Column("who"), Column("what"), Column("count")), victims + clients)
+
+
+def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
+    return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("answered", row.answers)
+
+
+def figures(report: Report) -> Section:
+    """What was measured, in groups, with meanings."""
+    columns = (Column("of"), Column("figure"), Column(""), Column(""), Column("meaning", 1))
+    rows = [
+        (group.title, name, *wording.figure(name, value), report.meanings.get(name, ""))
+        for group in wording.grouped(report)
+        for name, value in group.figures.items()
+    ]
+    return Section("figures", columns, rows)
+
+
+def metrics(report: Report, *, most: int) -> Section:
+    """By how much the target's own counters grew: those that grew most."""
+    grown = {name: value for name, value in sorted(report.metrics.items()) if value}
+    shown = set(sorted(grown, key=lambda name: -abs(grown[name]))[:most])
+    rows = [(name, wording.number(value)) for name, value in grown.items() if name in shown]
+    more = len(grown) - len(rows)
+    notes = [f"and {more:,} more that grew less; report.json has all"] if more else []
+    return Section("the target's own counters", (Column("series"), Column("grew by")), rows, notes)
+
+
+def tables(report: Report) -> list[Section]:
+    """Tables that a command made itself."""
+    return [_table(table) for table in report.tables if table.rows]
+
+
+def _table(table: Table) -> Section:
+    return Section(table.title, tuple(map(Column, table.columns)), list(map(tuple, table.rows)), table.notes)
+
+
+def verdicts(report: Report) -> Section:
+    """One row for each part; none if the report has a table of its own for them."""
+    names = wording.part_names(report.parts)
+    columns = (
+        Column("part"),
+        Column("verdict"),
+        *(Column(heading, spare) for spare, (heading, _) in enumerate(VERDICT_FIGURES, start=1)),
+        Column("why"),
+    )
+    rows = [
+        (
+            name,
+            part.verdict.outcome,
+            *(_told(part.figures, figure) for _, figure in VERDICT_FIGURES),
+            "; ".join(part.verdict.reasons),
+        )
+        for name, part in zip(names, report.parts, strict=True)
+    ]
+    told_already = any([row[0] for row in table.rows] == names for table in report.tables)
+    return _without_empty_columns(Section("verdicts", columns, [] if told_already else rows))
+
+
+def _told(figures: Mapping[str, float | None], name: str) -> str:
+    value = figures.get(name)
+    return "" if value is None else str(wording.figure(name, value))
+
+
+def _fixed(value: float | None) -> str:
+    """Two decimals, so that the points stand below each other."""
+    return "" if value is None else f"{value:,.2f}"
