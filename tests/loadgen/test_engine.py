@@ -69,7 +69,7 @@ async def test_every_end_has_a_reason(reply: bytes | None, reason: str) -> None:
         stream = await server.accept()
         await until(lambda: play.cohort.held == 1)
         if reply is None:
-            await reset(stream)
+            reset(stream)
         else:
             await stream.receive_some()
             await stream.send_all(reply)
@@ -196,7 +196,7 @@ async def test_a_reset_is_noticed_without_reading() -> None:
         await until(lambda: play.cohort.held == 1)
         play.client.stop_reading()
         await stream.send_all(b"unread")
-        await reset(stream)
+        reset(stream)
         await until(lambda: not play.cohort.held)
         assert play.cohort.ended == {"connection reset by peer": 1}
         assert Probe.received == b""
@@ -221,7 +221,7 @@ async def test_a_dark_client_hears_nothing_until_it_comes_back() -> None:
         await until(lambda: play.cohort.held == 1)
         play.client.go_dark()
         await stream.send_all(b"anybody there?")
-        await reset(stream)
+        reset(stream)
         await play.engine.sleep_until(now() + 0.1)
         assert (Probe.received, play.cohort.held) == (b"", 1)
         play.client.come_back()
@@ -267,7 +267,7 @@ async def test_what_was_said_before_a_broken_write_is_heard() -> None:
         await until(lambda: play.cohort.held == 1)
         play.client.stop_reading()
         await stream.send_all(b"408")
-        await reset(stream)
+        reset(stream)
         while play.client.send(b"x"):
             pass
         assert Probe.received == b"408"

@@ -35,6 +35,24 @@ def test_interim_responses_are_skipped() -> None:
     assert answer.status == 201
 
 
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"HTTP/1.1 408 Request Timeout\r\n", 408),
+        (b"HTTP/1.0 400", 400),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 101),
+        (b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\nHTTP/1.1 413 X\r\n", 413),
+        (b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\n", None),
+        (b"HTTP/1.1 100 Continue\r\nA: b", None),
+        (b"HTTP/1.1 40", None),
+        (b"", None),
+        (b"\x15\x03\x01 a TLS alert", None),
+    ],
+)
+def test_the_status_is_found_behind_interim_ones(data: bytes, status: int | None) -> None:
+    assert wire.final_status(data) == status
+
+
 def test_connection_close_is_noticed() -> None:
     closing = wire.read_response(_reply(200, b"", ("Content-Length", "0"), ("Connection", "close")))
     assert closing is not None

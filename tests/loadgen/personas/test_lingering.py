@@ -1,0 +1,117 @@
+"""Those who come by WebSocket and stay: the server's end is wsproto's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from wsproto import events
+
+from loadgen.personas import registry
+from loadgen.personas.slow_frame import FRAME_BYTES
+from tests.loadgen.stage import Play, WebSocket, listening, playing, reset, until
+
+LINGERING = ("slow-frame", "slow-fragment", "no-pong", "no-close", "vanish")
+ANSWERING = ("slow-fragment", "vanish")
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("slow-frame", "slow-fragment"):
+        monkeypatch.setattr(registry()[name], "every_seconds", 0.005)
+
+
+@asynccontextmanager
+async def _opened(name: str) -> AsyncIterator[tuple[Play, WebSocket, trio.SocketStream]]:
+    async with listening() as server, playing(server.url, name, websocket_path="/socket") as play:
+        stream = await server.accept()
+        socket = WebSocket(stream)
+        request = await socket.accept()
+        assert request.target == "/socket"
+        await until(lambda: play.cohort.held)
+        yield play, socket, stream
+
+
+async def test_slow_frame_announces_a_frame_and_sends_single_bytes_of_it() -> None:
+    async with _opened("slow-frame") as (play, socket, _):
+        parts = [await socket.receive() for _ in range(5)]
+        assert all(isinstance(part, events.TextMessage) and not part.message_finished for part in parts)
+        assert not any(isinstance(part, events.TextMessage) and part.frame_finished for part in parts)
+        assert "".join(part.data for part in parts if isinstance(part, events.TextMessage)).strip("x") == ""
+        frame = socket.data.partition(b"\r\n\r\n")[2]
+        assert frame[:4] == b"\x81\xfe" + FRAME_BYTES.to_bytes(2)
+        assert play.cohort.held == 1
+
+
+async def test_slow_fragment_pings_between_fragments_of_a_message_without_end() -> None:
+    async with _opened("slow-fragment") as (play, socket, _):
+        heard = [await socket.receive() for _ in range(11)]
+        fragments = [event for event in heard if isinstance(event, events.TextMessage)]
+        assert len(fragments) == 6
+        assert not any(fragment.message_finished for fragment in fragments)
+        assert len([event for event in heard if isinstance(event, events.Ping)]) == 5
+        assert play.cohort.held == 1
+
+
+@pytest.mark.parametrize("name", ANSWERING)
+async def test_pings_are_answered_by_those_who_come_for_something_else(name: str) -> None:
+    async with _opened(name) as (_, socket, _):
+        await socket.send(events.Ping(b"there?"))
+        heard = await socket.receive()
+        while not isinstance(heard, events.Pong):
+            assert not isinstance(heard, events.CloseConnection)
+            heard = await socket.receive()
+        assert heard.payload == b"there?"
+
+
+async def test_no_pong_answers_nothing() -> None:
+    async with _opened("no-pong") as (play, socket, _):
+        await socket.send(events.Ping(b"there?"))
+        with trio.move_on_after(0.05):
+            raise AssertionError(await socket.receive())
+        assert play.cohort.held == 1
+
+
+async def test_no_close_provokes_a_close_and_does_not_answer_it() -> None:
+    async with _opened("no-close") as (play, socket, stream):
+        error = await socket.receive()
+        assert isinstance(error, events.CloseConnection), "wsproto takes bad UTF-8 for a close by itself"
+        assert error.code == 1007
+        await socket.send(events.CloseConnection(code=1007))
+        with trio.move_on_after(0.05):
+            raise AssertionError(await stream.receive_some())
+        assert (play.cohort.held, play.cohort.answers) == (1, {"close 1007": 1})
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"close 1007, unanswered": 1})
+
+
+async def test_no_close_that_is_merely_hung_up_on_says_so() -> None:
+    async with _opened("no-close") as (play, _, stream):
+        reset(stream)
+        await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
+
+
+@pytest.mark.parametrize("name", [name for name in LINGERING if name != "no-close"])
+async def test_the_end_is_booked_under_the_close_code(name: str) -> None:
+    async with _opened(name) as (play, socket, _):
+        await socket.send(events.CloseConnection(code=1008, reason="deadline"))
+        await until(lambda: play.cohort.ended)
+        assert play.cohort.ended == play.cohort.answers == {"close 1008": 1}
+
+
+@pytest.mark.parametrize("name", LINGERING)
+async def test_a_refused_upgrade_is_booked_under_its_status(name: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await server.accept()
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        await until(lambda: play.cohort.refused == {"answered 503": 1})
+
+
+async def test_vanish_joins_first() -> None:
+    async with _opened("vanish") as (_, socket, _):
+        heard = await socket.receive()
+        assert isinstance(heard, events.TextMessage)
+        assert '"join"' in heard.data

@@ -1,0 +1,111 @@
+"""Those who ask and do not read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+import trio
+from wsproto import events
+
+from loadgen.personas import registry, slow_read, slow_read_ws
+from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, reset, until
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_read, "LOOK_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_read_ws, "LOOK_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_read, "SIP_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_read_ws, "SPEAK_EVERY_SECONDS", 0.02)
+
+
+async def _asked(server: Server) -> trio.SocketStream:
+    stream = await server.accept()
+    asked = await read_until(stream, lambda got: got.count(b"\r\n\r\n") == slow_read.REQUESTS)
+    request, _ = parsed(asked)
+    assert (request.method, request.target) == (b"GET", b"/page")
+    assert asked == asked[: len(asked) // slow_read.REQUESTS] * slow_read.REQUESTS
+    return stream
+
+
+def _stuff(stream: trio.SocketStream) -> int:
+    """Write until the peer's window is shut."""
+    stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
+    sent = 0
+    while True:
+        try:
+            sent += os.write(stream.socket.fileno(), b"x" * 1000)
+        except BlockingIOError:
+            return sent
+
+
+async def test_half_of_them_read_a_little_and_the_others_only_the_status() -> None:
+    async with listening() as server, playing(server.url, "slow-read", clients=2, path="/page") as play:
+        for _ in range(2):
+            stream = await _asked(server)
+            await stream.send_all(_HEAD)
+            assert _stuff(stream) < 100_000
+        await until(lambda: play.cohort.received_bytes > 10 * slow_read.SIP_BYTES)
+        assert play.cohort.held == 2
+        assert not play.cohort.ended
+        never, sips = play.clients
+        assert (never.index % 2, sips.index % 2) == (0, 1)
+        assert play.cohort.answers == {"answered 200": 2}
+
+
+def _abandon(stream: trio.SocketStream) -> None:
+    """Close; what stands unsent keeps the FIN back, so that nobody who does not read is told."""
+    stream.socket.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"), [(reset, "connection reset by peer"), (_abandon, "closed with its answers unread")]
+)
+async def test_the_end_is_noticed_without_reading(how: Callable[[trio.SocketStream], None], reason: str) -> None:
+    async with listening() as server, playing(server.url, "slow-read", path="/page") as play:
+        stream = await _asked(server)
+        await stream.send_all(_HEAD)
+        _stuff(stream)
+        await until(lambda: play.cohort.answers)
+        how(stream)
+        await until(lambda: play.cohort.ended)
+        assert play.cohort.ended == {reason: 1}
+
+
+async def test_a_refusal_is_read_to_its_end() -> None:
+    async with listening() as server, playing(server.url, "slow-read", path="/page") as play:
+        stream = await _asked(server)
+        await stream.send_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
+        await stream.aclose()
+        await until(lambda: play.cohort.refused == {"answered 503": 1})
+
+
+async def test_a_deaf_member_joins_and_reads_nothing() -> None:
+    async with listening() as server, playing(server.url, "slow-read-ws") as play:
+        stream = await server.accept()
+        socket = WebSocket(stream)
+        await socket.accept()
+        join = await socket.receive()
+        assert isinstance(join, events.TextMessage)
+        assert '"join"' in join.data
+        await socket.send(events.TextMessage("unread" * 10))
+        received = play.cohort.received_bytes
+        said = await socket.receive()
+        assert isinstance(said, events.TextMessage), "the first of a hundred speaks"
+        assert '"publish"' in said.data
+        _stuff(stream)
+        assert play.cohort.received_bytes == received
+        _abandon(stream)
+        await until(lambda: play.cohort.ended == {"closed with messages unread": 1})
+
+
+async def test_only_one_in_a_hundred_speaks() -> None:
+    async with listening(backlog=256) as server, playing(server.url, "slow-read-ws", clients=101) as play:
+        speaking = [client.index for client in play.clients if client._speaks]  # type: ignore[attr-defined]
+        assert speaking == [0, 100]
+        assert registry()["slow-read-ws"].receive_buffer_bytes
+        await server.accept()

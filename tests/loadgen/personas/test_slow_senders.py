@@ -1,0 +1,187 @@
+"""Those who send too little, too slowly: what they send is read by h11, OpenSSL or wsproto."""
+
+from __future__ import annotations
+
+import ssl
+
+import h11
+import pytest
+import trio
+import trustme
+import wsproto
+from wsproto import events
+
+from loadgen.client import Client
+from loadgen.personas import registry
+from loadgen.personas.slow_body import BODY_BYTES
+from loadgen.personas.slow_chunk import EXTENSION_BYTES
+from tests.loadgen.stage import DEADLINE_ANSWER, Server, listening, parsed, playing, read_until, until
+
+DRIPPERS = ("slow-head", "drip-head", "slow-handshake", "slow-body", "slow-chunk", "slow-tls")
+SILENT = ("idle-connect", "expect-continue")
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DRIPPERS:
+        monkeypatch.setattr(registry()[name], "every_seconds", 0.001)
+    monkeypatch.setattr("loadgen.engine.ATTACKER_RETURNS_SECONDS", 0.01)
+
+
+async def _said(server: Server, enough: int) -> bytes:
+    """What the client has said when it was so much."""
+    return await read_until(await server.accept(), lambda got: len(got) >= enough)
+
+
+# -- what they say ----------------------------------------------------------------------------------------------------
+
+
+async def test_slow_head_adds_fields_and_never_the_blank_line() -> None:
+    async with listening() as server, playing(server.url, "slow-head", path="/somewhere") as play:
+        said = await read_until(await server.accept(), lambda got: got.count(b"X-Line") == 10)
+        assert b"\r\n\r\n" not in said
+        request, _ = parsed(said + b"\r\n")
+        assert request.target == b"/somewhere"
+        assert len([name for name, _ in request.headers if name.startswith(b"x-line-")]) == 10
+        assert play.cohort.held == 1
+
+
+@pytest.mark.parametrize("name", ["drip-head", "slow-handshake"])
+async def test_a_head_byte_by_byte_is_a_head_to_which_only_the_end_is_lacking(name: str) -> None:
+    async with listening() as server, playing(server.url, name, path="/page", websocket_path="/socket") as play:
+        said = await read_until(await server.accept(), lambda got: got.endswith(b"X-Padding: aaaaaaaaaa"))
+        request, _ = parsed(said + b"\r\n\r\n")
+        fields = dict(request.headers)
+        if name == "drip-head":
+            assert request.target == b"/page"
+        else:
+            assert (request.target, fields[b"upgrade"]) == (b"/socket", b"websocket")
+            server_side = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+            server_side.receive_data(said + b"\r\n\r\n")
+            assert isinstance(next(server_side.events()), events.Request)
+        assert play.cohort.sent_bytes == len(said), "a byte at a time, each counted"
+
+
+async def test_bytes_come_one_by_one() -> None:
+    async with listening() as server, playing(server.url, "drip-head"):
+        stream = await server.accept()
+        parts = [await stream.receive_some() for _ in range(20)]
+        assert b"".join(parts).startswith(b"GET / HTTP/1.1\r\n")
+        assert sum(len(part) == 1 for part in parts) >= 10, "two may meet on the way"
+
+
+async def test_slow_body_announces_much_and_sends_little() -> None:
+    async with listening() as server, playing(server.url, "slow-body") as play:
+        said = await read_until(await server.accept(), lambda got: got.endswith(b"xxxxxxxxxx"))
+        request, body = parsed(said)
+        assert (request.method, request.target) == (b"POST", b"/rooms/lobby/messages")
+        assert dict(request.headers)[b"content-length"] == b"%d" % BODY_BYTES
+        data = body.next_event()
+        assert isinstance(data, h11.Data)
+        assert bytes(data.data) == b"x" * 10
+        assert body.next_event() is h11.NEED_DATA
+        assert play.cohort.held == 1
+
+
+async def test_slow_chunk_wraps_each_byte_in_a_kilobyte() -> None:
+    async with listening() as server, playing(server.url, "slow-chunk", post_path="/in/{room}"):
+        said = await read_until(await server.accept(), lambda got: got.count(b"\r\nx\r\n") == 5)
+        request, body = parsed(said)
+        assert request.target == b"/in/lobby"
+        data = b"".join(bytes(event.data) for event in iter(body.next_event, h11.NEED_DATA) if hasattr(event, "data"))
+        assert data == b"xxxxx"
+        assert len(said) > 5 * EXTENSION_BYTES
+
+
+async def test_expect_continue_waits_and_when_told_to_go_on_still_waits() -> None:
+    async with listening() as server, playing(server.url, "expect-continue") as play:
+        stream = await server.accept()
+        _, body = parsed(await read_until(stream, lambda got: b"\r\n\r\n" in got))
+        assert body.they_are_waiting_for_100_continue
+        await stream.send_all(b"HTTP/1.1 100 Continue\r\nX-Why: not\r\n\r\n")
+        with trio.move_on_after(0.05):
+            assert await stream.receive_some() is None, "it said something"
+        assert not play.cohort.answers
+        await stream.send_all(DEADLINE_ANSWER)
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"answered 408": 1})
+
+
+async def test_slow_tls_is_a_client_hello_that_openssl_answers() -> None:
+    certificate = trustme.CA().issue_cert("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    said, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    handshake = context.wrap_bio(said, answer, server_side=True)
+    async with listening() as server, playing(server.url, "slow-tls") as play:
+        stream = await server.accept()
+        with trio.fail_after(20):
+            while not answer.pending:
+                said.write(await stream.receive_some())
+                with pytest.raises(ssl.SSLWantReadError):
+                    handshake.do_handshake()
+        with trio.move_on_after(0.05):
+            assert await stream.receive_some() is None, "it said something after its hello"
+        assert play.cohort.held == 1
+
+
+# -- how it ends ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*DRIPPERS, *SILENT])
+async def test_they_stay_until_they_are_thrown_out_and_book_the_answer(name: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await server.accept()
+        if name in DRIPPERS:
+            await read_until(stream, lambda got: len(got) > 20)
+        else:
+            await until(lambda: play.cohort.held)
+        await stream.send_all(DEADLINE_ANSWER)
+        await until(lambda: play.cohort.answers)
+        assert play.cohort.held == 1, "an answer alone does not make it go"
+        await stream.aclose()
+        await until(lambda: play.cohort.ended)
+        assert play.cohort.ended == {"answered 408": 1}
+        assert play.cohort.lifetime.count == 1
+        await server.accept()  # it comes back
+        await until(lambda: play.cohort.opened == 2)
+
+
+@pytest.mark.parametrize("name", [*DRIPPERS, *SILENT])
+async def test_an_end_without_a_word_is_booked_as_such(name: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held)
+        if name != "idle-connect":
+            await stream.receive_some()  # unread bytes would make it a reset
+        await stream.aclose()
+        await until(lambda: play.cohort.ended or play.cohort.refused)
+        assert set(play.cohort.ended) <= {"closed", "connection reset by peer", "broken pipe"}
+
+
+async def test_an_answer_in_pieces_is_understood() -> None:
+    async with listening() as server, playing(server.url, "slow-head") as play:
+        stream = await server.accept()
+        for cut in range(len(DEADLINE_ANSWER)):
+            await stream.send_all(DEADLINE_ANSWER[cut : cut + 1])
+        await until(lambda: play.cohort.answers == {"answered 408": 1})
+
+
+async def test_a_refusal_is_no_kill() -> None:
+    async with listening() as server, playing(server.url, "slow-body") as play:
+        stream = await server.accept()
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        await stream.aclose()
+        await until(lambda: play.cohort.refused == {"answered 503": 1})
+        assert not play.cohort.ended
+
+
+async def test_a_crowd_does_not_act_in_step() -> None:
+    async with listening() as server, playing(server.url, "slow-head") as play:
+        await server.accept()
+        client: Client = play.client
+        assert isinstance(client, registry()["slow-head"])
+        paces = {client.pace(10.0) for _ in range(50)}  # type: ignore[attr-defined]
+        assert len(paces) == 50
+        assert all(8 <= pace <= 12 for pace in paces)

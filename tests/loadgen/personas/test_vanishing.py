@@ -1,0 +1,110 @@
+"""Those who vanish: no FIN, no RST, no acknowledgement."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+import pytest
+import trio
+
+from loadgen import sockets
+from loadgen.engine import Engine
+from loadgen.personas import registry
+from tests.loadgen.stage import Server, WebSocket, listening, playing, read_until, reset, until
+
+VANISHING = ("vanish", "vanish-stream", "poll-abandon")
+
+
+def _may_go_dark() -> bool:
+    with socket.socket() as sock:
+        try:
+            sockets.deafen(sock.fileno())
+        except PermissionError:
+            return False
+        return True
+
+
+needs_darkness = pytest.mark.skipif(not _may_go_dark(), reason="this kernel wants CAP_NET_ADMIN for SO_ATTACH_FILTER")
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VANISHING:
+        for what, seconds in (("alive", 0.02), ("look_every", 0.02), ("knock_every", 0.05)):
+            monkeypatch.setattr(registry()[name], f"{what}_seconds", seconds)
+
+
+async def _opened(server: Server, name: str) -> trio.SocketStream:
+    stream = await server.accept()
+    if name == "vanish":
+        await WebSocket(stream).accept()
+    await read_until(stream, lambda got: got)
+    return stream
+
+
+def _unacknowledged(stream: trio.SocketStream) -> int:
+    """Segments that the peer has not acknowledged (tcpi_unacked)."""
+    info = stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    unacknowledged: int = struct.unpack_from("=I", info, 24)[0]
+    return unacknowledged
+
+
+@needs_darkness
+@pytest.mark.parametrize("name", VANISHING)
+async def test_what_is_said_to_one_who_vanished_is_not_even_acknowledged(name: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await _opened(server, name)
+        await until(lambda: play.client.is_dark)
+        received = play.cohort.received_bytes
+        await stream.send_all(b"hello?")
+        await trio.sleep(0.1)
+        assert _unacknowledged(stream) == 1
+        assert (play.cohort.received_bytes, play.cohort.held) == (received, 1)
+
+
+@needs_darkness
+@pytest.mark.parametrize("name", VANISHING)
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_it_finds_out_by_itself_that_the_server_has(name: str, how: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await _opened(server, name)
+        await until(lambda: play.client.is_dark)
+        if how == "close":
+            stream.socket.close()
+        else:
+            reset(stream)
+        await until(lambda: play.cohort.ended)
+        assert play.cohort.ended == {"closed while it was dark": 1}
+        assert play.cohort.lifetime.count == 1
+
+
+@needs_darkness
+@pytest.mark.parametrize("name", VANISHING)
+async def test_where_the_kernel_cannot_know_it_comes_back_and_knocks(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "is_forgotten", lambda *_: None)
+    monkeypatch.setattr("loadgen.personas._vanishing.ECHO_SECONDS", 0.05)
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await _opened(server, name)
+        knock = await read_until(stream, lambda got: got.endswith(registry()[name].knock))  # type: ignore[attr-defined]
+        assert knock
+        assert play.cohort.held == 1
+        await until(lambda: play.client.is_dark)
+        reset(stream)
+        await until(lambda: play.cohort.ended)
+        assert set(play.cohort.ended) == {"connection reset by peer"}
+
+
+async def test_a_kernel_that_forbids_it_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_: int) -> None:
+        raise PermissionError(1, os.strerror(1))
+
+    monkeypatch.setattr(sockets, "deafen", forbidden)
+    async with listening() as server, playing(server.url, "vanish-stream") as play:
+        await _opened(server, "vanish-stream")
+        await until(lambda: play.engine.own_faults)
+        assert [fault for fault in play.engine.own_faults if "CAP_NET_ADMIN" in fault]
+        assert play.cohort.held == 1
