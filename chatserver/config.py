@@ -215,7 +215,7 @@ class Settings:
     publish_rate: float = setting(
         20.0,
         Section.RATES,
-        "Messages that one user may publish a second, with a burst of twice that.",
+        "Messages that one user may publish a second, with a burst of twice that; fifty times that from one address.",
         "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
         Unit.MESSAGES_PER_SECOND,
         minimum=0.01,

@@ -20,7 +20,7 @@ from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import Services
 from chatserver.chat.hub import Hub
-from chatserver.chat.ratelimit import RateLimit
+from chatserver.chat.ratelimit import PublishLimit
 from chatserver.config import BODY_SECONDS_PER_KIB, Settings
 from chatserver.edge.attendant import EdgeAttendant, Notes
 from chatserver.edge.http import HttpEdge
@@ -29,7 +29,7 @@ from chatserver.edge.outlet import ConnectionOutlet
 from chatserver.edge.websocket import WebSocketEdge
 from chatserver.log import Log
 from chatserver.metrics import ServerMetrics
-from chatserver.net.admission import Admission
+from chatserver.net.admission import Admission, network_of
 from chatserver.net.connections import Connections
 from chatserver.net.eviction import Eviction
 from chatserver.net.listener import Gate, Listener
@@ -67,7 +67,7 @@ class Parts:
     hub: Hub
     http: HttpEdge
     websocket: WebSocketEdge
-    publish_rate: RateLimit
+    publish_rate: PublishLimit
     poller: Poller
 
 
@@ -83,7 +83,7 @@ def build(
     hub = Hub(
         log, encoder, outlet.as_outlet(), ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes
     )  # fmt: skip
-    publish_rate = RateLimit(settings.publish_rate)
+    publish_rate = PublishLimit(settings.publish_rate, network=network_of)
     services = Services(
         hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, publish_rate=publish_rate,
         clock=trio.current_time, poll_wait_max=settings.poll_wait_max, max_rooms=settings.max_rooms_per_connection,

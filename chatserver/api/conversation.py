@@ -2,7 +2,7 @@
 
 Owns: the meaning of the messages. May not: read or write a socket; a reply is returned, an ack goes to the outlet.
 
-    conversation.hear(session, message)
+    conversation.hear(session, message, address)
 
 answers with a `Reply` to send, a coroutine that returns one (it has to wait for the log), `Wait.PAUSE` (read no more
 from this client until `Outlet.resume`), or None (nothing to say yet).
@@ -59,7 +59,6 @@ class Conversation:
         self._hub = services.hub
         self._outlet = outlet
         self._hear: dict[type, Callable[[Session, Any], Outcome]] = {
-            Publish: self._publish,
             Join: self._join,
             Leave: self._leave,
             History: self._history,
@@ -72,14 +71,16 @@ class Conversation:
         face = guest(session.user)
         return messages.hello(token, face.id, face.name, self._services.ping_interval, self._services.limits)
 
-    def hear(self, session: Session, message: ClientMessage) -> Outcome:
-        """Do what a message asks. Raises MessageError."""
+    def hear(self, session: Session, message: ClientMessage, address: str) -> Outcome:
+        """Do what a message asks that came from an address. Raises MessageError."""
+        if type(message) is Publish:
+            return self._publish(session, message, address)
         return self._hear[type(message)](session, message)
 
     # -- publish ----------------------------------------------------------------------------------------------------
 
-    def _publish(self, session: Session, message: Publish) -> Outcome:
-        wait = wait_for_rate(self._services, session.user)
+    def _publish(self, session: Session, message: Publish, address: str) -> Outcome:
+        wait = wait_for_rate(self._services, session.user, address)
         if wait:
             return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
 

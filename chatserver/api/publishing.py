@@ -15,9 +15,9 @@ def draft_of(user: int, room: str, text: str, key: str | None) -> Draft:
     return Draft(room, face.id, face.name, text, key)
 
 
-def wait_for_rate(services: Services, user: int) -> float:
-    """Seconds until this user may publish; 0.0 counts this one."""
-    return services.publish_rate.take(user, services.clock())
+def wait_for_rate(services: Services, user: int, address: str) -> float:
+    """Seconds until this user may publish from this address; 0.0 counts this one."""
+    return services.publish_rate.take(user, address, services.clock())
 
 
 def too_often(wait: float) -> str:

@@ -44,7 +44,7 @@ class RoomHandlers:
         request.parameters()
         content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
         user = request.user
-        wait = wait_for_rate(self._services, user)
+        wait = wait_for_rate(self._services, user, request.address)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
         return Commit(draft_of(user, name, content.text, content.key), self._published)

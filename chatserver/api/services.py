@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Pages
 from chatserver.chat.hub import Hub
-from chatserver.chat.ratelimit import RateLimit
+from chatserver.chat.ratelimit import PublishLimit
 from chatserver.log.interface import Log
 
 #: Seconds after which a client should try again when the log did not take its message.
@@ -24,7 +24,7 @@ class Services:
     log: Log
     pages: Pages
     encoder: WireEncoder
-    publish_rate: RateLimit
+    publish_rate: PublishLimit
     clock: Callable[[], float]
     poll_wait_max: float  # s
     max_rooms: int  # that one connection may be in, or one poll may name

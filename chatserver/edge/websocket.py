@@ -185,7 +185,7 @@ class WebSocketEdge:
             if connection.spent and self._budget.over(connection.spent, self._connections.wheel.current):
                 outcome: Outcome = self._too_often(connection, message)
             else:
-                outcome = self._conversation.hear(session, message)
+                outcome = self._conversation.hear(session, message, connection.address)
         except MessageError as error:
             self._connections.send(connection, text_frame(messages.error(error.id, error.code, error.message)))
             self._spend(connection)
