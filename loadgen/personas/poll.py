@@ -35,12 +35,12 @@ class Poll(Client):
 
     def opening(self) -> bytes:
         """Ask where the room stands, or go on from where the former connection ended."""
-        return self._request() if self._cursor else self._get("limit=1")
+        return self.request() if self._cursor else self._get("limit=1")
 
     def on_connected(self) -> None:
         """Be held already when this is a poll again on a new connection."""
         if self._cursor:
-            self._wait()
+            self.wait()
 
     def on_data(self, data: bytes) -> None:
         """Take an answer and ask for the next."""
@@ -60,20 +60,26 @@ class Poll(Client):
             self.cohort.deliveries += len(page.messages)
         self._cursor = page.cursor
         if answer.keeps_alive:
-            self.send(self._request())
-            self._wait()
+            self.on_answered()
         else:
             self.cohort.engine.reopen(self)
+
+    def on_answered(self) -> None:
+        """Ask for what comes next."""
+        self.send(self.request())
+        self.wait()
 
     def on_time(self, moment: float) -> None:
         """Give up: the server forgot this poll."""
         self.fail("a held poll was never answered")
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Be held until the answer comes, but not for ever."""
         self.hold()
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
 
-    def _request(self) -> bytes:
+    def request(self) -> bytes:
+        """Encode a poll from the cursor on."""
         return self._get(f"after={quote(self._cursor, safe='')}&wait={self.cohort.place.poll_wait_seconds:g}")
 
     def _get(self, query: str) -> bytes:

@@ -27,14 +27,15 @@ class ReconnectStorm(Member):
     miss. Half of them vanish with RST.
     """
 
-    __slots__ = ("_cursor",)
+    __slots__ = ("_cursor", "_speaks")
 
     name = "reconnect-storm"
     honest = False
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self.room = f"storm-{index % ROOMS}"
+        self.room = f"storm-{cohort.made % ROOMS}"
+        self._speaks = cohort.made <= ROOMS
         self._cursor = ""
 
     def joining(self) -> bytes:
@@ -49,7 +50,7 @@ class ReconnectStorm(Member):
 
     def on_time(self, moment: float) -> None:
         """Be dropped."""
-        if self.index < ROOMS:
+        if self._speaks:
             self.send(publish(self.room, 0, "here we go again"))
         return_in = self.cohort.place.random.uniform(0.0, RETURN_WITHIN_SECONDS)
         if self.index % 2:

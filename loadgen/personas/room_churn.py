@@ -8,7 +8,7 @@ from loadgen.personas._websocket import join, leave
 
 @persona
 class RoomChurn(FrameFlooder):
-    """WebSocket that joins the victims' room and leaves it again, as fast as it can.
+    """WebSocket that joins a room where people are and leaves it again, as fast as it can.
 
     A server that tells all members of each coming and going multiplies every one by the room's size; presence has to be
     gathered and told now and then. Each join also asks for the room's latest messages: 40 bytes for 10 KB.

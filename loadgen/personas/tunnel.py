@@ -1,0 +1,38 @@
+"""A train."""
+
+from typing import Final
+
+from loadgen.personas import persona
+from loadgen.personas._neighbour import Neighbour
+
+TUNNEL_SECONDS: Final = 25.0
+DAYLIGHT_SECONDS: Final = (5.0, 15.0)
+
+#: After the tunnel, TCP finds out when it next tries again: up to as long as the tunnel was.
+PATIENCE_SECONDS: Final = 60.0
+
+
+@persona
+class Tunnel(Neighbour):
+    """A member on a train: vanished for 25 s, then back on the same connection with something to say.
+
+    Nothing is acknowledged in a tunnel, neither a ping nor a byte, and TCP carries on as if nothing had been. A pong
+    whose deadline is shorter than that closes a connection that was never broken.
+    """
+
+    __slots__ = ()
+
+    name = "tunnel"
+
+    def settle_in(self) -> None:
+        """Ride."""
+        self.plan(self.between(*DAYLIGHT_SECONDS), self._enter)
+
+    def _enter(self) -> None:
+        self.go_dark()
+        self.plan(TUNNEL_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        self.come_back()
+        self.plan(self.between(*DAYLIGHT_SECONDS), self._enter)
+        self.say(PATIENCE_SECONDS)
