@@ -31,6 +31,9 @@ TURNED_AWAY = frozenset((429, 503))
 #: The same as close codes: service restart, try again later (IANA's registry).
 CLOSED_FOR_NOW = frozenset((1012, 1013))
 
+#: How a connection ended that the server closed in good order; any other end is named after its error.
+CLOSED = "closed"
+
 #: An attacker looks for an answer's status in so many bytes: room for a `100 Continue` and its fields before it.
 ANSWER_BYTES = 1024
 

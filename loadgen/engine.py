@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from loadgen import sockets
-from loadgen.client import ATTACKER_RETURNS_SECONDS, Client, Cohort, Stage
+from loadgen.client import ATTACKER_RETURNS_SECONDS, CLOSED, Client, Cohort, Stage
 from loadgen.latency import Latency
 from loadgen.otherends import OtherEnds
 from loadgen.target import SHARED_INDEX, Target
@@ -265,7 +265,7 @@ class Engine:
             if client in self._not_reading:
                 if mask & _GONE:
                     code = sockets.pending_error(client.fd)
-                    client.on_hangup(_name(OSError(code, "")) if code else "closed")
+                    client.on_hangup(_name(OSError(code, "")) if code else CLOSED)
             elif mask & (select.EPOLLIN | _GONE):
                 self._take(client)
         except BlockingIOError:
@@ -281,7 +281,7 @@ class Engine:
     def _take(self, client: Client) -> None:
         data = os.read(client.fd, client.read_bytes)
         if not data:
-            client.on_hangup("closed")
+            client.on_hangup(CLOSED)
             return
         client.cohort.received_bytes += len(data)
         client.on_data(data)

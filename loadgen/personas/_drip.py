@@ -34,7 +34,7 @@ class Dripper(Attacker):
         self.wake_in(self.pace(self.every_seconds))
 
     def on_time(self, moment: float) -> None:
-        """Say the next bit. An answer changes nothing: a server that lingers over it is made to linger."""
+        """Say the next bit; an answer changes nothing, only the end of the connection does."""
         data = self.drop(self._said)
         if not data:
             return

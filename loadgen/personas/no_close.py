@@ -1,17 +1,23 @@
 """A guest who does not take the hint."""
 
+from typing import Final
+
 from loadgen import wire
+from loadgen.client import CLOSED, Stage
 from loadgen.personas import persona
 from loadgen.personas._frames import FIN, TEXT, frame
 from loadgen.personas._lingering import Lingerer
 
+#: How often it looks whether the server still waits for it.
+LOOK_EVERY_SECONDS: Final = 0.25
+
 
 @persona
 class NoClose(Lingerer):
-    """WebSocket that provokes a close frame (text that is not UTF-8) and does not answer it.
+    """WebSocket that provokes a close frame (text that is not UTF-8) and answers neither that nor the FIN behind it.
 
-    The closing handshake waits for the peer (RFC 6455 section 7.1.1 has the server close first, after the answer). An
-    `aclose` without a deadline waits for ever; trio-websocket's may.
+    The closing handshake waits for the peer (RFC 6455 section 7.1.1), and so does a half-closed connection. An `aclose`
+    without a deadline waits for ever; trio-websocket's may.
     """
 
     __slots__ = ()
@@ -28,5 +34,20 @@ class NoClose(Lingerer):
         self.cohort.answers[f"close {code}"] += 1
 
     def on_hangup(self, how: str) -> None:
+        """Do not even close when the server has: half a connection is one to it."""
+        if how == CLOSED and self.stage is Stage.HELD and self.is_forgotten() is False:
+            self.stop_reading()
+            self.wake_in(LOOK_EVERY_SECONDS)
+        else:
+            self._go(how)
+
+    def on_time(self, moment: float) -> None:
+        """Look whether that was enough."""
+        if self.is_forgotten() is False:
+            self.wake_in(LOOK_EVERY_SECONDS)
+        else:
+            self._go(CLOSED)
+
+    def _go(self, how: str) -> None:
         """Book the end under the code, if one came."""
         self.fail(f"close {self.answered}, unanswered" if self.answered else how)

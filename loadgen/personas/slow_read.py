@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Attacker
+from loadgen.client import Attacker, Cohort
 from loadgen.personas import persona
 
 #: Requests in one write. An answer must be larger than the server's send buffer and our window together, and pages
@@ -33,13 +33,17 @@ class SlowRead(Attacker):
     memory for as long as nobody takes them, or wait in a `drain` without a deadline.
     """
 
-    __slots__ = ()
+    __slots__ = ("_sips",)
 
     name = "slow-read"
     usual_clients = 2500  # each holds up to some hundred KB of kernel memory, of which a machine has a few GB
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES
     segment_bytes = SEGMENT_BYTES
     read_bytes = SIP_BYTES
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._sips = cohort.made % 2 == 0
 
     def opening(self) -> bytes:
         """Ask for everything at once."""
@@ -67,7 +71,3 @@ class SlowRead(Attacker):
             self.reject(self.answered)
         else:
             self.fail(how)
-
-    @property
-    def _sips(self) -> bool:
-        return self.index % 2 == 1

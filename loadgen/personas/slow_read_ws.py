@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Needs
+from loadgen.client import Cohort, Needs
 from loadgen.personas import persona
 from loadgen.personas._flood import Intruder
 from loadgen.personas._websocket import join, publish
@@ -23,13 +23,17 @@ class SlowReadWs(Intruder):
     of them), in some the broadcast waits (healthy members of aiohttp, uvicorn and hypercorn rooms got 28, 20 and 0%).
     """
 
-    __slots__ = ()
+    __slots__ = ("_speaks",)
 
     name = "slow-read-ws"
     needs = Needs.CHAT
     usual_clients = 2500
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES
     segment_bytes = SEGMENT_BYTES
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._speaks = cohort.made % LISTENERS_PER_SPEAKER == 1
 
     def on_open(self, head: wire.Head) -> None:
         """Join, and turn a deaf ear."""
@@ -45,7 +49,3 @@ class SlowReadWs(Intruder):
         self.wake_in(self.pace(SPEAK_EVERY_SECONDS if self._speaks else LOOK_EVERY_SECONDS))
         if self._speaks:
             self.send(publish(self.room, 1, _TEXT))
-
-    @property
-    def _speaks(self) -> bool:
-        return self.index % LISTENERS_PER_SPEAKER == 0

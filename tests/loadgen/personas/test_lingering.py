@@ -9,7 +9,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import registry
+from loadgen.personas import no_close, registry
 from loadgen.personas.slow_frame import FRAME_BYTES
 from tests.loadgen.stage import Play, WebSocket, listening, playing, reset, until
 
@@ -19,6 +19,7 @@ ANSWERING = ("slow-fragment", "vanish")
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(no_close, "LOOK_EVERY_SECONDS", 0.02)
     for name in ("slow-frame", "slow-fragment"):
         monkeypatch.setattr(registry()[name], "every_seconds", 0.005)
 
@@ -83,6 +84,10 @@ async def test_no_close_provokes_a_close_and_does_not_answer_it() -> None:
         with trio.move_on_after(0.05):
             raise AssertionError(await stream.receive_some())
         assert (play.cohort.held, play.cohort.answers) == (1, {"close 1007": 1})
+        await stream.send_eof()
+        with trio.move_on_after(0.05):
+            raise AssertionError(await stream.receive_some(), "it must not even close when the server does")
+        assert play.cohort.held == 1
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"close 1007, unanswered": 1})
 
