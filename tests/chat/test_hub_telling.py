@@ -67,6 +67,40 @@ class TestPresence:
             await it.settle()
             assert slow.presence("lobby")[before:] == [("-", "-", 6)], "once, however often it was missed"
 
+    async def test_one_who_joins_and_leaves_without_end_costs_a_bounded_number_of_frames(
+        self, autojump_clock: Clock
+    ) -> None:
+        """1,000 members hear of one churner, and 4,000 changes, as often as of one change: every 2 s."""
+        async with chatting() as it:
+            members = [it.peer() for _ in range(1000)]
+            for member in members:
+                await it.join(member, "lobby")
+            await trio.sleep(10.0)
+            before, churner = it.outlet.writes, it.peer()
+            for _ in range(20):
+                for _ in range(100):
+                    it.leave(await it.join(churner, "lobby"))
+                await trio.sleep(1.0)
+            told = it.outlet.writes - before - 2000  # its own answers
+            assert 1000 <= told <= 11 * 1000
+            assert {len(member.presence("lobby")) for member in members[1:]} <= set(range(22))
+
+    async def test_presence_over_all_rooms_is_bounded_and_rooms_take_turns(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("chatserver.chat.hub.TOLD_A_ROUND", 20)
+        async with chatting() as it:
+            watchers = {f"room-{number}": it.peer() for number in range(30)}
+            for name, watcher in watchers.items():
+                for peer in (watcher, *(it.peer() for _ in range(9))):
+                    await it.join(peer, name)
+            await trio.sleep(0.5)
+            for second in range(1, 16):
+                await trio.sleep(1.0)
+                told = sum(bool(watcher.presence(name)) for name, watcher in watchers.items())
+                assert told == 2 * second, "ten in each room, so two rooms a round"
+            assert all(watcher.presence(name)[-1][2] == 10 for name, watcher in watchers.items())
+
     async def test_a_notice_is_not_overwritten_before_the_pump_took_it(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
             watcher = it.peer()

@@ -189,7 +189,8 @@ class Play:
         await trio.sleep(hub_module.EMPTY_STAYS + 100.0)
         assert self.it.hub.rooms == {}, "an empty room stayed in memory"
         assert self.it.hub._empty == {}
-        assert self.it.hub._leasing == self.it.hub._changed == set()
+        assert not self.it.hub._leasing
+        assert not self.it.hub._changed
 
 
 @pytest.fixture(autouse=True, scope="module")
