@@ -42,6 +42,12 @@ class Settings:
         ("127.0.0.1",), Section.SERVICE, "Address to bind; repeat it for more, [::1] for IPv6."
     )
     port: int = setting(8000, Section.SERVICE, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535)
+    tls_cert: str = setting(
+        "", Section.SERVICE, "Certificate chain in PEM form: serve https and wss only.", zero="plain http"
+    )
+    tls_key: str = setting(
+        "", Section.SERVICE, "Its private key, in PEM form and not encrypted. SIGHUP reads both again.", zero="none"
+    )
     log: str = setting("sqlite:chat.db", Section.SERVICE, "Where messages live: memory: or sqlite:PATH.")
     log_format: LogFormat = setting(  # noqa: RUF009  (it is dataclasses.field)
         LogFormat.AUTO, Section.SERVICE, "Log lines: auto is pretty on a terminal, json elsewhere."
@@ -81,6 +87,11 @@ class Settings:
         maximum=DAY,
     )
 
+    tls_deadline: float = deadline(
+        10.0,
+        "From accept to the end of the TLS handshake, in total; the request head's time begins then.",
+        "ranch 5, Kestrel 10, nginx 60",
+    )
     head_deadline: float = deadline(
         10.0,
         "From accept to the end of the request head, in total; no byte extends it.",
@@ -308,6 +319,9 @@ class Settings:
             raise ConfigError("host", "at least one address is needed")
         if not self.log.startswith(_LOG_SCHEMES):
             raise ConfigError("log", f"{self.log!r} is none of memory: and sqlite:PATH")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            given, missing = ("tls-cert", "tls-key") if self.tls_cert else ("tls-key", "tls-cert")
+            raise ConfigError(given, f"needs --{missing} beside it")
         if self.body_deadline_max < self.body_deadline:
             raise ConfigError(
                 "body-deadline-max",

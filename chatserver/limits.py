@@ -41,6 +41,8 @@ def limits() -> list[str]:
 def shown_value(name: str, value: object) -> str:
     """Return a value as people read it: `10 s`, `16,384 B`, `0 (no cap)`."""
     spec = SPECS[name]
+    if not value and isinstance(value, str | tuple):
+        return spec.zero or ""
     if isinstance(value, tuple):
         return " ".join(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

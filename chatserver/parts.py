@@ -118,10 +118,11 @@ def build(
 
 def _phase_limits(settings: Settings) -> PhaseLimits:
     return PhaseLimits(
-        head=settings.head_deadline, body=settings.body_deadline, keepalive=settings.keepalive_deadline,
-        serving=settings.serving_deadline, held=settings.poll_wait_max, stream=settings.heartbeat_interval,
-        open=settings.ping_interval, pinged=settings.pong_deadline, message=settings.message_deadline,
-        closing=settings.close_deadline, flush_window=settings.flush_window, flush_rate=settings.flush_rate,
+        proxy=settings.head_deadline, tls=settings.tls_deadline, head=settings.head_deadline,
+        body=settings.body_deadline, keepalive=settings.keepalive_deadline, serving=settings.serving_deadline,
+        held=settings.poll_wait_max, stream=settings.heartbeat_interval, open=settings.ping_interval,
+        pinged=settings.pong_deadline, message=settings.message_deadline, closing=settings.close_deadline,
+        flush_window=settings.flush_window, flush_rate=settings.flush_rate,
     )  # fmt: skip
 
 

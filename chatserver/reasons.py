@@ -50,6 +50,19 @@ class Reason(Enum):
         Contract.COME_BACK,
         CloseCode.NORMAL,
     )
+    PROXY_HEADER = (
+        "proxy-header",
+        "a trusted proxy did not begin with a valid PROXY header, or not in time",
+        Contract.DO_NOT,
+        CloseCode.PROTOCOL_ERROR,
+    )
+    TLS_DEADLINE = ("tls-deadline", "the TLS handshake was not over in time", Contract.BACK_OFF, CloseCode.POLICY)
+    TLS_FAILED = (
+        "tls-failed",
+        "the bytes were not valid TLS, or there was no version or cipher in common",
+        Contract.DO_NOT,
+        CloseCode.PROTOCOL_ERROR,
+    )
     HEAD_DEADLINE = ("head-deadline", "no complete request head in time", Contract.BACK_OFF, CloseCode.POLICY)
     BODY_DEADLINE = ("body-deadline", "the request body came too slowly", Contract.BACK_OFF, CloseCode.POLICY)
     KEEPALIVE_DEADLINE = (

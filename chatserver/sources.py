@@ -89,7 +89,7 @@ def _convert(name: str, value: object) -> object:
             raise ConfigError(flag_name(name), f"{value!r} is none of {', '.join(LogFormat)}")
         return LogFormat(text)
     if kind is str:
-        if not text:
+        if text is None or (not text and SPECS[name].zero is None):
             raise ConfigError(flag_name(name), f"{value!r} is no text")
         return text
     what = "whole number" if kind is int else "number"
@@ -109,6 +109,8 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise ConfigError(flag_name(name), f"{value!r} is not a list of texts")
+    if parts in ([""], []) and SPECS[name].zero is not None:
+        return ()
     stripped = tuple(part.strip() for part in parts)
     if not all(stripped):
         raise ConfigError(flag_name(name), "an empty address")

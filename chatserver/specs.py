@@ -63,7 +63,7 @@ class Spec:
     minimum: float = 0
     maximum: float = math.inf
     zero: str | None = None
-    """What 0 means, below `minimum` though it is; None: 0 is a number like any other."""
+    """What 0 means, below `minimum` though it is, or an empty text or list; None: 0 is a number like any other."""
 
     def check(self, flag: str, value: object) -> None:
         """Hold a number against the bounds; anything else passes."""

@@ -83,6 +83,8 @@ class EdgeAttendant:
             Phase.MESSAGE: websocket.received,
             Phase.CLOSING: self._linger,
             Phase.PACED: http.early_received,
+            Phase.TLS: _below,
+            Phase.PROXY: _below,
         }
         self._receives = tuple(receives[phase] for phase in Phase)
         expires: dict[Phase, Callable[[Connection], None]] = {
@@ -97,6 +99,8 @@ class EdgeAttendant:
             Phase.MESSAGE: websocket.message_expired,
             Phase.CLOSING: connections.closing_expired,
             Phase.PACED: http.paced_expired,
+            Phase.TLS: _below,
+            Phase.PROXY: _below,
         }
         self._expires = tuple(expires[phase] for phase in Phase)
 
@@ -161,3 +165,7 @@ class EdgeAttendant:
         hold = connection.session
         assert isinstance(hold, Hold), "HELD is only entered with a hold"
         self._http.answer_held(hold)
+
+
+def _below(connection: Connection, data: bytes = b"") -> None:
+    raise AssertionError(f"{connection.phase.name} is attended to before its bytes reach the edge")

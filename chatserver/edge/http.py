@@ -51,7 +51,7 @@ SERVING_RETRY = 2.0
 DRAINING_RETRY = 2.0
 
 #: Phases in which no request is under way, unless some of it stands in the inbox.
-_BETWEEN = frozenset((Phase.HEAD, Phase.KEEPALIVE, Phase.PACED))
+_BETWEEN = frozenset((Phase.PROXY, Phase.TLS, Phase.HEAD, Phase.KEEPALIVE, Phase.PACED))
 
 _log = structlog.get_logger("chatserver.edge")
 

@@ -41,6 +41,10 @@ class Phase(IntEnum):
     CLOSING = 9
     #: its turn: it asks faster than it may, and is not read meanwhile
     PACED = 10
+    #: the TLS handshake, from accept
+    TLS = 11
+    #: the PROXY header of a trusted balancer, before anything else
+    PROXY = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,14 @@ _ANSWERED = (
 )  # fmt: skip
 
 RULES: dict[Phase, Rule] = {
+    Phase.PROXY: Rule(
+        "the PROXY header of a trusted balancer", True, Reason.PROXY_HEADER, _to(Phase.TLS, Phase.HEAD),
+        "nginx 30 s, Caddy 5 s",
+    ),
+    Phase.TLS: Rule(
+        "the end of the TLS handshake", True, Reason.TLS_DEADLINE, _to(Phase.HEAD),
+        "ranch 5 s, Kestrel 10 s, nginx 60 s",
+    ),
     Phase.HEAD: Rule(
         "the end of the request head", True, Reason.HEAD_DEADLINE, _to(*_ANSWERED),
         "cowboy 5 s 'set once', uWS and websockets 10 s, Apache 20-40 s, nginx 60 s (a total too)",
@@ -120,6 +132,8 @@ class PhaseLimits:
     pinged: float = 10.0
     message: float = 20.0
     closing: float = 2.0
+    tls: float = 10.0
+    proxy: float = 10.0
     paced: float = 0.2  # long enough to be worth the wheel's trouble, and nobody notices it
     flush_window: float = 30.0
     flush_rate: int = 256

@@ -23,7 +23,7 @@ WAITS = Waits(LIMITS)
 NOW = 10_000  # tick
 AFTER = 20  # ticks times crowd
 FAREWELL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n"
-WAITING = {Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.PACED, Phase.CLOSING}
+WAITING = {Phase.TLS, Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.PACED, Phase.CLOSING}
 _numbers = itertools.count(1000)
 
 

@@ -1,0 +1,77 @@
+"""TLS as it lies on the wire: where a record ends, and whether a whole ClientHello is here.
+
+Owns: the form of records, and the bounds on a hello. May not: decrypt, or keep anything.
+
+OpenSSL is fed whole records only, as h11 is fed whole heads. Given half a record it takes a buffer for the largest that
+there is, 17 KB, and keeps it until the rest comes; we keep the bytes that came. And it sees nobody before the whole
+ClientHello is here: from then on a handshake costs 40 KB until it is over, and a hello that only announces its largest
+size, 128 KiB, would have OpenSSL clear that much memory for four bytes. So a peer that sends its hello byte by byte
+costs what it has sent.
+"""
+
+#: Bytes before each record: its type, its version, its length (RFC 8446 section 5.1).
+HEADER = 5
+#: A record's length at most, RFC 5246 section 6.2.3: 2^14 and 2 KiB for what a cipher may add (RFC 8446: 256 bytes).
+MAX_RECORD = (1 << 14) + 2048
+#: Bytes of a ClientHello. Browsers send 0.5 to 2 KB, keys for post-quantum exchanges included; OpenSSL takes 131,396,
+#: Go 65,536.
+MAX_HELLO = 16 * 1024
+#: Records that a hello may be spread over. Everybody sends one; some tunnels split it in two or three.
+MAX_HELLO_RECORDS = 8
+
+_HANDSHAKE = 22
+_MAJOR_VERSION = 3
+_CLIENT_HELLO = 1
+_MESSAGE_HEADER = 4  # bytes: its type, and its length in three
+
+
+class RecordError(Exception):
+    """These bytes are not TLS, or not within its bounds; the message says which."""
+
+
+def whole_records(data: bytes) -> int:
+    """Where the last whole record ends; 0 while not even one is here."""
+    end, size = 0, len(data)
+    while size - end >= HEADER:
+        length = data[end + 3] << 8 | data[end + 4]
+        if length > MAX_RECORD:
+            raise RecordError(f"a record of {length:,} bytes, limit {MAX_RECORD:,}")
+        after = end + HEADER + length
+        if after > size:
+            break
+        end = after
+    return end
+
+
+def hello_is_whole(data: bytes) -> bool:
+    """Whether these bytes begin with a whole ClientHello; RecordError as soon as they cannot become one."""
+    message = b""
+    at = 0
+    for _ in range(MAX_HELLO_RECORDS):
+        header = data[at : at + HEADER]
+        _check_header(header)
+        if len(header) < HEADER:
+            return False
+        length = header[3] << 8 | header[4]
+        message += data[at + HEADER : at + HEADER + length]
+        at += HEADER + length
+        if message and message[0] != _CLIENT_HELLO:
+            raise RecordError("a handshake that does not begin with a ClientHello")
+        if len(message) >= _MESSAGE_HEADER:
+            size = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER], "big")
+            if size > MAX_HELLO:
+                raise RecordError(f"a ClientHello of {size:,} bytes, limit {MAX_HELLO:,}")
+            if len(message) >= size and len(data) >= at:
+                return True
+        if len(data) < at:
+            return False
+    raise RecordError(f"a ClientHello in more than {MAX_HELLO_RECORDS} records")
+
+
+def _check_header(header: bytes) -> None:
+    if header and header[0] != _HANDSHAKE:
+        raise RecordError(f"no TLS handshake begins with byte 0x{header[0]:02x}")
+    if len(header) > 1 and header[1] != _MAJOR_VERSION:
+        raise RecordError(f"TLS of major version {header[1]}; 3 is known")
+    if len(header) == HEADER and not 0 < header[3] << 8 | header[4] <= MAX_RECORD:
+        raise RecordError("an empty or oversized record in a handshake")
