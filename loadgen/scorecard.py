@@ -9,21 +9,8 @@ from collections.abc import Iterable, Mapping
 from loadgen.attack import Assault, Attack
 from loadgen.client import Client, Needs
 from loadgen.preflight import InvalidRunError
-from loadgen.report import Outcome, Report, Table, verdict
+from loadgen.report import Outcome, Report, verdict
 from loadgen.scenario import Plan
-
-_COLUMNS = (
-    "attack",
-    "verdict",
-    "attackers",
-    "held at the end",
-    "killed after, s",
-    "success %",
-    "p99 before, ms",
-    "p99 during, ms",
-    "collateral",
-    "why",
-)
 
 #: What each kind of victim proves its server to speak.
 _SPOKEN: Mapping[str, frozenset[Needs]] = {
@@ -92,35 +79,6 @@ class Scorecard:
                 "fell_short": "the target fell short",
                 "invalid": "the generator was the bottleneck, or there were no victims to compare with",
             },
-            tables=[
-                Table(title="scorecard", columns=list(_COLUMNS), rows=[_row(part) for part in parts]),
-            ],
             parts=parts,
         )
 
-
-def _row(part: Report) -> list[str]:
-    figures = part.figures
-    return [
-        part.command,
-        part.verdict.outcome,
-        *(
-            _number(figures.get(name))
-            for name in (
-                "attackers_peak",
-                "attackers_held",
-                "kill_p50_s",
-                "success_percent",
-                "baseline_p99_ms",
-                "attack_p99_ms",
-                "collateral",
-            )
-        ),
-        "; ".join(part.verdict.reasons),
-    ]
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
