@@ -1,0 +1,73 @@
+"""An ordinary client beside the probes: is it still served, and is the server still there?
+
+Owns: a plain request a second, and the moment when the server died. When it dies, all connections end at once, which
+looks like so many deadlines; a probe decided after the last sign of life is therefore not believed.
+"""
+
+from typing import Final
+
+import trio
+
+from loadgen.fingerprint.exchange import exchange
+from loadgen.fingerprint.findings import Finding, Found, NotApplicable
+from loadgen.fingerprint.site import ANSWER_SECONDS, LAG_EVERY_SECONDS, Need, Site
+from loadgen.fingerprint.survey import TROUBLE
+
+#: Refused so often in a row, nobody listens any more.
+_REFUSALS: Final = 2
+_AGAIN_SECONDS: Final = 0.2
+
+NAME: Final = "plain requests meanwhile"
+FIGURE: Final = "answers_meanwhile_percent"
+
+
+class Neighbour:
+    """The client."""
+
+    def __init__(self, site: Site) -> None:
+        self.last_alive = site.begun
+        self.died = trio.Event()
+        self._site = site
+        self._asked = 0
+        self._answered = 0
+
+    async def run(self) -> None:
+        """Ask, one request a pace, each on a new connection, until the server is dead."""
+        refused = 0
+        while refused < _REFUSALS:
+            try:
+                await self._ask()
+                refused = 0
+            except ConnectionRefusedError:
+                refused += 1
+            except TROUBLE:
+                refused = 0
+            await trio.sleep(_AGAIN_SECONDS if refused else self._site.options.pace)
+        self.died.set()
+
+    async def _ask(self) -> None:
+        self._asked += 1
+        begun = trio.current_time()
+        with trio.fail_after(ANSWER_SECONDS):
+            async with self._site.dial() as line:
+                self.last_alive = begun
+                talk = self._site.exchange()
+                answer = await exchange(line, talk, [self._site.plain_request(talk)])
+        self._answered += answer.status == self._site.survey.plain_status
+
+    def finding(self) -> Finding:
+        """How many were answered."""
+        lack = self._site.survey.lacks.get(Need.HTTP)
+        if lack is not None:
+            return NotApplicable(why=lack)
+        if not self._asked:
+            return NotApplicable(why="there was no time to ask")
+        return Found(value=100 * self._answered / self._asked, how=f"{self._answered} of {self._asked}")
+
+
+async def watch_lag(site: Site) -> None:
+    """Note how late our own schedule runs: no measured time is better than that."""
+    while True:
+        due = trio.current_time() + LAG_EVERY_SECONDS
+        await trio.sleep_until(due)
+        site.worst_lag = max(site.worst_lag, trio.current_time() - due)

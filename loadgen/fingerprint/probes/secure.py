@@ -1,0 +1,53 @@
+"""Deadlines of the TLS handshake: half a ClientHello, and one that comes byte by byte."""
+
+import ssl
+
+import trio
+
+from loadgen.fingerprint.findings import Finding
+from loadgen.fingerprint.line import EndedError, Line
+from loadgen.fingerprint.probes.deadlines import elapsed
+from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.watch import Sign, dripping, until_moved_on
+
+
+async def hello_stalled(site: Site) -> Finding:
+    """Send half, and wait."""
+    hello = client_hello(site)
+    return await _begin(site, hello[: len(hello) // 2], b"")
+
+
+async def hello_dripped(site: Site) -> Finding:
+    """Send a byte a second; all but the last, should there be time for that many."""
+    hello = client_hello(site)
+    return await _begin(site, hello[:1], hello[1:-1])
+
+
+async def _begin(site: Site, opening: bytes, rest: bytes) -> Finding:
+    async with site.dial(plaintext=True) as line:
+        begun = trio.current_time()
+        await line.send(opening)
+        async with dripping(line, (bytes((byte,)) for byte in rest), site.options.pace):
+            sign = await until_moved_on(lambda: _any_sign(line), line, site.until)
+        return elapsed(site, line, begun, sign)
+
+
+async def _any_sign(line: Line) -> Sign:
+    try:
+        await line.receive()
+        how = "a TLS alert"
+    except EndedError as error:
+        how = error.ending
+    return Sign(at=trio.current_time(), how=how)
+
+
+def client_hello(site: Site) -> bytes:
+    """What OpenSSL says first."""
+    assert site.options.tls is not None, "probes of TLS are only played with it"
+    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    handshake = site.options.tls.wrap_bio(heard, said, server_hostname=site.target.host)
+    try:
+        handshake.do_handshake()
+    except ssl.SSLWantReadError:
+        return said.read()
+    raise AssertionError("a handshake needs an answer")
