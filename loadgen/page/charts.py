@@ -113,7 +113,7 @@ class _Timeline:
         self._samples = samples
         self._ident = ident
         self._moments = [sample.seconds for sample in samples]
-        self._time = scales.fitted(self._moments[0], self._moments[-1], ticks=6)
+        self._time = scales.fitted(0, self._moments[-1], ticks=6)
         self._bands = _bands(samples)
 
     def latency(self) -> Chart | None:
@@ -131,10 +131,11 @@ class _Timeline:
         return self._chart("Latency", note, series, scales.logarithmic(*extent), height=190, unit="ms")
 
     def held(self, crowds: Sequence[_Crowd]) -> Chart | None:
-        """Connections by persona."""
-        series = [
-            Series(crowd.name, crowd.colour, [crowd.total(sample.held) for sample in self._samples]) for crowd in crowds
-        ]
+        """Connections by persona. At the end nobody is held, so the names stand beside the most that were."""
+        series = []
+        for crowd in crowds:
+            held = [crowd.total(sample.held) for sample in self._samples]
+            series.append(Series(crowd.name, crowd.colour, held, named_at=max(held)))
         return self._counted("Connections held", "at that moment", series, height=130)
 
     def lost(self, crowds: Sequence[_Crowd]) -> Chart | None:
@@ -221,8 +222,10 @@ def spreads(phases: Sequence[PhaseRow], ident: str) -> Chart | None:
         return None
     scale = scales.logarithmic(min(row.p50 for row in rows), max(row.most for row in rows))
     summary = " ".join(f"{row.tip}." for row in rows)
-    caption, note = "Latency by phase", "ms: dot p50, bar to p99, line to the slowest; at the right p99"
-    drawing = plots.ranges(rows, scale, title=f"{caption}, {note}", summary=summary, ident=f"{ident}-spreads")
+    caption, note = "Latency by phase", "ms: dot p50, bar to p99, notches at p90, p99.9 and the slowest"
+    drawing = plots.ranges(
+        rows, scale, told="p99", title=f"{caption}, {note}", summary=summary, ident=f"{ident}-spreads"
+    )
     return Chart(caption, note, [], drawing)
 
 

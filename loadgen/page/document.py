@@ -5,10 +5,12 @@ Owns: what stands where, and the words between. May not: draw plots, or know a f
 
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from itertools import groupby
 from types import MappingProxyType
 from typing import Final
 
 from loadgen import sections, wording
+from loadgen.figures import Condition
 from loadgen.page import charts
 from loadgen.page.charts import Chart
 from loadgen.page.elements import Element, node
@@ -29,6 +31,12 @@ TILES: Final = {
     "ended": "clients ended by the server",
 }
 MOST_TILES: Final = 4
+
+#: When a large figure is red.
+_BAD: Final = (Condition("success_percent", "<", 100), Condition("collateral", ">", 0), Condition("ended", ">", 0))
+
+#: A cell with more letters than this may wrap, and gets room to do it in.
+_LONG: Final = 36
 
 _NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -59,7 +67,8 @@ def document(report: Report) -> Element:
 
 
 def _verdict(report: Report) -> Element:
-    facts = [f"loadgen {report.command}", report.started, wording.span(report.seconds), f"seed {report.seed}"]
+    started = report.started.replace("T", " ").replace("Z", " UTC")
+    facts = [f"loadgen {report.command}", started, wording.span(report.seconds), f"seed {report.seed}"]
     return node(
         "header",
         node("p", node("code", report.target)),
@@ -144,8 +153,12 @@ def _tile(report: Report, name: str) -> Element:
     return node(
         "div",
         node("dt", TILES[name], title=name),
-        node("dd", *_amount(wording.figure(name, value))),
+        node("dd", *_amount(wording.figure(name, value)), class_="bad" if _is_bad(report, name) else None),
     )
+
+
+def _is_bad(report: Report, name: str) -> bool:
+    return any(each.judge(report.figures) for each in _BAD if each.figure == name)
 
 
 def _amount(amount: wording.Amount) -> list[Element | str]:
@@ -190,14 +203,19 @@ def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element
     columns = range(len(section.columns))
     classes = ["number" if section.is_numeric(at) else None for at in columns]
     head = [node("th", section.columns[at].name, scope="col", class_=classes[at]) for at in columns]
-    rows, former = [], ""
-    for row in section.rows:
-        about = "" if row[0] == former else row[0]
-        link = links.get(row[0])
-        first = node("th", node("a", about, href=link) if link else about, scope="row")
-        others = [_cell(section, at, row[at], classes[at]) for at in columns[1:]]
-        rows.append(node("tr", first, *others))
-        former = row[0]
+    rows = []
+    for about, alike in groupby(section.rows, key=lambda row: row[0]):
+        together = list(alike)
+        link = links.get(about)
+        name = node("a", about, href=link) if link else about
+        first = (
+            node("th", name, scope="row")
+            if len(together) == 1
+            else node("th", name, scope="rowgroup", rowspan=len(together))
+        )
+        for at, row in enumerate(together):
+            cells = [_cell(section, column, row[column], classes[column]) for column in columns[1:]]
+            rows.append(node("tr", first if at == 0 else None, *cells))
     return node(
         "div",
         node("table", node("thead", node("tr", *head)), node("tbody", *rows)),
@@ -213,8 +231,8 @@ def _cell(section: Section, column: int, words: str, kind: str | None) -> Elemen
     outcome = wording.outcome_named(words)
     if outcome is not None:
         return node("td", _badge(outcome))
-    alarm = " bad" if section.is_alarming(column, words) else ""
-    return node("td", words, class_=(kind or "") + alarm or None)
+    kinds = [kind, "bad" if section.is_alarming(column, words) else None, "words" if len(words) > _LONG else None]
+    return node("td", words, class_=" ".join(filter(None, kinds)) or None)
 
 
 def _badge(outcome: Outcome) -> Element:

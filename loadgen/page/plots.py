@@ -17,6 +17,11 @@ _ABOVE: Final = 20
 _BELOW: Final = 20
 _LINE: Final = 14
 
+#: Pixels: of a plot on a phone, of one on a desk, and of a letter.
+_NARROW: Final = 300
+_WIDE: Final = 800
+_LETTER: Final = 6.5
+
 #: Lines are drawn on a canvas of their own that is stretched; so wide, in units of its own.
 _CANVAS: Final = 1000
 
@@ -28,6 +33,7 @@ class Series(NamedTuple):
     colour: str  # a class of the style sheet: s1, s2, ...
     values: Sequence[float | None]
     style: str = ""  # more classes: faint, dashed
+    named_at: float | None = None  # the value beside which the name stands; the last one if there is no better
 
 
 class Band(NamedTuple):
@@ -145,11 +151,14 @@ def _hits(plot: Lines) -> Iterable[Element]:
 
 
 def _band_names(plot: Lines) -> Iterable[Element]:
+    """Names of phases, where there is room: on the narrowest screens, or at least on wide ones."""
     for band in plot.bands:
         begins = plot.time.at(band.begins)
-        # a name needs room; on a phone a tenth of the width has about 25 pixels
-        if plot.time.at(band.ends) - begins >= 0.12:
-            yield node("text", band.name, class_="band-name", x=_percent(begins), y=_ABOVE - 6, dx=2)
+        share = plot.time.at(band.ends) - begins
+        needed = len(band.name) * _LETTER + 10
+        if share * _WIDE >= needed:
+            kind = "band-name" if share * _NARROW >= needed else "band-name roomy"
+            yield node("text", band.name, class_=kind, x=_percent(begins), y=_ABOVE - 6, dx=2)
 
 
 def _times(time: Scale, down: float) -> Iterable[Element]:
@@ -164,12 +173,13 @@ def _series_names(plot: Lines) -> Iterable[Element]:
     ends = []
     for series in plot.series:
         last = next((value for value in reversed(series.values) if value is not None), None)
-        if last is not None:
-            ends.append((_ABOVE + _down(plot, last) + 4, series))
+        place = series.named_at if series.named_at is not None else last
+        if place is not None:
+            ends.append((_ABOVE + _down(plot, place) + 4, series))
     ends.sort(key=lambda end: end[0])
     places = _apart([down for down, _ in ends], _LINE, _ABOVE + plot.height + 4)
     for down, (_, series) in zip(places, ends, strict=True):
-        yield node("text", series.name, class_=f"name {series.colour}", x="100%", dx=8, y=down)
+        yield node("text", _clipped(series.name, 22), class_=f"name {series.colour}", x="100%", dx=8, y=down)
 
 
 def _apart(places: Sequence[float], gap: float, most: float) -> list[float]:
@@ -184,13 +194,16 @@ def _apart(places: Sequence[float], gap: float, most: float) -> list[float]:
     return apart
 
 
-def ranges(rows: Sequence[Range], scale: Scale, *, title: str, summary: str, ident: str) -> Element:
-    """Draw distributions below each other: a dot at the median, a bar to the 99th percentile, a line to the end."""
-    drawn: list[Element] = []
+def ranges(rows: Sequence[Range], scale: Scale, *, told: str, title: str, summary: str, ident: str) -> Element:
+    """Draw distributions below each other: a dot at the median, a bar to the 99th percentile, a line to the end.
+
+    `told` is the heading of what stands at the right.
+    """
+    drawn = [node("text", told, class_="tick", x="100%", dx=8, y=18)]
     down, group = 4.0, None
     for row in rows:
         if row.group != group:
-            drawn.append(node("text", row.group, class_="group", x=0, dx=-72, y=down + 14))
+            drawn.append(node("text", _clipped(row.group, 40), class_="group", x=0, dx=-72, y=down + 14))
             down, group = down + 22, row.group
         drawn.append(_range(row, scale, down + 10))
         down += 24
@@ -203,7 +216,7 @@ def ranges(rows: Sequence[Range], scale: Scale, *, title: str, summary: str, ide
     svg.extend(drawn)
     for tick in scale.ticks:
         svg.append(
-            node("text", f"{tick:g}", class_="tick", x=_percent(scale.at(tick)), y=down + 15, text_anchor="middle")
+            node("text", f"{tick:,g}", class_="tick", x=_percent(scale.at(tick)), y=down + 15, text_anchor="middle")
         )
     return svg
 
@@ -214,7 +227,7 @@ def _range(row: Range, scale: Scale, middle: float) -> Element:
         "g",
         node("title", row.tip),
         node("rect", class_="hit", x="-10%", width="120%", y=middle - 12, height=24),
-        node("text", row.name, class_="tick", x=-8, y=middle + 4, text_anchor="end"),
+        node("text", _clipped(row.name, 11), class_="tick", x=-8, y=middle + 4, text_anchor="end"),
         node("line", class_="tail", x1=_percent(p50), x2=_percent(most), y1=middle, y2=middle),
         node("line", class_="body", x1=_percent(p50), x2=_percent(p99), y1=middle, y2=middle),
         *(
@@ -245,7 +258,7 @@ def bars(rows: Sequence[Bars], scale: Scale, *, title: str, summary: str, ident:
             tip = node("title", bar.tip)
             group.append(node("rect", tip, class_="bar", x=across, width=wide, y=foot - tall, height=tall))
         svg.append(group)
-        svg.append(node("text", row.name, class_=f"name {row.colour}", x=0, y=foot - room - 10))
+        svg.append(node("text", _clipped(row.name, 22), class_=f"name {row.colour}", x=0, y=foot - room - 10))
         svg.append(node("text", row.told, class_="told", x="100%", y=foot - room - 10, text_anchor="end"))
         svg.append(node("line", class_="axis", x1=0, x2="100%", y1=foot, y2=foot))
     svg.extend(_times(scale, height + 15))
@@ -264,6 +277,10 @@ def _frame(title: str, summary: str, ident: str, *, height: float, labels: str) 
         aria_labelledby=f"{ident}-title",
         aria_describedby=f"{ident}-desc",
     )
+
+
+def _clipped(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _percent(place: float) -> str:

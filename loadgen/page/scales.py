@@ -9,6 +9,9 @@ from typing import Final, NamedTuple
 
 _STEPS: Final = (1, 2, 5, 10)
 
+#: A step may be so much shorter than asked for: 30.01 seconds are still six steps of five.
+_NEARLY: Final = 0.95
+
 
 class Scale(NamedTuple):
     """An axis from `low` to `high`."""
@@ -62,7 +65,7 @@ def extent(values: Iterable[float | None]) -> tuple[float, float] | None:
 
 def _step(rough: float) -> float:
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(step * power for step in _STEPS if step * power >= rough * (1 - 1e-9))
+    return next(step * power for step in _STEPS if step * power >= rough * _NEARLY)
 
 
 def _round(value: float) -> float:

@@ -106,9 +106,9 @@ def _attack_samples(
         yield Sample(
             seconds=second + 0.01,
             phase=phase,
-            held=dict.fromkeys(kinds, held) | dict.fromkeys(SLOW, 10),
-            ended=dict.fromkeys(kinds, killed) | dict.fromkeys(SLOW, 0),
-            refused=dict.fromkeys(kinds, killed // 20) | dict.fromkeys(SLOW, 0),
+            held={kind: held * (10 - at) // 10 for at, kind in enumerate(kinds)} | dict.fromkeys(SLOW, 10),
+            ended={kind: killed * (10 - 3 * at) // 10 for at, kind in enumerate(kinds)} | dict.fromkeys(SLOW, 0),
+            refused=dict.fromkeys(kinds[:1], killed // 20) | dict.fromkeys(SLOW, 0),
             succeeded=497 if not stalled else 230,
             failed=7 if stalled else 0,
             p50_ms=round(p50, 3),
