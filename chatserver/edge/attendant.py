@@ -17,11 +17,17 @@ from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
-from chatserver.reasons import Reason
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.response import error_response
+from chatserver.reasons import ErrorCode, Reason
 
 #: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
 #: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
 LINGER_BYTES = 64 * 1024
+
+#: Phases in which HTTP is spoken, and what is said there when we made a mistake.
+_HTTP = frozenset((Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.SERVING, Phase.HELD, Phase.STREAM))
+_EXCUSE = error_response(HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))
 
 _log = structlog.get_logger("chatserver.edge")
 #: Ends that are decided below the edge: nobody else has written a line about them.
@@ -137,8 +143,23 @@ class EdgeAttendant:
         else:
             self._http.resumed(connection)
 
+    def faulted(self, connection: Connection) -> None:
+        """A bug of ours: 1011, or 500 if no part of an answer has been written; of events, only the end."""
+        if isinstance(connection.session, Session):
+            self._websocket.close(connection, Reason.INTERNAL_ERROR, text=Reason.INTERNAL_ERROR.sentence)
+        elif connection.phase in _HTTP:
+            self._give_back(connection)
+            connection.session = None
+            wire = b"" if connection.phase is Phase.STREAM else _EXCUSE
+            self._connections.finish(connection, Reason.INTERNAL_ERROR, wire)
+
     def closed(self, connection: Connection, reason: Reason) -> None:
         """Gone: give back whatever it held."""
+        self._give_back(connection)
+        self._notes.closed(connection, reason)
+        self._admission.release(connection.address)
+
+    def _give_back(self, connection: Connection) -> None:
         session = connection.session
         if isinstance(session, Session):
             self._websocket.release(connection)
@@ -146,8 +167,6 @@ class EdgeAttendant:
             self._hub.release(session)
         elif isinstance(session, Member):
             self._hub.leave(session)
-        self._notes.closed(connection, reason)
-        self._admission.release(connection.address)
 
     def _linger(self, connection: Connection, data: bytes) -> None:
         """What comes after the end is dropped, so that no RST destroys our last words; so much of it, and no more."""

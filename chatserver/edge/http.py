@@ -143,7 +143,7 @@ class HttpEdge:
         except Exception:  # noqa: BLE001  a fault of ours costs its own request, and nobody else's
             _log.exception("fault", peer=connection.address, phase=connection.phase.name)
             if connection.session is exchange:
-                body = error_body(ErrorCode.INTERNAL, "the server made a mistake; it has been logged")
+                body = error_body(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
                 self._respond(connection, exchange, Response(500, body))
 
     def _give_up(self, connection: Connection, exchange: Exchange) -> None:

@@ -236,9 +236,7 @@ class WebSocketEdge:
             reply = Reply(messages.error(message.id, *log_failure(error)))
         except Exception:  # noqa: BLE001  a fault of ours costs its own message, and nobody else's
             _log.exception("fault", peer=connection.address, phase=connection.phase.name)
-            reply = Reply(
-                messages.error(message.id, ErrorCode.INTERNAL, "the server made a mistake; it has been logged")
-            )
+            reply = Reply(messages.error(message.id, ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))
         if connection.session is session:
             self._reply(connection, reply)
         if connection.session is session:

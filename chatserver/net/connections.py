@@ -13,8 +13,10 @@ receiving kernel opens its window in bursts, on loopback up to half its buffer.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import IntEnum
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -51,6 +53,9 @@ class Attendant(Protocol):
     def resumed(self, connection: Connection) -> None:
         """It asked by `Connections.again` to be attended to in the next pass."""
 
+    def faulted(self, connection: Connection) -> None:
+        """A bug of ours in attending to it: `finish` it with an excuse, or do nothing, and it is closed."""
+
     def closed(self, connection: Connection, reason: Reason) -> None:
         """It is gone. `session` is still there, for the last time."""
 
@@ -65,6 +70,10 @@ class Finality(IntEnum):
 class Connections:
     """The table and everything that can be done to a connection without waiting."""
 
+    #: what is made of a new peer, and the phase in which it begins; another layer beneath HTTP has its own
+    kind: type[Connection] = Connection
+    first = Phase.HEAD
+
     def __init__(self, readiness: Readiness, limits: PhaseLimits, *, now: float) -> None:
         self.table: list[Connection | None] = []
         self.wheel = Wheel(self.table, limits, now=now)
@@ -73,6 +82,7 @@ class Connections:
         self.asked = trio.Event()  # set while there are any
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection
+        self.speakers: Callable[[str], bool] | None = None  # who begins with a PROXY header; None: nobody
         self._readiness = readiness
         self._window = ticks(limits.flush_window)
         self._floor = int(limits.flush_rate * limits.flush_window)
@@ -80,9 +90,12 @@ class Connections:
     # -- coming and going -------------------------------------------------------------------------------------------
 
     def adopt(self, descriptor: int, address: str) -> Connection:
-        """Take over a connected, non-blocking descriptor; its head is due from now."""
-        due = self.wheel.due[Phase.HEAD]
-        connection = Connection(descriptor, address, Phase.HEAD, due, 0, READ)
+        """Take over a connected, non-blocking descriptor; its first phase begins now."""
+        phase = self.first
+        if self.speakers is not None and self.speakers(address):
+            phase = Phase.PROXY
+        due = self.wheel.due[phase]
+        connection = self.kind(descriptor, address, phase, due, 0, READ)
         table = self.table
         if descriptor >= len(table):
             table.extend([None] * (descriptor + 1 - len(table) + 256))
@@ -116,11 +129,22 @@ class Connections:
         """A bug of ours, to be called where its exception is caught: it costs this connection and nobody else's."""
         self.faults += 1
         _log.exception("fault", peer=connection.address, phase=connection.phase.name)
-        try:
+        for end in (self._excuse, partial(self.close, reason=Reason.INTERNAL_ERROR)):
+            try:
+                end(connection)
+            except Exception:  # noqa: BLE001
+                # Whatever broke may break its end as well. `close` takes the descriptor all the same; the others live.
+                _log.exception("fault_in_close", peer=connection.address)
+            else:
+                return
+
+    def _excuse(self, connection: Connection) -> None:
+        """End it with a word of ours, if the attendant has one; a fault while it was ending anyway just ends it."""
+        if self.attendant is not None and connection.alive and connection.phase is not Phase.CLOSING:
+            self.attendant.faulted(connection)
+        backlog = connection.backlog
+        if connection.phase is not Phase.CLOSING and (backlog is None or backlog.last is None):
             self.close(connection, Reason.INTERNAL_ERROR)
-        except Exception:  # noqa: BLE001
-            # Whatever broke may break its end as well. The descriptor is gone all the same, and the others live.
-            _log.exception("fault_in_close", peer=connection.address)
 
     def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
         """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.
@@ -284,6 +308,9 @@ class Connections:
                 return
             del chunks[0]
             backlog.position = 0
+        self._flushed(connection, backlog)
+
+    def _flushed(self, connection: Connection, backlog: Backlog) -> None:
         self._lift(connection, backlog)
         if backlog.last is not None:
             self._begin_closing(connection, backlog.last)

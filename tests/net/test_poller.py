@@ -149,8 +149,25 @@ async def test_a_fault_costs_its_own_connection_and_no_other() -> None:
             assert bystander.alive
 
 
+async def test_after_a_fault_the_attendant_may_say_so() -> None:
+    async with attended(PhaseLimits(closing=0.2)) as it:
+        victim, peer = it.connect()
+
+        def fail(connection: Connection) -> None:
+            raise RuntimeError("a bug")
+
+        it.attendant.on["received"] = fail
+        it.attendant.on["faulted"] = lambda connection: it.connections.finish(
+            connection, Reason.INTERNAL_ERROR, b"sorry"
+        )
+        peer.send(b"x")
+        await it.until(lambda: not victim.alive)
+        assert peer.recv(9) == b"sorry"
+        assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR]
+
+
 async def test_a_fault_in_the_end_as_well() -> None:
-    """What broke may break `closed` too: the poller lives, and the descriptor is gone."""
+    """What broke may break the excuse and `closed` too: the poller lives, and the descriptor is gone."""
     async with attended() as it:
         victim, peer = it.connect()
         _, other = it.connect()
@@ -158,7 +175,8 @@ async def test_a_fault_in_the_end_as_well() -> None:
         def fail(connection: Connection) -> None:
             assert connection is not victim, "a bug of ours"
 
-        it.attendant.on["received"] = it.attendant.on["closed"] = fail
+        for event in ("received", "faulted", "closed"):
+            it.attendant.on[event] = fail
         peer.send(b"x")
         await it.until(lambda: not victim.alive)
         assert ended(peer)

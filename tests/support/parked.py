@@ -47,6 +47,9 @@ class RecordingAttendant:
     def resumed(self, connection: Connection) -> None:
         self._note("resumed", connection, None)
 
+    def faulted(self, connection: Connection) -> None:
+        self._note("faulted", connection, None)
+
     def closed(self, connection: Connection, reason: Reason) -> None:
         self._note("closed", connection, reason)
 
