@@ -5,17 +5,21 @@ each comes from the module that owns it. With `--check` nothing is written: the 
 exit code is 1. tests/test_docs.py runs that, so a table cannot disagree with the program.
 """
 
+import inspect
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FunctionType
 
 from chatserver.config import SPECS, Settings, flag_name
 from chatserver.limits import shown_value
 from chatserver.net.phases import RULES, Phase, PhaseLimits
 from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
 from chatserver.specs import Section
+from loadgen.client import Attacker, Client
+from loadgen.personas import registry, summary
 
 DOCS = Path(__file__).parent
 PYPROJECT = DOCS.parent / "pyproject.toml"
@@ -128,6 +132,61 @@ def dependencies() -> str:
     return table(("package", "why"), ((f"`{name}{bound}`", reason) for name, bound, reason in found))
 
 
+def _members(heading: str, wanted: Callable[[str], bool], *owners: type) -> str:
+    """The methods and properties of these classes, in the order of their definition, by their docstrings."""
+    rows = []
+    for owner in owners:
+        for name, member in vars(owner).items():
+            if name.startswith("_") or not isinstance(member, FunctionType | property) or not wanted(name):
+                continue
+            arguments = f"({_arguments(member)})" if isinstance(member, FunctionType) else ""
+            rows.append((f"`{name}{arguments}`", (inspect.getdoc(member) or "").partition("\n")[0]))
+    return table((heading, "to"), rows)
+
+
+def _arguments(method: FunctionType) -> str:
+    return ", ".join(list(inspect.signature(method).parameters)[1:])
+
+
+def _is_hook(name: str) -> bool:
+    return name == "opening" or name.startswith("on_")
+
+
+def persona_hooks() -> str:
+    """What the engine calls of a persona."""
+    return _members("the engine calls", _is_hook, Client)
+
+
+def persona_acts() -> str:
+    """What a persona may do."""
+    return _members("a persona calls", lambda name: not _is_hook(name), Client, Attacker)
+
+
+def _personas(wanted: Callable[[type[Client]], bool]) -> str:
+    rows = (
+        (f"`{name}`", summary(cls), cls.needs.value, f"{cls.usual_clients:,}")
+        for name, cls in registry().items()
+        if wanted(cls)
+    )
+    return table(("persona", "what it does", "needs", "usual"), rows)
+
+
+def personas_attackers() -> str:
+    """Every attack."""
+    return _personas(lambda cls: not cls.honest)
+
+
+def personas_honest() -> str:
+    """Those whose load is measured."""
+    rows = ((f"`{name}`", summary(cls)) for name, cls in registry().items() if cls.honest and not cls.slow)
+    return table(("persona", "what it does"), rows)
+
+
+def personas_slow() -> str:
+    """The neighbours that no attack may hurt."""
+    return _personas(lambda cls: cls.honest and cls.slow)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "contracts": contracts,
     "error-codes": error_codes,
@@ -137,6 +196,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "phases": phases,
     "phase-diagram": phase_diagram,
     "dependencies": dependencies,
+    "persona-hooks": persona_hooks,
+    "persona-acts": persona_acts,
+    "personas-attackers": personas_attackers,
+    "personas-honest": personas_honest,
+    "personas-slow": personas_slow,
 }
 
 

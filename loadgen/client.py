@@ -130,6 +130,7 @@ class Client:
     slow: ClassVar[bool] = False  # honest, and slower than most: a neighbour that no attack may hurt
     needs: ClassVar[Needs] = Needs.CHAT
     usual_clients: ClassVar[int] = 8000  # how many a scorecard plays
+    returns_seconds: ClassVar[float] = ATTACKER_RETURNS_SECONDS  # after which an attacker comes back, give or take half
     receive_buffer_bytes: ClassVar[int] = 0  # SO_RCVBUF, which bounds the window; 0 = the kernel's choice
     segment_bytes: ClassVar[int] = 0  # TCP_MAXSEG; 0 = the kernel's, which is 64 KiB on the loopback
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from loadgen import sockets
-from loadgen.client import ATTACKER_RETURNS_SECONDS, CLOSED, Client, Cohort, Stage
+from loadgen.client import CLOSED, Client, Cohort, Stage
 from loadgen.latency import Latency
 from loadgen.otherends import OtherEnds
 from loadgen.target import SHARED_INDEX, Target
@@ -227,7 +227,7 @@ class Engine:
             client.stage = Stage.OVER
             self.wheel.set(client, NEVER)
         else:
-            self.wheel.set(client, now() + ATTACKER_RETURNS_SECONDS * client.cohort.place.random.uniform(0.5, 1.5))
+            self.wheel.set(client, now() + client.returns_seconds * client.cohort.place.random.uniform(0.5, 1.5))
 
     def reopen(self, client: Client) -> None:
         """Close the connection and make a new one: what an honest client does when the server asks it to."""

@@ -11,6 +11,9 @@ from loadgen.personas._lingering import Lingerer
 #: How often it looks whether the server still waits for it.
 LOOK_EVERY_SECONDS: Final = 0.25
 
+#: Servers are rid of it within seconds: 8,000 who came back at once would be a flood, which is another attack.
+RETURNS_SECONDS: Final = 5.0
+
 
 @persona
 class NoClose(Lingerer):
@@ -23,6 +26,7 @@ class NoClose(Lingerer):
     __slots__ = ()
 
     name = "no-close"
+    returns_seconds = RETURNS_SECONDS
 
     def on_open(self, head: wire.Head) -> None:
         """Be wrong on purpose."""

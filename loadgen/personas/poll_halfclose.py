@@ -1,7 +1,12 @@
 """One that says it has said all."""
 
+from typing import Final
+
 from loadgen.personas import persona
 from loadgen.personas._polling import HeldPoll
+
+#: Who does it right answers at once: 8,000 who came back each second would be a flood, which is another attack.
+RETURNS_SECONDS: Final = 10.0
 
 
 @persona
@@ -16,6 +21,7 @@ class PollHalfclose(HeldPoll):
     __slots__ = ()
 
     name = "poll-halfclose"
+    returns_seconds = RETURNS_SECONDS
 
     def on_connected(self) -> None:
         """Say that this was all."""

@@ -3,9 +3,13 @@
 import ssl
 from contextlib import suppress
 from functools import cache
+from typing import Final
 
 from loadgen.personas import persona
 from loadgen.personas._drip import Dripper
+
+#: A plain port refuses it at its first byte: 8,000 who came back each second would be a flood, which is another attack.
+RETURNS_SECONDS: Final = 10.0
 
 
 @persona
@@ -19,6 +23,7 @@ class SlowTls(Dripper):
     __slots__ = ()
 
     name = "slow-tls"
+    returns_seconds = RETURNS_SECONDS
 
     def opening(self) -> bytes:
         """Send the first byte."""

@@ -25,7 +25,8 @@ SILENT = ("idle-connect", "expect-continue")
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in DRIPPERS:
         monkeypatch.setattr(registry()[name], "every_seconds", 0.001)
-    monkeypatch.setattr("loadgen.engine.ATTACKER_RETURNS_SECONDS", 0.01)
+    for name in (*DRIPPERS, *SILENT):
+        monkeypatch.setattr(registry()[name], "returns_seconds", 0.01)
 
 
 async def _said(server: Server, enough: int) -> bytes:

@@ -1,0 +1,67 @@
+"""The registry, and docs/personas.md's promise that one small file is all it takes."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from loadgen import personas
+from loadgen.client import Client, Needs
+from loadgen.personas import registry, summary
+from tests.loadgen.stage import DEADLINE_ANSWER, listening, parsed, playing, read_until, until
+
+PAGE = Path(__file__).parents[3] / "docs" / "personas.md"
+
+
+@pytest.mark.parametrize("cls", registry().values(), ids=registry().keys())
+def test_every_persona_says_what_it_is(cls: type[Client]) -> None:
+    assert summary(cls).endswith("."), "the first line of the docstring is a sentence"
+    assert re.fullmatch(r"[a-z][a-z0-9-]*", cls.name)
+    assert isinstance(cls.needs, Needs)
+    assert not (cls.slow and not cls.honest)
+    assert 0 < cls.usual_clients <= 10_000
+
+
+@pytest.mark.parametrize("cls", registry().values(), ids=registry().keys())
+def test_no_persona_has_a_dictionary_for_each_client(cls: type[Client]) -> None:
+    assert cls.__dictoffset__ == 0, "declare __slots__"
+
+
+def test_the_registry_is_in_alphabetical_order() -> None:
+    assert list(registry()) == sorted(registry())
+
+
+def test_two_personas_of_one_name_are_refused() -> None:
+    class Second(registry()["slow-head"]):  # type: ignore[misc]
+        __slots__ = ()
+
+    with pytest.raises(ValueError, match="two personas are called 'slow-head'"):
+        personas.persona(Second)
+
+
+async def test_the_example_of_the_page_is_a_persona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropped into a folder of personas, it is one; and it does what its page says."""
+    [text] = re.findall(r"^```python persona\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    monkeypatch.setattr(personas, "_registry", dict(registry()))
+    file = tmp_path / "second_head.py"
+    file.write_text(text)
+    spec = spec_from_file_location("second_head", file)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(module_from_spec(spec))
+    second = registry()["second-head"]
+    assert summary(second).startswith("Asks for a page, and then")
+    monkeypatch.setattr(second, "every_seconds", 0.001)
+    async with listening() as server, playing(server.url, second) as play:
+        stream = await server.accept()
+        said = await read_until(stream, lambda got: got.count(b"X-Line") == 3)
+        first, rest = said[: said.index(b"\r\n\r\n") + 4], said[said.index(b"\r\n\r\n") + 4 :]
+        assert parsed(first)[0].target == b"/"
+        assert (b"x-line", b"1") in parsed(rest + b"\r\n")[0].headers
+        assert play.cohort.held == 1
+        await stream.send_all(DEADLINE_ANSWER)
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"answered 408": 1})
