@@ -1,4 +1,4 @@
-"""What the honest slow share who come by WebSocket: they follow a room and say something now and then. No persona itself.
+"""What the honest slow share who come by WebSocket: they follow a room and talk now and then. No persona itself.
 
 An honest user calls it a failure when the connection is closed, when a message is lost without a word, when what was
 said is refused, and when nothing happens for far too long. Nothing else counts as one.

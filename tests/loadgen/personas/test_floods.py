@@ -1,0 +1,182 @@
+"""Those who send without end: the server's end is h11's and wsproto's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import h11
+import pytest
+import trio
+from wsproto import events
+
+from loadgen.personas._flood import BLOCK_BYTES
+from loadgen.personas.compress_bomb import BOMB_BYTES, bomb
+from tests.loadgen.stage import Play, WebSocket, listening, parsed, playing, read_until, reset, until
+
+FLOODS = ("ping-flood", "pong-flood", "empty-fragments", "tiny-frames", "room-churn")
+
+#: More than one block, so that it is seen to go on.
+ENOUGH_BYTES = 5 * BLOCK_BYTES
+
+
+@asynccontextmanager
+async def _opened(name: str, *, clients: int = 1) -> AsyncIterator[tuple[Play, list[WebSocket]]]:
+    async with listening() as server, playing(server.url, name, clients=clients) as play:
+        sockets = []
+        for _ in range(clients):
+            socket = WebSocket(await server.accept())
+            await socket.accept()
+            sockets.append(socket)
+        await until(lambda: play.cohort.held == clients)
+        yield play, sockets
+
+
+async def _flood(socket: WebSocket) -> list[events.Event]:
+    """What comes while the flood is read."""
+    heard = []
+    while len(socket.data) < ENOUGH_BYTES:
+        heard.append(await socket.receive())
+    return heard
+
+
+def _messages(heard: list[events.Event]) -> list[dict[str, object]]:
+    return [json.loads(event.data) for event in heard if isinstance(event, events.TextMessage)]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("ping-flood", events.Ping), ("pong-flood", events.Pong)])
+async def test_control_frames_are_the_smallest_and_the_largest(
+    name: str, kind: type[events.Ping | events.Pong]
+) -> None:
+    async with _opened(name, clients=2) as (_, sockets):
+        floods = [await _flood(socket) for socket in sockets]
+    assert sorted(len(flood) > 1000 for flood in floods) == [False, True]
+    for flood in floods:
+        sizes = set()
+        for event in flood:
+            assert isinstance(event, kind)
+            sizes.add(len(event.payload))
+        assert sizes in ({0}, {125})
+
+
+async def test_empty_fragments_never_end_their_message() -> None:
+    async with _opened("empty-fragments") as (_, [socket]):
+        flood = await _flood(socket)
+    assert len(flood) > 10_000
+    assert all(isinstance(event, events.TextMessage) and event.data == "" for event in flood)
+    assert not any(isinstance(event, events.TextMessage) and event.message_finished for event in flood)
+
+
+async def test_tiny_frames_are_valid_publishes_of_one_letter() -> None:
+    async with _opened("tiny-frames") as (_, [socket]):
+        messages = _messages(await _flood(socket))
+    assert len(messages) > 500
+    assert all(message["type"] == "publish" and message["text"] == "x" for message in messages)
+    assert {message["room"] for message in messages} == {"tiny-0"}
+
+
+async def test_room_churn_goes_in_and_out_of_a_room_where_people_are() -> None:
+    async with _opened("room-churn") as (_, [socket]):
+        messages = _messages(await _flood(socket))
+    assert [message["type"] for message in messages[:4]] == ["join", "leave", "join", "leave"]
+    assert {message["room"] for message in messages} == {"lobby"}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_the_close_code_is_booked_and_the_flooder_comes_back(name: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await server.accept()
+        socket = WebSocket(stream)
+        await socket.accept()
+        await until(lambda: play.cohort.held)
+        await socket.send(events.Ping(b"first"))
+        await socket.send(events.CloseConnection(1008, "too much"))
+        with trio.move_on_after(0.05):  # a server that reads on for a moment, so that its words are not lost in a RST
+            while True:
+                await stream.receive_some()
+        reset(stream)
+        await until(lambda: play.cohort.ended == {"close 1008": 1})
+        assert play.cohort.answers == {"close 1008": 1}
+        assert await read_until(await server.accept(), lambda got: got.endswith(b"\r\n\r\n"))
+
+
+async def test_an_upgrade_that_is_refused_is_booked_by_its_status() -> None:
+    async with listening() as server, playing(server.url, "ping-flood") as play:
+        stream = await server.accept()
+        await read_until(stream, lambda got: got.endswith(b"\r\n\r\n"))
+        await stream.send_all(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+        await until(lambda: play.cohort.refused == {"answered 503": 1})
+
+
+async def test_pipeline_asks_on_and_on_and_reads_no_answer() -> None:
+    async with listening() as server, playing(server.url, "pipeline", path="/page") as play:
+        stream = await server.accept()
+        await read_until(stream, lambda got: len(got) > ENOUGH_BYTES)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        asked = await read_until(stream, lambda got: len(got) > ENOUGH_BYTES)
+        assert asked.count(b"GET /page HTTP/1.1\r\n") > 500
+        assert not play.cohort.received_bytes
+        reset(stream)
+        await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
+
+
+async def test_pipelined_requests_are_whole() -> None:
+    async with listening() as server, playing(server.url, "pipeline") as play:
+        asked = await read_until(await server.accept(), lambda got: len(got) > BLOCK_BYTES)
+        single = play.client.opening()
+        request, parser = parsed(asked)
+        assert (request.method, request.target) == (b"GET", b"/")
+        assert isinstance(parser.next_event(), h11.EndOfMessage)
+        assert asked == (single * (len(asked) // len(single) + 1))[: len(asked)]
+
+
+async def test_connect_flood_says_nothing_and_closes_in_both_ways() -> None:
+    async with listening(backlog=128) as server, playing(server.url, "connect-flood", clients=2) as play:
+        ends = set()
+        for _ in range(40):
+            stream = await server.accept()
+            try:
+                ends.add(await stream.receive_some())
+            except trio.BrokenResourceError:
+                ends.add(b"RST")
+        assert ends == {b"", b"RST"}
+        await until(lambda: play.cohort.left >= 40)
+        assert not play.cohort.ended
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+async def test_compress_bomb_is_sent_only_to_those_who_unpack(accepts: bool) -> None:
+    async with listening() as server, playing(server.url, "compress-bomb") as play:
+        stream = await server.accept()
+        request, _ = parsed(await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")))
+        assert (b"sec-websocket-extensions", b"permessage-deflate") in list(request.headers)
+        await stream.send_all(_switching(dict(request.headers)[b"sec-websocket-key"], accepts=accepts))
+        got = await read_until(stream, lambda got: len(got) >= (len(bomb()) if accepts else 7))
+        assert got[0] == 0xC2, "a whole binary frame with the first reserved bit"
+        assert got.startswith(bomb()) if accepts else len(got) == 7
+        told = "permessage-deflate accepted" if accepts else "permessage-deflate not accepted"
+        assert play.cohort.answers == {told: 1}
+
+
+def _switching(key: bytes, *, accepts: bool) -> bytes:
+    from wsproto.utilities import generate_accept_token
+
+    extension = b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n" if accepts else b""
+    return b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n" % (
+        generate_accept_token(key),
+        extension,
+    )
+
+
+def test_the_bomb_is_a_valid_message_to_those_who_unpack_it() -> None:
+    from wsproto.connection import Connection, ConnectionType
+    from wsproto.extensions import PerMessageDeflate
+
+    extension = PerMessageDeflate()
+    extension.accept("permessage-deflate")
+    server = Connection(ConnectionType.SERVER, [extension])
+    server.receive_data(bomb())
+    unpacked = sum(len(event.data) for event in server.events() if isinstance(event, events.BytesMessage))
+    assert unpacked == BOMB_BYTES
+    assert len(bomb()) < BOMB_BYTES / 900

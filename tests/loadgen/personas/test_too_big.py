@@ -1,0 +1,101 @@
+"""Those who send more than anybody takes."""
+
+from __future__ import annotations
+
+import h11
+import pytest
+
+from loadgen.client import Stage
+from loadgen.personas import big_body, big_frame
+from loadgen.personas.huge_length import _LENGTHS
+from tests.loadgen.stage import WebSocket, listening, parsed, playing, read_until, reset, until
+
+_REFUSAL = b"HTTP/1.1 431 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(big_body.BigBody, "most_bytes", 200_000)
+    monkeypatch.setattr(big_frame.BigFrame, "most_bytes", 200_000)
+
+
+async def test_big_head_is_one_field_of_256_kib() -> None:
+    async with listening() as server, playing(server.url, "big-head") as play:
+        head = await read_until(await server.accept(), lambda got: len(got) > 256 * 1024)
+        await until(lambda: play.cohort.sent_bytes == len(head))
+        assert head.count(b"\r\n") == 2, "request line and Host; the third field has no end"
+        request, _ = _as_whole(head)
+        [size] = [len(value) for name, value in request.headers if name == b"x-big"]
+        assert size == 256 * 1024
+
+
+async def test_many_fields_are_20_000_small_ones() -> None:
+    async with listening() as server, playing(server.url, "many-fields"):
+        head = await read_until(await server.accept(), lambda got: got.count(b"\r\n") == 20_002)
+        request, _ = _as_whole(head.removesuffix(b"\r\n"))
+        assert len(list(request.headers)) == 20_001
+        assert max(len(name) for name, value in request.headers) <= 4
+        assert len(head) < 200_000
+
+
+def _as_whole(head: bytes) -> tuple[h11.Request, h11.Connection]:
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+    parser.receive_data(head + b"\r\n\r\n")
+    request = parser.next_event()
+    assert isinstance(request, h11.Request)
+    return request, parser
+
+
+@pytest.mark.parametrize("name", ["big-head", "many-fields", "big-body"])
+async def test_who_is_answered_sends_no_more_and_is_booked(name: str) -> None:
+    async with listening() as server, playing(server.url, name) as play:
+        stream = await server.accept()
+        await read_until(stream, len)
+        await stream.send_all(_REFUSAL)
+        await until(lambda: play.cohort.answers == {"answered 431": 1})
+        assert play.cohort.held == 1
+        reset(stream)
+        await until(lambda: play.cohort.ended == {"answered 431": 1})
+        assert play.cohort.lifetime.count == 1
+        assert play.client.stage is Stage.WAITING, "it comes back"
+
+
+async def test_big_body_announces_a_gigabyte_or_sends_chunks_without_end() -> None:
+    async with listening() as server, playing(server.url, "big-body", clients=2):
+        framings = set()
+        for _ in range(2):
+            request, parser = parsed(await read_until(await server.accept(), lambda got: len(got) > 200_000))
+            assert (request.method, request.target) == (b"POST", b"/rooms/lobby/messages")
+            body = parser.next_event()
+            assert isinstance(body, h11.Data)
+            assert set(bytes(body.data)) == set(b"x")
+            framings.update(pair for pair in request.headers if pair[0] in {b"content-length", b"transfer-encoding"})
+        assert framings == {(b"content-length", b"1073741824"), (b"transfer-encoding", b"chunked")}
+
+
+async def test_big_frame_announces_a_gigabyte_2_to_the_63_or_sends_fragments_without_end() -> None:
+    async with listening() as server, playing(server.url, "big-frame", clients=3) as play:
+        starts = set()
+        for _ in range(3):
+            stream = await server.accept()
+            socket = WebSocket(stream)
+            await socket.accept()
+            sent = await read_until(stream, lambda got: len(got) > 200_000)
+            starts.add(sent[:10] if sent[0] == 0x81 else sent[:6])
+        assert starts == {
+            b"\x81\xff" + (1 << 30).to_bytes(8),
+            b"\x81\xff" + ((1 << 63) - 1).to_bytes(8),
+            b"\x01\x80\0\0\0\0",
+        }
+        assert play.cohort.held == 3
+
+
+@pytest.mark.parametrize("index", range(len(_LENGTHS)))
+async def test_huge_lengths_are_sent_with_five_bytes_of_body(index: int) -> None:
+    async with listening() as server, playing(server.url, "huge-length", clients=len(_LENGTHS)):
+        sent = set()
+        for _ in _LENGTHS:
+            sent.add(await read_until(await server.accept(), lambda got: got.endswith(b"hello")))
+    field, body = _LENGTHS[index]
+    assert len(sent) == len(_LENGTHS)
+    assert any(field.encode() + b"\r\n\r\n" + body in request for request in sent)
