@@ -36,12 +36,14 @@ _NOW = _PART_BITS + _COUNT_BITS  # bits by which a tick is shifted
 class Budget:
     """At most `rate` a second and `burst` at once; a rate of 0 is no limit, and then only the count is kept."""
 
-    __slots__ = ("_burst", "_shared", "_step", "_tick")
+    __slots__ = ("_burst", "_flood", "_shared", "_step", "_tick")
 
     def __init__(self, rate: float, *, burst: float) -> None:
         cost = max(1, round(_PARTS / (rate * TICK))) if rate else 0
         self._step = (cost << _COUNT_BITS) + 1
-        self._burst = round(burst * cost) << _COUNT_BITS if rate else sys.maxsize
+        # Whatever the count is, it is less than a part of the time.
+        self._burst = round(burst * cost) << _COUNT_BITS | _COUNT if rate else sys.maxsize
+        self._flood = round(2 * burst * cost) << _COUNT_BITS | _COUNT if rate else sys.maxsize
         self._tick = 0
         self._shared: dict[int, int] = {}
 
@@ -60,7 +62,7 @@ class Budget:
 
     def flooded(self, account: int, tick: int) -> bool:
         """Whether a whole burst was spent on top of the one that is allowed."""
-        return account - (tick << _NOW) > 2 * self._burst
+        return account - (tick << _NOW) > self._flood
 
     def wait(self, account: int, tick: int) -> float:
         """Seconds until it is no longer `over`."""
