@@ -37,10 +37,14 @@ from chatserver.net.phases import PhaseLimits
 from chatserver.net.poller import Poller
 from chatserver.net.pressure import Pressure
 from chatserver.net.readiness import Readiness
+from chatserver.net.secure import SecureConnections
+from chatserver.net.tls import TlsEngine
+from chatserver.net.tls_attendant import TlsAttendant
+from chatserver.net.tls_records import REFUSAL
 from chatserver.observe import Collector, LoopMeter
 from chatserver.protocol.body import BodyLimits
 from chatserver.protocol.head import HeadLimits
-from chatserver.protocol.response import response
+from chatserver.protocol.response import error_body, response
 from chatserver.protocol.validation import MAX_TEXT_BYTES
 from chatserver.protocol.websocket import FrameLimits
 from chatserver.reasons import ErrorCode
@@ -69,15 +73,18 @@ class Parts:
     websocket: WebSocketEdge
     publish_rate: PublishLimit
     poller: Poller
+    tls: TlsAttendant | None
 
 
 def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
-    nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool],
+    nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
 ) -> Parts:  # fmt: skip
-    """Make the parts for a log that is open and sockets that listen."""
+    """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
     phase_limits = _phase_limits(settings)
     connections = Connections(readiness, phase_limits, now=trio.current_time())
+    if engine is not None:
+        connections = SecureConnections(readiness, phase_limits, engine, now=trio.current_time())
     outlet = ConnectionOutlet(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(
@@ -103,14 +110,18 @@ def build(
     refusals = _refusals()
     admission = Admission(total=total, per_address=settings.per_ip)
     eviction = Eviction(connections, phase_limits, after=settings.evict_after, farewells=refusals)
-    gate = Gate(admission.admit, eviction.make_room, refusals, notes.refused)
+    gate = Gate(admission.admit, eviction.make_room, [REFUSAL] if engine is not None else refusals, notes.refused)
     attendant = EdgeAttendant(connections, http, websocket, hub, admission, notes)
     listeners = [Listener(each, connections, gate) for each in listening]
     pressure = Pressure(connections, phase_limits, admission, eviction)
-    poller = Poller(connections, readiness, attendant, listeners)
+    tls = None
+    if isinstance(connections, SecureConnections):
+        tls = TlsAttendant(connections, attendant, note=notes.misbehaved, plain_answer=_spoke_plain_http())
+    poller = Poller(connections, readiness, tls or attendant, listeners)
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, pressure=pressure,
         notes=notes, hub=hub, http=http, websocket=websocket, publish_rate=publish_rate, poller=poller,
+        tls=tls,
     )  # fmt: skip
     metrics.watch(parts)
     return parts
@@ -161,3 +172,9 @@ def _refusals() -> list[bytes]:
         refusals.append(response(answer.status, answer.body, headers=answer.headers, keep_alive=False))
     random.shuffle(refusals)
     return refusals
+
+
+def _spoke_plain_http() -> bytes:
+    """For a browser that was sent to http:// where https:// is served; as nginx does it."""
+    body = error_body(ErrorCode.BAD_REQUEST, "this port speaks TLS: the address begins with https:// or wss://")
+    return response(400, body, keep_alive=False)

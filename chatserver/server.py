@@ -23,8 +23,10 @@ from chatserver.descriptors import connection_limit, raise_descriptor_limit
 from chatserver.log import LogError, LogOpenError, Record, open_log
 from chatserver.net.listener import bind
 from chatserver.net.readiness import open_readiness
+from chatserver.net.tls import TlsEngine, load_context
 from chatserver.observe import Collector, LoopMeter
 from chatserver.parts import Parts, build
+from chatserver.specs import ConfigError
 
 EXIT_CLEAN, EXIT_BIND, EXIT_LOG = 0, 3, 4
 
@@ -43,7 +45,7 @@ _log = structlog.get_logger("chatserver")
 
 
 def run(settings: Settings) -> int:
-    """Serve until told to stop. Returns the exit code; raises ConfigError for limits this process cannot keep."""
+    """Serve until told to stop. Returns the exit code; raises ConfigError for what this process cannot keep or read."""
     total = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
     sys.setswitchinterval(THREAD_SWITCH)
     with logs.configured(settings.log_format, quiet=settings.quiet):
@@ -52,10 +54,11 @@ def run(settings: Settings) -> int:
 
 
 class Server:
-    """The life of one server. `addresses` holds the URLs once `main` has started."""
+    """The life of one server. `addresses` holds the URLs once `main` has started. Raises ConfigError."""
 
     def __init__(self, settings: Settings, *, total: int) -> None:
         self.settings = settings
+        self._engine = TlsEngine(load_context(settings.tls_cert, settings.tls_key)) if settings.tls_cert else None
         self.loop = LoopMeter()
         self.addresses: list[str] = []
         self._total = total
@@ -93,7 +96,8 @@ class Server:
                 bound.append(undo.enter_context(bind(host, self.settings.port, send_buffer=self.settings.send_buffer)))
                 port = bound[-1].getsockname()[1]
                 shown = f"[{host.strip('[]')}]" if ":" in host else host
-                self.addresses.append(f"http://{shown}:{port}")
+                scheme = "http" if self._engine is None else "https"
+                self.addresses.append(f"{scheme}://{shown}:{port}")
             undo.pop_all()
         return bound
 
@@ -110,6 +114,7 @@ class Server:
                     self._parts = build(
                         self.settings, total=self._total, log=log, readiness=readiness, listening=listening,
                         nursery=nursery, loop=self.loop, garbage=garbage, ready=lambda: self._ready,
+                        engine=self._engine,
                     )  # fmt: skip
                     await self._serve(nursery, task_status)
             log_nursery.cancel_scope.cancel()
@@ -125,6 +130,9 @@ class Server:
         nursery.start_soon(parts.pressure.run)
         nursery.start_soon(self._keep_house)
         nursery.start_soon(self._retain)
+        await nursery.start(self._reload_at_hangup)
+        if parts.tls is not None:
+            nursery.start_soon(parts.tls.run)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             self._ready = True
             for address in self.addresses:
@@ -180,6 +188,24 @@ class Server:
                 _log.warning("retention_failed", reason=str(error))
             else:
                 self.parts.hub.retained(firsts)
+
+    async def _reload_at_hangup(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """SIGHUP: certificate and key are read again, for peers that come from now on."""
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            task_status.started()
+            async for _ in signals:
+                self._reload()
+
+    def _reload(self) -> None:
+        if self._engine is None:
+            _log.info("nothing_to_reload")
+            return
+        try:
+            self._engine.context = load_context(self.settings.tls_cert, self.settings.tls_key)
+        except ConfigError as error:
+            _log.error("certificate_not_reloaded", reason=str(error))
+        else:
+            _log.info("certificate_reloaded", path=self.settings.tls_cert)
 
     # -- draining ---------------------------------------------------------------------------------------------------
 

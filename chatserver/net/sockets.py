@@ -55,6 +55,17 @@ def end_writing(descriptor: int) -> None:
         borrowed.detach()
 
 
+def end_reading(descriptor: int) -> None:
+    """Have the kernel report the end of what comes in, as often as it is asked, as if the peer's FIN were here."""
+    borrowed = _borrow(descriptor)
+    try:
+        borrowed.shutdown(socket.SHUT_RD)
+    except OSError:
+        pass  # ENOTCONN: it reset the connection meanwhile, which the next read will tell
+    finally:
+        borrowed.detach()
+
+
 def abort(descriptor: int) -> None:
     """Close with RST and drop what the kernel still holds: for peers that do not take it."""
     borrowed = _borrow(descriptor)

@@ -19,6 +19,9 @@ MAX_HELLO = 16 * 1024
 #: Records that a hello may be spread over. Everybody sends one; some tunnels split it in two or three.
 MAX_HELLO_RECORDS = 8
 
+#: A whole answer for who is not let in: a fatal alert, "internal error". No alert says "come back later".
+REFUSAL = bytes((21, 3, 3, 0, 2, 2, 80))
+
 _HANDSHAKE = 22
 _MAJOR_VERSION = 3
 _CLIENT_HELLO = 1

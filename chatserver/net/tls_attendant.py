@@ -1,0 +1,168 @@
+"""Between the poller and whoever attends to plaintext: handshakes, and the opening of what comes.
+
+Owns: the phase `TLS`, the read side of TLS, the turn that each handshake waits for. May not: know what plaintext means.
+
+    poller -> TlsAttendant.received(ciphertext) -> inner.received(plaintext)
+
+A ClientHello is gathered as bytes, and only a whole one is given to OpenSSL: until then a peer has cost what it has
+sent. A hello is also the one step that is dear, 0.3 to 0.7 ms for our signature, so hellos wait in a queue, from which
+a few are taken in each pass of the loop: a flood of them delays newcomers, and nobody who is in.
+
+close_notify is turned into what it stands for, the end of reading on the descriptor: the kernel then reports it as
+often as it is asked, as it does for FIN, and whoever looks away meanwhile finds it again.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from chatserver.net import sockets
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Attendant
+from chatserver.net.layer import Layer
+from chatserver.net.phases import Phase
+from chatserver.net.secure import SecureConnections, Secured
+from chatserver.net.tls import Received, TlsError
+from chatserver.net.tls_records import MAX_RECORD, RecordError, hello_is_whole, whole_records
+from chatserver.reasons import Reason
+
+#: Hellos answered before other tasks run: 2 to 5 ms, as long as a batch of anything else takes.
+HELLO_BATCH = 8
+#: Bytes of records without plaintext, in a row, that a peer may send: tickets, key updates and warnings are hundreds of
+#: bytes in a day. Each record is work for us, and nothing that any other budget would count.
+MAX_BARREN = 2 * MAX_RECORD
+
+
+class TlsAttendant(Layer):
+    """See the module. `run` is a task; all else is synchronous."""
+
+    def __init__(
+        self, connections: SecureConnections, inner: Attendant, *,
+        note: Callable[[Connection, Reason, str], None], plain_answer: bytes,
+    ) -> None:  # fmt: skip
+        super().__init__(inner)
+        self._connections = connections
+        self._engine = connections.engine
+        self._note = note
+        self._plain_answer = plain_answer  # for who speaks plain HTTP to us
+        self._hellos: deque[Secured] = deque()
+        self._asked = trio.Event()
+        self.handshakes = 0
+
+    # -- handshakes -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Answer hellos, a few in each pass, until cancelled."""
+        while True:
+            await self._asked.wait()  # lets everybody else run first, even when it is set
+            for _ in range(min(HELLO_BATCH, len(self._hellos))):
+                connection = self._hellos.popleft()
+                if connection.descriptor >= 0:
+                    self._answer_hello(connection)
+            if not self._hellos:
+                self._asked = trio.Event()
+
+    def _hello_received(self, connection: Secured, data: bytes) -> None:
+        hello = connection.sealed = connection.sealed + data
+        try:
+            whole = hello_is_whole(hello)
+        except RecordError as error:
+            self._failed(connection, str(error), self._plain_answer if hello[:1].isalpha() else b"")
+            return
+        if whole:
+            self._connections.pause(connection)
+            self._hellos.append(connection)
+            self._asked.set()
+
+    def _answer_hello(self, connection: Secured) -> None:
+        try:
+            connection.tls = self._engine.accept()
+            self._connections.listen(connection)
+            self._sealed_received(connection, b"")
+        except Exception:  # noqa: BLE001  a fault of ours costs its own connection
+            self._connections.fault(connection)
+
+    # -- what comes -------------------------------------------------------------------------------------------------
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Ciphertext came."""
+        assert isinstance(connection, Secured)
+        if connection.phase is Phase.CLOSING:
+            self.inner.received(connection, data)
+        elif connection.tls is None:
+            self._hello_received(connection, data)
+        else:
+            self._sealed_received(connection, data)
+
+    def _sealed_received(self, connection: Secured, data: bytes) -> None:
+        sealed = connection.sealed + data if connection.sealed else data
+        try:
+            end = whole_records(sealed)
+            connection.sealed = sealed[end:]
+            if end:
+                self._open(connection, sealed[:end] if connection.sealed else sealed)
+        except RecordError as error:
+            self._failed(connection, str(error), b"")
+        except TlsError as error:
+            self._failed(connection, error.message, error.reply)
+
+    def _open(self, connection: Secured, records: bytes) -> None:
+        tls = connection.tls
+        assert tls is not None
+        if connection.phase is Phase.TLS:
+            done, received = self._engine.shake(tls, records)
+            if done:
+                self.handshakes += 1
+                self._connections.enter(connection, Phase.HEAD)
+        else:
+            received = self._engine.receive(tls, records)
+        self._take(connection, received, len(records))
+
+    def _take(self, connection: Secured, received: Received, size: int) -> None:
+        if received.reply:
+            self._connections.reply(connection, received.reply)
+        if received.ended and connection.descriptor >= 0:
+            sockets.end_reading(connection.descriptor)
+        if received.plaintext:
+            connection.barren = 0
+            if connection.descriptor >= 0:
+                self.inner.received(connection, received.plaintext)
+            return
+        connection.barren += size
+        if connection.barren > MAX_BARREN:
+            self._failed(connection, f"{connection.barren:,} bytes of records without any data", b"")
+
+    def _failed(self, connection: Secured, message: str, last: bytes) -> None:
+        self._note(connection, Reason.TLS_FAILED, message)
+        if connection.phase is Phase.TLS:
+            self._connections.fail(connection, Reason.TLS_FAILED, last)
+            return
+        connection.tls = None
+        if last:
+            self._connections.reply(connection, last)
+        self._connections.close(connection, Reason.TLS_FAILED)
+
+    # -- the rest of an attendant -----------------------------------------------------------------------------------
+
+    def ended(self, connection: Connection) -> None:
+        """FIN, or a close_notify before it."""
+        if connection.phase is Phase.TLS:
+            self._connections.close(connection, Reason.PEER_CLOSED)
+        else:
+            self.inner.ended(connection)
+
+    def expired(self, connection: Connection) -> None:
+        """Its deadline has passed."""
+        if connection.phase is Phase.TLS:
+            assert isinstance(connection, Secured)
+            begun = "the handshake was begun" if connection.tls is not None else "no whole ClientHello"
+            self._note(connection, Reason.TLS_DEADLINE, begun)
+            self._connections.close(connection, Reason.TLS_DEADLINE)
+        else:
+            self.inner.expired(connection)
+
+    def faulted(self, connection: Connection) -> None:
+        """A bug of ours; there is nobody to excuse it to before the handshake is over."""
+        if connection.phase is not Phase.TLS:
+            self.inner.faulted(connection)
