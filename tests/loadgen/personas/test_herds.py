@@ -1,0 +1,179 @@
+"""Those who do together what each may do alone."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+import pytest
+import trio
+from wsproto import events
+
+from loadgen.personas import descriptor_exhaust, join_many, reconnect_storm, thundering_poll
+from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
+
+_PAGE = b'{"cursor":"e-%d","messages":[]}'
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptor_exhaust, "ASK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(reconnect_storm, "STORM_EVERY_SECONDS", 0.3)
+    monkeypatch.setattr(reconnect_storm, "DROP_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(reconnect_storm, "RETURN_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(thundering_poll, "BELL_EVERY_SECONDS", 0.2)
+
+
+def _whole(got: bytes) -> bool:
+    return got.endswith(b"\r\n\r\n")
+
+
+async def _hear(socket: WebSocket) -> dict[str, object]:
+    event = await socket.receive()
+    assert isinstance(event, events.TextMessage)
+    message: dict[str, object] = json.loads(event.data)
+    return message
+
+
+async def _say(socket: WebSocket, **message: object) -> None:
+    await socket.send(events.TextMessage(json.dumps(message)))
+
+
+# descriptor-exhaust
+
+
+async def test_descriptors_are_held_by_asking_again() -> None:
+    async with listening() as server, playing(server.url, "descriptor-exhaust", path="/small") as play:
+        stream = await server.accept()
+        for _ in range(3):
+            request, _ = parsed(await read_until(stream, _whole))
+            assert request.target == b"/small"
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await until(lambda: play.cohort.answers["answered 200"] == 3)
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
+
+
+async def test_a_polite_no_is_a_refusal() -> None:
+    async with listening() as server, playing(server.url, "descriptor-exhaust") as play:
+        stream = await server.accept()
+        await read_until(stream, _whole)
+        await stream.send_all(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+        await stream.aclose()
+        await until(lambda: play.cohort.refused == {"answered 503": 1})
+
+
+# join-many
+
+
+async def _joins(socket: WebSocket, number: int) -> list[dict[str, object]]:
+    return [await _hear(socket) for _ in range(number)]
+
+
+async def test_join_many_joins_on_as_it_is_answered() -> None:
+    async with listening() as server, playing(server.url, "join-many") as play:
+        socket = WebSocket(await server.accept())
+        await socket.accept()
+        asked = await _joins(socket, join_many.WINDOW)
+        assert {message["type"] for message in asked} == {"join"}
+        await _say(socket, type="hello")
+        for message in asked[:40]:
+            await _say(socket, type="joined", id=message["id"], room=message["room"])
+        for message in asked[40:]:
+            await _say(socket, type="error", id=message["id"], code="too_many_rooms")
+        asked += await _joins(socket, join_many.WINDOW // 2)
+        assert len({message["room"] for message in asked}) == len(asked)
+        await until(lambda: play.cohort.answers == {"joined": 40, "error too_many_rooms": 10})
+
+
+async def test_join_many_stops_when_there_are_no_more_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join_many, "ROOMS", 60)
+    async with listening() as server, playing(server.url, "join-many") as play:
+        socket = WebSocket(await server.accept())
+        await socket.accept()
+        for number in range(60):
+            message = await _hear(socket)
+            assert message["id"] == number
+            await _say(socket, type="joined", id=number, room=message["room"])
+        await until(lambda: play.cohort.answers == {"joined": 60})
+        await socket.send(events.CloseConnection(1008))
+        await until(lambda: play.cohort.ended == {"close 1008": 1})
+
+
+# reconnect-storm
+
+
+async def _join(server: Server, cursor: str) -> tuple[WebSocket, dict[str, object]]:
+    socket = WebSocket(await server.accept())
+    await socket.accept()
+    join = await _hear(socket)
+    await _say(socket, type="joined", id=join["id"], room=join["room"], cursor=cursor, messages=[])
+    return socket, join
+
+
+async def test_the_storm_takes_all_and_brings_them_back_to_where_they_were() -> None:
+    async with listening() as server, playing(server.url, "reconnect-storm", clients=3) as play:
+        came: set[object] = set()
+        returned: set[object] = set()
+        while len(returned) < 3:  # the first may be back before the last has come
+            _, join = await _join(server, "e-7")
+            assert join.get("after") in {None, "e-7"}
+            (returned if "after" in join else came).add(join["room"])
+        assert came == returned
+        assert play.cohort.left >= 3
+        assert not play.cohort.ended
+
+
+async def test_somebody_in_each_room_speaks_before_the_storm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnect_storm, "ROOMS", 1)
+    async with listening() as server, playing(server.url, "reconnect-storm", clients=2) as play:
+        first, _ = await _join(server, "e-7")
+        second, _ = await _join(server, "e-7")
+        await until(lambda: play.cohort.left >= 2)
+        heard = await _hear(first)
+        assert (heard["type"], heard["room"]) == ("publish", "storm-0")
+        with pytest.raises(trio.BrokenResourceError):  # RST, and no word before
+            await second.receive()
+
+
+# thundering-poll
+
+
+async def test_one_rings_and_all_others_poll_from_their_cursor() -> None:
+    async with listening() as server, playing(server.url, "thundering-poll", clients=3) as play:
+        streams = [await server.accept() for _ in range(3)]
+        ringer, *herd = streams
+        for stream in herd:
+            target = await _asked(stream)
+            assert (target.path, target.query) == ("/rooms/thunder/messages", "limit=1")
+            await _answer(stream, 200, _PAGE % 0)
+        for stream in herd:
+            assert parse_qs((await _asked(stream)).query) == {"after": ["e-0"], "wait": ["25"]}
+        await until(lambda: play.cohort.held == 3)
+        for _ in range(2):
+            request, _ = parsed(await read_until(ringer, lambda got: got.endswith(b"goal!")))
+            assert (request.method, request.target) == (b"POST", b"/rooms/thunder/messages")
+            await _answer(ringer, 201, b"{}")
+        await until(lambda: play.cohort.answers == {"answered 201": 2})
+        for stream in herd:
+            await _answer(stream, 200, b'{"cursor":"e-1","messages":[{}]}')
+            assert parse_qs((await _asked(stream)).query)["after"] == ["e-1"]
+        assert play.cohort.deliveries == 2
+
+
+async def test_the_bell_does_not_fall_silent() -> None:
+    async with listening() as server, playing(server.url, "thundering-poll") as play:
+        for _ in range(3):
+            stream = await server.accept()
+            await read_until(stream, lambda got: got.endswith(b"goal!"))
+            await stream.aclose()
+        assert not play.cohort.ended
+
+
+async def _asked(stream: trio.SocketStream) -> SplitResult:
+    request, _ = parsed(await read_until(stream, _whole))
+    return urlsplit(request.target.decode())
+
+
+async def _answer(stream: trio.SocketStream, status: int, body: bytes) -> None:
+    await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))

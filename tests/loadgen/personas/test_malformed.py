@@ -1,0 +1,192 @@
+"""The malformed: what is sent is wrong in the eyes of h11 and wsproto, and what is answered is booked."""
+
+from __future__ import annotations
+
+import json
+
+import h11
+import pytest
+import wsproto
+from wsproto import events
+from wsproto.connection import Connection, ConnectionType
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http
+from loadgen.personas import malformed_chat as chat
+from loadgen.personas._frames import CLOSE, FIN, PONG, close_code, frame
+from tests.loadgen.stage import Server, WebSocket, listening, playing, reset, until
+
+_HTTP = _malformed_http.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
+
+#: What h11 or wsproto lets through. A proxy before or behind may read it differently, so a server should not.
+_TAKEN = frozenset((
+    "method of 5,000 letters", "target outside ASCII", "target with a fragment", "target that is no path",
+    "target with an encoded NUL", "version 3.7", "HTTP/2 preface", "value with a control character",
+    "bare LF after a field", "bare LF everywhere", "folded field",
+    "Host with a path", "Host with a user", "Host with a space",
+    "the same length twice", "a list of lengths", "length and chunks", "chunks and length", "chunks in HTTP/1.0",
+    "chunk size ended by a bare LF",
+    "upgrade with a short key", "upgrade with a key that is not base64", "upgrade with two keys",
+    "upgrade with version 12", "upgrade in HTTP/1.0",
+))  # fmt: skip
+
+#: What is not wrong before more of it has come.
+_BEGINNINGS = frozenset(("bare CR everywhere", "HTTP/0.9", "SSH", "SMTP", "Redis", "blank lines", "PROXY protocol"))
+
+#: What wsproto lets through: RFC 6455 leaves it to the endpoint, or wsproto does.
+_FRAMES_TAKEN = frozenset(("close in fragments",))
+
+
+@pytest.mark.parametrize("name", sorted(set(_HTTP) - _TAKEN - _BEGINNINGS))
+def test_requests_are_refused_by_an_independent_parser(name: str) -> None:
+    with pytest.raises((h11.RemoteProtocolError, RemoteProtocolError)):
+        _read(_HTTP[name], upgrade=name.startswith("upgrade"))
+
+
+def _read(request: bytes, *, upgrade: bool) -> None:
+    if upgrade:
+        wsproto.WSConnection(wsproto.ConnectionType.SERVER).receive_data(request)
+        return
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(request)
+    while server.next_event() not in (h11.NEED_DATA, h11.PAUSED):
+        pass
+
+
+@pytest.mark.parametrize("name", sorted(set(_malformed_frames.CASES) - _FRAMES_TAKEN))
+def test_frames_are_refused_by_an_independent_parser(name: str) -> None:
+    server = Connection(ConnectionType.SERVER)
+    try:
+        server.receive_data(_malformed_frames.CASES[name])
+        heard = list(server.events())
+    except LocalProtocolError:
+        return  # what follows a close
+    assert isinstance(heard[-1], events.CloseConnection)
+    assert heard[-1].code in {1002, 1007, 1009} or name == "text after a close"
+
+
+@pytest.mark.parametrize("name", sorted(_malformed_chat.CASES))
+def test_messages_are_utf8_in_one_frame_of_at_most_16_kib(name: str) -> None:
+    assert len(_malformed_chat.CASES[name].decode()) <= 16 * 1024
+
+
+def test_every_request_has_one_thing_wrong() -> None:
+    assert len(set(_HTTP.values())) == len(_HTTP)
+    assert all(request.count(b"Host: x:1") <= 2 for request in _HTTP.values())
+
+
+@pytest.mark.parametrize(
+    ("tail", "code"),
+    [
+        (b"\x88\x02\x03\xf0", 1008),
+        (b"\x8a\x00\x8a\x00\x88\x06\x03\xf1text", 1009),
+        (b"\x88\x00", 1005),
+        (b"\x8a\x00", None),
+        (b"\x88\x05\x03\xf0", None),
+        (b"", None),
+        (b"\x88", None),
+        (bytes(500) + b"\x88\x7d\x03\xea" + b"x" * 123, 1002),
+    ],
+)
+def test_the_last_word_is_found_at_the_end_of_the_stream(tail: bytes, code: int | None) -> None:
+    assert close_code(tail) == code
+
+
+def test_frames_may_lie_about_their_length() -> None:
+    assert frame(FIN | CLOSE, b"\x03\xe8") == b"\x88\x82\0\0\0\0\x03\xe8"
+    assert frame(FIN | PONG, announced=1 << 62) == b"\x8a\xff" + (1 << 62).to_bytes(8) + b"\0\0\0\0"
+    assert frame(FIN | PONG, b"x" * 200, masked=False) == b"\x8a\x7e\x00\xc8" + b"x" * 200
+
+
+# How they are played
+
+
+async def _receive(server: Server, size: int) -> bytes:
+    stream = await server.accept()
+    got = b""
+    while len(got) < size:
+        got += await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 400 X\r\nContent-Length: 0\r\n\r\n")
+    await stream.aclose()
+    return got
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 200])
+async def test_requests_are_played_case_by_case_whole_and_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    monkeypatch.setattr(_cases, "PIECES", (pieces,))
+    monkeypatch.setattr("loadgen.client.ATTACKER_RETURNS_SECONDS", 0.01)
+    async with listening() as server, playing(server.url, "malformed-http", host="x:1") as play:
+        for request in list(_HTTP.values())[:3]:
+            assert await _receive(server, len(request)) == request
+        await until(lambda: play.cohort.ended == {"answered 400": 3})
+        assert play.cohort.answers == {"answered 400": 3}
+
+
+async def test_a_request_that_is_taken_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadgen.personas.malformed_http.PAUSE_SECONDS", 0.05)
+    async with listening() as server, playing(server.url, "malformed-http") as play:
+        stream = await server.accept()
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await until(lambda: play.cohort.left)
+        assert play.cohort.answers == {"answered 200": 1, "method with a NUL: answered 200": 1}
+
+
+async def test_silence_and_a_close_without_a_word_are_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cases, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(_cases, "PAUSE_SECONDS", 0.01)
+    async with listening() as server, playing(server.url, "malformed-http") as play:
+        await server.accept()
+        await until(lambda: play.cohort.left)
+        stream = await server.accept()
+        await stream.receive_some()
+        await stream.aclose()
+        await until(lambda: play.cohort.ended)
+        assert play.cohort.answers == {"method with a NUL: nothing in 0.2 s": 1, "method with a delimiter: closed": 1}
+
+
+async def test_frames_are_played_case_by_case_and_booked_by_close_code() -> None:
+    async with listening() as server, playing(server.url, "malformed-frames", clients=3) as play:
+        for _ in range(3):
+            stream = await server.accept()
+            socket = WebSocket(stream)
+            await socket.accept()
+            heard = await socket.receive()
+            assert isinstance(heard, events.CloseConnection)
+            await stream.send_all(frame(FIN | CLOSE, int(heard.code).to_bytes(2), masked=False))
+            reset(stream)
+        await until(lambda: play.cohort.ended == {"close 1002": 3})
+        assert play.cohort.answers == {"close 1002": 3}
+
+
+async def test_messages_are_played_one_after_the_other_on_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "PAUSE_SECONDS", 0.01)
+    async with listening() as server, playing(server.url, "malformed-chat") as play:
+        socket = WebSocket(await server.accept())
+        await socket.accept()
+        await socket.send(events.TextMessage(json.dumps({"type": "hello"})))
+        for name, sent in _malformed_chat.CASES.items():
+            text = ""
+            while True:
+                heard = await socket.receive()
+                assert isinstance(heard, events.TextMessage)
+                text += heard.data
+                if heard.message_finished:
+                    break
+            assert text.encode() == sent, name
+            kind = "pong" if name == "comment" else "error"
+            await socket.send(events.TextMessage(json.dumps({"type": kind, "code": "bad_json"})))
+        taken = len(_malformed_chat.CASES) - 1
+        await until(lambda: play.cohort.answers == {"error bad_json": taken, "comment: pong": 1})
+        await socket.send(events.CloseConnection(1011))
+        await until(lambda: play.cohort.ended == {"close 1011": 1})
+
+
+async def test_a_message_that_is_met_with_silence_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "PATIENCE_SECONDS", 0.05)
+    async with listening() as server, playing(server.url, "malformed-chat") as play:
+        await WebSocket(await server.accept()).accept()
+        await until(lambda: play.cohort.answers["an array: nothing in 0.05 s"])
+        assert play.cohort.held == 1
