@@ -127,7 +127,7 @@ async def test_a_peer_that_resets_at_our_answer_is_counted_for_what_it_did() -> 
         async with connect(server.address) as peer:
             await peer.send(b"\0")
             await server.in_phase("closing")
-            peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await server.counted("bad-request")
         assert await server.closes("peer-reset") == 0
 

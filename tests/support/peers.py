@@ -8,8 +8,10 @@ share a mistake; wsproto's client side is the judge of the server's frames.
         answer = await peer.response()
 """
 
+import contextlib
 import json
 import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +23,8 @@ import trio
 import wsproto.events as ws
 from wsproto.connection import Connection, ConnectionType
 
+from tests.support.certificates import NAMES, trusting_any
+
 #: Seconds until a test gives up on something that must happen; no measurement, a loaded machine is slow and not wrong.
 PATIENCE = 30.0
 
@@ -31,17 +35,18 @@ WEBSOCKET_ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # what RFC 6455 section 1.3 s
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens."""
+    """Where a server listens, and how to speak TLS to it if it does."""
 
     host: str
     port: int
+    tls: ssl.SSLContext | None = None
 
     @classmethod
     def of(cls, url: str) -> "Address":
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
-        return cls(parts.hostname, parts.port)
+        return cls(parts.hostname, parts.port, trusting_any() if parts.scheme == "https" else None)
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,14 @@ class EndOfStreamError(Exception):
 class Peer:
     """One TCP connection."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
+    def __init__(self, stream: trio.SocketStream, tls: "trio.SSLStream[trio.SocketStream] | None" = None) -> None:
+        self.transport = stream
+        self.stream: trio.abc.Stream = stream if tls is None else tls
         self.buffer = b""
 
     @property
     def own_address(self) -> tuple[str, int]:
-        name = self.stream.socket.getsockname()
+        name = self.transport.socket.getsockname()
         return name[0], name[1]
 
     async def send(self, data: bytes) -> None:
@@ -97,7 +103,7 @@ class Peer:
 
     async def end(self) -> None:
         """FIN: nothing more from this side."""
-        await self.stream.send_eof()
+        await self.transport.send_eof()
 
     async def more(self, most: int = 65_536) -> None:
         """Wait for bytes. Raises EndOfStreamError."""
@@ -169,20 +175,31 @@ def request(method: str, path: str, body: bytes = b"", *, headers: Mapping[str, 
 
 
 @asynccontextmanager
-async def connect(address: Address, *, receive_buffer: int = 0) -> AsyncIterator[Peer]:
-    """Connect; a small receive buffer makes a slow reader's window small from the start."""
+async def connect(address: Address, *, receive_buffer: int = 0, source: str = "") -> AsyncIterator[Peer]:
+    """Connect, from a source if it matters; a small receive buffer makes a slow reader's window small at once."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     connecting = trio.socket.socket(family, socket.SOCK_STREAM)
     if receive_buffer:
         connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     try:
+        if source:
+            await connecting.bind((source, 0))
         with trio.fail_after(PATIENCE):
             await connecting.connect((address.host, address.port))
     except BaseException:
         connecting.close()
         raise
     async with trio.SocketStream(connecting) as stream:
-        yield Peer(stream)
+        if address.tls is None:
+            yield Peer(stream)
+            return
+        # Not https_compatible: an end without the server's close_notify is an error then.
+        tls = trio.SSLStream(stream, address.tls, server_hostname=NAMES[0])
+        with trio.fail_after(PATIENCE):
+            await tls.do_handshake()
+        yield Peer(stream, tls)
+        with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(PATIENCE):
+            await tls.aclose()
 
 
 async def ask(
@@ -350,8 +367,9 @@ async def open_websocket(peer: Peer, *, path: str = "/ws", headers: Mapping[str,
 
 @asynccontextmanager
 async def chatter(
-    address: Address, *, path: str = "/ws", headers: Mapping[str, str] | None = None, receive_buffer: int = 0
-) -> AsyncIterator[Chatter]:
+    address: Address, *, path: str = "/ws", headers: Mapping[str, str] | None = None, receive_buffer: int = 0,
+    source: str = "",
+) -> AsyncIterator[Chatter]:  # fmt: skip
     """A WebSocket of one's own."""
-    async with connect(address, receive_buffer=receive_buffer) as peer:
+    async with connect(address, receive_buffer=receive_buffer, source=source) as peer:
         yield await open_websocket(peer, path=path, headers=headers)

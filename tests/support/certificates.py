@@ -1,0 +1,45 @@
+"""A certificate authority for tests: trusted by the test's clients, and by nobody else.
+
+Owns: the authority, one for each run. May not: import chatserver.
+
+    cert, key = certificate(tmp_path)
+    async with serving(tls_cert=cert, tls_key=key) as server: ...
+"""
+
+import ssl
+from functools import cache
+from pathlib import Path
+
+import trustme
+
+#: What the certificates are for, and what clients ask for.
+NAMES = ("localhost", "127.0.0.1")
+
+
+@cache
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def certificate(folder: Path, name: str = "server", *, names: tuple[str, ...] = NAMES) -> tuple[str, str]:
+    """Paths of a fresh certificate and its key."""
+    made = authority().issue_cert(*names)
+    certificate_path, key_path = folder / f"{name}.pem", folder / f"{name}.key"
+    certificate_path.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+    key_path.write_bytes(made.private_key_pem.bytes())
+    return str(certificate_path), str(key_path)
+
+
+def trusting(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    """A client that knows the authority, and perhaps one version only."""
+    context = ssl.create_default_context()
+    authority().configure_trust(context)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+@cache
+def trusting_any() -> ssl.SSLContext:
+    """The same one for all, so that a client may come back with a ticket."""
+    return trusting()
