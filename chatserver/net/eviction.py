@@ -12,14 +12,19 @@ The rules:
    way. A person waits alone; an attack that comes from few addresses waits in crowds, however quickly it comes back.
    Of those alike, whoever has sent least.
 3. Nobody whose time times crowd is below `evict_after`: he may be about to finish. A lost packet alone takes a second.
-4. Nobody is pushed out by a larger crowd than his own. Attackers that come back take each other's places, and then
-   none: the last one left would be the honest slow one.
+   A crowd of twenty heads from one address, all unfinished in the same tenth of a second, has no such claim.
+4. Nobody is pushed out by a larger crowd than his own: when attackers that come back have taken each other's places,
+   the last ones left would be the honest slow ones. By a crowd as large, mostly his own, only after `evict_after` by
+   himself, and only while half of those who could go are left. Otherwise attackers replace each other as fast as
+   they can, and an honest newcomer finds nobody who has not only just come.
 
 Thousands of machines that send one slow head each cannot be told from as many honest slow people. There the oldest
-goes; a newcomer still gets in, and hurt is who needs longer to ask than the attack takes to come round.
+goes; a newcomer gets in as soon as one has waited for `evict_after`, and hurt is who needs longer to ask than the
+attack takes to come round.
 
-Cost: one look at the table a tick at most, and only when a newcomer finds no place: 2 ms for `SIGHT` candidates, and
-as many may go before the next look. A candidate that has moved on since is passed over.
+Cost: a look at the table when a newcomer finds no place and nobody is left of those found in this tick. It takes 2 ms
+for `SIGHT` candidates, of which each may go; how much is looked at in a tick is bounded (`GLANCE`), so that a table of
+members only costs its 1 ms once. A candidate that has moved on since is passed over.
 """
 
 import random
@@ -39,6 +44,9 @@ from chatserver.reasons import Reason
 SIGHT = 1024
 #: Places of the table looked at before the candidates are counted.
 STRIDE = 1024
+#: Places looked at in one tick after which no other look is begun in it: a small table is looked at again and again
+#: while peers come and go by the millisecond, a large one once.
+GLANCE = 8192
 
 
 class Kind(IntEnum):
@@ -65,6 +73,8 @@ _KINDS: dict[Phase, Kind] = {
     Phase.BODY: Kind.SENDING,
 }
 _KIND_OF: tuple[Kind | None, ...] = tuple(_KINDS.get(phase) for phase in Phase)
+#: Those in which an HTTP answer makes sense to a peer that has sent something.
+_SPEAKING = frozenset((Phase.HEAD, Phase.KEEPALIVE, Phase.PACED))
 
 
 def kind_of(connection: Connection) -> Kind | None:
@@ -84,9 +94,10 @@ class Waits:
         self._window = ticks(limits.flush_window)
 
     def waited(self, connection: Connection, kind: Kind, tick: int) -> int:
-        """Whole ticks. What a body earned by progress, or a reader by taking our bytes, is taken off."""
+        """Ticks it has seen. What a body earned by progress, or a reader by taking our bytes, is taken off."""
         span = self._window if kind is Kind.TAKING else self._spans[connection.phase]
-        return tick - (connection.deadline - span)
+        seen = tick + 2 - (connection.deadline - span)  # a deadline is a tick more than the span, see `Wheel.due`
+        return max(seen, 1) if kind is Kind.IDLE else seen  # deadlines at rest are put off by up to a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,7 @@ class Candidate:
     connection: Connection
     kind: Kind
     deadline: int
+    waited: int
     crowd: int
 
     @property
@@ -129,8 +141,8 @@ def rank(waiting: Iterable[Connection], waits: Waits, *, tick: int, after: int) 
         for connection, network in zip(by_kind[kind], networks, strict=True):
             waited = waits.waited(connection, kind, tick)
             score = waited * crowd[network]
-            if waited > 0 and score >= after:
-                candidate = Candidate(connection, kind, connection.deadline, crowd[network])
+            if score >= after:
+                candidate = Candidate(connection, kind, connection.deadline, waited, crowd[network])
                 scored.append((score, -len(connection.inbox), candidate))
         scored.sort(key=_badness)
         candidates += [candidate for *_, candidate in scored]
@@ -152,14 +164,16 @@ class Eviction:
         self._after = ticks(after)
         self._farewells = farewells  # whole answers, for who had begun to ask
         self._ranking = Ranking([], {})
-        self._looked = -1  # the tick of the last look
+        self._found = 0  # candidates at the last look
+        self._looked = -1  # its tick
+        self._seen = 0  # places looked at in that tick
         self._hand = 0  # where in the table the next one begins
         self.turned_away = 0  # newcomers for whom nobody had to go
 
     def make_room(self, address: str | None) -> bool:
         """End the worst for a newcomer from this address, if it is known; False if nobody has to go for that one."""
         candidate = self._worst()
-        if candidate is None or self._crowd_behind(address, candidate.kind) > candidate.crowd:
+        if candidate is None or not self._may_take(address, candidate):
             self.turned_away += 1
             return False
         self._ranking.candidates.pop()
@@ -170,14 +184,28 @@ class Eviction:
         """Places are not short any more: let go of those who were looked at."""
         self._ranking = Ranking([], {})
 
-    def _crowd_behind(self, address: str | None, kind: Kind) -> int:
-        return 0 if address is None else self._ranking.crowds[kind][network_of(address)]
+    def _may_take(self, address: str | None, candidate: Candidate) -> bool:
+        """Rule 4."""
+        if address is None:
+            return True
+        behind = self._ranking.crowds[candidate.kind][network_of(address)]
+        if behind != candidate.crowd:
+            return behind < candidate.crowd
+        return candidate.waited >= self._after and len(self._ranking.candidates) * 2 > self._found
 
     def _worst(self) -> Candidate | None:
         tick = self._connections.wheel.current
         if tick != self._looked:
-            self._looked = tick
+            self._looked, self._seen = tick, 0
+            self.forget()
+        candidate = self._standing()
+        if candidate is None and self._seen < GLANCE:
             self._ranking = rank(self._look(), self._waits, tick=tick, after=self._after)
+            self._found = len(self._ranking.candidates)
+            candidate = self._standing()
+        return candidate
+
+    def _standing(self) -> Candidate | None:
         candidates = self._ranking.candidates
         while candidates and not candidates[-1].stands:
             candidates.pop()
@@ -192,6 +220,7 @@ class Eviction:
                 self._hand = 0
             places = table[self._hand : self._hand + STRIDE]
             self._hand += STRIDE
+            self._seen += len(places)
             found += [each for each in places if each is not None and kind_of(each) is not None]
             if len(found) >= SIGHT:
                 break
@@ -203,7 +232,7 @@ class Eviction:
             if connection.phase is Phase.CLOSING:
                 connections.closing_expired(connection)
                 return
-            if connection.inbox or connection.phase is Phase.BODY:
+            if connection.phase is Phase.BODY or (connection.inbox and connection.phase in _SPEAKING):
                 connections.offer(connection, random.choice(self._farewells))  # noqa: S311  jitter, not secrecy
             # What it did not take is dropped: the kernel would go on offering it, and a place is needed now.
             behind = connection.backlog is not None

@@ -116,7 +116,7 @@ def overdue(
         most = rung.crowd_head
     else:
         return False
-    return most is not None and waits.waited(connection, kind, tick) >= ticks(most)
+    return most is not None and waits.waited(connection, kind, tick) > ticks(most)
 
 
 class Pressure:

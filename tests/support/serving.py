@@ -9,10 +9,12 @@ except to see at the end that no fault of its own was hidden.
 """
 
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,16 @@ async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
             await trio.sleep(LOOK)
 
 
+def sample(metrics: bytes, name: str, **labels: str) -> float:
+    """A sample of what /metrics answered, summed over the labels that are not given."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(
+        float(value)
+        for found, given, value in _SAMPLE.findall(metrics.decode())
+        if found == name and all(label in given for label in wanted)
+    )
+
+
 class Serving:
     """A server in this process."""
 
@@ -53,13 +65,7 @@ class Serving:
 
     async def metric(self, name: str, **labels: str) -> float:
         """A sample of /metrics, summed over the labels that are not given."""
-        answer = await ask(self.address, "GET", "/metrics")
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        return sum(
-            float(value)
-            for found, given, value in _SAMPLE.findall(answer.body.decode())
-            if found == name and all(label in given for label in wanted)
-        )
+        return sample((await ask(self.address, "GET", "/metrics")).body, name, **labels)
 
     async def closes(self, reason: str) -> int:
         return int(await self.metric("chatserver_closes_total", reason=reason))
@@ -91,8 +97,9 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(*, total: int = 1000, **settings: Any) -> AsyncIterator[Serving]:
-    """Serve until the block ends. No address cap and no rates, unless the test gives them."""
+async def serving(*, total: int = 1000, faults: int = 0, **settings: Any) -> AsyncIterator[Serving]:
+    """Serve until the block ends. No address cap and no rates, unless the test gives them; as many `faults` as it plants.
+    """
     options = {"port": 0, "log": "memory:", "per_ip": 0, **dict.fromkeys(RATES, 0.0), **settings}
     server = Server(Settings(**options), total=total)
     with capture_logs() as logs, trio.fail_after(LIFE):
@@ -100,26 +107,26 @@ async def serving(*, total: int = 1000, **settings: Any) -> AsyncIterator[Servin
             await nursery.start(server.main)
             running = Serving(server, logs)
             yield running
-            faults = server.parts.connections.faults
+            found = server.parts.connections.faults
             nursery.cancel_scope.cancel()
-    assert faults == 0, logs
-    assert [line for line in logs if line["log_level"] in ("error", "critical")] == []
+    assert found == faults, logs
+    assert [line for line in logs if line["log_level"] in ("error", "critical") and line["event"] != "fault"] == []
 
 
 @asynccontextmanager
-async def neighbour(server: Serving, room: str = "neighbours") -> AsyncIterator[None]:
+async def neighbour(server: "Serving | ServerProcess", room: str = "neighbours") -> AsyncIterator[None]:
     """A healthy client beside the trouble: says something and hears it, over WebSocket and HTTP, and never fails."""
     async with chatter(server.address) as friend, trio.open_nursery() as nursery:
         await friend.ask("join", room=room)
         stop = trio.Event()
         done = trio.Event()
-        nursery.start_soon(_live, server, friend, room, stop, done)
+        nursery.start_soon(_live, server.address, friend, room, stop, done)
         yield
         stop.set()
         await done.wait()
 
 
-async def _live(server: Serving, friend: Chatter, room: str, stop: trio.Event, done: trio.Event) -> None:
+async def _live(address: Address, friend: Chatter, room: str, stop: trio.Event, done: trio.Event) -> None:
     last_trip = False
     while not last_trip:
         last_trip = stop.is_set()
@@ -127,7 +134,7 @@ async def _live(server: Serving, friend: Chatter, room: str, stop: trio.Event, d
         assert ack["type"] == "ack", ack
         heard = await friend.next("message")
         assert heard["offset"] == ack["offset"], "one message, or one out of order, was lost"
-        assert (await ask(server.address, "GET", f"/rooms/{room}/messages?limit=1")).status == 200
+        assert (await ask(address, "GET", f"/rooms/{room}/messages?limit=1")).status == 200
         with trio.move_on_after(NEIGHBOUR_PAUSE):
             await stop.wait()
     await friend.close()
@@ -161,14 +168,20 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(directory: Path, *flags: str, lines: int = 1) -> AsyncIterator[ServerProcess]:
-    """Start it and read the lines it prints when ready (fewer, if it ends before); dead when the block ends."""
+async def server_process(
+    directory: Path, *flags: str, lines: int = 1, descriptors: int = 0
+) -> AsyncIterator[ServerProcess]:
+    """Start it and read the lines it prints when ready (fewer, if it ends before); dead when the block ends.
+
+    With `descriptors`, under that `ulimit -n`.
+    """
     command = [str(Path(sys.executable).with_name("chatserver")), "serve", *flags]
     errors = directory / "server.err"
     with errors.open("a") as stderr:
         process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=directory
-        )
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=directory,
+            preexec_fn=partial(_limit_descriptors, descriptors) if descriptors else None,
+        )  # fmt: skip
     try:
         assert process.stdout is not None
         with trio.fail_after(LIFE):
@@ -179,6 +192,10 @@ async def server_process(directory: Path, *flags: str, lines: int = 1) -> AsyncI
             await trio.aclose_forcefully(process.stdout)
         with trio.CancelScope(shield=True), trio.fail_after(PATIENCE):
             await process.wait()
+
+
+def _limit_descriptors(most: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _read_lines(stream: trio.abc.ReceiveStream, count: int) -> list[str]:

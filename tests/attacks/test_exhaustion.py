@@ -1,0 +1,304 @@
+"""No places left: who gets in, who has to go, who stays, and that all is as before when the attack ends.
+
+Attackers come from an address of their own, as they do outside. The healthy neighbour comes from 127.0.0.1, chats over
+a WebSocket that it keeps, and makes a new connection for each of its requests: it is member and newcomer at once.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import trio
+
+from chatserver.net import pressure
+from chatserver.net.pressure import LADDER
+from tests.support.peers import Address, Answer, Chatter, EndOfStreamError, Peer, chatter, connect, request
+from tests.support.serving import Serving, eventually, neighbour, serving
+
+CROWD = "127.0.1.1"
+PERSON = "127.0.2.{}"
+HALF_A_HEAD = b"GET /rooms HTTP/1.1\r\nHost: t\r\nX-Slow: "
+#: Seconds an attacker waits before it comes back: none to speak of.
+AT_ONCE = 0.01
+
+
+class Attack:
+    """Peers that stay as long as they are let, and come back at once. It remembers what they were told."""
+
+    def __init__(self, address: Address, opening: bytes = HALF_A_HEAD, *, source: str = CROWD) -> None:
+        self._address = address
+        self._opening = opening
+        self._source = source
+        self.arrivals = 0
+        self.told: list[Answer] = []
+
+    async def was_told(self, times: int) -> bool:
+        """Whether they have had so many answers."""
+        return len(self.told) >= times
+
+    @asynccontextmanager
+    async def of(self, attackers: int) -> AsyncIterator[None]:
+        """So many, until the end of the block."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(attackers):
+                nursery.start_soon(self._come_back_for_ever)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _come_back_for_ever(self) -> None:
+        while True:
+            async with connect(self._address, source=self._source) as peer:
+                self.arrivals += 1
+                await self._stay(peer)
+            await trio.sleep(AT_ONCE)
+
+    async def _stay(self, peer: Peer) -> None:
+        try:
+            await peer.send(self._opening)
+            self.told.append(await peer.response())
+        except (trio.BrokenResourceError, EndOfStreamError):
+            pass  # hung up on without a word
+
+
+async def ends_as_it_began(server: Serving) -> None:
+    """Nobody is held any more but who asks, and nobody is counted."""
+    await server.held(0)
+    assert await server.metric("chatserver_addresses") == 1
+    assert await server.metric("chatserver_members") == 0
+    assert await server.metric("chatserver_faults_total") == 0
+
+
+async def until_full(server: Serving, evicted: int = 1) -> None:
+    """Until somebody had to go."""
+
+    async def so_many() -> bool:
+        return await server.closes("evicted") >= evicted
+
+    await eventually(so_many)
+
+
+async def says_hello(address: Address, source: str) -> None:
+    """A whole visit of somebody who is new: in, heard, out."""
+    async with chatter(address, source=source) as newcomer:
+        await newcomer.ask("join", room="lobby")
+        assert (await newcomer.ask("publish", room="lobby", text="hello"))["type"] == "ack"
+        await newcomer.close()
+
+
+# -- a newcomer while the server is full ------------------------------------------------------------------------------
+
+
+async def test_slow_heads_fill_the_server_and_newcomers_get_in() -> None:
+    async with serving(total=40) as server:
+        attack = Attack(server.address)
+        async with neighbour(server), attack.of(100), AsyncExitStack() as stack:
+            await until_full(server)
+            for number in range(1, 21):
+                stays = await stack.enter_async_context(chatter(server.address, source=PERSON.format(number)))
+                assert (await stays.ask("publish", room="lobby", text="hello"))["type"] == "ack"
+            assert await server.closes("evicted") >= 20
+        await ends_as_it_began(server)
+        assert {answer.status for answer in attack.told} == {503}, "those who had begun to ask, and those outside"
+
+
+async def test_silent_ones_fill_it() -> None:
+    async with serving(total=40) as server:
+        async with neighbour(server), Attack(server.address, b"").of(100):
+            await until_full(server)
+            for number in range(1, 6):
+                await says_hello(server.address, PERSON.format(number))
+        await ends_as_it_began(server)
+
+
+async def test_idle_ones_fill_it() -> None:
+    """Each has had an answer, and then keeps its connection for nothing."""
+    opening = request("GET", "/healthz")
+
+    class Idle(Attack):
+        async def _stay(self, peer: Peer) -> None:
+            await peer.send(opening)
+            if (await peer.response()).status == 200:
+                await peer.rest()
+
+    async with serving(total=40) as server:
+        async with neighbour(server), Idle(server.address).of(100):
+            await until_full(server)
+            for number in range(1, 6):
+                await says_hello(server.address, PERSON.format(number))
+        await ends_as_it_began(server)
+
+
+async def test_slow_bodies_fill_it() -> None:
+    opening = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "60000"}) + b"x"
+    async with serving(total=40) as server:
+        attack = Attack(server.address, opening)
+        async with neighbour(server), attack.of(100):
+            await until_full(server)
+            for number in range(1, 6):
+                await says_hello(server.address, PERSON.format(number))
+        await ends_as_it_began(server)
+        assert {answer.status for answer in attack.told} == {503}
+
+
+async def test_slow_readers_fill_it() -> None:
+    """Each asks for pages that its tiny window has no room for, and takes nothing."""
+    ask_for_much = request("GET", "/rooms/lobby/messages?limit=50&before=51") * 8
+
+    class Reader(Attack):
+        async def _come_back_for_ever(self) -> None:
+            while True:
+                async with connect(self._address, source=self._source, receive_buffer=2048) as peer:
+                    self.arrivals += 1
+                    try:
+                        await peer.send(ask_for_much)
+                        while self.arrivals:  # the end shows in the next byte that cannot be sent
+                            await trio.sleep(0.1)
+                            await peer.send(b"\r\n")
+                    except trio.BrokenResourceError:
+                        pass
+                await trio.sleep(AT_ONCE)
+
+    async with serving(total=40) as server:
+        async with chatter(server.address) as author:
+            for _ in range(50):
+                await author.ask("publish", room="lobby", text="x" * 4000)
+        async with neighbour(server), Reader(server.address).of(60):
+            await until_full(server)
+            for number in range(1, 6):
+                await says_hello(server.address, PERSON.format(number))
+        await ends_as_it_began(server)
+
+
+async def test_answered_ones_linger_only_while_there_is_room() -> None:
+    """They asked for an end and do not take it: for two seconds each holds a place for nothing."""
+    opening = request("GET", "/healthz", headers={"Connection": "close"})
+
+    class Lingerer(Attack):
+        async def _stay(self, peer: Peer) -> None:
+            await peer.send(opening)
+            if (await peer.response()).status == 200:
+                await trio.sleep(60)
+
+    async with serving(total=40, close_deadline=60.0) as server:
+        async with neighbour(server), Lingerer(server.address).of(39):
+            await server.in_phase("closing", 38)
+            for number in range(1, 21):
+                await says_hello(server.address, PERSON.format(number))
+        assert await server.closes("evicted") == 0, "they had their answer: they count for that"
+        await ends_as_it_began(server)
+
+
+# -- who stays --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_person_who_types_is_not_pushed_out_by_a_crowd() -> None:
+    """slow-typist of ATTACKS.md, twice as fast: 100 attackers return at once for 4 s, and 20 newcomers come as well."""
+    async with (
+        serving(total=40) as server,
+        neighbour(server),
+        connect(server.address, source=PERSON.format(99)) as typist,
+        Attack(server.address).of(100),
+    ):
+        await typist.send(b"G")
+        await until_full(server)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(typist.drip, b"ET /healthz HTTP/1.1\r\nHost: t\r\n\r\n", pause=0.12))
+            for number in range(1, 21):
+                await says_hello(server.address, PERSON.format(number))
+                await trio.sleep(0.1)
+        assert (await typist.response()).status == 200
+
+
+async def test_members_never_go() -> None:
+    """Nor those who wait for a message: with nobody else inside, newcomers are refused, each with a time to return."""
+    async with serving(total=10) as server, AsyncExitStack() as stack:
+        members: list[Chatter] = []
+        for _ in range(6):
+            members.append(await stack.enter_async_context(chatter(server.address, source=CROWD)))
+            await members[-1].ask("join", room="lobby")
+        poll, events, watch = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(3)]
+        await poll.send(request("GET", "/rooms/elsewhere/messages?wait=60&after=0"))
+        await events.send(request("GET", "/rooms/lobby/events"))
+        await events.head()
+        await stack.enter_async_context(neighbour_in_place(server, watch))
+        last = await stack.enter_async_context(chatter(server.address, source=CROWD))
+        refused = [await refusal(server.address, PERSON.format(number)) for number in range(1, 31)]
+        assert {(answer.status, answer.error) for answer in refused} == {(503, "full")}
+        times = {int(answer.headers["retry-after"]) for answer in refused}
+        assert len(times) > 1, "not all at the same moment"
+        assert times <= set(range(2, 10))
+        ack = await last.ask("publish", room="lobby", text="still here")
+        for member in members:
+            assert (await member.next("message"))["offset"] == ack["offset"]
+        assert b"still here" in await events.until(b"still here")
+
+
+async def refusal(address: Address, source: str) -> Answer:
+    """What is read by somebody who finds no place, though he sends a whole request."""
+    async with connect(address, source=source) as peer:
+        await peer.send(request("GET", "/healthz"))
+        answer = await peer.response()
+        assert await peer.rest() == b""
+        return answer
+
+
+@asynccontextmanager
+async def neighbour_in_place(server: Serving, watch: Peer) -> AsyncIterator[None]:
+    """Looks at /healthz all the while over a connection that it has: it is idle in between, and never long."""
+    async with trio.open_nursery() as nursery:
+
+        async def look() -> None:
+            while True:
+                assert (await watch.request("GET", "/healthz")).status == 200
+                await trio.sleep(0.05)
+
+        nursery.start_soon(look)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_newcomers_does_not_push_out_who_has_just_come() -> None:
+    async with serving(total=20, evict_after=60.0) as server, AsyncExitStack() as stack:
+        people = []
+        for number in range(1, 20):
+            people.append(await stack.enter_async_context(connect(server.address, source=PERSON.format(number))))
+            await people[-1].send(b"GET /healthz HTTP/1.1\r\n")
+        attack = Attack(server.address)
+        async with attack.of(50):
+            await eventually(lambda: attack.was_told(200))
+            for person in people:
+                await person.send(b"Host: t\r\n\r\n")
+                assert (await person.response()).status == 200
+
+
+# -- pressure ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_idle_go_sooner_while_places_are_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And stay longer afterwards. The ladder's spans a tenth as long, so that the test is."""
+    monkeypatch.setattr(pressure, "LOOK", 0.1)
+    for step, rung in LADDER.items():
+        if rung.keepalive is not None:
+            monkeypatch.setitem(LADDER, step, replace(rung, keepalive=rung.keepalive / 10))
+    async with serving(total=20) as server, neighbour(server):
+        async with AsyncExitStack() as stack:
+            idle = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(17)]
+            for peer in idle:
+                assert (await peer.request("GET", "/healthz")).status == 200
+            await reached(server, lambda step: step >= 2)
+            async with trio.open_nursery() as nursery:  # until they are hung up on
+                for peer in idle:
+                    nursery.start_soon(peer.rest)
+        await reached(server, lambda step: step == 0)
+        assert await server.closes("keepalive-deadline") >= 1
+        assert await server.metric("chatserver_pressure_steps_total", direction="tighter") >= 1
+        assert await server.metric("chatserver_pressure_steps_total", direction="looser") >= 2
+
+
+async def reached(server: Serving, step: Callable[[float], bool]) -> None:
+    async def so() -> bool:
+        return step(await server.metric("chatserver_pressure_step"))
+
+    await eventually(so)
