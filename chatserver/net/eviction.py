@@ -54,7 +54,7 @@ class Kind(IntEnum):
 
     #: the peer's end of the close: it has its answer, and stays so that it can read it in peace
     LINGERING = 0
-    #: the end of a TLS handshake or of a request head
+    #: the end of a PROXY header, of a TLS handshake or of a request head
     ASKING = 1
     #: the next request, if there is one, or its turn to make it
     IDLE = 2
@@ -66,6 +66,7 @@ class Kind(IntEnum):
 
 _KINDS: dict[Phase, Kind] = {
     Phase.CLOSING: Kind.LINGERING,
+    Phase.PROXY: Kind.ASKING,
     Phase.TLS: Kind.ASKING,
     Phase.HEAD: Kind.ASKING,
     Phase.KEEPALIVE: Kind.IDLE,

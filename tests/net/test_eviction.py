@@ -25,7 +25,7 @@ CLAIMING = {Phase.SERVING, Phase.HELD, Phase.STREAM, Phase.OPEN, Phase.PINGED, P
 NOW = 10_000  # tick
 AFTER = 20  # ticks times crowd
 FAREWELL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n"
-WAITING = {Phase.TLS, Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.PACED, Phase.CLOSING}
+WAITING = {Phase.PROXY, Phase.TLS, Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.PACED, Phase.CLOSING}
 _numbers = itertools.count(1000)
 
 
