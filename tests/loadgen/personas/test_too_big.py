@@ -62,7 +62,7 @@ async def test_who_is_answered_sends_no_more_and_is_booked(name: str) -> None:
 
 async def test_big_body_announces_a_gigabyte_or_sends_chunks_without_end() -> None:
     async with listening() as server, playing(server.url, "big-body", clients=2):
-        framings = set()
+        framings: set[tuple[bytes, bytes]] = set()
         for _ in range(2):
             request, parser = parsed(await read_until(await server.accept(), lambda got: len(got) > 200_000))
             assert (request.method, request.target) == (b"POST", b"/rooms/lobby/messages")

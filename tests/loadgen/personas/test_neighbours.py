@@ -1,0 +1,291 @@
+"""The honest slow: what they do, what they bear, and what they call a failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import trio
+from wsproto import events
+
+from loadgen.client import Stage
+from loadgen.personas import curl, office, phone_2g, registry, sleepy_tab, slow_typist, tunnel
+from tests.loadgen.stage import Play, Server, WebSocket, listening, parsed, playing, read_until, reset, until
+
+MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
+SLOW = (*MEMBERS, "slow-typist", "curl")
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phone_2g, "ROUND_TRIP_SECONDS", 0.05)
+    monkeypatch.setattr(phone_2g, "READ_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(phone_2g, "SPEAKS_EVERY_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(phone_2g, "TOUCH_SECONDS", (600.0, 600.0))
+    monkeypatch.setattr(phone_2g, "DARK_SECONDS", 0.1)
+    monkeypatch.setattr(sleepy_tab, "WAKES_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(tunnel, "DAYLIGHT_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(tunnel, "TUNNEL_SECONDS", 0.1)
+    monkeypatch.setattr(office, "SPEAKS_EVERY_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(slow_typist, "TYPES_IN_SECONDS", 0.5)
+    monkeypatch.setattr(slow_typist, "THINKS_SECONDS", 0.05)
+    monkeypatch.setattr(curl, "READS_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(curl, "PAUSE_SECONDS", 0.05)
+
+
+def test_all_are_honest_and_slow() -> None:
+    assert {name for name, cls in registry().items() if cls.slow} == set(SLOW)
+    assert all(registry()[name].honest for name in SLOW)
+    assert [name for name in SLOW if registry()[name].one_address] == ["office"]
+
+
+class _Room:
+    """The server's end of a member's connection."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.socket = WebSocket(stream)
+
+    async def admit(self) -> None:
+        await self.socket.accept()
+        join = await self.hear()
+        assert join == {"type": "join", "id": -1, "room": "lobby"}
+        await self.say(type="joined", id=-1, room="lobby", cursor="e-7", messages=[], members=1)
+
+    async def hear(self) -> dict[str, object]:
+        event = await self.socket.receive()
+        assert isinstance(event, events.TextMessage), event
+        message: dict[str, object] = json.loads(event.data)
+        return message
+
+    async def say(self, **message: object) -> None:
+        await self.socket.send(events.TextMessage(json.dumps(message)))
+
+    async def tell(self, offset: int) -> None:
+        await self.say(type="message", room="lobby", offset=offset, text="x")
+
+
+@asynccontextmanager
+async def _joined(name: str) -> AsyncIterator[tuple[Play, _Room]]:
+    async with listening() as server, playing(server.url, name) as play:
+        room = _Room(await server.accept())
+        await room.admit()
+        await until(lambda: play.cohort.held)
+        yield play, room
+
+
+# All of them
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+async def test_what_they_say_is_to_be_acknowledged(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    module = {"phone-2g": phone_2g, "sleepy-tab": sleepy_tab, "tunnel": tunnel, "office": office}[name]
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1.0)
+    async with _joined(name) as (play, room):
+        for number in range(1, 4):
+            said = await room.hear()
+            assert (said["type"], said["id"], said["room"]) == ("publish", number, "lobby")
+            if number < 3:
+                await room.say(type="ack", id=number)
+        await until(lambda: play.cohort.ended == {"a message not acknowledged in 1 s": 1})
+        assert play.client.stage is Stage.OVER, "no honest user is counted twice"
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+async def test_a_refused_message_is_a_failure(name: str) -> None:
+    async with _joined(name) as (play, room):
+        said = await room.hear()
+        await room.say(type="error", id=said["id"], code="rate_limited")
+        await until(lambda: play.cohort.ended == {"error rate_limited": 1})
+
+
+@pytest.mark.parametrize(
+    ("offsets", "reason"),
+    [
+        ((8, 9, 11), "a message was lost"),
+        ((8, 8), "a message came twice"),
+        ((8, 9, None, 20, 21), None),
+        ((0, 0, 0), None),
+    ],
+)
+async def test_lost_messages_are_missed_unless_the_server_owns_up(
+    offsets: tuple[int | None, ...], reason: str | None
+) -> None:
+    async with _joined("office") as (play, room):
+        for offset in offsets:
+            if offset is None:
+                await room.say(type="gap", room="lobby", after="e-9", until="e-19")
+            else:
+                await room.tell(offset)
+        expected = {reason: 1} if reason else {}
+        await until(
+            lambda: play.cohort.ended == expected and play.cohort.deliveries == len(offsets) - (None in offsets)
+        )
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+async def test_a_close_is_a_failure_even_with_a_kind_word(name: str) -> None:
+    async with _joined(name) as (play, room):
+        await room.say(type="goaway", reason="restart", retry_after=1)
+        await room.socket.send(events.CloseConnection(1012))
+        await until(lambda: play.cohort.ended == {"close 1012": 1})
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+async def test_pings_are_answered(name: str) -> None:
+    async with _joined(name) as (_, room):
+        await room.socket.send(events.Ping(b"there?"))
+        while True:
+            heard = await room.socket.receive()
+            if isinstance(heard, events.Pong):
+                break
+        assert heard.payload == b"there?"
+
+
+# Each of them
+
+
+async def test_the_phone_reads_little_at_a_time() -> None:
+    async with _joined("phone-2g") as (play, room):
+        room.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
+        before, begun = play.cohort.received_bytes, trio.current_time()
+        text = "x" * 1000
+        for number in range(20):
+            await room.say(type="message", room="lobby", offset=number + 1, text=text)
+        await until(lambda: play.cohort.deliveries == 20)
+        reads = (play.cohort.received_bytes - before) / phone_2g.Phone2G.read_bytes
+        assert trio.current_time() - begun >= (reads - 2) * phone_2g.READ_EVERY_SECONDS
+
+
+async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phone_2g, "TOUCH_SECONDS", (0.1, 0.1))
+    async with _joined("phone-2g") as (play, room):
+        await until(lambda: play.client.is_dark)
+        monkeypatch.setattr(phone_2g, "TOUCH_SECONDS", (600.0, 600.0))
+        await room.tell(1)
+        assert not play.cohort.deliveries
+        await until(lambda: play.cohort.deliveries == 1)
+        assert not play.cohort.ended
+
+
+async def test_the_tunnel_is_dark_and_behind_it_the_same_connection() -> None:
+    async with _joined("tunnel") as (play, room):
+        for number in range(1, 3):
+            await until(lambda: play.client.is_dark)
+            said = await room.hear()
+            assert said["id"] == number
+            await room.say(type="ack", id=number)
+        assert play.cohort.opened == 1
+        assert not play.cohort.ended
+
+
+async def test_who_was_forgotten_in_the_tunnel_finds_out_behind_it() -> None:
+    async with _joined("tunnel") as (play, room):
+        await until(lambda: play.client.is_dark)
+        reset(room.stream)
+        await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
+
+
+async def test_the_office_comes_from_one_address() -> None:
+    async with listening() as server, playing(server.url, "office", clients=5) as play:
+        sources = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
+    async with listening() as server, playing(server.url, "idle") as play:
+        sources.add((await server.accept()).socket.getpeername()[0])
+    assert len(sources) == 2
+
+
+# Over HTTP
+
+
+async def _request(stream: trio.SocketStream) -> tuple[bytes, bytes]:
+    request, _ = parsed(await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")))
+    return request.method, request.target
+
+
+async def _answer(stream: trio.SocketStream, status: int = 200, body: bytes = b"", *fields: bytes) -> None:
+    head = b"".join(b"%s\r\n" % field for field in (b"Content-Length: %d" % len(body), *fields))
+    await stream.send_all(b"HTTP/1.1 %d X\r\n%s\r\n%s" % (status, head, body))
+
+
+async def test_the_typist_types_twice_and_goes() -> None:
+    async with listening() as server, playing(server.url, "slow-typist", path="/page") as play:
+        for _ in range(2):
+            stream = await server.accept()
+            for _ in range(2):
+                pieces = 0
+                got = b""
+                while not got.endswith(b"\r\n\r\n"):
+                    got += await stream.receive_some()
+                    pieces += 1
+                request, _ = parsed(got)
+                assert (request.method, request.target) == (b"GET", b"/page")
+                assert pieces > 1
+                await _answer(stream, body=b"hello")
+            assert await stream.receive_some() == b""
+        assert play.cohort.left >= 1
+        assert not play.cohort.ended
+
+
+async def test_the_typist_connects_again_where_connections_are_not_kept() -> None:
+    async with listening() as server, playing(server.url, "slow-typist") as play:
+        for _ in range(3):
+            stream = await server.accept()
+            await _request(stream)
+            await _answer(stream, 200, b"bye", b"Connection: close")
+            await stream.aclose()
+        assert not play.cohort.ended
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(b"", "closed"), (b"HTTP/1.1 408 X\r\nContent-Length: 0\r\n\r\n", "answered 408")],
+)
+async def test_a_typist_told_off_in_the_middle_of_a_line_is_hurt(answer: bytes, reason: str) -> None:
+    async with listening() as server, playing(server.url, "slow-typist") as play:
+        stream = await server.accept()
+        await read_until(stream, lambda got: len(got) > 5)
+        await stream.send_all(answer)
+        await stream.send_eof()
+        await until(lambda: play.cohort.ended == {reason: 1})
+
+
+async def test_a_typist_who_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_typist, "PATIENCE_SECONDS", 0.2)
+    async with listening() as server, playing(server.url, "slow-typist") as play:
+        await server.accept()
+        await until(lambda: play.cohort.ended == {"no answer in 0.2 s": 1})
+
+
+async def _poll(server: Server) -> trio.SocketStream:
+    """Accept a poller, and tell it where the room stands."""
+    stream = await server.accept()
+    assert await _request(stream) == (b"GET", b"/rooms/lobby/messages?limit=1")
+    await _answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
+    return stream
+
+
+async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curl, "READS_AFTER_SECONDS", 1.0)
+    async with listening() as server, playing(server.url, "curl") as play:
+        stream = await _poll(server)
+        for number in range(2):
+            _, target = await _request(stream)
+            assert parse_qs(urlsplit(target.decode()).query)["after"] == [f"e-{number + 1}"]
+            before = play.cohort.received_bytes
+            await _answer(stream, 200, b'{"cursor":"e-%d","messages":[{}]}' % (number + 2))
+            await trio.sleep(0.02)
+            assert play.cohort.received_bytes == before, "nobody reads yet"
+        await until(lambda: play.cohort.deliveries == 2)
+
+
+async def test_curl_bears_a_close_between_two_polls_and_none_within() -> None:
+    async with listening() as server, playing(server.url, "curl") as play:
+        await (await _poll(server)).aclose()
+        stream = await server.accept()
+        await _request(stream)
+        assert not play.cohort.ended
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
