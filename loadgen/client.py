@@ -134,6 +134,7 @@ class Client:
     receive_buffer_bytes: ClassVar[int] = 0  # SO_RCVBUF, which bounds the window; 0 = the kernel's choice
     segment_bytes: ClassVar[int] = 0  # TCP_MAXSEG; 0 = the kernel's, which is 64 KiB on the loopback
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
+    below_tls: ClassVar[bool] = False  # sends its bytes as they are to a TLS target, too
     one_address: ClassVar[bool] = False  # all clients of this persona share one source address
 
     def __init__(self, cohort: Cohort, index: int) -> None:

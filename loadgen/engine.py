@@ -309,10 +309,11 @@ class Engine:
             client.outgoing = client.outgoing[self._write(client, client.outgoing) :]
             if client.outgoing:
                 return True
-        if client.stage is Stage.CONNECTING:
-            return self._connected(client)
         self._watch(client)
-        client.on_drained()
+        if client.stage is Stage.CONNECTING:
+            self._connected(client)
+        else:
+            client.on_drained()
         return client.fd >= 0
 
     def _watch(self, client: Client) -> None:
@@ -320,11 +321,9 @@ class Engine:
         mask = 0 if client in self._not_reading else _READING
         self._epoll.modify(client.fd, mask | select.EPOLLOUT if client.outgoing else mask)
 
-    def _connected(self, client: Client) -> bool:
-        self._watch(client)
+    def _connected(self, client: Client) -> None:
         client.stage = Stage.OPENING
         client.on_connected()
-        return client.fd >= 0
 
     def _time_up(self, client: Client, moment: float) -> None:
         if client.stage is Stage.WAITING:
@@ -364,7 +363,7 @@ class Engine:
             return
         self._clients[client.fd] = client
         self.wheel.set(client, moment + OPEN_DEADLINE_SECONDS)
-        opening = client.opening()
+        opening = self._first_bytes(client)
         try:  # on loopback the connection usually stands already: spares a trip through epoll
             sent = self._write(client, opening) if opening else 0
         except OSError as error:
@@ -373,10 +372,12 @@ class Engine:
         client.outgoing = opening[sent:]
         if opening and not client.outgoing:
             self._epoll.register(client.fd, _READING)
-            client.stage = Stage.OPENING
-            client.on_connected()
+            self._connected(client)
         else:
             self._epoll.register(client.fd, _READING | select.EPOLLOUT)
+
+    def _first_bytes(self, client: Client) -> bytes:
+        return client.opening()
 
     def _close(self, client: Client) -> None:
         if client.stage in {Stage.CONNECTING, Stage.OPENING}:

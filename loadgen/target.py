@@ -8,6 +8,7 @@ open the crowd's connections.
 import http.client
 import ipaddress
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -28,6 +29,15 @@ SHARED_INDEX: Final = 2_000_000
 _FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.16.0.1"))
 
 PROBE_SECONDS: Final = 5.0
+
+#: How long a server may take to say that it does not understand empty lines. A plain one says nothing and costs this.
+ANSWER_SECONDS: Final = 0.2
+
+#: What a plain server skips before a request (RFC 9112 section 2.2), and a TLS one takes for a broken record. To the
+#: beginning of a request OpenSSL says nothing at all.
+_EMPTY_LINES: Final = b"\r\n" * 4
+
+_TLS_ALERT: Final = b"\x15\x03"  # a record's type, and the version's first byte
 
 
 class UsageError(Exception):
@@ -51,12 +61,13 @@ class Target:
     address: str
     port: int
     family: socket.AddressFamily
+    tls: bool = False
 
     @property
     def authority(self) -> str:
         """The value of the Host field."""
         name = f"[{self.host}]" if ":" in self.host else self.host
-        return name if self.port == 80 else f"{name}:{self.port}"
+        return name if self.port == (443 if self.tls else 80) else f"{name}:{self.port}"
 
     def source(self, index: int) -> str | None:
         """The address for client `index` to come from; `None` where the kernel must choose."""
@@ -84,13 +95,12 @@ def find(url: str, *, allow: str | None = None) -> Target:
         port = parts.port
     except ValueError:
         raise UsageError(f"URL: the port of {url!r} is not a number below 65536") from None
-    if parts.scheme in {"https", "wss"}:
-        raise UsageError(f"URL: {url!r} needs TLS, which this version does not speak; use http:// or ws://")
-    if parts.scheme not in {"http", "ws"} or not parts.hostname:
-        raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT")
+    if parts.scheme not in {"http", "ws", "https", "wss"} or not parts.hostname:
+        raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT or https://HOST:PORT")
+    tls = parts.scheme in {"https", "wss"}
     if parts.path not in {"", "/", "/ws"} or parts.query:
         raise UsageError(f"URL: {url!r} has a path; name the server only, the personas know its paths")
-    host, port = parts.hostname, 80 if port is None else port
+    host, port = parts.hostname, port if port is not None else 443 if tls else 80
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -98,7 +108,7 @@ def find(url: str, *, allow: str | None = None) -> Target:
     # `localhost` gives ::1 first on most machines; the loopback /8 is what lets sources be spread
     found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
     family, _, _, _, where = found[0]
-    target = Target(url=url, host=host, address=str(where[0]), port=port, family=family)
+    target = Target(url=url, host=host, address=str(where[0]), port=port, family=family, tls=tls)
     if not target.on_loopback:
         _demand_consent(target, allow)
     return target
@@ -118,7 +128,7 @@ def _demand_consent(target: Target, allow: str | None) -> None:
 
 
 def _get(target: Target, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(target.address, target.port, timeout=PROBE_SECONDS)
+    connection = http_connection(target, PROBE_SECONDS)
     try:
         connection.request("GET", path, headers={"Host": target.authority})
         answer = connection.getresponse()
@@ -131,12 +141,72 @@ def _get(target: Target, path: str) -> tuple[int, str]:
         connection.close()
 
 
+def http_connection(target: Target, seconds: float) -> http.client.HTTPConnection:
+    """For the few requests that are no load; every wait on it ends after so many seconds."""
+    if target.tls:
+        context = client_context()
+        return http.client.HTTPSConnection(target.address, target.port, timeout=seconds, context=context)
+    return http.client.HTTPConnection(target.address, target.port, timeout=seconds)
+
+
+def client_context() -> ssl.SSLContext:
+    """How everybody here speaks TLS.
+
+    Certificates are not verified: what is loaded is one's own, mostly on this machine, with a certificate that it
+    signed itself; and nothing that is sent is a secret.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def describe_tls(error: ssl.SSLError) -> str:
+    """What went wrong, in OpenSSL's words."""
+    return (error.reason or str(error)).lower().replace("_", " ")
+
+
 def probe(target: Target) -> None:
-    """Connect once, so that a closed port is one clear line and not thousands of failures."""
+    """Connect once, so that a closed port, or TLS on one side only, is one clear line and not thousands of failures."""
+    where = f"{target.address} port {target.port}"
     try:
-        with socket.create_connection((target.address, target.port), timeout=PROBE_SECONDS):
-            return
-    except OSError as error:
+        if target.tls:
+            _shake_hands(target)
+        elif _speaks_tls(target):
+            raise TargetDownError(f"{where} speaks TLS: use https://{target.authority}")
+    except ssl.SSLError as error:
         raise TargetDownError(
-            f"nothing answers at {target.address} port {target.port}: {error.strerror or error}"
+            f"{where} does not speak TLS with us ({describe_tls(error)}); if it is plain, use http://{target.authority}"
         ) from None
+    except OSError as error:
+        raise TargetDownError(f"nothing answers at {where}: {error.strerror or error}") from None
+
+
+def _connected(target: Target) -> socket.socket:
+    return socket.create_connection((target.address, target.port), timeout=PROBE_SECONDS)
+
+
+def _shake_hands(target: Target) -> None:
+    with _connected(target) as sock, client_context().wrap_socket(sock, server_hostname=target.host):
+        return
+
+
+def _speaks_tls(target: Target) -> bool:
+    """Whether it answers as TLS does; a server that says nothing so soon is taken at its URL's word."""
+    with _connected(target) as sock:
+        sock.settimeout(ANSWER_SECONDS)
+        sock.sendall(_EMPTY_LINES)
+        try:
+            answer = sock.recv(2)
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            answer = b""
+    if answer:
+        return answer == _TLS_ALERT
+    try:
+        _shake_hands(target)  # some hang up on what is no TLS without a word
+    except OSError:
+        return False
+    return True

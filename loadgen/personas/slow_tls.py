@@ -23,6 +23,7 @@ class SlowTls(Dripper):
     __slots__ = ()
 
     name = "slow-tls"
+    below_tls = True
     returns_seconds = RETURNS_SECONDS
 
     def opening(self) -> bytes:

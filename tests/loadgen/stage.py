@@ -25,6 +25,7 @@ from loadgen import target
 from loadgen.client import Client, Cohort, Place
 from loadgen.engine import Engine
 from loadgen.personas import registry
+from loadgen.secure import engine_for
 
 #: How long a test waits for anything: far longer than it ever takes on a machine that is busy with something else.
 PATIENCE = 20.0
@@ -52,7 +53,7 @@ async def playing(
     url: str, persona: str | type[Client], *, clients: int = 1, connect_rate: float = 0.0, **place: Any
 ) -> AsyncIterator[Play]:
     """Play so many clients of a persona (a name, or a class of the test's own); `place` is passed to `Place`."""
-    engine = Engine(target.find(url), connect_rate=connect_rate)
+    engine = engine_for(target.find(url), connect_rate=connect_rate)
     where = Place(**{"host": "x", "rooms": ("lobby",), "poll_wait_seconds": 25.0, "random": Random(1), **place})
     cast = registry()[persona] if isinstance(persona, str) else persona
     cohort = Cohort(persona=cast, engine=engine, place=where, wanted=clients)
@@ -132,7 +133,7 @@ def parsed(data: bytes) -> tuple[h11.Request, h11.Connection]:
 class WebSocket:
     """The server's end of a WebSocket, by wsproto."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._protocol = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self.data = b""  # everything received
@@ -152,7 +153,7 @@ class WebSocket:
                     return event
                 data = await self._stream.receive_some()
                 self.data += data
-                self._protocol.receive_data(data or None)
+                self._protocol.receive_data(bytes(data) or None)
 
     async def send(self, event: events.Event) -> None:
         """Say something."""

@@ -1,0 +1,155 @@
+"""The engine for `https://` targets: the same clients, whose bytes travel in TLS.
+
+Owns: an `SSLObject` on buffers in memory for each connection, and nothing else: the engine's own `outgoing`, its reads
+and writes carry the records. A client notices only that `on_connected` comes after the handshake. The price is some
+30 KB a client, of which OpenSSL's buffers are most; plain targets pay nothing, not even a test.
+"""
+
+import os
+import ssl
+from contextlib import suppress
+from typing import Final
+
+from loadgen.client import CLOSED, Client, Stage
+from loadgen.engine import Engine
+from loadgen.target import Target, client_context, describe_tls
+from loadgen.wire import WireError
+
+#: Most of a record's payload (RFC 8446 section 5.1); one read of this takes a record whole.
+_RECORD_BYTES: Final = 16 * 1024
+
+
+def engine_for(target: Target, *, connect_rate: float = 0.0) -> Engine:
+    """The engine that speaks as the target's URL says."""
+    return (SecureEngine if target.tls else Engine)(target, connect_rate=connect_rate)
+
+
+class _Link:
+    """TLS of one connection."""
+
+    __slots__ = ("_received", "_to_send", "established", "tls")
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
+        self.established = False
+
+    def handshake(self, records: bytes = b"") -> bool:
+        """Go on with what has come; whether that was the end of it."""
+        self._received.write(records)
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        self.established = True
+        return True
+
+    def encrypted(self, data: bytes) -> bytes:
+        """Turn bytes into records."""
+        self.tls.write(data)
+        return self._to_send.read()
+
+    def decrypted(self, records: bytes) -> tuple[bytes, bool]:
+        """Turn records into bytes; the second value is whether the peer said goodbye."""
+        self._received.write(records)
+        parts = []
+        try:
+            while part := self.tls.read(_RECORD_BYTES):
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            return b"".join(parts), False
+        except ssl.SSLZeroReturnError:
+            pass  # as an empty read, when we have said goodbye before
+        return b"".join(parts), True
+
+    def goodbye(self) -> bytes:
+        """Say that nothing more will be sent."""
+        with suppress(ssl.SSLError):  # it waits for the other's goodbye, and minds other things; we do not
+            self.tls.unwrap()
+        return self._to_send.read()
+
+    @property
+    def to_send(self) -> bytes:
+        """Records that OpenSSL wants sent."""
+        return self._to_send.read()
+
+
+class SecureEngine(Engine):
+    """See the module. A persona that is `below_tls` is on its own."""
+
+    def __init__(self, target: Target, *, connect_rate: float = 0.0) -> None:
+        super().__init__(target, connect_rate=connect_rate)
+        self._context = client_context()
+        self._host = target.host
+        self._links: dict[Client, _Link] = {}
+
+    def send(self, client: Client, data: bytes) -> bool:
+        """Write now what the kernel takes of the records."""
+        link = self._links.get(client)
+        if link is None:
+            return super().send(client, data)
+        try:
+            records = link.encrypted(data)
+        except ssl.SSLError as error:
+            client.fail(f"TLS: {describe_tls(error)}")
+            return False
+        return super().send(client, records)
+
+    def finish_sending(self, client: Client) -> None:
+        """Send the goodbye of TLS and FIN."""
+        link = self._links.get(client)
+        if link is not None:
+            super().send(client, link.goodbye())
+        super().finish_sending(client)
+
+    def _first_bytes(self, client: Client) -> bytes:
+        if client.below_tls:
+            return client.opening()
+        link = self._links[client] = _Link(self._context, self._host)
+        link.handshake()
+        return link.to_send
+
+    def _connected(self, client: Client) -> None:
+        if client.below_tls:
+            super()._connected(client)
+        else:
+            client.stage = Stage.OPENING  # the handshake has begun
+
+    def _take(self, client: Client) -> None:
+        link = self._links.get(client)
+        if link is None:
+            super()._take(client)
+            return
+        records = os.read(client.fd, client.read_bytes)
+        if not records:
+            client.on_hangup(CLOSED)
+            return
+        client.cohort.received_bytes += len(records)
+        try:
+            self._unwrap(client, link, records)
+        except ssl.SSLError as error:
+            raise WireError(f"TLS: {describe_tls(error)}") from None
+
+    def _unwrap(self, client: Client, link: _Link, records: bytes) -> None:
+        if not link.established:
+            established = link.handshake(records)
+            super().send(client, link.to_send)
+            if not established:
+                return
+            records = b""  # OpenSSL has them, with what followed the handshake
+            opening = client.opening()
+            if opening:
+                self.send(client, opening)
+            if client.fd >= 0:
+                client.on_connected()
+        data, over = link.decrypted(records)
+        if data and client.fd >= 0:
+            client.on_data(data)
+        if over and client.fd >= 0:
+            client.on_hangup(CLOSED)
+        elif reply := link.to_send:  # an answer to a change of keys
+            super().send(client, reply)
+
+    def _close(self, client: Client) -> None:
+        self._links.pop(client, None)
+        super()._close(client)

@@ -1,0 +1,237 @@
+"""Personas against a TLS server: trio's, with a certificate that nobody would trust."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trustme
+from wsproto import events
+
+from loadgen import target
+from loadgen.client import Client, Stage
+from loadgen.engine import Engine
+from loadgen.secure import SecureEngine
+from loadgen.target import TargetDownError
+from tests.loadgen.stage import (
+    DEADLINE_ANSWER,
+    PATIENCE,
+    Server,
+    WebSocket,
+    listening,
+    parsed,
+    playing,
+    read_until,
+    reset,
+    until,
+)
+
+
+@pytest.fixture(scope="module")
+def context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def version(request: pytest.FixtureRequest, context: ssl.SSLContext) -> ssl.SSLContext:
+    context.maximum_version = request.param
+    return context
+
+
+@asynccontextmanager
+async def _secure_server() -> AsyncIterator[Server]:
+    async with listening() as server:
+        server.url = server.url.replace("http", "https")
+        yield server
+
+
+async def _accept(server: Server, context: ssl.SSLContext) -> trio.SSLStream[trio.SocketStream]:
+    stream = trio.SSLStream(await server.accept(), context, server_side=True, https_compatible=True)
+    with trio.fail_after(PATIENCE):
+        await stream.do_handshake()
+    return stream
+
+
+class Echo(Client):
+    """Says hello, then whatever it hears."""
+
+    __slots__ = ("heard",)
+
+    name = "echo"
+    honest = True
+
+    def opening(self) -> bytes:
+        return b"hello"
+
+    def on_connected(self) -> None:
+        self.heard = b""
+        self.hold()
+
+    def on_data(self, data: bytes) -> None:
+        self.heard += data
+        self.send(data)
+
+
+async def test_bytes_arrive_both_ways(version: ssl.SSLContext) -> None:
+    async with _secure_server() as server, playing(server.url, Echo) as play:
+        stream = await _accept(server, version)
+        assert await stream.receive_some() == b"hello"
+        assert play.cohort.held == 1
+        said = bytes(range(256)) * 1000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, said)
+            assert await read_until(stream, lambda got: len(got) >= len(said)) == said
+        assert play.cohort.sent_bytes > len(said)
+
+
+async def test_the_ends_of_tls_and_of_tcp_are_ends(version: ssl.SSLContext) -> None:
+    for how in ("goodbye", "fin"):
+        async with _secure_server() as server, playing(server.url, Echo) as play:
+            stream = await _accept(server, version)
+            await stream.receive_some()
+            if how == "goodbye":
+                with pytest.raises(trio.BrokenResourceError):  # it is not waited for
+                    await stream.unwrap()
+            else:
+                await stream.transport_stream.send_eof()
+            await until(lambda play=play: play.cohort.ended)  # type: ignore[misc]
+            assert play.cohort.ended == {"closed": 1}
+
+
+async def test_a_handshake_that_fails_says_why() -> None:
+    async with _secure_server() as server, playing(server.url, "idle-connect") as play:
+        stream = await server.accept()
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await until(lambda: play.cohort.failed)
+        assert [reason for reason in play.cohort.failed if reason.startswith("TLS: ")]
+
+
+async def test_nobody_is_held_before_the_handshake(context: ssl.SSLContext) -> None:
+    async with _secure_server() as server, playing(server.url, "idle-connect") as play:
+        stream = await server.accept()
+        await stream.receive_some()
+        assert (play.client.stage, play.cohort.held) == (Stage.OPENING, 0)
+        await stream.aclose()
+        await until(lambda: play.cohort.failed == {"closed": 1})
+
+
+async def test_an_attack_on_http_is_the_same_within_tls(version: ssl.SSLContext) -> None:
+    async with _secure_server() as server, playing(server.url, "slow-head") as play:
+        stream = await _accept(server, version)
+        said = await read_until(stream, lambda got: got.endswith(b"\r\n"))
+        assert parsed(said + b"\r\n")[0].target == b"/"
+        await stream.send_all(DEADLINE_ANSWER)
+        await stream.transport_stream.aclose()
+        await until(lambda: play.cohort.ended == {"answered 408": 1})
+
+
+async def test_an_attack_by_websocket_is_the_same_within_tls(version: ssl.SSLContext) -> None:
+    async with _secure_server() as server, playing(server.url, "no-close") as play:
+        stream = await _accept(server, version)
+        socket = WebSocket(stream)
+        await socket.accept()
+        await until(lambda: play.cohort.held == 1)
+        assert isinstance(await socket.receive(), events.CloseConnection)
+
+
+async def test_half_a_connection_is_one_in_tls_as_well(version: ssl.SSLContext) -> None:
+    async with _secure_server() as server, playing(server.url, "poll-halfclose") as play:
+        stream = await _accept(server, version)
+        await read_until(stream, lambda got: b"\r\n\r\n" in got)
+        assert await stream.receive_some() == b"", "a goodbye, no truncation"
+        assert play.cohort.held == 1
+
+
+async def test_slow_tls_lies_below() -> None:
+    async with _secure_server() as server, playing(server.url, "slow-tls") as play:
+        stream = await server.accept()
+        assert await stream.receive_some() == b"\x16", "a handshake record's first byte, alone"
+        assert play.cohort.held == 1
+        reset(stream)
+        await until(lambda: play.cohort.ended)
+
+
+async def test_a_broken_record_is_no_fault_of_ours(context: ssl.SSLContext) -> None:
+    async with _secure_server() as server, playing(server.url, Echo) as play:
+        stream = await _accept(server, context)
+        await stream.receive_some()
+        await stream.transport_stream.send_all(b"this is no record at all")
+        await until(lambda: play.cohort.ended)
+        assert [reason for reason in play.cohort.ended if reason.startswith("TLS: ")]
+
+
+async def test_nothing_is_kept_of_who_has_gone(context: ssl.SSLContext) -> None:
+    async with _secure_server() as server, playing(server.url, Echo) as play:
+        await _accept(server, context)
+        await until(lambda: play.cohort.held)
+        play.client.leave()
+        assert isinstance(play.engine, SecureEngine)
+        assert not play.engine._links
+
+
+async def test_the_url_decides() -> None:
+    async with playing("http://127.0.0.1:1", Echo, clients=0) as plain:
+        assert type(plain.engine) is Engine
+    async with playing("https://127.0.0.1:1", Echo, clients=0) as play:
+        assert type(play.engine) is SecureEngine
+    secure = target.find("wss://127.0.0.1")
+    assert (secure.port, secure.authority) == (443, "127.0.0.1")
+    assert target.find("https://127.0.0.1:80").authority == "127.0.0.1:80"
+
+
+# -- the wrong kind of URL --------------------------------------------------------------------------------------------
+
+
+async def _probe(url: str) -> None:
+    with trio.fail_after(PATIENCE):
+        await trio.to_thread.run_sync(target.probe, target.find(url))
+
+
+async def _talk_tls(server: Server, context: ssl.SSLContext, alert: bytes = b"") -> None:
+    while True:
+        stream = trio.SSLStream(await server.accept(), context, server_side=True)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError:
+            await stream.transport_stream.send_all(alert)
+        await trio.aclose_forcefully(stream)
+
+
+async def test_tls_on_both_sides_passes(context: ssl.SSLContext) -> None:
+    async with _secure_server() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(_talk_tls, server, context)
+        await _probe(server.url)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("alert", [b"", b"\x15\x03\x03\0\x02\x02\x46"], ids=["silent", "alert"])
+async def test_a_plain_url_to_a_tls_server_is_one_clear_line(context: ssl.SSLContext, alert: bytes) -> None:
+    async with listening() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(_talk_tls, server, context, alert)
+        with pytest.raises(TargetDownError, match=r"speaks TLS: use https://127\.0\.0\.1:"):
+            await _probe(server.url)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_tls_url_to_a_plain_server_is_one_clear_line() -> None:
+    async def answer(server: Server) -> None:
+        stream = await server.accept()
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await stream.aclose()
+
+    async with _secure_server() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(answer, server)
+        with pytest.raises(TargetDownError, match=r"does not speak TLS with us .* use http://127\.0\.0\.1:"):
+            await _probe(server.url)
+
+
+async def test_a_plain_server_that_says_nothing_to_empty_lines_passes() -> None:
+    async with listening() as server:
+        await _probe(server.url)
