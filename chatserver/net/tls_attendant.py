@@ -56,12 +56,16 @@ class TlsAttendant(Layer):
         """Answer hellos, a few in each pass, until cancelled."""
         while True:
             await self._asked.wait()  # lets everybody else run first, even when it is set
-            for _ in range(min(HELLO_BATCH, len(self._hellos))):
-                connection = self._hellos.popleft()
-                if connection.descriptor >= 0:
-                    self._answer_hello(connection)
-            if not self._hellos:
-                self._asked = trio.Event()
+            self.answer_some()
+
+    def answer_some(self) -> None:
+        """Answer the next few."""
+        for _ in range(min(HELLO_BATCH, len(self._hellos))):
+            connection = self._hellos.popleft()
+            if connection.descriptor >= 0:
+                self._answer_hello(connection)
+        if not self._hellos:
+            self._asked = trio.Event()
 
     def _hello_received(self, connection: Secured, data: bytes) -> None:
         hello = connection.sealed = connection.sealed + data

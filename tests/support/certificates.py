@@ -32,14 +32,12 @@ def certificate(folder: Path, name: str = "server", *, names: tuple[str, ...] = 
 
 def trusting(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """A client that knows the authority, and perhaps one version only."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority().configure_trust(context)
     if version is not None:
         context.minimum_version = context.maximum_version = version
     return context
 
 
-@cache
-def trusting_any() -> ssl.SSLContext:
-    """The same one for all, so that a client may come back with a ticket."""
-    return trusting()
+trusting_any = cache(trusting)
+"""The same one for all: making it takes longer than a handshake."""

@@ -1,0 +1,246 @@
+"""The engine: one pair of buffers for everybody, and nothing of one peer ever reaches another."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.net.tls import TlsEngine, TlsError, load_context
+from chatserver.specs import ConfigError
+from tests.support.certificates import certificate, trusting, trusting_any
+from tests.support.sealed import server_context
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+class Client:
+    """A client without a socket."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def step(self, wire: bytes) -> bytes:
+        self.incoming.write(wire)
+        with suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self.outgoing.read()
+
+    def seal(self, data: bytes) -> bytes:
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def open(self, wire: bytes) -> bytes:
+        self.incoming.write(wire)
+        opened = b""
+        with suppress(ssl.SSLWantReadError):
+            while piece := self.tls.read(1 << 14):
+                opened += piece
+        return opened
+
+
+def handshake(engine: TlsEngine, version: ssl.TLSVersion) -> tuple[Client, ssl.SSLObject]:
+    client, server = Client(trusting_any(version)), engine.accept()
+    done, wire = False, b""
+    while not done:
+        done, received = engine.shake(server, client.step(wire))
+        wire = received.reply
+    client.step(wire)
+    return client, server
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_there_and_back(version: ssl.TLSVersion) -> None:
+    engine = TlsEngine(server_context())
+    client, server = handshake(engine, version)
+    assert engine.receive(server, client.seal(b"to the server")).plaintext == b"to the server"
+    assert client.open(engine.seal(server, b"to the client")) == b"to the client"
+    assert client.tls.version() == version.name.replace("_", ".")
+
+
+def test_the_first_request_may_come_with_the_end_of_the_handshake() -> None:
+    engine = TlsEngine(server_context())
+    client, server = Client(trusting(ssl.TLSVersion.TLSv1_3)), engine.accept()
+    _, received = engine.shake(server, client.step(b""))
+    flight = client.step(received.reply)
+    done, received = engine.shake(server, flight + client.seal(b"GET"))
+    assert done
+    assert received.plaintext == b"GET"
+
+
+def test_close_notify_is_the_end_and_what_came_before_it_is_not_lost() -> None:
+    engine = TlsEngine(server_context())
+    client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
+    wire = client.seal(b"last words")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.tls.unwrap()
+    received = engine.receive(server, wire + client.outgoing.read())
+    assert (received.plaintext, received.ended) == (b"last words", True)
+    assert engine.receive(server, b"").ended is False, "nothing came"
+
+
+def test_our_goodbye_is_a_close_notify() -> None:
+    engine = TlsEngine(server_context())
+    client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
+    assert client.open(engine.seal(server, b"bye") + engine.goodbye(server)) == b"bye"
+    assert client.tls.read(1) == b"", "the end, not a cut"
+
+
+def test_a_goodbye_in_the_middle_of_a_handshake_is_nothing() -> None:
+    engine = TlsEngine(server_context())
+    client, server = Client(trusting()), engine.accept()
+    engine.shake(server, client.step(b""))
+    assert engine.goodbye(server) == b""
+
+
+def test_http_1_is_what_is_agreed_on() -> None:
+    for offered, chosen in ((["h2", "http/1.1"], "http/1.1"), (["h2"], None), ([], None)):
+        engine = TlsEngine(server_context())
+        context = trusting()
+        if offered:
+            context.set_alpn_protocols(offered)
+        client, server = Client(context), engine.accept()
+        wire = b""
+        for _ in range(3):
+            wire = engine.shake(server, client.step(wire))[1].reply
+        assert client.tls.selected_alpn_protocol() == chosen
+
+
+def test_nobody_gets_in_below_tls_1_2() -> None:
+    context = trusting()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    engine = TlsEngine(server_context())
+    with pytest.raises(TlsError, match="unsupported protocol") as caught:
+        engine.shake(engine.accept(), Client(context).step(b""))
+    assert caught.value.reply[:1] == b"\x15", "an alert, so that the client can say why"
+
+
+def test_a_ticket_spares_a_signature() -> None:
+    """TLS 1.3: whoever comes back with its ticket is known again."""
+    engine = TlsEngine(server_context())
+    context = trusting(ssl.TLSVersion.TLSv1_3)
+    first, server = Client(context), engine.accept()
+    wire = b""
+    for _ in range(3):
+        wire = engine.shake(server, first.step(wire))[1].reply
+    assert first.open(wire) == b""
+    session = first.tls.session
+    assert session is not None
+    assert session.has_ticket
+    again = Client(context)
+    again.tls.session = session
+    server, wire = engine.accept(), b""
+    for _ in range(3):
+        wire = engine.shake(server, again.step(wire))[1].reply
+    assert again.tls.session_reused
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="Python's client cannot ask for it")
+def test_renegotiation_is_refused() -> None:
+    """OpenSSL's own client asks for one when it reads `R`."""
+    engine = TlsEngine(server_context())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        child = subprocess.Popen(
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_2", "-quiet", "-no_ign_eof"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        with child, listening.accept()[0] as peer:
+            server, done = engine.accept(), False
+            while not done:
+                done, received = engine.shake(server, peer.recv(65_536))
+                peer.send(received.reply)
+            assert child.stdin is not None
+            child.stdin.write(b"R\n")
+            child.stdin.flush()
+            received = engine.receive(server, peer.recv(65_536))
+            assert received.plaintext == b""
+            assert received.reply[:1] == b"\x15", "no renegotiation, says an alert"
+            child.kill()
+
+
+# -- one pair of buffers --------------------------------------------------------------------------------------------
+
+
+def broken_record(client: Client) -> bytes:
+    sealed = bytearray(client.seal(b"x" * 50))
+    sealed[-1] ^= 1
+    return bytes(sealed)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["hear", "say", "break", "join"])), max_size=30))
+def test_nothing_of_one_peer_reaches_another(acts: list[tuple[int, str]]) -> None:
+    """Whatever they do in whatever order, errors included: each hears and says its own."""
+    engine = TlsEngine(server_context())
+    pairs = [handshake(engine, version) for version in (*VERSIONS, ssl.TLSVersion.TLSv1_3)]
+    for number, (who, act) in enumerate(acts):
+        client, server = pairs[who]
+        words = f"{who} {number}".encode()
+        if act == "say":
+            assert engine.receive(server, client.seal(words) + client.seal(words)).plaintext == words + words
+        elif act == "hear":
+            assert client.open(engine.seal(server, words)) == words
+        elif act == "break":
+            with pytest.raises(TlsError) as caught:
+                engine.receive(server, broken_record(client) + client.seal(b"never read"))
+            assert caught.value.reply
+            pairs[who] = handshake(engine, ssl.TLSVersion.TLSv1_3)
+        else:
+            newcomer = engine.accept()
+            with pytest.raises(TlsError):
+                engine.shake(newcomer, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\x17\x03\x03\x00\x02xx")
+
+
+# -- the certificate ------------------------------------------------------------------------------------------------
+
+
+def refused(certificate_path: object, key_path: object, flag: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_context(str(certificate_path), str(key_path))
+    assert caught.value.flag == flag
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_with_the_files_is_said_in_one_line_that_names_the_flag(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    _, other_key = certificate(tmp_path, "other")
+    text = tmp_path / "text"
+    text.write_text("hello")
+    refused(tmp_path / "none", key, "tls-cert", "No such file")
+    refused(cert, tmp_path / "none", "tls-key", "No such file")
+    refused(tmp_path, key, "tls-cert", "Is a directory")
+    refused(text, key, "tls-cert", "no certificate in PEM form")
+    refused(cert, text, "tls-key", "no private key in PEM form")
+    refused(key, key, "tls-cert", "no certificate in PEM form")
+    refused(cert, cert, "tls-key", "no private key in PEM form")
+    refused(cert, other_key, "tls-key", "is not the key of the certificate")
+
+
+def test_an_encrypted_key_is_refused_instead_of_asked_about_at_the_terminal(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    cert, key = certificate(tmp_path)
+    plain = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.PrivateFormat.PKCS8
+    Path(key).write_bytes(plain.private_bytes(serialization.Encoding.PEM, form, encryption))
+    refused(cert, key, "tls-key", "encrypted")
+
+
+def test_another_context_is_for_those_who_come_later(tmp_path: Path) -> None:
+    engine = TlsEngine(server_context())
+    client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
+    engine.context = load_context(*certificate(tmp_path))
+    later, _ = handshake(engine, ssl.TLSVersion.TLSv1_3)
+    assert client.tls.getpeercert(binary_form=True) != later.tls.getpeercert(binary_form=True)
+    assert client.open(engine.seal(server, b"still here")) == b"still here"
