@@ -65,9 +65,9 @@ class Budget:
         return account - (tick << _NOW) > self._flood
 
     def wait(self, account: int, tick: int) -> float:
-        """Seconds until it is no longer `over`."""
-        parts = (account - (tick << _NOW) - self._burst) / (1 << _COUNT_BITS)
-        return max(parts / _PARTS * TICK, 0.0)
+        """Seconds after which whoever is told so is within the burst, told once more included."""
+        parts = (account + self._step - (tick << _NOW) - self._burst) / (1 << _COUNT_BITS)
+        return (max(parts / _PARTS, 0.0) + 1) * TICK  # one more: part of this tick is over, and none is cut short
 
     def settled(self, account: int, tick: int) -> int:
         """The account of a connection that was silent: 0, and so nothing stored, once its allowance is whole."""

@@ -149,7 +149,7 @@ async def test_nobody_can_hold_it_up(how: str) -> None:
                 await _send_for_ever(stubborn.peer.stream)
 
 
-async def _send_for_ever(stream: trio.SocketStream) -> None:
+async def _send_for_ever(stream: trio.abc.SendStream) -> None:
     while True:
         await stream.send_all(say(type="ping"))
         await trio.sleep(0.02)

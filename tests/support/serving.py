@@ -98,8 +98,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(*, total: int = 1000, faults: int = 0, **settings: Any) -> AsyncIterator[Serving]:
-    """Serve until the block ends. No address cap and no rates, unless the test gives them; as many `faults` as it plants.
-    """
+    """Serve until the block ends. No address cap and no rates, unless the test gives them; `faults` that it plants."""
     options = {"port": 0, "log": "memory:", "per_ip": 0, **dict.fromkeys(RATES, 0.0), **settings}
     server = Server(Settings(**options), total=total)
     with capture_logs() as logs, trio.fail_after(LIFE):

@@ -1,0 +1,321 @@
+"""Whoever asks for more than its share: told so, slowed down, or closed for `flood`; the neighbour does not notice.
+
+Rates are short, so that a budget is used up by a few hundred frames; at their bursts nothing is refused, which is
+asserted too, since the honest are whom a budget must not hit.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.support.peers import Chatter, ClosedError, Peer, ask, chatter, connect, frame, request, say, upgrade
+from tests.support.serving import neighbour, serving
+
+#: Of the answers and control frames of one WebSocket: 10 s worth of this, and one for each room.
+RATE, ROOMS = 5.0, 10
+BURST = 60
+LIMITS: dict[str, Any] = {"message_rate": RATE, "max_rooms_per_connection": ROOMS}
+
+
+async def until_closed(attacker: Chatter, wire: bytes, times: int) -> tuple[int, list[Any]]:
+    """Send the same over and over, reading along; the close code, and everything that was heard before it."""
+    heard = []
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            try:
+                for _ in range(times):
+                    await attacker.peer.send(wire)
+            except trio.BrokenResourceError:
+                pass  # it was closed while it sent
+
+        nursery.start_soon(send)
+        code = 0
+        while not code:
+            try:
+                heard.append(await attacker.hear())
+            except ClosedError as closed:
+                code = closed.code
+        nursery.cancel_scope.cancel()
+    return code, heard
+
+
+def kinds(heard: list[Any]) -> Counter[str]:
+    """How many of each type, errors by their code."""
+    return Counter(message.get("code", message["type"]) for message in heard)
+
+
+def kernel_buffers() -> int:
+    """Bytes that a loopback connection's two buffers take at the very most, and a little of ours."""
+    most = (Path(f"/proc/sys/net/ipv4/{name}").read_text().split()[2] for name in ("tcp_rmem", "tcp_wmem"))
+    return (1 << 20) + sum(map(int, most))
+
+
+async def send_for_ever(peer: Peer, data: bytes) -> int:
+    """Send the same for a second, as fast as the server takes it; the bytes that went out."""
+    sent = 0
+    with trio.move_on_after(1.0):
+        while True:
+            await peer.stream.send_all(data)
+            sent += len(data)
+    return sent
+
+
+# -- WebSocket ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opcode", [9, 10], ids=["ping", "pong"])
+async def test_control_frames_without_end(opcode: int) -> None:
+    async with serving(**LIMITS) as server, neighbour(server):
+        async with chatter(server.address) as attacker:
+            code, heard = await until_closed(attacker, frame(b"x" * 100, opcode=opcode), 100_000)
+            assert (code, heard) == (1008, [])
+        await server.counted("flood")
+
+
+async def test_pings_of_a_peer_that_does_not_read_are_answered_from_a_bounded_buffer() -> None:
+    """Its pongs fill the kernel's buffer; then it is not read, so not answered, and ends like any other such peer."""
+    async with serving(message_rate=0.0, flush_window=1.0, send_buffer=4096) as server, neighbour(server):
+        async with connect(server.address, receive_buffer=4096) as deaf:
+            await deaf.send(upgrade())
+            await deaf.head()
+            with pytest.raises(trio.BrokenResourceError):
+                await deaf.send(frame(b"x" * 125, opcode=9) * 500_000)
+        await server.counted("flush-deadline")
+
+
+async def test_empty_fragments_without_end() -> None:
+    async with serving(max_fragments=64) as server, neighbour(server):
+        async with chatter(server.address) as attacker:
+            await attacker.peer.send(frame("", fin=False))
+            code, _ = await until_closed(attacker, frame("", opcode=0, fin=False), 100_000)
+            assert code == 1009
+        await server.counted("too-many-fragments")
+
+
+async def test_empty_fragments_in_messages_that_do_end() -> None:
+    """As many as a message may have, again and again: each message counts."""
+    message = frame("{}", fin=False) + frame("", opcode=0, fin=False) * 62 + frame("", opcode=0)
+    async with serving(**LIMITS) as server, neighbour(server):
+        async with chatter(server.address) as attacker:
+            code, heard = await until_closed(attacker, message, 100_000)
+            assert code == 1008
+            assert set(kinds(heard)) <= {"bad_field", "rate_limited"}
+        await server.counted("flood")
+
+
+async def test_tiny_publishes_without_end() -> None:
+    """Refused with the time to wait, first by the user's rate, then by the connection's; then closed."""
+    async with serving(publish_rate=10.0, **LIMITS) as server, neighbour(server, room="elsewhere"):
+        async with chatter(server.address) as attacker:
+            code, heard = await until_closed(attacker, say(type="publish", room="r", text="x"), 100_000)
+            assert code == 1008
+        told = kinds(heard)
+        assert set(told) == {"ack", "rate_limited"}
+        assert told["ack"] >= 20, "the burst of its user"
+        assert told["rate_limited"] >= 2 * BURST
+        assert all(message["retry_after"] > 0 for message in heard if message["type"] == "error")
+        await server.counted("flood")
+
+
+async def test_who_waits_as_long_as_it_is_told_is_never_closed() -> None:
+    async with serving(message_rate=50.0, max_rooms_per_connection=1) as server, chatter(server.address) as eager:
+        for _ in range(501):
+            await eager.say(type="members", room="r")
+        refused = granted = 0
+        while refused < 20:
+            answer = await eager.ask("ping")
+            if answer["type"] == "pong":
+                granted += 1
+                continue
+            assert answer["code"] == "rate_limited"
+            refused += 1
+            await trio.sleep(answer["retry_after"])
+        assert granted >= refused - 1, "the wait was enough"
+        assert await server.closes("flood") == 0
+
+
+async def test_publishes_that_are_granted_are_not_counted() -> None:
+    """They have a rate of their own, that of their user; an operator who lifts it is not to meet another."""
+    async with serving(**LIMITS) as server, chatter(server.address) as bot:
+        for number in range(4 * BURST):
+            assert (await bot.ask("publish", room="r", text=str(number)))["type"] == "ack"
+
+
+async def test_answers_to_our_pings_are_not_counted() -> None:
+    async with (
+        serving(message_rate=0.1, max_rooms_per_connection=1, ping_interval=1.0) as server,
+        chatter(server.address) as idle,
+    ):
+        while idle.pings < 4:  # more than its burst
+            with trio.move_on_after(0.1):
+                await idle.hear()
+        assert await server.closes("flood") == 0
+
+
+async def test_joins_without_end() -> None:
+    async with serving(**LIMITS) as server, neighbour(server):
+        async with chatter(server.address) as attacker:
+            wire = b"".join(say(type="join", room=f"r{number}") for number in range(1000))
+            code, heard = await until_closed(attacker, wire, 100)
+            assert code == 1008
+        told = kinds(heard)
+        assert told["joined"] == ROOMS
+        assert set(told) <= {"joined", "presence", "too_many_rooms", "rate_limited"}
+        assert told["too_many_rooms"] > 0
+        assert told["rate_limited"] > 0
+        await server.counted("flood")
+
+
+async def test_joins_and_leaves_without_end() -> None:
+    """Nobody in the room is told of more than a change a second."""
+    async with serving(**LIMITS) as server, neighbour(server), chatter(server.address) as member:
+        await member.ask("join", room="r")
+        async with chatter(server.address) as attacker:
+            wire = say(type="join", room="r") + say(type="leave", room="r")
+            code, heard = await until_closed(attacker, wire, 100_000)
+            assert code == 1008
+        told = kinds(heard)
+        assert 0 < told["left"] <= told["joined"] <= BURST
+        await server.counted("flood")
+        assert (await member.ask("publish", room="r", text="done"))["type"] == "ack"
+        heard = []
+        while not heard or heard[-1].get("text") != "done":
+            heard.append(await member.hear())
+        assert kinds(heard)["presence"] <= told["left"] / 4
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"type": "history"}, {"type": "members"}, {"type": "ping"}, {"type": "nonsense"}, {"type": "leave"}],
+    ids=lambda message: message["type"],
+)
+async def test_anything_else_without_end(message: dict[str, str]) -> None:
+    async with serving(**LIMITS) as server, neighbour(server):
+        async with chatter(server.address) as attacker:
+            code, heard = await until_closed(attacker, say(**message, room="r", id=1), 100_000)
+            assert code == 1008
+            assert len(heard) >= 2 * BURST
+            # What cannot be understood is refused as that, as often.
+            assert kinds(heard)["unknown_type" if message["type"] == "nonsense" else "rate_limited"] >= BURST
+        await server.counted("flood")
+
+
+# -- HTTP -----------------------------------------------------------------------------------------------------------
+
+
+async def test_requests_without_end_wait_for_their_turn() -> None:
+    """No error, no close: all are answered, in order, but not faster than one connection may ask."""
+    async with serving(request_rate=100.0) as server, neighbour(server), connect(server.address) as hasty:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hasty.send, b"".join(request("GET", f"/nothing-{number}") for number in range(300)))
+            nursery.start_soon(server.in_phase, "paced")
+            for number in range(300):
+                assert f"/nothing-{number}" in (await hasty.response()).json["error"]["message"]
+        assert (await hasty.request("GET", "/healthz")).status == 200
+
+
+async def test_who_goes_while_it_waits_for_its_turn() -> None:
+    async with serving(request_rate=1.0) as server, neighbour(server):
+        async with connect(server.address) as hasty:
+            await hasty.send(request("GET", "/healthz") * 1000)
+            await server.in_phase("paced")
+        await server.held(1)
+        async with connect(server.address) as hasty:
+            await hasty.send(request("GET", "/healthz") * 3)
+            await server.in_phase("paced")
+            await hasty.end()
+            assert (await hasty.rest()).count(b"200 OK") == 3
+
+
+async def test_the_last_request_of_a_connection_is_answered_and_says_so() -> None:
+    async with (
+        serving(max_requests_per_connection=3) as server,
+        neighbour(server),
+        connect(server.address) as peer,
+    ):
+        for kept in ("keep-alive", "keep-alive", "close"):
+            assert (await peer.request("GET", "/healthz")).headers["connection"] == kept
+        assert await peer.rest() == b""
+
+
+async def test_the_last_request_may_be_a_poll() -> None:
+    async with serving(max_requests_per_connection=1) as server, connect(server.address) as poller:
+        await poller.send(request("GET", "/rooms/r/messages?after=0&wait=60"))
+        await server.in_phase("held")
+        await ask(server.address, "POST", "/rooms/r/messages", b"hi")
+        answer = await poller.response()
+        assert (len(answer.json["messages"]), answer.headers["connection"]) == (1, "close")
+        assert await poller.rest() == b""
+
+
+async def test_a_pipeline_whose_answers_are_not_taken_is_not_read() -> None:
+    """It can send no more than the kernel's buffers hold and one read of ours, however long it tries."""
+    page = request("GET", "/chat.js")
+    async with (
+        serving(flush_window=60.0, send_buffer=8192) as server,
+        neighbour(server),
+        connect(server.address, receive_buffer=4096) as deaf,
+    ):
+        assert await send_for_ever(deaf, page * 1000) < kernel_buffers()
+        (held,) = [each for each in server.server.parts.connections.table if each and each.backlog]
+        assert held.phase.name == "KEEPALIVE"
+        assert len(held.inbox) <= 16 * 1024, "one read"
+        assert held.backlog is not None
+        assert len(held.backlog.chunks) <= 1, "one answer"
+
+
+async def test_a_new_name_for_each_message_is_no_new_allowance() -> None:
+    """Another User-Agent is another guest; the address stays the same, and has fifty guests' worth."""
+    async with serving(publish_rate=1.0) as server, connect(server.address) as liar:
+        answers: Counter[int] = Counter()
+        for number in range(150):
+            answer = await liar.request("POST", "/rooms/r/messages", b"x", headers={"User-Agent": f"agent {number}"})
+            answers[answer.status] += 1
+        assert set(answers) == {201, 429}
+        assert answers[201] >= 100
+
+
+# -- the end --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begun", "goes_on", "code"),
+    [
+        (request("POST", "/rooms/r/messages", headers={"Content-Length": "100000000"}), b"x" * 65_536, b" 413 "),
+        (b"\x16\x03\x01", b"\x00" * 65_536, b" 400 "),
+        (upgrade() + frame("x", masked=False), frame("x" * 10_000), b"\x03\xea"),
+    ],
+    ids=["body", "not HTTP", "frames"],
+)
+async def test_who_goes_on_sending_after_its_end_can_still_read_why(begun: bytes, goes_on: bytes, code: bytes) -> None:
+    """Closing at once would answer with RST, which destroys what it has not read. So it is read for a while: but not
+    more than a body's worth, and then it just cannot send on."""
+    async with serving(close_deadline=3.0) as server, neighbour(server), connect(server.address) as rude:
+        await rude.send(begun)
+        assert await send_for_ever(rude, goes_on) < kernel_buffers()
+        assert code in await rude.rest()
+
+
+async def test_a_fault_of_ours_is_said_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug at /secret/path")
+
+    async with serving(faults=2) as server, chatter(server.address) as friend:
+        async with connect(server.address) as peer:
+            with monkeypatch.context() as patch:
+                patch.setattr("chatserver.api.routes.Routes.handle", broken)
+                answer = await peer.request("GET", "/readyz")
+            assert (answer.status, answer.error, answer.headers["connection"]) == (500, "internal", "close")
+            assert b"secret" not in answer.body
+            assert await peer.rest() == b""
+        with monkeypatch.context() as patch:
+            patch.setattr("chatserver.api.conversation.Conversation.hear", broken)
+            await friend.say(type="ping")
+            closed = await friend.closed()
+        assert closed.code == 1011
+        assert "secret" not in str(closed)
+        await server.counted("internal-error", 2)
