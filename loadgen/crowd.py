@@ -9,7 +9,6 @@ from random import Random
 from typing import assert_never
 
 from loadgen.client import Client, Cohort, Place
-from loadgen.engine import Engine
 from loadgen.orders import (
     Account,
     AnyOrder,
@@ -30,6 +29,7 @@ from loadgen.orders import (
     Spoken,
 )
 from loadgen.personas import registry
+from loadgen.secure import engine_for
 from loadgen.timers import now
 from loadgen.traffic import Traffic
 
@@ -50,7 +50,7 @@ class Crowd:
 
     def __init__(self, role: Role) -> None:
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
-        self._engine = Engine(role.target, connect_rate=role.connect_rate)
+        self._engine = engine_for(role.target, connect_rate=role.connect_rate)
         self._target = role.target
         self._traffic = Traffic(self._random)
         self._casts: dict[str, _Cast] = {}

@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen.target import Target
+from loadgen.target import Target, http_connection
 
 PATH: Final = "/metrics"
 SECONDS: Final = 5.0
@@ -20,7 +20,7 @@ Counters = dict[str, float]
 
 def scrape(target: Target) -> Counters | None:
     """The counters by series, or `None`. Blocks: call it in a thread."""
-    connection = http.client.HTTPConnection(target.address, target.port, timeout=SECONDS)
+    connection = http_connection(target, SECONDS)
     try:
         connection.request("GET", PATH, headers={"Host": target.authority, "Connection": "close"})
         answer = connection.getresponse()

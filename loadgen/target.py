@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -149,6 +150,7 @@ def http_connection(target: Target, seconds: float) -> http.client.HTTPConnectio
     return http.client.HTTPConnection(target.address, target.port, timeout=seconds)
 
 
+@cache
 def client_context() -> ssl.SSLContext:
     """How everybody here speaks TLS.
 

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import h11
-import trio
 
-from loadgen.victims.victim import BeatFailedError
+from loadgen.victims.victim import BeatFailedError, Stream
 
 _CHUNK: Final = 64 * 1024
 
@@ -17,7 +16,7 @@ _CHUNK: Final = 64 * 1024
 class HttpPeer:
     """One connection to the server. Raises what `victim` counts as failures."""
 
-    def __init__(self, stream: trio.SocketStream, host: str) -> None:
+    def __init__(self, stream: Stream, host: str) -> None:
         self._stream = stream
         self._host = host
         self._http = h11.Connection(h11.CLIENT)
@@ -61,6 +60,6 @@ class HttpPeer:
 
     async def _next(self) -> h11.Event:
         while (event := self._http.next_event()) is h11.NEED_DATA or event is h11.PAUSED:
-            self._http.receive_data(await self._stream.receive_some(_CHUNK))
+            self._http.receive_data(bytes(await self._stream.receive_some(_CHUNK)))
         assert isinstance(event, h11.Event)
         return event

@@ -12,6 +12,7 @@ import msgspec
 import trio
 import trio_websocket
 
+from loadgen.target import client_context
 from loadgen.timers import now
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 BEAT_SECONDS: Final = 0.1
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 RECONNECT_SECONDS: Final = 0.25
+
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 UNANSWERED: Final = "no answer in time"
 
@@ -59,11 +62,17 @@ class Victim(ABC):
 
     # What a kind of victim uses
 
-    async def dial(self) -> trio.SocketStream:
+    async def dial(self) -> Stream:
         """Connect from an address of one's own: healthy users are no single greedy address."""
         target = self.house.target
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-            return await trio.open_tcp_stream(target.address, target.port, local_address=self.house.source(self._index))
+            source = self.house.source(self._index)
+            stream = await trio.open_tcp_stream(target.address, target.port, local_address=source)
+            if not target.tls:
+                return stream
+            secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
+            await secure.do_handshake()
+            return secure
 
     async def beat(self) -> int:
         """Wait for the next beat that is still worth sending, and give its number."""
