@@ -116,7 +116,7 @@ async def test_requests_are_played_case_by_case_whole_and_in_pieces(
     monkeypatch: pytest.MonkeyPatch, pieces: int
 ) -> None:
     monkeypatch.setattr(_cases, "PIECES", (pieces,))
-    monkeypatch.setattr("loadgen.engine.ATTACKER_RETURNS_SECONDS", 0.01)
+    monkeypatch.setattr(_cases.CaseByCase, "returns_seconds", 0.01)
     async with listening() as server, playing(server.url, "malformed-http", host="x:1") as play:
         for request in list(_HTTP.values())[:3]:
             assert await _receive(server, len(request)) == request
