@@ -32,7 +32,8 @@ class Peer:
     title: str
     can: Can
     kit: Kit
-    threads_only: bool = False  # a thread for each connection, and too few for a crowd: shown in that table alone
+    threaded: bool = False  # whether each connection has a thread
+    bounded: bool = False  # whether it serves too few at once for a crowd: it takes part where that is the point
     prime: tuple[str, str] | None = None  # what is posted to it before anybody comes: path and body
 
 
@@ -51,13 +52,15 @@ _PEERS: Final = (
         title="a thread for each connection, standard library",
         can=Can.ALL,
         kit=Script("threaded.py"),
+        threaded=True,
     ),
     Peer(
         name="thread-pool",
         title="the same with 256 threads, as many as Apache has",
         can=Can.ALL,
         kit=Script("threaded.py", "--workers", "256"),
-        threads_only=True,
+        threaded=True,
+        bounded=True,
     ),
     Peer(
         name="websockets",

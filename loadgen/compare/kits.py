@@ -15,10 +15,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
+
 PEERS: Final = Path(__file__).parent.parent / "peers"
 
 #: Seconds for a set-up; a slow network needs one or two minutes for the largest.
 INSTALL_SECONDS: Final = 300.0
+
+_ASK_SECONDS: Final = 10.0
+
+#: Run by the interpreter of an environment, with names of packages.
+_VERSIONS: Final = """
+import sys
+from importlib.metadata import version
+print(", ".join(f"{name} {version(name)}" for name in sys.argv[1:]))
+"""
 
 #: What an installation was made from; as long as that is so, it is used again.
 _STAMP: Final = "made-from.txt"
@@ -40,6 +51,9 @@ class Kit(Protocol):
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """The command that serves at `port` of 127.0.0.1; `work` is a fresh folder for files that it writes."""
 
+    def versions(self, home: Path) -> str:
+        """What is installed, for the record."""
+
 
 class Chatserver:
     """Our own server, by its command: no code is shared."""
@@ -51,6 +65,10 @@ class Chatserver:
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Serve with the default limits."""
         return [self._find(), "serve", "--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
+
+    def versions(self, home: Path) -> str:
+        """Ask it."""
+        return _ask([self._find(), "--version"])
 
     def _find(self) -> str:
         beside = Path(sys.executable).with_name("chatserver")
@@ -89,8 +107,24 @@ class Script:
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Run it, with the interpreter that has what it needs."""
-        python = sys.executable if all(map(_is_here, self.requirements())) else str(_python(home))
-        return [python, str(self._path), "--port", str(port), "--ping", f"{ping_seconds:g}", *self._arguments]
+        return [
+            self._interpreter(home),
+            str(self._path),
+            "--port",
+            str(port),
+            "--ping",
+            f"{ping_seconds:g}",
+            *self._arguments,
+        ]
+
+    def versions(self, home: Path) -> str:
+        """Ask that interpreter."""
+        python = f"Python {sys.version.split()[0]}"
+        names = [wanted.partition("[")[0] for wanted in self.requirements()]
+        return f"{_ask([self._interpreter(home), '-c', _VERSIONS, *names])}, {python}" if names else python
+
+    def _interpreter(self, home: Path) -> str:
+        return sys.executable if all(map(_is_here, self.requirements())) else str(_python(home))
 
 
 class Node:
@@ -115,6 +149,12 @@ class Node:
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Run it."""
         return ["node", str(home / "server.mjs"), "--port", str(port), "--ping", f"{ping_seconds:g}"]
+
+    def versions(self, home: Path) -> str:
+        """Read what npm installed."""
+        found = sorted((home / "node_modules").glob("*/package.json"))
+        told = [msgspec.json.decode(path.read_bytes(), type=_Package) for path in found]
+        return ", ".join([*(f"{package.name} {package.version}" for package in told), f"node {_ask(['node', '-v'])}"])
 
 
 class Nginx:
@@ -142,12 +182,29 @@ class Nginx:
         (work / "nginx.conf").write_text(filled)
         return [program, "-p", str(work), "-c", str(work / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
 
+    def versions(self, home: Path) -> str:
+        """Ask nginx; of nchan only the package manager knows."""
+        program, _ = self._find()
+        return _ask([program, "-v"]).rpartition(": ")[2]
+
     def _find(self) -> tuple[str, Path]:
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         module = next((path for path in self._MODULES if path.exists()), None)
         if program is None or module is None:
             raise MissingError("nginx with nchan is not here; on Debian: apt install nginx libnginx-mod-nchan")
         return program, module
+
+
+class _Package(msgspec.Struct):
+    name: str
+    version: str
+
+
+def _ask(command: Sequence[str]) -> str:
+    """The first line that a program prints, on whichever stream."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)  # noqa: S603
+    lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return lines[0] if lines else "unknown"
 
 
 def _python(home: Path) -> Path:

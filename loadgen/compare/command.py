@@ -1,0 +1,134 @@
+"""The command line of `loadgen compare`.
+
+Owns: its flags and what is checked before anything is installed or started.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import trio
+from cyclopts import Parameter
+
+from loadgen import flags, preflight, target
+from loadgen.common import COMMON, Common, arguments, finish, make_seed
+from loadgen.compare.catalogue import OURS, PEERS, Peer
+from loadgen.compare.comparison import Comparison, Match
+from loadgen.compare.measure import Manner
+from loadgen.compare.process import HOST
+from loadgen.compare.results import markdown
+from loadgen.compare.scenarios import Scenario, Sizes, scenarios
+from loadgen.progress import Progress
+from loadgen.target import UsageError
+
+#: Of the full sizes: all scenarios against nine servers in about ten minutes.
+DEFAULT_SCALE: Final = 0.2
+
+#: The attacks that are played unless told otherwise: one on the server's reading, one on its writing.
+DEFAULT_ATTACKS: Final = "slow-head,slow-read-ws"
+
+DEFAULT_PEERS_DIR: Final = "~/.cache/chatserver-peers"
+
+#: Repeats beyond this are a way of life.
+MAX_REPEATS: Final = 100
+
+#: The rows of "slow or silent" that can be played against servers of others: `--attacks all-slow`.
+ALL_SLOW: Final = (
+    "idle-connect,slow-head,drip-head,slow-body,slow-chunk,expect-continue,slow-read,slow-read-ws,poll-abandon,"
+    "poll-halfclose,slow-handshake,slow-frame,slow-fragment,no-pong,no-close,vanish"
+)
+_ALL_SLOW_WORD: Final = "all-slow"
+
+
+def compare(
+    *,
+    peers: Annotated[
+        str, Parameter(help=f"Only these servers, with commas between, and {OURS} unless it is the only one.")
+    ] = "",
+    only: Annotated[str, Parameter(help="Only these scenarios: idle, poll, fanout, beside, attack.")] = "",
+    attacks: Annotated[
+        str, Parameter(help="The attacks of `attack`, see `loadgen list`, or all-slow.")
+    ] = DEFAULT_ATTACKS,
+    scale: Annotated[
+        float,
+        Parameter(
+            help="Share of the full sizes: 10,000 idle, 15,000 beside a throughput, 8,000 attackers, a room of 1,000."
+        ),
+    ] = DEFAULT_SCALE,
+    clients: Annotated[int | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
+    repeats: Annotated[int, Parameter(help="Rounds; with more than one, each figure has its least and most.")] = 1,
+    idle_seconds: Annotated[
+        float,
+        Parameter(help="Seconds of the idle window, and between pings: each connection is pinged once in it."),
+    ] = Sizes.idle_seconds,
+    attack_seconds: Annotated[float, Parameter(help="Seconds of each attack.")] = Sizes.attack_seconds,
+    processes: Annotated[int, Parameter(help="Processes to play a crowd in.")] = 1,
+    peers_dir: Annotated[str, Parameter(help="Where the peers' own environments are.")] = DEFAULT_PEERS_DIR,
+    markdown_file: Annotated[
+        str | None, Parameter(name="--markdown", help="Also write the tables there, as Markdown.")
+    ] = None,
+    common: Common = COMMON,
+) -> int:
+    """Measure this server beside others: the same scenarios, in turns, with ratios.
+
+    The others are small servers that come with loadgen. Each is installed at its first use, in an environment of its
+    own; one that cannot be had here is skipped with a line that says why. Nothing is installed into the system.
+    """
+    if common.fail_if:
+        raise UsageError("--fail-if: compare judges nobody; it prints what it found")
+    flags.between("--repeats", repeats, 1, MAX_REPEATS)
+    flags.between("--scale", scale, 0.001, 10)
+    flags.between("--processes", processes, 1, flags.MAX_PROCESSES)
+    flags.seconds("--idle-seconds", idle_seconds)
+    flags.seconds("--attack-seconds", attack_seconds)
+    if clients is not None:
+        flags.between("--clients", clients, 2, flags.MAX_CLIENTS)
+    sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
+    chosen, played = _peers(peers), _scenarios(only, attacks)
+    _preflight(sizes)
+    manner = Manner(seed=make_seed(common), processes=processes, arguments=arguments(), progress=Progress())
+    match = Match(
+        peers=chosen,
+        scenarios=played,
+        sizes=sizes,
+        repeats=repeats,
+        peers_dir=Path(peers_dir).expanduser(),
+        manner=manner,
+    )
+    manner.progress.banner([manner.arguments, _summary(match)])
+    report = trio.run(Comparison(match).play)
+    if markdown_file is not None:
+        Path(markdown_file).write_text(markdown(report.tables), encoding="utf-8")
+    return finish(report, common)
+
+
+def _summary(match: Match) -> str:
+    return (
+        f"{len(match.peers)} servers, {len(match.scenarios)} scenarios, {match.repeats} rounds:"
+        f" about {match.seconds / 60:.0f} min, seed {match.manner.seed}; Ctrl-C ends it with what there is"
+    )
+
+
+def _peers(text: str) -> list[Peer]:
+    """Those that were named, or all; ours always, since the ratios are to it."""
+    named = flags.names(text) or list(PEERS)
+    unknown = [name for name in named if name not in PEERS]
+    if unknown:
+        raise UsageError(f"--peers: there is no {unknown[0]!r}; there are {', '.join(PEERS)}")
+    return [peer for name, peer in PEERS.items() if name in named or name == OURS]
+
+
+def _scenarios(only: str, attacks: str) -> list[Scenario]:
+    kinds = flags.names(ALL_SLOW if attacks == _ALL_SLOW_WORD else attacks)
+    everything = scenarios([flags.find_persona(name, "--attacks", honest=False) for name in dict.fromkeys(kinds)])
+    known = list(dict.fromkeys(scenario.group for scenario in everything))
+    named = flags.names(only) or known
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        raise UsageError(f"--only: there is no {unknown[0]!r}; there are {', '.join(known)}")
+    return [scenario for scenario in everything if scenario.group in named]
+
+
+def _preflight(sizes: Sizes) -> None:
+    """Refuse what this machine cannot hold, before anything is started: each server is one process."""
+    most = max(sizes.crowd, sizes.beside, sizes.attackers) + 2 * sizes.victims
+    preflight.check(target.find(f"http://{HOST}"), most)

@@ -1,0 +1,172 @@
+"""`loadgen compare`: which server is measured when, and what comes of it all.
+
+Owns: the order of play. Within a scenario the servers take turns, round by round, each started fresh for its turn and
+ended after it; a server that dies or cannot be measured is a row that says so. Ctrl-C ends it with the tables so far.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from loadgen import stopping
+from loadgen.compare.catalogue import Peer
+from loadgen.compare.kits import MissingError
+from loadgen.compare.measure import Manner, Meter, NoFigureError, StoppedMeasurementError
+from loadgen.compare.process import DiedError, running
+from loadgen.compare.results import Entry, Results
+from loadgen.compare.scenarios import Sample, Scenario, Sizes
+from loadgen.report import Outcome, Report, Table, verdict
+from loadgen.timers import now
+
+#: What the flag --scale says may be far too much for a machine: a measurement that takes longer has failed.
+MEASUREMENT_SECONDS: Final = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """What `compare` is told."""
+
+    peers: Sequence[Peer]
+    scenarios: Sequence[Scenario]
+    sizes: Sizes
+    repeats: int
+    peers_dir: Path
+    manner: Manner
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes."""
+        takes_part = [scenario.seconds for scenario in self.scenarios for peer in self.peers if scenario.takes(peer)]
+        return self.repeats * sum(takes_part)
+
+
+class Comparison:
+    """One comparison."""
+
+    def __init__(self, match: Match) -> None:
+        self._match = match
+        self._say = match.manner.progress.say
+        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._begun = now()
+        self._skipped: dict[str, str] = {}
+        self._results: list[Results] = []
+        self._parts: list[Report] = []
+        self._stop = trio.Event()
+
+    async def play(self) -> Report:
+        """Install, measure, report."""
+        async with trio.open_nursery() as nursery:
+            # while a measurement is made, the button is the measurement's own
+            nursery.start_soon(stopping.watch_signals, self._stop, self._say)
+            nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
+            await self._install()
+            for scenario in self._match.scenarios:
+                await self._play_scenario(scenario)
+            nursery.cancel_scope.cancel()
+        return self._report()
+
+    async def _cancel_when_stopped(self, scope: trio.CancelScope) -> None:
+        await self._stop.wait()
+        scope.cancel()
+
+    async def _install(self) -> None:
+        for peer in self._match.peers:
+            self._say(f"{peer.name}: {peer.title}")
+            try:
+                await trio.to_thread.run_sync(peer.kit.install, self._home(peer), abandon_on_cancel=True)
+            except MissingError as error:
+                self._skipped[peer.name] = str(error)
+                self._say(f"skipping {peer.name}: {error}")
+
+    async def _play_scenario(self, scenario: Scenario) -> None:
+        results = Results(scenario)
+        self._results.append(results)
+        peers = [peer for peer in self._match.peers if scenario.takes(peer) and peer.name not in self._skipped]
+        for number in range(1, self._match.repeats + 1):
+            results.begin_round()
+            for peer in peers:
+                self._say(f"{scenario.name}, round {number} of {self._match.repeats}: {peer.name}")
+                entry = await self._measure(scenario, peer)
+                await trio.lowlevel.checkpoint()  # is where a stop ends it
+                results.add(entry)
+
+    async def _measure(self, scenario: Scenario, peer: Peer) -> Entry:
+        sample: Sample = {}
+        failure = ""
+        reports: list[Report] = []
+        try:
+            with trio.fail_after(MEASUREMENT_SECONDS):
+                async with running(partial(self._command, peer)) as server:
+                    if peer.prime is not None:
+                        server.post(*peer.prime)
+                    meter = Meter(server, self._match.manner)
+                    reports = meter.reports
+                    sample = await scenario.play(meter, peer, self._match.sizes)
+        except* StoppedMeasurementError:
+            self._stop.set()
+        except* trio.TooSlowError:
+            failure = f"not measured in {MEASUREMENT_SECONDS:g} s"
+        except* (DiedError, NoFigureError) as errors:
+            failure = _first(errors)
+            self._say(f"{peer.name}: {failure}")
+        for report in reports:
+            report.command = f"{scenario.name} {report.command}".strip()
+            report.target = peer.name
+        self._parts += reports
+        doubts = [
+            reason for report in reports if report.outcome is Outcome.INVALID for reason in report.verdict.reasons
+        ]
+        return Entry(peer=peer.name, sample=sample, failure=failure, doubt="; ".join(doubts))
+
+    def _command(self, peer: Peer, work: Path, port: int) -> list[str]:
+        return peer.kit.command(self._home(peer), work, port, self._match.sizes.idle_seconds)
+
+    def _home(self, peer: Peer) -> Path:
+        return self._match.peers_dir / peer.name
+
+    # The report
+
+    def _report(self) -> Report:
+        match = self._match
+        return Report(
+            command="compare",
+            arguments=match.manner.arguments,
+            target=", ".join(peer.name for peer in match.peers if peer.name not in self._skipped),
+            seed=match.manner.seed,
+            started=self._started,
+            seconds=round(now() - self._begun, 2),
+            verdict=verdict(self._outcome(), self._reasons()),
+            tables=[*(table for each in self._results for table in each.tables(match.peers)), self._servers()],
+            parts=self._parts,
+        )
+
+    def _outcome(self) -> Outcome:
+        if self._stop.is_set():
+            return Outcome.INTERRUPTED
+        return Outcome.HELD if any(results.measured for results in self._results) else Outcome.INVALID
+
+    def _reasons(self) -> list[str]:
+        """What is missing: a comparison judges nobody."""
+        skipped = [f"{name} skipped: {why}" for name, why in self._skipped.items()]
+        return skipped + [f"{each.scenario.name}, {line}" for each in self._results for line in each.failures]
+
+    def _servers(self) -> Table:
+        """Who was compared, in which version."""
+        rows = [
+            [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
+            for peer in self._match.peers
+        ]
+        return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> str:
+    """The text of the first error that is no group itself."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)

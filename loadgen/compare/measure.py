@@ -1,0 +1,158 @@
+"""One measurement: a `Run` or an `Attack` against one server, and its report.
+
+Owns: what every measurement of a comparison has in common, and what one that came to nothing is called. What a figure
+means, and how honestly it was taken, is the business of run.py and attack.py. Errors may come in groups: there are
+nurseries here.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from loadgen import flags, target
+from loadgen.attack import Assault, Attack
+from loadgen.client import Client
+from loadgen.compare.process import Server
+from loadgen.orders import Role
+from loadgen.personas import registry
+from loadgen.preflight import InvalidRunError
+from loadgen.procfs import Process
+from loadgen.progress import Progress
+from loadgen.report import Outcome, Report
+from loadgen.run import Load, Run
+from loadgen.scenario import Plan
+from loadgen.troupe import Troupe, hire
+
+#: After a crowd has come, before anything is read. A little less than a lone run takes: there are many.
+SETTLE_SECONDS: Final = 0.8
+
+BASELINE_SECONDS: Final = 2.0
+RECOVERY_SECONDS: Final = 1.0
+
+#: Attackers that begin a second, as `loadgen attack` has it.
+CONNECT_RATE: Final = 5000.0
+
+#: What every peer answers with a short page.
+PATH: Final = "/healthz"
+_WEBSOCKET_PATH: Final = "/ws"
+
+_POLL_WAIT_SECONDS: Final = 25.0
+
+#: A crowd that has not come by then, will not. A slow server takes 800 a second.
+_COMING_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.1
+_BESIDE: Final = "beside"
+
+
+class NoFigureError(Exception):
+    """A measurement that came to nothing; the text says why."""
+
+
+class StoppedMeasurementError(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How everything is measured."""
+
+    seed: int
+    processes: int
+    arguments: str
+    progress: Progress
+
+
+class Meter:
+    """Measures one server, and keeps the reports."""
+
+    def __init__(self, server: Server, manner: Manner) -> None:
+        self.server = server
+        self.reports: list[Report] = []
+        self._manner = manner
+        self._target = target.find(server.url)
+
+    async def run(
+        self, counts: Mapping[str, int], *, label: str = "", seconds: float, rate: float = 0.0, rooms: int = 1
+    ) -> Report:
+        """Play honest load, see `loadgen run`; `label` tells the runs of one scenario apart."""
+        load = Load(
+            counts=_personas(counts),
+            rooms=flags.rooms(rooms, "compare", sum(counts.values())),
+            rate=rate,
+            seconds=seconds,
+            poll_wait_seconds=_POLL_WAIT_SECONDS,
+        )
+        return await self._played(Run(self._plan(connect_rate=0.0), load), label)
+
+    async def attack(self, counts: Mapping[str, int], *, victims: Mapping[str, int], seconds: float) -> Report:
+        """Play an attack, see `loadgen attack`."""
+        assault = Assault(
+            counts=_personas(counts),
+            victims=victims,
+            neighbours={},  # most peers speak too little for them
+            baseline_seconds=BASELINE_SECONDS,
+            attack_seconds=seconds,
+            recovery_seconds=RECOVERY_SECONDS,
+        )
+        return await self._played(Attack(self._plan(connect_rate=CONNECT_RATE), assault), "")
+
+    @asynccontextmanager
+    async def beside(self, counts: Mapping[str, int]) -> AsyncIterator[int]:
+        """A crowd that stays while something else is measured, in a process of its own; how many are held."""
+        role = Role(target=self._target, seed=self._manner.seed, connect_rate=0.0)
+        async with trio.open_nursery() as nursery:
+            player = await hire(nursery, "crowd", role)
+            try:
+                crowd = Troupe([player])
+                await crowd.cast(
+                    _BESIDE,
+                    counts,
+                    rooms=(_BESIDE,),
+                    poll_wait_seconds=_POLL_WAIT_SECONDS,
+                    path=PATH,
+                    websocket_path=_WEBSOCKET_PATH,
+                )
+                await crowd.open(_BESIDE, 1.0)
+                with trio.move_on_after(_COMING_SECONDS):
+                    while not crowd.settled:  # noqa: ASYNC110  players tell how they stand; none can be waited for
+                        await trio.sleep(_LOOK_SECONDS)
+                yield crowd.held(_BESIDE)
+            finally:
+                await player.leave()
+            nursery.cancel_scope.cancel()
+
+    def _plan(self, *, connect_rate: float) -> Plan:
+        manner = self._manner
+        return Plan(
+            target=self._target,
+            connect_rate=connect_rate,
+            seed=manner.seed,
+            server=Process(self.server.pid),
+            conditions=(),
+            progress=manner.progress,
+            processes=manner.processes,
+            path=PATH,
+            websocket_path=_WEBSOCKET_PATH,
+            arguments=manner.arguments,
+            settle_seconds=SETTLE_SECONDS,
+        )
+
+    async def _played(self, play: Run | Attack, label: str) -> Report:
+        try:
+            report = await play.play()
+        except InvalidRunError as error:
+            self.server.require()  # that it died says more
+            raise NoFigureError(str(error)) from None
+        if report.outcome is Outcome.INTERRUPTED:
+            raise StoppedMeasurementError
+        self.server.require()
+        report.command = label
+        self.reports.append(report)
+        return report
+
+
+def _personas(counts: Mapping[str, int]) -> dict[type[Client], int]:
+    return {registry()[name]: number for name, number in counts.items()}

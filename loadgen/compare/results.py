@@ -1,0 +1,131 @@
+"""What was found, and how it is put side by side.
+
+Owns: the samples by scenario, server and round, and the arithmetic of a cell: the median, the least and the most, the
+ratio to ours *within the same round*, since what the machine did in one round it did to all. May not: measure.
+"""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from loadgen.compare.catalogue import OURS, Peer
+from loadgen.compare.scenarios import Column, Layout, Sample, Scenario
+from loadgen.report import Table
+
+_TIMES: Final = "×"  # noqa: RUF001  the sign that people read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One server in one scenario in one round."""
+
+    peer: str
+    sample: Sample = field(default_factory=dict)
+    failure: str = ""  # why there is no sample
+    doubt: str = ""  # why loadgen itself calls the measurement invalid
+
+
+class Results:
+    """All entries of one scenario, by round."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.rounds: list[dict[str, Entry]] = []
+
+    def begin_round(self) -> None:
+        """Begin a round."""
+        self.rounds.append({})
+
+    def add(self, entry: Entry) -> None:
+        """Book an entry of the current round."""
+        self.rounds[-1][entry.peer] = entry
+
+    @property
+    def failures(self) -> list[str]:
+        """Each failure in one line, a repeated one once."""
+        lines = [f"{entry.peer}: {entry.failure}" for entry in self._entries() if entry.failure]
+        return list(dict.fromkeys(lines))
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is any figure."""
+        return any(entry.sample for entry in self._entries())
+
+    def tables(self, peers: Iterable[Peer]) -> list[Table]:
+        """The servers side by side."""
+        names = [peer.name for peer in peers if self._of(peer.name)]
+        return [self._table(layout, names) for layout in self.scenario.layouts]
+
+    def _table(self, layout: Layout, names: Iterable[str]) -> Table:
+        return Table(
+            title=layout.title,
+            columns=["server", *(column.title for column in layout.columns)],
+            rows=[self._row(name, layout.columns) for name in names],
+            notes=[layout.note, *self._remarks()],
+        )
+
+    def _entries(self) -> list[Entry]:
+        return [entry for entries in self.rounds for entry in entries.values()]
+
+    def _of(self, peer: str) -> list[Entry]:
+        return [entries[peer] for entries in self.rounds if peer in entries]
+
+    def _row(self, peer: str, columns: Sequence[Column]) -> list[str]:
+        entries = self._of(peer)
+        samples = [entry.sample for entry in entries if entry.sample]
+        if not samples:
+            return [peer, entries[-1].failure, *([""] * (len(columns) - 1))]
+        mark = "*" if any(entry.doubt or entry.failure for entry in entries) else ""
+        return [peer + mark, *(self._cell(peer, column, samples) for column in columns)]
+
+    def _cell(self, peer: str, column: Column, samples: Sequence[Sample]) -> str:
+        values = [value for sample in samples if (value := sample.get(column.name)) is not None]
+        if not values:
+            return ""
+        text = number(statistics.median(values))
+        if len(values) > 1:
+            text += f" ({number(min(values))}-{number(max(values))})"
+        ratios = self._ratios(peer, column.name) if column.compared and peer != OURS else []
+        return f"{text} {number(statistics.median(ratios))}{_TIMES}" if ratios else text
+
+    def _ratios(self, peer: str, column: str) -> list[float]:
+        """The ratio to ours in each round that has both."""
+        ratios = []
+        for entries in self.rounds:
+            value, ours = (entries[name].sample.get(column) if name in entries else None for name in (peer, OURS))
+            if value is not None and ours is not None and ours > 0:
+                ratios.append(value / ours)
+        return ratios
+
+    def _remarks(self) -> list[str]:
+        """What the stars mean."""
+        told = [f"{entry.peer}*: {entry.doubt}" for entry in self._entries() if entry.doubt]
+        told += [f"{entry.peer}*: in one round {entry.failure}" for entry in self._entries() if self._partly(entry)]
+        return list(dict.fromkeys(told))
+
+    def _partly(self, entry: Entry) -> bool:
+        return bool(entry.failure) and any(other.sample for other in self._of(entry.peer))
+
+
+def number(value: float) -> str:
+    """Three digits that mean something, and no exponent."""
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def markdown(tables: Iterable[Table]) -> str:
+    """Tables as Markdown, as docs want them."""
+    return "\n".join(_table(table) for table in tables)
+
+
+def _table(table: Table) -> str:
+    lines = [f"### {table.title}", "", _line(table.columns), "|" + " --- |" * len(table.columns)]
+    lines += [_line(row) for row in table.rows]
+    lines += ["", *(f"{note}\n" for note in table.notes)]
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,400 @@
+"""The scenarios: for each claim about idle, slow and many connections, what is played and which figures are kept.
+
+Owns: the sizes, the columns, and who takes part. Each scenario is one function that is given a server started fresh
+and returns its figures by column. May not: start a server, or know how figures are shown.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import trio
+
+from loadgen import target
+from loadgen.client import Client, Needs
+from loadgen.compare.catalogue import Can, Peer
+from loadgen.compare.measure import Meter, NoFigureError
+from loadgen.compare.newcomers import Watch
+from loadgen.personas import summary
+from loadgen.report import Report
+from loadgen.run import WARM_UP_CLIENTS
+
+Sample = Mapping[str, float | None]
+
+#: What one core-second of a server may be compared by.
+_MICRO: Final = 1e6
+_GIB: Final = 2**30
+
+#: What run.py calls the phase after everybody has come.
+_STEADY: Final = "steady"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One figure."""
+
+    name: str
+    title: str
+    compared: bool = False  # whether a ratio to ours says something
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A table."""
+
+    title: str
+    columns: Sequence[Column]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How many of everything, and for how long."""
+
+    crowd: int = 10_000  # idle WebSockets, held polls
+    beside: int = 15_000  # idle and slow connections beside a throughput
+    attackers: int = 8_000
+    members: int = 1_000  # of the room of the fan-out
+    publishers: int = 600  # of the throughput
+    victims: int = 50
+    idle_seconds: float = 10.0  # one ping of each connection falls into it
+    attack_seconds: float = 12.0  # longer than the 10 s that most deadlines are
+
+    def scaled(self, scale: float, clients: int | None) -> "Sizes":
+        """A share of the full sizes; `clients` replaces the number of every crowd."""
+
+        def crowd(full: int) -> int:
+            return max(round(full * scale), 2) if clients is None else clients
+
+        def room(full: int, least: int) -> int:
+            return max(round(full * scale), least) if clients is None else min(full, clients)
+
+        return replace(
+            self,
+            crowd=crowd(self.crowd),
+            beside=crowd(self.beside),
+            attackers=crowd(self.attackers),
+            members=room(self.members, 2),
+            publishers=room(self.publishers, self.publishers),
+            victims=self.victims if clients is None else min(self.victims, clients),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What is played, and the tables that come of it: one row for each server that takes part."""
+
+    name: str
+    group: str  # what --only calls it
+    layouts: Sequence[Layout]
+    play: Callable[[Meter, Peer, Sizes], Awaitable[Sample]]
+    needs: Can
+    seconds: float  # about how long, for each server: an estimate for whoever waits
+    takes_bounded: bool = False  # whether one that serves few at once takes part
+
+    def takes(self, peer: Peer) -> bool:
+        """Whether a server takes part."""
+        return self.needs in peer.can and (self.takes_bounded or not peer.bounded)
+
+
+# -- idle -------------------------------------------------------------------------------------------------------------
+
+
+async def _idle(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
+    report = await meter.run({"idle": sizes.crowd}, seconds=sizes.idle_seconds, rooms=_rooms(sizes.crowd))
+    _all_held(report)
+    size = report.figures["server_bytes_per_connection"]
+    return {
+        "bytes": size,
+        "fit": _GIB / size if size and size > 0 else None,
+        "cpu_us": report.figures["server_cpu_us_per_connection_s"],
+        "own_bytes": report.figures["own_bytes_per_client"],
+        "per_s": report.figures["connects_per_s"],
+        "open_us": _cpu_to_open(report, sizes.crowd),
+    }
+
+
+async def _poll(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
+    report = await meter.run({"poll": sizes.crowd}, seconds=_BRIEF_SECONDS, rooms=_rooms(sizes.crowd))
+    _all_held(report)
+    return {
+        "bytes": report.figures["server_bytes_per_connection"],
+        "per_s": report.figures["connects_per_s"],
+        "open_us": _cpu_to_open(report, sizes.crowd),
+    }
+
+
+#: Where the steady window is not what is looked at. A second entry of the timeline falls into it for sure.
+_BRIEF_SECONDS: Final = 1.0
+
+_IDLE: Final = Scenario(
+    name="idle",
+    group="idle",
+    layouts=(
+        Layout(
+            title="Idle WebSockets: what one costs",
+            columns=(
+                Column(name="bytes", title="memory each, B", compared=True),
+                Column(name="fit", title="fit in 1 GiB"),
+                Column(name="cpu_us", title="CPU per connection-second, us", compared=True),
+                Column(name="own_bytes", title="loadgen's own memory each, B"),
+            ),
+            note="Memory is the growth of Pss; the kernel's socket memory is not in it. Each connection is pinged and"
+            " answers once in the window.",
+        ),
+        Layout(
+            title="New WebSockets: how fast they are taken",
+            columns=(
+                Column(name="per_s", title="a second", compared=True),
+                Column(name="open_us", title="server CPU each, us", compared=True),
+            ),
+            note="From connect to the room's being joined. The rate is bounded by loadgen too; the CPU is not.",
+        ),
+    ),
+    play=_idle,
+    needs=Can.WEBSOCKET,
+    seconds=16,
+)
+
+_POLL: Final = Scenario(
+    name="poll",
+    group="poll",
+    layouts=(
+        Layout(
+            title="Held long-polls: what one costs",
+            columns=(
+                Column(name="bytes", title="memory each, B", compared=True),
+                Column(name="per_s", title="opened a second", compared=True),
+                Column(name="open_us", title="server CPU to open, us", compared=True),
+            ),
+            note="To open is two requests: where the room stands, and the poll that is held.",
+        ),
+    ),
+    play=_poll,
+    needs=Can.POLL,
+    seconds=7,
+)
+
+
+# -- busy -------------------------------------------------------------------------------------------------------------
+
+#: Deliveries a second that a fan-out asks for: what everybody manages, and what hardly anybody does.
+_PACED_DELIVERIES: Final = 4_000
+_FLOOD_DELIVERIES: Final = 100_000
+
+#: Of the members of a room, one in so many speaks, at most so often. Servers bound what one user may say: 20 a second
+#: at our defaults.
+_LISTENERS: Final = 4
+_SPEAKERS: Final = 50
+_EACH_PER_S: Final = 10.0
+
+_BUSY_SECONDS: Final = 3.0
+
+
+async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
+    paced = await _broadcast(meter, sizes.members, _PACED_DELIVERIES, "paced")
+    flood = await _broadcast(meter, sizes.members, _FLOOD_DELIVERIES, "flood")
+    return {
+        "paced_us": _cpu_per_delivery(paced),
+        "paced_p99_ms": paced.figures["echo_p99_ms"],
+        "flood_per_s": flood.figures["deliveries_per_s"],
+        "flood_us": _cpu_per_delivery(flood),
+    }
+
+
+async def _broadcast(meter: Meter, members: int, deliveries: int, label: str) -> Report:
+    speakers = max(min(members // _LISTENERS, _SPEAKERS), 1)
+    return await meter.run(
+        {"idle": members - speakers, "chat": speakers},
+        label=label,
+        rate=min(deliveries / members, speakers * _EACH_PER_S),
+        seconds=_BUSY_SECONDS,
+    )
+
+
+_FAN_OUT: Final = Scenario(
+    name="fanout",
+    group="fanout",
+    layouts=(
+        Layout(
+            title="Fan-out: one room",
+            columns=(
+                Column(name="paced_us", title="paced: CPU per delivery, us", compared=True),
+                Column(name="paced_p99_ms", title="paced: p99 to come back, ms"),
+                Column(name="flood_per_s", title="flood: deliveries/s", compared=True),
+                Column(name="flood_us", title="flood: CPU per delivery, us", compared=True),
+            ),
+            note=f"Paced is {_PACED_DELIVERIES:,} deliveries a second asked for, flood {_FLOOD_DELIVERIES:,}. The"
+            " server's CPU has the publishes in it.",
+        ),
+    ),
+    play=_fan_out,
+    needs=Can.CHAT,
+    seconds=16,
+)
+
+#: What each publisher of a throughput says.
+_MESSAGES_EACH_PER_S: Final = 3.0
+
+#: Of those beside, one in so many is a slow head; the others are idle WebSockets.
+_SLOW_PART: Final = 3
+
+
+async def _beside(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
+    slow = sizes.beside // _SLOW_PART
+    alone = await _throughput(meter, sizes.publishers, "alone")
+    async with meter.beside({"idle": sizes.beside - slow, "slow-head": slow}) as held:
+        crowded = await _throughput(meter, sizes.publishers, "beside")
+    return {
+        "held": held,
+        "alone_per_s": alone.figures["deliveries_per_s"],
+        "crowded_per_s": crowded.figures["deliveries_per_s"],
+        "kept": _percent(crowded.figures["deliveries_per_s"], alone.figures["deliveries_per_s"]),
+        "alone_us": _cpu_per_delivery(alone),
+        "crowded_us": _cpu_per_delivery(crowded),
+        "alone_p99_ms": alone.figures["ack_p99_ms"],
+        "crowded_p99_ms": crowded.figures["ack_p99_ms"],
+    }
+
+
+async def _throughput(meter: Meter, publishers: int, label: str) -> Report:
+    # one member to a room: each message is delivered once, to its author
+    return await meter.run(
+        {"chat": publishers},
+        label=label,
+        rate=publishers * _MESSAGES_EACH_PER_S,
+        seconds=_BUSY_SECONDS,
+        rooms=publishers,
+    )
+
+
+_BESIDE: Final = Scenario(
+    name="beside",
+    group="beside",
+    layouts=(
+        Layout(
+            title="Throughput beside slow and idle connections",
+            columns=(
+                Column(name="held", title="connections beside"),
+                Column(name="alone_per_s", title="messages/s alone"),
+                Column(name="crowded_per_s", title="beside them", compared=True),
+                Column(name="kept", title="kept, %"),
+                Column(name="alone_us", title="CPU per message alone, us"),
+                Column(name="crowded_us", title="beside them, us", compared=True),
+                Column(name="alone_p99_ms", title="p99 alone, ms"),
+                Column(name="crowded_p99_ms", title="beside them, ms"),
+            ),
+            note=f"{Sizes.publishers * _MESSAGES_EACH_PER_S:,.0f} messages a second are asked for. Beside them are idle"
+            f" WebSockets and, one in {_SLOW_PART}, slow heads; what these cost is in the CPU.",
+        ),
+    ),
+    play=_beside,
+    needs=Can.CHAT,
+    seconds=20,
+)
+
+
+# -- attacked ---------------------------------------------------------------------------------------------------------
+
+#: What a server must do for an attack to have anything to play. Half a request may be sent to anybody.
+_NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT: Can.CHAT}
+
+
+async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
+    attackers = min(sizes.attackers, kind.usual_clients)
+    watch = Watch(meter.server, crowd=attackers)
+    async with trio.open_nursery() as nursery:
+        if Can.HTTP in peer.can:
+            nursery.start_soon(watch.run)
+        report = await meter.attack(
+            {kind.name: attackers},
+            victims={"ws" if Can.CHAT in peer.can else "get": sizes.victims},
+            seconds=sizes.attack_seconds,
+        )
+        nursery.cancel_scope.cancel()
+    figures = report.figures
+    return {
+        "success": figures["success_percent"],
+        "before_p99_ms": figures["baseline_p99_ms"],
+        "during_p99_ms": figures["attack_p99_ms"],
+        "newcomers": watch.served_percent,
+        "bytes": figures["server_bytes_per_attacker"],
+        "threads": watch.most_threads or None,
+        "peak": figures["attackers_peak"],
+        "held": figures["attackers_held"],
+        "killed_s": figures["kill_p50_s"],
+    }
+
+
+_ATTACK_COLUMNS: Final = (
+    Column(name="success", title="victims' success, %"),
+    Column(name="before_p99_ms", title="their p99 before, ms"),
+    Column(name="during_p99_ms", title="during, ms", compared=True),
+    Column(name="newcomers", title="newcomers served, %"),
+    Column(name="bytes", title="memory per attacker, B", compared=True),
+    Column(name="threads", title="threads"),
+    Column(name="peak", title="attackers at most"),
+    Column(name="held", title="at the end"),
+    Column(name="killed_s", title="killed after, s"),
+)
+
+
+def _survival(kind: type[Client]) -> Scenario:
+    """The table of one attack."""
+    return Scenario(
+        name=f"attack-{kind.name}",
+        group="attack",
+        layouts=(Layout(title=f"Attack: {kind.name}", columns=_ATTACK_COLUMNS, note=summary(kind)),),
+        play=partial(_attack, kind=kind),
+        needs=_NEEDED[kind.needs],
+        seconds=20,
+        takes_bounded=True,
+    )
+
+
+def scenarios(attacks: Iterable[type[Client]]) -> list[Scenario]:
+    """All scenarios, with these attacks."""
+    return [_IDLE, _POLL, _FAN_OUT, _BESIDE, *map(_survival, attacks)]
+
+
+# -- arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def _rooms(clients: int) -> int:
+    return max(clients // target.PER_SOURCE, 1)
+
+
+def _all_held(report: Report) -> None:
+    """Raise unless everybody got in and stayed: fewer would be cheaper than they are."""
+    wanted = sum(row.wanted for row in report.cohorts)
+    held = report.figures["held"]
+    lost = sum(sum(row.ended.values()) for row in report.cohorts)
+    if held is None or held < wanted or lost:
+        why = {reason for row in report.cohorts for each in (row.refused, row.failed, row.ended) for reason in each}
+        raise NoFigureError(f"{held or 0:,.0f} of {wanted:,} held, {lost:,} ended ({', '.join(sorted(why))})")
+
+
+def _cpu_to_open(report: Report, clients: int) -> float:
+    """The server's CPU for one client until it was held, in microseconds, from the timeline.
+
+    Its first entry comes when the warm-up's clients have settled, and its first of the steady window has the end of the
+    opening in it.
+    """
+    spent, last = 0.0, 0.0
+    for sample in report.timeline:
+        spent += (sample.server_cpu_percent or 0.0) / 100 * (sample.seconds - last)
+        last = sample.seconds
+        if sample.phase == _STEADY:
+            break
+    return spent * _MICRO / (clients - min(WARM_UP_CLIENTS, clients // 10))
+
+
+def _cpu_per_delivery(report: Report) -> float | None:
+    percent = report.phases[0].server_cpu_percent
+    rate = report.figures["deliveries_per_s"]
+    return percent / 100 * _MICRO / rate if percent is not None and rate else None
+
+
+def _percent(part: float | None, whole: float | None) -> float | None:
+    return 100 * part / whole if part is not None and whole else None
