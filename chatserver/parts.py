@@ -161,6 +161,7 @@ def _told_limits(settings: Settings) -> dict[str, int | float]:
         "message_bytes": settings.max_message_bytes,
         "rooms": settings.max_rooms_per_connection,
         "publish_rate": settings.publish_rate,
+        "message_rate": settings.message_rate,
     }
 
 

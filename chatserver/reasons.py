@@ -131,7 +131,7 @@ class Reason(Enum):
     )
     FLOOD = (
         "flood",
-        "more frames or requests than any honest client sends",
+        "many more frames than it may send, and no end of them",
         Contract.BACK_OFF,
         CloseCode.POLICY,
     )
@@ -193,7 +193,7 @@ class ErrorCode(Enum):
     UNSUPPORTED_MEDIA_TYPE = ("unsupported_media_type", 415, "the body is neither JSON nor UTF-8 text", Contract.DO_NOT)
     EXPECTATION_FAILED = ("expectation_failed", 417, "`Expect` asks for what is not known here", Contract.DO_NOT)
     UPGRADE_REQUIRED = ("upgrade_required", 426, "this path speaks WebSocket, version 13", Contract.DO_NOT)
-    RATE_LIMITED = ("rate_limited", 429, "this user publishes too often", Contract.BACK_OFF)
+    RATE_LIMITED = ("rate_limited", 429, "this user, address or connection asks too often", Contract.BACK_OFF)
     HEAD_TOO_LARGE = ("head_too_large", 431, "the request head is over its limit", Contract.DO_NOT)
     INTERNAL = ("internal", 500, "a fault of the server's own; it has been logged", Contract.BACK_OFF)
     NOT_IMPLEMENTED = ("not_implemented", 501, "a transfer coding other than chunked", Contract.DO_NOT)

@@ -17,13 +17,14 @@ async def raw(friend: Chatter, text: str) -> None:
 
 
 async def test_hello() -> None:
-    async with serving(publish_rate=7.5, ping_interval=25.0) as server, chatter(server.address) as friend:
+    async with serving(publish_rate=7.5, message_rate=20.0, ping_interval=25.0) as server, chatter(server.address) as friend:
         hello = friend.hello
         assert list(hello) == ["type", "protocol", "session", "user", "ping", "limits"]
         assert hello["protocol"] == "chat.v1"
         assert hello["ping"] == 25
         assert hello["user"].keys() == {"id", "name"}
-        assert hello["limits"] == {"text_bytes": 8192, "message_bytes": 16384, "rooms": 100, "publish_rate": 7.5}
+        sizes = {"text_bytes": 8192, "message_bytes": 16384, "rooms": 100}
+        assert hello["limits"] == {**sizes, "publish_rate": 7.5, "message_rate": 20.0}
 
 
 async def test_join_gives_what_was_missed_or_the_latest() -> None:
