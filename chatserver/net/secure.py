@@ -55,6 +55,8 @@ class SecureConnections(Connections):
         assert isinstance(connection, Secured)
         if connection.backlog is not None and connection.interest & WRITE:
             return 0
+        if connection.descriptor < 0:
+            return -1
         taken = self._seal_and_write(connection, data, 0)
         return taken if connection.descriptor >= 0 else -1
 
