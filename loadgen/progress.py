@@ -33,7 +33,7 @@ class Progress:
         self._console = Console(stderr=True, highlight=False) if console is None else console
         self._live: Live | None = None
         self._course = Course()
-        self._told = float("-inf")  # when the last plain line was, in seconds of the run
+        self._told = 0.0  # when the last plain line was, in seconds of the run
 
     def banner(self, lines: Sequence[str]) -> None:
         """Say what will be done to whom, before it is."""
@@ -47,7 +47,7 @@ class Progress:
         scorecard has one for each attack.
         """
         self._course = Course(phases, attackers=attackers)
-        self._told = float("-inf")
+        self._told = 0.0
 
     def phase(self, name: str) -> None:
         """Begin the next phase of this name; one that is not planned takes no part in the bar."""

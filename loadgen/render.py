@@ -5,7 +5,7 @@ to be read in a log and cut with grep.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -38,8 +38,9 @@ _WORDS: Final = 24
 def show(report: Report, console: Console) -> None:
     """Print a report, the verdict last: there the eye is when a program ends."""
     for section in sections.everything(report, most_metrics=METRICS_SHOWN):
-        if console.is_terminal:
-            _print_table(_fitting(section, console.width), console)
+        fitting = _fitting(section, console.width)
+        if console.is_terminal and fitting is not None:
+            _print_table(fitting, console)
         else:
             _print_lines(section, console)
     reasons = "; ".join(report.verdict.reasons) or wording.SENTENCES[report.outcome]
@@ -62,7 +63,8 @@ def _print_table(section: Section, console: Console) -> None:
     for number, column in enumerate(section.columns):
         numeric = section.is_numeric(number)
         # words may wrap, numbers may not: half a number is a wrong one
-        table.add_column(_text(column.name), justify="right" if numeric else "left", no_wrap=numeric)
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(_text(column.name), justify=justify, no_wrap=numeric, overflow="fold")
     former = ""
     for row in section.rows:
         about = "" if row[0] == former else row[0]
@@ -92,8 +94,8 @@ def _print_lines(section: Section, console: Console) -> None:
         _print(_text(f"{section.title}: {note}"), console)
 
 
-def _fitting(section: Section, width: int) -> Section:
-    """The section without the columns that a terminal of this width has no room for."""
+def _fitting(section: Section, width: int) -> Section | None:
+    """The section without the columns that a terminal of this width has no room for; `None` if that is not enough."""
     taken = sum(_width(section, at) for at in range(len(section.columns)))
     spare = [at for at, column in enumerate(section.columns) if column.spare]
     dropped = []
@@ -101,7 +103,7 @@ def _fitting(section: Section, width: int) -> Section:
         if taken > width:
             dropped.append(at)
             taken -= _width(section, at)
-    return section.without(dropped)
+    return section.without(dropped) if taken <= width else None
 
 
 def _width(section: Section, column: int) -> int:

@@ -190,7 +190,9 @@ def _reasons(report: Report) -> Section:
 
 
 def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
-    return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("answered", row.answers)
+    """What became of clients, by kind. An answer that ended each who got it is in `ended` already."""
+    told = {answer: number for answer, number in row.answers.items() if number != row.ended.get(answer)}
+    return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("told", told)
 
 
 def figures(report: Report) -> Section:

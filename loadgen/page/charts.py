@@ -4,7 +4,7 @@ Owns: what is drawn, in which colour and with which words. May not: draw; that i
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -18,6 +18,9 @@ from loadgen.page.scales import Scale
 from loadgen.report import CohortRow, PhaseRow, Report, Sample
 from loadgen.sections import by_group
 
+#: The phase that the eye should find.
+ATTACK: Final = "attack"
+
 #: A plot has at most so many moments: more are finer than a pixel on a phone, and make the page heavy.
 MOST_MOMENTS: Final = 240
 
@@ -25,8 +28,8 @@ MOST_MOMENTS: Final = 240
 MOST_COLOURS: Final = 6
 _REST: Final = "rest"
 
-#: A bar of a histogram is at most this share of its axis: the width of the buckets is not in the report.
-_WIDEST_BAR: Final = 1 / 40
+#: Buckets of ages are at most so wide, in milliseconds.
+_WIDEST_BUCKET: Final = 1000
 
 _MIB: Final = 2**20
 
@@ -91,18 +94,18 @@ def _merged(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def _crowds(cohorts: Iterable[CohortRow]) -> list[_Crowd]:
-    """Who gets a line: the greatest personas each their own, the honest slow ones one for all, others one for all."""
-    cohorts = list(cohorts)
-    named = sorted((row for row in cohorts if not (row.honest and row.slow)), key=lambda row: -row.peak)
+def _crowds(cohorts: Sequence[CohortRow]) -> list[_Crowd]:
+    """Who gets a line: beside attackers all honest ones share one; else the greatest personas get their own."""
+    attackers = [row for row in cohorts if not row.honest]
+    named = sorted(attackers or cohorts, key=lambda row: -row.peak)
     own = named if len(named) <= MOST_COLOURS else named[: MOST_COLOURS - 1]
     crowds = [_Crowd(row.persona, f"s{number}", (row.persona,)) for number, row in enumerate(own, start=1)]
-    rest = named[len(own) :]
+    rest = tuple(row.persona for row in named[len(own) :])
     if rest:
-        crowds.append(_Crowd(f"{len(rest)} others", f"s{MOST_COLOURS}", tuple(row.persona for row in rest)))
-    slow = tuple(row.persona for row in cohorts if row.honest and row.slow)
-    if slow:
-        crowds.append(_Crowd("honest slow", _REST, slow))
+        crowds.append(_Crowd(f"{len(rest)} others", f"s{MOST_COLOURS}", rest))
+    honest = tuple(row.persona for row in cohorts if row.honest) if attackers else ()
+    if honest:
+        crowds.append(_Crowd("honest", _REST, honest))
     return crowds
 
 
@@ -210,9 +213,10 @@ def _summary(series: Series, unit: str) -> str:
 
 def _bands(samples: Sequence[Sample]) -> list[Band]:
     """The phases of a run, each until the next begins."""
-    begins = [samples[0], *(after for before, after in pairwise(samples) if before.phase != after.phase)]
-    ends = [*(sample.seconds for sample in begins[1:]), samples[-1].seconds]
-    return [Band(sample.phase, sample.seconds, end) for sample, end in zip(begins, ends, strict=True)]
+    phases = [samples[0].phase, *(after.phase for before, after in pairwise(samples) if before.phase != after.phase)]
+    turns = [after.seconds for before, after in pairwise(samples) if before.phase != after.phase]
+    spans = pairwise([0.0, *turns, samples[-1].seconds])
+    return [Band(phase, *span, shaded=phase == ATTACK) for phase, span in zip(phases, spans, strict=True)]
 
 
 def spreads(phases: Sequence[PhaseRow], ident: str) -> Chart | None:
@@ -241,7 +245,7 @@ def _range(row: PhaseRow) -> Range | None:
     return Range(
         group=row.what,
         name=row.name,
-        colour="s1" if row.name == "attack" else "s3",
+        colour="s1" if row.name == ATTACK else "s3",
         p50=p50,
         p90=p90,
         p99=p99,
@@ -252,19 +256,20 @@ def _range(row: PhaseRow) -> Range | None:
     )
 
 
-def kills(cohorts: Iterable[CohortRow], ident: str) -> Chart | None:
+def kills(cohorts: Sequence[CohortRow], ident: str) -> Chart | None:
     """How old clients were when the server ended them, by persona."""
     killed = [row for row in cohorts if row.kills]
     if not killed:
         return None
     scale = scales.linear(0, max(age for row in killed for age, _ in row.kills), ticks=6)
+    width = math.gcd(_WIDEST_BUCKET, *(round(age * 1000) for row in killed for age, _ in row.kills)) / 1000
     colours = {name: crowd.colour for crowd in _crowds(cohorts) for name in crowd.members}
     rows = [
         Bars(
             row.persona,
             f"{wording.total(row.ended):,} ended" + _middle(row),
             colours[row.persona],
-            _bars(row.kills, scale),
+            _bars(row.kills, width),
         )
         for row in killed
     ]
@@ -278,7 +283,6 @@ def _middle(row: CohortRow) -> str:
     return "" if row.lifetime.p50_ms is None else f", half of them by {wording.number(row.lifetime.p50_ms / 1000)} s"
 
 
-def _bars(kills: Sequence[tuple[float, int]], scale: Scale) -> list[Bar]:
-    width = (scale.high - scale.low) * _WIDEST_BAR
+def _bars(kills: Sequence[tuple[float, int]], width: float) -> list[Bar]:
     most = max(count for _, count in kills)
-    return [Bar(age - width, age, count / most, f"up to {age:g} s: {count:,}") for age, count in kills]
+    return [Bar(age - width, age, count / most, f"{age - width:g} to {age:g} s: {count:,}") for age, count in kills]

@@ -42,6 +42,7 @@ class Band(NamedTuple):
     name: str
     begins: float
     ends: float
+    shaded: bool
 
 
 class Lines(NamedTuple):
@@ -96,10 +97,11 @@ def lines(plot: Lines, ident: str) -> Element:
     """Draw lines over time."""
     box = f"0 0 {_CANVAS} {plot.height}"
     canvas = node("svg", y=_ABOVE, width="100%", height=plot.height, viewbox=box, aspect="none")
-    for number, band in enumerate(plot.bands):
-        begins, ends = plot.time.at(band.begins), plot.time.at(band.ends)
-        shade = "band even" if number % 2 == 0 else "band odd"
-        canvas.append(node("rect", class_=shade, x=begins * _CANVAS, width=(ends - begins) * _CANVAS, height="100%"))
+    for band in plot.bands:
+        begins, ends = plot.time.at(band.begins) * _CANVAS, plot.time.at(band.ends) * _CANVAS
+        if band.shaded:
+            canvas.append(node("rect", class_="band", x=begins, width=ends - begins, height="100%"))
+        canvas.append(node("path", class_="grid", d=f"M{begins:.1f} -16V{plot.height}"))
     for tick in plot.values.ticks:
         down = _down(plot, tick)
         canvas.append(node("path", class_="grid", d=f"M0 {down:.1f}H{_CANVAS}"))
@@ -158,7 +160,7 @@ def _band_names(plot: Lines) -> Iterable[Element]:
         needed = len(band.name) * _LETTER + 10
         if share * _WIDE >= needed:
             kind = "band-name" if share * _NARROW >= needed else "band-name roomy"
-            yield node("text", band.name, class_=kind, x=_percent(begins), y=_ABOVE - 6, dx=2)
+            yield node("text", band.name, class_=kind, x=_percent(begins), y=_ABOVE - 6, dx=4)
 
 
 def _times(time: Scale, down: float) -> Iterable[Element]:
@@ -174,7 +176,7 @@ def _series_names(plot: Lines) -> Iterable[Element]:
     for series in plot.series:
         last = next((value for value in reversed(series.values) if value is not None), None)
         place = series.named_at if series.named_at is not None else last
-        if place is not None:
+        if place is not None and series.name:
             ends.append((_ABOVE + _down(plot, place) + 4, series))
     ends.sort(key=lambda end: end[0])
     places = _apart([down for down, _ in ends], _LINE, _ABOVE + plot.height + 4)

@@ -41,7 +41,7 @@ def linear(low: float, high: float, *, ticks: int = 4) -> Scale:
 def fitted(low: float, high: float, *, ticks: int) -> Scale:
     """An axis that ends exactly at these numbers: time, which is over when it is over."""
     wide = linear(low, high, ticks=ticks)
-    high = max(high, low + 1e-9)
+    high = max(high, low + 1e-9, low * (1 + 1e-9))  # of no length at all it would divide by nothing
     return Scale(low, high, tuple(tick for tick in wide.ticks if low <= tick <= high))
 
 

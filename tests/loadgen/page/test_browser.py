@@ -1,0 +1,107 @@
+"""The page in a real browser: on a phone and on a desk, light and dark."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from loadgen import page
+from tests.e2e.browser import CHROMIUM_FLAGS, find_chromium, is_required
+from tests.loadgen import reports
+
+pytestmark = pytest.mark.browser
+
+PHONE = (390, 844)
+DESK = (1440, 900)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = find_chromium()
+    if path is None and not is_required():
+        pytest.skip("no Chromium here")
+    assert path is not None, "REQUIRE_BROWSER is set, and there is no Chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """An empty window that must neither ask for anything beside the file nor complain."""
+    context = browser.new_context()
+    window = context.new_page()
+    asked: list[str] = []
+    complaints: list[str] = []
+    window.on("request", lambda request: asked.append(request.url))
+    window.on("console", lambda message: complaints.append(message.text))
+    window.on("dialog", lambda dialog: complaints.append(dialog.message))
+    yield window
+    context.close()
+    assert complaints == []
+    assert all(url.startswith("file:") and url.endswith("report.html") for url in asked)
+
+
+def visit(window: Page, kind: str, directory: Path, *, size: tuple[int, int], dark: bool = False) -> None:
+    path = directory / "report.html"
+    page.write(reports.KINDS[kind](), path)
+    window.set_viewport_size({"width": size[0], "height": size[1]})
+    window.emulate_media(color_scheme="dark" if dark else "light")
+    window.goto(path.as_uri())
+    window.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+
+
+@pytest.mark.parametrize("kind", sorted(reports.KINDS))
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_page_is_never_wider_than_the_screen(
+    opened: Page, kind: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    visit(opened, kind, tmp_path, size=size)
+    wide, room = opened.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert wide <= room == size[0]
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_no_word_of_a_plot_leaves_the_screen_or_shrinks(opened: Page, size: tuple[int, int], tmp_path: Path) -> None:
+    visit(opened, "fell short", tmp_path, size=size)
+    boxes = opened.evaluate(
+        """[...document.querySelectorAll('.plot text')].filter(each => each.getClientRects().length).map(each => {
+             const box = each.getBoundingClientRect();
+             return [each.textContent, box.left, box.right, box.height];
+           })"""
+    )
+    assert len(boxes) > 50
+    for words, left, right, height in boxes:
+        assert left >= 0, words
+        assert right <= size[0], words
+        assert height >= 11, words
+
+
+def test_names_stand_at_the_lines_on_a_desk_and_in_a_key_on_a_phone(opened: Page, tmp_path: Path) -> None:
+    for size, names, key in ((DESK, True, False), (PHONE, False, True)):
+        visit(opened, "attack", tmp_path, size=size)
+        assert opened.locator(".labels-time .name").first.is_visible() is names
+        assert opened.locator(".key").first.is_visible() is key
+
+
+def test_dark_is_dark(opened: Page, tmp_path: Path) -> None:
+    grounds = []
+    for dark in (False, True):
+        visit(opened, "attack", tmp_path, size=DESK, dark=dark)
+        grounds.append(opened.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert grounds == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]
+
+
+def test_a_verdict_leads_to_its_part(opened: Page, tmp_path: Path) -> None:
+    visit(opened, "scorecard", tmp_path, size=DESK)
+    opened.get_by_role("link", name="ping-flood").click()
+    assert opened.url.endswith("#part-4")
+    assert opened.locator("#part-4 > summary").is_visible()
+
+
+def test_plots_have_names_for_who_cannot_see_them(opened: Page, tmp_path: Path) -> None:
+    visit(opened, "attack", tmp_path, size=DESK)
+    assert opened.get_by_role("img", name="Connections held").count() == 1
+    assert opened.get_by_role("region", name="latency").count() == 1

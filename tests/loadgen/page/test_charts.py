@@ -1,0 +1,146 @@
+"""What is drawn, read back from the SVG."""
+
+import re
+from itertools import pairwise
+from xml.etree.ElementTree import Element
+
+import msgspec
+import pytest
+
+from loadgen.page import charts
+from loadgen.page.charts import MOST_COLOURS, MOST_MOMENTS, Chart
+from loadgen.report import Outcome
+from tests.loadgen import reports
+
+
+def by_caption(found: list[Chart]) -> dict[str, Chart]:
+    return {chart.caption: chart for chart in found}
+
+
+def texts(drawing: Element, kind: str) -> list[str]:
+    return ["".join(text.itertext()) for text in drawing.iter("text") if kind in (text.get("class") or "").split()]
+
+
+def tips(drawing: Element) -> list[str]:
+    return [title.text or "" for hit in drawing.iter("rect") for title in hit.iter("title")]
+
+
+def test_an_attack_has_every_plot() -> None:
+    found = by_caption(charts.over_time(reports.attack(), "r"))
+    assert list(found) == [
+        "Latency",
+        "Connections held",
+        "Ended and refused by the server",
+        "Server memory",
+        "Server CPU",
+        "Server descriptors",
+    ]
+
+
+def test_what_was_not_measured_is_not_drawn() -> None:
+    assert list(by_caption(charts.over_time(reports.run(), "r"))) == ["Latency", "Connections held"]
+    assert charts.over_time(reports.interrupted(), "r") == []
+    assert charts.over_time(reports.fingerprint(), "r") == []
+    assert charts.spreads([], "r") is None
+    assert charts.kills(reports.run().cohorts, "r") is None
+
+
+def test_latency_has_its_percentiles_phases_and_failures() -> None:
+    chart = by_caption(charts.over_time(reports.attack(outcome=Outcome.FELL_SHORT), "r"))["Latency"]
+    assert sorted(texts(chart.drawing, "name")) == ["max", "p50", "p99"]
+    assert texts(chart.drawing, "band-name") == ["baseline", "attack", "recovery"]
+    assert "1,000" in texts(chart.drawing, "tick")
+    failures = [each for each in chart.drawing.iter("path") if each.get("class") == "failure"]
+    assert len(failures) == 4
+    assert any("FAILED" in tip and "p99 512 ms" in tip and "attack" in tip for tip in tips(chart.drawing))
+
+
+def test_lines_stay_within_the_canvas() -> None:
+    for chart in charts.over_time(reports.attack(outcome=Outcome.FELL_SHORT), "r"):
+        canvas = chart.drawing.find("svg")
+        assert canvas is not None
+        height = float(canvas.get("height", "0"))
+        for path in canvas.iter("path"):
+            if "line" in (path.get("class") or "").split():
+                for x, y in re.findall(r"[ML]([\d.-]+) ([\d.-]+)", path.get("d", "")):
+                    assert 0 <= float(x) <= 1000
+                    assert 0 <= float(y) <= height
+
+
+def test_a_line_breaks_where_nothing_was_measured() -> None:
+    report = reports.run()
+    report.timeline[10] = msgspec.structs.replace(report.timeline[10], p50_ms=None, p99_ms=None, max_ms=None)
+    drawing = by_caption(charts.over_time(report, "r"))["Latency"].drawing
+    paths = [path.get("d", "") for path in drawing.iter("path") if (path.get("class") or "").startswith("line")]
+    assert [path.count("M") for path in paths] == [2, 2, 2]
+
+
+def test_names_of_lines_do_not_overlap() -> None:
+    for chart in charts.over_time(reports.attack(), "r"):
+        places = sorted(
+            float(text.get("y", "0"))
+            for text in chart.drawing.iter("text")
+            if "name" in (text.get("class") or "") and "band" not in (text.get("class") or "")
+        )
+        assert all(after - before >= 13.9 for before, after in pairwise(places))
+
+
+def test_honest_clients_beside_attackers_share_a_line() -> None:
+    chart = by_caption(charts.over_time(reports.attack("slow-head"), "r"))["Connections held"]
+    assert [each.name for each in chart.key] == ["slow-head", "honest"]
+    assert set(chart.key[1].values) == {60}
+
+
+def test_many_attacks_share_colours() -> None:
+    kinds = [f"kind-{number}" for number in range(9)]
+    chart = by_caption(charts.over_time(reports.attack(*kinds), "r"))["Connections held"]
+    assert [each.name for each in chart.key] == [*kinds[: MOST_COLOURS - 1], "4 others", "honest"]
+    assert len({each.colour for each in chart.key}) == MOST_COLOURS + 1
+
+
+def test_long_runs_are_thinned_to_the_worst() -> None:
+    report = reports.attack()
+    report.timeline = [
+        msgspec.structs.replace(report.timeline[5], seconds=float(at), p99_ms=900.0 if at == 1234 else 2.0, failed=0)
+        for at in range(3600)
+    ]
+    drawing = by_caption(charts.over_time(report, "r"))["Latency"].drawing
+    found = tips(drawing)
+    assert len(found) == MOST_MOMENTS
+    assert sum("p99 900 ms" in tip for tip in found) == 1
+
+
+def test_spreads_have_a_row_for_each_group_and_phase() -> None:
+    chart = charts.spreads(reports.attack().phases, "r")
+    assert chart is not None
+    assert texts(chart.drawing, "group") == list(reports.GROUPS)
+    assert texts(chart.drawing, "tick")[1:4] == ["baseline", "attack", "recovery"]
+    assert len(list(chart.drawing.iter("circle"))) == 9
+
+
+def test_kill_times_are_where_they_belong() -> None:
+    report = reports.attack("slow-head", clients=100)
+    chart = charts.kills(report.cohorts, "r")
+    assert chart is not None
+    [tall] = [tip for tip in tips(chart.drawing) if tip.startswith("10 to 10.5 s")]
+    assert tall == f"10 to 10.5 s: {dict(report.cohorts[0].kills)[10.5]:,}"
+    [bar] = [
+        rect for rect in chart.drawing.iter("rect") if (found := rect.find("title")) is not None and found.text == tall
+    ]
+    assert float((bar.get("x") or "").rstrip("%")) == pytest.approx(100 * 10 / 12, abs=0.1)
+
+
+def test_every_plot_has_a_title_and_a_description_in_words() -> None:
+    report = reports.attack(outcome=Outcome.FELL_SHORT)
+    drawn = [*charts.over_time(report, "r"), charts.spreads(report.phases, "r"), charts.kills(report.cohorts, "r")]
+    idents = []
+    for chart in drawn:
+        assert chart is not None
+        title, description = chart.drawing[0], chart.drawing[1]
+        assert (title.tag, description.tag) == ("title", "desc")
+        assert title.text
+        assert description.text
+        assert chart.drawing.get("aria-labelledby") == title.get("id")
+        assert chart.drawing.get("aria-describedby") == description.get("id")
+        idents += [title.get("id"), description.get("id")]
+    assert len(set(idents)) == len(idents)

@@ -1,0 +1,139 @@
+"""The page as text: what is in it, and what is not."""
+
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from loadgen import page, wording
+from loadgen.report import Outcome, Report
+from tests.loadgen import reports
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Reader(HTMLParser):
+    """Reads a page and minds that each element is closed by its own end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+
+@pytest.fixture(params=sorted(reports.KINDS))
+def report(request: pytest.FixtureRequest) -> Report:
+    made: Report = reports.KINDS[request.param]()
+    return made
+
+
+def written(report: Report, directory: Path) -> str:
+    path = directory / "report.html"
+    page.write(report, path)
+    return path.read_text(encoding="utf-8")
+
+
+def read(report: Report, directory: Path) -> Reader:
+    reader = Reader()
+    reader.feed(written(report, directory))
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_every_element_is_closed_and_every_id_is_one(report: Report, tmp_path: Path) -> None:
+    reader = read(report, tmp_path)
+    idents = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
+    assert len(set(idents)) == len(idents)
+    links = [attributes["href"] for tag, attributes in reader.elements if tag == "a"]
+    assert {link.removeprefix("#") for link in links if link} <= set(idents)
+
+
+def test_plots_are_xml(report: Report, tmp_path: Path) -> None:
+    text = written(report, tmp_path)
+    figures = re.findall(r"<figure>.*?</figure>", text, re.DOTALL)
+    for figure in figures:
+        assert ET.fromstring(figure).find("svg") is not None
+    assert len(figures) == text.count("<figure")
+
+
+def test_nothing_is_loaded_and_nothing_runs(report: Report, tmp_path: Path) -> None:
+    reader = read(report, tmp_path)
+    for tag, attributes in reader.elements:
+        assert tag not in {"script", "link", "img", "iframe", "object", "embed", "base", "form", "image", "use"}
+        assert not [name for name in attributes if name.startswith("on") or name in {"src", "style", "xlink:href"}]
+        assert (attributes.get("href") or "#").startswith("#")
+    style = re.findall(r"<style>(.*?)</style>", written(report, tmp_path), re.DOTALL)
+    assert len(style) == 1
+    assert not re.search(r"url\(|@import|https?:|//", style[0])
+
+
+def test_the_page_tells_the_verdict_the_figures_and_the_replay(report: Report, tmp_path: Path) -> None:
+    text = read(report, tmp_path).text
+    assert report.verdict.outcome.upper() in text
+    for words in (*report.verdict.reasons, report.target, wording.replay(report)):
+        assert wording.printable(words) in text
+    for each in (report, *report.parts):
+        for name, value in each.figures.items():
+            assert wording.printable(name) in text
+            if value is not None:
+                assert wording.figure(name, value).value in text
+                assert wording.printable(each.meanings.get(name, "")) in text
+        for table in each.tables:
+            for cell in [table.title, *table.columns, *(cell for row in table.rows for cell in row), *table.notes]:
+                assert wording.printable(cell) in text or cell.capitalize() in text or cell == table.title
+        for row in each.cohorts:
+            assert wording.printable(row.persona) in text
+
+
+def test_a_hostile_server_gets_nothing_into_the_page(tmp_path: Path) -> None:
+    reader = read(reports.hostile(), tmp_path)
+    assert "<script>alert('x')</script>" in reader.text, "it is there, as text"
+    assert {tag for tag, _ in reader.elements} == {tag for tag, _ in read(reports.scorecard(), tmp_path).elements}
+
+
+def test_a_scorecard_folds_what_held(tmp_path: Path) -> None:
+    reader = read(reports.scorecard(), tmp_path)
+    parts = [attributes for tag, attributes in reader.elements if tag == "details" and "id" in attributes]
+    assert [attributes["id"] for attributes in parts] == [f"part-{number}" for number in range(1, 7)]
+    assert [number for number, attributes in enumerate(parts) if "open" in attributes] == [2]
+    text = reader.text
+    assert text.index("Verdicts") < text.index("One by one")
+
+
+def test_tables_say_what_their_heads_are_for(report: Report, tmp_path: Path) -> None:
+    for tag, attributes in read(report, tmp_path).elements:
+        if tag == "th":
+            assert attributes.get("scope") in {"row", "col", "rowgroup"}
+
+
+def test_what_is_bad_is_marked(tmp_path: Path) -> None:
+    def bad(report: Report) -> int:
+        classes = [attributes.get("class") or "" for _, attributes in read(report, tmp_path).elements]
+        return sum("bad" in each.split() for each in classes)
+
+    assert bad(reports.attack()) == 0
+    assert bad(reports.attack(outcome=Outcome.FELL_SHORT)) >= 3
+
+
+def test_a_page_is_small(tmp_path: Path) -> None:
+    assert len(written(reports.attack(), tmp_path)) < 150_000

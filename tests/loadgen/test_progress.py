@@ -1,0 +1,166 @@
+"""The live view and its plain twin. Time is what the samples say, so nothing here waits."""
+
+import io
+import re
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from loadgen.liveview import Course, draw, line
+from loadgen.progress import Progress
+from loadgen.report import Report, Sample
+from tests.loadgen import reports
+
+PLAN = [("baseline", 5.0), ("attack", 20.0), ("recovery", 5.0)]
+ATTACKERS = {"slow-head", "idle-connect"}
+
+
+def sample(seconds: float, **changes: object) -> Sample:
+    usual = Sample(seconds=seconds, phase="attack", held={"slow-head": 10}, ended={}, refused={})
+    return msgspec.structs.replace(usual, **changes)
+
+
+def played(console: Console, report: Report) -> Progress:
+    progress = Progress(console)
+    progress.banner(["attack http://127.0.0.1:8000", "loopback; Ctrl-C ends it"])
+    progress.plan(PLAN, attackers=ATTACKERS)
+    phase = ""
+    for each in report.timeline:
+        if each.phase != phase:
+            phase = each.phase
+            progress.phase(phase)
+        progress.tick(each)
+    return progress
+
+
+def text_of(course: Course, width: int = 100, *, ascii_only: bool = False) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(draw(course, width, ascii_only=ascii_only))
+    return file.getvalue()
+
+
+# -- plain ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_gets_a_line_at_each_phase_and_now_and_then() -> None:
+    file = io.StringIO()
+    played(Console(file=file, width=80), reports.attack()).done()
+    lines = file.getvalue().splitlines()
+    assert "\x1b" not in file.getvalue()
+    assert lines[:4] == ["attack http://127.0.0.1:8000", "loopback; Ctrl-C ends it", "baseline: 5 s", "attack: 20 s"]
+    assert "recovery: 5 s" in lines
+    assert 8 <= len(lines) <= 12
+    assert any("slow-head 4,0" in each or "slow-head 3,9" in each for each in lines)
+
+
+def test_dumb_terminals_are_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    file = io.StringIO()
+    played(Console(file=file, force_terminal=True, width=80), reports.attack()).done()
+    assert "\x1b[?25l" not in file.getvalue(), "it hid the cursor"
+    assert "attack: 20 s" in file.getvalue()
+
+
+def test_the_line_names_what_is_wrong() -> None:
+    course = Course(PLAN, attackers=ATTACKERS)
+    course.enter("attack")
+    course.add(sample(1.0, failed=3, held={"slow-head": 5, "curl": 2}, ended={"curl": 1}, p99_ms=12.3))
+    assert line(course) == "attack, slow-head 5 held, curl 2 held 1 ended, p99 12.3 ms, 3 FAILED, 24 s left"
+
+
+# -- live -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 3, 20, 40, 80, 300])
+@pytest.mark.parametrize("height", [1, 5, 40])
+@pytest.mark.parametrize("kind", ["attack", "fell short", "run", "hostile", "interrupted"])
+def test_no_terminal_is_too_small(width: int, height: int, kind: str) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width, height=height)
+    progress = played(console, reports.KINDS[kind]())
+    progress.say("a line that stays")
+    progress.done()
+    progress.done()
+    assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h"), "the cursor is back"
+
+
+def test_no_colour_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    file = io.StringIO()
+    played(Console(file=file, force_terminal=True, width=80), reports.attack()).done()
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", file.getvalue())
+
+
+def test_a_line_that_is_said_stays_above_the_view() -> None:
+    file = io.StringIO()
+    progress = played(Console(file=file, force_terminal=True, width=80, height=30), reports.attack())
+    progress.say("stopping [red]now[/red]\x1b[2J")
+    assert "stopping [red]now[/red]\N{REPLACEMENT CHARACTER}[2J" in file.getvalue()
+    progress.done()
+
+
+def test_the_view_shows_phase_time_and_who_is_held() -> None:
+    course = Course(PLAN, attackers=ATTACKERS)
+    course.enter("baseline")
+    course.add(sample(5.0, held={}))
+    course.enter("attack")
+    held, ended = {"slow-head": 4000, "curl": 10}, {"slow-head": 1203}
+    course.add(sample(10.0, held=held, ended=ended, refused={}, p50_ms=1.0, p99_ms=12.3))
+    text = text_of(course)
+    assert "attack  2 of 3  20 s left" in text
+    assert re.search(r"slow-head +4,000 held +0 refused +1,203 ended", text)
+    assert "10 honest clients, none refused or ended" in text
+    assert re.search(r"p99 +12.3 ms", text)
+    assert "█" in text
+    assert "█" not in text_of(course, ascii_only=True)
+
+
+def test_the_bar_has_a_part_for_each_phase() -> None:
+    course = Course([("one", 10.0), ("two", 30.0)])
+    course.enter("one")
+    course.add(sample(0.0))
+    bar = text_of(course, 41).splitlines()[1]
+    first, second = bar.split()
+    assert 2.5 < len(second) / len(first) < 3.5
+
+
+# -- how far ----------------------------------------------------------------------------------------------------------
+
+
+def test_phases_wait_at_their_end_and_jump_at_the_next() -> None:
+    course = Course(PLAN)
+    assert course.left == 30
+    course.enter("baseline")
+    course.add(sample(2.0))
+    assert course.left == 28
+    course.add(sample(9.0))
+    assert course.left == 25
+    course.enter("attack")
+    assert course.left == 25
+    course.add(sample(19.0))
+    assert course.left == 15
+    course.enter("drain")  # not planned: what was planned before it is over
+    assert course.left == 5
+
+
+def test_phases_of_the_same_name_come_one_after_the_other() -> None:
+    course = Course([*PLAN, *PLAN])
+    for name, _ in [*PLAN, *PLAN]:
+        course.enter(name)
+    assert course.at == 5
+
+
+def test_samples_that_go_on_counting_replace_each_other() -> None:
+    """The conductor looks five times a second and begins to count anew each second."""
+    course = Course()
+    for second in range(3):
+        for look in range(1, 6):
+            course.add(sample(second + look / 5, succeeded=10 * look, failed=look))
+    assert [each.succeeded for each in course.samples] == [50, 50, 50]
+    assert course.failed == 15
+
+
+def test_nothing_yet_is_nothing_to_show() -> None:
+    assert line(Course()) == ""
+    assert text_of(Course()).strip() == ""

@@ -1,0 +1,104 @@
+"""The report on standard output, as a terminal and as a pipe show it."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from loadgen import sections
+from loadgen.render import METRICS_SHOWN, show
+from loadgen.report import Outcome, Report, Table
+from tests.loadgen import reports
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def shown(report: Report, *, terminal: bool = False, width: int = 160) -> str:
+    file = io.StringIO()
+    console = Console(
+        width=width,
+        file=file,
+        force_terminal=terminal,
+        color_system="truecolor" if terminal else None,
+        highlight=False,
+    )
+    show(report, console)
+    return file.getvalue()
+
+
+@pytest.fixture(params=sorted(reports.KINDS))
+def report(request: pytest.FixtureRequest) -> Report:
+    made: Report = reports.KINDS[request.param]()
+    return made
+
+
+def test_both_forms_tell_every_fact(report: Report) -> None:
+    table, lines = shown(report, terminal=True, width=5000), shown(report)
+    for section in sections.everything(report, most_metrics=METRICS_SHOWN):
+        for row in section.rows:
+            for cell in row:
+                if cell and cell.isascii() and cell.isprintable():
+                    assert cell in table
+                    assert cell in lines
+
+
+def test_the_verdict_is_the_last_line(report: Report) -> None:
+    for text in (shown(report), _COLOUR.sub("", shown(report, terminal=True))):
+        assert text.rstrip("\n").splitlines()[-1].startswith(report.verdict.outcome.upper() + "  ")
+
+
+def test_a_pipe_gets_no_colours_and_one_fact_a_line(report: Report) -> None:
+    text = shown(report)
+    assert "\x1b" not in text
+    assert all(line.strip() == line and line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_numbers_are_never_cut(report: Report, width: int) -> None:
+    text = _COLOUR.sub("", shown(report, terminal=True, width=width))
+    assert "…" not in text
+    assert report.verdict.outcome.upper() in text
+
+
+def test_a_narrow_terminal_keeps_what_matters() -> None:
+    text = _COLOUR.sub("", shown(reports.attack(), terminal=True, width=80))
+    assert "p99 ms" in text
+    assert "p99.9 ms" not in text
+
+
+def test_what_was_not_measured_is_not_mentioned() -> None:
+    text = shown(reports.run())
+    assert "None" not in text
+    assert "server_bytes_per_connection" not in text
+    assert "CPU %" not in text
+
+
+def test_bad_news_is_red() -> None:
+    text = shown(reports.attack(outcome=Outcome.FELL_SHORT), terminal=True)
+    assert "\x1b[1;31mFELL SHORT" in text
+    assert re.search(r"\x1b\[1;31m\s*21\x1b", text), "failed round trips"
+    assert "\x1b[1;31m" not in shown(reports.attack(), terminal=True)
+
+
+def test_a_server_cannot_steer_the_terminal() -> None:
+    for terminal in (False, True):
+        text = _COLOUR.sub("", shown(reports.hostile(), terminal=terminal))
+        assert not set(text) & set("\x1b\x00\u202e")
+
+
+def test_metrics_are_those_that_grew_most() -> None:
+    report = reports.attack()
+    report.metrics = {f"series_{number:03}": float(number) for number in range(100)}
+    text = shown(report)
+    assert "series_099" in text
+    assert "series_001" not in text
+    assert f"{99 - METRICS_SHOWN} more" in text
+
+
+def test_a_scorecard_has_one_table_of_verdicts() -> None:
+    report = reports.scorecard()
+    assert shown(report).count("slow-read  verdict fell short") == 1
+    names = [part.command for part in report.parts]
+    report.tables = [Table(title="scorecard", columns=["attack"], rows=[[name] for name in names])]
+    assert "verdicts:" not in shown(report), "it has a table of its own"
