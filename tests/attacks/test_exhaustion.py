@@ -14,52 +14,9 @@ import trio
 
 from chatserver.net import pressure
 from chatserver.net.pressure import LADDER
-from tests.support.peers import Address, Answer, Chatter, EndOfStreamError, Peer, chatter, connect, request
+from tests.support.peers import Address, Answer, Chatter, Peer, chatter, connect, request
 from tests.support.serving import Serving, eventually, neighbour, serving
-
-CROWD = "127.0.1.1"
-PERSON = "127.0.2.{}"
-HALF_A_HEAD = b"GET /rooms HTTP/1.1\r\nHost: t\r\nX-Slow: "
-#: Seconds an attacker waits before it comes back: none to speak of.
-AT_ONCE = 0.01
-
-
-class Attack:
-    """Peers that stay as long as they are let, and come back at once. It remembers what they were told."""
-
-    def __init__(self, address: Address, opening: bytes = HALF_A_HEAD, *, source: str = CROWD) -> None:
-        self._address = address
-        self._opening = opening
-        self._source = source
-        self.arrivals = 0
-        self.told: list[Answer] = []
-
-    async def was_told(self, times: int) -> bool:
-        """Whether they have had so many answers."""
-        return len(self.told) >= times
-
-    @asynccontextmanager
-    async def of(self, attackers: int) -> AsyncIterator[None]:
-        """So many, until the end of the block."""
-        async with trio.open_nursery() as nursery:
-            for _ in range(attackers):
-                nursery.start_soon(self._come_back_for_ever)
-            yield
-            nursery.cancel_scope.cancel()
-
-    async def _come_back_for_ever(self) -> None:
-        while True:
-            async with connect(self._address, source=self._source) as peer:
-                self.arrivals += 1
-                await self._stay(peer)
-            await trio.sleep(AT_ONCE)
-
-    async def _stay(self, peer: Peer) -> None:
-        try:
-            await peer.send(self._opening)
-            self.told.append(await peer.response())
-        except (trio.BrokenResourceError, EndOfStreamError):
-            pass  # hung up on without a word
+from tests.support.siege import CROWD, PERSON, Attack, visit
 
 
 async def ends_as_it_began(server: Serving) -> None:
@@ -77,14 +34,6 @@ async def until_full(server: Serving, evicted: int = 1) -> None:
         return await server.closes("evicted") >= evicted
 
     await eventually(so_many)
-
-
-async def says_hello(address: Address, source: str) -> None:
-    """A whole visit of somebody who is new: in, heard, out."""
-    async with chatter(address, source=source) as newcomer:
-        await newcomer.ask("join", room="lobby")
-        assert (await newcomer.ask("publish", room="lobby", text="hello"))["type"] == "ack"
-        await newcomer.close()
 
 
 # -- a newcomer while the server is full ------------------------------------------------------------------------------
@@ -108,25 +57,23 @@ async def test_silent_ones_fill_it() -> None:
         async with neighbour(server), Attack(server.address, b"").of(100):
             await until_full(server)
             for number in range(1, 6):
-                await says_hello(server.address, PERSON.format(number))
+                await visit(server.address, PERSON.format(number))
         await ends_as_it_began(server)
 
 
 async def test_idle_ones_fill_it() -> None:
     """Each has had an answer, and then keeps its connection for nothing."""
-    opening = request("GET", "/healthz")
 
     class Idle(Attack):
-        async def _stay(self, peer: Peer) -> None:
-            await peer.send(opening)
-            if (await peer.response()).status == 200:
-                await peer.rest()
+        async def stay(self, peer: Peer) -> None:
+            await peer.response()
+            await peer.rest()
 
     async with serving(total=40) as server:
-        async with neighbour(server), Idle(server.address).of(100):
+        async with neighbour(server), Idle(server.address, request("GET", "/healthz")).of(100):
             await until_full(server)
             for number in range(1, 6):
-                await says_hello(server.address, PERSON.format(number))
+                await visit(server.address, PERSON.format(number))
         await ends_as_it_began(server)
 
 
@@ -137,7 +84,7 @@ async def test_slow_bodies_fill_it() -> None:
         async with neighbour(server), attack.of(100):
             await until_full(server)
             for number in range(1, 6):
-                await says_hello(server.address, PERSON.format(number))
+                await visit(server.address, PERSON.format(number))
         await ends_as_it_began(server)
         assert {answer.status for answer in attack.told} == {503}
 
@@ -147,45 +94,36 @@ async def test_slow_readers_fill_it() -> None:
     ask_for_much = request("GET", "/rooms/lobby/messages?limit=50&before=51") * 8
 
     class Reader(Attack):
-        async def _come_back_for_ever(self) -> None:
-            while True:
-                async with connect(self._address, source=self._source, receive_buffer=2048) as peer:
-                    self.arrivals += 1
-                    try:
-                        await peer.send(ask_for_much)
-                        while self.arrivals:  # the end shows in the next byte that cannot be sent
-                            await trio.sleep(0.1)
-                            await peer.send(b"\r\n")
-                    except trio.BrokenResourceError:
-                        pass
-                await trio.sleep(AT_ONCE)
+        async def stay(self, peer: Peer) -> None:
+            while True:  # the end shows in the next bytes that cannot be sent
+                await trio.sleep(0.1)
+                await peer.send(b"\r\n")
 
     async with serving(total=40) as server:
         async with chatter(server.address) as author:
             for _ in range(50):
                 await author.ask("publish", room="lobby", text="x" * 4000)
-        async with neighbour(server), Reader(server.address).of(60):
+        async with neighbour(server), Reader(server.address, ask_for_much, receive_buffer=2048).of(60):
             await until_full(server)
             for number in range(1, 6):
-                await says_hello(server.address, PERSON.format(number))
+                await visit(server.address, PERSON.format(number))
         await ends_as_it_began(server)
 
 
 async def test_answered_ones_linger_only_while_there_is_room() -> None:
     """They asked for an end and do not take it: for two seconds each holds a place for nothing."""
-    opening = request("GET", "/healthz", headers={"Connection": "close"})
+    goodbye = request("GET", "/healthz", headers={"Connection": "close"})
 
     class Lingerer(Attack):
-        async def _stay(self, peer: Peer) -> None:
-            await peer.send(opening)
-            if (await peer.response()).status == 200:
-                await trio.sleep(60)
+        async def stay(self, peer: Peer) -> None:
+            await peer.response()
+            await trio.sleep_forever()
 
     async with serving(total=40, close_deadline=60.0) as server:
-        async with neighbour(server), Lingerer(server.address).of(39):
+        async with neighbour(server), Lingerer(server.address, goodbye).of(39):
             await server.in_phase("closing", 38)
             for number in range(1, 21):
-                await says_hello(server.address, PERSON.format(number))
+                await visit(server.address, PERSON.format(number))
         assert await server.closes("evicted") == 0, "they had their answer: they count for that"
         await ends_as_it_began(server)
 
@@ -206,7 +144,7 @@ async def test_a_person_who_types_is_not_pushed_out_by_a_crowd() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(typist.drip, b"ET /healthz HTTP/1.1\r\nHost: t\r\n\r\n", pause=0.12))
             for number in range(1, 21):
-                await says_hello(server.address, PERSON.format(number))
+                await visit(server.address, PERSON.format(number))
                 await trio.sleep(0.1)
         assert (await typist.response()).status == 200
 

@@ -4,58 +4,18 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from chatserver.net import listener as listener_module
-from chatserver.net.admission import Admission
-from chatserver.net.connections import Connections
-from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, Gate, Listener, bind
-from chatserver.net.phases import PhaseLimits
+from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, Listener, bind
 from chatserver.net.poller import Poller
 from chatserver.reasons import Reason
 from tests.support.attended import REFUSAL, attended
+from tests.support.door import Door
 from tests.support.parked import FakeReadiness, RecordingAttendant, descriptors, ended, take
-
-
-class Door:
-    """A listener without a poller: the test calls `accept`."""
-
-    def __init__(self, *, total: int = 1000, per_address: int = 0) -> None:
-        self.socket = bind("127.0.0.1", 0, send_buffer=0)
-        self.connections = Connections(FakeReadiness(), PhaseLimits(), now=0.0)
-        self.refused: list[Reason] = []
-        admission = Admission(total=total, per_address=per_address)
-        self.asked: list[str | None] = []  # for whom room was to be made
-        self.make_room: Callable[[str | None], bool] = lambda address: False
-        gate = Gate(admission.admit, self._make_room, [REFUSAL], self.refused.append)
-        self.listener = Listener(self.socket, self.connections, gate)
-        self.peers: list[socket.socket] = []
-
-    def knock(self) -> socket.socket:
-        peer = socket.create_connection(self.socket.getsockname())
-        peer.setblocking(False)
-        self.peers.append(peer)
-        return peer
-
-    def _make_room(self, address: str | None) -> bool:
-        self.asked.append(address)
-        return self.make_room(address)
-
-    def close(self) -> None:
-        self.listener.close()
-        self.connections.close_all(Reason.DRAINING)
-        for peer in self.peers:
-            peer.close()
-
-
-@pytest.fixture
-def door() -> Iterator[Door]:
-    made = Door()
-    yield made
-    made.close()
 
 
 @contextmanager
@@ -197,6 +157,39 @@ async def test_a_resting_listener_does_not_spin(monkeypatch: pytest.MonkeyPatch)
         assert attempts - before <= 6 / REST_TICKS + 1, "one attempt a rest"
         monkeypatch.setattr(listener, "_socket", real)
         await it.until(lambda: it.connections.held == 1)
+
+
+def test_room_is_made_for_a_newcomer_when_all_places_are_taken() -> None:
+    door = Door(total=1)
+    try:
+        inside, newcomer = door.knock(), door.knock()
+
+        def make_room(address: str | None) -> bool:
+            (connection,) = [found for found in door.connections.table if found is not None]
+            door.admission.release(connection.address)
+            door.connections.close(connection, Reason.EVICTED)
+            return True
+
+        door.make_room = make_room
+        door.listener.accept()
+        assert door.asked == ["127.0.0.1"]
+        assert ended(inside)
+        assert not ended(newcomer)
+        assert door.refused == []
+    finally:
+        door.close()
+
+
+def test_nobody_goes_for_an_address_that_is_over_its_cap() -> None:
+    door = Door(total=2, per_address=1)
+    try:
+        door.knock()
+        door.knock()
+        door.listener.accept()
+        assert door.refused == [Reason.REFUSED_ADDRESS]
+        assert door.asked == []
+    finally:
+        door.close()
 
 
 async def test_the_server_lives_through_emfile() -> None:

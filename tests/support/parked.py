@@ -184,7 +184,7 @@ def ended(peer: socket.socket) -> bool:
         return False
 
 
-def descriptors() -> int:
-    """Descriptors that this process has open."""
-    folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
+def descriptors(process: int | str = "self") -> int:
+    """Descriptors that this process, or on Linux any of ours, has open."""
+    folder = Path(f"/proc/{process}/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
     return sum(1 for _ in folder.iterdir())

@@ -1,0 +1,110 @@
+"""Descriptors or kernel memory run out in accept: room is made, or the peer is told, or the listener rests."""
+
+import errno
+import os
+import socket
+
+import pytest
+
+from chatserver.net import listener as listener_module
+from chatserver.net.listener import REST_TICKS
+from chatserver.reasons import Reason
+from tests.support.attended import REFUSAL
+from tests.support.door import Door
+from tests.support.parked import ended, take
+
+
+class Failing:
+    """A listening socket whose accept fails as a script says (None: it does not), and works after that."""
+
+    def __init__(self, real: socket.socket, *script: int | None) -> None:
+        self.real = real
+        self.script = list(script)
+
+    def _accept(self) -> object:
+        number = self.script.pop(0) if self.script else None
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+        return self.real._accept()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self.real.close()
+
+
+SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
+
+
+def failing(door: Door, monkeypatch: pytest.MonkeyPatch, *script: int | None) -> Failing:
+    fake = Failing(door.socket, *script)
+    monkeypatch.setattr(door.listener, "_socket", fake)
+    return fake
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_is_met_by_making_room(door: Door, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+    """The newcomer is not known yet, and comes in; nobody is refused."""
+    failing(door, monkeypatch, shortage)
+    door.make_room = lambda address: True
+    door.knock()
+    assert door.listener.accept()
+    assert door.asked == [None]
+    assert door.connections.held == 1
+    assert door.refused == []
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_that_is_not_ours_does_not_empty_the_house(
+    door: Door, monkeypatch: pytest.MonkeyPatch, shortage: int
+) -> None:
+    """One has gone, and it did not help: the next one stays. The peer is told, if that is possible."""
+    failing(door, monkeypatch, shortage, shortage)
+    door.make_room = lambda address: True
+    peer = door.knock()
+    assert door.listener.accept()
+    assert door.asked == [None]
+    assert take(peer) == REFUSAL
+    assert door.refused == [Reason.REFUSED_DESCRIPTORS]
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_that_stays_is_waited_out(door: Door, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+    """Nobody can go, and not even a refusal succeeds: it rests, asks seldom, and goes on when it is over."""
+    fake = failing(door, monkeypatch, *[shortage] * 20)
+    peer = door.knock()
+    rests = 0
+    while fake.script:
+        assert not door.listener.accept()
+        rests += 1
+        for _ in range(REST_TICKS):
+            door.listener.tick()
+    assert rests == 10, "two attempts a rest: one for itself, one with the spare"
+    assert door.listener._spare is not None
+    assert door.listener.accept()
+    assert door.connections.held == 1
+    assert not ended(peer)
+
+
+def test_the_spare_is_lost_and_comes_back(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its close and its return another thread took the descriptor."""
+    failing(door, monkeypatch, errno.EMFILE)
+    peer = door.knock()
+    real = listener_module._open_spare
+    monkeypatch.setattr(listener_module, "_open_spare", lambda: None)
+    assert door.listener.accept()
+    assert take(peer) == REFUSAL
+    assert door.listener._spare is None
+    door.listener.tick()
+    assert door.listener._spare is None
+    monkeypatch.setattr(listener_module, "_open_spare", real)
+    door.listener.tick()
+    assert door.listener._spare is not None
+
+
+def test_a_shortage_between_two_newcomers_is_one_anew(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(door, monkeypatch, errno.EMFILE, None, errno.EMFILE, None)
+    door.make_room = lambda address: True
+    door.knock()
+    door.knock()
+    door.listener.accept()
+    assert door.connections.held == 2
+    assert door.asked == [None, None]

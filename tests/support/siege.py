@@ -1,0 +1,69 @@
+"""A siege: peers that take places and come back for them, and visitors who want one as well.
+
+Owns: who comes from where. On Linux every address in 127.0.0.0/8 is ours, so that a crowd can come from one and honest
+people from others, as they do outside. May not: assert anything about the server; a test does.
+
+    attack = Attack(server.address)
+    async with attack.of(100):
+        await visit(server.address, PERSON.format(1))
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from tests.support.peers import Address, Answer, EndOfStreamError, Peer, chatter, connect
+
+#: Where all attackers come from, and where a visitor does.
+CROWD, PERSON = "127.0.1.1", "127.0.2.{}"
+#: What a slow head begins with.
+HALF_A_HEAD = b"GET /rooms HTTP/1.1\r\nHost: t\r\nX-Slow: "
+#: Seconds an attacker waits before it comes back: none to speak of.
+AT_ONCE = 0.01
+
+
+class Attack:
+    """Peers that stay as long as they are let, and come back after `pause`. It remembers what they were told."""
+
+    def __init__(self, address: Address, opening: bytes = HALF_A_HEAD, *, receive_buffer: int = 0) -> None:
+        self._address = address
+        self._opening = opening
+        self._receive_buffer = receive_buffer
+        self.pause = AT_ONCE
+        self.told: list[Answer] = []
+
+    async def was_told(self, times: int) -> bool:
+        """Whether they have had so many answers."""
+        return len(self.told) >= times
+
+    @asynccontextmanager
+    async def of(self, attackers: int) -> AsyncIterator[None]:
+        """So many, until the end of the block."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(attackers):
+                nursery.start_soon(self._come_back_for_ever)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _come_back_for_ever(self) -> None:
+        while True:
+            async with connect(self._address, source=CROWD, receive_buffer=self._receive_buffer) as peer:
+                try:
+                    await peer.send(self._opening)
+                    await self.stay(peer)
+                except (trio.BrokenResourceError, EndOfStreamError):
+                    pass  # hung up on without a word
+            await trio.sleep(self.pause)
+
+    async def stay(self, peer: Peer) -> None:
+        """What each does once it has said its opening."""
+        self.told.append(await peer.response())
+
+
+async def visit(address: Address, source: str) -> None:
+    """A whole visit of somebody who is new: in, heard, out."""
+    async with chatter(address, source=source) as newcomer:
+        await newcomer.ask("join", room="lobby")
+        assert (await newcomer.ask("publish", room="lobby", text="hello"))["type"] == "ack"
+        await newcomer.close()
