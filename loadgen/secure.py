@@ -143,7 +143,8 @@ class SecureEngine(Engine):
             if client.fd >= 0:
                 client.on_connected()
         data, over = link.decrypted(records)
-        if data and client.fd >= 0:
+        # Who reads in sips paces itself by each that it took, though none of it makes a whole record yet.
+        if (data or client.read_bytes < _RECORD_BYTES) and client.fd >= 0:
             client.on_data(data)
         if over and client.fd >= 0:
             client.on_hangup(CLOSED)

@@ -17,7 +17,7 @@ class SlowTls(Dripper):
     """Sends a TLS ClientHello a byte a second, then nothing.
 
     The handshake comes before everything that HTTP servers time, and asyncio gives it 60 s, Node 120 s. On a plain port
-    it is a head that is no HTTP from its first byte on.
+    it is a head that is no HTTP from its first byte on. (Who ends the handshake and then says nothing is idle-connect.)
     """
 
     __slots__ = ()
