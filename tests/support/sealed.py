@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -56,7 +56,7 @@ class Client:
             return self._outgoing.read()
         raise AssertionError("a handshake without a server")
 
-    def shake(self) -> bool:
+    def shake(self, send: Callable[[bytes], object] | None = None) -> bool:
         """Take what came and go on; whether the handshake is over."""
         self._hear()
         try:
@@ -64,7 +64,7 @@ class Client:
         except ssl.SSLWantReadError:
             return False
         finally:
-            self.socket.send(self._outgoing.read())
+            (send or self.socket.send)(self._outgoing.read())
         return True
 
     def seal(self, data: bytes) -> bytes:
@@ -144,10 +144,11 @@ class Sealed(Parked):
             if connection is not None and connection.interest & WRITE:
                 self.connections.flush(connection)
             if connection is not None and connection.interest & READ:
-                self._read(connection)
+                self.read(connection)
         self.layer.answer_some()
 
-    def _read(self, connection: Connection) -> None:
+    def read(self, connection: Connection) -> None:
+        """One read, as the poller does it."""
         try:
             data = os.read(connection.descriptor, 16_384)
         except BlockingIOError:

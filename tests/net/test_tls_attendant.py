@@ -1,0 +1,314 @@
+"""Handshakes in their phase, plaintext to the one behind, and the end in each of its forms."""
+
+import socket
+import ssl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.net.connection import Connection
+from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.readiness import READ
+from chatserver.net.secure import Secured
+from chatserver.net.tls import Received
+from chatserver.net.tls_attendant import HELLO_BATCH, MAX_BARREN
+from chatserver.reasons import Reason
+from tests.support.parked import ended, take, tcp_pair
+from tests.support.sealed import PLAIN_ANSWER, Client, Sealed, sealed
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+def phase_of(connection: Connection) -> Phase:
+    """Its phase, which mypy believes not to change between two looks at it."""
+    return connection.phase
+
+
+class TestHandshake:
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_it_ends_in_head(self, version: ssl.TLSVersion) -> None:
+        with sealed() as it:
+            connection, client = it.meet(version)
+            client.send(b"hello")
+            it.turn_over()
+            assert it.attendant.details("received") == [b"hello"]
+            assert it.layer.handshakes == 1
+            assert client.tls.version() == version.name.replace("_", ".")
+            assert connection.sealed == b""
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_byte_by_byte(self, version: ssl.TLSVersion) -> None:
+        """Each flight and then a request, a byte at a time: the same end, and only whole records reach OpenSSL."""
+
+        def drip(flight: bytes) -> None:
+            for byte in flight:
+                client.socket.send(bytes((byte,)))
+                it.turn_over()
+
+        with sealed() as it:
+            connection, client = it.dial(version)
+            hello = client.hello()
+            drip(hello[:-1])
+            assert connection.tls is None, "before the last byte of its hello, a peer costs what it has sent"
+            drip(hello[-1:])
+            while not client.shake(drip):
+                pass
+            record = client.seal(b"hello")
+            drip(record[:-1])
+            assert it.attendant.details("received") == []
+            drip(record[-1:])
+            assert it.attendant.details("received") == [b"hello"]
+
+    def test_the_deadline_is_total_and_the_head_has_its_own(self) -> None:
+        with sealed(PhaseLimits(tls=3.0, head=5.0)) as it:
+            connection, client = it.dial()
+            hello = client.hello()
+            for byte in hello[:28]:
+                client.socket.send(bytes((byte,)))
+                it.turn_over()
+                assert it.turn(seconds=0.1) == []
+            assert it.turn(seconds=0.4) == [connection]
+            it.layer.expired(connection)
+            assert it.attendant.details("closed") == [Reason.TLS_DEADLINE]
+            assert it.notes == [(Reason.TLS_DEADLINE, "no whole ClientHello")]
+            assert ended(client.socket)
+            connection, client = it.meet()
+            assert it.turn(seconds=4.9) == []
+            assert it.turn(seconds=0.3) == [connection]
+            it.layer.expired(connection)
+            assert it.attendant.details("expired") == [Phase.HEAD], "that one is the edge's to answer"
+
+    def test_a_hello_and_then_nothing(self) -> None:
+        with sealed(PhaseLimits(tls=3.0)) as it:
+            connection, client = it.dial()
+            client.socket.send(client.hello())
+            it.turn_over()
+            assert it.turn(seconds=3.2) == [connection]
+            it.layer.expired(connection)
+            assert it.notes == [(Reason.TLS_DEADLINE, "the handshake was begun")]
+            assert connection.tls is None
+
+    def test_whoever_speaks_plain_http_is_told_so_in_plain(self) -> None:
+        with sealed() as it:
+            connection, client = it.dial()
+            client.socket.send(b"GET / HTTP/1.1\r\n")
+            it.turn_over()
+            assert take(client.socket) == PLAIN_ANSWER
+            assert phase_of(connection) is Phase.CLOSING
+            client.socket.send(b"Host: x\r\n\r\n")
+            it.turn_over()
+            client.socket.close()
+            it.turn_over()
+            assert it.attendant.details("closed") == [Reason.TLS_FAILED]
+
+    @pytest.mark.parametrize("data", [b"\x00", b"\x80\x2e\x01\x03\x01", b"\x16\x03\x01\xff\xff", b"\x16\x02"])
+    def test_bytes_that_are_no_hello(self, data: bytes) -> None:
+        with sealed() as it:
+            connection, client = it.dial()
+            client.socket.send(data)
+            it.turn_over()
+            assert (take(client.socket), phase_of(connection)) == (b"", Phase.CLOSING)
+            assert [reason for reason, _ in it.notes] == [Reason.TLS_FAILED]
+
+    def test_no_version_in_common_is_an_alert_that_can_be_read(self) -> None:
+        with sealed() as it:
+            it.engine.context.minimum_version = ssl.TLSVersion.TLSv1_3
+            try:
+                _, client = it.dial(ssl.TLSVersion.TLSv1_2)
+                client.socket.send(client.hello())
+                it.turn_over()
+                with pytest.raises(ssl.SSLError, match=r"(?i)alert protocol version"):
+                    client.shake()
+                assert it.notes == [(Reason.TLS_FAILED, "unsupported protocol")]
+            finally:
+                it.engine.context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    def test_a_broken_finish_is_a_failure(self) -> None:
+        with sealed() as it:
+            connection, client = it.dial(ssl.TLSVersion.TLSv1_3)
+            client.socket.send(client.hello())
+            it.turn_over()
+            client.socket.send(b"\x14\x03\x03\x00\x01\x01" + b"\x17\x03\x03\x00\x30" + bytes(48))
+            it.turn_over()
+            assert phase_of(connection) is Phase.CLOSING
+            assert [reason for reason, _ in it.notes] == [Reason.TLS_FAILED]
+
+    def test_fin_without_a_word_is_no_fault(self) -> None:
+        with sealed() as it:
+            _, client = it.dial()
+            client.socket.close()
+            it.turn_over()
+            assert it.attendant.details("closed") == [Reason.PEER_CLOSED]
+            assert it.notes == []
+
+    def test_hellos_wait_for_their_turn(self) -> None:
+        with sealed() as it:
+            met = [it.dial() for _ in range(2 * HELLO_BATCH + 1)]
+            for _, client in met:
+                client.socket.send(client.hello())
+            answered = []
+            for _ in range(4):
+                it.turn_over()
+                answered.append(sum(each.tls is not None for each, _ in met))
+            assert answered == [HELLO_BATCH, 2 * HELLO_BATCH, 2 * HELLO_BATCH + 1, 2 * HELLO_BATCH + 1]
+            assert all(it.interest(each) == READ for each, _ in met)
+
+    def test_whoever_goes_while_it_waits_costs_nothing_more(self) -> None:
+        with sealed() as it:
+            connection, client = it.dial()
+            client.socket.send(client.hello())
+            it.layer.answer_some()
+            it.read(connection)
+            assert it.interest(connection) == 0, "it is not read while it waits for us"
+            it.connections.close(connection, Reason.PEER_RESET)
+            it.layer.answer_some()
+            assert connection.tls is None
+
+    def test_a_fault_of_ours_costs_its_own_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with sealed() as it:
+            victim, client = it.dial()
+            bystander, other = it.dial()
+            client.socket.send(client.hello())
+            other.socket.send(other.hello())
+            accept = it.engine.accept
+            monkeypatch.setattr(it.engine, "accept", lambda: 1 / 0)
+            it.read(victim)
+            it.layer.answer_some()
+            monkeypatch.setattr(it.engine, "accept", accept)
+            it.turn_over()
+            assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR]
+            assert it.attendant.of("faulted") == [], "there is nobody to excuse it to"
+            assert bystander.tls is not None
+
+
+class TestReading:
+    def test_many_records_are_one_event(self) -> None:
+        with sealed() as it:
+            _, client = it.meet()
+            client.socket.send(client.seal(b"one") + client.seal(b"two") + client.seal(b"three")[:-1])
+            it.turn_over()
+            assert it.attendant.details("received") == [b"onetwo"]
+
+    @given(st.lists(st.binary(min_size=1, max_size=20_000), max_size=5), st.integers(1, 40_000))
+    def test_cut_anywhere(self, texts: list[bytes], cut: int) -> None:
+        """However the stream is cut into reads, the same plaintext comes out, and nothing is left over."""
+        with sealed() as it:
+            connection, client = it.meet()
+            wire = b"".join(client.seal(text) for text in texts)
+            for at in range(0, len(wire), cut):
+                it.layer.received(connection, wire[at : at + cut])
+            assert b"".join(map(bytes, it.attendant.details("received"))) == b"".join(texts)  # type: ignore[arg-type]
+            assert connection.sealed == b""
+
+    def test_a_bad_record_ends_it(self) -> None:
+        with sealed() as it:
+            connection, client = it.meet()
+            connection.session = "kept"
+            record = bytearray(client.seal(b"hello"))
+            record[-1] ^= 1
+            client.socket.send(record)
+            it.turn_over()
+            assert it.attendant.details("closed") == [Reason.TLS_FAILED]
+            with pytest.raises(ssl.SSLError, match=r"(?i)alert bad record mac"):
+                client.hear()
+
+    def test_a_record_too_long_ends_it(self) -> None:
+        with sealed() as it:
+            _, client = it.meet()
+            client.socket.send(b"\x17\x03\x03\xff\xff")
+            it.turn_over()
+            assert it.attendant.details("closed") == [Reason.TLS_FAILED]
+
+    def test_a_bad_record_while_we_are_behind(self) -> None:
+        """Somebody listens to a peer that is behind: what was to come after cannot be sealed any more."""
+        with sealed() as it:
+            connection, client = it.meet(small=True)
+            it.connections.send(connection, bytes(100_000))
+            it.connections.listen(connection)
+            client.socket.send(b"\x17\x03\x03\xff\xff")
+            it.read(connection)
+            assert it.attendant.details("closed") == [Reason.TLS_FAILED]
+
+    def test_records_without_data_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Key updates, warnings, empty records: Python's client sends none, so the engine says that they came."""
+        with sealed() as it:
+            connection, client = it.meet()
+            monkeypatch.setattr(it.engine, "receive", lambda tls, records: Received(b"", b"", ended=False))
+            sent = 0
+            while connection.alive:
+                assert sent <= MAX_BARREN
+                client.send(bytes(8_000))
+                it.turn_over()
+                sent += 8_000
+            assert sent > MAX_BARREN - 16_000
+            assert it.attendant.details("closed") == [Reason.TLS_FAILED]
+            assert "without any data" in it.notes[0][1]
+
+    def test_data_makes_up_for_records_without(self) -> None:
+        with sealed() as it:
+            connection, client = it.meet()
+            connection.barren = MAX_BARREN
+            client.send(b"x")
+            it.turn_over()
+            assert connection.barren == 0
+
+
+class TestEnd:
+    """On real TCP: what shutdown means for a socket pair is not what it means there."""
+
+    def meet(self, it: Sealed) -> tuple[Secured, Client]:
+        ours, peer = tcp_pair()
+        it._peers.append(peer)
+        connection = it.connections.adopt(ours.detach(), "192.0.2.1")
+        assert isinstance(connection, Secured)
+        _, model = it.dial()
+        client = Client(peer, model.tls.context)
+        client.socket.send(client.hello())
+        self.until(it, lambda: connection.tls is not None)
+        client.socket.setblocking(True)
+        while phase_of(connection) is Phase.TLS:
+            client.socket.setblocking(False)
+            try:
+                client.shake()
+            except BlockingIOError:
+                continue
+            it.turn_over()
+        return connection, client
+
+    def until(self, it: Sealed, condition: object) -> None:
+        assert callable(condition)
+        for _ in range(100_000):
+            if condition():
+                return
+            it.turn_over()
+        raise AssertionError("it did not come")
+
+    def test_close_notify_is_the_end(self) -> None:
+        with sealed() as it:
+            connection, client = self.meet(it)
+            client.socket.send(client.seal(b"last words") + client.goodbye())
+            self.until(it, lambda: it.attendant.of("ended"))
+            assert it.attendant.details("received") == [b"last words"]
+            it.turn_over()
+            assert it.attendant.of("ended") == [connection] * 2, "and is told as often as it is asked"
+            it.connections.send(connection, b"the answer")
+            self.until(it, lambda: client.hear() == b"the answer")
+
+    def test_what_comes_behind_close_notify_is_nothing(self) -> None:
+        with sealed() as it:
+            connection, client = self.meet(it)
+            record = b"\x17\x03\x03\x00\x20" + bytes(32)
+            client.socket.send(client.goodbye() + record)
+            self.until(it, lambda: it.attendant.of("ended"))
+            client.socket.send(record)
+            it.turn_over()
+            assert it.attendant.of("received") == []
+            assert connection.alive
+
+    def test_fin_without_close_notify_is_the_end_as_well(self) -> None:
+        with sealed() as it:
+            connection, client = self.meet(it)
+            client.socket.shutdown(socket.SHUT_WR)
+            self.until(it, lambda: it.attendant.of("ended"))
+            assert it.attendant.of("ended")[0] is connection
