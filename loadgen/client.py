@@ -132,6 +132,7 @@ class Client:
     usual_clients: ClassVar[int] = 8000  # how many a scorecard plays
     returns_seconds: ClassVar[float] = ATTACKER_RETURNS_SECONDS  # after which an attacker comes back, give or take half
     receive_buffer_bytes: ClassVar[int] = 0  # SO_RCVBUF, which bounds the window; 0 = the kernel's choice
+    send_buffer_bytes: ClassVar[int] = 0  # SO_SNDBUF, which bounds what waits in our own kernel; 0 = its choice
     segment_bytes: ClassVar[int] = 0  # TCP_MAXSEG; 0 = the kernel's, which is 64 KiB on the loopback
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
     below_tls: ClassVar[bool] = False  # sends its bytes as they are to a TLS target, too

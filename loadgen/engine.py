@@ -354,6 +354,7 @@ class Engine:
                 self._target,
                 SHARED_INDEX if client.one_address else client.index,
                 receive_buffer_bytes=client.receive_buffer_bytes,
+                send_buffer_bytes=client.send_buffer_bytes,
                 segment_bytes=client.segment_bytes,
             )
         except OSError as error:

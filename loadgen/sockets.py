@@ -29,16 +29,20 @@ _FILTER: Final = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
 
-def connect(target: Target, index: int, *, receive_buffer_bytes: int = 0, segment_bytes: int = 0) -> int:
+def connect(
+    target: Target, index: int, *, receive_buffer_bytes: int = 0, send_buffer_bytes: int = 0, segment_bytes: int = 0
+) -> int:
     """Begin a connection to the target from the source address of client `index`; the descriptor does not block.
 
-    A receive buffer must be set before the handshake, which tells the peer the window's scale. 0 leaves it, and the
-    greatest segment, to the kernel.
+    A receive buffer must be set before the handshake, which tells the peer the window's scale. 0 leaves the buffers,
+    and the greatest segment, to the kernel.
     """
     with socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if send_buffer_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         if segment_bytes:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
         source = target.source(index)

@@ -13,6 +13,10 @@ from loadgen.personas._frames import LAST_WORD_BYTES, close_code
 #: What one read of most servers takes; 300 flooders at one block a tick are 1 GB/s, more than a loopback carries.
 BLOCK_BYTES: Final = 16 * 1024
 
+#: Two blocks on their way. Left to itself the kernel lets 4 MB wait in our own memory for a server that does not read:
+#: 1.2 GB for 300 flooders, near which all TCP of a machine runs short, the victims' too, by no fault of the server.
+SEND_BUFFER_BYTES: Final = 32 * 1024
+
 #: How many of a flood are enough: it is judged by what each does, not by their number.
 FLOODERS: Final = 300
 
@@ -28,6 +32,7 @@ class Flooder(Attacker):
     __slots__ = ("_left",)
 
     usual_clients = FLOODERS
+    send_buffer_bytes = SEND_BUFFER_BYTES
     most_bytes: ClassVar[int] = 1 << 62  # no end
 
     def __init__(self, cohort: Cohort, index: int) -> None:
