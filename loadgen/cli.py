@@ -15,6 +15,8 @@ from cyclopts import App, Parameter
 from loadgen import figures, flags
 from loadgen.attack import Assault, Attack
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
+from loadgen.compare.command import compare
+from loadgen.fingerprint.command import fingerprint
 from loadgen.personas import registry, summary
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
@@ -195,6 +197,10 @@ def scorecard(
         seconds=len(kinds) * (baseline + duration + recovery),
     )
     return finish(trio.run(Scorecard(plan, assault, kinds, clients).play), common)
+
+
+app.command(fingerprint)
+app.command(compare)
 
 
 @app.command(name="list")
