@@ -198,7 +198,7 @@ async def connect(address: Address, *, receive_buffer: int = 0, source: str = ""
         with trio.fail_after(PATIENCE):
             await tls.do_handshake()
         yield Peer(stream, tls)
-        with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(PATIENCE):
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(PATIENCE):
             await tls.aclose()
 
 
