@@ -6,7 +6,8 @@ One trio task waits until the kernel's readiness object is itself readable, take
 at once: reading what is there and doing what needs no waiting. Then it lets every other task run, and comes back. A
 second task attends to those who asked for another turn: they may ask at any time, and the kernel would not wake the
 first one for them. New peers are accepted last in a pass, because a descriptor number that was closed in this pass
-must not belong to somebody else while events for its former owner are still in the batch.
+must not belong to somebody else while events for its former owner are still in the batch; and fewer of them when
+those who are in fill a batch by themselves, so that a flood of newcomers cannot outrun the established.
 """
 
 import os
@@ -18,7 +19,7 @@ import trio
 
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Attendant, Connections
-from chatserver.net.listener import Listener
+from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY, Listener
 from chatserver.net.phases import Phase
 from chatserver.net.readiness import BROKEN, READ, WRITE, Readiness
 from chatserver.net.wheel import Wheel
@@ -118,14 +119,16 @@ class Poller:
     def _pass(self) -> None:
         accepting = []
         table = self._connections.table
-        for descriptor, events in self._readiness.ready(BATCH):
+        ready = self._readiness.ready(BATCH)
+        for descriptor, events in ready:
             connection = table[descriptor] if descriptor < len(table) else None
             if connection is not None:
                 self._attend(connection, events)
             elif descriptor in self._listeners:
                 accepting.append(self._listeners[descriptor])
+        most = ACCEPT_BATCH if len(ready) < BATCH else ACCEPT_WHEN_BUSY
         for listener in accepting:
-            if not listener.accept():
+            if not listener.accept(most):
                 self._readiness.change(listener.descriptor, 0, READ)
 
     def _attend(self, connection: Connection, events: int) -> None:

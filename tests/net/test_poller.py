@@ -8,6 +8,7 @@ import trio.lowlevel
 import trio.testing
 
 from chatserver.net.connection import Connection
+from chatserver.net.listener import ACCEPT_WHEN_BUSY
 from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.poller import BATCH, EXPIRE_BATCH, READ_BYTES
 from chatserver.net.readiness import open_readiness
@@ -60,6 +61,21 @@ async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
         assert it.attendant.of("received") == []
         reset(peer)
         await it.until(lambda: it.attendant.details("closed") == [Reason.PEER_RESET])
+
+
+async def test_newcomers_wait_while_those_inside_fill_a_pass() -> None:
+    """A flood of newcomers does not stand before the established: few come in until these have had their turn."""
+    async with attended(listen=True) as it:
+        insiders = [it.connect() for _ in range(2 * BATCH)]
+        newcomers = [it.knock() for _ in range(2 * ACCEPT_WHEN_BUSY)]
+        for _, peer in insiders:
+            peer.send(b"x")
+        before = it.connections.held
+        it.poller._pass()
+        assert len(it.attendant.of("received")) == BATCH - 1, "the listener is in the batch as well"
+        assert it.connections.held - before == ACCEPT_WHEN_BUSY
+        await it.until(lambda: it.connections.held - before == len(newcomers))
+        await it.until(lambda: len(it.attendant.of("received")) == len(insiders))
 
 
 async def test_a_backlog_goes_on_when_the_peer_takes_it() -> None:
