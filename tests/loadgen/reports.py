@@ -7,11 +7,12 @@ careless user could get into any text.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from random import Random
 
 from loadgen import figures
-from loadgen.latency import Latency
+from loadgen.latency import Spread
 from loadgen.report import CohortRow, Outcome, PhaseRow, Report, Sample, Table, verdict
 
 HOSTILE = "</title></style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>\x1b[31m\x00\u202eevil"
@@ -21,15 +22,25 @@ MEANINGS = {**figures.ATTACK, **figures.RUN}
 GROUPS = ("WebSocket round trip", "long-poll", "event stream")
 SLOW = ("curl", "office", "phone-2g", "sleepy-tab", "slow-typist", "tunnel")
 
+#: Durations behind each set of percentiles.
+RECORDED = 200
+
 #: When attackers are thrown out, in seconds after they connected.
 DEADLINE = 10.0
 
 
-def latency(random: Random, count: int, median_ms: float, *, tail: float = 0.4) -> Latency:
-    found = Latency()
-    for _ in range(count):
-        found.record(median_ms / 1000 * math.exp(abs(random.gauss(0, tail))))
-    return found
+def spread(random: Random, count: int, median_ms: float, *, tail: float = 0.4) -> Spread:
+    """Percentiles of so many."""
+    found = sorted(median_ms * math.exp(abs(random.gauss(0, tail))) for _ in range(RECORDED))
+    return _spread(found, count)
+
+
+def _spread(ascending: Sequence[float], count: int) -> Spread:
+    p50, p90, p99, p999, most = (
+        round(ascending[min(int(len(ascending) * share), len(ascending) - 1)], 3)
+        for share in (0.5, 0.9, 0.99, 0.999, 1)
+    )
+    return Spread(count=count, p50_ms=p50, p90_ms=p90, p99_ms=p99, p999_ms=p999, max_ms=most)
 
 
 def cohort(persona: str, wanted: int, **changes: object) -> CohortRow:
@@ -46,7 +57,7 @@ def cohort(persona: str, wanted: int, **changes: object) -> CohortRow:
         "failed": {},
         "ended": {},
         "answers": {},
-        "lifetime": Latency().spread(),
+        "lifetime": Spread(count=0, p50_ms=None, p90_ms=None, p99_ms=None, p999_ms=None, max_ms=None),
         "kills": [],
         "sent_bytes": wanted * 270,
         "received_bytes": 0,
@@ -56,20 +67,20 @@ def cohort(persona: str, wanted: int, **changes: object) -> CohortRow:
 
 
 def _killed(persona: str, wanted: int, random: Random, *, deadline: float, reason: str) -> CohortRow:
-    ages = Latency()
-    for _ in range(wanted + wanted // 3):
-        ages.record(deadline + abs(random.gauss(0, 0.06)))
+    ages = sorted(deadline + abs(random.gauss(0, 0.06)) for _ in range(RECORDED))
+    killed = wanted + wanted // 3
+    buckets = Counter(math.ceil(age * 2) / 2 for age in ages)
     return cohort(
         persona,
         wanted,
         opened=2 * wanted,
         held=wanted - wanted // 3,
         refused={"429": wanted // 40} if wanted > 100 else {},
-        ended={reason: ages.count},
-        answers={reason: ages.count} if reason.isdecimal() else {},
-        lifetime=ages.spread(),
-        kills=ages.histogram(0.5),
-        received_bytes=ages.count * 180,
+        ended={reason: killed},
+        answers={reason: killed, "answered 100": 5} if reason.isdecimal() else {},
+        lifetime=_spread([age * 1000 for age in ages], killed),
+        kills=[(age, count * killed // RECORDED) for age, count in sorted(buckets.items())],
+        received_bytes=killed * 180,
     )
 
 
@@ -131,7 +142,7 @@ def attack(
     kinds = kinds or ("slow-head", "idle-connect")
     random = Random(seed)
     fell_short = outcome is Outcome.FELL_SHORT
-    spread = {"baseline": 1.1, "attack": 1.5, "recovery": 1.15}
+    medians = {"baseline": 1.1, "attack": 1.5, "recovery": 1.15}
     phases = [
         PhaseRow(
             name=phase,
@@ -139,14 +150,12 @@ def attack(
             seconds=float(seconds),
             succeeded=160 * seconds,
             failed={"no answer within 5 s": 21} if fell_short and phase == "attack" and number == 0 else {},
-            spread=latency(
-                random, 160 * seconds, spread[phase] * (1 + number), tail=1.4 if phase == "attack" else 0.3
-            ).spread(),
+            spread=spread(random, 160 * seconds, medians[phase] * (1 + number), tail=1.4 if phase == "attack" else 0.3),
             server_cpu_percent={"baseline": 3.1, "attack": 18.4, "recovery": 3.4}[phase],
             server_pss_bytes=int(41e6 if phase == "baseline" else 43.4e6),
         )
         for number, group in enumerate(GROUPS)
-        for phase, seconds in zip(spread, spans, strict=True)
+        for phase, seconds in zip(medians, spans, strict=True)
     ]
     attackers = [
         _killed(kind, clients // len(kinds), random, deadline=DEADLINE, reason="408" if "head" in kind else "closed")
@@ -212,7 +221,7 @@ def attack(
 def run() -> Report:
     """Honest load; nothing known of the server's inside."""
     random = Random(3)
-    acks, echoes = latency(random, 6000, 1.8), latency(random, 6000, 2.1, tail=0.6)
+    acks, echoes = spread(random, 6000, 1.8), spread(random, 6000, 2.1, tail=0.6)
     timeline = [
         Sample(
             seconds=float(second),
@@ -256,7 +265,7 @@ def run() -> Report:
         },
         meanings=MEANINGS,
         phases=[
-            PhaseRow(name="steady", what=what, seconds=30.0, succeeded=6000, failed={}, spread=found.spread())
+            PhaseRow(name="steady", what=what, seconds=30.0, succeeded=6000, failed={}, spread=found)
             for what, found in (("acknowledged", acks), ("own message back", echoes))
         ],
         cohorts=[
