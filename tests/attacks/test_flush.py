@@ -4,6 +4,7 @@ Both look the same for a while: the kernel accepts no more. Bytes that the peer 
 """
 
 import json
+from contextlib import AsyncExitStack
 
 import trio
 
@@ -113,3 +114,29 @@ async def test_flush_one_who_stopped_does_not_hold_up_the_room() -> None:
                 await publish(server.address, "busy", f"{number} {ROOM_TEXT}")
                 assert (await friend.next("message"))["offset"] == number + 1
         await server.counted("flush-deadline")
+
+
+async def test_flush_members_that_never_read_cost_a_place_each_and_no_queue() -> None:
+    """60 of them behind by 40 long messages, and the one who reads: what is kept for them is what the ring has."""
+    deaf, messages = 60, 40
+    async with (
+        serving(flush_window=60.0, send_buffer=4096) as server,
+        AsyncExitStack() as stack,
+        chatter(server.address) as friend,
+    ):
+        await friend.ask("join", room="busy")
+        for _ in range(deaf):
+            peer = await stack.enter_async_context(connect(server.address, receive_buffer=2048))
+            await peer.send(upgrade() + say(type="join", id=1, room="busy"))
+            await peer.until(b'"joined"')
+        for number in range(messages):
+            await publish(server.address, "busy", str(number) + "x" * 7_900)
+            assert (await friend.next("message"))["offset"] == number + 1, "whoever reads hears it at once"
+        parts = server.server.parts
+        behind = [each for each in parts.connections.table if each is not None and each.backlog is not None]
+        assert len(behind) == deaf
+        assert all(len(each.backlog.chunks) <= 1 and not each.inbox for each in behind if each.backlog)
+        kept = {id(chunk): len(chunk) for each in behind if each.backlog for chunk in each.backlog.chunks}
+        assert sum(kept.values()) <= 8 * 8_500, "a few frames, shared by all who stand there"
+        assert parts.hub.pump.statistics()["behind"] == 0
+        assert await server.closes("flush-deadline") == 0

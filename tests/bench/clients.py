@@ -35,6 +35,8 @@ WINDOW = 128
 PACE, PACED_GROUP = 0.01, 64
 #: Seconds after which a peer that is still waiting for a scripted answer fails the bench.
 STUCK = 30.0
+#: Bytes of a segment on an Ethernet.
+SEGMENT = 1460
 _ABORT = struct.pack("ii", 1, 0)
 _sources = itertools.count()
 
@@ -86,12 +88,15 @@ class Crowd:
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
-    def open(self, count: int, steps: Sequence[Step], on_data: OnData | None, *, window: int = WINDOW) -> list[Client]:
+    def open(
+        self, count: int, steps: Sequence[Step], on_data: OnData | None, *,
+        window: int = WINDOW, receive_buffer: int = 0,
+    ) -> list[Client]:  # fmt: skip
         """Connect so many, take each through its steps, then hand it to `on_data`."""
         opened = []
         paced = not any(step.expect for step in steps)
         for index in range(count):
-            opened.append(self.begin(steps, on_data))
+            opened.append(self.begin(steps, on_data, receive_buffer=receive_buffer))
             if paced and index % PACED_GROUP == PACED_GROUP - 1:
                 self.run(PACE)
             while self._unanswered >= window:
@@ -103,9 +108,9 @@ class Crowd:
                 raise TimeoutError(f"{self._unanswered} of {count} clients got no answer")
         return opened
 
-    def begin(self, steps: Sequence[Step], on_data: OnData | None) -> Client:
+    def begin(self, steps: Sequence[Step], on_data: OnData | None, *, receive_buffer: int = 0) -> Client:
         """Connect one, and send what its first step says."""
-        connected = connect(self.address)
+        connected = connect(self.address, receive_buffer=receive_buffer)
         client = Client(connected, steps, on_data)
         self._clients[connected.fileno()] = client
         self._epoll.register(connected.fileno(), select.EPOLLIN)
@@ -120,6 +125,11 @@ class Crowd:
                 self._unanswered += 1
                 return
             del client.steps[0]
+
+    def deafen(self, clients: Sequence[Client]) -> None:
+        """Read no more from some, whatever comes."""
+        for client in clients:
+            self._epoll.unregister(client.socket.fileno())
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -194,12 +204,18 @@ class Crowd:
         return len(self._clients)
 
 
-def connect(address: Address) -> socket.socket:
-    """A connected, non-blocking socket from the next source address."""
+def connect(address: Address, *, receive_buffer: int = 0) -> socket.socket:
+    """A connected, non-blocking socket from the next source address.
+
+    With a `receive_buffer`, segments are small too, as they are off the loopback: one of 64 KiB would fill it at once.
+    """
     group = next(_sources) // PER_ADDRESS
     source = f"127.{1 + (group >> 14 & 63)}.{group >> 7 & 127}.{1 + (group & 127)}"
     sock = socket.socket()
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
     sock.bind((source, 0))
     sock.connect(address)
     sock.setblocking(False)
