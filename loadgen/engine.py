@@ -19,7 +19,7 @@ from loadgen import sockets
 from loadgen.client import CLOSED, Client, Cohort, Stage
 from loadgen.latency import Latency
 from loadgen.otherends import OtherEnds
-from loadgen.target import SHARED_INDEX, Target
+from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
 
@@ -352,7 +352,7 @@ class Engine:
         try:
             client.fd = sockets.connect(
                 self._target,
-                SHARED_INDEX if client.one_address else client.index,
+                client.source_index,
                 receive_buffer_bytes=client.receive_buffer_bytes,
                 send_buffer_bytes=client.send_buffer_bytes,
                 segment_bytes=client.segment_bytes,

@@ -189,12 +189,15 @@ async def test_who_was_forgotten_in_the_tunnel_finds_out_behind_it() -> None:
         await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
 
 
-async def test_the_office_comes_from_one_address() -> None:
+async def test_the_office_comes_from_one_address_and_the_others_alone() -> None:
     async with listening() as server, playing(server.url, "office", clients=5) as play:
-        sources = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
-    async with listening() as server, playing(server.url, "idle") as play:
-        sources.add((await server.accept()).socket.getpeername()[0])
-    assert len(sources) == 2
+        offices = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
+    async with listening() as server, playing(server.url, "tunnel", clients=5) as play:
+        alone = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
+    async with listening() as server, playing(server.url, "idle", clients=5) as play:
+        crowd = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
+    assert [len(offices), len(alone), len(crowd)] == [1, 5, 1]
+    assert len(offices | alone | crowd) == 7
 
 
 # Over HTTP
