@@ -1,8 +1,8 @@
 """junit.xml: the report for a program that runs tests and counts failures.
 
-Owns: which parts of a report are a test case. Each attack of a scorecard is one, and each run of a comparison; of a
-command that has no parts there is one for the verdict. What fell short is a failure; a run that says nothing about the
-target is an error. May not: judge.
+Owns: which parts of a report are a test case. Each attack of a scorecard is one; a command without
+parts is one itself. What fell short is a failure; a run that says nothing about the target is an error. The runs of a
+comparison are cases that cannot fail, since it judges nobody. May not: judge.
 """
 
 import xml.etree.ElementTree as ET
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from loadgen import wording
-from loadgen.report import Outcome, Report
+from loadgen.report import Report
+from loadgen.wording import Tone
 
 #: The element that says how a case ended; a case without one passed.
 _ELEMENTS: Final = {
-    Outcome.FELL_SHORT: "failure",
-    Outcome.INVALID: "error",
-    Outcome.INTERRUPTED: "error",
+    Tone.BAD: "failure",
+    Tone.DOUBT: "error",
 }
 
 
@@ -31,7 +31,8 @@ def write(report: Report, path: Path) -> None:
 
 def _suite(report: Report) -> ET.Element:
     parts = report.parts or [report]
-    cases = list(map(_case, wording.part_names(parts), parts))
+    judged = wording.judges_parts(report)
+    cases = [_case(name, part, judged=judged) for name, part in zip(wording.part_names(parts), parts, strict=True)]
     suite = ET.Element(
         "testsuite",
         name=f"loadgen {report.command}",
@@ -48,10 +49,10 @@ def _suite(report: Report) -> ET.Element:
     return suite
 
 
-def _case(name: str, part: Report) -> ET.Element:
+def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
     case = ET.Element("testcase", classname="loadgen", name=wording.printable(name), time=f"{part.seconds:.2f}")
-    element = _ELEMENTS.get(part.outcome)
-    if element is not None:
+    element = _ELEMENTS.get(wording.TONES[part.outcome])
+    if element is not None and judged:
         reasons = part.verdict.reasons or [wording.SENTENCES[part.outcome]]
         ended = ET.SubElement(case, element, message=wording.printable(reasons[0]), type=part.verdict.outcome)
         ended.text = "\n".join(map(wording.printable, reasons))

@@ -14,19 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from loadgen import sections, wording
-from loadgen.report import Outcome, Report
+from loadgen.report import Report
 from loadgen.sections import Section
+from loadgen.wording import Tone
 
 #: Of the target's own counters so many are shown; the others are in report.json.
 METRICS_SHOWN: Final = 20
 
-_COLOURS: Final[Mapping[Outcome, str]] = {
-    Outcome.HELD: "bold green",
-    Outcome.FELL_SHORT: "bold red",
-    Outcome.INVALID: "bold yellow",
-    Outcome.INTERRUPTED: "bold yellow",
+_COLOURS: Final[Mapping[Tone | None, str]] = {
+    Tone.GOOD: "bold green",
+    Tone.DOUBT: "bold yellow",
+    Tone.BAD: "bold red",
+    None: "",
 }
-_ALARM: Final = "bold red"
 
 #: Cells that a table puts beside each column.
 _BETWEEN: Final = 3
@@ -45,7 +45,9 @@ def show(report: Report, console: Console) -> None:
             _print_lines(section, console)
     reasons = "; ".join(report.verdict.reasons) or wording.SENTENCES[report.outcome]
     _print(_text(f"replay: {wording.replay(report)}", "dim"), console)
-    _print(_text(report.verdict.outcome.upper(), _COLOURS[report.outcome]) + _text(f"  {reasons}"), console)
+    _print(
+        _text(report.verdict.outcome.upper(), _COLOURS[wording.TONES[report.outcome]]) + _text(f"  {reasons}"), console
+    )
 
 
 def _print(line: Text, console: Console) -> None:
@@ -68,18 +70,12 @@ def _print_table(section: Section, console: Console) -> None:
     former = ""
     for row in section.rows:
         about = "" if row[0] == former else row[0]
-        table.add_row(_text(about), *(_cell(section, at, row[at]) for at in range(1, len(row))))
+        table.add_row(_text(about), *(_text(row[at], _COLOURS[section.tone(at, row[at])]) for at in range(1, len(row))))
         former = row[0]
     console.print(table)
     for note in section.notes:
         _print(_text(f" {note}", "dim"), console)
     console.line()
-
-
-def _cell(section: Section, column: int, words: str) -> Text:
-    outcome = wording.outcome_named(words)
-    colour = _COLOURS[outcome] if outcome is not None else _ALARM if section.is_alarming(column, words) else ""
-    return _text(words, colour)
 
 
 def _print_lines(section: Section, console: Console) -> None:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from loadgen import wording
 from loadgen.report import CohortRow, PhaseRow, Report, Table
+from loadgen.wording import Tone
 
 #: What the verdict table of a scorecard says beside the verdict: heading, and the figure that it is.
 VERDICT_FIGURES: Final = (
@@ -20,6 +21,10 @@ VERDICT_FIGURES: Final = (
     ("killed after", "kill_p50_s"),
     ("collateral", "collateral"),
 )
+
+
+#: Columns that hold words of judgement.
+_JUDGING: Final = frozenset({"verdict", "mark"})
 
 
 class Column(NamedTuple):
@@ -42,9 +47,11 @@ class Section(NamedTuple):
         """Whether a column holds numbers alone."""
         return column > 0 and all(not row[column] or row[column].lstrip("-")[:1].isdecimal() for row in self.rows)
 
-    def is_alarming(self, column: int, cell: str) -> bool:
-        """Whether a cell is bad news."""
-        return self.columns[column].alarming and cell not in {"", "0"}
+    def tone(self, column: int, cell: str) -> Tone | None:
+        """Whether a cell is good or bad news; most are neither."""
+        if self.columns[column].alarming and cell not in {"", "0"}:
+            return Tone.BAD
+        return wording.tone_of(cell) if self.columns[column].name in _JUDGING else None
 
     def without(self, dropped: Iterable[int]) -> "Section":
         """The section without some of its columns."""
@@ -226,7 +233,7 @@ def _table(table: Table) -> Section:
 
 
 def verdicts(report: Report) -> Section:
-    """One row for each part; none if the report has a table of its own for them."""
+    """One row for each part, where that is the report's own verdict and it has no table of its own for it."""
     names = wording.part_names(report.parts)
     columns = (
         Column("part"),
@@ -244,7 +251,8 @@ def verdicts(report: Report) -> Section:
         for name, part in zip(names, report.parts, strict=True)
     ]
     told_already = any([row[0] for row in table.rows] == names for table in report.tables)
-    return _without_empty_columns(Section("verdicts", columns, [] if told_already else rows))
+    needed = wording.judges_parts(report) and not told_already
+    return _without_empty_columns(Section("verdicts", columns, rows if needed else []))
 
 
 def _told(figures: Mapping[str, float | None], name: str) -> str:

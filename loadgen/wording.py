@@ -9,8 +9,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Final, NamedTuple
 
+from loadgen import figures
 from loadgen.report import Outcome, Report
 
 SENTENCES: Final[Mapping[Outcome, str]] = {
@@ -28,6 +30,7 @@ _UNITS: Final = (
     (re.compile(r"percent"), "%"),
     (re.compile(r"(^|_)bytes(_|$)"), "B"),
     (re.compile(r"(^|_)us(_|$)"), "µs"),
+    (re.compile(r"_bps$"), "B/s"),
     (re.compile(r"_ms$"), "ms"),
     (re.compile(r"_per_s$"), "/s"),
     (re.compile(r"_s$"), "s"),
@@ -55,6 +58,8 @@ GROUPS: Final = (
     OTHER,
 )
 
+_KNOWN: Final = frozenset((*figures.RUN, *figures.ATTACK))
+
 _STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi overrides, lone surrogates, line ends
 
 
@@ -75,9 +80,40 @@ class FigureGroup(NamedTuple):
     figures: Mapping[str, float]
 
 
-def outcome_named(words: str) -> Outcome | None:
-    """The outcome that a verdict is worded as, if it is one."""
-    return Outcome.__members__.get(words.replace(" ", "_").upper())
+def worded(outcome: Outcome) -> str:
+    """An outcome as a verdict has it."""
+    return outcome.name.lower().replace("_", " ")
+
+
+class Tone(Enum):
+    """How a word of judgement is meant."""
+
+    GOOD = "good"
+    DOUBT = "doubt"
+    BAD = "bad"
+
+
+TONES: Final[Mapping[Outcome, Tone]] = {
+    Outcome.HELD: Tone.GOOD,
+    Outcome.FELL_SHORT: Tone.BAD,
+    Outcome.INVALID: Tone.DOUBT,
+    Outcome.INTERRUPTED: Tone.DOUBT,
+}
+
+_WORDS: Final[Mapping[str, Tone]] = {
+    **{worded(outcome): tone for outcome, tone in TONES.items()},
+    # what a fingerprint calls a limit
+    "good": Tone.GOOD,
+    "lenient": Tone.DOUBT,
+    "undecided": Tone.DOUBT,
+    "harsh": Tone.BAD,
+    "missing": Tone.BAD,
+}
+
+
+def tone_of(words: str) -> Tone | None:
+    """How a verdict or a mark is meant; `None` for any other words."""
+    return _WORDS.get(words)
 
 
 def number(value: float) -> str:
@@ -124,9 +160,9 @@ def group_of(name: str) -> str:
 
 
 def grouped(report: Report) -> list[FigureGroup]:
-    """What was measured, in groups; groups of nothing are left out."""
+    """What was measured, in groups; figures that are not of run or attack stay together."""
     measured = {name: value for name, value in report.figures.items() if value is not None}
-    if report.parts:  # they count the parts, of which `held` is one that held
+    if not report.figures.keys() <= _KNOWN:
         return [FigureGroup(report.command, measured)] if measured else []
     groups = [
         FigureGroup(title, {name: value for name, value in measured.items() if group_of(name) == title})
@@ -152,9 +188,14 @@ def success_percent(succeeded: int, failed: Mapping[str, int]) -> str:
 
 
 def replay(report: Report) -> str:
-    """The command line that plays the same choices again."""
+    """The command line that plays the same choices again. Without a seed nothing was left to chance."""
     line = report.arguments or f"loadgen {report.command} {report.target}"
-    return line if "--seed" in line else f"{line} --seed {report.seed}"
+    return line if "--seed" in line or not report.seed else f"{line} --seed {report.seed}"
+
+
+def judges_parts(report: Report) -> bool:
+    """Whether the verdicts on its parts are the report's own; a comparison has other servers in it, and judges none."""
+    return all(part.target == report.target for part in report.parts)
 
 
 def part_names(parts: Sequence[Report]) -> list[str]:

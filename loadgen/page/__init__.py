@@ -8,7 +8,7 @@ is made of elements rather than text, so that nothing a server said can become m
 
 from pathlib import Path
 
-from loadgen.page.document import document
+from loadgen.page.document import html_of
 from loadgen.page.elements import serialised
 from loadgen.report import Report
 
@@ -17,4 +17,4 @@ __all__ = ["write"]
 
 def write(report: Report, path: Path) -> None:
     """Write the page of a report."""
-    path.write_text(serialised(document(report)), encoding="utf-8")
+    path.write_text(serialised(html_of(report)), encoding="utf-8")

@@ -32,6 +32,9 @@ TILES: Final = {
 }
 MOST_TILES: Final = 4
 
+#: With more parts than this they are shown without plots: a comparison has hundreds, and tables of its own.
+MOST_DRAWN: Final = 60
+
 #: When a large figure is red.
 _BAD: Final = (Condition("success_percent", "<", 100), Condition("collateral", ">", 0), Condition("ended", ">", 0))
 
@@ -44,7 +47,7 @@ _NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST_METRICS: Final = 100_000
 
 
-def document(report: Report) -> Element:
+def html_of(report: Report) -> Element:
     """The whole page."""
     return node(
         "html",
@@ -68,20 +71,18 @@ def document(report: Report) -> Element:
 
 def _verdict(report: Report) -> Element:
     started = report.started.replace("T", " ").replace("Z", " UTC")
-    facts = [f"loadgen {report.command}", started, wording.span(report.seconds), f"seed {report.seed}"]
+    facts = [f"loadgen {report.command}", started, wording.span(report.seconds)]
+    facts += [f"seed {report.seed}"] if report.seed else []
+    says_more = report.outcome is Outcome.INVALID or not report.verdict.reasons
     return node(
         "header",
         node("p", node("code", report.target)),
         node("h1", report.verdict.outcome.upper()),
-        node("p", wording.SENTENCES[report.outcome]),
+        node("p", wording.SENTENCES[report.outcome]) if says_more else None,
         _reasons(report),
         node("p", " · ".join(facts), class_="soft"),
-        class_=f"verdict {_tone(report.outcome)}",
+        class_=f"verdict {wording.TONES[report.outcome].value}",
     )
-
-
-def _tone(outcome: Outcome) -> str:
-    return outcome.name.lower().replace("_", "-")
 
 
 def _main(report: Report) -> Iterable[Element]:
@@ -95,56 +96,71 @@ def _main(report: Report) -> Iterable[Element]:
     yield from _body(report, "report", level=2, links=links)
     if report.parts:
         yield node("h2", "One by one")
-        yield from map(_part, names, report.parts, idents)
+    judged = wording.judges_parts(report)
+    for name, part, ident in zip(names, report.parts, idents, strict=True):
+        unfolded = judged and part.outcome is not Outcome.HELD
+        yield _part(name, part, ident, unfolded=unfolded, drawn=len(names) <= MOST_DRAWN)
     yield node("h2", "Play it again")
     yield node("pre", wording.replay(report))
 
 
-def _part(name: str, part: Report, ident: str) -> Element:
+def _part(name: str, part: Report, ident: str, *, unfolded: bool, drawn: bool) -> Element:
     """A part, folded if there is nothing to worry about."""
-    unfolded = None if part.outcome is Outcome.HELD else "open"
+    tone = wording.TONES[part.outcome]
     return node(
         "details",
-        node("summary", node("b", name), _badge(part.outcome)),
+        node("summary", node("b", name), node("span", part.verdict.outcome, class_=f"toned {tone.value}")),
         node(
             "div",
             _reasons(part),
-            *_body(part, ident, level=3),
+            *_body(part, ident, level=3, drawn=drawn),
             node("h3", "Play it again"),
             node("pre", wording.replay(part)),
         ),
         id=ident,
-        open=unfolded,
+        open="open" if unfolded else None,
     )
 
 
-def _body(report: Report, ident: str, *, level: int, links: Mapping[str, str] = _NO_LINKS) -> Iterable[Element]:
+def _body(
+    report: Report, ident: str, *, level: int, links: Mapping[str, str] = _NO_LINKS, drawn: bool = True
+) -> Iterable[Element]:
     """What one run found; the same for a report and for each of its parts."""
-    heading = f"h{level}"
     tiles = [name for name in TILES if report.figures.get(name) is not None][:MOST_TILES]
     if tiles:
         yield node("dl", *(_tile(report, name) for name in tiles), class_="tiles")
     for section in sections.tables(report):
-        yield node(heading, section.title.capitalize())
+        yield node(f"h{level}", section.title.capitalize())
         yield _table(section, links=links)
-    drawn = [charts.spreads(report.phases, ident), charts.kills(report.cohorts, ident)]
-    found = [*charts.over_time(report, ident), *(chart for chart in drawn if chart is not None)]
+    if drawn:
+        yield from _plots(report, ident, level)
+    yield from _numbers(report, level)
+    yield from _figures(report, level)
+    metrics = sections.metrics(report, most=_MOST_METRICS)
+    if metrics.rows:
+        yield node(f"h{level}", metrics.title.capitalize())
+        yield node("details", node("summary", f"{len(metrics.rows):,} of them grew"), node("div", _table(metrics)))
+
+
+def _plots(report: Report, ident: str, level: int) -> Iterable[Element]:
+    drawn = [
+        *charts.over_time(report, ident),
+        charts.spreads(report.phases, ident),
+        charts.kills(report.cohorts, ident),
+    ]
+    found = [chart for chart in drawn if chart is not None]
     if found:
-        yield node(heading, "What happened")
+        yield node(f"h{level}", "What happened")
         yield from map(_figure, found)
+
+
+def _numbers(report: Report, level: int) -> Iterable[Element]:
     measured = sections.measured(report)
     if measured:
-        yield node(heading, "In numbers")
+        yield node(f"h{level}", "In numbers")
     for section in measured:
         yield node(f"h{level + 1}", section.title.capitalize())
         yield _table(section)
-    if report.figures:
-        yield node(heading, "Figures")
-        yield from _figures(report, level + 1)
-    metrics = sections.metrics(report, most=_MOST_METRICS)
-    if metrics.rows:
-        yield node(heading, metrics.title.capitalize())
-        yield node("details", node("summary", f"{len(metrics.rows):,} of them grew"), node("div", _table(metrics)))
 
 
 def _tile(report: Report, name: str) -> Element:
@@ -153,7 +169,7 @@ def _tile(report: Report, name: str) -> Element:
     return node(
         "div",
         node("dt", TILES[name], title=name),
-        node("dd", *_amount(wording.figure(name, value)), class_="bad" if _is_bad(report, name) else None),
+        node("dd", *_amount(wording.figure(name, value)), class_="toned bad" if _is_bad(report, name) else None),
     )
 
 
@@ -176,10 +192,13 @@ def _figure(chart: Chart) -> Element:
 
 
 def _figures(report: Report, level: int) -> Iterable[Element]:
+    if not report.figures:
+        return
     groups = [
-        node("div", node(f"h{level}", group.title.capitalize()), _figure_table(group, report.meanings))
+        node("div", node(f"h{level + 1}", group.title.capitalize()), _figure_table(group, report.meanings))
         for group in wording.grouped(report)
     ]
+    yield node(f"h{level}", "Figures")
     yield node("div", *groups, class_="groups")
     missing = [name for name, value in report.figures.items() if value is None]
     if missing:
@@ -228,15 +247,9 @@ def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element
 
 
 def _cell(section: Section, column: int, words: str, kind: str | None) -> Element:
-    outcome = wording.outcome_named(words)
-    if outcome is not None:
-        return node("td", _badge(outcome))
-    kinds = [kind, "bad" if section.is_alarming(column, words) else None, "words" if len(words) > _LONG else None]
+    tone = section.tone(column, words)
+    kinds = [kind, f"toned {tone.value}" if tone else None, "words" if len(words) > _LONG else None]
     return node("td", words, class_=" ".join(filter(None, kinds)) or None)
-
-
-def _badge(outcome: Outcome) -> Element:
-    return node("span", outcome.name.lower().replace("_", " "), class_=f"badge {_tone(outcome)}")
 
 
 def _reasons(report: Report) -> Element | None:

@@ -322,26 +322,55 @@ def scorecard(count: int = 6) -> Report:
     )
 
 
-def fingerprint() -> Report:
-    """Deadlines found from outside: nothing but a table."""
+def comparison() -> Report:
+    """One scenario against two servers, twice; it judges nobody."""
+    parts = []
+    for number, name in enumerate(("ours", "threaded") * 2):
+        outcome = Outcome.FELL_SHORT if name == "threaded" else Outcome.HELD
+        parts.append(attack("slow-head", clients=200, outcome=outcome, spans=(2, 6, 2), seed=number))
+        parts[-1].command, parts[-1].target = "slow-head", name
     return Report(
-        command="fingerprint",
-        arguments="loadgen fingerprint http://127.0.0.1:8000 --seed 11",
-        target="http://127.0.0.1:8000",
-        seed=11,
-        started="2026-11-20T12:20:00Z",
-        seconds=61.0,
-        verdict=verdict(Outcome.FELL_SHORT, ["head size: no limit seen up to 1 MiB"]),
+        command="compare",
+        arguments="loadgen compare ours threaded --seed 9",
+        target="ours, threaded",
+        seed=9,
+        started="2026-11-20T12:15:00Z",
+        seconds=52.0,
+        verdict=verdict(Outcome.HELD, ["4 measurements of 2 servers"]),
         tables=[
             Table(
-                title="deadlines and limits",
-                columns=["probe", "found", "answer", "good practice", "mark"],
+                title="survival of slow attacks",
+                columns=["server", "slow-head", "ratio"],
+                rows=[["ours", "9.1 (8.8-9.4) ms", ""], ["threaded", "503 (480-520) ms", "55.3 (51.1-58.2)"]],
+                notes=["median of 2 rounds, the least and the most in brackets"],
+            )
+        ],
+        parts=parts,
+    )
+
+
+def fingerprint() -> Report:
+    """Deadlines found from outside: no phases, no personas."""
+    return Report(
+        command="fingerprint",
+        arguments="loadgen fingerprint http://127.0.0.1:8000",
+        target="http://127.0.0.1:8000",
+        seed=0,
+        started="2026-11-20T12:20:00Z",
+        seconds=61.0,
+        verdict=verdict(Outcome.FELL_SHORT, ["missing: header size (none seen up to 1 MiB)"]),
+        figures={"head_deadline_s": 10.04, "head_bytes": 16_384.0, "body_deadline_s": None, "limits_good": 3.0},
+        meanings={"head_deadline_s": "until a request head that comes byte by byte ends the connection"},
+        tables=[
+            Table(
+                title="limits",
+                columns=["probe", "found", "mark", "good practice", "how it ended"],
                 rows=[
-                    ["idle connect", "10.05 s", "closed", "5 to 20 s", "good"],
-                    ["head", "10.04 s", "408", "5 to 20 s, in total", "good"],
-                    ["body", "none seen within 60 s", "", "20 s or a least rate", "poor"],
-                    ["header size", "none seen up to 1 MiB", "200", "8 to 32 KiB", "poor"],
-                    ["frame size", "65,536 B", "1009", "some limit", "good"],
+                    ["idle connect", "10.05 s", "good", "5 to 20 s", "closed"],
+                    ["head", "10.04 s", "good", "5 to 20 s, in total", "408"],
+                    ["body", "none seen within 60 s", "lenient", "20 s or a least rate", ""],
+                    ["header size", "none seen up to 1 MiB", "missing", "8 to 32 KiB", "200"],
+                    ["frame size", "65,536 B", "good", "some limit", "1009"],
                 ],
                 notes=["each probe ran three times; the median is shown"],
             )
@@ -396,6 +425,7 @@ KINDS = {
     "fell short": lambda: attack(outcome=Outcome.FELL_SHORT),
     "run": run,
     "scorecard": scorecard,
+    "comparison": comparison,
     "fingerprint": fingerprint,
     "interrupted": interrupted,
     "hostile": hostile,

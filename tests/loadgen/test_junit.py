@@ -61,3 +61,10 @@ def test_figures_and_the_replay_are_there(tmp_path: Path) -> None:
 def test_it_is_xml_whatever_is_in_it(tmp_path: Path, kind: str) -> None:
     suite = written(reports.KINDS[kind](), tmp_path)
     assert int(suite.get("tests", "0")) == len(suite.findall("testcase")) >= 1
+
+
+def test_a_comparison_cannot_fail(tmp_path: Path) -> None:
+    suite = written(reports.comparison(), tmp_path)
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "0", "0")
+    names = [case.get("name") for case in suite.findall("testcase")]
+    assert len(set(names)) == 4

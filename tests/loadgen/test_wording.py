@@ -94,10 +94,28 @@ def test_a_replay_has_the_seed_once() -> None:
     assert wording.replay(reports.interrupted()) == "loadgen attack http://127.0.0.1:8000 --seed 1"
 
 
-def test_outcomes_are_known_by_their_words() -> None:
-    for outcome in Outcome:
-        assert wording.outcome_named(outcome.name.lower().replace("_", " ")) is outcome
-    assert wording.outcome_named("good") is None
+def test_what_was_not_left_to_chance_has_no_seed() -> None:
+    report = reports.fingerprint()
+    assert "--seed" not in wording.replay(report)
+
+
+def test_figures_of_other_commands_stay_together() -> None:
+    [group] = wording.grouped(reports.scorecard())
+    assert (group.title, list(group.figures)) == ("scorecard", ["attacks", "held", "fell_short", "invalid"])
+    [group] = wording.grouped(reports.fingerprint())
+    assert (group.title, list(group.figures)) == ("fingerprint", ["head_deadline_s", "head_bytes", "limits_good"])
+
+
+def test_verdicts_and_marks_have_a_tone() -> None:
+    assert {wording.tone_of(wording.worded(outcome)) for outcome in Outcome} == set(wording.Tone)
+    assert wording.tone_of("harsh") is wording.Tone.BAD
+    assert wording.tone_of("408") is None
+
+
+def test_a_comparison_judges_nobody() -> None:
+    assert wording.judges_parts(reports.scorecard())
+    assert wording.judges_parts(reports.attack())
+    assert not wording.judges_parts(reports.comparison())
 
 
 @pytest.mark.parametrize("bad", ["\x1b[31m", "\x00", "\x9b", "\u202e", "\u2066", "\ud800", "\u2028", "\ufffe", "\n"])

@@ -6,8 +6,8 @@ from importlib.resources import files
 import pytest
 
 STYLE = files("loadgen.page").joinpath("style.css").read_text(encoding="utf-8")
-WORDS = ("ink", "soft", "held", "short", "doubt", "s1", "s2", "s3", "s4", "s5", "s6", "rest")
-GROUNDS = {"held": "held-tint", "short": "short-tint", "doubt": "doubt-tint"}
+WORDS = ("ink", "soft", "good", "bad", "doubt", "s1", "s2", "s3", "s4", "s5", "s6", "rest")
+GROUNDS = {"good": "good-tint", "bad": "bad-tint", "doubt": "doubt-tint"}
 
 
 def _palettes() -> list[dict[str, str]]:
