@@ -18,12 +18,12 @@ _DIGITS: Final = 3
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """The percentiles of a report's row, in milliseconds; `None` where nothing was recorded."""
 
-    count: int
-    p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    p999_ms: float | None
-    max_ms: float | None
+    count: int  # durations recorded
+    p50_ms: float | None  # median
+    p90_ms: float | None  # 90th percentile
+    p99_ms: float | None  # 99th
+    p999_ms: float | None  # 99.9th
+    max_ms: float | None  # the longest, exactly
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):

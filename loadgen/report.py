@@ -32,8 +32,8 @@ class Outcome(IntEnum):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The last line."""
 
-    outcome: str
-    reasons: list[str]
+    outcome: str  # held, fell short, invalid, interrupted
+    reasons: list[str]  # why, worded for people
 
 
 class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,81 +41,81 @@ class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str  # baseline, attack, recovery; steady
     what: str  # the group: WebSocket round trip, long-poll, event stream, GET; acknowledged, own message back
-    seconds: float
-    succeeded: int
+    seconds: float  # how long it was
+    succeeded: int  # operations
     failed: dict[str, int]  # by reason
-    spread: Spread
-    server_cpu_percent: float | None = None
-    server_pss_bytes: int | None = None
+    spread: Spread  # of those that succeeded
+    server_cpu_percent: float | None = None  # of one core, children included
+    server_pss_bytes: int | None = None  # at the phase's end, shared pages counted once
 
 
 class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one persona's clients."""
 
-    persona: str
-    honest: bool
-    slow: bool
-    wanted: int
-    held: int
-    peak: int
-    opened: int
+    persona: str  # see `loadgen list`
+    honest: bool  # no attacker
+    slow: bool  # honest on a bad line: what happens to it is collateral
+    wanted: int  # clients that were to be played
+    held: int  # established at the end
+    peak: int  # established at one moment, at most
+    opened: int  # times one was established, returns included
     left: int  # times a client closed by itself
-    refused: dict[str, int]
-    failed: dict[str, int]
-    ended: dict[str, int]
+    refused: dict[str, int]  # attempts turned away, by reason
+    failed: dict[str, int]  # attempts that came to nothing for another reason, by reason
+    ended: dict[str, int]  # established ones that the server ended, by reason
     answers: dict[str, int]  # what attackers were told, whether it ended them or not
     lifetime: Spread  # from connect to the server's ending it
     kills: list[tuple[float, int]]  # the same as a histogram: (age in s up to which, how many)
-    sent_bytes: int
-    received_bytes: int
-    deliveries: int
+    sent_bytes: int  # by all of them
+    received_bytes: int  # by all of them
+    deliveries: int  # messages that reached them
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One second of the timeline. Dictionaries are by persona; what was not measured is `None`."""
 
     seconds: float  # since the start
-    phase: str
-    held: dict[str, int]
+    phase: str  # at that moment
+    held: dict[str, int]  # at that moment
     ended: dict[str, int]  # so far
     refused: dict[str, int]  # so far
     succeeded: int = 0  # victims' (or the schedule's) operations that ended in this second
-    failed: int = 0
+    failed: int = 0  # the same, of those that failed
     p50_ms: float | None = None  # of those that succeeded in this second
-    p99_ms: float | None = None
-    max_ms: float | None = None
-    server_rss_bytes: int | None = None
-    server_cpu_percent: float | None = None
-    server_descriptors: int | None = None
+    p99_ms: float | None = None  # the same
+    max_ms: float | None = None  # the same
+    server_rss_bytes: int | None = None  # resident size, children included
+    server_cpu_percent: float | None = None  # of one core, since the sample before
+    server_descriptors: int | None = None  # open at that moment
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Anything else worth a table: a fingerprint's probes, a scorecard's verdicts, a comparison."""
 
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str] = []
+    title: str  # what stands above it
+    columns: list[str]  # their headings
+    rows: list[list[str]]  # a cell for each column, numbers as people read them
+    notes: list[str] = []  # what stands below it
 
 
 class Report(msgspec.Struct, kw_only=True):
     """Everything that a command found."""
 
-    schema: int = SCHEMA
-    command: str
+    schema: int = SCHEMA  # of this shape, see docs/loadgen.md
+    command: str  # run, attack, ...; of a part what it played
     arguments: str  # the command line, as it may be typed again
-    target: str
-    seed: int
+    target: str  # the URL; of a comparison the servers' names
+    seed: int  # of every random choice; 0 where there was none
     started: str  # RFC 3339, UTC
-    seconds: float
-    verdict: Verdict
-    figures: dict[str, float | None] = {}
+    seconds: float  # how long it took
+    verdict: Verdict  # what it comes to
+    figures: dict[str, float | None] = {}  # by name; --fail-if knows the same names
     meanings: dict[str, str] = {}  # of the figures, in one sentence each
-    phases: list[PhaseRow] = []
-    cohorts: list[CohortRow] = []
-    timeline: list[Sample] = []
+    phases: list[PhaseRow] = []  # what victims met, by group and phase
+    cohorts: list[CohortRow] = []  # what became of the crowd, by persona
+    timeline: list[Sample] = []  # a sample a second
     metrics: dict[str, float] = {}  # by how much the target's own /metrics counters grew, by series
-    tables: list[Table] = []
+    tables: list[Table] = []  # what fits nowhere else
     parts: list["Report"] = []  # a scorecard's attacks, a comparison's runs
 
     @property
