@@ -3,11 +3,13 @@
 Owns: its flags and what is checked before anything is installed or started.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Final
 
 import trio
 from cyclopts import Parameter
+from rich.console import Console
 
 from loadgen import flags, preflight, target
 from loadgen.common import COMMON, Common, arguments, finish, make_seed
@@ -85,16 +87,23 @@ def compare(
     sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
     chosen, played = _peers(peers), _scenarios(only, attacks)
     _preflight(sizes)
-    manner = Manner(seed=make_seed(common), processes=processes, arguments=arguments(), progress=Progress())
+    progress = Progress()
     match = Match(
         peers=chosen,
         scenarios=played,
         sizes=sizes,
         repeats=repeats,
         peers_dir=Path(peers_dir).expanduser(),
-        manner=manner,
+        manner=Manner(
+            seed=make_seed(common),
+            processes=processes,
+            arguments=arguments(),
+            # the phases of sixty measurements are worth a live view, but not a log
+            progress=progress if sys.stderr.isatty() else Progress(Console(stderr=True, quiet=True)),
+        ),
+        say=progress.say,
     )
-    manner.progress.banner([manner.arguments, _summary(match)])
+    progress.banner([match.manner.arguments, _summary(match)])
     report = trio.run(Comparison(match).play)
     if markdown_file is not None:
         Path(markdown_file).write_text(markdown(report.tables), encoding="utf-8")

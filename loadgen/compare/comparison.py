@@ -4,7 +4,7 @@ Owns: the order of play. Within a scenario the servers take turns, round by roun
 ended after it; a server that dies or cannot be measured is a row that says so. Ctrl-C ends it with the tables so far.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,13 +17,13 @@ from loadgen import stopping
 from loadgen.compare.catalogue import Peer
 from loadgen.compare.kits import MissingError
 from loadgen.compare.measure import Manner, Meter, NoFigureError, StoppedMeasurementError
-from loadgen.compare.process import DiedError, running
+from loadgen.compare.process import DiedError, Server, running
 from loadgen.compare.results import Entry, Results
 from loadgen.compare.scenarios import Sample, Scenario, Sizes
 from loadgen.report import Outcome, Report, Table, verdict
 from loadgen.timers import now
 
-#: What the flag --scale says may be far too much for a machine: a measurement that takes longer has failed.
+#: --scale may say far too much for a server, or a server may hang: a measurement that takes longer has failed.
 MEASUREMENT_SECONDS: Final = 300.0
 
 
@@ -37,6 +37,7 @@ class Match:
     repeats: int
     peers_dir: Path
     manner: Manner
+    say: Callable[[str], None]  # tells a person who waits what goes on
 
     @property
     def seconds(self) -> float:
@@ -50,7 +51,7 @@ class Comparison:
 
     def __init__(self, match: Match) -> None:
         self._match = match
-        self._say = match.manner.progress.say
+        self._say = match.say
         self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._begun = now()
         self._skipped: dict[str, str] = {}
@@ -76,7 +77,9 @@ class Comparison:
 
     async def _install(self) -> None:
         for peer in self._match.peers:
-            self._say(f"{peer.name}: {peer.title}")
+            if peer.kit.is_ready(self._home(peer)):
+                continue
+            self._say(f"installing {peer.name}, {peer.title}")
             try:
                 await trio.to_thread.run_sync(peer.kit.install, self._home(peer), abandon_on_cancel=True)
             except MissingError as error:
@@ -100,17 +103,16 @@ class Comparison:
         failure = ""
         reports: list[Report] = []
         try:
-            with trio.fail_after(MEASUREMENT_SECONDS):
-                async with running(partial(self._command, peer)) as server:
-                    if peer.prime is not None:
-                        server.post(*peer.prime)
-                    meter = Meter(server, self._match.manner)
-                    reports = meter.reports
-                    sample = await scenario.play(meter, peer, self._match.sizes)
+            async with running(partial(self._command, peer)) as server, trio.open_nursery() as nursery:
+                if peer.prime is not None:
+                    server.post(*peer.prime)
+                nursery.start_soon(_limit, server)
+                meter = Meter(server, self._match.manner)
+                reports = meter.reports
+                sample = await scenario.play(meter, peer, self._match.sizes)
+                nursery.cancel_scope.cancel()
         except* StoppedMeasurementError:
             self._stop.set()
-        except* trio.TooSlowError:
-            failure = f"not measured in {MEASUREMENT_SECONDS:g} s"
         except* (DiedError, NoFigureError) as errors:
             failure = _first(errors)
             self._say(f"{peer.name}: {failure}")
@@ -151,9 +153,11 @@ class Comparison:
         return Outcome.HELD if any(results.measured for results in self._results) else Outcome.INVALID
 
     def _reasons(self) -> list[str]:
-        """What is missing: a comparison judges nobody."""
+        """What was done and what is missing: a comparison judges nobody."""
+        servers = len({part.target for part in self._parts})
+        done = [f"{len(self._parts)} measurements of {servers} servers"]
         skipped = [f"{name} skipped: {why}" for name, why in self._skipped.items()]
-        return skipped + [f"{each.scenario.name}, {line}" for each in self._results for line in each.failures]
+        return [*done, *skipped, *(f"{each.scenario.name}, {line}" for each in self._results for line in each.failures)]
 
     def _servers(self) -> Table:
         """Who was compared, in which version."""
@@ -162,6 +166,12 @@ class Comparison:
             for peer in self._match.peers
         ]
         return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows)
+
+
+async def _limit(server: Server) -> None:
+    """End the server, and so the measurement, which then ends in good order, if it takes too long."""
+    await trio.sleep(MEASUREMENT_SECONDS)
+    server.put_down(f"not measured in {MEASUREMENT_SECONDS:g} s")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> str:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Protocol
@@ -31,7 +31,7 @@ from importlib.metadata import version
 print(", ".join(f"{name} {version(name)}" for name in sys.argv[1:]))
 """
 
-#: What an installation was made from; as long as that is so, it is used again.
+#: What an installation was made from; as long as that is so, it is used again. Empty while it is being made.
 _STAMP: Final = "made-from.txt"
 
 #: Inline metadata of a script, as the packaging specification has it.
@@ -45,8 +45,11 @@ class MissingError(Exception):
 class Kit(Protocol):
     """What runs a server."""
 
+    def is_ready(self, home: Path) -> bool:
+        """Whether there is nothing to install."""
+
     def install(self, home: Path) -> None:
-        """Make ready what it needs, below `home`; nothing if it is there already. May raise `MissingError`."""
+        """Make ready what it needs, below `home`; may take a minute, and may raise `MissingError`."""
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """The command that serves at `port` of 127.0.0.1; `work` is a fresh folder for files that it writes."""
@@ -58,8 +61,12 @@ class Kit(Protocol):
 class Chatserver:
     """Our own server, by its command: no code is shared."""
 
+    def is_ready(self, home: Path) -> bool:
+        """Nothing is ours to install."""
+        return _is_found(self._find)
+
     def install(self, home: Path) -> None:
-        """Find it."""
+        """Find it, or say how to get it."""
         self._find()
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
@@ -94,16 +101,19 @@ class Script:
         told = tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in lines))
         return list(told.get("dependencies", []))
 
-    def install(self, home: Path) -> None:
-        """Make a virtual environment, unless everything is where we are ourselves."""
+    def is_ready(self, home: Path) -> bool:
+        """Whether everything is where we are ourselves, or in its own environment."""
         wanted = self.requirements()
-        if all(map(_is_here, wanted)) or _made_from(home) == (stamp := _python_stamp(wanted)):
-            return
+        return all(map(_is_here, wanted)) or _made_from(home) == _python_stamp(wanted)
+
+    def install(self, home: Path) -> None:
+        """Make a virtual environment."""
+        wanted = self.requirements()
         _clear(home)
         _run([sys.executable, "-m", "venv", str(home)], "python -m venv (on Debian: apt install python3-venv)")
         pip = [str(_python(home)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, *wanted], f"pip install {' '.join(wanted)}")
-        (home / _STAMP).write_text(stamp)
+        (home / _STAMP).write_text(_python_stamp(wanted))
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Run it, with the interpreter that has what it needs."""
@@ -133,18 +143,17 @@ class Node:
     def __init__(self, folder: str) -> None:
         self._folder = PEERS / folder
 
+    def is_ready(self, home: Path) -> bool:
+        """Whether npm has installed it, as it is now."""
+        return _is_found(self._find) and _made_from(home) == self._stamp()
+
     def install(self, home: Path) -> None:
         """Copy it, since node looks for packages beside the script, and let npm install them there."""
-        for tool in ("node", "npm"):
-            if shutil.which(tool) is None:
-                raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
-        stamp = "".join((self._folder / name).read_text(encoding="utf-8") for name in ("package.json", "server.mjs"))
-        if _made_from(home) == stamp:
-            return
+        self._find()
         _clear(home)
-        shutil.copytree(self._folder, home)
+        shutil.copytree(self._folder, home, dirs_exist_ok=True)
         _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home)], "npm install")
-        (home / _STAMP).write_text(stamp)
+        (home / _STAMP).write_text(self._stamp())
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Run it."""
@@ -155,6 +164,14 @@ class Node:
         found = sorted((home / "node_modules").glob("*/package.json"))
         told = [msgspec.json.decode(path.read_bytes(), type=_Package) for path in found]
         return ", ".join([*(f"{package.name} {package.version}" for package in told), f"node {_ask(['node', '-v'])}"])
+
+    def _stamp(self) -> str:
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(self._folder.iterdir()) if path.is_file())
+
+    def _find(self) -> None:
+        for tool in ("node", "npm"):
+            if shutil.which(tool) is None:
+                raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
 
 
 class Nginx:
@@ -168,8 +185,12 @@ class Nginx:
     def __init__(self, folder: str) -> None:
         self._template = PEERS / folder / "nginx.conf"
 
+    def is_ready(self, home: Path) -> bool:
+        """Nothing is ours to install: the system's package manager is the user's."""
+        return _is_found(self._find)
+
     def install(self, home: Path) -> None:
-        """Find both: the system's package manager is the user's."""
+        """Find both, or say how to get them."""
         self._find()
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
@@ -211,6 +232,14 @@ def _python(home: Path) -> Path:
     return home / "bin" / "python"
 
 
+def _is_found(find: Callable[[], object]) -> bool:
+    try:
+        find()
+    except MissingError:
+        return False
+    return True
+
+
 def _is_here(requirement: str) -> bool:
     """Whether a plainly named package is installed where we run; one with extras or a version is not looked for."""
     try:
@@ -230,10 +259,13 @@ def _made_from(home: Path) -> str:
 
 
 def _clear(home: Path) -> None:
-    """Take away what was there, finished or not."""
+    """Begin an installation anew; a folder that we did not make is not ours to remove."""
     if home.exists():
+        if not (home / _STAMP).exists():
+            raise MissingError(f"{home} is there already and is not loadgen's; choose another --peers-dir")
         shutil.rmtree(home)
-    home.parent.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True)
+    (home / _STAMP).touch()  # ours, and not finished
 
 
 def _run(command: Sequence[str], what: str) -> None:

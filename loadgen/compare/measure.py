@@ -63,6 +63,7 @@ class Manner:
     processes: int
     arguments: str
     progress: Progress
+    settle_seconds: float = SETTLE_SECONDS
 
 
 class Meter:
@@ -137,7 +138,7 @@ class Meter:
             path=PATH,
             websocket_path=_WEBSOCKET_PATH,
             arguments=manner.arguments,
-            settle_seconds=SETTLE_SECONDS,
+            settle_seconds=manner.settle_seconds,
         )
 
     async def _played(self, play: Run | Attack, label: str) -> Report:

@@ -40,14 +40,22 @@ class Server:
         self.url = f"http://{HOST}:{port}"
         self._child = child
         self._output = output
+        self._put_down = ""
 
     @property
     def pid(self) -> int:
         """Its process, which is also its process group."""
         return self._child.pid
 
+    def put_down(self, reason: str) -> None:
+        """End it at once, and let `require` say why: whoever waits for it will wait no longer."""
+        self._put_down = reason
+        os.killpg(self.pid, signal.SIGKILL)
+
     def require(self) -> None:
         """Raise `DiedError` unless it runs."""
+        if self._put_down:
+            raise DiedError(self._put_down)
         ending = _ending(self._child)
         if ending:
             raise DiedError(f"ended with {ending}{self.last_words}")
@@ -63,11 +71,14 @@ class Server:
         connection = http.client.HTTPConnection(HOST, self.port, timeout=_PRIME_SECONDS)
         try:
             connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})
-            connection.getresponse().read()
+            answer = connection.getresponse()
+            answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise DiedError(f"POST {path} failed: {error}{self.last_words}") from None
         finally:
             connection.close()
+        if answer.status >= 400:
+            raise DiedError(f"POST {path} was answered {answer.status}{self.last_words}")
 
 
 @asynccontextmanager

@@ -87,14 +87,15 @@ class Results:
         if len(values) > 1:
             text += f" ({number(min(values))}-{number(max(values))})"
         ratios = self._ratios(peer, column.name) if column.compared and peer != OURS else []
-        return f"{text} {number(statistics.median(ratios))}{_TIMES}" if ratios else text
+        return f"{text} · {number(statistics.median(ratios))}{_TIMES}" if ratios else text
 
     def _ratios(self, peer: str, column: str) -> list[float]:
         """The ratio to ours in each round that has both."""
         ratios = []
         for entries in self.rounds:
             value, ours = (entries[name].sample.get(column) if name in entries else None for name in (peer, OURS))
-            if value is not None and ours is not None and ours > 0:
+            # growth of memory may be nothing, or less, where little was measured
+            if value is not None and ours is not None and value > 0 and ours > 0:
                 ratios.append(value / ours)
         return ratios
 

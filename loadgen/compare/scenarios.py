@@ -59,6 +59,7 @@ class Sizes:
     publishers: int = 600  # of the throughput
     victims: int = 50
     idle_seconds: float = 10.0  # one ping of each connection falls into it
+    busy_seconds: float = 3.0
     attack_seconds: float = 12.0  # longer than the 10 s that most deadlines are
 
     def scaled(self, scale: float, clients: int | None) -> "Sizes":
@@ -189,12 +190,10 @@ _LISTENERS: Final = 4
 _SPEAKERS: Final = 50
 _EACH_PER_S: Final = 10.0
 
-_BUSY_SECONDS: Final = 3.0
-
 
 async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-    paced = await _broadcast(meter, sizes.members, _PACED_DELIVERIES, "paced")
-    flood = await _broadcast(meter, sizes.members, _FLOOD_DELIVERIES, "flood")
+    paced = await _broadcast(meter, sizes, _PACED_DELIVERIES, "paced")
+    flood = await _broadcast(meter, sizes, _FLOOD_DELIVERIES, "flood")
     return {
         "paced_us": _cpu_per_delivery(paced),
         "paced_p99_ms": paced.figures["echo_p99_ms"],
@@ -203,13 +202,14 @@ async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     }
 
 
-async def _broadcast(meter: Meter, members: int, deliveries: int, label: str) -> Report:
+async def _broadcast(meter: Meter, sizes: Sizes, deliveries: int, label: str) -> Report:
+    members = sizes.members
     speakers = max(min(members // _LISTENERS, _SPEAKERS), 1)
     return await meter.run(
         {"idle": members - speakers, "chat": speakers},
         label=label,
         rate=min(deliveries / members, speakers * _EACH_PER_S),
-        seconds=_BUSY_SECONDS,
+        seconds=sizes.busy_seconds,
     )
 
 
@@ -243,9 +243,9 @@ _SLOW_PART: Final = 3
 
 async def _beside(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     slow = sizes.beside // _SLOW_PART
-    alone = await _throughput(meter, sizes.publishers, "alone")
+    alone = await _throughput(meter, sizes, "alone")
     async with meter.beside({"idle": sizes.beside - slow, "slow-head": slow}) as held:
-        crowded = await _throughput(meter, sizes.publishers, "beside")
+        crowded = await _throughput(meter, sizes, "beside")
     return {
         "held": held,
         "alone_per_s": alone.figures["deliveries_per_s"],
@@ -258,13 +258,14 @@ async def _beside(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     }
 
 
-async def _throughput(meter: Meter, publishers: int, label: str) -> Report:
+async def _throughput(meter: Meter, sizes: Sizes, label: str) -> Report:
+    publishers = sizes.publishers
     # one member to a room: each message is delivered once, to its author
     return await meter.run(
         {"chat": publishers},
         label=label,
         rate=publishers * _MESSAGES_EACH_PER_S,
-        seconds=_BUSY_SECONDS,
+        seconds=sizes.busy_seconds,
         rooms=publishers,
     )
 

@@ -1,0 +1,68 @@
+"""Flags: what is refused before anything is installed or started."""
+
+import io
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadgen.common import Common
+from loadgen.compare.catalogue import OURS, PEERS
+from loadgen.compare.command import ALL_SLOW, compare
+from loadgen.personas import registry
+from loadgen.preflight import InvalidRunError
+from loadgen.report import Report
+from loadgen.target import UsageError
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ({"peers": "flor"}, f"--peers: there is no 'flor'; there are {OURS}, floor"),
+        ({"only": "idle,sleep"}, "--only: there is no 'sleep'; there are idle, poll, fanout, beside, attack"),
+        ({"attacks": "slow-haed"}, "--attacks: there is no 'slow-haed'; did you mean slow-head"),
+        ({"repeats": 0}, "--repeats"),
+        ({"scale": 0.0}, "--scale"),
+        ({"clients": 1}, "--clients"),
+        ({"idle_seconds": 0.0}, "--idle-seconds"),
+        ({"attack_seconds": float("nan")}, "--attack-seconds"),
+        ({"processes": 0}, "--processes"),
+        ({"common": Common(fail_if=("p99_ratio>1",))}, "--fail-if: compare judges nobody"),
+    ],
+)
+def test_bad_flags(flags: dict[str, object], error: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        compare(**flags)  # type: ignore[arg-type]
+    assert str(refused.value).startswith(error)
+
+
+def test_more_than_this_machine_can_hold() -> None:
+    with pytest.raises(InvalidRunError, match="descriptors"):
+        compare(clients=100_000)
+
+
+def test_all_slow_attacks_are_known() -> None:
+    assert set(ALL_SLOW.split(",")) <= registry().keys()
+
+
+def test_tables_as_markdown_and_a_report_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    file = tmp_path / "tables.md"
+    code = compare(
+        peers="floor",
+        only="idle",
+        clients=20,
+        idle_seconds=1.0,
+        peers_dir=str(tmp_path / "peers"),
+        markdown_file=str(file),
+        common=Common(json=True, seed=7),
+    )
+    assert code == 0
+    report = msgspec.json.decode(capsys.readouterr().out, type=Report)
+    assert (report.command, report.seed, report.target) == ("compare", 7, f"{OURS}, floor")
+    assert {part.target for part in report.parts} == {OURS, "floor"}
+    assert "### Idle WebSockets: what one costs\n\n| server | memory each, B" in file.read_text()
+    assert PEERS["floor"].title in file.read_text()

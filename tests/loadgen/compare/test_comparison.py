@@ -1,0 +1,156 @@
+"""A comparison in miniature: two peers, and one that dies, on twenty clients."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from loadgen.compare import comparison
+from loadgen.compare.catalogue import PEERS, Can, Peer
+from loadgen.compare.comparison import Comparison, Match
+from loadgen.compare.kits import PEERS as SCRIPTS
+from loadgen.compare.kits import Script
+from loadgen.compare.measure import Manner
+from loadgen.compare.scenarios import Scenario, Sizes, scenarios
+from loadgen.personas import registry
+from loadgen.progress import Progress
+from loadgen.report import Outcome, Report, Table
+
+SIZES = Sizes(idle_seconds=1.0, busy_seconds=1.0, attack_seconds=1.0).scaled(1.0, 20)
+EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slow-head"]])}
+
+
+def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> Match:
+    return Match(
+        peers=peers,
+        scenarios=played,
+        sizes=SIZES,
+        repeats=repeats,
+        peers_dir=folder,
+        manner=Manner(
+            seed=1,
+            processes=1,
+            arguments="loadgen compare",
+            progress=Progress(Console(quiet=True)),
+            settle_seconds=0.05,
+        ),
+        say=told.append,
+    )
+
+
+def peer(folder: Path, name: str, code: str) -> Peer:
+    (folder / f"{name}.py").write_text(code)
+    return Peer(name=name, title="of this test", can=Can.ALL, kit=Script(f"{name}.py", folder=folder))
+
+
+def table(report: Report, title: str) -> Table:
+    return next(each for each in report.tables if each.title.startswith(title))
+
+
+async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
+    told: list[str] = []
+    peers = [PEERS["floor"], PEERS["trio-websocket"]]
+    report = await Comparison(match(tmp_path, peers, list(EVERYTHING.values()), told=told)).play()
+    assert report.outcome is Outcome.HELD
+    assert report.verdict.reasons == ["13 measurements of 2 servers"]
+    for title in ("Idle", "New", "Fan-out", "Throughput", "Attack: slow-head"):
+        found = table(report, title)
+        assert [row[0].rstrip("*") for row in found.rows] == ["floor", "trio-websocket"]
+        assert all(row[1] for row in found.rows), found
+    assert [row[0].rstrip("*") for row in table(report, "Held").rows] == ["floor"], "trio-websocket has no polls"
+
+    throughput = table(report, "Throughput")
+    assert throughput.columns[1] == "connections beside"
+    assert {row[1] for row in throughput.rows} == {"20"}
+    attack = table(report, "Attack")
+    assert {row[attack.columns.index("victims' success, %")] for row in attack.rows} == {"100"}
+    assert {row[attack.columns.index("attackers at most")] for row in attack.rows} == {"20"}
+    assert [row[0] for row in table(report, "Servers").rows] == ["floor", "trio-websocket"]
+    assert "trio-websocket " in table(report, "Servers").rows[1][2]
+
+    assert {part.target for part in report.parts} == {"floor", "trio-websocket"}
+    assert {part.command for part in report.parts} == {
+        "idle", "poll", "fanout paced", "fanout flood", "beside alone", "beside beside", "attack-slow-head",
+    }  # fmt: skip
+
+
+async def test_servers_take_turns(tmp_path: Path) -> None:
+    told: list[str] = []
+    peers = [PEERS["floor"], PEERS["websockets"]]
+    report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], repeats=2, told=told)).play()
+    assert [part.target for part in report.parts] == ["floor", "websockets", "floor", "websockets"]
+    (memory,) = [row[1] for row in table(report, "Idle").rows if row[0].startswith("websockets")]
+    assert "(" in memory, "the least and the most"
+
+
+DIES = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+for number in range({connections}):
+    listener.accept()
+sys.exit("out of memory, or so it says")
+"""
+
+
+@pytest.mark.parametrize("connections", [0, 1, 5])
+async def test_a_server_that_dies_is_a_row(connections: int, tmp_path: Path) -> None:
+    """Before it answers, after it answered, and in the middle."""
+    told: list[str] = []
+    peers = [PEERS["floor"], peer(tmp_path, "mortal", DIES.format(connections=connections))]
+    report = await Comparison(match(tmp_path, peers, [EVERYTHING["attack-slow-head"]], told=told)).play()
+    mortal = table(report, "Attack").rows[1]
+    assert mortal[0] == "mortal"
+    assert mortal[1] == "ended with exit code 1: out of memory, or so it says"
+    assert not any(mortal[2:])
+    assert report.outcome is Outcome.HELD, "the others were measured"
+    assert any("attack-slow-head, mortal: ended with" in reason for reason in report.verdict.reasons)
+
+
+SHUTS_OUT = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+while True:
+    listener.accept()[0].close()
+"""
+
+
+async def test_a_server_that_lets_nobody_in_is_a_row(tmp_path: Path) -> None:
+    told: list[str] = []
+    peers = [peer(tmp_path, "bouncer", SHUTS_OUT)]
+    report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], told=told)).play()
+    assert report.outcome is Outcome.INVALID, "nothing was measured"
+    assert table(report, "Idle").rows[0][1].startswith("0 of 20 held")
+
+
+SILENT = """
+import socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[2])), backlog=100)
+time.sleep(600)
+"""
+
+
+async def test_a_measurement_that_takes_too_long_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "MEASUREMENT_SECONDS", 2.0)  # clients give up after 30
+    told: list[str] = []
+    peers = [peer(tmp_path, "silent", SILENT)]
+    report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], told=told)).play()
+    assert table(report, "Idle").rows[0][1] == "not measured in 2 s"
+
+
+async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -> None:
+    told: list[str] = []
+    (tmp_path / "homes" / "odd").mkdir(parents=True)  # somebody else's folder, where its environment would be
+    odd = peer(tmp_path, "odd", '# /// script\n# dependencies = ["no-such-thing[at-all]"]\n# ///\n')
+    played = [EVERYTHING["idle"]]
+    report = await Comparison(match(tmp_path / "homes", [PEERS["floor"], odd], played, told=told)).play()
+    assert [row[0] for row in table(report, "Idle").rows] == ["floor"]
+    assert any(line.startswith("skipping odd: ") for line in told)
+    assert any(reason.startswith("odd skipped: ") for reason in report.verdict.reasons)
+    assert "not loadgen's" in table(report, "Servers").rows[1][2]
+
+
+def test_every_python_peer_says_what_it_needs() -> None:
+    for kit in (each.kit for each in PEERS.values() if isinstance(each.kit, Script)):
+        assert isinstance(kit.requirements(), list)
+    assert Script("aiohttp_chat.py").requirements() == ["aiohttp"]
+    assert (SCRIPTS / "node_ws" / "package.json").exists()

@@ -1,0 +1,126 @@
+"""Environments: made once, used again, made anew when something changed, and one clear line where that fails.
+
+No package index is asked: what is installed is a wheel of three files, made here.
+"""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from loadgen.compare.catalogue import PEERS
+from loadgen.compare.kits import Chatserver, MissingError, Nginx, Node, Script
+
+
+def make_wheel(folder: Path, version: str) -> Path:
+    """A package `tiny` that knows its version."""
+    path = folder / f"tiny-{version}-py3-none-any.whl"
+    info = f"tiny-{version}.dist-info"
+    files = {
+        "tiny.py": f"VERSION = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: by hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+        wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD")))
+    return path
+
+
+def make_script(folder: Path, *wanted: str) -> Script:
+    """A script that prints which `tiny` it has."""
+    lines = ["# /// script", f"# dependencies = {list(wanted)!r}", "# ///", "import tiny", "print(tiny.VERSION)"]
+    (folder / "script.py").write_text("\n".join(lines))
+    return Script("script.py", folder=folder)
+
+
+def said_by(script: Script, home: Path) -> str:
+    command = script.command(home, home, 1, 1.0)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+@pytest.mark.slow
+def test_an_environment_is_made_once_and_again_when_the_script_wants_something_else(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    script = make_script(tmp_path, f"tiny @ {make_wheel(tmp_path, '1.0').as_uri()}")
+    assert not script.is_ready(home)
+    script.install(home)
+    assert script.is_ready(home)
+    assert said_by(script, home) == "1.0"
+
+    changed = make_script(tmp_path, f"tiny @ {make_wheel(tmp_path, '2.0').as_uri()}")
+    assert not changed.is_ready(home)
+    changed.install(home)
+    assert changed.is_ready(home)
+    assert said_by(changed, home) == "2.0"
+
+
+@pytest.mark.slow
+def test_a_failed_installation_is_a_clear_line_and_no_installation(tmp_path: Path) -> None:
+    script = make_script(tmp_path, f"tiny @ {(tmp_path / 'nothing-1.0-py3-none-any.whl').as_uri()}")
+    home = tmp_path / "home"
+    with pytest.raises(MissingError, match=r"^pip install tiny @ file:.* failed: .") as failed:
+        script.install(home)
+    assert "\n" not in str(failed.value)
+    assert not script.is_ready(home)
+    with pytest.raises(MissingError):
+        script.install(home)  # what is left of the first attempt is no obstacle to the second
+
+
+def test_what_is_here_is_not_installed_again(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text('# /// script\n# dependencies = ["trio", "msgspec"]\n# ///\n')
+    script = Script("script.py", folder=tmp_path)
+    assert script.is_ready(tmp_path / "home")
+    assert "trio " in script.versions(tmp_path / "home")
+    (tmp_path / "script.py").write_text('"""Needs nothing."""\n')
+    assert script.requirements() == []
+    assert script.is_ready(tmp_path / "home")
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    script = make_script(tmp_path, "tiny[extra]")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.txt").write_text("three years")
+    with pytest.raises(MissingError, match="choose another --peers-dir"):
+        script.install(home)
+    assert (home / "thesis.txt").read_text() == "three years"
+
+
+def test_what_the_system_lacks_is_named_and_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def which(_: str, path: str | None = None) -> str | None:
+        return None
+
+    monkeypatch.setattr(shutil, "which", which)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    for kit, advice in (
+        (Node("node_ws"), "apt install nodejs npm"),
+        (Nginx("nchan"), "apt install nginx libnginx-mod-nchan"),
+        (Chatserver(), "make install"),
+    ):
+        assert not kit.is_ready(tmp_path)
+        with pytest.raises(MissingError, match=advice):
+            kit.install(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["floor", "threaded", "thread-pool", "websockets", "trio-websocket"])
+def test_these_run_wherever_the_project_does(name: str, tmp_path: Path) -> None:
+    assert PEERS[name].kit.is_ready(tmp_path)
+
+
+def test_nginx_is_told_its_port_and_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Nginx, "_find", lambda _: ("/usr/sbin/nginx", Path("/usr/lib/nchan.so")))
+    command = Nginx("nchan").command(tmp_path, tmp_path, 4321, 20.0)
+    assert command[:3] == ["/usr/sbin/nginx", "-p", str(tmp_path)]
+    written = (tmp_path / "nginx.conf").read_text()
+    for line in (
+        "load_module /usr/lib/nchan.so;",
+        "listen 127.0.0.1:4321 backlog",
+        "nchan_websocket_ping_interval 20;",
+    ):
+        assert line in written
+    assert "{{" not in written

@@ -1,0 +1,66 @@
+"""Who takes part, and how large everything is."""
+
+import pytest
+
+from loadgen.compare.catalogue import OURS, PEERS
+from loadgen.compare.scenarios import Scenario, Sizes, scenarios
+from loadgen.personas import registry
+
+KINDS = ("slow-head", "slow-frame", "slow-read-ws")
+
+
+def by_name() -> dict[str, Scenario]:
+    return {scenario.name: scenario for scenario in scenarios([registry()[kind] for kind in KINDS])}
+
+
+def taking_part(name: str) -> set[str]:
+    return {peer.name for peer in PEERS.values() if by_name()[name].takes(peer)}
+
+
+def test_everybody_is_attacked_by_half_a_request() -> None:
+    assert taking_part("attack-slow-head") == set(PEERS)
+
+
+def test_who_takes_part_elsewhere() -> None:
+    crowded = set(PEERS) - {"thread-pool"}
+    assert taking_part("idle") == crowded
+    assert taking_part("fanout") == taking_part("beside") == crowded - {"nchan"}
+    assert taking_part("poll") == crowded - {"nchan", "websockets", "trio-websocket"}
+    assert taking_part("attack-slow-frame") == set(PEERS)
+    assert taking_part("attack-slow-read-ws") == set(PEERS) - {"nchan"}
+
+
+def test_ours_is_everywhere() -> None:
+    assert all(scenario.takes(PEERS[OURS]) for scenario in by_name().values())
+
+
+def test_columns_of_one_scenario_have_names_of_their_own() -> None:
+    for scenario in by_name().values():
+        names = [column.name for layout in scenario.layouts for column in layout.columns]
+        assert len(names) == len(set(names))
+
+
+def test_full_and_scaled_sizes() -> None:
+    full = Sizes().scaled(1.0, None)
+    assert (full.crowd, full.beside, full.attackers, full.members, full.publishers) == (
+        10_000,
+        15_000,
+        8_000,
+        1_000,
+        600,
+    )
+    fifth = Sizes(idle_seconds=5.0).scaled(0.2, None)
+    assert (fifth.crowd, fifth.beside, fifth.attackers, fifth.members, fifth.publishers) == (
+        2_000,
+        3_000,
+        1_600,
+        200,
+        600,
+    )
+    assert fifth.idle_seconds == 5.0
+
+
+@pytest.mark.parametrize("scale", [0.001, 0.2, 1.0])
+def test_clients_replace_the_size_of_every_crowd(scale: float) -> None:
+    small = Sizes().scaled(scale, 20)
+    assert {small.crowd, small.beside, small.attackers, small.members, small.publishers, small.victims} == {20}
