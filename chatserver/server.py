@@ -20,6 +20,7 @@ from chatserver import logs
 from chatserver.api.session import Session
 from chatserver.config import Settings
 from chatserver.descriptors import connection_limit, raise_descriptor_limit
+from chatserver.edge.leaving import return_after
 from chatserver.log import LogError, LogOpenError, Record, open_log
 from chatserver.net.listener import bind
 from chatserver.net.readiness import open_readiness
@@ -30,14 +31,14 @@ from chatserver.specs import ConfigError
 
 EXIT_CLEAN, EXIT_BIND, EXIT_LOG = 0, 3, 4
 
-#: Seconds over which clients are asked to come back after a restart, so that they do not all come at once.
-RETURN_WINDOW = 5.0
 #: Seconds between house-keeping rounds, and between rounds of retention.
 HOUSEKEEPING, RETENTION = 1.0, 60.0
 #: Connections told to go before other tasks run.
 DRAIN_BATCH = 64
 #: Seconds between looks at who is still there while draining.
 DRAIN_LOOK = 0.05
+#: The share of the drain that is kept for those whose request is still not complete to be told so, and take it.
+LAST_WORDS = 0.1
 #: Seconds between threads that want the interpreter: at CPython's 5 ms the loop would wait that long for the log's.
 THREAD_SWITCH = 0.0005
 
@@ -218,12 +219,19 @@ class Server:
         leaving = [connection for connection in parts.connections.table if connection is not None]
         for index, connection in enumerate(leaving):
             if isinstance(connection.session, Session):
-                parts.websocket.drain(connection, 1.0 + RETURN_WINDOW * index / len(leaving))
+                parts.websocket.drain(connection, return_after(index / len(leaving)))
             elif connection.alive:
                 parts.http.drain(connection)
             if index % DRAIN_BATCH == DRAIN_BATCH - 1:
                 await trio.lowlevel.checkpoint()
-        while parts.connections.held:  # noqa: ASYNC110  an event at each close would cost the hot path for this
+        with trio.move_on_after(self.settings.drain_timeout * (1 - LAST_WORDS)):
+            await self._until_gone()
+        for unfinished in filter(None, parts.connections.table):
+            parts.http.cut_short(unfinished)
+        await self._until_gone()
+
+    async def _until_gone(self) -> None:
+        while self.parts.connections.held:  # noqa: ASYNC110  an event at each close would cost the hot path for this
             await trio.sleep(DRAIN_LOOK)
 
 

@@ -12,6 +12,7 @@ sends ahead stays in its inbox, and beyond one read of it, in the kernel. May no
     KEEPALIVE -> PACED -> KEEPALIVE     asks faster than its budget: not read, and so not answered, for a moment
 """
 
+import math
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -33,6 +34,7 @@ from chatserver.edge.budgets import count, request_budget
 from chatserver.edge.exchange import Exchange
 from chatserver.edge.guard import guarded
 from chatserver.edge.intake import Intake
+from chatserver.edge.leaving import return_after
 from chatserver.edge.limits import EdgeLimits
 from chatserver.log.interface import LogError, Stored
 from chatserver.net.connection import Connection
@@ -42,16 +44,17 @@ from chatserver.net.wheel import ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import error_body, error_response, response
+from chatserver.protocol.response import error_body, error_response, response, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 
 #: Seconds told to a client whose request took us too long.
 SERVING_RETRY = 2.0
-#: Seconds told to a client that asks for something lasting while we stop.
-DRAINING_RETRY = 2.0
+_RESTARTING = "the server is restarting; come back a little later"
 
 #: Phases in which no request is under way, unless some of it stands in the inbox.
 _BETWEEN = frozenset((Phase.PROXY, Phase.TLS, Phase.HEAD, Phase.KEEPALIVE, Phase.PACED))
+#: Phases in which a request is begun and not complete.
+_UNFINISHED = frozenset((Phase.HEAD, Phase.BODY))
 
 _log = structlog.get_logger("chatserver.edge")
 
@@ -119,7 +122,7 @@ class HttpEdge:
         if self.draining and isinstance(answer, Hold | Stream | Upgrade):
             # It would wait for what we will not see any more, and hold up our end meanwhile.
             exchange.keep_alive = False
-            refused = refusal(ErrorCode.DRAINING, "the server is restarting; come back a little later", DRAINING_RETRY)
+            refused = refusal(ErrorCode.DRAINING, _RESTARTING, return_after())
             self._respond(connection, exchange, refused, Reason.DRAINING)
         else:
             self._give[type(answer)](connection, exchange, answer)
@@ -173,6 +176,8 @@ class HttpEdge:
 
     def _write(self, connection: Connection, exchange: Exchange, wire: bytes, reason: Reason = Reason.DONE) -> None:
         connection.session = None
+        if self.draining:
+            wire = with_retry_after(wire, math.ceil(return_after()))
         if not exchange.keep_alive:
             self._connections.finish(connection, reason, wire)
             return
@@ -324,9 +329,18 @@ class HttpEdge:
         elif isinstance(session, Member):
             connection.session = None
             self._hub.leave(session)
-            self._connections.finish(connection, Reason.DRAINING)
+            # A browser comes back by itself, after the time it was told last.
+            self._connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(return_after() * 1000)))
         elif self._idle(connection):
             self._connections.close(connection, Reason.DRAINING)
+
+    def cut_short(self, connection: Connection) -> None:
+        """The server stops before this request is complete: say so, and when to send it again."""
+        if connection.phase in _UNFINISHED and not self._connections.blocked(connection):
+            error = HttpError(ErrorCode.DRAINING, _RESTARTING, reason=Reason.DRAINING)
+            connection.session = None
+            wire = with_retry_after(error_response(error), math.ceil(return_after()))
+            self._connections.finish(connection, Reason.DRAINING, wire)
 
     def _idle(self, connection: Connection) -> bool:
         """Whether it has no request begun and no answer to take."""

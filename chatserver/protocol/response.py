@@ -59,6 +59,14 @@ def header_lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
+def with_retry_after(wire: bytes, seconds: int) -> bytes:
+    """A whole answer, perhaps one that many others share, with Retry-After added if it has none."""
+    if b"\r\nRetry-After: " in wire[: wire.index(b"\r\n\r\n")]:
+        return wire
+    line, rest = wire.split(b"\r\n", 1)
+    return b"%b\r\nRetry-After: %d\r\n%b" % (line, seconds, rest)
+
+
 def error_body(code: ErrorCode, message: str) -> bytes:
     """The JSON of an error answer."""
     return msgspec.json.encode({"error": {"code": code.code, "message": message}})

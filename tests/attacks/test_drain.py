@@ -73,8 +73,9 @@ async def test_who_waits_is_answered() -> None:
         await drain(server)
         answer = await poller.response()
         assert (answer.json["messages"], answer.headers["connection"]) == ([], "close")
+        assert 1 <= int(answer.headers["retry-after"]) <= 6
         assert await poller.rest() == b""
-        await listener.rest()
+        assert 1000 <= int((await listener.rest()).rpartition(b"retry: ")[2]) <= 6000
         assert await idle.rest() == b""
         assert await silent.rest() == b""
         await typist.send(b"\r\n")
@@ -133,6 +134,23 @@ async def test_a_body_on_its_way_is_taken() -> None:
         await peer.send(wire[-5:])
         assert (await peer.response()).status == 201
         assert await peer.rest() == b""
+
+
+async def test_whose_request_is_not_complete_at_the_end_is_told_so() -> None:
+    async with (
+        serving(drain_timeout=3.0) as server,
+        connect(server.address) as typist,
+        connect(server.address) as sender,
+    ):
+        await typist.send(b"GET /readyz HTTP/1.1\r\nHost: t\r\n")
+        await sender.send(request("POST", "/rooms/lobby/messages", b"last words")[:-5])
+        await server.in_phase("body")
+        await drain(server)
+        for peer in (typist, sender):
+            answer = await peer.response()
+            assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
+            assert "retry-after" in answer.headers
+            assert await peer.rest() == b""
 
 
 @pytest.mark.parametrize("how", ["timeout", "second signal"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.http import CONTINUE, cookies, error_body, error_response, query_fields, response
-from chatserver.protocol.response import MAX_QUERY_FIELDS
+from chatserver.protocol.response import MAX_QUERY_FIELDS, with_retry_after
 from chatserver.reasons import ErrorCode
 
 
@@ -128,3 +128,10 @@ def test_no_query_raises_anything_else(query: str) -> None:
 )
 def test_cookies(value: str, expected: dict[str, str]) -> None:
     assert cookies(value) == expected
+
+
+def test_retry_after_is_added_to_an_answer_that_others_share() -> None:
+    plain = response(200, b'{"Retry-After: ": 1}')
+    added = with_retry_after(plain, 3)
+    assert added == response(200, b'{"Retry-After: ": 1}').replace(b"OK\r\n", b"OK\r\nRetry-After: 3\r\n", 1)
+    assert with_retry_after(added, 9) == added, "it says so already"
