@@ -23,6 +23,7 @@ from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
 from chatserver.net.poller import Poller
 from chatserver.net.pressure import Pressure
+from chatserver.net.tls_attendant import TlsAttendant
 from chatserver.observe import BUCKETS, Durations, LoopMeter
 from chatserver.observe import Collector as GarbageCollector
 from chatserver.reasons import Reason
@@ -64,6 +65,10 @@ class Parts(Protocol):
     @property
     def loop(self) -> LoopMeter:
         """Stalls."""
+
+    @property
+    def tls(self) -> TlsAttendant | None:
+        """Handshakes."""
 
     @property
     def garbage(self) -> GarbageCollector:
@@ -136,6 +141,8 @@ class ServerMetrics(Collector):
         steps.add_metric(("tighter",), parts.pressure.tightened)
         steps.add_metric(("looser",), parts.pressure.loosened)
         yield steps
+        if parts.tls is not None:
+            yield CounterMetricFamily("chatserver_tls_handshakes", "TLS handshakes completed", parts.tls.handshakes)
         yield CounterMetricFamily(
             "chatserver_faults", "Connections ended by a fault of the server's own", parts.connections.faults
         )
@@ -150,6 +157,7 @@ class ServerMetrics(Collector):
         yield CounterMetricFamily("chatserver_deliveries", "Messages given to members' connections", pump.delivered)
         yield CounterMetricFamily("chatserver_gaps", "Members that were too slow and skipped ahead", pump.gaps)
         yield GaugeMetricFamily("chatserver_rooms", "Rooms in memory", hub["rooms"])
+        yield GaugeMetricFamily("chatserver_rooms_kept_bytes", "Encoded messages kept for all rooms", hub["kept"])
         yield GaugeMetricFamily("chatserver_members", "Memberships of WebSockets and event streams", hub["members"])
         yield GaugeMetricFamily("chatserver_held_polls", "Rooms waited for by held polls", hub["holds"])
         yield GaugeMetricFamily("chatserver_log_pending", "Messages waiting for the log", log.pending)

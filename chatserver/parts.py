@@ -88,7 +88,8 @@ def build(
     outlet = ConnectionOutlet(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(
-        log, encoder, outlet.as_outlet(), ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes
+        log, encoder, outlet.as_outlet(), ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes,
+        all_rings_bytes=settings.all_rings_bytes, max_rooms=settings.max_rooms,
     )  # fmt: skip
     publish_rate = PublishLimit(settings.publish_rate, network=network_of)
     services = Services(
@@ -97,7 +98,7 @@ def build(
         ping_interval=settings.ping_interval, limits=_told_limits(settings), reconnect_ms=RECONNECT_MS,
     )  # fmt: skip
     metrics = ServerMetrics()
-    routes = Routes(services, metrics=metrics.text, ready=ready, echo=settings.echo)
+    routes = Routes(services, metrics=metrics.text, ready=ready, echo=settings.echo, secure=engine is not None)
     conversation = Conversation(services, outlet.as_outlet())
     notes = Notes()
     limits = _edge_limits(settings)

@@ -45,6 +45,7 @@ def user_of(head: Head, address: str, secret: bytes) -> int:
     return number_of(token, secret)
 
 
-def set_cookie(token: str) -> tuple[str, str]:
-    """The header that gives a token to a client."""
-    return ("Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={COOKIE_LIFETIME}; HttpOnly; SameSite=Lax")
+def set_cookie(token: str, *, secure: bool) -> tuple[str, str]:
+    """The header that gives a token to a client; a secure one is not sent where it could be overheard."""
+    flags = "HttpOnly; SameSite=Lax; Secure" if secure else "HttpOnly; SameSite=Lax"
+    return ("Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={COOKIE_LIFETIME}; {flags}")

@@ -27,15 +27,20 @@ _Methods = dict[str, _Handler]
 
 
 class Routes:
-    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here."""
+    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here.
+
+    `secure` says that all of it goes over TLS of ours.
+    """
 
     def __init__(
-        self, services: Services, *, metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], echo: bool
-    ) -> None:
+        self, services: Services, *, metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], echo: bool,
+        secure: bool,
+    ) -> None:  # fmt: skip
+        self._secure = secure
         self._secret = services.log.identity.secret
         self._metrics = metrics
         self._ready = ready
-        self._static = StaticFiles()
+        self._static = StaticFiles(secure=secure)
         rooms = RoomHandlers(services)
         self._exact: dict[str, _Methods] = {
             "/ws": {"GET": self._open},
@@ -88,7 +93,7 @@ class Routes:
         if token is not None:
             return Upgrade(accept_upgrade(request.head), number_of(token, self._secret), token)
         token = new_token()
-        wire = accept_upgrade(request.head, headers=(set_cookie(token),))
+        wire = accept_upgrade(request.head, headers=(set_cookie(token, secure=self._secure),))
         return Upgrade(wire, number_of(token, self._secret), token)
 
     def _open_echo(self, request: Request) -> Upgrade:

@@ -38,7 +38,8 @@ _HEADERS = (
 class StaticFiles:
     """A table from path to file; `index.html` is `/`."""
 
-    def __init__(self, folder: Path = WEB) -> None:
+    def __init__(self, folder: Path = WEB, *, secure: bool) -> None:
+        self._secure = secure
         self._files: dict[str, tuple[str, str, bytes]] = {}
         for file in sorted(folder.iterdir()):
             if file.suffix in _TYPES:
@@ -56,7 +57,7 @@ class StaticFiles:
         content_type, etag, body = self._files[path]
         headers: tuple[tuple[str, str], ...] = (*_HEADERS, ("ETag", etag))
         if path == "/" and token_in(request.head) is None:
-            headers = (*headers, set_cookie(new_token()))
+            headers = (*headers, set_cookie(new_token(), secure=self._secure))
         elif _names(request.head.headers.get("if-none-match", ""), etag):
             return Response(304, b"", content_type, headers)
         return Response(200, body, content_type, headers)

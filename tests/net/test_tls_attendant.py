@@ -124,6 +124,21 @@ class TestHandshake:
             finally:
                 it.engine.context.minimum_version = ssl.TLSVersion.TLSv1_2
 
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_a_client_that_does_not_trust_us(self, version: ssl.TLSVersion) -> None:
+        with sealed() as it:
+            connection, client = it.dial()
+            stranger = ssl.create_default_context()
+            stranger.maximum_version = version
+            client = Client(client.socket, stranger)
+            client.socket.send(client.hello())
+            it.turn_over()
+            with pytest.raises(ssl.SSLCertVerificationError):
+                client.shake()
+            it.turn_over()
+            assert phase_of(connection) is Phase.CLOSING
+            assert it.notes == [(Reason.TLS_FAILED, "tlsv1 alert unknown ca")]
+
     def test_a_broken_finish_is_a_failure(self) -> None:
         with sealed() as it:
             connection, client = it.dial(ssl.TLSVersion.TLSv1_3)
