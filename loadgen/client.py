@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loadgen import wire
 from loadgen.latency import Latency
-from loadgen.target import PER_SOURCE, SHARED_INDEX
 from loadgen.timers import NEVER, now
 
 if TYPE_CHECKING:
@@ -150,13 +149,6 @@ class Client:
         self.tick = -1
         self.unread = b""  # bytes received that are not yet a whole unit
         self.outgoing = b""  # bytes the kernel would not take yet
-
-    @property
-    def source_index(self) -> int:
-        """The index for `Target.source`: the honest slow come alone, not from the address of a crowd."""
-        if self.one_address:
-            return SHARED_INDEX
-        return SHARED_INDEX + (1 + self.index) * PER_SOURCE if self.slow else self.index
 
     # What a persona says
 

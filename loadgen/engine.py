@@ -19,7 +19,7 @@ from loadgen import sockets
 from loadgen.client import CLOSED, Client, Cohort, Stage
 from loadgen.latency import Latency
 from loadgen.otherends import OtherEnds
-from loadgen.target import Target
+from loadgen.target import PER_SOURCE, SHARED_INDEX, Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
 
@@ -352,7 +352,7 @@ class Engine:
         try:
             client.fd = sockets.connect(
                 self._target,
-                client.source_index,
+                _source_index(client),
                 receive_buffer_bytes=client.receive_buffer_bytes,
                 send_buffer_bytes=client.send_buffer_bytes,
                 segment_bytes=client.segment_bytes,
@@ -397,3 +397,10 @@ class Engine:
 
 def _name(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def _source_index(client: Client) -> int:
+    """Whose source address it has: the honest slow come alone, not from the address of a crowd."""
+    if client.one_address:
+        return SHARED_INDEX
+    return SHARED_INDEX + (1 + client.index) * PER_SOURCE if client.slow else client.index

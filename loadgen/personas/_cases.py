@@ -32,7 +32,7 @@ class CaseByCase(Attacker):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._number = index - 1
+        self._number = cohort.made - 2  # each begins one further than the one before it
         self._unsent = b""
         self._size = 0
 

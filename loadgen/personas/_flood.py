@@ -29,7 +29,7 @@ def fill(unit: bytes) -> bytes:
 class Flooder(Attacker):
     """Sends blocks for as long as it is let, up to `most_bytes` on a connection."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "number")
 
     usual_clients = FLOODERS
     send_buffer_bytes = SEND_BUFFER_BYTES
@@ -37,6 +37,7 @@ class Flooder(Attacker):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
+        self.number = cohort.made - 1  # within its persona: what some of a crowd do goes by it
         self._left = 0
 
     def block(self) -> bytes:

@@ -39,7 +39,7 @@ class BigBody(Flooder):
 
     @property
     def _chunked(self) -> bool:
-        return self.index % 2 == 1
+        return self.number % 2 == 1
 
     def block(self) -> bytes:
         """Return more of the body."""

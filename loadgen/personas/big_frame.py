@@ -39,9 +39,9 @@ class BigFrame(FrameFlooder):
 
     def on_open(self, head: wire.Head) -> None:
         """Begin the message."""
-        self.send(_MESSAGES[self.index % len(_MESSAGES)][0])
+        self.send(_MESSAGES[self.number % len(_MESSAGES)][0])
         super().on_open(head)
 
     def block(self) -> bytes:
         """Return more of the message."""
-        return _MESSAGES[self.index % len(_MESSAGES)][1]
+        return _MESSAGES[self.number % len(_MESSAGES)][1]

@@ -1,6 +1,6 @@
 """The cheapest flood that needs an address: hping's successors, and every port scanner."""
 
-from loadgen.client import Attacker
+from loadgen.client import Attacker, Cohort
 from loadgen.personas import persona
 from loadgen.personas._flood import FLOODERS
 
@@ -14,10 +14,14 @@ class ConnectFlood(Attacker):
     played because accept() may fail with ECONNABORTED for one and never for the other.
     """
 
-    __slots__ = ()
+    __slots__ = ("_resets",)
 
     name = "connect-flood"
     usual_clients = FLOODERS
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._resets = cohort.made % 2 == 0
 
     def opening(self) -> bytes:
         """Say nothing."""
@@ -26,7 +30,7 @@ class ConnectFlood(Attacker):
     def on_connected(self) -> None:
         """Go, and come again."""
         super().on_connected()
-        if self.index % 2:
+        if self._resets:
             self.abort(return_in=0.0)
         else:
             self.leave(return_in=0.0)

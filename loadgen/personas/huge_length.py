@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Attacker
+from loadgen.client import Attacker, Cohort
 from loadgen.personas import persona
 from loadgen.personas._flood import FLOODERS
 
@@ -27,14 +27,18 @@ class HugeLength(Attacker):
     is cut to 64 bits is a smuggled request. 400 or 413 should come at once. The WebSocket's share is in big-frame.
     """
 
-    __slots__ = ()
+    __slots__ = ("_announced",)
 
     name = "huge-length"
     usual_clients = FLOODERS
 
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._announced = _LENGTHS[cohort.made % len(_LENGTHS)]
+
     def opening(self) -> bytes:
         """Send a head, and the beginning of a body."""
         place = self.cohort.place
-        field, body = _LENGTHS[self.index % len(_LENGTHS)]
+        field, body = self._announced
         target = place.post_path.format(room=self.room)
         return wire.request("POST", target, place.host, "Content-Type: text/plain", field) + body

@@ -32,7 +32,7 @@ class MalformedChat(Intruder):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._number = index - 1
+        self._number = cohort.made - 2  # each begins one further than the one before it
         self._heard = False  # an answer to this case
 
     def on_open(self, head: wire.Head) -> None:

@@ -24,4 +24,4 @@ class PingFlood(FrameFlooder):
 
     def block(self) -> bytes:
         """Pings."""
-        return _BLOCKS[self.index % len(_BLOCKS)]
+        return _BLOCKS[self.number % len(_BLOCKS)]

@@ -22,4 +22,4 @@ class PongFlood(FrameFlooder):
 
     def block(self) -> bytes:
         """Pongs."""
-        return _BLOCKS[self.index % len(_BLOCKS)]
+        return _BLOCKS[self.number % len(_BLOCKS)]

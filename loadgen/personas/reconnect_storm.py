@@ -27,7 +27,7 @@ class ReconnectStorm(Member):
     miss. Half of them vanish with RST.
     """
 
-    __slots__ = ("_cursor", "_speaks")
+    __slots__ = ("_cursor", "_resets", "_speaks")
 
     name = "reconnect-storm"
     honest = False
@@ -35,6 +35,7 @@ class ReconnectStorm(Member):
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self.room = f"storm-{cohort.made % ROOMS}"
+        self._resets = cohort.made % 2 == 0
         self._speaks = cohort.made <= ROOMS
         self._cursor = ""
 
@@ -53,7 +54,7 @@ class ReconnectStorm(Member):
         if self._speaks:
             self.send(publish(self.room, 0, "here we go again"))
         return_in = self.cohort.place.random.uniform(0.0, RETURN_WITHIN_SECONDS)
-        if self.index % 2:
+        if self._resets:
             self.abort(return_in)
         else:
             self.leave(return_in)

@@ -27,4 +27,4 @@ class TinyFrames(FrameFlooder):
 
     def block(self) -> bytes:
         """Messages."""
-        return _BLOCKS[self.index % len(_BLOCKS)]
+        return _BLOCKS[self.number % len(_BLOCKS)]
