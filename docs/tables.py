@@ -9,16 +9,20 @@ import inspect
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FunctionType
+from typing import get_type_hints
 
 from chatserver.config import SPECS, Settings, flag_name
 from chatserver.limits import shown_value
 from chatserver.net.phases import RULES, Phase, PhaseLimits
 from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
 from chatserver.specs import Section
+from loadgen import figures, report
 from loadgen.client import Attacker, Client
+from loadgen.fingerprint import practice
+from loadgen.latency import Spread
 from loadgen.personas import registry, summary
 
 DOCS = Path(__file__).parent
@@ -187,6 +191,74 @@ def personas_slow() -> str:
     return _personas(lambda cls: cls.honest and cls.slow)
 
 
+#: The structs of a report, in the order in which a reader meets them.
+_STRUCTS = (
+    report.Report,
+    report.Verdict,
+    report.PhaseRow,
+    Spread,
+    report.CohortRow,
+    report.Sample,
+    report.Table,
+)
+_FIELD = re.compile(r"^    ([a-z]\w*): [^#\n]*(?:# (.*))?$", re.MULTILINE)
+_JSON_TYPES = (
+    (re.compile(r"\bfloat \| None\b|\bint \| None\b"), "number or null"),
+    (re.compile(r"\bdict\[str, (.+)\]"), r"object of \1"),
+    (re.compile(r"\blist\[(.+)\]"), r"array of \1"),
+    (re.compile(r"\btuple\[float, int\]"), "[number, number]"),
+    (re.compile(r"\b(float|int)\b"), "number"),
+    (re.compile(r"\bstr\b"), "string"),
+    (re.compile(r"\bbool\b"), "true or false"),
+)
+
+
+def report_schema() -> str:
+    """Every struct of a report: its fields, what they are in JSON, and what the source says of them."""
+    parts = [f"This is schema {report.SCHEMA}. The file is one `Report`."]
+    for struct in _STRUCTS:
+        said = dict(_FIELD.findall(inspect.getsource(struct)))
+        rows = [(f"`{name}`", _json_type(hint), said[name]) for name, hint in get_type_hints(struct).items()]
+        about = " ".join((struct.__doc__ or "").split()).replace("`None`", "`null`")
+        parts.append(f"### `{struct.__name__}`\n\n{about}\n\n{table(('field', 'type', 'what it is'), rows)}")
+    return "\n\n".join(parts)
+
+
+def _json_type(hint: object) -> str:
+    """A type as JSON has it; structs by their names."""
+    words = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+    words = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", words)
+    for pattern, replacement in _JSON_TYPES:
+        while pattern.search(words):
+            words = pattern.sub(replacement, words)
+    names = "|".join(struct.__name__ for struct in _STRUCTS)
+    return re.sub(rf"\b({names})\b", lambda name: f"[{name[1]}](#{name[1].lower()})", words)
+
+
+def _figures(meanings: Mapping[str, str]) -> str:
+    return table(("figure", "what it is"), ((f"`{name}`", meaning) for name, meaning in meanings.items()))
+
+
+def figures_run() -> str:
+    """The figures of `loadgen run`."""
+    return _figures({name: meaning for name, meaning in figures.RUN.items() if name not in figures.COMMON})
+
+
+def figures_attack() -> str:
+    """The figures of `loadgen attack`."""
+    return _figures({name: meaning for name, meaning in figures.ATTACK.items() if name not in figures.COMMON})
+
+
+def figures_common() -> str:
+    """What both say of the generator itself."""
+    return _figures(figures.COMMON)
+
+
+def figures_fingerprint() -> str:
+    """The figures of `loadgen fingerprint`."""
+    return _figures(practice.FIGURES)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "contracts": contracts,
     "error-codes": error_codes,
@@ -201,6 +273,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "personas-attackers": personas_attackers,
     "personas-honest": personas_honest,
     "personas-slow": personas_slow,
+    "report-schema": report_schema,
+    "figures-run": figures_run,
+    "figures-attack": figures_attack,
+    "figures-common": figures_common,
+    "figures-fingerprint": figures_fingerprint,
 }
 
 
