@@ -281,6 +281,24 @@ class Settings:
         minimum=65_536,
         maximum=1024 * _MIB,
     )
+    all_rings_bytes: int = setting(
+        256 * _MIB,
+        Section.MEMORY,
+        "Memory for what all rooms keep encoded; beyond it the oldest of each goes, and is read from the log.",
+        "1,000 busy rooms keep 0.4 MiB each; many rooms with long messages would have 3 MiB each",
+        Unit.BYTES,
+        minimum=_MIB,
+        maximum=_MIB * _MIB,
+    )
+    max_rooms: int = setting(
+        100_000,
+        Section.MEMORY,
+        "Rooms in memory at once, with somebody in them or not long ago; beyond it no other is opened.",
+        "250 MB of rooms; two addresses with all that --per-ip and --max-rooms-per-connection allow",
+        Unit.ROOMS,
+        minimum=100,
+        maximum=100 * _MIB,
+    )
     send_buffer: int = setting(
         65_536,
         Section.MEMORY,

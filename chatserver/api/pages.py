@@ -127,7 +127,7 @@ class Pages:
                 return None
             wire = response(200, self.body(room.name, page), content_type=JSON, keep_alive=hold.keep_alive)
             if len(room.cache) < ANSWERS_KEPT:
-                room.cache[key] = wire
+                room.remember(key, wire)
         return wire
 
     def _many_wire(self, hold: Hold) -> bytes | None:

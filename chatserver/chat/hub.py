@@ -9,6 +9,7 @@ own: the same path serves one process and, later, many.
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 
 import structlog
 import trio
@@ -18,7 +19,8 @@ from chatserver.chat.presence import LEASE
 from chatserver.chat.pump import READERS, Pump
 from chatserver.chat.ring import Encoder, Form
 from chatserver.chat.room import Life, Room
-from chatserver.log.interface import Draft, Log, LogError, Record, Stored
+from chatserver.chat.shelf import Shelf
+from chatserver.log.interface import Draft, Log, LogBusy, LogError, Record, Stored
 
 #: Messages of history that a room has in memory from the start: what a `join` without a cursor gives.
 LATEST = 50
@@ -29,6 +31,8 @@ MAX_EMPTY = 1024
 #: Members told of presence in one round of a second, over all rooms: 30 ms of it. Whoever joins and leaves as fast as
 #: it may, in a hundred large rooms, would otherwise have ten thousands of frames sent for 20 of its own.
 TOLD_A_ROUND = 5_000
+#: Rooms whose leases are looked at in one round: 10 ms of it. One request may poll a hundred rooms.
+LEASES_A_ROUND = 2_000
 
 _log = structlog.get_logger("chatserver.chat")
 
@@ -38,6 +42,7 @@ class Hub:
 
     def __init__(
         self, log: Log, encoder: Encoder, outlet: Outlet, *, ring_messages: int, ring_bytes: int,
+        all_rings_bytes: int, max_rooms: int,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
         self.rooms: dict[str, Room] = {}
@@ -47,9 +52,11 @@ class Hub:
         self._outlet = outlet
         self._ring_messages = ring_messages
         self._ring_bytes = ring_bytes
+        self._max_rooms = max_rooms
+        self._shelf = Shelf(all_rings_bytes)
         self._clock = clock
         self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
-        self._leasing: set[Room] = set()
+        self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, whoever was seen to first
         self._changed: dict[Room, None] = {}  # whose presence is to be told, in that order
         self.published = 0
 
@@ -114,12 +121,17 @@ class Hub:
             raise failures[0]
 
     def _make(self, name: str) -> Room:
+        if len(self.rooms) >= self._max_rooms:
+            self._evict_oldest()
+        if len(self.rooms) >= self._max_rooms:
+            raise LogBusy(f"{len(self.rooms)} rooms are in memory, as many as may be, and none of them is empty")
         room = Room(
             name,
             self._log.identity.epoch,
             self._encoder,
             ring_messages=self._ring_messages,
             ring_bytes=self._ring_bytes,
+            shelf=self._shelf,
         )
         self.rooms[name] = room
         return room
@@ -135,6 +147,7 @@ class Hub:
         room.ring.first = room.ring.last + 1
         room.first = max(room.first, head.first)  # retention may have been told meanwhile
         room.ring.add(records)
+        self._relieve()
         room.walked(reaches=last, written=room.ring.written)
         self._ready(room)
 
@@ -157,12 +170,27 @@ class Hub:
             self._empty.pop(room, None)
             self._empty[room] = self._clock() + EMPTY_STAYS
             while len(self._empty) > MAX_EMPTY:
-                self._evict(next(iter(self._empty)))
+                self._evict_oldest()
+
+    def _evict_oldest(self) -> None:
+        room = next(iter(self._empty), None)
+        if room is not None:
+            self._evict(room)
 
     def _evict(self, room: Room) -> None:
         del self._empty[room]
         if room.empty and self.rooms.get(room.name) is room:
             del self.rooms[room.name]
+            room.cut(0)
+
+    def _relieve(self) -> None:
+        """If all rooms together keep too much: empty ones go, the oldest first, then each keeps its share at most."""
+        while self._shelf.over and self._empty:
+            self._evict_oldest()
+        if self._shelf.over:
+            share = self._shelf.aim // len(self.rooms)
+            for room in self.rooms.values():
+                room.cut(share)
 
     # -- news -------------------------------------------------------------------------------------------------------
 
@@ -202,11 +230,12 @@ class Hub:
                 room.seen = batch[-1].offset
                 continue
             room.ring.add(record for record in batch if record.offset > room.ring.last)
-            room.cache.clear()
+            room.forget_answers()
             if room.members or room.holds:
                 self.pump.queue(room)
             else:
                 room.walked(reaches=room.last, written=room.ring.written)
+        self._relieve()
 
     def retained(self, firsts: dict[str, int]) -> None:
         """Retention has moved the oldest offset of some rooms."""
@@ -214,7 +243,7 @@ class Hub:
             room = self.rooms.get(name)
             if room is not None:
                 room.first = max(room.first, first)
-                room.cache.clear()
+                room.forget_answers()
 
     # -- members ----------------------------------------------------------------------------------------------------
 
@@ -276,7 +305,7 @@ class Hub:
 
     def _lease(self, room: Room, user: int) -> None:
         room.presence.leave_by(user, self._clock() + LEASE)
-        self._leasing.add(room)
+        self._leasing[room] = None
         self._left(room)
 
     # -- house-keeping ------------------------------------------------------------------------------------------------
@@ -284,10 +313,11 @@ class Hub:
     def tick(self) -> None:
         """Once a second: leases end, presence is told, empty rooms leave memory."""
         now = self._clock()
-        for room in list(self._leasing):
+        for room in list(islice(self._leasing, LEASES_A_ROUND)):
             room.presence.expire(now)
-            if not room.presence.leased:
-                self._leasing.discard(room)
+            del self._leasing[room]
+            if room.presence.leased:
+                self._leasing[room] = None  # behind those who were not seen to in this round
             self._left(room)
         told = 0
         # A notice that the pump has not taken yet is not overwritten: the names in it would be told to nobody.
@@ -299,6 +329,7 @@ class Hub:
             self._tell_presence(room, now)
         for room in [room for room, leaves in self._empty.items() if leaves <= now]:
             self._evict(room)
+        self._relieve()  # what was sent since is kept as well
 
     def _tell_presence(self, room: Room, now: float) -> None:
         if room.presence.changed:
@@ -322,4 +353,5 @@ class Hub:
             "members": sum(len(room.members) for room in self.rooms.values()),
             "holds": sum(len(room.holds) for room in self.rooms.values()),
             "published": self.published,
+            "kept": self._shelf.used,
         }

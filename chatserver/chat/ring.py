@@ -1,6 +1,7 @@
 """The newest messages of a room, each encoded once.
 
-Owns: the encoded bytes, bounded by count and bytes. May not: know who has read them, or how they are encoded.
+Owns: the encoded bytes, bounded by count and bytes, and counted on the shelf that all rings share. May not: know who
+has read them, or how they are encoded.
 
     ring.chunk(Form.FRAMES, cursor)    every frame after a cursor, joined: one `send` for all that a member lacks
 
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
+from chatserver.chat.shelf import ENTRY, Shelf
 from chatserver.log.interface import Record
 
 #: Bytes joined into one send: more than a socket's buffer takes at once is copied for nothing.
@@ -19,6 +21,8 @@ CHUNK_BYTES = 64 * 1024
 #: Joined chunks kept for whoever stands at the same cursor. Most stand at the newest few; without a bound, slow readers
 #: spread over a ring of a thousand messages would have 64 MiB joined for them.
 CHUNKS_KEPT = 16
+#: Parts in which a ring that has to shrink is given up, each an eighth of what is left.
+CUTS = 8
 
 
 class Form(IntEnum):
@@ -47,7 +51,9 @@ class Encoder(Protocol):
 class Ring:
     """Entries for the offsets `first` to `last`; empty when `first == last + 1`."""
 
-    def __init__(self, room: str, encoder: Encoder, *, max_count: int, max_bytes: int, last: int = 0) -> None:
+    def __init__(
+        self, room: str, encoder: Encoder, *, max_count: int, max_bytes: int, shelf: Shelf, last: int = 0
+    ) -> None:  # fmt: skip
         self.last = last
         self.first = last + 1
         self.written = 0  # bytes of JSON ever added: how much a walk has still to offer is a difference of two
@@ -55,7 +61,11 @@ class Ring:
         self._encoder = encoder
         self._max_count = max_count
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self._bytes = 0  # of JSON
+        self._shelf = shelf
+        self._joined = 0  # of joined chunks
+        self._kept = 0  # of everything, as the shelf counts it
+        self._in_use: list[Form] = []  # forms that somebody is pushed: each is one more copy of everything
         # Parallel lists, not an object a message: a hundred busy rooms would make 100,000 of them, and the collector
         # visits each.
         self._json: list[bytes] = []
@@ -75,8 +85,8 @@ class Ring:
             self._bytes += len(json)
             self.written += len(json)
         self._trim()
-        for chunks in self._chunks:
-            chunks.clear()
+        self._drop_chunks()
+        self._count()
 
     def _begin_anew(self, offset: int) -> None:
         self._drop(len(self._json))
@@ -98,6 +108,29 @@ class Ring:
         del self._json[:count]
         for pushed in self._forms:
             del pushed[:count]
+
+    def _drop_chunks(self) -> None:
+        self._joined = 0
+        for chunks in self._chunks:
+            chunks.clear()
+
+    def _count(self) -> None:
+        """Put on the shelf what is kept by now, or take it off."""
+        kept = (self._bytes + ENTRY * len(self._json)) * (1 + len(self._in_use)) + self._joined
+        self._shelf.used += kept - self._kept
+        self._kept = kept
+
+    def cut(self, most: int) -> None:
+        """Give up what is oldest until no more than this is kept; members that lack it read it from the log."""
+        if self._kept > most:
+            self._drop_chunks()
+            self._count()
+        while self._kept > most and self._json:
+            count = -(-len(self._json) // CUTS)
+            self._bytes -= sum(map(len, self._json[:count]))
+            self._drop(count)
+            self.first += count
+            self._count()
 
     def holds_after(self, offset: int) -> bool:
         """Whether everything after an offset is here."""
@@ -123,8 +156,13 @@ class Ring:
                 pieces.append(piece)
                 reached += 1
             if len(chunks) >= CHUNKS_KEPT:
-                chunks.clear()
-            found = chunks[offset] = (pieces[0] if len(pieces) == 1 else b"".join(pieces), reached)
+                self._drop_chunks()
+            if len(pieces) == 1:
+                found = chunks[offset] = (pieces[0], reached)
+            else:
+                found = chunks[offset] = (b"".join(pieces), reached)
+                self._joined += size
+                self._count()
         return found
 
     def pieces(self, form: Form, offset: int, reached: int) -> list[bytes]:
@@ -137,8 +175,11 @@ class Ring:
         piece = pushed[index]
         if piece is None:
             piece = pushed[index] = self._encoder.push(form, self._json[index], self._room, self.first + index)
+            if form not in self._in_use:
+                self._in_use.append(form)
+                self._count()
         return piece
 
     def statistics(self) -> dict[str, int]:
-        """Messages and bytes of JSON held."""
-        return {"messages": len(self._json), "bytes": self._bytes}
+        """Messages and bytes of JSON held, and bytes kept in all."""
+        return {"messages": len(self._json), "bytes": self._bytes, "kept": self._kept}

@@ -10,6 +10,7 @@ import trio
 from chatserver.chat.member import Hold, Member
 from chatserver.chat.presence import Presence
 from chatserver.chat.ring import Encoder, Ring
+from chatserver.chat.shelf import Shelf
 
 #: The share of a ring that may wait to be offered before publishers are paused. A publisher that laps the ring would
 #: make gaps for members that are not slow at all.
@@ -41,15 +42,17 @@ class Room:
     """See the module."""
 
     __slots__ = (
-        "_max_bytes", "_max_count", "cache", "epoch", "first", "holds", "life", "loaded", "members", "missed", "name",
-        "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "queued",
-        "ring", "seen", "walk",
+        "_max_bytes", "_max_count", "_shelf", "cache", "epoch", "first", "holds", "life", "loaded", "members", "missed",
+        "name", "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence",
+        "queued", "ring", "seen", "walk",
     )  # fmt: skip
 
-    def __init__(self, name: str, epoch: str, encoder: Encoder, *, ring_messages: int, ring_bytes: int) -> None:
+    def __init__(
+        self, name: str, epoch: str, encoder: Encoder, *, ring_messages: int, ring_bytes: int, shelf: Shelf
+    ) -> None:  # fmt: skip
         self.name = name
         self.epoch = epoch
-        self.ring = Ring(name, encoder, max_count=ring_messages, max_bytes=ring_bytes)
+        self.ring = Ring(name, encoder, max_count=ring_messages, max_bytes=ring_bytes, shelf=shelf)
         self.first = 1  # oldest offset the log keeps
         self.members: dict[Member, None] = {}
         self.holds: dict[Hold, None] = {}
@@ -63,11 +66,12 @@ class Room:
         self.offered_bytes = 0
         self.walk: Walk | None = None
         self.queued = False  # in the pump's queue
-        self.cache: dict[object, bytes] = {}  # answers that are the same for everybody until the next message
+        self.cache: dict[object, bytes] = {}  # answers that are the same for everybody, see `remember`
         self.life = Life.LOADING
         self.loaded: trio.Event | None = trio.Event()  # until it is ready
         self.seen = 0  # highest offset in the news while loading
         self.pins = 0  # tasks that will use it after a wait
+        self._shelf = shelf
         self._max_count = ring_messages
         self._max_bytes = ring_bytes
 
@@ -95,3 +99,19 @@ class Room:
         """Everybody was offered what was there when a walk began."""
         self.offered = reaches
         self.offered_bytes = written
+
+    def remember(self, key: object, answer: bytes) -> None:
+        """Keep an answer for all who will ask the same until the next message. How many, the caller bounds."""
+        self.cache[key] = answer
+        self._shelf.used += len(answer)
+
+    def forget_answers(self) -> None:
+        """They are not what would be answered now."""
+        if self.cache:
+            self._shelf.used -= sum(map(len, self.cache.values()))
+            self.cache.clear()
+
+    def cut(self, most: int) -> None:
+        """Keep no more bytes than this."""
+        self.forget_answers()
+        self.ring.cut(most)

@@ -191,7 +191,7 @@ class TestMemory:
             await it.join(it.peer(), "lobby")
             await it.poll(it.peer(), "lobby", "ops")
             await it.publish("elsewhere", "hi")
-            assert it.hub.statistics() == {"rooms": 2, "members": 1, "holds": 2, "published": 1}
+            assert it.hub.statistics() == {"rooms": 2, "members": 1, "holds": 2, "published": 1, "kept": 0}
 
 
 class TestMembers:

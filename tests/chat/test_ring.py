@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from chatserver.chat import ring as ring_module
 from chatserver.chat.ring import CHUNKS_KEPT, Form, Ring
+from chatserver.chat.shelf import ENTRY, Shelf
 from chatserver.log.interface import Record
 from tests.support.chatting import LineEncoder
 
@@ -15,7 +16,7 @@ def records(first: int, last: int, *, text: str = "hi") -> list[Record]:
 
 
 def ring(*, max_count: int = 100, max_bytes: int = 10_000, last: int = 0) -> Ring:
-    return Ring("lobby", LineEncoder(), max_count=max_count, max_bytes=max_bytes, last=last)
+    return Ring("lobby", LineEncoder(), max_count=max_count, max_bytes=max_bytes, shelf=Shelf(1 << 30), last=last)
 
 
 def test_empty() -> None:
@@ -37,7 +38,7 @@ def test_bounded_by_bytes() -> None:
     it = ring(max_bytes=100)
     it.add(records(1, 12, text="x" * 30))
     assert (it.first, it.last) == (10, 12)
-    assert it.statistics() == {"messages": 3, "bytes": 90}
+    assert it.statistics() == {"messages": 3, "bytes": 90, "kept": 90 + 3 * ENTRY}
 
 
 def test_the_newest_stays_however_big_it_is() -> None:
@@ -54,7 +55,7 @@ def test_news_that_is_not_the_next_begins_anew() -> None:
     assert (it.first, it.last) == (9, 10)
     assert it.holds_after(8)
     assert not it.holds_after(5)
-    assert it.statistics() == {"messages": 2, "bytes": 4}
+    assert it.statistics() == {"messages": 2, "bytes": 4, "kept": 4 + 2 * ENTRY}
     assert it.chunk(Form.FRAMES, 8) == (b"M lobby 9 hi\nM lobby 10 hi\n", 10)
 
 
@@ -75,7 +76,7 @@ def test_whoever_lacks_one_message_gets_the_frame_itself() -> None:
 
 def test_each_message_is_encoded_once_for_each_form() -> None:
     encoder = LineEncoder()
-    it = Ring("lobby", encoder, max_count=100, max_bytes=10_000)
+    it = Ring("lobby", encoder, max_count=100, max_bytes=10_000, shelf=Shelf(1 << 30))
     it.add(records(1, 10))
     for cursor in range(10):
         it.chunk(Form.FRAMES, cursor)
@@ -137,7 +138,8 @@ def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_by
         assert it.last == last
         assert it.first == model[0].offset
         assert it.after(it.first - 1, 1000) == [kept.text.encode() for kept in model]
-        assert it.statistics() == {"messages": len(model), "bytes": sum(len(kept.text) for kept in model)}
+        assert it.statistics()["messages"] == len(model)
+        assert it.statistics()["bytes"] == sum(len(kept.text) for kept in model)
         for cursor in range(it.first - 1, it.last):
             chunk, reached = it.chunk(Form.FRAMES, cursor)
             assert chunk == b"".join(it.pieces(Form.FRAMES, cursor, reached))

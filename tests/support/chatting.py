@@ -247,11 +247,14 @@ class ControlledLog(MemoryLog):
 class Chatting:
     """A hub at work."""
 
-    def __init__(self, *, ring_messages: int, ring_bytes: int) -> None:
+    def __init__(self, *, ring_messages: int, ring_bytes: int, all_rings_bytes: int, max_rooms: int) -> None:
         self.log = ControlledLog()
         self.encoder = LineEncoder()
         self.outlet = ScriptedOutlet()
-        self.hub = Hub(self.log, self.encoder, self.outlet, ring_messages=ring_messages, ring_bytes=ring_bytes)
+        self.hub = Hub(
+            self.log, self.encoder, self.outlet, ring_messages=ring_messages, ring_bytes=ring_bytes,
+            all_rings_bytes=all_rings_bytes, max_rooms=max_rooms,
+        )  # fmt: skip
         self.outlet.hub = self.hub
         self.told: dict[tuple[str, int], str] = {}  # every message that was news
         self._numbers = count(1)
@@ -324,9 +327,13 @@ class Chatting:
 
 
 @asynccontextmanager
-async def chatting(*, ring_messages: int = 64, ring_bytes: int = 16_384) -> AsyncIterator[Chatting]:
+async def chatting(
+    *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000
+) -> AsyncIterator[Chatting]:
     """Runs until the end of the block."""
-    it = Chatting(ring_messages=ring_messages, ring_bytes=ring_bytes)
+    it = Chatting(
+        ring_messages=ring_messages, ring_bytes=ring_bytes, all_rings_bytes=all_rings_bytes, max_rooms=max_rooms
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
         yield it

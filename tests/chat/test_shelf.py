@@ -1,0 +1,202 @@
+"""Memory over all rooms: what is counted, who gives it up, and how many rooms there may be."""
+
+import gc
+import tracemalloc
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.chat import hub as hub_module
+from chatserver.chat.hub import EMPTY_STAYS
+from chatserver.chat.presence import LEASE
+from chatserver.chat.ring import Form, Ring
+from chatserver.chat.shelf import CUT_TO, ENTRY, Shelf
+from chatserver.log.interface import LogBusy, Record
+from tests.support.chatting import Chatting, LineEncoder, chatting
+
+Clock = trio.testing.MockClock
+#: A text of which a few fill the small shelf of these tests.
+LONG = "x" * 1_000
+
+
+def records(first: int, last: int, *, size: int = 30) -> list[Record]:
+    return [Record("lobby", offset, 0, "u_1", "Ann", "x" * size) for offset in range(first, last + 1)]
+
+
+def rings(shelf: Shelf, count: int) -> list[Ring]:
+    return [Ring("lobby", LineEncoder(), max_count=20, max_bytes=2_000, shelf=shelf) for _ in range(count)]
+
+
+# -- the count --------------------------------------------------------------------------------------------------------
+
+
+def test_a_form_in_use_is_one_more_copy() -> None:
+    shelf = Shelf(1 << 30)
+    (ring,) = rings(shelf, 1)
+    ring.add(records(1, 10))
+    assert shelf.used == 10 * (30 + ENTRY)
+    ring.chunk(Form.FRAMES, 9)
+    assert shelf.used == 2 * 10 * (30 + ENTRY), "for every message, even if nobody lacks the older ones"
+    ring.chunk(Form.EVENTS, 9)
+    assert shelf.used == 3 * 10 * (30 + ENTRY)
+
+
+def test_joined_chunks_count_until_the_next_message() -> None:
+    shelf = Shelf(1 << 30)
+    (ring,) = rings(shelf, 1)
+    ring.add(records(1, 10))
+    ring.chunk(Form.FRAMES, 9)
+    before = shelf.used
+    chunk, _ = ring.chunk(Form.FRAMES, 0)
+    assert shelf.used >= before + len(chunk)
+    ring.add(records(11, 11))
+    assert shelf.used == 2 * 11 * (30 + ENTRY)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["add", "frames", "events", "cut"]), st.integers(0, 30)),
+        max_size=40,
+    )
+)
+def test_the_shelf_is_the_sum_of_the_rings(acts: list[tuple[int, str, int]]) -> None:
+    shelf = Shelf(1 << 30)
+    three = rings(shelf, 3)
+    for index, act, number in acts:
+        ring = three[index]
+        if act == "add":
+            ring.add(records(ring.last + 1 + number % 2, ring.last + 1 + number % 5, size=number))
+        elif act == "cut":
+            ring.cut(number * 50)
+            assert ring.statistics()["kept"] <= number * 50
+            assert ring.first + ring.statistics()["messages"] == ring.last + 1
+        else:
+            ring.chunk(Form.FRAMES if act == "frames" else Form.EVENTS, max(ring.first - 1, ring.last - number))
+        assert shelf.used == sum(each.statistics()["kept"] for each in three)
+    for ring in three:
+        ring.cut(0)
+    assert shelf.used == 0
+
+
+def test_what_is_counted_is_what_is_kept() -> None:
+    """Held against the allocator, in the worst case of both forms: no less than nine tenths of it, no more than 1.3."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        shelf = Shelf(1 << 30)
+        ring = Ring("lobby", LineEncoder(), max_count=2_000, max_bytes=1 << 20, shelf=shelf)
+        for offset in range(1, 1_001):
+            ring.add([Record("lobby", offset, 0, "u_1", "Ann", f"{offset:0200}")])
+            ring.chunk(Form.FRAMES, offset - 1)
+            ring.chunk(Form.EVENTS, offset - 1)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.9 < shelf.used / size < 1.3, (shelf.used, size)
+
+
+# -- relief -----------------------------------------------------------------------------------------------------------
+
+
+async def fill(it: Chatting, *rooms: str, messages: int = 10) -> None:
+    for room in rooms:
+        await it.publish(room, *[LONG] * messages)
+
+
+async def test_empty_rooms_go_first_the_oldest_before_the_others(autojump_clock: Clock) -> None:
+    async with chatting(all_rings_bytes=60_000) as it:
+        member = it.peer()
+        await it.join(member, "mine")
+        await fill(it, "mine", "a", "b", "c", "d")
+        for name in ("a", "b", "c", "d"):
+            async with it.hub.using(name):
+                pass
+            await trio.sleep(0.01)
+        assert list(it.hub.rooms) == ["mine", "c", "d"]
+        assert it.hub.statistics()["kept"] <= 60_000
+        assert it.hub.rooms["mine"].ring.statistics()["messages"] == 10
+
+
+async def test_then_every_room_keeps_its_share(autojump_clock: Clock) -> None:
+    """Whoever is slow reads the rest from the log; nobody loses a message, and the small ones keep what they have."""
+    async with chatting(all_rings_bytes=40_000) as it:
+        peers = [it.peer() for _ in range(5)]
+        slow = it.peer(space=10)
+        await it.join(slow, "large-0")
+        for index, peer in enumerate(peers[:4]):
+            await it.join(peer, f"large-{index}")
+        await it.join(peers[4], "small")
+        await fill(it, "small", messages=1)
+        await fill(it, *[f"large-{index}" for index in range(4)], messages=14)
+        await trio.sleep(2.0)
+        assert it.hub.statistics()["kept"] <= 40_000
+        assert it.hub.rooms["small"].ring.statistics()["messages"] == 1
+        share = int(40_000 * CUT_TO) // 5
+        assert all(it.hub.rooms[f"large-{index}"].ring.statistics()["messages"] >= 1 for index in range(4))
+        assert min(it.hub.rooms[f"large-{index}"].ring.statistics()["kept"] for index in range(4)) <= share
+        for index, peer in enumerate(peers[:4]):
+            assert peer.offsets(f"large-{index}") == list(range(1, 15))
+
+
+async def test_answers_count_and_are_given_up(autojump_clock: Clock) -> None:
+    async with chatting(all_rings_bytes=40_000) as it:
+        await it.join(it.peer(), "lobby")
+        room = it.hub.rooms["lobby"]
+        before = it.hub.statistics()["kept"]
+        room.remember("one", b"x" * 30_000)
+        room.remember("two", b"x" * 30_000)
+        assert it.hub.statistics()["kept"] == before + 60_000
+        await trio.sleep(1.5)
+        assert it.hub.statistics()["kept"] == before
+        assert room.cache == {}
+
+
+async def test_a_room_that_leaves_gives_everything_back(autojump_clock: Clock) -> None:
+    async with chatting() as it:
+        await fill(it, "lobby")
+        async with it.hub.using("lobby") as room:
+            room.remember("one", b"x" * 1_000)
+        assert it.hub.statistics()["kept"] > 10_000
+        await trio.sleep(EMPTY_STAYS + 2)
+        assert it.hub.rooms == {}
+        assert it.hub.statistics()["kept"] == 0
+
+
+# -- how many rooms ---------------------------------------------------------------------------------------------------
+
+
+async def test_no_more_rooms_than_there_may_be(autojump_clock: Clock) -> None:
+    async with chatting(max_rooms=3) as it:
+        for name in ("a", "b", "c"):
+            await it.join(it.peer(), name)
+        with pytest.raises(LogBusy, match="3 rooms"):
+            await it.join(it.peer(), "d")
+        await it.join(it.peer(), "a")
+        assert sorted(it.hub.rooms) == ["a", "b", "c"]
+
+
+async def test_an_empty_room_makes_room(autojump_clock: Clock) -> None:
+    async with chatting(max_rooms=2) as it:
+        await it.join(it.peer(), "a")
+        async with it.hub.using("b"):
+            pass
+        await it.join(it.peer(), "c")
+        assert sorted(it.hub.rooms) == ["a", "c"]
+
+
+async def test_leases_in_many_rooms_are_seen_to_in_turns(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(hub_module, "LEASES_A_ROUND", 2)
+    async with chatting() as it:
+        names = [f"room-{number}" for number in range(10)]
+        for name in names:
+            async with it.hub.using(name) as room:
+                it.hub.polled(room, 1)
+        await trio.sleep(LEASE - 1)
+        assert all(len(it.hub.rooms[name].presence) == 1 for name in names)
+        await trio.sleep(2 + len(names) / 2)
+        assert all(len(it.hub.rooms[name].presence) == 0 for name in names)
