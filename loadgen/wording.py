@@ -199,14 +199,16 @@ def judges_parts(report: Report) -> bool:
 
 
 def part_names(parts: Sequence[Report]) -> list[str]:
-    """What the parts of a report are called: by their commands, by their targets as well, and at last by number."""
-    names = _told_apart([part.command for part in parts], (part.target for part in parts))
-    return _told_apart(names, (f"{at}" for at in range(1, len(names) + 1)))
-
-
-def _told_apart(names: Sequence[str], by: Iterable[str]) -> list[str]:
-    seen = Counter(names)
-    return [f"{name} ({more})" if seen[name] > 1 else name for name, more in zip(names, by, strict=True)]
+    """What the parts of a report are called: by their commands, then by their targets as well, at last by number."""
+    names = [part.command for part in parts]
+    often = Counter(names)
+    names = [f"{name}, {part.target}" if often[name] > 1 else name for name, part in zip(names, parts, strict=True)]
+    often, seen = Counter(names), Counter[str]()
+    for at, name in enumerate(names):
+        if often[name] > 1:
+            seen[name] += 1
+            names[at] = f"{name}, {seen[name]}"
+    return names
 
 
 def printable(text: str) -> str:

@@ -178,7 +178,8 @@ def _is_bad(report: Report, name: str) -> bool:
 
 
 def _amount(amount: wording.Amount) -> list[Element | str]:
-    return [amount.value, node("span", f"\N{NARROW NO-BREAK SPACE}{amount.unit}", class_="unit")]
+    unit = node("span", f"\N{NARROW NO-BREAK SPACE}{amount.unit}", class_="unit")
+    return [amount.value, unit] if amount.unit else [amount.value]
 
 
 def _figure(chart: Chart) -> Element:

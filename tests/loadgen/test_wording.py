@@ -81,12 +81,12 @@ def test_groups_keep_order_and_leave_out_what_was_not_measured() -> None:
 
 
 def test_parts_are_told_apart() -> None:
+    names = wording.part_names(reports.comparison().parts)
+    assert names == ["slow-head, ours, 1", "slow-head, threaded, 1", "slow-head, ours, 2", "slow-head, threaded, 2"]
+    assert wording.part_names([reports.attack(), reports.run()]) == ["attack", "run"]
     parts = [reports.attack(), reports.attack(), reports.run()]
-    assert wording.part_names(parts[1:]) == ["attack", "run"]
     parts[1].target = "http://127.0.0.1:9000"
-    assert wording.part_names(parts[:2]) == ["attack (http://127.0.0.1:8000)", "attack (http://127.0.0.1:9000)"]
-    same = wording.part_names([parts[0], parts[0]])
-    assert len(set(same)) == 2
+    assert wording.part_names(parts) == ["attack, http://127.0.0.1:8000", "attack, http://127.0.0.1:9000", "run"]
 
 
 def test_a_replay_has_the_seed_once() -> None:
