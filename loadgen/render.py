@@ -31,8 +31,8 @@ _COLOURS: Final[Mapping[Tone | None, str]] = {
 #: Cells that a table puts beside each column.
 _BETWEEN: Final = 3
 
-#: Narrower than this a column of words is not worth having.
-_WORDS: Final = 24
+#: A word longer than this may be broken: it is a URL, or nonsense.
+_LONGEST: Final = 40
 
 
 def show(report: Report, console: Console) -> None:
@@ -103,6 +103,10 @@ def _fitting(section: Section, width: int) -> Section | None:
 
 
 def _width(section: Section, column: int) -> int:
+    """What a column needs: numbers all they have, words enough to be read and never less than the longest of them."""
     cells = (section.columns[column].name, *(row[column] for row in section.rows))
     widest = max(map(cell_len, cells))
-    return (widest if section.is_numeric(column) else min(widest, _WORDS)) + _BETWEEN
+    if section.is_numeric(column):
+        return widest + _BETWEEN
+    longest = max((cell_len(word) for cell in cells for word in cell.split()), default=0)
+    return min(widest, max(section.columns[column].readable, min(longest, _LONGEST))) + _BETWEEN

@@ -11,17 +11,16 @@ from loadgen import wording
 from loadgen.report import CohortRow, PhaseRow, Report, Table
 from loadgen.wording import Tone
 
-#: What the verdict table of a scorecard says beside the verdict: heading, and the figure that it is.
+#: What the verdict table of a scorecard says beside the verdict: columns, and the figures that they show.
 VERDICT_FIGURES: Final = (
-    ("victims", "success_percent"),
-    ("p99 before", "baseline_p99_ms"),
-    ("p99 during", "attack_p99_ms"),
-    ("ack p99", "ack_p99_ms"),
-    ("killed", "attackers_killed"),
-    ("killed after", "kill_p50_s"),
-    ("collateral", "collateral"),
+    ("attackers", 6, "attackers_peak"),
+    ("held at end", 5, "attackers_held"),
+    ("killed after", 4, "kill_p50_s"),
+    ("victims", 2, "success_percent"),
+    ("p99 before", 7, "baseline_p99_ms"),
+    ("p99 during", 1, "attack_p99_ms"),
+    ("collateral", 3, "collateral"),
 )
-
 
 #: Columns that hold words of judgement.
 _JUDGING: Final = frozenset({"verdict", "mark"})
@@ -33,6 +32,7 @@ class Column(NamedTuple):
     name: str
     spare: int = 0  # what a narrow terminal may lose has a number; the highest goes first
     alarming: bool = False  # more than 0 is bad news
+    readable: int = 20  # words that wrap need so many letters a line
 
 
 class Section(NamedTuple):
@@ -204,7 +204,7 @@ def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
 
 def figures(report: Report) -> Section:
     """What was measured, in groups, with meanings."""
-    columns = (Column("of"), Column("figure"), Column(""), Column(""), Column("meaning", 1))
+    columns = (Column("of"), Column("figure"), Column(""), Column(""), Column("meaning", 1, readable=44))
     rows = [
         (group.title, name, *wording.figure(name, value), report.meanings.get(name, ""))
         for group in wording.grouped(report)
@@ -238,14 +238,14 @@ def verdicts(report: Report) -> Section:
     columns = (
         Column("part"),
         Column("verdict"),
-        *(Column(heading, spare) for spare, (heading, _) in enumerate(VERDICT_FIGURES, start=1)),
+        *(Column(heading, spare) for heading, spare, _ in VERDICT_FIGURES),
         Column("why"),
     )
     rows = [
         (
             name,
             part.verdict.outcome,
-            *(_told(part.figures, figure) for _, figure in VERDICT_FIGURES),
+            *(_told(part.figures, figure) for _, _, figure in VERDICT_FIGURES),
             "; ".join(part.verdict.reasons),
         )
         for name, part in zip(names, report.parts, strict=True)
