@@ -15,7 +15,8 @@ from chatserver.protocol.http import response
 from chatserver.protocol.response import JSON
 
 #: Bytes of messages in one answer, whatever its limit; who wants more asks again from the cursor. Counted by messages
-#: alone, whoever asked for 200 long ones and read none of them made us keep 2.8 MB, and a poll on 100 rooms 80.
+#: alone, whoever asked for 200 long ones and read none of them made us keep 2.8 MB, and a poll on 100 rooms 80. A
+#: message that does not fit is given all the same if it is the first of the answer: so it is exceeded by one at most.
 PAGE_BYTES = 64 * 1024
 #: Answers to held polls kept for everybody at the same place with the same limit, a room: nearly all polls have one in
 #: common, and somebody who tries every limit must not fill memory.
@@ -74,7 +75,9 @@ class Pages:
         return await self.after_start(room, start, limit)
 
     async def after_start(self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page:
-        """The page behind a start. Raises LogError."""
+        """The page behind a start; with `most` 0 an empty one. Raises LogError."""
+        if not most:
+            return Page(start.offset, start.recovered, b"")
         records = await self._log.read(room, after=start.offset, limit=limit)
         if not records:
             return Page(start.offset, start.recovered, b"")
@@ -132,12 +135,13 @@ class Pages:
 
     def _many_wire(self, hold: Hold) -> bytes | None:
         pages = []
-        most = share(len(hold.places()))
+        allowance = Allowance(len(hold.places()))
         wait = hold.first
         while wait is not None:
-            page = self.after_now(wait.room, Start(wait.after, recovered=True), hold.limit, most=most)
+            page = self.after_now(wait.room, Start(wait.after, recovered=True), hold.limit, most=allowance.most)
             if page is None:
                 return None
+            allowance.take(page)
             pages.append((wait.room.name, page))
             wait = wait.next
         pages.reverse()  # the order in which the client named them
@@ -145,21 +149,40 @@ class Pages:
 
     async def held_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> bytes:
         """The body of the answer to a held poll whose places have left the ring. Raises LogError."""
-        most = share(len(places))
-        pages = [
-            (room, await self.after_start(room, Start(after, recovered=True), limit, most=most))
-            for room, after in places
-        ]
+        pages = []
+        allowance = Allowance(len(places))
+        for room, after in places:
+            page = await self.after_start(room, Start(after, recovered=True), limit, most=allowance.most)
+            allowance.take(page)
+            pages.append((room, page))
         return self.many_body(pages) if many else self.body(*pages[0])
 
 
-def share(rooms: int) -> int:
-    """Bytes for each room in an answer about several."""
-    return PAGE_BYTES // max(rooms, 1)
+class Allowance:
+    """Bytes that are left for the rooms of one answer: each its share, as long as there is something.
+
+    A room for which nothing is left keeps its place, and is asked for again from there. By then those before it have
+    given what they had, so that everybody comes round.
+    """
+
+    def __init__(self, rooms: int) -> None:
+        self._share = PAGE_BYTES // max(rooms, 1)
+        self._left = PAGE_BYTES
+
+    @property
+    def most(self) -> int:
+        """For the next room; 0 for nothing at all."""
+        return max(min(self._share, self._left), 0)
+
+    def take(self, page: Page) -> None:
+        """A page is part of the answer."""
+        self._left -= len(page.items)
 
 
 def _page(start: Start, found: list[bytes], most: int) -> Page:
     """What fits of the messages right behind a start: the newest if the client named no place, else the oldest."""
+    if not most:
+        return Page(start.offset, start.recovered, b"")
     if start.latest:
         return Page(start.offset + len(found), start.recovered, b",".join(_newest(found, most)))
     found = _oldest(found, most)

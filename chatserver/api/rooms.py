@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 import msgspec
 
 from chatserver.api.answers import Answer, Commit, Hold, Response, Stream
-from chatserver.api.pages import Page, share
+from chatserver.api.pages import Allowance, Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
 from chatserver.api.request import Request
 from chatserver.api.services import Services
@@ -136,10 +136,12 @@ class RoomHandlers:
         self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
     ) -> Answer | Awaitable[Answer]:
         pages = []
+        allowance = Allowance(len(starts))
         for room, start in starts:
-            page = self._pages.after_now(room, start, limit, most=share(len(starts)))
+            page = self._pages.after_now(room, start, limit, most=allowance.most)
             if page is None:
                 return self._poll_from_log(request, starts, limit, many=many)
+            allowance.take(page)
             pages.append((room.name, page))
             self._hub.polled(room, request.user)
         return Response(200, self._pages.many_body(pages) if many else self._pages.body(*pages[0]))
@@ -147,9 +149,12 @@ class RoomHandlers:
     async def _poll_from_log(
         self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
     ) -> Answer:
-        pages, most = [], share(len(starts))
+        pages = []
+        allowance = Allowance(len(starts))
         for room, start in starts:
-            pages.append((room.name, await self._pages.after_start(room.name, start, limit, most=most)))
+            page = await self._pages.after_start(room.name, start, limit, most=allowance.most)
+            allowance.take(page)
+            pages.append((room.name, page))
             self._hub.polled(room, request.user)
         return Response(200, self._pages.many_body(pages) if many else self._pages.body(*pages[0]))
 
