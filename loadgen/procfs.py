@@ -16,6 +16,9 @@ from loadgen.target import UsageError
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PROC: Final = Path("/proc")
 
+#: A process with more threads is looked for in all others as their parent: one file each, and machines have hundreds.
+MANY_THREADS: Final = 100
+
 
 class Usage(NamedTuple):
     """What a process and its descendants have used so far."""
@@ -91,9 +94,32 @@ class Process:
     def _tree(self) -> list[int]:
         tree = [self.pid]
         for pid in tree:  # grows while it is walked
-            for children in (_PROC / str(pid) / "task").glob("*/children"):
-                tree += map(int, children.read_text().split())
+            tree += _children(pid)
         return tree
+
+
+def _children(pid: int) -> list[int]:
+    """A process's children: the kernel tells them thread by thread, which is slow where there are thousands."""
+    threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
+    if len(threads) > MANY_THREADS:
+        everybody = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
+        return [child for child in everybody if _parent(child) == pid]
+    told = (_read(_PROC / str(pid) / "task" / thread / "children") for thread in threads)
+    return [int(child) for children in told for child in children.split()]
+
+
+def _parent(pid: int) -> int:
+    # the second field of the line is the command in brackets and may hold anything, brackets and blanks included
+    fields = _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def _read(path: Path) -> str:
+    """What a thread or a process tells; nothing if it has ended since it was listed."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _pss(pid: int) -> int:

@@ -1,10 +1,14 @@
 """What a process costs, beside what it says of itself."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from loadgen import procfs
 from loadgen.procfs import Process
 from loadgen.target import UsageError
 
@@ -22,8 +26,22 @@ def test_cpu_is_to_the_microsecond() -> None:
     assert later > measured
 
 
+@pytest.mark.parametrize("many", [100, 0], ids=["by-thread", "by-parent"])
+def test_children_are_taken_in(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procfs, "MANY_THREADS", many)
+    code = "import os, sys; os.fork(); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as family:
+        assert family.stdout is not None
+        assert family.stdout.readline() == family.stdout.readline() == b"\n"
+        both = Process(family.pid).descriptors()
+        alone = len(list(Path(f"/proc/{family.pid}/fd").iterdir()))
+    assert both == 2 * alone
+
+
 def test_a_process_that_is_gone() -> None:
     gone = Process(2**22 + 1)  # above the largest number that Linux gives
-    assert gone.cpu_seconds() is gone.usage() is gone.descriptors() is None
+    assert gone.cpu_seconds() is None
+    assert gone.usage() is None
+    assert gone.descriptors() is None
     with pytest.raises(UsageError, match="there is no process"):
         gone.require()
