@@ -94,6 +94,14 @@ def test_dark_is_dark(opened: Page, tmp_path: Path) -> None:
     assert grounds == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]
 
 
+def test_paper_is_white_and_holds_the_widest_table(opened: Page, tmp_path: Path) -> None:
+    visit(opened, "scorecard", tmp_path, size=(718, 1000), dark=True)  # A4 without its margins
+    opened.emulate_media(media="print", color_scheme="dark")
+    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    edges = opened.evaluate("[...document.querySelectorAll('table')].map(each => each.getBoundingClientRect().right)")
+    assert max(edges) <= 719
+
+
 def test_a_verdict_leads_to_its_part(opened: Page, tmp_path: Path) -> None:
     visit(opened, "scorecard", tmp_path, size=DESK)
     opened.get_by_role("link", name="ping-flood").click()
