@@ -127,11 +127,13 @@ class _Timeline:
             Series("p50", "s3", [sample.p50_ms for sample in self._samples]),
         ]
         extent = scales.extent(value for each in series for value in each.values)
-        if extent is None:
-            return None
         failed = sum(sample.failed for sample in self._samples)
+        if extent is None and not failed:
+            return None
         note = "ms, by powers of ten" + (f"; red: {failed:,} failed" if failed else "")
-        return self._chart("Latency", note, series, scales.logarithmic(*extent), height=190, unit="ms")
+        failures = [sample.seconds for sample in self._samples if sample.failed]
+        scale = scales.logarithmic(*(extent or (1.0, 1.0)))  # with failures alone there is nothing to scale
+        return self._chart("Latency", note, series, scale, height=190, unit="ms", failures=failures)
 
     def held(self, crowds: Sequence[_Crowd]) -> Chart | None:
         """Connections by persona. At the end nobody is held, so the names stand beside the most that were."""
@@ -170,9 +172,16 @@ class _Timeline:
         return self._chart(caption, unit, series, scales.linear(*extent, ticks=3), height=70, unit=unit)
 
     def _chart(
-        self, caption: str, note: str, series: Sequence[Series], values: Scale, *, height: int, unit: str = ""
+        self,
+        caption: str,
+        note: str,
+        series: Sequence[Series],
+        values: Scale,
+        *,
+        height: int,
+        unit: str = "",
+        failures: Sequence[float] = (),
     ) -> Chart:
-        failures = caption == "Latency"
         drawing = plots.lines(
             Lines(
                 title=f"{caption}, {note}",
@@ -183,7 +192,7 @@ class _Timeline:
                 series=series,
                 bands=self._bands,
                 tips=[self._tip(at, series, unit) for at in range(len(self._samples))],
-                failures=[sample.seconds for sample in self._samples if sample.failed] if failures else [],
+                failures=failures,
                 height=height,
             ),
             f"{self._ident}-{caption.lower().replace(' ', '-')}",

@@ -55,6 +55,16 @@ def test_latency_has_its_percentiles_phases_and_failures() -> None:
     assert any("FAILED" in tip and "p99 512 ms" in tip and "attack" in tip for tip in tips(chart.drawing))
 
 
+def test_a_server_that_never_answers_is_seen_to_fail() -> None:
+    report = reports.run()
+    report.timeline = [
+        msgspec.structs.replace(each, failed=20, p50_ms=None, p99_ms=None, max_ms=None) for each in report.timeline
+    ]
+    chart = by_caption(charts.over_time(report, "r"))["Latency"]
+    assert "680 failed" in chart.note
+    assert sum(each.get("class") == "failure" for each in chart.drawing.iter("path")) == 34
+
+
 def test_lines_stay_within_the_canvas() -> None:
     for chart in charts.over_time(reports.attack(outcome=Outcome.FELL_SHORT), "r"):
         canvas = chart.drawing.find("svg")
