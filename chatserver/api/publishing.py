@@ -4,6 +4,7 @@ Owns: who a draft is from, and the words for a log that cannot take it. May not:
 """
 
 from chatserver.api.services import LOG_RETRY, Services
+from chatserver.chat.hub import RoomsFullError
 from chatserver.chat.identity import author
 from chatserver.log.interface import Draft, LogBusy, LogError
 from chatserver.reasons import ErrorCode
@@ -26,10 +27,12 @@ def too_often(wait: float) -> str:
 
 
 def log_failure(error: LogError) -> tuple[ErrorCode, str, float]:
-    """Code, sentence and seconds to wait for a message that was not stored, or may not have been.
+    """Code, sentence and seconds to wait for a room that cannot be opened, or a message that may not have been stored.
 
     The operator's words in `error` stay in our log: they name paths and disks.
     """
+    if isinstance(error, RoomsFullError):
+        return ErrorCode.UNAVAILABLE, "as many rooms are open as may be; this one was not among them", LOG_RETRY
     if isinstance(error, LogBusy):
         return ErrorCode.UNAVAILABLE, "the server is busy; the message was not stored, send it again", LOG_RETRY
     return ErrorCode.UNAVAILABLE, "the message could not be stored; send it again with the same key", LOG_RETRY

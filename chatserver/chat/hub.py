@@ -20,7 +20,7 @@ from chatserver.chat.pump import READERS, Pump
 from chatserver.chat.ring import Encoder, Form
 from chatserver.chat.room import Life, Room
 from chatserver.chat.shelf import Shelf
-from chatserver.log.interface import Draft, Log, LogBusy, LogError, Record, Stored
+from chatserver.log.interface import Draft, Log, LogError, Record, Stored
 
 #: Messages of history that a room has in memory from the start: what a `join` without a cursor gives.
 LATEST = 50
@@ -35,6 +35,10 @@ TOLD_A_ROUND = 5_000
 LEASES_A_ROUND = 2_000
 
 _log = structlog.get_logger("chatserver.chat")
+
+
+class RoomsFullError(LogError):
+    """No other room can be opened now. A `LogError`, since it is met where a room is loaded, and waited for alike."""
 
 
 class Hub:
@@ -124,7 +128,7 @@ class Hub:
         if len(self.rooms) >= self._max_rooms:
             self._evict_oldest()
         if len(self.rooms) >= self._max_rooms:
-            raise LogBusy(f"{len(self.rooms)} rooms are in memory, as many as may be, and none of them is empty")
+            raise RoomsFullError(f"{len(self.rooms)} rooms are in memory, as many as may be, and none of them is empty")
         room = Room(
             name,
             self._log.identity.epoch,

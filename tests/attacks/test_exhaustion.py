@@ -14,7 +14,7 @@ import trio
 
 from chatserver.net import pressure
 from chatserver.net.pressure import LADDER
-from tests.support.peers import Address, Answer, Chatter, Peer, chatter, connect, request
+from tests.support.peers import Address, Answer, Chatter, Peer, ask, chatter, connect, request
 from tests.support.serving import Serving, eventually, neighbour, serving
 from tests.support.siege import CROWD, PERSON, Attack, visit
 
@@ -209,6 +209,28 @@ async def test_a_flood_of_newcomers_does_not_push_out_who_has_just_come() -> Non
             for person in people:
                 await person.send(b"Host: t\r\n\r\n")
                 assert (await person.response()).status == 200
+
+
+async def test_rooms_are_not_without_end() -> None:
+    """Whoever joins as many as there may be keeps others from opening new ones, and from nothing else."""
+    async with (
+        serving(max_rooms=100) as server,
+        neighbour(server),
+        chatter(server.address) as greedy,
+        chatter(server.address) as friend,
+    ):
+        for number in range(99):  # one is the neighbour's
+            assert (await greedy.ask("join", room=f"room-{number}"))["type"] == "joined"
+        refused = await friend.ask("join", room="new")
+        assert (refused["type"], refused["code"]) == ("error", "unavailable")
+        assert refused["retry_after"] > 0
+        page = await ask(server.address, "GET", "/rooms/new/messages?wait=5&after=0")
+        assert (page.status, page.error) == (503, "unavailable")
+        assert int(page.headers["retry-after"]) > 0
+        assert (await friend.ask("join", room="room-7"))["type"] == "joined"
+        assert (await friend.ask("publish", room="new", text="to whoever reads it later"))["type"] == "ack"
+        await greedy.ask("leave", room="room-8")
+        assert (await friend.ask("join", room="new"))["messages"][0]["text"] == "to whoever reads it later"
 
 
 # -- pressure ---------------------------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import hub as hub_module
-from chatserver.chat.hub import EMPTY_STAYS
+from chatserver.chat.hub import EMPTY_STAYS, RoomsFullError
 from chatserver.chat.presence import LEASE
 from chatserver.chat.ring import Form, Ring
 from chatserver.chat.shelf import CUT_TO, ENTRY, Shelf
-from chatserver.log.interface import LogBusy, Record
+from chatserver.log.interface import Record
 from tests.support.chatting import Chatting, LineEncoder, chatting
 
 Clock = trio.testing.MockClock
@@ -172,7 +172,7 @@ async def test_no_more_rooms_than_there_may_be(autojump_clock: Clock) -> None:
     async with chatting(max_rooms=3) as it:
         for name in ("a", "b", "c"):
             await it.join(it.peer(), name)
-        with pytest.raises(LogBusy, match="3 rooms"):
+        with pytest.raises(RoomsFullError, match="3 rooms"):
             await it.join(it.peer(), "d")
         await it.join(it.peer(), "a")
         assert sorted(it.hub.rooms) == ["a", "b", "c"]
