@@ -12,6 +12,7 @@ A total deadline cannot be switched off: without it its phase would be a place f
 """
 
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,15 @@ class Settings:
     )
     tls_key: str = setting(
         "", Section.SERVICE, "Its private key, in PEM form and not encrypted. SIGHUP reads both again.", zero="none"
+    )
+    proxy_protocol: bool = setting(
+        False, Section.SERVICE, "Connections from --trusted-proxy begin with a PROXY header, version 1 or 2."
+    )
+    trusted_proxy: tuple[str, ...] = setting(
+        (),
+        Section.SERVICE,
+        "Address or network of a proxy that may say whom it speaks for, by X-Forwarded-For; repeat it for more.",
+        zero="nobody",
     )
     log: str = setting("sqlite:chat.db", Section.SERVICE, "Where messages live: memory: or sqlite:PATH.")
     log_format: LogFormat = setting(  # noqa: RUF009  (it is dataclasses.field)
@@ -337,6 +347,13 @@ class Settings:
             raise ConfigError("host", "at least one address is needed")
         if not self.log.startswith(_LOG_SCHEMES):
             raise ConfigError("log", f"{self.log!r} is none of memory: and sqlite:PATH")
+        for each in self.trusted_proxy:
+            try:
+                ipaddress.ip_network(each, strict=False)
+            except ValueError:
+                raise ConfigError("trusted-proxy", f"{each!r} is neither an address nor a network") from None
+        if self.proxy_protocol and not self.trusted_proxy:
+            raise ConfigError("proxy-protocol", "needs --trusted-proxy: else anybody could say who he is")
         if bool(self.tls_cert) != bool(self.tls_key):
             given, missing = ("tls-cert", "tls-key") if self.tls_cert else ("tls-key", "tls-cert")
             raise ConfigError(given, f"needs --{missing} beside it")

@@ -26,16 +26,18 @@ from chatserver.edge.attendant import EdgeAttendant, Notes
 from chatserver.edge.http import HttpEdge
 from chatserver.edge.limits import EdgeLimits
 from chatserver.edge.outlet import ConnectionOutlet
+from chatserver.edge.proxied import ForwardedLayer, ProxyHeaderLayer
 from chatserver.edge.websocket import WebSocketEdge
 from chatserver.log import Log
 from chatserver.metrics import ServerMetrics
 from chatserver.net.admission import Admission, network_of
-from chatserver.net.connections import Connections
+from chatserver.net.connections import Attendant, Connections
 from chatserver.net.eviction import Eviction
 from chatserver.net.listener import Gate, Listener
 from chatserver.net.phases import PhaseLimits
 from chatserver.net.poller import Poller
 from chatserver.net.pressure import Pressure
+from chatserver.net.proxies import TrustedProxies
 from chatserver.net.readiness import Readiness
 from chatserver.net.secure import SecureConnections
 from chatserver.net.tls import TlsEngine
@@ -109,16 +111,29 @@ def build(
     )  # fmt: skip
     outlet.answer_with = http.answer_held
     refusals = _refusals()
-    admission = Admission(total=total, per_address=settings.per_ip)
+    proxies = TrustedProxies(settings.trusted_proxy)
+    admission = Admission(total=total, per_address=settings.per_ip, uncapped=proxies.covers if proxies else None)
     eviction = Eviction(connections, phase_limits, after=settings.evict_after, farewells=refusals)
-    gate = Gate(admission.admit, eviction.make_room, [REFUSAL] if engine is not None else refusals, notes.refused)
-    attendant = EdgeAttendant(connections, http, websocket, hub, admission, notes)
+    first_words = [REFUSAL] if engine is not None else refusals
+    gate = Gate(admission.admit, eviction.make_room, first_words, notes.refused)
     listeners = [Listener(each, connections, gate) for each in listening]
     pressure = Pressure(connections, phase_limits, admission, eviction)
+    # The layers between poller and edge, the innermost first; a plain server in front of everybody has none.
+    attendant: Attendant = EdgeAttendant(connections, http, websocket, hub, admission, notes)
+    if proxies:
+        attendant = forwarded = ForwardedLayer(proxies, admission, attendant, refused=notes.refused)
+        http.settle = forwarded.settle
     tls = None
     if isinstance(connections, SecureConnections):
-        tls = TlsAttendant(connections, attendant, note=notes.misbehaved, plain_answer=_spoke_plain_http())
-    poller = Poller(connections, readiness, tls or attendant, listeners)
+        attendant = tls = TlsAttendant(
+            connections, attendant, note=notes.misbehaved, plain_answer=_spoke_plain_http()
+        )  # fmt: skip
+    if settings.proxy_protocol:
+        connections.speakers = proxies.covers
+        attendant = ProxyHeaderLayer(
+            connections, admission, attendant, refusals=first_words, note=notes.misbehaved
+        )  # fmt: skip
+    poller = Poller(connections, readiness, attendant, listeners)
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, pressure=pressure,
         notes=notes, hub=hub, http=http, websocket=websocket, publish_rate=publish_rate, poller=poller,

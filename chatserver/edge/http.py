@@ -78,6 +78,8 @@ class HttpEdge:
         self._secret = secret
         self._nursery = nursery
         self.draining = False
+        #: told of each request before it is handled; raises HttpError for one that shall not be
+        self.settle: Callable[[Connection, Head], None] | None = None
         self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
             Response: self._respond,
             Hold: self._hold,
@@ -107,6 +109,8 @@ class HttpEdge:
         another = head.keep_alive and not self.draining and count(spent) < self._most_requests
         exchange = Exchange(another, head.method == "HEAD")
         try:
+            if self.settle is not None:
+                self.settle(connection, head)
             answer = self._routes.handle(Request(head, body, connection.address, self._secret, exchange.keep_alive))
         except (HttpError, MessageError) as error:
             self._refuse_request(connection, exchange, error)

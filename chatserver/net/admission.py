@@ -7,6 +7,7 @@ there has 2^64. Only networks that hold a connection have a count, so there are 
 """
 
 import socket
+from collections.abc import Callable
 
 from chatserver.reasons import Reason
 
@@ -17,9 +18,10 @@ _IPV4_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 section 2.5.5.
 class Admission:
     """Counts of held connections. `admit` and `release` come in pairs."""
 
-    def __init__(self, *, total: int, per_address: int) -> None:
+    def __init__(self, *, total: int, per_address: int, uncapped: Callable[[str], bool] | None = None) -> None:
         self.total = total
         self._per_address = per_address
+        self._uncapped = uncapped  # addresses without a cap of their own: proxies
         self._by_address: dict[str, int] = {}
         self.held = 0
 
@@ -27,11 +29,29 @@ class Admission:
         """Count a newcomer in, or say why not; its own cap first, so that nobody is evicted for one that is over it."""
         network = network_of(address)
         count = self._by_address.get(network, 0)
-        if self._per_address and count >= self._per_address:
+        if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
         if self.held >= self.total:
             return Reason.REFUSED_FULL
         self._by_address[network] = count + 1
+        self.held += 1
+        return None
+
+    def _is_over(self, count: int, address: str) -> bool:
+        if not self._per_address or count < self._per_address:
+            return False
+        return self._uncapped is None or not self._uncapped(address)
+
+    def move(self, old: str, new: str) -> Reason | None:
+        """Count one that was admitted under another address, or say why not; then it stays where it was."""
+        before, after = network_of(old), network_of(new)
+        if before == after:
+            return None
+        count = self._by_address.get(after, 0)
+        if self._is_over(count, new):
+            return Reason.REFUSED_ADDRESS
+        self.release(old)
+        self._by_address[after] = count + 1
         self.held += 1
         return None
 

@@ -164,6 +164,10 @@ class Connections:
             return
         self._begin_closing(connection, reason)
 
+    def turn_away(self, connection: Connection, reason: Reason, last: bytes) -> None:
+        """`finish` one that has not come as far as speaking its own protocol: `last` goes out as it is."""
+        self.finish(connection, reason, last)
+
     def _begin_closing(self, connection: Connection, reason: Reason) -> None:
         sockets.end_writing(connection.descriptor)
         connection.backlog = None

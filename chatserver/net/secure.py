@@ -132,8 +132,9 @@ class SecureConnections(Connections):
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    def fail(self, connection: Secured, reason: Reason, last: bytes) -> None:
-        """End it for what was no TLS: `last`, as it is, then FIN, and its own FIN is waited for as ever."""
+    def turn_away(self, connection: Connection, reason: Reason, last: bytes) -> None:
+        """See Connections: plain bytes, an alert for example."""
+        assert isinstance(connection, Secured)
         connection.tls = None
         if connection.backlog is not None:
             connection.backlog.chunks.clear()

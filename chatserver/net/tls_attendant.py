@@ -14,6 +14,7 @@ often as it is asked, as it does for FIN, and whoever looks away meanwhile finds
 
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 
 import trio
 
@@ -27,8 +28,8 @@ from chatserver.net.tls import Received, TlsError
 from chatserver.net.tls_records import MAX_RECORD, RecordError, hello_is_whole, whole_records
 from chatserver.reasons import Reason
 
-#: Hellos answered before other tasks run: 2 to 5 ms, as long as a batch of anything else takes.
-HELLO_BATCH = 8
+#: Seconds for which hellos are answered before other tasks run; the last may take it over by 0.7 ms.
+HELLO_SECONDS = 0.002
 #: Bytes of records without plaintext, in a row, that a peer may send: tickets, key updates and warnings are hundreds of
 #: bytes in a day. Each record is work for us, and nothing that any other budget would count.
 MAX_BARREN = 2 * MAX_RECORD
@@ -59,13 +60,15 @@ class TlsAttendant(Layer):
             self.answer_some()
 
     def answer_some(self) -> None:
-        """Answer the next few."""
-        for _ in range(min(HELLO_BATCH, len(self._hellos))):
+        """Answer the next few: at least one."""
+        until = perf_counter() + HELLO_SECONDS
+        while self._hellos:
             connection = self._hellos.popleft()
             if connection.descriptor >= 0:
                 self._answer_hello(connection)
-        if not self._hellos:
-            self._asked = trio.Event()
+            if perf_counter() > until:
+                return
+        self._asked = trio.Event()
 
     def _hello_received(self, connection: Secured, data: bytes) -> None:
         hello = connection.sealed = connection.sealed + data
@@ -140,7 +143,7 @@ class TlsAttendant(Layer):
     def _failed(self, connection: Secured, message: str, last: bytes) -> None:
         self._note(connection, Reason.TLS_FAILED, message)
         if connection.phase is Phase.TLS:
-            self._connections.fail(connection, Reason.TLS_FAILED, last)
+            self._connections.turn_away(connection, Reason.TLS_FAILED, last)
             return
         connection.tls = None
         if last:

@@ -54,6 +54,28 @@ def test_an_address_over_its_cap_is_refused_for_that() -> None:
     assert admission.admit("192.0.2.3") is Reason.REFUSED_FULL
 
 
+def test_a_proxy_has_no_cap_and_its_clients_have() -> None:
+    admission = Admission(total=100, per_address=2, uncapped=lambda address: address == "192.0.2.9")
+    assert [admission.admit("192.0.2.9") for _ in range(6)] == [None] * 6
+    moves = [admission.move("192.0.2.9", "192.0.2.1") for _ in range(3)]
+    assert moves == [None, None, Reason.REFUSED_ADDRESS]
+    assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
+    assert admission.move("192.0.2.1", "192.0.2.9") is None
+    assert admission.move("192.0.2.9", "192.0.2.1") is None
+    assert admission.statistics() == {"held": 6, "addresses": 2}
+    for address in ["192.0.2.1"] * 2 + ["192.0.2.9"] * 4:
+        admission.release(address)
+    assert admission.statistics() == {"held": 0, "addresses": 0}
+
+
+def test_a_move_within_a_network_is_none() -> None:
+    admission = Admission(total=100, per_address=1)
+    assert admission.admit("2001:db8::1") is None
+    assert admission.move("2001:db8::1", "2001:db8::2") is None
+    admission.release("2001:db8::2")
+    assert admission.statistics() == {"held": 0, "addresses": 0}
+
+
 def test_refused_are_not_counted_in() -> None:
     admission = Admission(total=2, per_address=1)
     admission.admit("192.0.2.1")

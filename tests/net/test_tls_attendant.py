@@ -12,7 +12,7 @@ from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import READ
 from chatserver.net.secure import Secured
 from chatserver.net.tls import Received
-from chatserver.net.tls_attendant import HELLO_BATCH, MAX_BARREN
+from chatserver.net.tls_attendant import MAX_BARREN
 from chatserver.reasons import Reason
 from tests.support.parked import ended, take, tcp_pair
 from tests.support.sealed import PLAIN_ANSWER, Client, Sealed, sealed
@@ -157,16 +157,18 @@ class TestHandshake:
             assert it.attendant.details("closed") == [Reason.PEER_CLOSED]
             assert it.notes == []
 
-    def test_hellos_wait_for_their_turn(self) -> None:
+    def test_hellos_wait_for_their_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With no time at all, it is one in each pass."""
+        monkeypatch.setattr("chatserver.net.tls_attendant.HELLO_SECONDS", 0.0)
         with sealed() as it:
-            met = [it.dial() for _ in range(2 * HELLO_BATCH + 1)]
+            met = [it.dial() for _ in range(3)]
             for _, client in met:
                 client.socket.send(client.hello())
             answered = []
             for _ in range(4):
                 it.turn_over()
                 answered.append(sum(each.tls is not None for each, _ in met))
-            assert answered == [HELLO_BATCH, 2 * HELLO_BATCH, 2 * HELLO_BATCH + 1, 2 * HELLO_BATCH + 1]
+            assert answered == [1, 2, 3, 3]
             assert all(it.interest(each) == READ for each, _ in met)
 
     def test_whoever_goes_while_it_waits_costs_nothing_more(self) -> None:

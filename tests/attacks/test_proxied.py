@@ -1,0 +1,249 @@
+"""Behind a balancer, and in front of those who pretend to be one.
+
+The balancer's address is 127.0.0.2; everybody else, the neighbour too, connects from 127.0.0.1 and is nobody special.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.support.certificates import NAMES, certificate, trusting_any
+from tests.support.peers import Answer, Peer, ask, chatter, connect, open_websocket, request, upgrade
+from tests.support.serving import Serving, free_flags, neighbour, server_process, serving
+
+BALANCER = "127.0.0.2"
+#: Connections that each address may have: the neighbour needs two, and a look at /metrics a third.
+PLACES = 4
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+
+
+def line(client: str) -> bytes:
+    """A header of version 1."""
+    return f"PROXY TCP4 {client} 198.51.100.1 56324 443\r\n".encode()
+
+
+def binary(client: str) -> bytes:
+    """A header of version 2, with an extension."""
+    address = bytes(map(int, client.split(".")))
+    body = address * 2 + b"\x12\x34\x01\xbb" + b"\x04\x00\x02no"
+    return SIGNATURE + b"\x21\x11" + len(body).to_bytes(2, "big") + body
+
+
+def forwarded(*hops: str) -> dict[str, str]:
+    return {"X-Forwarded-For": ", ".join(hops)}
+
+
+@asynccontextmanager
+async def proxied(**settings: Any) -> AsyncIterator[Serving]:
+    options = {"trusted_proxy": (BALANCER,), **settings}
+    async with serving(**options) as server, neighbour(server):
+        yield server
+
+
+@asynccontextmanager
+async def balancer(server: Serving, first: bytes = b"") -> AsyncIterator[Peer]:
+    """A connection of the balancer's, and what it says before its client does."""
+    async with connect(server.address, source=BALANCER) as peer:
+        if first:
+            await peer.transport.send_all(first)
+        yield peer
+
+
+async def refused(peer: Peer) -> Answer:
+    answer = await peer.response()
+    assert (answer.status, answer.error) == (503, "full")
+    assert int(answer.headers["retry-after"]) > 0
+    return answer
+
+
+# -- the PROXY header -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", [line, binary])
+async def test_the_cap_is_for_the_client_and_not_for_the_balancer(header: Any) -> None:
+    async with proxied(proxy_protocol=True, per_ip=PLACES) as server, AsyncExitStack() as stack:
+        for client in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+            for _ in range(PLACES):
+                peer = await stack.enter_async_context(balancer(server, header(client)))
+                assert (await peer.request("GET", "/healthz")).status == 200
+            async with balancer(server, header(client)) as one_too_many:
+                assert (await refused(one_too_many)).headers["connection"] == "close"
+        assert await server.metric("chatserver_addresses") == 4, "three clients, and the neighbour"
+        await server.counted("refused-address", 3)
+        await stack.aclose()
+        await server.held(1)
+        assert await server.metric("chatserver_addresses") == 1
+
+
+async def test_a_header_byte_by_byte_and_a_websocket_behind_it() -> None:
+    async with proxied(proxy_protocol=True) as server:
+        for header in (line("192.0.2.1"), binary("192.0.2.1")):
+            async with balancer(server) as peer:
+                await peer.drip(header, pause=0)
+                friend = await open_websocket(peer)
+                assert (await friend.ask("join", room="r"))["type"] == "joined"
+
+
+async def test_header_and_request_in_one_write() -> None:
+    wire = line("192.0.2.1") + request("GET", "/healthz")
+    async with proxied(proxy_protocol=True) as server, balancer(server, wire) as peer:
+        assert (await peer.response()).status == 200
+
+
+async def test_a_balancer_that_looks_after_our_health() -> None:
+    async with proxied(proxy_protocol=True) as server:
+        async with balancer(server):
+            pass
+        async with balancer(server, SIGNATURE + b"\x20\x00\x00\x00" + request("GET", "/readyz")) as peer:
+            assert (await peer.response()).status == 200
+        async with balancer(server, b"PROXY UNKNOWN\r\n" + request("GET", "/readyz")) as peer:
+            assert (await peer.response()).status == 200
+        assert await server.closes("proxy-header") == 0
+
+
+async def test_a_balancer_that_says_nothing_or_nonsense() -> None:
+    async with proxied(proxy_protocol=True, head_deadline=0.5) as server:
+        async with balancer(server) as silent, balancer(server, b"PROXY TCP4 192.0.2.1 ") as slow:
+            assert await silent.rest() == b""
+            assert await slow.rest() == b""
+        for wrong in (request("GET", "/"), b"\x16\x03\x01\x00\x10", b"PROXY TCP4 x y 1 2\r\n"):
+            async with balancer(server, wrong) as peer:
+                assert await peer.rest() == b""
+        await server.counted("proxy-header", 5)
+
+
+async def test_nobody_else_is_believed() -> None:
+    """Who is not on the list has no header to send; its PROXY line is no request, and its address is its own."""
+    async with proxied(proxy_protocol=True) as server, connect(server.address) as liar:
+        await liar.send(line("192.0.2.1") + request("GET", "/healthz"))
+        assert (await liar.response()).status == 400
+        await server.counted("bad-request")
+
+
+async def test_a_client_cannot_send_a_second_header() -> None:
+    wire = line("192.0.2.1") + line("192.0.2.2") + request("GET", "/healthz")
+    async with proxied(proxy_protocol=True) as server, balancer(server, wire) as peer:
+        assert (await peer.response()).status == 400
+
+
+async def test_the_header_comes_before_tls(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+
+    async def visit() -> Peer:
+        # Plain at first: TLS begins behind the header.
+        peer = await stack.enter_async_context(connect(replace(server.address, tls=None), source=BALANCER))
+        await peer.send(line("192.0.2.1"))
+        tls = trio.SSLStream(peer.transport, trusting_any(), server_hostname=NAMES[0])
+        await tls.do_handshake()
+        return Peer(peer.transport, tls)
+
+    async with (
+        proxied(proxy_protocol=True, per_ip=PLACES, tls_cert=cert, tls_key=key) as server,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(PLACES):
+            assert (await (await visit()).request("GET", "/healthz")).status == 200
+        with pytest.raises(trio.BrokenResourceError):
+            await visit()
+        await server.counted("refused-address")
+
+
+# -- X-Forwarded-For ------------------------------------------------------------------------------------------------
+
+
+async def test_each_request_counts_for_its_own_client() -> None:
+    """One connection of a proxy's, many clients: a client over its cap is told so, and the connection lives."""
+
+    async def visit(peer: Peer, client: str) -> int:
+        await peer.send(request("GET", "/healthz", headers=forwarded(client)))
+        answer = await peer.response()
+        assert answer.headers["connection"] == "keep-alive"
+        return answer.status
+
+    async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
+        pool = [await stack.enter_async_context(balancer(server)) for _ in range(PLACES + 1)]
+        assert [await visit(peer, "192.0.2.1") for peer in pool] == [200] * PLACES + [503]
+        assert await visit(pool[-1], "192.0.2.2") == 200
+        assert await visit(pool[-1], "192.0.2.1") == 503
+        assert await visit(pool[0], "192.0.2.3") == 200
+        assert await visit(pool[-1], "192.0.2.1") == 200, "one of its places was given to another client"
+        assert await visit(pool[-1], "") == 200, "and back to the proxy itself, which has no cap"
+        await server.counted("refused-address", 2)
+        await stack.aclose()
+        await server.held(1)
+        assert await server.metric("chatserver_addresses") == 1
+
+
+async def fill(stack: AsyncExitStack, server: Serving, client: str) -> None:
+    """Take all places of a client's."""
+    for _ in range(PLACES):
+        peer = await stack.enter_async_context(balancer(server))
+        assert (await peer.request("GET", "/healthz", headers=forwarded(client))).status == 200
+
+
+async def test_what_the_client_says_of_itself_does_not_count() -> None:
+    async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
+        await fill(stack, server, "192.0.2.1")
+        for said in (["203.0.113.9"], ["10.0.0.1", "203.0.113.10"], ["unknown"]):
+            peer = await stack.enter_async_context(balancer(server))
+            await peer.send(request("GET", "/healthz", headers=forwarded(*said, "192.0.2.1", BALANCER)))
+            await refused(peer)
+
+
+async def test_without_a_proxy_nothing_is_believed() -> None:
+    async with proxied() as server, connect(server.address) as liar:
+        assert (await liar.request("GET", "/healthz", headers=forwarded("192.0.2.1"))).status == 200
+        assert await server.metric("chatserver_addresses") == 1
+
+
+async def test_guests_behind_a_proxy_are_told_apart() -> None:
+    async with proxied() as server, balancer(server) as peer:
+        for client in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+            headers = {**forwarded(client), "Content-Type": "text/plain"}
+            assert (await peer.request("POST", "/rooms/r/messages", b"hi", headers=headers)).status == 201
+        page = (await ask(server.address, "GET", "/rooms/r/messages?after=0")).json
+        names = [message["user"]["id"] for message in page["messages"]]
+        assert names[0] == names[2] != names[1]
+
+
+async def test_a_websocket_counts_for_its_client() -> None:
+    async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
+        headers = forwarded("192.0.2.1")
+        for _ in range(PLACES):
+            friend = await open_websocket(await stack.enter_async_context(balancer(server)), headers=headers)
+        one_too_many = await stack.enter_async_context(balancer(server))
+        await one_too_many.send(upgrade(headers=headers))
+        await refused(one_too_many)
+        assert (await friend.ask("ping"))["type"] == "pong"
+
+
+# -- flags ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "flag"),
+    [
+        (("--proxy-protocol",), "proxy-protocol"),
+        (("--trusted-proxy", "10.0.0.0/33"), "trusted-proxy"),
+        (("--trusted-proxy", "balancer.example"), "trusted-proxy"),
+    ],
+)
+async def test_flags_that_make_no_sense(tmp_path: Path, flags: tuple[str, ...], flag: str) -> None:
+    async with server_process(tmp_path, *free_flags(tmp_path), *flags) as server:
+        assert await server.ended() == 2
+        assert server.errors.startswith(f"chatserver: --{flag}: ")
+
+
+async def test_several_proxies(tmp_path: Path) -> None:
+    flags = ("--trusted-proxy", BALANCER, "--trusted-proxy", "2001:db8::/32", "--proxy-protocol")
+    async with server_process(tmp_path, *free_flags(tmp_path), *flags) as server:
+        async with connect(server.address, source=BALANCER) as peer:
+            await peer.send(line("192.0.2.1"))
+            assert (await peer.request("GET", "/healthz")).status == 200
+        async with chatter(server.address) as friend:
+            assert (await friend.ask("ping"))["type"] == "pong"

@@ -1,0 +1,120 @@
+"""PROXY headers: whole, a byte at a time, with bytes behind them, and everything that is none."""
+
+import ipaddress
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from chatserver.protocol.proxy import MAX_BINARY, MAX_TEXT, ProxyError, ProxyHeader, parse_proxy_header
+
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+ADDRESSES = b"\xc0\x00\x02\x07" + b"\xc6\x33\x64\x01" + b"\x12\x34\x01\xbb"
+
+
+def binary(command: int, family: int, body: bytes) -> bytes:
+    return SIGNATURE + bytes((command, family)) + len(body).to_bytes(2, "big") + body
+
+
+def check(wire: bytes, source: str | None) -> None:
+    """Unfinished until its last byte, then whole, whatever comes behind it."""
+    expected = ProxyHeader(len(wire), source)
+    assert [at for at in range(len(wire)) if parse_proxy_header(wire[:at]) is not None] == []
+    assert parse_proxy_header(wire) == expected
+    for trailing in (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", wire):
+        assert parse_proxy_header(wire + trailing) == expected
+
+
+@pytest.mark.parametrize(
+    ("wire", "source"),
+    [
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", "192.0.2.7"),
+        (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", "255.255.255.255"),
+        (b"PROXY TCP6 2001:db8::7 2001:DB8:0:0:0:0:0:1 56324 443\r\n", "2001:db8::7"),
+        (b"PROXY TCP6 2001:0DB8::0007 ::1 1 2\r\n", "2001:db8::7"),
+        (b"PROXY UNKNOWN\r\n", None),
+        (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n", None),
+        (binary(0x21, 0x11, ADDRESSES), "192.0.2.7"),
+        (binary(0x21, 0x11, ADDRESSES + b"\x04\x00\x02no"), "192.0.2.7"),  # a TLV
+        (binary(0x21, 0x11, ADDRESSES.ljust(MAX_BINARY - 16)), "192.0.2.7"),
+        (binary(0x21, 0x21, bytes.fromhex("20010db8" + "00" * 11 + "07") + bytes(20)), "2001:db8::7"),
+        (binary(0x20, 0x00, b""), None),  # LOCAL: the balancer looks after our health
+        (binary(0x20, 0x11, ADDRESSES), None),
+        (binary(0x21, 0x00, b""), None),
+        (binary(0x21, 0x12, ADDRESSES), None),  # UDP
+        (binary(0x21, 0x31, bytes(216)), None),  # Unix
+    ],
+)  # fmt: skip
+def test_headers(wire: bytes, source: str | None) -> None:
+    check(wire, source)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"proxy TCP4 192.0.2.7 198.51.100.1 1 2\r\n",
+        b"PROXY  TCP4 192.0.2.7 198.51.100.1 1 2\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 1\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2 3\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 1 65536\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 -1 2\r\n",
+        b"PROXY TCP4 192.0.2.256 198.51.100.1 1 2\r\n",
+        b"PROXY TCP4 2001:db8::7 2001:db8::1 1 2\r\n",
+        b"PROXY TCP6 192.0.2.7 198.51.100.1 1 2\r\n",
+        b"PROXY TCP4 192.0.2.7 \xff 1 2\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\n\r\n",
+        b"PROXY UDP4 192.0.2.7 198.51.100.1 1 2\r\n",
+        b"PROXY UNKNOWNX\r\n",
+        b"PROXY TCP4 " + b"1" * MAX_TEXT,
+        b"PROXY UNKNOWN " + b"x" * MAX_TEXT + b"\r\n",
+        SIGNATURE + b"\x11\x11\x00\x0c" + ADDRESSES,  # version 1 in the binary form
+        SIGNATURE + b"\x22\x11\x00\x0c" + ADDRESSES,  # no such command
+        binary(0x21, 0x11, ADDRESSES[:-1]),
+        binary(0x21, 0x21, ADDRESSES),
+        SIGNATURE + b"\x21\x11\xff\xff",
+        SIGNATURE[:-1] + b"X",
+        b"\r\n\r\nGET / HTTP/1.1",
+    ],
+)
+def test_what_is_none(wire: bytes) -> None:
+    """Refused whole; and of its beginnings each is unfinished or refused, never a header."""
+    with pytest.raises(ProxyError):
+        parse_proxy_header(wire)
+    for at in range(len(wire)):
+        try:
+            assert parse_proxy_header(wire[:at]) is None
+        except ProxyError:
+            break
+
+
+def test_an_endless_line_is_refused_at_its_limit() -> None:
+    endless = b"PROXY TCP4 " + b"1" * 1000
+    assert parse_proxy_header(endless[: MAX_TEXT - 1]) is None
+    with pytest.raises(ProxyError, match="107 bytes"):
+        parse_proxy_header(endless[:MAX_TEXT])
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda rest: SIGNATURE + rest))
+@example(b"")
+def test_any_bytes_are_a_header_or_not_yet_or_refused(data: bytes) -> None:
+    """Nothing but ProxyError comes out, no header is longer than its bytes, and it is the same with more behind it."""
+    try:
+        header = parse_proxy_header(data)
+    except ProxyError:
+        return
+    if header is not None:
+        assert 0 < header.size <= len(data)
+        assert parse_proxy_header(data + b"x") == header
+        assert parse_proxy_header(data[: header.size]) == header
+
+
+@given(st.ip_addresses(), st.integers(0, 65_535))
+def test_the_address_is_the_one_that_was_meant(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
+) -> None:
+    line = f"PROXY TCP{address.version} {address} {address} {port} {port}\r\n".encode()
+    check(line, str(address))
+    ports = port.to_bytes(2, "big") * 2
+    check(binary(0x21, 0x11 if address.version == 4 else 0x21, address.packed * 2 + ports), str(address))
