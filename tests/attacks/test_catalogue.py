@@ -1,0 +1,85 @@
+"""Every attack of the catalogue against the real server over real sockets, played by the load generator's personas,
+with a healthy neighbour beside it who does not notice. The reasons that the catalogue names are what is counted.
+"""
+
+import contextlib
+
+import pytest
+import trio
+
+from loadgen.client import Client
+from loadgen.personas import registry
+from tests.attacks.catalogue import ROWS, SHORT, Row
+from tests.loadgen.stage import playing
+from tests.support.serving import Serving, eventually, neighbour, serving
+
+#: What the personas ask a held poll to wait: below the deadlines of these tests.
+POLL_WAIT = 1.0
+
+
+def _attackers() -> set[str]:
+    return {name for name, persona in registry().items() if not persona.honest}
+
+
+def test_every_attacker_has_a_row_and_every_row_an_attacker() -> None:
+    kinds = [row.kind for row in ROWS]
+    assert len(kinds) == len(set(kinds))
+    assert set(kinds) == _attackers()
+
+
+async def _counted(server: Serving, row: Row) -> int:
+    return sum([await server.closes(reason.label) for reason in row.ends])
+
+
+def _skip_unless_deaf(clients: list[Client]) -> None:
+    faults = clients[0].cohort.engine.own_faults
+    if faults:
+        pytest.skip(f"this kernel does not let a socket go deaf: {dict(faults)}")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
+async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(row: Row) -> None:
+    async with serving(**{**SHORT, **row.settings}) as server:
+        async with neighbour(server):
+            async with playing(
+                f"http://{server.address.host}:{server.address.port}",
+                row.kind,
+                clients=row.clients,
+                poll_wait_seconds=POLL_WAIT,
+            ) as play:
+                if not _needs_us_to_leave(row):
+
+                    async def ended() -> bool:
+                        if row.needs_dark:
+                            _skip_unless_deaf(play.clients)
+                        return await _counted(server, row) > 0
+
+                    await eventually(ended)
+                else:
+                    await eventually(lambda: _opened(play.cohort.opened))
+
+            async def counted() -> bool:
+                return await _counted(server, row) > 0
+
+            await eventually(counted)
+        await _everything_is_given_back(server)
+
+
+def _needs_us_to_leave(row: Row) -> bool:
+    """Whether the server has nothing against it: it is served, and goes when it likes."""
+    return row.kind in {"reconnect-storm", "thundering-poll", "malformed-chat"}
+
+
+async def _opened(count: int) -> bool:
+    return count > 0
+
+
+async def _everything_is_given_back(server: Serving) -> None:
+    """Nobody is left, nothing is counted for anybody, and every place is free."""
+    parts = server.server.parts
+    with trio.fail_after(30):
+        while parts.connections.held:  # noqa: ASYNC110  the last closes are the server's own affair
+            await trio.sleep(0.05)
+    assert parts.admission.held == 0
+    with contextlib.suppress(AttributeError):
+        assert parts.admission.statistics()["addresses"] == 0
