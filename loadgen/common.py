@@ -148,7 +148,8 @@ def make_seed(common: Common) -> int:
 
 def arguments() -> str:
     """The command line, as it may be typed again."""
-    return shlex.join([os.path.basename(sys.argv[0]) or "loadgen", *sys.argv[1:]])  # noqa: PTH119  a name, no path
+    # bytes that are no UTF-8 are surrogates here, which JSON cannot carry
+    return shlex.join(["loadgen", *sys.argv[1:]]).encode("utf-8", "replace").decode()
 
 
 def whose(where: Target) -> str:

@@ -112,7 +112,7 @@ class Crowd:
         """How the crowd stands."""
         return News(
             heard=heard,
-            groups=self._groups(),
+            groups=[_group(cohort, name) for name, cast in self._casts.items() for cohort in cast.cohorts],
             settled=self._engine.settled,
             outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
             connected=0,
@@ -150,6 +150,7 @@ class Crowd:
         )
 
     def _groups(self) -> list[Group]:
+        """How all stand, or stood when we closed them: that was our doing and tells nothing of the target."""
         return [
             group
             for name, cast in self._casts.items()

@@ -14,6 +14,10 @@ CEILING_SECONDS: Final = 3600
 _MICRO: Final = 1_000_000
 _DIGITS: Final = 3
 
+#: The percentiles of a `Spread`, and what they are called there.
+_SHOWN: Final = (50.0, 90.0, 99.0, 99.9)
+_NAMES: Final = ("p50_ms", "p90_ms", "p99_ms", "p999_ms")
+
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """The percentiles of a report's row, in milliseconds; `None` where nothing was recorded."""
@@ -91,12 +95,10 @@ class Latency:
 
     def spread(self) -> Spread:
         """The row for a report."""
+        found: dict[float, int] = self._histogram.get_percentile_to_value_dict(_SHOWN) if self.count else {}
         return Spread(
             count=self.count,
-            p50_ms=milliseconds(self.at(50)),
-            p90_ms=milliseconds(self.at(90)),
-            p99_ms=milliseconds(self.at(99)),
-            p999_ms=milliseconds(self.at(99.9)),
+            **{name: found[at] / 1000 if found else None for name, at in zip(_NAMES, _SHOWN, strict=True)},
             max_ms=milliseconds(self.longest),
         )
 

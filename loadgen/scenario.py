@@ -35,7 +35,7 @@ SETTLE_SECONDS: Final = 1.0
 ACCOUNT_SECONDS: Final = 30.0
 
 #: Width of the kill-time distribution's buckets.
-_KILL_SECONDS: Final = 1.0
+_KILL_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,15 @@ class Session:
 
     async def play(self, act: Callable[[], Awaitable[None]]) -> None:
         """Run `act` with the timeline and the stop button around it; afterwards `totals` has everything."""
+        try:
+            invalid = await self._conduct(act)
+        finally:
+            self.plan.progress.done()
+        self.seconds = round(now() - self._begun, 2)
+        if invalid is not None:
+            raise invalid
+
+    async def _conduct(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
         invalid: InvalidRunError | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -142,7 +151,7 @@ class Session:
             except stopping.StoppedError:
                 self.stopped = True
             except InvalidRunError as error:
-                invalid = error  # raised outside: the nursery would wrap it in a group
+                invalid = error  # for our caller to raise: the nursery would wrap it in a group
             try:
                 self._sample()
                 self._note_shares()
@@ -153,10 +162,7 @@ class Session:
             finally:
                 await self._dismiss()
             nursery.cancel_scope.cancel()
-        self.seconds = round(now() - self._begun, 2)
-        self.plan.progress.done()
-        if invalid is not None:
-            raise invalid
+        return invalid
 
     async def _dismiss(self) -> None:
         async with trio.open_nursery() as nursery:

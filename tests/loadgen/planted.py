@@ -195,7 +195,12 @@ class Server:
     def _request(self, peer: _Peer) -> None:
         parser = h11.Connection(h11.SERVER)
         parser.receive_data(peer.data)
-        request = parser.next_event()
+        try:
+            request = parser.next_event()
+        except h11.RemoteProtocolError:
+            self._answer(peer, 400, {})
+            self._close(peer)
+            return
         assert isinstance(request, h11.Request)
         body = b""
         while isinstance(event := parser.next_event(), h11.Data):

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from loadgen.cli import main
+from loadgen.personas import registry
 from loadgen.render import show
 from loadgen.report import Report
 from tests.loadgen.planted import Plant, planted
@@ -41,7 +42,17 @@ def _exit_code(*arguments: str) -> int:
         (["run", "http://127.0.0.1:1", "--connect-rate", "-1"], "--connect-rate"),
         (["run", "http://127.0.0.1:1", "--server-pid", "999999999"], "--server-pid"),
         (["run", "http://127.0.0.1:1", "--fail-if", "speed>1"], "known are ack_max_ms"),
-        (["run", "https://127.0.0.1:1"], "TLS"),
+        (["run", "ftp://127.0.0.1:1"], "URL"),
+        (["run", "http://127.0.0.1:1", "--processes", "0"], "--processes"),
+        (["run", "http://127.0.0.1:1", "--clients", "900000000"], "--clients: 900,000,000 is above 100,000"),
+        (["run", "http://127.0.0.1:1", "--report", "/dev/null/no"], "--report"),
+        (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "poled"], "did you mean poll"),
+        (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET nowhere"], "--victim"),
+        (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--neighbours", "-1"], "--neighbours"),
+        (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--ws-path", "ws"], "--ws-path"),
+        (["scorecard", "http://127.0.0.1:1", "--kind", "join-many", "--victim", "GET /"], "--kind: none of these"),
+        (["fingerprint", "http://127.0.0.1:1", "--within", "1"], "--within"),
+        (["compare", "--peers", "apache"], "--peers"),
         (["attack", "http://127.0.0.1:1"], "--kind"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-haed"], "did you mean slow-head"),
         (["attack", "http://127.0.0.1:1", "--kind", "idle"], "--kind: there is no 'idle'"),
@@ -64,8 +75,6 @@ def test_bad_flags_are_one_line_that_names_them(
 def test_the_other_ways_not_to_start(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("run", "http://127.0.0.1:1", "--clients", "10") == 1
     assert "nothing answers at 127.0.0.1 port 1" in capsys.readouterr().err
-    assert _exit_code("run", "http://127.0.0.1:1", "--clients", "900000000") == 2
-    assert "--clients: 900,000,000 is above 100,000" in capsys.readouterr().err
     assert _exit_code("run", "http://127.0.0.1:1", "--clients", "100000") in {1, 3}, "by this machine's descriptors"
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert _exit_code("run", "http://192.0.2.1") == 4
@@ -75,9 +84,9 @@ def test_the_other_ways_not_to_start(capsys: pytest.CaptureFixture[str]) -> None
 def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("list") == 0
     listed = capsys.readouterr().out
-    for name in ("idle", "poll", "sse", "chat", "slow-head", "idle-connect", "slow-body"):
+    for name in registry():
         assert f"  {name} " in listed
-    for command in ([], ["run"], ["attack"], ["list"]):
+    for command in ([], ["run"], ["attack"], ["scorecard"], ["fingerprint"], ["compare"], ["list"]):
         assert _exit_code(*command, "--help") == 0
         assert "Usage: loadgen" in capsys.readouterr().out
 
@@ -97,6 +106,33 @@ def test_json_is_all_that_is_on_standard_output() -> None:
     assert report["seed"] == 7
     assert report["figures"]["held"] == 20
     assert "seed 7" in done.stderr
+
+
+def test_a_scorecard_has_a_row_for_each_attack_and_writes_its_report(tmp_path: Path) -> None:
+    with planted(Plant(head_deadline=0.8)) as server:
+        done = _run(
+            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "1.5",
+            "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "ws", "--neighbours", "0",
+            "--report", str(tmp_path / "report"), "--fail-if", "attackers_killed<10",
+        )  # fmt: skip
+    assert done.returncode in {0, 3}, done.stdout
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [part["command"] for part in report["parts"]] == ["slow-head", "idle-connect"]
+    assert all(part["figures"]["attackers_killed"] >= 10 for part in report["parts"])
+    assert report["figures"]["attacks"] == 2
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "report.json", "junit.xml"}
+    assert "slow-head" in done.stdout
+
+
+def test_a_server_that_is_gone_after_an_attack_is_a_row_and_not_the_end() -> None:
+    with planted(Plant(dies_after_texts=40)) as server:
+        done = _run(
+            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "5", "--duration", "1",
+            "--baseline", "1", "--recovery", "0.6", "--victims", "5", "--victim", "ws", "--neighbours", "0", "--json",
+        )  # fmt: skip
+    assert done.returncode in {1, 3}, done.stderr
+    assert [part["verdict"]["outcome"] for part in json.loads(done.stdout)["parts"]] != ["held", "held"]
+    assert "Traceback" not in done.stderr
 
 
 def test_thresholds_decide_the_exit_code() -> None:
