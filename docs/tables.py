@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import get_type_hints
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for the catalogue, which is no part of what is installed
+
 from chatserver.config import SPECS, Settings, flag_name
 from chatserver.limits import shown_value
 from chatserver.net.phases import RULES, Phase, PhaseLimits
@@ -24,6 +26,7 @@ from loadgen.client import Attacker, Client
 from loadgen.fingerprint import practice
 from loadgen.latency import Spread
 from loadgen.personas import registry, summary
+from tests.attacks.catalogue import ROWS, Row
 
 DOCS = Path(__file__).parent
 PYPROJECT = DOCS.parent / "pyproject.toml"
@@ -259,6 +262,38 @@ def figures_fingerprint() -> str:
     return _figures(practice.FIGURES)
 
 
+def _attacks(rows: Iterable[Row]) -> str:
+    known = registry()
+    return table(
+        ("attack", "what it does", "what stands against it", "counted as", "what it is told"),
+        (
+            (
+                f"`{row.kind}`",
+                summary(known[row.kind]).removesuffix("."),
+                row.defence,
+                ", ".join(f"`{reason.label}`" for reason in row.ends),
+                row.told,
+            )
+            for row in rows
+        ),
+    )
+
+
+def attacks_slow() -> str:
+    """What waits."""
+    return _attacks(row for row in ROWS if not row.greedy and not row.malformed)
+
+
+def attacks_greedy() -> str:
+    """What takes."""
+    return _attacks(row for row in ROWS if row.greedy)
+
+
+def attacks_malformed() -> str:
+    """What is wrong."""
+    return _attacks(row for row in ROWS if row.malformed)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "contracts": contracts,
     "error-codes": error_codes,
@@ -274,6 +309,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "personas-honest": personas_honest,
     "personas-slow": personas_slow,
     "report-schema": report_schema,
+    "attacks-slow": attacks_slow,
+    "attacks-greedy": attacks_greedy,
+    "attacks-malformed": attacks_malformed,
     "figures-run": figures_run,
     "figures-attack": figures_attack,
     "figures-common": figures_common,

@@ -72,6 +72,7 @@ def test_a_stale_table_is_found(tmp_path: Path) -> None:
     script = tmp_path / "docs" / "tables.py"
     shutil.copytree(DOCS, script.parent, ignore=shutil.ignore_patterns("*.png"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "tests" / "attacks", tmp_path / "tests" / "attacks")
     page = script.parent / "protocol.md"
     page.write_text(page.read_text(encoding="utf-8").replace("| `pong-deadline` |", "| `pong-is-late` |"))
     check = subprocess.run(
