@@ -30,7 +30,7 @@ _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET))
 
 
 class Secured(Connection, gc=False, eq=False):
-    """A peer under TLS: 32 bytes more than `Connection`, and OpenSSL's 11 KB."""
+    """A peer under TLS: 32 bytes more than `Connection`, and OpenSSL's 13 KB."""
 
     tls: ssl.SSLObject | None = None  # from its ClientHello until our close_notify
     sealed: bytes = b""  # received: a record or a ClientHello that is not whole yet

@@ -61,7 +61,7 @@ class TlsEngine:
         self._outgoing = ssl.MemoryBIO()
 
     def accept(self) -> ssl.SSLObject:
-        """Begin with a new peer; 11 KB from the end of its handshake on."""
+        """Begin with a new peer; 13 KB from the end of its handshake on."""
         return self.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     def shake(self, tls: ssl.SSLObject, records: bytes) -> tuple[bool, Received]:

@@ -191,7 +191,7 @@ class TestEnding:
             assert client.hear() == b"200"
             assert client.closed
             assert connection.phase is Phase.CLOSING
-            assert connection.tls is None, "11 KB are given back before the peer has closed"
+            assert connection.tls is None, "13 KB are given back before the peer has closed"
 
     @pytest.mark.parametrize("before", range(0, 4_000, 101))
     def test_finish_waits_for_a_peer_that_is_behind(self, before: int) -> None:

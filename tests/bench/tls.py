@@ -1,0 +1,170 @@
+"""What a peer under TLS costs: bytes at rest, bytes while it is slow in its handshake, CPU for a handshake.
+
+How: as in `memory`, Pss before and after a crowd that the server shows in its phase; a fresh server for each kind. The
+certificate is ECDSA P-256, the usual one today. CPU is the server's own: what connect, upgrade and join cost, less what
+the same client makes a plain server spend on them just before.
+What would fool it: OpenSSL takes its memory in small pieces from the C library's heap, so a heap with holes from
+earlier peers makes the next ones look cheaper. So few are let in first (`WARM`), and one crowd in a server's life.
+"""
+
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from http.client import HTTPSConnection
+from pathlib import Path
+
+from tests.bench import wire
+from tests.bench.clients import connect
+from tests.bench.figures import Bench, Better, Figure, Result, Scale
+from tests.bench.gauges import Address
+from tests.bench.processes import Process, chatserver
+from tests.support.certificates import NAMES, certificate, trusting
+
+#: Peers let in and out before the first reading.
+WARM = 100
+#: Seconds for the server to come to rest.
+SETTLE = 4.0
+_PATIENT = ("--tls-deadline", "3600", "--head-deadline", "3600", "--ping-interval", "3600")
+_VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
+
+
+def _memory(name: str, bound: float, aim: float) -> Figure:
+    return Figure(name=f"memory: {name}", unit=" B", bound=bound, aim=aim, better=Better.LOWER)
+
+
+IDLE = {
+    "1.3": _memory("idle WebSocket under TLS 1.3", 17_000, 14_000),
+    "1.2": _memory("idle WebSocket under TLS 1.2", 14_000, 13_500),
+}
+SLOW_HELLO = _memory("half a ClientHello", 2_000, 1_200)
+HALF_SHAKEN = _memory("a handshake left half-way", 60_000, 45_000)
+FIRST, AGAIN = (
+    Figure(name=name, unit=" µs", bound=1000, aim=400, better=Better.LOWER)
+    for name in ("TLS 1.3 handshake: CPU on top", "the same with a ticket: CPU on top")
+)
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    """Each kind in turn."""
+    count = scale.of(2_000, 50)
+    settle = scale.of(SETTLE, 0.3)
+    with chatserver(*_PATIENT) as server, ExitStack() as stack:
+        _open(stack, server, WARM)
+        plain = _open(stack, server, scale.of(1_000, 50))
+    with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
+        cert, key = certificate(Path(folder))
+        flags = ("--tls-cert", cert, "--tls-key", key, *_PATIENT)
+        for version in _VERSIONS:
+            with chatserver(*flags) as server:
+                yield from _idle(server, version, count, settle, plain)
+        for figure, take in ((SLOW_HELLO, 0.5), (HALF_SHAKEN, 1.0)):
+            with chatserver(*flags) as server:
+                yield _hellos(server, figure, take, count, settle)
+
+
+def _idle(server: Process, version: str, count: int, settle: float, plain: float) -> Iterator[Result]:
+    context = trusting(_VERSIONS[version])
+    with ExitStack() as first:
+        _open(first, server, WARM, context)
+        ticket = _ticket(first.enter_context(_websocket(server.address, context)))
+    time.sleep(settle)
+    before = server.memory()
+    with ExitStack() as stack:
+        cost = _open(stack, server, count, context)
+        time.sleep(settle)
+        after = server.memory()
+        held = _held(server.address, "open")
+        if held < count:
+            raise RuntimeError(f"{held:.0f} of {count} are open")
+        again = _open(stack, server, count // 4, context, ticket)
+    details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
+    yield Result(figure=IDLE[version], samples=[(after - before) / count], details=details)
+    if version == "1.3":
+        details = f"ECDSA P-256; {plain:.0f} µs for connect, upgrade and join without TLS"
+        yield Result(figure=FIRST, samples=[cost - plain], details=details)
+        yield Result(figure=AGAIN, samples=[again - plain], details=details)
+
+
+def _open(
+    stack: ExitStack, server: Process, count: int, context: ssl.SSLContext | None = None,
+    ticket: ssl.SSLSession | None = None,
+) -> float:  # fmt: skip
+    """Open some, one after the other; the server's CPU for each, in microseconds."""
+    cpu = server.cpu()
+    for _ in range(count):
+        stack.enter_context(_websocket(server.address, context, ticket))
+    return (server.cpu() - cpu) / count * 1e6
+
+
+def _ticket(peer: socket.socket) -> ssl.SSLSession | None:
+    assert isinstance(peer, ssl.SSLSocket)
+    return peer.session
+
+
+def _websocket(address: Address, context: ssl.SSLContext | None, ticket: ssl.SSLSession | None = None) -> socket.socket:
+    """One that has joined; it blocks, since each waits for its turn."""
+    peer = connect(address)
+    peer.setblocking(True)
+    if context is not None:
+        peer = context.wrap_socket(peer, server_hostname=NAMES[0], session=ticket)
+    heard = b""
+    for said, answer in ((wire.upgrade(address), b'"hello"'), (wire.join("bench"), b'"joined"')):
+        peer.send(said)
+        while answer not in heard:
+            heard += peer.recv(65_536)
+    return peer
+
+
+def _hellos(server: Process, figure: Figure, take: float, count: int, settle: float) -> Result:
+    hello = _hello()
+    part = hello[: int(len(hello) * take)]
+    with ExitStack() as first:
+        for _ in range(WARM):
+            first.enter_context(_send(server.address, part))
+    time.sleep(settle)
+    before = server.memory()
+    with ExitStack() as stack:
+        for _ in range(count):
+            peer = stack.enter_context(_send(server.address, part))
+            if take == 1.0:
+                peer.recv(1)
+        time.sleep(settle)
+        after = server.memory()
+        held = _held(server.address, "tls")
+        if held < count:
+            raise RuntimeError(f"{held:.0f} of {count} are in their handshake")
+    details = f"{count:,} held, each sent {len(part)} B; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
+    return Result(figure=figure, samples=[(after - before) / count], details=details)
+
+
+def _hello() -> bytes:
+    """What OpenSSL begins with."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting().wrap_bio(incoming, outgoing, server_hostname=NAMES[0])
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+def _send(address: Address, data: bytes) -> socket.socket:
+    peer = connect(address)
+    peer.setblocking(True)
+    peer.send(data)
+    return peer
+
+
+def _held(address: Address, phase: str) -> float:
+    connection = HTTPSConnection(*address, timeout=30, context=trusting())
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    lines = (line for line in text.splitlines() if line.startswith("chatserver_connections{"))
+    return sum(float(line.rpartition(" ")[2]) for line in lines if f'phase="{phase}"' in line)
+
+
+BENCH = Bench(name="tls", run=run)
