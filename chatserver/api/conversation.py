@@ -46,6 +46,7 @@ class Reply(msgspec.Struct, gc=False):
 
     payload: bytes
     joined: Member | None = None
+    refusal: bool = False  # it says that the client asks too often
 
 
 Outcome: TypeAlias = Reply | Coroutine[Any, Any, Reply] | Wait | None
@@ -82,7 +83,7 @@ class Conversation:
     def _publish(self, session: Session, message: Publish, address: str) -> Outcome:
         wait = wait_for_rate(self._services, session.user, address)
         if wait:
-            return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
+            return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait), refusal=True)
 
         def done(result: Stored | LogError) -> None:
             session.in_flight -= 1

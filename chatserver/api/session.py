@@ -19,6 +19,7 @@ class Waiting(IntEnum):
     TASK = 1  # a task is at work on one of them
     ROOM = 2  # its publishes are ahead of the log or of a room's pump
     GONE = 3  # its close frame has been sent, or its connection is no more: nothing may be sent behind that
+    TURN = 4  # it has sent more than is attended to in one go: the others first
 
 
 class Session(msgspec.Struct, gc=False, eq=False):

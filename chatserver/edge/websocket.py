@@ -2,8 +2,9 @@
 
 Owns: the order in which a client's messages are attended to, and the close. May not: know what a message means.
 
-Messages are attended to one after the other. While one waits for the log, or the client is ahead of it or of a room,
-or has not taken our replies, the others stay in the session's queue (at most one read's worth) and nothing is read.
+Messages are attended to one after the other, a few dozen in one go, then everybody else has a turn. While one waits for
+the log, or the client is ahead of it or of a room, or has not taken our replies, the others stay in the session's queue
+or as bytes (at most one read's worth) and nothing is read.
 
 What we answer, and each control frame, is counted against the connection's budget; a publish that goes to the log is
 not, since that has a rate of its own. The pong that answers our ping is free.
@@ -24,7 +25,7 @@ from chatserver.api.conversation import Conversation, Outcome, Reply, Wait
 from chatserver.api.publishing import log_failure, too_often
 from chatserver.api.session import Session, Waiting
 from chatserver.chat.hub import Hub
-from chatserver.edge.budgets import message_budget
+from chatserver.edge.budgets import CONTROL, REFUSAL, message_budget
 from chatserver.edge.guard import guarded
 from chatserver.edge.limits import EdgeLimits
 from chatserver.log.interface import LogError
@@ -55,6 +56,7 @@ from chatserver.reasons import CloseCode, ErrorCode, Reason
 #: Seconds by which a message's task gives up before the connection's SERVING deadline would close it.
 TASK_MARGIN = 1.0
 
+_RESUMED = frozenset((Waiting.ROOM, Waiting.TURN))
 _PING = ping_frame()
 _log = structlog.get_logger("chatserver.edge")
 
@@ -100,16 +102,28 @@ class WebSocketEdge:
         session = connection.session
         assert isinstance(session, Session)
         inbox = connection.inbox
+        self._take(connection, session, inbox + data if inbox else data, finished=False)
+
+    def _take(self, connection: Connection, session: Session, data: bytes, *, finished: bool) -> None:
+        """Attend to the frames in these bytes, a turn's worth; `finished` tells that a message was before them."""
         limits = self._limits.echo_frames if session.echo else self._limits.frames
-        events, rest, assembly = receive(inbox + data if inbox else data, session.assembly, limits)
-        connection.inbox = rest
-        session.assembly = assembly
-        if not events:
-            self._settle(connection, session, finished=False)
-            return
-        finished = self._attend(connection, session, events)
-        if connection.session is session and session.queue is None:
+        events, connection.inbox, session.assembly, more = receive(data, session.assembly, limits)
+        if events:
+            finished = self._attend(connection, session, events) or finished
+            if connection.session is not session or session.queue is not None:
+                return
+        if more:
+            self._wait_for_turn(connection, session, finished=finished)
+        else:
             self._settle(connection, session, finished=finished)
+
+    def _wait_for_turn(self, connection: Connection, session: Session, *, finished: bool) -> None:
+        """It has sent more than is attended to in one go: everybody else first, and it is not read meanwhile."""
+        session.waiting = Waiting.TURN
+        self._connections.pause(connection)
+        if finished or connection.phase is not Phase.MESSAGE:  # the deadline of an unfinished message stands
+            self._connections.enter(connection, Phase.SERVING, self._serving_ticks)
+        self._connections.again(connection)
 
     def _settle(self, connection: Connection, session: Session, *, finished: bool) -> None:
         """Choose the phase after everything that could be attended to has been."""
@@ -131,10 +145,11 @@ class WebSocketEdge:
                     self._hear(connection, session, data)
                 case Pong():
                     if connection.phase is not Phase.PINGED:
-                        self._spend(connection)
+                        self._spend(connection, CONTROL)
                 case Ping(payload):
-                    self._connections.send(connection, pong_frame(payload))
-                    self._spend(connection)
+                    if not self._over(connection):
+                        self._connections.send(connection, pong_frame(payload))
+                    self._spend(connection, CONTROL)
                 case Binary(data):
                     finished = True
                     self._connections.send(connection, binary_frame(data))
@@ -159,20 +174,21 @@ class WebSocketEdge:
                 self._connections.enter(connection, Phase.SERVING, self._serving_ticks)
 
     def _go_on(self, connection: Connection, session: Session) -> None:
-        """Attend to what is queued, then read again."""
-        events, session.queue = session.queue or [], None
+        """Attend to what is queued, then to what came behind it, then read again."""
         session.waiting = Waiting.NOTHING
-        self._attend(connection, session, events)
+        if self._connections.blocked(connection):
+            session.queue = session.queue or []  # `drained` goes on with it
+            return
+        events, session.queue = session.queue or [], None
+        finished = self._attend(connection, session, events)
         if connection.session is not session or session.queue is not None:
             return
-        inbox = connection.inbox
-        if inbox and connection.phase is Phase.SERVING:
-            # Came while it was not to be read. The phase is left first: SERVING has no right to these bytes.
-            self._settle(connection, session, finished=True)
-            connection.inbox = b""
-            self.received(connection, inbox)
-        else:
-            self._settle(connection, session, finished=True)
+        inbox, connection.inbox = connection.inbox, b""
+        if connection.phase is Phase.SERVING:
+            # Left first: SERVING has no right to these bytes. Whatever made it wait was a whole message.
+            self._connections.enter(connection, Phase.OPEN)
+            finished = True
+        self._take(connection, session, inbox, finished=finished)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -182,7 +198,7 @@ class WebSocketEdge:
             return
         try:
             message = messages.decode(data)
-            if connection.spent and self._budget.over(connection.spent, self._connections.wheel.current):
+            if self._over(connection):
                 outcome: Outcome = self._too_often(connection, message)
             else:
                 outcome = self._conversation.hear(session, message, connection.address)
@@ -193,7 +209,7 @@ class WebSocketEdge:
         match outcome:
             case Reply():
                 self._reply(connection, outcome)
-                self._spend(connection)
+                self._spend(connection, REFUSAL if outcome.refusal else 1)
             case Wait.PAUSE:
                 session.waiting = Waiting.ROOM
             case None:
@@ -207,12 +223,15 @@ class WebSocketEdge:
 
     def _too_often(self, connection: Connection, message: ClientMessage) -> Reply:
         wait = self._budget.wait(connection.spent, self._connections.wheel.current)
-        return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
+        return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait), refusal=True)
 
-    def _spend(self, connection: Connection) -> None:
-        """Count an answer or a control frame; whoever goes on after a burst of refusals is closed."""
+    def _over(self, connection: Connection) -> bool:
+        return connection.spent > 0 and self._budget.over(connection.spent, self._connections.wheel.current)
+
+    def _spend(self, connection: Connection, cost: int = 1) -> None:
+        """Count an answer or a control frame; whoever goes on after many refusals is closed."""
         tick = self._connections.wheel.current
-        connection.spent = self._budget.spend(connection.spent, tick)
+        connection.spent = self._budget.spend(connection.spent, tick, cost)
         if self._budget.flooded(connection.spent, tick) and connection.alive:
             self._violated(connection, FrameError(Reason.FLOOD, "too many frames, and no end of them"))
 
@@ -247,9 +266,9 @@ class WebSocketEdge:
     # -- going on ---------------------------------------------------------------------------------------------------
 
     def resumed(self, connection: Connection) -> None:
-        """The log or a room has caught up with what this client published."""
+        """Its turn; or the log or a room has caught up with what it published."""
         session = connection.session
-        if isinstance(session, Session) and session.waiting is Waiting.ROOM:
+        if isinstance(session, Session) and session.waiting in _RESUMED:
             self._go_on(connection, session)
 
     def drained(self, connection: Connection) -> None:

@@ -13,6 +13,7 @@ receiving kernel opens its window in bursts, on loopback up to half its buffer.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from enum import IntEnum
@@ -78,7 +79,7 @@ class Connections:
         self.table: list[Connection | None] = []
         self.wheel = Wheel(self.table, limits, now=now)
         self.attendant: Attendant | None = None
-        self.pending: list[Connection] = []  # to be attended to again in the next pass, see `again`
+        self.pending: deque[Connection] = deque()  # to be attended to again, after everybody else, see `again`
         self.asked = trio.Event()  # set while there are any
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection

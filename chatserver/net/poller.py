@@ -5,14 +5,18 @@ Owns: the order of things in a pass. May not: know what bytes mean, or let one c
 One trio task waits until the kernel's readiness object is itself readable, takes a batch of events and attends to each
 at once: reading what is there and doing what needs no waiting. Then it lets every other task run, and comes back. A
 second task attends to those who asked for another turn: they may ask at any time, and the kernel would not wake the
-first one for them. New peers are accepted last in a pass, because a descriptor number that was closed in this pass
-must not belong to somebody else while events for its former owner are still in the batch; and fewer of them when
-those who are in fill a batch by themselves, so that a flood of newcomers cannot outrun the established.
+first one for them. Both stop after a slice of time, not of peers: one who asks for much may cost a hundred times what
+another does. Whoever asked for another turn has had one, so those share a smaller slice: a thousand greedy peers delay
+each other, and the rest by no more than that. New peers are accepted when everybody who was ready has been attended to,
+and fewer of them when those who are in fill a batch by themselves, so that a flood of newcomers cannot outrun the
+established.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 
 import structlog
 import trio
@@ -25,10 +29,14 @@ from chatserver.net.readiness import BROKEN, READ, WRITE, Readiness
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 
-#: Events attended to before other tasks run: about 5 ms of work. libuv polls 1,024 at a time, nginx 512.
+#: Events taken at a time. libuv polls 1,024, nginx 512.
 BATCH = 64
-#: Bytes read from one peer at a time. What fits a head, and small enough that a greedy publisher cannot lap a ring.
-READ_BYTES = 16 * 1024
+#: Seconds for which events are attended to before other tasks run, and for which other turns are given to who asked.
+PASS_SECONDS, TURNS_SECONDS = 0.005, 0.002
+#: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
+#: have us keep; and as much as fits the longest message, once it is known that there is one.
+READ_BYTES, READ_MORE_BYTES = 4 * 1024, 16 * 1024
+_MORE = frozenset((Phase.BODY, Phase.MESSAGE))
 #: Deadlines acted on before other tasks run: an expired connection costs an answer, a FIN and a log line.
 EXPIRE_BATCH = 16
 
@@ -61,8 +69,10 @@ class Poller:
         self._readiness = readiness
         self._attendant = attendant
         self._listeners = {listener.descriptor: listener for listener in listeners}
-        self._buffer = bytearray(READ_BYTES)
-        self._view = memoryview(self._buffer)
+        self._accepting: list[Listener] = []
+        self._left: deque[tuple[Connection, int]] = deque()  # of the events that were taken
+        self._view = memoryview(bytearray(READ_MORE_BYTES))
+        self._buffers = tuple((self._view if phase in _MORE else self._view[:READ_BYTES],) for phase in Phase)
 
     async def run(self) -> None:
         """Attend until cancelled, then end every connection."""
@@ -74,7 +84,10 @@ class Poller:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_resuming)
                 while True:
-                    await trio.lowlevel.wait_readable(self._readiness.fileno())
+                    if self._left:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        await trio.lowlevel.wait_readable(self._readiness.fileno())
                     self._pass()
         finally:
             trio.lowlevel.remove_instrument(clock)
@@ -85,13 +98,15 @@ class Poller:
         connections = self._connections
         while True:
             await connections.asked.wait()  # lets everybody else run first, even when it is set
-            batch = connections.pending[:BATCH]
-            del connections.pending[:BATCH]
-            if not connections.pending:
-                connections.asked = trio.Event()
-            for connection in batch:
+            until = perf_counter() + TURNS_SECONDS
+            while connections.pending:
+                connection = connections.pending.popleft()
                 if connection.descriptor >= 0:
                     self._guard(self._attendant.resumed, connection)
+                if perf_counter() > until:
+                    break
+            else:
+                connections.asked = trio.Event()
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
         """Turn the wheel until cancelled; `on_tick` is told how many seconds late each turn was."""
@@ -115,21 +130,37 @@ class Poller:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        self._accepting.clear()
 
     def _pass(self) -> None:
-        accepting = []
+        """Attend to what is ready, for a slice of time; whoever is left comes first in the next pass."""
+        left = self._left
+        busy = bool(left) or self._gather() == BATCH
+        until = perf_counter() + PASS_SECONDS
+        while left:
+            connection, events = left.popleft()
+            if connection.descriptor >= 0:
+                self._attend(connection, events)
+            if left and perf_counter() > until:
+                return
+        accepting, self._accepting = self._accepting, []
+        for listener in accepting:
+            if not listener.accept(ACCEPT_WHEN_BUSY if busy else ACCEPT_BATCH):
+                self._readiness.change(listener.descriptor, 0, READ)
+
+    def _gather(self) -> int:
+        """Take the next events; how many there were. A number may be somebody else's when its turn comes, so objects
+        are kept.
+        """
         table = self._connections.table
         ready = self._readiness.ready(BATCH)
         for descriptor, events in ready:
             connection = table[descriptor] if descriptor < len(table) else None
             if connection is not None:
-                self._attend(connection, events)
+                self._left.append((connection, events))
             elif descriptor in self._listeners:
-                accepting.append(self._listeners[descriptor])
-        most = ACCEPT_BATCH if len(ready) < BATCH else ACCEPT_WHEN_BUSY
-        for listener in accepting:
-            if not listener.accept(most):
-                self._readiness.change(listener.descriptor, 0, READ)
+                self._accepting.append(self._listeners[descriptor])
+        return len(ready)
 
     def _attend(self, connection: Connection, events: int) -> None:
         # The one place where a fault in attending ends: it costs its own connection and nobody else's.
@@ -145,7 +176,7 @@ class Poller:
 
     def _read(self, connection: Connection) -> None:
         try:
-            count = os.readv(connection.descriptor, (self._buffer,))
+            count = os.readv(connection.descriptor, self._buffers[connection.phase])
         except BlockingIOError:
             return
         except OSError:

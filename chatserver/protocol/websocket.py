@@ -7,7 +7,7 @@ whole, and the frames of a fragmented message once its last one is here, so that
 message boundary, where one spare object serves every connection. What waits is bytes, and bounded.
 May not: answer anything. A `Ping` is an event like any other.
 
-    events, rest, assembly = receive(rest + data, assembly, FrameLimits())
+    events, rest, assembly, more = receive(rest + data, assembly, FrameLimits())
 
 Invalid UTF-8 in a fragmented message is found with its last fragment, not before; RFC 6455 allows either.
 """
@@ -51,9 +51,9 @@ class FrameLimits(msgspec.Struct, frozen=True, gc=False):
 
     max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
     max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
-    # In one receive, that is in 16 KiB: of the shortest publish there is, 350 fit. Without it, 16 KiB of empty
-    # pings hold the loop for 17 ms, of one-letter messages for 29, before anyone can count them; with it, 5.
-    max_frames: int = 512
+    # Frames taken in one receive; what is behind them stays bytes. 16 KiB of empty pings would hold the loop for 17 ms,
+    # of one-letter messages for 29, before anyone could count them; so many are attended to in half a millisecond.
+    turn: int = 32
     binary: bool = False  # only /echo takes binary messages; chat.v1 is text
 
 
@@ -120,42 +120,45 @@ _spare: list[Connection] = []
 
 def receive(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits
-) -> tuple[list[Event], bytes, Assembly | None]:
-    """Take every whole frame off `buffer`: events, the half frame that is left, the message that is unfinished.
+) -> tuple[list[Event], bytes, Assembly | None, bool]:
+    """Take the whole frames off `buffer`: events, the bytes that are left, the message that is unfinished.
 
-    After a `Close` or a `Violation` nothing is left over: the rest of the stream has no meaning.
+    Not more than a turn's worth: the last of the four tells that there may be more of them in what is left. After a
+    `Close` or a `Violation` nothing is left over: the rest of the stream has no meaning.
     """
     if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG:
-        return [PONG], b"", assembly  # what an idle peer sends, and all it sends
-    ready, at, assembly, error = _split(buffer, assembly, limits)
+        return [PONG], b"", assembly, False  # what an idle peer sends, and all it sends
+    ready, at, assembly, error, more = _split(buffer, assembly, limits)
     events = _decode(b"".join(ready)) if ready else []
     if events and isinstance(events[-1], Close | Violation):
-        return events, b"", None
+        return events, b"", None, False
     if error is not None:
         events.append(Violation(error))
-        return events, b"", None
-    return events, buffer[at:], assembly
+        return events, b"", None, False
+    return events, buffer[at:], assembly, more
 
 
 def _split(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits
-) -> tuple[list[bytes], int, Assembly | None, FrameError | None]:
-    """Frames that may go to wsproto, where the half frame begins, the unfinished message, what ended it all."""
+) -> tuple[list[bytes], int, Assembly | None, FrameError | None, bool]:
+    """Frames that may go to wsproto, where the rest begins, the unfinished message, what ended it all, and whether the
+    turn did.
+    """
     ready: list[bytes] = []
     at, count = 0, 0
     while len(buffer) - at >= 2:
         count += 1
-        if count > limits.max_frames:
-            return ready, at, None, FrameError(Reason.FLOOD, f"more than {limits.max_frames} frames at once")
+        if count > limits.turn:
+            return ready, at, assembly, None, True
         error = _refuse_start(buffer[at], buffer[at + 1], assembly, limits)
         if error is not None:
-            return ready, at, None, error
+            return ready, at, None, error, False
         header, length = _measure(buffer, at)
         if not header:
             break
         error = _refuse_length(buffer[at], length, assembly, limits)
         if error is not None:
-            return ready, at, None, error
+            return ready, at, None, error, False
         end = at + header + length
         if end > len(buffer):
             break
@@ -169,7 +172,7 @@ def _split(
                 ready.append(assembly.frames)
                 assembly = None
             ready.append(frame)
-    return ready, at, assembly, None
+    return ready, at, assembly, None, False
 
 
 def _refuse_start(start: int, second: int, assembly: Assembly | None, limits: FrameLimits) -> FrameError | None:

@@ -209,16 +209,6 @@ async def test_a_good_message_before_a_bad_frame_counts() -> None:
 # -- greed ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("opcode", [9, 10])
-async def test_a_flood_of_control_frames(opcode: int) -> None:
-    async with serving() as server, neighbour(server):
-        async with chatter(server.address) as peer:
-            peer.answers_pings = False
-            await peer.peer.send(frame(b"", opcode=opcode) * 2_700)
-            assert (await peer.closed()).code == 1008
-        await server.counted("flood")
-
-
 async def test_pipelined_requests_are_answered_one_after_the_other() -> None:
     """Thousands in one write, and nothing read for a while: one is in flight, the rest waits in the kernel."""
     count = 2_000

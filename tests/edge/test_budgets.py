@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.edge.budgets import REQUEST_BURST, Budget, count, message_budget, request_budget
+from chatserver.edge.budgets import REFUSAL, REQUEST_BURST, Budget, count, message_budget, request_budget
 from chatserver.net.wheel import TICK
 
 NOW = 12_345  # ticks
@@ -31,8 +31,8 @@ def test_the_wait_is_enough_and_not_much_longer(rate: float) -> None:
     budget = Budget(rate, burst=10)
     account = spend(budget, 0, 15)
     wait = budget.wait(account, NOW)
-    assert wait == pytest.approx(6 / rate + TICK, rel=0.03, abs=4 * TICK / 1024)
-    told = budget.spend(account, NOW)
+    assert wait == pytest.approx((5 + REFUSAL) / rate + TICK, rel=0.03, abs=4 * TICK / 1024)
+    told = budget.spend(account, NOW, REFUSAL)
     assert not budget.over(told, NOW + math.floor(wait / TICK))
 
 
@@ -51,12 +51,26 @@ def test_over_any_time_no_more_than_the_rate_and_a_burst(rate: float, visits: li
     assert granted <= 50 + rate * (tick - NOW + 1) * TICK * 1.03 + 1
 
 
-def test_flooded_is_a_whole_burst_more() -> None:
-    budget = Budget(10.0, burst=30)
+def test_flooded_is_when_patience_is_at_its_end() -> None:
+    budget = Budget(10.0, burst=30, patience=30)
     account = spend(budget, 0, 60)
     assert not budget.flooded(account, NOW)
     assert budget.flooded(budget.spend(account, NOW), NOW)
     assert not budget.flooded(account, NOW + 100)
+
+
+def test_a_refusal_costs_as_much_as_three() -> None:
+    budget = Budget(10.0, burst=30)
+    assert budget.spend(0, NOW, REFUSAL) == spend(budget, 0, REFUSAL)
+
+
+def test_a_bot_that_is_a_little_too_fast_is_never_closed_for_it() -> None:
+    """A quarter above its user's rate, and it heeds no refusal."""
+    budget, account = message_budget(20.0, rooms=100), 0
+    for second in range(1000):
+        for _ in range(5):
+            account = budget.spend(account, NOW + 10 * second, REFUSAL)
+    assert not budget.over(account, NOW + 10_000)
 
 
 def test_no_limit() -> None:

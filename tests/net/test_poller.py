@@ -3,17 +3,19 @@
 import socket
 import threading
 
+import pytest
 import trio
 import trio.lowlevel
 import trio.testing
 
+from chatserver.net import poller as poller_module
 from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_WHEN_BUSY
 from chatserver.net.phases import Phase, PhaseLimits
-from chatserver.net.poller import BATCH, EXPIRE_BATCH, READ_BYTES
+from chatserver.net.poller import BATCH, EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES
 from chatserver.net.readiness import open_readiness
 from chatserver.reasons import Reason
-from tests.support.attended import attended
+from tests.support.attended import Attended, attended
 from tests.support.parked import descriptors, ended, pair, take
 
 
@@ -37,17 +39,21 @@ async def test_bytes_fin_and_reset_reach_the_attendant() -> None:
         await it.until(lambda: it.attendant.details("closed") == [Reason.DONE, Reason.PEER_RESET])
 
 
-async def test_a_read_is_bounded() -> None:
-    """A greedy peer does not lap a ring, or hold everybody's turn."""
+@pytest.mark.parametrize(
+    ("phase", "most"), [(Phase.HEAD, READ_BYTES), (Phase.BODY, READ_MORE_BYTES), (Phase.MESSAGE, READ_MORE_BYTES)]
+)
+async def test_a_read_is_bounded(phase: Phase, most: int) -> None:
+    """A greedy peer does not lap a ring, or hold everybody's turn; one with something long to say needs few reads."""
     async with attended() as it:
-        _, peer = it.connect(small=False)
+        connection, peer = it.connect(small=False)
+        connection.phase = phase
         sent = peer.send(b"x" * 100_000)
 
         def sizes() -> list[int]:
             return [len(data) for data in it.attendant.details("received") if isinstance(data, bytes)]
 
         await it.until(lambda: sum(sizes()) == sent)
-        assert max(sizes()) <= READ_BYTES
+        assert max(sizes()) == most
 
 
 async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
@@ -63,8 +69,9 @@ async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
         await it.until(lambda: it.attendant.details("closed") == [Reason.PEER_RESET])
 
 
-async def test_newcomers_wait_while_those_inside_fill_a_pass() -> None:
+async def test_newcomers_wait_while_those_inside_fill_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of newcomers does not stand before the established: few come in until these have had their turn."""
+    monkeypatch.setattr(poller_module, "PASS_SECONDS", 60.0)
     async with attended(listen=True) as it:
         insiders = [it.connect() for _ in range(2 * BATCH)]
         newcomers = [it.knock() for _ in range(2 * ACCEPT_WHEN_BUSY)]
@@ -102,17 +109,69 @@ async def test_asking_again_wakes_a_poller_that_nobody_else_would_wake() -> None
         it.connections.again(connection)
         await trio.testing.wait_all_tasks_blocked()
         assert it.attendant.of("resumed") == [connection]
-        assert it.connections.pending == []
+        assert not it.connections.pending
 
 
-async def test_whoever_asks_again_and_again_does_not_keep_others_waiting() -> None:
+class SlowWork:
+    """Time that passes only while somebody is attended to: a second each."""
+
+    def __init__(self, it: Attended, monkeypatch: pytest.MonkeyPatch, *events: str) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(poller_module, "perf_counter", lambda: self.now)
+        for event in events:
+            it.attendant.on[event] = self._work
+
+    def _work(self, connection: Connection) -> None:
+        self.now += 1.0
+
+
+async def test_a_pass_ends_when_its_time_is_up_and_the_others_are_first_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """64 events may be 64 pongs or 64 bursts of publishes: everybody else waited for a quarter of a second."""
+    monkeypatch.setattr(poller_module, "PASS_SECONDS", 2.5)
     async with attended() as it:
+        SlowWork(it, monkeypatch, "received")
+        peers = dict(it.connect() for _ in range(8))
+        for peer in peers.values():
+            peer.send(b"x")
+        for done in (3, 6, 8):
+            it.poller._pass()
+            assert len(set(it.attendant.of("received"))) == done
+            for connection in it.attendant.of("received"):  # they have more to say: but they had their turn
+                peers[connection].send(b"x")
+
+
+async def test_who_is_gone_before_its_turn_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be somebody else's by then: an error of the one must not end the other."""
+    monkeypatch.setattr(poller_module, "PASS_SECONDS", 0.5)
+    async with attended() as it:
+        SlowWork(it, monkeypatch, "received")
+        _, first = it.connect()
+        gone, peer = it.connect()
+        first.send(b"x")
+        peer.send(b"x")
+        it.poller._pass()
+        number = gone.descriptor
+        it.connections.close(gone, Reason.DONE)
+        heir, _ = it.connect()
+        assert heir.descriptor == number
+        it.poller._pass()
+        assert heir.alive
+        assert len(it.attendant.of("received")) == 1
+
+
+async def test_whoever_asks_again_and_again_does_not_keep_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller_module, "TURNS_SECONDS", BATCH - 0.5)
+    async with attended() as it:
+        work = SlowWork(it, monkeypatch)
         greedy = [it.connect()[0] for _ in range(BATCH + 5)]
         turns = 0
 
         def again(connection: Connection) -> None:
             nonlocal turns
             turns += 1
+            work.now += 1.0
             if turns < 50 * BATCH:
                 it.connections.again(connection)
 

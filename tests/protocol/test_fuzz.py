@@ -23,10 +23,9 @@ from chatserver.protocol.websocket import (
     FrameLimits,
     Violation,
     accept_upgrade,
-    receive,
 )
 from tests.protocol.samples import GET, POST, UPGRADE, frame
-from tests.support.feed import body_runner, cuts, frame_runner, head_runner, pieces
+from tests.support.feed import body_runner, cuts, frame_runner, head_runner, pieces, take_frames
 
 
 def mutated(sample: bytes) -> st.SearchStrategy[bytes]:
@@ -117,7 +116,7 @@ streams = st.one_of(st.binary(max_size=300), some_frames.map(b"".join), some_fra
 def test_frames(wire: bytes, at: list[int], binary: bool) -> None:
     limits = FrameLimits(max_message_bytes=300, max_fragments=3, binary=binary)
     assert frame_runner(limits)([wire]) == frame_runner(limits)(pieces(wire, at))
-    events, rest, _ = receive(wire, None, limits)
+    events, rest, _ = take_frames(wire, None, limits)
     assert not any(isinstance(event, Close | Violation) for event in events[:-1]), "nothing follows an end"
     assert all(isinstance(event.error, FrameError) for event in events if isinstance(event, Violation))
     assert len(rest) < 14 + 300

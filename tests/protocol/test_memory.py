@@ -124,7 +124,7 @@ def test_a_slow_body_costs_less_than_500_bytes() -> None:
 
 def test_an_unfinished_message_costs_its_bytes() -> None:
     """No parser is kept for it, so a peer that never ends its message pays for what it sent and 150 bytes."""
-    _, _, assembly = receive(frame(0x01, b"x" * 100) + frame(0x00) * 10, None, LIMITS)
+    _, _, assembly, _ = receive(frame(0x01, b"x" * 100) + frame(0x00) * 10, None, LIMITS)
     assert isinstance(assembly, Assembly)
     assert not gc.is_tracked(assembly)
     assert sys.getsizeof(assembly) + sys.getsizeof(assembly.frames) < len(assembly.frames) + 150

@@ -49,11 +49,11 @@ def test_control_frames() -> None:
 def test_the_empty_pong() -> None:
     assert seen(EMPTY_PONG) == [PONG]
     unfinished = Assembly(b"x", 1, 1)
-    assert receive(EMPTY_PONG, unfinished, LIMITS) == ([PONG], b"", unfinished)
+    assert receive(EMPTY_PONG, unfinished, LIMITS) == ([PONG], b"", unfinished, False)
 
 
 def test_nothing() -> None:
-    assert receive(b"", None, LIMITS) == ([], b"", None)
+    assert receive(b"", None, LIMITS) == ([], b"", None, False)
 
 
 def test_a_fragmented_message() -> None:
@@ -71,7 +71,7 @@ def test_a_close_inside_a_message() -> None:
 
 
 def test_an_unfinished_message_waits_as_bytes() -> None:
-    events, rest, assembly = receive(frame(TEXT, b"ab") + frame(0, b"c") + b"\x80", None, LIMITS)
+    events, rest, assembly, _ = receive(frame(TEXT, b"ab") + frame(0, b"c") + b"\x80", None, LIMITS)
     assert (events, rest) == ([], b"\x80")
     assert assembly == Assembly(frame(TEXT, b"ab") + frame(0, b"c"), 2, 3)
 
@@ -91,7 +91,7 @@ def test_closes(payload: bytes, close: Close) -> None:
 
 
 def test_nothing_is_read_behind_a_close() -> None:
-    events, rest, assembly = receive(frame(CLOSE) + frame(FIN | TEXT, b"late") + b"\xff", None, LIMITS)
+    events, rest, assembly, _ = receive(frame(CLOSE) + frame(FIN | TEXT, b"late") + b"\xff", None, LIMITS)
     assert (events, rest, assembly) == ([Close(1005, "")], b"", None)
 
 
@@ -102,12 +102,13 @@ def test_binary_where_it_is_taken() -> None:
 
 
 def test_exactly_the_limits() -> None:
-    limits = FrameLimits(max_message_bytes=8, max_fragments=4, max_frames=5)
+    limits = FrameLimits(max_message_bytes=8, max_fragments=4, turn=5)
     runner = frame_runner(limits)
     assert feed(runner, frame(FIN | TEXT, b"12345678")) == ([Text("12345678")], False)
     wire = frame(TEXT, b"12") + frame(0, b"34") + frame(0, b"56") + frame(FIN, b"78")
     assert feed(runner, wire) == ([Text("12345678")], False)
-    assert len(receive(EMPTY_PONG * 5, None, limits)[0]) == 5
+    events, _, _, more = receive(EMPTY_PONG * 5, None, limits)
+    assert (len(events), more) == (5, False), "a whole turn, and nothing behind it"
 
 
 def wsproto_s_view(wire: bytes) -> list[Event]:

@@ -7,7 +7,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from chatserver.protocol.websocket import FrameLimits, Ping, Text, Violation, receive
 from chatserver.reasons import CloseCode, Reason
 from tests.protocol.samples import frame
-from tests.support.feed import feed, frame_runner
+from tests.support.feed import feed, frame_runner, take_frames
 
 FIN, TEXT, BINARY = 0x80, 0x01, 0x02
 CLOSE, PING, PONG = 0x88, 0x89, 0x8A
@@ -97,7 +97,7 @@ def test_a_length_over_the_limit_is_refused_before_its_payload(length: int) -> N
 
 def test_a_bad_start_is_refused_before_its_payload() -> None:
     for start in (b"\xc1\xfe", b"\x83\x85", b"\x81\x05", b"\x89\xfe", b"\x00\x80", b"\x82\x85"):
-        events, rest, assembly = receive(start, None, FrameLimits())
+        events, rest, assembly, _ = receive(start, None, FrameLimits())
         assert isinstance(events[0], Violation)
         assert (rest, assembly) == (b"", None)
 
@@ -126,12 +126,29 @@ def test_a_message_s_end_resets_the_count() -> None:
     assert feed(frame_runner(), one * 4) == ([Text("a")] * 4, False)
 
 
-def test_a_flood_in_one_read_is_cut_short() -> None:
-    events, rest, _ = receive(frame(PING) * 2730, None, FrameLimits())
-    assert events[:-1] == [Ping(b"")] * 512
-    last = events[-1]
-    assert isinstance(last, Violation)
-    assert (last.error.reason, rest) == (Reason.FLOOD, b"")
+def test_a_flood_in_one_read_is_taken_in_turns() -> None:
+    limits = FrameLimits()
+    rest, turns = frame(PING) * 1000, 0
+    more = True
+    while more:
+        before = rest
+        events, rest, _, more = receive(rest, None, limits)
+        assert len(events) <= limits.turn
+        assert before.endswith(rest)
+        turns += 1
+    assert (turns, rest) == (-(-1000 // limits.turn), b"")
+
+
+def test_half_a_frame_behind_a_turn() -> None:
+    wire = frame(PING) * 32 + frame(PING)[:3]
+    events, rest, _, more = receive(wire, None, FrameLimits(turn=32))
+    assert (len(events), rest, more) == (32, frame(PING)[:3], True)
+    assert receive(rest, None, FrameLimits()) == ([], rest, None, False)
+
+
+def test_a_turn_ends_inside_a_message() -> None:
+    wire = frame(TEXT, b"a") + frame(0x00, b"b") * 3 + frame(FIN, b"c")
+    assert take_frames(wire, None, FrameLimits(turn=2))[0] == [Text("abbbc")]
 
 
 def test_close_codes() -> None:
@@ -142,7 +159,7 @@ def test_close_codes() -> None:
         (frame(TEXT) + frame(0x00) * 64): CloseCode.TOO_BIG,
     }
     for wire, code in codes.items():
-        last = receive(wire, None, FrameLimits())[0][-1]
+        last = take_frames(wire)[0][-1]
         assert isinstance(last, Violation)
         assert last.error.close_code is code
 
@@ -151,7 +168,7 @@ def test_what_waits_is_bounded() -> None:
     """The most that a peer can make us keep: 64 fragments of 16 KiB together, and a control frame but for a byte."""
     limits = FrameLimits()
     wire = frame(TEXT, b"x" * 256) + frame(0x00, b"x" * 256) * 63 + frame(PING, b"x" * 125)[:-1]
-    events, rest, assembly = receive(wire, None, limits)
+    events, rest, assembly = take_frames(wire, None, limits)
     assert events == []
     assert assembly is not None
     assert len(assembly.frames) + len(rest) <= limits.max_message_bytes + 14 * limits.max_fragments + 131

@@ -100,6 +100,20 @@ Seen = list[Event | Reason]
 """Events, a violation as its reason."""
 
 
+def take_frames(
+    buffer: bytes,
+    assembly: Assembly | None = None,
+    limits: FrameLimits = FrameLimits(),  # noqa: B008 (frozen)
+) -> tuple[list[Event], bytes, Assembly | None]:
+    """Every whole frame of these bytes, in as many turns as it takes."""
+    taken: list[Event] = []
+    more = True
+    while more:
+        events, buffer, assembly, more = receive(buffer, assembly, limits)
+        taken += events
+    return taken, buffer, assembly
+
+
 def frame_runner(limits: FrameLimits = FrameLimits()) -> Runner[tuple[Seen, bool]]:  # noqa: B008 (frozen)
     """An open WebSocket: the events, and whether a message is left unfinished."""
 
@@ -108,7 +122,7 @@ def frame_runner(limits: FrameLimits = FrameLimits()) -> Runner[tuple[Seen, bool
         rest = b""
         assembly: Assembly | None = None
         for part in parts:
-            events, rest, assembly = receive(rest + part, assembly, limits)
+            events, rest, assembly = take_frames(rest + part, assembly, limits)
             for event in events:
                 seen.append(event.error.reason if isinstance(event, Violation) else event)
             if events and isinstance(events[-1], Close | Violation):
