@@ -6,9 +6,13 @@ from loadgen.personas import persona
 from loadgen.personas._neighbour import Neighbour
 
 TUNNEL_SECONDS: Final = 25.0
-DAYLIGHT_SECONDS: Final = (5.0, 15.0)
+FIRST_TUNNEL_AFTER_SECONDS: Final = (5.0, 15.0)
 
-#: After the tunnel, TCP finds out when it next tries again: up to as long as the tunnel was.
+#: TCP's waits double, so after the tunnel it may not try for as long as the tunnel was. Whoever is back in the next one
+#: by then is cut off by TCP, not by the server.
+DAYLIGHT_SECONDS: Final = (30.0, 60.0)
+
+#: Until TCP has tried, and the server has said all that there was meanwhile.
 PATIENCE_SECONDS: Final = 60.0
 
 
@@ -26,7 +30,7 @@ class Tunnel(Neighbour):
 
     def settle_in(self) -> None:
         """Ride."""
-        self.plan(self.between(*DAYLIGHT_SECONDS), self._enter)
+        self.plan(self.between(*FIRST_TUNNEL_AFTER_SECONDS), self._enter)
 
     def _enter(self) -> None:
         self.go_dark()

@@ -27,6 +27,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phone_2g, "TOUCH_SECONDS", (600.0, 600.0))
     monkeypatch.setattr(phone_2g, "DARK_SECONDS", 0.1)
     monkeypatch.setattr(sleepy_tab, "WAKES_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(tunnel, "FIRST_TUNNEL_AFTER_SECONDS", (0.1, 0.2))
     monkeypatch.setattr(tunnel, "DAYLIGHT_SECONDS", (0.1, 0.2))
     monkeypatch.setattr(tunnel, "TUNNEL_SECONDS", 0.1)
     monkeypatch.setattr(office, "SPEAKS_EVERY_SECONDS", (0.1, 0.2))
