@@ -10,8 +10,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import structlog
 import trio
@@ -22,6 +23,7 @@ from chatserver.config import Settings
 from chatserver.descriptors import connection_limit, raise_descriptor_limit
 from chatserver.edge.leaving import return_after
 from chatserver.log import LogError, LogOpenError, Record, open_log
+from chatserver.net.connection import Connection
 from chatserver.net.listener import bind
 from chatserver.net.readiness import open_readiness
 from chatserver.net.tls import TlsEngine, load_context
@@ -218,17 +220,27 @@ class Server:
         parts.http.draining = True
         leaving = [connection for connection in parts.connections.table if connection is not None]
         for index, connection in enumerate(leaving):
-            if isinstance(connection.session, Session):
-                parts.websocket.drain(connection, return_after(index / len(leaving)))
-            elif connection.alive:
-                parts.http.drain(connection)
+            self._tell(connection, partial(self._send_away, after=return_after(index / len(leaving))))
             if index % DRAIN_BATCH == DRAIN_BATCH - 1:
                 await trio.lowlevel.checkpoint()
         with trio.move_on_after(self.settings.drain_timeout * (1 - LAST_WORDS)):
             await self._until_gone()
         for unfinished in filter(None, parts.connections.table):
-            parts.http.cut_short(unfinished)
+            self._tell(unfinished, parts.http.cut_short)
         await self._until_gone()
+
+    def _send_away(self, connection: Connection, after: float) -> None:
+        if isinstance(connection.session, Session):
+            self.parts.websocket.drain(connection, after)
+        elif connection.alive:
+            self.parts.http.drain(connection)
+
+    def _tell(self, connection: Connection, tell: Callable[[Connection], None]) -> None:
+        """A fault of ours in telling one costs that one; the others are told all the same."""
+        try:
+            tell(connection)
+        except Exception:  # noqa: BLE001
+            self.parts.connections.fault(connection)
 
     async def _until_gone(self) -> None:
         while self.parts.connections.held:  # noqa: ASYNC110  an event at each close would cost the hot path for this
