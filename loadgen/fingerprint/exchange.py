@@ -98,6 +98,8 @@ class Exchange:
         except EndedError:
             if self._h11.their_state is h11.SEND_BODY:
                 return b""  # the end of a body may be the end of the connection: h11 knows
+            if self._h11.trailing_data[0]:
+                raise GarbledError("the answer is no HTTP: it ends within its head") from None
             raise
 
 

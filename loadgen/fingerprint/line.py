@@ -6,6 +6,7 @@ WebSocket, or decide when to give up; whoever waits on a line does so under a li
 
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -18,9 +19,12 @@ CONNECT_SECONDS: Final = 5.0
 
 READ_BYTES: Final = 64 * 1024
 
-#: States of TCP as TCP_INFO tells them (linux/tcp_states.h), of those in which the other side has ended it.
+#: States of TCP in which the other side has ended it (linux/tcp_states.h).
 _TCP_CLOSE: Final = 7
 _TCP_CLOSE_WAIT: Final = 8
+
+#: Where `struct tcp_info` (linux/tcp.h) has the smoothed round trip, in microseconds; its first byte is the state.
+_ROUND_TRIP: Final = slice(68, 72)
 
 
 class Ending(StrEnum):
@@ -41,9 +45,7 @@ class EndedError(Exception):
 class Line:
     """A connection that stands."""
 
-    def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream, connect_seconds: float) -> None:
-        self.opened = trio.current_time()
-        self.connect_seconds = connect_seconds
+    def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream) -> None:
         self._sock = sock
         self._stream = stream
         self._sending = trio.Lock()  # a dripper and whoever answers pings share the line
@@ -63,7 +65,7 @@ class Line:
         except trio.BrokenResourceError:
             raise EndedError(Ending.RST) from None
         if not data:
-            raise EndedError(Ending.FIN)
+            raise EndedError(self._end_of_stream())
         return bytes(data)
 
     async def receive_raw(self, most: int) -> bytes:
@@ -73,14 +75,25 @@ class Line:
         except OSError:
             raise EndedError(Ending.RST) from None
         if not data:
-            raise EndedError(Ending.FIN)
+            raise EndedError(self._end_of_stream())
         return data
+
+    def _end_of_stream(self) -> Ending:
+        # a reset that a send has met is not told again: to the next reader it is the end
+        return self.ending or Ending.FIN
 
     @property
     def ending(self) -> Ending | None:
         """Whether the server has ended it, without reading: a FIN is noticed when all before it was taken."""
-        state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(state)
+        return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(self._tcp_info()[0])
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """How far away the server is, as the kernel measured it."""
+        return int.from_bytes(self._tcp_info()[_ROUND_TRIP], sys.byteorder) / 1e6
+
+    def _tcp_info(self) -> bytes:
+        return self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP.stop)
 
 
 @asynccontextmanager
@@ -103,14 +116,12 @@ async def dial(
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
         if source is not None:
             await sock.bind((source, 0))
-        begun = trio.current_time()
         with trio.fail_after(CONNECT_SECONDS):
             await sock.connect((address, port))
-            connect_seconds = trio.current_time() - begun
             stream: trio.abc.Stream = trio.SocketStream(sock)
             if tls is not None:
                 # servers that close without close_notify are common, and it is the close that we are here for
                 secure = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
                 await secure.do_handshake()
                 stream = secure
-        yield Line(sock, stream, connect_seconds)
+        yield Line(sock, stream)

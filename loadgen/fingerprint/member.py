@@ -9,6 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from typing import Final
 
 import trio
@@ -27,6 +28,10 @@ _MASK: Final = bytes(4)  # a legal mask that leaves the payload as it is
 
 #: No opcode of RFC 6455: every server must fail the connection, so every server sends a close frame.
 RESERVED_OPCODE: Final = 0x3
+
+
+#: Between the pong behind a message and the last look at what the server made of it.
+AFTERTHOUGHT_SECONDS: Final = 0.05
 
 
 class NotServedError(Exception):
@@ -113,23 +118,25 @@ class Member:
                 await self.answer(event)
 
     async def say(self, pieces: Iterable[bytes]) -> str | None:
-        """Send a message and, behind it, a ping: `None` if its pong comes back, or how the server ended it instead."""
-        token = secrets.token_bytes(4)
-
-        async def send() -> None:
-            with suppress(EndedError):  # whoever listens hears of it too, after what was said last
-                for piece in pieces:
-                    await self.line.send(piece)
-                await self.line.send(frame(Opcode.PING, token))
-
+        """Send a message: `None` if the server still answers pings behind it, or how it ended the connection."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
+            nursery.start_soon(self._send, chain(pieces, [frame(Opcode.PING, b"1")]))
             try:
-                how = await self._pong_or_close(token)
+                how = await self._pong_or_close(b"1")
+                if how is None:
+                    # some answer pings as they are read and look at the message afterwards, in another task
+                    await trio.sleep(AFTERTHOUGHT_SECONDS)
+                    await self.line.send(frame(Opcode.PING, b"2"))
+                    how = await self._pong_or_close(b"2")
             except (EndedError, GarbledError) as error:
                 how = str(error)
             nursery.cancel_scope.cancel()
         return how
+
+    async def _send(self, pieces: Iterable[bytes]) -> None:
+        with suppress(EndedError):  # whoever listens hears of it too, after what was said last
+            for piece in pieces:
+                await self.line.send(piece)
 
     async def _pong_or_close(self, token: bytes) -> str | None:
         while True:

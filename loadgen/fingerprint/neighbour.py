@@ -33,33 +33,39 @@ class Neighbour:
 
     async def run(self) -> None:
         """Ask, one request a pace, each on a new connection, until the server is dead."""
-        refused = 0
-        while refused < _REFUSALS:
+        while not self.died.is_set():
+            await self.look()
+            await trio.sleep(self._site.options.pace)
+
+    async def look(self) -> None:
+        """Ask once, and once more if nobody listens: then the server is dead."""
+        for _ in range(_REFUSALS):
             try:
-                await self._ask()
-                refused = 0
+                answered = await self._ask()
             except ConnectionRefusedError:
-                refused += 1
+                await trio.sleep(_AGAIN_SECONDS)
+                continue
             except TROUBLE:
-                refused = 0
-            await trio.sleep(_AGAIN_SECONDS if refused else self._site.options.pace)
+                answered = False
+            self._asked += 1
+            self._answered += answered
+            return
         self.died.set()
 
-    async def _ask(self) -> None:
-        self._asked += 1
+    async def _ask(self) -> bool:
         begun = trio.current_time()
         with trio.fail_after(ANSWER_SECONDS):
             async with self._site.dial() as line:
                 self.last_alive = begun
                 talk = self._site.exchange()
                 answer = await exchange(line, talk, [self._site.plain_request(talk)])
-        self._answered += answer.status == self._site.survey.plain_status
+        return answer.status == self._site.survey.plain_status
 
     def finding(self) -> Finding:
         """How many were answered."""
         lack = self._site.survey.lacks.get(Need.HTTP)
         if lack is not None:
-            return NotApplicable(why=lack)
+            return Found(value=0, how=lack)
         if not self._asked:
             return NotApplicable(why="there was no time to ask")
         return Found(value=100 * self._answered / self._asked, how=f"{self._answered} of {self._asked}")

@@ -4,6 +4,7 @@ Owns: the order (survey, the crowd, then everything at once), each probe's time 
 row of the table and never the end of the others. May not: know what a probe does, or judge what it found.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -26,6 +27,9 @@ from loadgen.target import Target
 
 #: A probe ends by itself when patience does; this much later it is ended.
 GRACE_SECONDS: Final = 5.0
+
+#: Between two probes, so that the smallest listen backlogs (5) hold those that come at once.
+_STAGGER_SECONDS: Final = 0.01
 
 _TICK_SECONDS: Final = 0.5
 _PHASE: Final = "probing"
@@ -68,17 +72,28 @@ class Fingerprint:
         self._site.survey = await survey(self._site)
         for note in self._site.survey.notes:
             self._progress.say(note)
-        for probe in FIRST:
+        for probe in self._applicable(FIRST):
             await self._decide(probe)
+        self._site.begin()
         self._progress.plan([(_PHASE, self._site.options.within)], attackers={_UNDECIDED})
         self._progress.phase(_PHASE)
         nursery.start_soon(self._tick)
         async with trio.open_nursery() as beside:
             beside.start_soon(self._neighbour.run)
             async with trio.open_nursery() as probing:
-                for probe in ALONGSIDE:
+                for probe in self._applicable(ALONGSIDE):
                     probing.start_soon(self._decide, probe)
+                    await trio.sleep(_STAGGER_SECONDS)
             beside.cancel_scope.cancel()
+        await self._neighbour.look()  # all may have been decided by the server's death
+
+    def _applicable(self, probes: Iterable[Probe]) -> list[Probe]:
+        """Those of the probes for which the server has what they need; the others are decided."""
+        lacks = self._site.survey.lacks
+        for probe in probes:
+            if probe.need in lacks:
+                self._decided[probe.figure] = NotApplicable(why=lacks[probe.need]), self._site.begun
+        return [probe for probe in probes if probe.need not in lacks]
 
     async def _decide(self, probe: Probe) -> None:
         finding = await self._try(probe)
@@ -90,14 +105,10 @@ class Fingerprint:
         )
 
     async def _try(self, probe: Probe) -> Finding:
-        site = self._site
-        lack = site.survey.lacks.get(probe.need)
-        if lack is not None:
-            return NotApplicable(why=lack)
         finding: Finding = Failed(why="it did not end in time")
-        with trio.move_on_at(site.until + GRACE_SECONDS):
+        with trio.move_on_at(self._site.until + GRACE_SECONDS):
             try:
-                finding = await probe.play(site)
+                finding = await probe.play(self._site)
             except (*TROUBLE, NotServedError) as error:
                 finding = Failed(why=word(error))
         return finding

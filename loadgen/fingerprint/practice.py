@@ -47,12 +47,13 @@ class Limit:
         """The good range in words."""
         if self.unit is Unit.YES_NO:
             return "yes"
-        ends = [
-            f"{word} {self.unit.show(end).replace('.00', '').replace('.0', '')}"
-            for word, end in (("at least", self.least), ("at most", self.most))
-            if end is not None
-        ]
-        return ", ".join(ends)
+        if self.absent is Mark.GOOD:
+            return "none"
+        least, most = (None if end is None else f"{end:,.0f}" for end in (self.least, self.most))
+        unit = f" {self.unit.value}".replace(" %", "%")
+        if least and most:
+            return f"{least} to {most}{unit}"
+        return f"at least {least}{unit}" if least else f"at most {most}{unit}"
 
 
 def mark(limit: Limit, finding: Finding) -> Mark:
@@ -272,10 +273,12 @@ _ROWS: Final = (
         why="Centrifugo 8, Engine.IO and websockets 20",
     ),
     Limit(
-        figure="ws_idle_kept",
-        meaning="whether a silent WebSocket that answers every ping is kept",
-        unit=Unit.YES_NO,
-        least=1,
+        figure="ws_idle_deadline_s",
+        meaning="until a silent WebSocket that answers every ping is ended all the same",
+        unit=Unit.SECONDS,
+        least=3600,
+        absent=Mark.GOOD,
+        enough=60,
         why="a background tab says nothing for hours and is no attacker",
     ),
     Limit(

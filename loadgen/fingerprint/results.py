@@ -1,4 +1,4 @@
-"""The report of a fingerprint: the table of probes, the figures, the verdict.
+"""The report of a fingerprint: the tables, the figures, the verdict.
 
 Owns: the words. May not: wait, or touch a socket.
 """
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from loadgen import report
 from loadgen.figures import Condition
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, describe, remark
+from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, describe, remark
 from loadgen.fingerprint.practice import FIGURES, LIMITS, Mark, mark
 from loadgen.fingerprint.probes import TWINS
 from loadgen.fingerprint.site import Site
@@ -56,7 +56,7 @@ def make_report(
         verdict=judge(results, conditions, lag=site.worst_lag, stopped=stopped),
         figures=figures(results),
         meanings=dict(FIGURES),
-        tables=[table(site, results)],
+        tables=tables(site, results),
     )
 
 
@@ -100,27 +100,53 @@ def _broken(results: Sequence[Result], conditions: Sequence[Condition]) -> list[
     return [reason for condition in conditions if (reason := condition.judge(values)) is not None]
 
 
-def table(site: Site, results: Sequence[Result]) -> Table:
-    """One row a probe, the probe of the crowd first."""
+def tables(site: Site, results: Sequence[Result]) -> list[Table]:
+    """What was found, one row a probe, and what there is to say of all that is not good."""
+    return [_found(site, results), _advice(results)]
+
+
+def _found(site: Site, results: Sequence[Result]) -> Table:
     natures = _natures({each.figure: each.finding for each in results})
     rows = [
         [
             each.name,
             each.words,
-            ", ".join(filter(None, (remark(each.finding), natures.get(each.figure)))),
             each.mark.value,
             LIMITS[each.figure].bounds,
-            LIMITS[each.figure].why,
-            each.figure,
+            ", ".join(filter(None, (remark(each.finding), natures.get(each.figure)))),
         ]
         for each in results
+        if not isinstance(each.finding, NotApplicable)
     ]
     return Table(
         title="limits",
-        columns=["probe", "found", "how it ended", "mark", "good practice", "because", "figure"],
+        columns=["probe", "found", "mark", "good practice", "how it ended"],
         rows=rows,
-        notes=list(site.survey.notes),
+        notes=[*site.survey.notes, *_left_out(results), *_undecided(results)],
     )
+
+
+def _advice(results: Sequence[Result]) -> Table:
+    rows = [
+        [each.name, each.mark.value, LIMITS[each.figure].meaning, LIMITS[each.figure].why]
+        for order in (Mark.HARSH, Mark.MISSING, Mark.LENIENT)
+        for each in results
+        if each.mark is order
+    ]
+    return Table(title="advice", columns=["probe", "mark", "what it is", "what others do, and why"], rows=rows)
+
+
+def _left_out(results: Sequence[Result]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for each in results:
+        if isinstance(each.finding, NotApplicable):
+            reasons.setdefault(each.finding.why, []).append(each.name)
+    return [f"not applicable, {why}: {', '.join(names)}" for why, names in reasons.items()]
+
+
+def _undecided(results: Sequence[Result]) -> list[str]:
+    names = [each.name for each in results if each.mark is Mark.UNDECIDED]
+    return [f"good practice goes further than we looked, ask with a longer --within: {', '.join(names)}"] * bool(names)
 
 
 def _natures(findings: Mapping[str, Finding]) -> dict[str, str]:

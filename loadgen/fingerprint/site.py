@@ -3,7 +3,6 @@
 Owns: the options of a fingerprint, the needs that a probe may have of a server, and how sure a measured time is.
 """
 
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,10 +14,10 @@ import trio
 
 from loadgen.fingerprint.exchange import Exchange, Field
 from loadgen.fingerprint.line import Line, dial
-from loadgen.target import PER_SOURCE, Target
+from loadgen.target import PER_SOURCE, Target, client_context
 
 #: Patience. Long enough for nginx's and aiohttp's 75 s and node's 89, short enough for two minutes in all.
-WITHIN_SECONDS: Final = 110.0
+WITHIN_SECONDS: Final = 105.0
 
 #: Between two drips, two looks at a slow reader and two plain requests.
 PACE_SECONDS: Final = 1.0
@@ -36,9 +35,13 @@ CONNECTIONS: Final = 600
 READ_RATES: Final = (0, 64, 128, 256, 512, 1024, 3072)
 
 #: Where the chat contract has what we look for.
+PATH: Final = "/"
 POST_PATH: Final = "/rooms/fingerprint/messages"
 POLL_PATH: Final = "/rooms/fingerprint-quiet/messages?wait={wait}"
 WEBSOCKET_PATH: Final = "/ws"
+
+#: Stands for the seconds in the path of a long-poll.
+WAIT: Final = "{wait}"
 
 #: Source addresses in turn: more than there are probes, so that a cap per address meets only the probe of it.
 _SOURCES: Final = 200
@@ -51,14 +54,13 @@ class Options:
     within: float = WITHIN_SECONDS
     pace: float = PACE_SECONDS
     prompt: float = PROMPT_SECONDS
-    path: str = "/"
+    path: str = PATH
     read_path: str | None = None  # of a large answer; by default `path`
     post_path: str = POST_PATH
     poll_path: str = POLL_PATH
     websocket_path: str = WEBSOCKET_PATH
     connections: int = CONNECTIONS  # 0: leave it alone
     read_rates: tuple[int, ...] = READ_RATES
-    tls: ssl.SSLContext | None = None
     arguments: str = ""
 
 
@@ -80,9 +82,9 @@ class Survey:
 
     lacks: Mapping[Need, str] = field(default_factory=lambda: MappingProxyType({}))  # with the reason
     plain_status: int = 0  # what it answers to a request that it takes
-    plain_path: str = "/"  # of that request
+    plain_path: str = PATH  # of that request
     plain_fields: tuple[Field, ...] = ()  # its fields: an upgrade's where that is all it takes
-    body_path: str = "/"
+    body_path: str = PATH
     notes: tuple[str, ...] = ()
 
 
@@ -94,9 +96,13 @@ class Site:
         self.options = options
         self.survey = Survey()
         self.begun = trio.current_time()
-        self.until = self.begun + options.within
+        self.until = self.begun + options.within  # until the probes begin, from when on they have as much
         self.worst_lag = 0.0  # how late our own schedule ran at worst, so far
         self._dialled = 0
+
+    def begin(self) -> None:
+        """Start the clock of the probes."""
+        self.until = trio.current_time() + self.options.within
 
     @asynccontextmanager
     async def dial(
@@ -114,7 +120,7 @@ class Site:
             self.target.port,
             family=self.target.family,
             source=source or self.target.source(self._dialled % _SOURCES * PER_SOURCE),
-            tls=None if plaintext else self.options.tls,
+            tls=client_context() if self.target.tls and not plaintext else None,
             host=self.target.host,
             receive_buffer_bytes=receive_buffer_bytes,
             segment_bytes=segment_bytes,
@@ -136,7 +142,7 @@ class Site:
 
     def doubt(self, line: Line) -> float:
         """How far a measured time may be off: a round trip, how late we ran, and how often we look at that."""
-        return line.connect_seconds + self.worst_lag + LAG_EVERY_SECONDS
+        return line.round_trip_seconds + self.worst_lag + LAG_EVERY_SECONDS
 
 
 #: How often our own lateness is looked at; a stall that begins and ends between two looks is not seen.

@@ -12,7 +12,7 @@ import trio
 from loadgen.fingerprint.exchange import Answer, Field, GarbledError, exchange
 from loadgen.fingerprint.line import EndedError
 from loadgen.fingerprint.member import NotServedError, join, upgrade_fields
-from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Site, Survey
+from loadgen.fingerprint.site import ANSWER_SECONDS, PATH, Need, Site, Survey
 
 #: What can become of a connection, apart from what one hoped for.
 TROUBLE: Final = (OSError, trio.TooSlowError, trio.BrokenResourceError, EndedError, GarbledError)
@@ -30,14 +30,14 @@ class _Notebook:
     lacks: dict[Need, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     plain: Answer | None = None
-    body_path: str = "/"
+    body_path: str = PATH
     websocket: bool = False
 
 
 async def survey(site: Site) -> Survey:
     """Look around."""
     book = _Notebook()
-    if site.options.tls is None:
+    if not site.target.tls:
         book.lacks[Need.TLS] = "the target is plain http"
     if not site.options.connections:
         book.lacks[Need.CROWD] = "left alone, as asked for"

@@ -70,7 +70,7 @@ ALONGSIDE: Final = (
     _probe("chunk extensions", "chunk_overhead_bytes", Need.BODY, sizes.chunk_overhead),
     _probe("WebSocket, silent", "ws_ping_s", Need.WEBSOCKET, websockets.silence),
     _probe("WebSocket, no pong", "ws_pong_deadline_s", Need.WEBSOCKET, websockets.no_pong),
-    _probe("WebSocket, only pongs", "ws_idle_kept", Need.WEBSOCKET, websockets.kept),
+    _probe("WebSocket, only pongs", "ws_idle_deadline_s", Need.WEBSOCKET, websockets.only_pongs),
     _probe("frame, stalled", "ws_frame_stall_deadline_s", Need.WEBSOCKET, websockets.frame_stalled),
     _probe("frame, a byte a second", "ws_frame_deadline_s", Need.WEBSOCKET, websockets.frame_dripped),
     _probe("fragments without end", "ws_message_deadline_s", Need.WEBSOCKET, websockets.message_without_end),

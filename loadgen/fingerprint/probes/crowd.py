@@ -15,11 +15,15 @@ from loadgen.fingerprint.site import ANSWER_SECONDS, Site
 from loadgen.fingerprint.survey import TROUBLE, ask, word
 from loadgen.fingerprint.watch import OPEN, answer_or_end
 
-_AT_ONCE: Final = 25
+#: As many as the smallest listen backlogs hold (http.server's): one more costs a second for the SYN to come again.
+_AT_ONCE: Final = 5
 
 #: A server that is about to turn connections away has done so by then.
 _SETTLE_SECONDS: Final = 0.5
-_BETWEEN_SECONDS: Final = 0.02
+_BETWEEN_SECONDS: Final = 0.01
+
+#: A server that accepts more slowly is left alone: the whole has two minutes.
+_LIMIT_SECONDS: Final = 6.0
 
 
 async def per_address(site: Site) -> Finding:
@@ -42,15 +46,16 @@ async def _crowd(site: Site) -> Finding:
             except TROUBLE as error:
                 refusals.append(word(error))
 
-        while len(lines) < site.options.connections and not refusals and all(line.ending is None for line in lines):
-            async with trio.open_nursery() as nursery:
-                for _ in range(min(_AT_ONCE, site.options.connections - len(lines))):
-                    nursery.start_soon(connect)
-            await trio.sleep(_BETWEEN_SECONDS)
+        with trio.move_on_after(_LIMIT_SECONDS) as limit:
+            while len(lines) < site.options.connections and not refusals and all(line.ending is None for line in lines):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(min(_AT_ONCE, site.options.connections - len(lines))):
+                        nursery.start_soon(connect)
+                await trio.sleep(_BETWEEN_SECONDS)
         await trio.sleep(_SETTLE_SECONDS)
         ended = [line for line in lines if line.ending is not None]
         if not ended and not refusals:
-            return NoneSeen(looked=len(lines))
+            return NoneSeen(looked=len(lines), how="it accepts slowly" if limit.cancelled_caught else "")
         how = refusals[0] if refusals else await _last_words(site, ended[0])
         return Found(value=len(lines) - len(ended), how=f"{how}; {await _others(site)}")
 

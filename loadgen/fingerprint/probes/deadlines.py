@@ -12,7 +12,7 @@ import trio
 from loadgen.fingerprint.exchange import Exchange, exchange
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.line import EndedError, Ending, Line
-from loadgen.fingerprint.site import ANSWER_SECONDS, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, WAIT, Site
 from loadgen.fingerprint.survey import BODY_BEGIN, BODY_TYPE
 from loadgen.fingerprint.watch import MOMENT_SECONDS, OPEN, Sign, answer_or_end, dripping, ending_of, forever
 
@@ -79,7 +79,7 @@ async def _begin(site: Site, opening: Opening, drip: Iterable[bytes]) -> Finding
 def elapsed(site: Site, line: Line, begun: float, sign: Sign | None, *, before: str = "") -> Finding:
     """How long it took until the sign."""
     if sign is None:
-        return NoneSeen(looked=site.until - begun, how=f"{before}{OPEN}" if before else "")
+        return NoneSeen(looked=max(site.until - begun, 0.0), how=f"{before}{OPEN}" if before else "")
     return Found(value=sign.at - begun, uncertainty=site.doubt(line), how=before + sign.how)
 
 
@@ -100,14 +100,14 @@ async def held_poll(site: Site) -> Finding:
         talk = site.exchange()
         begun = trio.current_time()
         with trio.fail_after(ANSWER_SECONDS + site.options.prompt):
-            answer = await exchange(line, talk, [talk.request("GET", path.format(wait=f"{site.options.prompt:g}"))])
+            answer = await exchange(line, talk, [talk.request("GET", path.replace(WAIT, f"{site.options.prompt:g}"))])
         held = trio.current_time() - begun
     if answer.status >= 400 or held < site.options.prompt / 2:
         return NotApplicable(why=f"GET {path} is answered {answer.status} at once")
     async with site.dial() as line:
         talk = site.exchange()
         begun = trio.current_time()
-        await line.send(talk.request("GET", path.format(wait=3600)))
+        await line.send(talk.request("GET", path.replace(WAIT, "3600")))
         sign = await answer_or_end(line, talk, site.until)
         if sign is not None and sign.at - begun < site.options.prompt / 2 and not sign.how.startswith("200"):
             return NotApplicable(why=f"it refuses to hold for an hour: {sign.how}")

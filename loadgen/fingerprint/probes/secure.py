@@ -9,6 +9,7 @@ from loadgen.fingerprint.line import EndedError, Line
 from loadgen.fingerprint.probes.deadlines import elapsed
 from loadgen.fingerprint.site import Site
 from loadgen.fingerprint.watch import Sign, dripping, until_moved_on
+from loadgen.target import client_context
 
 
 async def hello_stalled(site: Site) -> Finding:
@@ -43,9 +44,8 @@ async def _any_sign(line: Line) -> Sign:
 
 def client_hello(site: Site) -> bytes:
     """What OpenSSL says first."""
-    assert site.options.tls is not None, "probes of TLS are only played with it"
     heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
-    handshake = site.options.tls.wrap_bio(heard, said, server_hostname=site.target.host)
+    handshake = client_context().wrap_bio(heard, said, server_hostname=site.target.host)
     try:
         handshake.do_handshake()
     except ssl.SSLWantReadError:

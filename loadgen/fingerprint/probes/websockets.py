@@ -25,18 +25,25 @@ _PINGS_A_FRAGMENT = 4
 
 
 async def silence(site: Site) -> Finding:
-    """Say nothing, and wait for a ping."""
+    """Say nothing but pong, and wait for a ping after a silence; one that greets is none."""
     async with join(site) as member:
+        silent_since = member.opened
         with trio.move_on_at(site.until):
             try:
-                while not member.pinged:
+                while True:
                     event = await member.hear()
                     if isinstance(event, CloseConnection):
                         return _ended_before_a_ping(member, word_close(event))
+                    if not isinstance(event, Ping):
+                        continue
+                    silence = member.pinged[-1] - silent_since
+                    if silence > site.options.prompt:
+                        return Found(value=silence, uncertainty=site.doubt(member.line), how="ping")
+                    silent_since = member.pinged[-1]
+                    await member.answer(event)
             except EndedError as error:
                 return _ended_before_a_ping(member, error.ending)
-            return Found(value=member.pinged[0] - member.opened, uncertainty=site.doubt(member.line), how="ping")
-        return NoneSeen(looked=site.until - member.opened)
+        return NoneSeen(looked=site.until - silent_since)
 
 
 def _ended_before_a_ping(member: Member, how: str) -> Finding:
@@ -62,14 +69,14 @@ async def no_pong(site: Site) -> Finding:
         )
 
 
-async def kept(site: Site) -> Finding:
+async def only_pongs(site: Site) -> Finding:
     """Say nothing but pong."""
     async with join(site) as member:
         sign = await member.end(site.until, answering=True)
         pings = f"{len(member.pinged)} pings answered"
         if sign is None:
-            return Found(value=1, how=f"kept for {site.until - member.opened:.0f} s, {pings}")
-        return Found(value=0, how=f"{sign.how} after {sign.at - member.opened:.1f} s, {pings}")
+            return NoneSeen(looked=site.until - member.opened, how=pings)
+        return Found(value=sign.at - member.opened, uncertainty=site.doubt(member.line), how=f"{sign.how}; {pings}")
 
 
 async def frame_stalled(site: Site) -> Finding:

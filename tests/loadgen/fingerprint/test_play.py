@@ -1,0 +1,282 @@
+"""A whole fingerprint of servers whose limits are known: what was planted is found, and nothing else.
+
+All of it in virtual time at the default patience and pace, so that the planted deadlines may be as long as real ones.
+"""
+
+import dataclasses
+import signal
+import ssl
+
+import trio
+import trustme
+from trio.testing import MockClock
+
+from loadgen.figures import Condition
+from loadgen.fingerprint.practice import LIMITS
+from loadgen.fingerprint.probes import ALONGSIDE
+from loadgen.report import Outcome
+from loadgen.target import client_context
+from tests.loadgen.fingerprint.planted import Plant, planted
+from tests.loadgen.fingerprint.plays import Rows, assert_near, fingerprint
+
+GOOD = Plant(
+    head_total=10,
+    body_total=12,
+    keepalive=60,
+    poll_max=30,
+    linger=2,
+    send_stall=20,
+    max_head=16_384,
+    max_fields=100,
+    max_body=65_536,
+    max_overhead=1_500,
+    per_address=400,
+    ping_every=25,
+    pong_within=10,
+    frame_total=15,
+    message_total=20,
+    close_within=3,
+    max_message=16_384,
+    max_fragments=64,
+)
+
+
+async def test_every_planted_limit_is_found(jumping_clock: MockClock) -> None:
+    async with planted(GOOD) as server:
+        report = await fingerprint(server, connections=450)
+    assert_near(
+        report,
+        first_byte_deadline_s=10,
+        head_stall_deadline_s=10,
+        head_deadline_s=10,
+        body_stall_deadline_s=12,
+        body_deadline_s=12,
+        chunked_body_deadline_s=12,
+        continue_deadline_s=12,
+        keepalive_deadline_s=60,
+        poll_hold_s=30,
+        linger_deadline_s=2,
+        never_read_deadline_s=20,
+        ws_ping_s=25,
+        ws_pong_deadline_s=10,
+        ws_frame_stall_deadline_s=15,
+        ws_frame_deadline_s=15,
+        ws_message_deadline_s=20,
+        ws_close_deadline_s=3,
+        ws_goodbye_deadline_s=0,
+        # sizes are found to the byte
+        connections_per_address=400,
+        head_bytes=16_384,
+        field_bytes=16_384,
+        head_fields=100,
+        body_bytes=65_536,
+        ws_message_bytes=16_384,
+        ws_fragments=64,
+        # and the honest are served
+        slow_typist_served=1,
+        slow_poster_served=1,
+        answers_meanwhile_percent=100,
+    )
+    assert report.figures["ws_idle_deadline_s"] is None, "a member that answers pings is kept"
+    rows = Rows(report)
+    assert rows.how("head, a byte a second").endswith("a total deadline")
+    assert rows.how("head, stalled") == "408, FIN"
+    assert rows.how("connected, silent") == "FIN"
+    assert "100, then 408" in rows.how("Expect: 100-continue, silent")
+    assert "close 1008 'planted'" in rows.how("frame, stalled")
+    assert "other addresses are served" in rows.how("connections from one address")
+    assert {rows.mark(name) for name in rows.names()} == {"good"}
+    assert (report.verdict.outcome, report.verdict.reasons) == ("held", [])
+    assert not report.tables[1].rows, "no advice"
+    assert report.figures.keys() == report.meanings.keys()
+
+
+async def test_what_is_not_there_is_not_seen(jumping_clock: MockClock) -> None:
+    async with planted() as server:
+        report = await fingerprint(server)
+    rows = Rows(report)
+    for name in ("connected, silent", "head, a byte a second", "body, stalled", "keep-alive", "WebSocket, silent"):
+        assert rows.found(name) == "none seen within 105 s"
+        assert rows.mark(name) == "missing"
+    assert rows.found("head size") == "none seen up to 1,048,576 B"
+    assert rows.found("fragments") == "none seen up to 65,536 fragments"
+    assert rows.found("slow readers") == "none seen within 105 s"
+    assert rows.mark("head, typed in 8 s") == rows.mark("WebSocket, only pongs") == "good"
+    assert "WebSocket, no pong" not in rows.names(), "without a ping there is no pong to wait for"
+    assert any("no ping came within 105 s: WebSocket, no pong" in note for note in report.tables[0].notes)
+    assert report.figures["head_deadline_s"] is None
+    assert report.exit_code == Outcome.FELL_SHORT
+    assert "missing: head, a byte a second (none seen within 105 s)" in report.verdict.reasons
+    assert len(report.verdict.reasons) == report.figures["limits_missing"]
+
+
+async def test_a_deadline_that_each_byte_starts_anew_is_told_from_a_total_one(jumping_clock: MockClock) -> None:
+    async with planted(dataclasses.replace(GOOD, head_total=float("inf"), head_idle=9, body_idle=7)) as server:
+        report = await fingerprint(server)
+    rows = Rows(report)
+    assert_near(report, head_stall_deadline_s=9, first_byte_deadline_s=9, body_stall_deadline_s=7, body_deadline_s=12)
+    assert rows.found("head, a byte a second") == "none seen within 105 s"
+    assert rows.mark("head, a byte a second") == "missing"
+    assert rows.how("head, a byte a second") == "each byte starts the clock anew"
+    assert rows.how("body, a byte a second").endswith("progress extends it")
+    assert report.verdict.reasons == ["missing: head, a byte a second (none seen within 105 s)"]
+
+
+async def test_what_hurts_the_honest_slow_is_harsh(jumping_clock: MockClock) -> None:
+    plant = dataclasses.replace(GOOD, head_total=4, body_total=5, max_fragments=4, per_address=100, ping_every=2)
+    async with planted(plant) as server:
+        report = await fingerprint(server, connections=200)
+    rows = Rows(report)
+    harsh = {name for name in rows.names() if rows.mark(name) == "harsh"}
+    assert harsh == {
+        "connections from one address",
+        "connected, silent",
+        "head, stalled",
+        "head, a byte a second",
+        "head, typed in 8 s",
+        "body at 3 KB/s",
+        "WebSocket, silent",
+        "fragments",
+    }
+    assert rows.how("head, typed in 8 s") == "408 after 4.0 s"
+    assert {row[0] for row in report.tables[1].rows} == harsh
+    assert report.exit_code == Outcome.FELL_SHORT
+
+
+async def test_a_plain_server_is_probed_as_far_as_it_goes(jumping_clock: MockClock) -> None:
+    async with planted(dataclasses.replace(GOOD, websocket=False, posts=False)) as server:
+        report = await fingerprint(server, poll_path="/nothing?wait={wait}")
+    rows = Rows(report)
+    assert report.verdict.outcome == "held"
+    assert not any("WebSocket" in name or "body" in name for name in rows.names())
+    left_out = "\n".join(report.tables[0].notes)
+    assert "/ws answers an upgrade with 404: WebSocket, silent" in left_out
+    assert "POST /post is answered 405 before the body; POST / is answered 405 before the body" in left_out
+    assert "GET /nothing?wait={wait} is answered 404 at once: long-poll" in left_out
+    assert report.figures["head_bytes"] == 16_384
+
+
+async def test_a_server_that_resets_everybody(jumping_clock: MockClock) -> None:
+    async with planted(Plant(resets=True)) as server:
+        report = await fingerprint(server)
+    rows = Rows(report)
+    assert rows.names() == {"connected, silent", "plain requests meanwhile"}
+    assert rows.mark("connected, silent") == "harsh"
+    assert rows.mark("plain requests meanwhile") == "missing"
+    assert any("GET / is not answered: RST" in note for note in report.tables[0].notes)
+    assert report.exit_code == Outcome.FELL_SHORT
+
+
+async def test_a_server_that_speaks_no_http(jumping_clock: MockClock) -> None:
+    async with planted(Plant(says=b"220 mail.example ESMTP\r\n")) as server:
+        report = await fingerprint(server)
+    assert any("the answer is no HTTP" in note for note in report.tables[0].notes)
+    assert Rows(report).how("connected, silent") == "an answer that is no HTTP, FIN"
+    assert report.exit_code == Outcome.FELL_SHORT
+
+
+async def test_one_connection_at_a_time_is_said_and_not_measured(jumping_clock: MockClock) -> None:
+    async with planted(Plant(one_at_a_time=True, keepalive=1)) as server:
+        report = await fingerprint(server)
+    notes = "\n".join(report.tables[0].notes)
+    assert "one silent connection stops the server for everybody else" in notes
+    assert "it serves one connection at a time" in notes
+    assert "head, stalled" not in Rows(report).names()
+    assert Rows(report).mark("plain requests meanwhile") == "missing"
+    assert report.exit_code == Outcome.FELL_SHORT
+
+
+async def test_a_server_that_dies_in_the_middle_has_no_deadlines(jumping_clock: MockClock) -> None:
+    """All connections end at that moment, and each looked like a deadline of so many seconds."""
+    async with planted(dataclasses.replace(GOOD, dies_after=30)) as server:
+        report = await fingerprint(server)
+    rows = Rows(report)
+    assert_near(report, head_deadline_s=10, ws_message_deadline_s=20)
+    for name in ("keep-alive", "WebSocket, only pongs", "WebSocket, no pong"):
+        assert rows.found(name) == "failed"
+        assert "the server died" in rows.how(name)
+    assert report.exit_code == Outcome.FELL_SHORT
+    assert report.seconds < 60
+
+
+async def test_a_server_that_dies_at_once_has_none_either(jumping_clock: MockClock) -> None:
+    """hypercorn on trio did when pings and messages met; all probes were decided before anybody looked again."""
+    async with planted(Plant(dies_after=1.5)) as server:
+        report = await fingerprint(server)
+    rows = Rows(report)
+    assert rows.found("connected, silent") == "failed"
+    assert not [name for name in rows.names() if rows.mark(name) == "harsh"]
+
+
+async def test_deadlines_under_tls(jumping_clock: MockClock) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with planted(dataclasses.replace(GOOD, tls=context, tls_total=11)) as server:
+        report = await fingerprint(server)
+    assert client_context().verify_mode is ssl.CERT_NONE
+    assert_near(
+        report,
+        tls_stall_deadline_s=11,
+        tls_deadline_s=11,
+        first_byte_deadline_s=10,
+        head_deadline_s=10,
+        body_deadline_s=12,
+        ws_pong_deadline_s=10,
+        never_read_deadline_s=20,
+        head_bytes=16_384,
+        ws_message_bytes=16_384,
+    )
+    assert report.verdict.outcome == "held"
+
+
+async def test_thresholds_replace_the_bar_and_what_was_not_seen_is_beyond_them(jumping_clock: MockClock) -> None:
+    async with planted(dataclasses.replace(GOOD, head_total=float("inf"), websocket=False)) as server:
+        report = await fingerprint(
+            server,
+            Condition("head_deadline_s", ">", 30),
+            Condition("body_deadline_s", ">", 30),
+            Condition("ws_ping_s", ">", 60),
+        )
+    assert report.verdict.reasons == [
+        "head_deadline_s is inf (head_deadline_s>30)",
+        "ws_ping_s was not measured, so ws_ping_s>60 cannot be judged",
+    ]
+
+
+async def test_less_patience_leaves_undecided_what_good_servers_do_later(jumping_clock: MockClock) -> None:
+    async with planted(GOOD) as server:
+        report = await fingerprint(server, within=15.0)
+    rows = Rows(report)
+    assert rows.found("keep-alive") == "none seen within 15 s"
+    assert rows.mark("keep-alive") == rows.mark("WebSocket, only pongs") == "undecided"
+    assert rows.mark("head, a byte a second") == "good"
+    assert report.verdict.outcome == "held"
+    assert any(note.startswith("good practice goes further than we looked") for note in report.tables[0].notes)
+
+
+async def test_ctrl_c_ends_with_what_was_decided(jumping_clock: MockClock) -> None:
+    async with planted(GOOD) as server, trio.open_nursery() as nursery:
+
+        async def interrupt() -> None:
+            await trio.sleep(40)
+            signal.raise_signal(signal.SIGINT)
+
+        nursery.start_soon(interrupt)
+        report = await fingerprint(server)
+    assert report.exit_code == Outcome.INTERRUPTED
+    assert report.verdict.reasons[0] == "stopped before the end; what was decided is in the table"
+    assert_near(report, head_deadline_s=10)
+    assert Rows(report).how("keep-alive") == "stopped before it was decided"
+
+
+async def test_nothing_is_left_at_the_server(jumping_clock: MockClock) -> None:
+    async with planted(GOOD) as server:
+        await fingerprint(server, within=15.0)
+        await trio.sleep(30)
+        assert not any(server.held.values())
+
+
+def test_every_limit_has_its_probe() -> None:
+    others = {"connections_per_address", "answers_meanwhile_percent"}
+    assert sorted(LIMITS) == sorted([*others, *(probe.figure for probe in ALONGSIDE)])
+    assert len({probe.name for probe in ALONGSIDE}) == len(ALONGSIDE)
