@@ -27,6 +27,7 @@ class Backlog(msgspec.Struct, gc=False):
     outstanding: int  # bytes in the kernel's send queue when the window began
     written: int = 0  # bytes given to the kernel since then
     last: Reason | None = None  # finish the connection once the chunks are gone, for this reason
+    excused: bool = False  # it took nothing in the last window, and TCP had not tried for long enough to tell why
 
 
 class Connection(msgspec.Struct, gc=False, eq=False):

@@ -9,7 +9,8 @@ So a connection holds at most the rest of one chunk plus the answers to what it 
 `FLUSH` counts bytes that the peer's kernel acknowledged, not bytes that ours accepted: acknowledged = written since
 the window began + outstanding then - outstanding now. A peer that takes less than `flush_rate` bytes a second over a
 whole window, and not even what was outstanding when the window began, is aborted. A shorter window would be unfair: a
-receiving kernel opens its window in bursts, on loopback up to half its buffer.
+receiving kernel opens its window in bursts, on loopback up to half its buffer. A peer from which the kernel cannot have
+heard, since it has not tried again, gets a second window.
 """
 
 import os
@@ -34,6 +35,8 @@ _write = os.write
 _log = structlog.get_logger("chatserver.net")
 #: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
 _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
+#: Seconds for which a link may be silent and the peer still be there: an underground line between two stations.
+LONGEST_TUNNEL = 25.0
 
 
 class Attendant(Protocol):
@@ -221,7 +224,7 @@ class Connections:
         self._interest(connection, connection.interest & ~READ)
 
     def again(self, connection: Connection) -> None:
-        """Attend to it in the next pass, after everybody else: it has bytes in its inbox already."""
+        """Attend to it once more, when everybody else had a turn: it has bytes in its inbox already."""
         self.pending.append(connection)
         self.asked.set()
 
@@ -352,12 +355,24 @@ class Connections:
         outstanding = sockets.outstanding(connection.descriptor)
         if not connection.interest & WRITE and outstanding == 0:
             self._lift(connection, backlog)
-        elif backlog.written + backlog.outstanding - outstanding >= min(self._floor, backlog.outstanding):
-            backlog.written = 0
-            backlog.outstanding = outstanding
-            self.wheel.watch(connection, self.wheel.current + self._window)
-        else:
+            return
+        enough = backlog.written + backlog.outstanding - outstanding >= min(self._floor, backlog.outstanding)
+        if not enough and (backlog.excused or not self._unheard(connection)):
             self.close(connection, Reason.FLUSH_DEADLINE, Finality.ABORT)
+            return
+        backlog.excused = not enough
+        backlog.written = 0
+        backlog.outstanding = outstanding
+        self.wheel.watch(connection, self.wheel.current + self._window)
+
+    def _unheard(self, connection: Connection) -> bool:
+        """Whether it may be back out of a tunnel, and TCP has not tried since.
+
+        It gets one more window then, in which the next try falls. With a round trip of 600 ms, 21 of 25 honest members
+        were aborted that had been silent for 25 s, and had been back for 10.
+        """
+        tried = sockets.latest_try(connection.descriptor)
+        return tried is not None and tried < LONGEST_TUNNEL
 
     def close_all(self, reason: Reason) -> None:
         """End everything, without waiting for anybody. A fault in telling of one does not keep the others open."""

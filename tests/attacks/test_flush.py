@@ -4,10 +4,13 @@ Both look the same for a while: the kernel accepts no more. Bytes that the peer 
 """
 
 import json
+import sys
 from contextlib import AsyncExitStack
 
+import pytest
 import trio
 
+from loadgen.sockets import deafen, undeafen
 from tests.support.peers import Chatter, Peer, chatter, connect, publish, request, say, upgrade
 from tests.support.serving import Serving, neighbour, serving
 
@@ -100,6 +103,21 @@ async def _hear_slowly(slow: Chatter, count: int) -> list[int]:
             offsets.append(message["offset"])
         await trio.sleep(0.03)
     return offsets
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="losing segments is done with a socket filter")
+async def test_flush_a_member_out_of_a_tunnel_is_still_there() -> None:
+    """Silent for a window and longer, and back before TCP tried again: after 0.2, 0.6, 1.4, 3.0 and 6.2 s."""
+    async with serving(flush_window=4.0, send_buffer=8192) as server, neighbour(server):
+        async with connect(server.address) as rider:
+            await join(rider, "websocket")
+            deafen(rider.transport.socket.fileno())
+            await flood(server, 60)
+            await trio.sleep(4.5)
+            undeafen(rider.transport.socket.fileno())
+            assert await _hear_everything(rider, "websocket") == list(range(1, 61))
+        assert await server.closes("flush-deadline") == 0
 
 
 async def test_flush_one_who_stopped_does_not_hold_up_the_room() -> None:

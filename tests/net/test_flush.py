@@ -13,11 +13,13 @@ BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which
 
 
 class Kernel:
-    """Stands for `sockets.outstanding`: what the peer has not acknowledged."""
+    """Stands for `sockets.outstanding`, what the peer has not acknowledged, and for how long TCP has tried."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bytes = 0
+        self.latest_try: float | None = None
         monkeypatch.setattr(sockets, "outstanding", lambda descriptor: self.bytes)
+        monkeypatch.setattr(sockets, "latest_try", lambda descriptor: self.latest_try)
 
 
 @pytest.fixture
@@ -79,6 +81,40 @@ class TestFlush:
             assert connection.backlog is not None
             connection.backlog.written += 50_000
             kernel.bytes += 50_000
+            it.turn(seconds=30.0)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    def test_whoever_may_be_back_and_was_not_asked_gets_a_second_window(self, kernel: Kernel) -> None:
+        """600 ms away: TCP tries after 24.0 s, when the tunnel is not over, and then only after 49.6."""
+        with parked() as it:
+            connection = self.behind(it, kernel, 100_000)
+            kernel.latest_try = 24.0
+            it.turn(seconds=49.6)
+            kernel.bytes, kernel.latest_try = 80_000, None
+            it.turn(seconds=20.0)
+            assert connection.alive
+            kernel.latest_try = 24.0  # another tunnel
+            it.turn(seconds=49.6)
+            kernel.bytes, kernel.latest_try = 60_000, None
+            it.turn(seconds=31.0)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE], "heard from, and it read nothing more"
+
+    def test_a_second_window_is_not_followed_by_a_third(self, kernel: Kernel) -> None:
+        """An attacker that acknowledges a byte now and then, so that TCP begins anew."""
+        with parked() as it:
+            self.behind(it, kernel, 100_000)
+            kernel.latest_try = 3.0
+            for _ in range(59):
+                it.turn(seconds=1.0)
+                kernel.bytes -= 100
+            assert it.attendant.of("closed") == []
+            it.turn(seconds=1.1)
+            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+
+    def test_whoever_was_asked_after_the_longest_tunnel_is_gone(self, kernel: Kernel) -> None:
+        with parked() as it:
+            self.behind(it, kernel, 100_000)
+            kernel.latest_try = 25.4
             it.turn(seconds=30.0)
             assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
 

@@ -1,12 +1,21 @@
 """The few socket calls on bare descriptor numbers."""
 
+import ctypes
 import os
 import socket
+import struct
+import sys
+import time
 
 import pytest
 
 from chatserver.net import sockets
 from tests.support.parked import descriptors, ended, pair, take, tcp_pair
+
+# A filter that lets nothing in, so that to its peer a socket is gone: SO_ATTACH_FILTER with the program "return 0".
+_SO_ATTACH_FILTER = 26
+_RETURN_NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+_DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_RETURN_NOTHING))
 
 
 def test_outstanding_counts_what_was_not_acknowledged() -> None:
@@ -32,6 +41,41 @@ def test_outstanding_borrows_the_descriptor() -> None:
             sockets.end_writing(ours.fileno())
         assert descriptors() == before
         assert ours.fileno() >= 0
+
+
+def _stuffed(ours: socket.socket) -> None:
+    try:
+        while True:
+            ours.send(b"x" * 65536)
+    except BlockingIOError:
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO, and a filter to lose segments with")
+def test_the_latest_try_is_what_tells_a_lost_peer_from_one_that_does_not_read() -> None:
+    ours, peer = tcp_pair()
+    reader, lazy = tcp_pair()
+    with ours, peer, reader, lazy:
+        assert sockets.latest_try(ours.fileno()) is None
+        peer.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
+        ours.send(b"into the dark")
+        _stuffed(reader)
+        tries: set[float] = set()
+        deadline = time.monotonic() + 20
+        while len(tries) < 2 and time.monotonic() < deadline:  # after 0.2 and 0.6 s, as a rule
+            latest = sockets.latest_try(ours.fileno())
+            tries |= set() if latest is None else {latest}
+            time.sleep(0.01)
+        assert len(tries) == 2
+        assert min(tries) > 0
+        assert sockets.latest_try(reader.fileno()) is None
+
+
+def test_a_socket_pair_loses_nothing() -> None:
+    ours, peer = pair()
+    with ours, peer:
+        _stuffed(ours)
+        assert sockets.latest_try(ours.fileno()) is None
 
 
 def test_end_writing_sends_fin_behind_the_bytes() -> None:
