@@ -52,8 +52,8 @@ class FrameLimits(msgspec.Struct, frozen=True, gc=False):
     max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
     max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
     # Frames taken in one receive; what is behind them stays bytes. 16 KiB of empty pings would hold the loop for 17 ms,
-    # of one-letter messages for 29, before anyone could count them; so many are attended to in half a millisecond.
-    turn: int = 32
+    # of one-letter messages for 29, before anyone could count them; so few are attended to in a fraction of one.
+    turn: int = 8
     binary: bool = False  # only /echo takes binary messages; chat.v1 is text
 
 
