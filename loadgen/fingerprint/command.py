@@ -27,7 +27,7 @@ from loadgen.progress import Progress
 from loadgen.target import UsageError
 
 #: The honest slow take 8 s; less would fail them, not the server.
-LEAST_SECONDS: Final = 15.0
+LEAST_SECONDS: Final = 10.0
 
 #: More from one address is no gentle question any more.
 MAX_CONNECTIONS: Final = 5000

@@ -1,6 +1,8 @@
 """A whole fingerprint of servers whose limits are known: what was planted is found, and nothing else.
 
-All of it in virtual time at the default patience and pace, so that the planted deadlines may be as long as real ones.
+All of it in virtual time at the default patience and pace, so that the planted deadlines may be as long as real ones:
+server and prober are tasks of one trio loop on loopback sockets, and nobody outside is waited for. A jump that comes
+before the kernel has handed over what was sent is LAG_EVERY_SECONDS long at most.
 """
 
 import dataclasses
@@ -41,7 +43,7 @@ GOOD = Plant(
 )
 
 
-async def test_every_planted_limit_is_found(jumping_clock: MockClock) -> None:
+async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
     async with planted(GOOD) as server:
         report = await fingerprint(server, connections=450)
     assert_near(
@@ -91,7 +93,7 @@ async def test_every_planted_limit_is_found(jumping_clock: MockClock) -> None:
     assert report.figures.keys() == report.meanings.keys()
 
 
-async def test_what_is_not_there_is_not_seen(jumping_clock: MockClock) -> None:
+async def test_what_is_not_there_is_not_seen(autojump_clock: MockClock) -> None:
     async with planted() as server:
         report = await fingerprint(server)
     rows = Rows(report)
@@ -110,7 +112,7 @@ async def test_what_is_not_there_is_not_seen(jumping_clock: MockClock) -> None:
     assert len(report.verdict.reasons) == report.figures["limits_missing"]
 
 
-async def test_a_deadline_that_each_byte_starts_anew_is_told_from_a_total_one(jumping_clock: MockClock) -> None:
+async def test_a_deadline_that_each_byte_starts_anew_is_told_from_a_total_one(autojump_clock: MockClock) -> None:
     async with planted(dataclasses.replace(GOOD, head_total=float("inf"), head_idle=9, body_idle=7)) as server:
         report = await fingerprint(server)
     rows = Rows(report)
@@ -122,7 +124,7 @@ async def test_a_deadline_that_each_byte_starts_anew_is_told_from_a_total_one(ju
     assert report.verdict.reasons == ["missing: head, a byte a second (none seen within 105 s)"]
 
 
-async def test_what_hurts_the_honest_slow_is_harsh(jumping_clock: MockClock) -> None:
+async def test_what_hurts_the_honest_slow_is_harsh(autojump_clock: MockClock) -> None:
     plant = dataclasses.replace(GOOD, head_total=4, body_total=5, max_fragments=4, per_address=100, ping_every=2)
     async with planted(plant) as server:
         report = await fingerprint(server, connections=200)
@@ -143,7 +145,7 @@ async def test_what_hurts_the_honest_slow_is_harsh(jumping_clock: MockClock) -> 
     assert report.exit_code == Outcome.FELL_SHORT
 
 
-async def test_a_plain_server_is_probed_as_far_as_it_goes(jumping_clock: MockClock) -> None:
+async def test_a_plain_server_is_probed_as_far_as_it_goes(autojump_clock: MockClock) -> None:
     async with planted(dataclasses.replace(GOOD, websocket=False, posts=False)) as server:
         report = await fingerprint(server, poll_path="/nothing?wait={wait}")
     rows = Rows(report)
@@ -156,7 +158,7 @@ async def test_a_plain_server_is_probed_as_far_as_it_goes(jumping_clock: MockClo
     assert report.figures["head_bytes"] == 16_384
 
 
-async def test_a_server_that_resets_everybody(jumping_clock: MockClock) -> None:
+async def test_a_server_that_resets_everybody(autojump_clock: MockClock) -> None:
     async with planted(Plant(resets=True)) as server:
         report = await fingerprint(server)
     rows = Rows(report)
@@ -167,7 +169,7 @@ async def test_a_server_that_resets_everybody(jumping_clock: MockClock) -> None:
     assert report.exit_code == Outcome.FELL_SHORT
 
 
-async def test_a_server_that_speaks_no_http(jumping_clock: MockClock) -> None:
+async def test_a_server_that_speaks_no_http(autojump_clock: MockClock) -> None:
     async with planted(Plant(says=b"220 mail.example ESMTP\r\n")) as server:
         report = await fingerprint(server)
     assert any("the answer is no HTTP" in note for note in report.tables[0].notes)
@@ -175,7 +177,7 @@ async def test_a_server_that_speaks_no_http(jumping_clock: MockClock) -> None:
     assert report.exit_code == Outcome.FELL_SHORT
 
 
-async def test_one_connection_at_a_time_is_said_and_not_measured(jumping_clock: MockClock) -> None:
+async def test_one_connection_at_a_time_is_said_and_not_measured(autojump_clock: MockClock) -> None:
     async with planted(Plant(one_at_a_time=True, keepalive=1)) as server:
         report = await fingerprint(server)
     notes = "\n".join(report.tables[0].notes)
@@ -186,7 +188,7 @@ async def test_one_connection_at_a_time_is_said_and_not_measured(jumping_clock: 
     assert report.exit_code == Outcome.FELL_SHORT
 
 
-async def test_a_server_that_dies_in_the_middle_has_no_deadlines(jumping_clock: MockClock) -> None:
+async def test_a_server_that_dies_in_the_middle_has_no_deadlines(autojump_clock: MockClock) -> None:
     """All connections end at that moment, and each looked like a deadline of so many seconds."""
     async with planted(dataclasses.replace(GOOD, dies_after=30)) as server:
         report = await fingerprint(server)
@@ -199,7 +201,7 @@ async def test_a_server_that_dies_in_the_middle_has_no_deadlines(jumping_clock: 
     assert report.seconds < 60
 
 
-async def test_a_server_that_dies_at_once_has_none_either(jumping_clock: MockClock) -> None:
+async def test_a_server_that_dies_at_once_has_none_either(autojump_clock: MockClock) -> None:
     """hypercorn on trio did when pings and messages met; all probes were decided before anybody looked again."""
     async with planted(Plant(dies_after=1.5)) as server:
         report = await fingerprint(server)
@@ -208,7 +210,7 @@ async def test_a_server_that_dies_at_once_has_none_either(jumping_clock: MockClo
     assert not [name for name in rows.names() if rows.mark(name) == "harsh"]
 
 
-async def test_deadlines_under_tls(jumping_clock: MockClock) -> None:
+async def test_deadlines_under_tls(autojump_clock: MockClock) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     async with planted(dataclasses.replace(GOOD, tls=context, tls_total=11)) as server:
@@ -229,7 +231,7 @@ async def test_deadlines_under_tls(jumping_clock: MockClock) -> None:
     assert report.verdict.outcome == "held"
 
 
-async def test_thresholds_replace_the_bar_and_what_was_not_seen_is_beyond_them(jumping_clock: MockClock) -> None:
+async def test_thresholds_replace_the_bar_and_what_was_not_seen_is_beyond_them(autojump_clock: MockClock) -> None:
     async with planted(dataclasses.replace(GOOD, head_total=float("inf"), websocket=False)) as server:
         report = await fingerprint(
             server,
@@ -243,7 +245,7 @@ async def test_thresholds_replace_the_bar_and_what_was_not_seen_is_beyond_them(j
     ]
 
 
-async def test_less_patience_leaves_undecided_what_good_servers_do_later(jumping_clock: MockClock) -> None:
+async def test_less_patience_leaves_undecided_what_good_servers_do_later(autojump_clock: MockClock) -> None:
     async with planted(GOOD) as server:
         report = await fingerprint(server, within=15.0)
     rows = Rows(report)
@@ -254,7 +256,7 @@ async def test_less_patience_leaves_undecided_what_good_servers_do_later(jumping
     assert any(note.startswith("good practice goes further than we looked") for note in report.tables[0].notes)
 
 
-async def test_ctrl_c_ends_with_what_was_decided(jumping_clock: MockClock) -> None:
+async def test_ctrl_c_ends_with_what_was_decided(autojump_clock: MockClock) -> None:
     async with planted(GOOD) as server, trio.open_nursery() as nursery:
 
         async def interrupt() -> None:
@@ -269,7 +271,7 @@ async def test_ctrl_c_ends_with_what_was_decided(jumping_clock: MockClock) -> No
     assert Rows(report).how("keep-alive") == "stopped before it was decided"
 
 
-async def test_nothing_is_left_at_the_server(jumping_clock: MockClock) -> None:
+async def test_nothing_is_left_at_the_server(autojump_clock: MockClock) -> None:
     async with planted(GOOD) as server:
         await fingerprint(server, within=15.0)
         await trio.sleep(30)

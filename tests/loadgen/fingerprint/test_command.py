@@ -1,0 +1,96 @@
+"""The flags of `loadgen fingerprint`, and a run through them."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from loadgen.common import Common
+from loadgen.fingerprint.command import fingerprint
+from loadgen.report import Report
+from loadgen.target import TargetDownError, TargetRefusedError, UsageError
+
+URL = "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ({"within": 1.0}, "--within: 1 is below 10"),
+        ({"within": float("nan")}, "--within"),
+        ({"within": 1e9}, "--within"),
+        ({"connections": -1}, "--connections"),
+        ({"connections": 100_000}, "--connections"),
+        ({"path": "nowhere"}, "--path: 'nowhere' is no path"),
+        ({"read_path": "a"}, "--read-path"),
+        ({"post_path": "a b"}, "--post-path"),
+        ({"ws_path": ""}, "--ws-path"),
+        ({"poll_path": "/poll"}, "--poll-path: '/poll' must have {wait} in it once"),
+        ({"poll_path": "poll{wait}"}, "--poll-path"),
+        ({"common": Common(fail_if=("head_s>1",))}, "known are answers_meanwhile_percent"),
+        ({"common": Common(fail_if=("head_deadline_s",))}, "--fail-if"),
+    ],
+)
+def test_bad_flags(flags: dict[str, object], error: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        fingerprint(URL, **flags)  # type: ignore[arg-type]
+    assert error in str(raised.value)
+
+
+def test_targets_that_are_not_probed() -> None:
+    with pytest.raises(TargetDownError, match=r"nothing answers at 127\.0\.0\.1 port 1"):
+        fingerprint(URL)
+    with pytest.raises(TargetRefusedError):
+        fingerprint("http://192.0.2.1")
+
+
+class _Hello(BaseHTTPRequestHandler):
+    """Answers and closes; never gives up on anybody."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: most of what the probes do is an error to it."""
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    with _Server(("127.0.0.1", 0), _Hello) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """http.server of the standard library: threads, and no deadline at all."""
+    import msgspec
+
+    with served() as url:
+        code = fingerprint(url, within=10.0, connections=20, common=Common(json=True, fail_if=("limits_harsh>0",)))
+    out, err = capsys.readouterr()
+    report = msgspec.json.decode(out, type=Report)
+    assert code == report.exit_code == 0
+    assert report.command == "fingerprint"
+    assert report.target == url
+    found = {row[0]: row[1] for row in report.tables[0].rows}
+    assert found["head, a byte a second"] == "none seen within 10 s"
+    assert found["head, typed in 8 s"] == "yes"
+    assert found["fields"] == "99 fields"
+    assert found["plain requests meanwhile"] == "100%"
+    assert "after the last word" in err, "each probe is told as it is decided"

@@ -1,0 +1,93 @@
+"""Answers of every shape, as they come from a socket."""
+
+import pytest
+import trio
+
+from loadgen.fingerprint.exchange import Answer, Exchange, GarbledError, exchange
+from loadgen.fingerprint.line import EndedError
+from tests.loadgen.fingerprint.rawserver import line_to, reset
+
+
+async def answered(said: bytes, *, sent: int = 1, keep: bool = True) -> tuple[Answer, list[int]]:
+    """Ask a server that reads so many bytes and says this."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        got = 0
+        while got < sent:
+            got += len(await stream.receive_some())
+        await stream.send_all(said)
+        if keep:
+            await trio.sleep_forever()
+
+    outcome: Answer | Exception
+    async with line_to(serve) as line:
+        talk = Exchange("127.0.0.1")
+        try:
+            outcome = await exchange(line, talk, [talk.request("GET", "/")])
+        except (EndedError, GarbledError) as error:
+            outcome = error  # raised outside: the nursery would wrap it in a group
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome, talk.hints
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "closes"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 200, False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, False),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 404, True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", 200, True),
+    ],
+)
+async def test_whole_answers(said: bytes, status: int, closes: bool) -> None:
+    answer, _ = await answered(said)
+    assert (answer.status, answer.closes, answer.size) == (status, closes, len(said))
+
+
+async def test_a_body_that_ends_with_the_connection() -> None:
+    answer, _ = await answered(b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nhello", keep=False)
+    assert (answer.status, answer.closes, answer.fields) == (200, True, {"server": "old"})
+
+
+async def test_hints_are_no_answers() -> None:
+    hinted = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
+    answer, hints = await answered(hinted + b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+    assert (answer.status, hints) == (201, [100, 103])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"220 mail.example ESMTP\r\n\r\n",
+        b"220 mail.example ESMTP",  # and the end
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+        b"\x15\x03\x03\x00\x02\x02\x46",  # a TLS alert
+    ],
+)
+async def test_what_is_no_http(said: bytes) -> None:
+    with pytest.raises(GarbledError, match="the answer is no HTTP"):
+        await answered(said, keep=False)
+
+
+async def test_the_end_without_an_answer() -> None:
+    with pytest.raises(EndedError, match="FIN"):
+        await answered(b"", keep=False)
+    async with line_to(reset) as line:
+        talk = Exchange("127.0.0.1")
+        with pytest.raises(EndedError, match="RST"):
+            await exchange(line, talk, [talk.request("GET", "/")])
+
+
+async def test_an_answer_may_come_before_all_is_sent() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await trio.sleep_forever()
+
+    async with line_to(serve) as line:
+        talk = Exchange("127.0.0.1")
+        head = talk.request("POST", "/", [("Content-Length", str(1 << 30))])
+        answer = await exchange(line, talk, [head, *[bytes(1 << 16)] * 1000])
+        assert answer.status == 413

@@ -1,0 +1,73 @@
+"""The marks, and that the table of limits makes sense."""
+
+import pytest
+
+from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
+from loadgen.fingerprint.practice import COUNTS, FIGURES, LIMITS, Mark, mark
+
+HEAD, FLOOR, IDLE = LIMITS["head_deadline_s"], LIMITS["slow_read_floor_bps"], LIMITS["ws_idle_deadline_s"]
+CROWD, TYPIST, FIELDS = LIMITS["connections_per_address"], LIMITS["slow_typist_served"], LIMITS["head_fields"]
+MEANWHILE = LIMITS["answers_meanwhile_percent"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "finding", "expected"),
+    [
+        (HEAD, Found(value=10), Mark.GOOD),
+        (HEAD, Found(value=4.9), Mark.HARSH),
+        (HEAD, Found(value=4.9, uncertainty=0.2), Mark.GOOD),  # it may be 5
+        (HEAD, Found(value=30.1, uncertainty=0.2), Mark.GOOD),
+        (HEAD, Found(value=60, uncertainty=0.2), Mark.LENIENT),
+        (HEAD, NoneSeen(looked=105), Mark.MISSING),
+        (HEAD, NoneSeen(looked=29), Mark.UNDECIDED),
+        (HEAD, NotApplicable(why=""), Mark.NONE),
+        (HEAD, Failed(why=""), Mark.NONE),
+        (FLOOR, Found(value=256, uncertainty=128), Mark.GOOD),
+        (FLOOR, Found(value=3072, uncertainty=2048), Mark.HARSH),
+        (FLOOR, NoneSeen(looked=60), Mark.MISSING),
+        (FLOOR, NoneSeen(looked=59), Mark.UNDECIDED),
+        (IDLE, NoneSeen(looked=105), Mark.GOOD),
+        (IDLE, NoneSeen(looked=20), Mark.UNDECIDED),
+        (IDLE, Found(value=15), Mark.HARSH),
+        (CROWD, Found(value=512), Mark.GOOD),
+        (CROWD, Found(value=100), Mark.HARSH),
+        (CROWD, NoneSeen(looked=600), Mark.LENIENT),
+        (TYPIST, Found(value=1), Mark.GOOD),
+        (TYPIST, Found(value=0), Mark.HARSH),
+        (FIELDS, Found(value=4096, uncertainty=4000), Mark.LENIENT),
+        (FIELDS, NoneSeen(looked=8192), Mark.MISSING),
+        (MEANWHILE, Found(value=100), Mark.GOOD),
+        (MEANWHILE, Found(value=50), Mark.MISSING),
+    ],
+)
+def test_marks(limit: object, finding: Finding, expected: Mark) -> None:
+    assert mark(limit, finding) is expected  # type: ignore[arg-type]
+
+
+def test_each_limit_has_a_range_a_reason_and_a_meaning() -> None:
+    for limit in LIMITS.values():
+        assert limit.why
+        assert limit.meaning
+        assert limit.least is not None or limit.most is not None, limit.figure
+        assert (limit.least or 0) <= (limit.most or float("inf")), limit.figure
+
+
+def test_units_are_in_the_names() -> None:
+    endings = {Unit.SECONDS: "_s", Unit.BYTES: "_bytes", Unit.PERCENT: "_percent", Unit.RATE: "_bps"}
+    for limit in LIMITS.values():
+        if limit.unit in endings:
+            assert limit.figure.endswith(endings[limit.unit])
+
+
+def test_figures_are_the_limits_and_a_count_of_each_mark() -> None:
+    assert FIGURES.keys() == LIMITS.keys() | COUNTS.keys()
+    assert {f"limits_{each}" for each in Mark if each} < COUNTS.keys()
+
+
+def test_bounds_in_words() -> None:
+    assert HEAD.bounds == "5 to 30 s"
+    assert FLOOR.bounds == "at most 1,024 B/s"
+    assert CROWD.bounds == "at least 300 connections"
+    assert MEANWHILE.bounds == "at least 99%"
+    assert TYPIST.bounds == "yes"
+    assert IDLE.bounds == "none"

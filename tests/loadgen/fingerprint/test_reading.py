@@ -1,0 +1,65 @@
+"""Slow readers, in real time: the windows and timers of the kernel do not follow a clock that jumps."""
+
+import dataclasses
+
+import pytest
+
+from loadgen.fingerprint import Options
+from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.line import Ending
+from loadgen.fingerprint.probes.reading import Fate, floor, lowest, never
+from loadgen.fingerprint.site import Site
+from tests.loadgen.fingerprint.planted import Plant, planted
+
+#: Rates far on both sides of the planted floor: 512 bytes in each 1.5 s.
+OPTIONS = Options(within=5.0, pace=0.5, read_rates=(0, 64, 16_384))
+FLOOR = Plant(send_stall=1.5)
+
+
+async def probe(plant: Plant, **changes: float) -> tuple[Finding, Finding]:
+    async with planted(plant) as server:
+        site = Site(server.target, dataclasses.replace(OPTIONS, **changes))  # type: ignore[arg-type]
+        return await floor(site), await never(Site(server.target, site.options))
+
+
+@pytest.mark.slow
+async def test_a_floor_is_found_between_two_rates() -> None:
+    found, stalled = await probe(FLOOR)
+    assert isinstance(found, Found)
+    assert (found.value, found.uncertainty) == (16_384, 16_384 - 64)
+    assert found.how.startswith("64 B/s: RST after")
+    assert isinstance(stalled, Found)
+    assert stalled.value >= 1.5 - stalled.uncertainty
+    assert stalled.how == "RST"
+
+
+async def test_a_server_that_waits_for_ever() -> None:
+    found, stalled = await probe(Plant(), within=0.6, pace=0.1)
+    assert isinstance(found, NoneSeen)
+    assert found.how == "0 B/s was kept"
+    assert isinstance(stalled, NoneSeen)
+
+
+async def test_one_small_answer_a_connection_cannot_be_read_slowly() -> None:
+    async with planted(Plant(says=b"HTTP/1.0 200 OK\r\n\r\nhello")) as server:
+        site = Site(server.target, OPTIONS)
+        assert await floor(site) == await never(site)
+        assert await never(site) == NotApplicable(why="it closes after one answer of 24 B: nothing to read slowly")
+
+
+def fate(seconds: float, ended: Ending | None = None) -> Fate:
+    return Fate(seconds=seconds, ended=ended)
+
+
+def test_the_lowest_rate_that_lives() -> None:
+    dead, alive = fate(31.2, Ending.RST), fate(105)
+    assert lowest({0: dead, 64: dead, 256: alive, 512: alive}) == Found(
+        value=256, uncertainty=192, how="64 B/s: RST after 31.2 s"
+    )
+    assert lowest({0: alive, 64: alive}) == NoneSeen(looked=105, how="0 B/s was kept")
+    # one that died above others that lived: the floor is above it
+    assert lowest({0: dead, 64: alive, 256: dead, 512: alive}) == Found(
+        value=512, uncertainty=256, how="256 B/s: RST after 31.2 s"
+    )
+    assert lowest({0: dead, 64: dead}) == Found(value=64, how="even 64 B/s: RST after 31.2 s")
+    assert isinstance(lowest({}), Failed)
