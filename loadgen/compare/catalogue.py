@@ -32,15 +32,21 @@ class Peer:
     title: str
     can: Can
     kit: Kit
-    threaded: bool = False  # whether each connection has a thread
-    bounded: bool = False  # whether it serves too few at once for a crowd: it takes part where that is the point
-    prime: tuple[str, str] | None = None  # what is posted to it before anybody comes: path and body
+    groups: frozenset[str] = frozenset()  # of scenarios, where it has something to show; empty = all that it can
+    relay: str = ""  # where a server that only relays takes what it tells everybody at /ws, see relay.py
 
 
 OURS: Final = "chatserver"
 
 _PEERS: Final = (
     Peer(name=OURS, title="this project's server, default limits", can=Can.ALL, kit=Chatserver()),
+    Peer(
+        name="chatserver-memory",
+        title="the same with its log in memory, as all others have it",
+        can=Can.ALL,
+        kit=Chatserver("--log", "memory:"),
+        groups=frozenset(("fanout", "beside")),
+    ),
     Peer(
         name="floor",
         title="a bare epoll loop in Python: no validation, no deadlines",
@@ -52,15 +58,13 @@ _PEERS: Final = (
         title="a thread for each connection, standard library",
         can=Can.ALL,
         kit=Script("threaded.py"),
-        threaded=True,
     ),
     Peer(
         name="thread-pool",
         title="the same with 256 threads, as many as Apache has",
         can=Can.ALL,
         kit=Script("threaded.py", "--workers", "256"),
-        threaded=True,
-        bounded=True,
+        groups=frozenset(("attack",)),  # no crowd fits in
     ),
     Peer(
         name="websockets",
@@ -88,7 +92,7 @@ _PEERS: Final = (
         title="nginx with nchan, one worker; no chat.v1",
         can=Can.HTTP | Can.WEBSOCKET,
         kit=Nginx("nchan"),
-        prime=("/publish", '{"type":"joined","id":-1,"room":"lobby"}'),
+        relay="/publish",
     ),
 )
 

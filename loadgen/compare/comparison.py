@@ -18,9 +18,10 @@ from loadgen.compare.catalogue import Peer
 from loadgen.compare.kits import MissingError
 from loadgen.compare.measure import Manner, Meter, NoFigureError, StoppedMeasurementError
 from loadgen.compare.process import DiedError, Server, running
+from loadgen.compare.relay import Relay
 from loadgen.compare.results import Entry, Results
 from loadgen.compare.scenarios import Sample, Scenario, Sizes
-from loadgen.report import Outcome, Report, Table, verdict
+from loadgen.report import LAG_LIMIT_MS, Outcome, Report, Table, verdict
 from loadgen.timers import now
 
 #: --scale may say far too much for a server, or a server may hang: a measurement that takes longer has failed.
@@ -104,8 +105,8 @@ class Comparison:
         reports: list[Report] = []
         try:
             async with running(partial(self._command, peer)) as server, trio.open_nursery() as nursery:
-                if peer.prime is not None:
-                    server.post(*peer.prime)
+                if peer.relay:
+                    Relay(server, peer.relay).greet()
                 nursery.start_soon(_limit, server)
                 meter = Meter(server, self._match.manner)
                 reports = meter.reports
@@ -165,13 +166,21 @@ class Comparison:
             [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
             for peer in self._match.peers
         ]
-        return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows)
+        notes = [f"{self._match.sizes}; {self._match.repeats} rounds."]
+        return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows, notes=notes)
 
 
 async def _limit(server: Server) -> None:
     """End the server, and so the measurement, which then ends in good order, if it takes too long."""
     await trio.sleep(MEASUREMENT_SECONDS)
     server.put_down(f"not measured in {MEASUREMENT_SECONDS:g} s")
+
+
+def _doubt(report: Report) -> str:
+    """Why a measurement is invalid, in short: its own report has it at length."""
+    lag = report.figures.get("lag_p99_ms")
+    late = lag is not None and lag > LAG_LIMIT_MS
+    return f"loadgen was {lag:,.0f} ms late at the 99th percentile" if late else report.verdict.reasons[0]
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> str:

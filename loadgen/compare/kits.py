@@ -61,6 +61,9 @@ class Kit(Protocol):
 class Chatserver:
     """Our own server, by its command: no code is shared."""
 
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+
     def is_ready(self, home: Path) -> bool:
         """Nothing is ours to install."""
         return _is_found(self._find)
@@ -71,7 +74,8 @@ class Chatserver:
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Serve with the default limits."""
-        return [self._find(), "serve", "--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
+        told = ["--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
+        return [self._find(), "serve", *told, *self._arguments]
 
     def versions(self, home: Path) -> str:
         """Ask it."""

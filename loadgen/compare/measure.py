@@ -35,9 +35,9 @@ RECOVERY_SECONDS: Final = 1.0
 #: Attackers that begin a second, as `loadgen attack` has it.
 CONNECT_RATE: Final = 5000.0
 
-#: What every peer answers with a short page.
+#: Where every peer speaks, and what it answers with a short page.
 PATH: Final = "/healthz"
-_WEBSOCKET_PATH: Final = "/ws"
+WEBSOCKET_PATH: Final = "/ws"
 
 _POLL_WAIT_SECONDS: Final = 25.0
 
@@ -114,7 +114,7 @@ class Meter:
                     rooms=(_BESIDE,),
                     poll_wait_seconds=_POLL_WAIT_SECONDS,
                     path=PATH,
-                    websocket_path=_WEBSOCKET_PATH,
+                    websocket_path=WEBSOCKET_PATH,
                 )
                 await crowd.open(_BESIDE, 1.0)
                 with trio.move_on_after(_COMING_SECONDS):
@@ -136,7 +136,7 @@ class Meter:
             progress=manner.progress,
             processes=manner.processes,
             path=PATH,
-            websocket_path=_WEBSOCKET_PATH,
+            websocket_path=WEBSOCKET_PATH,
             arguments=manner.arguments,
             settle_seconds=manner.settle_seconds,
         )

@@ -1,64 +1,64 @@
 """Newcomers during an attack, and the threads of the server.
 
-Victims of `loadgen attack` are there before the attackers are: whatever they hold, a thread for instance, they keep.
-Who comes later is another matter, and is looked at here. Owns: these few connections.
+Victims of an attack are there before the attackers are: whatever they hold, a thread for instance, they keep. Who comes
+later is another matter, and is looked at here. Owns: these few connections, each a WebSocket handshake.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from loadgen import wire
 from loadgen.compare.process import HOST, Server
-from loadgen.procfs import Process
+from loadgen.report import Sample
+from loadgen.timers import now
 
 EVERY_SECONDS: Final = 0.2
 
 #: A newcomer who has no answer by then has gone elsewhere.
 PATIENCE_SECONDS: Final = 2.0
 
-_REQUEST: Final = b"GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % HOST.encode()
-
 
 class Watch:
-    """Knocks, and counts, as long as at least half of a crowd is connected."""
+    """Knocks five times a second, from before an attack until after it."""
 
-    def __init__(self, server: Server, *, crowd: int) -> None:
+    def __init__(self, server: Server, path: str) -> None:
         self.most_threads = 0
-        self._served = 0
-        self._turned_away = 0
         self._server = server
-        self._process = Process(server.pid)
-        self._crowd = crowd
-
-    @property
-    def served_percent(self) -> float | None:
-        """Newcomers who were served; `None` if the crowd never was there."""
-        came = self._served + self._turned_away
-        return 100 * self._served / came if came else None
+        self._request = wire.upgrade_request(path, f"{HOST}:{server.port}")
+        self._begun = now()
+        self._knocks: list[tuple[float, bool]] = []  # when, and whether it was opened
 
     async def run(self) -> None:
         """Watch until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 self.most_threads = max(self.most_threads, threads(self._server.pid))
-                if (self._process.descriptors() or 0) >= self._crowd / 2:
-                    nursery.start_soon(self._knock)
+                nursery.start_soon(self._knock)
                 await trio.sleep(EVERY_SECONDS)
 
+    def served_percent(self, timeline: Iterable[Sample]) -> float | None:
+        """Of those who came during the attack, as the run's timeline has it; `None` if nobody did."""
+        moments = [sample.seconds for sample in timeline if sample.phase == "attack"]
+        if not moments:
+            return None
+        served = [opened for when, opened in self._knocks if moments[0] <= when <= moments[-1]]
+        return 100 * sum(served) / len(served) if served else None
+
     async def _knock(self) -> None:
+        when, opened = now() - self._begun, False
         with trio.move_on_after(PATIENCE_SECONDS):
-            if await self._is_served():
-                self._served += 1
-                return
-        self._turned_away += 1
+            opened = await self._is_served()
+        self._knocks.append((when, opened))
 
     async def _is_served(self) -> bool:
         try:
             async with await trio.open_tcp_stream(HOST, self._server.port) as stream:
-                await stream.send_all(_REQUEST)
-                return (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
-        except OSError:
+                await stream.send_all(self._request)
+                return (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+        except (OSError, trio.BrokenResourceError):
             return False
 
 

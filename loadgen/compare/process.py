@@ -66,7 +66,7 @@ class Server:
         lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
-    def post(self, path: str, body: str) -> None:
+    def post(self, path: str, body: bytes) -> None:
         """Post something to it, once."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=_PRIME_SECONDS)
         try:

@@ -14,8 +14,9 @@ import trio
 from loadgen import target
 from loadgen.client import Client, Needs
 from loadgen.compare.catalogue import Can, Peer
-from loadgen.compare.measure import Meter, NoFigureError
+from loadgen.compare.measure import WEBSOCKET_PATH, Meter, NoFigureError
 from loadgen.compare.newcomers import Watch
+from loadgen.compare.relay import Relay
 from loadgen.personas import summary
 from loadgen.report import Report
 from loadgen.run import WARM_UP_CLIENTS
@@ -62,6 +63,13 @@ class Sizes:
     busy_seconds: float = 3.0
     attack_seconds: float = 12.0  # longer than the 10 s that most deadlines are
 
+    def __str__(self) -> str:
+        return (
+            f"{self.crowd:,} idle, {self.publishers:,} publishers with {self.beside:,} beside them, a room of"
+            f" {self.members:,}, {self.attackers:,} attackers with {self.victims:,} victims; pings every"
+            f" {self.idle_seconds:g} s, attacks of {self.attack_seconds:g} s"
+        )
+
     def scaled(self, scale: float, clients: int | None) -> "Sizes":
         """A share of the full sizes; `clients` replaces the number of every crowd."""
 
@@ -92,19 +100,17 @@ class Scenario:
     play: Callable[[Meter, Peer, Sizes], Awaitable[Sample]]
     needs: Can
     seconds: float  # about how long, for each server: an estimate for whoever waits
-    takes_bounded: bool = False  # whether one that serves few at once takes part
 
     def takes(self, peer: Peer) -> bool:
         """Whether a server takes part."""
-        return self.needs in peer.can and (self.takes_bounded or not peer.bounded)
+        return self.needs in peer.can and (not peer.groups or self.group in peer.groups)
 
 
 # -- idle -------------------------------------------------------------------------------------------------------------
 
 
 async def _idle(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-    report = await meter.run({"idle": sizes.crowd}, seconds=sizes.idle_seconds, rooms=_rooms(sizes.crowd))
-    _all_held(report)
+    report = _all_held(await meter.run({"idle": sizes.crowd}, seconds=sizes.idle_seconds, rooms=_rooms(sizes.crowd)))
     size = report.figures["server_bytes_per_connection"]
     return {
         "bytes": size,
@@ -117,8 +123,7 @@ async def _idle(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
 
 
 async def _poll(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-    report = await meter.run({"poll": sizes.crowd}, seconds=_BRIEF_SECONDS, rooms=_rooms(sizes.crowd))
-    _all_held(report)
+    report = _all_held(await meter.run({"poll": sizes.crowd}, seconds=_BRIEF_SECONDS, rooms=_rooms(sizes.crowd)))
     return {
         "bytes": report.figures["server_bytes_per_connection"],
         "per_s": report.figures["connects_per_s"],
@@ -192,8 +197,9 @@ _EACH_PER_S: Final = 10.0
 
 
 async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-    paced = await _broadcast(meter, sizes, _PACED_DELIVERIES, "paced")
-    flood = await _broadcast(meter, sizes, _FLOOD_DELIVERIES, "flood")
+    relay = Relay(meter.server, peer.relay) if peer.relay else None
+    paced = await _broadcast(meter, relay, sizes, _PACED_DELIVERIES, "paced")
+    flood = await _broadcast(meter, relay, sizes, _FLOOD_DELIVERIES, "flood")
     return {
         "paced_us": _cpu_per_delivery(paced),
         "paced_p99_ms": paced.figures["echo_p99_ms"],
@@ -202,15 +208,19 @@ async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     }
 
 
-async def _broadcast(meter: Meter, sizes: Sizes, deliveries: int, label: str) -> Report:
-    members = sizes.members
+async def _broadcast(meter: Meter, relay: Relay | None, sizes: Sizes, deliveries: int, label: str) -> Report:
+    members, seconds = sizes.members, sizes.busy_seconds
     speakers = max(min(members // _LISTENERS, _SPEAKERS), 1)
-    return await meter.run(
-        {"idle": members - speakers, "chat": speakers},
-        label=label,
-        rate=min(deliveries / members, speakers * _EACH_PER_S),
-        seconds=sizes.busy_seconds,
-    )
+    rate = min(deliveries / members, speakers * _EACH_PER_S)
+    if relay is None:
+        counts = {"idle": members - speakers, "chat": speakers}
+        return _all_held(await meter.run(counts, label=label, rate=rate, seconds=seconds))
+    relay.greet()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(relay.publish, members=members, rate=rate))
+        report = await meter.run({"idle": members}, label=label, seconds=seconds)
+        nursery.cancel_scope.cancel()
+    return _all_held(report)
 
 
 _FAN_OUT: Final = Scenario(
@@ -230,7 +240,7 @@ _FAN_OUT: Final = Scenario(
         ),
     ),
     play=_fan_out,
-    needs=Can.CHAT,
+    needs=Can.WEBSOCKET,
     seconds=16,
 )
 
@@ -261,12 +271,14 @@ async def _beside(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
 async def _throughput(meter: Meter, sizes: Sizes, label: str) -> Report:
     publishers = sizes.publishers
     # one member to a room: each message is delivered once, to its author
-    return await meter.run(
-        {"chat": publishers},
-        label=label,
-        rate=publishers * _MESSAGES_EACH_PER_S,
-        seconds=sizes.busy_seconds,
-        rooms=publishers,
+    return _all_held(
+        await meter.run(
+            {"chat": publishers},
+            label=label,
+            rate=publishers * _MESSAGES_EACH_PER_S,
+            seconds=sizes.busy_seconds,
+            rooms=publishers,
+        )
     )
 
 
@@ -303,13 +315,11 @@ _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT
 
 
 async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
-    attackers = min(sizes.attackers, kind.usual_clients)
-    watch = Watch(meter.server, crowd=attackers)
+    watch = Watch(meter.server, WEBSOCKET_PATH)
     async with trio.open_nursery() as nursery:
-        if Can.HTTP in peer.can:
-            nursery.start_soon(watch.run)
+        nursery.start_soon(watch.run)
         report = await meter.attack(
-            {kind.name: attackers},
+            {kind.name: min(sizes.attackers, kind.usual_clients)},
             victims={"ws" if Can.CHAT in peer.can else "get": sizes.victims},
             seconds=sizes.attack_seconds,
         )
@@ -319,9 +329,9 @@ async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) ->
         "success": figures["success_percent"],
         "before_p99_ms": figures["baseline_p99_ms"],
         "during_p99_ms": figures["attack_p99_ms"],
-        "newcomers": watch.served_percent,
-        "bytes": figures["server_bytes_per_attacker"],
-        "threads": watch.most_threads or None,
+        "newcomers": watch.served_percent(report.timeline),
+        "bytes": _grown_per_attacker(report),
+        "threads": watch.most_threads,
         "peak": figures["attackers_peak"],
         "held": figures["attackers_held"],
         "killed_s": figures["kill_p50_s"],
@@ -333,7 +343,7 @@ _ATTACK_COLUMNS: Final = (
     Column(name="before_p99_ms", title="their p99 before, ms"),
     Column(name="during_p99_ms", title="during, ms", compared=True),
     Column(name="newcomers", title="newcomers served, %"),
-    Column(name="bytes", title="memory per attacker, B", compared=True),
+    Column(name="bytes", title="memory at worst per attacker, B", compared=True),
     Column(name="threads", title="threads"),
     Column(name="peak", title="attackers at most"),
     Column(name="held", title="at the end"),
@@ -350,7 +360,6 @@ def _survival(kind: type[Client]) -> Scenario:
         play=partial(_attack, kind=kind),
         needs=_NEEDED[kind.needs],
         seconds=20,
-        takes_bounded=True,
     )
 
 
@@ -366,14 +375,15 @@ def _rooms(clients: int) -> int:
     return max(clients // target.PER_SOURCE, 1)
 
 
-def _all_held(report: Report) -> None:
-    """Raise unless everybody got in and stayed: fewer would be cheaper than they are."""
+def _all_held(report: Report) -> Report:
+    """The report, if everybody got in and stayed: fewer would cost less than they do."""
     wanted = sum(row.wanted for row in report.cohorts)
     held = report.figures["held"]
     lost = sum(sum(row.ended.values()) for row in report.cohorts)
     if held is None or held < wanted or lost:
         why = {reason for row in report.cohorts for each in (row.refused, row.failed, row.ended) for reason in each}
         raise NoFigureError(f"{held or 0:,.0f} of {wanted:,} held, {lost:,} ended ({', '.join(sorted(why))})")
+    return report
 
 
 def _cpu_to_open(report: Report, clients: int) -> float:
@@ -392,9 +402,19 @@ def _cpu_to_open(report: Report, clients: int) -> float:
 
 
 def _cpu_per_delivery(report: Report) -> float | None:
-    percent = report.phases[0].server_cpu_percent
-    rate = report.figures["deliveries_per_s"]
-    return percent / 100 * _MICRO / rate if percent is not None and rate else None
+    figures = report.figures
+    each, held, rate = (figures[name] for name in ("server_cpu_us_per_connection_s", "held", "deliveries_per_s"))
+    return each * held / rate if each is not None and held is not None and rate else None
+
+
+def _grown_per_attacker(report: Report) -> float | None:
+    """The most by which the server grew during the attack: what slow readers cost comes after they have come."""
+    sizes = {
+        phase: [each.server_rss_bytes for each in report.timeline if each.phase == phase and each.server_rss_bytes]
+        for phase in ("baseline", "attack")
+    }
+    peak = report.figures["attackers_peak"]
+    return (max(sizes["attack"]) - sizes["baseline"][-1]) / peak if all(sizes.values()) and peak else None
 
 
 def _percent(part: float | None, whole: float | None) -> float | None:

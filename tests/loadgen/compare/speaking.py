@@ -15,6 +15,7 @@ import trio_websocket
 from loadgen.compare.catalogue import Peer
 from loadgen.compare.command import DEFAULT_PEERS_DIR
 from loadgen.compare.process import Server, running
+from loadgen.compare.relay import Relay
 
 #: Nothing on the loopback takes as long, whatever else the machine does.
 PATIENCE = 30.0
@@ -35,8 +36,8 @@ async def serving(peer: Peer, *, ping_seconds: float = 20.0) -> AsyncIterator[Se
         return peer.kit.command(home, work, port, ping_seconds)
 
     async with running(command) as server:
-        if peer.prime is not None:
-            server.post(*peer.prime)
+        if peer.relay:
+            Relay(server, peer.relay).greet()
         yield server
 
 

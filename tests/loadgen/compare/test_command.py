@@ -19,7 +19,7 @@ from loadgen.target import UsageError
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        ({"peers": "flor"}, f"--peers: there is no 'flor'; there are {OURS}, floor"),
+        ({"peers": "flor"}, f"--peers: there is no 'flor'; there are {OURS}, "),
         ({"only": "idle,sleep"}, "--only: there is no 'sleep'; there are idle, poll, fanout, beside, attack"),
         ({"attacks": "slow-haed"}, "--attacks: there is no 'slow-haed'; did you mean slow-head"),
         ({"repeats": 0}, "--repeats"),

@@ -1,12 +1,15 @@
 """Every peer speaks what the catalogue says that it does, so that a comparison compares the same thing."""
 
 import json
+from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 import trio
-import trio_websocket
 
 from loadgen.compare.catalogue import PEERS, Can, Peer
+from loadgen.compare.process import Server
+from loadgen.compare.relay import Relay
 from tests.loadgen.compare.speaking import HOST, PATIENCE, ask, member, serving
 
 
@@ -54,32 +57,51 @@ async def test_members_who_left_are_not_missed(peer: Peer) -> None:
         await ann.hear("message")
 
 
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: peer\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+async def dial(server: Server) -> trio.SocketStream:
+    """A WebSocket of bare bytes."""
+    stream = await trio.open_tcp_stream(HOST, server.port)
+    await stream.send_all(UPGRADE)
+    return stream
+
+
+async def read_until(stream: trio.SocketStream, wanted: bytes, *, times: int = 1) -> bytes:
+    """What came behind the answer's head, until something was in it so many times."""
+    received = b""
+    while received.partition(b"\r\n\r\n")[2].count(wanted) < times:
+        more = await stream.receive_some()
+        assert more, f"hung up after {received!r}"
+        received += more
+    assert received.startswith(b"HTTP/1.1 101 ")
+    return received.partition(b"\r\n\r\n")[2]
+
+
 @pytest.mark.parametrize("peer", able(Can.WEBSOCKET))
 async def test_pings(peer: Peer) -> None:
     """Without a word of ours, each is pinged: otherwise an idle connection would cost some peers nothing."""
     async with serving(peer, ping_seconds=1.0) as server:
         with trio.fail_after(PATIENCE):
-            stream = await trio.open_tcp_stream(HOST, server.port)
-            async with stream:
-                await stream.send_all(
-                    b"GET /ws HTTP/1.1\r\nHost: peer\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-                )
-                received = b""
-                while b"\x89" not in received.partition(b"\r\n\r\n")[2]:
-                    more = await stream.receive_some()
-                    assert more, "hung up before a ping"
-                    received += more
-    assert received.startswith(b"HTTP/1.1 101 ")
+            async with await dial(server) as stream:
+                await read_until(stream, b"\x89")
 
 
-@pytest.mark.parametrize("peer", [pytest.param(peer, id=peer.name) for peer in PEERS.values() if peer.prime])
-async def test_a_primed_peer_tells_whoever_comes_that_it_joined(peer: Peer) -> None:
-    async with serving(peer) as server:
+@pytest.mark.parametrize("peer", [pytest.param(peer, id=peer.name) for peer in PEERS.values() if peer.relay])
+async def test_a_relay_tells_whoever_comes_that_it_joined_and_then_what_is_posted(peer: Peer) -> None:
+    async with serving(peer) as server, trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        relay = Relay(server, peer.relay)
+        nursery.start_soon(partial(relay.publish, members=1, rate=20.0))
         with trio.fail_after(PATIENCE):
-            async with trio_websocket.open_websocket(HOST, server.port, "/ws", use_ssl=False) as socket:
-                await socket.send_message(json.dumps({"type": "join", "id": -1, "room": "lobby"}))
-                assert json.loads(await socket.get_message())["type"] == "joined"
+            # the first, and others who make up for connections of a moment ago that still counted as members
+            first, *_ = [await stack.enter_async_context(await dial(server)) for _ in range(4)]
+            heard = await read_until(first, b'"type":"message"', times=5)
+        assert heard.count(b'"type":"joined"') == 1
+        assert heard.index(b'"type":"joined"') < heard.index(b'"type":"message"')
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("peer", able(Can.POST | Can.POLL))

@@ -133,7 +133,7 @@ async def test_posting() -> None:
         return python(code)(work, port)
 
     async with running(command) as server:
-        await trio.to_thread.run_sync(server.post, "/publish", '{"a":1}')
+        await trio.to_thread.run_sync(server.post, "/publish", b'{"a":1}')
         assert (folders[0] / "got").read_text() == '/publish {"a":1}'
         with pytest.raises(DiedError, match="POST /nowhere was answered 404"):
-            await trio.to_thread.run_sync(server.post, "/nowhere", "")
+            await trio.to_thread.run_sync(server.post, "/nowhere", b"")

@@ -1,0 +1,77 @@
+"""What is said to a server that only relays: one that does not speak chat.v1, but hands on what is posted to it.
+
+Its clients are told that they joined, and later what others say, by messages of ours that it takes for any text. Owns:
+these messages, and a publisher that posts them on one connection. It says nothing before everybody is there: whoever
+came later would get a message in the place of being told that it joined.
+"""
+
+import itertools
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import trio
+
+from loadgen import wire
+from loadgen.compare.process import HOST, Server
+from loadgen.procfs import Process
+from loadgen.timers import now
+
+JOINED: Final = msgspec.json.encode({"type": "joined", "id": -1, "room": "lobby"})
+
+#: As large as everybody's.
+_MESSAGE: Final = msgspec.json.encode(
+    {
+        "type": "message",
+        "room": "compare",
+        "offset": 1,
+        "cursor": "peer-1",
+        "time": "2026-11-20T12:00:00.123Z",
+        "user": {"id": "g_000000000000000", "name": "Guest"},
+        "text": "lg01234567 1234 the quick brown fox jumps over the lazy dog",
+    }
+)
+
+_LOOK_SECONDS: Final = 0.05
+_ANSWER_BYTES: Final = 4096
+
+
+class Relay:
+    """A server that only relays, before anybody has come."""
+
+    def __init__(self, server: Server, path: str) -> None:
+        self._server = server
+        self._path = path
+        self._process = Process(server.pid)
+        self._empty = self._descriptors()
+
+    def greet(self) -> None:
+        """Have everybody who comes be told that it joined; said again when something else was, which it would hear."""
+        self._server.post(self._path, JOINED)
+
+    async def publish(self, *, members: int, rate: float) -> None:
+        """Post so many messages a second, from when so many members are connected, until cancelled or hung up on.
+
+        Why it was hung up on is for those to say who measure.
+        """
+        while (connected := self._descriptors()) < self._empty + members:
+            self._empty = min(self._empty, connected)  # those of a moment ago may only now be gone
+            await trio.sleep(_LOOK_SECONDS)
+        with suppress(OSError, trio.BrokenResourceError):
+            async with await trio.open_tcp_stream(HOST, self._server.port) as stream:
+                await _post(stream, self._path, rate)
+
+    def _descriptors(self) -> int:
+        return self._process.descriptors() or 0
+
+
+async def _post(stream: trio.SocketStream, path: str, rate: float) -> None:
+    """One request after the other; one that is late is followed by the next at once."""
+    fields = ("Content-Type: application/json", f"Content-Length: {len(_MESSAGE)}")
+    request = wire.request("POST", path, HOST, *fields) + _MESSAGE
+    begun = now()
+    for number in itertools.count():
+        await trio.sleep(max(begun + number / rate - now(), 0))
+        await stream.send_all(request)
+        if not await stream.receive_some(_ANSWER_BYTES):
+            return
