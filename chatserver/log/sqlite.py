@@ -31,6 +31,8 @@ from chatserver.log.sqlite_file import OFFSETS, FileLock, checked_path, connect_
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_writer import Forgotten, SqliteWriter
 
+BUSY_PATIENCE = 1.0  # s more for a writing thread that is busy at the end: a step of retention, or a hanging disk
+
 logger = logging.getLogger(__name__)
 
 
@@ -146,7 +148,9 @@ class SqliteLog:
         Closing a connection under a running statement is undefined, so is giving the lock to another server.
         """
         opened.readers.close()
-        with trio.move_on_after(DRAIN_DEADLINE, shield=True) as limit:
+        # A thread that is still busy has had its time already.
+        patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.borrowed_tokens else DRAIN_DEADLINE
+        with trio.move_on_after(patience, shield=True) as limit:
             await trio.to_thread.run_sync(opened.writer.close, limiter=self._writer_thread, abandon_on_cancel=True)
             opened.lock.release()
         if limit.cancelled_caught:
