@@ -13,6 +13,9 @@ from loadgen.compare.catalogue import OURS, Peer
 from loadgen.compare.scenarios import Column, Layout, Sample, Scenario
 from loadgen.report import Table
 
+#: Less than this is not worth a digit.
+_NOTHING: Final = 0.0005
+
 _TIMES: Final = "×"  # noqa: RUF001  the sign that people read
 
 
@@ -100,18 +103,18 @@ class Results:
         return ratios
 
     def _remarks(self) -> list[str]:
-        """What the stars mean."""
-        told = [f"{entry.peer}*: {entry.doubt}" for entry in self._entries() if entry.doubt]
-        told += [f"{entry.peer}*: in one round {entry.failure}" for entry in self._entries() if self._partly(entry)]
-        return list(dict.fromkeys(told))
-
-    def _partly(self, entry: Entry) -> bool:
-        return bool(entry.failure) and any(other.sample for other in self._of(entry.peer))
+        """What the stars mean: one line for each server that has one."""
+        remarks: dict[str, list[str]] = {}
+        for entry in self._entries():
+            told = entry.doubt or (f"in one round {entry.failure}" if entry.failure else "")
+            if told and any(other.sample for other in self._of(entry.peer)):
+                remarks.setdefault(entry.peer, []).append(told)
+        return [f"{peer}*: {'; '.join(dict.fromkeys(told))}" for peer, told in remarks.items()]
 
 
 def number(value: float) -> str:
     """Three digits that mean something, and no exponent."""
-    if abs(value) >= 100 or value == int(value):
+    if abs(value) >= 100 or abs(value) < _NOTHING or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"
 

@@ -94,8 +94,8 @@ def test_what_was_not_measured_is_empty_and_has_no_ratio() -> None:
 
 
 def test_numbers() -> None:
-    assert [number(value) for value in (0, 3, 1234567.8, 99.95, 12.34, 0.01234, -0.5, 100)] == [
-        "0", "3", "1,234,568", "100", "12.3", "0.0123", "-0.5", "100",
+    assert [number(value) for value in (0, 3, 1234567.8, 99.95, 12.34, 0.01234, 0.00001, -0.5, 100)] == [
+        "0", "3", "1,234,568", "100", "12.3", "0.0123", "0", "-0.5", "100",
     ]  # fmt: skip
 
 
