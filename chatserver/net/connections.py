@@ -368,8 +368,8 @@ class Connections:
     def _unheard(self, connection: Connection) -> bool:
         """Whether it may be back out of a tunnel, and TCP has not tried since.
 
-        It gets one more window then, in which the next try falls. With a round trip of 600 ms, 21 of 25 honest members
-        were aborted that had been silent for 25 s, and had been back for 10.
+        Or has just been heard from, too late to take enough. It gets one more window then, in which the next try falls.
+        With a round trip of 600 ms, 21 of 25 honest members were aborted that had been silent for 25 s and back for 10.
         """
         tried = sockets.latest_try(connection.descriptor)
         return tried is not None and tried < LONGEST_TUNNEL

@@ -14,8 +14,9 @@ import termios
 _ABORT = struct.pack("ii", 1, 0)
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
 _INT = struct.calcsize("i")
-#: Linux' struct tcp_info as far as it is of use: retransmits, backoff, and the present wait in microseconds.
-_TCP_INFO = struct.Struct("2xBxB3xI")
+#: Linux' struct tcp_info as far as it is of use: state of congestion, backoff, and the present wait in microseconds.
+_TCP_INFO = struct.Struct("xB2xB3xI")
+_TCP_CA_LOSS = 4  # from the first timeout until all that was under way then has been acknowledged
 
 
 def _borrow(descriptor: int) -> socket.socket:
@@ -51,20 +52,21 @@ def latest_try(descriptor: int) -> float | None:
 
     None while TCP has no reason to try again: all is acknowledged, or the peer acknowledges and its window is shut. The
     waits double, R, 2R, 4R, so the next one after a try at 24 s comes at about 49 s: a peer that is back after 25 s is
-    not heard from for another 24, and nothing that it sends makes TCP try sooner.
+    not heard from for another 24, and nothing that it sends makes TCP try sooner. 0 when a try has just met with an
+    answer, and what was lost is being sent again.
     """
     if sys.platform == "darwin":
         return None  # its TCP_CONNECTION_INFO counts retransmissions over the connection's life only
     borrowed = _borrow(descriptor)
     try:
-        retransmits, backoff, wait = _TCP_INFO.unpack(
+        state, backoff, wait = _TCP_INFO.unpack(
             borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         )
     except OSError:
         return None  # not TCP: nothing is ever lost on a socket pair
     finally:
         borrowed.detach()
-    return (wait - (wait >> backoff)) / 1e6 if retransmits else None
+    return (wait - (wait >> backoff)) / 1e6 if state == _TCP_CA_LOSS else None
 
 
 def end_writing(descriptor: int) -> None:

@@ -111,6 +111,16 @@ class TestFlush:
             it.turn(seconds=1.1)
             assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
 
+    def test_whoever_was_heard_from_a_moment_ago_gets_a_second_window(self, kernel: Kernel) -> None:
+        """TCP's try met with an answer just before the window ended: 4,740 bytes came through since."""
+        with parked() as it:
+            connection = self.behind(it, kernel, 100_000)
+            kernel.bytes, kernel.latest_try = 95_260, 0.0
+            it.turn(seconds=31.0)
+            kernel.bytes, kernel.latest_try = 80_000, None
+            it.turn(seconds=30.0)
+            assert connection.alive
+
     def test_whoever_was_asked_after_the_longest_tunnel_is_gone(self, kernel: Kernel) -> None:
         with parked() as it:
             self.behind(it, kernel, 100_000)
