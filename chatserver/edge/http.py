@@ -133,13 +133,10 @@ class HttpEdge:
 
     async def _serve(self, connection: Connection, exchange: Exchange, pending: Awaitable[Answer]) -> None:
         """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
+        answer: Answer | None = None
         try:
             with trio.move_on_after(self._serving_deadline):
                 answer = await pending
-                if connection.session is exchange:
-                    self._answer(connection, exchange, answer)
-                return
-            self._give_up(connection, exchange)
         except (HttpError, MessageError) as error:
             if connection.session is exchange:
                 self._refuse_request(connection, exchange, error)
@@ -152,6 +149,13 @@ class HttpEdge:
             if connection.session is exchange:
                 body = error_body(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
                 self._respond(connection, exchange, Response(500, body))
+        else:
+            # A fault from here on is not the handler's: the connection may have another session already, and is ended
+            # by `guarded`, which gives that back.
+            if answer is None:
+                self._give_up(connection, exchange)
+            elif connection.session is exchange:
+                self._answer(connection, exchange, answer)
 
     def _give_up(self, connection: Connection, exchange: Exchange) -> None:
         if connection.session is exchange:

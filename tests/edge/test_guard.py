@@ -1,5 +1,6 @@
 """A bug of ours behind a wait, or in answering a poll, costs one connection: not the nursery, not the pump."""
 
+import pytest
 import trio
 
 from chatserver.chat.member import Hold
@@ -7,6 +8,8 @@ from chatserver.edge.guard import guarded
 from chatserver.edge.outlet import ConnectionOutlet
 from chatserver.reasons import Reason
 from tests.support.parked import parked
+from tests.support.peers import connect
+from tests.support.serving import neighbour, serving
 
 
 async def test_a_fault_behind_a_wait_costs_its_own_connection() -> None:
@@ -59,3 +62,18 @@ def test_its_reason_is_told() -> None:
         except RuntimeError:
             it.connections.fault(connection)
         assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR]
+
+
+async def test_a_fault_in_parking_a_poll_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by tests/fuzz: behind a wait for the log, the poll's session stood in the place of the exchange when
+    parking failed, so nobody answered. It kept its place until the deadline of SERVING, and then was a second fault."""
+
+    def broken(hold: Hold, waits: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with serving(faults=1) as server, neighbour(server), connect(server.address) as peer:
+        monkeypatch.setattr(server.server.parts.hub, "park", broken)
+        answer = await peer.request("GET", "/rooms/lobby/messages?after=0&wait=20")
+        assert (answer.status, answer.error) == (500, "internal")
+        assert await peer.rest() == b""
+        assert await server.metric("chatserver_connections", phase="serving") == 0
