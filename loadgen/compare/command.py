@@ -139,5 +139,5 @@ def _scenarios(only: str, attacks: str) -> list[Scenario]:
 
 def _preflight(sizes: Sizes) -> None:
     """Refuse what this machine cannot hold, before anything is started: each server is one process."""
-    most = max(sizes.crowd, sizes.beside, sizes.attackers) + 2 * sizes.victims
+    most = max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims)
     preflight.check(target.find(f"http://{HOST}"), most)
