@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from chatserver.api.encoder import NOBODY
 from chatserver.api.pages import Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
 from chatserver.api.services import Services
@@ -189,9 +190,9 @@ class Conversation:
 
     def _members(self, session: Session, message: Members) -> Outcome:
         room = self._hub.room(message.room)
-        faces = [] if room is None else [guest(user) for user in room.presence.users()]
+        users = NOBODY if room is None else self._services.encoder.listing(room.presence)
         count = 0 if room is None else len(room.presence)
-        return Reply(messages.members(message.id, message.room, [(face.id, face.name) for face in faces], count))
+        return Reply(messages.members(message.id, message.room, users, count))
 
     def _ping(self, session: Session, message: Ping) -> Outcome:
         return Reply(messages.pong(message.id))

@@ -3,13 +3,17 @@
 Owns: the epoch that makes an offset a cursor. May not: decide who gets what.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from chatserver.chat.identity import guest
+from chatserver.chat.presence import Presence
 from chatserver.chat.ring import Form
 from chatserver.log.interface import Record
 from chatserver.protocol import messages, sse
 from chatserver.protocol.websocket import text_frame
+
+#: The list of those who are in a room that nobody is in.
+NOBODY = b"[]"
 
 
 class WireEncoder:
@@ -45,6 +49,12 @@ class WireEncoder:
         """A frame that tells who came and went."""
         return text_frame(messages.presence(room, _faces(joined), _faces(left), members))
 
+    def listing(self, presence: Presence) -> bytes:
+        """Who is there, some hundreds at most, as JSON."""
+        if presence.listing is None:
+            presence.listing = messages.user_list(_faces(presence.users()))
+        return presence.listing
 
-def _faces(users: Sequence[int]) -> list[tuple[str, str]]:
+
+def _faces(users: Iterable[int]) -> list[tuple[str, str]]:
     return [(user.id, user.name) for user in map(guest, users)]

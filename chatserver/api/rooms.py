@@ -10,12 +10,12 @@ from collections.abc import Awaitable
 import msgspec
 
 from chatserver.api.answers import Answer, Commit, Hold, Response, Stream
+from chatserver.api.encoder import NOBODY
 from chatserver.api.pages import Allowance, Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
 from chatserver.api.request import Request
 from chatserver.api.services import Services
 from chatserver.chat.cursor import Place, Start
-from chatserver.chat.identity import guest
 from chatserver.chat.ring import Form
 from chatserver.chat.room import Room
 from chatserver.log.interface import LogError, Stored
@@ -217,9 +217,9 @@ class RoomHandlers:
         messages.check_room(name)
         request.parameters()
         room = self._hub.room(name)
-        users = [] if room is None else [guest(user) for user in room.presence.users()]
+        users = NOBODY if room is None else self._services.encoder.listing(room.presence)
         count = 0 if room is None else len(room.presence)
-        return Response(200, msgspec.json.encode({"room": name, "members": users, "count": count}))
+        return Response(200, messages.members_page(name, users, count))
 
 
 def refusal(code: ErrorCode, message: str, wait: float) -> Response:

@@ -32,6 +32,9 @@ class Presence:
         self._left: dict[int, None] = {}
         self._unnamed = False  # the room was large when something changed: only the count is told
         self.tell_after = 0.0
+        #: `users` as clients read it, kept by whoever made it; as old as the last telling in a large room, where making
+        #: it takes a millisecond and somebody may ask and come and go all the time
+        self.listing: bytes | None = None
 
     def __len__(self) -> int:
         return len(self._count)
@@ -81,6 +84,8 @@ class Presence:
             self._unnamed = True
             self._joined.clear()
             self._left.clear()
+        else:
+            self.listing = None
         if self._unnamed:
             return  # names from before the room grew, or after it shrank, would be a part of the truth only
         if user in out_of:
@@ -99,5 +104,6 @@ class Presence:
         self._joined.clear()
         self._left.clear()
         self._unnamed = False
+        self.listing = None
         self.tell_after = now + max(TELL_EVERY, len(self._count) / TELL_RATE)
         return joined, left

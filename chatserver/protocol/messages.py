@@ -28,6 +28,7 @@ from chatserver.protocol.encoders import (
     joined,
     left,
     members,
+    members_page,
     message_json,
     message_push,
     page,
@@ -36,6 +37,7 @@ from chatserver.protocol.encoders import (
     presence,
     published,
     time_text,
+    user_list,
 )
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import (
@@ -86,6 +88,7 @@ __all__ = [
     "joined",
     "left",
     "members",
+    "members_page",
     "message_json",
     "message_push",
     "page",
@@ -95,4 +98,5 @@ __all__ = [
     "presence",
     "published",
     "time_text",
+    "user_list",
 ]

@@ -125,6 +125,28 @@ def test_a_list_of_users_is_bounded() -> None:
     assert len(list(it.users())) == presence_module.MAX_LISTED
 
 
+def test_a_listing_is_dropped_when_it_is_no_longer_true() -> None:
+    it = Presence()
+    it.enter(1)
+    it.listing = b"[1]"
+    it.enter(1)
+    assert it.listing == b"[1]", "another window of the same user"
+    it.enter(2)
+    assert it.listing is None
+
+
+def test_a_listing_of_a_large_room_is_as_old_as_the_last_telling() -> None:
+    """Making it for every change cost a millisecond, and anybody may come, go and ask."""
+    it = Presence()
+    for user in range(NAMED_ROOM + 5):
+        it.enter(user)
+    it.listing = b"[many]"
+    it.leave(3)
+    assert it.listing == b"[many]"
+    it.tell(0.0)
+    assert it.listing is None
+
+
 USERS = st.integers(0, 4)
 ACTS = st.lists(st.tuples(st.sampled_from(["window", "close", "poll", "answer", "time", "tell"]), USERS), max_size=80)
 

@@ -68,7 +68,7 @@ def test_no_id_no_field() -> None:
         messages.ack(None, "a", 1, "e-1", "t"),
         messages.joined(None, "a", "e-1", True, b"", 1),
         messages.history(None, "a", "e-1", True, b""),
-        messages.members(None, "a", [], 0),
+        messages.members(None, "a", b"[]", 0),
         messages.left(None, "a"),
         messages.error(None, ErrorCode.BAD_ROOM, "x"),
     ):
@@ -124,7 +124,7 @@ ITEMS = ONE + b"," + TWO
             {"rooms": {"lobby": PAGE, "ops": {"cursor": "z-0", "recovered": False, "messages": []}}},
         ),
         (
-            messages.members(5, "lobby", [ANN, BOB], 9),
+            messages.members(5, "lobby", messages.user_list([ANN, BOB]), 9),
             {"type": "members", "id": 5, "room": "lobby", "members": USERS, "count": 9},
         ),
         (
