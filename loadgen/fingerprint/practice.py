@@ -239,7 +239,7 @@ _ROWS: Final = (
         unit=Unit.FIELDS,
         least=50,
         most=1000,
-        why="Kestrel, Apache and http.server 100, websockets and aiohttp 128, node 2,000; browsers send 20",
+        why="Kestrel, Apache and http.server 100, websockets and aiohttp 128; browsers send 20",
     ),
     Limit(
         figure="body_bytes",

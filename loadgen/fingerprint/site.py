@@ -31,8 +31,9 @@ ANSWER_SECONDS: Final = 5.0
 #: Connections opened from one address: twice an office. More could take all descriptors of a small server.
 CONNECTIONS: Final = 600
 
-#: The rates of the slow readers: not at all, some modem's, Kestrel's floor, and a phone's on 2G.
-READ_RATES: Final = (0, 64, 128, 256, 512, 1024, 3072)
+#: The rates of the slow readers, in bytes a second: not at all, then on both sides of the floors in use (240, 256), since
+#: one that reads at a floor's own rate lives or dies by the size of its segments; and a phone on 2G.
+READ_RATES: Final = (0, 50, 100, 200, 300, 600, 1000, 3072)
 
 #: Where the chat contract has what we look for.
 PATH: Final = "/"

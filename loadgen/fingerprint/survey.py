@@ -134,6 +134,7 @@ def _survey(site: Site, book: _Notebook) -> Survey:
     if book.websocket and plain is not None and plain.status >= 400:
         # an error cannot be told from another; the upgrade is what this server says yes to
         status, path, fields = 101, site.options.websocket_path, upgrade_fields()
+        book.lacks.setdefault(Need.KEEPALIVE, f"GET {site.options.path} is answered {plain.status}")
     return Survey(
         lacks=book.lacks,
         plain_status=status,

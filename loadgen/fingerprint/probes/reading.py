@@ -1,8 +1,9 @@
 """Slow readers: much is asked for, and the answers are taken at a fixed rate, or not at all.
 
-Owns: the pace of reading. Requests are sent one behind the other until far more is asked for than the sockets of both
-sides hold, so that any path will do. Receive buffer and segments are small: on the loopback 64 KiB segments would hide
-the rate. Whether a connection has been ended is asked of the kernel: a reader that does not read would never see it.
+Owns: the pace of reading. Requests are sent one behind the other until more is asked for than is read and the sockets
+of both sides hold, so that any page will do. A reader that does not read never sees the end of its connection, so the
+kernel is asked; and as a FIN waits behind the bytes that are not taken, one more request is sent now and then: where
+nobody has the connection any more, the answer is RST.
 """
 
 from collections.abc import Mapping
@@ -17,15 +18,15 @@ from loadgen.fingerprint.line import EndedError, Ending, Line
 from loadgen.fingerprint.site import Site
 from loadgen.fingerprint.survey import ask
 
-#: What is asked for: more than the largest send buffer that kernels give by themselves.
-LARGE_BYTES: Final = 8 * 1024 * 1024
-_MAX_REQUESTS: Final = 20_000
+#: What is asked for beyond what is read: more than the sockets of both sides hold, with such segments and windows.
+_BEYOND_BYTES: Final = 512 * 1024
 
-#: The kernel doubles it, and takes about 2 KB at least.
-_RECEIVE_BUFFER_BYTES: Final = 4096
+#: The least that Linux gives (2,304 in the end). The window opens anew when a whole buffer was read, so a larger one
+#: would make the rate come in bursts: of 6 KB with 4,096, which at 300 B/s is one in 20 s; with this, 576 B in each 2.
+_RECEIVE_BUFFER_BYTES: Final = 1024
 
-#: The least that any host must take (RFC 9293): a window opens by a segment, so by small steps.
-_SEGMENT_BYTES: Final = 536
+#: Of an Ethernet; the loopback's own are 64 KiB.
+_SEGMENT_BYTES: Final = 1460
 
 #: Looks at the connection for each pace.
 _LOOKS: Final = 5
@@ -43,71 +44,95 @@ class Fate:
 
 async def never(site: Site) -> Finding:
     """Read nothing."""
-    much = await _much(site)
-    if not isinstance(much, bytes):
-        return much
-    fate = await _read_at(site, 0, much)
+    page = await _page(site)
+    if not isinstance(page, _Page):
+        return page
+    fate = await _read_at(site, 0, page)
     if fate is None:
         return _ALL_ANSWERED
     if fate.ended is None:
         return NoneSeen(looked=fate.seconds)
-    return Found(value=fate.seconds, uncertainty=site.options.pace / _LOOKS, how=fate.ended)
+    return Found(value=fate.seconds, uncertainty=site.options.pace * (1 + 1 / _LOOKS), how=fate.ended)
 
 
 async def floor(site: Site) -> Finding:
     """Read at several rates side by side: which live?"""
-    much = await _much(site)
-    if not isinstance(much, bytes):
-        return much
+    page = await _page(site)
+    if not isinstance(page, _Page):
+        return page
     fates: dict[int, Fate] = {}
 
     async def read(rate: int) -> None:
-        fate = await _read_at(site, rate, much)
+        fate = await _read_at(site, rate, page)
         if fate is not None:
             fates[rate] = fate
 
     async with trio.open_nursery() as nursery:
         for rate in site.options.read_rates:
             nursery.start_soon(read, rate)
-    return lowest(fates)
+    return lowest(fates, by_rate=page.lasts)
 
 
 _ALL_ANSWERED: Final = Failed(why="it closed after all its answers: they were not more than sockets hold")
 
 
-def lowest(fates: Mapping[int, Fate]) -> Finding:
-    """The slowest rate that lived, of those above all that did not."""
+def lowest(fates: Mapping[int, Fate], *, by_rate: bool) -> Finding:
+    """The slowest rate that lived, of those above all that did not.
+
+    Many requests in a row are no honest thing, and a server may end them for their own sake (node does, for a head that
+    it has half read). If all readers end and it is not `by_rate`, that is what happened, and nothing is known.
+    """
     if not fates:
         return _ALL_ANSWERED
-    dead = {rate: fate for rate, fate in sorted(fates.items()) if fate.ended}
+    dead = {rate: fate for rate, fate in fates.items() if fate.ended}
     if not dead:
         return NoneSeen(looked=min(fate.seconds for fate in fates.values()), how=f"{min(fates)} B/s was kept")
     fastest = max(dead)
     last = dead[fastest]
     how = f"{fastest:,} B/s: {last.ended} after {last.seconds:.1f} s"
     lived = [rate for rate in fates if rate > fastest]
-    if not lived:
+    if lived:
+        return Found(value=min(lived), uncertainty=min(lived) - fastest, how=how)
+    if by_rate:
         return Found(value=fastest, how=f"even {how}")
-    return Found(value=min(lived), uncertainty=min(lived) - fastest, how=how)
+    return NotApplicable(why=f"even {how}, which may be for asking so often; give --read-path of a large page")
 
 
-async def _much(site: Site) -> bytes | Finding:
-    """Requests whose answers are more than sockets hold."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    """What the readers ask for: so large an answer, or so often."""
+
+    request: bytes
+    size: int
+    lasts: bool  # one answer is enough for all
+
+    def requests(self, size: int) -> bytes:
+        """Requests for so many bytes in all."""
+        return self.request if self.lasts else self.request * -(-size // self.size)
+
+
+async def _page(site: Site) -> _Page | Finding:
     path = site.options.read_path or site.options.path
     answer = await ask(site, path)
-    if answer.closes and answer.size < LARGE_BYTES:
-        return NotApplicable(why=f"it closes after one answer of {answer.size:,} B: nothing to read slowly")
-    number = 1 if answer.closes else min(-(-LARGE_BYTES // answer.size), _MAX_REQUESTS)
-    return site.exchange().request("GET", path) * number
+    enough = _enough(site, max(site.options.read_rates))
+    if answer.status >= 400:
+        return NotApplicable(why=f"GET {path} is answered {answer.status}: nothing to read")
+    if answer.closes and answer.size < enough:
+        return NotApplicable(why=f"it closes after one answer of {answer.size:,} B: too little to be read slowly")
+    return _Page(request=site.exchange().request("GET", path), size=answer.size, lasts=answer.size >= enough)
 
 
-async def _read_at(site: Site, rate: int, requests: bytes) -> Fate | None:
+def _enough(site: Site, rate: int) -> int:
+    return int(rate * site.options.within) + _BEYOND_BYTES
+
+
+async def _read_at(site: Site, rate: int, page: _Page) -> Fate | None:
     """Read at a rate for as long as patience lasts; `None` if the server said by itself that it would close."""
     async with (
         site.dial(receive_buffer_bytes=_RECEIVE_BUFFER_BYTES, segment_bytes=_SEGMENT_BYTES) as line,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(_ask, line, requests)
+        nursery.start_soon(_ask, line, page, _enough(site, rate), site.options.pace)
         begun = trio.current_time()
         announced = await _take(line, rate, site.options.pace / _LOOKS, site.until)
         fate = Fate(seconds=trio.current_time() - begun, ended=line.ending)
@@ -115,10 +140,13 @@ async def _read_at(site: Site, rate: int, requests: bytes) -> Fate | None:
     return None if announced and fate.ended else fate
 
 
-async def _ask(line: Line, requests: bytes) -> None:
+async def _ask(line: Line, page: _Page, size: int, pace: float) -> None:
     # where the server stops reading because we do, this waits, and is cancelled with the reader
     with suppress(EndedError):
-        await line.send(requests)
+        await line.send(page.requests(size))
+        while True:
+            await trio.sleep(pace)
+            await line.send(page.request)
 
 
 async def _take(line: Line, rate: int, tick: float, until: float) -> bool:

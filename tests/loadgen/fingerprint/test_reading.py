@@ -44,7 +44,15 @@ async def test_one_small_answer_a_connection_cannot_be_read_slowly() -> None:
     async with planted(Plant(says=b"HTTP/1.0 200 OK\r\n\r\nhello")) as server:
         site = Site(server.target, OPTIONS)
         assert await floor(site) == await never(site)
-        assert await never(site) == NotApplicable(why="it closes after one answer of 24 B: nothing to read slowly")
+        assert await never(site) == NotApplicable(
+            why="it closes after one answer of 24 B: too little to be read slowly"
+        )
+
+
+async def test_an_error_is_nothing_to_read() -> None:
+    async with planted() as server:
+        site = Site(server.target, dataclasses.replace(OPTIONS, read_path="/nothing"))
+        assert await never(site) == NotApplicable(why="GET /nothing is answered 404: nothing to read")
 
 
 def fate(seconds: float, ended: Ending | None = None) -> Fate:
@@ -53,13 +61,19 @@ def fate(seconds: float, ended: Ending | None = None) -> Fate:
 
 def test_the_lowest_rate_that_lives() -> None:
     dead, alive = fate(31.2, Ending.RST), fate(105)
-    assert lowest({0: dead, 64: dead, 256: alive, 512: alive}) == Found(
+    assert lowest({0: dead, 64: dead, 256: alive, 512: alive}, by_rate=True) == Found(
         value=256, uncertainty=192, how="64 B/s: RST after 31.2 s"
     )
-    assert lowest({0: alive, 64: alive}) == NoneSeen(looked=105, how="0 B/s was kept")
+    assert lowest({0: alive, 64: alive}, by_rate=True) == NoneSeen(looked=105, how="0 B/s was kept")
     # one that died above others that lived: the floor is above it
-    assert lowest({0: dead, 64: alive, 256: dead, 512: alive}) == Found(
+    assert lowest({0: dead, 64: alive, 256: dead, 512: alive}, by_rate=True) == Found(
         value=512, uncertainty=256, how="256 B/s: RST after 31.2 s"
     )
-    assert lowest({0: dead, 64: dead}) == Found(value=64, how="even 64 B/s: RST after 31.2 s")
-    assert isinstance(lowest({}), Failed)
+    assert lowest({0: dead, 64: dead}, by_rate=True) == Found(value=64, how="even 64 B/s: RST after 31.2 s")
+    assert isinstance(lowest({}, by_rate=True), Failed)
+
+
+def test_the_end_of_all_readers_is_no_floor_if_they_asked_many_times() -> None:
+    """node ends a connection whose next head it has half read for 60 s, and reads no further while answers wait."""
+    dead = fate(81.0, Ending.RST)
+    assert isinstance(lowest({0: dead, 3072: dead}, by_rate=False), NotApplicable)
