@@ -1,0 +1,173 @@
+"""What peers say: whole exchanges, right and wrong, to be cut, mixed and spoiled.
+
+Owns: the samples by name, so that a failure reads as what was said, and `spoil`. May not: choose; hypothesis does for
+the machines, a seeded `random` for the sockets. A spoiled sample gets deeper than noise does.
+"""
+
+import json
+from collections.abc import Iterable
+
+from tests.support.peers import frame, request, say, upgrade
+
+#: The rooms that are talked in. The healthy neighbour is in the first.
+LOBBY, OPS, DEN = ROOMS = ("lobby", "ops", "den")
+
+Edit = tuple[int, int, bytes]
+"""Where, modulo the length; how many bytes go; which bytes come."""
+
+#: Bytes that mean something to some parser of ours.
+BYTES_OF_NOTE = (
+    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"%ff", b"HTTP/1.1", b"chunked", b"\xff", b"?", b'"', b"{",
+    b"\x88\x80\1\2\3\4", b"\x89\x80\1\2\3\4", b"\x01\x80\1\2\3\4", b"\x81\xfe\x40\x00",
+)  # fmt: skip
+
+_JSON = {"Content-Type": "application/json"}
+_CHUNKED = {"Transfer-Encoding": "chunked"}
+_QUESTION = {"Expect": "100-continue"}
+
+
+def _json(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def _post(body: bytes, headers: dict[str, str] | None = None, *, room: str = LOBBY) -> bytes:
+    return request("POST", f"/rooms/{room}/messages", body, headers=headers)
+
+
+def _chunked(body: bytes) -> bytes:
+    return request("POST", f"/rooms/{DEN}/messages", headers=_CHUNKED) + body
+
+
+def _get(target: str, **headers: str) -> bytes:
+    return request("GET", target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+#: Requests that stand for themselves, right ones first.
+REQUESTS: dict[str, bytes] = {
+    "health": _get("/healthz"),
+    "health, then close": _get("/healthz", Connection="close"),
+    "health, five times": _get("/healthz") * 5,
+    "health, forty times": _get("/healthz") * 40,
+    "head of health": request("HEAD", "/healthz"),
+    "HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: t\r\n\r\n",
+    "metrics": _get("/metrics"),
+    "the page": _get("/"),
+    "rooms": _get("/rooms"),
+    "room": _get("/rooms/ops"),
+    "members": _get("/rooms/lobby/members"),
+    "history": _get("/rooms/lobby/messages?limit=3"),
+    "history from the beginning": _get("/rooms/ops/messages?after=0&limit=200"),
+    "history before": _get("/rooms/lobby/messages?before=4"),
+    "poll": _get("/rooms/lobby/messages?wait=3"),
+    "poll from the beginning": _get("/rooms/ops/messages?after=0&wait=2"),
+    "poll from the future": _get("/rooms/lobby/messages?after=999999&wait=2"),
+    "poll of another life": _get("/rooms/den/messages?after=zzzz-3&wait=2"),
+    "poll, then health": _get("/rooms/lobby/messages?wait=1") + _get("/healthz"),
+    "poll of three": _get("/poll?room=lobby:0&room=ops:0&room=den&wait=3"),
+    "poll of nothing": _get("/poll?wait=3"),
+    "poll of one twice": _get("/poll?room=lobby:0&room=lobby:1&wait=3"),
+    "publish": _post(b"hello"),
+    "publish, thrice": _post(b"a") + _post(b"b") + _post(b"c"),
+    "publish, then poll": _post(b"hello", room=OPS) + _get("/rooms/ops/messages?wait=2"),
+    "publish long": _post(b"x" * 7000),
+    "publish with a key": _post(_json(text="once", key="k1"), _JSON, room=OPS),
+    "publish chunked": _chunked(b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"),
+    "publish after a question": _post(b"hi", _QUESTION),
+    "a question alone": _post(b"", {**_QUESTION, "Content-Length": "4"}),
+    "half a body": _post(b"half", {"Content-Length": "50000"}),
+    "half a chunked body": _chunked(b"400\r\n" + b"x" * 90),
+    "fat chunks": _chunked(b"1;" + b"e" * 2000 + b"\r\nx\r\n"),
+    "endless chunks": _chunked(b"1;eeeeeeeeee\r\nx\r\n" * 400),
+    "huge chunk": _chunked(b"7fffffffffffffff\r\n"),
+    "huge length": _post(b"x", {"Content-Length": "9223372036854775807"}),
+    "events": _get("/rooms/lobby/events"),
+    "events from the beginning": _get("/rooms/ops/events?after=0"),
+    "events after": _get("/rooms/lobby/events", Last_Event_ID="2"),
+    "events of another life": _get("/rooms/lobby/events?after=zzzz-3"),
+    "events, and then more": _get("/rooms/den/events") + _get("/healthz"),
+    "head of events": request("HEAD", "/rooms/lobby/events"),
+    "upgrade of the wrong version": upgrade(headers={"Sec-WebSocket-Version": "7"}),
+    "upgrade without a key": upgrade(without=["Sec-WebSocket-Key"]),
+    "nothing there": _get("/nothing"),
+    "wrong method": request("DELETE", "/rooms/lobby/messages"),
+    "bad room": _get("/rooms/Lobby!/messages?wait=2"),
+    "bad parameter": _get("/rooms/lobby/messages?wait=soon"),
+    "bad json": _post(b'{"text":', _JSON),
+    "bad bytes": _post(b"\xff\xfe"),
+    "two lengths": b"POST /rooms/den/messages HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+    "length and chunks": _post(b"0\r\n\r\n", _CHUNKED),
+    "half a head": b"GET /rooms HTTP/1.1\r\nHost: t\r\nX-Slow: ",
+    "big head": _get("/healthz", X_Big="y" * 20_000),
+    "many fields": _get("/healthz", **{f"X-{number}": "y" for number in range(120)}),
+    "bare LF": b"GET / HTTP/1.1\nHost: t\n\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(80),
+    "frames": frame("hello") * 3,
+    "an empty line": b"\r\n",
+    "zeros": bytes(64),
+}  # fmt: skip
+
+#: Requests after which what comes back cannot be read without knowing that it was HEAD.
+UNREADABLE = frozenset(("head of health", "head of events"))
+
+
+#: What is said on an open WebSocket, right ones first.
+FRAMES: dict[str, bytes] = {
+    "join lobby": say(type="join", id=1, room=LOBBY),
+    "join ops": say(type="join", id=2, room=OPS),
+    "join den from the beginning": say(type="join", id=3, room=DEN, after=0),
+    "join lobby from the beginning": say(type="join", id=4, room=LOBBY, after=0),
+    "join lobby from the future": say(type="join", id=5, room=LOBBY, after=999_999),
+    "join ops of another life": say(type="join", id=6, room=OPS, after="zzzz-3"),
+    "join a fourth": say(type="join", id=7, room="attic"),
+    "join all": b"".join(say(type="join", id=8, room=room) for room in ROOMS),
+    "leave lobby": say(type="leave", id=9, room=LOBBY),
+    "join and leave ops": (say(type="join", id=10, room=OPS) + say(type="leave", id=11, room=OPS)) * 3,
+    "publish": say(type="publish", id=12, room=LOBBY, text="hello"),
+    "publish in ops": say(type="publish", id=13, room=OPS, text="hello", key="k2"),
+    "publish a dozen": b"".join(say(type="publish", id=number, room=OPS, text="more") for number in range(20, 32)),
+    "publish long": say(type="publish", id=14, room=DEN, text="y" * 7000),
+    "publish and go": say(type="publish", id=15, room=LOBBY, text="bye") + frame(b"\x03\xe8", opcode=8),
+    "history": say(type="history", id=16, room=LOBBY, limit=200),
+    "history before": say(type="history", id=17, room=OPS, before=5),
+    "history of nothing": say(type="history", id=18, room="nowhere"),
+    "members": say(type="members", id=19, room=LOBBY),
+    "are you there": say(type="ping", id=33),
+    "in two pieces": frame('{"type":"ping",', fin=False) + frame('"id":34}', opcode=0),
+    "ping": frame(b"x", opcode=9),
+    "pong": frame(b"", opcode=10),
+    "pings": frame(b"p" * 20, opcode=9) * 12,
+    "a flood of pings": frame(b"", opcode=9) * 60,
+    "a flood of questions": say(type="ping", id=37) * 30,
+    "close": frame(b"\x03\xe8", opcode=8),
+    "close, and then more": frame(b"\x03\xe8late", opcode=8) + frame("more") * 3,
+    "close with one byte": frame(b"\x03", opcode=8),
+    "close with a bad code": frame(b"\x03\xed", opcode=8),
+    "half a message": frame("never", fin=False),
+    "half a message and a ping": frame("never", fin=False) + frame(b"", opcode=9),
+    "empty pieces": frame("", fin=False) + frame("", opcode=0, fin=False) * 9,
+    "nothing to continue": frame("more", opcode=0),
+    "half a frame": frame("x" * 9000)[:40],
+    "too long": frame("x" * 20_000)[:60],
+    "far too long": b"\x81\xff\x7f" + b"\xff" * 7,
+    "binary": frame(b"\0\1\2", opcode=2),
+    "not masked": frame("hello", masked=False),
+    "reserved bit": frame("hello", rsv=4),
+    "bad opcode": frame(b"", opcode=5),
+    "not UTF-8": frame(b"\xff\xfe"),
+    "not JSON": frame("hello"),
+    "not an object": frame("[1, 2]"),
+    "deep": frame("[" * 2000 + "]" * 2000),
+    "unknown type": say(type="dance", id=35),
+    "doubled field": frame('{"type":"ping","id":1,"id":2}'),
+    "bad room": say(type="join", id=36, room="../etc"),
+    "a request": REQUESTS["health"],
+}
+
+
+def spoil(wire: bytes, edits: Iterable[Edit]) -> bytes:
+    """With a few bytes replaced, removed or added."""
+    for at, removed, added in edits:
+        start = at % (len(wire) + 1)
+        wire = wire[:start] + added + wire[start + removed :]
+    return wire

@@ -1,0 +1,280 @@
+"""A machine of hypothesis around a `World`: its rules are all that may happen, and `invariants` what stays so.
+
+Owns: the rules. May not: look at the server to decide what may happen next, or a run could not be repeated. A rule
+whose peer is gone does nothing.
+"""
+
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule
+
+from chatserver.chat.hub import EMPTY_STAYS
+from chatserver.chat.identity import author
+from chatserver.log.interface import Draft
+from tests.fuzz import grammar, invariants
+from tests.fuzz.puppet import Puppet
+from tests.fuzz.world import World
+from tests.support.peers import upgrade
+
+Rules = TypeVar("Rules", bound="ConnectionMachine")
+Drawn = ParamSpec("Drawn")
+Result = TypeVar("Result")
+
+#: One address is a crowd, the others come alone.
+SOURCES = st.sampled_from(("127.0.1.1", "127.0.1.1", "127.0.1.1", "127.0.2.1", "127.0.2.2"))
+EDITS = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 3), st.sampled_from(grammar.BYTES_OF_NOTE)), max_size=3)
+#: Bytes sent of what is to be said; None is all.
+CUTS = st.one_of(st.none(), st.none(), st.integers(1, 40), st.integers(1, 5000))
+#: Bytes taken of what there is to hear.
+SIPS = st.one_of(st.just(1 << 20), st.integers(1, 300), st.integers(1, 20_000))
+REQUESTS, FRAMES = st.sampled_from(list(grammar.REQUESTS)), st.sampled_from(list(grammar.FRAMES))
+JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
+
+#: Peers that have come before a drain may begin: after it not much happens.
+SOME = 6
+
+
+def act(
+    method: Callable[Concatenate[Rules, Drawn], Awaitable[Result]],
+) -> Callable[Concatenate[Rules, Drawn], Result]:
+    """A rule that runs in the world's thread, and the invariants behind it."""
+
+    def run(self: Rules, /, *arguments: Drawn.args, **drawn: Drawn.kwargs) -> Result:
+        async def step() -> Result:
+            result = await method(self, *arguments, **drawn)
+            await invariants.check_when_quiet(self.world)
+            return result
+
+        return self.world.do(step)
+
+    return cast(Callable[Concatenate[Rules, Drawn], Result], wraps(method)(run))
+
+
+class ConnectionMachine(RuleBasedStateMachine):
+    """Peers, deadlines, news and trouble in any order."""
+
+    secure = False
+    #: clients that speak HTTP, and those that believe their connection to be a WebSocket
+    askers: Bundle[Puppet] = Bundle("askers")
+    members: Bundle[Puppet] = Bundle("members")
+    anybody = st.one_of(askers, members)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(secure=self.secure)
+        self.said = 0
+
+    # -- peers ------------------------------------------------------------------------------------------------------
+
+    @rule(target=askers, source=SOURCES, small=st.booleans(), greeted=st.booleans())
+    @act
+    async def knock(self, source: str, small: bool, greeted: bool) -> Puppet:
+        """Somebody connects; a TLS client may leave it at that."""
+        puppet = self.world.knock(source, small=small)
+        if greeted:
+            await self.world.greet(puppet)
+        return puppet
+
+    @rule(target=members, source=SOURCES, small=st.booleans(), joins=JOINS)
+    @act
+    async def join(self, source: str, small: bool, joins: str) -> Puppet:
+        """Somebody becomes a member."""
+        puppet = self.world.knock(source, small=small)
+        await self.world.greet(puppet)
+        puppet.say(upgrade() + grammar.FRAMES[joins])
+        puppet.send()
+        return puppet
+
+    @rule(target=askers, source=SOURCES, small=st.booleans(), what=REQUESTS)
+    @act
+    async def ask_as_newcomer(self, source: str, small: bool, what: str) -> Puppet:
+        """Somebody connects and asks."""
+        puppet = self.world.knock(source, small=small)
+        await self.world.greet(puppet)
+        self._say(puppet, what, [], None)
+        return puppet
+
+    @rule(target=members, puppet=consumes(askers), cut=CUTS)
+    @act
+    async def open_websocket(self, puppet: Puppet, cut: int | None) -> Puppet:
+        """A client of HTTP wants a WebSocket."""
+        puppet.say(upgrade())
+        puppet.send(cut)
+        return puppet
+
+    @rule(puppet=askers, what=REQUESTS, edits=EDITS, cut=CUTS)
+    @act
+    async def ask(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
+        """A request, right or spoiled."""
+        self._say(puppet, what, edits, cut)
+
+    @rule(puppet=members, what=FRAMES, edits=st.one_of(st.just([]), EDITS), cut=CUTS)
+    @act
+    async def tell(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
+        """Frames, right or spoiled."""
+        self._say(puppet, what, edits, cut)
+
+    def _say(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
+        wire = grammar.REQUESTS.get(what) or grammar.FRAMES[what]
+        if edits or what in grammar.UNREADABLE:
+            puppet.hearing.readable = False
+        puppet.say(grammar.spoil(wire, edits))
+        puppet.send(cut)
+
+    @rule(puppet=anybody, cut=CUTS)
+    @act
+    async def go_on(self, puppet: Puppet, cut: int | None) -> None:
+        """More of what was to be said."""
+        puppet.send(cut)
+
+    @rule(puppet=anybody, most=SIPS, polite=st.booleans())
+    @act
+    async def hear(self, puppet: Puppet, most: int, polite: bool) -> None:
+        """A client takes some of what it was sent."""
+        puppet.hear(most, polite=polite)
+        if polite:
+            puppet.send()
+
+    @rule(puppet=anybody)
+    @act
+    async def scrawl(self, puppet: Puppet) -> None:
+        """Bytes that are no TLS, or no HTTP."""
+        puppet.hearing.readable = False
+        puppet.scrawl(b"\x17\x03\x03\x00\x05hello\x15\x03\x03")
+        puppet.send()
+
+    @rule(puppet=anybody, farewell=st.booleans())
+    @act
+    async def end(self, puppet: Puppet, farewell: bool) -> None:
+        """FIN, perhaps behind a close_notify."""
+        if farewell:
+            puppet.farewell()
+        puppet.send()
+        puppet.end()
+
+    @rule(puppet=st.one_of(consumes(askers), consumes(members)), abort=st.booleans())
+    @act
+    async def leave(self, puppet: Puppet, abort: bool) -> None:
+        """Gone."""
+        puppet.close(abort=abort)
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from((0.1, 0.3, 0.6, 1.1, 2.2, 5.0)))
+    @act
+    async def wait(self, seconds: float) -> None:
+        """Deadlines pass."""
+        await self.world.wait(seconds)
+
+    @rule(seconds=st.sampled_from((0.1, 0.5, 2.0, 12.0)))
+    @act
+    async def stall(self, seconds: float) -> None:
+        """We are late; nobody else is to blame for it."""
+        await self.world.stall(seconds)
+
+    # -- the hub and its log ----------------------------------------------------------------------------------------
+
+    @rule(
+        room=st.sampled_from(grammar.ROOMS),
+        count=st.sampled_from((1, 1, 3, 20, 60)),
+        size=st.sampled_from((1, 900, 8000)),
+    )
+    @act
+    async def publish(self, room: str, count: int, size: int) -> None:
+        """Others say something: a little, or so much that it laps the ring."""
+        if self.world.draining:
+            return
+        face = author(self.said)
+        for _ in range(count):
+            self.said += 1
+            draft = Draft(room, face.id, face.name, f"{self.said}".ljust(size, "."))
+            self.world.parts.hub.publish(draft, _nobody_asks)
+
+    @rule(most=st.integers(1, 30))
+    @act
+    async def retain(self, most: int) -> None:
+        """Old messages go."""
+        if not self.world.draining:
+            firsts = await self.world.log.retain(max_messages=most, max_age_ms=0, now_ms=0)
+            self.world.parts.hub.retained(firsts)
+
+    @rule(delay=st.sampled_from((0.0, 0.0, 0.3, 1.5)), reads=st.integers(0, 2), commits=st.integers(0, 1))
+    @act
+    async def upset_the_log(self, delay: float, reads: int, commits: int) -> None:
+        """The disk is slow, or fails."""
+        log = self.world.log
+        log.delay, log.failing_reads, log.failing_commits = delay, reads, commits
+
+    # -- trouble of our own -----------------------------------------------------------------------------------------
+
+    @rule(where=st.sampled_from(("route", "hear", "held", "park", "attach", "page", "frames", "body")))
+    @act
+    async def plant(self, where: str) -> None:
+        """A bug, in one of the places whose faults may cost no more than a connection."""
+        parts = self.world.parts
+        owner, name = {
+            "route": (parts.http._routes, "handle"),
+            "hear": (parts.websocket._conversation, "hear"),
+            "held": (parts.http._pages, "held_wire"),
+            "park": (parts.hub, "park"),
+            "attach": (parts.hub, "attach"),
+            "page": (parts.http._pages, "after_start"),
+            "frames": (parts.websocket, "received"),
+            "body": (parts.http.intake, "body_received"),
+        }[where]
+        self.world.plant(owner, name)
+
+    @rule(number=st.sampled_from((errno.EMFILE, errno.ECONNABORTED, errno.ENOBUFS)), times=st.integers(1, 3))
+    @act
+    async def refuse_to_accept(self, number: int, times: int) -> None:
+        """The system is short of something."""
+        self.world.refuse_to_accept(number, times)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.world.puppets) >= SOME and not self.world.draining)
+    @rule()
+    @act
+    async def drain(self) -> None:
+        """SIGTERM."""
+        self.world.drain()
+
+    def teardown(self) -> None:
+        """All leave, time passes, and everything is as it was; then the server ends cleanly."""
+        try:
+            self.world.do(self._part)
+        finally:
+            for puppet in self.world.puppets:
+                puppet.close(abort=True)
+            self.world.end()
+
+    async def _part(self) -> None:
+        world = self.world
+        world.heal()
+        for number, puppet in enumerate(world.puppets):
+            puppet.hear()
+            puppet.close(abort=number % 2 == 0)
+        await world.settle()
+        if not world.draining:
+            await world.wait(EMPTY_STAYS + 30.0)
+            await world.settle()
+            invariants.check_only_the_neighbour_is_left(world)
+            world.drain()
+        await world.wait(10.0)
+        assert world.exit_code == 0, "the drain did not end"
+        assert not world.neighbour.here
+        invariants.check(world)
+
+
+class SecureMachine(ConnectionMachine):
+    """The same under TLS."""
+
+    secure = True
+
+
+def _nobody_asks(answer: Any) -> None:
+    """The others' own acknowledgement."""

@@ -1,0 +1,180 @@
+"""A peer that does only what it is told: says a part, hears a part, ends or vanishes.
+
+Owns: one client's socket, its TLS if it speaks any, what it was told to say and has not said. May not: wait, or do
+anything by itself, so that a test decides between any two bytes.
+"""
+
+import contextlib
+import socket
+import ssl
+import struct
+
+import trio
+
+from tests.fuzz.hearing import Hearing
+from tests.support.certificates import NAMES
+
+#: Bytes that a client with a small window takes; the kernel rounds it up.
+SMALL_WINDOW = 2304
+_ABORT = struct.pack("ii", 1, 0)
+
+
+class Puppet:
+    """One client. `open` until it was told to go; the server may have gone before."""
+
+    def __init__(self, address: tuple[str, int], source: str, *, small: bool, tls: ssl.SSLContext | None) -> None:
+        self.open = True
+        self.hearing = Hearing()
+        self.ended = False  # whether the server's end was heard
+        self._unsent = bytearray()
+        self._unsealed = b""  # said before the handshake was over
+        self._socket = socket.socket()
+        if small:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_WINDOW)
+        self._socket.bind((source, 0))
+        with contextlib.suppress(ConnectionRefusedError):  # the server has stopped: then this one never hears anything
+            self._socket.connect(address)
+        self._socket.setblocking(False)
+        self._tls = Tls(tls) if tls is not None else None
+        if self._tls is not None:
+            self._unsent += self._tls.shake()
+
+    def say(self, wire: bytes) -> None:
+        """Put it behind what is to be sent; sealed, if this is TLS."""
+        if self._tls is None:
+            self._unsent += wire
+        elif self._tls.shaken:
+            self._unsent += self._tls.seal(wire)
+        else:
+            self._unsealed += wire
+
+    def scrawl(self, wire: bytes) -> None:
+        """The same below TLS: bytes that nothing has sealed."""
+        self._unsent += wire
+
+    def send(self, most: int | None = None) -> None:
+        """Send so many bytes of it, or as many as the kernel takes."""
+        if not self.open:
+            return
+        part = bytes(self._unsent if most is None else self._unsent[:most])
+        try:
+            sent = self._socket.send(part) if part else 0
+        except BlockingIOError:
+            return
+        except OSError:
+            self._unsent.clear()  # the server is gone
+            return
+        del self._unsent[:sent]
+
+    def hear(self, most: int = 1 << 20, *, polite: bool = True) -> None:
+        """Take at most so many bytes; a polite client answers pings and the close, and goes on with its handshake."""
+        while self.open and most > 0 and not self.ended:
+            try:
+                data = self._socket.recv(min(most, 65_536))
+            except BlockingIOError:
+                break
+            except OSError:
+                self.ended = True
+                break
+            self.ended = not data
+            most -= len(data)
+            self.hearing.hear(data if self._tls is None else self._open(self._tls, data))
+        replies, self.hearing.replies = self.hearing.replies, b""
+        if polite and replies:
+            self.say(replies)
+
+    def _open(self, tls: "Tls", data: bytes) -> bytes:
+        plain = tls.take(data)
+        self._unsent += tls.reply
+        tls.reply = b""
+        if tls.shaken and self._unsealed:
+            self._unsent += tls.seal(self._unsealed)
+            self._unsealed = b""
+        return plain
+
+    def acknowledge(self) -> None:
+        """Have the kernel send the acknowledgements that it holds back for 40 ms of a time that is not the world's."""
+        if self.open:
+            acknowledge(self._socket)
+
+    def farewell(self) -> None:
+        """Say close_notify, if this is TLS and the handshake is over."""
+        if self._tls is not None and self._tls.shaken:
+            self._unsent += self._tls.goodbye()
+
+    def end(self) -> None:
+        """FIN: it says no more, and still hears."""
+        if self.open:
+            with contextlib.suppress(OSError):  # the server is gone
+                self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self, *, abort: bool = False) -> None:
+        """Gone, with RST if it aborts or has left something unread."""
+        if self.open:
+            self.open = False
+            if abort:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+            self._socket.close()
+
+
+def acknowledge(connected: socket.socket | trio.socket.SocketType) -> None:
+    """See Puppet. tcp(7): TCP_QUICKACK; an acknowledgement that is due goes out at once."""
+    with contextlib.suppress(OSError):
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+class Tls:
+    """A client's side of TLS on buffers in memory."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.shaken = False
+        self.reply = b""  # what OpenSSL wants to have sent
+        self._broken = False
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=NAMES[0])
+
+    def shake(self) -> bytes:
+        """Go on with the handshake; the next flight."""
+        try:
+            self._object.do_handshake()
+            self.shaken = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self._broken = True  # an alert, or no TLS at all: it hears nothing more
+        return self._outgoing.read()
+
+    def take(self, data: bytes) -> bytes:
+        """The plaintext in these records."""
+        plain = b""
+        if self._broken:
+            return plain
+        self._incoming.write(data)
+        if not self.shaken:
+            self.reply += self.shake()
+        try:
+            while self.shaken:
+                piece = self._object.read(1 << 14)
+                if not piece:
+                    break
+                plain += piece
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self._broken = True
+        self.reply += self._outgoing.read()
+        return plain
+
+    def seal(self, data: bytes) -> bytes:
+        """Records that hold this; nothing after close_notify."""
+        try:
+            self._object.write(data)
+        except ssl.SSLError:
+            self._broken = True
+        return self._outgoing.read()
+
+    def goodbye(self) -> bytes:
+        """The close_notify."""
+        with contextlib.suppress(ssl.SSLError):
+            self._object.unwrap()
+        return self._outgoing.read()

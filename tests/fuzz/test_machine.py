@@ -1,0 +1,28 @@
+"""Invariant: whatever order reads, writes, deadlines, ends, news and faults come in, every connection is in one phase
+and has a deadline, and no descriptor, wheel entry, membership, held poll or count is left behind.
+
+tests/fuzz/invariants.py says it in full. HYPOTHESIS_EXAMPLES=2000 goes looking for orders that nobody has tried.
+"""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.fuzz.machine import ConnectionMachine, SecureMachine
+
+#: Of 60 ms each: 10 s in all.
+EXAMPLES = 80
+STEPS = 40
+
+
+@pytest.mark.parametrize("machine", [ConnectionMachine, SecureMachine])
+def test_nothing_is_ever_out_of_order(machine: type[ConnectionMachine]) -> None:
+    # Filtered and slow examples are no fault of a test whose rules wait for peers, and whose clock is not ours.
+    chosen = settings(
+        max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", EXAMPLES)),
+        stateful_step_count=STEPS,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=chosen)

@@ -1,0 +1,351 @@
+"""A whole server on a clock that a test moves, its peers, and trouble on order.
+
+Owns: one server in a trio loop of its own thread, since hypothesis runs its rules synchronously; between two rules that
+loop stands still. What is real: `Server` with all its tasks, loopback TCP, epoll, TLS. What is not: the clock, the
+log's speed and health, signals, and the garbage collector, which is left alone. May not: judge; `invariants` does.
+
+    world = World(secure=False)
+    world.do(partial(world.wait, 3.0))
+    world.end()
+"""
+
+import contextlib
+import queue
+import signal
+import ssl
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest import mock
+
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from chatserver import server as server_module
+from chatserver.api import conversation as conversation_module
+from chatserver.chat import hub as hub_module
+from chatserver.chat import pump as pump_module
+from chatserver.config import Settings
+from chatserver.log.interface import Head, Record
+from chatserver.net import sockets
+from chatserver.observe import Collector
+from chatserver.parts import Parts
+from chatserver.server import Server
+from tests.fuzz.grammar import LOBBY
+from tests.fuzz.hearing import Hearing
+from tests.fuzz.puppet import Puppet, acknowledge
+from tests.support.certificates import certificate, trusting_any
+from tests.support.chatting import ControlledLog
+from tests.support.parked import descriptors
+from tests.support.peers import Address, connect, say, upgrade
+
+#: Places, and places of one address: few, so that admission and eviction have work.
+PLACES, PER_ADDRESS = 9, 5
+#: Seconds until a step of the world, or its end, is given up: a loop that spins or hangs is a bug as well.
+PATIENCE = 60.0
+#: Short limits, so that the short time a rule waits is long.
+SETTINGS: dict[str, Any] = {
+    "port": 0, "log": "memory:", "per_ip": PER_ADDRESS, "evict_after": 1.0, "tls_deadline": 1.5, "head_deadline": 2.0,
+    "body_deadline": 1.0, "body_deadline_max": 3.0, "keepalive_deadline": 4.0, "serving_deadline": 2.0,
+    "poll_wait_max": 4.0, "heartbeat_interval": 2.0, "ping_interval": 3.0, "pong_deadline": 1.0,
+    "message_deadline": 2.0, "flush_window": 2.0, "close_deadline": 0.5, "drain_timeout": 5.0, "max_fragments": 4,
+    "max_rooms_per_connection": 3, "max_requests_per_connection": 30, "publish_rate": 20.0, "message_rate": 2.0,
+    "request_rate": 5.0, "ring_messages": 16, "ring_bytes": 65_536, "send_buffer": 4096,
+}  # fmt: skip
+#: So that a handful of messages is thousands.
+SMALL: list[tuple[Any, str, int]] = [
+    (pump_module, "READ_PAGE", 5),
+    (pump_module, "MAX_BEHIND", 30),
+    (pump_module, "SLICE", 2),
+    (hub_module, "LATEST", 6),
+    (conversation_module, "MAX_IN_FLIGHT", 4),
+]
+
+Result = TypeVar("Result")
+
+
+class PlantedError(Exception):
+    """A fault that a test ordered."""
+
+
+class MoodyLog(ControlledLog):
+    """Knows whether somebody waits for it, or for a reader that it has put off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting = 0
+        self._put_off_until = 0.0
+
+    @property
+    def well(self) -> bool:
+        return not (self.delay or self._waiting or trio.current_time() <= self._put_off_until)
+
+    async def _before(self) -> None:
+        if self.failing_reads:
+            self._put_off_until = trio.current_time() + self.delay + pump_module.READ_RETRY
+        await super()._before()
+
+    async def head(self, room: str) -> Head:
+        with self._busy():
+            return await super().head(room)
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+        with self._busy():
+            return await super().read(room, after=after, limit=limit)
+
+    async def latest(self, room: str, limit: int) -> list[Record]:
+        with self._busy():
+            return await super().latest(room, limit)
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+
+class CalmCollector(Collector):
+    """Collects nothing: two full collections an example would be most of its time."""
+
+    def __enter__(self) -> "CalmCollector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def tick(self, now: float) -> None:
+        """Nothing."""
+
+
+_folder = tempfile.TemporaryDirectory()  # gone at the end of the process
+
+
+@cache
+def _certificate() -> tuple[str, str]:
+    return certificate(Path(_folder.name))
+
+
+class World:
+    """See the module. Methods that are `async` are for `do`, which runs them in the world's thread."""
+
+    def __init__(self, *, secure: bool) -> None:
+        self.secure = secure
+        self.clock = trio.testing.MockClock()
+        self.log = MoodyLog()
+        self.logs: list[Any] = []
+        self.puppets: list[Puppet] = []
+        self.neighbour = Neighbour()
+        self.planted = 0  # faults that were ordered and met
+        self.draining = False
+        self.exit_code: int | None = None
+        self.fixed = 0  # descriptors that are no connection's
+        self._really_outstanding = sockets.outstanding
+        self._signals: dict[int, trio.MemorySendChannel[int]] = {}
+        self._plants = contextlib.ExitStack()
+        self._server: Server | None = None
+        self._started: queue.SimpleQueue[trio.lowlevel.TrioToken | None] = queue.SimpleQueue()
+        self._over = trio.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        token = self._started.get(timeout=PATIENCE)
+        if token is None:
+            self.end()
+        self._token = token
+
+    # -- the two threads --------------------------------------------------------------------------------------------
+
+    def do(self, act: Callable[[], Awaitable[Result]]) -> Result:
+        """Run something in the world's thread."""
+        try:
+            return trio.from_thread.run(act, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            self.end()  # raises what broke the world
+            raise
+
+    def end(self) -> None:
+        """Stop everything. Raises what broke the world, if anything did."""
+        if self._thread.is_alive() and self._token is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                trio.from_thread.run_sync(self._over.set, trio_token=self._token)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the world did not end"
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._main, clock=self.clock)
+        except BaseException as error:  # noqa: BLE001  handed to the other thread
+            self._failure = error
+        finally:
+            self._started.put(None)
+
+    async def _main(self) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(server_module, "print", create=True))
+            for module, name, value in SMALL:
+                stack.enter_context(mock.patch.object(module, name, value))
+            stack.enter_context(mock.patch.object(server_module, "open_log", return_value=self.log))
+            stack.enter_context(mock.patch.object(server_module, "Collector", CalmCollector))
+            stack.enter_context(mock.patch.object(trio, "open_signal_receiver", self._receive_signals))
+            stack.enter_context(mock.patch.object(sockets, "outstanding", self._outstanding))
+            stack.enter_context(self._plants)
+            self.logs = stack.enter_context(capture_logs())
+            async with trio.open_nursery() as nursery:
+                cert, key = _certificate() if self.secure else ("", "")
+                self._server = Server(Settings(**SETTINGS, tls_cert=cert, tls_key=key), total=PLACES)
+                await nursery.start(self._serve, self._server)
+                nursery.start_soon(self.neighbour.live, self.address)
+                await self.neighbour.joined.wait()
+                await self.settle()
+                self.fixed = descriptors() - 2
+                self._started.put(trio.lowlevel.current_trio_token())
+                await self._over.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _serve(self, server: Server, *, task_status: trio.TaskStatus[None]) -> None:
+        self.exit_code = await server.main(task_status=task_status)
+
+    @contextlib.contextmanager
+    def _receive_signals(self, *numbers: int) -> Iterator[AsyncIterator[int]]:
+        send, receive = trio.open_memory_channel[int](10)
+        self._signals |= dict.fromkeys(numbers, send)
+        yield receive
+
+    # -- what there is ----------------------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> Parts:
+        assert self._server is not None
+        return self._server.parts
+
+    @property
+    def address(self) -> Address:
+        assert self._server is not None
+        return Address.of(self._server.addresses[0])
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        return trusting_any() if self.secure else None
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    async def settle(self, seconds: float = 0.0) -> None:
+        """Until nobody can do anything more without time passing; and nothing has come for so many real seconds."""
+        await trio.testing.wait_all_tasks_blocked(seconds)
+
+    async def wait(self, seconds: float) -> None:
+        """Time passes, and everybody is punctual."""
+        self.clock.autojump_threshold = 0.0
+        await trio.sleep(seconds)
+        self.clock.autojump_threshold = float("inf")
+
+    async def stall(self, seconds: float) -> None:
+        """Time passes at one blow, as if our process had been stopped."""
+        self.clock.jump(seconds)
+
+    def _outstanding(self, descriptor: int) -> int:
+        """What is not acknowledged, when whatever was received has been."""
+        self.neighbour.acknowledge()
+        for puppet in self.puppets:
+            puppet.acknowledge()
+        return self._really_outstanding(descriptor)
+
+    # -- trouble ----------------------------------------------------------------------------------------------------
+
+    def plant(self, owner: object, name: str) -> None:
+        """The next call fails as only a bug of ours does."""
+        patch = mock.patch.object(owner, name)
+
+        def fail(*_: object, **__: object) -> None:
+            patch.stop()
+            self.planted += 1
+            raise PlantedError(name)
+
+        self._plants.callback(patch.stop)
+        patch.start().side_effect = fail
+
+    def refuse_to_accept(self, number: int, times: int) -> None:
+        """The next so many accepts fail with this error."""
+        left = [times]
+        real = sockets.accept
+
+        def accept(listening: Any) -> tuple[int, str]:
+            if not left[0]:
+                return real(listening)
+            left[0] -= 1
+            raise OSError(number, "ordered")
+
+        self._plants.enter_context(mock.patch.object(sockets, "accept", accept))
+
+    def heal(self) -> None:
+        """No trouble any more, but for what has happened."""
+        self._plants.close()
+        self.log.delay = 0.0
+        self.log.failing_reads = self.log.failing_commits = 0
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        self.draining = self.neighbour.may_go = True
+        self._signals[signal.SIGTERM].send_nowait(signal.SIGTERM)
+
+    # -- peers ------------------------------------------------------------------------------------------------------
+
+    def knock(self, source: str, *, small: bool) -> Puppet:
+        """A new peer."""
+        puppet = Puppet((self.address.host, self.address.port), source, small=small, tls=self.tls)
+        self.puppets.append(puppet)
+        return puppet
+
+    async def greet(self, puppet: Puppet) -> None:
+        """Whatever must go back and forth before a peer can be understood."""
+        for _ in range(3 if self.secure else 0):
+            puppet.send()
+            await self.settle()
+            puppet.hear()
+        puppet.send()
+
+
+class Neighbour:
+    """A healthy member of the lobby, from an address of its own, who hears everything and is never hung up on."""
+
+    def __init__(self) -> None:
+        self.hearing = Hearing()
+        self.joined = trio.Event()
+        self.may_go = False
+        self._socket: trio.socket.SocketType | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether it has a connection."""
+        return self._socket is not None
+
+    def acknowledge(self) -> None:
+        """See Puppet."""
+        if self._socket is not None:
+            acknowledge(self._socket)
+
+    async def live(self, address: Address) -> None:
+        """Until the server says goodbye, which it may only if it drains."""
+        async with connect(address, source="127.0.3.1") as peer:
+            self._socket = peer.transport.socket
+            await peer.send(upgrade() + say(type="join", id=1, room=LOBBY))
+            while self.hearing.close_code is None:
+                data = await peer.stream.receive_some(65_536)
+                assert data, "the neighbour was hung up on"
+                self.hearing.hear(bytes(data))
+                replies, self.hearing.replies = self.hearing.replies, b""
+                if replies:
+                    await peer.stream.send_all(replies)
+                if LOBBY in self.hearing.reached:
+                    self.joined.set()
+        self._socket = None
+        assert self.may_go, f"the neighbour was sent away with {self.hearing.close_code}"
+        assert self.hearing.close_code == 1012
