@@ -17,7 +17,7 @@ RETURNS_SECONDS: Final = 5.0
 
 @persona
 class NoClose(Lingerer):
-    """WebSocket that provokes a close frame (text that is not UTF-8) and answers neither that nor the FIN behind it.
+    """WebSocket that provokes a close frame by bad UTF-8 and answers neither that nor the FIN behind it.
 
     The closing handshake waits for the peer (RFC 6455 section 7.1.1), and so does a half-closed connection. An `aclose`
     without a deadline waits for ever; trio-websocket's may.
