@@ -1,12 +1,13 @@
 # make run    start the server (ARGS="--port 9000" for flags)      make test   the whole test suite
 # make check  lint, types, import rules, tests                       make bench  the figures of docs/performance.md
+# make fuzz   five minutes of garbage against a real server
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS := 4
 PIP    := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: run test install install-dev check lint format bench clean
+.PHONY: run test install install-dev check lint format bench fuzz clean
 
 run: install
 	@exec $(BIN)/chatserver serve $(ARGS)
@@ -43,6 +44,9 @@ check: lint test
 
 bench: install-dev
 	$(BIN)/python -m tests.bench $(ARGS)
+
+fuzz: install-dev
+	$(BIN)/python -m tests.fuzz --seconds 300 $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
