@@ -81,4 +81,3 @@ class Scorecard:
             },
             parts=parts,
         )
-
