@@ -121,10 +121,8 @@ class Comparison:
             report.command = f"{scenario.name} {report.command}".strip()
             report.target = peer.name
         self._parts += reports
-        doubts = [
-            reason for report in reports if report.outcome is Outcome.INVALID for reason in report.verdict.reasons
-        ]
-        return Entry(peer=peer.name, sample=sample, failure=failure, doubt="; ".join(doubts))
+        doubts = [_doubt(each) for each in reports if each.outcome is Outcome.INVALID]
+        return Entry(peer=peer.name, sample=sample, failure=failure, doubt=", ".join(doubts))
 
     def _command(self, peer: Peer, work: Path, port: int) -> list[str]:
         return peer.kit.command(self._home(peer), work, port, self._match.sizes.idle_seconds)
@@ -179,8 +177,9 @@ async def _limit(server: Server) -> None:
 def _doubt(report: Report) -> str:
     """Why a measurement is invalid, in short: its own report has it at length."""
     lag = report.figures.get("lag_p99_ms")
-    late = lag is not None and lag > LAG_LIMIT_MS
-    return f"loadgen was {lag:,.0f} ms late at the 99th percentile" if late else report.verdict.reasons[0]
+    if lag is None or lag <= LAG_LIMIT_MS:
+        return report.verdict.reasons[0]
+    return f"loadgen itself was {lag:,.0f} ms late at the 99th percentile"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> str:

@@ -26,6 +26,7 @@ Sample = Mapping[str, float | None]
 #: What one core-second of a server may be compared by.
 _MICRO: Final = 1e6
 _GIB: Final = 2**30
+_MIB: Final = 2**20
 
 #: What run.py calls the phase after everybody has come.
 _STEADY: Final = "steady"
@@ -330,7 +331,8 @@ async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) ->
         "before_p99_ms": figures["baseline_p99_ms"],
         "during_p99_ms": figures["attack_p99_ms"],
         "newcomers": watch.served_percent(report.timeline),
-        "bytes": _grown_per_attacker(report),
+        "bytes": figures["server_bytes_per_attacker"],
+        "grown": _grown_mib(report),
         "threads": watch.most_threads,
         "peak": figures["attackers_peak"],
         "held": figures["attackers_held"],
@@ -343,7 +345,8 @@ _ATTACK_COLUMNS: Final = (
     Column(name="before_p99_ms", title="their p99 before, ms"),
     Column(name="during_p99_ms", title="during, ms", compared=True),
     Column(name="newcomers", title="newcomers served, %"),
-    Column(name="bytes", title="memory at worst per attacker, B", compared=True),
+    Column(name="bytes", title="memory per attacker as it comes, B", compared=True),
+    Column(name="grown", title="server grown in all by, MiB", compared=True),
     Column(name="threads", title="threads"),
     Column(name="peak", title="attackers at most"),
     Column(name="held", title="at the end"),
@@ -407,14 +410,16 @@ def _cpu_per_delivery(report: Report) -> float | None:
     return each * held / rate if each is not None and held is not None and rate else None
 
 
-def _grown_per_attacker(report: Report) -> float | None:
-    """The most by which the server grew during the attack: what slow readers cost comes after they have come."""
+def _grown_mib(report: Report) -> float | None:
+    """The most by which the server grew in the attack: what slow readers cost comes after they have come.
+
+    What the victims say meanwhile is in it, where a server remembers that.
+    """
     sizes = {
         phase: [each.server_rss_bytes for each in report.timeline if each.phase == phase and each.server_rss_bytes]
         for phase in ("baseline", "attack")
     }
-    peak = report.figures["attackers_peak"]
-    return (max(sizes["attack"]) - sizes["baseline"][-1]) / peak if all(sizes.values()) and peak else None
+    return (max(sizes["attack"]) - sizes["baseline"][-1]) / _MIB if all(sizes.values()) else None
 
 
 def _percent(part: float | None, whole: float | None) -> float | None:

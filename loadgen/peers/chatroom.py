@@ -58,8 +58,12 @@ class Room(Generic[N]):
 
     def page(self, after: int | None) -> str:
         """The answer to a poll, or to a question for the latest."""
+        return encode(self.described(after))
+
+    def described(self, after: int | None) -> dict[str, Any]:
+        """The room and what was said in it after an offset."""
         found = [message for message in self.latest if after is None or message["offset"] > after]
-        return encode({"room": self.name, "cursor": f"{_EPOCH}-{self.offset}", "recovered": True, "messages": found})
+        return {"room": self.name, "cursor": f"{_EPOCH}-{self.offset}", "recovered": True, "messages": found}
 
 
 class Reply(NamedTuple):
@@ -94,8 +98,8 @@ class Chat(Generic[N]):
         if said["type"] == "join":
             room = self.room(name)
             room.members.add(member)
-            page = json.loads(room.page(None))
-            return Reply(encode({"type": "joined", "id": number, **page, "members": len(room.members)}))
+            joined = {"type": "joined", "id": number, **room.described(None), "members": len(room.members)}
+            return Reply(encode(joined))
         return Reply(encode({"type": "error", "id": number, "code": "unknown_type", "message": "join or publish"}))
 
     def say(self, name: str, text: str) -> tuple[dict[str, Any], str, Collection[Any]]:
