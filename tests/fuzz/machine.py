@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule
 
@@ -34,6 +35,8 @@ SIPS = st.one_of(st.just(1 << 20), st.integers(1, 300), st.integers(1, 20_000))
 REQUESTS, FRAMES = st.sampled_from(list(grammar.REQUESTS)), st.sampled_from(list(grammar.FRAMES))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
 
+#: Rules in one example.
+STEPS = 40
 #: Peers that have come before a drain may begin: after it not much happens.
 SOME = 6
 
@@ -274,6 +277,15 @@ class SecureMachine(ConnectionMachine):
     """The same under TLS."""
 
     secure = True
+
+
+def chosen(examples: int) -> settings:
+    """How the machines are run, on top of the profile."""
+    # A rule that waits for peers is slow, and one whose peer is gone does nothing: neither is a fault of the test.
+    return settings(
+        max_examples=examples, stateful_step_count=STEPS, deadline=None, database=None, print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
 
 
 def _nobody_asks(answer: Any) -> None:

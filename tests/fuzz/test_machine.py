@@ -7,22 +7,15 @@ tests/fuzz/invariants.py says it in full. HYPOTHESIS_EXAMPLES=2000 goes looking 
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.fuzz.machine import ConnectionMachine, SecureMachine
+from tests.fuzz.machine import ConnectionMachine, SecureMachine, chosen
 
 #: Of 60 ms each: 10 s in all.
 EXAMPLES = 80
-STEPS = 40
 
 
 @pytest.mark.parametrize("machine", [ConnectionMachine, SecureMachine])
 def test_nothing_is_ever_out_of_order(machine: type[ConnectionMachine]) -> None:
-    # Filtered and slow examples are no fault of a test whose rules wait for peers, and whose clock is not ours.
-    chosen = settings(
-        max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", EXAMPLES)),
-        stateful_step_count=STEPS,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=chosen)
+    examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", EXAMPLES))
+    run_state_machine_as_test(machine, settings=chosen(examples))

@@ -168,7 +168,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    directory: Path, *flags: str, lines: int = 1, descriptors: int = 0
+    directory: Path, *flags: str, lines: int = 1, descriptors: int = 0, life: float = LIFE
 ) -> AsyncIterator[ServerProcess]:
     """Start it and read the lines it prints when ready (fewer, if it ends before); dead when the block ends.
 
@@ -183,7 +183,7 @@ async def server_process(
         )  # fmt: skip
     try:
         assert process.stdout is not None
-        with trio.fail_after(LIFE):
+        with trio.fail_after(life):
             yield ServerProcess(process, await _read_lines(process.stdout, lines), errors)
     finally:
         process.kill()

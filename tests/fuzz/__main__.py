@@ -1,0 +1,75 @@
+"""`python -m tests.fuzz [--seconds S] [--seed N]`: random peers at real servers, random orders at the machines.
+
+Both at once, for so many seconds each. Exit code 1 and the seed, if anything was found. `--seed N --first A --peers B`
+plays some peers of a run once more.
+"""
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import hypothesis
+import trio
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.fuzz.machine import ConnectionMachine, SecureMachine, chosen
+from tests.fuzz.sockets import Assault, campaigns
+
+#: Examples of each machine between two looks at the clock.
+ROUND = 50
+#: Seconds that the machines may take beyond theirs: to make an example that they have found smaller.
+SHRINKING = 600
+
+
+def main() -> int:
+    """Fuzz as the arguments say."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)g)")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of all randomness")
+    parser.add_argument("--only", choices=("sockets", "machines"), help="one of the two")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first peer")
+    parser.add_argument("--peers", type=int, metavar="N", help="so many peers instead of so many seconds; no machines")
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    if arguments.only == "machines":
+        explore(arguments.seconds, arguments.seed)
+        return 0
+    assault = Assault(arguments.seed, arguments.first, arguments.peers, arguments.seconds)
+    if arguments.only == "sockets" or arguments.peers is not None:
+        attack(assault)
+        return 0
+    command = [sys.executable, "-m", "tests.fuzz", "--only", "machines"]
+    command += ["--seconds", str(arguments.seconds), "--seed", str(arguments.seed)]
+    with subprocess.Popen(command) as machines:
+        try:
+            attack(assault)
+            return machines.wait(arguments.seconds + SHRINKING)
+        finally:
+            machines.kill()
+
+
+def attack(assault: Assault) -> None:
+    """Random peers against a plain server and one with TLS."""
+    with tempfile.TemporaryDirectory() as folder:
+        for report in trio.run(partial(campaigns, Path(folder), assault)):
+            print(report, flush=True)
+
+
+def explore(seconds: float, seed: int) -> None:
+    """Random orders, until the time is over."""
+    over = time.monotonic() + seconds
+    examples = 0
+    while time.monotonic() < over:
+        for machine in (ConnectionMachine, SecureMachine):
+            run_state_machine_as_test(hypothesis.seed(seed + examples)(machine), settings=chosen(ROUND))
+        examples += ROUND
+    print(f"machines: {examples} examples each, without and with TLS, from seed {seed}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""What a random peer is going to do, decided before it does anything: the same seed and number, the same script.
+
+Owns: the moves, and how likely they are. May not: do them; `sockets` does, and when the server gets to see what was
+sent is the kernel's and the machine's affair. What is said are whole exchanges of `grammar`, mixed, spoiled and cut.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from random import Random
+from typing import TypeAlias
+
+from tests.fuzz.grammar import BYTES_OF_NOTE, FRAMES, REQUESTS, Edit, spoil
+from tests.support.peers import upgrade
+
+#: Seconds: most pauses are none, some let a deadline of the server's come near, a few let it pass.
+PAUSES = (0.0,) * 12 + (0.001, 0.01, 0.05, 0.3, 1.5)
+#: Seconds for which a peer hears what comes, at the end or in between.
+EARS = (0.0, 0.05, 0.2, 1.0, 3.0)
+#: Seconds for which one in fifty does nothing at the end, and takes nothing: longer than any deadline but drain's.
+STAY, STAYS = 10.0, 0.02
+#: Bytes of a receive buffer; 0 is the system's own.
+WINDOWS = (0, 0, 0, 2304, 8192)
+
+
+@dataclass(frozen=True)
+class Say:
+    """Send these bytes; `raw` is below TLS, if there is any."""
+
+    wire: bytes
+    raw: bool = False
+
+
+@dataclass(frozen=True)
+class Pause:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Hear:
+    """Take what comes, so many bytes at a time, until nothing has come for a while or the server ends it."""
+
+    seconds: float
+    most: int
+
+
+@dataclass(frozen=True)
+class End:
+    """FIN."""
+
+
+@dataclass(frozen=True)
+class Reset:
+    """RST."""
+
+
+Move: TypeAlias = Say | Pause | Hear | End | Reset
+
+
+@dataclass(frozen=True)
+class Script:
+    """One peer. What is left when all moves are done is closed, read or unread."""
+
+    source: str
+    window: int
+    handshake: bool  # under TLS: properly, or only with what `moves` say
+    moves: tuple[Move, ...]
+
+
+def script(seed: int, number: int) -> Script:
+    """The script of a peer."""
+    rng = Random(f"{seed} {number}")
+    # One address is a crowd, the others are less of one.
+    source = rng.choice(("127.0.1.1", "127.0.1.1", f"127.0.1.{rng.randrange(2, 5)}", f"127.0.2.{rng.randrange(1, 30)}"))
+    return Script(source, rng.choice(WINDOWS), rng.random() < 0.8, tuple(_moves(rng)))
+
+
+def _moves(rng: Random) -> list[Move]:
+    moves: list[Move] = []
+    for wire in rng.choice((_silent, _asks, _asks, _chats, _chats, _chats, _babbles))(rng):
+        for piece in _cut(rng, wire):
+            moves += [Say(piece), *_pause(rng)]
+        if rng.random() < 0.3:
+            moves.append(Hear(rng.choice(EARS), rng.choice((1, 100, 65_536))))
+        if rng.random() < 0.02:
+            moves.append(Say(rng.randbytes(rng.randrange(1, 60)), raw=True))
+    return moves + _ending(rng)
+
+
+def _silent(rng: Random) -> list[bytes]:
+    return []
+
+
+def _asks(rng: Random) -> list[bytes]:
+    return [_spoil(rng, REQUESTS[rng.choice(_REQUESTS)]) for _ in range(rng.randrange(1, 5))]
+
+
+def _chats(rng: Random) -> list[bytes]:
+    said = [FRAMES[rng.choice(_FRAMES)] for _ in range(rng.randrange(12))]
+    joins = [FRAMES[rng.choice(("join lobby", "join all", "join lobby from the beginning"))]]
+    if rng.random() < 0.3:
+        return [b"".join((upgrade(), *joins, *said))]
+    return [_spoil(rng, upgrade(), 0.05), *joins, *(_spoil(rng, wire, 0.1) for wire in said)]
+
+
+def _babbles(rng: Random) -> list[bytes]:
+    return [rng.randbytes(rng.choice((1, 5, 100, 5000))) for _ in range(rng.randrange(1, 4))]
+
+
+_REQUESTS, _FRAMES = tuple(REQUESTS), tuple(FRAMES)
+
+
+def _spoil(rng: Random, wire: bytes, likely: float = 0.4) -> bytes:
+    edits: list[Edit] = []
+    while rng.random() < likely:
+        added = rng.choice((*BYTES_OF_NOTE, b"", rng.randbytes(1)))
+        edits.append((rng.randrange(len(wire) + 1), rng.randrange(4), added))
+    return spoil(wire, edits)
+
+
+def _cut(rng: Random, wire: bytes) -> list[bytes]:
+    """Whole as a rule; else in a few pieces, or the first bytes one at a time."""
+    kind = rng.random()
+    if kind < 0.6:
+        return [wire]
+    if kind < 0.9:
+        edges = sorted({0, len(wire), *(rng.randrange(len(wire) + 1) for _ in range(rng.randrange(1, 4)))})
+        return [wire[start:end] for start, end in pairwise(edges)]
+    drip = rng.randrange(1, 40)
+    return [*(wire[at : at + 1] for at in range(min(drip, len(wire)))), wire[drip:]]
+
+
+def _pause(rng: Random) -> list[Move]:
+    seconds = rng.choice(PAUSES)
+    return [Pause(seconds)] if seconds else []
+
+
+def _ending(rng: Random) -> list[Move]:
+    if rng.random() < STAYS:
+        return [Pause(STAY)]
+    hear = Hear(rng.choice(EARS), rng.choice((1, 100, 65_536, 65_536)))
+    endings: tuple[list[Move], ...] = (
+        [hear], [hear], [Reset()], [hear, Reset()], [End(), hear], [End()], [Pause(rng.choice(EARS))], [],
+    )  # fmt: skip
+    return rng.choice(endings)

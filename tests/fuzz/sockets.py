@@ -1,0 +1,255 @@
+"""Invariant: after thousands of random peers a real server has all counts as they began, has met no fault of its own,
+was never noticed by its healthy neighbours, and drains cleanly with others still at it.
+
+Owns: the peers at work, and the judgement of one server process. May not: reach into the server; what it counts it
+tells at /metrics, what it holds the kernel tells.
+"""
+
+import contextlib
+import json
+import signal
+import socket
+import struct
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import assert_never
+
+import trio
+
+from tests.fuzz.neighbours import Neighbours, neighbours
+from tests.fuzz.scripts import End, Hear, Move, Pause, Reset, Say, Script, script
+from tests.support.certificates import NAMES, certificate
+from tests.support.parked import descriptors
+from tests.support.peers import Address, ask, chatter, publish
+from tests.support.serving import ServerProcess, eventually, sample, server_process
+
+#: Peers at a time: more than there are places, so that admission and eviction are at work all the time.
+AT_ONCE = 120
+#: Peers that are still at it when SIGTERM comes, and how many come after.
+STAYING, LATE = 60, 20
+#: Seconds after which a peer has had its time, whatever its script still says.
+PEER_LIFE = 20.0
+#: Bytes by which the server may be larger afterwards. Rings, answers and pools fill once: bound them, measure the rest.
+GROWTH = 64 << 20
+#: Short limits; not shorter than a busy machine may keep a healthy neighbour waiting.
+FLAGS = (
+    "--port 0 --log-format json --max-connections 110 --per-ip 50 --evict-after 4 --tls-deadline 1 --head-deadline 1 "
+    "--body-deadline 1 --body-deadline-max 2 --keepalive-deadline 6 --poll-wait-max 3 --heartbeat-interval 2 "
+    "--ping-interval 3 --pong-deadline 6 --message-deadline 1 --flush-window 6 --close-deadline 0.5 --drain-timeout 8 "
+    "--send-buffer 8192 --ring-messages 128 --ring-bytes 65536 --retain-messages 20000"
+).split()
+_ABORT = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What must be again as it was."""
+
+    connections: int
+    addresses: int
+    members: int
+    held_polls: int
+    log_pending: int
+    descriptors: int
+
+
+@dataclass
+class Report:
+    """What was done, for whoever reads the end of a run."""
+
+    seed: int
+    secure: bool
+    peers: int = 0
+    ended: dict[str, int] = field(default_factory=dict)  # connections, by reason
+    neighbours: Neighbours = field(default_factory=Neighbours)
+    growth: int = 0  # bytes
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(self.ended.items()) if number)
+        they = self.neighbours
+        return (
+            f"{'TLS' if self.secure else 'plain'}: {self.peers} peers, seed {self.seed}; {they.acknowledged} messages "
+            f"of a neighbour acknowledged, heard {they.heard}; the server grew by {self.growth / 1e6:.1f} MB; "
+            f"ended: {reasons}"
+        )
+
+
+@dataclass(frozen=True)
+class Assault:
+    """Which peers come, and for how long: until so many have come, or so many seconds are over."""
+
+    seed: int
+    first: int = 0
+    peers: int | None = None
+    seconds: float | None = None
+
+
+async def campaign(folder: Path, assault: Assault, *, secure: bool) -> Report:
+    """One server from its start to its end."""
+    report = Report(assault.seed, secure)
+    life = (assault.seconds or 0.0) + 300.0
+    cert, key = certificate(folder) if secure else ("", "")
+    tls = ("--tls-cert", cert, "--tls-key", key) if secure else ()
+    log = f"sqlite:{folder / 'chat.db'}"
+    async with server_process(folder, *FLAGS, "--log", log, *tls, life=life) as server:
+        await _warm_up(server.address)
+        before, size = await _counts(server), _resident(server)
+        async with neighbours(server.address) as report.neighbours:
+            report.peers = await _attack(server.address, assault)
+        await _as_before(server, before)
+        await _read_metrics(server, report)
+        report.growth = _resident(server) - size
+        assert report.growth < GROWTH, f"the server grew by {report.growth / 1e6:.1f} MB"
+        await _drain_under_fire(server, assault)
+        _check_log(server)
+    return report
+
+
+async def _warm_up(address: Address) -> None:
+    """Whatever is made once is made: files of the log, a room, the first objects of each kind."""
+    await publish(address, "lobby", "the first")
+    async with chatter(address) as friend:
+        await friend.ask("join", room="lobby")
+        await friend.ask("history", room="ops")
+        await friend.close()
+
+
+async def _attack(address: Address, assault: Assault) -> int:
+    """Let them come; how many did."""
+    numbers = count(assault.first) if assault.peers is None else range(assault.first, assault.first + assault.peers)
+    coming = iter(numbers)
+    came = 0
+
+    async def play_on() -> None:
+        nonlocal came
+        for number in coming:
+            came += 1
+            await play(address, script(assault.seed, number))
+            if trio.current_time() >= over:
+                return
+
+    over = trio.current_time() + (assault.seconds or float("inf"))
+    async with trio.open_nursery() as nursery:
+        for _ in range(AT_ONCE):
+            nursery.start_soon(play_on)
+    return came
+
+
+async def _drain_under_fire(server: ServerProcess, assault: Assault) -> None:
+    """SIGTERM while peers are at it; more come, and find nobody."""
+    first = assault.first + 1_000_000
+    async with trio.open_nursery() as nursery:
+        for number in range(first, first + STAYING):
+            nursery.start_soon(play, server.address, script(assault.seed, number))
+        await trio.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        for number in range(first + STAYING, first + STAYING + LATE):
+            nursery.start_soon(play, server.address, script(assault.seed, number))
+        code = await server.ended()
+        nursery.cancel_scope.cancel()
+    assert code == 0, f"exit code {code}: {server.errors[-2000:]}"
+
+
+# -- one peer -------------------------------------------------------------------------------------------------------
+
+
+async def play(address: Address, part: Script) -> None:
+    """Do what a script says, as long as the server is there to do it to."""
+    with trio.move_on_after(PEER_LIFE), trio.socket.socket() as connected:
+        if part.window:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, part.window)
+        await connected.bind((part.source, 0))
+        with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            await connected.connect((address.host, address.port))
+            raw = trio.SocketStream(connected)
+            stream: trio.abc.Stream = raw
+            if address.tls is not None and part.handshake:
+                stream = trio.SSLStream(raw, address.tls, server_hostname=NAMES[0], https_compatible=True)
+            for move in part.moves:
+                await _make(move, raw, stream)
+
+
+async def _make(move: Move, raw: trio.SocketStream, stream: trio.abc.Stream) -> None:
+    match move:
+        case Say(wire):
+            await (raw if move.raw else stream).send_all(wire)
+        case Pause(seconds):
+            await trio.sleep(seconds)
+        case Hear(seconds, most):
+            with trio.move_on_after(seconds):
+                while await stream.receive_some(most):
+                    pass
+        case End():
+            await raw.send_eof()
+        case Reset():
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+            raw.socket.close()
+        case _:
+            assert_never(move)
+
+
+# -- judging --------------------------------------------------------------------------------------------------------
+
+
+async def _counts(server: ServerProcess) -> Counts:
+    """As they are now, the connection that asks included, but for the descriptors: it has gone by then."""
+    metrics = (await ask(server.address, "GET", "/metrics")).body
+    return Counts(
+        connections=int(sample(metrics, "chatserver_connections")),
+        addresses=int(sample(metrics, "chatserver_addresses")),
+        members=int(sample(metrics, "chatserver_members")),
+        held_polls=int(sample(metrics, "chatserver_held_polls")),
+        log_pending=int(sample(metrics, "chatserver_log_pending")),
+        descriptors=descriptors(server.process.pid),
+    )
+
+
+async def _as_before(server: ServerProcess, before: Counts) -> None:
+    found = before
+
+    async def again() -> bool:
+        nonlocal found
+        found = await _counts(server)
+        return found == before
+
+    try:
+        await eventually(again)
+    except trio.TooSlowError:
+        raise AssertionError(f"the server began with {before} and has kept {found}") from None
+
+
+async def _read_metrics(server: ServerProcess, report: Report) -> None:
+    metrics = (await ask(server.address, "GET", "/metrics")).body
+    assert sample(metrics, "chatserver_faults_total") == 0, server.errors[-5000:]
+    assert sample(metrics, "chatserver_log_failures_total") == 0
+    for line in metrics.decode().splitlines():
+        if line.startswith("chatserver_closes_total{"):
+            report.ended[line.split('"')[1]] = int(float(line.rpartition(" ")[2]))
+
+
+def _resident(server: ServerProcess) -> int:
+    statm = Path(f"/proc/{server.process.pid}/statm").read_text()
+    return int(statm.split()[1]) * 4096
+
+
+def _check_log(server: ServerProcess) -> None:
+    """Not one line of an error, and nothing that is no line of ours."""
+    for line in server.errors.splitlines():
+        assert json.loads(line)["level"] not in ("error", "critical"), line
+
+
+async def campaigns(folder: Path, assault: Assault) -> list[Report]:
+    """The same peers against a server without TLS and one with it, side by side."""
+    reports: list[Report] = []
+
+    async def one(*, secure: bool) -> None:
+        place = folder / ("secure" if secure else "plain")
+        place.mkdir()
+        reports.append(await campaign(place, assault, secure=secure))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(one, secure=False))
+        nursery.start_soon(partial(one, secure=True))
+    return reports

@@ -1,0 +1,31 @@
+"""Invariant: thousands of random peers leave a real server as it was, and its healthy neighbours do not notice them.
+
+`make fuzz` does this for five minutes, with a seed of its own. What each peer does is in tests/fuzz/scripts.py, what
+must be so afterwards in tests/fuzz/sockets.py.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.scripts import script
+from tests.fuzz.sockets import Assault, campaigns
+from tests.support.transports import TRANSPORTS
+
+#: To each of two servers; by count and not by the clock, so that a slow machine tests as much as a quick one.
+PEERS = 500
+
+
+@pytest.mark.slow
+async def test_random_peers_leave_nothing_behind(tmp_path: Path) -> None:
+    for report in await campaigns(tmp_path, Assault(seed=4, peers=PEERS)):
+        assert report.peers == PEERS
+        they = report.neighbours
+        assert [they.heard[transport] >= they.acknowledged for transport in TRANSPORTS] == [True] * 3
+        assert len(set(they.heard.values())) == 1, "they did not all hear the same"
+        assert sum(report.ended.values()) > PEERS / 2, "hardly anybody came through"
+
+
+def test_a_script_depends_on_its_seed_and_number_alone() -> None:
+    assert script(1, 2) == script(1, 2)
+    assert len({script(1, 2), script(1, 3), script(2, 2)}) == 3
