@@ -23,7 +23,7 @@ from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
 from chatserver.specs import Section
 from loadgen import figures, report
 from loadgen.client import Attacker, Client
-from loadgen.fingerprint import practice
+from loadgen.fingerprint import neighbour, practice, probes
 from loadgen.latency import Spread
 from loadgen.personas import registry, summary
 from tests.attacks.catalogue import ROWS, Row
@@ -262,6 +262,16 @@ def figures_fingerprint() -> str:
     return _figures(practice.FIGURES)
 
 
+def good_practice() -> str:
+    """What `loadgen fingerprint` looks for, and what it thinks of what it finds."""
+    names = {probe.figure: probe.name for probe in (*probes.FIRST, *probes.ALONGSIDE)}
+    names[neighbour.FIGURE] = neighbour.NAME
+    return table(
+        ("probe", "figure", "good", "what others do, and why"),
+        ((names[limit.figure], f"`{limit.figure}`", limit.bounds, limit.why) for limit in practice.LIMITS.values()),
+    )
+
+
 def _attacks(rows: Iterable[Row]) -> str:
     known = registry()
     return table(
@@ -316,6 +326,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "figures-attack": figures_attack,
     "figures-common": figures_common,
     "figures-fingerprint": figures_fingerprint,
+    "good-practice": good_practice,
 }
 
 

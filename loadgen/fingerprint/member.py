@@ -29,7 +29,6 @@ _MASK: Final = bytes(4)  # a legal mask that leaves the payload as it is
 #: No opcode of RFC 6455: every server must fail the connection, so every server sends a close frame.
 RESERVED_OPCODE: Final = 0x3
 
-
 #: Between the pong behind a message and the last look at what the server made of it.
 AFTERTHOUGHT_SECONDS: Final = 0.05
 

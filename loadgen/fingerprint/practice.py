@@ -254,7 +254,7 @@ _ROWS: Final = (
         meaning="most bytes of chunk extensions that one request may bring",
         unit=Unit.BYTES,
         most=64 * 1024,
-        why="Go 16 KiB since CVE-2023-39326, node 16 KiB; nobody has a use for any",
+        why="Go 16 KiB since CVE-2023-39326, node 16 KiB a chunk; nobody has a use for any",
     ),
     Limit(
         figure="ws_ping_s",
@@ -317,7 +317,7 @@ _ROWS: Final = (
         meaning="from our close frame until the server ends the connection, which RFC 6455 leaves to it",
         unit=Unit.SECONDS,
         most=15,
-        why="section 7.1.1: the server closes first, at once",
+        why="RFC 6455 section 7.1.1: the server closes first, and at once",
     ),
     Limit(
         figure="ws_message_bytes",

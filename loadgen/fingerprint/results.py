@@ -141,12 +141,12 @@ def _left_out(results: Sequence[Result]) -> list[str]:
     for each in results:
         if isinstance(each.finding, NotApplicable):
             reasons.setdefault(each.finding.why, []).append(each.name)
-    return [f"not applicable, {why}: {', '.join(names)}" for why, names in reasons.items()]
+    return [f"not applicable, {why}: {'; '.join(names)}" for why, names in reasons.items()]
 
 
 def _undecided(results: Sequence[Result]) -> list[str]:
     names = [each.name for each in results if each.mark is Mark.UNDECIDED]
-    return [f"good practice goes further than we looked, ask with a longer --within: {', '.join(names)}"] * bool(names)
+    return [f"good practice goes further than we looked, ask with a longer --within: {'; '.join(names)}"] * bool(names)
 
 
 def _natures(findings: Mapping[str, Finding]) -> dict[str, str]:

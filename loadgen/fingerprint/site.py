@@ -19,6 +19,9 @@ from loadgen.target import PER_SOURCE, Target, client_context
 #: Patience. Long enough for nginx's and aiohttp's 75 s and node's 89, short enough for two minutes in all.
 WITHIN_SECONDS: Final = 105.0
 
+#: Looking around takes two or three; a server that makes it take longer must not make the whole last for ever.
+LOOK_AROUND_SECONDS: Final = 10.0
+
 #: Between two drips, two looks at a slow reader and two plain requests.
 PACE_SECONDS: Final = 1.0
 
@@ -31,8 +34,8 @@ ANSWER_SECONDS: Final = 5.0
 #: Connections opened from one address: twice an office. More could take all descriptors of a small server.
 CONNECTIONS: Final = 600
 
-#: The rates of the slow readers, in bytes a second: not at all, then on both sides of the floors in use (240, 256), since
-#: one that reads at a floor's own rate lives or dies by the size of its segments; and a phone on 2G.
+#: The rates of the slow readers, in bytes a second: not at all; on both sides of the floors in use (240, 256), since
+#: one that reads at a floor's own rate lives or dies by the size of its segments; a phone's on 2G.
 READ_RATES: Final = (0, 50, 100, 200, 300, 600, 1000, 3072)
 
 #: Where the chat contract has what we look for.
@@ -102,8 +105,8 @@ class Site:
         self._dialled = 0
 
     def begin(self) -> None:
-        """Start the clock of the probes."""
-        self.until = trio.current_time() + self.options.within
+        """Start the clock of the probes. What looking around took too long is taken off their time."""
+        self.until = min(trio.current_time(), self.begun + LOOK_AROUND_SECONDS) + self.options.within
 
     @asynccontextmanager
     async def dial(

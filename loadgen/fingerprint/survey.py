@@ -21,7 +21,6 @@ TROUBLE: Final = (OSError, trio.TooSlowError, trio.BrokenResourceError, EndedErr
 BODY_TYPE: Final = ("Content-Type", "application/json")
 BODY_BEGIN: Final = b"{"
 
-#: Answers below are what they are at every path and say nothing about bodies.
 _SMALL_BODY: Final = BODY_BEGIN + b" " * 15
 
 
@@ -62,8 +61,8 @@ async def _plain(site: Site, book: _Notebook) -> None:
     else:
         reason = "it serves one connection at a time: slow probes beside each other would measure its queue"
         book.notes.append("one silent connection stops the server for everybody else")
-    for need in set(Need) - {Need.NOTHING, Need.CROWD, Need.TLS}:
-        book.lacks[need] = reason
+    for need in set(Need) - {Need.NOTHING, Need.TLS}:
+        book.lacks.setdefault(need, reason)
 
 
 async def _ask_beside_a_silent_one(site: Site, book: _Notebook) -> str | None:

@@ -8,7 +8,6 @@ what follows within a moment, so that a 408 before the FIN can be told from a si
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Final
 
 import trio
@@ -28,11 +27,6 @@ class Sign:
 
     at: float
     how: str
-
-
-def forever(piece: bytes) -> Iterable[bytes]:
-    """The same bytes again and again."""
-    return repeat(piece)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """How many connections one address may hold.
 
-Owns: opening them, gently: some tens at a time, none says a byte, all are closed within seconds, and it stops at the
+Owns: opening them, gently: a few at a time, none says a byte, all are closed within seconds, and it stops at the
 first that is turned away. It runs before all other probes, which would be turned away with them.
 """
 
@@ -9,8 +9,10 @@ from typing import Final
 
 import trio
 
+from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen
 from loadgen.fingerprint.line import Line
+from loadgen.fingerprint.probes.secure import alert_or_end
 from loadgen.fingerprint.site import ANSWER_SECONDS, Site
 from loadgen.fingerprint.survey import TROUBLE, ask, word
 from loadgen.fingerprint.watch import OPEN, answer_or_end
@@ -61,7 +63,8 @@ async def _crowd(site: Site) -> Finding:
 
 
 async def _last_words(site: Site, line: Line) -> str:
-    sign = await answer_or_end(line, site.exchange(), trio.current_time() + ANSWER_SECONDS)
+    until = trio.current_time() + ANSWER_SECONDS
+    sign = await (alert_or_end(line, until) if site.target.tls else answer_or_end(line, site.exchange(), until))
     return sign.how if sign else OPEN
 
 
@@ -70,7 +73,7 @@ async def _others(site: Site) -> str:
     if not site.target.spreads_sources:
         return "there is no other address to come from"
     try:
-        await ask(site, site.options.path)
+        served = (await ask(site, site.options.path)).status not in TURNED_AWAY
     except TROUBLE:
-        return "other addresses are turned away as well"
-    return "other addresses are served"
+        served = False
+    return "other addresses are served" if served else "other addresses are turned away as well"

@@ -6,6 +6,7 @@ a server that starts its clock anew at each byte has the first and not the secon
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import repeat
 
 import trio
 
@@ -14,7 +15,7 @@ from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.line import EndedError, Ending, Line
 from loadgen.fingerprint.site import ANSWER_SECONDS, WAIT, Site
 from loadgen.fingerprint.survey import BODY_BEGIN, BODY_TYPE
-from loadgen.fingerprint.watch import MOMENT_SECONDS, OPEN, Sign, answer_or_end, dripping, ending_of, forever
+from loadgen.fingerprint.watch import MOMENT_SECONDS, OPEN, Sign, answer_or_end, dripping, ending_of
 
 #: A body that would take half a day at a byte a second, and that every server of chat messages would take.
 _BODY_BYTES = 48 * 1024
@@ -61,7 +62,7 @@ async def stalled(site: Site, opening: Opening) -> Finding:
 
 async def dripped(site: Site, opening: Opening, piece: bytes) -> Finding:
     """Begin, and go on a little a second."""
-    return await _begin(site, opening, drip=forever(piece))
+    return await _begin(site, opening, drip=repeat(piece))
 
 
 async def _begin(site: Site, opening: Opening, drip: Iterable[bytes]) -> Finding:

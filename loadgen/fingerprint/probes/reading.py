@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.line import EndedError, Ending, Line
 from loadgen.fingerprint.site import Site
 from loadgen.fingerprint.survey import ask
@@ -73,7 +73,7 @@ async def floor(site: Site) -> Finding:
     return lowest(fates, by_rate=page.lasts)
 
 
-_ALL_ANSWERED: Final = Failed(why="it closed after all its answers: they were not more than sockets hold")
+_ALL_ANSWERED: Final = NotApplicable(why="it closes after some answers; give --read-path of a large page")
 
 
 def lowest(fates: Mapping[int, Fate], *, by_rate: bool) -> Finding:

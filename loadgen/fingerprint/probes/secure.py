@@ -1,6 +1,7 @@
 """Deadlines of the TLS handshake: half a ClientHello, and one that comes byte by byte."""
 
 import ssl
+from typing import Final
 
 import trio
 
@@ -10,6 +11,8 @@ from loadgen.fingerprint.probes.deadlines import elapsed
 from loadgen.fingerprint.site import Site
 from loadgen.fingerprint.watch import Sign, dripping, until_moved_on
 from loadgen.target import client_context
+
+_ALERT: Final = b"\x15\x03"  # a record's type, and the version's first byte
 
 
 async def hello_stalled(site: Site) -> Finding:
@@ -29,17 +32,22 @@ async def _begin(site: Site, opening: bytes, rest: bytes) -> Finding:
         begun = trio.current_time()
         await line.send(opening)
         async with dripping(line, (bytes((byte,)) for byte in rest), site.options.pace):
-            sign = await until_moved_on(lambda: _any_sign(line), line, site.until)
+            sign = await alert_or_end(line, site.until)
         return elapsed(site, line, begun, sign)
 
 
-async def _any_sign(line: Line) -> Sign:
-    try:
-        await line.receive()
-        how = "a TLS alert"
-    except EndedError as error:
-        how = error.ending
-    return Sign(at=trio.current_time(), how=how)
+async def alert_or_end(line: Line, until: float) -> Sign | None:
+    """Wait for what a server says before there is TLS, or for the end without it."""
+
+    async def listen() -> Sign:
+        try:
+            said = await line.receive()
+            how = "a TLS alert" if said.startswith(_ALERT) else "bytes that are no TLS"
+        except EndedError as error:
+            how = error.ending
+        return Sign(at=trio.current_time(), how=how)
+
+    return await until_moved_on(listen, line, until)
 
 
 def client_hello(site: Site) -> bytes:

@@ -12,6 +12,7 @@ from typing import Final
 import trio
 from wsproto.frame_protocol import Opcode
 
+from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.exchange import Exchange, Field, GarbledError, exchange
 from loadgen.fingerprint.findings import Failed, Finding
 from loadgen.fingerprint.line import EndedError
@@ -42,7 +43,6 @@ _BLOCK: Final = b" " * 65_536
 _FAT_CHUNK: Final = b"1;x=" + b"a" * 61 + b"\r\n \r\n"
 
 _SMALL_BODY_BYTES: Final = 16
-_TURNED_AWAY: Final = frozenset({429, 503})
 
 #: A message of the chat contract that is answered and told to nobody; others answer it as they like.
 _MESSAGE: Final = (b'{"type":"ping","id":1', b"}")
@@ -144,7 +144,7 @@ async def _answered(site: Site, talk: Exchange, pieces: Iterable[bytes]) -> str:
         return "an answer that is no HTTP"
     except trio.TooSlowError:
         raise UnclearError("no answer in time") from None
-    if answer.status in _TURNED_AWAY and answer.status != site.survey.plain_status:
+    if answer.status in TURNED_AWAY and answer.status != site.survey.plain_status:
         raise UnclearError(f"answered {answer.status}")
     return f"{answer.status}, closing" if answer.closes else str(answer.status)
 

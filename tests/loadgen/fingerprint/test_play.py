@@ -214,7 +214,8 @@ async def test_deadlines_under_tls(autojump_clock: MockClock) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     async with planted(dataclasses.replace(GOOD, tls=context, tls_total=11)) as server:
-        report = await fingerprint(server)
+        report = await fingerprint(server, connections=450)
+    assert Rows(report).how("connections from one address").startswith("bytes that are no TLS, FIN")
     assert client_context().verify_mode is ssl.CERT_NONE
     assert_near(
         report,

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from loadgen.fingerprint import Options
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.line import Ending
 from loadgen.fingerprint.probes.reading import Fate, floor, lowest, never
 from loadgen.fingerprint.site import Site
@@ -70,7 +70,7 @@ def test_the_lowest_rate_that_lives() -> None:
         value=512, uncertainty=256, how="256 B/s: RST after 31.2 s"
     )
     assert lowest({0: dead, 64: dead}, by_rate=True) == Found(value=64, how="even 64 B/s: RST after 31.2 s")
-    assert isinstance(lowest({}, by_rate=True), Failed)
+    assert isinstance(lowest({}, by_rate=True), NotApplicable)
 
 
 def test_the_end_of_all_readers_is_no_floor_if_they_asked_many_times() -> None:
