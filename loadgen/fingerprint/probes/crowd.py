@@ -45,21 +45,30 @@ async def _crowd(site: Site) -> Finding:
                 # TLS or not: such a cap is one of connections, and costs less than a handshake
                 dialling = site.dial(source=site.lonely_source, plaintext=True)
                 lines.append(await crowd.enter_async_context(dialling))
-            except TROUBLE as error:
+            except OSError as error:
                 refusals.append(word(error))
 
-        with trio.move_on_after(_LIMIT_SECONDS) as limit:
-            while len(lines) < site.options.connections and not refusals and all(line.ending is None for line in lines):
-                async with trio.open_nursery() as nursery:
-                    for _ in range(min(_AT_ONCE, site.options.connections - len(lines))):
-                        nursery.start_soon(connect)
-                await trio.sleep(_BETWEEN_SECONDS)
+        try:
+            with trio.fail_after(_LIMIT_SECONDS):
+                while len(lines) < site.options.connections and not refusals and not _ended(lines):
+                    async with trio.open_nursery() as nursery:
+                        for _ in range(min(_AT_ONCE, site.options.connections - len(lines))):
+                            nursery.start_soon(connect)
+                    await trio.sleep(_BETWEEN_SECONDS)
+        except* trio.TooSlowError:
+            slow = "it accepts slowly"
+        else:
+            slow = ""
         await trio.sleep(_SETTLE_SECONDS)
-        ended = [line for line in lines if line.ending is not None]
+        ended = _ended(lines)
         if not ended and not refusals:
-            return NoneSeen(looked=len(lines), how="it accepts slowly" if limit.cancelled_caught else "")
+            return NoneSeen(looked=len(lines), how=slow)
         how = refusals[0] if refusals else await _last_words(site, ended[0])
         return Found(value=len(lines) - len(ended), how=f"{how}; {await _others(site)}")
+
+
+def _ended(lines: list[Line]) -> list[Line]:
+    return [line for line in lines if line.ending is not None]
 
 
 async def _last_words(site: Site, line: Line) -> str:

