@@ -89,6 +89,27 @@ class TestWalking:
             assert sorted(order) == ["a"] * 4 + ["b"] * 4
             assert order in (["a", "b"] * 4, ["b", "a"] * 4)
 
+    async def test_small_rooms_share_a_pass(self, autojump_clock: Clock) -> None:
+        """One room a pass made 500 rooms of two people wait for half a second while the loop was busy with others."""
+        async with chatting() as it:
+            names = [f"room-{number}" for number in range(50)]
+            for name in names:
+                await it.join(it.peer(), name)
+            await trio.sleep(5.0)
+            it.outlet.writes = 0
+            passes: list[int] = []
+
+            async def watch() -> None:
+                while it.outlet.writes < 50:
+                    passes.append(it.outlet.writes)
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                for name in names:
+                    it.hub.publish(Draft(name, "u_1", "Ann", "hi"), lambda result: None)
+            assert len({written for written in passes if written}) <= 3, passes
+
     async def test_news_during_a_walk_is_carried_by_the_next(
         self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
