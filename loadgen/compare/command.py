@@ -18,7 +18,8 @@ from loadgen.compare.comparison import Comparison, Match
 from loadgen.compare.measure import Manner
 from loadgen.compare.process import HOST
 from loadgen.compare.results import markdown
-from loadgen.compare.scenarios import Scenario, Sizes, scenarios
+from loadgen.compare.scenario import Scenario, Sizes
+from loadgen.compare.scenarios import scenarios
 from loadgen.progress import Progress
 from loadgen.target import UsageError
 

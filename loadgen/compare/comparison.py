@@ -20,7 +20,7 @@ from loadgen.compare.measure import Manner, Meter, NoFigureError, StoppedMeasure
 from loadgen.compare.process import DiedError, Server, running
 from loadgen.compare.relay import Relay
 from loadgen.compare.results import Entry, Results
-from loadgen.compare.scenarios import Sample, Scenario, Sizes
+from loadgen.compare.scenario import Sample, Scenario, Sizes
 from loadgen.report import LAG_LIMIT_MS, Outcome, Report, Table, verdict
 from loadgen.timers import now
 

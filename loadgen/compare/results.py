@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from loadgen.compare.catalogue import OURS, Peer
-from loadgen.compare.scenarios import Column, Layout, Sample, Scenario
+from loadgen.compare.scenario import Column, Layout, Sample, Scenario
 from loadgen.report import Table
 
 #: Less than this is not worth a digit.

@@ -1,11 +1,10 @@
 """The scenarios: for each claim about idle, slow and many connections, what is played and which figures are kept.
 
-Owns: the sizes, the columns, and who takes part. Each scenario is one function that is given a server started fresh
-and returns its figures by column. May not: start a server, or know how figures are shown.
+Owns: the loads, the columns and the arithmetic. Each scenario is one function that is given a server started fresh and
+returns its figures by column. May not: start a server, or know how figures are shown.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -17,94 +16,17 @@ from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import WEBSOCKET_PATH, Meter, NoFigureError
 from loadgen.compare.newcomers import Watch
 from loadgen.compare.relay import Relay
+from loadgen.compare.scenario import Column, Layout, Sample, Scenario, Sizes
 from loadgen.personas import summary
 from loadgen.report import Report
 from loadgen.run import WARM_UP_CLIENTS
 
-Sample = Mapping[str, float | None]
-
-#: What one core-second of a server may be compared by.
-_MICRO: Final = 1e6
+_MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 
 #: What run.py calls the phase after everybody has come.
 _STEADY: Final = "steady"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One figure."""
-
-    name: str
-    title: str
-    compared: bool = False  # whether a ratio to ours says something
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """A table."""
-
-    title: str
-    columns: Sequence[Column]
-    note: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How many of everything, and for how long."""
-
-    crowd: int = 10_000  # idle WebSockets, held polls
-    beside: int = 15_000  # idle and slow connections beside a throughput
-    attackers: int = 8_000
-    members: int = 1_000  # of the room of the fan-out
-    publishers: int = 600  # of the throughput
-    victims: int = 50
-    idle_seconds: float = 10.0  # one ping of each connection falls into it
-    busy_seconds: float = 3.0
-    attack_seconds: float = 12.0  # longer than the 10 s that most deadlines are
-
-    def __str__(self) -> str:
-        return (
-            f"{self.crowd:,} idle, {self.publishers:,} publishers with {self.beside:,} beside them, a room of"
-            f" {self.members:,}, {self.attackers:,} attackers with {self.victims:,} victims; pings every"
-            f" {self.idle_seconds:g} s, attacks of {self.attack_seconds:g} s"
-        )
-
-    def scaled(self, scale: float, clients: int | None) -> "Sizes":
-        """A share of the full sizes; `clients` replaces the number of every crowd."""
-
-        def crowd(full: int) -> int:
-            return max(round(full * scale), 2) if clients is None else clients
-
-        def room(full: int, least: int) -> int:
-            return max(round(full * scale), least) if clients is None else min(full, clients)
-
-        return replace(
-            self,
-            crowd=crowd(self.crowd),
-            beside=crowd(self.beside),
-            attackers=crowd(self.attackers),
-            members=room(self.members, 2),
-            publishers=room(self.publishers, self.publishers),
-            victims=self.victims if clients is None else min(self.victims, clients),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """What is played, and the tables that come of it: one row for each server that takes part."""
-
-    name: str
-    group: str  # what --only calls it
-    layouts: Sequence[Layout]
-    play: Callable[[Meter, Peer, Sizes], Awaitable[Sample]]
-    needs: Can
-    seconds: float  # about how long, for each server: an estimate for whoever waits
-
-    def takes(self, peer: Peer) -> bool:
-        """Whether a server takes part."""
-        return self.needs in peer.can and (not peer.groups or self.group in peer.groups)
 
 
 # -- idle -------------------------------------------------------------------------------------------------------------

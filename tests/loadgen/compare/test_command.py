@@ -46,6 +46,7 @@ def test_all_slow_attacks_are_known() -> None:
     assert set(ALL_SLOW.split(",")) <= registry().keys()
 
 
+@pytest.mark.slow
 def test_tables_as_markdown_and_a_report_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,8 @@ from loadgen.compare.comparison import Comparison, Match
 from loadgen.compare.kits import PEERS as SCRIPTS
 from loadgen.compare.kits import Script
 from loadgen.compare.measure import Manner
-from loadgen.compare.scenarios import Scenario, Sizes, scenarios
+from loadgen.compare.scenario import Scenario, Sizes
+from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Table
@@ -47,6 +48,7 @@ def table(report: Report, title: str) -> Table:
     return next(each for each in report.tables if each.title.startswith(title))
 
 
+@pytest.mark.slow
 async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
     told: list[str] = []
     peers = [PEERS["floor"], PEERS["trio-websocket"]]
@@ -74,6 +76,7 @@ async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_servers_take_turns(tmp_path: Path) -> None:
     told: list[str] = []
     peers = [PEERS["floor"], PEERS["websockets"]]

@@ -3,7 +3,8 @@
 import pytest
 
 from loadgen.compare.catalogue import OURS, PEERS
-from loadgen.compare.scenarios import Scenario, Sizes, scenarios
+from loadgen.compare.scenario import Scenario, Sizes
+from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
 
 KINDS = ("slow-head", "slow-frame", "slow-read-ws")

@@ -1,0 +1,88 @@
+"""What a scenario is: its tables, its sizes, and who takes part.
+
+Owns: these shapes. May not: know any scenario, see loadgen/compare/scenarios.py.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from loadgen.compare.catalogue import Can, Peer
+from loadgen.compare.measure import Meter
+
+#: The figures of one measurement, by the names of columns; `None` where there is none.
+Sample = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One figure."""
+
+    name: str
+    title: str
+    compared: bool = False  # whether a ratio to ours says something
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A table."""
+
+    title: str
+    columns: Sequence[Column]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How many of everything, and for how long."""
+
+    crowd: int = 10_000  # idle WebSockets, held polls
+    beside: int = 15_000  # idle and slow connections beside a throughput
+    attackers: int = 8_000
+    members: int = 1_000  # of the room of the fan-out
+    publishers: int = 600  # of the throughput
+    victims: int = 50
+    idle_seconds: float = 10.0  # one ping of each connection falls into it
+    busy_seconds: float = 3.0
+    attack_seconds: float = 12.0  # longer than the 10 s that most deadlines are
+
+    def __str__(self) -> str:
+        return (
+            f"{self.crowd:,} idle, {self.publishers:,} publishers with {self.beside:,} beside them, a room of"
+            f" {self.members:,}, {self.attackers:,} attackers with {self.victims:,} victims; pings every"
+            f" {self.idle_seconds:g} s, attacks of {self.attack_seconds:g} s"
+        )
+
+    def scaled(self, scale: float, clients: int | None) -> "Sizes":
+        """A share of the full sizes; `clients` replaces the number of every crowd."""
+
+        def crowd(full: int) -> int:
+            return max(round(full * scale), 2) if clients is None else clients
+
+        def room(full: int, least: int) -> int:
+            return max(round(full * scale), least) if clients is None else min(full, clients)
+
+        return replace(
+            self,
+            crowd=crowd(self.crowd),
+            beside=crowd(self.beside),
+            attackers=crowd(self.attackers),
+            members=room(self.members, 2),
+            publishers=room(self.publishers, self.publishers),
+            victims=self.victims if clients is None else min(self.victims, clients),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What is played, and the tables that come of it: one row for each server that takes part."""
+
+    name: str
+    group: str  # what --only calls it
+    layouts: Sequence[Layout]
+    play: Callable[[Meter, Peer, Sizes], Awaitable[Sample]]
+    needs: Can
+    seconds: float  # about how long, for each server: an estimate for whoever waits
+
+    def takes(self, peer: Peer) -> bool:
+        """Whether a server takes part."""
+        return self.needs in peer.can and (not peer.groups or self.group in peer.groups)
