@@ -17,8 +17,10 @@ async def raw(friend: Chatter, text: str) -> None:
 
 
 async def test_hello() -> None:
-    rates = {"publish_rate": 7.5, "message_rate": 20.0}
-    async with serving(ping_interval=25.0, **rates) as server, chatter(server.address) as friend:
+    async with (
+        serving(publish_rate=7.5, message_rate=20.0, ping_interval=25.0) as server,
+        chatter(server.address) as friend,
+    ):
         hello = friend.hello
         assert list(hello) == ["type", "protocol", "session", "user", "ping", "limits"]
         assert hello["protocol"] == "chat.v1"
