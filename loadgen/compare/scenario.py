@@ -5,12 +5,17 @@ Owns: these shapes. May not: know any scenario, see loadgen/compare/scenarios.py
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter
 
 #: The figures of one measurement, by the names of columns; `None` where there is none.
 Sample = Mapping[str, float | None]
+
+#: A process has holes in its heap from its start, a megabyte or two, which the first clients fill without any growth.
+#: With fewer clients of some hundred bytes each their memory is not seen, and a ratio to it is nonsense.
+LEAST_CROWD: Final = 6_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,7 @@ class Layout:
 class Sizes:
     """How many of everything, and for how long."""
 
-    crowd: int = 10_000  # idle WebSockets, held polls
+    crowd: int = 10_000  # idle WebSockets, held polls; never scaled below LEAST_CROWD
     beside: int = 15_000  # idle and slow connections beside a throughput
     attackers: int = 8_000
     members: int = 1_000  # of the room of the fan-out
@@ -63,7 +68,7 @@ class Sizes:
 
         return replace(
             self,
-            crowd=crowd(self.crowd),
+            crowd=max(crowd(self.crowd), LEAST_CROWD) if clients is None else clients,
             beside=crowd(self.beside),
             attackers=crowd(self.attackers),
             members=room(self.members, 2),

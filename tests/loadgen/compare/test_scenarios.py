@@ -2,10 +2,12 @@
 
 import pytest
 
+from loadgen.compare import scenarios as scenarios_module
 from loadgen.compare.catalogue import OURS, PEERS
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
+from loadgen.report import Outcome, Report, verdict
 
 KINDS = ("slow-head", "slow-frame", "slow-read-ws")
 
@@ -35,6 +37,28 @@ def test_ours_is_everywhere() -> None:
     assert all(scenario.takes(PEERS[OURS]) for scenario in by_name().values())
 
 
+def run_of(held: int, bytes_each: float) -> Report:
+    return Report(
+        command="run",
+        arguments="",
+        target="",
+        seed=1,
+        started="",
+        seconds=1.0,
+        verdict=verdict(Outcome.HELD, []),
+        figures={"held": held, "server_bytes_per_further_connection": bytes_each},
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "bytes_each", "told"),
+    [(6_000, 436.0, 436.0), (6_000, 15.1, None), (200, 436.0, None), (200, 25_000.0, 25_000.0), (6_000, -110.0, None)],
+)
+def test_too_little_memory_to_be_told_from_noise(held: int, bytes_each: float, told: float | None) -> None:
+    """2,000 of ours once cost 15 B each, since holes in the heap took them in; aiohttp's then cost 976 times that."""
+    assert scenarios_module._bytes_each(run_of(held, bytes_each)) == told
+
+
 def test_columns_of_one_scenario_have_names_of_their_own() -> None:
     for scenario in by_name().values():
         names = [column.name for layout in scenario.layouts for column in layout.columns]
@@ -52,7 +76,7 @@ def test_full_and_scaled_sizes() -> None:
     )
     fifth = Sizes(idle_seconds=5.0).scaled(0.2, None)
     assert (fifth.crowd, fifth.beside, fifth.attackers, fifth.members, fifth.publishers) == (
-        2_000,
+        6_000,
         3_000,
         1_600,
         200,
