@@ -73,8 +73,8 @@ _IDLE: Final = Scenario(
                 Column(name="own_bytes", title="loadgen's own memory each, B"),
             ),
             note="Memory is the growth of Pss while the second half of the crowd came, left out where it is too little"
-            " to be told from noise; the kernel's socket memory is not in it. Each connection is pinged and answers once"
-            " in the window.",
+            " to be told from noise; the kernel's socket memory is not in it. Each connection is pinged and answers"
+            " once in the window.",
         ),
         Layout(
             title="New WebSockets: how fast they are taken",
