@@ -21,6 +21,7 @@ from loadgen.compare.results import markdown
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.progress import Progress
+from loadgen.saving import require
 from loadgen.target import UsageError
 
 #: Of the full sizes: all scenarios against eleven servers in a quarter of an hour.
@@ -45,7 +46,7 @@ _ALL_SLOW_WORD: Final = "all-slow"
 def compare(
     *,
     peers: Annotated[
-        str, Parameter(help=f"Only these servers, with commas between, and {OURS} unless it is the only one.")
+        str, Parameter(help=f"Only these servers, with commas between, and {OURS}, to which the ratios are.")
     ] = "",
     only: Annotated[str, Parameter(help="Only these scenarios: idle, poll, fanout, beside, attack.")] = "",
     attacks: Annotated[
@@ -54,8 +55,8 @@ def compare(
     scale: Annotated[
         float,
         Parameter(
-            help="Share of the full sizes: 10,000 idle (never below 6,000), 15,000 beside a throughput, 8,000 attackers, a room"
-            " of 1,000."
+            help="Share of the full sizes: 10,000 idle (never below 6,000), 15,000 beside a throughput, 8,000 attackers, a"
+            " room of 1,000."
         ),
     ] = DEFAULT_SCALE,
     clients: Annotated[int | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
@@ -86,6 +87,10 @@ def compare(
     flags.seconds("--attack-seconds", attack_seconds)
     if clients is not None:
         flags.between("--clients", clients, 2, flags.MAX_CLIENTS)
+    if common.report is not None:
+        require(common.report)
+    if markdown_file is not None and not Path(markdown_file).parent.is_dir():
+        raise UsageError(f"--markdown: there is no folder for {markdown_file!r}")
     sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
     chosen, played = _peers(peers), _scenarios(only, attacks)
     _preflight(sizes)

@@ -28,6 +28,8 @@ from loadgen.target import UsageError
         ({"idle_seconds": 0.0}, "--idle-seconds"),
         ({"attack_seconds": float("nan")}, "--attack-seconds"),
         ({"processes": 0}, "--processes"),
+        ({"markdown_file": "/nowhere/tables.md"}, "--markdown: there is no folder"),
+        ({"common": Common(report="/proc/nowhere")}, "--report"),
         ({"common": Common(fail_if=("p99_ratio>1",))}, "--fail-if: compare judges nobody"),
     ],
 )
