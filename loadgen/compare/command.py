@@ -55,8 +55,8 @@ def compare(
     scale: Annotated[
         float,
         Parameter(
-            help="Share of the full sizes: 10,000 idle (never below 6,000), 15,000 beside a throughput, 8,000 attackers, a"
-            " room of 1,000."
+            help="Share of the full sizes: 10,000 idle (never below 6,000), 15,000 beside a throughput, 8,000"
+            " attackers, a room of 1,000."
         ),
     ] = DEFAULT_SCALE,
     clients: Annotated[int | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
