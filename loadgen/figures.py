@@ -39,7 +39,7 @@ RUN: Final = MappingProxyType(
         "unacknowledged": "messages sent and never acknowledged",
         "unreturned": "messages sent that never came back to their sender",
         "message_errors": "messages that the server refused with an error",
-        "messages_per_s": "messages acknowledged a second",
+        "messages_per_s": "messages acknowledged, late ones too, for each second of the steady window",
         "deliveries_per_s": "messages delivered to virtual clients a second",
         "server_bytes_per_connection": "growth of the server's memory for each connection (--server-pid)",
         "server_bytes_per_further_connection": "the same growth for the second half of the crowd alone (--server-pid)",

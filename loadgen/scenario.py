@@ -141,27 +141,32 @@ class Session:
             raise invalid
 
     async def _conduct(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
-        invalid: InvalidRunError | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(stopping.watch_signals, self._stop, self.plan.progress.say)
             nursery.start_soon(self._watch)
             try:
-                await act()
-            except stopping.StoppedError:
-                self.stopped = True
-            except InvalidRunError as error:
-                invalid = error  # for our caller to raise: the nursery would wrap it in a group
-            try:
-                self._sample()
-                self._note_shares()
-                with trio.fail_after(ACCOUNT_SECONDS):
-                    self.totals = merge([await player.audit() for player in self._players])
-            except (InvalidRunError, trio.TooSlowError) as error:
-                invalid = invalid or InvalidRunError(str(error) or "the generator's own processes do not answer")
+                invalid = await self._act_and_account(act)
             finally:
-                await self._dismiss()
+                await self._dismiss()  # each player's end is shielded, and has a limit
             nursery.cancel_scope.cancel()
+        return invalid
+
+    async def _act_and_account(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
+        invalid: InvalidRunError | None = None
+        try:
+            await act()
+        except stopping.StoppedError:
+            self.stopped = True
+        except InvalidRunError as error:
+            invalid = error  # for our caller to raise: the nursery would wrap it in a group
+        try:
+            self._sample()
+            self._note_shares()
+            with trio.fail_after(ACCOUNT_SECONDS):
+                self.totals = merge([await player.audit() for player in self._players])
+        except (InvalidRunError, trio.TooSlowError) as error:
+            invalid = invalid or InvalidRunError(str(error) or "the generator's own processes do not answer")
         return invalid
 
     async def _dismiss(self) -> None:

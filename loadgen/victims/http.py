@@ -21,6 +21,11 @@ class HttpPeer:
         self._host = host
         self._http = h11.Connection(h11.CLIENT)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether another request may follow: no, after an answer that closes."""
+        return self._http.our_state is h11.IDLE
+
     async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Ask, and give the whole answer: status and body."""
         response = await self._ask(method, path, body)
@@ -38,7 +43,7 @@ class HttpPeer:
             yield part
 
     async def _ask(self, method: str, path: str, body: bytes) -> h11.Response:
-        if self._http.our_state is not h11.IDLE:
+        if not self.is_open:
             raise BeatFailedError("the server closed after its answer")
         fields = [("Host", self._host), ("User-Agent", "loadgen-victim")]
         if body:

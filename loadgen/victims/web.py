@@ -34,18 +34,24 @@ class GetVictim(Victim):
     kind = "get"
 
     async def live(self) -> None:
-        """Connect, then fetch at every beat."""
-        async with await self.dial() as stream:
-            peer = HttpPeer(stream, self.house.target.authority)
-            with self.house.counted():
-                while True:
-                    number = await self.beat()
-                    with trio.fail_after(self.house.beat_timeout_seconds):
-                        status, _ = await peer.request("GET", self.house.path)
-                    if 200 <= status < 400:
-                        self.returned(number)
-                    else:
-                        self.refused(number, f"answered {status}")
+        """Connect, then fetch at every beat; on a new connection if the server closes after each answer."""
+        stream = await self.dial()
+        with self.house.counted():
+            while True:
+                async with stream:
+                    peer = HttpPeer(stream, self.house.target.authority)
+                    while peer.is_open:
+                        await self._get(peer)
+                stream = await self.dial()
+
+    async def _get(self, peer: HttpPeer) -> None:
+        number = await self.beat()
+        with trio.fail_after(self.house.beat_timeout_seconds):
+            status, _ = await peer.request("GET", self.house.path)
+        if 200 <= status < 400:
+            self.returned(number)
+        else:
+            self.refused(number, f"answered {status}")
 
 
 class _Poster(Victim):

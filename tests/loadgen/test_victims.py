@@ -50,6 +50,13 @@ async def test_every_answer_closing_the_connection_is_survived() -> None:
         await play_attack(server.url, {"idle-connect": 1}, victims={"poll": 2})
 
 
+async def test_a_page_of_a_server_that_closes_after_each_answer_is_fetched_again_and_again() -> None:
+    with planted(Plant(close_after_poll=True)) as server:
+        report = await play_attack(server.url, {"idle-connect": 1}, victims={"get": 2})
+    assert _by_kind(report, "attack")[WHAT["get"]] >= 5
+    assert report.figures["success_percent"] == 100
+
+
 async def test_what_a_server_planted_as_delay_is_what_its_users_felt() -> None:
     with planted(Plant(delay=0.15)) as server:
         report = await play_attack(server.url, {"idle-connect": 1}, victims=3)
