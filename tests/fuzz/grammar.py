@@ -42,14 +42,11 @@ def _get(target: str, **headers: str) -> bytes:
     return request("GET", target, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
-#: Requests that stand for themselves, right ones first.
-REQUESTS: dict[str, bytes] = {
+#: Requests that are answered, and leave the connection open or lead to something that lasts.
+RIGHT_REQUESTS: dict[str, bytes] = {
     "health": _get("/healthz"),
-    "health, then close": _get("/healthz", Connection="close"),
     "health, five times": _get("/healthz") * 5,
     "health, forty times": _get("/healthz") * 40,
-    "head of health": request("HEAD", "/healthz"),
-    "HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: t\r\n\r\n",
     "metrics": _get("/metrics"),
     "the page": _get("/"),
     "rooms": _get("/rooms"),
@@ -74,26 +71,33 @@ REQUESTS: dict[str, bytes] = {
     "publish chunked": _chunked(b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"),
     "publish after a question": _post(b"hi", _QUESTION),
     "a question alone": _post(b"", {**_QUESTION, "Content-Length": "4"}),
-    "half a body": _post(b"half", {"Content-Length": "50000"}),
-    "half a chunked body": _chunked(b"400\r\n" + b"x" * 90),
-    "fat chunks": _chunked(b"1;" + b"e" * 2000 + b"\r\nx\r\n"),
-    "endless chunks": _chunked(b"1;eeeeeeeeee\r\nx\r\n" * 400),
-    "huge chunk": _chunked(b"7fffffffffffffff\r\n"),
-    "huge length": _post(b"x", {"Content-Length": "9223372036854775807"}),
     "events": _get("/rooms/lobby/events"),
     "events from the beginning": _get("/rooms/ops/events?after=0"),
     "events after": _get("/rooms/lobby/events", Last_Event_ID="2"),
     "events of another life": _get("/rooms/lobby/events?after=zzzz-3"),
     "events, and then more": _get("/rooms/den/events") + _get("/healthz"),
-    "head of events": request("HEAD", "/rooms/lobby/events"),
-    "upgrade of the wrong version": upgrade(headers={"Sec-WebSocket-Version": "7"}),
-    "upgrade without a key": upgrade(without=["Sec-WebSocket-Key"]),
     "nothing there": _get("/nothing"),
     "wrong method": request("DELETE", "/rooms/lobby/messages"),
     "bad room": _get("/rooms/Lobby!/messages?wait=2"),
     "bad parameter": _get("/rooms/lobby/messages?wait=soon"),
     "bad json": _post(b'{"text":', _JSON),
     "bad bytes": _post(b"\xff\xfe"),
+    "head of health": request("HEAD", "/healthz"),
+}  # fmt: skip
+
+#: Requests that are not finished, or end the connection.
+WRONG_REQUESTS: dict[str, bytes] = {
+    "half a body": _post(b"half", {"Content-Length": "50000"}),
+    "health, then close": _get("/healthz", Connection="close"),
+    "HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: t\r\n\r\n",
+    "half a chunked body": _chunked(b"400\r\n" + b"x" * 90),
+    "fat chunks": _chunked(b"1;" + b"e" * 2000 + b"\r\nx\r\n"),
+    "endless chunks": _chunked(b"1;eeeeeeeeee\r\nx\r\n" * 400),
+    "huge chunk": _chunked(b"7fffffffffffffff\r\n"),
+    "huge length": _post(b"x", {"Content-Length": "9223372036854775807"}),
+    "head of events": request("HEAD", "/rooms/lobby/events"),
+    "upgrade of the wrong version": upgrade(headers={"Sec-WebSocket-Version": "7"}),
+    "upgrade without a key": upgrade(without=["Sec-WebSocket-Key"]),
     "two lengths": b"POST /rooms/den/messages HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
     "length and chunks": _post(b"0\r\n\r\n", _CHUNKED),
     "half a head": b"GET /rooms HTTP/1.1\r\nHost: t\r\nX-Slow: ",
@@ -107,12 +111,13 @@ REQUESTS: dict[str, bytes] = {
     "zeros": bytes(64),
 }  # fmt: skip
 
+REQUESTS = RIGHT_REQUESTS | WRONG_REQUESTS
 #: Requests after which what comes back cannot be read without knowing that it was HEAD.
 UNREADABLE = frozenset(("head of health", "head of events"))
 
 
-#: What is said on an open WebSocket, right ones first.
-FRAMES: dict[str, bytes] = {
+#: What may be said on an open WebSocket, and leaves it open.
+RIGHT_FRAMES: dict[str, bytes] = {
     "join lobby": say(type="join", id=1, room=LOBBY),
     "join ops": say(type="join", id=2, room=OPS),
     "join den from the beginning": say(type="join", id=3, room=DEN, after=0),
@@ -123,20 +128,30 @@ FRAMES: dict[str, bytes] = {
     "join all": b"".join(say(type="join", id=8, room=room) for room in ROOMS),
     "leave lobby": say(type="leave", id=9, room=LOBBY),
     "join and leave ops": (say(type="join", id=10, room=OPS) + say(type="leave", id=11, room=OPS)) * 3,
-    "publish": say(type="publish", id=12, room=LOBBY, text="hello"),
-    "publish in ops": say(type="publish", id=13, room=OPS, text="hello", key="k2"),
-    "publish a dozen": b"".join(say(type="publish", id=number, room=OPS, text="more") for number in range(20, 32)),
-    "publish long": say(type="publish", id=14, room=DEN, text="y" * 7000),
-    "publish and go": say(type="publish", id=15, room=LOBBY, text="bye") + frame(b"\x03\xe8", opcode=8),
-    "history": say(type="history", id=16, room=LOBBY, limit=200),
-    "history before": say(type="history", id=17, room=OPS, before=5),
-    "history of nothing": say(type="history", id=18, room="nowhere"),
-    "members": say(type="members", id=19, room=LOBBY),
+    "say hello": say(type="publish", id=12, room=LOBBY, text="hello"),
+    "say hello in ops": say(type="publish", id=13, room=OPS, text="hello", key="k2"),
+    "say a dozen things": b"".join(say(type="publish", id=number, room=OPS, text="more") for number in range(20, 32)),
+    "say something long": say(type="publish", id=14, room=DEN, text="y" * 7000),
+    "ask for history": say(type="history", id=16, room=LOBBY, limit=200),
+    "ask for history before": say(type="history", id=17, room=OPS, before=5),
+    "ask for history of nothing": say(type="history", id=18, room="nowhere"),
+    "ask for members": say(type="members", id=19, room=LOBBY),
     "are you there": say(type="ping", id=33),
     "in two pieces": frame('{"type":"ping",', fin=False) + frame('"id":34}', opcode=0),
     "ping": frame(b"x", opcode=9),
     "pong": frame(b"", opcode=10),
     "pings": frame(b"p" * 20, opcode=9) * 12,
+    "not JSON": frame("hello"),
+    "not an object": frame("[1, 2]"),
+    "deep": frame("[" * 2000 + "]" * 2000),
+    "unknown type": say(type="dance", id=35),
+    "doubled field": frame('{"type":"ping","id":1,"id":2}'),
+    "join a bad room": say(type="join", id=36, room="../etc"),
+}  # fmt: skip
+
+#: What leaves a message unfinished, or ends the connection.
+WRONG_FRAMES: dict[str, bytes] = {
+    "say bye and go": say(type="publish", id=15, room=LOBBY, text="bye") + frame(b"\x03\xe8", opcode=8),
     "a flood of pings": frame(b"", opcode=9) * 60,
     "a flood of questions": say(type="ping", id=37) * 30,
     "close": frame(b"\x03\xe8", opcode=8),
@@ -155,14 +170,19 @@ FRAMES: dict[str, bytes] = {
     "reserved bit": frame("hello", rsv=4),
     "bad opcode": frame(b"", opcode=5),
     "not UTF-8": frame(b"\xff\xfe"),
-    "not JSON": frame("hello"),
-    "not an object": frame("[1, 2]"),
-    "deep": frame("[" * 2000 + "]" * 2000),
-    "unknown type": say(type="dance", id=35),
-    "doubled field": frame('{"type":"ping","id":1,"id":2}'),
-    "bad room": say(type="join", id=36, room="../etc"),
     "a request": REQUESTS["health"],
-}
+}  # fmt: skip
+
+FRAMES = RIGHT_FRAMES | WRONG_FRAMES
+#: Everything, by names that are all different.
+SAMPLES = REQUESTS | FRAMES
+assert len(SAMPLES) == len(REQUESTS) + len(FRAMES)
+#: What makes a peer wait for news, or for something of ours.
+BUSY_REQUESTS = (
+    "poll", "poll of three", "poll, then health", "events", "health, five times", "publish, thrice",
+    "publish, then poll", "history from the beginning",
+)  # fmt: skip
+BUSY_FRAMES = ("join all", "say hello", "say a dozen things", "say something long", "ask for history")
 
 
 def spoil(wire: bytes, edits: Iterable[Edit]) -> bytes:

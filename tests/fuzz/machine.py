@@ -6,6 +6,7 @@ whose peer is gone does nothing.
 
 import errno
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -15,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precond
 
 from chatserver.chat.hub import EMPTY_STAYS
 from chatserver.chat.identity import author
-from chatserver.log.interface import Draft
+from chatserver.log.interface import Draft, LogBusy
 from tests.fuzz import grammar, invariants
 from tests.fuzz.puppet import Puppet
 from tests.fuzz.world import World
@@ -32,13 +33,21 @@ EDITS = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 3), st.sampled_f
 CUTS = st.one_of(st.none(), st.none(), st.integers(1, 40), st.integers(1, 5000))
 #: Bytes taken of what there is to hear.
 SIPS = st.one_of(st.just(1 << 20), st.integers(1, 300), st.integers(1, 20_000))
-REQUESTS, FRAMES = st.sampled_from(list(grammar.REQUESTS)), st.sampled_from(list(grammar.FRAMES))
+#: What is wrong ends a connection: rather what is right, so that something happens before.
+REQUESTS, FRAMES = (
+    st.one_of(st.sampled_from(list(right)), st.sampled_from(list(right)), st.sampled_from(list(wrong)))
+    for right, wrong in (
+        (grammar.RIGHT_REQUESTS, grammar.WRONG_REQUESTS),
+        (grammar.RIGHT_FRAMES, grammar.WRONG_FRAMES),
+    )
+)
+BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
 
 #: Rules in one example.
 STEPS = 40
-#: Peers that have come before a drain may begin: after it not much happens.
-SOME = 6
+#: Rules before a drain may begin: after it not much happens.
+LATE = 25
 
 
 def act(
@@ -50,6 +59,7 @@ def act(
         async def step() -> Result:
             result = await method(self, *arguments, **drawn)
             await invariants.check_when_quiet(self.world)
+            self.done += 1
             return result
 
         return self.world.do(step)
@@ -69,7 +79,8 @@ class ConnectionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World(secure=self.secure)
-        self.said = 0
+        self.done = 0  # rules
+        self.said = 0  # messages
 
     # -- peers ------------------------------------------------------------------------------------------------------
 
@@ -92,7 +103,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         puppet.send()
         return puppet
 
-    @rule(target=askers, source=SOURCES, small=st.booleans(), what=REQUESTS)
+    @rule(target=askers, source=SOURCES, small=st.booleans(), what=st.one_of(BUSY_REQUESTS, REQUESTS))
     @act
     async def ask_as_newcomer(self, source: str, small: bool, what: str) -> Puppet:
         """Somebody connects and asks."""
@@ -122,11 +133,26 @@ class ConnectionMachine(RuleBasedStateMachine):
         self._say(puppet, what, edits, cut)
 
     def _say(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
-        wire = grammar.REQUESTS.get(what) or grammar.FRAMES[what]
+        wire = grammar.SAMPLES[what]
         if edits or what in grammar.UNREADABLE:
             puppet.hearing.readable = False
         puppet.say(grammar.spoil(wire, edits))
         puppet.send(cut)
+
+    @rule(what=st.one_of(BUSY_REQUESTS, BUSY_FRAMES, REQUESTS, FRAMES))
+    @act
+    async def say_together(self, what: str) -> None:
+        """All say the same at once, whatever they believe to speak."""
+        for puppet in self.world.puppets:
+            self._say(puppet, what, [], None)
+
+    @rule()
+    @act
+    async def hear_together(self) -> None:
+        """All take everything."""
+        for puppet in self.world.puppets:
+            puppet.hear()
+            puppet.send()
 
     @rule(puppet=anybody, cut=CUTS)
     @act
@@ -195,7 +221,8 @@ class ConnectionMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.said += 1
             draft = Draft(room, face.id, face.name, f"{self.said}".ljust(size, "."))
-            self.world.parts.hub.publish(draft, _nobody_asks)
+            with suppress(LogBusy):
+                self.world.parts.hub.publish(draft, _nobody_asks)
 
     @rule(most=st.integers(1, 30))
     @act
@@ -205,7 +232,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             firsts = await self.world.log.retain(max_messages=most, max_age_ms=0, now_ms=0)
             self.world.parts.hub.retained(firsts)
 
-    @rule(delay=st.sampled_from((0.0, 0.0, 0.3, 1.5)), reads=st.integers(0, 2), commits=st.integers(0, 1))
+    @rule(delay=st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0)), reads=st.integers(0, 2), commits=st.integers(0, 1))
     @act
     async def upset_the_log(self, delay: float, reads: int, commits: int) -> None:
         """The disk is slow, or fails."""
@@ -239,7 +266,7 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.world.puppets) >= SOME and not self.world.draining)
+    @precondition(lambda self: self.done >= LATE and not self.world.draining)
     @rule()
     @act
     async def drain(self) -> None:

@@ -9,7 +9,16 @@ from itertools import pairwise
 from random import Random
 from typing import TypeAlias
 
-from tests.fuzz.grammar import BYTES_OF_NOTE, FRAMES, REQUESTS, Edit, spoil
+from tests.fuzz.grammar import (
+    BYTES_OF_NOTE,
+    FRAMES,
+    RIGHT_FRAMES,
+    RIGHT_REQUESTS,
+    WRONG_FRAMES,
+    WRONG_REQUESTS,
+    Edit,
+    spoil,
+)
 from tests.support.peers import upgrade
 
 #: Seconds: most pauses are none, some let a deadline of the server's come near, a few let it pass.
@@ -91,11 +100,11 @@ def _silent(rng: Random) -> list[bytes]:
 
 
 def _asks(rng: Random) -> list[bytes]:
-    return [_spoil(rng, REQUESTS[rng.choice(_REQUESTS)]) for _ in range(rng.randrange(1, 5))]
+    return [_spoil(rng, _choose(rng, RIGHT_REQUESTS, WRONG_REQUESTS)) for _ in range(rng.randrange(1, 5))]
 
 
 def _chats(rng: Random) -> list[bytes]:
-    said = [FRAMES[rng.choice(_FRAMES)] for _ in range(rng.randrange(12))]
+    said = [_choose(rng, RIGHT_FRAMES, WRONG_FRAMES) for _ in range(rng.randrange(12))]
     joins = [FRAMES[rng.choice(("join lobby", "join all", "join lobby from the beginning"))]]
     if rng.random() < 0.3:
         return [b"".join((upgrade(), *joins, *said))]
@@ -106,7 +115,9 @@ def _babbles(rng: Random) -> list[bytes]:
     return [rng.randbytes(rng.choice((1, 5, 100, 5000))) for _ in range(rng.randrange(1, 4))]
 
 
-_REQUESTS, _FRAMES = tuple(REQUESTS), tuple(FRAMES)
+def _choose(rng: Random, right: dict[str, bytes], wrong: dict[str, bytes]) -> bytes:
+    """One of them, rather a right one: what is wrong ends the connection."""
+    return rng.choice(list((right if rng.random() < 0.7 else wrong).values()))
 
 
 def _spoil(rng: Random, wire: bytes, likely: float = 0.4) -> bytes:

@@ -15,7 +15,7 @@ import signal
 import ssl
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,8 +30,9 @@ from chatserver.api import conversation as conversation_module
 from chatserver.chat import hub as hub_module
 from chatserver.chat import pump as pump_module
 from chatserver.config import Settings
-from chatserver.log.interface import Head, Record
+from chatserver.log.interface import Draft, Head, Record, Stored
 from chatserver.net import sockets
+from chatserver.net.readiness import Epoll
 from chatserver.observe import Collector
 from chatserver.parts import Parts
 from chatserver.server import Server
@@ -62,7 +63,7 @@ SMALL: list[tuple[Any, str, int]] = [
     (pump_module, "MAX_BEHIND", 30),
     (pump_module, "SLICE", 2),
     (hub_module, "LATEST", 6),
-    (conversation_module, "MAX_IN_FLIGHT", 4),
+    (conversation_module, "MAX_IN_FLIGHT", 10),
 ]
 
 Result = TypeVar("Result")
@@ -100,6 +101,11 @@ class MoodyLog(ControlledLog):
     async def latest(self, room: str, limit: int) -> list[Record]:
         with self._busy():
             return await super().latest(room, limit)
+
+    async def _commit(self, drafts: Sequence[Draft]) -> list[Stored]:
+        with self._busy():
+            await trio.sleep(self.delay)
+            return await super()._commit(drafts)
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:
@@ -230,6 +236,13 @@ class World:
     def address(self) -> Address:
         assert self._server is not None
         return Address.of(self._server.addresses[0])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether all has been given back that a server holds for its peers; it may wait for its log yet."""
+        readiness = self.parts.connections._readiness
+        assert isinstance(readiness, Epoll)
+        return readiness._epoll.closed
 
     @property
     def tls(self) -> ssl.SSLContext | None:
