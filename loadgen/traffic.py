@@ -7,6 +7,7 @@ to a slow target and then report only the messages that it did send (coordinated
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
@@ -26,6 +27,8 @@ _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
 
 class Speaker(Protocol):
     """A client that can publish."""
+
+    index: int  # its number in the run
 
     def publish(self, number: int, text: str) -> None:
         """Send `text`, asking for an acknowledgement under `number`."""
@@ -48,6 +51,10 @@ class Traffic:
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
         self._running = False
         self._text = _SENTENCE
+
+    def enter(self, speaker: Speaker) -> None:
+        """Be one of those whom the schedule calls upon; in the order of numbers, so that a replay calls the same."""
+        insort(self.speakers, speaker, key=lambda each: each.index)
 
     def start(self, engine: Engine, rate: float, *, text_bytes: int = 0) -> None:
         """Begin to speak at `rate` messages a second, one every 1/rate seconds, until `stop`."""

@@ -23,7 +23,7 @@ class Chat(Member):
 
     def on_joined(self, message: Envelope) -> None:
         """Be one of those whom the schedule may call upon."""
-        self._traffic.speakers.append(self)
+        self._traffic.enter(self)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
         """Leave the schedule too."""
