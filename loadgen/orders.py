@@ -80,6 +80,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     seed: int
     connect_rate: float
+    niceness: int = 0  # by how much it gives way to others who want the CPU
 
 
 class Group(msgspec.Struct, kw_only=True):

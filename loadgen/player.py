@@ -53,7 +53,9 @@ async def play(make: Callable[[Role], Part]) -> None:
     decoder = msgspec.json.Decoder(AnyOrder)
     async with trio.lowlevel.FdStream(os.dup(0)) as inputs, trio.lowlevel.FdStream(os.dup(1)) as outputs:
         orders = lines(inputs)
-        part = make(msgspec.json.decode(await anext(orders), type=Role))
+        role = msgspec.json.decode(await anext(orders), type=Role)
+        os.nice(role.niceness)
+        part = make(role)
         turn = trio.Lock()  # news now and then, and news after an order: one line at a time
         heard = 0
 

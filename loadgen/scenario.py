@@ -78,10 +78,11 @@ class Session:
 
     # What scenarios use
 
-    async def hire_crowd(self) -> Troupe:
+    async def hire_crowd(self, *, niceness: int = 0) -> Troupe:
         """Start the processes that the crowd is played in."""
         plan = self.plan
-        return Troupe([await self._hire("crowd", plan.connect_rate / plan.processes) for _ in range(plan.processes)])
+        rate = plan.connect_rate / plan.processes
+        return Troupe([await self._hire("crowd", rate, niceness) for _ in range(plan.processes)])
 
     async def hire_victims(self) -> Player:
         """Start the process that the victims live in; from then on the timeline is theirs."""
@@ -89,11 +90,11 @@ class Session:
         self._heard = [victims]
         return victims
 
-    async def _hire(self, part: Literal["crowd", "victims"], connect_rate: float) -> Player:
+    async def _hire(self, part: Literal["crowd", "victims"], connect_rate: float, niceness: int = 0) -> Player:
         assert self._nursery is not None, "players are hired within a scenario"
         # each player makes its own choices, and the same ones again in a replay
         seed = self.plan.seed * 1000 + len(self._players)
-        role = Role(target=self.plan.target, seed=seed, connect_rate=connect_rate)
+        role = Role(target=self.plan.target, seed=seed, connect_rate=connect_rate, niceness=niceness)
         player = await hire(self._nursery, part, role)
         self._players.append(player)
         self._shares[player.watched] = player.watched.share()
