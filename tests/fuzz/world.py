@@ -79,7 +79,7 @@ class MoodyLog(ControlledLog):
     def __init__(self) -> None:
         super().__init__()
         self._waiting = 0
-        self._put_off_until = 0.0
+        self._put_off_until = -1.0
 
     @property
     def well(self) -> bool:
