@@ -300,6 +300,15 @@ class Settings:
         minimum=_MIB,
         maximum=_MIB * _MIB,
     )
+    all_bodies_bytes: int = setting(
+        256 * _MIB,
+        Section.MEMORY,
+        "Memory for request bodies that are not whole, of all connections; beyond it who sends one is told 503.",
+        "4,096 of the largest, or 13 KiB for each of 20,000; each alone would be 1.6 GB",
+        Unit.BYTES,
+        minimum=65_536,
+        maximum=_MIB * _MIB,
+    )
     max_rooms: int = setting(
         100_000,
         Section.MEMORY,
@@ -361,6 +370,11 @@ class Settings:
             raise ConfigError(
                 "body-deadline-max",
                 f"{self.body_deadline_max:g} s is below --body-deadline, {self.body_deadline:g} s",
+            )
+        if self.all_bodies_bytes < self.max_body_bytes:
+            raise ConfigError(
+                "all-bodies-bytes",
+                f"{self.all_bodies_bytes} B is below --max-body-bytes, {self.max_body_bytes} B",
             )
         if self.max_body_bytes < self.max_message_bytes:
             raise ConfigError(

@@ -17,6 +17,7 @@ from chatserver.api.session import Session
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold, Member
 from chatserver.edge.attendant import Notes
+from chatserver.edge.http import HttpEdge
 from chatserver.log.interface import Log
 from chatserver.net.admission import Admission
 from chatserver.net.connections import Connections
@@ -53,6 +54,10 @@ class Parts(Protocol):
     @property
     def notes(self) -> Notes:
         """Reasons."""
+
+    @property
+    def http(self) -> HttpEdge:
+        """Unfinished bodies."""
 
     @property
     def hub(self) -> Hub:
@@ -146,6 +151,10 @@ class ServerMetrics(Collector):
         yield CounterMetricFamily(
             "chatserver_faults", "Connections ended by a fault of the server's own", parts.connections.faults
         )
+        yield GaugeMetricFamily(
+            "chatserver_bodies_kept_bytes", "Request bodies that are not whole, with their heads",
+            parts.http.intake.uploads.used,
+        )  # fmt: skip
         yield GaugeMetricFamily(
             "chatserver_wheel_entries", "Entries in the timer wheel, stale ones included",
             parts.connections.wheel.statistics()["entries"],

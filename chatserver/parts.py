@@ -164,7 +164,8 @@ def _edge_limits(settings: Settings) -> EdgeLimits:
         body=BodyLimits(max_bytes=settings.max_body_bytes),
         frames=frames(binary=False), echo_frames=frames(binary=True),
         body_deadline=settings.body_deadline, body_deadline_max=settings.body_deadline_max,
-        body_rate=KIB / BODY_SECONDS_PER_KIB, serving_deadline=settings.serving_deadline,
+        body_rate=KIB / BODY_SECONDS_PER_KIB, all_bodies=settings.all_bodies_bytes,
+        serving_deadline=settings.serving_deadline,
         request_rate=settings.request_rate, max_requests=settings.max_requests_per_connection,
         message_rate=settings.message_rate, max_rooms=settings.max_rooms_per_connection,
     )  # fmt: skip

@@ -120,6 +120,12 @@ class Reason(Enum):
         Contract.DO_NOT,
         CloseCode.POLICY,
     )
+    BODIES_FULL = (
+        "bodies-full",
+        "all unfinished request bodies together were over their limit",
+        Contract.BACK_OFF,
+        CloseCode.TRY_AGAIN_LATER,
+    )
     BAD_FRAME = ("bad-frame", "the bytes were not a valid frame", Contract.DO_NOT, CloseCode.PROTOCOL_ERROR)
     BAD_TEXT = ("bad-text", "a text message was not UTF-8", Contract.DO_NOT, CloseCode.BAD_TEXT)
     MESSAGE_TOO_BIG = ("message-too-big", "a message was over its limit", Contract.DO_NOT, CloseCode.TOO_BIG)
@@ -197,7 +203,12 @@ class ErrorCode(Enum):
     HEAD_TOO_LARGE = ("head_too_large", 431, "the request head is over its limit", Contract.DO_NOT)
     INTERNAL = ("internal", 500, "a fault of the server's own; it has been logged", Contract.BACK_OFF)
     NOT_IMPLEMENTED = ("not_implemented", 501, "a transfer coding other than chunked", Contract.DO_NOT)
-    UNAVAILABLE = ("unavailable", 503, "the log is busy, failing or late; use the same `key` again", Contract.BACK_OFF)
+    UNAVAILABLE = (
+        "unavailable",
+        503,
+        "the log is busy, failing or late, or memory is short; use the same `key` again",
+        Contract.BACK_OFF,
+    )
     FULL = ("full", 503, "the server, or this address, holds as many connections as it may", Contract.BACK_OFF)
     DRAINING = ("draining", 503, "the server is starting or stopping", Contract.BACK_OFF)
     VERSION_NOT_SUPPORTED = ("version_not_supported", 505, "neither HTTP/1.1 nor HTTP/1.0", Contract.DO_NOT)

@@ -19,6 +19,7 @@ class Upload(msgspec.Struct, gc=False, eq=False):
     head: bytes
     body: Body
     started: int  # tick
+    counted: int = 0  # bytes of it that `Uploads` counts
 
 
 class Exchange(msgspec.Struct, gc=False, eq=False):

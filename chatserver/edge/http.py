@@ -346,7 +346,7 @@ class HttpEdge:
         """The server stops before this request is complete: say so, and when to send it again."""
         if connection.phase in _UNFINISHED and not self._connections.blocked(connection):
             error = HttpError(ErrorCode.DRAINING, _RESTARTING, reason=Reason.DRAINING)
-            connection.session = None
+            self.intake.give_up(connection)
             wire = with_retry_after(error_response(error), math.ceil(return_after()))
             self._connections.finish(connection, Reason.DRAINING, wire)
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from chatserver.edge.exchange import Upload
 from chatserver.edge.limits import EdgeLimits
+from chatserver.edge.uploads import Uploads
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
@@ -34,6 +35,7 @@ class Intake:
         self._limits = limits
         self._dispatch = dispatch
         self._note = note
+        self.uploads = Uploads(limits.all_bodies)
         self._body_ticks = ticks(limits.body_deadline)
         self._body_ticks_max = ticks(limits.body_deadline_max)
 
@@ -69,7 +71,8 @@ class Intake:
             self._dispatch(connection, head, body.body, body.rest)
             return
         connection.inbox = b""
-        connection.session = Upload(raw, body, self._connections.wheel.current)
+        connection.session = upload = Upload(raw, body, self._connections.wheel.current)
+        self.uploads.grown(upload)
         if head.expects_continue and not rest:
             self._connections.send(connection, CONTINUE)
         if connection.alive:
@@ -82,9 +85,11 @@ class Intake:
         try:
             upload.body.receive(data)
             if upload.body.complete:
+                self.uploads.gone(upload)
                 head = parse_head(upload.head, self._limits.head)
                 self._dispatch(connection, head, upload.body.body, upload.body.rest)
                 return
+            self.uploads.grown(upload)
         except HttpError as error:
             self.refuse(connection, error)
             return
@@ -99,9 +104,15 @@ class Intake:
 
     def refuse(self, connection: Connection, error: HttpError) -> None:
         """Bytes that are no valid request: where the next one would begin is unknown, so the connection ends."""
-        connection.session = None
+        self.give_up(connection)
         self._note(connection, error.reason, error.message)
         self._connections.finish(connection, error.reason, error_response(error))
+
+    def give_up(self, connection: Connection) -> None:
+        """Take a request that is not whole off its connection."""
+        if isinstance(connection.session, Upload):
+            self.uploads.gone(connection.session)
+        connection.session = None
 
     def head_expired(self, connection: Connection) -> None:
         """408 if a request had begun; to a peer that never said a word there is nothing to answer."""

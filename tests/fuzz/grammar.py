@@ -88,6 +88,7 @@ RIGHT_REQUESTS: dict[str, bytes] = {
 #: Requests that are not finished, or end the connection.
 WRONG_REQUESTS: dict[str, bytes] = {
     "half a body": _post(b"half", {"Content-Length": "50000"}),
+    "most of a body": _post(b"x" * 30_000, {"Content-Length": "50000"}),
     "health, then close": _get("/healthz", Connection="close"),
     "HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: t\r\n\r\n",
     "half a chunked body": _chunked(b"400\r\n" + b"x" * 90),

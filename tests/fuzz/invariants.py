@@ -14,6 +14,7 @@ from chatserver.api.session import Session, Waiting
 from chatserver.chat.member import Hold, Member, State
 from chatserver.chat.room import Life, Room
 from chatserver.edge.exchange import Exchange, Upload
+from chatserver.edge.uploads import SMALL
 from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.admission import network_of
 from chatserver.net.connection import Connection
@@ -201,6 +202,10 @@ def _check_counts(world: World, everybody: list[Connection]) -> None:
     networks = Counter(network_of(each.address) for each in everybody)
     assert parts.connections.held == parts.admission.held == held <= PLACES
     assert parts.admission._by_address == dict(networks), "an address is counted wrongly"
+    uploads = [each.session for each in everybody if isinstance(each.session, Upload)]
+    kept = sum(len(upload.head) + upload.body.kept for upload in uploads)
+    assert parts.http.intake.uploads.used == kept, "bodies are counted that nobody sends, or the reverse"
+    assert kept <= SETTINGS["all_bodies_bytes"] + SMALL * held
     assert max(networks.values(), default=0) <= PER_ADDRESS
     gone = 0 if parts.poller._listeners else 2  # a listening socket and its spare descriptor
     mine = sum(puppet.open for puppet in world.puppets) + world.neighbour.here
@@ -313,6 +318,7 @@ def _check_nothing_is_left(world: World) -> None:
     assert not any(parts.connections.table)
     assert parts.connections.held == 0
     assert parts.admission.statistics() == {"held": 0, "addresses": 0}
+    assert parts.http.intake.uploads.used == 0
     assert not any(room.members or room.holds for room in parts.hub.rooms.values())
     mine = sum(puppet.open for puppet in world.puppets) + world.neighbour.here
     assert descriptors() == world.fixed - 3 + mine, "a descriptor has leaked"  # listener, its spare, epoll

@@ -117,6 +117,19 @@ def test_chunks_that_waste_are_refused(wire: bytes) -> None:
     assert feed(body_runner(chunked), wire) == OVERHEAD
 
 
+@pytest.mark.parametrize("line", [b"1;" + b"e" * 101, b"0\r\n" + b"A: " + b"b" * 100])
+def test_a_line_without_end_is_no_body_of_its_own(line: bytes) -> None:
+    """The bytes of body that came before allowed 8,000 on the wire, and h11 kept a chunk's first line of that size."""
+    assert feed(body_runner(chunked), b"7d0\r\n" + b"x" * 2000 + b"\r\n" + line) == OVERHEAD
+
+
+def test_what_is_kept_of_a_body() -> None:
+    announced, in_chunks = LengthBody(10), chunked()
+    announced.receive(b"hello")
+    in_chunks.receive(b"5\r\nhello\r\n3;exten")
+    assert (announced.kept, in_chunks.kept) == (5, 5 + len(b"3;exten"))
+
+
 def test_chunks_of_two_bytes_pass_but_not_without_end() -> None:
     wire = b"2\r\nab\r\n" * 512
     assert feed(body_runner(chunked), wire + b"0\r\n\r\n", trailing=GET) == (True, b"ab" * 512)
