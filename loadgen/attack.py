@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from loadgen.client import Client
-from loadgen.findings import ATTACKERS, NEIGHBOURS, Findings, Span
+from loadgen.findings import ATTACKERS, NEIGHBOURS, Findings, Floor, Span
 from loadgen.orders import BeginPhase, CastVictims, GiveUp, Hush
 from loadgen.personas.chat import Chat
 from loadgen.preflight import InvalidRunError
@@ -80,11 +80,11 @@ class Assault:
 class Attack:
     """One attack."""
 
-    def __init__(self, plan: Plan, assault: Assault) -> None:
+    def __init__(self, plan: Plan, assault: Assault, floor: Floor | None = None) -> None:
         self._plan = plan
         self._assault = assault
         self._session = Session(plan)
-        self._findings = Findings(plan, self._session, {**assault.counts, **assault.neighbours, Chat: 1})
+        self._findings = Findings(plan, self._session, {**assault.counts, **assault.neighbours, Chat: 1}, floor)
 
     async def play(self) -> Report:
         """Play it and report."""
@@ -93,10 +93,10 @@ class Attack:
         await self._session.play(self._act)
         return self._findings.report()
 
-    def report_without(self, reason: str) -> Report:
+    def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
         """A report of an attack that could not be played, for those who go on to the next."""
         report = self._findings.report()
-        report.verdict = verdict(Outcome.INVALID, [reason])
+        report.verdict = verdict(outcome, [reason])
         return report
 
     async def _act(self) -> None:

@@ -12,7 +12,8 @@ import cyclopts
 import trio
 from cyclopts import App, Parameter
 
-from loadgen import figures, flags
+from loadgen import figures, flags, markdown, target
+from loadgen import floor as floors
 from loadgen.attack import Assault, Attack
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
@@ -22,6 +23,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
 from loadgen.run import Load, Run
 from loadgen.scorecard import Scorecard, playable
+from loadgen.scoretables import by_threat
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
 BAD_FLAGS: Final = 2
@@ -121,7 +123,13 @@ def attack(
     url: Url,
     /,
     *,
-    kind: Annotated[str, Parameter(help="Attacks to play at once, see `loadgen list`: slow-head,idle-connect.")],
+    kind: Annotated[
+        str,
+        Parameter(
+            help="Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,"
+            " all-malformed."
+        ),
+    ],
     clients: Annotated[int, Parameter(help="Attackers in all, shared evenly among the kinds.")] = 8000,
     duration: Annotated[float, Parameter(help="Seconds of attack.")] = 20.0,
     victims: Victims = 50,
@@ -140,7 +148,7 @@ def attack(
     memory grows by at most 2 KiB for each attacker.
     """
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    kinds = [flags.find_persona(name, "--kind", honest=False) for name in dict.fromkeys(flags.names(kind))]
+    kinds = flags.attacks(kind, "--kind")
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
     counts = flags.shares(dict.fromkeys(kinds, 1.0), clients)
@@ -162,7 +170,13 @@ def scorecard(
     url: Url,
     /,
     *,
-    kind: Annotated[str, Parameter(help="Only these attacks, with commas between; by default all that can be.")] = "",
+    kind: Annotated[
+        str,
+        Parameter(
+            help="Only these attacks, with commas between; all-slow, all-greedy and all-malformed are groups of them."
+            " By default all that can be played."
+        ),
+    ] = "",
     clients: Annotated[
         int, Parameter(help="Most attackers of one kind; floods have fewer by nature, see `loadgen list`.")
     ] = 8000,
@@ -172,6 +186,17 @@ def scorecard(
     neighbours: Neighbours = 30,
     baseline: Annotated[float, Parameter(help="Seconds to measure before each attack.")] = 3.0,
     recovery: Annotated[float, Parameter(help="Seconds to measure after each.")] = 3.0,
+    floor: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Play each slow or greedy attack on a bare epoll loop first, as what this machine allows: the bar for"
+            " p99 is then at least 1.5 times the floor's, 3 times for the greedy.",
+        ),
+    ] = False,
+    markdown_file: Annotated[
+        str | None, Parameter(name="--markdown", help="Also write the table there, as Markdown.")
+    ] = None,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -183,10 +208,12 @@ def scorecard(
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     assault, path = _assault(victim, victims, neighbours, baseline, duration, recovery)
     every = [persona for persona in registry().values() if not persona.honest]
-    named = [flags.find_persona(name, "--kind", honest=False) for name in dict.fromkeys(flags.names(kind))]
-    kinds = playable(named or every, assault.victims)
+    kinds = playable(flags.attacks(kind, "--kind") or every, assault.victims)
     if not kinds:
         raise UsageError(f"--kind: none of these can be played against a server with victims of kind {victim!r}")
+    markdown.require(markdown_file)
+    if floor:
+        floors.require(target.find(url, allow=common.allow_target))
     plan = make_plan(
         url,
         common,
@@ -194,9 +221,12 @@ def scorecard(
         connections=min(clients, max(each.usual_clients for each in kinds)) + assault.beside,
         connect_rate=connect_rate,
         known=figures.ATTACK,
-        seconds=len(kinds) * (baseline + duration + recovery),
+        seconds=(1 + floor) * len(kinds) * (baseline + duration + recovery),
     )
-    return finish(trio.run(Scorecard(plan, assault, kinds, clients).play), common)
+    report = trio.run(Scorecard(plan, assault, kinds, clients, with_floor=floor).play)
+    if markdown_file is not None:
+        markdown.write(markdown_file, by_threat(report))
+    return finish(report, common)
 
 
 app.command(fingerprint)

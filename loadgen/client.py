@@ -56,6 +56,14 @@ class Needs(Enum):
     CHAT = "chat.v1"
 
 
+class Threat(Enum):
+    """How an attacker does harm; the bar, and how attacks are told apart in tables, go by it."""
+
+    SLOW = "slow or silent"  # holds what it has, and hardly does anything
+    GREEDY = "greedy"  # takes all that it gets
+    MALFORMED = "malformed"  # says what nobody should understand
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """What the clients of a run have in common: where they go, and what they do there."""
@@ -128,6 +136,7 @@ class Client:
     name: ClassVar[str]
     honest: ClassVar[bool]
     slow: ClassVar[bool] = False  # honest, and slower than most: a neighbour that no attack may hurt
+    threat: ClassVar[Threat] = Threat.SLOW  # of an attacker
     needs: ClassVar[Needs] = Needs.CHAT
     usual_clients: ClassVar[int] = 8000  # how many a scorecard plays
     returns_seconds: ClassVar[float] = ATTACKER_RETURNS_SECONDS  # after which an attacker comes back, give or take half

@@ -61,13 +61,21 @@ ATTACK: Final = MappingProxyType(
         "attack_poll_p99_ms": "long-polls during the attack, 99th percentile",
         "attack_sse_p99_ms": "event streams during the attack, 99th percentile",
         "attack_get_p99_ms": "plain GETs during the attack, 99th percentile",
+        "recovery_p50_ms": "the victims' operations after the attack, median",
         "recovery_p99_ms": "the victims' operations after the attack, 99th percentile",
         "recovery_success_percent": "victims' operations after the attack that succeeded",
         "p50_ratio": "median during the attack divided by the baseline's",
         "p99_ratio": "99th percentile during the attack divided by the baseline's",
-        "p99_over_bar_ms": "99th percentile above the bar of 1.5 times the baseline's or 15 ms more, whichever is more",
+        "floor_baseline_p99_ms": "the same victims at the floor, before the same attack, 99th percentile (--floor)",
+        "floor_p50_ms": "the same victims at the floor during the same attack, median (--floor)",
+        "floor_p99_ms": "the same victims at the floor during the same attack, 99th percentile (--floor)",
+        "floor_p99_ratio": "99th percentile during the attack divided by the floor's during the same (--floor)",
+        "p99_over_bar_ms": (
+            "99th percentile above the bar: 1.5 times the baseline's, 15 ms above it, or (--floor) 1.5 times the"
+            " floor's, 3 times for a greedy attack; whichever is most"
+        ),
         "first_failure_s": "from the attack's begin to the first operation that failed",
-        "recover_s": "from the attack's end until nothing failed any more and the 99th percentile kept to the bar",
+        "recover_s": "from the attack's end until nothing failed any more and the bar was kept, the floor's left out",
         "neighbours": "honest slow clients beside the attack",
         "collateral": "honest clients beside the attack that the server refused, failed or ended",
         "attackers_peak": "most attackers connected at one moment",

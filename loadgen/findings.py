@@ -4,14 +4,18 @@ Owns: the arithmetic. `attack.py` notes what happened here as it happens; nothin
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from loadgen.client import Client
-from loadgen.figures import ATTACK, ATTACK_BAR
+import msgspec
+
+from loadgen.client import Client, Threat
+from loadgen.figures import ATTACK, ATTACK_BAR, Figures
 from loadgen.latency import Latency, milliseconds
 from loadgen.orders import Felt, Group
 from loadgen.procfs import Usage
-from loadgen.report import PhaseRow, Report, Sample, judge
+from loadgen.report import PhaseRow, Report, Sample, Verdict, judge
 from loadgen.scenario import Plan, Session, cohort_rows, per, ratio
 from loadgen.scrape import Counters, growth
 from loadgen.troupe import SPEAKER
@@ -24,6 +28,10 @@ NEIGHBOURS: Final = "neighbours"
 #: The bar for the victims' p99, see the figure `p99_over_bar_ms`.
 _BAR_RATIO: Final = 1.5
 _BAR_MS: Final = 15.0
+
+#: The bar with a floor beside: as many times its p99, by what the attackers are. Of those who take all that they get,
+#: a server that looks at what it takes gets more than one that does not. The malformed have no floor.
+FLOOR_RATIOS: Final[Mapping[Threat, float]] = MappingProxyType({Threat.SLOW: 1.5, Threat.GREEDY: 3.0})
 
 _PHASES: Final = ("baseline", "attack", "recovery")
 
@@ -45,13 +53,27 @@ class Span(NamedTuple):
         return per(self.after.cpu_seconds - self.before.cpu_seconds, self.seconds)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """What the same victims felt beside the same attack at the floor, see floor.py."""
+
+    baseline_p99_ms: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    fault: str = ""  # why there are no figures
+    interrupted: bool = False
+
+
+_NO_FLOOR: Final = Floor()
 _NO_SPAN: Final = Span(0.0, 0.0, None, None, 0.0)
 
 
 class Findings:
     """Everything that one attack showed."""
 
-    def __init__(self, plan: Plan, session: Session, personas: Mapping[type[Client], int]) -> None:
+    def __init__(
+        self, plan: Plan, session: Session, personas: Mapping[type[Client], int], floor: Floor | None = None
+    ) -> None:
         self.spans: dict[str, Span] = {}
         self.peak_pss: int | None = None
         self.own_growth: int | None = None
@@ -62,6 +84,7 @@ class Findings:
         self._plan = plan
         self._session = session
         self._personas = personas
+        self._floor = floor or _NO_FLOOR
 
     def report(self) -> Report:
         """All of it."""
@@ -74,13 +97,7 @@ class Findings:
             seed=self._plan.seed,
             started=session.started,
             seconds=session.seconds,
-            verdict=judge(
-                figures,
-                bar=ATTACK_BAR,
-                asked=self._plan.conditions,
-                faults=self._faults(),
-                interrupted=session.stopped,
-            ),
+            verdict=self._verdict(figures),
             figures=figures,
             meanings=dict(ATTACK),
             phases=[self._phase_row(felt) for name in _PHASES for felt in self._felt(name)],
@@ -88,6 +105,20 @@ class Findings:
             timeline=session.timeline,
             metrics=growth(self.counters_before, self.counters_after),
         )
+
+    def _verdict(self, figures: Figures) -> Verdict:
+        found = judge(
+            figures,
+            bar=ATTACK_BAR,
+            asked=self._plan.conditions,
+            faults=self._faults(),
+            interrupted=self._session.stopped,
+        )
+        if not self._floor.fault:
+            return found
+        # the target is judged without it, as it is where nobody asked for a floor
+        noted = f"nothing to compare with at the floor: {self._floor.fault}"
+        return msgspec.structs.replace(found, reasons=[*found.reasons, noted])
 
     def _faults(self) -> list[str]:
         faults = self._session.faults()
@@ -132,7 +163,8 @@ class Findings:
     def _figures(self) -> dict[str, float | None]:
         base, during, after = (self._latency(name) for name in _PHASES)
         base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
-        bar_ms = None if base_p99 is None else max(base_p99 * _BAR_RATIO, base_p99 + _BAR_MS)
+        own_bar_ms = None if base_p99 is None else max(base_p99 * _BAR_RATIO, base_p99 + _BAR_MS)
+        bar_ms = None if own_bar_ms is None else max(own_bar_ms, self._floor_bar_ms())
         return {
             "success_percent": self._success_percent("attack"),
             "baseline_p50_ms": milliseconds(base.at(50)),
@@ -142,16 +174,32 @@ class Findings:
             "attack_p999_ms": milliseconds(during.at(99.9)),
             "attack_max_ms": milliseconds(during.longest),
             **{f"attack_{kind}_p99_ms": self._p99(kind) for kind in ("ws", "poll", "sse", "get")},
+            "recovery_p50_ms": milliseconds(after.at(50)),
             "recovery_p99_ms": milliseconds(after.at(99)),
             "recovery_success_percent": self._success_percent("recovery"),
             "p50_ratio": ratio(during.at(50), base.at(50)),
             "p99_ratio": ratio(attack_p99, base_p99),
+            **self._at_the_floor(attack_p99),
             "p99_over_bar_ms": None if attack_p99 is None or bar_ms is None else round(attack_p99 - bar_ms, 3),
             "first_failure_s": self._first_failure(),
-            "recover_s": self._recover(bar_ms),
+            "recover_s": self._recover(own_bar_ms),
             **self._neighbours(),
             **self._attackers(),
         }
+
+    def _at_the_floor(self, attack_p99: float | None) -> dict[str, float | None]:
+        floor = self._floor
+        return {
+            "floor_baseline_p99_ms": floor.baseline_p99_ms,
+            "floor_p50_ms": floor.p50_ms,
+            "floor_p99_ms": floor.p99_ms,
+            "floor_p99_ratio": ratio(attack_p99, floor.p99_ms),
+        }
+
+    def _floor_bar_ms(self) -> float:
+        """What the floor allows: nothing where there was none."""
+        allowed = [FLOOR_RATIOS.get(persona.threat, 0.0) for persona in self._personas if not persona.honest]
+        return max(allowed) * self._floor.p99_ms if self._floor.p99_ms is not None else 0.0
 
     def _p99(self, kind: str) -> float | None:
         return milliseconds(self._latency("attack", kind).at(99))

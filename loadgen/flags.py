@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, TypeVar
 
-from loadgen.client import Client
+from loadgen.client import Client, Threat
 from loadgen.personas import registry
 from loadgen.target import UsageError
 from loadgen.victims.kinds import CHAT_MIX, WHAT
@@ -21,6 +21,9 @@ MAX_CLIENTS: Final = 100_000
 MAX_PROCESSES: Final = 64
 
 _ROOM: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+#: Words that stand for all attacks of one threat.
+_ALL_OF: Final = {f"all-{threat.name.lower()}": threat for threat in Threat}
 
 #: Members of one room, unless --rooms says otherwise: the size of a busy team.
 CLIENTS_PER_ROOM: Final = 50
@@ -40,6 +43,17 @@ def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, ho
         return known[name]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
     raise UsageError(f"{flag}: there is no {name!r}; did you mean {' or '.join(near)}?")
+
+
+def attacks(text: str, flag: Literal["--kind", "--attacks"]) -> list[type[Client]]:
+    """Read the names of attacks, each once; `all-slow`, `all-greedy` and `all-malformed` stand for all of these."""
+    found: list[type[Client]] = []
+    for name in names(text):
+        if name in _ALL_OF:
+            found += [each for each in registry().values() if not each.honest and each.threat is _ALL_OF[name]]
+        else:
+            found.append(find_persona(name, flag, honest=False))
+    return list(dict.fromkeys(found))
 
 
 def mix(text: str, clients: int) -> dict[type[Client], int]:

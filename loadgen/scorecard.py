@@ -1,16 +1,22 @@
 """`loadgen scorecard`: every attack in turn, one verdict table.
 
 Owns: which attacks are played, in which order and with how many attackers; each is a whole `Attack` of its own, with
-its own baseline, so that one does not colour the next.
+its own baseline, so that one does not colour the next. With a floor beside, each is played there first.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
+import trio
+
+from loadgen import floor, stopping
 from loadgen.attack import Assault, Attack
 from loadgen.client import Client, Needs
+from loadgen.findings import Floor
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scenario import Plan
+from loadgen.timers import now
 
 #: What each kind of victim proves its server to speak.
 _SPOKEN: Mapping[str, frozenset[Needs]] = {
@@ -28,44 +34,78 @@ def playable(personas: Iterable[type[Client]], victims: Iterable[str]) -> list[t
 class Scorecard:
     """One scorecard."""
 
-    def __init__(self, plan: Plan, assault: Assault, kinds: Iterable[type[Client]], clients: int) -> None:
+    def __init__(
+        self, plan: Plan, assault: Assault, kinds: Iterable[type[Client]], clients: int, *, with_floor: bool = False
+    ) -> None:
         self._plan = plan
         self._assault = assault  # its counts are not looked at
         self._kinds = list(kinds)
         self._clients = clients
+        self._with_floor = with_floor
+        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._begun = now()
+        self._parts: list[Report] = []
+        self._stop = trio.Event()
 
     async def play(self) -> Report:
         """Play all attacks, one after the other."""
-        parts: list[Report] = []
+        async with trio.open_nursery() as nursery:
+            # while an attack is played, the button is the attack's own
+            nursery.start_soon(stopping.watch_signals, self._stop, self._plan.progress.say)
+            nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
+            await self._play_all()
+            nursery.cancel_scope.cancel()
+        return self._report()
+
+    async def _cancel_when_stopped(self, scope: trio.CancelScope) -> None:
+        await self._stop.wait()
+        scope.cancel()
+
+    async def _play_all(self) -> None:
         for number, kind in enumerate(self._kinds, start=1):
             count = min(kind.usual_clients, self._clients)
             self._plan.progress.say(f"attack {number} of {len(self._kinds)}: {count:,} {kind.name}")
-            parts.append(await self._play_one(kind, count))
-            if parts[-1].outcome is Outcome.INTERRUPTED:
-                break
-        return self._report(parts)
+            part = await self._play_one(kind, self._assault.against({kind: count}))
+            self._parts.append(part)
+            if part.outcome is Outcome.INTERRUPTED:
+                self._stop.set()
+                return
 
-    async def _play_one(self, kind: type[Client], count: int) -> Report:
-        attack = Attack(self._plan, self._assault.against({kind: count}))
-        try:
-            part = await attack.play()
-        except InvalidRunError as error:  # the server did not get up again, most likely: that is this row's finding
-            part = attack.report_without(str(error))
+    async def _play_one(self, kind: type[Client], assault: Assault) -> Report:
+        found = await self._play_at_the_floor(assault)
+        attack = Attack(self._plan, assault, found)
+        if found is not None and found.interrupted:
+            part = attack.report_without("stopped at the floor, before the target was attacked", Outcome.INTERRUPTED)
+        else:
+            try:
+                part = await attack.play()
+            except InvalidRunError as error:  # the server did not get up again, most likely: that is this row's finding
+                part = attack.report_without(str(error))
         part.command = kind.name
         return part
 
-    def _report(self, parts: list[Report]) -> Report:
+    async def _play_at_the_floor(self, assault: Assault) -> Floor | None:
+        if not self._with_floor or not floor.is_fair(assault):
+            return None
+        self._plan.progress.say("at the floor first")
+        found = await floor.play(self._plan, assault)
+        self._plan.progress.say(f"now at {self._plan.target.url}")
+        return found
+
+    def _report(self) -> Report:
+        parts = self._parts
         outcomes = [part.outcome for part in parts]
-        by_gravity = (Outcome.INTERRUPTED, Outcome.FELL_SHORT, Outcome.INVALID, Outcome.HELD)
-        outcome = next((each for each in by_gravity if each in outcomes), Outcome.HELD)
+        by_gravity = (Outcome.FELL_SHORT, Outcome.INVALID, Outcome.HELD)
+        worst = next((each for each in by_gravity if each in outcomes), Outcome.HELD)
+        outcome = Outcome.INTERRUPTED if self._stop.is_set() else worst
         reasons = [f"{part.command}: {'; '.join(part.verdict.reasons)}" for part in parts if part.verdict.reasons]
         return Report(
             command="scorecard",
             arguments=self._plan.arguments,
             target=self._plan.target.url,
             seed=self._plan.seed,
-            started=parts[0].started,
-            seconds=round(sum(part.seconds for part in parts), 2),
+            started=self._started,
+            seconds=round(now() - self._begun, 2),
             verdict=verdict(outcome, reasons),
             figures={
                 "attacks": len(parts),

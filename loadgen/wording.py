@@ -44,7 +44,10 @@ _GROUPS: Final = (
     ("attackers", re.compile(r"attackers?_(?!p\d|max)|kill|oldest_attacker")),
     ("messages", re.compile(r"ack_|echo_|unacknowledged|unreturned|message|deliveries")),
     ("clients", re.compile(r"(held|refused|failed|ended)$")),
-    ("victims", re.compile(r"(baseline|attack|recovery|victims?|success|failed|p\d+|max)_|first_failure|.*recover")),
+    (
+        "victims",
+        re.compile(r"(baseline|attack|recovery|floor|victims?|success|failed|p\d+|max)_|first_failure|.*recover"),
+    ),
 )
 OTHER: Final = "other"
 GROUPS: Final = (

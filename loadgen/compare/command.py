@@ -11,13 +11,12 @@ import trio
 from cyclopts import Parameter
 from rich.console import Console
 
-from loadgen import flags, preflight, target
+from loadgen import flags, markdown, preflight, target
 from loadgen.common import COMMON, Common, arguments, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Peer
 from loadgen.compare.comparison import Comparison, Match
 from loadgen.compare.measure import Manner
 from loadgen.compare.process import HOST
-from loadgen.compare.results import markdown
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.progress import Progress
@@ -35,13 +34,6 @@ DEFAULT_PEERS_DIR: Final = "~/.cache/chatserver-peers"
 #: Repeats beyond this are a way of life.
 MAX_REPEATS: Final = 100
 
-#: The rows of "slow or silent" that can be played against servers of others: `--attacks all-slow`.
-ALL_SLOW: Final = (
-    "idle-connect,slow-head,drip-head,slow-body,slow-chunk,expect-continue,slow-read,slow-read-ws,poll-abandon,"
-    "poll-halfclose,slow-handshake,slow-frame,slow-fragment,no-pong,no-close,vanish"
-)
-_ALL_SLOW_WORD: Final = "all-slow"
-
 
 def compare(
     *,
@@ -50,7 +42,7 @@ def compare(
     ] = "",
     only: Annotated[str, Parameter(help="Only these scenarios: idle, poll, fanout, beside, attack.")] = "",
     attacks: Annotated[
-        str, Parameter(help="The attacks of `attack`, see `loadgen list`, or all-slow.")
+        str, Parameter(help="The attacks of `attack`, see `loadgen list`; all-slow are all that are slow or silent.")
     ] = DEFAULT_ATTACKS,
     scale: Annotated[
         float,
@@ -89,8 +81,7 @@ def compare(
         flags.between("--clients", clients, 2, flags.MAX_CLIENTS)
     if common.report is not None:
         require(common.report)
-    if markdown_file is not None and not Path(markdown_file).parent.is_dir():
-        raise UsageError(f"--markdown: there is no folder for {markdown_file!r}")
+    markdown.require(markdown_file)
     sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
     chosen, played = _peers(peers), _scenarios(only, attacks)
     _preflight(sizes)
@@ -113,7 +104,7 @@ def compare(
     progress.banner([match.manner.arguments, _summary(match)])
     report = trio.run(Comparison(match).play)
     if markdown_file is not None:
-        Path(markdown_file).write_text(markdown(report.tables), encoding="utf-8")
+        markdown.write(markdown_file, report.tables)
     return finish(report, common)
 
 
@@ -134,8 +125,7 @@ def _peers(text: str) -> list[Peer]:
 
 
 def _scenarios(only: str, attacks: str) -> list[Scenario]:
-    kinds = flags.names(ALL_SLOW if attacks == _ALL_SLOW_WORD else attacks)
-    everything = scenarios([flags.find_persona(name, "--attacks", honest=False) for name in dict.fromkeys(kinds)])
+    everything = scenarios(flags.attacks(attacks, "--attacks"))
     known = list(dict.fromkeys(scenario.group for scenario in everything))
     named = flags.names(only) or known
     unknown = [name for name in named if name not in known]

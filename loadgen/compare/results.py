@@ -117,19 +117,3 @@ def number(value: float) -> str:
     if abs(value) >= 100 or abs(value) < _NOTHING or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"
-
-
-def markdown(tables: Iterable[Table]) -> str:
-    """Tables as Markdown, as docs want them."""
-    return "\n".join(_table(table) for table in tables)
-
-
-def _table(table: Table) -> str:
-    lines = [f"### {table.title}", "", _line(table.columns), "|" + " --- |" * len(table.columns)]
-    lines += [_line(row) for row in table.rows]
-    lines += ["", *(f"{note}\n" for note in table.notes)]
-    return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

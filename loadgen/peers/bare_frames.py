@@ -48,15 +48,15 @@ def unmask(mask: bytes, payload: bytes) -> bytes:
 
 def split(data: bytes) -> tuple[list[Frame], bytes]:
     """The whole frames at the beginning, and what is left."""
-    frames = []
-    while len(data) >= 6:
-        size, at = data[1] & 0x7F, 2
+    frames, begin = [], 0
+    while len(data) >= begin + 6:
+        size, at = data[begin + 1] & 0x7F, begin + 2
         if size >= 126:
             at += 2 if size == 126 else 8
-            size = int.from_bytes(data[2:at])
+            size = int.from_bytes(data[begin + 2 : at])
         end = at + 4 + size
-        if len(data) < max(end, at):
+        if len(data) < end:
             break
-        frames.append(Frame(data[0] & 0x0F, unmask(data[at : at + 4], data[at + 4 : end])))
-        data = data[end:]
-    return frames, data
+        frames.append(Frame(data[begin] & 0x0F, unmask(data[at : at + 4], data[at + 4 : end])))
+        begin = end
+    return frames, data[begin:]

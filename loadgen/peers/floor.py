@@ -1,10 +1,11 @@
 """The floor: one epoll loop in Python that does the least with which a chat can be had.
 
-No validation, no deadlines, no log, no bound on anything. What is faster than this is not Python; what is slower
-pays for something that this lacks.
+No validation, no deadlines, no log, no bound on anything but what one client may leave unfinished. What is faster than
+this is not Python; what is slower pays for something that this lacks.
 """
 
 import heapq
+import json
 import select
 import socket
 import time
@@ -26,6 +27,11 @@ from chatroom import (  # type: ignore[import-not-found]
 )
 
 READ_BYTES: Final = 64 * 1024
+
+#: What a client may have sent of something that is not whole: a gigabyte from each of 300 would be the machine's end.
+MOST_BYTES: Final = 128 * 1024
+
+STREAM: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 1000\n\n"
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
 
@@ -132,9 +138,19 @@ def attend(client: Client, mask: int) -> None:
             data = b""
         if data:
             client.inbox += data
-            converse(client) if client.talks else serve_request(client)
+            listen(client)
         else:
             close(client)
+
+
+def listen(client: Client) -> None:
+    """Act on what a client said; what makes no sense is passed over."""
+    try:
+        converse(client) if client.talks else serve_request(client)
+    except (LookupError, TypeError, ValueError):
+        client.inbox = b""
+    if len(client.inbox) > MOST_BYTES:
+        close(client)
 
 
 def converse(client: Client) -> None:
@@ -176,6 +192,9 @@ def serve_request(client: Client) -> None:
         receipt, event, members = chat.say(parts[2], text_of(body[:length], fields.get("content-type", "")))
         tell(members, event)
         respond(client, 201, encode(receipt))
+    elif parts[3:] == ["events"]:
+        chat.room(parts[2]).members.add(client)
+        send(client, STREAM)
     else:
         hold(client, chat.room(parts[2]), parse_qs(url.query))
 
@@ -192,11 +211,18 @@ def hold(client: Client, room: "Room[Waiting]", query: dict[str, list[str]]) -> 
 
 
 def tell(members: "tuple[Client, ...]", event: str) -> None:
-    """Send the same bytes to all."""
+    """Send the same bytes to all who talk, and the same to all who follow an event stream."""
     if members:
-        told_bytes = frame(TEXT, event.encode())
+        framed, streamed = frame(TEXT, event.encode()), b""
         for member in members:
-            send(member, told_bytes)
+            if not member.talks:
+                streamed = streamed or as_event(event)
+            send(member, framed if member.talks else streamed)
+
+
+def as_event(event: str) -> bytes:
+    """A message as an event stream has it."""
+    return f"id: {json.loads(event)['cursor']}\nevent: message\ndata: {event}\n\n".encode()
 
 
 def respond(client: Client, status: int, body: str) -> None:

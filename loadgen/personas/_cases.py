@@ -7,7 +7,7 @@ and each client begins at another one, so that a hundred clients have played the
 from collections.abc import Mapping
 from typing import Final
 
-from loadgen.client import Attacker, Cohort
+from loadgen.client import Attacker, Cohort, Threat
 
 PIECES: Final = (1, 2, 200)
 PIECE_EVERY_SECONDS: Final = 0.005
@@ -29,6 +29,7 @@ class CaseByCase(Attacker):
     __slots__ = ("_number", "_size", "_unsent")
 
     usual_clients = CLIENTS
+    threat = Threat.MALFORMED
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)

@@ -7,7 +7,7 @@ at most one each tick of the wheel, so that a few hundred flooders leave the eng
 from typing import ClassVar, Final
 
 from loadgen import wire
-from loadgen.client import CLOSED_FOR_NOW, Attacker, Cohort, Needs, Stage
+from loadgen.client import CLOSED_FOR_NOW, Attacker, Cohort, Needs, Stage, Threat
 from loadgen.personas._frames import LAST_WORD_BYTES, close_code
 
 #: What one read of most servers takes; 300 flooders at one block a tick are 1 GB/s, more than a loopback carries.
@@ -32,6 +32,7 @@ class Flooder(Attacker):
     __slots__ = ("_left", "number")
 
     usual_clients = FLOODERS
+    threat = Threat.GREEDY
     send_buffer_bytes = SEND_BUFFER_BYTES
     most_bytes: ClassVar[int] = 1 << 62  # no end
 

@@ -1,6 +1,6 @@
 """The cheapest flood that needs an address: hping's successors, and every port scanner."""
 
-from loadgen.client import Attacker, Cohort
+from loadgen.client import Attacker, Cohort, Threat
 from loadgen.personas import persona
 from loadgen.personas._flood import FLOODERS
 
@@ -17,6 +17,7 @@ class ConnectFlood(Attacker):
     __slots__ = ("_resets",)
 
     name = "connect-flood"
+    threat = Threat.GREEDY
     usual_clients = FLOODERS
 
     def __init__(self, cohort: Cohort, index: int) -> None:

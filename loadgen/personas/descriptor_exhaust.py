@@ -1,7 +1,7 @@
 """More connections than the server has numbers for."""
 
 from loadgen import wire
-from loadgen.client import Attacker
+from loadgen.client import Attacker, Threat
 from loadgen.personas import persona
 
 #: Asked again that often, a server sees the liveliest of clients: below the keep-alive of nginx (75 s), Apache behind
@@ -21,6 +21,7 @@ class DescriptorExhaust(Attacker):
     __slots__ = ()
 
     name = "descriptor-exhaust"
+    threat = Threat.GREEDY
     usual_clients = 8192
 
     def opening(self) -> bytes:

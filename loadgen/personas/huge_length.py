@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Attacker, Cohort
+from loadgen.client import Attacker, Cohort, Threat
 from loadgen.personas import persona
 from loadgen.personas._flood import FLOODERS
 
@@ -30,6 +30,7 @@ class HugeLength(Attacker):
     __slots__ = ("_announced",)
 
     name = "huge-length"
+    threat = Threat.GREEDY
     usual_clients = FLOODERS
 
     def __init__(self, cohort: Cohort, index: int) -> None:

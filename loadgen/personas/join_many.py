@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Cohort, Needs
+from loadgen.client import Cohort, Needs, Threat
 from loadgen.personas import persona
 from loadgen.personas._flood import Intruder
 from loadgen.personas._websocket import decode, join
@@ -25,6 +25,7 @@ class JoinMany(Intruder):
     __slots__ = ("_asked", "_open")
 
     name = "join-many"
+    threat = Threat.GREEDY
     needs = Needs.CHAT
     usual_clients = 200
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Cohort, Needs
+from loadgen.client import Cohort, Needs, Threat
 from loadgen.personas import persona
 from loadgen.personas._cases import CLIENTS, PATIENCE_SECONDS, PAUSE_SECONDS
 from loadgen.personas._flood import Intruder
@@ -27,6 +27,7 @@ class MalformedChat(Intruder):
     __slots__ = ("_heard", "_number")
 
     name = "malformed-chat"
+    threat = Threat.MALFORMED
     needs = Needs.CHAT
     usual_clients = CLIENTS
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from loadgen.client import Cohort
+from loadgen.client import Cohort, Threat
 from loadgen.personas import persona
 from loadgen.personas._websocket import JOIN_ID, Envelope, Member, join, publish
 from loadgen.timers import now
@@ -30,6 +30,7 @@ class ReconnectStorm(Member):
     __slots__ = ("_cursor", "_resets", "_speaks")
 
     name = "reconnect-storm"
+    threat = Threat.GREEDY
     honest = False
 
     def __init__(self, cohort: Cohort, index: int) -> None:

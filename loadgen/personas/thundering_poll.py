@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Cohort, Needs, Stage
+from loadgen.client import Cohort, Needs, Stage, Threat
 from loadgen.personas import persona
 from loadgen.personas.poll import Poll
 from loadgen.timers import now
@@ -26,6 +26,7 @@ class ThunderingPoll(Poll):
     __slots__ = ("_rings",)
 
     name = "thundering-poll"
+    threat = Threat.GREEDY
     honest = False
     needs = Needs.CHAT
 

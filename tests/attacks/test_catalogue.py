@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import trio
 
-from loadgen.client import Client
+from loadgen.client import Client, Threat
 from loadgen.personas import registry
 from tests.attacks.catalogue import ROWS, SHORT, Row
 from tests.loadgen.stage import playing
@@ -25,6 +25,12 @@ def test_every_attacker_has_a_row_and_every_row_an_attacker() -> None:
     kinds = [row.kind for row in ROWS]
     assert len(kinds) == len(set(kinds))
     assert set(kinds) == _attackers()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
+def test_the_generator_calls_it_what_the_catalogue_does(row: Row) -> None:
+    named = Threat.GREEDY if row.greedy else Threat.MALFORMED if row.malformed else Threat.SLOW
+    assert registry()[row.kind].threat is named
 
 
 async def _counted(server: Serving, row: Row) -> int:

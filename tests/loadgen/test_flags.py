@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen import flags
+from loadgen.client import Threat
 from loadgen.personas import registry, summary
 from loadgen.target import UsageError
 
@@ -67,3 +68,18 @@ def test_every_persona_says_in_one_line_what_it_does() -> None:
         assert persona.__module__ == f"loadgen.personas.{name.replace('-', '_')}"
         assert 20 < len(summary(persona)) < 110
         assert "__slots__" in vars(persona), "a dict for each client would triple its memory"
+
+
+def test_groups_of_attacks_are_all_of_them_and_each_is_named_once() -> None:
+    named = [flags.attacks(f"all-{threat.name.lower()}", "--kind") for threat in Threat]
+    everybody = [each for group in named for each in group]
+    assert sorted(each.name for each in everybody) == [each.name for each in PERSONAS if not each.honest]
+    assert len(everybody) == len(set(everybody))
+    again = flags.attacks("slow-head, all-slow,slow-head", "--attacks")
+    assert again[0].name == "slow-head"
+    assert set(again) == set(named[0])
+
+
+def test_an_attack_that_is_none_names_the_flag() -> None:
+    with pytest.raises(UsageError, match=r"--kind: there is no 'slow-haed'; did you mean slow-head"):
+        flags.attacks("all-slow,slow-haed", "--kind")

@@ -9,8 +9,7 @@ import pytest
 
 from loadgen.common import Common
 from loadgen.compare.catalogue import OURS, PEERS
-from loadgen.compare.command import ALL_SLOW, compare
-from loadgen.personas import registry
+from loadgen.compare.command import compare
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
 from loadgen.target import UsageError
@@ -42,10 +41,6 @@ def test_bad_flags(flags: dict[str, object], error: str) -> None:
 def test_more_than_this_machine_can_hold() -> None:
     with pytest.raises(InvalidRunError, match="descriptors"):
         compare(clients=100_000)
-
-
-def test_all_slow_attacks_are_known() -> None:
-    assert set(ALL_SLOW.split(",")) <= registry().keys()
 
 
 @pytest.mark.slow

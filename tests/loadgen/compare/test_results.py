@@ -3,7 +3,7 @@
 from typing import Any
 
 from loadgen.compare.catalogue import OURS, PEERS, Can
-from loadgen.compare.results import Entry, Results, markdown, number
+from loadgen.compare.results import Entry, Results, number
 from loadgen.compare.scenario import Column, Layout, Sample, Scenario
 from loadgen.report import Table
 
@@ -96,11 +96,4 @@ def test_what_was_not_measured_is_empty_and_has_no_ratio() -> None:
 def test_numbers() -> None:
     assert [number(value) for value in (0, 3, 1234567.8, 99.95, 12.34, 0.01234, 0.00001, -0.5, 100)] == [
         "0", "3", "1,234,568", "100", "12.3", "0.0123", "0", "-0.5", "100",
-    ]  # fmt: skip
-
-
-def test_markdown() -> None:
-    made = Table(title="Idle", columns=["server", "B"], rows=[["a|b", "1"]], notes=["One.", "Two."])
-    assert markdown([made]).splitlines() == [
-        "### Idle", "", "| server | B |", "| --- | --- |", "| a\\|b | 1 |", "", "One.", "", "Two.",
     ]  # fmt: skip

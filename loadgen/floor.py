@@ -1,0 +1,84 @@
+"""The floor of a scorecard: the same attack on a server that does the least with which a chat can be had.
+
+Owns: the life of that server, fresh for each attack and gone after it, and what of its run is worth telling. What
+victims feel there is the machine's doing, and the generator's: they share it with any server. May not: judge; what the
+figures mean is said in findings.py.
+"""
+
+import resource
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from loadgen import target
+from loadgen.attack import Assault, Attack
+from loadgen.compare.catalogue import PEERS
+from loadgen.compare.process import DiedError, Server, running
+from loadgen.findings import FLOOR_RATIOS, Floor
+from loadgen.preflight import InvalidRunError
+from loadgen.procfs import Process
+from loadgen.report import Outcome, Report
+from loadgen.scenario import Plan
+from loadgen.target import Target, UsageError
+
+#: It bounds nothing that it keeps for those who do not read. Beyond this it ends, before the machine does.
+MOST_BYTES: Final = 4 * 2**30
+
+#: As often as the peers of a comparison are told to ping by default.
+_PING_SECONDS: Final = 20.0
+
+_PEER: Final = PEERS["floor"]
+
+
+def require(where: Target) -> None:
+    """Refuse a target that has nothing in common with it."""
+    if where.tls or not where.on_loopback:
+        raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
+
+
+def is_fair(assault: Assault) -> bool:
+    """Whether the attack is one that it can meet: it understands nothing that is malformed."""
+    return all(persona.threat in FLOOR_RATIOS for persona in assault.counts)
+
+
+async def play(plan: Plan, assault: Assault) -> Floor:
+    """Play the attack there. A floor that comes to nothing is one that says why, and no reason to end a scorecard."""
+    try:
+        async with running(_command) as server:
+            resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+            return await _play_at(server, plan, assault)
+    except DiedError as error:
+        return Floor(fault=f"the floor {error}")
+
+
+def _command(work: Path, port: int) -> list[str]:
+    return _PEER.kit.command(work, work, port, _PING_SECONDS)
+
+
+async def _play_at(server: Server, plan: Plan, assault: Assault) -> Floor:
+    there = replace(
+        plan,
+        target=target.find(server.url),
+        server=Process(server.pid) if plan.server else None,  # what is looked at costs a little
+        conditions=(),
+        path="/",
+        websocket_path="/ws",
+    )
+    try:
+        report = await Attack(there, assault).play()
+    except InvalidRunError as error:
+        server.require()  # that it died says more
+        return Floor(fault=str(error))
+    server.require()
+    return _told(report)
+
+
+def _told(report: Report) -> Floor:
+    if report.outcome is Outcome.INTERRUPTED:
+        return Floor(interrupted=True)
+    if report.outcome is Outcome.INVALID:
+        return Floor(fault=report.verdict.reasons[0])
+    figures = report.figures
+    return Floor(
+        baseline_p99_ms=figures["baseline_p99_ms"], p50_ms=figures["attack_p50_ms"], p99_ms=figures["attack_p99_ms"]
+    )
