@@ -87,11 +87,12 @@ def build(
     connections = Connections(readiness, phase_limits, now=trio.current_time())
     if engine is not None:
         connections = SecureConnections(readiness, phase_limits, engine, now=trio.current_time())
+    notes = Notes(connections.lines)
     outlet = ConnectionOutlet(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(
         log, encoder, outlet.as_outlet(), ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes,
-        all_rings_bytes=settings.all_rings_bytes, max_rooms=settings.max_rooms,
+        all_rings_bytes=settings.all_rings_bytes, max_rooms=settings.max_rooms, note_failure=notes.publish_failed,
     )  # fmt: skip
     publish_rate = PublishLimit(settings.publish_rate, network=network_of)
     services = Services(
@@ -102,7 +103,6 @@ def build(
     metrics = ServerMetrics()
     routes = Routes(services, metrics=metrics.text, ready=ready, echo=settings.echo, secure=engine is not None)
     conversation = Conversation(services, outlet.as_outlet())
-    notes = Notes()
     limits = _edge_limits(settings)
     websocket = WebSocketEdge(connections, hub, conversation, limits, nursery=nursery, note=notes.misbehaved)
     http = HttpEdge(

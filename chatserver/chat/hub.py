@@ -46,7 +46,7 @@ class Hub:
 
     def __init__(
         self, log: Log, encoder: Encoder, outlet: Outlet, *, ring_messages: int, ring_bytes: int,
-        all_rings_bytes: int, max_rooms: int,
+        all_rings_bytes: int, max_rooms: int, note_failure: Callable[[LogError], None],
         clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
         self.rooms: dict[str, Room] = {}
@@ -57,6 +57,7 @@ class Hub:
         self._ring_messages = ring_messages
         self._ring_bytes = ring_bytes
         self._max_rooms = max_rooms
+        self._note_failure = note_failure  # told of each message that the log did not take
         self._shelf = Shelf(all_rings_bytes)
         self._clock = clock
         self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
@@ -204,20 +205,26 @@ class Hub:
         Returns the room if it is in memory: its `congested` tells whether the publisher should pause.
         """
         room = self.rooms.get(draft.room)
-        if room is None:
-            self._log.submit(draft, done)
-            return None
         size = len(draft.text)
 
         def settled(result: Stored | LogError) -> None:
-            room.pending -= 1
-            room.pending_bytes -= size
+            if isinstance(result, LogError):
+                self._note_failure(result)
+            if room is not None:
+                room.pending -= 1
+                room.pending_bytes -= size
             done(result)
-            self.pump.resume_publishers(room)  # a failure or a repeated key is no news: no walk would do it
+            if room is not None:
+                self.pump.resume_publishers(room)  # a failure or a repeated key is no news: no walk would do it
 
-        self._log.submit(draft, settled)
-        room.pending += 1
-        room.pending_bytes += size
+        try:
+            self._log.submit(draft, settled)
+        except LogError as error:
+            self._note_failure(error)
+            raise
+        if room is not None:
+            room.pending += 1
+            room.pending_bytes += size
         return room
 
     def news(self, records: Sequence[Record]) -> None:

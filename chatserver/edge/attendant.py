@@ -13,6 +13,7 @@ from chatserver.chat.member import Hold, Member
 from chatserver.edge.exchange import Upload
 from chatserver.edge.http import HttpEdge
 from chatserver.edge.websocket import WebSocketEdge
+from chatserver.log.interface import LogError
 from chatserver.logs import Limiter
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
@@ -38,9 +39,9 @@ _UNSEEN = frozenset((Reason.FLUSH_DEADLINE, Reason.EVICTED))
 class Notes:
     """Why connections ended: counted always, written to the log at a bounded rate."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Limiter) -> None:
         self.closes: dict[Reason, int] = dict.fromkeys(Reason, 0)
-        self._limiter = Limiter()
+        self._limiter = lines
 
     def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
         """A peer broke a rule; its connection will end for this."""
@@ -59,6 +60,10 @@ class Notes:
         """A peer was not let in."""
         self.closes[reason] += 1
         self._limiter.write(_log.warning, "refused", reason=reason.label)
+
+    def publish_failed(self, error: LogError) -> None:
+        """The log did not take a message: while a disk is full, every message of everybody."""
+        self._limiter.write(_log.warning, "publish_failed", reason=type(error).__name__, detail=str(error))
 
     def report(self) -> None:
         """Write how many lines were left out."""

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import structlog
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Response, Stream, Upgrade
@@ -32,6 +31,7 @@ from chatserver.chat.member import Member
 from chatserver.chat.ring import Form
 from chatserver.edge.budgets import count, request_budget
 from chatserver.edge.exchange import Exchange
+from chatserver.edge.failures import tell_fault, tell_log_failed
 from chatserver.edge.guard import guarded
 from chatserver.edge.intake import Intake
 from chatserver.edge.leaving import return_after
@@ -55,8 +55,6 @@ _RESTARTING = "the server is restarting; come back a little later"
 _BETWEEN = frozenset((Phase.PROXY, Phase.TLS, Phase.HEAD, Phase.KEEPALIVE, Phase.PACED))
 #: Phases in which a request is begun and not complete.
 _UNFINISHED = frozenset((Phase.HEAD, Phase.BODY))
-
-_log = structlog.get_logger("chatserver.edge")
 
 
 class HttpEdge:
@@ -141,11 +139,11 @@ class HttpEdge:
             if connection.session is exchange:
                 self._refuse_request(connection, exchange, error)
         except LogError as error:
-            _log.warning("log_failed", peer=connection.address, reason=str(error))
+            tell_log_failed(self._connections, connection, error)
             if connection.session is exchange:
                 self._respond(connection, exchange, refusal(*log_failure(error)))
         except Exception:  # noqa: BLE001  a fault of ours costs its own request, and nobody else's
-            _log.exception("fault", peer=connection.address, phase=connection.phase.name)
+            tell_fault(self._connections, connection)
             if connection.session is exchange:
                 body = error_body(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
                 self._respond(connection, exchange, Response(500, body))

@@ -17,7 +17,6 @@ not, since that has a rate of its own. The pong that answers our ping is free.
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_never
 
-import structlog
 import trio
 
 from chatserver.api.answers import Upgrade
@@ -26,6 +25,7 @@ from chatserver.api.publishing import log_failure, too_often
 from chatserver.api.session import Session, Waiting
 from chatserver.chat.hub import Hub
 from chatserver.edge.budgets import CONTROL, REFUSAL, message_budget
+from chatserver.edge.failures import tell_fault, tell_log_failed
 from chatserver.edge.guard import guarded
 from chatserver.edge.limits import EdgeLimits
 from chatserver.log.interface import LogError
@@ -58,7 +58,6 @@ TASK_MARGIN = 1.0
 
 _RESUMED = frozenset((Waiting.ROOM, Waiting.TURN))
 _PING = ping_frame()
-_log = structlog.get_logger("chatserver.edge")
 
 
 class WebSocketEdge:
@@ -251,10 +250,10 @@ class WebSocketEdge:
         except MessageError as error:
             reply = Reply(messages.error(message.id, error.code, error.message))
         except LogError as error:
-            _log.warning("log_failed", peer=connection.address, reason=str(error))
+            tell_log_failed(self._connections, connection, error)
             reply = Reply(messages.error(message.id, *log_failure(error)))
         except Exception:  # noqa: BLE001  a fault of ours costs its own message, and nobody else's
-            _log.exception("fault", peer=connection.address, phase=connection.phase.name)
+            tell_fault(self._connections, connection)
             reply = Reply(messages.error(message.id, ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))
         if connection.session is session:
             self._reply(connection, reply)

@@ -14,6 +14,7 @@ heard, since it has not tried again, gets a second window.
 """
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,10 +25,11 @@ from typing import Protocol
 import structlog
 import trio
 
+from chatserver.logs import Limiter
 from chatserver.net import sockets
 from chatserver.net.connection import CLOSED, Backlog, Connection
-from chatserver.net.phases import ALLOWED, IllegalMoveError, Phase, PhaseLimits
-from chatserver.net.readiness import READ, WRITE, Readiness
+from chatserver.net.phases import ALLOWED, SETTLES, IllegalMoveError, Phase, PhaseLimits
+from chatserver.net.readiness import NEWCOMER, READ, WRITE, Readiness
 from chatserver.net.wheel import Wheel, ticks
 from chatserver.reasons import Reason
 
@@ -86,6 +88,7 @@ class Connections:
         self.asked = trio.Event()  # set while there are any
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection
+        self.lines = Limiter()  # for whatever a peer can have written to our log
         self.speakers: Callable[[str], bool] | None = None  # who begins with a PROXY header; None: nobody
         self._readiness = readiness
         self._window = ticks(limits.flush_window)
@@ -99,14 +102,14 @@ class Connections:
         if self.speakers is not None and self.speakers(address):
             phase = Phase.PROXY
         due = self.wheel.due[phase]
-        connection = self.kind(descriptor, address, phase, due, 0, READ)
+        connection = self.kind(descriptor, address, phase, due, 0, READ | NEWCOMER)
         table = self.table
         if descriptor >= len(table):
             table.extend([None] * (descriptor + 1 - len(table) + 256))
         table[descriptor] = connection
         self.held += 1
         self.wheel.watch(connection, due)
-        self._readiness.add(descriptor, READ)
+        self._readiness.add(descriptor, connection.interest)
         return connection
 
     def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
@@ -132,15 +135,19 @@ class Connections:
     def fault(self, connection: Connection) -> None:
         """A bug of ours, to be called where its exception is caught: it costs this connection and nobody else's."""
         self.faults += 1
-        _log.exception("fault", peer=connection.address, phase=connection.phase.name)
+        self._tell(connection, "fault")
         for end in (self._excuse, partial(self.close, reason=Reason.INTERNAL_ERROR)):
             try:
                 end(connection)
             except Exception:  # noqa: BLE001
                 # Whatever broke may break its end as well. `close` takes the descriptor all the same; the others live.
-                _log.exception("fault_in_close", peer=connection.address)
+                self._tell(connection, "fault_in_close")
             else:
                 return
+
+    def _tell(self, connection: Connection, event: str) -> None:
+        bug = type(sys.exception()).__name__
+        self.lines.write(_log.exception, event, reason=bug, peer=connection.address, phase=connection.phase.name)
 
     def _excuse(self, connection: Connection) -> None:
         """End it with a word of ours, if the attendant has one; a fault while it was ending anyway just ends it."""
@@ -199,6 +206,8 @@ class Connections:
         """Move to a phase and set its deadline: the default, or `span` ticks from now."""
         if not ALLOWED[connection.phase][phase]:
             raise IllegalMoveError(f"{connection.phase.name} does not lead to {phase.name}")
+        if connection.interest & NEWCOMER and SETTLES[connection.phase][phase]:
+            self._interest(connection, connection.interest & ~NEWCOMER)
         connection.phase = phase
         wheel = self.wheel
         due = wheel.due[phase] if span is None else wheel.current + 1 + span
@@ -290,7 +299,7 @@ class Connections:
             if not backlog.chunks:
                 backlog.position = position
             backlog.chunks.append(chunk)
-        self._interest(connection, WRITE)
+        self._interest(connection, connection.interest & NEWCOMER | WRITE)
 
     def blocked(self, connection: Connection) -> bool:
         """Whether it has not taken what we wrote."""

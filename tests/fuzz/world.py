@@ -31,6 +31,7 @@ from chatserver.chat import hub as hub_module
 from chatserver.chat import pump as pump_module
 from chatserver.config import Settings
 from chatserver.log.interface import Draft, Head, Record, Stored
+from chatserver.logs import Limiter
 from chatserver.net import sockets
 from chatserver.net.readiness import Epoll
 from chatserver.observe import Collector
@@ -209,6 +210,7 @@ class World:
                 cert, key = _certificate() if self.secure else ("", "")
                 self._server = Server(Settings(**SETTINGS, tls_cert=cert, tls_key=key), total=PLACES)
                 await nursery.start(self._serve, self._server)
+                self.parts.connections.lines = Limiter(per_second=1000)  # each planted fault is looked for
                 nursery.start_soon(self.neighbour.live, self.address)
                 await self.neighbour.joined.wait()
                 await self.settle()

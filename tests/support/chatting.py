@@ -251,9 +251,10 @@ class Chatting:
         self.log = ControlledLog()
         self.encoder = LineEncoder()
         self.outlet = ScriptedOutlet()
+        self.failures: list[LogError] = []
         self.hub = Hub(
             self.log, self.encoder, self.outlet, ring_messages=ring_messages, ring_bytes=ring_bytes,
-            all_rings_bytes=all_rings_bytes, max_rooms=max_rooms,
+            all_rings_bytes=all_rings_bytes, max_rooms=max_rooms, note_failure=self.failures.append,
         )  # fmt: skip
         self.outlet.hub = self.hub
         self.told: dict[tuple[str, int], str] = {}  # every message that was news
