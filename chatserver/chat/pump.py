@@ -4,9 +4,10 @@ Owns: the queue of rooms with news, the walks over their members, the readers fo
 May not: touch a socket (the outlet does), or spend a task on a member.
 
 A walk visits everybody in a room and offers each, in one write, all that it lacks. It lets other tasks run every few
-hundred writes, and rooms take turns. Whoever does not take it all keeps a place, not a queue: `drained` brings it
-back through `deliver`. A member whose place has left the ring is handed to a few reader tasks, which feed it from the
-log; one that is thousands behind is told so by a `gap` and goes on with what is new.
+hundred writes, and rooms take turns within these: a room of thousands is not in the way of one of two. Whoever does not
+take it all keeps a place, not a queue: `drained` brings it back through `deliver`. A member whose place has left the
+ring is handed to a few reader tasks, which feed it from the log; one that is thousands behind is told so by a `gap` and
+goes on with what is new.
 
 No wake-up can be lost between "no longer blocked" and "behind": `deliver` runs from check to park without a wait.
 """
@@ -27,6 +28,8 @@ SLICE = 256
 #: What a walk through a room costs beside its writes, in writes. Rooms of two people share a slice, as many as fit: a
 #: pass for each was 200 rooms a second beside a busy poller, and half a second's wait for 500 rooms at ten messages.
 ROOM_COST = 3
+#: Writes of a slice for one room while another waits.
+ROOM_SHARE = 64
 #: Messages read from the log at a time for a member behind the ring.
 READ_PAGE = 100
 #: Offsets a member may be behind the ring and still be fed from the log. A reader slower than its room would read the
@@ -78,7 +81,7 @@ class Pump:
                 while self._rooms and left > 0:
                     room = self._rooms.popleft()
                     room.queued = False
-                    left -= ROOM_COST + self._slice(room, left)
+                    left -= ROOM_COST + self._slice(room, min(left, ROOM_SHARE) if self._rooms else left)
                 await trio.lowlevel.checkpoint()
             self._news = trio.Event()
             await self._news.wait()

@@ -30,10 +30,9 @@ from chatserver.reasons import Reason
 
 #: Peers taken before anything else gets its turn: about 2 ms. Larger batches were not faster.
 ACCEPT_BATCH = 64
-#: The same in a pass that may have left somebody waiting who is in: finishing comes before beginning. Not none, since
-#: those who are in may keep us busy for ever. Few, since the newcomers of one pass are ready in the next: a flood that
-#: brings in as many as a pass attends to would make the queue before everybody else longer and longer. Whoever is not
-#: accepted yet waits in the kernel's queue, which costs nothing.
+#: The same while somebody is in, or more newcomers are ready than a batch: finishing comes before beginning. As many as
+#: a short slice attends to: each of them is ready in the next pass, and more would make the queue of newcomers longer
+#: and longer, while their deadlines run. Whoever is not accepted yet waits in the kernel's queue, which costs nothing.
 ACCEPT_WHEN_BUSY = 8
 #: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
 #: queue a burst costs the unlucky ones a SYN retransmit of a second.

@@ -66,6 +66,8 @@ _ANSWERED = (
     Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.SERVING, Phase.HELD, Phase.STREAM, Phase.OPEN, Phase.PACED,
 )  # fmt: skip
 
+_SETTLED = frozenset((Phase.KEEPALIVE, Phase.SERVING, Phase.HELD, Phase.STREAM, Phase.OPEN))
+
 RULES: dict[Phase, Rule] = {
     Phase.PROXY: Rule(
         "the PROXY header of a trusted balancer", True, Reason.PROXY_HEADER, _to(Phase.TLS, Phase.HEAD),
@@ -112,6 +114,12 @@ RULES: dict[Phase, Rule] = {
 
 #: `ALLOWED[old][new]`, the same facts as two tuples: a move costs two index operations on the hot path.
 ALLOWED: tuple[tuple[bool, ...], ...] = tuple(tuple(new in RULES[old].then for new in Phase) for old in Phase)
+
+#: `SETTLES[old][new]`: whether whoever makes this move is a newcomer no longer. It has asked for something and was
+#: answered; a WebSocket by its first message, since everybody who comes has the upgrade and a `join` to do.
+SETTLES: tuple[tuple[bool, ...], ...] = tuple(
+    tuple(new in _SETTLED and not (new is Phase.OPEN and old is Phase.HEAD) for new in Phase) for old in Phase
+)
 
 
 class IllegalMoveError(AssertionError):

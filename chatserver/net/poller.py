@@ -5,11 +5,14 @@ Owns: the order of things in a pass. May not: know what bytes mean, or let one c
 One trio task waits until the kernel's readiness object is itself readable, takes a batch of events and attends to each
 at once: reading what is there and doing what needs no waiting. Then it lets every other task run, and comes back. A
 second task attends to those who asked for another turn: they may ask at any time, and the kernel would not wake the
-first one for them. Both stop after a slice of time, not of peers: one who asks for much may cost a hundred times what
-another does. Whoever asked for another turn has had one, so those share a smaller slice: a thousand greedy peers delay
-each other, and the rest by no more than that. New peers are accepted when everybody who was ready has been attended to,
-and fewer of them when those who are in fill a batch by themselves, so that a flood of newcomers cannot outrun the
-established.
+first one for them. Each stops after a slice of time, not of peers: one who asks for much may cost a hundred times what
+another does.
+
+Who comes first. Those who are in, then newcomers, then whoever has not been accepted; each has its own slice, so that
+none starves. A pass is what everybody waits for, and several of them if it takes the log and the pump to answer: so
+slices are short. Whoever asked for another turn has had one, so those share a slice of their own: a thousand greedy
+peers delay each other, and the rest by no more than that. When nobody who is in has been heard for a moment, nobody
+waits, and newcomers have a longer slice: ten thousand handshakes a second want long passes.
 """
 
 import os
@@ -31,8 +34,13 @@ from chatserver.reasons import Reason
 
 #: Events taken at a time. libuv polls 1,024, nginx 512.
 BATCH = 64
-#: Seconds for which events are attended to before other tasks run, and for which other turns are given to who asked.
-PASS_SECONDS, TURNS_SECONDS = 0.005, 0.002
+#: Seconds for which those who are in are attended to before others are, and for which other turns are given to who
+#: asked. A pass costs 0.1 ms by itself.
+PASS_SECONDS, TURNS_SECONDS = 0.002, 0.001
+#: The same for newcomers: while others wait, about eight handshakes; and while nobody does.
+NEWCOMERS_SECONDS, CALM_SECONDS = 0.001, 0.005
+#: Seconds since anybody was heard who is in, after which nobody waits.
+CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
 #: have us keep; and as much as fits the longest message, once it is known that there is one.
 READ_BYTES, READ_MORE_BYTES = 4 * 1024, 16 * 1024
@@ -70,7 +78,9 @@ class Poller:
         self._attendant = attendant
         self._listeners = {listener.descriptor: listener for listener in listeners}
         self._accepting: list[Listener] = []
-        self._left: deque[tuple[Connection, int]] = deque()  # of the events that were taken
+        self._settled: deque[tuple[Connection, int]] = deque()  # events that were taken and not attended to
+        self._newcomers: deque[tuple[Connection, int]] = deque()  # the same, of newcomers
+        self._heard = 0.0  # when there was last an event of anybody who is in
         self._view = memoryview(bytearray(READ_MORE_BYTES))
         self._buffers = tuple((self._view if phase in _MORE else self._view[:READ_BYTES],) for phase in Phase)
 
@@ -84,7 +94,7 @@ class Poller:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_resuming)
                 while True:
-                    if self._left:
+                    if self._settled or self._newcomers:
                         await trio.lowlevel.checkpoint()
                     else:
                         await trio.lowlevel.wait_readable(self._readiness.fileno())
@@ -133,34 +143,52 @@ class Poller:
         self._accepting.clear()
 
     def _pass(self) -> None:
-        """Attend to what is ready, for a slice of time; whoever is left comes first in the next pass."""
-        left = self._left
-        busy = bool(left) or self._gather() == BATCH
-        until = perf_counter() + PASS_SECONDS
-        while left:
-            connection, events = left.popleft()
-            if connection.descriptor >= 0:
-                self._attend(connection, events)
-            if left and perf_counter() > until:
-                return
+        """Attend to what is ready, in slices of time; whoever is left comes first in the next pass."""
+        if not self._settled:
+            self._gather()
+        calm = not (self._settled or self._connections.pending) and perf_counter() - self._heard > CALM_AFTER
+        if self._settled:
+            self._heard = self._work_off(self._settled, PASS_SECONDS)
+        full = False
+        if not self._newcomers:
+            full = self._take(self._readiness.newcomers(BATCH), self._newcomers) == BATCH
+        if self._newcomers:
+            self._work_off(self._newcomers, CALM_SECONDS if calm else NEWCOMERS_SECONDS)
+        if self._newcomers:
+            return
         accepting, self._accepting = self._accepting, []
         for listener in accepting:
-            if not listener.accept(ACCEPT_WHEN_BUSY if busy else ACCEPT_BATCH):
+            if not listener.accept(ACCEPT_BATCH if calm and not full else ACCEPT_WHEN_BUSY):
                 self._readiness.change(listener.descriptor, 0, READ)
 
-    def _gather(self) -> int:
-        """Take the next events; how many there were. A number may be somebody else's when its turn comes, so objects
-        are kept.
+    def _gather(self) -> None:
+        """Take the next events, and note which listeners have somebody."""
+        ready = self._readiness.ready(BATCH)
+        self._take(ready, self._settled)
+        self._accepting = [self._listeners[descriptor] for descriptor, _ in ready if descriptor in self._listeners]
+
+    def _take(self, ready: list[tuple[int, int]], queue: deque[tuple[Connection, int]]) -> int:
+        """Queue events; how many there were. A number may be somebody else's when its turn comes, so objects are
+        kept.
         """
         table = self._connections.table
-        ready = self._readiness.ready(BATCH)
         for descriptor, events in ready:
             connection = table[descriptor] if descriptor < len(table) else None
             if connection is not None:
-                self._left.append((connection, events))
-            elif descriptor in self._listeners:
-                self._accepting.append(self._listeners[descriptor])
+                queue.append((connection, events))
         return len(ready)
+
+    def _work_off(self, queue: deque[tuple[Connection, int]], seconds: float) -> float:
+        """Attend to those in a queue for so long; what time it is then."""
+        until = perf_counter() + seconds
+        while queue:
+            connection, events = queue.popleft()
+            if connection.descriptor >= 0:
+                self._attend(connection, events)
+            now = perf_counter()
+            if now > until:
+                break
+        return now
 
     def _attend(self, connection: Connection, events: int) -> None:
         # The one place where a fault in attending ends: it costs its own connection and nobody else's.

@@ -1,6 +1,6 @@
 """Which descriptors are ready: epoll, or kqueue where there is no epoll.
 
-Owns: the one kernel object that all parked connections are registered in. May not: know what a connection is.
+Owns: the two kernel objects that all parked connections are registered in. May not: know what a connection is.
 
 Level-triggered. One-shot and edge-triggered were measured and cost the same for a handshake; level-triggered cannot
 lose an event. The kernel object is itself a descriptor that becomes readable when any of its members is ready, so one
@@ -15,6 +15,9 @@ from typing import Protocol
 READ = 0x001
 WRITE = 0x004
 BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
+#: Part of an interest, never of an event: this one is a newcomer's. No bit of epoll's, and one of a small number, of
+#: which the interpreter has one object for everybody.
+NEWCOMER = 0x20
 
 
 class Readiness(Protocol):
@@ -27,31 +30,56 @@ class Readiness(Protocol):
         """Begin to report a descriptor."""
 
     def change(self, descriptor: int, interest: int, before: int) -> None:
-        """Report other events from now on."""
+        """Report other events from now on, or the same as of one who is no newcomer any more."""
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
-        """At most `limit` pairs of descriptor and events, without waiting."""
+        """At most `limit` pairs of descriptor and events, without waiting; newcomers are not among them."""
+
+    def newcomers(self, limit: int) -> list[tuple[int, int]]:
+        """The same, of newcomers."""
 
     def close(self) -> None:
-        """Give the kernel object back."""
+        """Give the kernel objects back."""
 
 
 class Epoll:
     """Linux."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self.fileno = self._epoll.fileno
-        self.add = self._epoll.register
-        self.close = self._epoll.close
+        self._settled = select.epoll()
+        self._newcomers = select.epoll()
+        self._settled.register(self._newcomers, READ)
+        self.fileno = self._settled.fileno
+
+    def add(self, descriptor: int, interest: int) -> None:
+        """Begin to report a descriptor."""
+        if interest & NEWCOMER:
+            self._newcomers.register(descriptor, interest & ~NEWCOMER)
+        else:
+            self._settled.register(descriptor, interest)
 
     def change(self, descriptor: int, interest: int, before: int) -> None:
         """Report other events from now on."""
-        self._epoll.modify(descriptor, interest)
+        if interest & NEWCOMER:
+            self._newcomers.modify(descriptor, interest & ~NEWCOMER)
+        elif before & NEWCOMER:
+            self._newcomers.unregister(descriptor)
+            self._settled.register(descriptor, interest)
+        else:
+            self._settled.modify(descriptor, interest)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
         """At most `limit` pairs of descriptor and events, without waiting."""
-        return self._epoll.poll(0, limit)
+        return self._settled.poll(0, limit)
+
+    def newcomers(self, limit: int) -> list[tuple[int, int]]:
+        """The same, of newcomers."""
+        return self._newcomers.poll(0, limit)
+
+    def close(self) -> None:
+        """Give the kernel objects back."""
+        self._newcomers.close()
+        self._settled.close()
 
 
 if sys.platform != "linux":
@@ -60,30 +88,52 @@ if sys.platform != "linux":
         """macOS and the BSDs: one filter for each direction, a hang-up is a flag on either."""
 
         def __init__(self) -> None:
-            self._kqueue = select.kqueue()
-            self.fileno = self._kqueue.fileno
-            self.close = self._kqueue.close
+            self._settled = select.kqueue()
+            self._newcomers = select.kqueue()
+            self._tell(self._settled, self._newcomers.fileno(), READ, 0)
+            self.fileno = self._settled.fileno
 
         def add(self, descriptor: int, interest: int) -> None:
             """Begin to report a descriptor."""
-            self.change(descriptor, interest, 0)
+            self._tell(self._newcomers if interest & NEWCOMER else self._settled, descriptor, interest, 0)
 
         def change(self, descriptor: int, interest: int, before: int) -> None:
             """Report other events from now on."""
+            if interest & NEWCOMER:
+                self._tell(self._newcomers, descriptor, interest, before)
+                return
+            if before & NEWCOMER:
+                self._tell(self._newcomers, descriptor, 0, before)
+                before = 0
+            self._tell(self._settled, descriptor, interest, before)
+
+        def _tell(self, queue: select.kqueue, descriptor: int, interest: int, before: int) -> None:
             changes = []
             for bit, name in ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE)):
                 if (interest ^ before) & bit:
                     flag = select.KQ_EV_ADD if interest & bit else select.KQ_EV_DELETE
                     changes.append(select.kevent(descriptor, name, flag))
             if changes:
-                self._kqueue.control(changes, 0, 0)
+                queue.control(changes, 0, 0)
 
         def ready(self, limit: int) -> list[tuple[int, int]]:
             """At most `limit` pairs of descriptor and events, without waiting."""
+            return self._events(self._settled, limit)
+
+        def newcomers(self, limit: int) -> list[tuple[int, int]]:
+            """The same, of newcomers."""
+            return self._events(self._newcomers, limit)
+
+        def _events(self, queue: select.kqueue, limit: int) -> list[tuple[int, int]]:
             return [
                 (event.ident, READ if event.filter == select.KQ_FILTER_READ else WRITE)
-                for event in self._kqueue.control(None, limit, 0)
+                for event in queue.control(None, limit, 0)
             ]
+
+        def close(self) -> None:
+            """Give the kernel objects back."""
+            self._newcomers.close()
+            self._settled.close()
 
 
 def open_readiness() -> Readiness:

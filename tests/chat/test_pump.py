@@ -89,6 +89,25 @@ class TestWalking:
             assert sorted(order) == ["a"] * 4 + ["b"] * 4
             assert order in (["a", "b"] * 4, ["b", "a"] * 4)
 
+    async def test_a_large_room_has_a_share_of_a_slice_while_others_wait(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One member of a room of thousands stood between two people and their answers: 256 writes, 2 ms, each way."""
+        monkeypatch.setattr(pump_module, "SLICE", 100)
+        monkeypatch.setattr(pump_module, "ROOM_SHARE", 5)
+        async with chatting() as it:
+            for _ in range(50):
+                await it.join(it.peer(), "large")
+            await it.join(it.peer(), "small")
+            await trio.sleep(5.0)
+            it.outlet.chunks.clear()
+            for name in ("large", "small"):
+                it.hub.publish(Draft(name, "u_1", "Ann", "x"), lambda result: None)
+            await it.settle()
+            order = [chunk.split()[1].decode() for chunk in it.outlet.chunks]
+            assert len(order) == 51
+            assert order.index("small") == 5
+
     async def test_small_rooms_share_a_pass(self, autojump_clock: Clock) -> None:
         """One room a pass made 500 rooms of two people wait for half a second while the loop was busy with others."""
         async with chatting() as it:

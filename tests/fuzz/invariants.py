@@ -20,7 +20,7 @@ from chatserver.net.admission import network_of
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
-from chatserver.net.readiness import READ, WRITE
+from chatserver.net.readiness import NEWCOMER, READ, WRITE, Epoll
 from chatserver.net.secure import Secured
 from chatserver.net.wheel import NEVER, ticks
 from chatserver.reasons import Reason
@@ -182,10 +182,16 @@ def _check_why_silent(world: World, connection: Connection) -> None:
 
 def _check_interests(world: World, everybody: list[Connection]) -> None:
     """The kernel reports just what the table says."""
-    registered = dict(_registered(world.parts.connections._readiness.fileno()))
+    readiness = world.parts.connections._readiness
+    assert isinstance(readiness, Epoll)
+    registered = dict(_registered(readiness.fileno()))
+    registered.pop(readiness._newcomers.fileno())
     for listener in world.parts.poller._listeners.values():
         registered.pop(listener.descriptor)
-    assert registered == {each.descriptor: each.interest for each in everybody}
+    newcomers = dict(_registered(readiness._newcomers.fileno()))
+    assert not newcomers.keys() & registered.keys()
+    assert registered == {each.descriptor: each.interest for each in everybody if not each.interest & NEWCOMER}
+    assert newcomers == {each.descriptor: each.interest & ~NEWCOMER for each in everybody if each.interest & NEWCOMER}
 
 
 def _registered(epoll: int) -> Iterator[tuple[int, int]]:
@@ -246,6 +252,9 @@ def _check_rooms(world: World, everybody: list[Connection]) -> None:
                 holds.setdefault(wait.room, []).append(session)
                 wait = wait.next
     hub = world.parts.hub
+    counted = hub.statistics()
+    assert counted["members"] == sum(map(len, members.values())), "memberships are counted that are none"
+    assert counted["holds"] == sum(map(len, holds.values())), "polls are counted that nobody holds"
     for room in {*members, *holds, *hub.rooms.values()}:
         assert hub.rooms.get(room.name) is room, f"somebody is in {room.name}, which is not in memory"
         _check_room(world, room, members.get(room, []), holds.get(room, []))
@@ -321,4 +330,4 @@ def _check_nothing_is_left(world: World) -> None:
     assert parts.http.intake.uploads.used == 0
     assert not any(room.members or room.holds for room in parts.hub.rooms.values())
     mine = sum(puppet.open for puppet in world.puppets) + world.neighbour.here
-    assert descriptors() == world.fixed - 3 + mine, "a descriptor has leaked"  # listener, its spare, epoll
+    assert descriptors() == world.fixed - 4 + mine, "a descriptor has leaked"  # listener, its spare, two of epoll

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from chatserver.net.connection import Connection
-from chatserver.net.phases import ALLOWED, RULES, IllegalMoveError, Phase, PhaseLimits
+from chatserver.net.phases import ALLOWED, RULES, SETTLES, IllegalMoveError, Phase, PhaseLimits
+from chatserver.net.readiness import NEWCOMER, WRITE
 from chatserver.net.wheel import AT_REST, TICK, TOGETHER, ticks
 from chatserver.reasons import Reason
 from tests.support.parked import Parked, parked, take
@@ -43,6 +44,33 @@ def test_whoever_waits_for_the_peer_is_closed_for_a_reason() -> None:
     # Only phases that wait for *us*, for news or for its own turn end without a fault.
     blameless = {phase for phase in Phase if RULES[phase].expiry is None}
     assert blameless == {Phase.HELD, Phase.STREAM, Phase.OPEN, Phase.PACED}
+
+
+def test_a_newcomer_settles_once_it_was_answered() -> None:
+    settled = {phase for phase in Phase if any(SETTLES[old][phase] for old in Phase)}
+    assert settled == {Phase.KEEPALIVE, Phase.SERVING, Phase.HELD, Phase.STREAM, Phase.OPEN}
+    assert not SETTLES[Phase.HEAD][Phase.OPEN], "a WebSocket has a join to do yet"
+
+
+def test_settling_is_part_of_the_move_and_lasts() -> None:
+    with parked() as it:
+        connection, _ = it.connect()
+        assert connection.interest & NEWCOMER
+        it.connections.enter(connection, Phase.OPEN)
+        assert connection.interest & NEWCOMER
+        it.connections.enter(connection, Phase.OPEN)
+        assert not connection.interest & NEWCOMER
+        it.connections.keep(connection, b"x", 0)
+        assert it.interest(connection) == WRITE
+        assert not connection.interest & NEWCOMER
+
+
+def test_whoever_is_behind_is_a_newcomer_still() -> None:
+    with parked() as it:
+        connection, _ = it.connect()
+        it.connections.keep(connection, b"x", 0)
+        assert connection.interest & NEWCOMER
+        assert it.interest(connection) == WRITE
 
 
 def at(parked: Parked, phase: Phase) -> Connection:

@@ -1,5 +1,6 @@
 """The poller: who is attended to, in what order, and what a fault costs."""
 
+import select
 import socket
 import threading
 
@@ -10,10 +11,10 @@ import trio.testing
 
 from chatserver.net import poller as poller_module
 from chatserver.net.connection import Connection
-from chatserver.net.listener import ACCEPT_WHEN_BUSY
+from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
 from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.poller import BATCH, EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES
-from chatserver.net.readiness import open_readiness
+from chatserver.net.readiness import NEWCOMER, READ, open_readiness
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended
 from tests.support.parked import descriptors, ended, pair, take
@@ -69,20 +70,73 @@ async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
         await it.until(lambda: it.attendant.details("closed") == [Reason.PEER_RESET])
 
 
-async def test_newcomers_wait_while_those_inside_fill_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of newcomers does not stand before the established: few come in until these have had their turn."""
-    monkeypatch.setattr(poller_module, "PASS_SECONDS", 60.0)
+async def test_whoever_is_in_comes_before_a_flood_of_newcomers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with attended() as it:
+        for slice_ in ("PASS_SECONDS", "NEWCOMERS_SECONDS"):
+            monkeypatch.setattr(poller_module, slice_, 2.5)
+        SlowWork(it, monkeypatch, "received")
+        newcomers = dict(it.connect() for _ in range(2 * BATCH))
+        insiders = dict(it.settle() for _ in range(4))
+        for peer in (*newcomers.values(), *insiders.values()):
+            peer.send(b"x")
+        it.poller._pass()
+        received = it.attendant.of("received")
+        assert set(received[:3]) < set(insiders), "they wrote last"
+        assert set(received[3:]) < set(newcomers), "none of either starves"
+        assert len(received) == 6, "each has its slice"
+
+
+async def test_newcomers_have_a_longer_slice_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller_module, "NEWCOMERS_SECONDS", 2.5)
+    monkeypatch.setattr(poller_module, "CALM_SECONDS", 7.5)
+    monkeypatch.setattr(poller_module, "CALM_AFTER", 10.0)
+    async with attended() as it:
+        work = SlowWork(it, monkeypatch, "received")
+        work.now = 20.0
+        newcomers = dict(it.connect() for _ in range(30))
+        insider, insiders_peer = it.settle()
+        for peer in newcomers.values():
+            peer.send(b"x")
+        it.poller._pass()
+        assert len(it.attendant.of("received")) == 8, "calm"
+        insiders_peer.send(b"x")
+        it.poller._newcomers.clear()
+        it.poller._pass()
+        assert it.attendant.of("received")[8] is insider
+        assert len(it.attendant.of("received")) == 8 + 1 + 3
+        it.poller._pass()
+        assert len(it.attendant.of("received")) == 8 + 1 + 3 + 3, "it may say more"
+        work.now += 20.0
+        it.poller._pass()
+        assert len(it.attendant.of("received")) == 8 + 1 + 3 + 3 + 8
+
+
+async def test_few_are_accepted_while_newcomers_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finishing comes before beginning: each who comes in has a deadline, and who waits in the kernel has none."""
+    for slice_ in ("PASS_SECONDS", "NEWCOMERS_SECONDS", "CALM_SECONDS"):
+        monkeypatch.setattr(poller_module, slice_, 60.0)
     async with attended(listen=True) as it:
-        insiders = [it.connect() for _ in range(2 * BATCH)]
-        newcomers = [it.knock() for _ in range(2 * ACCEPT_WHEN_BUSY)]
-        for _, peer in insiders:
+        newcomers = [it.connect() for _ in range(2 * BATCH)]
+        knocking = [it.knock() for _ in range(2 * ACCEPT_WHEN_BUSY)]
+        for _, peer in newcomers:
             peer.send(b"x")
         before = it.connections.held
         it.poller._pass()
-        assert len(it.attendant.of("received")) == BATCH - 1, "the listener is in the batch as well"
+        assert len(it.attendant.of("received")) == BATCH
         assert it.connections.held - before == ACCEPT_WHEN_BUSY
-        await it.until(lambda: it.connections.held - before == len(newcomers))
-        await it.until(lambda: len(it.attendant.of("received")) == len(insiders))
+        await it.until(lambda: it.connections.held - before == len(knocking))
+        await it.until(lambda: len(it.attendant.of("received")) == len(newcomers))
+
+
+async def test_few_are_accepted_while_somebody_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with attended(listen=True) as it:
+        knocking = [it.knock() for _ in range(ACCEPT_BATCH)]
+        _, peer = it.settle()
+        peer.send(b"x")
+        before = it.connections.held
+        it.poller._pass()
+        assert it.connections.held - before == ACCEPT_WHEN_BUSY
+        await it.until(lambda: it.connections.held - before == len(knocking))
 
 
 async def test_a_backlog_goes_on_when_the_peer_takes_it() -> None:
@@ -132,7 +186,7 @@ async def test_a_pass_ends_when_its_time_is_up_and_the_others_are_first_in_the_n
     monkeypatch.setattr(poller_module, "PASS_SECONDS", 2.5)
     async with attended() as it:
         SlowWork(it, monkeypatch, "received")
-        peers = dict(it.connect() for _ in range(8))
+        peers = dict(it.settle() for _ in range(8))
         for peer in peers.values():
             peer.send(b"x")
         for done in (3, 6, 8):
@@ -147,8 +201,8 @@ async def test_who_is_gone_before_its_turn_is_passed_by(monkeypatch: pytest.Monk
     monkeypatch.setattr(poller_module, "PASS_SECONDS", 0.5)
     async with attended() as it:
         SlowWork(it, monkeypatch, "received")
-        _, first = it.connect()
-        gone, peer = it.connect()
+        _, first = it.settle()
+        gone, peer = it.settle()
         first.send(b"x")
         peer.send(b"x")
         it.poller._pass()
@@ -182,7 +236,7 @@ async def test_whoever_asks_again_and_again_does_not_keep_others_waiting(monkeyp
             it.connections.again(connection)
         _, peer = it.connect()
         peer.send(b"me too")
-        await it.until(lambda: turns_before)
+        await it.until(lambda: turns_before and turns >= len(greedy))
         assert turns_before[0] < 10 * BATCH, "it was read long before they had enough"
         resumed = it.attendant.of("resumed")
         assert set(resumed[: BATCH + 5]) == set(greedy), "everybody had a turn before anybody had two"
@@ -367,3 +421,23 @@ def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
         for ours, peer in pairs:
             ours.close()
             peer.close()
+
+
+def test_newcomers_are_reported_apart_and_nothing_is_lost_when_one_is_no_newcomer_any_more() -> None:
+    readiness = open_readiness()
+    ours, peer = pair()
+    try:
+        readiness.add(ours.fileno(), READ | NEWCOMER)
+        peer.send(b"x")
+        assert select.select([readiness.fileno()], [], [], 0)[0], "whoever waits for the one is woken by the other"
+        assert ours.fileno() not in dict(readiness.ready(5))
+        assert readiness.newcomers(5) == [(ours.fileno(), READ)]
+        readiness.change(ours.fileno(), NEWCOMER, READ | NEWCOMER)
+        assert readiness.newcomers(5) == []
+        readiness.change(ours.fileno(), READ, NEWCOMER)
+        assert readiness.newcomers(5) == []
+        assert dict(readiness.ready(5))[ours.fileno()] == READ
+    finally:
+        readiness.close()
+        ours.close()
+        peer.close()

@@ -18,7 +18,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.eviction import Eviction
 from chatserver.net.listener import Gate, Listener, bind
-from chatserver.net.phases import PhaseLimits
+from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.poller import Poller
 from chatserver.net.readiness import open_readiness
 from chatserver.reasons import Reason
@@ -50,10 +50,16 @@ class Attended:
         self._peers: list[socket.socket] = []
 
     def connect(self, *, small: bool = True) -> tuple[Connection, socket.socket]:
-        """A connection that was not accepted but given, and the peer's end."""
+        """A newcomer that was not accepted but given, and the peer's end."""
         ours, peer = pair(small=small)
         self._peers.append(peer)
         return self.connections.adopt(ours.detach(), "192.0.2.1"), peer
+
+    def settle(self) -> tuple[Connection, socket.socket]:
+        """One who is in: it has had an answer."""
+        connection, peer = self.connect()
+        self.connections.enter(connection, Phase.KEEPALIVE)
+        return connection, peer
 
     def knock(self) -> socket.socket:
         """A client of the listener; non-blocking, and connected at once since the kernel does that."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import PhaseLimits
+from chatserver.net.readiness import NEWCOMER
 from chatserver.net.wheel import TICK
 from chatserver.reasons import Reason
 
@@ -86,6 +87,9 @@ class FakeReadiness:
     def ready(self, limit: int) -> list[tuple[int, int]]:
         return []
 
+    def newcomers(self, limit: int) -> list[tuple[int, int]]:
+        return []
+
     def close(self) -> None:
         self.interests.clear()
 
@@ -108,9 +112,9 @@ class Parked:
         return self.connections.adopt(ours.detach(), "192.0.2.1"), peer
 
     def interest(self, connection: Connection) -> int:
-        """What the kernel would be asked to report."""
+        """What the kernel would be asked to report, of a newcomer or not."""
         assert self.readiness.interests[connection.descriptor] == connection.interest
-        return connection.interest
+        return connection.interest & ~NEWCOMER
 
     def turn(self, *, seconds: float) -> list[Connection]:
         """Let time pass, punctually; judge overlays as the poller does. Returns who expired in its phase."""
