@@ -31,6 +31,8 @@ MAX_EMPTY = 1024
 #: Members told of presence in one round of a second, over all rooms: 30 ms of it. Whoever joins and leaves as fast as
 #: it may, in a hundred large rooms, would otherwise have ten thousands of frames sent for 20 of its own.
 TOLD_A_ROUND = 5_000
+#: Rooms that are looked at for that in one round: 10 ms of it. Everybody may go, or come back, in the same moment.
+CHANGED_A_ROUND = 1_000
 #: Rooms whose leases are looked at in one round: 10 ms of it. One request may poll a hundred rooms.
 LEASES_A_ROUND = 2_000
 
@@ -62,8 +64,9 @@ class Hub:
         self._clock = clock
         self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
         self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, whoever was seen to first
-        self._changed: dict[Room, None] = {}  # whose presence is to be told, in that order
+        self._changed: dict[Room, None] = {}  # whose presence is to be told, whoever was seen to first
         self.published = 0
+        self._members = self._holds = 0  # memberships, and rooms waited for, over all rooms
 
     async def run(self) -> None:
         """The pump, its readers and the house-keeping, until cancelled."""
@@ -262,6 +265,7 @@ class Hub:
         """Make a connection a member from a place on. Call `pump.deliver` once it may be sent to."""
         member = Member(room, connection, form, user, cursor)
         room.members[member] = None
+        self._members += 1
         self._enter(room, user)
         return member
 
@@ -273,6 +277,7 @@ class Hub:
         member.connection = None
         room = member.room
         del room.members[member]
+        self._members -= 1
         room.missed.discard(member)
         room.presence.leave(member.user)
         self._left(room)
@@ -297,6 +302,7 @@ class Hub:
         for room, after in waits:
             hold.first = Wait(room, after, hold.first)
             room.holds[hold] = None
+            self._holds += 1
             self._enter(room, hold.user)
 
     def release(self, hold: Hold) -> None:
@@ -306,6 +312,7 @@ class Hub:
         while wait is not None:
             room = wait.room
             del room.holds[hold]
+            self._holds -= 1
             self._lease(room, hold.user)
             wait = wait.next
 
@@ -330,21 +337,29 @@ class Hub:
             if room.presence.leased:
                 self._leasing[room] = None  # behind those who were not seen to in this round
             self._left(room)
-        told = 0
-        # A notice that the pump has not taken yet is not overwritten: the names in it would be told to nobody.
-        for room in [room for room in self._changed if room.presence.tell_after <= now and room.notice is None]:
-            if told >= TOLD_A_ROUND:
-                break  # the others are first in the next round
-            told += len(room.members)
-            del self._changed[room]
-            self._tell_presence(room, now)
+        self._tell_changed(now)
         for room in [room for room, leaves in self._empty.items() if leaves <= now]:
             self._evict(room)
         self._relieve()  # what was sent since is kept as well
 
+    def _tell_changed(self, now: float) -> None:
+        told = 0
+        for room in list(islice(self._changed, CHANGED_A_ROUND)):
+            if told >= TOLD_A_ROUND:
+                break  # the others are first in the next round
+            del self._changed[room]
+            # A notice that the pump has not taken yet is not overwritten: the names in it would be told to nobody.
+            if room.presence.tell_after > now or room.notice is not None:
+                self._changed[room] = None  # behind those who were not seen to in this round
+            else:
+                told += len(room.members)
+                self._tell_presence(room, now)
+
     def _tell_presence(self, room: Room, now: float) -> None:
         if room.presence.changed:
             joined, left = room.presence.tell(now)
+            if not room.members:
+                return  # nobody is left to be told
             room.notice = self._encoder.presence(room.name, joined, left, len(room.presence))
             self.pump.queue(room)
 
@@ -361,8 +376,8 @@ class Hub:
         """Rooms in memory, memberships and holds in them, messages taken in."""
         return {
             "rooms": len(self.rooms),
-            "members": sum(len(room.members) for room in self.rooms.values()),
-            "holds": sum(len(room.holds) for room in self.rooms.values()),
+            "members": self._members,
+            "holds": self._holds,
             "published": self.published,
             "kept": self._shelf.used,
         }

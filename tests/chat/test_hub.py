@@ -1,6 +1,7 @@
 """Rooms in memory: loading, joining, polls, presence told, and leaving memory again."""
 
 import sys
+from typing import NoReturn
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ from chatserver.chat import hub as hub_module
 from chatserver.chat.hub import EMPTY_STAYS, LATEST
 from chatserver.chat.member import State
 from chatserver.chat.presence import LEASE
+from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, LogUnavailable, Record, Stored
 from tests.support.chatting import Peer, chatting
 
@@ -192,6 +194,25 @@ class TestMemory:
             await it.poll(it.peer(), "lobby", "ops")
             await it.publish("elsewhere", "hi")
             assert it.hub.statistics() == {"rooms": 2, "members": 1, "holds": 2, "published": 1, "kept": 0}
+
+    async def test_statistics_look_at_no_room(self, autojump_clock: Clock) -> None:
+        """There may be 100,000, and anybody may ask."""
+
+        class Unseen(dict[str, Room]):
+            def values(self) -> NoReturn:
+                raise AssertionError("walked over")
+
+            __iter__ = items = values
+
+        async with chatting() as it:
+            it.hub.rooms = Unseen()
+            member = await it.join(it.peer(), "lobby")
+            hold = await it.poll(it.peer(), "lobby", "ops")
+            before = it.hub.statistics()
+            it.leave(member)
+            it.hub.release(hold)
+            after = it.hub.statistics()
+        assert [(each["rooms"], each["members"], each["holds"]) for each in (before, after)] == [(2, 1, 2), (2, 0, 0)]
 
 
 class TestMembers:

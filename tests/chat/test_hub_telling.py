@@ -101,6 +101,36 @@ class TestPresence:
                 assert told == 2 * second, "ten in each room, so two rooms a round"
             assert all(watcher.presence(name)[-1][2] == 10 for name, watcher in watchers.items())
 
+    async def test_so_many_rooms_are_looked_at_in_a_round_and_none_is_forgotten(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """20,000 rooms in which somebody came held the loop for 54 ms, and as many that all had left for 170."""
+        monkeypatch.setattr("chatserver.chat.hub.CHANGED_A_ROUND", 3)
+        async with chatting() as it:
+            watchers = {f"room-{number}": it.peer() for number in range(10)}
+            for name, watcher in watchers.items():
+                await it.join(watcher, name)
+            # Those that may not be told yet must not stand in the way of the others, round after round.
+            for number in range(3):
+                it.hub.rooms[f"room-{number}"].presence.tell_after = trio.current_time() + 100.0
+            await trio.sleep(0.5)
+            told = []
+            for _ in range(5):
+                await trio.sleep(1.0)
+                told.append([name for name, watcher in watchers.items() if watcher.presence(name)])
+            assert [len(names) for names in told] == [0, 3, 6, 7, 7]
+            await trio.sleep(100.0)
+            assert all(watcher.presence(name)[-1][2] == 1 for name, watcher in watchers.items())
+
+    async def test_rooms_that_all_have_left_cost_no_notice(self, autojump_clock: Clock) -> None:
+        async with chatting() as it:
+            member = await it.join(it.peer(), "lobby")
+            await trio.sleep(3.0)
+            it.leave(member)
+            it.hub.tick()
+            room = it.hub.rooms["lobby"]
+            assert (room.notice, room.presence.changed, room.queued) == (None, False, False)
+
     async def test_a_notice_is_not_overwritten_before_the_pump_took_it(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
             watcher = it.peer()
