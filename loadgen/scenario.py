@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from loadgen import stopping
+from loadgen.errors import first
 from loadgen.figures import Condition
 from loadgen.latency import Latency, milliseconds
 from loadgen.orders import Group, Role
@@ -157,10 +158,11 @@ class Session:
         invalid: InvalidRunError | None = None
         try:
             await act()
-        except stopping.StoppedError:
+        # either may come in a group, out of a nursery of `act`'s own
+        except* stopping.StoppedError:
             self.stopped = True
-        except InvalidRunError as error:
-            invalid = error  # for our caller to raise: the nursery would wrap it in a group
+        except* InvalidRunError as errors:
+            invalid = InvalidRunError(str(first(errors)))  # for our caller to raise: the nursery would wrap it again
         try:
             self._sample()
             self._note_shares()

@@ -21,6 +21,7 @@ from loadgen.compare.process import DiedError, Server, running
 from loadgen.compare.relay import Relay
 from loadgen.compare.results import Entry, Results
 from loadgen.compare.scenario import Sample, Scenario, Sizes
+from loadgen.errors import first
 from loadgen.report import LAG_LIMIT_MS, Outcome, Report, Table, verdict
 from loadgen.timers import now
 
@@ -115,7 +116,7 @@ class Comparison:
         except* StoppedMeasurementError:
             self._stop.set()
         except* (DiedError, NoFigureError) as errors:
-            failure = _first(errors)
+            failure = str(first(errors))
             self._say(f"{peer.name}: {failure}")
         for report in reports:
             report.command = f"{scenario.name} {report.command}".strip()
@@ -180,11 +181,3 @@ def _doubt(report: Report) -> str:
     if lag is None or lag <= LAG_LIMIT_MS:
         return report.verdict.reasons[0]
     return f"loadgen itself was {lag:,.0f} ms late at the 99th percentile"
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> str:
-    """The text of the first error that is no group itself."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)

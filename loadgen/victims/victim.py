@@ -12,6 +12,7 @@ import msgspec
 import trio
 import trio_websocket
 
+from loadgen.errors import first
 from loadgen.target import client_context
 from loadgen.timers import now
 
@@ -133,17 +134,10 @@ def _one(error: BaseException) -> BaseException:
     if isinstance(error, BaseExceptionGroup):
         failures, rest = error.split(_FAILURES)
         if rest is None and failures is not None:
-            return _first(failures)
+            return first(failures)
     elif isinstance(error, _FAILURES):
         return error
     raise rest or error
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def describe(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -51,6 +52,8 @@ def _exit_code(*arguments: str) -> int:
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--neighbours", "-1"], "--neighbours"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--ws-path", "ws"], "--ws-path"),
         (["scorecard", "http://127.0.0.1:1", "--kind", "join-many", "--victim", "GET /"], "--kind: none of these"),
+        (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: there is no folder"),
+        (["scorecard", "https://127.0.0.1:1", "--floor"], "--floor: it runs on this machine and speaks no TLS"),
         (["fingerprint", "http://127.0.0.1:1", "--within", "1"], "--within"),
         (["compare", "--peers", "apache"], "--peers"),
         (["attack", "http://127.0.0.1:1"], "--kind"),
@@ -133,6 +136,48 @@ def test_a_server_that_is_gone_after_an_attack_is_a_row_and_not_the_end() -> Non
     assert done.returncode in {1, 3}, done.stderr
     assert [part["verdict"]["outcome"] for part in json.loads(done.stdout)["parts"]] != ["held", "held"]
     assert "Traceback" not in done.stderr
+
+
+def test_a_floor_is_beside_each_attack_that_has_one_and_the_table_is_written(tmp_path: Path) -> None:
+    card = tmp_path / "card.md"
+    with planted(Plant(head_deadline=0.8)) as server:
+        done = _run(
+            "scorecard", server.url, "--kind", "idle-connect,malformed-http", "--clients", "5", "--duration", "1",
+            "--baseline", "0.6", "--recovery", "0.6", "--victims", "4", "--victim", "ws", "--neighbours", "0",
+            "--floor", "--markdown", str(card), "--json",
+        )  # fmt: skip
+    assert done.returncode in {0, 1, 3}, done.stderr
+    beside, alone = json.loads(done.stdout)["parts"]
+    assert beside["figures"]["floor_p99_ms"] or "at the floor" in beside["verdict"]["reasons"][-1]
+    assert alone["figures"]["floor_p99_ms"] is None
+    assert done.stderr.count("at the floor first") == 1
+    assert [line for line in card.read_text().splitlines() if line.startswith("#")] == [
+        "### Slow or silent", "### Malformed",
+    ]  # fmt: skip
+
+
+def test_ctrl_c_at_the_floor_leaves_nothing_behind(tmp_path: Path) -> None:
+    with planted() as server:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "loadgen", "scorecard", server.url, "--kind", "slow-head", "--clients", "5",
+                "--duration", "600", "--baseline", "0.3", "--neighbours", "0", "--victim", "ws", "--floor",
+            ],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )  # fmt: skip
+        with process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if line.startswith("attack:"):
+                    break
+            assert list(tmp_path.iterdir()), "the floor has its folder there"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "INTERRUPTED" in out
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir()), "it is removed after the floor was killed"
 
 
 def test_thresholds_decide_the_exit_code() -> None:

@@ -15,6 +15,7 @@ from loadgen.orders import Account, Group
 from loadgen.player import lines
 from loadgen.preflight import InvalidRunError
 from loadgen.scenario import Session
+from loadgen.stopping import StoppedError
 from loadgen.troupe import merge
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan, play_run
@@ -57,6 +58,24 @@ async def test_a_player_that_dies_makes_the_run_invalid() -> None:
 
         with pytest.raises(InvalidRunError, match="died"):
             await session.play(act)
+
+
+async def test_what_ends_a_run_may_come_out_of_a_nursery() -> None:
+    """As it does while attackers are counted: Ctrl-C there was a traceback once."""
+    for error in (StoppedError(), InvalidRunError("the crowd is gone")):
+        with planted() as server:
+            session = Session(plan(server.url))
+
+            async def act(error: Exception = error) -> None:
+                async with trio.open_nursery():
+                    raise error
+
+            if isinstance(error, StoppedError):
+                await session.play(act)
+                assert session.stopped
+            else:
+                with pytest.raises(InvalidRunError, match="the crowd is gone"):
+                    await session.play(act)
 
 
 def test_a_player_ends_with_its_conductor() -> None:

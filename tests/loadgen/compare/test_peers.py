@@ -1,7 +1,7 @@
 """Every peer speaks what the catalogue says that it does, so that a comparison compares the same thing."""
 
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import pytest
@@ -148,3 +148,35 @@ async def test_a_held_poll_is_woken(peer: Peer) -> None:
                 await ann.hear("ack")
         assert [message["text"] for message in pages[0]["messages"]] == ["wake up"]
         assert pages[0]["cursor"] != cursor
+
+
+async def test_the_floor_s_event_streams_hear_what_is_said_from_now_on() -> None:
+    """The peers of a comparison need none; the floor of a scorecard has every victim that the target has."""
+    async with serving(PEERS["floor"]) as server, member(server) as ann:
+        await ann.join("lobby")
+        await ann.say(type="publish", id=1, room="lobby", text="before")
+        await ann.hear("ack")
+        async with await trio.open_tcp_stream(HOST, server.port) as stream:
+            await stream.send_all(b"GET /rooms/lobby/events HTTP/1.1\r\nHost: peer\r\n\r\n")
+            received = bytes(await stream.receive_some())
+            assert received.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            await ask(server, "POST", "/rooms/lobby/messages", b"after")
+            with trio.fail_after(PATIENCE):
+                while not received.endswith(b"}\n\n"):
+                    received += await stream.receive_some()
+        name, kind, data = received.partition(b"\n\n")[2].decode().splitlines()[:3]
+        message = json.loads(data.removeprefix("data: "))
+        assert message["text"] == "after"
+        assert (name, kind) == (f"id: {message['cursor']}", "event: message")
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\r\n\r\n", b"GET /\r\n\r\n", b"GET /rooms HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"x" * 2**20]
+)
+async def test_the_floor_passes_over_what_makes_no_sense(nonsense: bytes) -> None:
+    async with serving(PEERS["floor"]) as server:
+        async with await trio.open_tcp_stream(HOST, server.port) as stream:
+            with suppress(trio.BrokenResourceError):  # it keeps no megabyte of anybody
+                await stream.send_all(nonsense)
+            assert (await ask(server, "GET", "/"))[0] == 200
+        server.require()

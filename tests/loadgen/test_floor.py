@@ -1,0 +1,144 @@
+"""The floor of a scorecard: everybody who is played can be there, and one that fails is told and no more."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from loadgen import floor, target
+from loadgen.attack import Attack
+from loadgen.client import Threat
+from loadgen.findings import FLOOR_RATIOS, Floor
+from loadgen.personas import registry
+from loadgen.report import Outcome, Report
+from loadgen.scorecard import Scorecard
+from loadgen.target import UsageError
+from loadgen.victims.kinds import CHAT_MIX
+from tests.loadgen.planted import planted
+from tests.loadgen.plays import assault, plan
+
+EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 1)
+NEIGHBOURS = {name: 1 for name, persona in registry().items() if persona.slow}
+
+#: Nobody is there: who plays at the floor does not look at the plan's own target.
+NOBODY = "http://127.0.0.1:9"
+
+
+async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = []
+
+    class Watched(Attack):
+        async def play(self) -> Report:
+            played.append(await super().play())
+            return played[0]
+
+    monkeypatch.setattr(floor, "Attack", Watched)
+    found = await floor.play(plan(NOBODY), assault({"slow-head": 3}, victims=EVERY_CHATTER, neighbours=NEIGHBOURS))
+    [report] = played
+    assert report.target != NOBODY
+    assert report.figures["success_percent"] == 100
+    assert report.figures["collateral"] == 0, report.cohorts
+    assert {row.what for row in report.phases if row.succeeded} == {row.what for row in report.phases}
+    if not found.fault:  # a machine that is too busy is a reason, here as anywhere
+        assert found == Floor(
+            baseline_p99_ms=report.figures["baseline_p99_ms"],
+            p50_ms=report.figures["attack_p50_ms"],
+            p99_ms=report.figures["attack_p99_ms"],
+        )
+
+
+@pytest.mark.parametrize("kind", ["no-close", "slow-fragment", "big-body", "big-frame", "compress-bomb", "slow-tls"])
+async def test_what_it_does_not_understand_does_not_end_it(kind: str) -> None:
+    found = await floor.play(plan(NOBODY), assault({kind: 3}))
+    assert not found.fault.startswith("the floor"), found
+
+
+async def test_one_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(work: Path, port: int) -> list[str]:
+        return [sys.executable, "-c", "raise SystemExit('no ports today')"]
+
+    monkeypatch.setattr(floor, "_command", command)
+    found = await floor.play(plan(NOBODY), assault({"slow-head": 1}))
+    assert found == Floor(fault="the floor ended with exit code 1: no ports today")
+
+
+async def test_one_that_dies_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(work: Path, port: int) -> list[str]:
+        serving = (
+            f"import socket; socket.create_server(('127.0.0.1', {port})).accept(); raise SystemExit('one is enough')"
+        )
+        return [sys.executable, "-c", serving]
+
+    monkeypatch.setattr(floor, "_command", command)
+    found = await floor.play(plan(NOBODY), assault({"slow-head": 1}))
+    assert found == Floor(fault="the floor ended with exit code 1: one is enough")
+
+
+def test_only_those_whom_it_can_meet_are_played_there() -> None:
+    for name, persona in registry().items():
+        if not persona.honest:
+            assert floor.is_fair(assault({name: 1})) is (persona.threat is not Threat.MALFORMED)
+
+
+def test_what_has_nothing_in_common_with_it_is_refused() -> None:
+    floor.require(target.find("http://localhost:8000"))
+    with pytest.raises(UsageError, match="--floor: it runs on this machine and speaks no TLS"):
+        floor.require(target.find("https://127.0.0.1:8000"))
+
+
+@pytest.mark.parametrize("kind", ["idle-connect", "huge-length"])
+async def test_the_bar_is_as_many_times_the_floor_s_as_the_threat_allows(kind: str) -> None:
+    """A floor of ten seconds is above all that a baseline could allow."""
+    with planted() as server:
+        beside = Floor(baseline_p99_ms=2.0, p50_ms=3.0, p99_ms=10_000.0)
+        report = await Attack(plan(server.url), assault({kind: 3}), beside).play()
+    figures, times = report.figures, FLOOR_RATIOS[registry()[kind].threat]
+    during = figures["attack_p99_ms"]
+    assert during is not None
+    assert figures["p99_over_bar_ms"] == round(during - times * 10_000, 3)
+    assert (figures["floor_baseline_p99_ms"], figures["floor_p50_ms"], figures["floor_p99_ms"]) == (2, 3, 10_000)
+    assert figures["floor_p99_ratio"] == float(f"{during / 10_000:.4g}")
+
+
+async def test_a_floor_that_failed_is_among_the_reasons_and_changes_no_bar() -> None:
+    with planted() as server:
+        report = await Attack(plan(server.url), assault({"idle-connect": 3}), Floor(fault="the floor fell")).play()
+    figures = report.figures
+    assert report.verdict.reasons[-1] == "nothing to compare with at the floor: the floor fell"
+    assert figures["floor_p99_ms"] is figures["floor_p99_ratio"] is None
+    base, during = figures["baseline_p99_ms"], figures["attack_p99_ms"]
+    assert base is not None
+    assert during is not None
+    assert figures["p99_over_bar_ms"] == round(during - max(1.5 * base, base + 15), 3)
+
+
+async def test_a_stop_between_two_attacks_ends_a_scorecard_with_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stopped(*_: object) -> Floor:
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(floor, "play", stopped)
+    kinds = [registry()["slow-head"]]
+    report = await Scorecard(plan(NOBODY), assault({}), kinds, 1, with_floor=True).play()
+    assert report.outcome is Outcome.INTERRUPTED
+    assert report.parts == []
+
+
+async def test_a_stop_at_the_floor_is_a_row_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stopped(*_: object) -> Floor:
+        return Floor(interrupted=True)
+
+    monkeypatch.setattr(floor, "play", stopped)
+    kinds = [registry()[name] for name in ("slow-head", "idle-connect")]
+    report = await Scorecard(plan(NOBODY), assault({}), kinds, 1, with_floor=True).play()
+    assert report.outcome is Outcome.INTERRUPTED
+    [part] = report.parts
+    assert (part.command, part.verdict.reasons) == (
+        "slow-head",
+        ["stopped at the floor, before the target was attacked"],
+    )

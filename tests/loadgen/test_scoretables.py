@@ -1,0 +1,68 @@
+"""A scorecard as tables for a page."""
+
+from loadgen.report import Outcome, verdict
+from loadgen.scoretables import by_threat
+from tests.loadgen import reports
+
+COLUMNS = [
+    "attack",
+    "attackers",
+    "at the end",
+    "thrown out after, s",
+    "success, %",
+    "p50, ms",
+    "p99, ms",
+    "the floor's p99, ms",
+    "ratio to the floor",
+    "memory an attacker, B",
+    "server CPU, % of a core",
+    "collateral",
+    "verdict",
+]
+
+
+def test_each_threat_that_was_played_has_a_table() -> None:
+    report = reports.scorecard()
+    for part, name in zip(report.parts, ("malformed-chat", "ping-flood", "slow-head", "slow-tls"), strict=False):
+        part.command = name
+    report.parts = report.parts[:4]
+    titles = {table.title: [row[0] for row in table.rows] for table in by_threat(report)}
+    assert titles == {
+        "Slow or silent": ["`slow-head`", "`slow-tls`"],
+        "Greedy": ["`ping-flood`"],
+        "Malformed": ["`malformed-chat`"],
+    }
+
+
+def test_a_row_has_all_that_an_attack_is_judged_by() -> None:
+    report = reports.scorecard(count=1)
+    [part] = report.parts
+    part.figures |= {"attackers_held": 12.0, "floor_baseline_p99_ms": 1.9, "floor_p99_ms": 8.0, "floor_p99_ratio": 1.14}
+    [table] = by_threat(report)
+    assert table.columns == COLUMNS
+    [row] = table.rows
+    assert row == [
+        f"`{part.command}`", "2,000", "12", "10.1", "100", "1.12 → 1.61 → ?", "1.84 → 9.13 → 1.97", "1.90 → 8",
+        "1.14", "271", "18.4", "0", "held",
+    ]  # fmt: skip
+    assert "--seed 5" in table.notes[0]
+
+
+def test_what_nobody_measured_has_no_column() -> None:
+    report = reports.scorecard(count=1)
+    [table] = by_threat(report)
+    assert "the floor's p99, ms" not in table.columns
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_reasons_are_short() -> None:
+    report = reports.scorecard(count=1)
+    report.parts[0].verdict = verdict(
+        Outcome.FELL_SHORT,
+        [
+            "attack_p99_ms is 483 (attack_p99_ms>250)",
+            "nothing to compare with at the floor: the floor ended with exit code 1: MemoryError",
+        ],
+    )
+    [table] = by_threat(report)
+    assert table.rows[0][-1] == "fell short: attack_p99_ms is 483; nothing to compare with at the floor"
