@@ -20,7 +20,7 @@ _Value = TypeVar("_Value", int, float)
 
 
 class Request(msgspec.Struct, gc=False):
-    """One request; `secret` is the log's, with which tokens become numbers."""
+    """One request; `secret` is the log's, with which tokens become numbers. `body` goes when the handler returns."""
 
     head: Head
     body: bytes

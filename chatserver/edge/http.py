@@ -109,11 +109,13 @@ class HttpEdge:
         try:
             if self.settle is not None:
                 self.settle(connection, head)
-            answer = self._routes.handle(Request(head, body, connection.address, self._secret, exchange.keep_alive))
+            request = Request(head, body, connection.address, self._secret, exchange.keep_alive)
+            answer = self._routes.handle(request)
         except (HttpError, MessageError) as error:
             self._refuse_request(connection, exchange, error)
             return
         if isinstance(answer, Awaitable):
+            request.body = b""  # what waits has no use for one: while a disk is silent, it would be kept of everybody
             connection.session = exchange
             self._connections.enter(connection, Phase.SERVING)
             self._start(connection, self._serve(connection, exchange, answer))

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import trio
 
+from chatserver.api.request import Request
 from chatserver.edge import intake as intake_module
 from chatserver.edge.exchange import Upload
 from chatserver.edge.uploads import SMALL, Uploads
@@ -138,3 +140,24 @@ async def test_its_count_ends_with_it_in_a_fault(monkeypatch: pytest.MonkeyPatch
         await peer.send(b"x" * 30_000)
         assert (await peer.response()).status == 500
         assert intake.uploads.used == 0
+
+
+async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GET may have one. Whole, it is not counted any more, so it must be gone: a silent disk answers after 5 s."""
+    async with serving() as server, connect(server.address) as peer:
+        parts = server.server.parts
+        handled: list[Request] = []
+        handle = parts.http._routes.handle
+
+        def remembering(request: Request) -> Any:
+            handled.append(request)
+            return handle(request)
+
+        async def never(room: str) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(parts.http._routes, "handle", remembering)
+        monkeypatch.setattr(parts.log, "head", never)
+        await peer.send(request("GET", "/rooms/lobby", b"x" * 60_000))
+        await server.in_phase("serving")
+        assert [each.body for each in handled if each.head.path == "/rooms/lobby"] == [b""]
