@@ -19,7 +19,7 @@ VERDICT_FIGURES: Final = (
     ("victims", 2, "success_percent"),
     ("p99 before", 7, "baseline_p99_ms"),
     ("p99 during", 1, "attack_p99_ms"),
-    ("floor's p99", 8, "floor_p99_ms"),
+    ("at floor", 8, "floor_p99_ms"),
     ("collateral", 3, "collateral"),
 )
 

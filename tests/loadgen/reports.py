@@ -170,6 +170,7 @@ def attack(
         "attack_p99_ms": 503.2 if fell_short else 9.127,
         "attack_p999_ms": 712.0 if fell_short else 22.4,
         "attack_max_ms": 740.2 if fell_short else 31.5,
+        "recovery_p50_ms": 1.14,
         "recovery_p99_ms": 1.97,
         "p99_ratio": 273.5 if fell_short else 4.961,
         "p99_over_bar_ms": 483.0 if fell_short else -7.713,
@@ -301,6 +302,9 @@ def scorecard(count: int = 6) -> Report:
     ]
     for part, kind in zip(parts, kinds, strict=False):
         part.command = kind
+        part.figures |= {
+            "floor_baseline_p99_ms": 1.9, "floor_p50_ms": 1.31, "floor_p99_ms": 8.0, "floor_p99_ratio": 1.141,
+        }  # fmt: skip
     return Report(
         command="scorecard",
         arguments="loadgen scorecard http://127.0.0.1:8000 --seed 5",
