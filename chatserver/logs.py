@@ -11,6 +11,7 @@ counted, and the count is written when there is room again.
         structlog.get_logger().info("listening", url="http://127.0.0.1:8000")
 """
 
+import errno
 import logging
 import os
 import queue
@@ -31,6 +32,7 @@ QUEUE_LINES = 10_000  # lines waiting for the thread: about 2 MB, more than a bu
 STOP_PATIENCE = 1.0  # s for the last lines to be written; a full pipe must not keep the process alive
 LINES_PER_SECOND = 5  # of one (event, reason): enough to see what happens, too few to cost anything
 
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _MULTILINE = frozenset({"exception", "stack"})  # written by us and worth their line breaks
 
 
@@ -128,8 +130,10 @@ class Writer:
                 poll = select.poll()
                 poll.register(self._descriptor, select.POLLOUT)
                 poll.poll()
-            except OSError:  # the reader is gone, and there is no other place to say so
-                return False
+            except OSError as error:
+                # A full disk has room again some day: this line is lost, and no other. Else the reader is gone, and
+                # there is no other place to say so.
+                return error.errno in _FULL
         return True
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -150,6 +151,22 @@ def test_a_reader_that_left_does_no_harm() -> None:
         writer.put("into the void")
     writer.close()
     os.close(descriptor)
+
+
+def test_a_disk_that_was_full_is_written_to_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines about a full disk often go to that very disk, and the first of them was the last of all."""
+    really_write = os.write
+
+    def write(descriptor: int, data: memoryview) -> int:
+        if b"the disk is full" in bytes(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really_write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with capture() as (_, lines):
+        structlog.get_logger().warning("the disk is full")
+        structlog.get_logger().warning("room again")
+    assert [json.loads(line)["event"] for line in lines] == ["room again"]
 
 
 def test_a_non_blocking_descriptor_loses_nothing() -> None:
