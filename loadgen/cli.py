@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from loadgen import figures, flags, markdown, target
 from loadgen import floor as floors
 from loadgen.attack import Assault, Attack
+from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
 from loadgen.fingerprint.command import fingerprint
@@ -241,7 +242,13 @@ def list_() -> int:
     groups = (
         ("personas, for run --mix", [each for each in known if each.honest and not each.slow]),
         ("honest slow clients, beside every attack and for run --mix", [each for each in known if each.slow]),
-        ("attacks, for attack --kind", [each for each in known if not each.honest]),
+        *(
+            (
+                f"attacks, for --kind: {threat.value}, together {threat.everybody}",
+                [each for each in known if not each.honest and each.threat is threat],
+            )
+            for threat in Threat
+        ),
     )
     for title, personas in groups:
         print(f"{title}:")

@@ -63,6 +63,11 @@ class Threat(Enum):
     GREEDY = "greedy"  # takes all that it gets
     MALFORMED = "malformed"  # says what nobody should understand
 
+    @property
+    def everybody(self) -> str:
+        """What `--kind` calls all of them."""
+        return f"all-{self.name.lower()}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:

@@ -23,7 +23,7 @@ MAX_PROCESSES: Final = 64
 _ROOM: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 #: Words that stand for all attacks of one threat.
-_ALL_OF: Final = {f"all-{threat.name.lower()}": threat for threat in Threat}
+_ALL_OF: Final = {threat.everybody: threat for threat in Threat}
 
 #: Members of one room, unless --rooms says otherwise: the size of a busy team.
 CLIENTS_PER_ROOM: Final = 50

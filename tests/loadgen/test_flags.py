@@ -71,7 +71,7 @@ def test_every_persona_says_in_one_line_what_it_does() -> None:
 
 
 def test_groups_of_attacks_are_all_of_them_and_each_is_named_once() -> None:
-    named = [flags.attacks(f"all-{threat.name.lower()}", "--kind") for threat in Threat]
+    named = [flags.attacks(threat.everybody, "--kind") for threat in Threat]
     everybody = [each for group in named for each in group]
     assert sorted(each.name for each in everybody) == [each.name for each in PERSONAS if not each.honest]
     assert len(everybody) == len(set(everybody))
