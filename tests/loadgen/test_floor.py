@@ -50,9 +50,9 @@ async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest
         )
 
 
-@pytest.mark.parametrize("kind", ["no-close", "slow-fragment", "big-body", "big-frame", "compress-bomb", "slow-tls"])
-async def test_what_it_does_not_understand_does_not_end_it(kind: str) -> None:
-    found = await floor.play(plan(NOBODY), assault({kind: 3}))
+async def test_what_it_does_not_understand_does_not_end_it() -> None:
+    kinds = ("no-close", "slow-fragment", "slow-tls", "big-body", "big-frame", "compress-bomb")
+    found = await floor.play(plan(NOBODY), assault(dict.fromkeys(kinds, 2)))
     assert not found.fault.startswith("the floor"), found
 
 
