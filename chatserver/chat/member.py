@@ -97,3 +97,6 @@ class Outlet(Protocol):
 
     def resume(self, connection: object) -> None:
         """A publisher that was paused may go on."""
+
+    def crowded(self) -> bool:
+        """Whether more peers wait to be attended to than can be in one pass."""

@@ -3,6 +3,7 @@
 Owns: the facts of a room and the arithmetic on them. May not: send, wait, or decide when a room leaves memory.
 """
 
+from collections import deque
 from enum import Enum, auto
 
 import trio
@@ -25,13 +26,12 @@ class Life(Enum):
 
 
 class Walk:
-    """One pass of the pump over everybody who was there when it began."""
+    """One pass of the pump over all members who were there when it began."""
 
-    __slots__ = ("at", "holds", "members", "notice", "reaches", "written")
+    __slots__ = ("at", "members", "notice", "reaches", "written")
 
     def __init__(self, room: "Room") -> None:
         self.members = list(room.members)
-        self.holds = list(room.holds)
         self.at = 0
         self.notice, room.notice = room.notice, None
         self.reaches = room.ring.last
@@ -44,7 +44,7 @@ class Room:
     __slots__ = (
         "_max_bytes", "_max_count", "_shelf", "cache", "epoch", "first", "holds", "life", "loaded", "members", "missed",
         "name", "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence",
-        "queued", "ring", "seen", "walk",
+        "queued", "ring", "seen", "waking", "walk", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,8 @@ class Room:
         self.offered = 0  # everybody was offered what comes up to here
         self.offered_bytes = 0
         self.walk: Walk | None = None
+        self.waking: deque[Hold] | None = None  # held polls that are being answered, see the pump
+        self.woken = 0  # the newest offset when that began last
         self.queued = False  # in the pump's queue
         self.cache: dict[object, bytes] = {}  # answers that are the same for everybody, see `remember`
         self.life = Life.LOADING

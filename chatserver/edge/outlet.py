@@ -32,6 +32,10 @@ class ConnectionOutlet:
         except Exception:  # noqa: BLE001
             self._connections.fault(cast(Connection, hold.connection))
 
+    def crowded(self) -> bool:
+        """Whether more peers wait to be attended to than can be in one pass."""
+        return self._connections.crowded
+
     def as_outlet(self) -> Outlet:
         """The same as chat types it: a connection is any object there, always one of ours here."""
         return cast(Outlet, self)

@@ -86,6 +86,7 @@ class Connections:
         self.attendant: Attendant | None = None
         self.pending: deque[Connection] = deque()  # to be attended to again, after everybody else, see `again`
         self.asked = trio.Event()  # set while there are any
+        self.crowded = False  # whether more who are in are ready than were attended to in the last pass
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection
         self.lines = Limiter()  # for whatever a peer can have written to our log

@@ -144,28 +144,27 @@ class Poller:
 
     def _pass(self) -> None:
         """Attend to what is ready, in slices of time; whoever is left comes first in the next pass."""
-        if not self._settled:
-            self._gather()
+        many = not self._settled and self._gather() == BATCH
         calm = not (self._settled or self._connections.pending) and perf_counter() - self._heard > CALM_AFTER
         if self._settled:
             self._heard = self._work_off(self._settled, PASS_SECONDS)
-        full = False
-        if not self._newcomers:
-            full = self._take(self._readiness.newcomers(BATCH), self._newcomers) == BATCH
+        self._connections.crowded = many or bool(self._settled)
+        many = not self._newcomers and self._take(self._readiness.newcomers(BATCH), self._newcomers) == BATCH
         if self._newcomers:
             self._work_off(self._newcomers, CALM_SECONDS if calm else NEWCOMERS_SECONDS)
         if self._newcomers:
             return
         accepting, self._accepting = self._accepting, []
         for listener in accepting:
-            if not listener.accept(ACCEPT_BATCH if calm and not full else ACCEPT_WHEN_BUSY):
+            if not listener.accept(ACCEPT_BATCH if calm and not many else ACCEPT_WHEN_BUSY):
                 self._readiness.change(listener.descriptor, 0, READ)
 
-    def _gather(self) -> None:
-        """Take the next events, and note which listeners have somebody."""
+    def _gather(self) -> int:
+        """Take the next events, and note which listeners have somebody; how many there were."""
         ready = self._readiness.ready(BATCH)
         self._take(ready, self._settled)
         self._accepting = [self._listeners[descriptor] for descriptor, _ in ready if descriptor in self._listeners]
+        return len(ready)
 
     def _take(self, ready: list[tuple[int, int]], queue: deque[tuple[Connection, int]]) -> int:
         """Queue events; how many there were. A number may be somebody else's when its turn comes, so objects are

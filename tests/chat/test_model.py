@@ -182,6 +182,7 @@ class Play:
             assert not room.congested
             assert (room.pending, room.pending_bytes, room.pins) == (0, 0, 0)
             assert room.walk is None
+            assert room.waking is None
             expected = {member for peer in self.peers for member in peer.members if member.room is room}
             assert set(room.members) == expected
         for peer in list(self.peers):

@@ -155,6 +155,83 @@ class TestWalking:
             assert it.hub.statistics()["members"] == 5
 
 
+class TestWaking:
+    """Held polls: each is answered once, and comes back with its next request at once."""
+
+    async def test_no_faster_than_they_can_be_attended_to(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pump_module, "WAKE_SLICE", 30)
+        async with chatting() as it:
+            peers = [it.peer() for _ in range(100)]
+            for peer in peers:
+                await it.poll(peer, "lobby")
+            answered: list[int] = []
+
+            async def watch() -> None:
+                while not answered or answered[-1] < 100:
+                    answered.append(sum(len(peer.answers) for peer in peers))
+                    it.outlet.is_crowded = answered[-1] > 50
+                    await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), lambda result: None)
+            steps = [(before, after - before) for before, after in itertools.pairwise(answered) if after != before]
+            assert steps[0] in ((0, 30), (0, 60)), "a slice, or two when our turn came between them"
+            crowded = [step for before, step in steps if before > 50]
+            assert len(crowded) >= 2
+            assert max(crowded) <= 2 * pump_module.WAKE_WHEN_CROWDED
+
+    async def test_members_do_not_wait_for_polls(self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pump_module, "WAKE_SLICE", 1)
+        async with chatting() as it:
+            member = it.peer()
+            await it.join(member, "lobby")
+            polls = [it.peer() for _ in range(50)]
+            for peer in polls:
+                await it.poll(peer, "lobby")
+            for number in range(3):
+                it.hub.publish(Draft("lobby", "u_1", "Ann", f"text-{number}"), lambda result: None)
+                for _ in range(5):
+                    await trio.lowlevel.checkpoint()
+            assert member.offsets("lobby") == [1, 2, 3]
+            assert not all(peer.answers for peer in polls), "most are held yet"
+            await it.settle()
+            assert all(len(peer.answers) == 1 for peer in polls)
+
+    async def test_whoever_comes_back_meanwhile_is_answered_again(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pump_module, "WAKE_SLICE", 1)
+        async with chatting() as it:
+            early, *late = polls = [it.peer() for _ in range(10)]
+            for peer in polls:
+                await it.poll(peer, "lobby")
+            it.hub.publish(Draft("lobby", "u_1", "Ann", "one"), lambda result: None)
+            while not early.answers:
+                await trio.lowlevel.checkpoint()
+            it.hold_now(early, ["lobby"])
+            it.hub.publish(Draft("lobby", "u_1", "Ann", "two"), lambda result: None)
+            assert not all(peer.answers for peer in late)
+            await it.settle()
+            assert len(early.answers) == 2
+            assert all(len(peer.answers) == 1 for peer in late)
+
+    async def test_rooms_take_turns(self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pump_module, "WAKE_SLICE", 10)
+        async with chatting() as it:
+            crowd, lonely = [it.peer() for _ in range(50)], it.peer()
+            for peer in crowd:
+                await it.poll(peer, "large")
+            await it.poll(lonely, "small")
+            for name in ("large", "small"):
+                it.hub.publish(Draft(name, "u_1", "Ann", "x"), lambda result: None)
+            while not lonely.answers:
+                await trio.lowlevel.checkpoint()
+            assert sum(len(peer.answers) for peer in crowd) <= 2 * 10
+
+
 class TestBehind:
     async def test_a_partly_taken_chunk_goes_on_where_it_stopped(self, autojump_clock: Clock) -> None:
         async with chatting() as it:

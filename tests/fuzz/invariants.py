@@ -276,6 +276,7 @@ def _check_room(world: World, room: Room, members: list[Member], holds: list[Hol
         return
     assert (room.pending, room.pending_bytes) == (0, 0), "a publish is never answered"
     assert room.walk is None
+    assert room.waking is None
     assert not room.paused, "publishers are never resumed"
     assert not room.congested
     for hold in holds:

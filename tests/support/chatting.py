@@ -104,6 +104,7 @@ class ScriptedOutlet:
     def __init__(self) -> None:
         self.hub: Hub | None = None
         self.writes = 0
+        self.is_crowded = False
         self.chunks: list[bytes] = []  # the very objects that were offered
 
     def offer(self, connection: object, data: bytes) -> int:
@@ -141,6 +142,9 @@ class ScriptedOutlet:
 
     def blocked(self, connection: object) -> bool:
         return self._alive(connection).is_blocked
+
+    def crowded(self) -> bool:
+        return self.is_crowded
 
     def answer(self, hold: Hold) -> None:
         peer = self._alive(hold.connection)
