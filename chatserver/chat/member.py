@@ -92,8 +92,8 @@ class Outlet(Protocol):
     def blocked(self, connection: object) -> bool:
         """Whether it is behind."""
 
-    def answer(self, hold: Hold) -> None:
-        """News for a held poll."""
+    def answer(self, hold: Hold, *, herd: bool) -> None:
+        """News for a held poll; one of many whose next requests will all come at once, or not."""
 
     def resume(self, connection: object) -> None:
         """A publisher that was paused may go on."""

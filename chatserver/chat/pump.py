@@ -38,6 +38,8 @@ WAKE_SLICE = 64
 WAKE_WHEN_CROWDED = 8
 #: Polls of one room answered at a time while another room's wait.
 WAKE_SHARE = 4
+#: Polls of a room that are a herd: more than a short slice attends to. Its next requests wait for everybody else's.
+HERD = 32
 #: Messages read from the log at a time for a member behind the ring.
 READ_PAGE = 100
 #: Offsets a member may be behind the ring and still be fed from the log. A reader slower than its room would read the
@@ -111,6 +113,7 @@ class Pump:
         """Have those answered who hold a poll, unless they are being answered already, or were told all there is."""
         if room.holds and not room.waking and room.woken != room.last:
             room.waking = deque(room.holds)
+            room.herd = len(room.holds) > HERD
             room.woken = room.last
             self._waking.append(room)
 
@@ -122,7 +125,7 @@ class Pump:
         for _ in range(looked_at):
             hold = waking.popleft()
             if hold.lacks_news_of(room):  # it may be answered, or gone, since it was roused
-                self._outlet.answer(hold)
+                self._outlet.answer(hold, herd=room.herd)
         if waking:
             self._waking.append(room)
         else:

@@ -42,9 +42,9 @@ class Room:
     """See the module."""
 
     __slots__ = (
-        "_max_bytes", "_max_count", "_shelf", "cache", "epoch", "first", "holds", "life", "loaded", "members", "missed",
-        "name", "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence",
-        "queued", "ring", "seen", "waking", "walk", "woken",
+        "_max_bytes", "_max_count", "_shelf", "cache", "epoch", "first", "herd", "holds", "life", "loaded", "members",
+        "missed", "name", "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins",
+        "presence", "queued", "ring", "seen", "waking", "walk", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,7 @@ class Room:
         self.offered_bytes = 0
         self.walk: Walk | None = None
         self.waking: deque[Hold] | None = None  # held polls that are being answered, see the pump
+        self.herd = False  # whether these are many
         self.woken = 0  # the newest offset when that began last
         self.queued = False  # in the pump's queue
         self.cache: dict[object, bytes] = {}  # answers that are the same for everybody, see `remember`

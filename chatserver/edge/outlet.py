@@ -25,12 +25,15 @@ class ConnectionOutlet:
         self._connections = connections
         self.answer_with: Callable[[Hold], None] = _not_yet
 
-    def answer(self, hold: Hold) -> None:
+    def answer(self, hold: Hold, *, herd: bool) -> None:
         """News for a held poll. A fault of ours in answering it must not end the pump."""
+        connection = cast(Connection, hold.connection)
         try:
             self.answer_with(hold)
+            if herd:
+                self._connections.defer(connection)
         except Exception:  # noqa: BLE001
-            self._connections.fault(cast(Connection, hold.connection))
+            self._connections.fault(connection)
 
     def crowded(self) -> bool:
         """Whether more peers wait to be attended to than can be in one pass."""

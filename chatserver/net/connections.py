@@ -29,7 +29,7 @@ from chatserver.logs import Limiter
 from chatserver.net import sockets
 from chatserver.net.connection import CLOSED, Backlog, Connection
 from chatserver.net.phases import ALLOWED, SETTLES, IllegalMoveError, Phase, PhaseLimits
-from chatserver.net.readiness import NEWCOMER, READ, WRITE, Readiness
+from chatserver.net.readiness import LATER, READ, WRITE, Readiness
 from chatserver.net.wheel import Wheel, ticks
 from chatserver.reasons import Reason
 
@@ -103,7 +103,7 @@ class Connections:
         if self.speakers is not None and self.speakers(address):
             phase = Phase.PROXY
         due = self.wheel.due[phase]
-        connection = self.kind(descriptor, address, phase, due, 0, READ | NEWCOMER)
+        connection = self.kind(descriptor, address, phase, due, 0, READ | LATER)
         table = self.table
         if descriptor >= len(table):
             table.extend([None] * (descriptor + 1 - len(table) + 256))
@@ -207,8 +207,8 @@ class Connections:
         """Move to a phase and set its deadline: the default, or `span` ticks from now."""
         if not ALLOWED[connection.phase][phase]:
             raise IllegalMoveError(f"{connection.phase.name} does not lead to {phase.name}")
-        if connection.interest & NEWCOMER and SETTLES[connection.phase][phase]:
-            self._interest(connection, connection.interest & ~NEWCOMER)
+        if connection.interest & LATER and SETTLES[connection.phase][phase]:
+            self._interest(connection, connection.interest & ~LATER)
         connection.phase = phase
         wheel = self.wheel
         due = wheel.due[phase] if span is None else wheel.current + 1 + span
@@ -232,6 +232,10 @@ class Connections:
     def pause(self, connection: Connection) -> None:
         """Do not read from it. A reset is still noticed."""
         self._interest(connection, connection.interest & ~READ)
+
+    def defer(self, connection: Connection) -> None:
+        """It is one of many who will all come back at once: others come first, until it has been answered again."""
+        self._interest(connection, connection.interest | LATER)
 
     def again(self, connection: Connection) -> None:
         """Attend to it once more, when everybody else had a turn: it has bytes in its inbox already."""
@@ -300,7 +304,7 @@ class Connections:
             if not backlog.chunks:
                 backlog.position = position
             backlog.chunks.append(chunk)
-        self._interest(connection, connection.interest & NEWCOMER | WRITE)
+        self._interest(connection, connection.interest & LATER | WRITE)
 
     def blocked(self, connection: Connection) -> bool:
         """Whether it has not taken what we wrote."""

@@ -115,8 +115,8 @@ RULES: dict[Phase, Rule] = {
 #: `ALLOWED[old][new]`, the same facts as two tuples: a move costs two index operations on the hot path.
 ALLOWED: tuple[tuple[bool, ...], ...] = tuple(tuple(new in RULES[old].then for new in Phase) for old in Phase)
 
-#: `SETTLES[old][new]`: whether whoever makes this move is a newcomer no longer. It has asked for something and was
-#: answered; a WebSocket by its first message, since everybody who comes has the upgrade and a `join` to do.
+#: `SETTLES[old][new]`: whether whoever makes this move is in, and comes first from now on. It has asked for something
+#: and was answered; a WebSocket by its first message, since everybody who comes has the upgrade and a `join` to do.
 SETTLES: tuple[tuple[bool, ...], ...] = tuple(
     tuple(new in _SETTLED and not (new is Phase.OPEN and old is Phase.HEAD) for new in Phase) for old in Phase
 )

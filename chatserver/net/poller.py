@@ -8,11 +8,12 @@ second task attends to those who asked for another turn: they may ask at any tim
 first one for them. Each stops after a slice of time, not of peers: one who asks for much may cost a hundred times what
 another does.
 
-Who comes first. Those who are in, then newcomers, then whoever has not been accepted; each has its own slice, so that
-none starves. A pass is what everybody waits for, and several of them if it takes the log and the pump to answer: so
-slices are short. Whoever asked for another turn has had one, so those share a slice of their own: a thousand greedy
-peers delay each other, and the rest by no more than that. When nobody who is in has been heard for a moment, nobody
-waits, and newcomers have a longer slice: ten thousand handshakes a second want long passes.
+Who comes first. Those who are in, then those who may wait, newcomers and herds that were all answered at once, then
+whoever has not been accepted; each has its own slice, so that none starves. A pass is what everybody waits for, and
+several of them if it takes the log and the pump to answer: so slices are short. Whoever asked for another turn has had
+one, so those share a slice of their own: a thousand greedy peers delay each other, and the rest by no more than that.
+When nobody who is in has been heard for a moment, nobody waits, and the others have a longer slice: ten thousand
+handshakes a second want long passes.
 """
 
 import os
@@ -37,8 +38,8 @@ BATCH = 64
 #: Seconds for which those who are in are attended to before others are, and for which other turns are given to who
 #: asked. A pass costs 0.1 ms by itself.
 PASS_SECONDS, TURNS_SECONDS = 0.002, 0.001
-#: The same for newcomers: while others wait, about eight handshakes; and while nobody does.
-NEWCOMERS_SECONDS, CALM_SECONDS = 0.001, 0.005
+#: The same for those who may wait: while others do, about eight handshakes; and while nobody does.
+LATER_SECONDS, CALM_SECONDS = 0.001, 0.005
 #: Seconds since anybody was heard who is in, after which nobody waits.
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
@@ -78,8 +79,8 @@ class Poller:
         self._attendant = attendant
         self._listeners = {listener.descriptor: listener for listener in listeners}
         self._accepting: list[Listener] = []
-        self._settled: deque[tuple[Connection, int]] = deque()  # events that were taken and not attended to
-        self._newcomers: deque[tuple[Connection, int]] = deque()  # the same, of newcomers
+        self._first: deque[tuple[Connection, int]] = deque()  # events that were taken and not attended to
+        self._later: deque[tuple[Connection, int]] = deque()  # the same, of those who may wait
         self._heard = 0.0  # when there was last an event of anybody who is in
         self._view = memoryview(bytearray(READ_MORE_BYTES))
         self._buffers = tuple((self._view if phase in _MORE else self._view[:READ_BYTES],) for phase in Phase)
@@ -94,7 +95,7 @@ class Poller:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_resuming)
                 while True:
-                    if self._settled or self._newcomers:
+                    if self._first or self._later:
                         await trio.lowlevel.checkpoint()
                     else:
                         await trio.lowlevel.wait_readable(self._readiness.fileno())
@@ -144,15 +145,15 @@ class Poller:
 
     def _pass(self) -> None:
         """Attend to what is ready, in slices of time; whoever is left comes first in the next pass."""
-        many = not self._settled and self._gather() == BATCH
-        calm = not (self._settled or self._connections.pending) and perf_counter() - self._heard > CALM_AFTER
-        if self._settled:
-            self._heard = self._work_off(self._settled, PASS_SECONDS)
-        self._connections.crowded = many or bool(self._settled)
-        many = not self._newcomers and self._take(self._readiness.newcomers(BATCH), self._newcomers) == BATCH
-        if self._newcomers:
-            self._work_off(self._newcomers, CALM_SECONDS if calm else NEWCOMERS_SECONDS)
-        if self._newcomers:
+        many = not self._first and self._gather() == BATCH
+        calm = not (self._first or self._connections.pending) and perf_counter() - self._heard > CALM_AFTER
+        if self._first:
+            self._heard = self._work_off(self._first, PASS_SECONDS)
+        self._connections.crowded = many or bool(self._first)
+        many = not self._later and self._take(self._readiness.later(BATCH), self._later) == BATCH
+        if self._later:
+            self._work_off(self._later, CALM_SECONDS if calm else LATER_SECONDS)
+        if self._later:
             return
         accepting, self._accepting = self._accepting, []
         for listener in accepting:
@@ -162,7 +163,7 @@ class Poller:
     def _gather(self) -> int:
         """Take the next events, and note which listeners have somebody; how many there were."""
         ready = self._readiness.ready(BATCH)
-        self._take(ready, self._settled)
+        self._take(ready, self._first)
         self._accepting = [self._listeners[descriptor] for descriptor, _ in ready if descriptor in self._listeners]
         return len(ready)
 

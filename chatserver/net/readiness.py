@@ -5,6 +5,9 @@ Owns: the two kernel objects that all parked connections are registered in. May 
 Level-triggered. One-shot and edge-triggered were measured and cost the same for a handshake; level-triggered cannot
 lose an event. The kernel object is itself a descriptor that becomes readable when any of its members is ready, so one
 trio task can wait for all of them. Closing a descriptor removes it, on both systems; there is nothing to unregister.
+
+Two objects, because the kernel hands out what is ready in the order in which it became so: whoever is in would stand
+behind a flood of newcomers. Those who may wait are in the second one, which is itself a member of the first.
 """
 
 import select
@@ -15,9 +18,9 @@ from typing import Protocol
 READ = 0x001
 WRITE = 0x004
 BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
-#: Part of an interest, never of an event: this one is a newcomer's. No bit of epoll's, and one of a small number, of
-#: which the interpreter has one object for everybody.
-NEWCOMER = 0x20
+#: Part of an interest, never of an event: this one may wait. No bit of epoll's, and one of a small number, of which the
+#: interpreter has one object for everybody.
+LATER = 0x20
 
 
 class Readiness(Protocol):
@@ -30,13 +33,13 @@ class Readiness(Protocol):
         """Begin to report a descriptor."""
 
     def change(self, descriptor: int, interest: int, before: int) -> None:
-        """Report other events from now on, or the same as of one who is no newcomer any more."""
+        """Report other events from now on, or let it wait, or wait no longer."""
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
-        """At most `limit` pairs of descriptor and events, without waiting; newcomers are not among them."""
+        """At most `limit` pairs of descriptor and events, without waiting, of those who come first."""
 
-    def newcomers(self, limit: int) -> list[tuple[int, int]]:
-        """The same, of newcomers."""
+    def later(self, limit: int) -> list[tuple[int, int]]:
+        """The same, of those who may wait."""
 
     def close(self) -> None:
         """Give the kernel objects back."""
@@ -46,40 +49,39 @@ class Epoll:
     """Linux."""
 
     def __init__(self) -> None:
-        self._settled = select.epoll()
-        self._newcomers = select.epoll()
-        self._settled.register(self._newcomers, READ)
-        self.fileno = self._settled.fileno
+        self._first = select.epoll()
+        self._later = select.epoll()
+        self._first.register(self._later, READ)
+        self.fileno = self._first.fileno
 
     def add(self, descriptor: int, interest: int) -> None:
         """Begin to report a descriptor."""
-        if interest & NEWCOMER:
-            self._newcomers.register(descriptor, interest & ~NEWCOMER)
+        if interest & LATER:
+            self._later.register(descriptor, interest & ~LATER)
         else:
-            self._settled.register(descriptor, interest)
+            self._first.register(descriptor, interest)
 
     def change(self, descriptor: int, interest: int, before: int) -> None:
-        """Report other events from now on."""
-        if interest & NEWCOMER:
-            self._newcomers.modify(descriptor, interest & ~NEWCOMER)
-        elif before & NEWCOMER:
-            self._newcomers.unregister(descriptor)
-            self._settled.register(descriptor, interest)
+        """Report other events from now on, or let it wait, or wait no longer."""
+        mine = self._later if interest & LATER else self._first
+        if (interest ^ before) & LATER:
+            (self._later if before & LATER else self._first).unregister(descriptor)
+            mine.register(descriptor, interest & ~LATER)
         else:
-            self._settled.modify(descriptor, interest)
+            mine.modify(descriptor, interest & ~LATER)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
         """At most `limit` pairs of descriptor and events, without waiting."""
-        return self._settled.poll(0, limit)
+        return self._first.poll(0, limit)
 
-    def newcomers(self, limit: int) -> list[tuple[int, int]]:
-        """The same, of newcomers."""
-        return self._newcomers.poll(0, limit)
+    def later(self, limit: int) -> list[tuple[int, int]]:
+        """The same, of those who may wait."""
+        return self._later.poll(0, limit)
 
     def close(self) -> None:
         """Give the kernel objects back."""
-        self._newcomers.close()
-        self._settled.close()
+        self._later.close()
+        self._first.close()
 
 
 if sys.platform != "linux":
@@ -88,24 +90,21 @@ if sys.platform != "linux":
         """macOS and the BSDs: one filter for each direction, a hang-up is a flag on either."""
 
         def __init__(self) -> None:
-            self._settled = select.kqueue()
-            self._newcomers = select.kqueue()
-            self._tell(self._settled, self._newcomers.fileno(), READ, 0)
-            self.fileno = self._settled.fileno
+            self._first = select.kqueue()
+            self._later = select.kqueue()
+            self._tell(self._first, self._later.fileno(), READ, 0)
+            self.fileno = self._first.fileno
 
         def add(self, descriptor: int, interest: int) -> None:
             """Begin to report a descriptor."""
-            self._tell(self._newcomers if interest & NEWCOMER else self._settled, descriptor, interest, 0)
+            self._tell(self._later if interest & LATER else self._first, descriptor, interest, 0)
 
         def change(self, descriptor: int, interest: int, before: int) -> None:
-            """Report other events from now on."""
-            if interest & NEWCOMER:
-                self._tell(self._newcomers, descriptor, interest, before)
-                return
-            if before & NEWCOMER:
-                self._tell(self._newcomers, descriptor, 0, before)
+            """Report other events from now on, or let it wait, or wait no longer."""
+            if (interest ^ before) & LATER:
+                self._tell(self._later if before & LATER else self._first, descriptor, 0, before)
                 before = 0
-            self._tell(self._settled, descriptor, interest, before)
+            self._tell(self._later if interest & LATER else self._first, descriptor, interest, before)
 
         def _tell(self, queue: select.kqueue, descriptor: int, interest: int, before: int) -> None:
             changes = []
@@ -118,11 +117,11 @@ if sys.platform != "linux":
 
         def ready(self, limit: int) -> list[tuple[int, int]]:
             """At most `limit` pairs of descriptor and events, without waiting."""
-            return self._events(self._settled, limit)
+            return self._events(self._first, limit)
 
-        def newcomers(self, limit: int) -> list[tuple[int, int]]:
-            """The same, of newcomers."""
-            return self._events(self._newcomers, limit)
+        def later(self, limit: int) -> list[tuple[int, int]]:
+            """The same, of those who may wait."""
+            return self._events(self._later, limit)
 
         def _events(self, queue: select.kqueue, limit: int) -> list[tuple[int, int]]:
             return [
@@ -132,8 +131,8 @@ if sys.platform != "linux":
 
         def close(self) -> None:
             """Give the kernel objects back."""
-            self._newcomers.close()
-            self._settled.close()
+            self._later.close()
+            self._first.close()
 
 
 def open_readiness() -> Readiness:

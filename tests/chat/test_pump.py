@@ -218,6 +218,17 @@ class TestWaking:
             assert len(early.answers) == 2
             assert all(len(peer.answers) == 1 for peer in late)
 
+    async def test_a_herd_is_known_as_one(self, autojump_clock: Clock) -> None:
+        async with chatting() as it:
+            for name, many in (("small", pump_module.HERD), ("large", pump_module.HERD + 1)):
+                for _ in range(many):
+                    await it.poll(it.peer(), name)
+            await it.publish("small", "hi")
+            assert it.outlet.herds == [False] * pump_module.HERD
+            it.outlet.herds.clear()
+            await it.publish("large", "hi")
+            assert it.outlet.herds == [True] * (pump_module.HERD + 1)
+
     async def test_rooms_take_turns(self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pump_module, "WAKE_SLICE", 10)
         async with chatting() as it:

@@ -48,7 +48,7 @@ def test_a_fault_in_answering_a_poll_does_not_reach_the_pump() -> None:
         neighbour, _ = it.connect()
         outlet = ConnectionOutlet(it.connections)
         outlet.answer_with = broken
-        outlet.answer(Hold(connection, user=1, limit=50, many=False, keep_alive=True))
+        outlet.answer(Hold(connection, user=1, limit=50, many=False, keep_alive=True), herd=False)
         assert not connection.alive
         assert neighbour.alive
         assert it.connections.faults == 1

@@ -20,7 +20,7 @@ from chatserver.net.admission import network_of
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
-from chatserver.net.readiness import NEWCOMER, READ, WRITE, Epoll
+from chatserver.net.readiness import LATER, READ, WRITE, Epoll
 from chatserver.net.secure import Secured
 from chatserver.net.wheel import NEVER, ticks
 from chatserver.reasons import Reason
@@ -185,13 +185,13 @@ def _check_interests(world: World, everybody: list[Connection]) -> None:
     readiness = world.parts.connections._readiness
     assert isinstance(readiness, Epoll)
     registered = dict(_registered(readiness.fileno()))
-    registered.pop(readiness._newcomers.fileno())
+    registered.pop(readiness._later.fileno())
     for listener in world.parts.poller._listeners.values():
         registered.pop(listener.descriptor)
-    newcomers = dict(_registered(readiness._newcomers.fileno()))
-    assert not newcomers.keys() & registered.keys()
-    assert registered == {each.descriptor: each.interest for each in everybody if not each.interest & NEWCOMER}
-    assert newcomers == {each.descriptor: each.interest & ~NEWCOMER for each in everybody if each.interest & NEWCOMER}
+    later = dict(_registered(readiness._later.fileno()))
+    assert not later.keys() & registered.keys()
+    assert registered == {each.descriptor: each.interest for each in everybody if not each.interest & LATER}
+    assert later == {each.descriptor: each.interest & ~LATER for each in everybody if each.interest & LATER}
 
 
 def _registered(epoll: int) -> Iterator[tuple[int, int]]:

@@ -245,7 +245,7 @@ class World:
         """Whether all has been given back that a server holds for its peers; it may wait for its log yet."""
         readiness = self.parts.connections._readiness
         assert isinstance(readiness, Epoll)
-        return readiness._settled.closed
+        return readiness._first.closed
 
     @property
     def tls(self) -> ssl.SSLContext | None:

@@ -6,7 +6,7 @@ import pytest
 
 from chatserver.net.connection import Connection
 from chatserver.net.phases import ALLOWED, RULES, SETTLES, IllegalMoveError, Phase, PhaseLimits
-from chatserver.net.readiness import NEWCOMER, WRITE
+from chatserver.net.readiness import LATER, READ, WRITE
 from chatserver.net.wheel import AT_REST, TICK, TOGETHER, ticks
 from chatserver.reasons import Reason
 from tests.support.parked import Parked, parked, take
@@ -55,21 +55,34 @@ def test_a_newcomer_settles_once_it_was_answered() -> None:
 def test_settling_is_part_of_the_move_and_lasts() -> None:
     with parked() as it:
         connection, _ = it.connect()
-        assert connection.interest & NEWCOMER
+        assert connection.interest & LATER
         it.connections.enter(connection, Phase.OPEN)
-        assert connection.interest & NEWCOMER
+        assert connection.interest & LATER
         it.connections.enter(connection, Phase.OPEN)
-        assert not connection.interest & NEWCOMER
+        assert not connection.interest & LATER
         it.connections.keep(connection, b"x", 0)
         assert it.interest(connection) == WRITE
-        assert not connection.interest & NEWCOMER
+        assert not connection.interest & LATER
+
+
+def test_whoever_is_deferred_comes_first_again_when_it_was_answered() -> None:
+    with parked() as it:
+        connection, _ = it.connect()
+        it.connections.enter(connection, Phase.KEEPALIVE)
+        it.connections.defer(connection)
+        assert connection.interest & LATER
+        assert it.interest(connection) == READ
+        it.connections.enter(connection, Phase.HELD)
+        assert not connection.interest & LATER
+        it.connections.close(connection, Reason.DONE)
+        it.connections.defer(connection)  # gone is gone
 
 
 def test_whoever_is_behind_is_a_newcomer_still() -> None:
     with parked() as it:
         connection, _ = it.connect()
         it.connections.keep(connection, b"x", 0)
-        assert connection.interest & NEWCOMER
+        assert connection.interest & LATER
         assert it.interest(connection) == WRITE
 
 

@@ -14,7 +14,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
 from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.poller import BATCH, EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES
-from chatserver.net.readiness import NEWCOMER, READ, open_readiness
+from chatserver.net.readiness import LATER, READ, open_readiness
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended
 from tests.support.parked import descriptors, ended, pair, take
@@ -72,7 +72,7 @@ async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
 
 async def test_whoever_is_in_comes_before_a_flood_of_newcomers(monkeypatch: pytest.MonkeyPatch) -> None:
     async with attended() as it:
-        for slice_ in ("PASS_SECONDS", "NEWCOMERS_SECONDS"):
+        for slice_ in ("PASS_SECONDS", "LATER_SECONDS"):
             monkeypatch.setattr(poller_module, slice_, 2.5)
         SlowWork(it, monkeypatch, "received")
         newcomers = dict(it.connect() for _ in range(2 * BATCH))
@@ -87,7 +87,7 @@ async def test_whoever_is_in_comes_before_a_flood_of_newcomers(monkeypatch: pyte
 
 
 async def test_newcomers_have_a_longer_slice_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller_module, "NEWCOMERS_SECONDS", 2.5)
+    monkeypatch.setattr(poller_module, "LATER_SECONDS", 2.5)
     monkeypatch.setattr(poller_module, "CALM_SECONDS", 7.5)
     monkeypatch.setattr(poller_module, "CALM_AFTER", 10.0)
     async with attended() as it:
@@ -100,7 +100,7 @@ async def test_newcomers_have_a_longer_slice_when_nobody_waits(monkeypatch: pyte
         it.poller._pass()
         assert len(it.attendant.of("received")) == 8, "calm"
         insiders_peer.send(b"x")
-        it.poller._newcomers.clear()
+        it.poller._later.clear()
         it.poller._pass()
         assert it.attendant.of("received")[8] is insider
         assert len(it.attendant.of("received")) == 8 + 1 + 3
@@ -113,7 +113,7 @@ async def test_newcomers_have_a_longer_slice_when_nobody_waits(monkeypatch: pyte
 
 async def test_few_are_accepted_while_newcomers_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finishing comes before beginning: each who comes in has a deadline, and who waits in the kernel has none."""
-    for slice_ in ("PASS_SECONDS", "NEWCOMERS_SECONDS", "CALM_SECONDS"):
+    for slice_ in ("PASS_SECONDS", "LATER_SECONDS", "CALM_SECONDS"):
         monkeypatch.setattr(poller_module, slice_, 60.0)
     async with attended(listen=True) as it:
         newcomers = [it.connect() for _ in range(2 * BATCH)]
@@ -427,16 +427,19 @@ def test_newcomers_are_reported_apart_and_nothing_is_lost_when_one_is_no_newcome
     readiness = open_readiness()
     ours, peer = pair()
     try:
-        readiness.add(ours.fileno(), READ | NEWCOMER)
+        readiness.add(ours.fileno(), READ | LATER)
         peer.send(b"x")
         assert select.select([readiness.fileno()], [], [], 0)[0], "whoever waits for the one is woken by the other"
         assert ours.fileno() not in dict(readiness.ready(5))
-        assert readiness.newcomers(5) == [(ours.fileno(), READ)]
-        readiness.change(ours.fileno(), NEWCOMER, READ | NEWCOMER)
-        assert readiness.newcomers(5) == []
-        readiness.change(ours.fileno(), READ, NEWCOMER)
-        assert readiness.newcomers(5) == []
+        assert readiness.later(5) == [(ours.fileno(), READ)]
+        readiness.change(ours.fileno(), LATER, READ | LATER)
+        assert readiness.later(5) == []
+        readiness.change(ours.fileno(), READ, LATER)
+        assert readiness.later(5) == []
         assert dict(readiness.ready(5))[ours.fileno()] == READ
+        readiness.change(ours.fileno(), READ | LATER, READ)
+        assert ours.fileno() not in dict(readiness.ready(5))
+        assert readiness.later(5) == [(ours.fileno(), READ)]
     finally:
         readiness.close()
         ours.close()

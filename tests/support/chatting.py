@@ -105,6 +105,7 @@ class ScriptedOutlet:
         self.hub: Hub | None = None
         self.writes = 0
         self.is_crowded = False
+        self.herds: list[bool] = []  # of each answer
         self.chunks: list[bytes] = []  # the very objects that were offered
 
     def offer(self, connection: object, data: bytes) -> int:
@@ -146,7 +147,8 @@ class ScriptedOutlet:
     def crowded(self) -> bool:
         return self.is_crowded
 
-    def answer(self, hold: Hold) -> None:
+    def answer(self, hold: Hold, *, herd: bool) -> None:
+        self.herds.append(herd)
         peer = self._alive(hold.connection)
         assert peer.hold is hold, "a poll was answered that is not held"
         assert self.hub is not None

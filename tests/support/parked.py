@@ -17,7 +17,7 @@ from pathlib import Path
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import PhaseLimits
-from chatserver.net.readiness import NEWCOMER
+from chatserver.net.readiness import LATER
 from chatserver.net.wheel import TICK
 from chatserver.reasons import Reason
 
@@ -87,7 +87,7 @@ class FakeReadiness:
     def ready(self, limit: int) -> list[tuple[int, int]]:
         return []
 
-    def newcomers(self, limit: int) -> list[tuple[int, int]]:
+    def later(self, limit: int) -> list[tuple[int, int]]:
         return []
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Parked:
     def interest(self, connection: Connection) -> int:
         """What the kernel would be asked to report, of a newcomer or not."""
         assert self.readiness.interests[connection.descriptor] == connection.interest
-        return connection.interest & ~NEWCOMER
+        return connection.interest & ~LATER
 
     def turn(self, *, seconds: float) -> list[Connection]:
         """Let time pass, punctually; judge overlays as the poller does. Returns who expired in its phase."""
