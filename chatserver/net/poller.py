@@ -8,12 +8,12 @@ second task attends to those who asked for another turn: they may ask at any tim
 first one for them. Each stops after a slice of time, not of peers: one who asks for much may cost a hundred times what
 another does.
 
-Who comes first. Those who are in, then those who may wait, newcomers and herds that were all answered at once, then
-whoever has not been accepted; each has its own slice, so that none starves. A pass is what everybody waits for, and
-several of them if it takes the log and the pump to answer: so slices are short. Whoever asked for another turn has had
-one, so those share a slice of their own: a thousand greedy peers delay each other, and the rest by no more than that.
-When nobody who is in has been heard for a moment, nobody waits, and the others have a longer slice: ten thousand
-handshakes a second want long passes.
+Who comes first. Those who are in, then those who may wait (newcomers, herds that were all answered at once, whoever
+leaves), then whoever has not been accepted; each has its own slice, so that none starves. A pass is what everybody
+waits for, and several of them if it takes the log and the pump to answer: so slices are short. Whoever asked for
+another turn has had one, so those share a slice of their own: a thousand greedy peers delay each other, and the rest by
+no more than that. When nobody who is in has been heard for a moment, nobody waits, and the others have a longer slice:
+ten thousand handshakes a second want long passes.
 """
 
 import os
@@ -29,7 +29,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Attendant, Connections
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY, Listener
 from chatserver.net.phases import Phase
-from chatserver.net.readiness import BROKEN, READ, WRITE, Readiness
+from chatserver.net.readiness import BROKEN, ENDED, READ, WRITE, Readiness
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 
@@ -45,6 +45,7 @@ CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
 #: have us keep; and as much as fits the longest message, once it is known that there is one.
 READ_BYTES, READ_MORE_BYTES = 4 * 1024, 16 * 1024
+_LEAVING = ENDED | BROKEN
 _MORE = frozenset((Phase.BODY, Phase.MESSAGE))
 #: Deadlines acted on before other tasks run: an expired connection costs an answer, a FIN and a log line.
 EXPIRE_BATCH = 16
@@ -150,7 +151,7 @@ class Poller:
         if self._first:
             self._heard = self._work_off(self._first, PASS_SECONDS)
         self._connections.crowded = many or bool(self._first)
-        many = not self._later and self._take(self._readiness.later(BATCH), self._later) == BATCH
+        many = not self._later and self._gather_later() == BATCH
         if self._later:
             self._work_off(self._later, CALM_SECONDS if calm else LATER_SECONDS)
         if self._later:
@@ -161,21 +162,33 @@ class Poller:
                 self._readiness.change(listener.descriptor, 0, READ)
 
     def _gather(self) -> int:
-        """Take the next events, and note which listeners have somebody; how many there were."""
+        """Take the next events of those who come first, and note which listeners have somebody; how many there were.
+
+        Whoever leaves may wait for those who stay: when thousands leave at once, giving back what they held is work for
+        most of a second.
+        """
+        table, listeners, self._accepting = self._connections.table, self._listeners, []
         ready = self._readiness.ready(BATCH)
-        self._take(ready, self._first)
-        self._accepting = [self._listeners[descriptor] for descriptor, _ in ready if descriptor in self._listeners]
+        for descriptor, events in ready:
+            connection = table[descriptor] if descriptor < len(table) else None
+            if connection is None:
+                if descriptor in listeners:
+                    self._accepting.append(listeners[descriptor])
+            elif events & _LEAVING:
+                self._connections.defer(connection)
+            else:
+                # A number may be somebody else's when its turn comes, so objects are kept.
+                self._first.append((connection, events))
         return len(ready)
 
-    def _take(self, ready: list[tuple[int, int]], queue: deque[tuple[Connection, int]]) -> int:
-        """Queue events; how many there were. A number may be somebody else's when its turn comes, so objects are
-        kept.
-        """
+    def _gather_later(self) -> int:
+        """Take the next events of those who may wait; how many there were."""
         table = self._connections.table
+        ready = self._readiness.later(BATCH)
         for descriptor, events in ready:
             connection = table[descriptor] if descriptor < len(table) else None
             if connection is not None:
-                queue.append((connection, events))
+                self._later.append((connection, events))
         return len(ready)
 
     def _work_off(self, queue: deque[tuple[Connection, int]], seconds: float) -> float:

@@ -18,9 +18,14 @@ from typing import Protocol
 READ = 0x001
 WRITE = 0x004
 BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
+ENDED = 0x2000  # EPOLLRDHUP, of an event only: there is a FIN, maybe behind bytes
 #: Part of an interest, never of an event: this one may wait. No bit of epoll's, and one of a small number, of which the
 #: interpreter has one object for everybody.
 LATER = 0x20
+#: What epoll is asked for, by interest: whoever is read is also watched for its FIN.
+_ASKED = tuple(
+    interest & (READ | WRITE) | (ENDED if interest & READ else 0) for interest in range((READ | WRITE | LATER) + 1)
+)
 
 
 class Readiness(Protocol):
@@ -56,19 +61,16 @@ class Epoll:
 
     def add(self, descriptor: int, interest: int) -> None:
         """Begin to report a descriptor."""
-        if interest & LATER:
-            self._later.register(descriptor, interest & ~LATER)
-        else:
-            self._first.register(descriptor, interest)
+        (self._later if interest & LATER else self._first).register(descriptor, _ASKED[interest])
 
     def change(self, descriptor: int, interest: int, before: int) -> None:
         """Report other events from now on, or let it wait, or wait no longer."""
         mine = self._later if interest & LATER else self._first
         if (interest ^ before) & LATER:
             (self._later if before & LATER else self._first).unregister(descriptor)
-            mine.register(descriptor, interest & ~LATER)
+            mine.register(descriptor, _ASKED[interest])
         else:
-            mine.modify(descriptor, interest & ~LATER)
+            mine.modify(descriptor, _ASKED[interest])
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
         """At most `limit` pairs of descriptor and events, without waiting."""
@@ -125,7 +127,11 @@ if sys.platform != "linux":
 
         def _events(self, queue: select.kqueue, limit: int) -> list[tuple[int, int]]:
             return [
-                (event.ident, READ if event.filter == select.KQ_FILTER_READ else WRITE)
+                (
+                    event.ident,
+                    (READ if event.filter == select.KQ_FILTER_READ else WRITE)
+                    | (ENDED if event.flags & select.KQ_EV_EOF else 0),
+                )
                 for event in queue.control(None, limit, 0)
             ]
 

@@ -86,6 +86,40 @@ async def test_whoever_is_in_comes_before_a_flood_of_newcomers(monkeypatch: pyte
         assert len(received) == 6, "each has its slice"
 
 
+async def test_whoever_leaves_waits_for_those_who_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When thousands leave at once, giving back what they held is work for most of a second."""
+    for slice_ in ("LATER_SECONDS", "CALM_SECONDS"):
+        monkeypatch.setattr(poller_module, slice_, 0.5)
+    async with attended() as it:
+        work = SlowWork(it, monkeypatch)
+
+        def leave(connection: Connection) -> None:
+            work.now += 1.0
+            it.connections.close(connection, Reason.PEER_CLOSED)
+
+        it.attendant.on["ended"] = leave
+        leaving = [it.settle() for _ in range(3 * BATCH)]
+        staying, peer = it.settle()
+        for _, gone in leaving:
+            gone.shutdown(socket.SHUT_WR)
+        peer.send(b"x")
+        for _ in range(4):  # three batches of who leaves, and who stays wrote last
+            it.poller._pass()
+        assert it.attendant.of("received") == [staying]
+        assert len(it.attendant.of("ended")) == 4, "one in each pass, so that they go"
+        await it.until(lambda: len(it.attendant.of("closed")) == len(leaving))
+
+
+async def test_what_was_said_before_the_end_is_heard() -> None:
+    async with attended() as it:
+        connection, peer = it.settle()
+        peer.send(b"last words")
+        peer.shutdown(socket.SHUT_WR)
+        await it.until(lambda: it.attendant.of("ended"))
+        assert it.attendant.details("received") == [b"last words"]
+        assert it.attendant.of("ended")[0] is connection
+
+
 async def test_newcomers_have_a_longer_slice_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poller_module, "LATER_SECONDS", 2.5)
     monkeypatch.setattr(poller_module, "CALM_SECONDS", 7.5)
