@@ -195,6 +195,13 @@ def scorecard(
             " p99 is then at least 1.5 times the floor's, 3 times for the greedy.",
         ),
     ] = False,
+    start: Annotated[
+        str | None,
+        Parameter(
+            help="Start the target anew for each attack, by this command that listens at URL, in an empty folder, and"
+            " kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack."
+        ),
+    ] = None,
     markdown_file: Annotated[
         str | None, Parameter(name="--markdown", help="Also write the table there, as Markdown.")
     ] = None,
@@ -215,6 +222,9 @@ def scorecard(
     markdown.require(markdown_file)
     if floor:
         floors.require(target.find(url, allow=common.allow_target))
+    command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
+    if command and loading.server_pid is not None:
+        raise UsageError("--server-pid: with --start it is known")
     plan = make_plan(
         url,
         common,
@@ -223,8 +233,9 @@ def scorecard(
         connect_rate=connect_rate,
         known=figures.ATTACK,
         seconds=(1 + floor) * len(kinds) * (baseline + duration + recovery),
+        started_by_us=bool(command),
     )
-    report = trio.run(Scorecard(plan, assault, kinds, clients, with_floor=floor).play)
+    report = trio.run(Scorecard(plan, assault, kinds, clients, with_floor=floor, start=command).play)
     if markdown_file is not None:
         markdown.write(markdown_file, by_threat(report))
     return finish(report, common)

@@ -102,9 +102,11 @@ def make_plan(
     connect_rate: float,
     known: Iterable[str],
     seconds: float,
+    started_by_us: bool = False,
 ) -> Plan:
     """Check everything that can be checked before a connection is opened, the cheapest first."""
-    conditions = figures.parse(common.fail_if, known, server_pid=loading.server_pid is not None)
+    watched = started_by_us or loading.server_pid is not None
+    conditions = figures.parse(common.fail_if, known, server_pid=watched)
     flags.at_least("--connect-rate", connect_rate, 0)
     flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
     flags.path("--path", loading.path)
@@ -116,7 +118,8 @@ def make_plan(
         server.require()
     where = target.find(url, allow=common.allow_target)
     notes = preflight.check(where, connections, loading.processes)
-    target.probe(where)
+    if not started_by_us:
+        target.probe(where)
     seed = make_seed(common)
     progress = Progress()
     progress.banner(

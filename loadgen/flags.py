@@ -5,12 +5,16 @@ Owns: the little languages of `--mix`, `--kind` and `--rooms`, and the ranges of
 
 import difflib
 import re
+import shlex
+import shutil
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+from loadgen import target
 from loadgen.client import Client, Threat
 from loadgen.personas import registry
-from loadgen.target import UsageError
+from loadgen.target import Target, UsageError
 from loadgen.victims.kinds import CHAT_MIX, WHAT
 
 #: A run is a measurement, not a way of life.
@@ -43,6 +47,22 @@ def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, ho
         return known[name]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
     raise UsageError(f"{flag}: there is no {name!r}; did you mean {' or '.join(near)}?")
+
+
+def command(flag: str, text: str, where: Target) -> list[str]:
+    """Read a command that is to start the target, which must not run yet."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {text!r} is no command: {str(error).lower()}") from None
+    program = shutil.which(words[0]) if words else None
+    if program is None:
+        raise UsageError(f"{flag}: there is no program {words[0] if words else text!r}")
+    if not where.on_loopback:
+        raise UsageError(f"{flag}: {where.host} is another machine")
+    if target.is_open(where):
+        raise UsageError(f"{flag}: something listens at {where.address} port {where.port} already; end it first")
+    return [str(Path(program).absolute()), *words[1:]]
 
 
 def attacks(text: str, flag: Literal["--kind", "--attacks"]) -> list[type[Client]]:

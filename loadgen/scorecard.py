@@ -1,10 +1,13 @@
 """`loadgen scorecard`: every attack in turn, one verdict table.
 
 Owns: which attacks are played, in which order and with how many attackers; each is a whole `Attack` of its own, with
-its own baseline, so that one does not colour the next. With a floor beside, each is played there first.
+its own baseline, so that one does not colour the next. With a floor beside, each is played there first. A target that
+is started anew for each attack has nothing left of the attack before in its memory.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import trio
@@ -12,8 +15,10 @@ import trio
 from loadgen import floor, stopping
 from loadgen.attack import Assault, Attack
 from loadgen.client import Client, Needs
+from loadgen.compare.process import DiedError, running
 from loadgen.findings import Floor
 from loadgen.preflight import InvalidRunError
+from loadgen.procfs import Process
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scenario import Plan
 from loadgen.timers import now
@@ -35,13 +40,21 @@ class Scorecard:
     """One scorecard."""
 
     def __init__(
-        self, plan: Plan, assault: Assault, kinds: Iterable[type[Client]], clients: int, *, with_floor: bool = False
+        self,
+        plan: Plan,
+        assault: Assault,
+        kinds: Iterable[type[Client]],
+        clients: int,
+        *,
+        with_floor: bool = False,
+        start: Sequence[str] = (),
     ) -> None:
         self._plan = plan
         self._assault = assault  # its counts are not looked at
         self._kinds = list(kinds)
         self._clients = clients
         self._with_floor = with_floor
+        self._start = start  # the command that starts the target; empty: it runs
         self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._begun = now()
         self._parts: list[Report] = []
@@ -73,16 +86,34 @@ class Scorecard:
 
     async def _play_one(self, kind: type[Client], assault: Assault) -> Report:
         found = await self._play_at_the_floor(assault)
-        attack = Attack(self._plan, assault, found)
         if found is not None and found.interrupted:
-            part = attack.report_without("stopped at the floor, before the target was attacked", Outcome.INTERRUPTED)
+            part = Attack(self._plan, assault, found).report_without(
+                "stopped at the floor, before the target was attacked", Outcome.INTERRUPTED
+            )
         else:
-            try:
-                part = await attack.play()
-            except InvalidRunError as error:  # the server did not get up again, most likely: that is this row's finding
-                part = attack.report_without(str(error))
+            part = await self._play_at_the_target(assault, found)
         part.command = kind.name
         return part
+
+    async def _play_at_the_target(self, assault: Assault, found: Floor | None) -> Report:
+        attack = Attack(self._plan, assault, found)
+        try:
+            async with self._running_target() as plan:
+                attack = Attack(plan, assault, found)
+                return await attack.play()
+        except InvalidRunError as error:  # the server did not get up again, most likely: that is this row's finding
+            return attack.report_without(str(error))
+        except DiedError as error:
+            return attack.report_without(f"--start: the target {error}")
+
+    @asynccontextmanager
+    async def _running_target(self) -> AsyncIterator[Plan]:
+        plan = self._plan
+        if not self._start:
+            yield plan
+            return
+        async with running(lambda work, port: self._start, port=plan.target.port) as server:
+            yield replace(plan, server=Process(server.pid))
 
     async def _play_at_the_floor(self, assault: Assault) -> Floor | None:
         if not self._with_floor or not floor.is_fair(assault):

@@ -186,6 +186,15 @@ def probe(target: Target) -> None:
         raise TargetDownError(f"nothing answers at {where}: {error.strerror or error}") from None
 
 
+def is_open(target: Target) -> bool:
+    """Whether anything listens there."""
+    try:
+        _connected(target).close()
+    except OSError:
+        return False
+    return True
+
+
 def _connected(target: Target) -> socket.socket:
     return socket.create_connection((target.address, target.port), timeout=PROBE_SECONDS)
 

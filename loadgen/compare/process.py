@@ -79,10 +79,15 @@ class Server:
 
 
 @asynccontextmanager
-async def running(make_command: Callable[[Path, int], Sequence[str]]) -> AsyncIterator[Server]:
-    """Start a server in a folder of its own, which `make_command` is told with the port, and wait until it answers."""
+async def running(
+    make_command: Callable[[Path, int], Sequence[str]], *, port: int | None = None
+) -> AsyncIterator[Server]:
+    """Start a server in a folder of its own, which `make_command` is told with the port, and wait until it answers.
+
+    The port is a free one unless it is given. Raises `DiedError`.
+    """
     with TemporaryDirectory(prefix="loadgen-peer-") as folder:
-        work, port = Path(folder), _free_port()
+        work, port = Path(folder), _free_port() if port is None else port
         output = work / "output.txt"
         child = _start(make_command(work, port), work, output)
         server = Server(child, port, output)

@@ -54,6 +54,10 @@ def _exit_code(*arguments: str) -> int:
         (["scorecard", "http://127.0.0.1:1", "--kind", "join-many", "--victim", "GET /"], "--kind: none of these"),
         (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: there is no folder"),
         (["scorecard", "https://127.0.0.1:1", "--floor"], "--floor: it runs on this machine and speaks no TLS"),
+        (["scorecard", "http://127.0.0.1:1", "--start", "chatsever serve"], "--start: there is no program chatsever"),
+        (["scorecard", "http://127.0.0.1:1", "--start", "chat 'serve"], "is no command: no closing quotation"),
+        (["scorecard", "http://127.0.0.1:1", "--start", " "], "--start: there is no program"),
+        (["scorecard", "http://127.0.0.1:1", "--start", "sleep 1", "--server-pid", "1"], "--server-pid: with --start"),
         (["fingerprint", "http://127.0.0.1:1", "--within", "1"], "--within"),
         (["compare", "--peers", "apache"], "--peers"),
         (["attack", "http://127.0.0.1:1"], "--kind"),
@@ -136,6 +140,43 @@ def test_a_server_that_is_gone_after_an_attack_is_a_row_and_not_the_end() -> Non
     assert done.returncode in {1, 3}, done.stderr
     assert [part["verdict"]["outcome"] for part in json.loads(done.stdout)["parts"]] != ["held", "held"]
     assert "Traceback" not in done.stderr
+
+
+def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    beside = Path(sys.executable).with_name("chatserver")
+    done = _run(
+        "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head,idle-connect", "--clients", "5",
+        "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--neighbours", "0", "--json",
+        "--start", f"{beside} serve --quiet --port {port}",
+    )  # fmt: skip
+    assert done.returncode in {0, 1, 3}, done.stderr
+    parts = json.loads(done.stdout)["parts"]
+    assert [part["command"] for part in parts] == ["slow-head", "idle-connect"]
+    assert all(part["figures"]["success_percent"] == 100 for part in parts), done.stderr
+    assert all(part["figures"]["server_descriptors_left"] is not None for part in parts), "it was measured"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_target_that_does_not_start_is_a_row_that_says_why() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = _run(
+        "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head", "--clients", "5", "--json",
+        "--start", f"{sys.executable} -c 'raise SystemExit(\"no disk\")'",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    [part] = json.loads(done.stdout)["parts"]
+    assert part["verdict"]["reasons"] == ["--start: the target ended with exit code 1: no disk"]
+
+
+def test_what_listens_already_is_not_started(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        assert _exit_code("scorecard", url, "--start", "sleep 1") == 2
+    assert "something listens" in capsys.readouterr().err
 
 
 def test_a_floor_is_beside_each_attack_that_has_one_and_the_table_is_written(tmp_path: Path) -> None:
