@@ -93,7 +93,8 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     # Greedy
     *_rows(
-        "connect-flood", greedy=True, defence="64 accepted a pass, 8 while those inside fill it",
+        "connect-flood", greedy=True,
+        defence="newcomers have 1 ms of a pass; 8 are accepted in it, 64 while nobody else is heard",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(
@@ -127,11 +128,12 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows("big-frame", greedy=True, defence=_SIZE, ends=(Reason.MESSAGE_TOO_BIG, Reason.BAD_FRAME), told="close 1009"),
     *_rows(
         "reconnect-storm", greedy=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`",
-        defence="batched accept; what was missed comes out of shared bytes",
+        defence="whoever leaves and whoever comes waits for those who stay; what was missed comes out of shared bytes",
     ),
     *_rows(
         "thundering-poll", greedy=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
-        defence="one encoding for all who wait at one cursor; the pump lets others in between a few hundred writes",
+        defence="one encoding for all who wait at one cursor; they are answered no faster than they come back, and then"
+        " wait for everybody else",
     ),
     *_rows(
         "compress-bomb", greedy=True, defence="compression is not offered", ends=(Reason.BAD_FRAME,), told="close 1002",
