@@ -21,9 +21,14 @@ class Response(msgspec.Struct, gc=False):
     """A whole answer."""
 
     status: int
-    body: bytes
+    body: bytes | list[bytes]  # whole, or in parts that others have as well
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def parts(self) -> list[bytes]:
+        """The body in parts, in any case."""
+        return [self.body] if isinstance(self.body, bytes) else self.body
 
 
 class Hold(msgspec.Struct, gc=False):

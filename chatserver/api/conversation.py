@@ -45,7 +45,7 @@ class Wait(Enum):
 class Reply(msgspec.Struct, gc=False):
     """A message for the client; `joined` is to be brought up to date right behind it."""
 
-    payload: bytes
+    payload: bytes | list[bytes]  # whole, or in parts that others have as well
     joined: Member | None = None
     refusal: bool = False  # it says that the client asks too often
 

@@ -12,7 +12,6 @@ from chatserver.chat.room import Room
 from chatserver.log.interface import Head, Log
 from chatserver.protocol import messages
 from chatserver.protocol.http import response
-from chatserver.protocol.response import JSON
 
 #: Bytes of messages in one answer, whatever its limit; who wants more asks again from the cursor. Counted by messages
 #: alone, whoever asked for 200 long ones and read none of them made us keep 2.8 MB, and a poll on 100 rooms 80. A
@@ -24,11 +23,16 @@ ANSWERS_KEPT = 16
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
-    """Messages as JSON joined by commas, the offset they reach, and whether none before them is missing."""
+    """Messages as JSON, the offset they reach, and whether none before them is missing."""
 
     reaches: int
     recovered: bool
-    items: bytes
+    items: list[bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of messages."""
+        return sum(map(len, self.items))
 
 
 class Pages:
@@ -56,11 +60,11 @@ class Pages:
         before = min(place.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, before - limit)
         if before <= start:
-            return Page(max(before - 1, 0), ours, items=b"")
+            return Page(max(before - 1, 0), ours, items=[])
         if not room.ring.holds_after(start - 1):
             return None
         found = room.ring.after(start - 1, before - start)
-        return Page(before - 1, ours, items=b",".join(_newest(found, PAGE_BYTES)))
+        return Page(before - 1, ours, items=_newest(found, PAGE_BYTES))
 
     def _is_ours(self, place: Place) -> bool:
         """Whether a cursor is of this epoch; what stood before one of another is gone."""
@@ -77,10 +81,10 @@ class Pages:
     async def after_start(self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page:
         """The page behind a start; with `most` 0 an empty one. Raises LogError."""
         if not most:
-            return Page(start.offset, start.recovered, b"")
+            return Page(start.offset, start.recovered, [])
         records = await self._log.read(room, after=start.offset, limit=limit)
         if not records:
-            return Page(start.offset, start.recovered, b"")
+            return Page(start.offset, start.recovered, [])
         # Retention may have moved on since the start was found.
         begins = records[0].offset - 1
         found = Start(begins, start.recovered and begins == start.offset, start.latest)
@@ -95,7 +99,7 @@ class Pages:
             records = await self._log.latest(room, limit)
         reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0
         found = [self._encoder.message(record) for record in records]
-        return Page(reaches, ours, items=b",".join(_newest(found, PAGE_BYTES)))
+        return Page(reaches, ours, items=_newest(found, PAGE_BYTES))
 
     async def head(self, room: str) -> Head:
         """The ends of a room. Raises LogError."""
@@ -103,11 +107,11 @@ class Pages:
 
     # -- as answers -------------------------------------------------------------------------------------------------
 
-    def body(self, room: str, page: Page) -> bytes:
-        """A page as the body of an answer."""
+    def body(self, room: str, page: Page) -> list[bytes]:
+        """A page as the body of an answer, in parts."""
         return messages.page(room, self._encoder.cursor(page.reaches), page.recovered, page.items)
 
-    def many_body(self, pages: list[tuple[str, Page]]) -> bytes:
+    def many_body(self, pages: list[tuple[str, Page]]) -> list[bytes]:
         """Pages of several rooms."""
         return messages.poll_page(
             [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
@@ -128,7 +132,7 @@ class Pages:
             page = self.after_now(room, Start(wait.after, recovered=True), hold.limit)
             if page is None:
                 return None
-            wire = response(200, self.body(room.name, page), content_type=JSON, keep_alive=hold.keep_alive)
+            wire = response(200, b"".join(self.body(room.name, page)), keep_alive=hold.keep_alive)
             if len(room.cache) < ANSWERS_KEPT:
                 room.remember(key, wire)
         return wire
@@ -145,9 +149,9 @@ class Pages:
             pages.append((wait.room.name, page))
             wait = wait.next
         pages.reverse()  # the order in which the client named them
-        return response(200, self.many_body(pages), content_type=JSON, keep_alive=hold.keep_alive)
+        return response(200, b"".join(self.many_body(pages)), keep_alive=hold.keep_alive)
 
-    async def held_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> bytes:
+    async def held_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> list[bytes]:
         """The body of the answer to a held poll whose places have left the ring. Raises LogError."""
         pages = []
         allowance = Allowance(len(places))
@@ -176,17 +180,17 @@ class Allowance:
 
     def take(self, page: Page) -> None:
         """A page is part of the answer."""
-        self._left -= len(page.items)
+        self._left -= page.size
 
 
 def _page(start: Start, found: list[bytes], most: int) -> Page:
     """What fits of the messages right behind a start: the newest if the client named no place, else the oldest."""
     if not most:
-        return Page(start.offset, start.recovered, b"")
+        return Page(start.offset, start.recovered, [])
     if start.latest:
-        return Page(start.offset + len(found), start.recovered, b",".join(_newest(found, most)))
+        return Page(start.offset + len(found), start.recovered, _newest(found, most))
     found = _oldest(found, most)
-    return Page(start.offset + len(found), start.recovered, b",".join(found))
+    return Page(start.offset + len(found), start.recovered, found)
 
 
 def _oldest(found: list[bytes], most: int) -> list[bytes]:

@@ -44,7 +44,7 @@ from chatserver.net.wheel import ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import error_body, error_response, response, with_retry_after
+from chatserver.protocol.response import error_body, error_response, response_head, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 
 #: Seconds told to a client whose request took us too long.
@@ -169,27 +169,30 @@ class HttpEdge:
     def _respond(
         self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
     ) -> None:
-        wire = response(
-            answer.status, answer.body, content_type=answer.content_type, headers=answer.headers,
-            keep_alive=exchange.keep_alive, head_only=exchange.head_only,
+        parts = answer.parts
+        head = response_head(
+            answer.status, sum(map(len, parts)), content_type=answer.content_type, headers=answer.headers,
+            keep_alive=exchange.keep_alive,
         )  # fmt: skip
-        self._write(connection, exchange, wire, reason)
+        self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
 
     def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> None:
         """A whole and valid request that cannot be served: the connection lives."""
         self._write(
             connection, exchange,
-            error_response(error, keep_alive=exchange.keep_alive, head_only=exchange.head_only),
+            [error_response(error, keep_alive=exchange.keep_alive, head_only=exchange.head_only)],
         )  # fmt: skip
 
-    def _write(self, connection: Connection, exchange: Exchange, wire: bytes, reason: Reason = Reason.DONE) -> None:
+    def _write(
+        self, connection: Connection, exchange: Exchange, parts: list[bytes], reason: Reason = Reason.DONE
+    ) -> None:
         connection.session = None
         if self.draining:
-            wire = with_retry_after(wire, math.ceil(return_after()))
+            parts = [with_retry_after(b"".join(parts), math.ceil(return_after()))]
+        self._connections.send_parts(connection, parts)
         if not exchange.keep_alive:
-            self._connections.finish(connection, reason, wire)
+            self._connections.finish(connection, reason)
             return
-        self._connections.send(connection, wire)
         if not connection.alive:
             return
         self._connections.enter(connection, Phase.KEEPALIVE)
@@ -251,7 +254,7 @@ class HttpEdge:
         wire = self._pages.held_wire(hold)
         if wire is not None:
             self._hub.release(hold)
-            self._write(connection, exchange, wire)
+            self._write(connection, exchange, [wire])
             return
         places = hold.places()
         self._hub.release(hold)
@@ -269,7 +272,7 @@ class HttpEdge:
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> None:
         if exchange.head_only:
             exchange.keep_alive = False
-            self._write(connection, exchange, sse.HEAD)
+            self._write(connection, exchange, [sse.HEAD])
             return
         member = self._hub.attach(
             answer.room, connection, form=Form.EVENTS, user=answer.user, cursor=answer.after

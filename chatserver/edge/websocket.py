@@ -50,6 +50,7 @@ from chatserver.protocol.websocket import (
     pong_frame,
     receive,
     text_frame,
+    text_frame_parts,
 )
 from chatserver.reasons import CloseCode, ErrorCode, Reason
 
@@ -235,7 +236,11 @@ class WebSocketEdge:
             self._violated(connection, FrameError(Reason.FLOOD, "too many frames, and no end of them"))
 
     def _reply(self, connection: Connection, reply: Reply) -> None:
-        self._connections.send(connection, text_frame(reply.payload))
+        payload = reply.payload
+        if isinstance(payload, bytes):
+            self._connections.send(connection, text_frame(payload))
+        else:
+            self._connections.send_parts(connection, text_frame_parts(payload))
         if reply.joined is not None and connection.alive:
             self._hub.pump.deliver(reply.joined)
 

@@ -1,12 +1,13 @@
 """What the server says in chat.v1, as JSON bytes: over WebSocket, SSE and HTTP alike.
 
 Owns: the shape and the field order of every answer. A message is encoded once, by `message_json`, and every
-wire form is cut from those bytes; pages are joined from them and never parsed again. The hot encoders are joined
+wire form is cut from those bytes. Pages of them are lists of parts, the messages' own bytes among them: what a peer
+does not take of a page costs no copy (`Connections.send_parts`). The hot encoders are joined
 by hand from pieces (a room's name and a cursor need no escaping), which the tests hold to what a JSON parser reads.
 `id` is left out when the client sent none.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TypeAlias
@@ -17,6 +18,7 @@ from chatserver.protocol.errors import MessageId
 from chatserver.reasons import ErrorCode
 
 PROTOCOL = "chat.v1"
+_COMMA = b","
 
 User: TypeAlias = tuple[str, str]
 """A user's id and name."""
@@ -92,16 +94,12 @@ def joined(
     room: str,
     cursor: str,
     recovered: bool,
-    messages: bytes,
+    messages: Sequence[bytes],
     members: int,
-) -> bytes:
-    """A join succeeded. `messages` are encoded messages, joined with commas."""
-    return b'{"type":"joined"%b,"room":"%b",%b,"members":%d}' % (
-        _id(id).encode(),
-        room.encode(),
-        _page(cursor, recovered, messages),
-        members,
-    )
+) -> list[bytes]:
+    """A join succeeded, in parts. `messages` are encoded messages."""
+    begin = f'{{"type":"joined"{_id(id)},"room":"{room}",'
+    return _page(begin, cursor, recovered, messages, f',"members":{members}}}')
 
 
 def left(id: MessageId, room: str) -> bytes:  # noqa: A002
@@ -109,35 +107,34 @@ def left(id: MessageId, room: str) -> bytes:  # noqa: A002
     return f'{{"type":"left"{_id(id)},"room":"{room}"}}'.encode()
 
 
-def history(id: MessageId, room: str, cursor: str, recovered: bool, messages: bytes) -> bytes:  # noqa: A002
-    """A page of a room's log."""
-    return b'{"type":"history"%b,"room":"%b",%b}' % (
-        _id(id).encode(),
-        room.encode(),
-        _page(cursor, recovered, messages),
-    )
+def history(id: MessageId, room: str, cursor: str, recovered: bool, messages: Sequence[bytes]) -> list[bytes]:  # noqa: A002
+    """A page of a room's log, in parts."""
+    return _page(f'{{"type":"history"{_id(id)},"room":"{room}",', cursor, recovered, messages, "}")
 
 
-def page(room: str, cursor: str, recovered: bool, messages: bytes) -> bytes:
+def page(room: str, cursor: str, recovered: bool, messages: Sequence[bytes]) -> list[bytes]:
     """The same over HTTP: the body of a 200, and of a long-poll's answer."""
-    return b'{"room":"%b",%b}' % (room.encode(), _page(cursor, recovered, messages))
+    return _page(f'{{"room":"{room}",', cursor, recovered, messages, "}")
 
 
-def poll_page(rooms: Iterable[tuple[str, str, bool, bytes]]) -> bytes:
-    """The answer to a long-poll on many rooms: room, cursor, recovered, messages of each."""
-    parts = [
-        b'"%b":{%b}' % (room.encode(), _page(cursor, recovered, messages))
-        for room, cursor, recovered, messages in rooms
-    ]
-    return b'{"rooms":{%b}}' % b",".join(parts)
+def poll_page(rooms: Iterable[tuple[str, str, bool, Sequence[bytes]]]) -> list[bytes]:
+    """The answer to a long-poll on many rooms, in parts: room, cursor, recovered, messages of each."""
+    parts = [b'{"rooms":{']
+    for index, (room, cursor, recovered, messages) in enumerate(rooms):
+        parts += _page(f'{"," if index else ""}"{room}":{{', cursor, recovered, messages, "}")
+    parts.append(b"}}")
+    return parts
 
 
-def _page(cursor: str, recovered: bool, messages: bytes) -> bytes:
-    return b'"cursor":"%b","recovered":%b,"messages":[%b]' % (
-        cursor.encode(),
-        b"true" if recovered else b"false",
-        messages,
-    )
+def _page(begin: str, cursor: str, recovered: bool, messages: Sequence[bytes], end: str) -> list[bytes]:
+    parts = [_COMMA] * (2 * len(messages) + 1)
+    parts[0] = f'{begin}"cursor":"{cursor}","recovered":{"true" if recovered else "false"},"messages":['.encode()
+    parts[1::2] = messages
+    if messages:
+        parts[-1] = f"]{end}".encode()
+    else:
+        parts[0] += f"]{end}".encode()
+    return parts
 
 
 def members(id: MessageId, room: str, users: bytes, count: int) -> bytes:  # noqa: A002

@@ -31,11 +31,21 @@ def response(
     head_only: bool = False,
 ) -> bytes:
     """A whole answer. `head_only` answers a HEAD request: the same head, its length included, and no body."""
+    head = response_head(status, len(body), content_type=content_type, headers=headers, keep_alive=keep_alive)
+    return head if head_only else head + body
+
+
+def response_head(
+    status: int,
+    length: int,
+    *,
+    content_type: str = JSON,
+    headers: tuple[tuple[str, str], ...] = (),
+    keep_alive: bool = True,
+) -> bytes:
+    """The head of an answer whose body has so many bytes."""
     fixed = _fixed_head(status, content_type, keep_alive)
-    extra = header_lines(headers) if headers else b""
-    if head_only:
-        return b"%b%d\r\n%b\r\n" % (fixed, len(body), extra)
-    return b"%b%d\r\n%b\r\n%b" % (fixed, len(body), extra, body)
+    return b"%b%d\r\n%b\r\n" % (fixed, length, header_lines(headers) if headers else b"")
 
 
 # As many as there are statuses and content types in the program, twice over.

@@ -275,6 +275,12 @@ def text_frame(payload: bytes) -> bytes:
     return _long_header(0x81, length) + payload
 
 
+def text_frame_parts(parts: list[bytes]) -> list[bytes]:
+    """The same of a payload in parts, which stay what they are."""
+    length = sum(map(len, parts))
+    return [_SMALL_TEXT[length] if length < 126 else _long_header(0x81, length), *parts]
+
+
 def binary_frame(payload: bytes) -> bytes:
     """A binary message in one frame."""
     if len(payload) < 126:

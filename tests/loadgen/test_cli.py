@@ -55,7 +55,7 @@ def _exit_code(*arguments: str) -> int:
         (["scorecard", "http://127.0.0.1:1", "--kind", "join-many", "--victim", "GET /"], "--kind: none of these"),
         (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: there is no folder"),
         (["scorecard", "https://127.0.0.1:1", "--floor"], "--floor: it runs on this machine and speaks no TLS"),
-        (["scorecard", "http://127.0.0.1:1", "--start", "chatsever serve"], "--start: there is no program chatsever"),
+        (["scorecard", "http://127.0.0.1:1", "--start", "chatsever serve"], "--start: there is no program 'chatsever'"),
         (["scorecard", "http://127.0.0.1:1", "--start", "chat 'serve"], "is no command: no closing quotation"),
         (["scorecard", "http://127.0.0.1:1", "--start", " "], "--start: there is no program"),
         (["scorecard", "http://127.0.0.1:1", "--start", "sleep 1", "--server-pid", "1"], "--server-pid: with --start"),

@@ -77,6 +77,31 @@ class TestWriting:
             assert connection.backlog is not None
             assert connection.backlog.chunks[0] is BIG
 
+    def test_the_rest_of_parts_is_the_shared_ones_and_not_copies(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            parts = [b"head", *(BIG[start : start + 9_000] for start in range(0, 90_000, 9_000)), b"end"]
+            it.connections.send_parts(connection, parts)
+            assert connection.backlog is not None
+            kept = connection.backlog.chunks
+            assert 0 < len(kept) < len(parts)
+            assert all(one is another for one, another in zip(kept, parts[-len(kept) :], strict=True))
+            received = bytearray()
+            while it.connections.blocked(connection):
+                received += take(peer)
+                it.connections.flush(connection)
+            assert received + take(peer) == b"".join(parts)
+
+    def test_parts_go_out_in_one_write(self) -> None:
+        with parked() as it:
+            connection, peer = it.connect()
+            it.connections.send_parts(connection, [b"a", b",", b"b"])
+            assert take(peer) == b"a,b"
+            assert connection.backlog is None
+            peer.close()
+            it.connections.send_parts(connection, [b"a", b"b"])
+            assert it.attendant.details("closed") == [Reason.PEER_RESET]
+
     def test_keeping_nothing_asks_to_be_told_of_room(self) -> None:
         with parked() as it:
             connection, _ = it.connect()
@@ -110,6 +135,7 @@ class TestWriting:
                 st.tuples(st.just("send"), st.integers(1, 9_000)),
                 st.tuples(st.just("take"), st.integers(1, 20_000)),
                 st.tuples(st.just("offer"), st.integers(1, 9_000)),
+                st.tuples(st.just("parts"), st.integers(1, 9_000)),
             ),
             max_size=40,
         )
@@ -124,6 +150,9 @@ class TestWriting:
                 data = BIG[len(sent) % 80_000 :][:size]
                 if act == "send":
                     it.connections.send(connection, data)
+                    sent += data
+                elif act == "parts":
+                    it.connections.send_parts(connection, [data[at : at + 70] for at in range(0, size, 70)])
                     sent += data
                 elif act == "offer":
                     taken = it.connections.offer(connection, data)

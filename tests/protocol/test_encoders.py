@@ -66,8 +66,8 @@ def test_no_id_no_field() -> None:
     assert messages.pong(None) == b'{"type":"pong"}'
     for data in (
         messages.ack(None, "a", 1, "e-1", "t"),
-        messages.joined(None, "a", "e-1", True, b"", 1),
-        messages.history(None, "a", "e-1", True, b""),
+        b"".join(messages.joined(None, "a", "e-1", True, [], 1)),
+        b"".join(messages.history(None, "a", "e-1", True, [])),
         messages.members(None, "a", b"[]", 0),
         messages.left(None, "a"),
         messages.error(None, ErrorCode.BAD_ROOM, "x"),
@@ -78,7 +78,18 @@ def test_no_id_no_field() -> None:
 PLACE = {"room": "lobby", "offset": 42, "cursor": "k3f9-42", "time": "2026-11-20T12:00:00.000Z"}
 USERS = [{"id": "u_a", "name": ANN[1]}, {"id": "u_b", "name": BOB[1]}]
 PAGE = {"cursor": "k3f9-42", "recovered": True, "messages": [parsed(ONE), parsed(TWO)]}
-ITEMS = ONE + b"," + TWO
+ITEMS = [ONE, TWO]
+
+
+def test_a_page_is_made_of_the_very_bytes_that_everybody_has() -> None:
+    for parts in (
+        messages.joined(1, "lobby", "k3f9-42", True, ITEMS, 3),
+        messages.history(1, "lobby", "k3f9-42", True, ITEMS),
+        messages.page("lobby", "k3f9-42", True, ITEMS),
+        messages.poll_page([("lobby", "k3f9-42", True, ITEMS)]),
+    ):
+        assert all(any(part is item for part in parts) for item in ITEMS)
+        assert sum(len(part) for part in parts if not any(part is item for item in ITEMS)) < 120
 
 
 @pytest.mark.parametrize(
@@ -98,11 +109,11 @@ ITEMS = ONE + b"," + TWO
             },
         ),
         (
-            messages.joined(1, "lobby", "k3f9-42", True, ITEMS, 3),
+            b"".join(messages.joined(1, "lobby", "k3f9-42", True, ITEMS, 3)),
             {"type": "joined", "id": 1, "room": "lobby", **PAGE, "members": 3},
         ),
         (
-            messages.joined(1, "lobby", "k3f9-0", False, b"", 1),
+            b"".join(messages.joined(1, "lobby", "k3f9-0", False, [], 1)),
             {
                 "type": "joined",
                 "id": 1,
@@ -114,13 +125,17 @@ ITEMS = ONE + b"," + TWO
             },
         ),
         (
-            messages.history("h", "lobby", "k3f9-42", True, ITEMS),
+            b"".join(messages.history("h", "lobby", "k3f9-42", True, ITEMS)),
             {"type": "history", "id": "h", "room": "lobby", **PAGE},
         ),
-        (messages.page("lobby", "k3f9-42", True, ITEMS), {"room": "lobby", **PAGE}),
-        (messages.poll_page([]), {"rooms": {}}),
+        (b"".join(messages.page("lobby", "k3f9-42", True, ITEMS)), {"room": "lobby", **PAGE}),
         (
-            messages.poll_page([("lobby", "k3f9-42", True, ITEMS), ("ops", "z-0", False, b"")]),
+            b"".join(messages.page("lobby", "k3f9-42", True, [ONE])),
+            {"room": "lobby", **PAGE, "messages": [parsed(ONE)]},
+        ),
+        (b"".join(messages.poll_page([])), {"rooms": {}}),
+        (
+            b"".join(messages.poll_page([("lobby", "k3f9-42", True, ITEMS), ("ops", "z-0", False, [])])),
             {"rooms": {"lobby": PAGE, "ops": {"cursor": "z-0", "recovered": False, "messages": []}}},
         ),
         (
