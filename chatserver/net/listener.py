@@ -33,7 +33,7 @@ ACCEPT_BATCH = 64
 #: The same while somebody is in, or more newcomers are ready than a batch: finishing comes before beginning. As many as
 #: a short slice attends to: each of them is ready in the next pass, and more would make the queue of newcomers longer
 #: and longer, while their deadlines run. Whoever is not accepted yet waits in the kernel's queue, which costs nothing.
-ACCEPT_WHEN_BUSY = 8
+ACCEPT_WHEN_BUSY = 4
 #: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
 #: queue a burst costs the unlucky ones a SYN retransmit of a second.
 LISTEN_BACKLOG = 4096

@@ -38,8 +38,8 @@ BATCH = 64
 #: Seconds for which those who are in are attended to before others are, and for which other turns are given to who
 #: asked. A pass costs 0.1 ms by itself.
 PASS_SECONDS, TURNS_SECONDS = 0.002, 0.001
-#: The same for those who may wait: while others do, about eight handshakes; and while nobody does.
-LATER_SECONDS, CALM_SECONDS = 0.001, 0.005
+#: The same for those who may wait: while others do, about four handshakes; and while nobody does.
+LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 #: Seconds since anybody was heard who is in, after which nobody waits.
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can

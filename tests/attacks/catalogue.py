@@ -94,7 +94,7 @@ ROWS: Final[tuple[Row, ...]] = (
     # Greedy
     *_rows(
         "connect-flood", greedy=True,
-        defence="newcomers have 1 ms of a pass; 8 are accepted in it, 64 while nobody else is heard",
+        defence="newcomers have 0.5 ms of a pass; 4 are accepted in it, 64 while nobody else is heard",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(
