@@ -44,7 +44,7 @@ LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
 #: have us keep; and as much as fits the longest message, once it is known that there is one.
-READ_BYTES, READ_MORE_BYTES = 4 * 1024, 16 * 1024
+READ_BYTES, READ_MORE_BYTES = 2 * 1024, 16 * 1024
 _LEAVING = ENDED | BROKEN
 _MORE = frozenset((Phase.BODY, Phase.MESSAGE))
 #: Deadlines acted on before other tasks run: an expired connection costs an answer, a FIN and a log line.
