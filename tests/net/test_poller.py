@@ -1,4 +1,4 @@
-"""The poller: who is attended to, in what order, and what a fault costs."""
+"""The poller: who is attended to, and what a fault costs. In what order: test_poller_order.py."""
 
 import select
 import socket
@@ -9,14 +9,12 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.net import poller as poller_module
 from chatserver.net.connection import Connection
-from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
 from chatserver.net.phases import Phase, PhaseLimits
-from chatserver.net.poller import BATCH, EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES
+from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES
 from chatserver.net.readiness import LATER, READ, open_readiness
 from chatserver.reasons import Reason
-from tests.support.attended import Attended, attended
+from tests.support.attended import attended
 from tests.support.parked import descriptors, ended, pair, take
 
 
@@ -70,109 +68,6 @@ async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
         await it.until(lambda: it.attendant.details("closed") == [Reason.PEER_RESET])
 
 
-async def test_whoever_is_in_comes_before_a_flood_of_newcomers(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with attended() as it:
-        for slice_ in ("PASS_SECONDS", "LATER_SECONDS"):
-            monkeypatch.setattr(poller_module, slice_, 2.5)
-        SlowWork(it, monkeypatch, "received")
-        newcomers = dict(it.connect() for _ in range(2 * BATCH))
-        insiders = dict(it.settle() for _ in range(4))
-        for peer in (*newcomers.values(), *insiders.values()):
-            peer.send(b"x")
-        it.poller._pass()
-        received = it.attendant.of("received")
-        assert set(received[:3]) < set(insiders), "they wrote last"
-        assert set(received[3:]) < set(newcomers), "none of either starves"
-        assert len(received) == 6, "each has its slice"
-
-
-async def test_whoever_leaves_waits_for_those_who_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When thousands leave at once, giving back what they held is work for most of a second."""
-    for slice_ in ("LATER_SECONDS", "CALM_SECONDS"):
-        monkeypatch.setattr(poller_module, slice_, 0.5)
-    async with attended() as it:
-        work = SlowWork(it, monkeypatch)
-
-        def leave(connection: Connection) -> None:
-            work.now += 1.0
-            it.connections.close(connection, Reason.PEER_CLOSED)
-
-        it.attendant.on["ended"] = leave
-        leaving = [it.settle() for _ in range(3 * BATCH)]
-        staying, peer = it.settle()
-        for _, gone in leaving:
-            gone.shutdown(socket.SHUT_WR)
-        peer.send(b"x")
-        for _ in range(4):  # three batches of who leaves, and who stays wrote last
-            it.poller._pass()
-        assert it.attendant.of("received") == [staying]
-        assert len(it.attendant.of("ended")) == 4, "one in each pass, so that they go"
-        await it.until(lambda: len(it.attendant.of("closed")) == len(leaving))
-
-
-async def test_what_was_said_before_the_end_is_heard() -> None:
-    async with attended() as it:
-        connection, peer = it.settle()
-        peer.send(b"last words")
-        peer.shutdown(socket.SHUT_WR)
-        await it.until(lambda: it.attendant.of("ended"))
-        assert it.attendant.details("received") == [b"last words"]
-        assert it.attendant.of("ended")[0] is connection
-
-
-async def test_newcomers_have_a_longer_slice_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller_module, "LATER_SECONDS", 2.5)
-    monkeypatch.setattr(poller_module, "CALM_SECONDS", 7.5)
-    monkeypatch.setattr(poller_module, "CALM_AFTER", 10.0)
-    async with attended() as it:
-        work = SlowWork(it, monkeypatch, "received")
-        work.now = 20.0
-        newcomers = dict(it.connect() for _ in range(30))
-        insider, insiders_peer = it.settle()
-        for peer in newcomers.values():
-            peer.send(b"x")
-        it.poller._pass()
-        assert len(it.attendant.of("received")) == 8, "calm"
-        insiders_peer.send(b"x")
-        it.poller._later.clear()
-        it.poller._pass()
-        assert it.attendant.of("received")[8] is insider
-        assert len(it.attendant.of("received")) == 8 + 1 + 3
-        it.poller._pass()
-        assert len(it.attendant.of("received")) == 8 + 1 + 3 + 3, "it may say more"
-        work.now += 20.0
-        it.poller._pass()
-        assert len(it.attendant.of("received")) == 8 + 1 + 3 + 3 + 8
-
-
-async def test_few_are_accepted_while_newcomers_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finishing comes before beginning: each who comes in has a deadline, and who waits in the kernel has none."""
-    for slice_ in ("PASS_SECONDS", "LATER_SECONDS", "CALM_SECONDS"):
-        monkeypatch.setattr(poller_module, slice_, 60.0)
-    async with attended(listen=True) as it:
-        newcomers = [it.connect() for _ in range(2 * BATCH)]
-        knocking = [it.knock() for _ in range(2 * ACCEPT_WHEN_BUSY)]
-        for _, peer in newcomers:
-            peer.send(b"x")
-        before = it.connections.held
-        it.poller._pass()
-        assert len(it.attendant.of("received")) == BATCH
-        assert it.connections.held - before == ACCEPT_WHEN_BUSY
-        await it.until(lambda: it.connections.held - before == len(knocking))
-        await it.until(lambda: len(it.attendant.of("received")) == len(newcomers))
-
-
-async def test_few_are_accepted_while_somebody_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with attended(listen=True) as it:
-        knocking = [it.knock() for _ in range(ACCEPT_BATCH)]
-        _, peer = it.settle()
-        peer.send(b"x")
-        before = it.connections.held
-        it.poller._pass()
-        assert it.connections.held - before == ACCEPT_WHEN_BUSY
-        await it.until(lambda: it.connections.held - before == len(knocking))
-
-
 async def test_a_backlog_goes_on_when_the_peer_takes_it() -> None:
     async with attended() as it:
         connection, peer = it.connect()
@@ -187,93 +82,6 @@ async def test_a_backlog_goes_on_when_the_peer_takes_it() -> None:
         await it.until(all_there)
         assert received == data
         await it.until(lambda: it.attendant.of("drained") == [connection])
-
-
-async def test_asking_again_wakes_a_poller_that_nobody_else_would_wake() -> None:
-    """The pump and the log's callbacks ask from other tasks, while the poller waits for the kernel."""
-    async with attended() as it:
-        connection, _ = it.connect()
-        await trio.testing.wait_all_tasks_blocked()
-        it.connections.again(connection)
-        await trio.testing.wait_all_tasks_blocked()
-        assert it.attendant.of("resumed") == [connection]
-        assert not it.connections.pending
-
-
-class SlowWork:
-    """Time that passes only while somebody is attended to: a second each."""
-
-    def __init__(self, it: Attended, monkeypatch: pytest.MonkeyPatch, *events: str) -> None:
-        self.now = 0.0
-        monkeypatch.setattr(poller_module, "perf_counter", lambda: self.now)
-        for event in events:
-            it.attendant.on[event] = self._work
-
-    def _work(self, connection: Connection) -> None:
-        self.now += 1.0
-
-
-async def test_a_pass_ends_when_its_time_is_up_and_the_others_are_first_in_the_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """64 events may be 64 pongs or 64 bursts of publishes: everybody else waited for a quarter of a second."""
-    monkeypatch.setattr(poller_module, "PASS_SECONDS", 2.5)
-    async with attended() as it:
-        SlowWork(it, monkeypatch, "received")
-        peers = dict(it.settle() for _ in range(8))
-        for peer in peers.values():
-            peer.send(b"x")
-        for done in (3, 6, 8):
-            it.poller._pass()
-            assert len(set(it.attendant.of("received"))) == done
-            for connection in it.attendant.of("received"):  # they have more to say: but they had their turn
-                peers[connection].send(b"x")
-
-
-async def test_who_is_gone_before_its_turn_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its number may be somebody else's by then: an error of the one must not end the other."""
-    monkeypatch.setattr(poller_module, "PASS_SECONDS", 0.5)
-    async with attended() as it:
-        SlowWork(it, monkeypatch, "received")
-        _, first = it.settle()
-        gone, peer = it.settle()
-        first.send(b"x")
-        peer.send(b"x")
-        it.poller._pass()
-        number = gone.descriptor
-        it.connections.close(gone, Reason.DONE)
-        heir, _ = it.connect()
-        assert heir.descriptor == number
-        it.poller._pass()
-        assert heir.alive
-        assert len(it.attendant.of("received")) == 1
-
-
-async def test_whoever_asks_again_and_again_does_not_keep_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller_module, "TURNS_SECONDS", BATCH - 0.5)
-    async with attended() as it:
-        work = SlowWork(it, monkeypatch)
-        greedy = [it.connect()[0] for _ in range(BATCH + 5)]
-        turns = 0
-
-        def again(connection: Connection) -> None:
-            nonlocal turns
-            turns += 1
-            work.now += 1.0
-            if turns < 50 * BATCH:
-                it.connections.again(connection)
-
-        turns_before = []
-        it.attendant.on["resumed"] = again
-        it.attendant.on["received"] = lambda connection: turns_before.append(turns)
-        for connection in greedy:
-            it.connections.again(connection)
-        _, peer = it.connect()
-        peer.send(b"me too")
-        await it.until(lambda: turns_before and turns >= len(greedy))
-        assert turns_before[0] < 10 * BATCH, "it was read long before they had enough"
-        resumed = it.attendant.of("resumed")
-        assert set(resumed[: BATCH + 5]) == set(greedy), "everybody had a turn before anybody had two"
 
 
 async def test_a_closed_connection_is_not_resumed() -> None:
