@@ -134,9 +134,18 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write, whatever it is told."""
+    """A connection that cannot write, whatever it is told, with all its files open.
+
+    SQLite opens the write-ahead log at the first read. That may be when an attack has taken the last descriptor, and
+    then nobody could read what was said.
+    """
     connection = _connect(path)
-    connection.execute("PRAGMA query_only = ON")
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT count(*) FROM rooms WHERE id = 0").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        raise open_error(path, error) from error
     return connection
 
 

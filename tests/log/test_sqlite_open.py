@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from chatserver.log import sqlite_file as file_module
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, ignore, listing, offsets, running, submit_all
+from tests.support.parked import descriptors
 
 PROJECT = Path(__file__).parents[2]
 OPEN_AND_REPORT = """
@@ -332,3 +334,14 @@ async def test_readers_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.execute("DELETE FROM messages")
     reader.close()
+
+
+async def test_reading_needs_no_descriptor_that_was_not_there_from_the_start(tmp_path: Path) -> None:
+    """SQLite opens its write-ahead log at a connection's first read: in an attack on descriptors that is too late."""
+    async with running(SqliteLog(str(tmp_path / "chat.db"))) as log:
+        await log.append(draft())
+        before = descriptors()
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(partial(log.read, "lobby", after=0, limit=10))
+        assert descriptors() == before
