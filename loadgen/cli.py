@@ -146,7 +146,7 @@ def attack(
 
     The default bar: every operation of the victims succeeds, during the attack and after it; their p99 stays below
     1.5 times the baseline's or 15 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
-    memory grows by at most 2 KiB for each attacker, or 4 MiB.
+    memory grows by at most 2 KiB for each attacker.
     """
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     kinds = flags.attacks(kind, "--kind")

@@ -89,7 +89,6 @@ ATTACK: Final = MappingProxyType(
         "server_cpu_cost_ratio": "server CPU above the baseline for each second of the attackers' (--server-pid)",
         "server_cpu_us_per_attacker_s": "server CPU above the baseline per attacker-second, in us (--server-pid)",
         "server_bytes_per_attacker": "growth of the server's memory for each attacker at the peak (--server-pid)",
-        "server_bytes_over_bar": "the same above the bar: 2 KiB for each, or 4 MiB if that is more (--server-pid)",
         "server_bytes_left": "server memory after recovery above the baseline (--server-pid)",
         "server_descriptors_left": "server descriptors after recovery above the baseline (--server-pid)",
         **COMMON,
@@ -140,7 +139,7 @@ ATTACK_BAR: Final = (
     Condition("collateral", ">", 0),
     Condition("attack_p99_ms", ">", NOTICED_MS),
     Condition("p99_over_bar_ms", ">", 0),
-    Condition("server_bytes_over_bar", ">", 0),
+    Condition("server_bytes_per_attacker", ">", 2048),
 )
 
 

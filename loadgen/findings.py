@@ -29,11 +29,6 @@ NEIGHBOURS: Final = "neighbours"
 _BAR_RATIO: Final = 1.5
 _BAR_MS: Final = 15.0
 
-#: By how much a server may grow for each attacker; and in all, whatever their number: any heap grows by some megabytes
-#: when it meets a new kind of work.
-_BAR_BYTES: Final = 2048
-_BAR_LEAST_BYTES: Final = 4 * 2**20
-
 #: The bar with a floor beside: as many times its p99, by what the attackers are. Of those who take all that they get,
 #: a server that looks at what it takes gets more than one that does not. The malformed have no floor.
 FLOOR_RATIOS: Final[Mapping[Threat, float]] = MappingProxyType({Threat.SLOW: 1.5, Threat.GREEDY: 3.0})
@@ -241,7 +236,6 @@ class Findings:
             "server_cpu_cost_ratio": self._cpu_cost_ratio(),
             "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
             "server_bytes_per_attacker": per(self._grown(self.peak_pss), peak),
-            "server_bytes_over_bar": self._bytes_over_bar(peak),
             "server_bytes_left": self._grown(recovered.pss_bytes if recovered else None),
             "server_descriptors_left": self._descriptors_left(),
             **self._session.own_figures(self.own_growth, peak),
@@ -255,10 +249,6 @@ class Findings:
         """Memory above the end of the baseline."""
         base = self._span("baseline").after
         return None if pss_bytes is None or base is None else pss_bytes - base.pss_bytes
-
-    def _bytes_over_bar(self, peak: int) -> int | None:
-        grown = self._grown(self.peak_pss)
-        return None if grown is None else grown - max(peak * _BAR_BYTES, _BAR_LEAST_BYTES)
 
     def _cpu_above(self, unit: float) -> float | None:
         """The server's CPU during the attack above the baseline's."""

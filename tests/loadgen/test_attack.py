@@ -53,17 +53,8 @@ async def test_a_leak_is_found() -> None:
     grown = report.figures["server_bytes_per_attacker"]
     assert grown is not None
     assert grown > 50_000
-    assert any("server_bytes_over_bar" in reason for reason in report.verdict.reasons)
+    assert any("server_bytes_per_attacker" in reason for reason in report.verdict.reasons)
     assert all(row.server_pss_bytes for row in report.phases)
-
-
-async def test_a_few_megabytes_are_no_leak() -> None:
-    with planted_process("--leak-bytes", "50000") as (url, pid):
-        report = await play_attack(url, {"idle-connect": 40}, server_pid=pid)
-    over = report.figures["server_bytes_over_bar"]
-    assert over is not None
-    assert over < 0
-    assert not any("server_bytes" in reason for reason in report.verdict.reasons)
 
 
 async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:

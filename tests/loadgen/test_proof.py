@@ -54,7 +54,7 @@ async def test_no_head_deadline() -> None:
 async def test_a_leak() -> None:
     with planted_process("--leak-bytes", "50000") as (url, pid):
         report = await play_attack(url, {"idle-connect": 200}, server_pid=pid, seconds=ATTACK_SECONDS)
-    assert _blames(report, "server_bytes_over_bar")
+    assert _blames(report, "server_bytes_per_attacker")
     left = report.figures["server_bytes_left"]
     assert left is not None
     assert left > 200 * 25_000, "and it does not give it back"
