@@ -29,6 +29,7 @@ class Neighbours:
     acknowledged: int = 0
     heard: dict[str, int] = field(default_factory=dict)  # messages, by transport
     reached: dict[str, int] = field(default_factory=dict)  # offset, by transport
+    listening: trio.Event = field(default_factory=trio.Event)  # all of them have heard something
 
     async def talk(self, address: Address, stop: trio.Event, joined: trio.Event) -> None:
         async with chatter(address) as friend:
@@ -57,12 +58,17 @@ class Neighbours:
                     assert message["offset"] == self.reached[transport], f"{transport}: a message was lost or doubled"
                     self.heard[transport] += 1
                     said = message["text"]
+                if len(self.heard) == len(TRANSPORTS) and all(self.heard.values()):
+                    self.listening.set()
                 assert not listener.told_of_loss, f"{transport}: messages were skipped"
 
 
 @asynccontextmanager
 async def neighbours(address: Address) -> AsyncIterator[Neighbours]:
-    """They chat until the block ends, and then until each has heard everything."""
+    """They chat until the block ends, and then until each has heard everything.
+
+    All have come in when the block begins: whoever comes in the middle of an assault may find the server full.
+    """
     they, joined, stop, heard_all = Neighbours(), trio.Event(), trio.Event(), trio.Event()
 
     async def listen_all() -> None:
@@ -75,6 +81,8 @@ async def neighbours(address: Address) -> AsyncIterator[Neighbours]:
         nursery.start_soon(they.talk, address, stop, joined)
         await joined.wait()
         nursery.start_soon(listen_all)
+        with trio.fail_after(PATIENCE):
+            await they.listening.wait()
         yield they
         stop.set()
         with trio.fail_after(PATIENCE):

@@ -11,6 +11,7 @@ import heapq
 import json
 import selectors
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -176,6 +177,8 @@ class Server:
         except OSError:
             sent = 0
         if sent < len(data):  # gone, or too slow for us: this server keeps nothing for anybody
+            # a reset, so that the peer learns of it now, and not when it has read everything that came before
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._close(peer)
 
     def _read(self, peer: _Peer) -> None:

@@ -187,9 +187,10 @@ async def server_process(
             yield ServerProcess(process, await _read_lines(process.stdout, lines), errors)
     finally:
         process.kill()
-        if process.stdout is not None:
-            await trio.aclose_forcefully(process.stdout)
+        # everything here is shielded: closing the pipe raises as well when the test is being cancelled
         with trio.CancelScope(shield=True), trio.fail_after(PATIENCE):
+            if process.stdout is not None:
+                await trio.aclose_forcefully(process.stdout)
             await process.wait()
 
 
