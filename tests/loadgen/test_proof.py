@@ -102,7 +102,7 @@ async def test_everybody_is_thrown_out_after_a_while() -> None:
 async def test_honest_slow_readers_thrown_out_are_collateral(throws_out: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The phone reads 3 KB/s of what is said to it at ten times that; a server that keeps 16 KiB for it hangs up.
 
-    That, as the kernel counts it, is 0.7 s of what is said: somebody who merely had to wait for a busy machine is not thrown out for it.
+    As the kernel counts it, that is 0.7 s of what is said: who merely had to wait for a busy machine stays.
     """
     monkeypatch.setattr("loadgen.attack.NEIGHBOURS_RATE", 20.0)
     monkeypatch.setattr("loadgen.attack.NEIGHBOURS_TEXT_BYTES", 2000)
