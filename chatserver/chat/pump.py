@@ -112,9 +112,8 @@ class Pump:
     def _rouse(self, room: Room) -> None:
         """Have those answered who hold a poll, unless they are being answered already, or were told all there is."""
         if room.holds and not room.waking and room.woken != room.last:
-            room.waking = deque(room.holds)
+            room.wake()
             room.herd = len(room.holds) > HERD
-            room.woken = room.last
             self._waking.append(room)
 
     def _answer(self, room: Room, most: int) -> int:
@@ -131,6 +130,7 @@ class Pump:
         else:
             room.waking = None
             self._rouse(room)
+            self.resume_publishers(room)
         return looked_at
 
     def _slice(self, room: Room, most: int) -> int:

@@ -44,7 +44,7 @@ class Room:
     __slots__ = (
         "_max_bytes", "_max_count", "_shelf", "cache", "epoch", "first", "herd", "holds", "life", "loaded", "members",
         "missed", "name", "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins",
-        "presence", "queued", "ring", "seen", "waking", "walk", "woken",
+        "presence", "queued", "ring", "seen", "told", "told_bytes", "waking", "walk", "woken", "woken_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -62,12 +62,12 @@ class Room:
         self.paused: list[object] = []  # publishing connections that wait for the pump
         self.pending = 0  # messages handed to the log and not yet news
         self.pending_bytes = 0
-        self.offered = 0  # everybody was offered what comes up to here
-        self.offered_bytes = 0
+        self.offered = self.offered_bytes = 0  # every member was offered what comes up to here
         self.walk: Walk | None = None
         self.waking: deque[Hold] | None = None  # held polls that are being answered, see the pump
         self.herd = False  # whether these are many
-        self.woken = 0  # the newest offset when that began last
+        self.woken = self.woken_bytes = 0  # the newest when that began last
+        self.told = self.told_bytes = 0  # whoever is being answered knows what comes up to here
         self.queued = False  # in the pump's queue
         self.cache: dict[object, bytes] = {}  # answers that are the same for everybody, see `remember`
         self.life = Life.LOADING
@@ -91,17 +91,31 @@ class Room:
 
     @property
     def congested(self) -> bool:
-        """Whether half a ring, by count or bytes, is published and not yet offered to the members."""
-        if not self.members:
+        """Whether half a ring, by count or bytes, is published and not yet offered to the members, or to held polls.
+
+        A poll that the ring laps while it waits for its answer is answered from the log, by a task of its own.
+        """
+        reached, reached_bytes = self.offered, self.offered_bytes
+        if self.waking is not None:
+            reached, reached_bytes = min(reached, self.told), min(reached_bytes, self.told_bytes)
+        elif not self.members:
             return False
-        count = self.ring.last - self.offered + self.pending
-        size = self.ring.written - self.offered_bytes + self.pending_bytes
+        count = self.ring.last - reached + self.pending
+        size = self.ring.written - reached_bytes + self.pending_bytes
         return count * CONGESTED_SHARE > self._max_count or size * CONGESTED_SHARE > self._max_bytes
 
     def walked(self, *, reaches: int, written: int) -> None:
-        """Everybody was offered what was there when a walk began."""
-        self.offered = reaches
-        self.offered_bytes = written
+        """Every member was offered what was there when a walk began."""
+        self.offered, self.offered_bytes = reaches, written
+
+    def wake(self) -> None:
+        """Begin to answer all polls that are held now. They know what the last walk or waking began with: those who
+        were held at that time were answered, and the others came when it was there.
+        """
+        self.told = max(self.woken, self.offered)
+        self.told_bytes = max(self.woken_bytes, self.offered_bytes)
+        self.woken, self.woken_bytes = self.ring.last, self.ring.written
+        self.waking = deque(self.holds)
 
     def remember(self, key: object, answer: bytes) -> None:
         """Keep an answer for all who will ask the same until the next message. How many, the caller bounds."""

@@ -4,6 +4,7 @@ import pytest
 import trio
 import trio.testing
 
+from chatserver.chat import pump as pump_module
 from chatserver.chat.presence import NAMED_ROOM
 from chatserver.chat.ring import Form
 from chatserver.log.interface import Draft, LogError, Stored
@@ -186,6 +187,50 @@ class TestPublishing:
             await self.publish_behind(it, it.peer(), 50)
             await it.settle()
             assert it.hub.rooms["lobby"].paused == []
+
+    async def test_held_polls_are_not_lapped(self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are answered beside the walk, and slowly when they are many: publishers wait for them as well."""
+        monkeypatch.setattr(pump_module, "WAKE_SLICE", 1)
+        async with chatting(ring_messages=10) as it:
+            polls, publisher = [it.peer() for _ in range(50)], it.peer()
+            for peer in polls:
+                await it.poll(peer, "lobby")
+            room = it.hub.rooms["lobby"]
+            published = turns = paused = 0
+            while published < 30:
+                if publisher not in room.paused:
+                    await self.publish_behind(it, publisher, 1)
+                    published += 1
+                    paused += publisher in room.paused
+                waits = [hold.first.after for hold in room.waking or () if hold.first is not None]
+                assert all(room.ring.holds_after(after) for after in waits), "one would be answered from the log"
+                turns += 1
+                assert turns < 1000, "the publisher was forgotten"
+                await trio.lowlevel.checkpoint()
+            await it.settle()
+            assert paused >= 1
+            assert publisher.resumed == paused
+            assert all(peer.answers for peer in polls)
+
+    async def test_polls_that_go_while_they_are_woken_hold_nobody_up(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pump_module, "WAKE_SLICE", 1)
+        async with chatting(ring_messages=10) as it:
+            polls, publisher = [it.peer() for _ in range(50)], it.peer()
+            for peer in polls:
+                await it.poll(peer, "lobby")
+            await self.publish_behind(it, publisher, 1)
+            room = it.hub.rooms["lobby"]
+            while room.waking is None:
+                await trio.lowlevel.checkpoint()
+            await self.publish_behind(it, publisher, 9)
+            assert room.paused == [publisher]
+            for peer in polls:
+                it.outlet.die(peer)
+            await it.settle()
+            assert publisher.resumed == 1
+            assert room.waking is None
 
     async def test_a_failing_log_resumes_too(self, autojump_clock: Clock) -> None:
         """Nothing was stored, so there is no news and no walk: somebody else has to."""
