@@ -43,10 +43,11 @@ LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 #: Seconds since anybody was heard who is in, after which nobody waits.
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
-#: have us keep; and as much as fits the longest message, once it is known that there is one.
+#: have us keep; and of something that turns out to be longer.
 READ_BYTES, READ_MORE_BYTES = 2 * 1024, 16 * 1024
+#: More reads, in one go, of something long: the longest body.
+READS = 4
 _LEAVING = ENDED | BROKEN
-_MORE = frozenset((Phase.BODY, Phase.MESSAGE))
 #: Deadlines acted on before other tasks run: an expired connection costs an answer, a FIN and a log line.
 EXPIRE_BATCH = 16
 
@@ -84,7 +85,7 @@ class Poller:
         self._later: deque[tuple[Connection, int]] = deque()  # the same, of those who may wait
         self._heard = 0.0  # when there was last an event of anybody who is in
         self._view = memoryview(bytearray(READ_MORE_BYTES))
-        self._buffers = tuple((self._view if phase in _MORE else self._view[:READ_BYTES],) for phase in Phase)
+        self._little, self._much = (self._view[:READ_BYTES],), (self._view,)
 
     async def run(self) -> None:
         """Attend until cancelled, then end every connection."""
@@ -209,26 +210,40 @@ class Poller:
             if events & WRITE and connection.interest & WRITE:
                 self._connections.flush(connection)
             if events & READ and connection.interest & READ:
-                self._read(connection)
+                if self._read(connection, self._little) == READ_BYTES:
+                    self._read_on(connection)
             elif events & BROKEN:
                 self._vanished(connection)
         except Exception:  # noqa: BLE001
             self._connections.fault(connection)
 
-    def _read(self, connection: Connection) -> None:
+    def _read(self, connection: Connection, buffer: tuple[memoryview]) -> int:
+        """Hand on what fits the buffer; how many bytes that were."""
         try:
-            count = os.readv(connection.descriptor, self._buffers[connection.phase])
+            count = os.readv(connection.descriptor, buffer)
         except BlockingIOError:
-            return
+            return 0
         except OSError:
             self._vanished(connection)
-            return
+            return 0
         if count:
             self._attendant.received(connection, bytes(self._view[:count]))
         elif connection.phase is Phase.CLOSING:
             self._connections.closing_ended(connection)
         else:
             self._attendant.ended(connection)
+        return count
+
+    def _read_on(self, connection: Connection) -> None:
+        """Read all that is there of something long. Whoever is half-way through it has us keep that half: of many who
+        have sent everything, only one at a time is.
+        """
+        for _ in range(READS):
+            is_long = connection.phase is Phase.BODY or len(connection.inbox) >= READ_BYTES
+            if not (is_long and connection.interest & READ and connection.descriptor >= 0):
+                return
+            if self._read(connection, self._much) < READ_MORE_BYTES:
+                return
 
     def _vanished(self, connection: Connection) -> None:
         """The peer has reset it. While CLOSING that is only how it took the end: the reason for that end stands."""

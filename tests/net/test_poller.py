@@ -1,5 +1,6 @@
 """The poller: who is attended to, and what a fault costs. In what order: test_poller_order.py."""
 
+import itertools
 import select
 import socket
 import threading
@@ -11,10 +12,10 @@ import trio.testing
 
 from chatserver.net.connection import Connection
 from chatserver.net.phases import Phase, PhaseLimits
-from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES
+from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES, READS
 from chatserver.net.readiness import LATER, READ, open_readiness
 from chatserver.reasons import Reason
-from tests.support.attended import attended
+from tests.support.attended import Attended, attended
 from tests.support.parked import descriptors, ended, pair, take
 
 
@@ -22,6 +23,11 @@ def reset(peer: socket.socket) -> None:
     """Close so that the other side gets RST."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
+
+
+def sizes(it: Attended) -> list[int]:
+    """Of what was received, each."""
+    return [len(data) for data in it.attendant.details("received") if isinstance(data, bytes)]
 
 
 async def test_bytes_fin_and_reset_reach_the_attendant() -> None:
@@ -39,20 +45,64 @@ async def test_bytes_fin_and_reset_reach_the_attendant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "most"), [(Phase.HEAD, READ_BYTES), (Phase.BODY, READ_MORE_BYTES), (Phase.MESSAGE, READ_MORE_BYTES)]
+    ("phase", "kept", "most"),
+    [
+        (Phase.HEAD, 0, READ_BYTES),  # what a greedy peer sends ahead
+        (Phase.OPEN, 0, READ_BYTES),
+        (Phase.MESSAGE, READ_BYTES - 1, READ_BYTES),
+        (Phase.MESSAGE, READ_BYTES, READ_MORE_BYTES),
+        (Phase.HEAD, READ_BYTES, READ_MORE_BYTES),
+        (Phase.BODY, 0, READ_MORE_BYTES),
+    ],
 )
-async def test_a_read_is_bounded(phase: Phase, most: int) -> None:
+async def test_a_read_is_bounded(phase: Phase, kept: int, most: int) -> None:
     """A greedy peer does not lap a ring, or hold everybody's turn; one with something long to say needs few reads."""
     async with attended() as it:
         connection, peer = it.connect(small=False)
         connection.phase = phase
+        connection.inbox = b"x" * kept
         sent = peer.send(b"x" * 100_000)
+        await it.until(lambda: sum(sizes(it)) == sent)
+        assert max(sizes(it)) == most
+        assert sizes(it)[0] == READ_BYTES
 
-        def sizes() -> list[int]:
-            return [len(data) for data in it.attendant.details("received") if isinstance(data, bytes)]
 
-        await it.until(lambda: sum(sizes()) == sent)
-        assert max(sizes()) == most
+async def test_something_long_that_is_there_is_read_in_one_go() -> None:
+    """Many who have sent all of it are not all half-way at the same time, with that half kept for each."""
+    async with attended() as it:
+        pairs = [it.connect(small=False) for _ in range(5)]
+        for connection, peer in pairs:
+            connection.phase = Phase.BODY
+            assert peer.send(b"x" * 40_000) == 40_000
+        await it.until(lambda: len(it.attendant.of("received")) == 5 * 4)
+        order = [connection.descriptor for connection in it.attendant.of("received")]
+        assert [len(list(turn)) for _, turn in itertools.groupby(order)] == [4] * 5
+        for _, peer in pairs:
+            assert peer.send(b"x" * 100_000) == 100_000
+        await it.until(lambda: sum(sizes(it)) == 5 * 140_000)
+        turns = [len(list(turn)) for _, turn in itertools.groupby(
+            connection.descriptor for connection in it.attendant.of("received")[20:]
+        )]  # fmt: skip
+        assert max(turns) == 1 + READS, "but one that never ends has no turn that never ends"
+
+
+async def test_whoever_is_paused_or_closed_by_what_it_said_is_not_read_on() -> None:
+    async with attended() as it:
+        paused, closed = it.connect(small=False), it.connect(small=False)
+        for connection, peer in (paused, closed):
+            connection.phase = Phase.BODY
+            assert peer.send(b"x" * 40_000) == 40_000
+
+        def stop(connection: Connection) -> None:
+            if connection is paused[0]:
+                it.connections.pause(connection)
+            else:
+                it.connections.close(connection, Reason.DONE)
+
+        it.attendant.on["received"] = stop
+        await it.until(lambda: len(it.attendant.of("received")) == 2)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert len(it.attendant.of("received")) == 2
 
 
 async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
