@@ -14,6 +14,7 @@ import trio
 
 from loadgen.client import Client
 from loadgen.findings import ATTACKERS, NEIGHBOURS, Findings, Floor, Span
+from loadgen.growth import Size
 from loadgen.orders import BeginPhase, CastVictims, GiveUp, Hush
 from loadgen.personas.chat import Chat
 from loadgen.preflight import InvalidRunError
@@ -110,9 +111,12 @@ class Attack:
         await self._cast(crowd, ATTACKERS, assault.counts)
         await session.pause(self._plan.settle_seconds)
         self._findings.counters_before = await self._scrape()
-        await self._phase("baseline", assault.baseline_seconds, victims, crowd)
-        await self._assail(victims, crowd)
-        await self._phase("recovery", assault.recovery_seconds, victims, crowd)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_memory)
+            await self._phase("baseline", assault.baseline_seconds, victims, crowd)
+            await self._assail(victims, crowd)
+            await self._phase("recovery", assault.recovery_seconds, victims, crowd)
+            nursery.cancel_scope.cancel()
         await victims.order(Hush())
         await session.until(
             lambda: victims.up_to_date and not victims.current.outstanding, assault.beat_timeout_seconds
@@ -184,8 +188,18 @@ class Attack:
         await crowd.close(ATTACKERS)
         await self._session.until(lambda: crowd.settled, CONNECT_LIMIT_SECONDS)
 
+    async def _watch_memory(self) -> None:
+        """Read the server's memory again and again."""
+        findings = self._findings
+        while True:
+            usage = self._usage()
+            if usage is None:
+                return
+            findings.memory.setdefault(self._session.phase, []).append(Size(now(), usage.pss_bytes))
+            await trio.sleep(_WATCH_SECONDS)
+
     async def _watch(self, crowd: Troupe, scope: trio.CancelScope) -> None:
-        """Count attacker-seconds, and read memory whenever more attackers are held than ever before."""
+        """Count attacker-seconds, and what we need ourselves for the most attackers that were held."""
         findings, own_before = self._findings, self._session.own_bytes()
         peak, begun, last = 0, now(), now()
         with scope:
@@ -198,8 +212,6 @@ class Attack:
                     continue
                 peak = held
                 findings.opening_seconds = crowd.last_held - begun
-                usage = self._usage()
-                findings.peak_pss = usage.pss_bytes if usage else None
                 findings.own_growth = self._session.own_bytes() - own_before
 
     def _usage(self) -> Usage | None:

@@ -88,8 +88,10 @@ ATTACK: Final = MappingProxyType(
         "bytes_cost_ratio": "bytes that attackers received for each that they sent",
         "server_cpu_cost_ratio": "server CPU above the baseline for each second of the attackers' (--server-pid)",
         "server_cpu_us_per_attacker_s": "server CPU above the baseline per attacker-second, in us (--server-pid)",
-        "server_bytes_per_attacker": "growth of the server's memory for each attacker at the peak (--server-pid)",
-        "server_bytes_left": "server memory after recovery above the baseline (--server-pid)",
+        "server_bytes_per_attacker": "the most that the server's memory grew by in the attack, for each attacker at the"
+        " peak, without the baseline's growth (--server-pid)",
+        "server_bytes_left": "server memory after recovery above the baseline, without its growth (--server-pid)",
+        "server_growth_bytes_s": "growth of the server's memory in the baseline: its victims' messages (--server-pid)",
         "server_descriptors_left": "server descriptors after recovery above the baseline (--server-pid)",
         **COMMON,
     }

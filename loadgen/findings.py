@@ -12,6 +12,7 @@ import msgspec
 
 from loadgen.client import Client, Threat
 from loadgen.figures import ATTACK, ATTACK_BAR, Figures
+from loadgen.growth import Growth, Size
 from loadgen.latency import Latency, milliseconds
 from loadgen.orders import Felt, Group
 from loadgen.procfs import Usage
@@ -75,7 +76,7 @@ class Findings:
         self, plan: Plan, session: Session, personas: Mapping[type[Client], int], floor: Floor | None = None
     ) -> None:
         self.spans: dict[str, Span] = {}
-        self.peak_pss: int | None = None
+        self.memory: dict[str, list[Size]] = {}  # of the server, by phase
         self.own_growth: int | None = None
         self.attacker_seconds = 0.0
         self.opening_seconds = 0.0
@@ -223,7 +224,6 @@ class Findings:
                 lives.merge(ages)
         peak = sum(group.peak for group in groups)
         received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
-        recovered = self._span("recovery").after
         return {
             "attackers_peak": peak,
             "attackers_held": sum(group.held for group in groups),
@@ -235,8 +235,7 @@ class Findings:
             "bytes_cost_ratio": per(received, sent),
             "server_cpu_cost_ratio": self._cpu_cost_ratio(),
             "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
-            "server_bytes_per_attacker": per(self._grown(self.peak_pss), peak),
-            "server_bytes_left": self._grown(recovered.pss_bytes if recovered else None),
+            **self._memory_figures(peak),
             "server_descriptors_left": self._descriptors_left(),
             **self._session.own_figures(self.own_growth, peak),
             "connects_per_s": per(peak, self.opening_seconds),
@@ -245,10 +244,14 @@ class Findings:
     def _span(self, name: str) -> Span:
         return self.spans.get(name, _NO_SPAN)
 
-    def _grown(self, pss_bytes: int | None) -> int | None:
-        """Memory above the end of the baseline."""
-        base = self._span("baseline").after
-        return None if pss_bytes is None or base is None else pss_bytes - base.pss_bytes
+    def _memory_figures(self, peak: int) -> Figures:
+        grown = Growth(self.memory.get("baseline", []))
+        recovered = self.memory.get("recovery")
+        return {
+            "server_bytes_per_attacker": per(grown.most(self.memory.get("attack", [])), peak),
+            "server_bytes_left": grown.beyond(recovered[-1]) if recovered else None,
+            "server_growth_bytes_s": grown.rate if self.memory else None,
+        }
 
     def _cpu_above(self, unit: float) -> float | None:
         """The server's CPU during the attack above the baseline's."""

@@ -66,7 +66,7 @@ class Session:
         self.stopped = False
         self.started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self.seconds = 0.0
-        self._phase = "start"
+        self.phase = "start"
         self._players: list[Player] = []
         self._heard: list[Player] | None = None  # whose operations make the timeline; None: everybody's
         self._nursery: trio.Nursery | None = None
@@ -103,7 +103,7 @@ class Session:
 
     def begin(self, phase: str) -> None:
         """Note that a phase begins."""
-        self._phase = phase
+        self.phase = phase
         self.plan.progress.phase(phase)
 
     async def pause(self, seconds: float) -> None:
@@ -195,7 +195,7 @@ class Session:
         spread, groups = self._recent.spread(), self.groups()
         return Sample(
             seconds=round(now() - self._begun, 2),
-            phase=self._phase,
+            phase=self.phase,
             held={group.persona: group.held for group in groups},
             ended={group.persona: sum(group.ended.values()) for group in groups},
             refused={group.persona: sum(group.refused.values()) for group in groups},

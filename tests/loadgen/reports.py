@@ -185,6 +185,7 @@ def attack(
         "kill_max_s": 10.31,
         "server_bytes_per_attacker": 271.0,
         "server_bytes_left": 1_843_200.0,
+        "server_growth_bytes_s": 204_800.0,
         "server_cpu_us_per_attacker_s": 18.4,
         "bytes_cost_ratio": 0.66,
         "server_cpu_cost_ratio": 0.421,
