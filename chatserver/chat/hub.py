@@ -278,7 +278,6 @@ class Hub:
         room = member.room
         del room.members[member]
         self._members -= 1
-        room.missed.discard(member)
         room.presence.leave(member.user)
         self._left(room)
 
@@ -366,8 +365,8 @@ class Hub:
     def drained(self, member: Member) -> None:
         """A member's connection has room again."""
         room = member.room
-        if member in room.missed:
-            room.missed.discard(member)
+        if member.uninformed:
+            member.uninformed = False
             self._outlet.send(member.connection, self._encoder.presence(room.name, (), (), len(room.presence)))
         if member.state is State.LIVE:
             self.pump.deliver(member)

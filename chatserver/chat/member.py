@@ -34,6 +34,7 @@ class Member(msgspec.Struct, gc=False, eq=False):
     user: int
     cursor: int  # the offset up to which everything was given to its connection
     state: State = State.LIVE
+    uninformed: bool = False  # was behind when presence was told
     next: "Member | None" = None  # the same connection's membership in another room
 
 

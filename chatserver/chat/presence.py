@@ -25,6 +25,8 @@ MAX_LISTED = 500
 class Presence:
     """The users of one room, by number."""
 
+    __slots__ = ("_count", "_joined", "_leases", "_left", "_unnamed", "listing", "tell_after")
+
     def __init__(self) -> None:
         self._count: dict[int, int] = {}
         self._leases: dict[int, float] = {}

@@ -168,7 +168,7 @@ class Pump:
             return
         taken = self._outlet.offer(member.connection, notice)
         if taken == 0:
-            member.room.missed.add(member)
+            member.uninformed = True
             self._outlet.keep(member.connection, b"", 0)
         elif 0 < taken < len(notice):
             self._outlet.keep(member.connection, notice, taken)

@@ -51,6 +51,11 @@ class Encoder(Protocol):
 class Ring:
     """Entries for the offsets `first` to `last`; empty when `first == last + 1`."""
 
+    __slots__ = (
+        "_bytes", "_chunks", "_encoder", "_forms", "_in_use", "_joined", "_json", "_kept", "_max_bytes", "_max_count",
+        "_room", "_shelf", "first", "last", "written",
+    )  # fmt: skip
+
     def __init__(
         self, room: str, encoder: Encoder, *, max_count: int, max_bytes: int, shelf: Shelf, last: int = 0
     ) -> None:  # fmt: skip

@@ -43,8 +43,8 @@ class Room:
 
     __slots__ = (
         "_max_bytes", "_max_count", "_shelf", "cache", "epoch", "first", "herd", "holds", "life", "loaded", "members",
-        "missed", "name", "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins",
-        "presence", "queued", "ring", "seen", "told", "told_bytes", "waking", "walk", "woken", "woken_bytes",
+        "name", "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence",
+        "queued", "ring", "seen", "told", "told_bytes", "waking", "walk", "woken", "woken_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +58,6 @@ class Room:
         self.holds: dict[Hold, None] = {}
         self.presence = Presence()
         self.notice: bytes | None = None  # presence to be told by the next walk
-        self.missed: set[Member] = set()  # were behind when presence was told
         self.paused: list[object] = []  # publishing connections that wait for the pump
         self.pending = 0  # messages handed to the log and not yet news
         self.pending_bytes = 0

@@ -265,7 +265,6 @@ def _check_rooms(world: World, everybody: list[Connection]) -> None:
 def _check_room(world: World, room: Room, members: list[Member], holds: list[Hold]) -> None:
     assert set(room.members) == set(members), f"a membership of {room.name} has leaked"
     assert set(room.holds) == set(holds), f"a held poll of {room.name} has leaked"
-    assert room.missed <= set(members)
     present = Counter(member.user for member in members)
     present.update(hold.user for hold in holds)
     present.update(room.presence._leases.keys())
@@ -286,6 +285,7 @@ def _check_room(world: World, room: Room, members: list[Member], holds: list[Hol
         connection = member.connection
         assert isinstance(connection, Connection)
         assert member.cursor >= room.last or connection.interest & WRITE, "a wake-up was lost"
+        assert not member.uninformed or connection.interest & WRITE, "it has room again, and was not told who is here"
 
 
 def _check_queues(world: World) -> None:
