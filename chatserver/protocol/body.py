@@ -122,7 +122,8 @@ class ChunkedBody:
         if not data:
             return  # h11 would take it for the end of the stream; that is the caller's to see
         self._wire += len(data)
-        self._tail = self._tail[-3:] + data  # three bytes and these: enough to see how the body ends
+        tail = self._tail + data  # three bytes and these: enough to see how the body ends
+        self._tail = tail[-3:]
         self._connection.receive_data(data)
         ended = self._drain()
         if ended:
@@ -132,7 +133,7 @@ class ChunkedBody:
             self._check_line()
         self._check_overhead()
         if ended:
-            self._check_end()
+            self._check_end(tail)
             self.complete = True
 
     def _drain(self) -> bool:
@@ -176,10 +177,10 @@ class ChunkedBody:
         if wire > allowed:
             raise _overhead(f"{wire:,} bytes of chunks carry {len(self._gathered):,} of body; {allowed:,} allowed")
 
-    def _check_end(self) -> None:
+    def _check_end(self, tail: bytes) -> None:
         # h11 takes a bare LF for the blank line after the trailers. A proxy that does not would find the
         # next request somewhere else, so the body must end as RFC 9112 section 7.1 writes it.
-        if not self._tail[: len(self._tail) - len(self.rest)].endswith(b"\r\n\r\n"):
+        if not tail[: len(tail) - len(self.rest)].endswith(b"\r\n\r\n"):
             raise HttpError(ErrorCode.BAD_REQUEST, "the chunked body ends with a bare LF")
 
     @property
