@@ -10,7 +10,10 @@ carried on and taken off.
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+#: Steps that show a rate; with fewer, what a process needs for its first work would be taken for one.
+_ENOUGH: Final = 3
 
 
 class Size(NamedTuple):
@@ -43,4 +46,4 @@ def _rate(baseline: Sequence[Size]) -> float:
     steps = [
         (later.resident - earlier.resident) / (later.moment - earlier.moment) for earlier, later in pairwise(baseline)
     ]
-    return max(median(steps), 0.0) if steps else 0.0
+    return max(median(steps), 0.0) if len(steps) >= _ENOUGH else 0.0

@@ -68,6 +68,11 @@ def _server_cpu(part: Report) -> str:
     )
 
 
+def _left(part: Report) -> str:
+    left = part.figures.get("server_bytes_left")
+    return "" if left is None else wording.number(left / 1e6)
+
+
 def _verdict(part: Report) -> str:
     """The outcome, and the reasons without what they explain: report.json has them at length."""
     short = [reason.partition(" (")[0].partition(": ")[0] for reason in part.verdict.reasons]
@@ -85,6 +90,7 @@ _COLUMNS: Final = (
     _Column("the floor's p99, ms", _figures("floor_baseline_p99_ms", "floor_p99_ms")),
     _Column("ratio to the floor", _figures("floor_p99_ratio")),
     _Column("memory an attacker, B", _figures("server_bytes_per_attacker")),
+    _Column("left of it, MB", _left),
     _Column("server CPU, % of a core", _server_cpu),
     _Column("collateral", _figures("collateral")),
     _Column("verdict", _verdict),

@@ -66,6 +66,7 @@ class Hub:
         self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, whoever was seen to first
         self._changed: dict[Room, None] = {}  # whose presence is to be told, whoever was seen to first
         self.published = 0
+        self._unanswered = 0  # messages of the last news whose publishers are not told yet; 0 if the pump was busy
         self._members = self._holds = 0  # memberships, and rooms waited for, over all rooms
 
     async def run(self) -> None:
@@ -219,6 +220,10 @@ class Hub:
             done(result)
             if room is not None:
                 self.pump.resume_publishers(room)  # a failure or a repeated key is no news: no walk would do it
+            if isinstance(result, Stored) and result.fresh:
+                self._unanswered -= 1
+                if self._unanswered == 0:  # whoever published reads its answer before its message
+                    self.pump.begin()
 
         try:
             self._log.submit(draft, settled)
@@ -234,6 +239,7 @@ class Hub:
         """Take in what the log has made durable, in its order."""
         self.published += len(records)
         by_room: dict[str, list[Record]] = {}
+        self._unanswered = len(records) if self.pump.idle else 0
         for record in records:
             by_room.setdefault(record.room, []).append(record)
         for name, batch in by_room.items():

@@ -18,6 +18,7 @@ import trio
 
 from chatserver.log.interface import ANSWER_DEADLINE, MAX_READ, Head, LogUnavailable, Record, RoomSummary
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
+from chatserver.log.turns import turns
 
 READERS = 2  # connections and threads: history is read from the page cache, where more threads only add contention
 
@@ -50,7 +51,7 @@ class SqliteReaders:
         self._idle = [connect_reader(path) for _ in range(READERS)]
         self._closed = False
         self._changing = threading.Lock()  # for the two above
-        self._threads = trio.CapacityLimiter(READERS)
+        self._threads = turns(READERS)
 
     async def head(self, room: str) -> Head:
         """The ends of a room."""

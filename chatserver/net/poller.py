@@ -37,7 +37,7 @@ from chatserver.reasons import Reason
 BATCH = 64
 #: Seconds for which those who are in are attended to before others are, and for which other turns are given to who
 #: asked. A pass costs 0.1 ms by itself.
-PASS_SECONDS, TURNS_SECONDS = 0.002, 0.001
+PASS_SECONDS, TURNS_SECONDS = 0.002, 0.0005
 #: The same for those who may wait: while others do, about four handshakes; and while nobody does.
 LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 #: Seconds since anybody was heard who is in, after which nobody waits.

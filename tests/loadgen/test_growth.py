@@ -31,6 +31,7 @@ def test_the_worst_moment_counts() -> None:
 
 def test_a_baseline_that_shrinks_or_is_short_explains_nothing() -> None:
     assert Growth(baseline(-100_000)).rate == 0
+    assert Growth(baseline(100_000)[:3]).rate == 0
     assert Growth([Size(0, 80 * MB)]).beyond(Size(1, 81 * MB)) == MB
 
 

@@ -15,6 +15,7 @@ COLUMNS = [
     "the floor's p99, ms",
     "ratio to the floor",
     "memory an attacker, B",
+    "left of it, MB",
     "server CPU, % of a core",
     "collateral",
     "verdict",
@@ -43,7 +44,7 @@ def test_a_row_has_all_that_an_attack_is_judged_by() -> None:
     [row] = table.rows
     assert row == [
         f"`{part.command}`", "2,000", "12", "10.1", "100", "1.12 → 1.61 → ?", "1.84 → 9.13 → 1.97", "1.90 → 8",
-        "1.14", "271", "18.4", "0", "held",
+        "1.14", "271", "1.84", "18.4", "0", "held",
     ]  # fmt: skip
     assert "--seed 5" in table.notes[0]
 
