@@ -6,6 +6,7 @@ to wait for the log.
 
 import math
 from collections.abc import Awaitable
+from itertools import islice
 
 import msgspec
 
@@ -193,11 +194,12 @@ class RoomHandlers:
         known = await self._services.log.rooms(limit)
         listed = [self._summary(found.room, found.last, found.messages) for found in known]
         names = {found.room for found in known}
-        listed += [
+        unwritten = (
             self._summary(room.name, room.last, 0)
             for room in self._hub.rooms.values()
             if room.presence and room.last == 0 and room.name not in names
-        ][: limit - len(listed)]
+        )
+        listed += islice(unwritten, limit - len(listed))  # and no further: there may be 100,000, and anybody may ask
         return Response(200, msgspec.json.encode({"rooms": listed}))
 
     async def show_room(self, request: Request, name: str) -> Answer:

@@ -48,3 +48,8 @@ class Connection(msgspec.Struct, gc=False, eq=False):
     def alive(self) -> bool:
         """Whether it still owns a descriptor."""
         return self.descriptor >= 0
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes that were received of something that is not whole."""
+        return len(self.inbox)

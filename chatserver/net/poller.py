@@ -44,7 +44,7 @@ LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
 #: have us keep; and of something that turns out to be longer.
-READ_BYTES, READ_MORE_BYTES = 2 * 1024, 16 * 1024
+READ_BYTES, READ_MORE_BYTES = 1024, 16 * 1024
 #: More reads, in one go, of something long: the longest body.
 READS = 4
 _LEAVING = ENDED | BROKEN
@@ -239,7 +239,7 @@ class Poller:
         have sent everything, only one at a time is.
         """
         for _ in range(READS):
-            is_long = connection.phase is Phase.BODY or len(connection.inbox) >= READ_BYTES
+            is_long = connection.phase is Phase.BODY or connection.unfinished >= READ_BYTES
             if not (is_long and connection.interest & READ and connection.descriptor >= 0):
                 return
             if self._read(connection, self._much) < READ_MORE_BYTES:

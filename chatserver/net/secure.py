@@ -37,6 +37,11 @@ class Secured(Connection, gc=False, eq=False):
     unsent: bytes = b""  # the rest of the last record that was made
     barren: int = 0  # bytes of records received since the last that held plaintext
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes that were received of something that is not whole, sealed or open."""
+        return len(self.inbox) + len(self.sealed)
+
 
 class SecureConnections(Connections):
     """`Connections` whose peers all speak TLS."""

@@ -1,11 +1,13 @@
 """Rooms, members, health, metrics, methods, cookies and the page (CONTRACT section 3)."""
 
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
 import trio
 
+from chatserver.chat.room import Room
 from chatserver.reasons import Reason
 from tests.support.peers import WEBSOCKET_KEY, ask, chatter, connect, publish, request, upgrade
 from tests.support.serving import serving
@@ -32,6 +34,28 @@ async def test_rooms_with_messages_and_rooms_with_people() -> None:
         assert len((await ask(server.address, "GET", "/rooms?limit=1")).json["rooms"]) == 1
         nobody = (await ask(server.address, "GET", "/rooms/nobody")).json
         assert (nobody["messages"], nobody["members"]) == (0, 0)
+
+
+class Shelf(dict[str, Room]):
+    """Rooms, and how many of them were looked at."""
+
+    looked_at = 0
+
+    def values(self) -> Iterator[Room]:  # type: ignore[override]
+        for room in super().values():
+            self.looked_at += 1
+            yield room
+
+
+async def test_no_more_rooms_are_looked_at_than_are_told() -> None:
+    """Anybody may ask, and 100,000 rooms that nobody wrote in are a hold-up of 10 ms for everybody else."""
+    async with serving() as server, chatter(server.address) as friend:
+        for number in range(20):
+            await friend.ask("join", room=f"room-{number}")
+        hub = server.server.parts.hub
+        hub.rooms = shelf = Shelf(hub.rooms)
+        assert len((await ask(server.address, "GET", "/rooms?limit=3")).json["rooms"]) == 3
+        assert shelf.looked_at == 3
 
 
 async def test_members_are_people_not_connections() -> None:

@@ -12,7 +12,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Finality
 from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import READ, WRITE
-from chatserver.net.secure import RECORD
+from chatserver.net.secure import RECORD, Secured
 from chatserver.reasons import Reason
 from tests.support.parked import descriptors, ended
 from tests.support.sealed import Client, Sealed, sealed
@@ -258,3 +258,9 @@ class TestEnding:
             finally:
                 gc.enable()
             assert (connection.tls, connection.sealed, connection.unsent) == (None, b"", b"")
+
+
+def test_a_record_that_is_not_whole_counts_as_unfinished() -> None:
+    """The poller reads on at once when there is much of it: a record of 16 KiB is not sixteen turns."""
+    connection = Secured(-1, "192.0.2.1", Phase.OPEN, 0, 0, 0, inbox=b"x" * 5, sealed=b"x" * 1000)
+    assert connection.unfinished == 1005
