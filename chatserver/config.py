@@ -301,10 +301,10 @@ class Settings:
         maximum=_MIB * _MIB,
     )
     all_bodies_bytes: int = setting(
-        256 * _MIB,
+        4 * _MIB,
         Section.MEMORY,
-        "Memory for request bodies that are not whole, of all connections; beyond it who sends one is told 503.",
-        "4,096 of the largest, or 13 KiB for each of 20,000; each alone would be 1.6 GB",
+        "Memory for bodies and messages that are not whole, of all; beyond it who sends a long one is refused.",
+        "64 of the largest, each a tenth of a second on its way; 2 KiB with its head is anybody's",
         Unit.BYTES,
         minimum=65_536,
         maximum=_MIB * _MIB,
@@ -316,6 +316,15 @@ class Settings:
         "250 MB of rooms; two addresses with all that --per-ip and --max-rooms-per-connection allow",
         Unit.ROOMS,
         minimum=100,
+        maximum=100 * _MIB,
+    )
+    unwritten_rooms: int = setting(
+        256,
+        Section.MEMORY,
+        "Rooms in which nothing was ever said; while there are as many, a connection may be in 2 of them.",
+        "names are free: 300 bytes each for a hundred of them are thirty times what a connection costs",
+        Unit.ROOMS,
+        minimum=0,
         maximum=100 * _MIB,
     )
     send_buffer: int = setting(

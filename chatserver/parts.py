@@ -27,6 +27,8 @@ from chatserver.edge.http import HttpEdge
 from chatserver.edge.limits import EdgeLimits
 from chatserver.edge.outlet import ConnectionOutlet
 from chatserver.edge.proxied import ForwardedLayer, ProxyHeaderLayer
+from chatserver.edge.tasks import Tasks
+from chatserver.edge.uploads import Uploads
 from chatserver.edge.websocket import WebSocketEdge
 from chatserver.log import Log
 from chatserver.metrics import ServerMetrics
@@ -94,19 +96,24 @@ def build(
         log, encoder, outlet.as_outlet(), ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes,
         all_rings_bytes=settings.all_rings_bytes, max_rooms=settings.max_rooms, note_failure=notes.publish_failed,
     )  # fmt: skip
+    tasks = Tasks(connections, nursery)
     publish_rate = PublishLimit(settings.publish_rate, network=network_of)
     services = Services(
         hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, publish_rate=publish_rate,
         clock=trio.current_time, poll_wait_max=settings.poll_wait_max, max_rooms=settings.max_rooms_per_connection,
+        unwritten_rooms=settings.unwritten_rooms, crowded=lambda: tasks.crowded,
         ping_interval=settings.ping_interval, limits=_told_limits(settings), reconnect_ms=RECONNECT_MS,
     )  # fmt: skip
     metrics = ServerMetrics()
     routes = Routes(services, metrics=metrics.text, ready=ready, echo=settings.echo, secure=engine is not None)
     conversation = Conversation(services, outlet.as_outlet())
     limits = _edge_limits(settings)
-    websocket = WebSocketEdge(connections, hub, conversation, limits, nursery=nursery, note=notes.misbehaved)
+    uploads = Uploads(settings.all_bodies_bytes)
+    websocket = WebSocketEdge(
+        connections, hub, conversation, limits, tasks=tasks, uploads=uploads, note=notes.misbehaved
+    )
     http = HttpEdge(
-        connections, hub, routes, services.pages, limits, secret=log.identity.secret, nursery=nursery,
+        connections, hub, routes, services.pages, limits, secret=log.identity.secret, tasks=tasks, uploads=uploads,
         upgrade=websocket.open, note=notes.misbehaved,
     )  # fmt: skip
     outlet.answer_with = http.answer_held
@@ -164,7 +171,7 @@ def _edge_limits(settings: Settings) -> EdgeLimits:
         body=BodyLimits(max_bytes=settings.max_body_bytes),
         frames=frames(binary=False), echo_frames=frames(binary=True),
         body_deadline=settings.body_deadline, body_deadline_max=settings.body_deadline_max,
-        body_rate=KIB / BODY_SECONDS_PER_KIB, all_bodies=settings.all_bodies_bytes,
+        body_rate=KIB / BODY_SECONDS_PER_KIB,
         serving_deadline=settings.serving_deadline,
         request_rate=settings.request_rate, max_requests=settings.max_requests_per_connection,
         message_rate=settings.message_rate, max_rooms=settings.max_rooms_per_connection,

@@ -122,7 +122,7 @@ class Reason(Enum):
     )
     BODIES_FULL = (
         "bodies-full",
-        "all unfinished request bodies together were over their limit",
+        "all unfinished request bodies and messages together were over their limit",
         Contract.BACK_OFF,
         CloseCode.TRY_AGAIN_LATER,
     )

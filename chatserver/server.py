@@ -22,6 +22,7 @@ from chatserver.api.session import Session
 from chatserver.config import Settings
 from chatserver.descriptors import connection_limit, raise_descriptor_limit
 from chatserver.edge.leaving import return_after
+from chatserver.heap import Heap, find_trim
 from chatserver.log import LogError, LogOpenError, Record, open_log
 from chatserver.net.connection import Connection
 from chatserver.net.listener import bind
@@ -168,10 +169,11 @@ class Server:
         await parts.poller.run_wheel(on_tick=on_tick)
 
     async def _keep_house(self) -> None:
-        parts = self.parts
+        parts, heap = self.parts, Heap(find_trim())
         while True:
             await trio.sleep(HOUSEKEEPING)
             parts.hub.tick()
+            heap.tick(parts.connections.held)
             parts.publish_rate.sweep(trio.current_time())
             parts.notes.report()
 

@@ -179,7 +179,7 @@ def scorecard(
         ),
     ] = "",
     clients: Annotated[
-        int, Parameter(help="Most attackers of one kind; floods have fewer by nature, see `loadgen list`.")
+        int, Parameter(help="Most attackers of one kind; some have fewer by nature, see `loadgen list`.")
     ] = 8000,
     duration: Annotated[float, Parameter(help="Seconds of each attack.")] = 12.0,
     victims: Victims = 50,

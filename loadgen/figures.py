@@ -78,6 +78,7 @@ ATTACK: Final = MappingProxyType(
         "recover_s": "from the attack's end until nothing failed any more and the bar was kept, the floor's left out",
         "neighbours": "honest slow clients beside the attack",
         "collateral": "honest clients beside the attack that the server refused, failed or ended",
+        "attackers_came": "attackers that were connected at some time: all, or as many as connections came to be",
         "attackers_peak": "most attackers connected at one moment",
         "attackers_held": "attackers still connected when the attack ended",
         "attackers_refused": "attempts turned away: connection refused, 429, 503",
@@ -88,8 +89,9 @@ ATTACK: Final = MappingProxyType(
         "bytes_cost_ratio": "bytes that attackers received for each that they sent",
         "server_cpu_cost_ratio": "server CPU above the baseline for each second of the attackers' (--server-pid)",
         "server_cpu_us_per_attacker_s": "server CPU above the baseline per attacker-second, in us (--server-pid)",
-        "server_bytes_per_attacker": "the most that the server's memory grew by in the attack, for each attacker at the"
-        " peak, without the baseline's growth (--server-pid)",
+        "server_bytes_grown": "the most that the server's memory grew by in the attack, without the baseline's growth"
+        " (--server-pid)",
+        "server_bytes_per_attacker": "the same for each attacker that came (--server-pid)",
         "server_bytes_left": "server memory after recovery above the baseline, without its growth (--server-pid)",
         "server_growth_bytes_s": "growth of the server's memory in the baseline: its victims' messages (--server-pid)",
         "server_descriptors_left": "server descriptors after recovery above the baseline (--server-pid)",

@@ -224,7 +224,9 @@ class Findings:
                 lives.merge(ages)
         peak = sum(group.peak for group in groups)
         received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
+        came = sum(min(group.opened, group.wanted) for group in groups)
         return {
+            "attackers_came": came,
             "attackers_peak": peak,
             "attackers_held": sum(group.held for group in groups),
             "attackers_refused": sum(sum(group.refused.values()) for group in groups),
@@ -235,7 +237,7 @@ class Findings:
             "bytes_cost_ratio": per(received, sent),
             "server_cpu_cost_ratio": self._cpu_cost_ratio(),
             "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
-            **self._memory_figures(peak),
+            **self._memory_figures(came),
             "server_descriptors_left": self._descriptors_left(),
             **self._session.own_figures(self.own_growth, peak),
             "connects_per_s": per(peak, self.opening_seconds),
@@ -244,11 +246,15 @@ class Findings:
     def _span(self, name: str) -> Span:
         return self.spans.get(name, _NO_SPAN)
 
-    def _memory_figures(self, peak: int) -> Figures:
+    def _memory_figures(self, came: int) -> Figures:
         grown = Growth(self.memory.get("baseline", []))
         recovered = self.memory.get("recovery")
+        most = grown.most(self.memory.get("attack", []))
         return {
-            "server_bytes_per_attacker": per(grown.most(self.memory.get("attack", [])), peak),
+            "server_bytes_grown": most,
+            # By all who came, not by those who were there at one moment: the sooner a server throws them out, the fewer
+            # these are, and 100 KB that it needs for its first work would be a kilobyte for each of a hundred.
+            "server_bytes_per_attacker": per(most, came),
             "server_bytes_left": grown.beyond(recovered[-1]) if recovered else None,
             "server_growth_bytes_s": grown.rate if self.memory else None,
         }

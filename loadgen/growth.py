@@ -3,7 +3,7 @@
 Owns: the arithmetic on samples. May not: read them, see procfs.py, or know what an attack is.
 
 A server that keeps the newest messages of each room grows while its victims chat, attacked or not: by 200 KB a second
-for 50 of them, which over twelve seconds is more than 300 flooders cost. So the growth that the baseline shows is
+for 50 of them, which over twelve seconds is more than many attacks cost. So the growth that the baseline shows is
 carried on and taken off.
 """
 

@@ -68,9 +68,12 @@ def _server_cpu(part: Report) -> str:
     )
 
 
-def _left(part: Report) -> str:
-    left = part.figures.get("server_bytes_left")
-    return "" if left is None else wording.number(left / 1e6)
+def _megabytes(name: str) -> Callable[[Report], str]:
+    def text(part: Report) -> str:
+        figure = part.figures.get(name)
+        return "" if figure is None else wording.number(figure / 1e6)
+
+    return text
 
 
 def _verdict(part: Report) -> str:
@@ -81,7 +84,8 @@ def _verdict(part: Report) -> str:
 
 _COLUMNS: Final = (
     _Column("attack", lambda part: f"`{part.command}`"),
-    _Column("attackers", _figures("attackers_peak")),
+    _Column("attackers", _figures("attackers_came")),
+    _Column("at one moment", _figures("attackers_peak")),
     _Column("at the end", _figures("attackers_held")),
     _Column("thrown out after, s", _figures("kill_p50_s")),
     _Column("success, %", _figures("success_percent")),
@@ -89,8 +93,9 @@ _COLUMNS: Final = (
     _Column("p99, ms", _figures("baseline_p99_ms", "attack_p99_ms", "recovery_p99_ms")),
     _Column("the floor's p99, ms", _figures("floor_baseline_p99_ms", "floor_p99_ms")),
     _Column("ratio to the floor", _figures("floor_p99_ratio")),
-    _Column("memory an attacker, B", _figures("server_bytes_per_attacker")),
-    _Column("left of it, MB", _left),
+    _Column("memory, MB", _megabytes("server_bytes_grown")),
+    _Column("an attacker, B", _figures("server_bytes_per_attacker")),
+    _Column("left, MB", _megabytes("server_bytes_left")),
     _Column("server CPU, % of a core", _server_cpu),
     _Column("collateral", _figures("collateral")),
     _Column("verdict", _verdict),

@@ -4,8 +4,8 @@ Owns: the meaning of the messages. May not: read or write a socket; a reply is r
 
     conversation.hear(session, message, address)
 
-answers with a `Reply` to send, a coroutine that returns one (it has to wait for the log), `Wait.PAUSE` (read no more
-from this client until `Outlet.resume`), or None (nothing to say yet).
+answers with a `Reply` to send, what to call for one (it has to wait for the log), `Wait.PAUSE` (read no more from this
+client until `Outlet.resume`), or None (nothing to say yet).
 """
 
 from collections.abc import Callable, Coroutine
@@ -14,15 +14,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from chatserver.api.encoder import NOBODY
 from chatserver.api.pages import Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
 from chatserver.api.services import Services
 from chatserver.api.session import Session, Waiting
 from chatserver.chat.cursor import Place
-from chatserver.chat.hub import LATEST
 from chatserver.chat.identity import guest
 from chatserver.chat.member import Member, Outlet
+from chatserver.chat.registry import LATEST
 from chatserver.chat.ring import Form
 from chatserver.chat.room import Room
 from chatserver.log.interface import LogError, Stored
@@ -34,6 +33,11 @@ from chatserver.reasons import ErrorCode
 
 #: Publishes of one client that may wait for the log at a time; then it is not read until some are durable.
 MAX_IN_FLIGHT = 64
+#: Rooms in which nothing was ever said that a connection may be in while there are many: names are free, and 300 bytes
+#: each for a hundred of them are thirty times what a connection costs. Somebody's own room, and another to come.
+UNWRITTEN_SHARE = 2
+#: Seconds after which whoever has that share may ask for another room, if the log is busy with those who have not.
+LOOK_UP_RETRY = 1.0
 
 
 class Wait(Enum):
@@ -50,7 +54,16 @@ class Reply(msgspec.Struct, gc=False):
     refusal: bool = False  # it says that the client asks too often
 
 
-Outcome: TypeAlias = Reply | Coroutine[Any, Any, Reply] | Wait | None
+class Later(msgspec.Struct, gc=False):
+    """What to call for a reply, with the session and the message. Thousands may wait for their turn: not a coroutine,
+    nor a partial, of 300 bytes.
+    """
+
+    work: Callable[[Session, Any, Any], Coroutine[Any, Any, Reply]]
+    rest: object  # what it needs besides
+
+
+Outcome: TypeAlias = Reply | Later | Wait | None
 
 
 class Conversation:
@@ -60,6 +73,7 @@ class Conversation:
         self._services = services
         self._hub = services.hub
         self._outlet = outlet
+        self._joins = self._join_later  # one bound method for all who wait for a room
         self._hear: dict[type, Callable[[Session, Any], Outcome]] = {
             Join: self._join,
             Leave: self._leave,
@@ -121,18 +135,44 @@ class Conversation:
         place = _place(message.after)
         room = self._hub.room(message.room)
         if room is not None:
+            if before is None and room.last == 0:
+                self._check_share(session, message)
             start = self._services.pages.start(room, place, LATEST)
             page = self._services.pages.after_now(room, start, LATEST)
             if page is not None:
                 return self._enter(session, message, room, page)
-        return self._join_later(session, message, place)
+        elif before is None and self._services.crowded() and self._has_its_share(session):
+            reason = "too many rooms are being looked up for others"
+            error = messages.error(message.id, ErrorCode.RATE_LIMITED, reason, LOOK_UP_RETRY)
+            return Reply(error, refusal=True)
+        return Later(self._joins, place)
 
     async def _join_later(self, session: Session, message: Join, place: Place | None) -> Reply:
         pages = self._services.pages
+        if session.find(message.room) is None and self._has_its_share(session):
+            head = await self._services.log.head(message.room)
+            if head.last == 0:  # looked at here, so that it is not made for nothing
+                self._check_share(session, message)
         async with self._hub.using(message.room) as room:
             start = pages.start(room, place, LATEST)
             page = pages.after_now(room, start, LATEST) or await pages.after_start(room.name, start, LATEST)
-            return self._enter(session, message, room, page)
+            reply = self._enter(session, message, room, page)
+        self._hub.settle(room)
+        return reply
+
+    def _has_its_share(self, session: Session) -> bool:
+        """Whether there are many rooms in which nothing was ever said, and this client is in as many as it may."""
+        if self._hub.registry.unwritten < self._services.unwritten_rooms:
+            return False
+        return sum(1 for member in session.rooms() if member.room.last == 0) >= UNWRITTEN_SHARE
+
+    def _check_share(self, session: Session, message: Join) -> None:
+        if self._has_its_share(session):
+            reason = (
+                f"this connection is in {UNWRITTEN_SHARE} rooms in which nobody has written, and the server has many"
+                " of those: write in one, or leave one"
+            )
+            raise MessageError(ErrorCode.TOO_MANY_ROOMS, reason, message.id)
 
     def _enter(self, session: Session, message: Join, room: Room, page: Page) -> Reply:
         before = session.find(room.name)
@@ -174,9 +214,12 @@ class Conversation:
                 page = pages.after_now(room, pages.start(room, after, message.limit), message.limit)
             if page is not None:
                 return self._history_reply(message, page)
-        return self._history_later(message, before, after)
+        return Later(self._history_later, (before, after))
 
-    async def _history_later(self, message: History, before: Place | None, after: Place | None) -> Reply:
+    async def _history_later(
+        self, session: Session, message: History, places: tuple[Place | None, Place | None]
+    ) -> Reply:
+        before, after = places
         pages = self._services.pages
         if before is not None:
             page = await pages.before(message.room, before, message.limit)
@@ -189,10 +232,9 @@ class Conversation:
         return Reply(messages.history(message.id, message.room, cursor, page.recovered, page.items))
 
     def _members(self, session: Session, message: Members) -> Outcome:
-        room = self._hub.room(message.room)
-        users = NOBODY if room is None else self._services.encoder.listing(room.presence)
-        count = 0 if room is None else len(room.presence)
-        return Reply(messages.members(message.id, message.room, users, count))
+        presence = self._hub.registry.presence(message.room)
+        users = self._services.encoder.listing(presence)
+        return Reply(messages.members(message.id, message.room, users, len(presence)))
 
     def _ping(self, session: Session, message: Ping) -> Outcome:
         return Reply(messages.pong(message.id))

@@ -12,9 +12,6 @@ from chatserver.log.interface import Record
 from chatserver.protocol import messages, sse
 from chatserver.protocol.websocket import text_frame
 
-#: The list of those who are in a room that nobody is in.
-NOBODY = b"[]"
-
 
 class WireEncoder:
     """`chat.ring.Encoder` over `protocol`. The epoch is known once the log is open."""

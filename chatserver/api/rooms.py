@@ -5,13 +5,12 @@ to wait for the log.
 """
 
 import math
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from itertools import islice
 
 import msgspec
 
-from chatserver.api.answers import Answer, Commit, Hold, Response, Stream
-from chatserver.api.encoder import NOBODY
+from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
 from chatserver.api.pages import Allowance, Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
 from chatserver.api.request import Request
@@ -60,7 +59,7 @@ class RoomHandlers:
 
     # -- history and long-poll --------------------------------------------------------------------------------------
 
-    def read(self, request: Request, name: str) -> Answer | Awaitable[Answer]:
+    def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
         messages.check_room(name)
         parameters = request.parameters("after", "before", "limit", "wait")
@@ -82,7 +81,7 @@ class RoomHandlers:
     async def _read_later(self, name: str, after: Place | None, limit: int) -> Answer:
         return self._page(name, await self._pages.after(name, after, limit))
 
-    def _read_before(self, name: str, before: Place, limit: int) -> Answer | Awaitable[Answer]:
+    def _read_before(self, name: str, before: Place, limit: int) -> Answer | Pending:
         room = self._hub.room(name)
         page = None if room is None else self._pages.before_now(room, before, limit)
         return self._read_before_later(name, before, limit) if page is None else self._page(name, page)
@@ -93,7 +92,7 @@ class RoomHandlers:
     def _page(self, name: str, page: Page) -> Response:
         return Response(200, self._pages.body(name, page))
 
-    def poll_many(self, request: Request) -> Answer | Awaitable[Answer]:
+    def poll_many(self, request: Request) -> Answer | Pending:
         """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
         parameters = request.parameters("room", "limit", "wait")
         places: dict[str, Place | None] = {}
@@ -110,7 +109,7 @@ class RoomHandlers:
 
     def _poll(
         self, request: Request, places: list[tuple[str, Place | None]], limit: int, wait: float, *, many: bool
-    ) -> Answer | Awaitable[Answer]:
+    ) -> Answer | Pending:
         rooms = []
         for name, _ in places:
             room = self._hub.room(name)
@@ -131,11 +130,11 @@ class RoomHandlers:
         """Load the rooms side by side, keep them in memory, and look again."""
         await self._hub.load(name for name, _ in places)
         answer = self._poll(request, places, limit, wait, many=many)
-        return await answer if isinstance(answer, Awaitable) else answer
+        return await answer if isinstance(answer, Coroutine) else answer
 
     def _poll_now(
         self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
-    ) -> Answer | Awaitable[Answer]:
+    ) -> Answer | Pending:
         pages = []
         allowance = Allowance(len(starts))
         for room, start in starts:
@@ -161,7 +160,7 @@ class RoomHandlers:
 
     # -- events -----------------------------------------------------------------------------------------------------
 
-    def events(self, request: Request, name: str) -> Answer | Awaitable[Answer]:
+    def events(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/events`: from the cursor on, or from now."""
         messages.check_room(name)
         parameters = request.parameters("after")
@@ -194,11 +193,7 @@ class RoomHandlers:
         known = await self._services.log.rooms(limit)
         listed = [self._summary(found.room, found.last, found.messages) for found in known]
         names = {found.room for found in known}
-        unwritten = (
-            self._summary(room.name, room.last, 0)
-            for room in self._hub.rooms.values()
-            if room.presence and room.last == 0 and room.name not in names
-        )
+        unwritten = (self._summary(name, 0, 0) for name in self._hub.registry.names() if name not in names)
         listed += islice(unwritten, limit - len(listed))  # and no further: there may be 100,000, and anybody may ask
         return Response(200, msgspec.json.encode({"rooms": listed}))
 
@@ -210,18 +205,16 @@ class RoomHandlers:
         return Response(200, msgspec.json.encode(self._summary(name, head.last, head.last - head.first + 1)))
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:
-        room = self._hub.room(name)
-        members = 0 if room is None else len(room.presence)
+        members = len(self._hub.registry.presence(name))
         return {"room": name, "cursor": self._services.encoder.cursor(last), "messages": count, "members": members}
 
     def show_members(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/members`."""
         messages.check_room(name)
         request.parameters()
-        room = self._hub.room(name)
-        users = NOBODY if room is None else self._services.encoder.listing(room.presence)
-        count = 0 if room is None else len(room.presence)
-        return Response(200, messages.members_page(name, users, count))
+        presence = self._hub.registry.presence(name)
+        users = self._services.encoder.listing(presence)
+        return Response(200, messages.members_page(name, users, len(presence)))
 
 
 def refusal(code: ErrorCode, message: str, wait: float) -> Response:

@@ -3,12 +3,12 @@
 Owns: the table of paths and methods. May not: answer anything but 404 and 405 itself.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from chatserver.api.answers import Answer, Response, Upgrade
+from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.guests import set_cookie, token_in
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
@@ -22,7 +22,7 @@ from chatserver.reasons import ErrorCode
 #: Seconds after which a client should look again while the server is starting or draining.
 READY_RETRY = 2.0
 
-_Handler = Callable[..., Answer | Awaitable[Answer]]
+_Handler = Callable[..., Answer | Pending]
 _Methods = dict[str, _Handler]
 
 
@@ -60,7 +60,7 @@ class Routes:
             "members": _readable(rooms.show_members),
         }
 
-    def handle(self, request: Request) -> Answer | Awaitable[Answer]:
+    def handle(self, request: Request) -> Answer | Pending:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
         path = request.head.path
         if path.startswith("/rooms/"):

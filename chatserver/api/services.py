@@ -28,6 +28,8 @@ class Services:
     clock: Callable[[], float]
     poll_wait_max: float  # s
     max_rooms: int  # that one connection may be in, or one poll may name
+    unwritten_rooms: int  # from which on a connection has a share of those in which nothing was ever said
+    crowded: Callable[[], bool]  # whether many wait for the log already
     ping_interval: float  # s
     limits: Mapping[str, int | float]  # as `hello` tells them
     reconnect_ms: int  # what server-sent events tell the browser to wait

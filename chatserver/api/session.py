@@ -29,6 +29,8 @@ class Session(msgspec.Struct, gc=False, eq=False):
     user: int
     echo: bool = False
     waiting: Waiting = Waiting.NOTHING
+    fluent: bool = False  # nothing that it said last had to wait: what it sends ahead is unpacked at one go
+    counted: int = 0  # bytes of it that are not a whole message, as all of them are counted
     in_flight: int = 0  # publishes that wait for the log
     members: Member | None = None
     assembly: Assembly | None = None  # the message it is in the middle of
@@ -45,7 +47,7 @@ class Session(msgspec.Struct, gc=False, eq=False):
     def find(self, room: str) -> Member | None:
         """Its membership in a room."""
         for member in self.rooms():
-            if member.room.name == room:
+            if member.room_name == room:
                 return member
         return None
 

@@ -23,19 +23,26 @@ class State(IntEnum):
     LIVE = 0  # the ring: the pump offers what it lacks
     CATCHING_UP = 1  # the log: a reader is at work for it, and the pump passes it by
     GONE = 2
+    ALONE = 3  # nothing: nobody else is in its room, and nothing was said there, see unopened.py
 
 
 class Member(msgspec.Struct, gc=False, eq=False):
     """One connection in one room."""
 
-    room: "Room"
+    room: "Room"  # one that stands for all the others while it is ALONE
     connection: object
     form: Form
     user: int
     cursor: int  # the offset up to which everything was given to its connection
     state: State = State.LIVE
     uninformed: bool = False  # was behind when presence was told
+    alone_in: str | None = None  # the name of its room while it is ALONE
     next: "Member | None" = None  # the same connection's membership in another room
+
+    @property
+    def room_name(self) -> str:
+        """What its client calls the room."""
+        return self.room.name if self.alone_in is None else self.alone_in
 
 
 class Wait(msgspec.Struct, gc=False, eq=False):

@@ -55,6 +55,10 @@ class Presence:
         if count == 0:
             self._note(user, self._joined, self._left)
 
+    def seat(self, user: int) -> None:
+        """A user who was here before anything was counted: nobody is told."""
+        self._count[user] = 1
+
     def leave(self, user: int) -> None:
         """One less."""
         count = self._count[user]

@@ -14,12 +14,12 @@ sends ahead stays in its inbox, and beyond one read of it, in the kernel. May no
 
 import math
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Response, Stream, Upgrade
+from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream, Upgrade
 from chatserver.api.pages import Pages
 from chatserver.api.publishing import log_failure
 from chatserver.api.request import Request
@@ -32,10 +32,11 @@ from chatserver.chat.ring import Form
 from chatserver.edge.budgets import count, request_budget
 from chatserver.edge.exchange import Exchange
 from chatserver.edge.failures import tell_fault, tell_log_failed
-from chatserver.edge.guard import guarded
 from chatserver.edge.intake import Intake
 from chatserver.edge.leaving import return_after
 from chatserver.edge.limits import EdgeLimits
+from chatserver.edge.tasks import Tasks
+from chatserver.edge.uploads import Uploads
 from chatserver.log.interface import LogError, Stored
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -62,19 +63,19 @@ class HttpEdge:
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, limits: EdgeLimits, *,
-        secret: bytes, nursery: trio.Nursery, upgrade: Callable[[Connection, Upgrade], None],
+        secret: bytes, tasks: Tasks, uploads: Uploads, upgrade: Callable[[Connection, Upgrade], None],
         note: Callable[[Connection, Reason, str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
         self._routes = routes
         self._pages = pages
-        self.intake = Intake(connections, limits, dispatch=self._dispatch, note=note)
+        self.intake = Intake(connections, limits, uploads, dispatch=self._dispatch, note=note)
         self._serving_deadline = limits.serving_deadline
         self._budget = request_budget(limits.request_rate)
         self._most_requests = limits.max_requests or sys.maxsize
         self._secret = secret
-        self._nursery = nursery
+        self._tasks = tasks
         self.draining = False
         #: told of each request before it is handled; raises HttpError for one that shall not be
         self.settle: Callable[[Connection, Head], None] | None = None
@@ -114,11 +115,11 @@ class HttpEdge:
         except (HttpError, MessageError) as error:
             self._refuse_request(connection, exchange, error)
             return
-        if isinstance(answer, Awaitable):
+        if isinstance(answer, Coroutine):
             request.body = b""  # what waits has no use for one: while a disk is silent, it would be kept of everybody
             connection.session = exchange
             self._connections.enter(connection, Phase.SERVING)
-            self._start(connection, self._serve(connection, exchange, answer))
+            self._tasks.start(self._serve, connection, exchange, answer, self._latest())
         else:
             self._answer(connection, exchange, answer)
 
@@ -131,11 +132,18 @@ class HttpEdge:
         else:
             self._give[type(answer)](connection, exchange, answer)
 
-    async def _serve(self, connection: Connection, exchange: Exchange, pending: Awaitable[Answer]) -> None:
+    def _latest(self) -> float:
+        """Until when an answer that needs the log may take."""
+        return trio.current_time() + self._serving_deadline
+
+    async def _serve(self, connection: Connection, exchange: Exchange, pending: Pending, deadline: float) -> None:
         """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
+        if connection.session is not exchange:
+            pending.close()  # it went while it waited for its turn
+            return
         answer: Answer | None = None
         try:
-            with trio.move_on_after(self._serving_deadline):
+            with trio.move_on_at(deadline):
                 answer = await pending
         except (HttpError, MessageError) as error:
             if connection.session is exchange:
@@ -261,10 +269,7 @@ class HttpEdge:
         connection.session = exchange
         self._connections.enter(connection, Phase.SERVING)
         pending = self._answer_from_log(places, hold.limit, many=hold.many)
-        self._start(connection, self._serve(connection, exchange, pending))
-
-    def _start(self, connection: Connection, attending: Coroutine[Any, Any, None]) -> None:
-        self._nursery.start_soon(guarded, self._connections, connection, attending)
+        self._tasks.start(self._serve, connection, exchange, pending, self._latest())
 
     async def _answer_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> Answer:
         return Response(200, await self._pages.held_from_log(places, limit, many=many))

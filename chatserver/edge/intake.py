@@ -28,14 +28,14 @@ class Intake:
     """See the module. Synchronous throughout."""
 
     def __init__(
-        self, connections: Connections, limits: EdgeLimits, *, dispatch: Dispatch,
+        self, connections: Connections, limits: EdgeLimits, uploads: Uploads, *, dispatch: Dispatch,
         note: Callable[[Connection, Reason, str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._limits = limits
         self._dispatch = dispatch
         self._note = note
-        self.uploads = Uploads(limits.all_bodies)
+        self.uploads = uploads
         self._body_ticks = ticks(limits.body_deadline)
         self._body_ticks_max = ticks(limits.body_deadline_max)
 

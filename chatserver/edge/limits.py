@@ -21,7 +21,6 @@ class EdgeLimits:
     body_deadline: float  # s
     body_deadline_max: float  # s
     body_rate: float  # bytes that buy one more second
-    all_bodies: int  # bytes of all that are not whole
     serving_deadline: float  # s
     request_rate: float  # a second, on one HTTP connection; 0 = no limit
     max_requests: int  # on one HTTP connection; 0 = any number

@@ -14,20 +14,21 @@ not, since that has a rate of its own. The pong that answers our ping is free.
     any  <-> SERVING      not read, because of us
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any, assert_never
+from collections.abc import Callable
+from typing import assert_never
 
 import trio
 
 from chatserver.api.answers import Upgrade
-from chatserver.api.conversation import Conversation, Outcome, Reply, Wait
+from chatserver.api.conversation import Conversation, Later, Outcome, Reply, Wait
 from chatserver.api.publishing import log_failure, too_often
 from chatserver.api.session import Session, Waiting
 from chatserver.chat.hub import Hub
 from chatserver.edge.budgets import CONTROL, REFUSAL, message_budget
 from chatserver.edge.failures import tell_fault, tell_log_failed
-from chatserver.edge.guard import guarded
 from chatserver.edge.limits import EdgeLimits
+from chatserver.edge.tasks import Tasks
+from chatserver.edge.uploads import Uploads
 from chatserver.log.interface import LogError
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -66,15 +67,17 @@ class WebSocketEdge:
 
     def __init__(
         self, connections: Connections, hub: Hub, conversation: Conversation, limits: EdgeLimits, *,
-        nursery: trio.Nursery, note: Callable[[Connection, Reason, str], None],
+        tasks: Tasks, uploads: Uploads, note: Callable[[Connection, Reason, str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
         self._conversation = conversation
         self._limits = limits
-        self._nursery = nursery
+        self._tasks = tasks
+        self._uploads = uploads
         self._note = note
         self._budget = message_budget(limits.message_rate, rooms=limits.max_rooms)
+        self._waits = self._wait_for  # one bound method for all who wait for a task
         self._serving_ticks = ticks(limits.serving_deadline + TASK_MARGIN)
 
     def open(self, connection: Connection, answer: Upgrade) -> None:
@@ -105,13 +108,26 @@ class WebSocketEdge:
         self._take(connection, session, inbox + data if inbox else data, finished=False)
 
     def _take(self, connection: Connection, session: Session, data: bytes, *, finished: bool) -> None:
-        """Attend to the frames in these bytes, a turn's worth; `finished` tells that a message was before them."""
+        """Attend to these bytes, and count what is left of them; `finished` tells that a message was before them."""
+        self._unpack(connection, session, data, finished=finished)
+        if connection.session is session and (connection.inbox or session.assembly or session.counted):
+            kept = len(connection.inbox) + (len(session.assembly.frames) if session.assembly else 0)
+            if not self._uploads.fits(session, kept):
+                self._violated(connection, FrameError(Reason.BODIES_FULL, "too many messages are unfinished"))
+
+    def _unpack(self, connection: Connection, session: Session, data: bytes, *, finished: bool) -> None:
+        """Attend to the frames in these bytes, a turn's worth."""
         limits = self._limits.echo_frames if session.echo else self._limits.frames
-        events, connection.inbox, session.assembly, more = receive(data, session.assembly, limits)
-        if events:
-            finished = self._attend(connection, session, events) or finished
-            if connection.session is not session or session.queue is not None:
-                return
+        while True:
+            turn = limits.turn if session.fluent else 1
+            events, connection.inbox, session.assembly, more = receive(data, session.assembly, limits, turn)
+            if events:
+                finished = self._attend(connection, session, events) or finished
+                if connection.session is not session or session.queue is not None:
+                    return
+            if session.fluent or not more:
+                break
+            session.fluent, data = True, connection.inbox
         if more:
             self._wait_for_turn(connection, session, finished=finished)
         else:
@@ -217,9 +233,9 @@ class WebSocketEdge:
             case _:
                 self._spend(connection)
                 session.waiting = Waiting.TASK
-                self._nursery.start_soon(
-                    guarded, self._connections, connection, self._wait_for(connection, session, message, outcome)
-                )
+                deadline = trio.current_time() + self._limits.serving_deadline
+                session.fluent = False
+                self._tasks.start(self._waits, connection, session, message, outcome, deadline)
 
     def _too_often(self, connection: Connection, message: ClientMessage) -> Reply:
         wait = self._budget.wait(connection.spent, self._connections.wheel.current)
@@ -245,13 +261,15 @@ class WebSocketEdge:
             self._hub.pump.deliver(reply.joined)
 
     async def _wait_for(
-        self, connection: Connection, session: Session, message: ClientMessage, pending: Coroutine[Any, Any, Reply]
+        self, connection: Connection, session: Session, message: ClientMessage, later: Later, deadline: float
     ) -> None:
         """Wait for a reply that needs the log; the connection is parked in SERVING meanwhile."""
+        if connection.session is not session:
+            return  # it went while it waited for its turn
         reply = Reply(messages.error(message.id, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0))
         try:
-            with trio.move_on_after(self._limits.serving_deadline):
-                reply = await pending
+            with trio.move_on_at(deadline):
+                reply = await later.work(session, message, later.rest)
         except MessageError as error:
             reply = Reply(messages.error(message.id, error.code, error.message))
         except LogError as error:
@@ -341,6 +359,7 @@ class WebSocketEdge:
         if isinstance(session, Session):
             connection.session = None
             session.waiting = Waiting.GONE
+            self._uploads.gone(session)
             self._conversation.leave_all(session)
             session.queue = None
 

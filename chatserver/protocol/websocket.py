@@ -119,16 +119,16 @@ _spare: list[Connection] = []
 
 
 def receive(
-    buffer: bytes, assembly: Assembly | None, limits: FrameLimits
+    buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int | None = None
 ) -> tuple[list[Event], bytes, Assembly | None, bool]:
     """Take the whole frames off `buffer`: events, the bytes that are left, the message that is unfinished.
 
-    Not more than a turn's worth: the last of the four tells that there may be more of them in what is left. After a
-    `Close` or a `Violation` nothing is left over: the rest of the stream has no meaning.
+    Not more than a turn's worth, the limits' or so many frames: the last of the four tells that there may be more of
+    them in what is left. After a `Close` or a `Violation` nothing is left over: the rest of the stream has no meaning.
     """
     if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG:
         return [PONG], b"", assembly, False  # what an idle peer sends, and all it sends
-    ready, at, assembly, error, more = _split(buffer, assembly, limits)
+    ready, at, assembly, error, more = _split(buffer, assembly, limits, limits.turn if turn is None else turn)
     events = _decode(b"".join(ready)) if ready else []
     if events and isinstance(events[-1], Close | Violation):
         return events, b"", None, False
@@ -139,7 +139,7 @@ def receive(
 
 
 def _split(
-    buffer: bytes, assembly: Assembly | None, limits: FrameLimits
+    buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int
 ) -> tuple[list[bytes], int, Assembly | None, FrameError | None, bool]:
     """Frames that may go to wsproto, where the rest begins, the unfinished message, what ended it all, and whether the
     turn did.
@@ -148,7 +148,7 @@ def _split(
     at, count = 0, 0
     while len(buffer) - at >= 2:
         count += 1
-        if count > limits.turn:
+        if count > turn:
             return ready, at, assembly, None, True
         error = _refuse_start(buffer[at], buffer[at + 1], assembly, limits)
         if error is not None:

@@ -1,7 +1,7 @@
 """What the greedy share: send block after block as fast as the server takes them, and note what it says.
 
 No persona itself. Full speed means the server's, not ours: a block goes out when the kernel has taken the one before,
-at most one each tick of the wheel, so that a few hundred flooders leave the engine's clock alone and fill any pipe.
+at most one each tick of the wheel, so that thousands of flooders leave the engine's clock alone and fill any pipe.
 """
 
 from typing import ClassVar, Final
@@ -10,15 +10,12 @@ from loadgen import wire
 from loadgen.client import CLOSED_FOR_NOW, Attacker, Cohort, Needs, Stage, Threat
 from loadgen.personas._frames import LAST_WORD_BYTES, close_code
 
-#: What one read of most servers takes; 300 flooders at one block a tick are 1 GB/s, more than a loopback carries.
+#: What one read of most servers takes; 300 that are let at one block a tick are 1 GB/s, more than a loopback carries.
 BLOCK_BYTES: Final = 16 * 1024
 
 #: Two blocks on their way. Left to itself the kernel lets 4 MB wait in our own memory for a server that does not read:
-#: 1.2 GB for 300 flooders, near which all TCP of a machine runs short, the victims' too, by no fault of the server.
+#: 1.2 GB for 300 of them, near which all TCP of a machine runs short, the victims' too, by no fault of the server.
 SEND_BUFFER_BYTES: Final = 32 * 1024
-
-#: How many of a flood are enough: it is judged by what each does, not by their number.
-FLOODERS: Final = 300
 
 
 def fill(unit: bytes) -> bytes:
@@ -31,7 +28,6 @@ class Flooder(Attacker):
 
     __slots__ = ("_left", "number")
 
-    usual_clients = FLOODERS
     threat = Threat.GREEDY
     send_buffer_bytes = SEND_BUFFER_BYTES
     most_bytes: ClassVar[int] = 1 << 62  # no end

@@ -21,7 +21,7 @@ class BigBody(Flooder):
     """Posts a body of a gigabyte, half of them with the length announced and half in chunks.
 
     With a length, 413 should come before the body; in chunks, when the limit is passed. It stops after 8 MiB and waits:
-    a server that gathered those in memory for each of a few hundred clients shows it.
+    a server that gathered those in memory shows it.
     """
 
     __slots__ = ()

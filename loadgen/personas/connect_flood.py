@@ -2,7 +2,6 @@
 
 from loadgen.client import Attacker, Cohort, Threat
 from loadgen.personas import persona
-from loadgen.personas._flood import FLOODERS
 
 
 @persona
@@ -18,7 +17,6 @@ class ConnectFlood(Attacker):
 
     name = "connect-flood"
     threat = Threat.GREEDY
-    usual_clients = FLOODERS
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)

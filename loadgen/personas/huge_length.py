@@ -5,7 +5,6 @@ from typing import Final
 from loadgen import wire
 from loadgen.client import Attacker, Cohort, Threat
 from loadgen.personas import persona
-from loadgen.personas._flood import FLOODERS
 
 _LENGTHS: Final = (
     ("Content-Length: 9223372036854775807", b"hello"),  # 2**63 - 1: the largest a signed 64 bit number may be
@@ -31,7 +30,6 @@ class HugeLength(Attacker):
 
     name = "huge-length"
     threat = Threat.GREEDY
-    usual_clients = FLOODERS
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)

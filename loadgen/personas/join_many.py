@@ -27,7 +27,6 @@ class JoinMany(Intruder):
     name = "join-many"
     threat = Threat.GREEDY
     needs = Needs.CHAT
-    usual_clients = 200
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)

@@ -49,11 +49,12 @@ class Shelf(dict[str, Room]):
 
 async def test_no_more_rooms_are_looked_at_than_are_told() -> None:
     """Anybody may ask, and 100,000 rooms that nobody wrote in are a hold-up of 10 ms for everybody else."""
-    async with serving() as server, chatter(server.address) as friend:
+    async with serving() as server, chatter(server.address) as friend, chatter(server.address) as other:
         for number in range(20):
             await friend.ask("join", room=f"room-{number}")
-        hub = server.server.parts.hub
-        hub.rooms = shelf = Shelf(hub.rooms)
+            await other.ask("join", room=f"room-{number}")
+        registry = server.server.parts.hub.registry
+        registry.rooms = shelf = Shelf(registry.rooms)
         assert len((await ask(server.address, "GET", "/rooms?limit=3")).json["rooms"]) == 3
         assert shelf.looked_at == 3
 

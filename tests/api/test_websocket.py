@@ -8,7 +8,7 @@ import trio
 
 from chatserver.log.interface import Stored
 from chatserver.log.memory import MemoryLog
-from tests.support.peers import Chatter, chatter, frame, publish
+from tests.support.peers import Chatter, ask, chatter, frame, publish
 from tests.support.serving import serving
 
 
@@ -193,6 +193,47 @@ async def test_too_many_rooms() -> None:
         assert (await friend.ask("join", room="room1"))["type"] == "joined"  # is in it already
         await friend.ask("leave", room="room0")
         assert (await friend.ask("join", room="another"))["type"] == "joined"
+
+
+async def test_many_rooms_that_nobody_wrote_in() -> None:
+    """Then each has its share of them, which newcomers have as well; rooms with a past are not counted."""
+    async with (
+        serving(unwritten_rooms=5) as server,
+        chatter(server.address) as friend,
+        chatter(server.address) as other,
+    ):
+        await publish(server.address, "old", "hi")
+        for number in range(5):
+            assert (await friend.ask("join", room=f"room{number}"))["type"] == "joined"
+        refused = await friend.ask("join", room="another")
+        assert (refused["type"], refused["code"]) == ("error", "too_many_rooms")
+        assert "in which nobody has written" in refused["message"]
+        assert (await friend.ask("join", room="room1"))["type"] == "joined"  # is in it already
+        assert (await friend.ask("join", room="old"))["type"] == "joined"
+        for number in range(2):
+            assert (await other.ask("join", room=f"mine{number}"))["type"] == "joined"
+        for room in ("mine2", "room0"):  # a new one, and one that is open since somebody waits there
+            assert (await other.ask("join", room=room))["code"] == "too_many_rooms"
+        rooms = (await ask(server.address, "GET", "/rooms")).json["rooms"]
+        assert {room["room"]: room["members"] for room in rooms} == {
+            "old": 1, **{f"room{number}": 1 for number in range(5)}, **{f"mine{number}": 1 for number in range(2)},
+        }  # fmt: skip
+        await publish(server.address, "mine0", "hi")
+        assert (await other.ask("join", room="mine2"))["type"] == "joined"
+
+
+async def test_alone_in_a_room() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        joined = await friend.ask("join", room="den")
+        assert joined["members"] == 1
+        members = await friend.ask("members", room="den")
+        assert (members["members"], members["count"]) == ([friend.hello["user"]], 1)
+        assert (await ask(server.address, "GET", "/rooms/den")).json["members"] == 1
+        assert (await friend.ask("history", room="den"))["messages"] == []
+        assert (await friend.ask("join", room="den"))["members"] == 1
+        await friend.ask("publish", room="den", text="hi")
+        assert (await friend.next("message"))["offset"] == 1
+        assert (await friend.ask("leave", room="den"))["type"] == "left"
 
 
 async def test_too_many_messages() -> None:

@@ -112,9 +112,15 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.TOO_MANY_FRAGMENTS,), told="close 1009",
     ),
     *_rows(
-        "tiny-frames", "room-churn", "join-many", greedy=True, settings=_WITH_MESSAGES,
+        "tiny-frames", "room-churn", greedy=True, settings=_WITH_MESSAGES,
         defence="the same budget; 100 rooms a connection; presence is told once a second and bounded over all rooms",
         ends=(Reason.FLOOD,), told="`rate_limited` with `retry_after`, then close 1008",
+    ),
+    *_rows(
+        "join-many", greedy=True, settings=_WITH_MESSAGES,
+        defence="100 rooms a connection, and of those that nobody wrote in two, while there are 256; such a room is a"
+        " name until somebody else comes; the same budget",
+        ends=(Reason.FLOOD,), told="`too_many_rooms`, or `rate_limited` with `retry_after`, then close 1008",
     ),
     *_rows(
         "pipeline", greedy=True, ends=(Reason.FLUSH_DEADLINE,), told="RST",

@@ -1,10 +1,11 @@
-"""Unfinished bodies of many connections: bounded together, and no harm to whoever sends a message."""
+"""Unfinished bodies and messages of many connections: bounded together, and no harm to whoever sends a message."""
 
+from contextlib import AsyncExitStack
 from functools import partial
 
 import trio
 
-from tests.support.peers import connect, request
+from tests.support.peers import chatter, connect, request, say
 from tests.support.serving import eventually, neighbour, serving
 
 #: Bytes of all unfinished bodies: two of the attackers' and a little.
@@ -39,3 +40,37 @@ async def test_fat_bodies_that_never_end() -> None:
                 assert (await honest.response()).status == 201
         await eventually(partial(kept, 0))
         await server.counted("bodies-full")
+
+
+async def test_fat_messages_that_never_end() -> None:
+    """The fifth is told to come back; a message that comes whole, and a small one that does not, are taken."""
+    async with (
+        serving(all_bodies_bytes=MOST, max_body_bytes=MOST) as server,
+        neighbour(server),
+        AsyncExitStack() as stack,
+    ):
+        fat = say(type="publish", id=1, room="lobby", text="x" * 15_800)[:-10]
+        kept = 0
+
+        async def all_kept() -> bool:
+            return await server.metric("chatserver_bodies_kept_bytes") == kept
+
+        for _ in range(4):
+            attacker = await stack.enter_async_context(chatter(server.address))
+            await attacker.peer.send(fat)
+            kept += len(fat)
+            await eventually(all_kept)
+        async with chatter(server.address) as fifth:
+            await fifth.peer.send(fat)
+            assert (await fifth.closed()).code == 1013
+        await server.counted("bodies-full")
+        async with chatter(server.address) as honest:
+            message = say(type="publish", id=1, room="lobby", text="hello")
+            await honest.peer.send(message[:-2])
+            await trio.sleep(0.1)
+            await honest.peer.send(message[-2:])
+            assert (await honest.next("ack"))["id"] == 1
+            await honest.ask("publish", room="lobby", text="y" * 3000)
+        await stack.aclose()
+        kept = 0
+        await eventually(all_kept)

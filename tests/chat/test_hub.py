@@ -7,10 +7,10 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.chat import hub as hub_module
-from chatserver.chat.hub import EMPTY_STAYS, LATEST
+from chatserver.chat import registry
 from chatserver.chat.member import State
 from chatserver.chat.presence import LEASE
+from chatserver.chat.registry import EMPTY_STAYS, LATEST
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, LogUnavailable, Record, Stored
 from tests.support.chatting import Peer, chatting
@@ -131,7 +131,7 @@ class TestMemory:
     async def test_rooms_that_do_not_exist_do_not_fill_memory(
         self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hub_module, "MAX_EMPTY", 10)
+        monkeypatch.setattr(registry, "MAX_EMPTY", 10)
         async with chatting() as it:
             await it.join(it.peer(), "kept")
             for number in range(100):
@@ -161,7 +161,7 @@ class TestMemory:
             it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
             room = it.hub.rooms["lobby"]
             assert room.pending == 1
-            it.hub._empty[room] = 0.0
+            it.hub.registry._empty[room] = 0.0
             it.hub.tick()
             await it.settle()
             assert len(answers) == 1
@@ -205,7 +205,7 @@ class TestMemory:
             __iter__ = items = values
 
         async with chatting() as it:
-            it.hub.rooms = Unseen()
+            it.hub.registry.rooms = it.hub.rooms = Unseen()
             member = await it.join(it.peer(), "lobby")
             hold = await it.poll(it.peer(), "lobby", "ops")
             before = it.hub.statistics()

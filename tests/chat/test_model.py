@@ -13,14 +13,15 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat import hub as hub_module
 from chatserver.chat import pump as pump_module
+from chatserver.chat import registry
 from chatserver.chat.member import State
 from chatserver.chat.ring import Form
+from chatserver.chat.room import Life
 from chatserver.log.interface import Draft, LogError
 from tests.support.chatting import ENDLESS, Chatting, Peer, chatting
 
-ROOMS = ("lobby", "ops")
+ROOMS = ("lobby", "ops", "den")
 PEERS = 4
 
 Act = tuple[str, int, int]
@@ -58,20 +59,21 @@ class Play:
         for _ in range(amount % 13 + 1):
             self.published += 1
             self.it.hub.publish(
-                Draft(ROOMS[which % 2], "u_1", "Ann", f"text-{self.published}" + "." * (amount * 3)),
+                Draft(ROOMS[which % 3], "u_1", "Ann", f"text-{self.published}" + "." * (amount * 3)),
                 self.answered.append,
             )
 
     async def join(self, which: int, amount: int) -> None:
-        self.nursery.start_soon(self._join, self.peers[which], ROOMS[amount % 2], amount)
+        self.nursery.start_soon(self._join, self.peers[which], ROOMS[amount % 3], amount)
 
     async def _join(self, peer: Peer, name: str, back: int) -> None:
         self.loading += 1
         try:
-            async with self.it.hub.using(name):
-                if not peer.gone and all(member.room.name != name for member in peer.members):
+            async with self.it.hub.using(name) as room:
+                if not peer.gone and all(member.room_name != name for member in peer.members):
                     form = Form.EVENTS if peer.number % 3 == 0 else Form.FRAMES
                     await self.it.join(peer, name, back=back, form=form)
+            self.it.hub.settle(room)
         except LogError:
             pass
         finally:
@@ -145,6 +147,16 @@ class Play:
                 forgotten = [room.name for room in self.it.hub.rooms.values() if peer.hold.lacks_news_of(room)]
                 assert forgotten == [], "a poll was forgotten"
         self.check_streams()
+        self.check_unopened()
+
+    def check_unopened(self) -> None:
+        hub = self.it.hub
+        alone = {member.room_name for peer in self.peers for member in peer.members if member.state is State.ALONE}
+        assert not alone & hub.rooms.keys(), "a room is open and unopened"
+        assert not alone & {name for name, _ in self.it.told}, "a room in which something was said is unopened"
+        assert hub.registry.count == len(hub.rooms) + len(alone)
+        silent = sum(room.last == 0 for room in hub.rooms.values() if room.life is Life.READY)
+        assert hub.registry.unwritten == silent + len(alone)
 
     def check_streams(self) -> None:
         for peer in self.everybody:
@@ -175,8 +187,8 @@ class Play:
         for peer in self.peers:
             assert not peer.is_blocked
             for member in peer.members:
-                assert member.state is State.LIVE
-                assert member.cursor == member.room.last == peer.reached(member.room.name)
+                assert member.state in {State.LIVE, State.ALONE}
+                assert member.cursor == member.room.last == peer.reached(member.room_name)
         for room in self.it.hub.rooms.values():
             assert room.last == max((offset for name, offset in self.it.told if name == room.name), default=0)
             assert not room.congested
@@ -187,11 +199,13 @@ class Play:
             assert set(room.members) == expected
         for peer in list(self.peers):
             self.it.outlet.die(peer)
-        await trio.sleep(hub_module.EMPTY_STAYS + 100.0)
-        assert self.it.hub.rooms == {}, "an empty room stayed in memory"
-        assert self.it.hub._empty == {}
+        await trio.sleep(registry.EMPTY_STAYS + 100.0)
+        assert self.it.hub.registry.count == 0, "an empty room stayed in memory"
+        assert self.it.hub.registry.unwritten == 0
+        assert self.it.hub.registry._empty == {}
         assert not self.it.hub._leasing
         assert not self.it.hub._changed
+        assert not self.it.hub._arrived
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -201,7 +215,7 @@ def _small_limits() -> Iterator[None]:
         mock.patch.object(pump_module, "READ_PAGE", 5),
         mock.patch.object(pump_module, "MAX_BEHIND", 20),
         mock.patch.object(pump_module, "SLICE", 2),
-        mock.patch.object(hub_module, "LATEST", 6),
+        mock.patch.object(registry, "LATEST", 6),
     ):
         yield
 

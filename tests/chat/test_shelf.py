@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import hub as hub_module
-from chatserver.chat.hub import EMPTY_STAYS, RoomsFullError
 from chatserver.chat.presence import LEASE
+from chatserver.chat.registry import EMPTY_STAYS, RoomsFullError
 from chatserver.chat.ring import Form, Ring
 from chatserver.chat.shelf import CUT_TO, ENTRY, Shelf
 from chatserver.log.interface import Record

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from chatserver.api.request import Request
+from chatserver.api.session import Session
 from chatserver.edge import intake as intake_module
 from chatserver.edge.exchange import Upload
 from chatserver.edge.uploads import SMALL, Uploads
@@ -161,3 +162,16 @@ async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(mon
         await peer.send(request("GET", "/rooms/lobby", b"x" * 60_000))
         await server.in_phase("serving")
         assert [each.body for each in handled if each.head.path == "/rooms/lobby"] == [b""]
+
+
+def test_a_message_counts_beside_the_bodies() -> None:
+    uploads = Uploads(10_000)
+    one, session = upload(uploads, 5000), Session(object(), 1)
+    assert uploads.fits(session, 4000)
+    assert not uploads.fits(session, 6000)
+    assert uploads.fits(session, SMALL), "a small one may stay, whatever the others keep"
+    with pytest.raises(HttpError):
+        more(uploads, one, 5000)
+    uploads.gone(session)
+    uploads.gone(one)
+    assert uploads.used == 0

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule
 
-from chatserver.chat.hub import EMPTY_STAYS
 from chatserver.chat.identity import author
+from chatserver.chat.registry import EMPTY_STAYS
 from chatserver.log.interface import Draft, LogBusy
 from tests.fuzz import grammar, invariants
 from tests.fuzz.puppet import Puppet

@@ -27,8 +27,8 @@ from structlog.testing import capture_logs
 
 from chatserver import server as server_module
 from chatserver.api import conversation as conversation_module
-from chatserver.chat import hub as hub_module
 from chatserver.chat import pump as pump_module
+from chatserver.chat import registry
 from chatserver.config import Settings
 from chatserver.log.interface import Draft, Head, Record, Stored
 from chatserver.logs import Limiter
@@ -64,7 +64,7 @@ SMALL: list[tuple[Any, str, int]] = [
     (pump_module, "READ_PAGE", 5),
     (pump_module, "MAX_BEHIND", 30),
     (pump_module, "SLICE", 2),
-    (hub_module, "LATEST", 6),
+    (registry, "LATEST", 6),
     (conversation_module, "MAX_IN_FLIGHT", 10),
 ]
 

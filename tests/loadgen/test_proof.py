@@ -13,7 +13,7 @@ from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import play_attack, play_run
 
 #: The crowd and the victims take turns at two cores with everything else that is tested: long enough to tell.
-ATTACK_SECONDS = 2.0
+ATTACK_SECONDS = 4.0
 
 
 def _blames(report: Report, figure: str) -> bool:

@@ -7,6 +7,7 @@ from tests.loadgen import reports
 COLUMNS = [
     "attack",
     "attackers",
+    "at one moment",
     "at the end",
     "thrown out after, s",
     "success, %",
@@ -14,8 +15,9 @@ COLUMNS = [
     "p99, ms",
     "the floor's p99, ms",
     "ratio to the floor",
-    "memory an attacker, B",
-    "left of it, MB",
+    "memory, MB",
+    "an attacker, B",
+    "left, MB",
     "server CPU, % of a core",
     "collateral",
     "verdict",
@@ -43,8 +45,8 @@ def test_a_row_has_all_that_an_attack_is_judged_by() -> None:
     assert table.columns == COLUMNS
     [row] = table.rows
     assert row == [
-        f"`{part.command}`", "2,000", "12", "10.1", "100", "1.12 → 1.61 → ?", "1.84 → 9.13 → 1.97", "1.90 → 8",
-        "1.14", "271", "1.84", "18.4", "0", "held",
+        f"`{part.command}`", "2,000", "2,000", "12", "10.1", "100", "1.12 → 1.61 → ?", "1.84 → 9.13 → 1.97", "1.90 → 8",
+        "1.14", "0.542", "271", "1.84", "18.4", "0", "held",
     ]  # fmt: skip
     assert "--seed 5" in table.notes[0]
 

@@ -105,6 +105,11 @@ class Peer:
         """FIN: nothing more from this side."""
         await self.transport.send_eof()
 
+    def reset(self) -> None:
+        """RST: gone without a word."""
+        self.transport.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.transport.socket.close()
+
     async def more(self, most: int = 65_536) -> None:
         """Wait for bytes. Raises EndOfStreamError."""
         with trio.fail_after(PATIENCE):

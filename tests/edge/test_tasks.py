@@ -1,0 +1,214 @@
+"""A bug of ours behind a wait, or in answering a poll, costs one connection: not the nursery, not the pump."""
+
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import trio
+import trio.testing
+
+from chatserver.chat.member import Hold
+from chatserver.edge.outlet import ConnectionOutlet
+from chatserver.edge.tasks import AT_ONCE, Tasks
+from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.reasons import Reason
+from tests.support.parked import parked
+from tests.support.peers import ask, chatter, connect, request
+from tests.support.serving import eventually, neighbour, serving
+
+
+async def test_a_fault_behind_a_wait_costs_its_own_connection() -> None:
+    """What followed the wait of a WebSocket's task was outside its `try`: a fault there ended the server."""
+
+    async def broken(connection: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a bug")
+
+    with parked() as it:
+        connection, _ = it.connect()
+        neighbour, _ = it.connect()
+        async with trio.open_nursery() as nursery:
+            Tasks(it.connections, nursery).start(broken, connection)
+        assert not connection.alive
+        assert neighbour.alive
+        assert it.connections.faults == 1
+
+
+async def test_what_goes_well_is_left_alone() -> None:
+    async def sound(connection: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    with parked() as it:
+        connection, _ = it.connect()
+        async with trio.open_nursery() as nursery:
+            Tasks(it.connections, nursery).start(sound, connection)
+        assert connection.alive
+        assert it.connections.faults == 0
+
+
+class Work:
+    """Things to do that say when they were begun, and wait until they may end."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.may_end = trio.Event()
+
+    async def do(self, connection: object, number: int) -> None:
+        self.begun.append(number)
+        try:
+            await self.may_end.wait()
+        finally:
+            self.ended.append(number)
+
+
+async def test_so_many_are_at_work_and_the_others_in_their_order() -> None:
+    work = Work()
+    with parked() as it:
+        connection, _ = it.connect()
+        async with trio.open_nursery() as nursery:
+            tasks = Tasks(it.connections, nursery)
+            for number in range(AT_ONCE + 10):
+                tasks.start(work.do, connection, number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert sorted(work.begun) == list(range(AT_ONCE))  # trio begins those of one pass in any order
+            assert tasks.statistics() == {"running": AT_ONCE, "waiting": 10}
+            work.may_end.set()
+        assert sorted(work.ended) == list(range(AT_ONCE + 10))
+        assert tasks.statistics() == {"running": 0, "waiting": 0}
+
+
+async def test_a_fault_does_not_keep_a_place() -> None:
+    async def broken(connection: object) -> None:
+        raise RuntimeError("a bug")
+
+    work = Work()
+    work.may_end.set()
+    with parked() as it:
+        connection, _ = it.connect()
+        async with trio.open_nursery() as nursery:
+            tasks = Tasks(it.connections, nursery)
+            for _ in range(AT_ONCE * 2):
+                tasks.start(broken, connection)
+            tasks.start(work.do, connection, 1)
+        assert work.ended == [1]
+        assert tasks.statistics() == {"running": 0, "waiting": 0}
+
+
+async def test_those_that_have_not_begun_are_called_off_as_well() -> None:
+    """None is forgotten: Python warns of a coroutine that was never begun, and what it holds would stay."""
+    work = Work()
+    with parked() as it:
+        connection, _ = it.connect()
+        async with trio.open_nursery() as nursery:
+            tasks = Tasks(it.connections, nursery)
+            for number in range(AT_ONCE + 10):
+                tasks.start(work.do, connection, number)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert sorted(work.ended) == list(range(AT_ONCE + 10))
+
+
+async def test_a_silent_disk_is_no_excuse_for_those_who_wait_behind_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times as many ask for history as tasks may be: each is told when its time is up, not one after another."""
+
+    async def silent(self: SqliteReaders, *arguments: object) -> NoReturn:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(SqliteReaders, "_run", silent)
+    async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=1.0) as server:
+        answers: list[int] = []
+
+        async def read() -> None:
+            answers.append((await ask(server.address, "GET", "/rooms/old/messages")).status)
+
+        with trio.fail_after(20.0):
+            async with trio.open_nursery() as nursery:
+                for _ in range(AT_ONCE * 4):
+                    nursery.start_soon(read)
+        assert answers == [503] * (AT_ONCE * 4)
+
+
+async def test_whoever_has_gone_is_not_looked_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands who asked and went would otherwise keep the log busy for those who came after them."""
+    asked, go_on = 0, trio.Event()
+    original = SqliteReaders._run
+
+    async def slow(self: SqliteReaders, *arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        await go_on.wait()
+        return await original(self, *arguments)
+
+    async with serving(log=f"sqlite:{tmp_path / 'c.db'}") as server, AsyncExitStack() as stack:
+        monkeypatch.setattr(SqliteReaders, "_run", slow)
+        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(AT_ONCE + 20)]
+        friends = [await stack.enter_async_context(chatter(server.address)) for _ in range(20)]
+        tasks = server.server.parts.http._tasks
+
+        async def stand_at(running: int, waiting: int) -> bool:
+            return tasks.statistics() == {"running": running, "waiting": waiting}
+
+        for peer in peers:
+            await peer.send(request("GET", "/rooms/old/messages?after=0"))
+        await eventually(partial(stand_at, AT_ONCE, 20))
+        for friend in friends:
+            await friend.say(type="history", id=1, room="old")
+        await eventually(partial(stand_at, AT_ONCE, 40))
+        at_work = asked
+        held = server.server.parts.connections.held
+        for each in [*peers[AT_ONCE:], *(friend.peer for friend in friends)]:
+            each.reset()
+
+        async def gone() -> bool:
+            return server.server.parts.connections.held == held - 40
+
+        await eventually(gone)
+        go_on.set()
+        await eventually(partial(stand_at, 0, 0))
+        assert [(await peer.response()).status for peer in peers[:AT_ONCE]] == [200] * AT_ONCE
+        assert asked <= at_work * 3, "what each of those at work reads, and nothing for the others"
+
+
+def test_a_fault_in_answering_a_poll_does_not_reach_the_pump() -> None:
+    def broken(hold: Hold) -> None:
+        raise RuntimeError("a bug")
+
+    with parked() as it:
+        connection, _ = it.connect()
+        neighbour, _ = it.connect()
+        outlet = ConnectionOutlet(it.connections)
+        outlet.answer_with = broken
+        outlet.answer(Hold(connection, user=1, limit=50, many=False, keep_alive=True), herd=False)
+        assert not connection.alive
+        assert neighbour.alive
+        assert it.connections.faults == 1
+
+
+def test_its_reason_is_told() -> None:
+    with parked() as it:
+        connection, _ = it.connect()
+        try:
+            raise RuntimeError("a bug")
+        except RuntimeError:
+            it.connections.fault(connection)
+        assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR]
+
+
+async def test_a_fault_in_parking_a_poll_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by tests/fuzz: behind a wait for the log, the poll's session stood in the place of the exchange when
+    parking failed, so nobody answered. It kept its place until the deadline of SERVING, and then was a second fault."""
+
+    def broken(hold: Hold, waits: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with serving(faults=1) as server, neighbour(server), connect(server.address) as peer:
+        monkeypatch.setattr(server.server.parts.hub, "park", broken)
+        answer = await peer.request("GET", "/rooms/lobby/messages?after=0&wait=20")
+        assert (answer.status, answer.error) == (500, "internal")
+        assert await peer.rest() == b""
+        assert await server.metric("chatserver_connections", phase="serving") == 0
