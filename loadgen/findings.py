@@ -248,16 +248,20 @@ class Findings:
 
     def _memory_figures(self, came: int) -> Figures:
         grown = Growth(self.memory.get("baseline", []))
-        recovered = self.memory.get("recovery")
-        most = grown.most(self.memory.get("attack", []))
+        most = grown.most([*self.memory.get("attack", []), *self._size_after("attack")])
         return {
             "server_bytes_grown": most,
             # By all who came, not by those who were there at one moment: the sooner a server throws them out, the fewer
             # these are, and 100 KB that it needs for its first work would be a kilobyte for each of a hundred.
             "server_bytes_per_attacker": per(most, came),
-            "server_bytes_left": grown.beyond(recovered[-1]) if recovered else None,
+            "server_bytes_left": grown.most(self._size_after("recovery")),
             "server_growth_bytes_s": grown.rate if self.memory else None,
         }
+
+    def _size_after(self, phase: str) -> list[Size]:
+        """What the server used when a phase was over: it is always read then, however busy the machine was."""
+        span = self._span(phase)
+        return [] if span.after is None else [Size(span.begun + span.seconds, span.after.pss_bytes)]
 
     def _cpu_above(self, unit: float) -> float | None:
         """The server's CPU during the attack above the baseline's."""
