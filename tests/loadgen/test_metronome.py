@@ -23,12 +23,12 @@ async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> No
     async with trio.open_nursery() as nursery:
         nursery.start_soon(metronome.run)
         for _ in range(5):
-            await metronome.sleep_until(now() - 3600)
+            await metronome.sleep_until(now() - 60)
         await metronome.sleep_until(now() + 0.05)
         nursery.cancel_scope.cancel()
     assert metronome.lag.count
     assert metronome.lag.longest is not None
-    assert metronome.lag.longest < 1800
+    assert metronome.lag.longest < 30
 
 
 async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None:
