@@ -119,7 +119,7 @@ def test_json_is_all_that_is_on_standard_output() -> None:
 def test_a_scorecard_has_a_row_for_each_attack_and_writes_its_report(tmp_path: Path) -> None:
     with planted(Plant(head_deadline=0.8)) as server:
         done = _run(
-            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "1.5",
+            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "3",
             "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "ws", "--neighbours", "0",
             "--report", str(tmp_path / "report"), "--fail-if", "attackers_killed<10",
         )  # fmt: skip
@@ -260,7 +260,7 @@ def _shown(report: Report, *, terminal: bool) -> str:
 
 async def test_the_same_facts_as_a_table_and_as_lines() -> None:
     with planted(Plant(head_deadline=0.5)) as server:
-        report = await play_attack(server.url, {"slow-head": 5}, seconds=1.0)
+        report = await play_attack(server.url, {"slow-head": 5}, seconds=3.0)
     lines, table = (_shown(report, terminal=terminal) for terminal in (False, True))
     for text in (lines, table):
         for fact in ("baseline", "recovery", "slow-head", "kill_p50_s", report.verdict.outcome.upper()):
