@@ -68,7 +68,10 @@ ATTACK: Final = MappingProxyType(
         "p99_ratio": "99th percentile during the attack divided by the baseline's",
         "floor_baseline_p99_ms": "the same victims at the floor, before the same attack, 99th percentile (--floor)",
         "floor_p50_ms": "the same victims at the floor during the same attack, median (--floor)",
-        "floor_p99_ms": "the same victims at the floor during the same attack, 99th percentile (--floor)",
+        "floor_p99_ms": (
+            "the same victims at the floor during the same attack, 99th percentile (--floor); who was not answered"
+            " there waited for as long as victims do"
+        ),
         "floor_p99_ratio": "99th percentile during the attack divided by the floor's during the same (--floor)",
         "p99_over_bar_ms": (
             "99th percentile above the bar: 1.5 times the baseline's, 15 ms above it, or (--floor) 1.5 times the"

@@ -17,6 +17,7 @@ from loadgen.report import Outcome, Report
 from loadgen.scorecard import Scorecard
 from loadgen.target import UsageError
 from loadgen.victims.kinds import CHAT_MIX
+from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import assault, plan
 
@@ -75,6 +76,23 @@ async def test_one_that_dies_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(floor, "_command", command)
     found = await floor.play(plan(NOBODY), assault({"slow-head": 1}))
     assert found == Floor(fault="the floor ended with exit code 1: one is enough")
+
+
+@pytest.mark.parametrize(
+    ("success", "answered", "median", "worst"),
+    [(100.0, 7.5, 1.5, 7.5), (99.0, 7.5, 1.5, 7.5), (98.9, 7.5, 1.5, 5000.0), (40.0, 7.5, 5000.0, 5000.0)],
+)
+def test_who_is_not_answered_there_has_waited(success: float, answered: float, median: float, worst: float) -> None:
+    report = reports.attack()
+    report.figures |= {"success_percent": success, "attack_p50_ms": 1.5, "attack_p99_ms": answered}
+    found = floor.told(report, 5.0)
+    assert (found.p50_ms, found.p99_ms) == (median, worst)
+
+
+def test_nobody_answered_at_all_is_the_slowest_floor_and_not_none() -> None:
+    report = reports.attack()
+    report.figures |= {"success_percent": 0.0, "attack_p50_ms": None, "attack_p99_ms": None}
+    assert floor.told(report, 5.0).p99_ms == 5000.0
 
 
 def test_only_those_whom_it_can_meet_are_played_there() -> None:
