@@ -321,7 +321,7 @@ class Settings:
     unwritten_rooms: int = setting(
         256,
         Section.MEMORY,
-        "Rooms in which nothing was ever said; while there are as many, a connection may be in 2 of them.",
+        "Rooms in which nothing was ever said; while there are as many, a connection may join or poll 2 of them.",
         "names are free: 300 bytes each for a hundred of them are thirty times what a connection costs",
         Unit.ROOMS,
         minimum=0,

@@ -19,6 +19,7 @@ from chatserver.api.pages import Pages
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import Services
+from chatserver.api.unwritten import UnwrittenShare
 from chatserver.chat.hub import Hub
 from chatserver.chat.ratelimit import PublishLimit
 from chatserver.config import BODY_SECONDS_PER_KIB, Settings
@@ -101,7 +102,7 @@ def build(
     services = Services(
         hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, publish_rate=publish_rate,
         clock=trio.current_time, poll_wait_max=settings.poll_wait_max, max_rooms=settings.max_rooms_per_connection,
-        unwritten_rooms=settings.unwritten_rooms, crowded=lambda: tasks.crowded,
+        unwritten=UnwrittenShare(hub.registry, settings.unwritten_rooms), crowded=lambda: tasks.crowded,
         ping_interval=settings.ping_interval, limits=_told_limits(settings), reconnect_ms=RECONNECT_MS,
     )  # fmt: skip
     metrics = ServerMetrics()

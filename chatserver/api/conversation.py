@@ -18,6 +18,7 @@ from chatserver.api.pages import Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
 from chatserver.api.services import Services
 from chatserver.api.session import Session, Waiting
+from chatserver.api.unwritten import LOOK_UP_LATER, LOOK_UP_RETRY, UNWRITTEN_SHARE
 from chatserver.chat.cursor import Place
 from chatserver.chat.identity import guest
 from chatserver.chat.member import Member, Outlet
@@ -33,11 +34,6 @@ from chatserver.reasons import ErrorCode
 
 #: Publishes of one client that may wait for the log at a time; then it is not read until some are durable.
 MAX_IN_FLIGHT = 64
-#: Rooms in which nothing was ever said that a connection may be in while there are many: names are free, and 300 bytes
-#: each for a hundred of them are thirty times what a connection costs. Somebody's own room, and another to come.
-UNWRITTEN_SHARE = 2
-#: Seconds after which whoever has that share may ask for another room, if the log is busy with those who have not.
-LOOK_UP_RETRY = 1.0
 
 
 class Wait(Enum):
@@ -142,8 +138,7 @@ class Conversation:
             if page is not None:
                 return self._enter(session, message, room, page)
         elif before is None and self._services.crowded() and self._has_its_share(session):
-            reason = "too many rooms are being looked up for others"
-            error = messages.error(message.id, ErrorCode.RATE_LIMITED, reason, LOOK_UP_RETRY)
+            error = messages.error(message.id, ErrorCode.RATE_LIMITED, LOOK_UP_LATER, LOOK_UP_RETRY)
             return Reply(error, refusal=True)
         return Later(self._joins, place)
 
@@ -162,9 +157,8 @@ class Conversation:
 
     def _has_its_share(self, session: Session) -> bool:
         """Whether there are many rooms in which nothing was ever said, and this client is in as many as it may."""
-        if self._hub.registry.unwritten < self._services.unwritten_rooms:
-            return False
-        return sum(1 for member in session.rooms() if member.room.last == 0) >= UNWRITTEN_SHARE
+        share = self._services.unwritten
+        return share.limited and not share.allows(1 + sum(1 for member in session.rooms() if member.room.last == 0))
 
     def _check_share(self, session: Session, message: Join) -> None:
         if self._has_its_share(session):

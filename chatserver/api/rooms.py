@@ -5,8 +5,9 @@ to wait for the log.
 """
 
 import math
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from itertools import islice
+from typing import TypeAlias
 
 import msgspec
 
@@ -15,6 +16,7 @@ from chatserver.api.pages import Allowance, Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
 from chatserver.api.request import Request
 from chatserver.api.services import Services
+from chatserver.api.unwritten import LOOK_UP_LATER, LOOK_UP_RETRY, UNWRITTEN_SHARE
 from chatserver.chat.cursor import Place, Start
 from chatserver.chat.ring import Form
 from chatserver.chat.room import Room
@@ -23,6 +25,9 @@ from chatserver.protocol import messages, sse
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.http import error_body
 from chatserver.reasons import ErrorCode
+
+Places: TypeAlias = list[tuple[str, Place | None]]
+"""Rooms that a poll names, and where it stands in each; None is the latest."""
 
 #: Rooms in one answer to `GET /rooms`.
 MAX_ROOMS_LISTED = 200
@@ -70,7 +75,9 @@ class RoomHandlers:
                 raise HttpError(ErrorCode.BAD_FIELD, "before cannot be given together with after or wait")
             return self._read_before(name, before, limit)
         if wait and request.head.method != "HEAD":
-            return self._poll(request, [(name, after)], limit, wait, many=False)
+            places: Places = [(name, after)]
+            answer = self._poll(request, places, limit, wait, many=False)
+            return answer or self._poll_later(request, places, limit, wait, many=False)
         room = self._hub.room(name)
         if room is not None:
             page = self._pages.after_now(room, self._pages.start(room, after, limit), limit)
@@ -94,6 +101,10 @@ class RoomHandlers:
 
     def poll_many(self, request: Request) -> Answer | Pending:
         """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
+        return self._poll(request, *self._wanted(request), many=True) or self._poll_many_later(request)
+
+    def _wanted(self, request: Request) -> tuple[Places, int, float]:
+        """The places that a poll of many rooms names, its limit, and how long it waits."""
         parameters = request.parameters("room", "limit", "wait")
         places: dict[str, Place | None] = {}
         for value in parameters.all("room"):
@@ -105,17 +116,18 @@ class RoomHandlers:
         if not 1 <= len(places) <= self._services.max_rooms:
             raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {self._services.max_rooms} rooms, as room=NAME:CURSOR")
         wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.poll_wait_max)
-        return self._poll(request, list(places.items()), parameters.limit(), wait, many=True)
+        return list(places.items()), parameters.limit(), wait
 
     def _poll(
-        self, request: Request, places: list[tuple[str, Place | None]], limit: int, wait: float, *, many: bool
-    ) -> Answer | Pending:
-        rooms = []
-        for name, _ in places:
-            room = self._hub.room(name)
-            if room is None:
-                return self._poll_later(request, places, limit, wait, many=many)
-            rooms.append(room)
+        self, request: Request, places: Places, limit: int, wait: float, *, many: bool
+    ) -> Answer | Pending | None:
+        """None if a room is not in memory."""
+        rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
+        unknown = len(places) - len(rooms)
+        if unknown:
+            busy = self._services.crowded() and not self._services.unwritten.allows(unknown)
+            return refusal(ErrorCode.RATE_LIMITED, LOOK_UP_LATER, LOOK_UP_RETRY) if busy else None
+        self._check_share(sum(1 for room in rooms if room.last == 0))
         starts = [self._pages.start(room, place, limit) for room, (_, place) in zip(rooms, places, strict=True)]
         if wait and all(
             start.recovered and start.offset >= room.last for start, room in zip(starts, rooms, strict=True)
@@ -124,13 +136,36 @@ class RoomHandlers:
             return Hold(waits, request.user, wait, limit, many)
         return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
 
-    async def _poll_later(
-        self, request: Request, places: list[tuple[str, Place | None]], limit: int, wait: float, *, many: bool
-    ) -> Answer:
-        """Load the rooms side by side, keep them in memory, and look again."""
-        await self._hub.load(name for name, _ in places)
-        answer = self._poll(request, places, limit, wait, many=many)
+    def _check_share(self, unwritten: int) -> None:
+        if not self._services.unwritten.allows(unwritten):
+            reason = (
+                f"the server has many rooms in which nobody has written: name at most {UNWRITTEN_SHARE} of those, or"
+                " write in one"
+            )
+            raise HttpError(ErrorCode.TOO_MANY_ROOMS, reason)
+
+    async def _poll_many_later(self, request: Request) -> Answer:
+        """Read again what is wanted: thousands may wait for their turn, and places are ten times their request."""
+        return await self._poll_later(request, *self._wanted(request), many=True)
+
+    async def _poll_later(self, request: Request, places: Places, limit: int, wait: float, *, many: bool) -> Answer:
+        """Load the rooms, keep them in memory, and look again."""
+        answer = None
+        while answer is None:
+            if self._services.unwritten.limited:
+                await self._check_names(name for name, _ in places)
+            await self._hub.load(name for name, _ in places)
+            answer = self._poll(request, places, limit, wait, many=many)
         return await answer if isinstance(answer, Coroutine) else answer
+
+    async def _check_names(self, names: Iterable[str]) -> None:
+        """One after the other, so that the third name that somebody made up is the last to be looked up."""
+        unwritten = 0
+        for name in names:
+            room = self._hub.room(name)
+            last = room.last if room is not None else (await self._services.log.head(name)).last
+            unwritten += last == 0
+            self._check_share(unwritten)
 
     def _poll_now(
         self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool

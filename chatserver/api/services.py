@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Pages
+from chatserver.api.unwritten import UnwrittenShare
 from chatserver.chat.hub import Hub
 from chatserver.chat.ratelimit import PublishLimit
 from chatserver.log.interface import Log
@@ -28,7 +29,7 @@ class Services:
     clock: Callable[[], float]
     poll_wait_max: float  # s
     max_rooms: int  # that one connection may be in, or one poll may name
-    unwritten_rooms: int  # from which on a connection has a share of those in which nothing was ever said
+    unwritten: UnwrittenShare
     crowded: Callable[[], bool]  # whether many wait for the log already
     ping_interval: float  # s
     limits: Mapping[str, int | float]  # as `hello` tells them

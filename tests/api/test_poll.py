@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from chatserver.edge.tasks import Tasks
 from tests.support.peers import Peer, ask, chatter, connect, publish, request
 from tests.support.serving import eventually, serving
 
@@ -49,6 +50,42 @@ async def test_an_empty_answer_when_the_time_is_up(path: str) -> None:
 async def test_more_wait_than_allowed_is_cut() -> None:
     async with serving(poll_wait_max=1.0) as server, connect(server.address) as peer:
         assert (await peer.request("GET", "/rooms/lobby/messages?after=0&wait=600")).json["messages"] == []
+
+
+async def test_many_rooms_that_nobody_wrote_in() -> None:
+    """A poll may name two of them then, and as many as it likes of those with a past."""
+    made_up = "&".join(f"room=mine{number}" for number in range(3))
+    async with serving(unwritten_rooms=5) as server, connect(server.address) as peer:
+        for number in range(3):
+            await publish(server.address, f"old{number}", "hi")
+        assert (await peer.request("GET", f"/poll?{made_up}&wait=0.2")).status == 200  # there are few yet
+        others = "&".join(f"room=other{number}" for number in range(5))
+        await peer.request("GET", f"/poll?{others}&wait=0.2")
+        for wait in ("", "&wait=20"):
+            refused = await peer.request("GET", f"/poll?{made_up}{wait}")
+            assert (refused.status, refused.json["error"]["code"]) == (400, "too_many_rooms")
+        assert await server.metric("chatserver_held_polls") == 0
+        few = "room=mine0&room=mine1&room=old0:1&room=old1:1&room=old2:1"
+        assert (await peer.request("GET", f"/poll?{few}&wait=0.2")).status == 200
+        await publish(server.address, "mine0", "hi")
+        answer = await peer.request("GET", f"/poll?{made_up}&wait=20")
+        assert [len(room["messages"]) for room in answer.json["rooms"].values()] == [1, 0, 0]
+
+
+async def test_many_rooms_to_be_looked_up_while_the_log_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wants more than its share of rooms that nobody may have written in comes back; the others wait."""
+    async with serving(unwritten_rooms=0) as server, connect(server.address) as peer, chatter(server.address) as friend:
+        for number in range(2):
+            assert (await friend.ask("join", room=f"mine{number}"))["type"] == "joined"
+        many, few = ("&".join(f"room=new{number}" for number in range(count)) for count in (3, 2))
+        monkeypatch.setattr(Tasks, "crowded", property(lambda tasks: True))
+        busy = await peer.request("GET", f"/poll?{many}&wait=20")
+        assert (busy.status, busy.error, busy.headers["retry-after"]) == (429, "rate_limited", "1")
+        told = await friend.ask("join", room="another")
+        assert (told["code"], told["retry_after"]) == ("rate_limited", 1)
+        assert (await peer.request("GET", f"/poll?{few}&wait=0.2")).status == 200
+        monkeypatch.undo()
+        assert (await peer.request("GET", f"/poll?{many}&wait=20")).error == "too_many_rooms"
 
 
 async def test_everybody_who_waits_is_answered_by_one_message() -> None:
