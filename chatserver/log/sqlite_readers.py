@@ -51,6 +51,7 @@ class SqliteReaders:
         self._idle = [connect_reader(path) for _ in range(READERS)]
         self._closed = False
         self._changing = threading.Lock()  # for the two above
+        self._closing = threading.Lock()  # whoever closes last removes SQLite's side files, unless two do it at once
         self._threads = turns(READERS)
 
     async def head(self, room: str) -> Head:
@@ -103,7 +104,8 @@ class SqliteReaders:
             if not self._closed:
                 self._idle.append(connection)
                 return
-        connection.close()
+        with self._closing:
+            connection.close()
 
 
 def _head(connection: sqlite3.Connection, room: str) -> Head:
