@@ -86,27 +86,40 @@ class Registry:
     @asynccontextmanager
     async def using(self, name: str) -> AsyncGenerator[Room, None]:
         """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError."""
-        room = self.find(name)
-        if room is None:
-            room = self._make(name)
-            room.pins += 1
-            try:
-                await self._load(room)
-            except BaseException:
-                room.pins -= 1
-                self._forget(room)
-                raise
-        else:
-            room.pins += 1
+        room = await self._pin(name)
         try:
-            while room.loaded is not None:
-                await room.loaded.wait()
-            if self.rooms.get(name) is not room:
-                raise LogError(f"room {name} could not be loaded")
             yield room
         finally:
             room.pins -= 1
             self.note_empty(room)
+
+    async def _pin(self, name: str) -> Room:
+        """The room, loaded. If the log fails, all who wait for it are told; if whoever loads it is called off, one of
+        the others goes on: that was about the other's time, not about theirs.
+        """
+        while True:
+            room = self.find(name)
+            waits = room is not None
+            if room is None:
+                room = self._make(name)
+            room.pins += 1
+            try:
+                if not waits:
+                    await self._load(room)
+                while room.loaded is not None:
+                    await room.loaded.wait()
+            except BaseException as error:
+                room.pins -= 1
+                if waits:
+                    self.note_empty(room)
+                else:
+                    self._forget(room, Life.FAILED if isinstance(error, LogError) else Life.CALLED_OFF)
+                raise
+            if room.life is Life.READY:
+                return room
+            room.pins -= 1
+            if room.life is Life.FAILED:
+                raise LogError(f"room {name} could not be loaded")
 
     async def load(self, names: Iterable[str]) -> None:
         """Bring rooms into memory, some side by side; they stay for a while even if nobody comes.
@@ -195,9 +208,10 @@ class Registry:
             room.loaded.set()
             room.loaded = None
 
-    def _forget(self, room: Room) -> None:
-        """A room that could not be loaded: whoever else waits for it is told, and the next one tries again."""
-        if self.rooms.get(room.name) is room and room.life is Life.LOADING:
+    def _forget(self, room: Room, life: Life) -> None:
+        """A room that was not loaded; the next one who wants it tries again."""
+        room.life = life
+        if self.rooms.get(room.name) is room:
             del self.rooms[room.name]
         if room.loaded is not None:
             room.loaded.set()

@@ -23,6 +23,8 @@ class Life(Enum):
 
     LOADING = auto()  # its newest messages are being read from the log; news is noted, not kept
     READY = auto()
+    FAILED = auto()  # the log could not be read
+    CALLED_OFF = auto()  # whoever had it read waits no longer
 
 
 class Walk:

@@ -78,6 +78,24 @@ class TestLoading:
             assert it.hub.rooms == {}
             await it.join(it.peer(), "lobby")
 
+    async def test_who_waits_for_a_load_that_is_called_off_goes_on_itself(self, autojump_clock: Clock) -> None:
+        """It was refused at the other's deadline, and kept its connection where the other's was closed."""
+        async with chatting() as it:
+            it.log.delay = 5.0
+            peers = [it.peer() for _ in range(3)]
+
+            async def join(peer: Peer, patience: float) -> None:
+                with trio.move_on_after(patience):
+                    await it.join(peer, "lobby")
+
+            async with trio.open_nursery() as nursery:
+                for peer, patience in zip(peers, (1.0, 20.0, 20.0), strict=True):
+                    nursery.start_soon(join, peer, patience)
+                    await trio.testing.wait_all_tasks_blocked()
+            await it.publish("lobby", "hello")
+            assert [peer.offsets("lobby") for peer in peers] == [[], [1], [1]]
+            assert it.log.reads == 2, "the one that was called off, and one for both"
+
     async def test_several_rooms_load_side_by_side(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
             it.log.delay = 1.0
