@@ -201,21 +201,15 @@ class Registry:
         self._ready(room)
 
     def _ready(self, room: Room) -> None:
-        room.life = Life.READY
         if room.last == 0:
             self._unwritten += 1
-        if room.loaded is not None:
-            room.loaded.set()
-            room.loaded = None
+        room.end_loading(Life.READY)
 
     def _forget(self, room: Room, life: Life) -> None:
         """A room that was not loaded; the next one who wants it tries again."""
-        room.life = life
         if self.rooms.get(room.name) is room:
             del self.rooms[room.name]
-        if room.loaded is not None:
-            room.loaded.set()
-            room.loaded = None
+        room.end_loading(life)
 
     def note_empty(self, room: Room) -> None:
         """Nobody may be in it any more: then it leaves memory in a while."""

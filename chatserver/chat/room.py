@@ -79,6 +79,13 @@ class Room:
         self._max_count = ring_messages
         self._max_bytes = ring_bytes
 
+    def end_loading(self, life: Life) -> None:
+        """Say how it ended to all who wait for that."""
+        self.life = life
+        if self.loaded is not None:
+            self.loaded.set()
+            self.loaded = None
+
     @property
     def last(self) -> int:
         """The newest offset."""
