@@ -1,14 +1,15 @@
 """Group commit: drafts that arrive while one group is being made durable are the next group.
 
 Owns: the queue of drafts, its bounds, the order of news and answers, the end of a log's life. May not: know
-how a group is stored; an engine hands it one function for that, which gets a group and returns an outcome for
-each draft.
+how a group is stored; an engine hands it one function for that, which begins to store a group and is given
+whom to tell the outcome of each draft.
 
 Why groups: making one message durable costs a sync of the disk whatever its size, so the cost is shared by
-all who wait. Why callbacks and not a task each: a task per publish was measured at 108 µs against 81
-(docs/architecture). Why the writer is shielded: a commit in a thread cannot be taken back, so a cancelled
-writer must still learn what became of it, or an acknowledged offset could be lost. The shield gets its time
-limit on cancellation.
+all who wait. Why callbacks and no task: a task per publish was measured at 108 µs against 81
+(docs/architecture), and one for the commits cost each of them two passes of the loop: a group begins with the
+draft that finds none under way, and the next with the outcome of the one before. Why the end waits, shielded
+and for so long: a commit in a thread cannot be taken back, so what became of it must still be learned, or an
+acknowledged offset could be lost.
 
 A disk that hangs cannot be hurried, but nobody has to wait for it: each draft is answered at its deadline, and
 while drafts of the commit under way are overdue, no other is taken. What the disk stores after that is news all the
@@ -18,10 +19,12 @@ same, and a publisher who was told to try again with its key is answered with it
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import trio
+from outcome import Error, Outcome
 
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
@@ -40,23 +43,27 @@ from chatserver.log.interface import (
     Stored,
 )
 
-Commit = Callable[[Sequence[Draft]], Awaitable[Sequence[Stored | LogError]]]
+Outcomes: TypeAlias = Sequence[Stored | LogError]
+#: Begins to store a group, and gives the outcome of each draft, or an engine's fault, to its second argument: later,
+#: on the loop, once.
+Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
 _Entry: TypeAlias = tuple[Draft, Answer, float]  # and when it is answered at the latest, on trio's clock
 
 logger = logging.getLogger(__name__)
 
 
 class GroupWriter:
-    """The queue and the loop of one log; lives as long as `run` does."""
+    """The queue of one log; lives as long as `run` does."""
 
-    def __init__(self, commit: Commit) -> None:
-        self._commit = commit
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+        self._news: News = lambda records: None  # until `run` is given somebody to tell
         self._accepting = False
         self._waiting: deque[_Entry] = deque()
         self._waiting_text = 0
         self._committing: Sequence[_Entry] = ()
         self._overdue = 0  # the first so many of those have been answered: their deadline came before the disk
-        self._arrived = trio.Event()
+        self._idle = trio.Event()  # set whenever a group is over and none follows it
         self._groups = self._records = self._failures = self._late = 0
 
     @property
@@ -87,7 +94,8 @@ class GroupWriter:
         refuse_surrogates(draft)
         self._waiting.append((draft, done, trio.current_time() + ANSWER_DEADLINE))
         self._waiting_text += len(draft.text)
-        self._arrived.set()
+        if not self._committing:
+            self._begin_group()
 
     async def append(self, draft: Draft) -> Stored:
         """Submit and wait for the answer."""
@@ -109,17 +117,18 @@ class GroupWriter:
         """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE."""
         if self._accepting:
             raise RuntimeError("this log runs already")
-        shield = trio.CancelScope(shield=True)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._commit_groups, news, shield)
-            self._accepting = True
-            task_status.started()
-            try:
-                await self._keep_deadlines()
-            finally:
-                self._accepting = False
-                self._arrived.set()
-                shield.deadline = trio.current_time() + DRAIN_DEADLINE
+        self._news = news
+        self._accepting = True
+        task_status.started()
+        try:
+            await self._keep_deadlines()
+        finally:
+            self._accepting = False
+            with trio.move_on_after(DRAIN_DEADLINE, shield=True):
+                while self._committing:
+                    self._idle = trio.Event()
+                    await self._idle.wait()
+            self._end()
 
     async def _keep_deadlines(self) -> None:
         """Answer whoever is due, until cancelled."""
@@ -148,40 +157,39 @@ class GroupWriter:
             self._waiting_text -= len(draft.text)
             _answer(done, LogBusy("the message waited too long for its turn, and was not stored"))
 
-    async def _commit_groups(self, news: News, shield: trio.CancelScope) -> None:
-        try:
-            with shield:
-                while self._accepting or self._waiting:
-                    await self._arrived.wait()
-                    self._arrived = trio.Event()
-                    while self._waiting:
-                        await self._commit_one(news)
-        finally:
-            self._accepting = False
-            self._give_up(self._waiting)
-            self._waiting.clear()
-            self._waiting_text = 0
-
-    async def _commit_one(self, news: News) -> None:
+    def _begin_group(self) -> None:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
         drafts = [draft for draft, _, _ in group]
         self._waiting_text -= sum([len(draft.text) for draft in drafts])
         self._committing = group
-        try:
-            outcomes = await self._commit(drafts)
-        except trio.Cancelled:
-            # Only the drain's time limit comes through the shield.
-            self._give_up(group[self._overdue :])
-            raise
-        except Exception:  # a bug in an engine must not take every room with it
-            logger.exception("the log's engine failed on a group of %d drafts", len(drafts))
-            outcomes = [LogUnavailable("the log failed; its own log says how") for _ in drafts]
-        finally:
-            overdue, self._overdue = self._overdue, 0
-            self._committing = ()
-        self._deliver(news, group[overdue:], outcomes)
+        self._begin(drafts, partial(self._finish_group, group))
 
-    def _deliver(self, news: News, waiting: Sequence[_Entry], outcomes: Sequence[Stored | LogError]) -> None:
+    def _finish_group(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
+        if self._committing is not group:
+            return  # the log has ended, its drain's time limit passed: all have been told
+        overdue, self._overdue = self._overdue, 0
+        self._committing = ()
+        if isinstance(outcome, Error):  # a bug in an engine must not take every room with it
+            logger.error("the log's engine failed on a group of %d drafts", len(group), exc_info=outcome.error)
+            outcomes: Outcomes = [LogUnavailable("the log failed; its own log says how") for _ in group]
+        else:
+            outcomes = outcome.unwrap()
+        self._deliver(group[overdue:], outcomes)
+        if self._waiting and not self._committing:
+            self._begin_group()
+        if not self._committing:
+            self._idle.set()
+
+    def _end(self) -> None:
+        """Tell everybody who has not been told."""
+        left = [*self._committing[self._overdue :], *self._waiting]
+        self._committing, self._overdue = (), 0
+        self._waiting.clear()
+        self._waiting_text = 0
+        for _, done, _ in left:
+            _answer(done, LogUnavailable("the log was closed before this message was known to be stored"))
+
+    def _deliver(self, waiting: Sequence[_Entry], outcomes: Outcomes) -> None:
         """Tell the news of a whole group, and the outcomes of its last so many drafts."""
         fresh: list[Record] = []
         failed = False
@@ -196,15 +204,11 @@ class GroupWriter:
         self._records += len(fresh)
         if fresh:
             try:
-                news(fresh)
+                self._news(fresh)
             except Exception:
                 logger.exception("the receiver of the log's news failed on %d records", len(fresh))
         for (_, done, _), outcome in zip(waiting, outcomes[len(outcomes) - len(waiting) :], strict=True):
             _answer(done, outcome)
-
-    def _give_up(self, entries: Iterable[_Entry]) -> None:
-        for _, done, _ in entries:
-            _answer(done, LogUnavailable("the log was closed before this message was known to be stored"))
 
 
 def _answer(done: Answer, outcome: Stored | LogError) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from time import time_ns
 
 import trio
+from outcome import Outcome, capture
 
-from chatserver.log.groups import GroupWriter
+from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.identity import new_identity
 from chatserver.log.interface import (
     KEY_LIFETIME,
@@ -54,7 +55,7 @@ class MemoryLog:
         self._identity = new_identity()
         self._rooms: dict[str, _Room] = {}
         self._keys: dict[tuple[str, str, str], Record] = {}  # in order of use, so the oldest come first
-        self._writer = GroupWriter(self._commit)
+        self._groups = GroupWriter(self._begin_commit)
 
     @property
     def identity(self) -> Identity:
@@ -63,15 +64,15 @@ class MemoryLog:
 
     async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit groups until cancelled."""
-        await self._writer.run(news, task_status)
+        await self._groups.run(news, task_status)
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; see `Log.submit`."""
-        self._writer.submit(draft, done)
+        self._groups.submit(draft, done)
 
     async def append(self, draft: Draft) -> Stored:
         """Submit and wait."""
-        return await self._writer.append(draft)
+        return await self._groups.append(draft)
 
     async def head(self, room: str) -> Head:
         """The ends of a room."""
@@ -123,20 +124,22 @@ class MemoryLog:
 
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
-        return self._writer.statistics()
+        return self._groups.statistics()
 
     async def _turn(self) -> None:
         """Give the others a turn, as a log on a disk does, and refuse when closed, as it does too."""
         await trio.lowlevel.checkpoint()
-        if not self._writer.accepting:
+        if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
 
     async def _find(self, name: str) -> _Room:
         await self._turn()
         return self._rooms.get(name) or _Room()
 
-    async def _commit(self, drafts: Sequence[Draft]) -> list[Stored]:
-        await trio.lowlevel.checkpoint()
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(lambda: done(capture(self._commit, drafts)))
+
+    def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         now = self._wall_ms()
         self._forget_keys(now - int(KEY_LIFETIME * 1000))
         return [self._store(draft, now) for draft in drafts]

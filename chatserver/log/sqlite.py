@@ -7,19 +7,20 @@ driver in a few threads: one that commits groups, two that read.
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import time_ns
 from typing import NamedTuple
 
 import trio
+from outcome import Outcome
 
-from chatserver.log.groups import GroupWriter
+from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
     Answer,
     Draft,
     Head,
     Identity,
-    LogError,
     LogUnavailable,
     News,
     Record,
@@ -27,10 +28,10 @@ from chatserver.log.interface import (
     Statistics,
     Stored,
 )
+from chatserver.log.serial import SerialThread
 from chatserver.log.sqlite_file import OFFSETS, FileLock, checked_path, connect_writer, create_private
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_writer import Forgotten, SqliteWriter
-from chatserver.log.turns import turns
 
 BUSY_PATIENCE = 1.0  # s more for a writing thread that is busy at the end: a step of retention, or a hanging disk
 
@@ -52,8 +53,8 @@ class SqliteLog:
     def __init__(self, path: str, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self._path = path
         self._wall_ms = wall_ms
-        self._writer_thread = turns(1)
-        self._groups = GroupWriter(self._commit)
+        self._writer_thread = SerialThread()
+        self._groups = GroupWriter(self._begin_commit)
         self._opened: _Opened | None = None
 
     @property
@@ -63,7 +64,7 @@ class SqliteLog:
 
     async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Open, commit groups until cancelled, close."""
-        opened = await trio.to_thread.run_sync(self._open, limiter=self._writer_thread)
+        opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         try:
             await self._groups.run(news, task_status)
@@ -111,7 +112,7 @@ class SqliteLog:
                 return writer.forget(after_room, max_messages=max_messages, oldest_ms=oldest_ms)
 
             # As with a commit: a disk that hangs must not hold up whoever wants to stop.
-            forgotten = await trio.to_thread.run_sync(step, limiter=self._writer_thread, abandon_on_cancel=True)
+            forgotten = await self._writer_thread.run(step)
             first |= forgotten.first
             after_room = forgotten.go_on_after
         return first
@@ -125,11 +126,8 @@ class SqliteLog:
             raise LogUnavailable("the log is closed")
         return self._opened
 
-    async def _commit(self, drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
-        # Abandoned only when the drain's time limit has passed: then nobody waits for the outcome any more.
-        return await trio.to_thread.run_sync(
-            self._open_parts().writer.commit, drafts, limiter=self._writer_thread, abandon_on_cancel=True
-        )
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        self._writer_thread.start(partial(self._open_parts().writer.commit, drafts), done)
 
     def _open(self) -> _Opened:
         path = checked_path(self._path)
@@ -150,9 +148,9 @@ class SqliteLog:
         """
         opened.readers.close()
         # A thread that is still busy has had its time already.
-        patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.borrowed_tokens else DRAIN_DEADLINE
+        patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
-            await trio.to_thread.run_sync(opened.writer.close, limiter=self._writer_thread, abandon_on_cancel=True)
+            await self._writer_thread.run(opened.writer.close)
             opened.lock.release()
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import trio
 
-from chatserver.log.interface import Draft, Stored
+from chatserver.log.groups import Outcomes
+from chatserver.log.interface import Draft
 from chatserver.log.memory import MemoryLog
+from tests.support.groups import GatedLog
 from tests.support.peers import Address, Answer, ask, connect, publish, request
 from tests.support.serving import serving
 
@@ -104,22 +106,8 @@ async def test_names_that_no_room_has(room: str) -> None:
         assert answer.error in ("bad_room", "bad_request", "not_found")
 
 
-class SlowLog(MemoryLog):
-    """Commits when it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = trio.Event()
-        self.release = trio.Event()
-
-    async def _commit(self, drafts: Any) -> list[Stored]:
-        self.asked.set()
-        await self.release.wait()
-        return await super()._commit(drafts)
-
-
 async def test_201_comes_only_when_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = SlowLog()
+    log = GatedLog()
     monkeypatch.setattr("chatserver.server.open_log", lambda url: log)
     async with serving() as server, connect(server.address) as peer:
         await peer.send(request("POST", "/rooms/lobby/messages", b"hi"))
@@ -178,8 +166,7 @@ async def test_too_many_messages_are_told_when_to_try_again() -> None:
 
 async def test_a_full_log_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(MemoryLog):
-        async def _commit(self, drafts: Any) -> list[Stored]:
-            await trio.lowlevel.checkpoint()
+        def _commit(self, drafts: Any) -> Outcomes:
             raise OSError("disk on fire at /secret/path")
 
     monkeypatch.setattr("chatserver.server.open_log", lambda url: Broken())

@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from chatserver.log.interface import Stored
-from chatserver.log.memory import MemoryLog
+from tests.support.groups import GatedLog
 from tests.support.peers import Chatter, ask, chatter, frame, publish
 from tests.support.serving import serving
 
@@ -97,20 +95,14 @@ async def test_the_same_key_is_the_same_message() -> None:
 
 
 async def test_the_ack_comes_only_when_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    release = trio.Event()
-
-    class SlowLog(MemoryLog):
-        async def _commit(self, drafts: Any) -> list[Stored]:
-            await release.wait()
-            return await super()._commit(drafts)
-
-    monkeypatch.setattr("chatserver.server.open_log", lambda url: SlowLog())
+    log = GatedLog()
+    monkeypatch.setattr("chatserver.server.open_log", lambda url: log)
     async with serving() as server, chatter(server.address) as friend:
         await friend.ask("join", room="lobby")
         await friend.say(type="publish", id=1, room="lobby", text="hi")
         assert (await friend.ask("ping"))["type"] == "pong"  # attended to after it, answered before it
         assert list(friend._heard) == []
-        release.set()
+        log.release.set()
         assert {(await friend.next("ack", "message"))["type"] for _ in range(2)} == {"ack", "message"}
 
 

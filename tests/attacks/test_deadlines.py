@@ -5,13 +5,11 @@ is asserted is that the server ends it, for this reason and no other. A peer tha
 proves by the test's end that its progress did not help it.
 """
 
-from typing import Any
-
 import pytest
 import trio
 
-from chatserver.log.interface import Head, Stored
-from chatserver.log.memory import MemoryLog
+from chatserver.log.interface import Head
+from tests.support.groups import LateLog
 from tests.support.peers import Peer, ask, chatter, connect, frame, request, say, upgrade
 from tests.support.serving import neighbour, serving
 
@@ -262,16 +260,15 @@ async def test_closing_while_the_peer_goes_on_sending(transport: str) -> None:
 # -- SERVING --------------------------------------------------------------------------------------------------------
 
 
-class HangingLog(MemoryLog):
+class HangingLog(LateLog):
     """Works until it is told to hang."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hangs = False
 
-    async def _commit(self, drafts: Any) -> list[Stored]:
+    async def before_commit(self) -> None:
         await self._perhaps()
-        return await super()._commit(drafts)
 
     async def head(self, room: str) -> Head:
         await self._perhaps()

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from chatserver.log.interface import Stored
-from chatserver.log.memory import MemoryLog
+from tests.support.groups import GatedLog
 from tests.support.peers import PATIENCE, Address, EndOfStreamError, chatter, connect, request, say, upgrade
 from tests.support.serving import Serving, eventually, serving
 
@@ -106,20 +105,13 @@ async def test_who_would_begin_to_wait_is_sent_away(wire: bytes) -> None:
 
 
 async def test_a_publish_on_its_way_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, release = trio.Event(), trio.Event()
-
-    class SlowLog(MemoryLog):
-        async def _commit(self, drafts: Any) -> list[Stored]:
-            asked.set()
-            await release.wait()
-            return await super()._commit(drafts)
-
-    monkeypatch.setattr("chatserver.server.open_log", lambda url: SlowLog())
+    log = GatedLog()
+    monkeypatch.setattr("chatserver.server.open_log", lambda url: log)
     async with serving(drain_timeout=60.0) as server, connect(server.address) as peer:
         await peer.send(request("POST", "/rooms/lobby/messages", b"last words"))
-        await asked.wait()
+        await log.asked.wait()
         await drain(server)
-        release.set()
+        log.release.set()
         answer = await peer.response()
         assert (answer.status, answer.headers["connection"]) == (201, "close")
         assert await peer.rest() == b""

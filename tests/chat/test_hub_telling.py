@@ -151,11 +151,12 @@ class TestPresence:
 class TestPublishing:
     async def publish_behind(self, it: Chatting, publisher: Peer, count: int) -> list[Stored | LogError]:
         answers: list[Stored | LogError] = []
-        for _ in range(count):
-            room = it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
-            assert room is not None
-            if room.congested and publisher not in room.paused:
-                room.paused.append(publisher)
+        with it.together():
+            for _ in range(count):
+                room = it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
+                assert room is not None
+                if room.congested and publisher not in room.paused:
+                    room.paused.append(publisher)
         return answers
 
     async def test_whoever_is_ahead_by_half_a_ring_is_paused_and_resumed(self, autojump_clock: Clock) -> None:
@@ -279,10 +280,11 @@ class TestPublishing:
         async with chatting() as it:
             await it.join(it.peer(), "lobby")
             answers: list[Stored | LogError] = []
-            for _ in range(2):
-                it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
-            with pytest.raises(LogError):
-                it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
+            with it.together():
+                for _ in range(2):
+                    it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
+                with pytest.raises(LogError):
+                    it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
             assert it.hub.rooms["lobby"].pending == 2
             await it.settle()
             assert it.hub.rooms["lobby"].pending == 0

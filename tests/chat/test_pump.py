@@ -82,8 +82,9 @@ class TestWalking:
                     await it.join(it.peer(), name)
             await trio.sleep(5.0)
             it.outlet.chunks.clear()
-            for name in ("a", "b"):
-                it.hub.publish(Draft(name, "u_1", "Ann", "x"), lambda result: None)
+            with it.together():
+                for name in ("a", "b"):
+                    it.hub.publish(Draft(name, "u_1", "Ann", "x"), lambda result: None)
             await it.settle()
             order = [chunk.split()[1].decode() for chunk in it.outlet.chunks]
             assert sorted(order) == ["a"] * 4 + ["b"] * 4
@@ -101,8 +102,9 @@ class TestWalking:
             await it.join(it.peer(), "small")
             await trio.sleep(5.0)
             it.outlet.chunks.clear()
-            for name in ("large", "small"):
-                it.hub.publish(Draft(name, "u_1", "Ann", "x"), lambda result: None)
+            with it.together():
+                for name in ("large", "small"):
+                    it.hub.publish(Draft(name, "u_1", "Ann", "x"), lambda result: None)
             await it.settle()
             order = [chunk.split()[1].decode() for chunk in it.outlet.chunks]
             assert len(order) == 51
@@ -199,8 +201,9 @@ class TestWaking:
                 answers.append(result)
                 told.append(member.offsets("small"))
 
-            it.hub.publish(Draft("small", "u_1", "Ann", "one"), done)
-            it.hub.publish(Draft("small", "u_2", "Bob", "two"), done)
+            with it.together():
+                it.hub.publish(Draft("small", "u_1", "Ann", "one"), done)
+                it.hub.publish(Draft("small", "u_2", "Bob", "two"), done)
             while len(answers) < 2:
                 await trio.lowlevel.checkpoint()
             assert told == [[], []], "whoever published reads its answer before its message, and everybody else's"

@@ -47,14 +47,14 @@ async def test_a_log_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_log_that_cannot_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here it was the reverse: publishers were told, and the operator nothing at all."""
 
-    async def commit(drafts: list[object]) -> list[LogUnavailable]:
+    def commit(drafts: list[object]) -> list[LogUnavailable]:
         return [LogUnavailable(WORDS) for _ in drafts]
 
     async with serving() as server, chatter(server.address) as friend, connect(server.address) as poster:
         hold_the_clock(server)
         log = server.server.parts.log
         assert isinstance(log, MemoryLog)
-        monkeypatch.setattr(log._writer, "_commit", commit)
+        monkeypatch.setattr(log, "_commit", commit)
         await friend.ask("join", room="lobby")
         for _ in range(TIMES):
             assert (await friend.ask("publish", room="lobby", text="hello"))["code"] == "unavailable"

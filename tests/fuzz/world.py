@@ -23,6 +23,7 @@ from unittest import mock
 
 import trio
 import trio.testing
+from outcome import Outcome, capture
 from structlog.testing import capture_logs
 
 from chatserver import server as server_module
@@ -30,7 +31,8 @@ from chatserver.api import conversation as conversation_module
 from chatserver.chat import pump as pump_module
 from chatserver.chat import registry
 from chatserver.config import Settings
-from chatserver.log.interface import Draft, Head, Record, Stored
+from chatserver.log.groups import Outcomes
+from chatserver.log.interface import Draft, Head, Record
 from chatserver.logs import Limiter
 from chatserver.net import sockets
 from chatserver.net.readiness import Epoll
@@ -104,10 +106,13 @@ class MoodyLog(ControlledLog):
         with self._busy():
             return await super().latest(room, limit)
 
-    async def _commit(self, drafts: Sequence[Draft]) -> list[Stored]:
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        trio.lowlevel.spawn_system_task(self._commit_later, drafts, done)
+
+    async def _commit_later(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         with self._busy():
             await trio.sleep(self.delay)
-            return await super()._commit(drafts)
+            done(capture(self._commit, drafts))
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:

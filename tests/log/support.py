@@ -8,8 +8,10 @@ from typing import Protocol
 import trio
 
 from chatserver.log import Draft, Log, LogError, Record, Stored
+from chatserver.log.groups import GroupWriter
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
+from tests.support.groups import together
 
 START_MS = 1_795_000_000_000
 
@@ -55,6 +57,11 @@ def draft(text: str = "hi", *, room: str = "lobby", user: str = "u_ann", key: st
     return Draft(room=room, user_id=user, user_name=user.title(), text=text, key=key)
 
 
+def groups_of(log: Log) -> GroupWriter:
+    groups: GroupWriter = log._groups  # type: ignore[attr-defined]
+    return groups
+
+
 async def submit_all(log: Log, drafts: Sequence[Draft]) -> list[Stored | LogError]:
     """Submit in one go, so that they come in as few groups as the log makes of them; wait for all answers."""
     outcomes: dict[int, Stored | LogError] = {}
@@ -69,8 +76,9 @@ async def submit_all(log: Log, drafts: Sequence[Draft]) -> list[Stored | LogErro
 
         log.submit(drafts[index], done)
 
-    for index in range(len(drafts)):
-        submit(index)
+    with together(groups_of(log)):
+        for index in range(len(drafts)):
+            submit(index)
     if drafts:
         await finished.wait()
     return [outcomes[index] for index in range(len(drafts))]

@@ -5,13 +5,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
+from outcome import Error, Outcome, Value
 from trio.testing import MockClock
 
 from chatserver.log import Draft, LogBusy, LogError, LogUnavailable, Record, Stored
 from chatserver.log import groups as groups_module
-from chatserver.log.groups import GroupWriter
+from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import ANSWER_DEADLINE, DRAIN_DEADLINE, MAX_GROUP
 from tests.log.support import draft, ignore
+from tests.support.groups import beside, together
 
 
 class Engine:
@@ -56,7 +58,7 @@ def note_in(seen: list[object]) -> Callable[[Stored | LogError], None]:
 
 async def test_what_arrives_during_a_commit_is_the_next_group(nursery: trio.Nursery) -> None:
     engine = Engine()
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     await nursery.start(start(writer))
     engine.gate = trio.Event()
     seen: list[object] = []
@@ -72,25 +74,48 @@ async def test_what_arrives_during_a_commit_is_the_next_group(nursery: trio.Nurs
     assert writer.statistics().pending == 0
 
 
+async def test_whoever_finds_nobody_before_it_does_not_wait_for_a_turn(nursery: trio.Nursery) -> None:
+    """A task that began groups took a pass of the loop, of some milliseconds beside a crowd, for each of them."""
+    begun: list[list[str]] = []
+    outcomes: list[Callable[[Outcome[Outcomes]], None]] = []
+
+    def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        begun.append([one.text for one in drafts])
+        outcomes.append(done)
+
+    writer = GroupWriter(begin)
+    await nursery.start(start(writer))
+    seen: list[object] = []
+    for text in "abc":
+        writer.submit(draft(text), note_in(seen))
+    assert begun == [["a"]]
+    outcomes[0](Value([LogUnavailable("no")]))
+    assert (begun, seen) == ([["a"], ["b", "c"]], [LogUnavailable])
+    outcomes[1](Error(ZeroDivisionError("a bug")))
+    assert (begun, seen) == ([["a"], ["b", "c"]], [LogUnavailable] * 3)
+
+
 async def test_a_group_is_bounded(nursery: trio.Nursery) -> None:
     engine = Engine()
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     await nursery.start(start(writer))
-    for number in range(2 * MAX_GROUP + 1):
-        writer.submit(draft(str(number)), lambda _: None)
+    with together(writer):
+        for number in range(2 * MAX_GROUP + 1):
+            writer.submit(draft(str(number)), lambda _: None)
     await trio.testing.wait_all_tasks_blocked()
     assert [len(group) for group in engine.groups] == [MAX_GROUP, MAX_GROUP, 1]
 
 
 async def test_the_queue_is_bounded_in_drafts(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "MAX_PENDING", 3)
-    writer = GroupWriter(Engine().commit)
+    writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer))
     seen: list[object] = []
-    for number in range(3):
-        writer.submit(draft(str(number)), note_in(seen))
-    with pytest.raises(LogBusy, match="3 messages wait to be stored, limit 3"):
-        writer.submit(draft("refused"), note_in(seen))
+    with together(writer):
+        for number in range(3):
+            writer.submit(draft(str(number)), note_in(seen))
+        with pytest.raises(LogBusy, match="3 messages wait to be stored, limit 3"):
+            writer.submit(draft("refused"), note_in(seen))
     await trio.testing.wait_all_tasks_blocked()
     assert seen == ["0", "1", "2"]
     writer.submit(draft("again"), note_in(seen))
@@ -98,13 +123,14 @@ async def test_the_queue_is_bounded_in_drafts(nursery: trio.Nursery, monkeypatch
 
 async def test_the_queue_is_bounded_in_text(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "MAX_PENDING_TEXT", 10)
-    writer = GroupWriter(Engine().commit)
+    writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer))
     for _ in range(3):
-        writer.submit(draft("12345"), lambda _: None)
-        writer.submit(draft("12345"), lambda _: None)
-        with pytest.raises(LogBusy, match="10 characters wait to be stored, limit 10"):
-            writer.submit(draft("1"), lambda _: None)
+        with together(writer):
+            writer.submit(draft("12345"), lambda _: None)
+            writer.submit(draft("12345"), lambda _: None)
+            with pytest.raises(LogBusy, match="10 characters wait to be stored, limit 10"):
+                writer.submit(draft("1"), lambda _: None)
         await trio.testing.wait_all_tasks_blocked()
 
 
@@ -114,11 +140,12 @@ async def test_a_callback_that_raises_is_reported_and_starves_nobody(
     def broken(_: object) -> None:
         raise KeyError("a bug")
 
-    writer = GroupWriter(Engine().commit)
+    writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer, broken))
     seen: list[object] = []
-    for done in (note_in(seen), broken, note_in(seen)):
-        writer.submit(draft("x"), done)
+    with together(writer):
+        for done in (note_in(seen), broken, note_in(seen)):
+            writer.submit(draft("x"), done)
     await trio.testing.wait_all_tasks_blocked()
     assert seen == ["x", "x"]
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
@@ -131,7 +158,7 @@ async def test_an_engine_that_raises_fails_its_group_and_is_asked_again(
 ) -> None:
     engine = Engine()
     engine.fail = ZeroDivisionError("a bug")
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     await nursery.start(start(writer))
     with pytest.raises(LogUnavailable):
         await writer.append(draft("lost"))
@@ -143,7 +170,7 @@ async def test_an_engine_that_raises_fails_its_group_and_is_asked_again(
 
 
 async def test_a_callback_may_submit_again(nursery: trio.Nursery) -> None:
-    writer = GroupWriter(Engine().commit)
+    writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer))
     seen: list[object] = []
 
@@ -157,7 +184,7 @@ async def test_a_callback_may_submit_again(nursery: trio.Nursery) -> None:
 
 async def test_the_end_waits_for_the_commit_that_runs_and_for_what_waits() -> None:
     engine = Engine()
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     seen: list[object] = []
     async with trio.open_nursery() as nursery:
         await nursery.start(start(writer))
@@ -179,7 +206,7 @@ async def test_a_disk_that_hangs_cannot_hold_the_end(autojump_clock: MockClock) 
     """Everybody is answered, once, and nothing that hangs is taken for stored."""
     engine = Engine()
     engine.gate = trio.Event()
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     seen: list[object] = []
     async with trio.open_nursery() as nursery:
         await nursery.start(start(writer))
@@ -192,12 +219,35 @@ async def test_a_disk_that_hangs_cannot_hold_the_end(autojump_clock: MockClock) 
     assert writer.statistics().pending == 0
 
 
+async def test_an_outcome_that_comes_after_the_end_is_nobodys(autojump_clock: MockClock) -> None:
+    """All had been answered, and those of the next life wait for their own."""
+    engine = Engine()
+    writer = GroupWriter(beside(engine.commit))
+    old, new = trio.Event(), trio.Event()
+    told: list[str] = []
+    seen: list[object] = []
+    for gate, text in ((old, "old"), (new, "new")):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(start(writer, lambda records: told.extend(record.text for record in records)))
+            engine.gate = gate
+            writer.submit(draft(text), note_in(seen))
+            if gate is new:
+                old.set()
+                await trio.testing.wait_all_tasks_blocked()
+                assert (engine.groups, told, seen) == ([["old"]], [], [LogUnavailable])
+                new.set()
+            else:
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert (engine.groups, told, seen) == ([["old"], ["new"]], ["new"], [LogUnavailable, "new"])
+
+
 async def test_a_disk_that_hangs_keeps_nobody_waiting(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """Those in the commit may be stored all the same, those behind it are not; and it goes on by itself."""
     engine = Engine()
     engine.gate = trio.Event()
     told: list[str] = []
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     await nursery.start(start(writer, lambda records: told.extend(record.text for record in records)))
     seen: list[object] = []
     writer.submit(draft("committing"), note_in(seen))
@@ -224,7 +274,7 @@ async def test_a_group_that_is_late_in_part_is_answered_in_part(
 ) -> None:
     """The first of a group waited for the group before it; the last came just before its own."""
     engine = Engine()
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     await nursery.start(start(writer))
     engine.seconds = ANSWER_DEADLINE * 0.6
     seen: list[object] = []
@@ -244,11 +294,12 @@ async def test_a_slow_disk_with_a_long_queue_keeps_nobody_waiting(
     """No commit hangs, but the third group would wait for two of them: it is told to come back, and not stored."""
     engine = Engine()
     engine.seconds = ANSWER_DEADLINE * 0.6
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     await nursery.start(start(writer))
     answered: list[tuple[float, object]] = []
-    for _ in range(3 * MAX_GROUP):
-        writer.submit(draft("x"), lambda answer: answered.append((trio.current_time(), type(answer))))
+    with together(writer):
+        for _ in range(3 * MAX_GROUP):
+            writer.submit(draft("x"), lambda answer: answered.append((trio.current_time(), type(answer))))
     await trio.sleep(3 * ANSWER_DEADLINE)
     assert [kind for _, kind in answered].count(Stored) == MAX_GROUP
     assert [kind for _, kind in answered].count(LogUnavailable) == MAX_GROUP  # their commit was under way
@@ -262,7 +313,7 @@ async def test_who_is_refused_at_the_deadline_may_submit_again(
 ) -> None:
     engine = Engine()
     engine.gate = trio.Event()
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     await nursery.start(start(writer))
     refused: list[type[LogError]] = []
 
@@ -280,7 +331,7 @@ async def test_who_is_refused_at_the_deadline_may_submit_again(
 
 
 async def test_a_second_run_is_a_bug(nursery: trio.Nursery) -> None:
-    writer = GroupWriter(Engine().commit)
+    writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer))
     with pytest.raises(RuntimeError, match="runs already"):
         await writer.run(ignore, trio.TASK_STATUS_IGNORED)
@@ -288,7 +339,7 @@ async def test_a_second_run_is_a_bug(nursery: trio.Nursery) -> None:
 
 async def test_a_log_may_run_again() -> None:
     engine = Engine()
-    writer = GroupWriter(engine.commit)
+    writer = GroupWriter(beside(engine.commit))
     for text in ("first", "second"):
         async with trio.open_nursery() as nursery:
             await nursery.start(start(writer))

@@ -10,7 +10,7 @@ Owns: the fakes and how to read what a peer got. May not: know sockets.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -20,8 +20,10 @@ import trio.testing
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold, Member, State
 from chatserver.chat.ring import Form
+from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft, Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log.memory import MemoryLog
+from tests.support.groups import together
 
 ENDLESS = 1 << 40
 
@@ -242,12 +244,11 @@ class ControlledLog(MemoryLog):
             self.failing_reads -= 1
             raise LogUnavailable("the disk is having a moment")
 
-    async def _commit(self, drafts: Sequence[Draft]) -> list[Stored]:
+    def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         if self.failing_commits:
             self.failing_commits -= 1
-            await trio.lowlevel.checkpoint()
-            return [LogUnavailable("the disk is full") for _ in drafts]  # type: ignore[misc]
-        return await super()._commit(drafts)
+            return [LogUnavailable("the disk is full") for _ in drafts]
+        return super()._commit(drafts)
 
 
 class Chatting:
@@ -308,13 +309,18 @@ class Chatting:
     async def publish(self, name: str, *texts: str) -> None:
         """Publish, and let everything that follows from it happen. Raises LogError."""
         results: list[Stored | LogError] = []
-        for text in texts:
-            self.hub.publish(Draft(name, "u_1", "Ann", text), results.append)
+        with self.together():
+            for text in texts:
+                self.hub.publish(Draft(name, "u_1", "Ann", text), results.append)
         await self.settle()
         for result in results:
             if isinstance(result, LogError):
                 raise result
         assert len(results) == len(texts)
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is published in here is stored in one group."""
+        return together(self.log._groups)
 
     async def settle(self) -> None:
         """Until nobody can do anything more without time passing."""

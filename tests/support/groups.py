@@ -1,0 +1,73 @@
+"""Group commit as a test wants it: commits that wait for something, and groups that are known beforehand."""
+
+import math
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import trio
+from outcome import Error, Outcome, Value
+
+from chatserver.log.groups import Begin, GroupWriter, Outcomes
+from chatserver.log.interface import Draft
+from chatserver.log.memory import MemoryLog
+
+
+def beside(commit: Callable[[Sequence[Draft]], Awaitable[Outcomes]]) -> Begin:
+    """An engine that commits beside everything else, as a thread does, whoever is cancelled meanwhile."""
+
+    async def store(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        try:
+            outcome: Outcome[Outcomes] = Value(await commit(drafts))
+        except Exception as error:  # noqa: BLE001 -- a fault of an engine is an outcome
+            outcome = Error(error)
+        done(outcome)
+
+    def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        trio.lowlevel.spawn_system_task(store, drafts, done)
+
+    return begin
+
+
+@contextmanager
+def together(groups: GroupWriter) -> Iterator[None]:
+    """What is submitted in here comes as what comes during a commit does: in as few groups as may be."""
+    if groups._committing:
+        yield
+        return
+    before_them = Draft("lobby", "u_first", "First", "before them")
+    groups._committing = [(before_them, lambda outcome: None, math.inf)]
+    try:
+        yield
+    finally:
+        groups._committing = ()
+        if groups._waiting:
+            groups._begin_group()
+
+
+class LateLog(MemoryLog):
+    """Waits for something before each commit."""
+
+    async def before_commit(self) -> None:
+        """What it waits for."""
+        raise NotImplementedError
+
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        async def commit(drafts: Sequence[Draft]) -> Outcomes:
+            await self.before_commit()
+            return self._commit(drafts)
+
+        beside(commit)(drafts, done)
+
+
+class GatedLog(LateLog):
+    """Commits when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = trio.Event()
+        self.release = trio.Event()
+
+    async def before_commit(self) -> None:
+        """Until it is released."""
+        self.asked.set()
+        await self.release.wait()
