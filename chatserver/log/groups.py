@@ -45,7 +45,7 @@ from chatserver.log.interface import (
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
 #: Begins to store a group, and gives the outcome of each draft, or an engine's fault, to its second argument: later,
-#: on the loop, once.
+#: on the loop, once. It may not raise: nobody would hear of the group again.
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
 _Entry: TypeAlias = tuple[Draft, Answer, float]  # and when it is answered at the latest, on trio's clock
 

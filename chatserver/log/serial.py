@@ -75,7 +75,7 @@ class SerialThread:
 
         try:
             trio.lowlevel.start_thread_soon(self._jobs[0].work, report)
-        except RuntimeError as error:  # the system has no thread for us
+        except (RuntimeError, MemoryError) as error:  # the system has no thread for us
             token.run_sync_soon(self._finish, Error(error))
 
     def _finish(self, outcome: Outcome[Any]) -> None:

@@ -122,15 +122,17 @@ def test_a_loop_that_ends_before_the_job_is_not_called() -> None:
     assert seen == []
 
 
-async def test_a_system_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError("no room for its stack")])
+async def test_a_system_without_threads(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """To a publisher it is a fault of the log, as a full disk is; and the next one is served."""
     thread = SerialThread()
 
     def no_thread(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
+        raise fault
 
     with monkeypatch.context() as patch:
         patch.setattr(trio.lowlevel, "start_thread_soon", no_thread)
         for _ in range(3):
-            with pytest.raises(RuntimeError, match="can't start new thread"):
+            with pytest.raises(type(fault), match=str(fault)):
                 await thread.run(lambda: None)
     assert await thread.run(lambda: "a thread again") == "a thread again"
