@@ -20,7 +20,7 @@ import trio
 from chatserver import logs
 from chatserver.api.session import Session
 from chatserver.config import Settings
-from chatserver.descriptors import connection_limit, raise_descriptor_limit
+from chatserver.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.edge.leaving import return_after
 from chatserver.heap import Heap, find_trim
 from chatserver.log import LogError, LogOpenError, Record, open_log
@@ -51,6 +51,7 @@ _log = structlog.get_logger("chatserver")
 def run(settings: Settings) -> int:
     """Serve until told to stop. Returns the exit code; raises ConfigError for what this process cannot keep or read."""
     total = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
+    make_room(total)  # before there are threads
     sys.setswitchinterval(THREAD_SWITCH)
     with logs.configured(settings.log_format, quiet=settings.quiet):
         server = Server(settings, total=total)
