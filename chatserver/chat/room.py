@@ -3,6 +3,7 @@
 Owns: the facts of a room and the arithmetic on them. May not: send, wait, or decide when a room leaves memory.
 """
 
+import enum
 from collections import deque
 from enum import Enum, auto
 
@@ -25,6 +26,14 @@ class Life(Enum):
     READY = auto()
     FAILED = auto()  # the log could not be read
     CALLED_OFF = auto()  # whoever had it read waits no longer
+
+
+class Due(enum.IntEnum):
+    """What the pump has a room queued for."""
+
+    NOTHING = 0
+    NOTICE = 1  # presence, which can wait
+    NEWS = 2
 
 
 class Walk:
@@ -69,7 +78,7 @@ class Room:
         self.herd = False  # whether these are many
         self.woken = self.woken_bytes = 0  # the newest when that began last
         self.told = self.told_bytes = 0  # whoever is being answered knows what comes up to here
-        self.queued = False  # in the pump's queue
+        self.queued = Due.NOTHING
         self.cache: dict[object, bytes] = {}  # answers that are the same for everybody, see `remember`
         self.life = Life.LOADING
         self.loaded: trio.Event | None = trio.Event()  # until it is ready
@@ -96,6 +105,13 @@ class Room:
         """Whether nobody would miss it in memory."""
         # Not `pending` or `walk`: they hold the room themselves, and nobody would look again when they end.
         return not (self.members or self.holds or self.pins or self.presence)
+
+    @property
+    def due(self) -> Due:
+        """What its members may lack, or its publishers wait for."""
+        if self.ring.last > self.offered or self.paused:
+            return Due.NEWS
+        return Due.NOTICE
 
     @property
     def congested(self) -> bool:

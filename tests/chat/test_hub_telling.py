@@ -130,7 +130,7 @@ class TestPresence:
             it.leave(member)
             it.hub.tick()
             room = it.hub.rooms["lobby"]
-            assert (room.notice, room.presence.changed, room.queued) == (None, False, False)
+            assert (room.notice, room.presence.changed, room.queued) == (None, False, 0)
 
     async def test_a_notice_is_not_overwritten_before_the_pump_took_it(self, autojump_clock: Clock) -> None:
         async with chatting() as it:

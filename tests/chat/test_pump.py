@@ -110,6 +110,57 @@ class TestWalking:
             assert len(order) == 51
             assert order.index("small") == 5
 
+    async def test_presence_stands_before_nobody_and_is_told_all_the_same(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When 8,000 came back at once, a hundred rooms' notices stood before two people's messages."""
+        monkeypatch.setattr(pump_module, "SLICE", 16)
+        monkeypatch.setattr(pump_module, "NOTICE_SHARE", 4)
+        async with chatting() as it:
+            rooms = [(await it.join(it.peer(), f"room-{number}")).room for number in range(30)]
+            for room in rooms:
+                for _ in range(3):
+                    await it.join(it.peer(), room.name)
+            talkers = [it.peer(), it.peer()]
+            for peer in talkers:
+                await it.join(peer, "talk")
+            await trio.sleep(5.0)
+            it.outlet.chunks.clear()
+            for room in rooms:
+                room.notice = b"notice\n"
+                it.hub.pump.queue(room)
+            heard_after: list[int] = []
+            for number in range(1, 4):
+                it.hub.publish(Draft("talk", "u_1", "Ann", "x"), lambda result: None)
+                while talkers[1].offsets("talk")[-1:] != [number]:
+                    await trio.lowlevel.checkpoint()
+                heard_after.append(it.outlet.chunks.count(b"notice\n"))
+            assert heard_after[-1] < 60, "each message waited for a few notices, and not for all of them"
+            await it.settle()
+            assert it.outlet.chunks.count(b"notice\n") == 30 * 4
+            assert all(peer.offsets("talk") == [1, 2, 3] for peer in talkers)
+
+    async def test_presence_is_told_while_there_are_always_messages(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pump_module, "SLICE", 8)
+        monkeypatch.setattr(pump_module, "NOTICE_SHARE", 2)
+        async with chatting() as it:
+            quiet = (await it.join(it.peer(), "quiet")).room
+            for _ in range(50):
+                await it.join(it.peer(), "loud")
+            await trio.sleep(5.0)
+            it.outlet.chunks.clear()
+            it.hub.publish(Draft("loud", "u_1", "Ann", "x"), lambda result: None)
+            loud = it.hub.rooms["loud"]
+            while loud.walk is None:
+                await trio.lowlevel.checkpoint()
+            quiet.notice = b"notice\n"
+            it.hub.pump.queue(quiet)
+            while b"notice\n" not in it.outlet.chunks:
+                await trio.lowlevel.checkpoint()
+            assert loud.walk is not None, "it did not wait for the end of it"
+
     async def test_small_rooms_share_a_pass(self, autojump_clock: Clock) -> None:
         """One room a pass made 500 rooms of two people wait for half a second while the loop was busy with others."""
         async with chatting() as it:

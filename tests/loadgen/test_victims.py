@@ -45,9 +45,20 @@ async def test_an_answer_that_is_no_success_fails_the_beat() -> None:
 
 
 async def test_every_answer_closing_the_connection_is_survived() -> None:
-    """A poll's connection that the server closes after each answer is a victim that must connect again."""
-    with planted(Plant(close_after_poll=True)) as server, pytest.raises(InvalidRunError, match="victims could do"):
-        await play_attack(server.url, {"idle-connect": 1}, victims={"poll": 2})
+    """A poll's connection that the server closes after each answer is a victim that must connect again.
+
+    What is said meanwhile it misses: mostly all of it, on a loaded machine now and then not.
+    """
+    with planted(Plant(close_after_poll=True)) as server:
+        try:
+            report = await play_attack(server.url, {"idle-connect": 1}, victims={"poll": 2})
+        except InvalidRunError as error:
+            said = str(error)
+        else:
+            assert report.figures["success_percent"] != 100
+            assert report.exit_code in {1, 3}
+            said = ""
+    assert not said or "victims could do" in said
 
 
 async def test_a_page_of_a_server_that_closes_after_each_answer_is_fetched_again_and_again() -> None:
