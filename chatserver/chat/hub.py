@@ -234,19 +234,17 @@ class Hub:
             if told >= TOLD_A_ROUND:
                 break  # the others are first in the next round
             del self._changed[room]
-            # A notice that the pump has not taken yet is not overwritten: the names in it would be told to nobody.
-            if room.presence.tell_after > now or room.notice is not None:
+            if room.presence.tell_after > now or room.telling is not None:
                 self._changed[room] = None  # behind those who were not seen to in this round
             else:
                 told += len(room.members)
                 self._tell_presence(room, now)
 
     def _tell_presence(self, room: Room, now: float) -> None:
-        if room.presence.changed:
-            joined, left = room.presence.tell(now)
-            if not room.members:
-                return  # nobody is left to be told
-            room.notice = self._encoder.presence(room.name, joined, left, len(room.presence))
+        if not room.members:
+            room.presence.tell(now)  # to nobody
+        elif room.presence.changed:
+            room.telling = now
             self.pump.queue(room)
 
     def drained(self, member: Member) -> None:

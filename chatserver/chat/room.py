@@ -44,7 +44,7 @@ class Walk:
     def __init__(self, room: "Room") -> None:
         self.members = list(room.members)
         self.at = 0
-        self.notice, room.notice = room.notice, None
+        self.notice = b""  # presence, if that is told as well
         self.reaches = room.ring.last
         self.written = room.ring.written
 
@@ -54,8 +54,8 @@ class Room:
 
     __slots__ = (
         "_max_bytes", "_max_count", "_shelf", "cache", "epoch", "first", "herd", "holds", "life", "loaded", "members",
-        "name", "notice", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence",
-        "queued", "ring", "seen", "told", "told_bytes", "waking", "walk", "woken", "woken_bytes",
+        "name", "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence",
+        "queued", "ring", "seen", "telling", "told", "told_bytes", "waking", "walk", "woken", "woken_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +68,7 @@ class Room:
         self.members: dict[Member, None] = {}
         self.holds: dict[Hold, None] = {}
         self.presence = Presence()
-        self.notice: bytes | None = None  # presence to be told by the next walk
+        self.telling: float | None = None  # since when presence waits to be told by the next walk
         self.paused: list[object] = []  # publishing connections that wait for the pump
         self.pending = 0  # messages handed to the log and not yet news
         self.pending_bytes = 0

@@ -130,9 +130,9 @@ class TestPresence:
             it.leave(member)
             it.hub.tick()
             room = it.hub.rooms["lobby"]
-            assert (room.notice, room.presence.changed, room.queued) == (None, False, 0)
+            assert (room.telling, room.presence.changed, room.queued) == (None, False, 0)
 
-    async def test_a_notice_is_not_overwritten_before_the_pump_took_it(self, autojump_clock: Clock) -> None:
+    async def test_what_falls_due_before_the_pump_took_the_last_is_told_with_it(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
             watcher = it.peer()
             await it.join(watcher, "lobby")

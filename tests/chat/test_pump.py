@@ -9,6 +9,7 @@ import trio.testing
 from chatserver.chat import pump as pump_module
 from chatserver.chat.member import State
 from chatserver.chat.ring import Form
+from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, Record, Stored
 from tests.support.chatting import ENDLESS, Chatting, Peer, chatting
 
@@ -23,6 +24,18 @@ async def behind(it: Chatting, *, messages: int) -> Peer:
     for number in range(messages):
         await it.publish("lobby", f"text-{number}")
     return slow
+
+
+def someone_came(it: Chatting, room: Room) -> None:
+    """There is presence to be told in a room, and it is due."""
+    room.presence.enter(next(it.numbers))
+    room.telling = trio.current_time()
+    it.hub.pump.queue(room)
+
+
+def notices(it: Chatting) -> int:
+    """How many members were told of presence."""
+    return sum(chunk.startswith(b"P ") for chunk in it.outlet.chunks)
 
 
 class TestWalking:
@@ -127,18 +140,35 @@ class TestWalking:
             await trio.sleep(5.0)
             it.outlet.chunks.clear()
             for room in rooms:
-                room.notice = b"notice\n"
-                it.hub.pump.queue(room)
+                someone_came(it, room)
             heard_after: list[int] = []
             for number in range(1, 4):
                 it.hub.publish(Draft("talk", "u_1", "Ann", "x"), lambda result: None)
                 while talkers[1].offsets("talk")[-1:] != [number]:
                     await trio.lowlevel.checkpoint()
-                heard_after.append(it.outlet.chunks.count(b"notice\n"))
+                heard_after.append(notices(it))
             assert heard_after[-1] < 60, "each message waited for a few notices, and not for all of them"
             await it.settle()
-            assert it.outlet.chunks.count(b"notice\n") == 30 * 4
+            assert notices(it) == 30 * 4
             assert all(peer.offsets("talk") == [1, 2, 3] for peer in talkers)
+
+    async def test_presence_has_a_small_share_of_a_pass_even_by_itself(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In whole slices it made passes of 4 ms out of 1, of which each message waits for two."""
+        monkeypatch.setattr(pump_module, "NOTICE_SHARE", 4)
+        async with chatting() as it:
+            for number in range(60):
+                await it.join(it.peer(), f"room-{number // 2}")
+            await trio.sleep(5.0)
+            it.outlet.chunks.clear()
+            for number in range(30):
+                someone_came(it, it.hub.rooms[f"room-{number}"])
+            told = []
+            while notices(it) < 60:
+                told.append(notices(it))
+                await trio.lowlevel.checkpoint()
+            assert max(after - before for before, after in itertools.pairwise(told)) <= 4 + 1
 
     async def test_presence_is_told_while_there_are_always_messages(
         self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -155,9 +185,8 @@ class TestWalking:
             loud = it.hub.rooms["loud"]
             while loud.walk is None:
                 await trio.lowlevel.checkpoint()
-            quiet.notice = b"notice\n"
-            it.hub.pump.queue(quiet)
-            while b"notice\n" not in it.outlet.chunks:
+            someone_came(it, quiet)
+            while not notices(it):
                 await trio.lowlevel.checkpoint()
             assert loud.walk is not None, "it did not wait for the end of it"
 

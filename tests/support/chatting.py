@@ -265,10 +265,10 @@ class Chatting:
         )  # fmt: skip
         self.outlet.hub = self.hub
         self.told: dict[tuple[str, int], str] = {}  # every message that was news
-        self._numbers = count(1)
+        self.numbers = count(1)
 
     def peer(self, *, space: int = ENDLESS) -> Peer:
-        return Peer(next(self._numbers), space=space)
+        return Peer(next(self.numbers), space=space)
 
     def news(self, records: Sequence[Record]) -> None:
         """What the log calls."""
