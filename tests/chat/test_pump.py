@@ -152,6 +152,23 @@ class TestWalking:
             assert notices(it) == 30 * 4
             assert all(peer.offsets("talk") == [1, 2, 3] for peer in talkers)
 
+    async def test_a_slice_is_shorter_where_writes_take_long(
+        self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """256 writes were 2 ms by themselves, and 5 beside 8,000 who came."""
+        async with chatting() as it:
+            for _ in range(200):
+                await it.join(it.peer(), "large")
+            await trio.sleep(5.0)
+            monkeypatch.setattr(pump_module, "perf_counter", lambda: float(it.outlet.writes))
+            it.outlet.writes = 0
+            it.hub.publish(Draft("large", "u_1", "Ann", "x"), lambda result: None)
+            written = []
+            while it.outlet.writes < 200:
+                written.append(it.outlet.writes)
+                await trio.lowlevel.checkpoint()
+            assert max(after - before for before, after in itertools.pairwise(written)) <= 2 * pump_module.ROOM_SHARE
+
     async def test_presence_has_a_small_share_of_a_pass_even_by_itself(
         self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -8,7 +8,7 @@ import trio.testing
 from chatserver.net import poller as poller_module
 from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
-from chatserver.net.poller import BATCH
+from chatserver.net.poller import CROWD, FIRST_BATCH, LATER_BATCH
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended
 
@@ -31,7 +31,7 @@ async def test_whoever_is_in_comes_before_a_flood_of_newcomers(monkeypatch: pyte
         for slice_ in ("PASS_SECONDS", "LATER_SECONDS"):
             monkeypatch.setattr(poller_module, slice_, 2.5)
         SlowWork(it, monkeypatch, "received")
-        newcomers = dict(it.connect() for _ in range(2 * BATCH))
+        newcomers = dict(it.connect() for _ in range(2 * CROWD))
         insiders = dict(it.settle() for _ in range(4))
         for peer in (*newcomers.values(), *insiders.values()):
             peer.send(b"x")
@@ -44,6 +44,7 @@ async def test_whoever_is_in_comes_before_a_flood_of_newcomers(monkeypatch: pyte
 
 async def test_whoever_leaves_waits_for_those_who_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """When thousands leave at once, giving back what they held is work for most of a second."""
+    monkeypatch.setattr(poller_module, "FIRST_BATCH", CROWD)
     for slice_ in ("LATER_SECONDS", "CALM_SECONDS"):
         monkeypatch.setattr(poller_module, slice_, 0.5)
     async with attended() as it:
@@ -54,7 +55,7 @@ async def test_whoever_leaves_waits_for_those_who_stay(monkeypatch: pytest.Monke
             it.connections.close(connection, Reason.PEER_CLOSED)
 
         it.attendant.on["ended"] = leave
-        leaving = [it.settle() for _ in range(3 * BATCH)]
+        leaving = [it.settle() for _ in range(3 * CROWD)]
         staying, peer = it.settle()
         for _, gone in leaving:
             gone.shutdown(socket.SHUT_WR)
@@ -64,6 +65,18 @@ async def test_whoever_leaves_waits_for_those_who_stay(monkeypatch: pytest.Monke
         assert it.attendant.of("received") == [staying]
         assert len(it.attendant.of("ended")) == 4, "one in each pass, so that they go"
         await it.until(lambda: len(it.attendant.of("closed")) == len(leaving))
+
+
+async def test_hundreds_who_leave_are_seen_in_one_pass() -> None:
+    """They come at fifty a millisecond: 64 a pass were fewer than that, and who stayed stood for 50 ms behind them."""
+    async with attended() as it:
+        leaving = [it.settle() for _ in range(FIRST_BATCH - 1)]
+        staying, peer = it.settle()
+        for _, gone in leaving:
+            gone.shutdown(socket.SHUT_WR)
+        peer.send(b"x")
+        it.poller._pass()
+        assert it.attendant.of("received") == [staying]
 
 
 async def test_what_was_said_before_the_end_is_heard() -> None:
@@ -106,13 +119,13 @@ async def test_few_are_accepted_while_newcomers_fill_a_batch(monkeypatch: pytest
     for slice_ in ("PASS_SECONDS", "LATER_SECONDS", "CALM_SECONDS"):
         monkeypatch.setattr(poller_module, slice_, 60.0)
     async with attended(listen=True) as it:
-        newcomers = [it.connect() for _ in range(2 * BATCH)]
+        newcomers = [it.connect() for _ in range(2 * LATER_BATCH)]
         knocking = [it.knock() for _ in range(2 * ACCEPT_WHEN_BUSY)]
         for _, peer in newcomers:
             peer.send(b"x")
         before = it.connections.held
         it.poller._pass()
-        assert len(it.attendant.of("received")) == BATCH
+        assert len(it.attendant.of("received")) == LATER_BATCH
         assert it.connections.held - before == ACCEPT_WHEN_BUSY
         await it.until(lambda: it.connections.held - before == len(knocking))
         await it.until(lambda: len(it.attendant.of("received")) == len(newcomers))
@@ -177,17 +190,17 @@ async def test_who_is_gone_before_its_turn_is_passed_by(monkeypatch: pytest.Monk
 
 
 async def test_whoever_asks_again_and_again_does_not_keep_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller_module, "TURNS_SECONDS", BATCH - 0.5)
+    monkeypatch.setattr(poller_module, "TURNS_SECONDS", CROWD - 0.5)
     async with attended() as it:
         work = SlowWork(it, monkeypatch)
-        greedy = [it.connect()[0] for _ in range(BATCH + 5)]
+        greedy = [it.connect()[0] for _ in range(CROWD + 5)]
         turns = 0
 
         def again(connection: Connection) -> None:
             nonlocal turns
             turns += 1
             work.now += 1.0
-            if turns < 50 * BATCH:
+            if turns < 50 * CROWD:
                 it.connections.again(connection)
 
         turns_before = []
@@ -198,6 +211,6 @@ async def test_whoever_asks_again_and_again_does_not_keep_others_waiting(monkeyp
         _, peer = it.connect()
         peer.send(b"me too")
         await it.until(lambda: turns_before and turns >= len(greedy))
-        assert turns_before[0] < 10 * BATCH, "it was read long before they had enough"
+        assert turns_before[0] < 10 * CROWD, "it was read long before they had enough"
         resumed = it.attendant.of("resumed")
-        assert set(resumed[: BATCH + 5]) == set(greedy), "everybody had a turn before anybody had two"
+        assert set(resumed[: CROWD + 5]) == set(greedy), "everybody had a turn before anybody had two"
