@@ -7,7 +7,7 @@ whom to tell the outcome of each draft.
 Why groups: making one message durable costs a sync of the disk whatever its size, so the cost is shared by
 all who wait. Why callbacks and no task: a task per publish was measured at 108 µs against 81
 (docs/architecture), and one for the commits cost each of them two passes of the loop: a group begins with the
-draft that finds none under way, and the next with the outcome of the one before. Why the end waits, shielded
+draft that finds none under way, and the next with the outcome of the one before, which is told while it is stored. Why the end waits, shielded
 and for so long: a commit in a thread cannot be taken back, so what became of it must still be learned, or an
 acknowledged offset could be lost.
 
@@ -174,9 +174,9 @@ class GroupWriter:
             outcomes: Outcomes = [LogUnavailable("the log failed; its own log says how") for _ in group]
         else:
             outcomes = outcome.unwrap()
+        if self._waiting:
+            self._begin_group()  # the disk works while these are told
         self._deliver(group[overdue:], outcomes)
-        if self._waiting and not self._committing:
-            self._begin_group()
         if not self._committing:
             self._idle.set()
 

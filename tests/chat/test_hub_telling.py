@@ -43,12 +43,11 @@ class TestPresence:
         async with chatting() as it:
             watcher = it.peer()
             await it.join(watcher, "lobby")
-            for _ in range(NAMED_ROOM * 20):
-                await it.join(it.peer(), "lobby")
+            await it.fill("lobby", NAMED_ROOM * 20)
             await trio.sleep(5.0)
             before = len(watcher.presence("lobby"))
             for _ in range(10):
-                await it.join(it.peer(), "lobby")
+                await it.fill("lobby", 1)
                 await trio.sleep(1.0)
             told = watcher.presence("lobby")[before:]
             assert 1 <= len(told) <= 4, "every 4 s in a room of 2,000"
@@ -61,7 +60,7 @@ class TestPresence:
             await trio.sleep(3.0)
             slow.space = 0
             for _ in range(5):
-                await it.join(it.peer(), "lobby")
+                await it.fill("lobby", 1)
                 await trio.sleep(2.0)
             before = len(slow.presence("lobby"))
             it.outlet.take(slow, 10_000)

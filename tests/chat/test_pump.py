@@ -91,8 +91,7 @@ class TestWalking:
         monkeypatch.setattr(pump_module, "SLICE", 1)
         async with chatting() as it:
             for name in ("a", "b"):
-                for _ in range(4):
-                    await it.join(it.peer(), name)
+                await it.fill(name, 4)
             await trio.sleep(5.0)
             it.outlet.chunks.clear()
             with it.together():
@@ -110,8 +109,7 @@ class TestWalking:
         monkeypatch.setattr(pump_module, "SLICE", 100)
         monkeypatch.setattr(pump_module, "ROOM_SHARE", 5)
         async with chatting() as it:
-            for _ in range(50):
-                await it.join(it.peer(), "large")
+            await it.fill("large", 50)
             await it.join(it.peer(), "small")
             await trio.sleep(5.0)
             it.outlet.chunks.clear()
@@ -132,8 +130,7 @@ class TestWalking:
         async with chatting() as it:
             rooms = [(await it.join(it.peer(), f"room-{number}")).room for number in range(30)]
             for room in rooms:
-                for _ in range(3):
-                    await it.join(it.peer(), room.name)
+                await it.fill(room.name, 3)
             talkers = [it.peer(), it.peer()]
             for peer in talkers:
                 await it.join(peer, "talk")
@@ -157,8 +154,7 @@ class TestWalking:
     ) -> None:
         """256 writes were 2 ms by themselves, and 5 beside 8,000 who came."""
         async with chatting() as it:
-            for _ in range(200):
-                await it.join(it.peer(), "large")
+            await it.fill("large", 200)
             await trio.sleep(5.0)
             monkeypatch.setattr(pump_module, "perf_counter", lambda: float(it.outlet.writes))
             it.outlet.writes = 0
@@ -194,8 +190,7 @@ class TestWalking:
         monkeypatch.setattr(pump_module, "NOTICE_SHARE", 2)
         async with chatting() as it:
             quiet = (await it.join(it.peer(), "quiet")).room
-            for _ in range(50):
-                await it.join(it.peer(), "loud")
+            await it.fill("loud", 50)
             await trio.sleep(5.0)
             it.outlet.chunks.clear()
             it.hub.publish(Draft("loud", "u_1", "Ann", "x"), lambda result: None)

@@ -287,6 +287,11 @@ class Chatting:
                 self.hub.pump.deliver(member)
             return member
 
+    async def fill(self, name: str, count: int) -> None:
+        """So many become members."""
+        for _ in range(count):
+            await self.join(self.peer(), name)
+
     def leave(self, member: Member) -> None:
         peer = member.connection
         assert isinstance(peer, Peer)
