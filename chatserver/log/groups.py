@@ -7,9 +7,9 @@ whom to tell the outcome of each draft.
 Why groups: making one message durable costs a sync of the disk whatever its size, so the cost is shared by
 all who wait. Why callbacks and no task: a task per publish was measured at 108 µs against 81
 (docs/architecture), and one for the commits cost each of them two passes of the loop: a group begins with the
-draft that finds none under way, and the next with the outcome of the one before, which is told while it is stored. Why the end waits, shielded
-and for so long: a commit in a thread cannot be taken back, so what became of it must still be learned, or an
-acknowledged offset could be lost.
+draft that finds none under way, and the next with the outcome of the one before, which is told while it is
+stored. Why the end waits, shielded and for so long: a commit in a thread cannot be taken back, so what became
+of it must still be learned, or an acknowledged offset could be lost.
 
 A disk that hangs cannot be hurried, but nobody has to wait for it: each draft is answered at its deadline, and
 while drafts of the commit under way are overdue, no other is taken. What the disk stores after that is news all the
