@@ -2,9 +2,10 @@
 
 Owns: the order in which a client's messages are attended to, and the close. May not: know what a message means.
 
-Messages are attended to one after the other, a few dozen in one go, then everybody else has a turn. While one waits for
-the log, or the client is ahead of it or of a room, or has not taken our replies, the others stay in the session's queue
-or as bytes (at most one read's worth) and nothing is read.
+Messages are attended to one after the other, eight in one go, then everybody else has a turn; one, while more peers are
+ready than a pass attends to, so that nobody's one message stands behind eight of each of a thousand. While one waits
+for the log, or the client is ahead of it or of a room, or has not taken our replies, the others stay in the session's
+queue or as bytes (at most one read's worth) and nothing is read.
 
 What we answer, and each control frame, is counted against the connection's budget; a publish that goes to the log is
 not, since that has a rate of its own. The pong that answers our ping is free.
@@ -105,6 +106,8 @@ class WebSocketEdge:
         session = connection.session
         assert isinstance(session, Session)
         inbox = connection.inbox
+        if self._connections.crowded:
+            session.fluent = False  # one message, and who has sent more waits for its turn with the others
         self._take(connection, session, inbox + data if inbox else data, finished=False)
 
     def _take(self, connection: Connection, session: Session, data: bytes, *, finished: bool) -> None:
@@ -128,6 +131,8 @@ class WebSocketEdge:
             if session.fluent or not more:
                 break
             session.fluent, data = True, connection.inbox
+            if self._connections.crowded:
+                break
         if more:
             self._wait_for_turn(connection, session, finished=finished)
         else:

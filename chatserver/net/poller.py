@@ -48,7 +48,7 @@ LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
 #: have us keep; and of something that turns out to be longer.
-READ_BYTES, READ_MORE_BYTES = 1024, 16 * 1024
+READ_BYTES, READ_MORE_BYTES = 512, 16 * 1024
 #: More reads, in one go, of something long: the longest body.
 READS = 4
 _LEAVING = ENDED | BROKEN

@@ -10,6 +10,9 @@ from loadgen.personas._websocket import decode, join
 
 ROOMS: Final = 100_000
 
+#: Characters of a room's name in chat.v1.
+LONGEST_NAME: Final = 64
+
 #: Joins on their way at a time: enough that the server never waits for us.
 WINDOW: Final = 50
 
@@ -60,4 +63,9 @@ class JoinMany(Intruder):
         first = self._asked
         self._asked = min(first + WINDOW - self._open, ROOMS)
         self._open += self._asked - first
-        self.send(b"".join(join(number, f"join-{self.index}-{number}") for number in range(first, self._asked)))
+        self.send(b"".join(join(number, self._room(number)) for number in range(first, self._asked)))
+
+    def _room(self, number: int) -> str:
+        """Half of them use names as long as a room's may be: a server that reads by bytes reads fewer at a time."""
+        name = f"join-{self.index}-{number}"
+        return name.ljust(LONGEST_NAME, "-") if self.index % 2 else name

@@ -12,6 +12,8 @@ import pytest
 import trio
 
 from chatserver.edge.budgets import REFUSAL, REFUSALS
+from chatserver.edge.websocket import WebSocketEdge
+from chatserver.net.connections import Connections
 from tests.support.peers import Chatter, ClosedError, Peer, ask, chatter, connect, frame, request, say, upgrade
 from tests.support.serving import neighbour, serving
 
@@ -187,6 +189,35 @@ async def test_joins_and_leaves_without_end() -> None:
         while not heard or heard[-1].get("text") != "done":
             heard.append(await member.hear())
         assert kinds(heard)["presence"] <= told["left"] / 4
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+async def test_nobody_has_eight_answers_in_one_go_while_others_wait_for_one(
+    monkeypatch: pytest.MonkeyPatch, *, crowded: bool
+) -> None:
+    """650 clients whose reads brought eight messages, and so no wait for a turn, made victims wait for 5 s."""
+    happened: list[str] = []
+    hear, wait_for_turn = WebSocketEdge._hear, WebSocketEdge._wait_for_turn
+
+    def hearing(self: WebSocketEdge, *arguments: Any) -> None:
+        happened.append("heard")
+        hear(self, *arguments)
+
+    def waiting(self: WebSocketEdge, *arguments: Any, **options: Any) -> None:
+        happened.append("turn")
+        wait_for_turn(self, *arguments, **options)
+
+    async with serving() as server, chatter(server.address) as peer:
+        await peer.ask("ping")
+        monkeypatch.setattr(WebSocketEdge, "_hear", hearing)
+        monkeypatch.setattr(WebSocketEdge, "_wait_for_turn", waiting)
+        monkeypatch.setattr(
+            Connections, "crowded", property(lambda self: crowded, lambda self, value: None), raising=False
+        )
+        await peer.peer.send(say(type="ping") * 6)
+        for _ in range(6):
+            assert (await peer.hear())["type"] == "pong"
+    assert happened == ["heard", *["turn"] * crowded, *["heard"] * 5]
 
 
 @pytest.mark.parametrize(
