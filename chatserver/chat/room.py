@@ -3,9 +3,8 @@
 Owns: the facts of a room and the arithmetic on them. May not: send, wait, or decide when a room leaves memory.
 """
 
-import enum
 from collections import deque
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 
 import trio
 
@@ -28,7 +27,7 @@ class Life(Enum):
     CALLED_OFF = auto()  # whoever had it read waits no longer
 
 
-class Due(enum.IntEnum):
+class Due(IntEnum):
     """What the pump has a room queued for."""
 
     NOTHING = 0
