@@ -29,7 +29,7 @@ from chatserver.logs import Limiter
 from chatserver.net import sockets
 from chatserver.net.connection import CLOSED, Backlog, Connection
 from chatserver.net.phases import ALLOWED, SETTLES, IllegalMoveError, Phase, PhaseLimits
-from chatserver.net.readiness import LATER, READ, WRITE, Readiness
+from chatserver.net.readiness import LATER, READ, TURN, WRITE, Readiness
 from chatserver.net.wheel import Wheel, ticks
 from chatserver.reasons import Reason
 
@@ -243,6 +243,15 @@ class Connections:
         """Attend to it once more, when everybody else had a turn: it has bytes in its inbox already."""
         self.pending.append(connection)
         self.asked.set()
+
+    def read_again(self, connection: Connection) -> None:
+        """The same for one that has sent more than was read; whether it has is not asked of the kernel until then."""
+        self._interest(connection, connection.interest | TURN)
+        self.again(connection)
+
+    def caught_up(self, connection: Connection) -> None:
+        """Nothing is left of what it had sent: the kernel tells when there is more."""
+        self._interest(connection, connection.interest & ~TURN)
 
     def _interest(self, connection: Connection, interest: int) -> None:
         if connection.descriptor >= 0 and interest != connection.interest:

@@ -29,7 +29,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Attendant, Connections
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY, Listener
 from chatserver.net.phases import Phase
-from chatserver.net.readiness import BROKEN, ENDED, READ, WRITE, Readiness
+from chatserver.net.readiness import BROKEN, ENDED, READ, TURN, WRITE, Readiness
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 
@@ -47,11 +47,14 @@ LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 #: Seconds since anybody was heard who is in, after which nobody waits.
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
-#: have us keep; and of something that turns out to be longer.
+#: have us keep. Of something that turns out to be longer as many again as were read of it, and no more than this.
 READ_BYTES, READ_MORE_BYTES = 512, 16 * 1024
-#: More reads, in one go, of something long: the longest body.
-READS = 4
+#: Bytes read of it in one go: the longest body.
+READ_MOST_BYTES = 64 * 1024
+_SIZES = tuple(READ_BYTES << doubled for doubled in range((READ_MORE_BYTES // READ_BYTES).bit_length()))
 _LEAVING = ENDED | BROKEN
+#: Phases in which what comes is long, or read only to be dropped.
+_LONG = frozenset((Phase.BODY, Phase.CLOSING))
 #: Deadlines acted on before other tasks run: an expired connection costs an answer, a FIN and a log line.
 EXPIRE_BATCH = 16
 
@@ -89,7 +92,7 @@ class Poller:
         self._later: deque[tuple[Connection, int]] = deque()  # the same, of those who may wait
         self._heard = 0.0  # when there was last an event of anybody who is in
         self._view = memoryview(bytearray(READ_MORE_BYTES))
-        self._little, self._much = (self._view[:READ_BYTES],), (self._view,)
+        self._buffers = {size: (self._view[:size],) for size in _SIZES}
 
     async def run(self) -> None:
         """Attend until cancelled, then end every connection."""
@@ -119,7 +122,7 @@ class Poller:
             while connections.pending:
                 connection = connections.pending.popleft()
                 if connection.descriptor >= 0:
-                    self._guard(self._attendant.resumed, connection)
+                    self._guard(self._take_turn, connection)
                 if perf_counter() > until:
                     break
             else:
@@ -214,17 +217,47 @@ class Poller:
             if events & WRITE and connection.interest & WRITE:
                 self._connections.flush(connection)
             if events & READ and connection.interest & READ:
-                if self._read(connection, self._little) == READ_BYTES:
-                    self._read_on(connection)
+                self._receive(connection)
             elif events & BROKEN:
                 self._vanished(connection)
         except Exception:  # noqa: BLE001
             self._connections.fault(connection)
 
-    def _read(self, connection: Connection, buffer: tuple[memoryview]) -> int:
-        """Hand on what fits the buffer; how many bytes that were."""
+    def _take_turn(self, connection: Connection) -> None:
+        """Go on with what it has sent: first what was read of it, then the rest."""
+        self._attendant.resumed(connection)
+        if connection.interest & READ and connection.descriptor >= 0:
+            self._receive(connection)
+        elif connection.interest & TURN:
+            self._connections.caught_up(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        """Read what is there; of who sends faster than that, the rest when everybody else had a turn."""
+        more = self._read_all(connection)
+        if more and connection.interest & READ:
+            self._connections.read_again(connection)
+        elif connection.interest & TURN:
+            self._connections.caught_up(connection)
+
+    def _read_all(self, connection: Connection) -> bool:
+        """Hand on what is there of one thing, be it long; whether there may be more.
+
+        Whoever is half-way through something long has us keep that half: of many who have sent everything, only one at
+        a time is. And of somebody who sends ahead we keep no more than another of what it has sent.
+        """
+        size, total = READ_BYTES, 0
+        while self._read(connection, size) == size:
+            total += size
+            is_long = connection.phase in _LONG or connection.unfinished >= READ_BYTES
+            if connection.descriptor < 0 or not (is_long and connection.interest & READ and total < READ_MOST_BYTES):
+                return connection.descriptor >= 0
+            size = min(total, READ_MORE_BYTES)
+        return False
+
+    def _read(self, connection: Connection, size: int) -> int:
+        """Hand on at most so many bytes; how many those were."""
         try:
-            count = os.readv(connection.descriptor, buffer)
+            count = os.readv(connection.descriptor, self._buffers[size])
         except BlockingIOError:
             return 0
         except OSError:
@@ -237,17 +270,6 @@ class Poller:
         else:
             self._attendant.ended(connection)
         return count
-
-    def _read_on(self, connection: Connection) -> None:
-        """Read all that is there of something long. Whoever is half-way through it has us keep that half: of many who
-        have sent everything, only one at a time is.
-        """
-        for _ in range(READS):
-            is_long = connection.phase is Phase.BODY or connection.unfinished >= READ_BYTES
-            if not (is_long and connection.interest & READ and connection.descriptor >= 0):
-                return
-            if self._read(connection, self._much) < READ_MORE_BYTES:
-                return
 
     def _vanished(self, connection: Connection) -> None:
         """The peer has reset it. While CLOSING that is only how it took the end: the reason for that end stands."""

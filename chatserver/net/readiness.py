@@ -22,9 +22,12 @@ ENDED = 0x2000  # EPOLLRDHUP, of an event only: there is a FIN, maybe behind byt
 #: Part of an interest, never of an event: this one may wait. No bit of epoll's, and one of a small number, of which the
 #: interpreter has one object for everybody.
 LATER = 0x20
+#: The same of one that is read next when its turn comes: until then the kernel is asked for nothing.
+TURN = 0x40
 #: What epoll is asked for, by interest: whoever is read is also watched for its FIN.
 _ASKED = tuple(
-    interest & (READ | WRITE) | (ENDED if interest & READ else 0) for interest in range((READ | WRITE | LATER) + 1)
+    0 if interest & TURN else interest & (READ | WRITE) | (ENDED if interest & READ else 0)
+    for interest in range((READ | WRITE | LATER | TURN) + 1)
 )
 
 
@@ -110,9 +113,10 @@ if sys.platform != "linux":
 
         def _tell(self, queue: select.kqueue, descriptor: int, interest: int, before: int) -> None:
             changes = []
+            asked, before = _ASKED[interest], _ASKED[before]
             for bit, name in ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE)):
-                if (interest ^ before) & bit:
-                    flag = select.KQ_EV_ADD if interest & bit else select.KQ_EV_DELETE
+                if (asked ^ before) & bit:
+                    flag = select.KQ_EV_ADD if asked & bit else select.KQ_EV_DELETE
                     changes.append(select.kevent(descriptor, name, flag))
             if changes:
                 queue.control(changes, 0, 0)

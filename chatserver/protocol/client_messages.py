@@ -6,13 +6,13 @@ was. Fields unknown to us are ignored (a newer client may send more); a field se
 which of the two counts differs between JSON parsers.
 """
 
-import json
 import math
 from typing import TypeAlias, TypeVar
 
 import msgspec
 
 from chatserver.protocol.cursors import parse_cursor
+from chatserver.protocol.duplicates import refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import check_key, check_room, check_text
 from chatserver.reasons import ErrorCode
@@ -134,7 +134,7 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
 def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
         parsed = decoder.decode(data)
-        _refuse_duplicates(data)
+        refuse_duplicates(data)
     except msgspec.ValidationError as error:
         raise MessageError(ErrorCode.BAD_FIELD, str(error)[:200]) from None
     except (ValueError, RecursionError) as error:
@@ -142,24 +142,6 @@ def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
         raise MessageError(ErrorCode.BAD_JSON, what) from None
     return parsed
-
-
-# Quoted, a name can only stand in JSON as a whole string (inside a longer string its quotes are escaped), so two of
-# one name is where a duplicate may be; an escape may spell a name otherwise. Both are rare: 0.5 µs is the usual cost.
-_NAMES = tuple(f'"{name}"' for name in ("type", "id", "room", "text", "key", "after", "before", "limit"))
-
-
-def _refuse_duplicates(data: str | bytes) -> None:
-    text = data if isinstance(data, str) else data.decode("utf-8")
-    if "\\u" in text or max(map(text.count, _NAMES)) > 1:
-        json.loads(text, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, object]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise MessageError(ErrorCode.BAD_FIELD, f"{twice[:40]}: sent twice")
 
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:

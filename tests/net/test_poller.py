@@ -12,11 +12,14 @@ import trio.testing
 
 from chatserver.net.connection import Connection
 from chatserver.net.phases import Phase, PhaseLimits
-from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES, READS
+from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES, READ_MOST_BYTES
 from chatserver.net.readiness import LATER, READ, open_readiness
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended
 from tests.support.parked import descriptors, ended, pair, take
+
+#: Reads of 40,000 bytes.
+STEPS = 8
 
 
 def reset(peer: socket.socket) -> None:
@@ -74,16 +77,18 @@ async def test_something_long_that_is_there_is_read_in_one_go() -> None:
         for connection, peer in pairs:
             connection.phase = Phase.BODY
             assert peer.send(b"x" * 40_000) == 40_000
-        await it.until(lambda: len(it.attendant.of("received")) == 5 * 4)
+        await it.until(lambda: len(it.attendant.of("received")) == 5 * STEPS)
         order = [connection.descriptor for connection in it.attendant.of("received")]
-        assert [len(list(turn)) for _, turn in itertools.groupby(order)] == [4] * 5
+        assert [len(list(turn)) for _, turn in itertools.groupby(order)] == [STEPS] * 5
+        assert sizes(it)[:STEPS] == [512, 512, 1024, 2048, 4096, 8192, 16384, 7232], "twice what there was, at most"
         for _, peer in pairs:
             assert peer.send(b"x" * 100_000) == 100_000
         await it.until(lambda: sum(sizes(it)) == 5 * 140_000)
         turns = [len(list(turn)) for _, turn in itertools.groupby(
-            connection.descriptor for connection in it.attendant.of("received")[20:]
+            connection.descriptor for connection in it.attendant.of("received")[5 * STEPS :]
         )]  # fmt: skip
-        assert max(turns) == 1 + READS, "but one that never ends has no turn that never ends"
+        most = itertools.accumulate(sizes(it)[5 * STEPS : 5 * STEPS + max(turns)])
+        assert list(most)[-1] == READ_MOST_BYTES, "but one that never ends has no turn that never ends"
 
 
 async def test_whoever_is_paused_or_closed_by_what_it_said_is_not_read_on() -> None:

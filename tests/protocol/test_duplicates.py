@@ -1,0 +1,87 @@
+"""Fields that are sent twice, beside what the standard library finds; and what else is in a message costs nothing."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.protocol.duplicates import MAX_ESCAPED, refuse_duplicates
+from chatserver.protocol.errors import MessageError
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+_NAMES = st.sampled_from(("id", "text", "room", "x", "é", '"', "\\", "\n")) | st.text(max_size=3)
+_SPACE = st.sampled_from(("", " ", "\n\t"))
+
+
+def spelled(name: str, how: int) -> str:
+    """A name as JSON: plain, in ASCII, or with each character escaped."""
+    if how == 2:
+        return '"' + "".join(f"\\u{unit:04x}" for unit in memoryview(name.encode("utf-16-le")).cast("H")) + '"'
+    return json.dumps(name, ensure_ascii=bool(how))
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> tuple[str, bool]:
+    """An object as JSON, and whether something is twice in it."""
+    names = draw(st.lists(_NAMES.filter(lambda name: name.isprintable()), max_size=6))
+    fields = []
+    for name in names:
+        space, value = draw(_SPACE), json.dumps(draw(_VALUES), ensure_ascii=draw(st.booleans()))
+        fields.append(f"{space}{spelled(name, draw(st.integers(0, 2)))}{space}:{space}{value}{space}")
+    # An escape has it looked at, whatever the names are.
+    last = ['"y":"\\u0061"'] if "y" not in names else []
+    return "{" + ",".join(fields + last) + "}", len(set(names)) != len(names)
+
+
+@given(objects())
+def test_it_is_found_however_it_is_spelled(sample: tuple[str, bool]) -> None:
+    text, twice = sample
+    if not twice:
+        refuse_duplicates(text)
+        refuse_duplicates(text.encode())
+        return
+    with pytest.raises(MessageError, match="sent twice"):
+        refuse_duplicates(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"id":1,"id":1}', "id"),
+        ('{"x":1,"x":[1,2],"text":"\\u0061"}', "x"),
+        ('{"x":[1,2],"x":1,"text":"\\u0061"}', "x"),
+        ('{"text":"a","te\\u0078t":"b"}', "text"),
+        ('{"a":"\\u0061","b":{},"b":{}}', "b"),
+        ('{"a":1,"a":12,"b":"\\u0061"}', "a"),
+    ],
+)
+def test_the_error_names_it(text: str, name: str) -> None:
+    with pytest.raises(MessageError, match=f"^{name}: sent twice"):
+        refuse_duplicates(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"id":1}',
+        '{"x":{"id":1,"id":2}}',  # of no concern: nobody reads what is in an unknown field
+        '{"text":"\\"id\\": and \\"id\\" are only said"}',
+        '{ "room" : "a" , "text" : "\\u00e9" }',
+        '{"\\u0069d":1}',
+    ],
+)
+def test_what_is_not_twice_passes(text: str) -> None:
+    refuse_duplicates(text)
+
+
+def test_escaped_names_are_looked_at_one_by_one_and_so_are_few() -> None:
+    escaped = ",".join(f'"\\u0061{number}":1' for number in range(MAX_ESCAPED))
+    refuse_duplicates("{" + escaped + "}")
+    with pytest.raises(MessageError, match="over 64 fields"):
+        refuse_duplicates("{" + escaped + ',"b":2}')
