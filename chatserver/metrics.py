@@ -2,11 +2,15 @@
 
 Owns: names and help texts. May not: count; the parts count in plain integers, and this reads them when it is asked.
 A counter of the client library costs a lock and a dictionary at each increment; a delivery costs less than that.
+
+Anybody may ask, and it takes 1 to 3 ms: fifty times what another answer does. So it has a share of the loop, and who
+asks when that is used up gets the text that was made last.
 """
 
 import resource
 import sys
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -28,6 +32,10 @@ from chatserver.net.tls_attendant import TlsAttendant
 from chatserver.observe import BUCKETS, Durations, LoopMeter
 from chatserver.observe import Collector as GarbageCollector
 from chatserver.reasons import Reason
+
+#: The share of a core that goes into making the text, and what may be used at once: 100 scrapes. Prometheus asks every
+#: 15 s; at 20,000 connections a text is 30 ms old then, at most.
+SHARE, AT_ONCE_SECONDS = 0.1, 0.3
 
 _TRANSPORTS: dict[type, str] = {Session: "websocket", Hold: "poll", Member: "events"}
 
@@ -85,6 +93,8 @@ class ServerMetrics(Collector):
 
     def __init__(self) -> None:
         self._asked: Parts | None = None
+        self._text = b""
+        self._paid = 0.0  # when what was used of the share is made up for
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -92,7 +102,12 @@ class ServerMetrics(Collector):
         """The exposition and its content type."""
         if self._asked is None:
             raise RuntimeError("metrics were asked for before the parts were built")
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        began = perf_counter()
+        if self._paid - began <= AT_ONCE_SECONDS / SHARE:
+            self._text = generate_latest(self._registry)
+            took = perf_counter() - began
+            self._paid = max(self._paid, began) + took / SHARE
+        return self._text, CONTENT_TYPE_LATEST
 
     def watch(self, parts: Parts) -> None:
         """Read these from now on."""

@@ -27,7 +27,7 @@ class BodyLimits(msgspec.Struct, frozen=True, gc=False):
     overhead_ratio: int = 4
     overhead_grace: int = 1024  # bytes; pays for trailers and the last chunk
     # h11 takes 5 to 12 µs a chunk: without this, 16 KiB of two-byte chunks, within the ratio, hold the loop for 12 ms,
-    # and a whole body of them for 200. Clients that send in chunks at all send KiBs at a time; 64 KiB is all there may be.
+    # and a whole body of them for 200. Clients that send in chunks at all send KiBs at a time.
     max_chunks: int = 128
 
 

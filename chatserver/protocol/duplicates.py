@@ -3,9 +3,9 @@
 Owns: finding them in JSON that was decoded before, in time that what else is in it cannot stretch. May not: know what a
 field means. Fields of what the server ignores anyway are ignored with it: only an object's own are looked at.
 
-msgspec does not tell, and the standard library does at two calls of Python an object: 2 ms for 16 KiB of `{"":1}`, which
-anybody may send twenty times a second. Here the answer mostly is one subtraction: what an object's fields take together,
-each counted once, is what it takes without its white space, or one was there twice.
+msgspec does not tell, and the standard library does at two calls of Python an object: 2 ms for 16 KiB of `{"":1}`,
+which anybody may send twenty times a second. Here the answer mostly is one subtraction: what an object's fields take
+together, each counted once, is what it takes without its white space, or one was there twice.
 """
 
 from json.decoder import scanstring

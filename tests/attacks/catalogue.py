@@ -126,6 +126,16 @@ ROWS: Final[tuple[Row, ...]] = (
         "pipeline", greedy=True, ends=(Reason.FLUSH_DEADLINE,), told="RST",
         defence="one request in flight; not read while its answer is not taken: `FLUSH`",
     ),
+    *_rows(
+        "long-requests", greedy=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200, 201, or 429",
+        defence="whoever has sent more than one read of it shares half a millisecond of a pass with all who have; twice"
+        " 50 requests at once, then 50 a second",
+    ),
+    *_rows(
+        "long-messages", greedy=True, settings=_WITH_MESSAGES, ends=(Reason.FLOOD,),
+        defence="the same slice of a pass; the budget of messages",
+        told="`rate_limited` with `retry_after`, then close 1008",
+    ),
     *_rows("big-head", "many-fields", greedy=True, defence=_SIZE, ends=(Reason.HEAD_TOO_LARGE,), told="431, FIN"),
     *_rows(
         "big-body", "huge-length", greedy=True, defence=_SIZE,

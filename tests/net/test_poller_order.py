@@ -8,7 +8,7 @@ import trio.testing
 from chatserver.net import poller as poller_module
 from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
-from chatserver.net.poller import CROWD, FIRST_BATCH, LATER_BATCH
+from chatserver.net.poller import CROWD, FIRST_BATCH, LATER_BATCH, READ_BYTES
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended
 
@@ -214,3 +214,49 @@ async def test_whoever_asks_again_and_again_does_not_keep_others_waiting(monkeyp
         assert turns_before[0] < 10 * CROWD, "it was read long before they had enough"
         resumed = it.attendant.of("resumed")
         assert set(resumed[: CROWD + 5]) == set(greedy), "everybody had a turn before anybody had two"
+
+
+async def test_whoever_sends_faster_than_it_is_read_has_its_next_read_in_a_turn() -> None:
+    """Requests of 15 KB, of which none but one fits a read, had a thousand flooders among those who come first."""
+    async with attended() as it:
+        greedy, flood = it.settle()
+        sent = flood.send(b"x" * 4 * READ_BYTES)
+        other, peer = it.settle()
+        peer.send(b"x")
+        for _ in range(3):
+            it.poller._pass()
+        assert it.attendant.of("received") == [greedy, other], "the kernel is not asked about it again"
+        assert it.connections.pending[0] is greedy
+        await it.until(lambda: sum(len(data) for data in it.attendant.details("received")) == sent + 1)
+        assert max(map(len, it.attendant.details("received"))) == READ_BYTES
+        await trio.testing.wait_all_tasks_blocked()
+        flood.send(b"x")
+        it.poller._pass()
+        assert it.attendant.of("received")[-1] is greedy, "it has caught up, and comes first again"
+
+
+async def test_who_is_paused_while_it_waits_for_its_turn_is_read_when_it_is_listened_to_again() -> None:
+    async with attended() as it:
+        greedy, flood = it.settle()
+        flood.send(b"x" * 2 * READ_BYTES)
+        it.poller._pass()
+        it.connections.pause(greedy)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not it.connections.pending
+        assert len(it.attendant.of("received")) == 1
+        it.connections.listen(greedy)
+        await it.until(lambda: len(it.attendant.of("received")) == 2)
+
+
+async def test_a_reset_is_noticed_by_who_waits_for_its_turn() -> None:
+    async with attended() as it:
+        greedy, flood = it.settle()
+        flood.send(b"x" * 2 * READ_BYTES)
+        it.poller._pass()
+        flood.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        flood.close()
+        it.poller._pass()
+        await it.until(lambda: it.attendant.details("closed") == [Reason.PEER_RESET])
+        assert not greedy.alive
+        await trio.testing.wait_all_tasks_blocked()
+        assert not it.connections.pending

@@ -15,7 +15,7 @@ from loadgen.personas._flood import BLOCK_BYTES
 from loadgen.personas.compress_bomb import BOMB_BYTES, bomb
 from tests.loadgen.stage import Play, WebSocket, listening, parsed, playing, read_until, reset, until
 
-FLOODS = ("ping-flood", "pong-flood", "empty-fragments", "tiny-frames", "room-churn")
+FLOODS = ("ping-flood", "pong-flood", "empty-fragments", "tiny-frames", "room-churn", "long-messages")
 
 #: More than one block, so that it is seen to go on.
 ENOUGH_BYTES = 5 * BLOCK_BYTES
@@ -42,7 +42,14 @@ async def _flood(socket: WebSocket) -> list[events.Event]:
 
 
 def _messages(heard: list[events.Event]) -> list[dict[str, object]]:
-    return [json.loads(event.data) for event in heard if isinstance(event, events.TextMessage)]
+    messages, text = [], ""
+    for event in heard:
+        if isinstance(event, events.TextMessage):
+            text += event.data
+            if event.message_finished:
+                messages.append(json.loads(text))
+                text = ""
+    return messages
 
 
 @pytest.mark.parametrize(("name", "kind"), [("ping-flood", events.Ping), ("pong-flood", events.Pong)])
@@ -129,6 +136,37 @@ async def test_pipelined_requests_are_whole() -> None:
         assert (request.method, request.target) == (b"GET", b"/")
         assert isinstance(parser.next_event(), h11.EndOfMessage)
         assert asked == (single * (len(asked) // len(single) + 1))[: len(asked)]
+
+
+async def test_long_requests_are_whole_and_as_long_as_they_may_be() -> None:
+    async with listening() as server, playing(server.url, "long-requests", clients=4) as play:
+        seen = set()
+        for _ in range(4):
+            stream = await server.accept()
+            asked = await read_until(stream, lambda got: len(got) > ENOUGH_BYTES)
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            request, parser = parsed(asked)
+            size = 0
+            while not isinstance(event := parser.next_event(), h11.EndOfMessage):
+                assert isinstance(event, h11.Data)
+                size += len(event.data)
+            seen.add((request.method, len(request.headers) > 90, size > 50_000, b"chunked" in asked[:500]))
+            assert len(parser.trailing_data[0]) > BLOCK_BYTES, "and there is always another"
+        assert len(seen) == 4
+        await until(lambda: play.cohort.received_bytes)
+        assert not play.cohort.answers
+
+
+async def test_long_messages_are_valid_and_as_long_as_they_may_be() -> None:
+    async with _opened("long-messages", clients=3) as (_, sockets):
+        floods = [_messages(await _flood(socket)) for socket in sockets]
+    by_type = {str(flood[0]["type"]): flood for flood in floods}
+    assert set(by_type) == {"ping", "publish", "history"}
+    assert by_type["ping"][0]["id"] == "A"
+    sizes = {kind: len(json.dumps(flood[0], ensure_ascii=False).encode()) for kind, flood in by_type.items()}
+    assert sizes["ping"] > 14_000
+    assert 7_000 < sizes["publish"] < 8 * 1024
+    assert 256 < sizes["history"] < 512
 
 
 async def test_connect_flood_says_nothing_and_closes_in_both_ways() -> None:

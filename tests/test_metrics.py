@@ -1,0 +1,56 @@
+"""How often the text is made: as often as anybody asks, within a share of the loop."""
+
+from typing import cast
+
+import pytest
+
+from chatserver import metrics
+from chatserver.metrics import AT_ONCE_SECONDS, SHARE, Parts, ServerMetrics
+
+#: Seconds that a text takes to make, here: a binary fraction, so that sums are exact.
+COST = 2.0**-8
+
+
+class Making:
+    """A clock that moves while a text is made, and how many were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.made = 1000.0, 0
+        monkeypatch.setattr(metrics, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(metrics, "generate_latest", self._make)
+
+    def _make(self, registry: object) -> bytes:
+        self.now += COST
+        self.made += 1
+        return b"%d" % self.made
+
+
+@pytest.fixture
+def watched() -> ServerMetrics:
+    """One whose parts nobody asks, since its text is made by `Making`."""
+    it = ServerMetrics()
+    it.watch(cast(Parts, object()))
+    return it
+
+
+def test_whoever_asks_now_and_then_gets_a_text_of_its_own(
+    watched: ServerMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making = Making(monkeypatch)
+    for asked in range(1, 1000):
+        assert watched.text()[0] == b"%d" % asked
+        making.now += COST / SHARE
+
+
+def test_many_who_ask_at_once_share_one(watched: ServerMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    making = Making(monkeypatch)
+    began = making.now
+    for _ in range(10_000):
+        text = watched.text()[0]
+        assert text == b"%d" % making.made, "the latest that there is"
+        making.now += 0.0001
+    assert AT_ONCE_SECONDS <= making.made * COST <= AT_ONCE_SECONDS + (making.now - began) * SHARE + 2 * COST
+    before = making.made
+    making.now += COST / SHARE
+    watched.text()
+    assert making.made == before + 1, "none is older than this"
