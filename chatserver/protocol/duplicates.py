@@ -8,7 +8,7 @@ which anybody may send twenty times a second. Here the answer mostly is one subt
 together, each counted once, is what it takes without its white space, or one was there twice.
 """
 
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed leaves it out
 
 import msgspec
 

@@ -15,7 +15,7 @@ from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES, READ_MOST_BYTES
 from chatserver.net.readiness import LATER, READ, open_readiness
 from chatserver.reasons import Reason
-from tests.support.attended import Attended, attended
+from tests.support.attended import attended, sizes
 from tests.support.parked import descriptors, ended, pair, take
 
 #: Reads of 40,000 bytes.
@@ -26,11 +26,6 @@ def reset(peer: socket.socket) -> None:
     """Close so that the other side gets RST."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
-
-
-def sizes(it: Attended) -> list[int]:
-    """Of what was received, each."""
-    return [len(data) for data in it.attendant.details("received") if isinstance(data, bytes)]
 
 
 async def test_bytes_fin_and_reset_reach_the_attendant() -> None:

@@ -10,7 +10,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
 from chatserver.net.poller import CROWD, FIRST_BATCH, LATER_BATCH, READ_BYTES
 from chatserver.reasons import Reason
-from tests.support.attended import Attended, attended
+from tests.support.attended import Attended, attended, sizes
 
 
 class SlowWork:
@@ -227,8 +227,8 @@ async def test_whoever_sends_faster_than_it_is_read_has_its_next_read_in_a_turn(
             it.poller._pass()
         assert it.attendant.of("received") == [greedy, other], "the kernel is not asked about it again"
         assert it.connections.pending[0] is greedy
-        await it.until(lambda: sum(len(data) for data in it.attendant.details("received")) == sent + 1)
-        assert max(map(len, it.attendant.details("received"))) == READ_BYTES
+        await it.until(lambda: sum(sizes(it)) == sent + 1)
+        assert max(sizes(it)) == READ_BYTES
         await trio.testing.wait_all_tasks_blocked()
         flood.send(b"x")
         it.poller._pass()

@@ -103,3 +103,8 @@ async def attended(
             nursery.cancel_scope.cancel()
     finally:
         it.close()
+
+
+def sizes(it: Attended) -> list[int]:
+    """Of what was received, each."""
+    return [len(data) for data in it.attendant.details("received") if isinstance(data, bytes)]
