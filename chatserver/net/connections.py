@@ -189,7 +189,7 @@ class Connections:
         connection.session = reason  # nothing else is left of it: it is read until its end, then counted
         connection.spent = 0
         self.enter(connection, Phase.CLOSING)
-        self.listen(connection)
+        self._interest(connection, connection.interest & LATER | READ)  # whatever turn it had to wait for
 
     def closing_ended(self, connection: Connection) -> None:
         """The peer's FIN came: the close is complete."""

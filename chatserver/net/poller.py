@@ -11,7 +11,8 @@ another does.
 Who comes first. Those who are in, then those who may wait (newcomers, herds that were all answered at once, whoever
 leaves), then whoever has not been accepted; each has its own slice, so that none starves. A pass is what everybody
 waits for, and several of them if it takes the log and the pump to answer: so slices are short. Whoever asked for
-another turn has had one, so those share a slice of their own: a thousand greedy peers delay each other, and the rest by
+another turn has had one, and so has whoever sent more than was read, be it in many pieces or in long ones: those share
+a slice of their own, in which they are read as well, so that a thousand greedy peers delay each other and the rest by
 no more than that. When nobody who is in has been heard for a moment, nobody waits, and the others have a longer slice:
 ten thousand handshakes a second want long passes.
 """

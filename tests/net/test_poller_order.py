@@ -8,6 +8,7 @@ import trio.testing
 from chatserver.net import poller as poller_module
 from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
+from chatserver.net.phases import Phase
 from chatserver.net.poller import CROWD, FIRST_BATCH, LATER_BATCH, READ_BYTES
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended, sizes
@@ -260,3 +261,19 @@ async def test_a_reset_is_noticed_by_who_waits_for_its_turn() -> None:
         assert not greedy.alive
         await trio.testing.wait_all_tasks_blocked()
         assert not it.connections.pending
+
+
+async def test_a_fault_in_a_turn_leaves_an_end_that_is_read() -> None:
+    async with attended() as it:
+        greedy, flood = it.settle()
+
+        def break_in_the_second(connection: Connection) -> None:
+            if len(it.attendant.of("received")) == 2:
+                raise ZeroDivisionError
+
+        it.attendant.on["received"] = break_in_the_second
+        it.attendant.on["faulted"] = lambda connection: it.connections.finish(connection, Reason.INTERNAL_ERROR)
+        flood.send(b"x" * 2 * READ_BYTES)
+        await it.until(lambda: greedy.phase is Phase.CLOSING)
+        flood.send(b"x")
+        await it.until(lambda: len(it.attendant.of("received")) == 3)
