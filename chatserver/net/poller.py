@@ -48,8 +48,9 @@ LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 #: Seconds since anybody was heard who is in, after which nobody waits.
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
-#: have us keep. Of something that turns out to be longer as many again as were read of it, and no more than this.
-READ_BYTES, READ_MORE_BYTES = 512, 16 * 1024
+#: have us keep. Of something that turns out to be longer as many again as were read of it, and no more than this: what
+#: is read too much of who sends ahead is kept for each of them.
+READ_BYTES, READ_MORE_BYTES = 512, 4 * 1024
 #: Bytes read of it in one go: the longest body.
 READ_MOST_BYTES = 64 * 1024
 _SIZES = tuple(READ_BYTES << doubled for doubled in range((READ_MORE_BYTES // READ_BYTES).bit_length()))
