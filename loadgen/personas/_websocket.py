@@ -94,26 +94,27 @@ def decode(frame: wire.Frame) -> Envelope:
         raise wire.WireError("a text frame that is not chat.v1") from None
 
 
-def _text(message: dict[str, object]) -> bytes:
+def encoded(message: dict[str, object]) -> bytes:
+    """Encode a chat.v1 message as a frame."""
     return wire.frame(wire.TEXT, msgspec.json.encode(message))
 
 
 def join(number: int, room: str, after: str = "") -> bytes:
     """Encode a join as a frame; with `after`, to catch up from a cursor."""
     message: dict[str, object] = {"type": "join", "id": number, "room": room}
-    return _text(message | {"after": after} if after else message)
+    return encoded(message | {"after": after} if after else message)
 
 
 def leave(number: int, room: str) -> bytes:
     """Encode a leave as a frame."""
-    return _text({"type": "leave", "id": number, "room": room})
+    return encoded({"type": "leave", "id": number, "room": room})
 
 
 def ping(number: int) -> bytes:
     """Encode chat.v1's own ping as a frame."""
-    return _text({"type": "ping", "id": number})
+    return encoded({"type": "ping", "id": number})
 
 
 def publish(room: str, number: int, text: str) -> bytes:
     """Encode a publish as a frame."""
-    return _text({"type": "publish", "id": number, "room": room, "text": text})
+    return encoded({"type": "publish", "id": number, "room": room, "text": text})

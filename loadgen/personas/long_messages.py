@@ -1,13 +1,14 @@
 """Messages that are as long as a message may be."""
 
+from functools import cache
 from typing import Final
 
 import msgspec
 
-from loadgen import wire
 from loadgen.client import Cohort, Needs
 from loadgen.personas import persona
 from loadgen.personas._flood import FrameFlooder, fill
+from loadgen.personas._websocket import encoded
 
 #: Below the 16 KiB that chatserver takes.
 MESSAGE_BYTES: Final = 15_000
@@ -18,22 +19,20 @@ _TINY: Final = b'{"":1}'
 _MARKED: Final = ("a" + "\N{COMBINING ACUTE ACCENT}" * 8) * 450 + "\N{RIGHT-TO-LEFT OVERRIDE}"
 
 
-def _text(message: dict[str, object]) -> bytes:
-    return wire.frame(wire.TEXT, msgspec.json.encode(message))
-
-
 def _objects() -> bytes:
     """JSON with thousands of objects in a field that nobody reads, and an escape, so that it is looked at closely."""
     objects = [msgspec.Raw(_TINY)] * (MESSAGE_BYTES // (len(_TINY) + 1))
-    return _text({"type": "ping", "id": msgspec.Raw(b'"\\u0041"'), "more": objects})
+    return encoded({"type": "ping", "id": msgspec.Raw(b'"\\u0041"'), "more": objects})
 
 
+@cache
 def _history(room: str) -> bytes:
-    return _text({"type": "history", "id": 1, "room": room, "limit": 200, "more": "x" * (MIDDLING_BYTES - 70)})
+    """One block for all who ask about a room."""
+    return fill(encoded({"type": "history", "id": 1, "room": room, "limit": 200, "more": "x" * (MIDDLING_BYTES - 70)}))
 
 
 _OBJECTS: Final = fill(_objects())
-_REFUSED: Final = fill(_text({"type": "publish", "id": 1, "room": "long", "text": _MARKED}))
+_REFUSED: Final = fill(encoded({"type": "publish", "id": 1, "room": "long", "text": _MARKED}))
 
 
 @persona
@@ -52,7 +51,7 @@ class LongMessages(FrameFlooder):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._block = (_OBJECTS, _REFUSED, fill(_history(self.room)))[self.number % 3]
+        self._block = (_OBJECTS, _REFUSED, _history(self.room))[self.number % 3]
 
     def block(self) -> bytes:
         """Messages."""

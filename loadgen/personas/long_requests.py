@@ -1,6 +1,7 @@
 """Requests that are as long as a request may be."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -47,14 +48,20 @@ def _chunks(place: Place, room: str) -> bytes:
 _SHAPES: Final[tuple[Callable[[Place, str], bytes], ...]] = (_one_field, _many_fields, _objects, _chunks)
 
 
+@lru_cache(_ROOMS)
+def _block(place: Place, number: int) -> tuple[bytes, bytes]:
+    """One request, and as many as fit a block or one: the same bytes for all who send them, not 60 KB for each."""
+    request = _SHAPES[number % len(_SHAPES)](place, f"long-{number}")
+    return request, fill(request) or request
+
+
 @persona
 class LongRequests(Flooder):
     """Sends requests as long as they may be, thousands ahead, and takes the answers.
 
     A quarter each: heads of one long field, heads of many fields, JSON of thousands of objects, bodies in small chunks.
     Nothing about any of them is wrong, so no limit refuses it; each costs ten times what others do, and a server that
-    gives everybody one request in turn gives these its time. A quarter of a busy browser's requests fit what is read
-    at once; of these not one does.
+    gives everybody one request in turn gives these its time.
     """
 
     __slots__ = ("_block",)
@@ -64,8 +71,7 @@ class LongRequests(Flooder):
 
     def opening(self) -> bytes:
         """Begin with the first."""
-        request = _SHAPES[self.number % len(_SHAPES)](self.cohort.place, f"long-{self.number % _ROOMS}")
-        self._block = fill(request) or request
+        request, self._block = _block(self.cohort.place, self.number % _ROOMS)
         return request
 
     def block(self) -> bytes:
