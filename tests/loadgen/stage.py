@@ -155,6 +155,10 @@ class WebSocket:
                 self.data += data
                 self._protocol.receive_data(bytes(data) or None)
 
+    def received(self) -> list[events.Event]:
+        """The events of what was received and that `receive` has not returned."""
+        return list(self._protocol.events())
+
     async def send(self, event: events.Event) -> None:
         """Say something."""
         await self._stream.send_all(self._protocol.send(event))

@@ -34,11 +34,11 @@ async def _opened(name: str, *, clients: int = 1) -> AsyncIterator[tuple[Play, l
 
 
 async def _flood(socket: WebSocket) -> list[events.Event]:
-    """What comes while the flood is read."""
+    """What comes while the flood is read: all of it, however much came with the last read."""
     heard = []
     while len(socket.data) < ENOUGH_BYTES:
         heard.append(await socket.receive())
-    return heard
+    return heard + socket.received()
 
 
 def _messages(heard: list[events.Event]) -> list[dict[str, object]]:
