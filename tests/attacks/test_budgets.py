@@ -237,6 +237,18 @@ async def test_anything_else_without_end(message: dict[str, str]) -> None:
         await server.counted("flood")
 
 
+async def test_whoever_waits_too_long_for_its_turn_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line for other turns has an end, also when it does not move."""
+    async with serving(serving_deadline=0.5) as server, neighbour(server), chatter(server.address) as hasty:
+        await hasty.ask("ping")
+        monkeypatch.setattr(Connections, "again", lambda self, connection: None)
+        await hasty.peer.send(b"".join(say(type="ping", id=number) for number in range(30)))
+        pongs = [await hasty.next("pong") for _ in range(8)]
+        assert [pong["id"] for pong in pongs] == list(range(8)), "what is attended to in one go"
+        assert (await hasty.closed()).code == 1013
+        await server.counted("serving-deadline")
+
+
 # -- HTTP -----------------------------------------------------------------------------------------------------------
 
 
