@@ -20,18 +20,28 @@ _Value = TypeVar("_Value", int, float)
 
 
 class Request(msgspec.Struct, gc=False):
-    """One request; `secret` is the log's, with which tokens become numbers. `body` goes when the handler returns."""
+    """One request; `secret` is the log's, with which tokens become numbers.
+
+    A handler that returns a coroutine has read the fields and the body before: what waits keeps neither.
+    """
 
     head: Head
     body: bytes
     address: str
     secret: bytes
     keep_alive: bool
+    _user: int | None = None
 
     @property
     def user(self) -> int:
         """The number of whoever sent it: 2 µs, and a WebSocket's handshake has no use for it."""
-        return user_of(self.head, self.address, self.secret)
+        return user_of(self.head, self.address, self.secret) if self._user is None else self._user
+
+    def shrink(self) -> None:
+        """Keep who asks and what for: fields and body are 80 KB at most, and while a disk is silent everybody waits."""
+        self._user = self.user
+        self.body = b""
+        self.head = msgspec.structs.replace(self.head, headers={})
 
     def parameters(self, *allowed: str) -> "Parameters":
         """The query, refused when it has a field that nobody reads: a typing error must not pass silently."""

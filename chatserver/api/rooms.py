@@ -222,9 +222,11 @@ class RoomHandlers:
 
     # -- rooms and members ------------------------------------------------------------------------------------------
 
-    async def list_rooms(self, request: Request) -> Answer:
+    def list_rooms(self, request: Request) -> Pending:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
-        limit = request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED)
+        return self._list_later(request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED))
+
+    async def _list_later(self, limit: int) -> Answer:
         known = await self._services.log.rooms(limit)
         listed = [self._summary(found.room, found.last, found.messages) for found in known]
         names = {found.room for found in known}
@@ -232,10 +234,13 @@ class RoomHandlers:
         listed += islice(unwritten, limit - len(listed))  # and no further: there may be 100,000, and anybody may ask
         return Response(200, msgspec.json.encode({"rooms": listed}))
 
-    async def show_room(self, request: Request, name: str) -> Answer:
+    def show_room(self, request: Request, name: str) -> Pending:
         """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
         messages.check_room(name)
         request.parameters()
+        return self._show_later(name)
+
+    async def _show_later(self, name: str) -> Answer:
         head = await self._services.log.head(name)
         return Response(200, msgspec.json.encode(self._summary(name, head.last, head.last - head.first + 1)))
 

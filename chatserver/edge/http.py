@@ -116,7 +116,7 @@ class HttpEdge:
             self._refuse_request(connection, exchange, error)
             return
         if isinstance(answer, Coroutine):
-            request.body = b""  # what waits has no use for one: while a disk is silent, it would be kept of everybody
+            request.shrink()
             connection.session = exchange
             self._connections.enter(connection, Phase.SERVING)
             self._tasks.start(self._serve, connection, exchange, answer, self._latest())
