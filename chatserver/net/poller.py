@@ -13,8 +13,9 @@ leaves), then whoever has not been accepted; each has its own slice, so that non
 waits for, and several of them if it takes the log and the pump to answer: so slices are short. Whoever asked for
 another turn has had one, and so has whoever sent more than was read, be it in many pieces or in long ones: those share
 a slice of their own, in which they are read as well, so that a thousand greedy peers delay each other and the rest by
-no more than that. When nobody who is in has been heard for a moment, nobody waits, and the others have a longer slice:
-ten thousand handshakes a second want long passes.
+no more than that. Whoever needs one for the first time comes before those for whom their last one was not enough. When
+nobody who is in has been heard for a moment, nobody waits, and the others have a longer slice: ten thousand handshakes
+a second want long passes.
 """
 
 import os
@@ -30,7 +31,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Attendant, Connections
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY, Listener
 from chatserver.net.phases import Phase
-from chatserver.net.readiness import BROKEN, ENDED, READ, TURN, WRITE, Readiness
+from chatserver.net.readiness import BEHIND, BROKEN, ENDED, READ, TURN, WRITE, Readiness
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 
@@ -121,13 +122,14 @@ class Poller:
         while True:
             await connections.asked.wait()  # lets everybody else run first, even when it is set
             until = perf_counter() + TURNS_SECONDS
-            while connections.pending:
-                connection = connections.pending.popleft()
-                if connection.descriptor >= 0:
-                    self._guard(self._take_turn, connection)
-                if perf_counter() > until:
-                    break
-            else:
+            for line in connections.pending, connections.insatiable:
+                while line:
+                    connection = line.popleft()
+                    if connection.descriptor >= 0:
+                        self._guard(self._take_turn, connection)
+                    if perf_counter() > until:
+                        break
+            if not (connections.pending or connections.insatiable):
                 connections.asked = trio.Event()
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
@@ -157,7 +159,7 @@ class Poller:
     def _pass(self) -> None:
         """Attend to what is ready, in slices of time; whoever is left comes first in the next pass."""
         many = not self._first and self._gather() >= CROWD
-        calm = not (self._first or self._connections.pending) and perf_counter() - self._heard > CALM_AFTER
+        calm = not (self._first or self._connections.asked.is_set()) and perf_counter() - self._heard > CALM_AFTER
         if self._first:
             self._heard = self._work_off(self._first, PASS_SECONDS)
         self._connections.crowded = many or bool(self._first)
@@ -238,7 +240,7 @@ class Poller:
         more = self._read_all(connection)
         if more and connection.interest & READ:
             self._connections.read_again(connection)
-        elif connection.interest & TURN:
+        elif connection.interest & (TURN | BEHIND):
             self._connections.caught_up(connection)
 
     def _read_all(self, connection: Connection) -> bool:

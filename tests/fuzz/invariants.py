@@ -21,7 +21,7 @@ from chatserver.net.admission import network_of
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
-from chatserver.net.readiness import LATER, READ, WRITE, Epoll
+from chatserver.net.readiness import BEHIND, LATER, READ, WRITE, Epoll
 from chatserver.net.secure import Secured
 from chatserver.net.wheel import NEVER, ticks
 from chatserver.reasons import Reason
@@ -118,7 +118,7 @@ def _check_connection(world: World, connection: Connection) -> None:
     if isinstance(connection, Secured):
         assert len(connection.sealed) <= MOST_INBOX
         assert not connection.unsent or connection.interest & WRITE, "a record is stuck"
-    if not connection.interest:
+    if not connection.interest & ~BEHIND:
         _check_why_silent(world, connection)
 
 
@@ -191,8 +191,8 @@ def _check_interests(world: World, everybody: list[Connection]) -> None:
         registered.pop(listener.descriptor)
     later = dict(_registered(readiness._later.fileno()))
     assert not later.keys() & registered.keys()
-    assert registered == {each.descriptor: each.interest for each in everybody if not each.interest & LATER}
-    assert later == {each.descriptor: each.interest & ~LATER for each in everybody if each.interest & LATER}
+    assert registered == {each.descriptor: each.interest & ~BEHIND for each in everybody if not each.interest & LATER}
+    assert later == {each.descriptor: each.interest & ~(LATER | BEHIND) for each in everybody if each.interest & LATER}
 
 
 def _registered(epoll: int) -> Iterator[tuple[int, int]]:
@@ -310,6 +310,7 @@ def _check_queues(world: World) -> None:
     """Nothing waits in a queue of ours, unless the log is slow."""
     parts = world.parts
     assert not parts.connections.pending
+    assert not parts.connections.insatiable
     assert not parts.connections.asked.is_set()
     statistics = parts.hub.pump.statistics()
     assert statistics["rooms"] == 0
