@@ -16,6 +16,9 @@ from chatserver.reasons import Reason
 
 #: `Connection.descriptor` once it is closed.
 CLOSED = -1
+#: Part of `Connection.interest` that the kernel is not told of: it has not been seen yet to have nothing more to read,
+#: or not since it asked for a turn.
+BEHIND = 0x80
 
 
 class Backlog(msgspec.Struct, gc=False):
@@ -38,7 +41,7 @@ class Connection(msgspec.Struct, gc=False, eq=False):
     phase: Phase
     deadline: int  # tick of the wheel
     entry: int  # tick of its earliest entry in the wheel, 0 when it has none
-    interest: int  # what the poller reports: readiness.READ, WRITE
+    interest: int  # what the poller reports: readiness.READ, WRITE; and BEHIND
     inbox: bytes = b""  # received, not yet parsed; bounded by the limits of what is being parsed
     backlog: Backlog | None = None
     session: object = None  # what the attendant keeps of the request or the WebSocket; the Reason while CLOSING

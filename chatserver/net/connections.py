@@ -27,9 +27,9 @@ import trio
 
 from chatserver.logs import Limiter
 from chatserver.net import sockets
-from chatserver.net.connection import CLOSED, Backlog, Connection
+from chatserver.net.connection import BEHIND, CLOSED, Backlog, Connection
 from chatserver.net.phases import ALLOWED, SETTLES, IllegalMoveError, Phase, PhaseLimits
-from chatserver.net.readiness import BEHIND, LATER, READ, TURN, WRITE, Readiness
+from chatserver.net.readiness import LATER, READ, TURN, WRITE, Readiness
 from chatserver.net.wheel import Wheel, ticks
 from chatserver.reasons import Reason
 
@@ -37,6 +37,8 @@ _write = os.write
 _log = structlog.get_logger("chatserver.net")
 #: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
 _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
+#: Phases of a WebSocket, whose client speaks when it likes. Requests sent ahead are no browser's.
+_CONVERSING = frozenset((Phase.OPEN, Phase.PINGED, Phase.MESSAGE, Phase.SERVING))
 #: Chunks written in one call: a page of messages has a hundred, with its commas.
 FLUSH_CHUNKS = 128
 #: Seconds for which a link may be silent and the peer still be there: an underground line between two stations.
@@ -87,7 +89,7 @@ class Connections:
         self.wheel = Wheel(self.table, limits, now=now)
         self.attendant: Attendant | None = None
         self.pending: deque[Connection] = deque()  # to be attended to again, after everybody else, see `again`
-        self.insatiable: deque[Connection] = deque()  # the same of those for whom their last turn was not enough
+        self.insatiable: deque[Connection] = deque()  # the same of those who have always more
         self.asked = trio.Event()  # set while there are any
         self.crowded = False  # whether more who are in are ready than were attended to in the last pass
         self.held = 0
@@ -106,14 +108,14 @@ class Connections:
         if self.speakers is not None and self.speakers(address):
             phase = Phase.PROXY
         due = self.wheel.due[phase]
-        connection = self.kind(descriptor, address, phase, due, 0, READ | LATER)
+        connection = self.kind(descriptor, address, phase, due, 0, READ | LATER | BEHIND)
         table = self.table
         if descriptor >= len(table):
             table.extend([None] * (descriptor + 1 - len(table) + 256))
         table[descriptor] = connection
         self.held += 1
         self.wheel.watch(connection, due)
-        self._readiness.add(descriptor, connection.interest)
+        self._readiness.add(descriptor, READ | LATER)
         return connection
 
     def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
@@ -243,8 +245,8 @@ class Connections:
     def again(self, connection: Connection) -> None:
         """Attend to it once more, when everybody else had a turn: it has bytes in its inbox already.
 
-        Whoever needs another turn right after one waits in a line of its own. A member that had sent two messages while
-        the loop was late by a tenth of a second would else stand behind 8,000 who flood, for 7 s in which it sends 70.
+        Members come first who had caught up before. One that had sent three messages while the loop was late by a tenth
+        of a second would else stand behind 8,000 who flood, for 7 s in which it sends seventy.
         """
         self._line_up(connection, BEHIND)
 
@@ -253,7 +255,8 @@ class Connections:
         self._line_up(connection, TURN | BEHIND)
 
     def _line_up(self, connection: Connection, interest: int) -> None:
-        (self.insatiable if connection.interest & BEHIND else self.pending).append(connection)
+        first = connection.phase in _CONVERSING and not connection.interest & BEHIND
+        (self.pending if first else self.insatiable).append(connection)
         self._interest(connection, connection.interest | interest)
         self.asked.set()
 
@@ -264,7 +267,9 @@ class Connections:
 
     def _interest(self, connection: Connection, interest: int) -> None:
         if connection.descriptor >= 0 and interest != connection.interest:
-            self._readiness.change(connection.descriptor, interest, connection.interest)
+            asked, before = interest & ~BEHIND, connection.interest & ~BEHIND
+            if asked != before:
+                self._readiness.change(connection.descriptor, asked, before)
             connection.interest = interest
 
     # -- writing ----------------------------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ leaves), then whoever has not been accepted; each has its own slice, so that non
 waits for, and several of them if it takes the log and the pump to answer: so slices are short. Whoever asked for
 another turn has had one, and so has whoever sent more than was read, be it in many pieces or in long ones: those share
 a slice of their own, in which they are read as well, so that a thousand greedy peers delay each other and the rest by
-no more than that. Whoever needs one for the first time comes before those for whom their last one was not enough. When
-nobody who is in has been heard for a moment, nobody waits, and the others have a longer slice: ten thousand handshakes
-a second want long passes.
+no more than that. Members who had nothing more before come first of them. When nobody who is in has been heard for a
+moment, nobody waits, and the others have a longer slice: ten thousand handshakes a second want long passes.
 """
 
 import os
@@ -27,11 +26,11 @@ from time import perf_counter
 import structlog
 import trio
 
-from chatserver.net.connection import Connection
+from chatserver.net.connection import BEHIND, Connection
 from chatserver.net.connections import Attendant, Connections
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY, Listener
 from chatserver.net.phases import Phase
-from chatserver.net.readiness import BEHIND, BROKEN, ENDED, READ, TURN, WRITE, Readiness
+from chatserver.net.readiness import BROKEN, ENDED, READ, TURN, WRITE, Readiness
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 

@@ -24,12 +24,10 @@ ENDED = 0x2000  # EPOLLRDHUP, of an event only: there is a FIN, maybe behind byt
 LATER = 0x20
 #: The same of one that is read next when its turn comes: until then the kernel is asked for nothing.
 TURN = 0x40
-#: And of one that has asked for a turn, until nothing more of it is left.
-BEHIND = 0x80
 #: What epoll is asked for, by interest: whoever is read is also watched for its FIN.
 _ASKED = tuple(
     0 if interest & TURN else interest & (READ | WRITE) | (ENDED if interest & READ else 0)
-    for interest in range((READ | WRITE | LATER | TURN | BEHIND) + 1)
+    for interest in range((READ | WRITE | LATER | TURN) + 1)
 )
 
 

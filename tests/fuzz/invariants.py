@@ -18,10 +18,10 @@ from chatserver.edge.exchange import Exchange, Upload
 from chatserver.edge.uploads import SMALL
 from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.admission import network_of
-from chatserver.net.connection import Connection
+from chatserver.net.connection import BEHIND, Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
-from chatserver.net.readiness import BEHIND, LATER, READ, WRITE, Epoll
+from chatserver.net.readiness import LATER, READ, WRITE, Epoll
 from chatserver.net.secure import Secured
 from chatserver.net.wheel import NEVER, ticks
 from chatserver.reasons import Reason

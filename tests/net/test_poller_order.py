@@ -6,11 +6,10 @@ import pytest
 import trio.testing
 
 from chatserver.net import poller as poller_module
-from chatserver.net.connection import Connection
+from chatserver.net.connection import BEHIND, Connection
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
 from chatserver.net.phases import Phase
 from chatserver.net.poller import CROWD, FIRST_BATCH, LATER_BATCH, READ_BYTES
-from chatserver.net.readiness import BEHIND
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended, sizes
 
@@ -152,7 +151,7 @@ async def test_asking_again_wakes_a_poller_that_nobody_else_would_wake() -> None
         it.connections.again(connection)
         await trio.testing.wait_all_tasks_blocked()
         assert it.attendant.of("resumed") == [connection]
-        assert not it.connections.pending
+        assert not it.connections.asked.is_set()
 
 
 async def test_a_pass_ends_when_its_time_is_up_and_the_others_are_first_in_the_next(
@@ -228,7 +227,7 @@ async def test_whoever_sends_faster_than_it_is_read_has_its_next_read_in_a_turn(
         for _ in range(3):
             it.poller._pass()
         assert it.attendant.of("received") == [greedy, other], "the kernel is not asked about it again"
-        assert it.connections.pending[0] is greedy
+        assert it.connections.insatiable[0] is greedy
         await it.until(lambda: sum(sizes(it)) == sent + 1)
         assert max(sizes(it)) == READ_BYTES
         await trio.testing.wait_all_tasks_blocked()
@@ -244,6 +243,9 @@ async def test_who_falls_behind_for_a_moment_does_not_wait_for_all_who_flood(mon
         work = SlowWork(it, monkeypatch)
         floods = [it.settle()[0] for _ in range(20)]
         member, _ = it.settle()
+        for connection in (*floods, member):
+            connection.phase = Phase.OPEN
+            it.connections.caught_up(connection)
         enough = False
 
         def turn(connection: Connection) -> None:
@@ -296,7 +298,7 @@ async def test_who_is_paused_while_it_waits_for_its_turn_is_read_when_it_is_list
         it.poller._pass()
         it.connections.pause(greedy)
         await trio.testing.wait_all_tasks_blocked()
-        assert not it.connections.pending
+        assert not it.connections.asked.is_set()
         assert len(it.attendant.of("received")) == 1
         it.connections.listen(greedy)
         await it.until(lambda: len(it.attendant.of("received")) == 2)
@@ -313,7 +315,7 @@ async def test_a_reset_is_noticed_by_who_waits_for_its_turn() -> None:
         await it.until(lambda: it.attendant.details("closed") == [Reason.PEER_RESET])
         assert not greedy.alive
         await trio.testing.wait_all_tasks_blocked()
-        assert not it.connections.pending
+        assert not it.connections.asked.is_set()
 
 
 async def test_a_fault_in_a_turn_leaves_an_end_that_is_read() -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chatserver.net.connection import Connection
+from chatserver.net.connection import BEHIND, Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import PhaseLimits
 from chatserver.net.readiness import LATER
@@ -113,8 +113,8 @@ class Parked:
 
     def interest(self, connection: Connection) -> int:
         """What the kernel would be asked to report, of a newcomer or not."""
-        assert self.readiness.interests[connection.descriptor] == connection.interest
-        return connection.interest & ~LATER
+        assert self.readiness.interests[connection.descriptor] == connection.interest & ~BEHIND
+        return connection.interest & ~(LATER | BEHIND)
 
     def turn(self, *, seconds: float) -> list[Connection]:
         """Let time pass, punctually; judge overlays as the poller does. Returns who expired in its phase."""
