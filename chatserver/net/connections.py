@@ -37,7 +37,8 @@ _write = os.write
 _log = structlog.get_logger("chatserver.net")
 #: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
 _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
-#: Phases of a WebSocket, whose client speaks when it likes. Requests sent ahead are no browser's.
+#: Phases of a WebSocket, whose client speaks when it likes; in `SERVING` nobody else has a turn. Requests sent ahead
+#: are no browser's.
 _CONVERSING = frozenset((Phase.OPEN, Phase.PINGED, Phase.MESSAGE, Phase.SERVING))
 #: Chunks written in one call: a page of messages has a hundred, with its commas.
 FLUSH_CHUNKS = 128
@@ -88,8 +89,8 @@ class Connections:
         self.table: list[Connection | None] = []
         self.wheel = Wheel(self.table, limits, now=now)
         self.attendant: Attendant | None = None
-        self.pending: deque[Connection] = deque()  # to be attended to again, after everybody else, see `again`
-        self.insatiable: deque[Connection] = deque()  # the same of those who have always more
+        self.pending: deque[Connection] = deque()  # members to be attended to again, after everybody else, see `again`
+        self.insatiable: deque[Connection] = deque()  # the same of all who have not been seen to have enough
         self.asked = trio.Event()  # set while there are any
         self.crowded = False  # whether more who are in are ready than were attended to in the last pass
         self.held = 0
