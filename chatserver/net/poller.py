@@ -246,12 +246,15 @@ class Poller:
         """Hand on what is there of one thing, be it long; whether there may be more.
 
         Whoever is half-way through something long has us keep that half: of many who have sent everything, only one at
-        a time is. And of somebody who sends ahead we keep no more than another of what it has sent.
+        a time is. And of somebody who sends ahead we keep no more than another of what it has sent: once something is
+        whole, and less is kept than before, the next waits for another turn, or each would stop half-way through that.
         """
-        size, total = READ_BYTES, 0
+        size, total, before = READ_BYTES, 0, connection.unfinished
         while self._read(connection, size) == size:
             total += size
-            is_long = connection.phase in _LONG or connection.unfinished >= READ_BYTES
+            kept = connection.unfinished
+            is_long = connection.phase in _LONG or kept >= max(READ_BYTES, before + 1)
+            before = kept
             if connection.descriptor < 0 or not (is_long and connection.interest & READ and total < READ_MOST_BYTES):
                 return connection.descriptor >= 0
             size = min(total, READ_MORE_BYTES)

@@ -15,11 +15,22 @@ from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES, READ_MOST_BYTES
 from chatserver.net.readiness import LATER, READ, open_readiness
 from chatserver.reasons import Reason
-from tests.support.attended import attended, sizes
+from tests.support.attended import Attended, attended, received, sizes
 from tests.support.parked import descriptors, ended, pair, take
 
 #: Reads of 40,000 bytes.
 STEPS = 13
+
+
+def goes_of(it: Attended, connection: Connection) -> list[list[int]]:
+    """Bytes of each read of somebody, go by go: another begins when it has its turn."""
+    goes: list[list[int]] = [[]]
+    for event, whose, detail in it.attendant.events:
+        if whose is connection and event == "resumed":
+            goes.append([])
+        elif whose is connection and isinstance(detail, bytes):
+            goes[-1].append(len(detail))
+    return [go for go in goes if go]
 
 
 def reset(peer: socket.socket) -> None:
@@ -59,6 +70,12 @@ async def test_a_read_is_bounded(phase: Phase, kept: int, most: int) -> None:
         connection, peer = it.connect(small=False)
         connection.phase = phase
         connection.inbox = b"x" * kept
+
+        def keep(connection: Connection) -> None:
+            connection.inbox += received(it)[-1]
+
+        if kept >= READ_BYTES:  # it is half-way through something long; else what it sends is whole
+            it.attendant.on["received"] = keep
         sent = peer.send(b"x" * 100_000)
         await it.until(lambda: sum(sizes(it)) == sent)
         assert max(sizes(it)) == most
@@ -76,14 +93,33 @@ async def test_something_long_that_is_there_is_read_in_one_go() -> None:
         order = [connection.descriptor for connection in it.attendant.of("received")]
         assert [len(list(turn)) for _, turn in itertools.groupby(order)] == [STEPS] * 5
         assert sizes(it)[:STEPS] == [512, 512, 1024, 2048, *8 * [4096], 3136], "twice what there was, at most"
+        it.attendant.events.clear()
         for _, peer in pairs:
             assert peer.send(b"x" * 100_000) == 100_000
-        await it.until(lambda: sum(sizes(it)) == 5 * 140_000)
-        turns = [len(list(turn)) for _, turn in itertools.groupby(
-            connection.descriptor for connection in it.attendant.of("received")[5 * STEPS :]
-        )]  # fmt: skip
-        most = itertools.accumulate(sizes(it)[5 * STEPS : 5 * STEPS + max(turns)])
-        assert list(most)[-1] == READ_MOST_BYTES, "but one that never ends has no turn that never ends"
+        await it.until(lambda: sum(sizes(it)) == 5 * 100_000)
+        for connection, _ in pairs:
+            goes = [sum(go) for go in goes_of(it, connection)]
+            assert goes == [READ_MOST_BYTES, 100_000 - READ_MOST_BYTES], "one that never ends has no go that never ends"
+
+
+@pytest.mark.parametrize("size", [READ_BYTES + 1, 3000, READ_MORE_BYTES, 15_000])
+async def test_a_go_ends_where_something_long_does(size: int) -> None:
+    """Of who sends long messages ahead not half of the next is kept until its turn, of each of 8,000."""
+    async with attended() as it:
+        connection, peer = it.connect(small=False)
+        connection.phase = Phase.MESSAGE
+
+        def take(connection: Connection) -> None:
+            connection.inbox = b"x" * (sum(sizes(it)) % size)
+
+        it.attendant.on["received"] = take
+        assert peer.send(b"x" * 4 * size) == 4 * size
+        await it.until(lambda: sum(sizes(it)) == 4 * size)
+        total = 0
+        for go in goes_of(it, connection):
+            wholes = {(total := total + count) // size for count in go}
+            assert len(wholes) <= 2, "what follows the one that became whole is in the next"
+            assert total % size <= READ_MORE_BYTES
 
 
 async def test_whoever_is_paused_or_closed_by_what_it_said_is_not_read_on() -> None:

@@ -105,6 +105,11 @@ async def attended(
         it.close()
 
 
+def received(it: Attended) -> list[bytes]:
+    """What was received of anybody, in order."""
+    return [data for data in it.attendant.details("received") if isinstance(data, bytes)]
+
+
 def sizes(it: Attended) -> list[int]:
     """Of what was received, each."""
-    return [len(data) for data in it.attendant.details("received") if isinstance(data, bytes)]
+    return [len(data) for data in received(it)]
