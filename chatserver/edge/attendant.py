@@ -21,6 +21,7 @@ from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_response
+from chatserver.protocol.websocket import lacking
 from chatserver.reasons import ErrorCode, Reason
 
 #: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
@@ -119,6 +120,18 @@ class EdgeAttendant:
     def received(self, connection: Connection, data: bytes) -> None:
         """Bytes came."""
         self._receives[connection.phase](connection, data)
+
+    def lacking(self, connection: Connection) -> int:
+        """What a frame or a `Content-Length` has announced and not brought."""
+        match connection.phase:
+            case Phase.MESSAGE:
+                return lacking(connection.inbox)
+            case Phase.BODY:
+                upload = connection.session
+                assert isinstance(upload, Upload), "BODY is only entered with an upload"
+                return upload.body.lacking
+            case _:
+                return 0
 
     def expired(self, connection: Connection) -> None:
         """Its deadline has passed."""

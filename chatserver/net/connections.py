@@ -52,6 +52,9 @@ class Attendant(Protocol):
     def received(self, connection: Connection, data: bytes) -> None:
         """Bytes came."""
 
+    def lacking(self, connection: Connection) -> int:
+        """How many bytes it has yet to send of what it is half-way through; 0 if that cannot be told."""
+
     def ended(self, connection: Connection) -> None:
         """The peer sent FIN."""
 

@@ -19,6 +19,10 @@ class Layer:
         """Bytes came."""
         self.inner.received(connection, data)
 
+    def lacking(self, connection: Connection) -> int:
+        """Bytes it has yet to send."""
+        return self.inner.lacking(connection)
+
     def ended(self, connection: Connection) -> None:
         """FIN."""
         self.inner.ended(connection)

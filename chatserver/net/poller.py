@@ -48,9 +48,10 @@ LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
 #: Seconds since anybody was heard who is in, after which nobody waits.
 CALM_AFTER = 0.1
 #: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
-#: have us keep. Of something that turns out to be longer as many again as were read of it, and no more than this: what
-#: is read too much of who sends ahead is kept for each of them.
-READ_BYTES, READ_MORE_BYTES = 512, 4 * 1024
+#: have us keep. Of something that turns out to be longer what it lacks, if it says so, 16 KiB at most, a whole message,
+#: and so much behind it that is seen whether there is more. Else as many again as were read of it, and 4 KiB at most:
+#: what is read too much of who sends ahead is kept for each of them.
+READ_BYTES, READ_MORE_BYTES, READ_KNOWN_BYTES = 512, 4 * 1024, 16 * 1024
 #: Bytes read of it in one go: the longest body.
 READ_MOST_BYTES = 64 * 1024
 _SIZES = tuple(READ_BYTES << doubled for doubled in range((READ_MORE_BYTES // READ_BYTES).bit_length()))
@@ -93,7 +94,7 @@ class Poller:
         self._first: deque[tuple[Connection, int]] = deque()  # events that were taken and not attended to
         self._later: deque[tuple[Connection, int]] = deque()  # the same, of those who may wait
         self._heard = 0.0  # when there was last an event of anybody who is in
-        self._view = memoryview(bytearray(READ_MORE_BYTES))
+        self._view = memoryview(bytearray(READ_KNOWN_BYTES + READ_BYTES))
         self._buffers = {size: (self._view[:size],) for size in _SIZES}
 
     async def run(self) -> None:
@@ -246,8 +247,8 @@ class Poller:
         """Hand on what is there of one thing, be it long; whether there may be more.
 
         Whoever is half-way through something long has us keep that half: of many who have sent everything, only one at
-        a time is. And of somebody who sends ahead we keep no more than another of what it has sent: once something is
-        whole, and less is kept than before, the next waits for another turn, or each would stop half-way through that.
+        a time is. Once it is whole, and less is kept than before, the next waits for another turn, or everybody would
+        stop half-way through that one.
         """
         size, total, before = READ_BYTES, 0, connection.unfinished
         while self._read(connection, size) == size:
@@ -257,13 +258,14 @@ class Poller:
             before = kept
             if connection.descriptor < 0 or not (is_long and connection.interest & READ and total < READ_MOST_BYTES):
                 return connection.descriptor >= 0
-            size = min(total, READ_MORE_BYTES)
+            lacking = self._attendant.lacking(connection)
+            size = min(lacking, READ_KNOWN_BYTES) + READ_BYTES if lacking else min(total, READ_MORE_BYTES)
         return False
 
     def _read(self, connection: Connection, size: int) -> int:
         """Hand on at most so many bytes; how many those were."""
         try:
-            count = os.readv(connection.descriptor, self._buffers[size])
+            count = os.readv(connection.descriptor, self._buffers.get(size) or (self._view[:size],))
         except BlockingIOError:
             return 0
         except OSError:

@@ -102,6 +102,10 @@ class TlsAttendant(Layer):
         else:
             self._sealed_received(connection, data)
 
+    def lacking(self, connection: Connection) -> int:
+        """Unknown: what the layer above lacks is plaintext."""
+        return 0
+
     def _sealed_received(self, connection: Secured, data: bytes) -> None:
         sealed = connection.sealed + data if connection.sealed else data
         try:

@@ -64,7 +64,7 @@ class LengthBody:
 
     def receive(self, data: bytes) -> None:
         """Take bytes off the wire; what is beyond the body goes to `rest`."""
-        wanted = self._length - len(self._gathered)
+        wanted = self.lacking
         if len(data) <= wanted:
             self._gathered += data
         else:
@@ -80,6 +80,11 @@ class LengthBody:
     def received(self) -> int:
         """Bytes of the body so far."""
         return len(self._gathered)
+
+    @property
+    def lacking(self) -> int:
+        """Bytes that are still to come."""
+        return self._length - len(self._gathered)
 
     @property
     def kept(self) -> int:
@@ -187,6 +192,11 @@ class ChunkedBody:
     def received(self) -> int:
         """Decoded bytes of the body so far."""
         return len(self._gathered)
+
+    @property
+    def lacking(self) -> int:
+        """Unknown: chunks do not tell how many follow."""
+        return 0
 
     @property
     def kept(self) -> int:

@@ -138,6 +138,15 @@ def receive(
     return events, buffer[at:], assembly, more
 
 
+def lacking(buffer: bytes) -> int:
+    """Bytes that the frame at the start of `buffer` still lacks, or 0 while that is not known.
+
+    What `receive` has left over: its first frame is not whole, and was not refused.
+    """
+    header, length = _measure(buffer, 0) if len(buffer) >= 2 else (0, 0)
+    return max(header + length - len(buffer), 0)
+
+
 def _split(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int
 ) -> tuple[list[bytes], int, Assembly | None, FrameError | None, bool]:

@@ -12,7 +12,7 @@ import trio.testing
 
 from chatserver.net.connection import Connection
 from chatserver.net.phases import Phase, PhaseLimits
-from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_MORE_BYTES, READ_MOST_BYTES
+from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_KNOWN_BYTES, READ_MORE_BYTES, READ_MOST_BYTES
 from chatserver.net.readiness import LATER, READ, open_readiness
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended, received, sizes
@@ -120,6 +120,37 @@ async def test_a_go_ends_where_something_long_does(size: int) -> None:
             wholes = {(total := total + count) // size for count in go}
             assert len(wholes) <= 2, "what follows the one that became whole is in the next"
             assert total % size <= READ_MORE_BYTES
+
+
+@pytest.mark.parametrize("size", [700, 3000, READ_KNOWN_BYTES, 40_000])
+async def test_of_something_that_says_how_long_it_is_the_rest_is_read_at_once(size: int) -> None:
+    """And one first read's worth behind it, so that it is seen whether there is more."""
+    async with attended() as it:
+        connection, peer = it.connect(small=False)
+        connection.phase = Phase.MESSAGE
+
+        def take(connection: Connection) -> None:
+            rest = sum(sizes(it)) % size
+            connection.inbox = b"x" * rest
+            it.attendant.lacks = size - rest if rest else 0
+
+        it.attendant.on["received"] = take
+        assert peer.send(b"x" * size) == size
+        await it.until(lambda: sum(sizes(it)) == size)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        first, *full, last = sizes(it)
+        assert first == READ_BYTES
+        assert full == [READ_KNOWN_BYTES + READ_BYTES] * len(full)
+        assert last <= READ_KNOWN_BYTES
+        assert len(full) == (size - READ_BYTES) // (READ_KNOWN_BYTES + READ_BYTES)
+        assert not it.attendant.of("resumed"), "nothing is behind it, so it need not wait for a turn to be told"
+        it.attendant.events.clear()
+        assert peer.send(b"x" * 3 * size) == 3 * size
+        await it.until(lambda: sum(sizes(it)) == 3 * size)
+        total = 0
+        for go in goes_of(it, connection):
+            total += sum(go)
+            assert total % size <= READ_BYTES, "what is kept of the next until its turn"
 
 
 async def test_whoever_is_paused_or_closed_by_what_it_said_is_not_read_on() -> None:

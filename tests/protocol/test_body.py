@@ -130,6 +130,15 @@ def test_what_is_kept_of_a_body() -> None:
     assert (announced.kept, in_chunks.kept) == (5, 5 + len(b"3;exten"))
 
 
+def test_what_a_body_lacks_is_known_if_it_was_announced() -> None:
+    announced, in_chunks = LengthBody(10), chunked()
+    announced.receive(b"hello")
+    in_chunks.receive(b"a\r\nhello")
+    assert (announced.lacking, in_chunks.lacking) == (5, 0)
+    announced.receive(b"world, and more")
+    assert announced.lacking == 0
+
+
 def test_chunks_of_two_bytes_pass_but_not_without_end() -> None:
     wire = b"2\r\nab\r\n" * 128
     assert feed(body_runner(chunked), wire + b"0\r\n\r\n", trailing=GET) == (True, b"ab" * 128)

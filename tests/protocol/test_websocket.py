@@ -15,6 +15,7 @@ from chatserver.protocol.websocket import (
     Text,
     binary_frame,
     close_frame,
+    lacking,
     ping_frame,
     pong_frame,
     receive,
@@ -74,6 +75,16 @@ def test_an_unfinished_message_waits_as_bytes() -> None:
     events, rest, assembly, _ = receive(frame(TEXT, b"ab") + frame(0, b"c") + b"\x80", None, LIMITS)
     assert (events, rest) == ([], b"\x80")
     assert assembly == Assembly(frame(TEXT, b"ab") + frame(0, b"c"), 2, 3)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 1000, 16 * 1024])
+def test_what_a_frame_lacks_is_known_from_its_header_on(size: int) -> None:
+    wire = frame(FIN | TEXT, b"x" * size)
+    known = next(cut for cut in range(len(wire)) if lacking(wire[:cut]))
+    assert known in (2, 4)
+    assert all(lacking(wire[:cut]) == 0 for cut in range(known))
+    assert all(lacking(wire[:cut]) == len(wire) - cut for cut in range(known, len(wire) + 1))
+    assert lacking(wire + wire) == 0
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,10 @@ class RecordingAttendant:
     events: list[tuple[str, Connection, object]] = field(default_factory=list)
     on: dict[str, Callable[[Connection], None]] = field(default_factory=dict)
     connections: Connections | None = None
+    lacks: int = 0  # bytes that everybody has yet to send of what is half here
+
+    def lacking(self, connection: Connection) -> int:
+        return self.lacks
 
     def received(self, connection: Connection, data: bytes) -> None:
         self._note("received", connection, data)

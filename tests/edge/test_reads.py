@@ -1,0 +1,56 @@
+"""What is known of something that is half here: the poller reads so much, and little of what comes behind."""
+
+import pytest
+
+from chatserver.net.phases import Phase
+from tests.support.peers import connect, frame, open_websocket, request
+from tests.support.serving import Serving, eventually, serving
+
+MESSAGE = frame(b"x" * 10_000)
+POST = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "30000"})
+CHUNKED = request("POST", "/rooms/lobby/messages", headers={"Transfer-Encoding": "chunked"})
+
+
+async def lacking(server: Serving, phase: Phase, expected: int) -> None:
+    """Wait until the one connection in that phase lacks so much: what was sent may come in pieces."""
+    await server.in_phase(phase.name.lower())
+    connections = server.server.parts.connections
+    attendant = connections.attendant
+    assert attendant is not None
+
+    async def so_much() -> bool:
+        return [attendant.lacking(each) for each in connections.table if each and each.phase is phase] == [expected]
+
+    await eventually(so_much)
+
+
+@pytest.mark.parametrize(
+    ("phase", "wire", "lacks"),
+    [
+        (Phase.HEAD, POST[:-2], 0),
+        (Phase.BODY, POST + b"x" * 9_000, 21_000),
+        (Phase.BODY, CHUNKED + b"1000\r\nxx", 0),
+    ],
+)
+async def test_a_length_that_was_announced(phase: Phase, wire: bytes, lacks: int) -> None:
+    async with serving() as server, connect(server.address) as peer:
+        await peer.send(wire)
+        await lacking(server, phase, lacks)
+
+
+@pytest.mark.parametrize(
+    ("wire", "lacks"),
+    [
+        (MESSAGE[:1], 0),
+        (MESSAGE[:3], 0),  # an extended length, of which half is here
+        (MESSAGE[:8], 10_000),
+        (MESSAGE[:9_000], len(MESSAGE) - 9_000),
+        (frame(b"x" * 9_000, fin=False), 0),  # how long the next will be, nobody knows
+        (frame(b"x" * 9_000, fin=False) + frame(b"y" * 1_000, opcode=0)[:8], 1_000),
+    ],
+)
+async def test_a_frame(wire: bytes, lacks: int) -> None:
+    async with serving() as server, connect(server.address) as peer:
+        await open_websocket(peer)
+        await peer.send(wire)
+        await lacking(server, Phase.MESSAGE, lacks)
