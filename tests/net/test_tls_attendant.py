@@ -218,6 +218,12 @@ class TestReading:
             assert b"".join(map(bytes, it.attendant.details("received"))) == b"".join(texts)  # type: ignore[arg-type]
             assert connection.sealed == b""
 
+    def test_what_plaintext_lacks_is_no_number_of_bytes_to_be_read(self) -> None:
+        with sealed() as it:
+            connection, _ = it.meet(ssl.TLSVersion.TLSv1_3)
+            it.attendant.lacks = 10_000
+            assert it.layer.lacking(connection) == 0
+
     def test_a_bad_record_ends_it(self) -> None:
         with sealed() as it:
             connection, client = it.meet()
