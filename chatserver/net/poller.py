@@ -52,7 +52,7 @@ CALM_AFTER = 0.1
 #: and so much behind it that is seen whether there is more. Else as many again as were read of it, and 4 KiB at most:
 #: what is read too much of who sends ahead is kept for each of them.
 READ_BYTES, READ_MORE_BYTES, READ_KNOWN_BYTES = 512, 4 * 1024, 16 * 1024
-#: Bytes read of it in one go: the longest body.
+#: Bytes after which no other read is begun in the same go: the longest body. The last one may go 16 KiB beyond.
 READ_MOST_BYTES = 64 * 1024
 _SIZES = tuple(READ_BYTES << doubled for doubled in range((READ_MORE_BYTES // READ_BYTES).bit_length()))
 _LEAVING = ENDED | BROKEN
