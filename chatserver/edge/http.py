@@ -222,8 +222,8 @@ class HttpEdge:
             self._connections.enter(connection, Phase.PACED)
         elif connection.inbox:
             # It has sent ahead. Its turn comes after everybody else's, and it is not read until then.
-            self._connections.pause(connection)
             self._connections.again(connection)
+            self._connections.pause(connection)
         else:
             self._connections.listen(connection)
 

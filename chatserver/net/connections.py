@@ -259,6 +259,13 @@ class Connections:
         self._line_up(connection, TURN | BEHIND)
 
     def _line_up(self, connection: Connection, interest: int) -> None:
+        if connection.phase is Phase.KEEPALIVE and sockets.unsent(connection.descriptor):
+            # Of 2,500 that asked for a hundred pages and read none, each would have three more turns, and 16 KiB more
+            # of the kernel's: its next request waits until its last answer is under way. A WebSocket's does not:
+            # whatever stands before it there, others have said.
+            sockets.writable_when_sent(connection.descriptor)
+            self.keep(connection, b"", 0)
+            return
         first = connection.phase in _CONVERSING and not connection.interest & BEHIND
         (self.pending if first else self.insatiable).append(connection)
         self._interest(connection, connection.interest | interest)

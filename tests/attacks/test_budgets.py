@@ -4,6 +4,7 @@ Rates are short, so that a budget is used up by a few hundred frames; at their b
 asserted too, since the honest are whom a budget must not hit.
 """
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import trio
 from chatserver.edge import websocket
 from chatserver.edge.budgets import REFUSAL, REFUSALS
 from chatserver.edge.websocket import CROWDED_SECONDS, WebSocketEdge
+from chatserver.net import sockets
 from chatserver.net.connections import Connections
+from chatserver.net.poller import READ_BYTES
 from tests.support.peers import Chatter, ClosedError, Peer, ask, chatter, connect, frame, request, say, upgrade
 from tests.support.serving import neighbour, serving
 
@@ -316,6 +319,26 @@ async def test_a_pipeline_whose_answers_are_not_taken_is_not_read() -> None:
         assert len(held.inbox) <= 16 * 1024, "one read"
         assert held.backlog is not None
         assert len(held.backlog.chunks) <= 1, "one answer"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not tell what it has not sent yet")
+@pytest.mark.parametrize("size", [0, READ_BYTES], ids=["many a read", "one a read"])
+async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size: int) -> None:
+    """Ten pages through a tiny window: the kernel holds one of them at a time, and in the end all have come."""
+    page = request("GET", "/", headers={"Pad": "x"})
+    page = page.replace(b"Pad: x", b"Pad: x".ljust(len(b"Pad: x") + size - len(page), b"x"))
+    async with (
+        serving() as server,
+        neighbour(server),
+        connect(server.address, receive_buffer=1024) as sipper,
+    ):
+        answer = await ask(server.address, "GET", "/")
+        await sipper.send(page * 10)
+        await server.in_phase("keepalive")
+        (held,) = [each for each in server.server.parts.connections.table if each and each.backlog]
+        whole = len(answer.body) + sum(len(name) + len(value) + 4 for name, value in answer.headers.items())
+        assert 0 < sockets.outstanding(held.descriptor) < whole + 100
+        assert [(await sipper.response()).status for _ in range(10)] == [200] * 10
 
 
 async def test_a_new_name_for_each_message_is_no_new_allowance() -> None:

@@ -2,13 +2,15 @@
 
 import gc
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatserver.net import sockets
 from chatserver.net.connection import CLOSED, Connection
-from chatserver.net.connections import Finality
+from chatserver.net.connections import Connections, Finality
 from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import READ, WRITE
 from chatserver.reasons import Reason
@@ -300,3 +302,36 @@ class TestEnding:
             it.connections.pause(first)
             assert take(peer) == b""
             assert it.interest(second) == READ
+
+
+class TestTurns:
+    @pytest.mark.parametrize("ask", [Connections.again, Connections.read_again])
+    def test_who_is_still_being_sent_its_last_answer_has_its_turn_then(
+        self, ask: Callable[[Connections, Connection], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One with a tiny window that asks for a hundred pages at once has one at a time made for it."""
+        unsent, told = 700, []
+        monkeypatch.setattr(sockets, "unsent", lambda descriptor: unsent)
+        monkeypatch.setattr(sockets, "writable_when_sent", told.append)
+        with parked() as it:
+            connection, _ = it.connect()
+            it.connections.enter(connection, Phase.KEEPALIVE)
+            ask(it.connections, connection)
+            assert not it.connections.insatiable
+            assert told == [connection.descriptor]
+            assert it.interest(connection) == WRITE
+            it.connections.flush(connection)
+            assert it.attendant.of("drained") == [connection]
+            unsent = 0
+            ask(it.connections, connection)
+            assert list(it.connections.insatiable) == [connection]
+            assert not it.connections.blocked(connection)
+
+    def test_a_websocket_does_not_wait_for_what_others_have_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sockets, "unsent", lambda descriptor: 700)
+        with parked() as it:
+            connection, _ = it.connect()
+            connection.phase = Phase.OPEN
+            it.connections.read_again(connection)
+            assert list(it.connections.insatiable) == [connection]
+            assert not it.connections.blocked(connection)

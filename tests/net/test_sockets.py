@@ -1,7 +1,9 @@
 """The few socket calls on bare descriptor numbers."""
 
 import ctypes
+import itertools
 import os
+import select
 import socket
 import struct
 import sys
@@ -30,6 +32,29 @@ def test_outstanding_counts_what_was_not_acknowledged() -> None:
         except BlockingIOError:
             pass
         assert 0 < sockets.outstanding(ours.fileno()) <= written
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not tell")
+def test_what_the_window_has_no_room_for_is_unsent() -> None:
+    ours, peer = tcp_pair(receive_buffer=4096)
+    with ours, peer:
+        assert sockets.unsent(ours.fileno()) == 0
+        assert ours.send(b"x" * 40_000) == 40_000
+        assert 20_000 < sockets.unsent(ours.fileno()) <= sockets.outstanding(ours.fileno())
+        assert select.select([], [ours], [], 0)[1], "there is room in the buffer"
+        sockets.writable_when_sent(ours.fileno())
+        assert not select.select([], [ours], [], 0)[1]
+        looks = itertools.count()
+        while not select.select([], [ours], [], 0.01)[1] and next(looks) < 3000:
+            take(peer)
+        assert sockets.unsent(ours.fileno()) == 0, "it is writable again"
+
+
+def test_nothing_is_unsent_where_there_is_no_network() -> None:
+    ours, peer = pair()
+    with ours, peer:
+        _stuffed(ours)
+        assert sockets.unsent(ours.fileno()) == 0
 
 
 def test_outstanding_borrows_the_descriptor() -> None:

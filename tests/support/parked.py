@@ -160,10 +160,13 @@ def pair(*, small: bool = True) -> tuple[socket.socket, socket.socket]:
     return ours, peer
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """The same over loopback: for what only TCP does, such as RST."""
+def tcp_pair(*, receive_buffer: int = 0) -> tuple[socket.socket, socket.socket]:
+    """The same over loopback: for what only TCP does, such as RST; and a peer's window."""
+    peer = socket.socket()
+    if receive_buffer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        peer = socket.create_connection(listening.getsockname())
+        peer.connect(listening.getsockname())
         ours, _ = listening.accept()
     ours.setblocking(False)
     peer.setblocking(False)
