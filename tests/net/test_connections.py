@@ -310,7 +310,8 @@ class TestTurns:
         self, ask: Callable[[Connections, Connection], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """One with a tiny window that asks for a hundred pages at once has one at a time made for it."""
-        unsent, told = 700, []
+        unsent = 700
+        told: list[int] = []
         monkeypatch.setattr(sockets, "unsent", lambda descriptor: unsent)
         monkeypatch.setattr(sockets, "writable_when_sent", told.append)
         with parked() as it:
