@@ -19,7 +19,7 @@ from chatserver.net import sockets
 from chatserver.net.connections import Connections
 from chatserver.net.poller import READ_BYTES
 from tests.support.peers import Chatter, ClosedError, Peer, ask, chatter, connect, frame, request, say, upgrade
-from tests.support.serving import neighbour, serving
+from tests.support.serving import eventually, neighbour, serving
 
 #: Of the answers and control frames of one WebSocket: 10 s worth of this, and one for each room.
 RATE, ROOMS = 5.0, 10
@@ -334,8 +334,13 @@ async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size:
     ):
         answer = await ask(server.address, "GET", "/")
         await sipper.send(page * 10)
-        await server.in_phase("keepalive")
-        (held,) = [each for each in server.server.parts.connections.table if each and each.backlog]
+        table = server.server.parts.connections.table
+
+        async def somebody_is_behind() -> bool:
+            return any(each and each.backlog for each in table)
+
+        await eventually(somebody_is_behind)
+        (held,) = [each for each in table if each and each.backlog]
         whole = len(answer.body) + sum(len(name) + len(value) + 4 for name, value in answer.headers.items())
         assert 0 < sockets.outstanding(held.descriptor) < whole + 100
         assert [(await sipper.response()).status for _ in range(10)] == [200] * 10
