@@ -259,10 +259,11 @@ class Connections:
         self._line_up(connection, TURN | BEHIND)
 
     def _line_up(self, connection: Connection, interest: int) -> None:
-        if connection.phase is Phase.KEEPALIVE and sockets.unsent(connection.descriptor):
-            # Of 2,500 that asked for a hundred pages and read none, each would have three more turns, and 16 KiB more
-            # of the kernel's: its next request waits until its last answer is under way. A WebSocket's does not:
-            # whatever stands before it there, others have said.
+        if connection.phase is Phase.KEEPALIVE and sockets.unsent(connection.descriptor) >= self._floor:
+            # Of 2,500 that asked for a hundred pages and read none, each would have another turn, and 16 KiB of the
+            # kernel's: the next request waits until the answers before it are under way. Not for less than must be
+            # taken in a flush window: whoever takes that little, and then has the next, would be held for ever. A
+            # WebSocket's does not wait: whatever stands before it there, others have said.
             sockets.writable_when_sent(connection.descriptor)
             self.keep(connection, b"", 0)
             return

@@ -324,7 +324,7 @@ async def test_a_pipeline_whose_answers_are_not_taken_is_not_read() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not tell what it has not sent yet")
 @pytest.mark.parametrize("size", [0, READ_BYTES], ids=["many a read", "one a read"])
 async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size: int) -> None:
-    """Ten pages through a tiny window: the kernel holds one of them at a time, and in the end all have come."""
+    """Ten pages through a tiny window: the kernel holds two of them at a time, and in the end all have come."""
     page = request("GET", "/", headers={"Pad": "x"})
     page = page.replace(b"Pad: x", b"Pad: x".ljust(len(b"Pad: x") + size - len(page), b"x"))
     async with (
@@ -342,7 +342,7 @@ async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size:
         await eventually(somebody_is_behind)
         (held,) = [each for each in table if each and each.backlog]
         whole = len(answer.body) + sum(len(name) + len(value) + 4 for name, value in answer.headers.items())
-        assert 0 < sockets.outstanding(held.descriptor) < whole + 100
+        assert 0 < sockets.outstanding(held.descriptor) <= 2 * (whole + 100)
         assert [(await sipper.response()).status for _ in range(10)] == [200] * 10
 
 

@@ -3,6 +3,7 @@
 Both look the same for a while: the kernel accepts no more. Bytes that the peer acknowledged tell them apart.
 """
 
+import contextlib
 import json
 import sys
 from contextlib import AsyncExitStack
@@ -51,6 +52,25 @@ async def test_flush_a_reader_that_stopped_is_aborted() -> None:
         async with trio.open_nursery() as nursery:
             for transport in TRANSPORTS:
                 nursery.start_soon(be_deaf, transport)
+
+
+async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() -> None:
+    """Hundreds of requests ahead and a sip of each answer, at a quarter of the rate: what it owes is judged as one."""
+    async with (
+        serving(flush_window=6.0, flush_rate=1024, max_requests_per_connection=0) as server,
+        neighbour(server),
+        connect(server.address, receive_buffer=1024) as sipper,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(sipper.send, request("GET", "/healthz") * 300)
+
+        async def sip() -> None:
+            with contextlib.suppress(trio.BrokenResourceError):  # the end, which is counted
+                while await sipper.transport.receive_some(64):
+                    await trio.sleep(0.25)
+
+        nursery.start_soon(sip)
+        await server.counted("flush-deadline")
 
 
 async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> None:
