@@ -66,7 +66,7 @@ async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() ->
 
         async def sip() -> None:
             with contextlib.suppress(trio.BrokenResourceError):  # the end, which is counted
-                while await sipper.transport.receive_some(64):
+                while await sipper.transport.receive_some(64):  # noqa: ASYNC110  a pace, not a wait for something
                     await trio.sleep(0.25)
 
         nursery.start_soon(sip)
