@@ -113,17 +113,17 @@ class WebSocketEdge:
         inbox = connection.inbox
         if self._connections.crowded:
             session.fluent = False  # a few messages, and who has sent more waits for its turn with the others
-        self._take(connection, session, inbox + data if inbox else data, finished=False)
+        self._take(connection, session, inbox + data if inbox else data)
 
-    def _take(self, connection: Connection, session: Session, data: bytes, *, finished: bool) -> None:
-        """Attend to these bytes, and count what is left of them; `finished` tells that a message was before them."""
-        self._unpack(connection, session, data, finished=finished)
+    def _take(self, connection: Connection, session: Session, data: bytes) -> None:
+        """Attend to these bytes, and count what is left of them."""
+        self._unpack(connection, session, data)
         if connection.session is session and (connection.inbox or session.assembly or session.counted):
             kept = len(connection.inbox) + (len(session.assembly.frames) if session.assembly else 0)
             if not self._uploads.fits(session, kept):
                 self._violated(connection, FrameError(Reason.BODIES_FULL, "too many messages are unfinished"))
 
-    def _unpack(self, connection: Connection, session: Session, data: bytes, *, finished: bool) -> None:
+    def _unpack(self, connection: Connection, session: Session, data: bytes) -> None:
         """Attend to the frames in these bytes, a turn's worth."""
         limits = self._limits.echo_frames if session.echo else self._limits.frames
         until = perf_counter() + CROWDED_SECONDS
@@ -131,7 +131,7 @@ class WebSocketEdge:
             turn = limits.turn if session.fluent else 1
             events, connection.inbox, session.assembly, more = receive(data, session.assembly, limits, turn)
             if events:
-                finished = self._attend(connection, session, events) or finished
+                self._attend(connection, session, events)
                 if connection.session is not session or session.queue is not None:
                     return
             if session.fluent or not more:
@@ -144,35 +144,34 @@ class WebSocketEdge:
             if crowded:
                 break
         if more:
-            self._wait_for_turn(connection, session, finished=finished)
+            self._wait_for_turn(connection, session)
         else:
-            self._settle(connection, session, finished=finished)
+            self._settle(connection, session)
 
-    def _wait_for_turn(self, connection: Connection, session: Session, *, finished: bool) -> None:
+    def _wait_for_turn(self, connection: Connection, session: Session) -> None:
         """It has sent more than is attended to in one go: everybody else first, and it is not read meanwhile."""
         session.waiting = Waiting.TURN
         self._connections.pause(connection)
-        if finished or connection.phase is not Phase.MESSAGE:  # the deadline of an unfinished message stands
+        if connection.phase is not Phase.MESSAGE:  # the deadline of an unfinished message stands
             self._connections.enter(connection, Phase.SERVING, self._serving_ticks)
         self._connections.again(connection)
 
-    def _settle(self, connection: Connection, session: Session, *, finished: bool) -> None:
+    def _settle(self, connection: Connection, session: Session) -> None:
         """Choose the phase after everything that could be attended to has been."""
         if connection.inbox or session.assembly is not None:
-            if connection.phase is not Phase.MESSAGE or finished:
+            if connection.phase is not Phase.MESSAGE:
                 self._connections.enter(connection, Phase.MESSAGE)
         else:
             self._connections.enter(connection, Phase.OPEN)
         if not self._connections.blocked(connection):
             self._connections.listen(connection)
 
-    def _attend(self, connection: Connection, session: Session, events: list[Event]) -> bool:
-        """Attend to events until one makes the others wait; True if a whole message was among them."""
-        finished = False
+    def _attend(self, connection: Connection, session: Session, events: list[Event]) -> None:
+        """Attend to events until one makes the others wait."""
         for index, event in enumerate(events, start=1):
             match event:
                 case Text(data):
-                    finished = True
+                    self._whole(connection)
                     self._hear(connection, session, data)
                 case Pong():
                     if connection.phase is not Phase.PINGED:
@@ -182,7 +181,7 @@ class WebSocketEdge:
                         self._connections.send(connection, pong_frame(payload))
                     self._spend(connection, CONTROL)
                 case Binary(data):
-                    finished = True
+                    self._whole(connection)
                     self._connections.send(connection, binary_frame(data))
                 case Close(code):
                     self.close(connection, Reason.PEER_CLOSED, code=_echoed(code))
@@ -191,11 +190,15 @@ class WebSocketEdge:
                 case _:
                     assert_never(event)
             if connection.session is not session:
-                return finished
+                return
             if session.waiting or self._connections.blocked(connection):
                 self._queue(connection, session, events[index:])
-                return finished
-        return finished
+                return
+
+    def _whole(self, connection: Connection) -> None:
+        """A message is whole, and its deadline over. The next one has its own, however long our answer has to wait."""
+        if connection.phase is Phase.MESSAGE:
+            self._connections.enter(connection, Phase.OPEN)
 
     def _queue(self, connection: Connection, session: Session, events: list[Event]) -> None:
         session.queue = events
@@ -211,15 +214,14 @@ class WebSocketEdge:
             session.queue = session.queue or []  # `drained` goes on with it
             return
         events, session.queue = session.queue or [], None
-        finished = self._attend(connection, session, events)
+        self._attend(connection, session, events)
         if connection.session is not session or session.queue is not None:
             return
         inbox, connection.inbox = connection.inbox, b""
         if connection.phase is Phase.SERVING:
             # Left first: SERVING has no right to these bytes. Whatever made it wait was a whole message.
             self._connections.enter(connection, Phase.OPEN)
-            finished = True
-        self._take(connection, session, inbox, finished=finished)
+        self._take(connection, session, inbox)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 

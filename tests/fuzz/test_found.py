@@ -1,0 +1,65 @@
+"""Orders in which the machines once found something, as scripts: what was found stays found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from chatserver.net.connection import Connection
+from chatserver.net.phases import Phase
+from tests.fuzz import grammar
+from tests.fuzz.machine import ConnectionMachine
+from tests.fuzz.puppet import Puppet
+from tests.support.peers import upgrade
+
+SOURCE = "127.0.2.1"
+JOIN, SAY = grammar.FRAMES["join den from the beginning"], grammar.FRAMES["say hello"]
+#: Bytes of a frame that are none yet, and seconds of its two that pass until the rest comes.
+BEGUN, LATE = 9, 1.5
+
+
+@contextmanager
+def machine() -> Iterator[ConnectionMachine]:
+    """One whose rules are called by hand; the invariants are looked at behind each."""
+    machine = ConnectionMachine()
+    try:
+        yield machine
+    finally:
+        machine.teardown()
+
+
+def send(machine: ConnectionMachine, puppet: Puppet, wire: bytes) -> None:
+    puppet.say(wire)
+    machine.go_on(puppet, None)
+
+
+def connection_of(machine: ConnectionMachine) -> Connection:
+    (found,) = (each for each in machine.world.parts.connections.table if each and each.address == SOURCE)
+    return found
+
+
+def phase_of(machine: ConnectionMachine) -> Phase:
+    return connection_of(machine).phase
+
+
+@pytest.mark.parametrize("behind", [b"", SAY[:BEGUN]])
+def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
+    """Of one that came slowly, and whose answer did not fit, MESSAGE went on; the next one had what was left of it."""
+    with machine() as found:
+        found.join("127.0.1.1", False, "join den from the beginning")  # the room is in memory: it is answered at once
+        found.publish("den", 5, 8000)
+        puppet = found.knock(SOURCE, True, True)
+        send(found, puppet, upgrade() + JOIN[:BEGUN])
+        found.wait(LATE)
+        connection, blocked = connection_of(found), found.world.parts.connections.blocked
+        assert phase_of(found) is Phase.MESSAGE
+        send(found, puppet, JOIN[BEGUN:] + behind)
+        assert blocked(connection)
+        assert phase_of(found) is Phase.OPEN
+        while blocked(connection):
+            found.hear(puppet, 1 << 20, True)
+        send(found, puppet, SAY[len(behind) : BEGUN])
+        assert phase_of(found) is Phase.MESSAGE
+        found.wait(LATE)
+        send(found, puppet, SAY[BEGUN:])
+        assert phase_of(found) is Phase.OPEN
