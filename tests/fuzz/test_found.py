@@ -48,7 +48,8 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
     with machine() as found:
         found.join("127.0.1.1", False, "join den from the beginning")  # the room is in memory: it is answered at once
         found.publish("den", 5, 8000)
-        puppet = found.knock(SOURCE, True, True)
+        found.knock(SOURCE, True, True)
+        puppet = found.world.puppets[-1]
         send(found, puppet, upgrade() + JOIN[:BEGUN])
         found.wait(LATE)
         connection, blocked = connection_of(found), found.world.parts.connections.blocked
