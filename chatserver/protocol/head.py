@@ -96,8 +96,12 @@ def _refuse_early(buffer: bytes | bytearray, fresh: int, start: int, limits: Hea
     unfinished = buffer[fresh : limits.max_bytes]
     if unfinished.translate(None, _NOT_CONTROLS):
         raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the request head")
-    if unfinished.count(b"\n") - (fresh > 0 and unfinished[:1] == b"\n") > unfinished.count(b"\r\n"):
+    lines = unfinished.count(b"\r\n")
+    if unfinished.count(b"\n") - (fresh > 0 and unfinished[:1] == b"\n") > lines:
         raise HttpError(ErrorCode.BAD_REQUEST, "a bare LF in the request head; lines end with CR LF")
+    # Counted in all of it, but only when a line has ended: 101 are found at most, then it is refused.
+    if lines and buffer.count(b"\r\n", start) - 1 > limits.max_fields:
+        raise _too_many_fields(f"more than {limits.max_fields}", limits)
     line_limit = start + limits.max_target + _REQUEST_LINE_REST
     if len(buffer) > line_limit and buffer.find(b"\n", start, line_limit) < 0:
         raise _target_too_long(limits)
@@ -121,6 +125,11 @@ def _target_too_long(limits: HeadLimits) -> HttpError:
         f"the request target is over its limit of {limits.max_target:,} bytes",
         reason=Reason.HEAD_TOO_LARGE,
     )
+
+
+def _too_many_fields(count: str, limits: HeadLimits) -> HttpError:
+    message = f"{count} header fields, limit {limits.max_fields}"
+    return HttpError(ErrorCode.HEAD_TOO_LARGE, message, reason=Reason.HEAD_TOO_LARGE)
 
 
 def parse_head(head: bytes, limits: HeadLimits) -> Head:
@@ -160,11 +169,7 @@ def _check_lines(head: bytes, limits: HeadLimits) -> None:
     if b"\n " in head or b"\n\t" in head:
         raise HttpError(ErrorCode.BAD_REQUEST, "a folded header field (obsolete, RFC 9112 section 5.2)")
     if lines - 2 > limits.max_fields:
-        raise HttpError(
-            ErrorCode.HEAD_TOO_LARGE,
-            f"{lines - 2:,} header fields, limit {limits.max_fields}",
-            reason=Reason.HEAD_TOO_LARGE,
-        )
+        raise _too_many_fields(f"{lines - 2:,}", limits)
 
 
 def _parse_with_h11(head: bytes) -> h11.Request:

@@ -309,7 +309,7 @@ class TestTurns:
     def test_who_is_still_being_sent_its_last_answer_has_its_turn_then(
         self, ask: Callable[[Connections, Connection], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """One with a tiny window that asks for a hundred pages at once has one at a time made for it."""
+        """One with a tiny window that asks for a hundred pages at once has no other made while two are unsent."""
         unsent = 7_680
         told: list[int] = []
         monkeypatch.setattr(sockets, "unsent", lambda descriptor: unsent)

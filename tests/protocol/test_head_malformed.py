@@ -148,6 +148,16 @@ def test_what_can_never_become_a_request_is_refused_at_once() -> None:
             find_head_end(wire, 0, HeadLimits())
 
 
+def test_too_many_fields_are_refused_when_the_limit_is_passed() -> None:
+    """Not when the head is whole, or has used up its bytes: 3,900 that waited for their turns had 15 KB each."""
+    most = request(*[b"X: y"] * 99)[:-2]  # and Host
+    assert find_head_end(most + b"Y: z\r", 0, HeadLimits()) == 0
+    for searched in (0, len(most), len(most) + 5):
+        with pytest.raises(HttpError, match="more than 100 header fields, limit 100") as refused:
+            find_head_end(most + b"Y: z\r\n", searched, HeadLimits())
+        assert refused.value.reason is Reason.HEAD_TOO_LARGE
+
+
 def test_messages_say_what_is_wrong() -> None:
     with pytest.raises(HttpError, match="TLS handshake"):
         find_head_end(b"\x16\x03", 0, HeadLimits())
