@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from loadgen import steal
 from loadgen.client import Client
 from loadgen.findings import ATTACKERS, NEIGHBOURS, Findings, Floor, Span
 from loadgen.growth import Size
@@ -169,12 +170,20 @@ class Attack:
     async def _phase(self, name: str, seconds: float, victims: Player, crowd: Troupe) -> None:
         findings = self._findings
         self._session.begin(name)
-        begun, before, spent = now(), self._usage(), _cpu_seconds(crowd)
+        begun, before, spent, ticks = now(), self._usage(), _cpu_seconds(crowd), steal.read()
         await victims.order(BeginPhase(phase=name))
         try:
             await self._session.pause(seconds)
         finally:
-            findings.spans[name] = Span(begun, now() - begun, before, self._usage(), _cpu_seconds(crowd) - spent)
+            findings.spans[name] = Span(
+                begun,
+                now() - begun,
+                before,
+                self._usage(),
+                _cpu_seconds(crowd) - spent,
+                ticks,
+                steal.read(),
+            )
 
     async def _assail(self, victims: Player, crowd: Troupe) -> None:
         watching = trio.CancelScope()

@@ -21,6 +21,10 @@ COMMON: Final = {
     "own_cpu_percent": "CPU that the generator's busiest process used, of one core",
     "own_cpu_wait_percent": "time that one of its processes was ready to run and others had the CPU, at worst",
     "server_cpu_wait_percent": "time that the server was ready to run and other programs had the CPU (--server-pid)",
+    "steal_percent": (
+        "time that the host took from this machine's processors, of all their time: in the steady window, or during the"
+        " attack"
+    ),
     "connects_per_s": "connections established a second while the crowd opened",
 }
 
@@ -98,6 +102,9 @@ ATTACK: Final = MappingProxyType(
         "server_bytes_left": "server memory after recovery above the baseline, without its growth (--server-pid)",
         "server_growth_bytes_s": "growth of the server's memory in the baseline: its victims' messages (--server-pid)",
         "server_descriptors_left": "server descriptors after recovery above the baseline (--server-pid)",
+        "baseline_steal_percent": (
+            "time that the host took from this machine's processors, of all their time: before the attack"
+        ),
         **COMMON,
     }
 )

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from loadgen import steal
 from loadgen.client import Client, Threat
 from loadgen.figures import ATTACK, ATTACK_BAR, Figures
 from loadgen.growth import Growth, Size
@@ -38,13 +39,15 @@ _PHASES: Final = ("baseline", "attack", "recovery")
 
 
 class Span(NamedTuple):
-    """How long a phase was, and what the server had used before and after it."""
+    """How long a phase was, what the server had used before and after it, and what the host had taken by then."""
 
     begun: float
     seconds: float
     before: Usage | None
     after: Usage | None
     crowd_cpu_seconds: float  # what the attackers' own processes used
+    ticks_before: steal.Ticks | None
+    ticks_after: steal.Ticks | None
 
     @property
     def cpu_share(self) -> float | None:
@@ -52,6 +55,11 @@ class Span(NamedTuple):
         if self.before is None or self.after is None:
             return None
         return per(self.after.cpu_seconds - self.before.cpu_seconds, self.seconds)
+
+    @property
+    def steal_percent(self) -> float | None:
+        """What the host took from this machine's processors meanwhile."""
+        return steal.percent(self.ticks_before, self.ticks_after)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +74,7 @@ class Floor:
 
 
 _NO_FLOOR: Final = Floor()
-_NO_SPAN: Final = Span(0.0, 0.0, None, None, 0.0)
+_NO_SPAN: Final = Span(0.0, 0.0, None, None, 0.0, None, None)
 
 
 class Findings:
@@ -240,6 +248,8 @@ class Findings:
             **self._memory_figures(came),
             "server_descriptors_left": self._descriptors_left(),
             **self._session.own_figures(self.own_growth, peak),
+            "baseline_steal_percent": self._span("baseline").steal_percent,
+            "steal_percent": self._span("attack").steal_percent,
             "connects_per_s": per(peak, self.opening_seconds),
         }
 

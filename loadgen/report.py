@@ -145,11 +145,7 @@ def judge(
     faults = list(faults)
     lag = figures["lag_p99_ms"]
     if lag is not None and lag > LAG_LIMIT_MS:
-        faults.append(
-            f"the generator's own schedule was {lag:g} ms late at the 99th percentile: it lacked CPU"
-            f" (it used {figures['own_cpu_percent']:g}% of one, and waited {figures['own_cpu_wait_percent']:g}% of the"
-            " time while other programs had it)"
-        )
+        faults.append(_late(lag, figures))
     asked = tuple(asked)
     judged = asked or tuple(condition for condition in bar if figures[condition.figure] is not None)
     short = [reason for condition in judged if (reason := condition.judge(figures)) is not None]
@@ -158,6 +154,16 @@ def judge(
     if faults:
         return verdict(Outcome.INVALID, faults + short)
     return verdict(Outcome.FELL_SHORT if short else Outcome.HELD, short)
+
+
+def _late(lag_ms: float, figures: Figures) -> str:
+    stolen = figures["steal_percent"]
+    taken = f"; the host took {stolen:g}% of the processors' time" if stolen else ""
+    return (
+        f"the generator's own schedule was {lag_ms:g} ms late at the 99th percentile: it lacked CPU"
+        f" (it used {figures['own_cpu_percent']:g}% of one, and waited {figures['own_cpu_wait_percent']:g}% of the"
+        f" time while other programs had it{taken})"
+    )
 
 
 def verdict(outcome: Outcome, reasons: list[str]) -> Verdict:

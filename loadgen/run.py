@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from loadgen import steal
 from loadgen.client import Client
 from loadgen.figures import RUN, RUN_BAR
 from loadgen.latency import milliseconds
@@ -72,6 +73,7 @@ class Run:
         self._further_bytes: float | None = None
         self._own_growth: int | None = None
         self._cpu: float | None = None
+        self._steal_percent: float | None = None
         self._steady = 0.0
         self._deliveries = 0
 
@@ -130,17 +132,18 @@ class Run:
         return max(crowd.last_held - begun, 0.0)
 
     async def _hold_steady(self, crowd: Troupe) -> None:
-        before, deliveries, begun = self._usage(), self._heard(), now()
+        before, deliveries, begun, ticks = self._usage(), self._heard(), now(), steal.read()
         if self._load.rate:
             await crowd.speak(self._load.rate)
         try:
             await self._session.pause(self._load.seconds)
         finally:
             await crowd.order(Hush())
-            after = self._usage()
+            after, ticks_after = self._usage(), steal.read()
             self._steady = now() - begun
             self._deliveries = self._heard() - deliveries
             self._cpu = after.cpu_seconds - before.cpu_seconds if before and after else None
+            self._steal_percent = steal.percent(ticks, ticks_after)
 
     def _reading(self, crowd: Troupe) -> _Reading:
         server = self._usage()
@@ -175,6 +178,7 @@ class Run:
             "server_bytes_per_further_connection": self._further_bytes,
             "server_cpu_us_per_connection_s": per(cpu, self._held * self._steady),
             **self._session.own_figures(self._own_growth, self._opened),
+            "steal_percent": self._steal_percent,
             "connects_per_s": per(self._opened, self._opening_seconds),
         }
 

@@ -98,5 +98,6 @@ _COLUMNS: Final = (
     _Column("left, MB", _megabytes("server_bytes_left")),
     _Column("server CPU, % of a core", _server_cpu),
     _Column("collateral", _figures("collateral")),
+    _Column("the host took, %", _figures("baseline_steal_percent", "steal_percent")),
     _Column("verdict", _verdict),
 )

@@ -38,7 +38,7 @@ _UNITS: Final = (
 
 #: The group of a figure, by the first of these that its name matches; shown in the order of GROUPS.
 _GROUPS: Final = (
-    ("generator", re.compile(r"lag_|own_|connects_per_s")),
+    ("generator", re.compile(r"lag_|own_|(baseline_)?steal_|connects_per_s")),
     ("honest slow clients", re.compile(r"collateral|neighbours?")),
     ("cost", re.compile(r"server_|cost_|.*_(cost|spent)(_|$)")),
     ("attackers", re.compile(r"attackers?_(?!p\d|max)|kill|oldest_attacker")),

@@ -191,10 +191,12 @@ def attack(
         "server_cpu_us_per_attacker_s": 18.4,
         "bytes_cost_ratio": 0.66,
         "server_cpu_cost_ratio": 0.421,
+        "baseline_steal_percent": 0.42,
         "lag_p99_ms": 1.9,
         "lag_max_ms": 12.4,
         "own_bytes_per_client": 131.0,
         "own_cpu_percent": 38.2,
+        "steal_percent": 2.07,
         "connects_per_s": 4988.0,
     }
     return Report(

@@ -2,8 +2,10 @@
 
 import pytest
 
+from loadgen import steal
 from loadgen.figures import Condition
 from loadgen.preflight import InvalidRunError
+from loadgen.steal import Ticks
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import play_attack
 
@@ -62,6 +64,22 @@ async def test_what_is_left_is_known_however_short_the_recovery_was() -> None:
     with planted_process() as (url, pid):
         report = await play_attack(url, {"idle-connect": 5}, server_pid=pid, recovery=0.001)
     assert report.figures["server_bytes_left"] is not None
+
+
+async def test_what_the_host_took_is_told_by_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline, attack = (Ticks(1000, 50), Ticks(1200, 56)), (Ticks(1300, 90), Ticks(1700, 190))
+    readings = iter([*baseline, *attack, Ticks(1800, 200), Ticks(1900, 290)])
+    monkeypatch.setattr(steal, "read", lambda: next(readings))
+    with planted() as server:
+        report = await play_attack(server.url, {"idle-connect": 5})
+    assert (report.figures["baseline_steal_percent"], report.figures["steal_percent"]) == (3.0, 25.0)
+
+
+async def test_a_machine_that_does_not_tell_what_its_host_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steal, "read", lambda: None)
+    with planted() as server:
+        report = await play_attack(server.url, {"idle-connect": 5})
+    assert report.figures["baseline_steal_percent"] is report.figures["steal_percent"] is None
 
 
 async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:

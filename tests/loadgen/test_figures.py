@@ -64,5 +64,30 @@ def test_a_late_schedule_makes_a_run_invalid_whatever_it_found() -> None:
     assert _judge({"ended": 0}, faults=["no ports"]) == ("invalid", ["no ports"])
 
 
+@pytest.mark.parametrize(
+    ("stolen", "words"),
+    [
+        (12.5, "while other programs had it; the host took 12.5% of the processors' time)"),
+        (0.0, "while other programs had it)"),
+        (None, "while other programs had it)"),
+    ],
+)
+def test_a_late_schedule_says_what_the_host_took(stolen: float | None, words: str) -> None:
+    late = {"lag_p99_ms": 500.0, "own_cpu_percent": 38.0, "own_cpu_wait_percent": 1.0}
+    _, [reason] = _judge({**late, "steal_percent": stolen})
+    assert reason.endswith(words)
+
+
+@pytest.mark.parametrize("name", ["steal_percent", "baseline_steal_percent"])
+def test_what_the_host_took_is_no_bar_unless_asked_for(name: str) -> None:
+    assert name not in {condition.figure for condition in (*figures.RUN_BAR, *figures.ATTACK_BAR)}
+    assert figures.parse([f"{name}>5"], figures.ATTACK, server_pid=False) == (Condition(name, ">", 5.0),)
+
+
+def test_a_run_in_which_the_host_took_much_may_fail_by_that() -> None:
+    assert _judge({"steal_percent": 40.0})[0] == "held"
+    assert _judge({"steal_percent": 40.0}, asked=(Condition("steal_percent", ">", 5),))[0] == "fell short"
+
+
 def test_an_interrupted_run_is_no_pass() -> None:
     assert _judge({"ended": 0}, interrupted=True)[0] == "interrupted"

@@ -20,6 +20,7 @@ COLUMNS = [
     "left, MB",
     "server CPU, % of a core",
     "collateral",
+    "the host took, %",
     "verdict",
 ]
 
@@ -46,18 +47,27 @@ def test_a_row_has_all_that_an_attack_is_judged_by() -> None:
     [row] = table.rows
     assert row == [
         f"`{part.command}`", "2,000", "2,000", "12", "10.1", "100", "1.12 → 1.61 → ?", "1.84 → 9.13 → 1.97", "1.90 → 8",
-        "1.14", "0.542", "271", "1.84", "18.4", "0", "held",
+        "1.14", "0.542", "271", "1.84", "18.4", "0", "0.42 → 2.07", "held",
     ]  # fmt: skip
     assert "--seed 5" in table.notes[0]
 
 
 def test_what_nobody_measured_has_no_column() -> None:
     report = reports.scorecard(count=1)
-    for name in ("floor_baseline_p99_ms", "floor_p99_ms", "floor_p99_ratio"):
+    for name in ("floor_baseline_p99_ms", "floor_p99_ms", "floor_p99_ratio", "baseline_steal_percent", "steal_percent"):
         report.parts[0].figures[name] = None
     [table] = by_threat(report)
-    assert "the floor's p99, ms" not in table.columns
+    assert {"the floor's p99, ms", "the host took, %"}.isdisjoint(table.columns)
+    assert "verdict" in table.columns
     assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_that_the_host_took_nothing_is_told() -> None:
+    """Measured and none is not the same as not measured."""
+    report = reports.scorecard(count=1)
+    report.parts[0].figures |= {"baseline_steal_percent": 0.0, "steal_percent": 0.0}
+    [table] = by_threat(report)
+    assert dict(zip(table.columns, table.rows[0], strict=True))["the host took, %"] == "0 → 0"
 
 
 def test_reasons_are_short() -> None:

@@ -52,6 +52,7 @@ def test_spans(seconds: float, words: str) -> None:
         ("server_cpu_cost_ratio", 0.421, "0.421\N{MULTIPLICATION SIGN}"),
         ("bytes_cost_ratio", 1.5, "1.50\N{MULTIPLICATION SIGN}"),
         ("success_percent", 100.0, "100%"),
+        ("baseline_steal_percent", 2.07, "2.07%"),
         ("attackers_peak", 8000.0, "8,000"),
     ],
 )
@@ -77,6 +78,7 @@ def test_groups_keep_order_and_leave_out_what_was_not_measured() -> None:
     assert [group.title for group in groups] == ["victims", "honest slow clients", "attackers", "cost", "generator"]
     assert list(groups[0].figures)[:3] == ["success_percent", "baseline_p50_ms", "baseline_p99_ms"]
     assert "first_failure_s" not in groups[0].figures
+    assert {"baseline_steal_percent", "steal_percent"} <= set(groups[-1].figures), "of the machine, not of the victims"
     assert wording.grouped(reports.interrupted()) == []
 
 
