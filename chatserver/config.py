@@ -300,11 +300,11 @@ class Settings:
         minimum=_MIB,
         maximum=_MIB * _MIB,
     )
-    all_bodies_bytes: int = setting(
+    all_unfinished_bytes: int = setting(
         4 * _MIB,
         Section.MEMORY,
-        "Memory for bodies and messages that are not whole, of all; beyond it who sends a long one is refused.",
-        "64 of the largest, each a tenth of a second on its way; 2 KiB with its head is anybody's",
+        "Memory for heads, bodies, messages, TLS records not whole, of all; beyond it long ones are refused.",
+        "64 of the largest, each a tenth of a second on its way; 2 KiB are anybody's, and not counted",
         Unit.BYTES,
         minimum=65_536,
         maximum=_MIB * _MIB,
@@ -380,10 +380,10 @@ class Settings:
                 "body-deadline-max",
                 f"{self.body_deadline_max:g} s is below --body-deadline, {self.body_deadline:g} s",
             )
-        if self.all_bodies_bytes < self.max_body_bytes:
+        if self.all_unfinished_bytes < self.max_body_bytes:
             raise ConfigError(
-                "all-bodies-bytes",
-                f"{self.all_bodies_bytes} B is below --max-body-bytes, {self.max_body_bytes} B",
+                "all-unfinished-bytes",
+                f"{self.all_unfinished_bytes} B is below --max-body-bytes, {self.max_body_bytes} B",
             )
         if self.max_body_bytes < self.max_message_bytes:
             raise ConfigError(

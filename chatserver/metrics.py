@@ -65,7 +65,7 @@ class Parts(Protocol):
 
     @property
     def http(self) -> HttpEdge:
-        """Unfinished bodies."""
+        """Unfinished requests."""
 
     @property
     def hub(self) -> Hub:
@@ -167,8 +167,8 @@ class ServerMetrics(Collector):
             "chatserver_faults", "Connections ended by a fault of the server's own", parts.connections.faults
         )
         yield GaugeMetricFamily(
-            "chatserver_bodies_kept_bytes", "Request bodies that are not whole, with their heads",
-            parts.http.intake.uploads.used,
+            "chatserver_unfinished_bytes", "Kept of long requests, messages and TLS records that are not whole",
+            parts.http.intake.unfinished.used,
         )  # fmt: skip
         yield GaugeMetricFamily(
             "chatserver_wheel_entries", "Entries in the timer wheel, stale ones included",

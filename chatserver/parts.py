@@ -29,7 +29,6 @@ from chatserver.edge.limits import EdgeLimits
 from chatserver.edge.outlet import ConnectionOutlet
 from chatserver.edge.proxied import ForwardedLayer, ProxyHeaderLayer
 from chatserver.edge.tasks import Tasks
-from chatserver.edge.uploads import Uploads
 from chatserver.edge.websocket import WebSocketEdge
 from chatserver.log import Log
 from chatserver.metrics import ServerMetrics
@@ -46,6 +45,7 @@ from chatserver.net.secure import SecureConnections
 from chatserver.net.tls import TlsEngine
 from chatserver.net.tls_attendant import TlsAttendant
 from chatserver.net.tls_records import REFUSAL
+from chatserver.net.unfinished import Unfinished
 from chatserver.observe import Collector, LoopMeter
 from chatserver.protocol.body import BodyLimits
 from chatserver.protocol.head import HeadLimits
@@ -88,8 +88,9 @@ def build(
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
     phase_limits = _phase_limits(settings)
     connections = Connections(readiness, phase_limits, now=trio.current_time())
+    unfinished = Unfinished(settings.all_unfinished_bytes)
     if engine is not None:
-        connections = SecureConnections(readiness, phase_limits, engine, now=trio.current_time())
+        connections = SecureConnections(readiness, phase_limits, engine, unfinished, now=trio.current_time())
     notes = Notes(connections.lines)
     outlet = ConnectionOutlet(connections)
     encoder = WireEncoder(log.identity.epoch)
@@ -109,13 +110,12 @@ def build(
     routes = Routes(services, metrics=metrics.text, ready=ready, echo=settings.echo, secure=engine is not None)
     conversation = Conversation(services, outlet.as_outlet())
     limits = _edge_limits(settings)
-    uploads = Uploads(settings.all_bodies_bytes)
     websocket = WebSocketEdge(
-        connections, hub, conversation, limits, tasks=tasks, uploads=uploads, note=notes.misbehaved
+        connections, hub, conversation, limits, tasks=tasks, unfinished=unfinished, note=notes.misbehaved
     )
     http = HttpEdge(
-        connections, hub, routes, services.pages, limits, secret=log.identity.secret, tasks=tasks, uploads=uploads,
-        upgrade=websocket.open, note=notes.misbehaved,
+        connections, hub, routes, services.pages, limits, secret=log.identity.secret, tasks=tasks,
+        unfinished=unfinished, upgrade=websocket.open, note=notes.misbehaved,
     )  # fmt: skip
     outlet.answer_with = http.answer_held
     refusals = _refusals()

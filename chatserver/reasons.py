@@ -120,9 +120,9 @@ class Reason(Enum):
         Contract.DO_NOT,
         CloseCode.POLICY,
     )
-    BODIES_FULL = (
-        "bodies-full",
-        "all unfinished request bodies and messages together were over their limit",
+    UNFINISHED_FULL = (
+        "unfinished-full",
+        "all unfinished requests, messages and TLS records together were over their limit",
         Contract.BACK_OFF,
         CloseCode.TRY_AGAIN_LATER,
     )

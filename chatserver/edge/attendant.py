@@ -10,7 +10,7 @@ import structlog
 from chatserver.api.session import Session
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold, Member
-from chatserver.edge.exchange import Upload
+from chatserver.edge.exchange import LongHead, Upload
 from chatserver.edge.http import HttpEdge
 from chatserver.edge.websocket import WebSocketEdge
 from chatserver.log.interface import LogError
@@ -186,8 +186,8 @@ class EdgeAttendant:
             self._hub.release(session)
         elif isinstance(session, Member):
             self._hub.leave(session)
-        elif isinstance(session, Upload):
-            self._http.intake.uploads.gone(session)
+        elif isinstance(session, Upload | LongHead):
+            self._http.intake.unfinished.gone(session)
 
     def _linger(self, connection: Connection, data: bytes) -> None:
         """What comes after the end is dropped, so that no RST destroys our last words; so much of it, and no more."""

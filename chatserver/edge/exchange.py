@@ -9,6 +9,12 @@ from chatserver.chat.room import Room
 from chatserver.protocol.http import Body
 
 
+class LongHead(msgspec.Struct, gc=False, eq=False):
+    """The count of a request head that is not whole (phase HEAD) and long enough to be counted; the inbox has it."""
+
+    counted: int = 0  # see net/unfinished.py
+
+
 class Upload(msgspec.Struct, gc=False, eq=False):
     """A request whose body is still coming (phase BODY).
 
@@ -19,7 +25,7 @@ class Upload(msgspec.Struct, gc=False, eq=False):
     head: bytes
     body: Body
     started: int  # tick
-    counted: int = 0  # bytes of it that `Uploads` counts
+    counted: int = 0  # see net/unfinished.py
 
 
 class Exchange(msgspec.Struct, gc=False, eq=False):

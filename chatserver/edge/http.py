@@ -36,11 +36,11 @@ from chatserver.edge.intake import Intake
 from chatserver.edge.leaving import return_after
 from chatserver.edge.limits import EdgeLimits
 from chatserver.edge.tasks import Tasks
-from chatserver.edge.uploads import Uploads
 from chatserver.log.interface import LogError, Stored
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
+from chatserver.net.unfinished import Unfinished
 from chatserver.net.wheel import ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
@@ -63,14 +63,14 @@ class HttpEdge:
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, limits: EdgeLimits, *,
-        secret: bytes, tasks: Tasks, uploads: Uploads, upgrade: Callable[[Connection, Upgrade], None],
+        secret: bytes, tasks: Tasks, unfinished: Unfinished, upgrade: Callable[[Connection, Upgrade], None],
         note: Callable[[Connection, Reason, str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
         self._routes = routes
         self._pages = pages
-        self.intake = Intake(connections, limits, uploads, dispatch=self._dispatch, note=note)
+        self.intake = Intake(connections, limits, unfinished, dispatch=self._dispatch, note=note)
         self._serving_deadline = limits.serving_deadline
         self._budget = request_budget(limits.request_rate)
         self._most_requests = limits.max_requests or sys.maxsize

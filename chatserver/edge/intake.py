@@ -4,15 +4,16 @@ Owns: the phases HEAD and BODY, what is refused before there is a request, the t
 or how it is answered; `dispatch` does.
 """
 
+import random
 from collections.abc import Callable
 from typing import TypeAlias
 
-from chatserver.edge.exchange import Upload
+from chatserver.edge.exchange import LongHead, Upload
 from chatserver.edge.limits import EdgeLimits
-from chatserver.edge.uploads import Uploads
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
+from chatserver.net.unfinished import SMALL, Keeper, Unfinished
 from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.body import body_reader
 from chatserver.protocol.errors import HttpError
@@ -23,19 +24,22 @@ from chatserver.reasons import ErrorCode, Reason
 Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], None]
 """What is done with a request: its head, its body, and what came behind it."""
 
+#: Seconds after which to send it again: about as long as an unfinished request lives, and spread.
+RETRIES = range(5, 15)
+
 
 class Intake:
     """See the module. Synchronous throughout."""
 
     def __init__(
-        self, connections: Connections, limits: EdgeLimits, uploads: Uploads, *, dispatch: Dispatch,
+        self, connections: Connections, limits: EdgeLimits, unfinished: Unfinished, *, dispatch: Dispatch,
         note: Callable[[Connection, Reason, str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._limits = limits
         self._dispatch = dispatch
         self._note = note
-        self.uploads = uploads
+        self.unfinished = unfinished
         self._body_ticks = ticks(limits.body_deadline)
         self._body_ticks_max = ticks(limits.body_deadline_max)
 
@@ -52,10 +56,10 @@ class Intake:
         try:
             end = find_head_end(buffer, searched, self._limits.head)
             if not end:
-                connection.inbox = buffer
-                if buffer and connection.phase is not Phase.HEAD:
-                    self._connections.enter(connection, Phase.HEAD)
+                self._wait_for_head(connection, buffer)
                 return
+            if connection.session is not None:
+                self.give_up(connection)
             head = parse_head(buffer[:end], self._limits.head)
             if head.body is BodyKind.NONE:
                 self._dispatch(connection, head, b"", buffer[end:])
@@ -63,6 +67,26 @@ class Intake:
                 self._begin_body(connection, head, buffer[:end], buffer[end:])
         except HttpError as error:
             self.refuse(connection, error)
+
+    def _wait_for_head(self, connection: Connection, buffer: bytes) -> None:
+        connection.inbox = buffer
+        if len(buffer) > SMALL:
+            if connection.session is None:
+                connection.session = LongHead()
+            assert isinstance(connection.session, LongHead), "nothing else is under way before a request"
+            self._keep(connection.session, len(buffer))
+        if buffer and connection.phase is not Phase.HEAD:
+            self._connections.enter(connection, Phase.HEAD)
+
+    def _keep(self, keeper: Keeper, kept: int) -> None:
+        """Count it. Raises HttpError if that is too much, with what all others keep."""
+        if not self.unfinished.fits(keeper, kept):
+            raise HttpError(
+                ErrorCode.UNAVAILABLE,
+                "too many requests are unfinished; nothing of this one was stored, send it again",
+                reason=Reason.UNFINISHED_FULL,
+                headers=(("Retry-After", str(random.choice(RETRIES))),),  # noqa: S311  jitter, not secrecy
+            )
 
     def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> None:
         body = body_reader(head, self._limits.body)
@@ -72,7 +96,7 @@ class Intake:
             return
         connection.inbox = b""
         connection.session = upload = Upload(raw, body, self._connections.wheel.current)
-        self.uploads.grown(upload)
+        self._keep(upload, len(upload.head) + upload.body.kept)
         if head.expects_continue and not rest:
             self._connections.send(connection, CONTINUE)
         if connection.alive:
@@ -85,11 +109,11 @@ class Intake:
         try:
             upload.body.receive(data)
             if upload.body.complete:
-                self.uploads.gone(upload)
+                self.unfinished.gone(upload)
                 head = parse_head(upload.head, self._limits.head)
                 self._dispatch(connection, head, upload.body.body, upload.body.rest)
                 return
-            self.uploads.grown(upload)
+            self._keep(upload, len(upload.head) + upload.body.kept)
         except HttpError as error:
             self.refuse(connection, error)
             return
@@ -109,9 +133,9 @@ class Intake:
         self._connections.finish(connection, error.reason, error_response(error))
 
     def give_up(self, connection: Connection) -> None:
-        """Take a request that is not whole off its connection."""
-        if isinstance(connection.session, Upload):
-            self.uploads.gone(connection.session)
+        """Take a request that was not whole off its connection: it is by now, or will never be."""
+        if isinstance(connection.session, Upload | LongHead):
+            self.unfinished.gone(connection.session)
         connection.session = None
 
     def head_expired(self, connection: Connection) -> None:

@@ -31,11 +31,11 @@ from chatserver.edge.budgets import CONTROL, REFUSAL, message_budget
 from chatserver.edge.failures import tell_fault, tell_log_failed
 from chatserver.edge.limits import EdgeLimits
 from chatserver.edge.tasks import Tasks
-from chatserver.edge.uploads import Uploads
 from chatserver.log.interface import LogError
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
+from chatserver.net.unfinished import Unfinished
 from chatserver.net.wheel import ticks
 from chatserver.protocol import messages
 from chatserver.protocol.errors import FrameError, MessageError
@@ -73,14 +73,14 @@ class WebSocketEdge:
 
     def __init__(
         self, connections: Connections, hub: Hub, conversation: Conversation, limits: EdgeLimits, *,
-        tasks: Tasks, uploads: Uploads, note: Callable[[Connection, Reason, str], None],
+        tasks: Tasks, unfinished: Unfinished, note: Callable[[Connection, Reason, str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
         self._conversation = conversation
         self._limits = limits
         self._tasks = tasks
-        self._uploads = uploads
+        self._unfinished = unfinished
         self._note = note
         self._budget = message_budget(limits.message_rate, rooms=limits.max_rooms)
         self._waits = self._wait_for  # one bound method for all who wait for a task
@@ -120,8 +120,8 @@ class WebSocketEdge:
         self._unpack(connection, session, data)
         if connection.session is session and (connection.inbox or session.assembly or session.counted):
             kept = len(connection.inbox) + (len(session.assembly.frames) if session.assembly else 0)
-            if not self._uploads.fits(session, kept):
-                self._violated(connection, FrameError(Reason.BODIES_FULL, "too many messages are unfinished"))
+            if not self._unfinished.fits(session, kept):
+                self._violated(connection, FrameError(Reason.UNFINISHED_FULL, "too many messages are unfinished"))
 
     def _unpack(self, connection: Connection, session: Session, data: bytes) -> None:
         """Attend to the frames in these bytes, a turn's worth."""
@@ -376,7 +376,7 @@ class WebSocketEdge:
         if isinstance(session, Session):
             connection.session = None
             session.waiting = Waiting.GONE
-            self._uploads.gone(session)
+            self._unfinished.gone(session)
             self._conversation.leave_all(session)
             session.queue = None
 

@@ -1,6 +1,7 @@
 """Connections under TLS: the same calls, with each byte sealed on its way to the kernel.
 
-Owns: the write side of TLS, and what a connection needs for it. May not: read (net/tls_attendant.py does), or wait.
+Owns: the write side of TLS, and what a connection needs for it, what came and is not whole included. May not: read
+(net/tls_attendant.py does), or wait.
 
 What differs from a plain connection is where bytes are kept that the kernel would not take. Plaintext that was not
 sealed yet stays what it was: a place in a shared chunk. What was sealed must be sent exactly so, and is this peer's
@@ -20,6 +21,7 @@ from chatserver.net.connections import Connections, Finality
 from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import WRITE, Readiness
 from chatserver.net.tls import TlsEngine
+from chatserver.net.unfinished import Unfinished
 from chatserver.reasons import Reason
 
 #: Plaintext in one record: 64 KiB cost 40 µs in records of 4 KiB, 23 in records of 16, without the system calls.
@@ -30,12 +32,13 @@ _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET))
 
 
 class Secured(Connection, gc=False, eq=False):
-    """A peer under TLS: 32 bytes more than `Connection`, and OpenSSL's 13 KB."""
+    """A peer under TLS: 40 bytes more than `Connection`, and OpenSSL's 13 KB."""
 
     tls: ssl.SSLObject | None = None  # from its ClientHello until our close_notify
     sealed: bytes = b""  # received: a record or a ClientHello that is not whole yet
     unsent: bytes = b""  # the rest of the last record that was made
     barren: int = 0  # bytes of records received since the last that held plaintext
+    counted: int = 0  # bytes of `sealed`, see net/unfinished.py
 
     @property
     def unfinished(self) -> int:
@@ -49,9 +52,23 @@ class SecureConnections(Connections):
     kind = Secured
     first = Phase.TLS
 
-    def __init__(self, readiness: Readiness, limits: PhaseLimits, engine: TlsEngine, *, now: float) -> None:
+    def __init__(
+        self, readiness: Readiness, limits: PhaseLimits, engine: TlsEngine, unfinished: Unfinished, *, now: float
+    ) -> None:  # fmt: skip
         super().__init__(readiness, limits, now=now)
         self.engine = engine
+        self._unfinished = unfinished
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def gather(self, connection: Secured, sealed: bytes) -> bool:
+        """Keep what is not whole yet, or not opened; False if that is too much, with what all others keep."""
+        connection.sealed = sealed
+        return self._unfinished.fits(connection, len(sealed))
+
+    def _drop(self, connection: Secured) -> None:
+        connection.sealed = b""
+        self._unfinished.gone(connection)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -154,6 +171,7 @@ class SecureConnections(Connections):
             if connection.backlog is not None:
                 connection.backlog.last = reason  # FIN comes behind the close_notify
             return
+        self._drop(connection)  # nothing more is opened
         super()._begin_closing(connection, reason)
 
     def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
@@ -165,5 +183,6 @@ class SecureConnections(Connections):
                 with contextlib.suppress(OSError):
                     os.write(connection.descriptor, self.engine.goodbye(tls))
         finally:
-            connection.sealed = connection.unsent = b""
+            connection.unsent = b""
+            self._drop(connection)
             super().close(connection, reason, finality)

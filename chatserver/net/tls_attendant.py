@@ -25,7 +25,7 @@ from chatserver.net.layer import Layer
 from chatserver.net.phases import Phase
 from chatserver.net.secure import SecureConnections, Secured
 from chatserver.net.tls import Received, TlsError
-from chatserver.net.tls_records import MAX_RECORD, RecordError, hello_is_whole, whole_records
+from chatserver.net.tls_records import MAX_RECORD, REFUSAL, RecordError, hello_is_whole, whole_records
 from chatserver.reasons import Reason
 
 #: Seconds for which hellos are answered before other tasks run; the last may take it over by 0.7 ms.
@@ -71,13 +71,15 @@ class TlsAttendant(Layer):
         self._asked = trio.Event()
 
     def _hello_received(self, connection: Secured, data: bytes) -> None:
-        hello = connection.sealed = connection.sealed + data
+        hello = connection.sealed + data
         try:
             whole = hello_is_whole(hello)
         except RecordError as error:
             self._failed(connection, str(error), self._plain_answer if hello[:1].isalpha() else b"")
             return
-        if whole:
+        if not self._connections.gather(connection, hello):
+            self._end(connection, Reason.UNFINISHED_FULL, "too many ClientHellos are unfinished", REFUSAL)
+        elif whole:
             self._connections.pause(connection)
             self._hellos.append(connection)
             self._asked.set()
@@ -110,8 +112,9 @@ class TlsAttendant(Layer):
         sealed = connection.sealed + data if connection.sealed else data
         try:
             end = whole_records(sealed)
-            connection.sealed = sealed[end:]
-            if end:
+            if not self._connections.gather(connection, sealed[end:]):
+                self._end(connection, Reason.UNFINISHED_FULL, "too many records are unfinished", b"")
+            elif end:
                 self._open(connection, sealed[:end] if connection.sealed else sealed)
         except RecordError as error:
             self._failed(connection, str(error), b"")
@@ -145,14 +148,19 @@ class TlsAttendant(Layer):
             self._failed(connection, f"{connection.barren:,} bytes of records without any data", b"")
 
     def _failed(self, connection: Secured, message: str, last: bytes) -> None:
-        self._note(connection, Reason.TLS_FAILED, message)
+        if connection.phase is not Phase.TLS:
+            connection.tls = None  # broken: no close_notify can be said
+            if last:
+                self._connections.reply(connection, last)
+        self._end(connection, Reason.TLS_FAILED, message, last)
+
+    def _end(self, connection: Secured, reason: Reason, message: str, last: bytes) -> None:
+        """End it; `last` is for one whose handshake is not over."""
+        self._note(connection, reason, message)
         if connection.phase is Phase.TLS:
-            self._connections.turn_away(connection, Reason.TLS_FAILED, last)
-            return
-        connection.tls = None
-        if last:
-            self._connections.reply(connection, last)
-        self._connections.close(connection, Reason.TLS_FAILED)
+            self._connections.turn_away(connection, reason, last)
+        else:
+            self._connections.close(connection, reason)
 
     # -- the rest of an attendant -----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Unfinished bodies and messages of many connections: bounded together, and no harm to whoever sends a message."""
+"""Unfinished requests and messages of many connections: bounded together, and no harm to whoever sends a message."""
 
 from contextlib import AsyncExitStack
 from functools import partial
@@ -15,10 +15,10 @@ FAT = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "60000
 
 async def test_fat_bodies_that_never_end() -> None:
     """The third is told to come back, an honest one that comes in two pieces is served, and so are all afterwards."""
-    async with serving(all_bodies_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
+    async with serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
 
         async def kept(size: int) -> bool:
-            return await server.metric("chatserver_bodies_kept_bytes") == size
+            return await server.metric("chatserver_unfinished_bytes") == size
 
         async with connect(server.address) as first, connect(server.address) as second:
             for number, attacker in enumerate((first, second), 1):
@@ -31,7 +31,7 @@ async def test_fat_bodies_that_never_end() -> None:
                 assert 5 <= int(answer.headers["retry-after"]) < 15
                 assert answer.headers["connection"] == "close"
                 await third.rest()
-            await server.counted("bodies-full")
+            await server.counted("unfinished-full")
             async with connect(server.address) as honest:
                 message = request("POST", "/rooms/lobby/messages", b"hello")
                 await honest.send(message[:-2])
@@ -39,13 +39,43 @@ async def test_fat_bodies_that_never_end() -> None:
                 await honest.send(message[-2:])
                 assert (await honest.response()).status == 201
         await eventually(partial(kept, 0))
-        await server.counted("bodies-full")
+        await server.counted("unfinished-full")
+
+
+async def test_fat_heads_that_never_end() -> None:
+    """The fifth is told to come back; a browser's request that comes in two pieces is served."""
+    async with serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
+        fat = request("GET", "/rooms/lobby", headers={"X-Long": "x" * 14_000})[:-2]
+
+        async def kept(size: int) -> bool:
+            return await server.metric("chatserver_unfinished_bytes") == size
+
+        async with AsyncExitStack() as stack:
+            for number in range(1, 5):
+                attacker = await stack.enter_async_context(connect(server.address))
+                await attacker.send(fat)
+                await eventually(partial(kept, number * len(fat)))
+            async with connect(server.address) as fifth:
+                await fifth.send(fat)
+                answer = await fifth.response()
+                assert (answer.status, answer.error) == (503, "unavailable")
+                assert 5 <= int(answer.headers["retry-after"]) < 15
+                assert answer.headers["connection"] == "close"
+                await fifth.rest()
+            await server.counted("unfinished-full")
+            async with connect(server.address) as honest:
+                question = request("GET", "/rooms/lobby", headers={"Cookie": "x" * 1000})
+                await honest.send(question[:-2])
+                await trio.sleep(0.1)
+                await honest.send(question[-2:])
+                assert (await honest.response()).status == 200
+        await eventually(partial(kept, 0))
 
 
 async def test_fat_messages_that_never_end() -> None:
     """The fifth is told to come back; a message that comes whole, and a small one that does not, are taken."""
     async with (
-        serving(all_bodies_bytes=MOST, max_body_bytes=MOST) as server,
+        serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server,
         neighbour(server),
         AsyncExitStack() as stack,
     ):
@@ -53,7 +83,7 @@ async def test_fat_messages_that_never_end() -> None:
         kept = 0
 
         async def all_kept() -> bool:
-            return await server.metric("chatserver_bodies_kept_bytes") == kept
+            return await server.metric("chatserver_unfinished_bytes") == kept
 
         for _ in range(4):
             attacker = await stack.enter_async_context(chatter(server.address))
@@ -63,7 +93,7 @@ async def test_fat_messages_that_never_end() -> None:
         async with chatter(server.address) as fifth:
             await fifth.peer.send(fat)
             assert (await fifth.closed()).code == 1013
-        await server.counted("bodies-full")
+        await server.counted("unfinished-full")
         async with chatter(server.address) as honest:
             message = say(type="publish", id=1, room="lobby", text="hello")
             await honest.peer.send(message[:-2])

@@ -14,8 +14,7 @@ from chatserver.api.session import Session, Waiting
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold, Member, State
 from chatserver.chat.room import Life, Room
-from chatserver.edge.exchange import Exchange, Upload
-from chatserver.edge.uploads import SMALL
+from chatserver.edge.exchange import Exchange, LongHead, Upload
 from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.admission import network_of
 from chatserver.net.connection import BEHIND, Connection
@@ -23,6 +22,7 @@ from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
 from chatserver.net.readiness import LATER, READ, WRITE, Epoll
 from chatserver.net.secure import Secured
+from chatserver.net.unfinished import SMALL
 from chatserver.net.wheel import NEVER, ticks
 from chatserver.reasons import Reason
 from tests.fuzz.world import PER_ADDRESS, PLACES, SETTINGS, World
@@ -33,7 +33,7 @@ _SHORT.maxother = 1000
 #: What may stand in `session`, by phase.
 SESSIONS: dict[Phase, tuple[type, ...]] = {
     Phase.TLS: (type(None),),
-    Phase.HEAD: (type(None),),
+    Phase.HEAD: (type(None), LongHead),
     Phase.BODY: (Upload,),
     Phase.KEEPALIVE: (type(None),),
     Phase.PACED: (type(None),),
@@ -203,21 +203,28 @@ def _registered(epoll: int) -> Iterator[tuple[int, int]]:
                 yield int(descriptor), int(events, 16) & (READ | WRITE)
 
 
+def _unfinished(connection: Connection) -> Iterator[int]:
+    """Bytes that it keeps of each thing that is not whole."""
+    session = connection.session
+    if isinstance(connection, Secured):
+        yield len(connection.sealed)
+    if isinstance(session, Upload):
+        yield len(session.head) + session.body.kept
+    elif isinstance(session, Session):
+        yield len(connection.inbox) + (len(session.assembly.frames) if session.assembly else 0)
+    elif connection.phase is Phase.HEAD:
+        yield len(connection.inbox)
+
+
 def _check_counts(world: World, everybody: list[Connection]) -> None:
     parts = world.parts
     held = len(everybody)
     networks = Counter(network_of(each.address) for each in everybody)
     assert parts.connections.held == parts.admission.held == held <= PLACES
     assert parts.admission._by_address == dict(networks), "an address is counted wrongly"
-    uploads = [each.session for each in everybody if isinstance(each.session, Upload)]
-    kept = sum(len(upload.head) + upload.body.kept for upload in uploads)
-    sessions = [(each, each.session) for each in everybody if isinstance(each.session, Session)]
-    for connection, session in sessions:
-        frames = len(session.assembly.frames) if session.assembly else 0
-        assert session.counted == len(connection.inbox) + frames, "what is unfinished is not what is counted"
-    kept += sum(session.counted for _, session in sessions)
-    assert parts.http.intake.uploads.used == kept, "bodies are counted that nobody sends, or the reverse"
-    assert kept <= SETTINGS["all_bodies_bytes"] + SMALL * held
+    long = [kept for each in everybody for kept in _unfinished(each) if kept > SMALL]
+    assert parts.http.intake.unfinished.used == sum(long), "what is unfinished is not what is counted"
+    assert sum(long) <= SETTINGS["all_unfinished_bytes"]
     assert max(networks.values(), default=0) <= PER_ADDRESS
     gone = 0 if parts.poller._listeners else 2  # a listening socket and its spare descriptor
     mine = sum(puppet.open for puppet in world.puppets) + world.neighbour.here
@@ -347,7 +354,7 @@ def _check_nothing_is_left(world: World) -> None:
     assert not any(parts.connections.table)
     assert parts.connections.held == 0
     assert parts.admission.statistics() == {"held": 0, "addresses": 0}
-    assert parts.http.intake.uploads.used == 0
+    assert parts.http.intake.unfinished.used == 0
     assert not any(room.members or room.holds for room in parts.hub.rooms.values())
     mine = sum(puppet.open for puppet in world.puppets) + world.neighbour.here
     assert descriptors() == world.fixed - 4 + mine, "a descriptor has leaked"  # listener, its spare, two of epoll

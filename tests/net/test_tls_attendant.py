@@ -13,6 +13,7 @@ from chatserver.net.readiness import READ
 from chatserver.net.secure import Secured
 from chatserver.net.tls import Received
 from chatserver.net.tls_attendant import MAX_BARREN
+from chatserver.net.tls_records import REFUSAL
 from chatserver.reasons import Reason
 from tests.support.parked import ended, take, tcp_pair
 from tests.support.sealed import PLAIN_ANSWER, Client, Sealed, sealed
@@ -275,6 +276,65 @@ class TestReading:
             client.send(b"x")
             it.turn_over()
             assert connection.barren == 0
+
+
+class TestTooMuchUnfinished:
+    """The bound on all of it is one of the largest and a half: the second is refused, and the count ends with each."""
+
+    HELLO = b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb" + bytes(15_000)
+    RECORD = b"\x17\x03\x03\x40\x10" + bytes(15_000)
+
+    def test_hellos(self) -> None:
+        with sealed() as it:
+            (first, one), (second, two), (_, small) = it.dial(), it.dial(), it.dial()
+            one.socket.send(self.HELLO)
+            small.socket.send(small.hello()[:-1])
+            it.turn_over()
+            assert it.unfinished.used == len(self.HELLO)
+            two.socket.send(self.HELLO)
+            it.turn_over()
+            assert take(two.socket) == REFUSAL
+            assert phase_of(second) is Phase.CLOSING
+            assert it.notes == [(Reason.UNFINISHED_FULL, "too many ClientHellos are unfinished")]
+            assert it.unfinished.used == len(first.sealed) == len(self.HELLO)
+            one.socket.close()
+            two.socket.close()
+            it.turn_over()
+            assert it.attendant.details("closed") == [Reason.PEER_CLOSED, Reason.UNFINISHED_FULL]
+            assert it.unfinished.used == 0
+
+    def test_records(self) -> None:
+        with sealed() as it:
+            (first, one), (_, two), (_, small) = it.meet(), it.meet(), it.meet()
+            one.socket.send(self.RECORD)
+            it.turn_over()
+            two.socket.send(self.RECORD)
+            it.turn_over()
+            assert it.attendant.details("closed") == [Reason.UNFINISHED_FULL]
+            two.hear()
+            assert two.closed, "a close_notify says that it is no accident"
+            record = small.seal(b"hello")
+            for part in (record[:9], record[9:]):
+                small.socket.send(part)
+                it.turn_over()
+            assert it.attendant.details("received") == [b"hello"], "who sends little is not whom this is for"
+            assert it.unfinished.used == len(self.RECORD)
+            it.connections.finish(first, Reason.DONE)
+            assert (first.sealed, it.unfinished.used) == (b"", 0), "nothing more is opened"
+
+    def test_a_record_that_becomes_whole_is_not_counted_any_more(self) -> None:
+        with sealed() as it:
+            _, client = it.meet()
+            text = bytes(10_000)
+            record = client.seal(text)
+            for start, end in ((0, 5_000), (5_000, 9_000)):
+                client.socket.send(record[start:end])
+                it.turn_over()
+                assert it.unfinished.used == end
+            client.socket.send(record[9_000:])
+            it.turn_over()
+            assert it.attendant.details("received") == [text]
+            assert it.unfinished.used == 0
 
 
 class TestEnd:

@@ -24,11 +24,14 @@ from chatserver.net.readiness import READ, WRITE
 from chatserver.net.secure import SecureConnections, Secured
 from chatserver.net.tls import TlsEngine, load_context
 from chatserver.net.tls_attendant import TlsAttendant
+from chatserver.net.unfinished import Unfinished
 from chatserver.reasons import Reason
 from tests.support.certificates import NAMES, certificate, trusting_any
 from tests.support.parked import Parked
 
 PLAIN_ANSWER = b"this is TLS"
+#: Bytes of hellos and records that all peers may have unfinished: one of the largest size, and a half.
+MOST_UNFINISHED = 24 * 1024
 
 
 @cache
@@ -111,7 +114,10 @@ class Sealed(Parked):
     def __init__(self, limits: PhaseLimits | None = None) -> None:
         super().__init__(limits)
         self.engine = TlsEngine(server_context())
-        secure = SecureConnections(self.readiness, limits or PhaseLimits(), self.engine, now=0.0)
+        self.unfinished = Unfinished(MOST_UNFINISHED)
+        secure = SecureConnections(
+            self.readiness, limits or PhaseLimits(), self.engine, self.unfinished, now=0.0
+        )  # fmt: skip
         self.connections = secure
         self.notes: list[tuple[Reason, str]] = []
         self.layer = TlsAttendant(
