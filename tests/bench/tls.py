@@ -1,8 +1,8 @@
 """What a peer under TLS costs: bytes at rest, bytes while it is slow in its handshake, CPU for a handshake.
 
 How: as in `memory`, Pss before and after a crowd that the server shows in its phase; a fresh server for each kind. The
-certificate is ECDSA P-256, the usual one today. CPU is the server's own, for connect, handshake, upgrade and join; the
-details tell what the same client makes a plain server spend on them just before.
+certificate is ECDSA P-256, the usual one today. CPU is the server's own, for connect, handshake, upgrade and join,
+beside what the least that could answer spends on the same (peers/bare_tls.py), some at a time in turns.
 What would fool it: OpenSSL takes its memory in small pieces from the C library's heap, so a heap with holes from
 earlier peers makes the next ones look cheaper. So few are let in first (`WARM`), and one crowd in a server's life.
 """
@@ -18,13 +18,15 @@ from pathlib import Path
 
 from tests.bench import wire
 from tests.bench.clients import connect
-from tests.bench.figures import Bench, Better, Figure, Result, Scale
+from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
 from tests.bench.gauges import Address
-from tests.bench.processes import Process, chatserver
+from tests.bench.processes import Process, chatserver, peer
 from tests.support.certificates import NAMES, certificate, trusting
 
 #: Peers let in and out before the first reading.
 WARM = 100
+#: Rounds in which the CPU is measured, and joins in each of its turns.
+ROUNDS, JOINS = 5, 200
 #: Seconds for the server to come to rest.
 SETTLE = 4.0
 _PATIENT = ("--tls-deadline", "3600", "--head-deadline", "3600", "--ping-interval", "3600")
@@ -42,8 +44,8 @@ IDLE = {
 SLOW_HELLO = _memory("half a ClientHello", 2_000, 1_200)
 HALF_SHAKEN = _memory("a handshake left half-way", 60_000, 45_000)
 FIRST, AGAIN = (
-    Figure(name=name, unit=" µs", bound=1500, aim=600, better=Better.LOWER)
-    for name in ("connect and join under TLS 1.3: CPU", "the same with a ticket: CPU")
+    Figure(name=name, unit=TIMES, bound=3, aim=2, better=Better.LOWER)
+    for name in ("connect and join under TLS 1.3: CPU, of bare OpenSSL's", "the same with a ticket")
 )
 
 
@@ -51,41 +53,59 @@ def run(scale: Scale) -> Iterator[Result]:
     """Each kind in turn."""
     count = scale.of(2_000, 50)
     settle = scale.of(SETTLE, 0.3)
-    with chatserver(*_PATIENT) as server, ExitStack() as stack:
-        _open(stack, server, WARM)
-        plain = _open(stack, server, scale.of(1_000, 50))
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
-        cert, key = certificate(Path(folder))
-        flags = ("--tls-cert", cert, "--tls-key", key, *_PATIENT)
+        files = certificate(Path(folder))
+        flags = ("--tls-cert", files[0], "--tls-key", files[1], *_PATIENT)
         for version in _VERSIONS:
             with chatserver(*flags) as server:
-                yield from _idle(server, version, count, settle, plain)
+                yield _idle(server, version, count, settle)
         for figure, take in ((SLOW_HELLO, 0.5), (HALF_SHAKEN, 1.0)):
             with chatserver(*flags) as server:
                 yield _hellos(server, figure, take, count, settle)
+        with chatserver(*flags) as server, peer("bare_tls", *files) as bare, chatserver(*_PATIENT) as plain:
+            yield from _joins(server, bare, plain, scale)
 
 
-def _idle(server: Process, version: str, count: int, settle: float, plain: float) -> Iterator[Result]:
+def _idle(server: Process, version: str, count: int, settle: float) -> Result:
     context = trusting(_VERSIONS[version])
     with ExitStack() as first:
         _open(first, server, WARM, context)
-        ticket = _ticket(first.enter_context(_websocket(server.address, context)))
     time.sleep(settle)
     before = server.memory()
     with ExitStack() as stack:
-        cost = _open(stack, server, count, context)
+        _open(stack, server, count, context)
         time.sleep(settle)
         after = server.memory()
         held = _held(server.address, "open")
         if held < count:
             raise RuntimeError(f"{held:.0f} of {count} are open")
-        again = _open(stack, server, count // 4, context, ticket)
     details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
-    yield Result(figure=IDLE[version], samples=[(after - before) / count], details=details)
-    if version == "1.3":
-        details = f"ECDSA P-256; {plain:.0f} µs without TLS"
-        yield Result(figure=FIRST, samples=[cost], details=details)
-        yield Result(figure=AGAIN, samples=[again], details=details)
+    return Result(figure=IDLE[version], samples=[(after - before) / count], details=details)
+
+
+def _joins(server: Process, bare: Process, plain: Process, scale: Scale) -> Iterator[Result]:
+    """CPU for a join, in turns: at the server and at the floor, first without and then with a ticket."""
+    count = scale.of(JOINS, 20)
+    context = trusting(_VERSIONS["1.3"])
+    samples: dict[tuple[str, int], list[float]] = {}
+    without: list[float] = []
+    with ExitStack() as stack:
+        tickets = {}
+        for side in (server, bare):
+            _open(stack, side, WARM, context)
+            tickets[side.pid] = _ticket(stack.enter_context(_websocket(side.address, context)))
+        _open(stack, plain, WARM)
+        for _ in range(scale.of(ROUNDS, 1)):
+            for side in (server, bare):
+                samples.setdefault(("first", side.pid), []).append(_open(stack, side, count, context))
+                again = _open(stack, side, count, context, tickets[side.pid])
+                samples.setdefault(("again", side.pid), []).append(again)
+            without.append(_open(stack, plain, count))
+    for figure, kind in ((FIRST, "first"), (AGAIN, "again")):
+        ours, theirs = samples[kind, server.pid], samples[kind, bare.pid]
+        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+        details = f"{spread(ours)} µs against {spread(theirs)} µs; {spread(without)} µs without TLS; ECDSA P-256"
+        yield Result(figure=figure, samples=ratios, details=details)
 
 
 def _open(
