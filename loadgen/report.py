@@ -20,6 +20,14 @@ SCHEMA: Final = 2
 LAG_LIMIT_MS: Final = 25.0
 
 
+#: What else a generator that was late has to say, of what was measured.
+_WHY_LATE: Final = (
+    ("own_cpu_percent", "it used {:g}% of one"),
+    ("own_cpu_wait_percent", "waited {:g}% of the time while other programs had it"),
+    ("steal_percent", "the host took {:g}% of the processors' time"),
+)
+
+
 class Outcome(IntEnum):
     """How a command ended; the value is the exit code."""
 
@@ -157,13 +165,9 @@ def judge(
 
 
 def _late(lag_ms: float, figures: Figures) -> str:
-    stolen = figures["steal_percent"]
-    taken = f"; the host took {stolen:g}% of the processors' time" if stolen else ""
-    return (
-        f"the generator's own schedule was {lag_ms:g} ms late at the 99th percentile: it lacked CPU"
-        f" (it used {figures['own_cpu_percent']:g}% of one, and waited {figures['own_cpu_wait_percent']:g}% of the"
-        f" time while other programs had it{taken})"
-    )
+    why = ", ".join(words.format(value) for name, words in _WHY_LATE if (value := figures[name]))
+    late = f"the generator's own schedule was {lag_ms:g} ms late at the 99th percentile: it lacked CPU"
+    return f"{late} ({why})" if why else late
 
 
 def verdict(outcome: Outcome, reasons: list[str]) -> Verdict:

@@ -65,17 +65,23 @@ def test_a_late_schedule_makes_a_run_invalid_whatever_it_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stolen", "words"),
+    ("measured", "words"),
     [
-        (12.5, "while other programs had it; the host took 12.5% of the processors' time)"),
-        (0.0, "while other programs had it)"),
-        (None, "while other programs had it)"),
+        (
+            {"own_cpu_percent": 38.0, "own_cpu_wait_percent": 1.0, "steal_percent": 12.5},
+            (
+                " (it used 38% of one, waited 1% of the time while other programs had it, the host took 12.5% of the"
+                " processors' time)"
+            ),
+        ),
+        ({"own_cpu_percent": 38.0, "steal_percent": 0.0}, " (it used 38% of one)"),
+        ({}, ""),
     ],
 )
-def test_a_late_schedule_says_what_the_host_took(stolen: float | None, words: str) -> None:
-    late = {"lag_p99_ms": 500.0, "own_cpu_percent": 38.0, "own_cpu_wait_percent": 1.0}
-    _, [reason] = _judge({**late, "steal_percent": stolen})
-    assert reason.endswith(words)
+def test_a_late_schedule_says_of_why_what_was_measured(measured: dict[str, float], words: str) -> None:
+    unmeasured = dict.fromkeys(("own_cpu_percent", "own_cpu_wait_percent", "steal_percent"))
+    _, [reason] = _judge({"lag_p99_ms": 500.0, **unmeasured, **measured})
+    assert reason == "the generator's own schedule was 500 ms late at the 99th percentile: it lacked CPU" + words
 
 
 @pytest.mark.parametrize("name", ["steal_percent", "baseline_steal_percent"])
