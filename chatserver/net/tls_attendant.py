@@ -8,17 +8,21 @@ A ClientHello is gathered as bytes, and only a whole one is given to OpenSSL: un
 sent. A hello is also the one step that is dear, 0.3 to 0.7 ms for our signature, so hellos wait in a queue, from which
 a few are taken in each pass of the loop: a flood of them delays newcomers, and nobody who is in.
 
+From its hello on, and until its handshake is over, a peer costs us 43 KB of OpenSSL's. So only so many are half-way at a
+time: one more, and the longest of the most crowded network goes for it.
+
 close_notify is turned into what it stands for, the end of reading on the descriptor: the kernel then reports it as
 often as it is asked, as it does for FIN, and whoever looks away meanwhile finds it again.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from time import perf_counter
 
 import trio
 
 from chatserver.net import sockets
+from chatserver.net.admission import network_of
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Attendant
 from chatserver.net.layer import Layer
@@ -30,6 +34,9 @@ from chatserver.reasons import Reason
 
 #: Seconds for which hellos are answered before other tasks run; the last may take it over by 0.7 ms.
 HELLO_SECONDS = 0.002
+#: Handshakes that are half-way at a time: 11 MB. A core begins some 500 a second, so all of these may be half a second
+#: away before one of them is in the way of another. FreeBSD's syncache lets the oldest of a bucket go as well.
+MOST_SHAKING = 256
 #: Bytes of records without plaintext, in a row, that a peer may send: tickets, key updates and warnings are hundreds of
 #: bytes in a day. Each record is work for us, and nothing that any other budget would count.
 MAX_BARREN = 2 * MAX_RECORD
@@ -49,6 +56,7 @@ class TlsAttendant(Layer):
         self._plain_answer = plain_answer  # for who speaks plain HTTP to us
         self._hellos: deque[Secured] = deque()
         self._asked = trio.Event()
+        self._shaking: dict[Secured, None] = {}  # those half-way, the longest first
         self.handshakes = 0
 
     # -- handshakes -------------------------------------------------------------------------------------------------
@@ -86,11 +94,21 @@ class TlsAttendant(Layer):
 
     def _answer_hello(self, connection: Secured) -> None:
         try:
+            self._shaking[connection] = None
+            if len(self._shaking) > MOST_SHAKING:
+                self._make_room()
             connection.tls = self._engine.accept()
             self._connections.listen(connection)
             self._sealed_received(connection, b"")
         except Exception:  # noqa: BLE001  a fault of ours costs its own connection
             self._connections.fault(connection)
+
+    def _make_room(self) -> None:
+        """End the longest of the most crowded network: whoever is alone in one is seldom who floods."""
+        crowds = Counter(network_of(each.address) for each in self._shaking)
+        worst = max(self._shaking, key=lambda each: crowds[network_of(each.address)])
+        del self._shaking[worst]
+        self._connections.close(worst, Reason.EVICTED)
 
     # -- what comes -------------------------------------------------------------------------------------------------
 
@@ -128,6 +146,7 @@ class TlsAttendant(Layer):
             done, received = self._engine.shake(tls, records)
             if done:
                 self.handshakes += 1
+                self._shaking.pop(connection, None)
                 self._connections.enter(connection, Phase.HEAD)
         else:
             received = self._engine.receive(tls, records)
@@ -158,6 +177,7 @@ class TlsAttendant(Layer):
         """End it; `last` is for one whose handshake is not over."""
         self._note(connection, reason, message)
         if connection.phase is Phase.TLS:
+            self._shaking.pop(connection, None)
             self._connections.turn_away(connection, reason, last)
         else:
             self._connections.close(connection, reason)
@@ -180,6 +200,12 @@ class TlsAttendant(Layer):
             self._connections.close(connection, Reason.TLS_DEADLINE)
         else:
             self.inner.expired(connection)
+
+    def closed(self, connection: Connection, reason: Reason) -> None:
+        """Gone, half-way or not."""
+        assert isinstance(connection, Secured)
+        self._shaking.pop(connection, None)
+        self.inner.closed(connection, reason)
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours; there is nobody to excuse it to before the handshake is over."""

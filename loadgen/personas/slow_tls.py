@@ -14,7 +14,7 @@ RETURNS_SECONDS: Final = 10.0
 
 @persona
 class SlowTls(Dripper):
-    """Sends a TLS ClientHello a byte a second, then nothing.
+    """Sends a TLS ClientHello, a byte a second or every other client all of it at once, then nothing.
 
     The handshake comes before everything that HTTP servers time, and asyncio gives it 60 s, Node 120 s. On a plain port
     it is a head that is no HTTP from its first byte on. (Who ends the handshake and then says nothing is idle-connect.)
@@ -27,12 +27,12 @@ class SlowTls(Dripper):
     returns_seconds = RETURNS_SECONDS
 
     def opening(self) -> bytes:
-        """Send the first byte."""
-        return _hello()[:1]
+        """Send the first byte, or all: a server has its work with a whole one, and keeps what it has worked out."""
+        return _hello() if self.index % 2 else _hello()[:1]
 
     def drop(self, number: int) -> bytes:
         """Return one byte; after the last, nothing."""
-        return _hello()[number + 1 : number + 2]
+        return b"" if self.index % 2 else _hello()[number + 1 : number + 2]
 
 
 @cache

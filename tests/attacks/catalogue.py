@@ -88,8 +88,8 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.FLUSH_DEADLINE, Reason.PONG_DEADLINE), told="nothing: it is gone",
     ),
     *_rows(
-        "slow-tls", defence="`TLS`: 10 s in total; on a plain port its first byte is no request",
-        ends=(Reason.BAD_REQUEST, Reason.TLS_DEADLINE), told="400 on a plain port, else FIN",
+        "slow-tls", defence="`TLS`: 10 s in total, 256 half-way at most; on a plain port its first byte is no request",
+        ends=(Reason.BAD_REQUEST, Reason.TLS_DEADLINE, Reason.EVICTED), told="400 on a plain port, else FIN",
     ),
     # Greedy
     *_rows(

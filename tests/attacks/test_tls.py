@@ -87,6 +87,17 @@ async def test_a_hello_then_nothing(files: dict[str, Any]) -> None:
         await server.counted("tls-deadline")
 
 
+async def test_hellos_of_many_then_nothing(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL's memory is for so many at a time; whoever finishes gets in beside them."""
+    monkeypatch.setattr("chatserver.net.tls_attendant.MOST_SHAKING", 5)
+    async with under_tls(files) as server, AsyncExitStack() as stack:
+        for _ in range(20):
+            attacker = await stack.enter_async_context(connect(plain(server)))
+            await attacker.send(hello())
+        await server.counted("evicted", 16)  # for fifteen of them, and for who asked first
+        assert await server.metric("chatserver_connections", phase="tls") == 4
+
+
 async def test_nothing_at_all(files: dict[str, Any]) -> None:
     async with under_tls(files, tls_deadline=0.5) as server:
         async with connect(plain(server)) as peer:

@@ -183,6 +183,39 @@ class TestHandshake:
             it.layer.answer_some()
             assert connection.tls is None
 
+    def test_only_so_many_are_half_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One more, and the longest of the most crowded network goes for it; whoever is alone stays."""
+        monkeypatch.setattr("chatserver.net.tls_attendant.MOST_SHAKING", 3)
+        with sealed() as it:
+            met = [it.dial() for _ in range(5)]
+            (first, _), (alone, lone_client), (second, _), (third, _), (newest, _) = met
+            alone.address = "198.51.100.1"
+            for _, client in met:
+                client.socket.send(client.hello())
+                it.turn_over()
+            assert [each.alive for each, _ in met] == [False, True, False, True, True]
+            assert it.attendant.of("closed") == [first, second]
+            assert it.attendant.details("closed") == [Reason.EVICTED] * 2
+            while not lone_client.shake():
+                it.turn_over()
+            it.turn_over()
+            assert list(it.layer._shaking) == [third, newest], "who is through is not half-way"
+            for _, client in met:
+                client.socket.close()
+            it.turn_over()
+            assert not it.layer._shaking
+
+    def test_whoever_fails_is_not_half_way(self) -> None:
+        with sealed() as it:
+            connection, client = it.dial()
+            client.socket.send(client.hello())
+            it.turn_over()
+            assert list(it.layer._shaking) == [connection]
+            client.socket.send(b"\x17\x03\x03\xff\xff")
+            it.turn_over()
+            assert phase_of(connection) is Phase.CLOSING
+            assert not it.layer._shaking
+
     def test_a_fault_of_ours_costs_its_own_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with sealed() as it:
             victim, client = it.dial()
