@@ -8,8 +8,8 @@ A ClientHello is gathered as bytes, and only a whole one is given to OpenSSL: un
 sent. A hello is also the one step that is dear, 0.3 to 0.7 ms for our signature, so hellos wait in a queue, from which
 a few are taken in each pass of the loop: a flood of them delays newcomers, and nobody who is in.
 
-From its hello on, and until its handshake is over, a peer costs us 43 KB of OpenSSL's. So only so many are half-way at a
-time: one more, and the longest of the most crowded network goes for it.
+From its hello on, and until its handshake is over, a peer costs us 43 KB of OpenSSL's. So only so many are half-way at
+a time: one more, and the longest of the most crowded network goes for it.
 
 close_notify is turned into what it stands for, the end of reading on the descriptor: the kernel then reports it as
 often as it is asked, as it does for FIN, and whoever looks away meanwhile finds it again.
