@@ -29,6 +29,8 @@ WARM = 100
 ROUNDS, JOINS = 5, 200
 #: Seconds for the server to come to rest.
 SETTLE = 4.0
+#: Fewer than may be half-way through their handshake at a time.
+FEW = 200
 _PATIENT = ("--tls-deadline", "3600", "--head-deadline", "3600", "--ping-interval", "3600")
 _VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
 
@@ -43,6 +45,7 @@ IDLE = {
 }
 SLOW_HELLO = _memory("half a ClientHello", 2_000, 1_200)
 HALF_SHAKEN = _memory("a handshake left half-way", 60_000, 45_000)
+CROWD = Figure(name="memory: 2,000 of these", unit=" MB", bound=16, aim=12, better=Better.LOWER)
 FIRST, AGAIN = (
     Figure(name=name, unit=TIMES, bound=3, aim=2, better=Better.LOWER)
     for name in ("connect and join under TLS 1.3: CPU, of bare OpenSSL's", "the same with a ticket")
@@ -59,9 +62,11 @@ def run(scale: Scale) -> Iterator[Result]:
         for version in _VERSIONS:
             with chatserver(*flags) as server:
                 yield _idle(server, version, count, settle)
-        for figure, take in ((SLOW_HELLO, 0.5), (HALF_SHAKEN, 1.0)):
+        for figure, take, held in ((SLOW_HELLO, 0.5, count), (HALF_SHAKEN, 1.0, scale.of(FEW, 50))):
             with chatserver(*flags) as server:
-                yield _hellos(server, figure, take, count, settle)
+                yield _hellos(server, figure, take, held, settle)
+        with chatserver(*flags) as server:
+            yield _crowd_of_hellos(server, count, settle)
         with chatserver(*flags) as server, peer("bare_tls", *files) as bare, chatserver(*_PATIENT) as plain:
             yield from _joins(server, bare, plain, scale)
 
@@ -160,6 +165,23 @@ def _hellos(server: Process, figure: Figure, take: float, count: int, settle: fl
             raise RuntimeError(f"{held:.0f} of {count} are in their handshake")
     details = f"{count:,} held, each sent {len(part)} B; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
     return Result(figure=figure, samples=[(after - before) / count], details=details)
+
+
+def _crowd_of_hellos(server: Process, count: int, settle: float) -> Result:
+    """More than may be half-way: what they cost at most is what those cost who are."""
+    time.sleep(settle)
+    before, most = server.memory(), 0
+    hello = _hello()
+    with ExitStack() as stack:
+        for number in range(count):
+            stack.enter_context(_send(server.address, hello))
+            if number % FEW == 0:
+                most = max(most, server.memory())
+        time.sleep(settle)
+        most = max(most, server.memory())
+        held = _held(server.address, "tls")
+    details = f"{count:,} sent {len(hello)} B each, {held:.0f} are half-way at the end"
+    return Result(figure=CROWD, samples=[(most - before) / 1e6], details=details)
 
 
 def _hello() -> bytes:
