@@ -4,7 +4,8 @@ Owns: the count, and who is refused while it is over its bound. May not: know co
 a message or a TLS record that is not whole says here how long it is by now, and says so when it is gone.
 
 A bound for each is none for 20,000 of them: heads of 16 KiB would be 330 MB, bodies of 64 KiB 1.3 GB. What is whole is
-not counted: it is answered in the same call, and what a handler keeps of it (a draft) the log counts.
+not counted: it is answered in the same call, and what a handler keeps of it (a draft) the log counts. Only a whole
+ClientHello, and whole frames behind one that waits, are counted until their turn comes.
 """
 
 from typing import Protocol

@@ -3,73 +3,57 @@
 from contextlib import AsyncExitStack
 from functools import partial
 
+import pytest
 import trio
 
 from tests.support.peers import chatter, connect, request, say
 from tests.support.serving import eventually, neighbour, serving
 
-#: Bytes of all unfinished bodies: two of the attackers' and a little.
+#: Bytes of all that is unfinished.
 MOST = 65_536
-FAT = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "60000"}) + b"x" * 30_000
+#: A part of a request that does not end, how many of it there is room for, and what an honest client asks and is told.
+BODIES = (
+    request("POST", "/rooms/lobby/messages", headers={"Content-Length": "60000"}) + b"x" * 30_000,
+    2,
+    request("POST", "/rooms/lobby/messages", b"hello"),
+    201,
+)
+HEADS = (
+    request("GET", "/rooms/lobby", headers={"X-Long": "x" * 14_000})[:-2],
+    4,
+    request("GET", "/rooms/lobby", headers={"Cookie": "x" * 1000}),
+    200,
+)
 
 
-async def test_fat_bodies_that_never_end() -> None:
-    """The third is told to come back, an honest one that comes in two pieces is served, and so are all afterwards."""
+@pytest.mark.parametrize(("fat", "fitting", "question", "status"), [BODIES, HEADS], ids=["bodies", "heads"])
+async def test_fat_requests_that_never_end(fat: bytes, fitting: int, question: bytes, status: int) -> None:
+    """One more is told to come back, an honest one that comes in two pieces is served, and so are all afterwards."""
     async with serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
-
-        async def kept(size: int) -> bool:
-            return await server.metric("chatserver_unfinished_bytes") == size
-
-        async with connect(server.address) as first, connect(server.address) as second:
-            for number, attacker in enumerate((first, second), 1):
-                await attacker.send(FAT)
-                await eventually(partial(kept, number * len(FAT)))
-            async with connect(server.address) as third:
-                await third.send(FAT)
-                answer = await third.response()
-                assert (answer.status, answer.error) == (503, "unavailable")
-                assert 5 <= int(answer.headers["retry-after"]) < 15
-                assert answer.headers["connection"] == "close"
-                await third.rest()
-            await server.counted("unfinished-full")
-            async with connect(server.address) as honest:
-                message = request("POST", "/rooms/lobby/messages", b"hello")
-                await honest.send(message[:-2])
-                await trio.sleep(0.1)
-                await honest.send(message[-2:])
-                assert (await honest.response()).status == 201
-        await eventually(partial(kept, 0))
-        await server.counted("unfinished-full")
-
-
-async def test_fat_heads_that_never_end() -> None:
-    """The fifth is told to come back; a browser's request that comes in two pieces is served."""
-    async with serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
-        fat = request("GET", "/rooms/lobby", headers={"X-Long": "x" * 14_000})[:-2]
 
         async def kept(size: int) -> bool:
             return await server.metric("chatserver_unfinished_bytes") == size
 
         async with AsyncExitStack() as stack:
-            for number in range(1, 5):
+            for number in range(1, fitting + 1):
                 attacker = await stack.enter_async_context(connect(server.address))
                 await attacker.send(fat)
                 await eventually(partial(kept, number * len(fat)))
-            async with connect(server.address) as fifth:
-                await fifth.send(fat)
-                answer = await fifth.response()
+            async with connect(server.address) as another:
+                await another.send(fat)
+                answer = await another.response()
                 assert (answer.status, answer.error) == (503, "unavailable")
                 assert 5 <= int(answer.headers["retry-after"]) < 15
                 assert answer.headers["connection"] == "close"
-                await fifth.rest()
+                await another.rest()
             await server.counted("unfinished-full")
             async with connect(server.address) as honest:
-                question = request("GET", "/rooms/lobby", headers={"Cookie": "x" * 1000})
                 await honest.send(question[:-2])
                 await trio.sleep(0.1)
                 await honest.send(question[-2:])
-                assert (await honest.response()).status == 200
+                assert (await honest.response()).status == status
         await eventually(partial(kept, 0))
+        await server.counted("unfinished-full")
 
 
 async def test_fat_messages_that_never_end() -> None:

@@ -203,17 +203,18 @@ def _registered(epoll: int) -> Iterator[tuple[int, int]]:
                 yield int(descriptor), int(events, 16) & (READ | WRITE)
 
 
-def _unfinished(connection: Connection) -> Iterator[int]:
-    """Bytes that it keeps of each thing that is not whole."""
+def _unfinished(connection: Connection) -> Iterator[tuple[int, int]]:
+    """Of each thing that is not whole: the bytes that it keeps, and those that are counted."""
     session = connection.session
     if isinstance(connection, Secured):
-        yield len(connection.sealed)
+        yield len(connection.sealed), connection.counted
     if isinstance(session, Upload):
-        yield len(session.head) + session.body.kept
+        yield len(session.head) + session.body.kept, session.counted
     elif isinstance(session, Session):
-        yield len(connection.inbox) + (len(session.assembly.frames) if session.assembly else 0)
+        frames = len(session.assembly.frames) if session.assembly else 0
+        yield len(connection.inbox) + frames, session.counted
     elif connection.phase is Phase.HEAD:
-        yield len(connection.inbox)
+        yield len(connection.inbox), session.counted if isinstance(session, LongHead) else 0
 
 
 def _check_counts(world: World, everybody: list[Connection]) -> None:
@@ -222,9 +223,12 @@ def _check_counts(world: World, everybody: list[Connection]) -> None:
     networks = Counter(network_of(each.address) for each in everybody)
     assert parts.connections.held == parts.admission.held == held <= PLACES
     assert parts.admission._by_address == dict(networks), "an address is counted wrongly"
-    long = [kept for each in everybody for kept in _unfinished(each) if kept > SMALL]
-    assert parts.http.intake.unfinished.used == sum(long), "what is unfinished is not what is counted"
-    assert sum(long) <= SETTINGS["all_unfinished_bytes"]
+    used = 0
+    for kept, counted in (pair for each in everybody for pair in _unfinished(each)):
+        assert counted == (kept if kept > SMALL else 0), "what is unfinished is not what is counted"
+        used += counted
+    assert parts.http.intake.unfinished.used == used, "something is counted that nobody keeps, or the reverse"
+    assert used <= SETTINGS["all_unfinished_bytes"]
     assert max(networks.values(), default=0) <= PER_ADDRESS
     gone = 0 if parts.poller._listeners else 2  # a listening socket and its spare descriptor
     mine = sum(puppet.open for puppet in world.puppets) + world.neighbour.here

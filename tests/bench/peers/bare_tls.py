@@ -1,7 +1,7 @@
 """The floor of a join under TLS: OpenSSL on a blocking socket, and answers that are there before they are asked for.
 
 `bare_tls CERT KEY` takes one after the other: a handshake, two requests that it does not look at, an answer as long as
-the server's to each. Everybody stays connected until it is told `done`. The context has the server's rules.
+the server's to each. Everybody stays connected until standard input ends. The rules of TLS are the server's.
 """
 
 import gc
@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 
+from chatserver.net.tls import load_context
 from tests.bench.peers.sockets import listen
 
 _ANSWERS = (
@@ -21,10 +22,7 @@ _ANSWERS = (
 
 def main() -> None:
     gc.disable()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.num_tickets = 1
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.load_cert_chain(*sys.argv[1:3])
+    context = load_context(*sys.argv[1:3])
     listening = listen(blocking=True)
     kept = []
     while listening in select.select([listening, sys.stdin], [], [])[0]:
