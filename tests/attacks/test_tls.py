@@ -88,7 +88,7 @@ async def test_a_hello_then_nothing(files: dict[str, Any]) -> None:
 
 
 async def test_hellos_of_many_then_nothing(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenSSL's memory is for so many at a time; whoever finishes gets in beside them, and is not who goes for others."""
+    """OpenSSL's memory is for so many at a time; whoever finishes gets in beside them, and never goes for others."""
     monkeypatch.setattr("chatserver.net.tls_attendant.MOST_SHAKING", 5)
     async with under_tls(files) as server, AsyncExitStack() as stack:
         for _ in range(20):

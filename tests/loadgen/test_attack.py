@@ -14,12 +14,12 @@ EVERY_KIND = {"slow-head": 10, "idle-connect": 10, "slow-body": 10}
 
 async def test_a_server_without_deadlines_holds_its_attackers_for_ever() -> None:
     with planted() as server:
-        report = await play_attack(server.url, EVERY_KIND)
+        report = await play_attack(server.url, EVERY_KIND, seconds=4.0)
     assert report.figures["attackers_peak"] == 30
     assert report.figures["attackers_killed"] == report.figures["attackers_refused"] == 0
     oldest = report.figures["oldest_attacker_s"]
     assert oldest is not None
-    assert oldest >= 0.7
+    assert oldest >= 2.0, "for most of the attack; a loaded machine may be late with it"
     assert [row.name for row in report.phases] == ["baseline", "attack", "recovery"]
     assert all(row.succeeded and not row.failed for row in report.phases)
     assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100

@@ -46,6 +46,24 @@ async def test_a_replay_makes_the_same_choices() -> None:
     assert heard[0] == heard[1]
 
 
+async def test_an_attacking_crowd_gives_way_and_victims_do_not() -> None:
+    with planted() as server:
+        session = Session(plan(server.url))
+
+        async def act() -> None:
+            victims = await session.hire_victims()
+            crowd = await session.hire_crowd(niceness=7)
+            ours = os.getpriority(os.PRIO_PROCESS, 0)
+
+            def beside_ours(pid: int) -> int:
+                return os.getpriority(os.PRIO_PROCESS, pid) - ours
+
+            assert await session.until(lambda: beside_ours(crowd.players[0].watched.pid) == 7, 30)
+            assert beside_ours(victims.watched.pid) == 0
+
+        await session.play(act)
+
+
 async def test_a_player_that_dies_makes_the_run_invalid() -> None:
     with planted() as server:
         session = Session(plan(server.url))
