@@ -119,7 +119,7 @@ def test_json_is_all_that_is_on_standard_output() -> None:
 def test_a_scorecard_has_a_row_for_each_attack_and_writes_its_report(tmp_path: Path) -> None:
     with planted(Plant(head_deadline=0.8)) as server:
         done = _run(
-            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "3",
+            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "5",
             "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "ws", "--neighbours", "0",
             "--report", str(tmp_path / "report"), "--fail-if", "attackers_killed<10",
         )  # fmt: skip
@@ -149,7 +149,7 @@ def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
     beside = Path(sys.executable).with_name("chatserver")
     done = _run(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head,idle-connect", "--clients", "5",
-        "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--neighbours", "0", "--json",
+        "--duration", "5", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--neighbours", "0", "--json",
         "--start", f"{beside} serve --quiet --port {port}",
     )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr

@@ -17,7 +17,7 @@ from loadgen.personas import registry
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Table
 
-SIZES = Sizes(idle_seconds=1.0, busy_seconds=1.0, attack_seconds=1.0).scaled(1.0, 20)
+SIZES = Sizes(idle_seconds=1.0, busy_seconds=1.0, attack_seconds=3.0).scaled(1.0, 20)
 EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slow-head"]])}
 
 
