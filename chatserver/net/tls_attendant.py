@@ -56,7 +56,7 @@ class TlsAttendant(Layer):
         self._plain_answer = plain_answer  # for who speaks plain HTTP to us
         self._hellos: deque[Secured] = deque()
         self._asked = trio.Event()
-        self._shaking: dict[Secured, None] = {}  # those half-way, the longest first
+        self._shaking: dict[Secured, str] = {}  # those half-way, the longest first, and their networks
         self.handshakes = 0
 
     # -- handshakes -------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ class TlsAttendant(Layer):
 
     def _answer_hello(self, connection: Secured) -> None:
         try:
-            self._shaking[connection] = None
+            self._shaking[connection] = network_of(connection.address)
             if len(self._shaking) > MOST_SHAKING:
                 self._make_room()
             connection.tls = self._engine.accept()
@@ -105,8 +105,8 @@ class TlsAttendant(Layer):
 
     def _make_room(self) -> None:
         """End the longest of the most crowded network: whoever is alone in one is seldom who floods."""
-        crowds = Counter(network_of(each.address) for each in self._shaking)
-        worst = max(self._shaking, key=lambda each: crowds[network_of(each.address)])
+        [(crowded, _)] = Counter(self._shaking.values()).most_common(1)
+        worst = next(each for each, network in self._shaking.items() if network == crowded)
         del self._shaking[worst]
         self._connections.close(worst, Reason.EVICTED)
 
