@@ -54,11 +54,12 @@ async def test_an_attacking_crowd_gives_way_and_victims_do_not() -> None:
             victims = await session.hire_victims()
             crowd = await session.hire_crowd(niceness=7)
             ours = os.getpriority(os.PRIO_PROCESS, 0)
+            way = min(7, 19 - ours)  # there is nothing beyond 19
 
             def beside_ours(pid: int) -> int:
                 return os.getpriority(os.PRIO_PROCESS, pid) - ours
 
-            assert await session.until(lambda: beside_ours(crowd.players[0].watched.pid) == 7, 30)
+            assert await session.until(lambda: beside_ours(crowd.players[0].watched.pid) == way, 30)
             assert beside_ours(victims.watched.pid) == 0
 
         await session.play(act)
