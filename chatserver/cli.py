@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from chatserver import __version__
-from chatserver.config import SPECS, TYPES, Settings
-from chatserver.limits import limits_json, print_limits, shown_value
-from chatserver.sources import load_settings
-from chatserver.specs import ConfigError, Section
+from chatserver.settings.describe import limits_json, print_limits, shown_value
+from chatserver.settings.fields import SPECS, TYPES, Settings
+from chatserver.settings.sources import load_settings
+from chatserver.settings.spec import ConfigError, Section
 
 EXIT_BAD_FLAGS = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -30,7 +30,7 @@ _DEFAULTS = Settings()
 
 
 def _flag(name: str) -> tuple[str, Any, Any]:
-    """Make the flag of one field. It takes text: sources.py converts, alike for file and environment."""
+    """Make the flag of one field. It takes text: settings/sources.py converts, alike for file and environment."""
     spec, kind = SPECS[name], TYPES[name]
     default = shown_value(name, getattr(_DEFAULTS, name))
     if kind is bool:

@@ -22,7 +22,6 @@ from chatserver.api.services import Services
 from chatserver.api.unwritten import UnwrittenShare
 from chatserver.chat.hub import Hub
 from chatserver.chat.ratelimit import PublishLimit
-from chatserver.config import BODY_SECONDS_PER_KIB, Settings
 from chatserver.edge.attendant import EdgeAttendant, Notes
 from chatserver.edge.http import HttpEdge
 from chatserver.edge.limits import EdgeLimits
@@ -31,7 +30,6 @@ from chatserver.edge.proxied import ForwardedLayer, ProxyHeaderLayer
 from chatserver.edge.tasks import Tasks
 from chatserver.edge.websocket import WebSocketEdge
 from chatserver.log import Log
-from chatserver.metrics import ServerMetrics
 from chatserver.net.admission import Admission, network_of
 from chatserver.net.connections import Attendant, Connections
 from chatserver.net.eviction import Eviction
@@ -46,13 +44,16 @@ from chatserver.net.tls import TlsEngine
 from chatserver.net.tls_attendant import TlsAttendant
 from chatserver.net.tls_records import REFUSAL
 from chatserver.net.unfinished import Unfinished
-from chatserver.observe import Collector, LoopMeter
+from chatserver.observe.loop import LoopMeter
+from chatserver.observe.memory import Collector
+from chatserver.observe.metrics import ServerMetrics
 from chatserver.protocol.body import BodyLimits
 from chatserver.protocol.head import HeadLimits
 from chatserver.protocol.response import error_body, response
 from chatserver.protocol.validation import MAX_TEXT_BYTES
 from chatserver.protocol.websocket import FrameLimits
 from chatserver.reasons import ErrorCode
+from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
 
 #: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)

@@ -17,20 +17,20 @@ from functools import partial
 import structlog
 import trio
 
-from chatserver import logs
 from chatserver.api.session import Session
-from chatserver.config import Settings
-from chatserver.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.edge.leaving import return_after
-from chatserver.heap import Heap, find_trim
 from chatserver.log import LogError, LogOpenError, Record, open_log
 from chatserver.net.connection import Connection
+from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.listener import bind
 from chatserver.net.readiness import open_readiness
 from chatserver.net.tls import TlsEngine, load_context
-from chatserver.observe import Collector, LoopMeter
+from chatserver.observe import logs
+from chatserver.observe.loop import LoopMeter
+from chatserver.observe.memory import Collector, Heap, find_trim
 from chatserver.parts import Parts, build
-from chatserver.specs import ConfigError
+from chatserver.settings.fields import Settings
+from chatserver.settings.spec import ConfigError
 
 EXIT_CLEAN, EXIT_BIND, EXIT_LOG = 0, 3, 4
 

@@ -16,11 +16,11 @@ from typing import get_type_hints
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for the catalogue, which is no part of what is installed
 
-from chatserver.config import SPECS, Settings, flag_name
-from chatserver.limits import shown_value
 from chatserver.net.phases import RULES, Phase, PhaseLimits
 from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
-from chatserver.specs import Section
+from chatserver.settings.describe import shown_value
+from chatserver.settings.fields import SPECS, Settings, flag_name
+from chatserver.settings.spec import Section
 from loadgen import figures, report
 from loadgen.client import Attacker, Client
 from loadgen.fingerprint import neighbour, practice, probes

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from chatserver import __version__, cli
-from chatserver.config import SPECS, Settings, flag_name
-from chatserver.limits import print_limits, shown_value
-from chatserver.specs import Section
+from chatserver.settings.describe import print_limits, shown_value
+from chatserver.settings.fields import SPECS, Settings, flag_name
+from chatserver.settings.spec import Section
 
 
 def run(*tokens: str) -> int:

@@ -14,11 +14,11 @@ from chatserver.edge.exchange import LongHead, Upload
 from chatserver.edge.http import HttpEdge
 from chatserver.edge.websocket import WebSocketEdge
 from chatserver.log.interface import LogError
-from chatserver.logs import Limiter
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
+from chatserver.observe.logs import Limiter
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_response
 from chatserver.protocol.websocket import lacking

@@ -25,12 +25,12 @@ from typing import Protocol
 import structlog
 import trio
 
-from chatserver.logs import Limiter
 from chatserver.net import sockets
 from chatserver.net.connection import BEHIND, CLOSED, Backlog, Connection
 from chatserver.net.phases import ALLOWED, SETTLES, IllegalMoveError, Phase, PhaseLimits
 from chatserver.net.readiness import LATER, READ, TURN, WRITE, Readiness
 from chatserver.net.wheel import Wheel, ticks
+from chatserver.observe.logs import Limiter
 from chatserver.reasons import Reason
 
 _write = os.write

@@ -26,7 +26,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from chatserver.specs import ConfigError
+from chatserver.settings.spec import ConfigError
 
 #: Tickets sent at the end of a TLS 1.3 handshake; OpenSSL's default, 2, is for clients that open pairs.
 TICKETS = 1

@@ -7,7 +7,7 @@ import pytest
 
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
-from chatserver.logs import LINES_PER_SECOND
+from chatserver.observe.logs import LINES_PER_SECOND
 from tests.support.peers import Address, chatter, connect
 from tests.support.serving import Serving, serving
 

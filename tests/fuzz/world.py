@@ -30,15 +30,15 @@ from chatserver import server as server_module
 from chatserver.api import conversation as conversation_module
 from chatserver.chat import pump as pump_module
 from chatserver.chat import registry
-from chatserver.config import Settings
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft, Head, Record
-from chatserver.logs import Limiter
 from chatserver.net import sockets
 from chatserver.net.readiness import Epoll
-from chatserver.observe import Collector
+from chatserver.observe.logs import Limiter
+from chatserver.observe.memory import Collector
 from chatserver.parts import Parts
 from chatserver.server import Server
+from chatserver.settings.fields import Settings
 from tests.fuzz.grammar import LOBBY
 from tests.fuzz.hearing import Hearing
 from tests.fuzz.puppet import Puppet, acknowledge

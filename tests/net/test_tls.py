@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net.tls import TlsEngine, TlsError, load_context
-from chatserver.specs import ConfigError
+from chatserver.settings.spec import ConfigError
 from tests.support.certificates import certificate, trusting, trusting_any
 from tests.support.sealed import server_context
 

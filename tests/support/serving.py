@@ -21,8 +21,8 @@ from typing import Any
 import trio
 from structlog.testing import capture_logs
 
-from chatserver.config import Settings
 from chatserver.server import Server
+from chatserver.settings.fields import Settings
 from tests.support.peers import PATIENCE, Address, Chatter, ask, chatter
 
 #: Seconds for which a server may run in one test: a test that waits for ever fails instead.

@@ -29,8 +29,8 @@ from chatserver.net.phases import Phase
 from chatserver.net.poller import Poller
 from chatserver.net.pressure import Pressure
 from chatserver.net.tls_attendant import TlsAttendant
-from chatserver.observe import BUCKETS, Durations, LoopMeter
-from chatserver.observe import Collector as GarbageCollector
+from chatserver.observe.loop import BUCKETS, Durations, LoopMeter
+from chatserver.observe.memory import Collector as GarbageCollector
 from chatserver.reasons import Reason
 
 #: The share of a core that goes into making the text, and what may be used at once: 100 scrapes. Prometheus asks every

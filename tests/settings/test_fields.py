@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from chatserver import descriptors
-from chatserver.config import SPECS, TYPES, LogFormat, Settings, flag_name
-from chatserver.sources import load_settings, variable_name
-from chatserver.specs import ConfigError, Section, Unit
+from chatserver.net import descriptors
+from chatserver.settings.fields import SPECS, TYPES, LogFormat, Settings, flag_name
+from chatserver.settings.sources import load_settings, variable_name
+from chatserver.settings.spec import ConfigError, Section, Unit
 
 NUMBERS = [name for name, kind in TYPES.items() if kind in {int, float}]
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 import structlog
 
-from chatserver import logs
-from chatserver.config import LogFormat
+from chatserver.observe import logs
+from chatserver.settings.fields import LogFormat
 
 
 @contextmanager

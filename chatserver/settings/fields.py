@@ -2,7 +2,7 @@
 
 Owns: `Settings`, the one frozen dataclass that flags, `CHATSERVER_…` variables, the TOML file and
 `chatserver limits` all derive from, so that a new limit is one new field here and nothing else.
-May not: import trio or our modules but specs.py, whose words it is written in; read files or the environment
+May not: import trio or our modules but spec.py, whose words it is written in; read files or the environment
 (sources.py does); or know what a limit is used for.
 
     settings = Settings(port=0, head_deadline=2.0)
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, get_type_hints
 
-from chatserver.specs import DAY, ConfigError, Section, Spec, Unit, deadline, setting, size
+from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, deadline, setting, size
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
 

@@ -1,7 +1,7 @@
 """What a setting is made of: its unit, its section, its bounds, and the complaint when a value is outside them.
 
 Owns: `Spec`, the kinds of field that settings are written with, and `ConfigError`. May not: import our modules or
-trio, or know any setting by name; config.py writes them down.
+trio, or know any setting by name; fields.py writes them down.
 
     head_deadline: float = deadline(10.0, "From accept to the end of the head.", "cowboy 5, nginx 60")
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.descriptors import RESERVED_DESCRIPTORS, make_room
+from chatserver.net.descriptors import RESERVED_DESCRIPTORS, make_room
 from tests.support.parked import descriptors
 from tests.support.serving import free_flags, server_process
 
@@ -21,7 +21,7 @@ def table_size(process: int | str = "self") -> int:
 
 def test_the_table_grows_and_nothing_stays_open() -> None:
     script = (
-        "from chatserver.descriptors import make_room; from tests.test_descriptors import table_size;"
+        "from chatserver.net.descriptors import make_room; from tests.net.test_descriptors import table_size;"
         "before = table_size(); make_room(5000); print(before, table_size())"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60)

@@ -1,7 +1,7 @@
 """Where settings come from: flags, the environment, a TOML file; merged into one `Settings`.
 
 Owns: precedence (flag > environment > file > default), conversion, and complaints that name their source.
-May not: hold a default or a bound; those are config.py's.
+May not: hold a default or a bound; those are fields.py's.
 
     settings = load_settings({"port": "0"}, os.environ, toml_path=None)
 """
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chatserver.config import SPECS, TYPES, LogFormat, Settings, flag_name
-from chatserver.specs import ConfigError
+from chatserver.settings.fields import SPECS, TYPES, LogFormat, Settings, flag_name
+from chatserver.settings.spec import ConfigError
 
 ENVIRONMENT_PREFIX = "CHATSERVER_"
 _SWITCH = {

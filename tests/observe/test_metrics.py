@@ -4,8 +4,8 @@ from typing import cast
 
 import pytest
 
-from chatserver import metrics
-from chatserver.metrics import AT_ONCE_SECONDS, SHARE, Parts, ServerMetrics
+from chatserver.observe import metrics
+from chatserver.observe.metrics import AT_ONCE_SECONDS, SHARE, Parts, ServerMetrics
 
 #: Seconds that a text takes to make, here: a binary fraction, so that sums are exact.
 COST = 2.0**-8

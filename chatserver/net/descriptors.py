@@ -11,7 +11,7 @@ import os
 import resource
 from pathlib import Path
 
-from chatserver.specs import ConfigError
+from chatserver.settings.spec import ConfigError
 
 RESERVED_DESCRIPTORS = 64  # listeners, poller, log and its readers, standard streams, one spare
 MOST_DESCRIPTORS = 1 << 20  # raise it no further: Linux's fs.nr_open; macOS calls its hard limit infinite

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from chatserver.heap import CROWD, Heap, find_trim
+from chatserver.observe.memory import CROWD, Heap, find_trim
 
 
 def trims(*held: int) -> int:

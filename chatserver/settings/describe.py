@@ -1,7 +1,7 @@
 """`chatserver limits`: every limit with its value, its unit and the reason for it.
 
 Owns: how that list looks on a terminal, in a pipe and as JSON. May not: know a limit by name; the list is
-config.py's, so a new limit shows up here by itself.
+fields.py's, so a new limit shows up here by itself.
 """
 
 import json
@@ -11,9 +11,9 @@ from typing import IO, Any
 from rich.console import Console
 from rich.table import Table
 
-from chatserver.config import SPECS, Settings, flag_name
-from chatserver.sources import variable_name
-from chatserver.specs import Section, Unit
+from chatserver.settings.fields import SPECS, Settings, flag_name
+from chatserver.settings.sources import variable_name
+from chatserver.settings.spec import Section, Unit
 
 
 def print_limits(settings: Settings, file: IO[str]) -> None:
