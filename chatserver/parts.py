@@ -1,9 +1,6 @@
-"""Builds the parts of a server and ties them together.
+"""The parts of a server, and how they are put together.
 
-Owns: who is handed what. May not: run anything, or outlive its nursery.
-
-Imports go one way, so the lower parts are given values: the poller gets an attendant, chat an outlet and an encoder,
-the log a callable for its news.
+Owns: the wiring. May not: run anything, or hold a limit of its own but those of refusals.
 """
 
 import random
@@ -14,72 +11,55 @@ from dataclasses import dataclass
 import trio
 
 from chatserver.api.conversation import Conversation
+from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.limits import EmptyRoomQuota, PublishLimit
 from chatserver.api.pages import Pages
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import Services
-from chatserver.api.unwritten import UnwrittenShare
 from chatserver.chat.hub import Hub
-from chatserver.chat.ratelimit import PublishLimit
-from chatserver.edge.attendant import EdgeAttendant, Notes
-from chatserver.edge.http import HttpEdge
-from chatserver.edge.limits import EdgeLimits
-from chatserver.edge.outlet import ConnectionOutlet
-from chatserver.edge.proxied import ForwardedLayer, ProxyHeaderLayer
+from chatserver.edge.closes import CloseStats
+from chatserver.edge.dispatch import WebSocketHandlers, bind
+from chatserver.edge.http import HttpExchanges
+from chatserver.edge.proxied import ForwardedFor, ProxyHandler, TrustedProxies
+from chatserver.edge.sink import ConnectionSink, LoopSchedule
 from chatserver.edge.tasks import Tasks
-from chatserver.edge.websocket import WebSocketEdge
+from chatserver.edge.websocket import OpenHandler, PingedHandler, WebSocketHandler
 from chatserver.log import Log
-from chatserver.net.admission import Admission, network_of
-from chatserver.net.connections import Attendant, Connections
-from chatserver.net.eviction import Eviction
-from chatserver.net.listener import Gate, Listener
-from chatserver.net.phases import PhaseLimits
+from chatserver.meters import ByteBudget
+from chatserver.net.admission import Admission
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.listener import Listener
 from chatserver.net.poller import Poller
-from chatserver.net.pressure import Pressure
-from chatserver.net.proxies import TrustedProxies
 from chatserver.net.readiness import Readiness
-from chatserver.net.secure import SecureConnections
+from chatserver.net.states import State
 from chatserver.net.tls import TlsEngine
-from chatserver.net.tls_attendant import TlsAttendant
+from chatserver.net.tls_handshake import Handshakes
 from chatserver.net.tls_records import REFUSAL
-from chatserver.net.unfinished import Unfinished
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector
-from chatserver.observe.metrics import ServerMetrics
-from chatserver.protocol.body import BodyLimits
-from chatserver.protocol.head import HeadLimits
+from chatserver.observe.metrics import MeasuredParts, ServerMetrics
 from chatserver.protocol.response import error_body, response
-from chatserver.protocol.validation import MAX_TEXT_BYTES
-from chatserver.protocol.websocket import FrameLimits
-from chatserver.reasons import ErrorCode
-from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
+from chatserver.reasons import ErrorCode, Reason
+from chatserver.settings.fields import Settings
 
 #: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
-#: Milliseconds that a browser of server-sent events waits before it reconnects.
-RECONNECT_MS = 2_000
-#: Bytes in a KiB, the unit that buys a slow body more time.
-KIB = 1024
+#: Bytes of an unfinished head, body, message or record that are free, whatever all others keep: a browser's head, a
+#: ClientHello, a message of usual length. 20,000 of these are 40 MB, on top of the budget.
+FREE_INPUT = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(MeasuredParts):
     """Everything that runs."""
 
-    loop: LoopMeter
-    garbage: Collector
-    log: Log
-    connections: Connections
-    admission: Admission
-    pressure: Pressure
-    notes: Notes
-    hub: Hub
-    http: HttpEdge
-    websocket: WebSocketEdge
-    publish_rate: PublishLimit
+    exchanges: HttpExchanges
+    websockets: WebSocketHandler
+    publish_limit: PublishLimit
     poller: Poller
-    tls: TlsAttendant | None
 
 
 def build(
@@ -87,108 +67,73 @@ def build(
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
-    phase_limits = _phase_limits(settings)
-    connections = Connections(readiness, phase_limits, now=trio.current_time())
-    unfinished = Unfinished(settings.all_unfinished_bytes)
-    if engine is not None:
-        connections = SecureConnections(readiness, phase_limits, engine, unfinished, now=trio.current_time())
-    notes = Notes(connections.lines)
-    outlet = ConnectionOutlet(connections)
-    encoder = WireEncoder(log.identity.epoch)
-    hub = Hub(
-        log, encoder, outlet.as_outlet(), ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes,
-        all_rings_bytes=settings.all_rings_bytes, max_rooms=settings.max_rooms, note_failure=notes.publish_failed,
+
+    def closed(connection: Connection, reason: Reason) -> None:
+        stats.closed(connections, connection, reason)
+        admission.release(connection.network)
+        if proxies:
+            forwarded.closed(connection)
+
+    connections = Connections(readiness, settings, now=trio.current_time(), closed=closed)
+    stats = CloseStats(connections.lines)
+    budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)
+    refusals = _refusals()
+    first_words = [REFUSAL] if engine is not None else refusals
+    proxies = TrustedProxies(settings.trusted_proxy)
+    admission = Admission(
+        connections, settings, total=total, farewells=refusals, uncapped=proxies.covers if proxies else None
     )  # fmt: skip
-    tasks = Tasks(connections, nursery)
-    publish_rate = PublishLimit(settings.publish_rate, network=network_of)
+    forwarded = ForwardedFor(proxies, admission, refused=stats.refused)
+    # Chat, over what it sees of the connections.
+    sink = ConnectionSink(connections)
+    encoder = WireEncoder(log.identity.epoch)
+    hub = Hub(log, encoder, sink.as_sink(), LoopSchedule(connections), settings, note_failure=stats.publish_failed)
     services = Services(
-        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, publish_rate=publish_rate,
-        clock=trio.current_time, poll_wait_max=settings.poll_wait_max, max_rooms=settings.max_rooms_per_connection,
-        unwritten=UnwrittenShare(hub.registry, settings.unwritten_rooms), crowded=lambda: tasks.crowded,
-        ping_interval=settings.ping_interval, limits=_told_limits(settings), reconnect_ms=RECONNECT_MS,
+        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder,
+        publish_limit=PublishLimit(settings, trio.current_time), empty_rooms=EmptyRoomQuota(settings),
+        settings=settings,
     )  # fmt: skip
     metrics = ServerMetrics()
-    routes = Routes(services, metrics=metrics.text, ready=ready, echo=settings.echo, secure=engine is not None)
-    conversation = Conversation(services, outlet.as_outlet())
-    limits = _edge_limits(settings)
-    websocket = WebSocketEdge(
-        connections, hub, conversation, limits, tasks=tasks, unfinished=unfinished, note=notes.misbehaved
-    )
-    http = HttpEdge(
-        connections, hub, routes, services.pages, limits, secret=log.identity.secret, tasks=tasks,
-        unfinished=unfinished, upgrade=websocket.open, note=notes.misbehaved,
+    routes = Routes(
+        services, dialects=dialects(encoder, settings), metrics=metrics.text, ready=ready, secure=engine is not None
     )  # fmt: skip
-    outlet.answer_with = http.answer_held
-    refusals = _refusals()
-    proxies = TrustedProxies(settings.trusted_proxy)
-    admission = Admission(total=total, per_address=settings.per_ip, uncapped=proxies.covers if proxies else None)
-    eviction = Eviction(connections, phase_limits, after=settings.evict_after, farewells=refusals)
-    first_words = [REFUSAL] if engine is not None else refusals
-    gate = Gate(admission.admit, eviction.make_room, first_words, notes.refused)
-    listeners = [Listener(each, connections, gate) for each in listening]
-    pressure = Pressure(connections, phase_limits, admission, eviction)
-    # The layers between poller and edge, the innermost first; a plain server in front of everybody has none.
-    attendant: Attendant = EdgeAttendant(connections, http, websocket, hub, admission, notes)
+    # The handlers of the table's states.
+    tasks = Tasks(connections, nursery)
+    conversation = Conversation(services, sink.as_sink())
+    shared = (connections, hub, conversation, settings, budget, tasks, stats)
+    websockets = WebSocketHandlers(OpenHandler(*shared), PingedHandler(*shared), WebSocketHandler(*shared))
+    exchanges = HttpExchanges(
+        connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
+        upgrade=websockets.other.open,
+    )  # fmt: skip
     if proxies:
-        attendant = forwarded = ForwardedLayer(proxies, admission, attendant, refused=notes.refused)
-        http.settle = forwarded.settle
-    tls = None
-    if isinstance(connections, SecureConnections):
-        attendant = tls = TlsAttendant(
-            connections, attendant, note=notes.misbehaved, plain_answer=_spoke_plain_http()
+        exchanges.forwarded = forwarded.apply
+    sink.answer_with = exchanges.answer_held
+    bind(connections, settings, budget, hub=hub, exchanges=exchanges, websockets=websockets)
+    first = State.HEAD
+    handshakes = None
+    if engine is not None:
+        first = State.TLS_HELLO
+        handshakes = Handshakes(
+            connections, engine, budget, worst_of=admission.worst_of, plain_answer=_spoke_plain_http()
         )  # fmt: skip
-    if settings.proxy_protocol:
-        connections.speakers = proxies.covers
-        attendant = ProxyHeaderLayer(
-            connections, admission, attendant, refusals=first_words, note=notes.misbehaved
-        )  # fmt: skip
-    poller = Poller(connections, readiness, attendant, listeners)
+        handshakes.bind()
+    connections.bind(
+        State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words), None
+    )  # fmt: skip
+    expected = proxies.covers if settings.proxy_protocol else None
+    connections.first = lambda address: State.PROXY if expected is not None and expected(address) else first
+    listeners = [
+        Listener(each, connections, admission, refusals=first_words, refused=stats.refused) for each in listening
+    ]
     parts = Parts(
-        loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, pressure=pressure,
-        notes=notes, hub=hub, http=http, websocket=websocket, publish_rate=publish_rate, poller=poller,
-        tls=tls,
+        loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
+        input_budget=budget, hub=hub, exchanges=exchanges, websockets=websockets.other,
+        publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
+        handshakes=handshakes,
     )  # fmt: skip
     metrics.watch(parts)
     return parts
-
-
-def _phase_limits(settings: Settings) -> PhaseLimits:
-    return PhaseLimits(
-        proxy=settings.head_deadline, tls=settings.tls_deadline, head=settings.head_deadline,
-        body=settings.body_deadline, keepalive=settings.keepalive_deadline, serving=settings.serving_deadline,
-        held=settings.poll_wait_max, stream=settings.heartbeat_interval, open=settings.ping_interval,
-        pinged=settings.pong_deadline, message=settings.message_deadline, closing=settings.close_deadline,
-        flush_window=settings.flush_window, flush_rate=settings.flush_rate,
-    )  # fmt: skip
-
-
-def _edge_limits(settings: Settings) -> EdgeLimits:
-    def frames(*, binary: bool) -> FrameLimits:
-        return FrameLimits(
-            max_message_bytes=settings.max_message_bytes, max_fragments=settings.max_fragments, binary=binary
-        )
-
-    return EdgeLimits(
-        head=HeadLimits(max_bytes=settings.max_head_bytes, max_fields=settings.max_head_fields),
-        body=BodyLimits(max_bytes=settings.max_body_bytes),
-        frames=frames(binary=False), echo_frames=frames(binary=True),
-        body_deadline=settings.body_deadline, body_deadline_max=settings.body_deadline_max,
-        body_rate=KIB / BODY_SECONDS_PER_KIB,
-        serving_deadline=settings.serving_deadline,
-        request_rate=settings.request_rate, max_requests=settings.max_requests_per_connection,
-        message_rate=settings.message_rate, max_rooms=settings.max_rooms_per_connection,
-    )  # fmt: skip
-
-
-def _told_limits(settings: Settings) -> dict[str, int | float]:
-    """What `hello` tells a client, so that it need not find out by being refused."""
-    return {
-        "text_bytes": MAX_TEXT_BYTES,
-        "message_bytes": settings.max_message_bytes,
-        "rooms": settings.max_rooms_per_connection,
-        "publish_rate": settings.publish_rate,
-        "message_rate": settings.message_rate,
-    }
 
 
 def _refusals() -> list[bytes]:

@@ -32,6 +32,7 @@ class CloseCode(Enum):
     TRY_AGAIN_LATER = 1013
     NO_PONG = 4000
     TOO_SLOW = 4001
+    SIGNED_OUT = 4503
 
 
 class Reason(Enum):
@@ -159,6 +160,12 @@ class Reason(Enum):
         Contract.BACK_OFF,
         CloseCode.TRY_AGAIN_LATER,
     )
+    EXPIRED = (
+        "expired",
+        "its sign-in has run out",
+        Contract.DO_NOT,
+        CloseCode.SIGNED_OUT,
+    )
     EVICTED = (
         "evicted",
         "every place was taken, and it had waited longest without a whole request",
@@ -191,6 +198,7 @@ class ErrorCode(Enum):
     UNKNOWN_TYPE = ("unknown_type", 400, "the message's type is not known here", Contract.DO_NOT)
     NOT_JOINED = ("not_joined", 400, "this connection is not in that room", Contract.DO_NOT)
     TOO_MANY_ROOMS = ("too_many_rooms", 400, "this connection is in as many rooms as it may be", Contract.DO_NOT)
+    FORBIDDEN = ("forbidden", 403, "known, but not allowed to do this here", Contract.DO_NOT)
     NOT_FOUND = ("not_found", 404, "there is nothing at this path", Contract.DO_NOT)
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "the path has no such method; `Allow` lists them", Contract.DO_NOT)
     TIMEOUT = ("timeout", 408, "the request was not complete in time", Contract.BACK_OFF)

@@ -3,9 +3,10 @@
 Owns: the life of everything. Read it as the table of contents. May not: do any part's work.
 
     log, outermost, so that it outlives whoever writes to it
-      hub (pump, readers) · poller · wheel · pressure · housekeeping · signals · tasks of requests that wait for the log
+      hub (readers of the log) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
 """
 
+import math
 import signal
 import socket
 import sys
@@ -17,18 +18,25 @@ from functools import partial
 import structlog
 import trio
 
-from chatserver.api.session import Session
-from chatserver.edge.leaving import return_after
+from chatserver.api.session import WebSocketSession
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.edge.exchange import Exchange
+from chatserver.edge.http import return_after
 from chatserver.log import LogError, LogOpenError, Record, open_log
 from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.listener import bind
 from chatserver.net.readiness import open_readiness
+from chatserver.net.states import State
 from chatserver.net.tls import TlsEngine, load_context
 from chatserver.observe import logs
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector, Heap, find_trim
 from chatserver.parts import Parts, build
+from chatserver.protocol import sse
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.response import error_response, with_retry_after
+from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 
@@ -44,6 +52,9 @@ DRAIN_LOOK = 0.05
 LAST_WORDS = 0.1
 #: Seconds between threads that want the interpreter: at CPython's 5 ms the loop would wait that long for the log's.
 THREAD_SWITCH = 0.0005
+
+#: States in which a request is begun and not complete.
+_UNFINISHED = frozenset((State.HEAD, State.BODY))
 
 _log = structlog.get_logger("chatserver")
 
@@ -132,12 +143,9 @@ class Server:
         nursery.start_soon(parts.hub.run)
         nursery.start_soon(parts.poller.run)
         nursery.start_soon(self._turn_wheel)
-        nursery.start_soon(parts.pressure.run)
         nursery.start_soon(self._keep_house)
         nursery.start_soon(self._retain)
         await nursery.start(self._reload_at_hangup)
-        if parts.tls is not None:
-            nursery.start_soon(parts.tls.run)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             self._ready = True
             for address in self.addresses:
@@ -173,10 +181,11 @@ class Server:
         parts, heap = self.parts, Heap(find_trim())
         while True:
             await trio.sleep(HOUSEKEEPING)
-            parts.hub.tick()
-            heap.tick(parts.connections.held)
-            parts.publish_rate.sweep(trio.current_time())
-            parts.notes.report()
+            for chore in (
+                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.stats.report,
+                partial(heap.tick, parts.connections.held),
+            ):  # fmt: skip
+                self._attempt(chore)
 
     async def _retain(self) -> None:
         settings = self.settings
@@ -193,7 +202,14 @@ class Server:
             except LogError as error:
                 _log.warning("retention_failed", reason=str(error))
             else:
-                self.parts.hub.retained(firsts)
+                self._attempt(partial(self.parts.hub.retained, firsts))
+
+    def _attempt(self, chore: Callable[[], object]) -> None:
+        """A fault of ours in house-keeping costs this once, and nobody's connection."""
+        try:
+            chore()
+        except Exception:  # noqa: BLE001
+            self.parts.connections.faulted(self)
 
     async def _reload_at_hangup(self, *, task_status: trio.TaskStatus[None]) -> None:
         """SIGHUP: certificate and key are read again, for peers that come from now on."""
@@ -219,31 +235,42 @@ class Server:
         """Accept nobody, send everybody away with a time to come back, and wait until they are gone."""
         self._ready = False
         parts = self.parts
+        connections = parts.connections
         parts.poller.stop_accepting()
-        parts.http.draining = True
-        leaving = [connection for connection in parts.connections.table if connection is not None]
-        for index, connection in enumerate(leaving):
-            self._tell(connection, partial(self._send_away, after=return_after(index / len(leaving))))
+        parts.exchanges.draining = True
+        departing = [connection for connection in connections.table if connection is not None]
+        for index, connection in enumerate(departing):
+            connections.step(connection, self._send_away, return_after(index / len(departing)))
             if index % DRAIN_BATCH == DRAIN_BATCH - 1:
                 await trio.lowlevel.checkpoint()
         with trio.move_on_after(self.settings.drain_timeout * (1 - LAST_WORDS)):
             await self._until_gone()
-        for unfinished in filter(None, parts.connections.table):
-            self._tell(unfinished, parts.http.cut_short)
+        for connection in filter(None, connections.table):
+            connections.step(connection, self._cut_short)
         await self._until_gone()
 
     def _send_away(self, connection: Connection, after: float) -> None:
-        if isinstance(connection.session, Session):
-            self.parts.websocket.drain(connection, after)
-        elif connection.alive:
-            self.parts.http.drain(connection)
+        """Answer what can be answered, close what is idle, tell the others when to come back."""
+        parts, context = self.parts, connection.context
+        match context:
+            case WebSocketSession():
+                parts.websockets.drain(connection, after)
+            case PollWaiter():
+                context.keep_alive = False
+                parts.exchanges.answer_held(connection, context)
+            case Exchange():
+                context.keep_alive = False
+            case Member():  # a browser comes back by itself, after the time it was told last
+                parts.connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
+            case None if not connection.inbox and not connection.blocked:
+                parts.connections.close(connection, Reason.DRAINING)
 
-    def _tell(self, connection: Connection, tell: Callable[[Connection], None]) -> None:
-        """A fault of ours in telling one costs that one; the others are told all the same."""
-        try:
-            tell(connection)
-        except Exception:  # noqa: BLE001
-            self.parts.connections.fault(connection)
+    def _cut_short(self, connection: Connection) -> None:
+        """The server stops before this request is complete: say so, and when to send it again."""
+        if connection.state in _UNFINISHED and not connection.blocked:
+            error = HttpError(ErrorCode.DRAINING, "the server is restarting; come back a little later")
+            wire = with_retry_after(error_response(error), math.ceil(return_after()))
+            self.parts.connections.finish(connection, Reason.DRAINING, wire)
 
     async def _until_gone(self) -> None:
         while self.parts.connections.held:  # noqa: ASYNC110  an event at each close would cost the hot path for this

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from chatserver.api.dialect import Dialect
+from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, Stored
 from chatserver.protocol.response import JSON
@@ -35,7 +37,7 @@ class Hold(msgspec.Struct, gc=False):
     """A poll with nothing new: for each room the offset that something must come after."""
 
     waits: list[tuple[Room, int]]
-    user: int
+    principal: Principal
     seconds: float
     limit: int
     many: bool
@@ -46,17 +48,16 @@ class Stream(msgspec.Struct, gc=False):
 
     room: Room
     after: int
-    user: int
+    principal: Principal
     preface: bytes
 
 
 class Upgrade(msgspec.Struct, gc=False):
-    """A WebSocket for a user; `wire` is the 101 answer. `echo` speaks no chat, it sends back."""
+    """A WebSocket for a principal; `wire` is the 101 answer, and what the dialect says right behind it."""
 
     wire: bytes
-    user: int
-    token: str  # the guest's own, told in `hello`
-    echo: bool = False
+    principal: Principal
+    dialect: Dialect
 
 
 class Commit(msgspec.Struct, gc=False):

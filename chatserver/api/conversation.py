@@ -1,11 +1,12 @@
-"""chat.v1 over WebSocket: what each message of a client does (CONTRACT section 4).
+"""What each command of a WebSocket does (CONTRACT section 4), in any dialect.
 
-Owns: the meaning of the messages. May not: read or write a socket; a reply is returned, an ack goes to the outlet.
+Owns: the meaning of commands. May not: read or write a socket, or know a wire form: a reply is a value, which the
+session's dialect puts into words; acknowledgements go to the sink.
 
-    conversation.hear(session, message, address)
+    conversation.hear(connection, session, command)
 
-answers with a `Reply` to send, what to call for one (it has to wait for the log), `Wait.PAUSE` (read no more from this
-client until `Outlet.resume`), or None (nothing to say yet).
+answers with an `Answer` to send, a `Later` to call for one (it has to wait for the log), PAUSE (read no more from this
+client until `Sink.resume`), or None (nothing to say yet).
 """
 
 from collections.abc import Callable, Coroutine
@@ -14,22 +15,33 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from chatserver.api.dialect import (
+    Alive,
+    Command,
+    Echo,
+    Echoed,
+    HistoryPage,
+    Joined,
+    Left,
+    MemberList,
+    Published,
+    Refused,
+    Reply,
+)
 from chatserver.api.pages import Page
-from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
+from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.services import Services
-from chatserver.api.session import Session, Waiting
-from chatserver.api.unwritten import LOOK_UP_LATER, LOOK_UP_RETRY, UNWRITTEN_SHARE
+from chatserver.api.session import WebSocketSession
 from chatserver.chat.cursor import Place
-from chatserver.chat.identity import guest
-from chatserver.chat.member import Member, Outlet
+from chatserver.chat.member import Member
+from chatserver.chat.principal import Action
 from chatserver.chat.registry import LATEST
-from chatserver.chat.ring import Form
 from chatserver.chat.room import Room
+from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
-from chatserver.protocol import messages
+from chatserver.protocol.client_messages import History, Join, Leave, Members, Ping, Publish
+from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
-from chatserver.protocol.websocket import text_frame
 from chatserver.reasons import ErrorCode
 
 #: Publishes of one client that may wait for the log at a time; then it is not read until some are durable.
@@ -42,197 +54,194 @@ class Wait(Enum):
     PAUSE = auto()
 
 
-class Reply(msgspec.Struct, gc=False):
-    """A message for the client; `joined` is to be brought up to date right behind it."""
+PAUSE = Wait.PAUSE
 
-    payload: bytes | list[bytes]  # whole, or in parts that others have as well
-    joined: Member | None = None
-    refusal: bool = False  # it says that the client asks too often
+
+class Answer(msgspec.Struct, gc=False):
+    """A reply for the client; `member` is to be brought up to date right behind it."""
+
+    reply: Reply
+    member: Member | None = None
 
 
 class Later(msgspec.Struct, gc=False):
-    """What to call for a reply, with the session and the message. Thousands may wait for their turn: not a coroutine,
-    nor a partial, of 300 bytes.
-    """
+    """What to call for an answer. Thousands may wait for their turn: not a coroutine, nor a partial, of 300 bytes."""
 
-    work: Callable[[Session, Any, Any], Coroutine[Any, Any, Reply]]
-    rest: object  # what it needs besides
+    work: Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
 
 
-Outcome: TypeAlias = Reply | Later | Wait | None
+Outcome: TypeAlias = Answer | Later | Wait | None
 
 
 class Conversation:
-    """Hears every client's messages; one for the server."""
+    """Hears every client's commands; one for the server."""
 
-    def __init__(self, services: Services, outlet: Outlet) -> None:
+    def __init__(self, services: Services, sink: Sink) -> None:
         self._services = services
         self._hub = services.hub
-        self._outlet = outlet
-        self._joins = self._join_later  # one bound method for all who wait for a room
-        self._hear: dict[type, Callable[[Session, Any], Outcome]] = {
+        self._pages = services.pages
+        self._sink = sink
+        self._join_later, self._history_later = Later(self._join_from_log), Later(self._history_from_log)
+        self._hear: dict[type, Callable[[object, WebSocketSession, Any], Outcome]] = {
+            Publish: self._publish,
             Join: self._join,
             Leave: self._leave,
             History: self._history,
             Members: self._members,
-            Ping: self._ping,
+            Ping: lambda connection, session, message: Answer(Alive(message.id)),
+            Echo: lambda connection, session, message: Answer(Echoed(message.data)),
         }
 
-    def hello(self, session: Session, token: str) -> bytes:
-        """The first message to a client."""
-        face = guest(session.user)
-        return messages.hello(token, face.id, face.name, self._services.ping_interval, self._services.limits)
+    def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
+        """Do what a command asks. Raises MessageError."""
+        return self._hear[type(command)](connection, session, command)
 
-    def hear(self, session: Session, message: ClientMessage, address: str) -> Outcome:
-        """Do what a message asks that came from an address. Raises MessageError."""
-        if type(message) is Publish:
-            return self._publish(session, message, address)
-        return self._hear[type(message)](session, message)
+    def _check(self, session: WebSocketSession, action: Action, room: str, id: MessageId) -> None:  # noqa: A002
+        if not session.principal.may(action, room):
+            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id)
 
     # -- publish ----------------------------------------------------------------------------------------------------
 
-    def _publish(self, session: Session, message: Publish, address: str) -> Outcome:
-        wait = wait_for_rate(self._services, session.user, address)
+    def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
+        self._check(session, Action.WRITE, message.room, message.id)
+        wait = self._services.publish_limit.take(session.principal)
         if wait:
-            return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait), refusal=True)
+            return Answer(Refused(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
 
         def done(result: Stored | LogError) -> None:
-            session.in_flight -= 1
-            if session.waiting is Waiting.GONE:
-                return
-            self._outlet.send(session.connection, text_frame(self._acknowledge(message.id, result)))
-            if session.in_flight == MAX_IN_FLIGHT - 1:
-                self._outlet.resume(session.connection)
+            self._sink.guarded(connection, self._acknowledge, connection, session, message.id, result)
 
         try:
-            room = self._hub.publish(draft_of(session.user, message.room, message.text, message.key), done)
+            room = self._hub.publish(draft_of(session.principal, message.room, message.text, message.key), done)
         except LogError as error:
-            return Reply(messages.error(message.id, *log_failure(error)))
+            return Answer(Refused(message.id, *log_failure(error)))
         session.in_flight += 1
         if room is not None and room.congested:
-            room.paused.append(session.connection)
-            return Wait.PAUSE
-        return Wait.PAUSE if session.in_flight >= MAX_IN_FLIGHT else None
+            session.paused_in = room
+            self._hub.pause(room, connection)
+            return PAUSE
+        return PAUSE if session.in_flight >= MAX_IN_FLIGHT else None
 
-    def _acknowledge(self, id: MessageId, result: Stored | LogError) -> bytes:  # noqa: A002  the wire's word
-        if isinstance(result, LogError):
-            return messages.error(id, *log_failure(result))
-        record = result.record
-        cursor = self._services.encoder.cursor(record.offset)
-        return messages.ack(id, record.room, record.offset, cursor, messages.time_text(record.time))
+    def _acknowledge(
+        self, connection: object, session: WebSocketSession, id: MessageId, result: Stored | LogError  # noqa: A002
+    ) -> None:  # fmt: skip
+        session.in_flight -= 1
+        if not session.live:
+            return
+        reply: Reply = (
+            Refused(id, *log_failure(result)) if isinstance(result, LogError) else Published(id, result.record)
+        )
+        for part in session.dialect.reply(reply):
+            self._sink.send(connection, part)
+        if session.in_flight == MAX_IN_FLIGHT - 1 and session.paused_in is None:
+            self._sink.resume(connection)
 
     # -- join and leave ---------------------------------------------------------------------------------------------
 
-    def _join(self, session: Session, message: Join) -> Outcome:
+    def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
+        self._check(session, Action.READ, message.room, message.id)
         before = session.find(message.room)
-        if before is None and sum(1 for _ in session.rooms()) >= self._services.max_rooms:
-            most = self._services.max_rooms
-            raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms", message.id)
-        place = _place(message.after)
+        if before is None and session.members is not None:
+            most = self._services.settings.max_rooms_per_connection
+            if sum(1 for _ in session.rooms()) >= most:
+                raise MessageError(ErrorCode.TOO_MANY_ROOMS, f"a connection may be in {most} rooms", message.id)
         room = self._hub.room(message.room)
         if room is not None:
-            if before is None and room.last == 0:
-                self._check_share(session, message)
-            start = self._services.pages.start(room, place, LATEST)
-            page = self._services.pages.after_now(room, start, LATEST)
+            if before is None and room.ring is None:
+                self._check_empty_rooms(session, message)
+            start = self._pages.start(room, _place(message.after), LATEST)
+            page = self._pages.after_now(room, start, LATEST)
             if page is not None:
-                return self._enter(session, message, room, page)
-        elif before is None and self._services.crowded() and self._has_its_share(session):
-            error = messages.error(message.id, ErrorCode.RATE_LIMITED, LOOK_UP_LATER, LOOK_UP_RETRY)
-            return Reply(error, refusal=True)
-        return Later(self._joins, place)
+                return self._enter(connection, session, message, room, page)
+        return self._join_later
 
-    async def _join_later(self, session: Session, message: Join, place: Place | None) -> Reply:
-        pages = self._services.pages
-        if session.find(message.room) is None and self._has_its_share(session):
+    async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Answer:
+        network = session.principal.network
+        if session.find(message.room) is None and not self._may_enter_empty(session):
             head = await self._services.log.head(message.room)
-            if head.last == 0:  # looked at here, so that it is not made for nothing
-                self._check_share(session, message)
-        async with self._hub.using(message.room) as room:
-            start = pages.start(room, place, LATEST)
-            page = pages.after_now(room, start, LATEST) or await pages.after_start(room.name, start, LATEST)
-            reply = self._enter(session, message, room, page)
-        self._hub.settle(room)
-        return reply
+            if head.last == 0:  # looked at here, so that the room is not made for nothing
+                self._check_empty_rooms(session, message)
+        async with self._hub.using(message.room, network) as room:
+            start = self._pages.start(room, _place(message.after), LATEST)
+            page = self._pages.after_now(room, start, LATEST)
+            if page is None:
+                page = await self._pages.after_start(room.name, start, LATEST)
+            return self._enter(connection, session, message, room, page)
 
-    def _has_its_share(self, session: Session) -> bool:
-        """Whether there are many rooms in which nothing was ever said, and this client is in as many as it may."""
-        share = self._services.unwritten
-        return share.limited and not share.allows(1 + sum(1 for member in session.rooms() if member.room.last == 0))
+    def _may_enter_empty(self, session: WebSocketSession) -> bool:
+        empty = sum(1 for member in session.rooms() if member.room.ring is None)
+        return self._services.empty_rooms.allows(empty + 1)
 
-    def _check_share(self, session: Session, message: Join) -> None:
-        if self._has_its_share(session):
-            reason = (
-                f"this connection is in {UNWRITTEN_SHARE} rooms in which nobody has written, and the server has many"
-                " of those: write in one, or leave one"
-            )
-            raise MessageError(ErrorCode.TOO_MANY_ROOMS, reason, message.id)
+    def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
+        if not self._may_enter_empty(session):
+            raise MessageError(ErrorCode.TOO_MANY_ROOMS, self._services.empty_rooms.refusal, message.id)
 
-    def _enter(self, session: Session, message: Join, room: Room, page: Page) -> Reply:
+    def _enter(
+        self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
+    ) -> Answer:  # fmt: skip
+        if not session.live:
+            raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed", message.id)
         before = session.find(room.name)
         if before is not None:  # joining again starts anew from the cursor it gives
             session.remove(before)
             self._hub.leave(before)
-        member = self._hub.attach(room, session.connection, form=Form.FRAMES, user=session.user, cursor=page.reaches)
+        member = self._hub.attach(
+            room, connection, encoding=session.dialect, principal=session.principal, cursor=page.reaches
+        )  # fmt: skip
         session.add(member)
-        cursor = self._services.encoder.cursor(page.reaches)
-        count = len(room.presence)
-        return Reply(messages.joined(message.id, room.name, cursor, page.recovered, page.items, count), member)
+        return Answer(Joined(message.id, member, page.recovered, page.items), member)
 
-    def _leave(self, session: Session, message: Leave) -> Outcome:
+    def _leave(self, connection: object, session: WebSocketSession, message: Leave) -> Outcome:
         member = session.find(message.room)
         if member is None:
             raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}", message.id)
         session.remove(member)
         self._hub.leave(member)
-        return Reply(messages.left(message.id, message.room))
+        return Answer(Left(message.id, message.room))
 
-    def leave_all(self, session: Session) -> None:
-        """The connection is going: end its memberships."""
+    def released(self, connection: object, session: WebSocketSession) -> None:
+        """The connection is going: end its memberships, and forget that it publishes."""
+        session.live = False
+        if session.paused_in is not None:
+            self._hub.forget_publisher(session.paused_in, connection)
+            session.paused_in = None
         for member in session.rooms():
             session.remove(member)
             self._hub.leave(member)
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
-    def _history(self, session: Session, message: History) -> Outcome:
+    def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
+        self._check(session, Action.READ, message.room, message.id)
         room = self._hub.room(message.room)
-        pages = self._services.pages
         before, after = _place(message.before), _place(message.after)
         if before is not None and after is not None:
             raise MessageError(ErrorCode.BAD_FIELD, "before and after cannot be given together", message.id)
         if room is not None:
             if before is not None:
-                page = pages.before_now(room, before, message.limit)
+                page = self._pages.before_now(room, before, message.limit)
             else:
-                page = pages.after_now(room, pages.start(room, after, message.limit), message.limit)
+                page = self._pages.after_now(room, self._pages.start(room, after, message.limit), message.limit)
             if page is not None:
-                return self._history_reply(message, page)
-        return Later(self._history_later, (before, after))
+                return _history(message, page)
+        return self._history_later
 
-    async def _history_later(
-        self, session: Session, message: History, places: tuple[Place | None, Place | None]
-    ) -> Reply:
-        before, after = places
-        pages = self._services.pages
+    async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
+        before = _place(message.before)
         if before is not None:
-            page = await pages.before(message.room, before, message.limit)
+            page = await self._pages.before(message.room, before, message.limit)
         else:
-            page = await pages.after(message.room, after, message.limit)
-        return self._history_reply(message, page)
+            page = await self._pages.after(message.room, _place(message.after), message.limit)
+        return _history(message, page)
 
-    def _history_reply(self, message: History, page: Page) -> Reply:
-        cursor = self._services.encoder.cursor(page.reaches)
-        return Reply(messages.history(message.id, message.room, cursor, page.recovered, page.items))
+    def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
+        self._check(session, Action.READ, message.room, message.id)
+        return Answer(MemberList(message.id, message.room, self._hub.registry.presence(message.room)))
 
-    def _members(self, session: Session, message: Members) -> Outcome:
-        presence = self._hub.registry.presence(message.room)
-        users = self._services.encoder.listing(presence)
-        return Reply(messages.members(message.id, message.room, users, len(presence)))
 
-    def _ping(self, session: Session, message: Ping) -> Outcome:
-        return Reply(messages.pong(message.id))
+def _history(message: History, page: Page) -> Answer:
+    return Answer(HistoryPage(message.id, message.room, page.reaches, page.recovered, page.items))
 
 
 def _place(cursor: str | int | None) -> Place | None:
-    return None if cursor is None else Place(*messages.parse_cursor(cursor))
+    return None if cursor is None else Place(*parse_cursor(cursor))

@@ -1,23 +1,22 @@
-"""Messages as bytes, for the rooms' rings.
+"""Messages as bytes: the JSON that every transport shares, and server-sent events.
 
 Owns: the epoch that makes an offset a cursor. May not: decide who gets what.
 """
 
 from collections.abc import Iterable, Sequence
 
-from chatserver.chat.identity import guest
 from chatserver.chat.presence import Presence
-from chatserver.chat.ring import Form
+from chatserver.chat.principal import Principal
 from chatserver.log.interface import Record
 from chatserver.protocol import messages, sse
-from chatserver.protocol.websocket import text_frame
 
 
 class WireEncoder:
-    """`chat.ring.Encoder` over `protocol`. The epoch is known once the log is open."""
+    """`chat.ring.MessageEncoder`. The epoch is known once the log is open."""
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
+        self.events = Events(self)
 
     def cursor(self, offset: int) -> str:
         """An offset as clients see it."""
@@ -29,29 +28,32 @@ class WireEncoder:
             record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time
         )
 
-    def push(self, form: Form, record_json: bytes, room: str, offset: int) -> bytes:
-        """That JSON as a frame or an event."""
-        if form is Form.FRAMES:
-            return text_frame(messages.message_push(record_json))
-        return sse.event(self.cursor(offset), record_json)
-
-    def gap(self, form: Form, room: str, after: int, until: int) -> bytes:
-        """The notice of a gap."""
-        notice = messages.gap(room, self.cursor(after), self.cursor(until))
-        if form is Form.FRAMES:
-            return text_frame(notice)
-        return sse.event(self.cursor(until), notice, "gap")
-
-    def presence(self, room: str, joined: Sequence[int], left: Sequence[int], members: int) -> bytes:
-        """A frame that tells who came and went."""
-        return text_frame(messages.presence(room, _faces(joined), _faces(left), members))
-
     def listing(self, presence: Presence) -> bytes:
         """Who is there, some hundreds at most, as JSON."""
         if presence.listing is None:
-            presence.listing = messages.user_list(_faces(presence.users()))
+            presence.listing = messages.user_list(faces(presence.people()))
         return presence.listing
 
 
-def _faces(users: Iterable[int]) -> list[tuple[str, str]]:
-    return [(user.id, user.name) for user in map(guest, users)]
+class Events:
+    """`chat.ring.Encoding` for server-sent events: messages and gaps, no presence."""
+
+    def __init__(self, encoder: WireEncoder) -> None:
+        self._encoder = encoder
+
+    def push(self, message: bytes, room: str, offset: int) -> bytes:
+        """A message."""
+        return sse.event(self._encoder.cursor(offset), message)
+
+    def gap(self, room: str, after: int, until: int) -> bytes:
+        """Some were skipped."""
+        cursor = self._encoder.cursor
+        return sse.event(cursor(until), messages.gap(room, cursor(after), cursor(until)), "gap")
+
+    def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> None:
+        """Not told over event streams."""
+
+
+def faces(people: Iterable[Principal]) -> list[tuple[str, str]]:
+    """Ids and names."""
+    return [(face.id, face.name) for face in (person.face for person in people)]

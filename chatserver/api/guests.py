@@ -13,6 +13,7 @@ SameSite=Lax says the same once more.
 import re
 
 from chatserver.chat.identity import TOKEN_MAX, number_of
+from chatserver.chat.principal import Principal
 from chatserver.protocol.http import Head, cookies
 
 COOKIE = "chat_session"
@@ -37,12 +38,12 @@ def same_origin(head: Head) -> bool:
     return origin is None or origin.partition("://")[2] == head.headers.get("host")
 
 
-def user_of(head: Head, address: str, secret: bytes) -> int:
-    """The number of the user behind a request."""
+def guest_of(head: Head, address: str, network: str, secret: bytes) -> Principal:
+    """Who sent a request."""
     token = token_in(head)
     if token is None:
         token = f"{address} {head.headers.get('user-agent', '')}"  # a space: no token of ours looks like this
-    return number_of(token, secret)
+    return Principal(number_of(token, secret), network)
 
 
 def set_cookie(token: str, *, secure: bool) -> tuple[str, str]:

@@ -6,10 +6,11 @@ Owns: the choice between the two, and pages that many get at once. May not: know
 import msgspec
 
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.single_flight import SingleFlight
 from chatserver.chat.cursor import Place, Start, resolve
-from chatserver.chat.member import Hold
+from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
-from chatserver.log.interface import Head, Log
+from chatserver.log.interface import Log, Record
 from chatserver.protocol import messages
 from chatserver.protocol.http import response
 
@@ -41,29 +42,38 @@ class Pages:
     def __init__(self, log: Log, encoder: WireEncoder) -> None:
         self._log = log
         self._encoder = encoder
+        self.events = encoder.events
+        #: pages under way, by room, place, limit and direction: who asks for one that is being read gets the same
+        self._reading: SingleFlight[tuple[str, int, int, bool], list[Record]] = SingleFlight()
 
     # -- from the ring: no waiting ----------------------------------------------------------------------------------
 
     def start(self, room: Room, place: Place | None, limit: int) -> Start:
         """Where a cursor stands in a room in memory."""
-        return resolve(place, epoch=room.epoch, first=room.first, last=room.last, newest=limit, coming=room.pending)
+        return resolve(
+            place, epoch=self._encoder.epoch, first=room.first, last=room.last, newest=limit, coming=room.pending
+        )
 
     def after_now(self, room: Room, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page | None:
         """The page behind a start, if the ring holds it."""
-        if not room.ring.holds_after(start.offset):
+        ring = room.ring
+        if ring is None:
+            return Page(start.offset, start.recovered, [])  # nothing was ever said
+        if not ring.holds_after(start.offset):
             return None
-        return _page(start, room.ring.after(start.offset, limit), most)
+        return _page(start, ring.after(start.offset, limit), most)
 
     def before_now(self, room: Room, place: Place, limit: int) -> Page | None:
         """The page that ends before a cursor, if the ring holds it."""
         ours = self._is_ours(place)
         before = min(place.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, before - limit)
-        if before <= start:
+        ring = room.ring
+        if before <= start or ring is None:
             return Page(max(before - 1, 0), ours, items=[])
-        if not room.ring.holds_after(start - 1):
+        if not ring.holds_after(start - 1):
             return None
-        found = room.ring.after(start - 1, before - start)
+        found = ring.after(start - 1, before - start)
         return Page(before - 1, ours, items=_newest(found, PAGE_BYTES))
 
     def _is_ours(self, place: Place) -> bool:
@@ -82,7 +92,9 @@ class Pages:
         """The page behind a start; with `most` 0 an empty one. Raises LogError."""
         if not most:
             return Page(start.offset, start.recovered, [])
-        records = await self._log.read(room, after=start.offset, limit=limit)
+        records = await self._reading.get(
+            (room, start.offset, limit, True), lambda: self._log.read(room, after=start.offset, limit=limit)
+        )
         if not records:
             return Page(start.offset, start.recovered, [])
         # Retention may have moved on since the start was found.
@@ -94,16 +106,15 @@ class Pages:
         """The page that ends before a cursor. Raises LogError."""
         ours = self._is_ours(place)
         if ours:
-            records = await self._log.read_before(room, before=place.offset, limit=limit)
+            records = await self._reading.get(
+                (room, place.offset, limit, False),
+                lambda: self._log.read_before(room, before=place.offset, limit=limit),
+            )
         else:
             records = await self._log.latest(room, limit)
         reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0
         found = [self._encoder.message(record) for record in records]
         return Page(reaches, ours, items=_newest(found, PAGE_BYTES))
-
-    async def head(self, room: str) -> Head:
-        """The ends of a room. Raises LogError."""
-        return await self._log.head(room)
 
     # -- as answers -------------------------------------------------------------------------------------------------
 
@@ -117,39 +128,39 @@ class Pages:
             [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
         )
 
-    def held_wire(self, hold: Hold) -> bytes | None:
+    def held_wire(self, waiter: PollWaiter) -> bytes | None:
         """The whole answer to a held poll as things stand; None when a room's part has left the ring.
 
         Pollers of one room at one place get the same bytes object.
         """
-        wait = hold.first
-        if wait is None or hold.many or wait.next is not None:
-            return self._many_wire(hold)
+        wait = waiter.first
+        if wait is None or waiter.many or wait.next is not None:
+            return self._many_wire(waiter)
         room = wait.room
-        key = ("held", wait.after, hold.limit, hold.keep_alive)
-        wire = room.cache.get(key)
+        key = ("held", wait.after, waiter.limit, waiter.keep_alive)
+        wire = None if room.cache is None else room.cache.get(key)
         if wire is None:
-            page = self.after_now(room, Start(wait.after, recovered=True), hold.limit)
+            page = self.after_now(room, Start(wait.after, recovered=True), waiter.limit)
             if page is None:
                 return None
-            wire = response(200, b"".join(self.body(room.name, page)), keep_alive=hold.keep_alive)
-            if len(room.cache) < ANSWERS_KEPT:
+            wire = response(200, b"".join(self.body(room.name, page)), keep_alive=waiter.keep_alive)
+            if room.cache is None or len(room.cache) < ANSWERS_KEPT:
                 room.remember(key, wire)
         return wire
 
-    def _many_wire(self, hold: Hold) -> bytes | None:
+    def _many_wire(self, waiter: PollWaiter) -> bytes | None:
         pages = []
-        allowance = Allowance(len(hold.places()))
-        wait = hold.first
+        allowance = Allowance(len(waiter.places()))
+        wait = waiter.first
         while wait is not None:
-            page = self.after_now(wait.room, Start(wait.after, recovered=True), hold.limit, most=allowance.most)
+            page = self.after_now(wait.room, Start(wait.after, recovered=True), waiter.limit, most=allowance.most)
             if page is None:
                 return None
             allowance.take(page)
             pages.append((wait.room.name, page))
             wait = wait.next
         pages.reverse()  # the order in which the client named them
-        return response(200, b"".join(self.many_body(pages)), keep_alive=hold.keep_alive)
+        return response(200, b"".join(self.many_body(pages)), keep_alive=waiter.keep_alive)
 
     async def held_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> list[bytes]:
         """The body of the answer to a held poll whose places have left the ring. Raises LogError."""

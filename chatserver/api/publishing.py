@@ -3,22 +3,18 @@
 Owns: who a draft is from, and the words for a log that cannot take it. May not: answer.
 """
 
-from chatserver.api.services import LOG_RETRY, Services
+from chatserver.api.services import LOG_RETRY
 from chatserver.chat.identity import author
+from chatserver.chat.principal import Principal
 from chatserver.chat.registry import RoomsFullError
 from chatserver.log.interface import Draft, LogBusy, LogError
 from chatserver.reasons import ErrorCode
 
 
-def draft_of(user: int, room: str, text: str, key: str | None) -> Draft:
-    """A message from a user."""
-    face = author(user)
+def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:
+    """A message from somebody."""
+    face = author(principal.number) if principal.named is None else principal.named
     return Draft(room, face.id, face.name, text, key)
-
-
-def wait_for_rate(services: Services, user: int, address: str) -> float:
-    """Seconds until this user may publish from this address; 0.0 counts this one."""
-    return services.publish_rate.take(user, address, services.clock())
 
 
 def too_often(wait: float) -> str:

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.api.guests import user_of
+from chatserver.api.guests import guest_of
 from chatserver.chat.cursor import Place
+from chatserver.chat.principal import Principal
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import HttpError
@@ -28,18 +29,20 @@ class Request(msgspec.Struct, gc=False):
     head: Head
     body: bytes
     address: str
+    network: str
     secret: bytes
-    keep_alive: bool
-    _user: int | None = None
+    _principal: Principal | None = None
 
     @property
-    def user(self) -> int:
-        """The number of whoever sent it: 2 µs, and a WebSocket's handshake has no use for it."""
-        return user_of(self.head, self.address, self.secret) if self._user is None else self._user
+    def principal(self) -> Principal:
+        """Who sent it: 2 µs, and a WebSocket's handshake has no use for it."""
+        if self._principal is None:
+            self._principal = guest_of(self.head, self.address, self.network, self.secret)
+        return self._principal
 
     def shrink(self) -> None:
         """Keep who asks and what for: fields and body are 80 KB at most, and while a disk is silent everybody waits."""
-        self._user = self.user
+        self.principal  # noqa: B018  (made while the fields are here)
         self.body = b""
         self.head = msgspec.structs.replace(self.head, headers={})
 

@@ -13,12 +13,12 @@ import msgspec
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
 from chatserver.api.pages import Allowance, Page
-from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
+from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.request import Request
 from chatserver.api.services import Services
-from chatserver.api.unwritten import LOOK_UP_LATER, LOOK_UP_RETRY, UNWRITTEN_SHARE
+from chatserver.api.single_flight import SingleFlight
 from chatserver.chat.cursor import Place, Start
-from chatserver.chat.ring import Form
+from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import messages, sse
@@ -31,6 +31,8 @@ Places: TypeAlias = list[tuple[str, Place | None]]
 
 #: Rooms in one answer to `GET /rooms`.
 MAX_ROOMS_LISTED = 200
+#: Milliseconds that a browser of server-sent events waits before it reconnects.
+RECONNECT_MS = 2_000
 
 
 class RoomHandlers:
@@ -40,6 +42,11 @@ class RoomHandlers:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
+        self._listing: SingleFlight[int, bytes] = SingleFlight()  # by limit: one query for all who ask
+
+    def _check(self, request: Request, action: Action, room: str) -> None:
+        if not request.principal.may(action, room):
+            raise HttpError(ErrorCode.FORBIDDEN, f"not allowed in {room}")
 
     # -- publish ----------------------------------------------------------------------------------------------------
 
@@ -47,12 +54,12 @@ class RoomHandlers:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         messages.check_room(name)
         request.parameters()
-        content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
-        user = request.user
-        wait = wait_for_rate(self._services, user, request.address)
+        self._check(request, Action.WRITE, name)
+        wait = self._services.publish_limit.take(request.principal)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        return Commit(draft_of(user, name, content.text, content.key), self._published)
+        content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
+        return Commit(draft_of(request.principal, name, content.text, content.key), self._published)
 
     def _published(self, result: Stored | LogError) -> Response:
         if isinstance(result, LogError):
@@ -67,9 +74,10 @@ class RoomHandlers:
     def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
         messages.check_room(name)
+        self._check(request, Action.READ, name)
         parameters = request.parameters("after", "before", "limit", "wait")
         after, before = parameters.place("after"), parameters.place("before")
-        limit, wait = parameters.limit(), parameters.wait(self._services.poll_wait_max)
+        limit, wait = parameters.limit(), parameters.wait(self._services.settings.poll_wait_max)
         if before is not None:
             if after is not None or wait:
                 raise HttpError(ErrorCode.BAD_FIELD, "before cannot be given together with after or wait")
@@ -110,12 +118,14 @@ class RoomHandlers:
         for value in parameters.all("room"):
             name, colon, cursor = value.partition(":")
             messages.check_room(name)
+            self._check(request, Action.READ, name)
             if name in places:
                 raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
             places[name] = Place(*messages.parse_cursor(cursor)) if colon and cursor else None
-        if not 1 <= len(places) <= self._services.max_rooms:
-            raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {self._services.max_rooms} rooms, as room=NAME:CURSOR")
-        wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.poll_wait_max)
+        most = self._services.settings.max_rooms_per_connection
+        if not 1 <= len(places) <= most:
+            raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {most} rooms, as room=NAME:CURSOR")
+        wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.settings.poll_wait_max)
         return list(places.items()), parameters.limit(), wait
 
     def _poll(
@@ -123,26 +133,20 @@ class RoomHandlers:
     ) -> Answer | Pending | None:
         """None if a room is not in memory."""
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
-        unknown = len(places) - len(rooms)
-        if unknown:
-            busy = self._services.crowded() and not self._services.unwritten.allows(unknown)
-            return refusal(ErrorCode.RATE_LIMITED, LOOK_UP_LATER, LOOK_UP_RETRY) if busy else None
-        self._check_share(sum(1 for room in rooms if room.last == 0))
+        if len(rooms) < len(places):
+            return None
+        self._check_empty_rooms(sum(1 for room in rooms if room.ring is None))
         starts = [self._pages.start(room, place, limit) for room, (_, place) in zip(rooms, places, strict=True)]
         if wait and all(
             start.recovered and start.offset >= room.last for start, room in zip(starts, rooms, strict=True)
         ):
             waits = [(room, start.offset) for room, start in zip(rooms, starts, strict=True)]
-            return Hold(waits, request.user, wait, limit, many)
+            return Hold(waits, request.principal, wait, limit, many)
         return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
 
-    def _check_share(self, unwritten: int) -> None:
-        if not self._services.unwritten.allows(unwritten):
-            reason = (
-                f"the server has many rooms in which nobody has written: name at most {UNWRITTEN_SHARE} of those, or"
-                " write in one"
-            )
-            raise HttpError(ErrorCode.TOO_MANY_ROOMS, reason)
+    def _check_empty_rooms(self, count: int) -> None:
+        if not self._services.empty_rooms.allows(count):
+            raise HttpError(ErrorCode.TOO_MANY_ROOMS, self._services.empty_rooms.refusal)
 
     async def _poll_many_later(self, request: Request) -> Answer:
         """Read again what is wanted: thousands may wait for their turn, and places are ten times their request."""
@@ -152,20 +156,19 @@ class RoomHandlers:
         """Load the rooms, keep them in memory, and look again."""
         answer = None
         while answer is None:
-            if self._services.unwritten.limited:
-                await self._check_names(name for name, _ in places)
-            await self._hub.load(name for name, _ in places)
+            await self._check_names(name for name, _ in places)
+            await self._hub.load((name for name, _ in places), request.network)
             answer = self._poll(request, places, limit, wait, many=many)
         return await answer if isinstance(answer, Coroutine) else answer
 
     async def _check_names(self, names: Iterable[str]) -> None:
-        """One after the other, so that the third name that somebody made up is the last to be looked up."""
-        unwritten = 0
+        """One after the other, so that names that somebody made up are not all looked up."""
+        empty = 0
         for name in names:
             room = self._hub.room(name)
             last = room.last if room is not None else (await self._services.log.head(name)).last
-            unwritten += last == 0
-            self._check_share(unwritten)
+            empty += last == 0
+            self._check_empty_rooms(empty)
 
     def _poll_now(
         self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
@@ -178,7 +181,7 @@ class RoomHandlers:
                 return self._poll_from_log(request, starts, limit, many=many)
             allowance.take(page)
             pages.append((room.name, page))
-            self._hub.polled(room, request.user)
+            self._hub.polled(room, request.principal)
         return Response(200, self._pages.many_body(pages) if many else self._pages.body(*pages[0]))
 
     async def _poll_from_log(
@@ -190,7 +193,7 @@ class RoomHandlers:
             page = await self._pages.after_start(room.name, start, limit, most=allowance.most)
             allowance.take(page)
             pages.append((room.name, page))
-            self._hub.polled(room, request.user)
+            self._hub.polled(room, request.principal)
         return Response(200, self._pages.many_body(pages) if many else self._pages.body(*pages[0]))
 
     # -- events -----------------------------------------------------------------------------------------------------
@@ -201,24 +204,26 @@ class RoomHandlers:
         parameters = request.parameters("after")
         last_id = request.head.headers.get("last-event-id")
         after = parameters.place("after") if not last_id else Place(*messages.parse_cursor(last_id))
+        self._check(request, Action.READ, name)
         room = self._hub.room(name)
         if room is None:
-            return self._stream_later(name, request.user, after)
-        return self._stream(room, request.user, after)
+            return self._stream_later(name, request.principal, after)
+        return self._stream(room, request.principal, after)
 
-    async def _stream_later(self, name: str, user: int, after: Place | None) -> Answer:
-        async with self._hub.using(name) as room:
-            return self._stream(room, user, after)
+    async def _stream_later(self, name: str, principal: Principal, after: Place | None) -> Answer:
+        async with self._hub.using(name, principal.network) as room:
+            return self._stream(room, principal, after)
 
-    def _stream(self, room: Room, user: int, after: Place | None) -> Stream:
+    def _stream(self, room: Room, principal: Principal, after: Place | None) -> Stream:
         start = self._pages.start(room, after, 0)
-        preface = sse.HEAD + sse.retry_field(self._services.reconnect_ms)
+        preface = sse.HEAD + sse.retry_field(RECONNECT_MS)
         if not start.recovered:
             # A place in another epoch's log names no place in ours: then all of ours is missed.
-            ours = after is not None and after.epoch in (None, room.epoch) and after.offset < start.offset
+            encoder = self._services.encoder
+            ours = after is not None and after.epoch in (None, encoder.epoch) and after.offset < start.offset
             missed_from = after.offset if after is not None and ours else 0
-            preface += self._services.encoder.gap(Form.EVENTS, room.name, missed_from, start.offset)
-        return Stream(room, start.offset, user, preface)
+            preface += encoder.events.gap(room.name, missed_from, start.offset)
+        return Stream(room, start.offset, principal, preface)
 
     # -- rooms and members ------------------------------------------------------------------------------------------
 
@@ -227,17 +232,23 @@ class RoomHandlers:
         return self._list_later(request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED))
 
     async def _list_later(self, limit: int) -> Answer:
+        return Response(200, await self._listing.get(limit, lambda: self._list_rooms(limit)))
+
+    async def _list_rooms(self, limit: int) -> bytes:
         known = await self._services.log.rooms(limit)
         listed = [self._summary(found.room, found.last, found.messages) for found in known]
         names = {found.room for found in known}
-        unwritten = (self._summary(name, 0, 0) for name in self._hub.registry.names() if name not in names)
+        unwritten = (
+            self._summary(room.name, 0, 0) for room in self._hub.registry.unwritten() if room.name not in names
+        )
         listed += islice(unwritten, limit - len(listed))  # and no further: there may be 100,000, and anybody may ask
-        return Response(200, msgspec.json.encode({"rooms": listed}))
+        return msgspec.json.encode({"rooms": listed})
 
     def show_room(self, request: Request, name: str) -> Pending:
         """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
         messages.check_room(name)
         request.parameters()
+        self._check(request, Action.READ, name)
         return self._show_later(name)
 
     async def _show_later(self, name: str) -> Answer:
@@ -252,6 +263,7 @@ class RoomHandlers:
         """`GET /rooms/{room}/members`."""
         messages.check_room(name)
         request.parameters()
+        self._check(request, Action.READ, name)
         presence = self._hub.registry.presence(name)
         users = self._services.encoder.listing(presence)
         return Response(200, messages.members_page(name, users, len(presence)))

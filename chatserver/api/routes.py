@@ -3,18 +3,21 @@
 Owns: the table of paths and methods. May not: answer anything but 404 and 405 itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
+from chatserver.api.dialect import Dialect
 from chatserver.api.guests import set_cookie, token_in
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles
 from chatserver.chat.identity import new_token, number_of
+from chatserver.chat.principal import Principal
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
@@ -33,8 +36,8 @@ class Routes:
     """
 
     def __init__(
-        self, services: Services, *, metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], echo: bool,
-        secure: bool,
+        self, services: Services, *, dialects: Mapping[str, Dialect], metrics: Callable[[], tuple[bytes, str]],
+        ready: Callable[[], bool], secure: bool,
     ) -> None:  # fmt: skip
         self._secure = secure
         self._secret = services.log.identity.secret
@@ -43,15 +46,14 @@ class Routes:
         self._static = StaticFiles(secure=secure)
         rooms = RoomHandlers(services)
         self._exact: dict[str, _Methods] = {
-            "/ws": {"GET": self._open},
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
             "/healthz": _readable(self._health),
             "/readyz": _readable(self._readiness),
             "/metrics": _readable(self._show_metrics),
         }
-        if echo:
-            self._exact["/echo"] = {"GET": self._open_echo}
+        for path, dialect in dialects.items():
+            self._exact[path] = {"GET": partial(self._open, dialect)}
         #: by what follows `/rooms/{room}`; None is the room itself
         self._in_room: dict[str | None, _Methods] = {
             None: _readable(rooms.show_room),
@@ -88,16 +90,15 @@ class Routes:
 
     # -- WebSocket --------------------------------------------------------------------------------------------------
 
-    def _open(self, request: Request) -> Upgrade:
+    def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         token = token_in(request.head)
-        if token is not None:
-            return Upgrade(accept_upgrade(request.head), number_of(token, self._secret), token)
-        token = new_token()
-        wire = accept_upgrade(request.head, headers=(set_cookie(token, secure=self._secure),))
-        return Upgrade(wire, number_of(token, self._secret), token)
-
-    def _open_echo(self, request: Request) -> Upgrade:
-        return Upgrade(accept_upgrade(request.head), request.user, "", echo=True)
+        headers: tuple[tuple[str, str], ...] = ()
+        if token is None:
+            token = new_token()
+            headers = (set_cookie(token, secure=self._secure),)
+        wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
+        principal = Principal(number_of(token, self._secret), request.network)
+        return Upgrade(wire + dialect.hello(principal, token), principal, dialect)
 
     # -- the service itself -----------------------------------------------------------------------------------------
 

@@ -4,37 +4,27 @@ Owns: the struct. May not: hold anything that a parked peer does not need; it is
 """
 
 from collections.abc import Iterator
-from enum import IntEnum
 
 import msgspec
 
+from chatserver.api.dialect import Dialect
 from chatserver.chat.member import Member
-from chatserver.protocol.websocket import Assembly, Event
+from chatserver.chat.principal import Principal
+from chatserver.chat.room import Room
+from chatserver.protocol.websocket import Assembly
 
 
-class Waiting(IntEnum):
-    """Why a WebSocket's messages are not attended to."""
+class WebSocketSession(msgspec.Struct, gc=False, eq=False):
+    """A WebSocket: its principal, what it speaks, the rooms it is in (a chain of members)."""
 
-    NOTHING = 0  # they are
-    TASK = 1  # a task is at work on one of them
-    ROOM = 2  # its publishes are ahead of the log or of a room's pump
-    GONE = 3  # its close frame has been sent, or its connection is no more: nothing may be sent behind that
-    TURN = 4  # it has sent more than is attended to in one go: the others first
-
-
-class Session(msgspec.Struct, gc=False, eq=False):
-    """A WebSocket: its connection, its user, the rooms it is in (a chain of members)."""
-
-    connection: object
-    user: int
-    echo: bool = False
-    waiting: Waiting = Waiting.NOTHING
-    fluent: bool = False  # nothing that it said last had to wait: what it sends ahead is unpacked at one go
-    counted: int = 0  # bytes of it that are not a whole message, as all of them are counted
-    in_flight: int = 0  # publishes that wait for the log
+    principal: Principal
+    dialect: Dialect
     members: Member | None = None
     assembly: Assembly | None = None  # the message it is in the middle of
-    queue: list[Event] | None = None  # events read and not yet attended to, while one of them waits for us
+    paused_in: Room | None = None  # whose members it publishes too fast for
+    in_flight: int = 0  # publishes that wait for the log
+    busy: bool = False  # whether a task is at work on its message
+    live: bool = True  # until its connection closes, or begins to
 
     def rooms(self) -> Iterator[Member]:
         """Its memberships."""
@@ -46,9 +36,11 @@ class Session(msgspec.Struct, gc=False, eq=False):
 
     def find(self, room: str) -> Member | None:
         """Its membership in a room."""
-        for member in self.rooms():
-            if member.room_name == room:
+        member = self.members
+        while member is not None:
+            if member.room.name == room:
                 return member
+            member = member.next
         return None
 
     def add(self, member: Member) -> None:

@@ -7,61 +7,75 @@ can be lost between them. The hub fans out on the log's news, never on a publish
 process and, later, many.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 
 import trio
 
-from chatserver.chat.member import Hold, Member, Outlet, State, Wait
+from chatserver.chat.broadcast import Broadcaster
+from chatserver.chat.catch_up import READERS, CatchUp
+from chatserver.chat.member import Member, PollWaiter, Source, Wait
 from chatserver.chat.presence import LEASE
-from chatserver.chat.pump import READERS, Pump
+from chatserver.chat.principal import Principal
 from chatserver.chat.registry import Registry
-from chatserver.chat.ring import Encoder, Form
-from chatserver.chat.room import Life, Room
+from chatserver.chat.ring import Encoding, MessageEncoder
+from chatserver.chat.room import Life, RingSize, Room
+from chatserver.chat.sink import Schedule, Sink
 from chatserver.log.interface import Draft, Log, LogError, Record, Stored
+from chatserver.meters import ByteBudget
+from chatserver.settings.fields import Settings
 
-#: Members told of presence in one round of a second, over all rooms: 30 ms of it. Whoever joins and leaves as fast as
-#: it may, in a hundred large rooms, would otherwise have ten thousands of frames sent for 20 of its own.
+#: Members told of presence in one round of a second, over all rooms: 30 ms of it. A client that joins and leaves as
+#: fast as it may, in a hundred large rooms, would otherwise have ten thousands of frames sent for 20 of its own.
 TOLD_A_ROUND = 5_000
-#: Rooms that are looked at for that in one round: 10 ms of it. Everybody may go, or come back, in the same moment.
-CHANGED_A_ROUND = 1_000
-#: Rooms whose leases are looked at in one round: 10 ms of it. One request may poll a hundred rooms.
-LEASES_A_ROUND = 2_000
+#: Rooms that are looked at for that, and for their leases, in one step: 0.2 ms.
+LOOKED_AT = 32
+
+
+class _Round:
+    """One round of house-keeping: the rooms that are left to look at."""
+
+    __slots__ = ("changed", "leasing", "told")
+
+    def __init__(self, leasing: deque[Room], changed: deque[Room]) -> None:
+        self.leasing = leasing
+        self.changed = changed
+        self.told = 0
 
 
 class Hub:
-    """See the module. Its tasks are started by `run`."""
+    """See the module. Its readers of the log are started by `run`."""
 
     def __init__(
-        self, log: Log, encoder: Encoder, outlet: Outlet, *, ring_messages: int, ring_bytes: int,
-        all_rings_bytes: int, max_rooms: int, note_failure: Callable[[LogError], None],
-        clock: Callable[[], float] = trio.current_time,
+        self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
+        note_failure: Callable[[LogError], None], clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
-        self.registry = Registry(
-            log, encoder, ring_messages=ring_messages, ring_bytes=ring_bytes, all_rings_bytes=all_rings_bytes,
-            max_rooms=max_rooms, clock=clock,
+        self.budget = ByteBudget(settings.all_rings_bytes)
+        size = RingSize(
+            encoder, max_count=settings.ring_messages, max_bytes=settings.ring_bytes, budget=self.budget
         )  # fmt: skip
+        self.registry = Registry(log, size, max_rooms=settings.max_rooms, clock=clock)
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
-        self.pump = Pump(outlet, encoder, log)
+        self.catch_up = CatchUp(log, encoder, sink, schedule)
+        self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
+        self.catch_up.broadcaster = self.broadcaster
         self._log = log
-        self._encoder = encoder
-        self._outlet = outlet
+        self._sink = sink
+        self._schedule = schedule
         self._note_failure = note_failure  # told of each message that the log did not take
         self._clock = clock
-        self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, whoever was seen to first
-        self._changed: dict[Room, None] = {}  # whose presence is to be told, whoever was seen to first
-        self._arrived: dict[Member, None] = {}  # alone, and not told yet that it is there
+        self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, those seen to first in front
+        self._changed: dict[Room, None] = {}  # whose presence is to be told, alike
+        self._round: _Round | None = None  # of house-keeping, that is under way
         self.published = 0
-        self._unanswered = 0  # messages of the last news whose publishers are not told yet; 0 if the pump was busy
-        self._members = self._holds = 0  # memberships, and rooms waited for, over all rooms
+        self._members = self._waits = 0  # memberships, and rooms waited for, over all rooms
 
     async def run(self) -> None:
-        """The pump, its readers and the house-keeping, until cancelled."""
+        """Read the log for members behind their rings, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.pump.run)
             for _ in range(READERS):
-                nursery.start_soon(self.pump.run_reader)
+                nursery.start_soon(self.catch_up.run)
 
     # -- news -------------------------------------------------------------------------------------------------------
 
@@ -70,10 +84,10 @@ class Hub:
 
         Returns the room if it is in memory: its `congested` tells whether the publisher should pause.
         """
-        room = self.registry.find(draft.room)
+        room = self.rooms.get(draft.room)
         size = len(draft.text)
 
-        def settled(result: Stored | LogError) -> None:
+        def answered(result: Stored | LogError) -> None:
             if isinstance(result, LogError):
                 self._note_failure(result)
             if room is not None:
@@ -81,14 +95,10 @@ class Hub:
                 room.pending_bytes -= size
             done(result)
             if room is not None:
-                self.pump.resume_publishers(room)  # a failure or a repeated key is no news: no walk would do it
-            if isinstance(result, Stored) and result.fresh:
-                self._unanswered -= 1
-                if self._unanswered == 0:  # whoever published reads its answer before its message
-                    self.pump.begin()
+                self.broadcaster.resume_publishers(room)  # a failure or a repeated key is no news
 
         try:
-            self._log.submit(draft, settled)
+            self._log.submit(draft, answered)
         except LogError as error:
             self._note_failure(error)
             raise
@@ -98,27 +108,32 @@ class Hub:
         return room
 
     def news(self, records: Sequence[Record]) -> None:
-        """Take in what the log has made durable, in its order."""
+        """Take in what the log has made durable, in its order. A fault in one room's costs that room's."""
         self.published += len(records)
         by_room: dict[str, list[Record]] = {}
-        self._unanswered = len(records) if self.pump.idle else 0
         for record in records:
             by_room.setdefault(record.room, []).append(record)
         for name, batch in by_room.items():
-            room = self.registry.find(name)
-            if room is None:
-                continue
-            if room.life is Life.LOADING:
-                room.seen = batch[-1].offset
-                continue
-            self.registry.note_written(room)
-            room.ring.add(record for record in batch if record.offset > room.ring.last)
-            room.forget_answers()
-            if room.members or room.holds:
-                self.pump.queue(room)
-            else:
-                room.walked(reaches=room.last, written=room.ring.written)
+            room = self.rooms.get(name)
+            if room is not None:
+                try:
+                    self._take_in(room, batch)
+                except Exception:  # noqa: BLE001
+                    self._schedule.faulted(room)
         self.registry.relieve()
+
+    def _take_in(self, room: Room, batch: list[Record]) -> None:
+        if room.life is Life.LOADING:
+            room.seen = batch[-1].offset
+            return
+        if room.ring is None:
+            self.registry.note_written(room)
+        ring = room.the_ring()
+        if batch[0].offset <= ring.last:
+            batch = [record for record in batch if record.offset > ring.last]
+        ring.add(batch)
+        room.forget_answers()
+        self.broadcaster.announce(room)
 
     def retained(self, firsts: dict[str, int]) -> None:
         """Retention has moved the oldest offset of some rooms."""
@@ -128,79 +143,101 @@ class Hub:
                 room.first = max(room.first, first)
                 room.forget_answers()
 
+    # -- publishers that wait ---------------------------------------------------------------------------------------
+
+    def pause(self, room: Room, connection: object) -> None:
+        """A publisher is ahead of the room's members: it is resumed when they have been told."""
+        if room.paused is None:
+            room.paused = {}
+        room.paused[connection] = None
+
+    def forget_publisher(self, room: Room, connection: object) -> None:
+        """It does not wait any more; harmless when it did not."""
+        if room.paused is not None:
+            room.paused.pop(connection, None)
+
     # -- members ----------------------------------------------------------------------------------------------------
 
-    def attach(self, room: Room, connection: object, *, form: Form, user: int, cursor: int) -> Member:
-        """Make a connection a member from a place on. Call `pump.deliver` once it may be sent to."""
-        member = Member(room, connection, form, user, cursor)
+    def attach(
+        self, room: Room, connection: object, *, encoding: Encoding, principal: Principal, cursor: int
+    ) -> Member:  # fmt: skip
+        """Make a connection a member from a place on. Call `deliver` once it may be sent to."""
+        member = Member(room, connection, encoding, principal, cursor)
         room.members[member] = None
         self._members += 1
-        self._enter(room, user)
+        self._enter(room, principal)
         return member
 
-    def settle(self, room: Room) -> None:
-        """Behind whoever has come into it, perhaps as the only one: most rooms that are made up stay like that."""
-        alone = self.registry.put_away(room)
-        if alone is not None:
-            self._changed.pop(room, None)
-            self._arrived[alone] = None
+    def deliver(self, member: Member) -> None:
+        """Offer a member everything it lacks."""
+        self.broadcaster.deliver(member)
 
     def leave(self, member: Member) -> None:
         """End a membership; harmless when it has ended."""
-        if member.state is State.GONE:
+        if member.source is Source.NOTHING:
             return
-        self._members -= 1
-        if member.state is State.ALONE:
-            self.registry.leave_unopened(member)
-        else:
-            room = member.room
-            del room.members[member]
-            room.presence.leave(member.user)
-            self._left(room)
-        member.state = State.GONE
+        member.source = Source.NOTHING
         member.connection = None
+        self._members -= 1
+        room = member.room
+        del room.members[member]
+        room.presence.leave(member.principal.number)
+        self._left(room)
 
-    def _enter(self, room: Room, user: int) -> None:
+    def _enter(self, room: Room, principal: Principal) -> None:
         self.registry.note_entered(room)
-        room.presence.enter(user)
+        room.presence.enter(principal)
         if room.presence.changed:
             self._changed[room] = None
 
     def _left(self, room: Room) -> None:
         if room.presence.changed:
             self._changed[room] = None
-        if not room.members and room.paused:
-            self.pump.queue(room)  # nobody is left to wait for
+        if not room.members:
+            self.broadcaster.resume_publishers(room)  # nobody is left to wait for
         self.registry.note_empty(room)
+
+    def writable(self, member: Member) -> None:
+        """A member's connection has room again."""
+        if member.uninformed:
+            member.uninformed = False
+            room = member.room
+            notice = member.encoding.presence(room.name, (), (), len(room.presence))
+            if notice is not None:
+                self._sink.send(member.connection, notice)
+        self.deliver(member)
 
     # -- polls ------------------------------------------------------------------------------------------------------
 
-    def park(self, hold: Hold, waits: Iterable[tuple[Room, int]]) -> None:
+    def park(self, waiter: PollWaiter, waits: Iterable[tuple[Room, int]]) -> None:
         """Hold a poll until one of the rooms has something after the place given with it."""
         for room, after in waits:
-            hold.first = Wait(room, after, hold.first)
-            room.holds[hold] = None
-            self._holds += 1
-            self._enter(room, hold.user)
+            waiter.first = Wait(room, after, waiter.first)
+            if room.waiters is None:
+                room.waiters = {}
+            room.waiters[waiter] = None
+            self._waits += 1
+            self._enter(room, waiter.principal)
 
-    def release(self, hold: Hold) -> None:
+    def release(self, waiter: PollWaiter) -> None:
         """End a held poll; its user stays present for a little while."""
-        wait = hold.first
-        hold.first = None
+        wait = waiter.first
+        waiter.first = None
         while wait is not None:
             room = wait.room
-            del room.holds[hold]
-            self._holds -= 1
-            self._lease(room, hold.user)
+            assert room.waiters is not None, "it waits there"
+            del room.waiters[waiter]
+            self._waits -= 1
+            self._lease(room, waiter.principal)
             wait = wait.next
 
-    def polled(self, room: Room, user: int) -> None:
+    def polled(self, room: Room, principal: Principal) -> None:
         """A poll was answered at once: its user is here all the same."""
-        self._enter(room, user)
-        self._lease(room, user)
+        self._enter(room, principal)
+        self._lease(room, principal)
 
-    def _lease(self, room: Room, user: int) -> None:
-        room.presence.leave_by(user, self._clock() + LEASE)
+    def _lease(self, room: Room, principal: Principal) -> None:
+        room.presence.leave_by(principal.number, self._clock() + LEASE)
         self._leasing[room] = None
         self._left(room)
 
@@ -208,60 +245,55 @@ class Hub:
 
     def tick(self) -> None:
         """Once a second: leases end, presence is told, empty rooms leave memory."""
-        now = self._clock()
-        for room in list(islice(self._leasing, LEASES_A_ROUND)):
-            room.presence.expire(now)
-            del self._leasing[room]
-            if room.presence.leased:
-                self._leasing[room] = None  # behind those who were not seen to in this round
-            self._left(room)
-        self._tell_arrived()
-        self._tell_changed(now)
+        if self._round is None:  # else the last one is not over, and goes on
+            self._round = _Round(deque(self._leasing), deque(self._changed))
+            self._schedule.later(self._keep_house, self)
         self.registry.evict_due()
         self.registry.relieve()  # what was sent since is kept as well
 
-    def _tell_arrived(self) -> None:
-        """Whoever is alone hears of its own arrival as everybody does."""
-        arrived, self._arrived = self._arrived, {}  # bounded: each took a request in the last second
-        for member in arrived:
-            if member.state is State.ALONE and not self._outlet.blocked(member.connection):
-                frame = self._encoder.presence(member.room_name, (member.user,), (), 1)
-                self._outlet.send(member.connection, frame)
+    def _keep_house(self, _: object) -> bool:
+        """The next rooms of a round. True: there are more."""
+        keeping, self._round = self._round, None  # a fault costs the rest of this round, and not the next one
+        assert keeping is not None
+        now = self._clock()
+        for _ in range(min(len(keeping.leasing), LOOKED_AT)):
+            self._end_leases(keeping.leasing.popleft(), now)
+        for _ in range(min(len(keeping.changed), LOOKED_AT)):
+            keeping.told += self._tell_presence(keeping.changed.popleft(), now)
+            if keeping.told >= TOLD_A_ROUND:
+                keeping.changed.clear()  # the others are first in the next round
+                break
+        if not (keeping.leasing or keeping.changed):
+            return False
+        self._round = keeping
+        return True
 
-    def _tell_changed(self, now: float) -> None:
-        told = 0
-        for room in list(islice(self._changed, CHANGED_A_ROUND)):
-            if told >= TOLD_A_ROUND:
-                break  # the others are first in the next round
-            del self._changed[room]
-            if room.presence.tell_after > now or room.telling is not None:
-                self._changed[room] = None  # behind those who were not seen to in this round
-            else:
-                told += len(room.members)
-                self._tell_presence(room, now)
+    def _end_leases(self, room: Room, now: float) -> None:
+        room.presence.expire(now)
+        if not room.presence.leased:
+            self._leasing.pop(room, None)
+        self._left(room)
 
-    def _tell_presence(self, room: Room, now: float) -> None:
+    def _tell_presence(self, room: Room, now: float) -> int:
+        """Have a room told who came and went, if it is time; to how many."""
+        if room.presence.tell_after > now or room.telling is not None:
+            return 0
+        self._changed.pop(room, None)
+        if not room.presence.changed:
+            return 0
         if not room.members:
             room.presence.tell(now)  # to nobody
-        elif room.presence.changed:
-            room.telling = now
-            self.pump.queue(room)
-
-    def drained(self, member: Member) -> None:
-        """A member's connection has room again."""
-        room = member.room
-        if member.uninformed:
-            member.uninformed = False
-            self._outlet.send(member.connection, self._encoder.presence(room.name, (), (), len(room.presence)))
-        if member.state is State.LIVE:
-            self.pump.deliver(member)
+            return 0
+        room.telling = now
+        self.broadcaster.announce_members(room)
+        return len(room.members)
 
     def statistics(self) -> dict[str, int]:
-        """Rooms in memory, memberships and holds in them, messages taken in."""
+        """Rooms in memory, memberships and held polls in them, messages taken in."""
         return {
-            "rooms": self.registry.count,
+            "rooms": len(self.rooms),
             "members": self._members,
-            "holds": self._holds,
+            "waiters": self._waits,
             "published": self.published,
-            "kept": self.registry.kept,
+            "kept": self.budget.used,
         }

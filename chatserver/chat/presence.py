@@ -8,7 +8,9 @@ most once a second, less often in large rooms, and without names there: 9,000 pe
 would be 81 million deliveries; counted, they are one delivery each, now and then.
 """
 
-from collections.abc import Iterator
+from itertools import islice
+
+from chatserver.chat.principal import Principal
 
 #: Seconds a poller stays present after an answer: a slow phone's round trips and a polite client's pause.
 LEASE = 10.0
@@ -23,93 +25,99 @@ MAX_LISTED = 500
 
 
 class Presence:
-    """The users of one room, by number."""
+    """The people of one room, by number. Lean: there is one for each room, and most rooms hold one or two people."""
 
-    __slots__ = ("_count", "_joined", "_leases", "_left", "_unnamed", "listing", "tell_after")
+    __slots__ = ("_connections", "_joined", "_leases", "_left", "_people", "_unnamed", "listing", "tell_after")
 
     def __init__(self) -> None:
-        self._count: dict[int, int] = {}
-        self._leases: dict[int, float] = {}
-        self._joined: dict[int, None] = {}
-        self._left: dict[int, None] = {}
+        self._people: dict[int, Principal] = {}
+        self._connections: dict[int, int] | None = None  # how many, of those who are here more than once
+        self._leases: dict[int, float] | None = None
+        self._joined: dict[int, Principal] | None = None
+        self._left: dict[int, Principal] | None = None
         self._unnamed = False  # the room was large when something changed: only the count is told
         self.tell_after = 0.0
-        #: `users` as clients read it, kept by whoever made it; as old as the last telling in a large room, where making
-        #: it takes a millisecond and somebody may ask and come and go all the time
+        #: `users` as clients read it, kept by its maker; as old as the last telling in a large room, where making it
+        #: takes a millisecond and somebody may ask and come and go all the time
         self.listing: bytes | None = None
 
     def __len__(self) -> int:
-        return len(self._count)
+        return len(self._people)
 
-    def users(self, limit: int = MAX_LISTED) -> Iterator[int]:
+    def people(self, limit: int = MAX_LISTED) -> list[Principal]:
         """Some of those present, in the order they came."""
-        for _, user in zip(range(limit), self._count, strict=False):
-            yield user
+        return list(islice(self._people.values(), limit))
 
-    def enter(self, user: int) -> None:
-        """One more connection of this user."""
-        if self._leases.pop(user, None) is not None:
+    def enter(self, principal: Principal) -> None:
+        """One more connection of this person."""
+        number = principal.number
+        if self._leases is not None and self._leases.pop(number, None) is not None:
             return  # the lease's place is taken over
-        count = self._count.get(user, 0)
-        self._count[user] = count + 1
-        if count == 0:
-            self._note(user, self._joined, self._left)
-
-    def seat(self, user: int) -> None:
-        """A user who was here before anything was counted: nobody is told."""
-        self._count[user] = 1
-
-    def leave(self, user: int) -> None:
-        """One less."""
-        count = self._count[user]
-        if count > 1:
-            self._count[user] = count - 1
+        if number in self._people:
+            if self._connections is None:
+                self._connections = {}
+            self._connections[number] = self._connections.get(number, 1) + 1
             return
-        del self._count[user]
-        self._note(user, self._left, self._joined)
+        self._people[number] = principal
+        if self._joined is None:
+            self._joined = {}
+        self._note(principal, self._joined, self._left)
 
-    def leave_by(self, user: int, deadline: float) -> None:
-        """One less, at a later time, unless the user comes back before."""
-        if user in self._leases:
-            self.leave(user)
-        self._leases[user] = deadline
+    def leave(self, number: int) -> None:
+        """One less."""
+        count = 1 if self._connections is None else self._connections.pop(number, 1)
+        if count > 1:
+            if count > 2 and self._connections is not None:
+                self._connections[number] = count - 1
+            return
+        principal = self._people.pop(number)
+        if self._left is None:
+            self._left = {}
+        self._note(principal, self._left, self._joined)
+
+    def leave_by(self, number: int, deadline: float) -> None:
+        """One less, at a later time, unless the person comes back before."""
+        if self._leases is None:
+            self._leases = {}
+        if number in self._leases:
+            self.leave(number)
+        self._leases[number] = deadline
 
     def expire(self, now: float) -> None:
         """End the leases that have run out."""
-        for user in [user for user, deadline in self._leases.items() if deadline <= now]:
-            del self._leases[user]
-            self.leave(user)
+        leases = self._leases or {}
+        for number in [number for number, deadline in leases.items() if deadline <= now]:
+            del leases[number]
+            self.leave(number)
 
     @property
     def leased(self) -> bool:
         """Whether somebody is present by lease only."""
         return bool(self._leases)
 
-    def _note(self, user: int, into: dict[int, None], out_of: dict[int, None]) -> None:
-        if len(self._count) > NAMED_ROOM:
+    def _note(self, principal: Principal, into: dict[int, Principal], out_of: dict[int, Principal] | None) -> None:
+        if len(self._people) > NAMED_ROOM:
             self._unnamed = True
-            self._joined.clear()
-            self._left.clear()
+            self._joined = self._left = None
         else:
             self.listing = None
         if self._unnamed:
             return  # names from before the room grew, or after it shrank, would be a part of the truth only
-        if user in out_of:
-            del out_of[user]  # came and went between two tellings: nothing to tell
+        if out_of is not None and principal.number in out_of:
+            del out_of[principal.number]  # came and went between two tellings: nothing to tell
         else:
-            into[user] = None
+            into[principal.number] = principal
 
     @property
     def changed(self) -> bool:
         """Whether there is something to tell."""
         return bool(self._joined or self._left or self._unnamed)
 
-    def tell(self, now: float) -> tuple[list[int], list[int]]:
+    def tell(self, now: float) -> tuple[list[Principal], list[Principal]]:
         """Who joined and who left since the last call; both empty in a large room, where only the count is told."""
-        joined, left = list(self._joined), list(self._left)
-        self._joined.clear()
-        self._left.clear()
+        joined, left = list((self._joined or {}).values()), list((self._left or {}).values())
+        self._joined = self._left = None
         self._unnamed = False
         self.listing = None
-        self.tell_after = now + max(TELL_EVERY, len(self._count) / TELL_RATE)
+        self.tell_after = now + max(TELL_EVERY, len(self._people) / TELL_RATE)
         return joined, left

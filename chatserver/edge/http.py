@@ -1,7 +1,7 @@
-"""Drives HTTP on a connection: requests to answers, answers to bytes, the phases between.
+"""Drives HTTP on a connection: requests to answers, answers to bytes, the states between.
 
-Owns: the order of an exchange, once `intake` has made a request of the bytes. One request at a time: what a client
-sends ahead stays in its inbox, and beyond one read of it, in the kernel. May not: know what a path means.
+Owns: the order of an exchange, once edge/requests.py has made a request of the bytes. One request at a time: what a
+client sends ahead stays in its inbox, and beyond one read of it, in the kernel. May not: know what a path means.
 
     HEAD -> (BODY) -> handler -> Response            -> KEEPALIVE or CLOSING
                               -> Hold    -> HELD     -> the same, later
@@ -9,10 +9,12 @@ sends ahead stays in its inbox, and beyond one read of it, in the kernel. May no
                               -> coroutine -> SERVING -> any of these, from its task
                               -> Stream  -> STREAM       -> Upgrade -> OPEN
 
-    KEEPALIVE -> PACED -> KEEPALIVE     asks faster than its budget: not read, and so not answered, for a moment
+    KEEPALIVE -> THROTTLED -> KEEPALIVE     asks faster than it may: not read, and so not answered, for a moment
+    KEEPALIVE -> PAUSED -> KEEPALIVE        publishes faster than the room's members can be told
 """
 
 import math
+import random
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -26,338 +28,234 @@ from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.chat.hub import Hub
-from chatserver.chat.member import Hold as HeldPoll
-from chatserver.chat.member import Member
-from chatserver.chat.ring import Form
-from chatserver.edge.budgets import count, request_budget
-from chatserver.edge.exchange import Exchange
-from chatserver.edge.failures import tell_fault, tell_log_failed
-from chatserver.edge.intake import Intake
-from chatserver.edge.leaving import return_after
-from chatserver.edge.limits import EdgeLimits
+from chatserver.chat.member import PollWaiter
+from chatserver.edge.closes import CloseStats
+from chatserver.edge.exchange import Exchange, PausedPublisher
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
+from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.phases import Phase
-from chatserver.net.unfinished import Unfinished
-from chatserver.net.wheel import ticks
+from chatserver.net.states import State
+from chatserver.net.wheel import TICK_MICROSECONDS, ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import error_body, error_response, response_head, with_retry_after
+from chatserver.protocol.response import error_response, response_head, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
+from chatserver.settings.fields import Settings
 
 #: Seconds told to a client whose request took us too long.
 SERVING_RETRY = 2.0
+#: Seconds' worth of requests that may come at once: a page with its files, a few pages of history.
+REQUEST_BURST = 2.0
+#: Seconds that a restart takes at least, and over which clients are asked to come back after that.
+RETURN_AFTER, RETURN_WINDOW = 1.0, 5.0
 _RESTARTING = "the server is restarting; come back a little later"
 
-#: Phases in which no request is under way, unless some of it stands in the inbox.
-_BETWEEN = frozenset((Phase.PROXY, Phase.TLS, Phase.HEAD, Phase.KEEPALIVE, Phase.PACED))
-#: Phases in which a request is begun and not complete.
-_UNFINISHED = frozenset((Phase.HEAD, Phase.BODY))
+
+def return_after(share: float | None = None) -> float:
+    """Seconds to wait: somewhere in the window by chance, or for `share` (0 to 1) of those who leave before."""
+    return RETURN_AFTER + RETURN_WINDOW * (random.random() if share is None else share)  # noqa: S311  no secret
 
 
-class HttpEdge:
+class HttpExchanges:
     """See the module. All but `_serve` is synchronous."""
 
     def __init__(
-        self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, limits: EdgeLimits, *,
-        secret: bytes, tasks: Tasks, unfinished: Unfinished, upgrade: Callable[[Connection, Upgrade], None],
-        note: Callable[[Connection, Reason, str], None],
+        self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
+        secret: bytes, tasks: Tasks, stats: CloseStats, upgrade: Callable[[Connection, Upgrade], bool],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
         self._routes = routes
         self._pages = pages
-        self.intake = Intake(connections, limits, unfinished, dispatch=self._dispatch, note=note)
-        self._serving_deadline = limits.serving_deadline
-        self._budget = request_budget(limits.request_rate)
-        self._most_requests = limits.max_requests or sys.maxsize
+        self._serving_deadline = settings.serving_deadline
+        self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
+        self._most_requests = settings.max_requests_per_connection or sys.maxsize
         self._secret = secret
         self._tasks = tasks
+        self._stats = stats
         self.draining = False
         #: told of each request before it is handled; raises HttpError for one that shall not be
-        self.settle: Callable[[Connection, Head], None] | None = None
-        self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
-            Response: self._respond,
+        self.forwarded: Callable[[Connection, Head], None] | None = None
+        self._give: dict[type, Callable[[Connection, Exchange, Any], bool]] = {
+            Response: self.respond,
             Hold: self._hold,
             Stream: self._stream,
             Upgrade: lambda connection, exchange, answer: upgrade(connection, answer),
             Commit: self._commit,
         }
 
-    # -- in ---------------------------------------------------------------------------------------------------------
-
-    def resumed(self, connection: Connection) -> None:
-        """A turn for what the inbox holds, after everybody else had theirs."""
-        if connection.phase is Phase.KEEPALIVE and not self._connections.blocked(connection):
-            self._connections.listen(connection)
-            self.intake.begin(connection)
-
-    def early_received(self, connection: Connection, data: bytes) -> None:
-        """Bytes while an answer is under way: kept for later, and no more is read."""
-        connection.inbox += data
-        self._connections.pause(connection)
-
     # -- requests to answers ----------------------------------------------------------------------------------------
 
-    def _dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> None:
+    def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> bool:
+        """A whole request. True: another one may be in the inbox."""
         connection.inbox = rest
-        spent = connection.spent = self._budget.spend(connection.spent, self._connections.wheel.current)
-        another = head.keep_alive and not self.draining and count(spent) < self._most_requests
+        connection.rate = self._bucket.spend(connection.rate, self._now())
+        connection.requests = requests = connection.requests + 1
+        another = head.keep_alive and not self.draining and requests < self._most_requests
         exchange = Exchange(another, head.method == "HEAD")
         try:
-            if self.settle is not None:
-                self.settle(connection, head)
-            request = Request(head, body, connection.address, self._secret, exchange.keep_alive)
+            if self.forwarded is not None:
+                self.forwarded(connection, head)
+            request = Request(head, body, connection.address, connection.network, self._secret)
             answer = self._routes.handle(request)
         except (HttpError, MessageError) as error:
-            self._refuse_request(connection, exchange, error)
-            return
+            return self._refuse_request(connection, exchange, error)
         if isinstance(answer, Coroutine):
             request.shrink()
-            connection.session = exchange
-            self._connections.enter(connection, Phase.SERVING)
-            self._tasks.start(self._serve, connection, exchange, answer, self._latest())
-        else:
-            self._answer(connection, exchange, answer)
+            self._wait_for(connection, exchange, answer)
+            return False
+        return self._answer(connection, exchange, answer)
 
-    def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> None:
+    def _now(self) -> int:
+        return self._connections.wheel.current * TICK_MICROSECONDS
+
+    def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> bool:
         if self.draining and isinstance(answer, Hold | Stream | Upgrade):
             # It would wait for what we will not see any more, and hold up our end meanwhile.
             exchange.keep_alive = False
             refused = refusal(ErrorCode.DRAINING, _RESTARTING, return_after())
-            self._respond(connection, exchange, refused, Reason.DRAINING)
-        else:
-            self._give[type(answer)](connection, exchange, answer)
+            return self.respond(connection, exchange, refused, Reason.DRAINING)
+        return self._give[type(answer)](connection, exchange, answer)
 
-    def _latest(self) -> float:
-        """Until when an answer that needs the log may take."""
-        return trio.current_time() + self._serving_deadline
+    def _wait_for(self, connection: Connection, exchange: Exchange, pending: Pending) -> None:
+        self._connections.enter(connection, State.SERVING, exchange)
+        deadline = trio.current_time() + self._serving_deadline
+        self._tasks.start(self._serve, connection, exchange, pending, deadline)
 
     async def _serve(self, connection: Connection, exchange: Exchange, pending: Pending, deadline: float) -> None:
         """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
-        if connection.session is not exchange:
+        if connection.context is not exchange:
             pending.close()  # it went while it waited for its turn
             return
         answer: Answer | None = None
-        try:
-            with trio.move_on_at(deadline):
+        failure: Exception | None = None
+        with trio.move_on_at(deadline):
+            try:
                 answer = await pending
-        except (HttpError, MessageError) as error:
-            if connection.session is exchange:
-                self._refuse_request(connection, exchange, error)
-        except LogError as error:
-            tell_log_failed(self._connections, connection, error)
-            if connection.session is exchange:
-                self._respond(connection, exchange, refusal(*log_failure(error)))
-        except Exception:  # noqa: BLE001  a fault of ours costs its own request, and nobody else's
-            tell_fault(self._connections, connection)
-            if connection.session is exchange:
-                body = error_body(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence)
-                self._respond(connection, exchange, Response(500, body))
-        else:
-            # A fault from here on is not the handler's: the connection may have another session already, and is ended
-            # by `guarded`, which gives that back.
-            if answer is None:
-                self._give_up(connection, exchange)
-            elif connection.session is exchange:
-                self._answer(connection, exchange, answer)
+            except (HttpError, MessageError, LogError) as error:
+                failure = error
+        self._connections.step(connection, self._answered, exchange, answer, failure)
 
-    def _give_up(self, connection: Connection, exchange: Exchange) -> None:
-        if connection.session is exchange:
-            exchange.keep_alive = False
-            sentence = "the answer took too long; what was asked may have been done"
-            late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
-            self._respond(connection, exchange, late, Reason.SERVING_DEADLINE)
+    def _answered(
+        self, connection: Connection, exchange: Exchange, answer: Answer | None, failure: Exception | None
+    ) -> None:  # fmt: skip
+        if isinstance(failure, LogError):
+            self._stats.log_failed(connection, failure)
+            answer = refusal(*log_failure(failure))
+        if connection.context is not exchange:
+            return  # it went while we read
+        if isinstance(failure, HttpError | MessageError):
+            more = self._refuse_request(connection, exchange, failure)
+        elif answer is None:
+            self.give_up(connection, exchange)
+            return
+        else:
+            more = self._answer(connection, exchange, answer)
+        if more:
+            self._connections.resume(connection, later=True)
+
+    def give_up(self, connection: Connection, exchange: Exchange) -> None:
+        """We are too slow."""
+        exchange.keep_alive = False
+        sentence = "the answer took too long; what was asked may have been done"
+        late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
+        self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
 
     # -- answers to bytes -------------------------------------------------------------------------------------------
 
-    def _respond(
+    def respond(
         self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
-    ) -> None:
+    ) -> bool:
+        """Send a whole answer. True: another request may be in the inbox."""
         parts = answer.parts
         head = response_head(
             answer.status, sum(map(len, parts)), content_type=answer.content_type, headers=answer.headers,
             keep_alive=exchange.keep_alive,
         )  # fmt: skip
-        self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
+        return self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
 
-    def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> None:
+    def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> bool:
         """A whole and valid request that cannot be served: the connection lives."""
-        self._write(
-            connection, exchange,
-            [error_response(error, keep_alive=exchange.keep_alive, head_only=exchange.head_only)],
-        )  # fmt: skip
+        wire = error_response(error, keep_alive=exchange.keep_alive, head_only=exchange.head_only)
+        return self._write(connection, exchange, [wire])
 
     def _write(
         self, connection: Connection, exchange: Exchange, parts: list[bytes], reason: Reason = Reason.DONE
-    ) -> None:
-        connection.session = None
+    ) -> bool:
         if self.draining:
             parts = [with_retry_after(b"".join(parts), math.ceil(return_after()))]
         self._connections.send_parts(connection, parts)
         if not exchange.keep_alive:
             self._connections.finish(connection, reason)
-            return
-        if not connection.alive:
-            return
-        self._connections.enter(connection, Phase.KEEPALIVE)
+            return False
+        self._connections.enter(connection, State.KEEPALIVE)
         room = exchange.room
-        if room is not None and room.congested:
-            # It publishes faster than the room can be told: it is read again when the pump has come round.
-            room.paused.append(connection)
-            self._connections.pause(connection)
-        elif not self._connections.blocked(connection):
-            self._go_on(connection)
+        if room is not None and room.congested and connection.alive:
+            self._hub.pause(room, connection)
+            self._connections.enter(connection, State.PAUSED, PausedPublisher(room))
+            return False
+        return self.go_on(connection)
 
-    def drained(self, connection: Connection) -> None:
-        """The peer has taken the answer: its next request, then."""
-        self._go_on(connection)
-
-    def _go_on(self, connection: Connection) -> None:
-        if connection.phase is Phase.KEEPALIVE and self._budget.over(connection.spent, self._connections.wheel.current):
-            self._connections.pause(connection)
-            self._connections.enter(connection, Phase.PACED)
-        elif connection.inbox:
-            # It has sent ahead. Its turn comes after everybody else's, and it is not read until then.
-            self._connections.again(connection)
-            self._connections.pause(connection)
-        else:
-            self._connections.listen(connection)
+    def go_on(self, connection: Connection) -> bool:
+        """In KEEPALIVE: the next request, or a moment's wait. True: it may be in the inbox."""
+        if connection.rate and self._bucket.over(connection.rate, self._now()):
+            self._connections.enter(connection, State.THROTTLED)
+            return False
+        return bool(connection.inbox) and not connection.blocked
 
     # -- answers that take time -------------------------------------------------------------------------------------
 
-    def _commit(self, connection: Connection, exchange: Exchange, answer: Commit) -> None:
+    def _commit(self, connection: Connection, exchange: Exchange, answer: Commit) -> bool:
         def done(result: Stored | LogError) -> None:
-            if connection.session is exchange:
-                self._respond(connection, exchange, answer.render(result))
+            self._connections.step(connection, self._committed, exchange, answer, result)
 
-        connection.session = exchange
+        self._connections.enter(connection, State.SERVING, exchange)
         try:
             exchange.room = self._hub.publish(answer.draft, done)
         except LogError as error:
-            self._respond(connection, exchange, answer.render(error))
-            return
-        self._connections.enter(connection, Phase.SERVING)
+            return self.respond(connection, exchange, answer.render(error))
+        return False
 
-    def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> None:
-        hold = HeldPoll(connection, answer.user, answer.limit, answer.many, exchange.keep_alive)
-        connection.session = hold
-        self._hub.park(hold, answer.waits)
-        self._connections.enter(connection, Phase.HELD, ticks(answer.seconds))
-        if connection.inbox:
-            self._connections.pause(connection)
-        elif not self._connections.blocked(connection):
-            self._connections.listen(connection)  # a FIN that came while the room was loaded is to be seen again
+    def _committed(self, connection: Connection, exchange: Exchange, answer: Commit, result: Stored | LogError) -> None:
+        if connection.context is exchange and self.respond(connection, exchange, answer.render(result)):
+            self._connections.resume(connection, later=True)
 
-    def answer_held(self, hold: HeldPoll) -> None:
-        """News for a held poll, or its time is up, or its client has sent FIN: what there is, even if nothing."""
-        connection = hold.connection
-        assert isinstance(connection, Connection)
-        exchange = Exchange(hold.keep_alive and not self.draining, head_only=False)
-        if hold.keep_alive and not exchange.keep_alive:
-            hold.keep_alive = False
-        wire = self._pages.held_wire(hold)
+    def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> bool:
+        waiter = PollWaiter(connection, answer.principal, answer.limit, answer.many, exchange.keep_alive)
+        self._hub.park(waiter, answer.waits)
+        self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
+        # A poll behind which another request stands is answered at once: a held one is read only to see its FIN.
+        return self.answer_held(connection, waiter) if connection.inbox else False
+
+    def answer_held(self, connection: Connection, waiter: PollWaiter) -> bool:
+        """News for a held poll, or its time is up, or its client has sent FIN: what there is, even if nothing.
+
+        True: another request may be in the inbox.
+        """
+        waiter.keep_alive = waiter.keep_alive and not self.draining
+        exchange = Exchange(waiter.keep_alive, head_only=False)
+        wire = self._pages.held_wire(waiter)
         if wire is not None:
-            self._hub.release(hold)
-            self._write(connection, exchange, [wire])
-            return
-        places = hold.places()
-        self._hub.release(hold)
-        connection.session = exchange
-        self._connections.enter(connection, Phase.SERVING)
-        pending = self._answer_from_log(places, hold.limit, many=hold.many)
-        self._tasks.start(self._serve, connection, exchange, pending, self._latest())
+            return self._write(connection, exchange, [wire])
+        self._wait_for(connection, exchange, self._answer_from_log(waiter.places(), waiter.limit, many=waiter.many))
+        return False
 
     async def _answer_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> Answer:
         return Response(200, await self._pages.held_from_log(places, limit, many=many))
 
-    def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> None:
+    def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
         if exchange.head_only:
             exchange.keep_alive = False
-            self._write(connection, exchange, [sse.HEAD])
-            return
+            return self._write(connection, exchange, [sse.HEAD])
         member = self._hub.attach(
-            answer.room, connection, form=Form.EVENTS, user=answer.user, cursor=answer.after
+            answer.room, connection, encoding=self._pages.events, principal=answer.principal, cursor=answer.after
         )  # fmt: skip
-        connection.session = member
-        connection.spent = 0  # nothing more can be asked on it
-        self._connections.enter(connection, Phase.STREAM)
+        connection.inbox = b""
+        connection.rate = 0  # nothing more can be asked on it
+        self._connections.enter(connection, State.STREAM, member)
         self._connections.send(connection, answer.preface)
-        if connection.alive:
-            self._hub.pump.deliver(member)
-
-    def stream_received(self, connection: Connection, data: bytes) -> None:
-        """A client of events has nothing to say after its request."""
-        self._connections.pause(connection)
-
-    # -- deadlines --------------------------------------------------------------------------------------------------
-
-    def keepalive_expired(self, connection: Connection) -> None:
-        """No further request: nothing to say about that (RFC 9112 section 9.5)."""
-        self._connections.close(connection, Reason.KEEPALIVE_DEADLINE)
-
-    def paced_expired(self, connection: Connection) -> None:
-        """It may ask again."""
-        self._connections.enter(connection, Phase.KEEPALIVE)
-        self._go_on(connection)
-
-    def serving_expired(self, connection: Connection) -> None:
-        """We are too slow."""
-        exchange = connection.session
-        assert isinstance(exchange, Exchange), "SERVING is only entered with an exchange"
-        self._give_up(connection, exchange)
-
-    def stream_expired(self, connection: Connection) -> None:
-        """Time for a heartbeat, unless the peer has not even taken the last one."""
-        if self._connections.silent_behind_our_bytes(connection):
-            return
-        self._connections.send(connection, sse.HEARTBEAT)
-        if connection.alive:
-            self._connections.enter(connection, Phase.STREAM)
-
-    # -- FIN --------------------------------------------------------------------------------------------------------
-
-    def ended(self, connection: Connection) -> None:
-        """The peer has sent FIN: gone, or only done with sending."""
-        session = connection.session
-        if isinstance(session, HeldPoll):
-            # Ambiguous, so what serves both: answered at once, then closed. The slot is free again.
-            session.keep_alive = False
-            self.answer_held(session)
-        elif isinstance(session, Exchange):
-            # What it sent ahead of the FIN is still to be answered; the FIN is seen again when it is next read.
-            session.keep_alive = session.keep_alive and bool(connection.inbox)
-            self._connections.pause(connection)
-        else:
-            self._connections.close(connection, Reason.PEER_CLOSED)
-
-    def drain(self, connection: Connection) -> None:
-        """The server is stopping: answer what can be answered, close what is idle."""
-        session = connection.session
-        if isinstance(session, HeldPoll):
-            session.keep_alive = False
-            self.answer_held(session)
-        elif isinstance(session, Exchange):
-            session.keep_alive = False
-        elif isinstance(session, Member):
-            connection.session = None
-            self._hub.leave(session)
-            # A browser comes back by itself, after the time it was told last.
-            self._connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(return_after() * 1000)))
-        elif self._idle(connection):
-            self._connections.close(connection, Reason.DRAINING)
-
-    def cut_short(self, connection: Connection) -> None:
-        """The server stops before this request is complete: say so, and when to send it again."""
-        if connection.phase in _UNFINISHED and not self._connections.blocked(connection):
-            error = HttpError(ErrorCode.DRAINING, _RESTARTING, reason=Reason.DRAINING)
-            self.intake.give_up(connection)
-            wire = with_retry_after(error_response(error), math.ceil(return_after()))
-            self._connections.finish(connection, Reason.DRAINING, wire)
-
-    def _idle(self, connection: Connection) -> bool:
-        """Whether it has no request begun and no answer to take."""
-        return connection.phase in _BETWEEN and not connection.inbox and not self._connections.blocked(connection)
+        self._hub.deliver(member)
+        return False

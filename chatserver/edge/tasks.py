@@ -1,45 +1,44 @@
-"""The tasks of connections: those that have to wait for something of ours.
+"""The tasks of connections: those that have to wait for the log.
 
-Owns: how many there are at a time, and where a fault in one ends. May not: know what they do. The poller has the same
-border for what needs no task; without this one a bug behind a wait would end the nursery, and with it everybody's
-connections.
+Owns: how many there are at a time, in which order, and where a fault in one ends. May not: know what they do.
 
-What a task waits for is the log, which reads for two at a time: more tasks than that are only memory, 6 KB each where a
-parked connection has 400 bytes. So whoever comes when there are enough waits its turn as something to call, and its
-deadline runs meanwhile.
+What a task waits for is the log, which reads for two at a time: more tasks than a few are only memory, 6 KB each where
+a parked connection has 400 bytes. So the others wait as something to call, and networks take turns: five hundred peers
+of one address that ask for old pages are one voice. Their deadlines run meanwhile.
 """
 
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 import trio
 
+from chatserver.fair import FairQueue
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 
-#: Tasks at a time: sixteen for each of the log's two reading threads, which so never wait for one; 200 KB of memory.
-AT_ONCE = 32
+#: Tasks at a time: four for each of the log's two reading threads, which so never wait for one. With more of them, a
+#: network that comes later would find as many of another's in front of it.
+AT_ONCE = 8
 
 Attend: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 class Tasks:
-    """See the module. A task is begun in the order it was asked for."""
+    """See the module."""
 
     def __init__(self, connections: Connections, nursery: trio.Nursery) -> None:
         self._connections = connections
         self._nursery = nursery
         self._running = 0
-        self._waiting: deque[tuple[Any, ...]] = deque()
+        self._waiting: FairQueue[tuple[Any, ...]] = FairQueue()
 
     def start(self, attend: Attend, connection: Connection, *arguments: object) -> None:
-        """Attend to one connection, now or when another task is done. A deadline is among the arguments."""
+        """Attend to one connection, now or when its network's turn comes. A deadline is among the arguments."""
         if self._running < AT_ONCE:
             self._running += 1
             self._nursery.start_soon(self._attend, attend, connection, *arguments)
         else:
-            self._waiting.append((attend, connection, *arguments))
+            self._waiting.push(connection.network, (attend, connection, *arguments))
 
     async def _attend(self, attend: Attend, connection: Connection, *arguments: object) -> None:
         try:
@@ -49,14 +48,9 @@ class Tasks:
         finally:
             # A task of its own for each, so that all are begun and ended even if the nursery is cancelled.
             if self._waiting:
-                self._nursery.start_soon(self._attend, *self._waiting.popleft())
+                self._nursery.start_soon(self._attend, *self._waiting.pop())
             else:
                 self._running -= 1
-
-    @property
-    def crowded(self) -> bool:
-        """Whether as many wait as are at work."""
-        return len(self._waiting) >= AT_ONCE
 
     def statistics(self) -> dict[str, int]:
         """Tasks at work, and those that wait for one of these to be done."""

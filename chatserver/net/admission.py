@@ -1,81 +1,236 @@
-"""Who may come in: a cap for each address, a cap for all.
+"""Who may come in, and who gives up a place: one gate.
 
-Owns: the counts. May not: touch a socket; it decides, the listener acts.
+Owns: the counts, and the one ranking. May not: end a member, or keep anything for a connection.
 
-An IPv6 peer is counted by its /64, the smallest network that one customer gets (RFC 6177): whoever has one address
-there has 2^64. Only networks that hold a connection have a count, so there are never more counts than connections.
+Caps: each network (an IPv4 address, an IPv6 /64: the smallest that one customer gets, RFC 6177) and all together.
+
+The rules of `reclaim`, when a newcomer finds no place, and once a second from a high to a low water mark:
+1. The table's column `reclaim` ranks the states: lingering, asking, idle, sending; a peer in one of these that does not
+   take its answer comes last. Members, and peers that wait for our answer, never go.
+2. Within a rank: time waited x connections of its network, the largest first. A person waits alone; an attack that
+   comes from few addresses waits in crowds, however quickly it comes back.
+3. Nobody goes for whom that product is below `evict_after`: it may be about to finish.
+4. A newcomer takes no place of a network that holds fewer connections than its own.
+Thousands of machines that send one slow head each cannot be told from as many honest slow people: the oldest goes.
 """
 
-import socket
-from collections.abc import Callable
+import random
+import sys
+from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
+import structlog
+
+from chatserver.fair import network_of
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.states import ROWS, Priority, Reclaim, State
+from chatserver.net.wheel import spans, ticks
 from chatserver.reasons import Reason
+from chatserver.settings.fields import Settings
 
-_NETWORK_BYTES = 8  # of the 16 of an IPv6 address: its /64
-_IPV4_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 section 2.5.5.2
+#: Shares of all places: once a second, when more than the first are taken, places are reclaimed down to the second.
+HIGH_WATER, LOW_WATER = 0.95, 0.90
+#: Candidates that are enough for one look: ranking them takes 0.3 ms. Where more wait, any part of them will do.
+MAX_CANDIDATES = 256
+#: Places of the table looked at in one go, and by newcomers in one tick: 0.4 ms of a table in which nobody may go.
+SCAN_BATCH, SCAN_BUDGET = 1024, 4096
+
+_RECLAIM = tuple(row.reclaim for row in ROWS)
+#: States in which an HTTP answer makes sense to a peer that has sent something.
+_SPEAKING = frozenset((State.HEAD, State.KEEPALIVE, State.THROTTLED, State.BODY))
+
+_log = structlog.get_logger("chatserver.net")
+
+
+class Candidate(msgspec.Struct, gc=False, frozen=True):
+    """A connection that may go, as it was when it was looked at."""
+
+    connection: Connection
+    state: State
+    deadline: int
+    crowd: int  # connections of its network
+    badness: tuple[int, int]  # rank, and ticks waited x crowd
+
+    @property
+    def stands(self) -> bool:
+        """Whether it still waits for the same thing, and has come no further."""
+        connection = self.connection
+        return connection.alive and connection.deadline == self.deadline and connection.state is self.state
 
 
 class Admission:
-    """Counts of held connections. `admit` and `release` come in pairs."""
+    """See the module. `admit` and `release` come in pairs."""
 
-    def __init__(self, *, total: int, per_address: int, uncapped: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self, connections: Connections, settings: Settings, *, total: int, farewells: Sequence[bytes],
+        uncapped: Callable[[str], bool] | None = None,
+    ) -> None:  # fmt: skip
         self.total = total
-        self._per_address = per_address
-        self._uncapped = uncapped  # addresses without a cap of their own: proxies
-        self._by_address: dict[str, int] = {}
         self.held = 0
+        self.turned_away = 0  # newcomers that found no place
+        self.reclaimed = 0
+        self._connections = connections
+        self._per_network = settings.per_ip
+        self._uncapped = uncapped  # addresses without a cap of their own: proxies
+        self._by_network: dict[str, int] = {}
+        self._spans = spans(settings)
+        self._window = ticks(settings.flush_window)
+        self._after = ticks(settings.evict_after)
+        self._farewells = farewells  # whole answers, for a peer that had begun to ask
+        self._candidates: list[Candidate] = []  # of the last look, the worst at the end
+        self._looked = -1  # its tick
+        self._scanned = 0  # places looked at in that tick
+        self._hand = 0  # where in the table the next look begins
 
-    def admit(self, address: str) -> Reason | None:
-        """Count a newcomer in, or say why not; its own cap first, so that nobody is evicted for one that is over it."""
-        network = network_of(address)
-        count = self._by_address.get(network, 0)
+    # -- caps -------------------------------------------------------------------------------------------------------
+
+    def admit(self, address: str, network: str) -> Reason | None:
+        """Count a newcomer in, or say why not; its own cap first, so that nobody goes for one that is over it."""
+        count = self._by_network.get(network, 0)
         if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
-        if self.held >= self.total:
+        if self.held >= self.total and not self._make_room(count):
+            self.turned_away += 1
             return Reason.REFUSED_FULL
-        self._by_address[network] = count + 1
+        self._by_network[network] = self._by_network.get(network, 0) + 1  # somebody of the same one may have gone
         self.held += 1
         return None
 
     def _is_over(self, count: int, address: str) -> bool:
-        if not self._per_address or count < self._per_address:
+        if not self._per_network or count < self._per_network:
             return False
         return self._uncapped is None or not self._uncapped(address)
 
-    def move(self, old: str, new: str) -> Reason | None:
-        """Count one that was admitted under another address, or say why not; then it stays where it was."""
-        before, after = network_of(old), network_of(new)
-        if before == after:
-            return None
-        count = self._by_address.get(after, 0)
-        if self._is_over(count, new):
-            return Reason.REFUSED_ADDRESS
-        self.release(old)
-        self._by_address[after] = count + 1
-        self.held += 1
+    def move(self, connection: Connection, address: str) -> Reason | None:
+        """Count it for the client behind a proxy from now on, or say why not; then it stays where it was."""
+        network = network_of(address)
+        if network != connection.network:
+            count = self._by_network.get(network, 0)
+            if self._is_over(count, address):
+                return Reason.REFUSED_ADDRESS
+            self.release(connection.network)
+            self._by_network[network] = count + 1
+            self.held += 1
+            connection.network = sys.intern(network)
+        connection.address = sys.intern(address)
         return None
 
-    def release(self, address: str) -> None:
+    def release(self, network: str) -> None:
         """Count one out that was admitted."""
-        network = network_of(address)
-        count = self._by_address[network] - 1
+        count = self._by_network[network] - 1
         if count:
-            self._by_address[network] = count
+            self._by_network[network] = count
         else:
-            del self._by_address[network]
+            del self._by_network[network]
         self.held -= 1
 
+    # -- reclaiming -------------------------------------------------------------------------------------------------
+
+    def descriptor_needed(self) -> bool:
+        """The process is out of descriptors: whether somebody's has been given back."""
+        return self._make_room(None)
+
+    def tick(self) -> None:
+        """Once a second: begin to reclaim if more places are taken than the high water mark."""
+        if self.held > self.total * HIGH_WATER:
+            before = self.reclaimed
+            self._connections.scheduler.submit(Priority.BULK, self._relieve, self)
+            _log.info("places_short", held=self.held, places=self.total, reclaimed=before)
+
+    def _relieve(self, _: object) -> bool:
+        """One look's worth. True: the low water mark is not reached, and there is somebody to look at."""
+        surplus = self.held - int(self.total * LOW_WATER)
+        if surplus <= 0:
+            return False
+        begin = self._hand
+        ranking = self._rank(self._look(SCAN_BUDGET))
+        for candidate in ranking[-surplus:][::-1]:
+            self._end(candidate.connection)
+        wrapped = self._hand <= begin
+        return not wrapped and self.held > self.total * LOW_WATER
+
+    def _make_room(self, newcomers: int | None) -> bool:
+        """End the worst, for a newcomer of a network with so many connections; False if nobody has to go for it."""
+        tick = self._connections.wheel.current
+        if tick != self._looked:
+            self._looked, self._scanned = tick, 0
+            self._candidates.clear()
+        candidate = self._worst()
+        if candidate is None and self._scanned < SCAN_BUDGET:
+            self._candidates = self._rank(self._look(SCAN_BUDGET - self._scanned))
+            candidate = self._worst()
+        if candidate is None or (newcomers is not None and newcomers > candidate.crowd):
+            return False
+        self._candidates.pop()
+        self._end(candidate.connection)
+        return True
+
+    def _worst(self) -> Candidate | None:
+        while self._candidates and not self._candidates[-1].stands:
+            self._candidates.pop()
+        return self._candidates[-1] if self._candidates else None
+
+    def _look(self, places: int) -> list[Connection]:
+        """Those who may go, from where the last look ended: enough of them, or so many places of the table."""
+        table = self._connections.table
+        found: list[Connection] = []
+        for _ in range(0, min(places, len(table)), SCAN_BATCH):
+            if self._hand >= len(table):
+                self._hand = 0
+            batch = table[self._hand : self._hand + SCAN_BATCH]
+            self._hand += SCAN_BATCH
+            self._scanned += len(batch)
+            found += [each for each in batch if each is not None and _RECLAIM[each.state] is not Reclaim.NEVER]
+            if len(found) >= MAX_CANDIDATES:
+                break
+        return found
+
+    def _rank(self, connections: Iterable[Connection]) -> list[Candidate]:
+        """Rules 1 to 3, the worst at the end."""
+        tick = self._connections.wheel.current
+        ranking = []
+        for connection in connections:
+            state = connection.state
+            crowd = self._by_network.get(connection.network, 1)
+            taking = connection.backlog is not None
+            # A deadline is a tick more than the span, see `Wheel.due`; what a body earned by progress is taken off.
+            span = self._window if taking else self._spans[state]
+            waited = max(tick + 2 - (connection.deadline - span), 1)
+            if waited * crowd >= self._after:
+                rank = Reclaim.NEVER if taking else _RECLAIM[state]
+                badness = (-int(rank), waited * crowd)
+                ranking.append(Candidate(connection, state, connection.deadline, crowd, badness))
+        ranking.sort(key=lambda candidate: candidate.badness)
+        return ranking
+
+    def worst_of(self, connections: Iterable[Connection]) -> Connection | None:
+        """Who of these goes first, by rule 2: for a cap on one state."""
+        tick = self._connections.wheel.current
+
+        def badness(connection: Connection) -> int:
+            waited = max(tick + 2 - (connection.deadline - self._spans[connection.state]), 1)
+            return waited * self._by_network.get(connection.network, 1)
+
+        return max(connections, key=badness, default=None)
+
+    def _end(self, connection: Connection) -> None:
+        self.reclaimed += 1
+        self._connections.step(connection, self._say_goodbye)
+
+    def _say_goodbye(self, connection: Connection) -> None:
+        connections = self._connections
+        if _RECLAIM[connection.state] is Reclaim.LINGERING:
+            connections.handler(connection).expired(connection)
+            return
+        if connection.state in _SPEAKING and (connection.inbox or connection.context is not None):
+            connections.offer(connection, random.choice(self._farewells))  # noqa: S311  jitter, not secrecy
+        # What it did not take is dropped: the kernel would go on offering it, and a place is needed now.
+        if connection.backlog is not None:
+            connections.abort(connection, Reason.EVICTED)
+        else:
+            connections.close(connection, Reason.EVICTED)
+
     def statistics(self) -> dict[str, int]:
-        """Connections held, and the addresses they come from."""
-        return {"held": self.held, "addresses": len(self._by_address)}
-
-
-def network_of(address: str) -> str:
-    """The key that an address is counted under: itself, or its /64."""
-    if ":" not in address:
-        return address
-    # Not `ipaddress`: it takes 9 µs where this takes 0.7, and a flood of newcomers pays it three times each.
-    packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    if packed.startswith(_IPV4_MAPPED):
-        return socket.inet_ntop(socket.AF_INET, packed[len(_IPV4_MAPPED) :])
-    return socket.inet_ntop(socket.AF_INET6, packed[:_NETWORK_BYTES].ljust(len(packed), b"\0")) + "/64"
+        """Connections held, and the networks they come from."""
+        return {"held": self.held, "addresses": len(self._by_network)}

@@ -1,51 +1,93 @@
-"""One peer, parked: the descriptor it owns, the phase it is in, and what has not been parsed or taken yet.
+"""One peer, parked: the descriptor it owns, the state it is in, and what has not been parsed or taken yet.
 
-Owns: the two structs. May not: do anything; `Connections` does.
+Owns: the structs. May not: do anything; `Connections` does.
 
-Both are `msgspec.Struct(gc=False)`: the collector never visits them, so 15,000 of them do not make a collection one
-microsecond longer. The price is that a cycle through them is never found. There are two, session to member and back
-to the connection, and `Connections.close` together with `Attendant.closed` cuts both: nothing else may add one.
-A descriptor number stands instead of a socket object: that saves 100 bytes and one tracked object each. Numbers are
-reused by the kernel, so liveness is asked of the object (`descriptor >= 0`), never of the number.
+All are `msgspec.Struct(gc=False)`: the collector never visits them, so 15,000 of them do not make a collection one
+microsecond longer. The price is that a cycle through them is never found. There is one, from context to member and back
+to the connection, and `Handler.released` cuts it: nothing else may add one. A descriptor number stands instead of a
+socket object: that saves 100 bytes and one tracked object each. The kernel reuses numbers, so liveness is asked of the
+object (`descriptor >= 0`), never of the number.
 """
+
+from typing import Protocol
 
 import msgspec
 
-from chatserver.net.phases import Phase
+from chatserver.net.states import State
 from chatserver.reasons import Reason
 
 #: `Connection.descriptor` once it is closed.
 CLOSED = -1
-#: Part of `Connection.interest` that the kernel is not told of: it has not been seen yet to have nothing more to read,
-#: or not since it asked for a turn.
-BEHIND = 0x80
+
+
+class TransportError(Exception):
+    """The bytes to or from this peer cannot be sealed or opened any more: the connection ends with `tls-failed`."""
+
+
+class Transport(Protocol):
+    """How bytes get to a peer and back: plain, or sealed by TLS. None of this waits."""
+
+    @property
+    def unsent(self) -> bytes:
+        """Sealed bytes that the kernel did not take: they go before anything else."""
+
+    def offer(self, connection: "Connection", data: bytes) -> int:
+        """Write what the kernel takes now: how many of these bytes are on their way.
+
+        Raises BlockingIOError when it takes nothing, OSError when the peer is gone, TransportError.
+        """
+
+    def flush(self, connection: "Connection", backlog: "Backlog") -> bool:
+        """Write what is kept; whether all of it is on its way. Raises the same."""
+
+    def open(self, connection: "Connection", data: bytes) -> bytes:
+        """The plaintext in what came. Raises TransportError, and OSError for what it has to answer itself."""
+
+    def lacking(self, connection: "Connection") -> int:
+        """Bytes that a sealed record has announced and not brought."""
+
+    def finish(self, connection: "Connection") -> bool:
+        """Say goodbye, if the protocol has a word for it; whether the kernel took it. Raises OSError."""
+
+    def released(self) -> None:
+        """Nothing more is sealed or opened."""
 
 
 class Backlog(msgspec.Struct, gc=False):
-    """The `FLUSH` overlay: what the kernel would not take, and how far the peer has come since the window began."""
+    """What the kernel would not take, and how far the peer has come since the flush window began (net/flush.py)."""
 
     chunks: list[bytes]  # whole encoded frames or answers, shared with everybody else who lacks them
     position: int  # bytes of chunks[0] already written
-    remaining: int  # ticks the phase beneath had left
+    remaining: int  # ticks the state beneath had left
     outstanding: int  # bytes in the kernel's send queue when the window began
-    written: int = 0  # bytes given to the kernel since then
-    last: Reason | None = None  # finish the connection once the chunks are gone, for this reason
+    blocked: bool = False  # it is to be writable before anything else is written; False: only its progress is watched
+    written: int = 0  # bytes given to the kernel since the window began
     excused: bool = False  # it took nothing in the last window, and TCP had not tried for long enough to tell why
 
 
+class Closing(msgspec.Struct, gc=False, eq=False):
+    """The context of `CLOSING`: why, and what was read and dropped since."""
+
+    reason: Reason
+    dropped: int = 0
+
+
 class Connection(msgspec.Struct, gc=False, eq=False):
-    """A peer. Hashable by identity; about 100 bytes."""
+    """A peer. Hashable by identity; about 110 bytes."""
 
     descriptor: int
     address: str
-    phase: Phase
+    network: str  # the address, or its /64: what it counts for, see fair.py
+    transport: Transport
+    state: State
     deadline: int  # tick of the wheel
-    entry: int  # tick of its earliest entry in the wheel, 0 when it has none
-    interest: int  # what the poller reports: readiness.READ, WRITE; and BEHIND
+    entry: int = 0  # tick of its earliest entry in the wheel, 0 when it has none
+    armed: int = 0  # what the kernel is asked to report once: readiness.READ, WRITE
     inbox: bytes = b""  # received, not yet parsed; bounded by the limits of what is being parsed
     backlog: Backlog | None = None
-    session: object = None  # what the attendant keeps of the request or the WebSocket; the Reason while CLOSING
-    spent: int = 0  # what it has used of its budgets (edge/budgets.py); bytes read and dropped while CLOSING
+    context: object = None  # what the connection carries in its state; its type is a column of the table
+    rate: int = 0  # state of its token bucket
+    requests: int = 0  # HTTP requests that were answered on it
 
     @property
     def alive(self) -> bool:
@@ -53,6 +95,7 @@ class Connection(msgspec.Struct, gc=False, eq=False):
         return self.descriptor >= 0
 
     @property
-    def unfinished(self) -> int:
-        """Bytes that were received of something that is not whole."""
-        return len(self.inbox)
+    def blocked(self) -> bool:
+        """Whether it has not taken what we wrote."""
+        backlog = self.backlog
+        return backlog is not None and backlog.blocked

@@ -1,77 +1,47 @@
-"""All connections of the process: writing to them, moving them between phases, ending them.
+"""All connections of the process: writing to them, moving them between states, ending them.
 
-Owns: the table, every descriptor in it, the `FLUSH` overlay. May not: wait, or know what the bytes mean.
+Owns: the table, every descriptor in it, the fault boundary of a connection. May not: wait, or know what the bytes mean.
 
 Every call here is synchronous and never blocks: what the kernel does not take is remembered as (chunk, position) and
 written when the descriptor becomes writable. While anything is remembered, the peer is not read: it owes us first.
 So a connection holds at most the rest of one chunk plus the answers to what it had already asked.
 
-`FLUSH` counts bytes that the peer's kernel acknowledged, not bytes that ours accepted: acknowledged = written since
-the window began + outstanding then - outstanding now. A peer that takes less than `flush_rate` bytes a second over a
-whole window, and not even what was outstanding when the window began, is aborted. A shorter window would be unfair: a
-receiving kernel opens its window in bursts, on loopback up to half its buffer. A peer from which the kernel cannot have
-heard, since it has not tried again, gets a second window.
+A dead connection cannot be acted on: every call is a no-op on one that is closed, and what `enter` would have given it
+is released at once.
 """
 
 import os
 import sys
-from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from enum import IntEnum
 from functools import partial
-from typing import Protocol
+from typing import Any
 
 import structlog
-import trio
 
-from chatserver.net import sockets
-from chatserver.net.connection import BEHIND, CLOSED, Backlog, Connection
-from chatserver.net.phases import ALLOWED, SETTLES, IllegalMoveError, Phase, PhaseLimits
-from chatserver.net.readiness import LATER, READ, TURN, WRITE, Readiness
-from chatserver.net.wheel import Wheel, ticks
+from chatserver.net import flush, sockets
+from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
+from chatserver.net.handler import Handler
+from chatserver.net.readiness import QUEUED, READ, WRITE, Readiness
+from chatserver.net.scheduler import Scheduler
+from chatserver.net.states import ALLOWED, PRIORITY, READS, IllegalMoveError, Priority, State
+from chatserver.net.transport import PLAIN
+from chatserver.net.wheel import Wheel
 from chatserver.observe.logs import Limiter
 from chatserver.reasons import Reason
+from chatserver.settings.fields import Settings
 
-_write = os.write
 _log = structlog.get_logger("chatserver.net")
 #: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
 _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
-#: Phases of a WebSocket, whose client speaks when it likes; in `SERVING` nobody else has a turn. Requests sent ahead
-#: are no browser's.
-_CONVERSING = frozenset((Phase.OPEN, Phase.PINGED, Phase.MESSAGE, Phase.SERVING))
-#: Chunks written in one call: a page of messages has a hundred, with its commas.
-FLUSH_CHUNKS = 128
-#: Seconds for which a link may be silent and the peer still be there: an underground line between two stations.
-LONGEST_TUNNEL = 25.0
-
-
-class Attendant(Protocol):
-    """Who is told what happened to a connection. Every call is synchronous; none may raise."""
-
-    def received(self, connection: Connection, data: bytes) -> None:
-        """Bytes came."""
-
-    def lacking(self, connection: Connection) -> int:
-        """How many bytes it has yet to send of what it is half-way through; 0 if that cannot be told."""
-
-    def ended(self, connection: Connection) -> None:
-        """The peer sent FIN."""
-
-    def drained(self, connection: Connection) -> None:
-        """All that was kept has been written; reading is still off: call `listen`, or go on with the inbox."""
-
-    def expired(self, connection: Connection) -> None:
-        """The deadline of its phase has passed."""
-
-    def resumed(self, connection: Connection) -> None:
-        """It asked by `Connections.again` to be attended to in the next pass."""
-
-    def faulted(self, connection: Connection) -> None:
-        """A bug of ours in attending to it: `finish` it with an excuse, or do nothing, and it is closed."""
-
-    def closed(self, connection: Connection, reason: Reason) -> None:
-        """It is gone. `session` is still there, for the last time."""
+#: States in which everything has been said.
+_ENDING = frozenset((State.CLOSING, State.LINGERING))
+#: Ends at which the peer is past reading a goodbye.
+_GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
+#: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
+#: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
+LINGER_BYTES = 64 * 1024
 
 
 class Finality(IntEnum):
@@ -84,63 +54,157 @@ class Finality(IntEnum):
 class Connections:
     """The table and everything that can be done to a connection without waiting."""
 
-    #: what is made of a new peer, and the phase in which it begins; another layer beneath HTTP has its own
-    kind: type[Connection] = Connection
-    first = Phase.HEAD
-
-    def __init__(self, readiness: Readiness, limits: PhaseLimits, *, now: float) -> None:
+    def __init__(
+        self, readiness: Readiness, settings: Settings, *, now: float,
+        closed: Callable[[Connection, Reason], None] = lambda connection, reason: None,
+    ) -> None:  # fmt: skip
         self.table: list[Connection | None] = []
-        self.wheel = Wheel(self.table, limits, now=now)
-        self.attendant: Attendant | None = None
-        self.pending: deque[Connection] = deque()  # members to be attended to again, after everybody else, see `again`
-        self.insatiable: deque[Connection] = deque()  # the same of all who have not been seen to have enough
-        self.asked = trio.Event()  # set while there are any
-        self.crowded = False  # whether more who are in are ready than were attended to in the last pass
+        self.wheel = Wheel(self.table, settings, now=now)
+        self.scheduler = Scheduler(faulted=self.faulted, wake=readiness.wake)
+        self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
         self.held = 0
-        self.faults = 0  # bugs of ours that ended a connection
-        self.lines = Limiter()  # for whatever a peer can have written to our log
-        self.speakers: Callable[[str], bool] | None = None  # who begins with a PROXY header; None: nobody
+        self.faults = 0  # bugs of ours that ended a connection, a room's pass or a housekeeping round
+        self.lines = Limiter()  # for what a peer can have written to our log
+        self.first: Callable[[str], State] = lambda address: State.HEAD
         self._readiness = readiness
-        self._window = ticks(limits.flush_window)
-        self._floor = int(limits.flush_rate * limits.flush_window)
+        self._closed = closed
+        self._handlers: list[Handler] = [Handler(self)] * len(State)
+        self._contexts: list[type | tuple[type, ...]] = [object] * len(State)
+        for state in (State.CLOSING, State.LINGERING):
+            self.bind(state, ClosingHandler(self), Closing)
+
+    def bind(self, state: State, handler: Handler, *contexts: type | None) -> None:
+        """The two columns that this layer cannot name: who attends to a state, and what type its context has."""
+        self._handlers[state] = handler
+        self._contexts[state] = tuple(type(None) if each is None else each for each in contexts)
+
+    def handler(self, connection: Connection) -> Handler:
+        """Who attends to it now."""
+        return self._handlers[connection.state]
+
+    def context_types(self, state: State) -> Sequence[type]:
+        """The types that the context of a state may have."""
+        types = self._contexts[state]
+        return types if isinstance(types, tuple) else (types,)
 
     # -- coming and going -------------------------------------------------------------------------------------------
 
-    def adopt(self, descriptor: int, address: str) -> Connection:
-        """Take over a connected, non-blocking descriptor; its first phase begins now."""
-        phase = self.first
-        if self.speakers is not None and self.speakers(address):
-            phase = Phase.PROXY
-        due = self.wheel.due[phase]
-        connection = self.kind(descriptor, address, phase, due, 0, READ | LATER | BEHIND)
+    def adopt(self, descriptor: int, address: str, network: str) -> Connection:
+        """Take over a connected, non-blocking descriptor; its first state begins now."""
+        state = self.first(address)
+        due = self.wheel.due[state]
+        connection = Connection(descriptor, address, network, PLAIN, state, due)
         table = self.table
         if descriptor >= len(table):
             table.extend([None] * (descriptor + 1 - len(table) + 256))
         table[descriptor] = connection
         self.held += 1
         self.wheel.watch(connection, due)
-        self._readiness.add(descriptor, READ | LATER)
+        connection.armed = READ
+        self._readiness.add(descriptor, READ)
         return connection
 
     def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
-        """End it now. Told to the attendant exactly once; closing twice is harmless."""
+        """End it now. What it held is released exactly once; closing twice is harmless."""
         descriptor = connection.descriptor
         if descriptor < 0:
             return
         self.table[descriptor] = None
         self.held -= 1
-        connection.descriptor = CLOSED
-        connection.backlog = None
-        connection.inbox = b""
         try:
-            if self.attendant is not None:
-                self.attendant.closed(connection, reason)
+            if connection.transport is not PLAIN and finality is Finality.CLOSE and reason not in _GONE:
+                self._say_goodbye(connection)
         finally:
-            connection.session = None
-            if finality is Finality.ABORT:
-                sockets.abort(descriptor)
-            else:
-                os.close(descriptor)
+            connection.descriptor = CLOSED
+            connection.backlog = None
+            connection.inbox = b""
+            connection.transport.released()
+            try:
+                self._release(connection)
+            finally:
+                self._closed(connection, reason)
+                if finality is Finality.ABORT:
+                    sockets.abort(descriptor)
+                else:
+                    os.close(descriptor)
+
+    def abort(self, connection: Connection, reason: Reason) -> None:
+        """End it with RST, and have the kernel drop what it still holds: for a peer that does not take it."""
+        self.close(connection, reason, Finality.ABORT)
+
+    def _say_goodbye(self, connection: Connection) -> None:
+        if connection.backlog is not None and connection.backlog.blocked:
+            return
+        with suppress(OSError, TransportError):  # the kernel does not take it: the peer learns of the end by FIN alone
+            connection.transport.finish(connection)
+
+    def _release(self, connection: Connection) -> None:
+        context = connection.context
+        if context is not None:
+            connection.context = None
+            self._handlers[connection.state].released(connection, context)
+
+    def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
+        """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.
+
+        Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
+        (RFC 9112 section 9.6).
+        """
+        if data:
+            self.send(connection, data)
+        if connection.descriptor < 0 or connection.state in _ENDING:
+            return
+        connection.inbox = b""
+        self.enter(connection, State.CLOSING, Closing(reason))
+        if not connection.blocked:
+            self.end_writing(connection)
+
+    def end_writing(self, connection: Connection) -> None:
+        """Everything is said: the transport's goodbye, then FIN."""
+        try:
+            if not connection.transport.finish(connection):
+                self.keep(connection, b"", 0)  # FIN comes behind the goodbye
+                return
+        except (OSError, TransportError):
+            self.close(connection, Reason.PEER_RESET)
+            return
+        connection.transport.released()
+        connection.transport = PLAIN
+        sockets.end_writing(connection.descriptor)
+
+    # -- the fault boundary -----------------------------------------------------------------------------------------
+
+    def step(self, connection: Connection, act: Callable[..., Any], *arguments: object) -> bool:
+        """Do something for a connection, whatever comes of it, then arm it as its state says.
+
+        Everything that acts on a connection from outside its own events (an answer of the log, a room that has news,
+        the end of a task, a drain) goes through here. What it raises costs this connection and nobody else's.
+        """
+        if connection.descriptor < 0:
+            return False
+        try:
+            more = bool(act(connection, *arguments))
+        except Exception:  # noqa: BLE001
+            self.fault(connection)
+            return False
+        self.arm(connection)
+        return more
+
+    def faulted(self, item: object) -> None:
+        """The scheduler's fault boundary: an item's step has raised, and the exception is being handled."""
+        if isinstance(item, Connection):
+            self.fault(item)
+        else:
+            self.faults += 1
+            bug = type(sys.exception()).__name__
+            self.lines.write(_log.exception, "fault", reason=bug, item=type(item).__name__)
+
+    def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
+        """Write a line: a peer broke a rule, and its connection ends for this."""
+        self.lines.write(
+            _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=connection.state.name,
+            detail=detail,
+        )  # fmt: skip
 
     def fault(self, connection: Connection) -> None:
         """A bug of ours, to be called where its exception is caught: it costs this connection and nobody else's."""
@@ -150,80 +214,55 @@ class Connections:
             try:
                 end(connection)
             except Exception:  # noqa: BLE001
-                # Whatever broke may break its end as well. `close` takes the descriptor all the same; the others live.
+                # What broke may break its end as well. `close` takes the descriptor all the same; the others live.
                 self._tell(connection, "fault_in_close")
             else:
                 return
 
     def _tell(self, connection: Connection, event: str) -> None:
         bug = type(sys.exception()).__name__
-        self.lines.write(_log.exception, event, reason=bug, peer=connection.address, phase=connection.phase.name)
+        self.lines.write(_log.exception, event, reason=bug, peer=connection.address, phase=connection.state.name)
 
     def _excuse(self, connection: Connection) -> None:
-        """End it with a word of ours, if the attendant has one; a fault while it was ending anyway just ends it."""
-        if self.attendant is not None and connection.alive and connection.phase is not Phase.CLOSING:
-            self.attendant.faulted(connection)
-        backlog = connection.backlog
-        if connection.phase is not Phase.CLOSING and (backlog is None or backlog.last is None):
-            self.close(connection, Reason.INTERNAL_ERROR)
+        """End it with a word of ours, if its handler has one; a fault while it was ending anyway just ends it."""
+        if connection.descriptor >= 0 and connection.state not in _ENDING:
+            self._handlers[connection.state].faulted(connection)
+            if connection.state is State.CLOSING:
+                self.arm(connection)
+                return
+        self.close(connection, Reason.INTERNAL_ERROR)
 
-    def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
-        """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.
+    # -- states -----------------------------------------------------------------------------------------------------
 
-        The caller has taken its `session` off the connection.
+    def enter(self, connection: Connection, state: State, context: Any = None, *, span: int | None = None) -> None:
+        """Move to a state with its context, and set its deadline: the state's own, or `span` ticks from now.
 
-        Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
-        (RFC 9112 section 9.6).
+        A context that another takes the place of is released first. Raises IllegalMoveError.
         """
-        if data:
-            self.send(connection, data)
         if connection.descriptor < 0:
+            if context is not None:
+                self._handlers[state].released(connection, context)
             return
-        backlog = connection.backlog
-        if backlog is not None and connection.interest & WRITE:
-            backlog.last = reason
-            return
-        self._begin_closing(connection, reason)
-
-    def turn_away(self, connection: Connection, reason: Reason, last: bytes) -> None:
-        """`finish` one that has not come as far as speaking its own protocol: `last` goes out as it is."""
-        self.finish(connection, reason, last)
-
-    def _begin_closing(self, connection: Connection, reason: Reason) -> None:
-        sockets.end_writing(connection.descriptor)
-        connection.backlog = None
-        connection.inbox = b""
-        connection.session = reason  # nothing else is left of it: it is read until its end, then counted
-        connection.spent = 0
-        self.enter(connection, Phase.CLOSING)
-        self._interest(connection, connection.interest & LATER | READ)  # whatever turn it had to wait for
-
-    def closing_ended(self, connection: Connection) -> None:
-        """The peer's FIN came: the close is complete."""
-        reason = connection.session
-        assert isinstance(reason, Reason), "CLOSING is only entered with its reason"
-        self.close(connection, reason)
-
-    def closing_expired(self, connection: Connection) -> None:
-        """`CLOSING` ran out. What began the close counts, unless that was nothing bad and this is worse."""
-        reason = connection.session
-        assert isinstance(reason, Reason), "CLOSING is only entered with its reason"
-        self.close(connection, Reason.CLOSE_DEADLINE if reason in _GOOD_ENDS else reason)
-
-    # -- phases -----------------------------------------------------------------------------------------------------
-
-    def enter(self, connection: Connection, phase: Phase, span: int | None = None) -> None:
-        """Move to a phase and set its deadline: the default, or `span` ticks from now."""
-        if not ALLOWED[connection.phase][phase]:
-            raise IllegalMoveError(f"{connection.phase.name} does not lead to {phase.name}")
-        if connection.interest & LATER and SETTLES[connection.phase][phase]:
-            self._interest(connection, connection.interest & ~LATER)
-        connection.phase = phase
+        before = connection.state
+        if not ALLOWED[before][state]:
+            raise IllegalMoveError(f"{before.name} does not lead to {state.name}")
+        old = connection.context
+        if old is not context:
+            if not isinstance(context, self._contexts[state]):
+                raise IllegalMoveError(f"{state.name} does not carry {type(context).__name__}")
+            connection.context = context
+            connection.state = state
+            if old is not None:
+                self._handlers[before].released(connection, old)
+                if connection.descriptor < 0:
+                    return
+        else:
+            connection.state = state
         wheel = self.wheel
-        due = wheel.due[phase] if span is None else wheel.current + 1 + span
+        due = wheel.due[state] if span is None else wheel.current + 1 + span
         backlog = connection.backlog
         if backlog is not None:
-            if connection.interest & WRITE:
+            if backlog.blocked:
                 backlog.remaining = due - wheel.current
                 return
             connection.backlog = None
@@ -232,57 +271,53 @@ class Connections:
         if entry == 0 or due < entry:
             wheel.watch(connection, due)
 
-    # -- reading ----------------------------------------------------------------------------------------------------
-
-    def listen(self, connection: Connection) -> None:
-        """Read from it again."""
-        self._interest(connection, connection.interest | READ)
-
-    def pause(self, connection: Connection) -> None:
-        """Do not read from it. A reset is still noticed."""
-        self._interest(connection, connection.interest & ~READ)
-
-    def defer(self, connection: Connection) -> None:
-        """It is one of many who will all come back at once: others come first, until it has been answered again."""
-        self._interest(connection, connection.interest | LATER)
-
-    def again(self, connection: Connection) -> None:
-        """Attend to it once more, when everybody else had a turn: it has bytes in its inbox already.
-
-        Members come first who had caught up before. One that had sent three messages while the loop was late by a tenth
-        of a second would else stand behind 8,000 who flood, for 7 s in which it sends seventy.
-        """
-        self._line_up(connection, BEHIND)
-
-    def read_again(self, connection: Connection) -> None:
-        """The same for one that has sent more than was read; whether it has is not asked of the kernel until then."""
-        self._line_up(connection, TURN | BEHIND)
-
-    def _line_up(self, connection: Connection, interest: int) -> None:
-        if connection.phase is Phase.KEEPALIVE and sockets.unsent(connection.descriptor) >= self._floor:
-            # Of 2,500 that asked for a hundred pages and read none, each would have another turn, and 16 KiB of the
-            # kernel's: the next request waits until the answers before it are under way. Not for less than must be
-            # taken in a flush window: whoever takes that little, and then has the next, would be held for ever. A
-            # WebSocket's does not wait: whatever stands before it there, others have said.
-            sockets.writable_when_sent(connection.descriptor)
-            self.keep(connection, b"", 0)
+    def arm(self, connection: Connection) -> None:
+        """Ask the kernel for what the state wants to know: whether it can be written to, else whether it sent."""
+        backlog = connection.backlog
+        if backlog is not None and backlog.blocked:
+            wanted = WRITE
+        elif READS[connection.state] and connection.armed != QUEUED:
+            wanted = READ
+        else:
             return
-        first = connection.phase in _CONVERSING and not connection.interest & BEHIND
-        (self.pending if first else self.insatiable).append(connection)
-        self._interest(connection, connection.interest | interest)
-        self.asked.set()
+        if wanted != connection.armed and connection.descriptor >= 0:
+            connection.armed = wanted
+            self._readiness.arm(connection.descriptor, wanted)
 
-    def caught_up(self, connection: Connection) -> None:
-        """The kernel has nothing more of what it sent, and tells when it has; maybe we have."""
-        more = connection.unfinished or not connection.interest & READ
-        self._interest(connection, connection.interest & ~(TURN if more else TURN | BEHIND))
+    def resume(self, connection: Connection, *, later: bool = False) -> None:
+        """Have its handler go on with what is here already; `later`: behind everything long."""
+        if connection.descriptor >= 0:
+            connection.armed = QUEUED
+            priority = Priority.BULK if later else PRIORITY[connection.state]
+            self.scheduler.submit(priority, self._resume, connection, connection.network)
 
-    def _interest(self, connection: Connection, interest: int) -> None:
-        if connection.descriptor >= 0 and interest != connection.interest:
-            asked, before = interest & ~BEHIND, connection.interest & ~BEHIND
-            if asked != before:
-                self._readiness.change(connection.descriptor, asked, before)
-            connection.interest = interest
+    def _resume(self, connection: Connection) -> bool:
+        if connection.descriptor < 0:
+            return False
+        connection.armed = 0
+        if self._handlers[connection.state].resumed(connection):
+            connection.armed = QUEUED
+            return True
+        self.arm(connection)
+        return False
+
+    def expire(self, connection: Connection) -> None:
+        """Its deadline has passed: a step for the wheel's task to ask for."""
+        self.scheduler.submit(PRIORITY[connection.state], self._expire, connection, connection.network)
+
+    def _expire(self, connection: Connection) -> bool:
+        if connection.descriptor < 0:
+            return False
+        if connection.deadline > self.wheel.current:
+            self.wheel.watch(connection, connection.deadline)  # it has moved on while this waited for its turn
+            return False
+        backlog = connection.backlog
+        if backlog is not None:
+            self.judge.judge(connection, backlog)
+        else:
+            self._handlers[connection.state].expired(connection)
+        self.arm(connection)
+        return False
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -290,38 +325,43 @@ class Connections:
         """Write what the kernel takes now: how many bytes it took, 0 if it is behind, -1 if the peer is gone.
 
         The caller must `keep` the rest of a frame of which a part was taken, and `keep` nothing (position 0 of an
-        empty chunk) to be told by `drained` when there is room again.
+        empty chunk) to be told when there is room again.
         """
         backlog = connection.backlog
-        if backlog is not None and connection.interest & WRITE:
+        if backlog is not None and backlog.blocked:
             return 0
+        if connection.descriptor < 0:
+            return -1
         try:
-            taken = _write(connection.descriptor, data)
+            taken = connection.transport.offer(connection, data)
         except BlockingIOError:
             return 0
         except OSError:
             self.close(connection, Reason.PEER_RESET)
             return -1
+        except TransportError as error:
+            self.broken(connection, error)
+            return -1
         if backlog is not None:
             backlog.written += taken
+        if connection.transport.unsent:
+            self.keep(connection, b"", 0)
         return taken
 
     def offer_each(self, connections: list[Connection], data: bytes) -> list[tuple[int, int]]:
         """`offer` the same bytes to many: index and result of each that did not take them all."""
         size = len(data)
-        write = _write
         partly = []
+        offer = self.offer
         for index, connection in enumerate(connections):
-            if connection.backlog is None:
+            # The usual case is written out here: a call less for each of a thousand members.
+            if connection.backlog is None and connection.transport is PLAIN:
                 try:
-                    taken = write(connection.descriptor, data)
-                except BlockingIOError:
-                    taken = 0
+                    taken = os.write(connection.descriptor, data)
                 except OSError:
-                    self.close(connection, Reason.PEER_RESET)
-                    taken = -1
+                    taken = offer(connection, data)
             else:
-                taken = self.offer(connection, data)
+                taken = offer(connection, data)
             if taken != size:
                 partly.append((index, taken))
         return partly
@@ -333,7 +373,7 @@ class Connections:
             self.keep(connection, data, taken)
 
     def send_parts(self, connection: Connection, parts: list[bytes]) -> None:
-        """The same in parts that others have as well, so that whoever does not take them keeps no copy."""
+        """The same in parts that others have as well, so that a peer that does not take them costs no copy."""
         taken = self.offer(connection, b"".join(parts))
         if taken < 0:
             return
@@ -343,104 +383,83 @@ class Connections:
             taken = max(taken - len(part), 0)
 
     def keep(self, connection: Connection, chunk: bytes, position: int) -> None:
-        """Remember the rest of a chunk, stop reading, and let `FLUSH` judge."""
+        """Remember the rest of a chunk, stop reading, and let the flush window judge."""
+        if connection.descriptor < 0:
+            return
         backlog = connection.backlog
         if backlog is None:
-            backlog = self._overlay(connection)
+            backlog = self.judge.begin(connection)
         if position < len(chunk):
             if not backlog.chunks:
                 backlog.position = position
             backlog.chunks.append(chunk)
-        self._interest(connection, connection.interest & (LATER | BEHIND) | WRITE)
+        backlog.blocked = True
+        self.arm(connection)
 
-    def blocked(self, connection: Connection) -> bool:
-        """Whether it has not taken what we wrote."""
-        return connection.interest & WRITE != 0
-
-    def flush(self, connection: Connection) -> None:
-        """It is writable: go on where it stopped."""
+    def flush(self, connection: Connection) -> bool:
+        """It is writable: go on where it stopped. True: its handler has more to do."""
         backlog = connection.backlog
-        assert backlog is not None, "WRITE is only asked for together with a backlog"
-        chunks = backlog.chunks
-        while chunks:
-            rest: list[bytes | memoryview] = [memoryview(chunks[0])[backlog.position :], *chunks[1:FLUSH_CHUNKS]]
-            try:
-                taken = os.writev(connection.descriptor, rest)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.close(connection, Reason.PEER_RESET)
-                return
-            backlog.written += taken
-            backlog.position += taken
-            whole = 0
-            while whole < len(chunks) and backlog.position >= len(chunks[whole]):
-                backlog.position -= len(chunks[whole])
-                whole += 1
-            del chunks[:whole]
-            if whole < len(rest):
-                return
-        self._flushed(connection, backlog)
-
-    def _flushed(self, connection: Connection, backlog: Backlog) -> None:
-        self._lift(connection, backlog)
-        if backlog.last is not None:
-            self._begin_closing(connection, backlog.last)
-        elif self.attendant is not None:
-            self.attendant.drained(connection)
-
-    # -- the FLUSH overlay ------------------------------------------------------------------------------------------
-
-    def _overlay(self, connection: Connection) -> Backlog:
-        wheel = self.wheel
-        remaining = max(connection.deadline - wheel.current, 1)
-        backlog = Backlog([], 0, remaining, sockets.outstanding(connection.descriptor))
-        connection.backlog = backlog
-        wheel.watch(connection, wheel.current + self._window)
-        return backlog
-
-    def _lift(self, connection: Connection, backlog: Backlog) -> None:
-        connection.backlog = None
-        self._interest(connection, connection.interest & ~WRITE)
-        self.wheel.watch(connection, self.wheel.current + backlog.remaining)
-
-    def silent_behind_our_bytes(self, connection: Connection) -> bool:
-        """Before a missing pong is judged: whether bytes of ours stand unacknowledged, and then watch those instead.
-
-        A ping queues behind everything written before it; a slow but honest reader answers when it gets there.
-        """
-        if sockets.outstanding(connection.descriptor) == 0:
+        if backlog is None or not backlog.blocked:
             return False
-        self._overlay(connection).remaining = self.wheel.due[connection.phase] - self.wheel.current
-        return True
+        try:
+            if not connection.transport.flush(connection, backlog):
+                return False
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.close(connection, Reason.PEER_RESET)
+            return False
+        except TransportError as error:
+            self.broken(connection, error)
+            return False
+        self.judge.lift(connection, backlog)
+        return self._handlers[connection.state].writable(connection)
 
-    def judge(self, connection: Connection, backlog: Backlog) -> None:
-        """A flush window is over: another one, back to the phase beneath, or the end."""
-        outstanding = sockets.outstanding(connection.descriptor)
-        if not connection.interest & WRITE and outstanding == 0:
-            self._lift(connection, backlog)
-            return
-        enough = backlog.written + backlog.outstanding - outstanding >= min(self._floor, backlog.outstanding)
-        if not enough and (backlog.excused or not self._unheard(connection)):
-            self.close(connection, Reason.FLUSH_DEADLINE, Finality.ABORT)
-            return
-        backlog.excused = not enough
-        backlog.written = 0
-        backlog.outstanding = outstanding
-        self.wheel.watch(connection, self.wheel.current + self._window)
-
-    def _unheard(self, connection: Connection) -> bool:
-        """Whether it may be back out of a tunnel, and TCP has not tried since.
-
-        Or has just been heard from, too late to take enough. It gets one more window then, in which the next try falls.
-        With a round trip of 600 ms, 21 of 25 honest members were aborted that had been silent for 25 s and back for 10.
-        """
-        tried = sockets.latest_try(connection.descriptor)
-        return tried is not None and tried < LONGEST_TUNNEL
+    def broken(self, connection: Connection, error: TransportError) -> None:
+        """Its transport can neither seal nor open any more."""
+        self.misbehaved(connection, Reason.TLS_FAILED, str(error))
+        self.close(connection, Reason.TLS_FAILED)
 
     def close_all(self, reason: Reason) -> None:
-        """End everything, without waiting for anybody. A fault in telling of one does not keep the others open."""
+        """End everything, without waiting for anybody. A fault in ending one does not keep the others open."""
         with ExitStack() as stack:
             for connection in self.table:
                 if connection is not None:
                     stack.callback(self.close, connection, reason)
+
+
+class ClosingHandler(Handler):
+    """`CLOSING` and `LINGERING`: all is said, or about to be; what comes is dropped, so that no RST destroys it."""
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """Drop it; so much of it, and no more."""
+        closing = _closing(connection)
+        closing.dropped += len(data)
+        if closing.dropped >= LINGER_BYTES:
+            span = max(connection.deadline - self._connections.wheel.current, 1)
+            self._connections.enter(connection, State.LINGERING, closing, span=span)
+        return False
+
+    def lacking(self, connection: Connection) -> int:
+        """As if all that may come were announced: it is dropped, so it may be read in large pieces."""
+        return LINGER_BYTES
+
+    def ended(self, connection: Connection) -> None:
+        """The peer's FIN, or its reset, which is only how it took the end."""
+        self._connections.close(connection, _closing(connection).reason)
+
+    def writable(self, connection: Connection) -> bool:
+        """Its last bytes are on their way."""
+        self._connections.end_writing(connection)
+        return False
+
+    def expired(self, connection: Connection) -> None:
+        """What began the close counts, unless that was nothing bad and this is worse."""
+        reason = _closing(connection).reason
+        self._connections.close(connection, Reason.CLOSE_DEADLINE if reason in _GOOD_ENDS else reason)
+
+
+def _closing(connection: Connection) -> Closing:
+    closing = connection.context
+    assert isinstance(closing, Closing), "CLOSING is only entered with its reason"
+    return closing

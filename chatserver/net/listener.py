@@ -2,15 +2,15 @@
 
 Owns: the listening descriptor and a spare one. May not: decide who may come in (admission does), or read from peers.
 
-trio's own accept takes one connection a scheduler pass; taking up to 64 at a time is what makes ten thousand
-handshakes a second possible. Options are set on the listening socket: the kernel copies them to each accepted one
+trio's own accept takes one connection a pass; taking some at a time is what makes ten thousand handshakes a second
+possible. Options are set on the listening socket: the kernel copies them to each accepted one
 (Linux and the BSDs do), which saves five system calls a peer.
 
-When all places are taken, the gate is asked to make room before a newcomer is refused; likewise when the process or the
-system is out of descriptors before that. Then accept fails with EMFILE and the socket stays readable: a level-triggered
-loop would spin. So where nobody can go, one descriptor is kept in reserve, given up to accept the peer, tell it 503,
-and close (the trick of nginx's and Go's forefathers; Marc Lehmann describes it in libev's manual, "Special problems of
-being out of file descriptors"). Where even that fails, the listener rests.
+When all places are taken, admission makes room before a newcomer is refused; likewise when the process or the system is
+out of descriptors before that. Then accept fails with EMFILE and the socket stays readable: the loop would spin. So
+where nobody can go, one descriptor is kept in reserve, given up to accept the peer, tell it 503, and close (the trick
+of nginx's and Go's forefathers; Marc Lehmann describes it in libev's manual, "Special problems of being out of file
+descriptors"). Where even that fails, the listener rests.
 """
 
 import contextlib
@@ -20,20 +20,17 @@ import random
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
+from chatserver.fair import network_of
 from chatserver.net import sockets
+from chatserver.net.admission import Admission
 from chatserver.net.connections import Connections
 from chatserver.reasons import Reason
 
-#: Peers taken before anything else gets its turn: about 2 ms. Larger batches were not faster.
-ACCEPT_BATCH = 64
-#: The same while somebody is in, or more newcomers are ready than a batch: finishing comes before beginning. As many as
-#: a short slice attends to: each of them is ready in the next pass, and more would make the queue of newcomers longer
-#: and longer, while their deadlines run. Whoever is not accepted yet waits in the kernel's queue, which costs nothing.
-ACCEPT_WHEN_BUSY = 4
+#: Peers taken in one step: 0.15 ms. Peers that are not accepted yet wait in the kernel's queue, which costs nothing.
+ACCEPT_BATCH = 16
 #: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
 #: queue a burst costs the unlucky ones a SYN retransmit of a second.
 LISTEN_BACKLOG = 4096
@@ -55,66 +52,62 @@ _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errn
 _log = structlog.get_logger("chatserver.net")
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What a listener asks and says: who may come in, who goes instead, and the bytes for those who may not."""
-
-    admit: Callable[[str], Reason | None]
-    make_room: Callable[[str | None], bool]  # for a newcomer from an address, known or not: whether somebody went
-    refusals: Sequence[bytes]  # whole 503 answers that differ in Retry-After, so that the refused do not return at once
-    refused: Callable[[Reason], None]
-
-
 class Listener:
     """One listening socket. Closed by `close`; safe to close twice."""
 
-    def __init__(self, listening: socket.socket, connections: Connections, gate: Gate) -> None:
+    def __init__(
+        self, listening: socket.socket, connections: Connections, admission: Admission, *,
+        refusals: Sequence[bytes], refused: Callable[[Reason], None],
+    ) -> None:  # fmt: skip
         self.descriptor = listening.fileno()
         self._socket = listening
         self._connections = connections
-        self._gate = gate
+        self._admission = admission
+        self._refusals = refusals  # whole answers that differ in Retry-After, so that the refused return spread
+        self._refused = refused
         self._spare = _open_spare()
         self._rest = 0
 
-    def accept(self, most: int = ACCEPT_BATCH) -> bool:
-        """Take up to so many peers; called when there are some.
-
-        False when not even a refusal was possible: then it is not to be called until `tick` says so. Its socket stays
-        readable, so whoever went on listening to it would spin.
-        """
+    def accept(self) -> bool:
+        """Take some of the peers that wait; whether there may be more. See `resting` as well."""
         made_room = False
-        for _ in range(most):
+        for _ in range(ACCEPT_BATCH):
             try:
                 descriptor, address = sockets.accept(self._socket)
             except BlockingIOError:
-                break
+                return False
             except OSError as error:
                 if error.errno in _PEER_ERRORS:
                     continue
                 if error.errno not in _OUT_OF_DESCRIPTORS:
                     raise
-                if not made_room and self._gate.make_room(None):
+                if not made_room and self._admission.descriptor_needed():
                     made_room = True  # if that did not help, it is not our descriptors that are short
                     continue
                 self._refuse_with_spare()
-                break
+                return False
             made_room = False
-            reason = self._gate.admit(address)
-            if reason is Reason.REFUSED_FULL and self._gate.make_room(address):
-                reason = self._gate.admit(address)
+            address = sys.intern(address)
+            network = sys.intern(network_of(address))
+            reason = self._admission.admit(address, network)
             if reason is None:
-                self._connections.adopt(descriptor, sys.intern(address))
+                self._connections.adopt(descriptor, address, network)
             else:
                 self._refuse(descriptor, reason)
-        return not self._rest
+        return True
+
+    @property
+    def resting(self) -> bool:
+        """Whether not even a refusal was possible: its queue is left alone for a while, or the loop would spin."""
+        return self._rest > 0
 
     def _refuse(self, descriptor: int, reason: Reason) -> None:
-        self._gate.refused(reason)
+        self._refused(reason)
         with (
             socket.socket(fileno=descriptor) as accepted,
             contextlib.suppress(OSError),  # a peer that is gone already need not be told
         ):
-            accepted.send(random.choice(self._gate.refusals))  # noqa: S311  jitter, not secrecy
+            accepted.send(random.choice(self._refusals))  # noqa: S311  jitter, not secrecy
             accepted.shutdown(socket.SHUT_WR)
             accepted.recv(4096)  # unread bytes would turn our FIN into RST and lose the answer
 
@@ -132,14 +125,11 @@ class Listener:
         finally:
             self._spare = _open_spare()
 
-    def tick(self) -> bool:
-        """Once a tick of the wheel: try to get the spare descriptor back. True when a rest is over."""
+    def tick(self) -> None:
+        """Once a tick of the wheel: try to get the spare descriptor back, and let a rest run out."""
         if self._spare is None:
             self._spare = _open_spare()
-        if not self._rest:
-            return False
-        self._rest -= 1
-        return not self._rest
+        self._rest = max(self._rest - 1, 0)
 
     def close(self) -> None:
         """Give both descriptors back."""

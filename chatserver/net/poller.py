@@ -1,65 +1,38 @@
-"""The task that attends to every parked connection, and the task that turns the wheel.
+"""The task that runs the scheduler on what the kernel reports, and the task that turns the wheel.
 
-Owns: the order of things in a pass. May not: know what bytes mean, or let one connection's fault reach another.
+Owns: how an event becomes an item of work, and how a peer is read. May not: know what bytes mean, or order work.
 
-One trio task waits until the kernel's readiness object is itself readable, takes a batch of events and attends to each
-at once: reading what is there and doing what needs no waiting. Then it lets every other task run, and comes back. A
-second task attends to those who asked for another turn: they may ask at any time, and the kernel would not wake the
-first one for them. Each stops after a slice of time, not of peers: one who asks for much may cost a hundred times what
-another does.
-
-Who comes first. Those who are in, then those who may wait (newcomers, herds that were all answered at once, whoever
-leaves), then whoever has not been accepted; each has its own slice, so that none starves. A pass is what everybody
-waits for, and several of them if it takes the log and the pump to answer: so slices are short. Whoever asked for
-another turn has had one, and so has whoever sent more than was read, be it in many pieces or in long ones: those share
-a slice of their own, in which they are read as well, so that a thousand greedy peers delay each other and the rest by
-no more than that. Members who had nothing more before come first of them. When nobody who is in has been heard for a
-moment, nobody waits, and the others have a longer slice: ten thousand handshakes a second want long passes.
+One trio task waits until the kernel's readiness object is itself readable, hands every event to the scheduler, runs one
+round of it, lets every other task run, and comes back. The wheel's task hands over who has expired.
 """
 
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import perf_counter
 
 import structlog
 import trio
 
-from chatserver.net.connection import BEHIND, Connection
-from chatserver.net.connections import Attendant, Connections
-from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY, Listener
-from chatserver.net.phases import Phase
-from chatserver.net.readiness import BROKEN, ENDED, READ, TURN, WRITE, Readiness
+from chatserver.net.connection import Closing, Connection, TransportError
+from chatserver.net.connections import Connections
+from chatserver.net.listener import Listener
+from chatserver.net.readiness import BROKEN, ENDED, QUEUED, READ, WRITE, Readiness
+from chatserver.net.states import PRIORITY, READS, ROWS, Priority
+from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 
-#: Events taken at a time, of those who come first and of those who may wait. libuv polls 1,024, nginx 512. Many of the
-#: first may be leaving, which costs 6 µs to see: when 8,000 leave at once they come at fifty a millisecond, and whoever
-#: stays stood for 50 ms in the kernel's queue behind those who had not been seen.
-FIRST_BATCH, LATER_BATCH = 256, 64
-#: As many as a pass attends to, about: if there are more, it is crowded.
-CROWD = 64
-#: Seconds for which those who are in are attended to before others are, and for which other turns are given to who
-#: asked. A pass costs 0.1 ms by itself.
-PASS_SECONDS, TURNS_SECONDS = 0.002, 0.0005
-#: The same for those who may wait: while others do, about four handshakes; and while nobody does.
-LATER_SECONDS, CALM_SECONDS = 0.0005, 0.005
-#: Seconds since anybody was heard who is in, after which nobody waits.
-CALM_AFTER = 0.1
-#: Bytes read from one peer at a time: what fits nearly any request or message, and all that a peer who sends ahead can
-#: have us keep. Of something that turns out to be longer what it lacks, if it says so, 16 KiB at most, a whole message,
-#: and so much behind it that is seen whether there is more. Else as many again as were read of it, and 4 KiB at most:
-#: what is read too much of who sends ahead is kept for each of them.
-READ_BYTES, READ_MORE_BYTES, READ_KNOWN_BYTES = 512, 4 * 1024, 16 * 1024
-#: Bytes after which no other read is begun in the same go: the longest body. The last one may go 16 KiB beyond.
-READ_MOST_BYTES = 64 * 1024
-_SIZES = tuple(READ_BYTES << doubled for doubled in range((READ_MORE_BYTES // READ_BYTES).bit_length()))
-_LEAVING = ENDED | BROKEN
-#: Phases in which what comes is long, or read only to be dropped.
-_LONG = frozenset((Phase.BODY, Phase.CLOSING))
-#: Deadlines acted on before other tasks run: an expired connection costs an answer, a FIN and a log line.
-EXPIRE_BATCH = 16
+#: Events taken at a time; who was not seen is reported by the next call. libuv polls 1,024, nginx 512.
+MAX_EVENTS = 1024
+#: Bytes read from one peer at a time: more than nearly any request or message, and all that a peer who sends ahead can
+#: have us keep. What announced its length is read as far as that, but not more than so much at a time, a whole message.
+READ_BYTES, READ_MOST_BYTES = 1024, 16 * 1024
+#: Expired connections handed over before other tasks run: half a millisecond.
+MAX_EXPIRED = 256
+_DEPARTING = ENDED | BROKEN
+_ANNOUNCES = tuple(row.announces for row in ROWS)
+_BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
+_SHORT = (_BUFFER[:READ_BYTES],)
 
 _log = structlog.get_logger("chatserver.net")
 
@@ -76,26 +49,13 @@ class PassClock(trio.abc.Instrument):
 
 
 class Poller:
-    """Runs `attendant` for `connections` on what `readiness` and the wheel report."""
+    """Runs the scheduler of `connections` on what `readiness` and the wheel report."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        readiness: Readiness,
-        attendant: Attendant,
-        listeners: Sequence[Listener],
-    ) -> None:
-        connections.attendant = attendant
+    def __init__(self, connections: Connections, readiness: Readiness, listeners: Sequence[Listener]) -> None:
         self._connections = connections
         self._readiness = readiness
-        self._attendant = attendant
+        self._scheduler = connections.scheduler
         self._listeners = {listener.descriptor: listener for listener in listeners}
-        self._accepting: list[Listener] = []
-        self._first: deque[tuple[Connection, int]] = deque()  # events that were taken and not attended to
-        self._later: deque[tuple[Connection, int]] = deque()  # the same, of those who may wait
-        self._heard = 0.0  # when there was last an event of anybody who is in
-        self._view = memoryview(bytearray(READ_KNOWN_BYTES + READ_BYTES))
-        self._buffers = {size: (self._view[:size],) for size in _SIZES}
 
     async def run(self) -> None:
         """Attend until cancelled, then end every connection."""
@@ -103,200 +63,153 @@ class Poller:
             self._readiness.add(listener.descriptor, READ)
         clock = PassClock(self._connections.wheel)
         trio.lowlevel.add_instrument(clock)
+        scheduler = self._scheduler
+        descriptor = self._readiness.fileno()
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._run_resuming)
-                while True:
-                    if self._first or self._later:
-                        await trio.lowlevel.checkpoint()
-                    else:
-                        await trio.lowlevel.wait_readable(self._readiness.fileno())
-                    self._pass()
+            while True:
+                if scheduler.idle:
+                    scheduler.asleep = True
+                    await trio.lowlevel.wait_readable(descriptor)
+                    scheduler.asleep = False
+                else:
+                    await trio.lowlevel.checkpoint()
+                self._gather()
+                scheduler.round()
         finally:
             trio.lowlevel.remove_instrument(clock)
             self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)
-
-    async def _run_resuming(self) -> None:
-        connections = self._connections
-        while True:
-            await connections.asked.wait()  # lets everybody else run first, even when it is set
-            until = perf_counter() + TURNS_SECONDS
-            for line in connections.pending, connections.insatiable:
-                while line:
-                    connection = line.popleft()
-                    if connection.descriptor >= 0:
-                        self._guard(self._take_turn, connection)
-                    if perf_counter() > until:
-                        break
-            if not (connections.pending or connections.insatiable):
-                connections.asked = trio.Event()
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
         """Turn the wheel until cancelled; `on_tick` is told how many seconds late each turn was."""
         wheel = self._connections.wheel
         while True:
             with trio.CancelScope(deadline=wheel.plan()) as nap:
-                wheel.rouse = partial(setattr, nap, "deadline")
+                wheel.wake = partial(setattr, nap, "deadline")
                 await trio.sleep_forever()
             now = trio.current_time()
-            on_tick(now - wheel.planned)
-            for listener in self._listeners.values():
-                if listener.tick():
-                    self._readiness.change(listener.descriptor, READ, 0)
-            for count, connection in enumerate(wheel.turn(now), start=1):
-                self._guard(self._expire, connection)
-                if count % EXPIRE_BATCH == 0:
-                    await trio.lowlevel.checkpoint()
+            late = now - wheel.planned
+            try:
+                for count, connection in enumerate(wheel.turn(now), start=1):
+                    self._connections.expire(connection)
+                    if count % MAX_EXPIRED == 0:
+                        await trio.lowlevel.checkpoint()
+            except Exception:  # noqa: BLE001  the wheel's own fault must not end everybody
+                self._connections.faulted(wheel)
+            self._scheduler.submit(Priority.ESTABLISHED, self._tick, partial(on_tick, late))
+
+    def _tick(self, on_tick: Callable[[], None]) -> bool:
+        for listener in self._listeners.values():
+            listener.tick()
+            if not listener.resting:
+                self._readiness.arm(listener.descriptor, READ)  # a fault in accepting costs a tick, not the listener
+        on_tick()
+        return False
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; what is connected stays."""
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
-        self._accepting.clear()
 
-    def _pass(self) -> None:
-        """Attend to what is ready, in slices of time; whoever is left comes first in the next pass."""
-        many = not self._first and self._gather() >= CROWD
-        calm = not (self._first or self._connections.asked.is_set()) and perf_counter() - self._heard > CALM_AFTER
-        if self._first:
-            self._heard = self._work_off(self._first, PASS_SECONDS)
-        self._connections.crowded = many or bool(self._first)
-        many = not self._later and self._gather_later() == LATER_BATCH
-        if self._later:
-            self._work_off(self._later, CALM_SECONDS if calm else LATER_SECONDS)
-        if self._later:
-            return
-        accepting, self._accepting = self._accepting, []
-        for listener in accepting:
-            if not listener.accept(ACCEPT_BATCH if calm and not many else ACCEPT_WHEN_BUSY):
-                self._readiness.change(listener.descriptor, 0, READ)
+    def _gather(self) -> None:
+        """Hand every event to the scheduler. A number may be another peer's at its turn, so objects are kept.
 
-    def _gather(self) -> int:
-        """Take the next events of those who come first, and note which listeners have somebody; how many there were.
-
-        Whoever leaves may wait for those who stay: when thousands leave at once, giving back what they held is work for
-        most of a second.
+        Departures wait for those who stay: when thousands leave at once, giving back what they held is work for most
+        of a second.
         """
-        table, listeners, self._accepting = self._connections.table, self._listeners, []
-        ready = self._readiness.ready(FIRST_BATCH)
-        for descriptor, events in ready:
+        table, submit = self._connections.table, self._scheduler.submit
+        for descriptor, events in self._readiness.ready(MAX_EVENTS):
             connection = table[descriptor] if descriptor < len(table) else None
             if connection is None:
-                if descriptor in listeners:
-                    self._accepting.append(listeners[descriptor])
-            elif events & _LEAVING:
-                self._connections.defer(connection)
-            else:
-                # A number may be somebody else's when its turn comes, so objects are kept.
-                self._first.append((connection, events))
-        return len(ready)
+                listener = self._listeners.get(descriptor)
+                if listener is not None:
+                    submit(Priority.NEW, self._accept, listener)
+                continue
+            connection.armed = QUEUED
+            priority = Priority.BULK if events & _DEPARTING else PRIORITY[connection.state]
+            step = self._write if events & WRITE or connection.blocked else self._read
+            submit(priority, step, connection, connection.network)
 
-    def _gather_later(self) -> int:
-        """Take the next events of those who may wait; how many there were."""
-        table = self._connections.table
-        ready = self._readiness.later(LATER_BATCH)
-        for descriptor, events in ready:
-            connection = table[descriptor] if descriptor < len(table) else None
-            if connection is not None:
-                self._later.append((connection, events))
-        return len(ready)
-
-    def _work_off(self, queue: deque[tuple[Connection, int]], seconds: float) -> float:
-        """Attend to those in a queue for so long; what time it is then."""
-        until = perf_counter() + seconds
-        while queue:
-            connection, events = queue.popleft()
-            if connection.descriptor >= 0:
-                self._attend(connection, events)
-            now = perf_counter()
-            if now > until:
-                break
-        return now
-
-    def _attend(self, connection: Connection, events: int) -> None:
-        # The one place where a fault in attending ends: it costs its own connection and nobody else's.
-        try:
-            if events & WRITE and connection.interest & WRITE:
-                self._connections.flush(connection)
-            if events & READ and connection.interest & READ:
-                self._receive(connection)
-            elif events & BROKEN:
-                self._vanished(connection)
-        except Exception:  # noqa: BLE001
-            self._connections.fault(connection)
-
-    def _take_turn(self, connection: Connection) -> None:
-        """Go on with what it has sent: first what was read of it, then the rest."""
-        self._attendant.resumed(connection)
-        if connection.interest & READ and connection.descriptor >= 0:
-            self._receive(connection)
-        elif connection.interest & TURN:
-            self._connections.caught_up(connection)
-
-    def _receive(self, connection: Connection) -> None:
-        """Read what is there; of who sends faster than that, the rest when everybody else had a turn."""
-        more = self._read_all(connection)
-        if more and connection.interest & READ:
-            self._connections.read_again(connection)
-        elif connection.interest & (TURN | BEHIND):
-            self._connections.caught_up(connection)
-
-    def _read_all(self, connection: Connection) -> bool:
-        """Hand on what is there of one thing, be it long; whether there may be more.
-
-        Whoever is half-way through something long has us keep that half: of many who have sent everything, only one at
-        a time is. Once it is whole, and less is kept than before, the next waits for another turn, or everybody would
-        stop half-way through that one.
-        """
-        size, total, before = READ_BYTES, 0, connection.unfinished
-        while self._read(connection, size) == size:
-            total += size
-            kept = connection.unfinished
-            is_long = connection.phase in _LONG or kept >= max(READ_BYTES, before + 1)
-            before = kept
-            if connection.descriptor < 0 or not (is_long and connection.interest & READ and total < READ_MOST_BYTES):
-                return connection.descriptor >= 0
-            lacking = self._attendant.lacking(connection)
-            size = min(lacking, READ_KNOWN_BYTES) + READ_BYTES if lacking else min(total, READ_MORE_BYTES)
+    def _accept(self, listener: Listener) -> bool:
+        if listener.descriptor in self._listeners:
+            if listener.accept():
+                self._scheduler.submit(Priority.NEW, self._accept, listener)
+            elif not listener.resting:
+                self._readiness.arm(listener.descriptor, READ)
         return False
 
-    def _read(self, connection: Connection, size: int) -> int:
-        """Hand on at most so many bytes; how many those were."""
-        try:
-            count = os.readv(connection.descriptor, self._buffers.get(size) or (self._view[:size],))
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self._vanished(connection)
-            return 0
-        if count:
-            self._attendant.received(connection, bytes(self._view[:count]))
-        elif connection.phase is Phase.CLOSING:
-            self._connections.closing_ended(connection)
-        else:
-            self._attendant.ended(connection)
-        return count
+    def _write(self, connection: Connection) -> bool:
+        connections = self._connections
+        if connection.descriptor < 0:
+            return False
+        connection.armed = 0
+        if connections.flush(connection):
+            connections.resume(connection)
+        connections.arm(connection)
+        return False
 
-    def _vanished(self, connection: Connection) -> None:
-        """The peer has reset it. While CLOSING that is only how it took the end: the reason for that end stands."""
-        if connection.phase is Phase.CLOSING:
-            self._connections.closing_ended(connection)
+    def _read(self, connection: Connection) -> bool:
+        """Read what is there, once, and hand it on. True: there may be more."""
+        connections = self._connections
+        if connection.descriptor < 0:
+            return False
+        connection.armed = 0
+        state = connection.state
+        if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
+            connections.arm(connection)  # it has changed since it was reported
+            return False
+        if _ANNOUNCES[state] or connection.transport is not PLAIN:
+            size = self._announced(connection)
+            buffers: tuple[memoryview, ...] = (_BUFFER[:size],)
+        else:
+            size, buffers = READ_BYTES, _SHORT
+        try:
+            count = os.readv(connection.descriptor, buffers)
+        except BlockingIOError:
+            connections.arm(connection)
+            return False
+        except OSError:
+            self._reset(connection)
+            return False
+        if count == 0:
+            connections.handler(connection).ended(connection)
+        elif self._take(connection, bytes(_BUFFER[:count])):
+            connections.resume(connection, later=True)
+            return False
+        elif count == size and connection.descriptor >= 0:
+            connection.armed = QUEUED
+            return True
+        connections.arm(connection)
+        return False
+
+    def _take(self, connection: Connection, data: bytes) -> bool:
+        """Hand on what came. True: its handler has more to do with it."""
+        connections = self._connections
+        transport = connection.transport
+        if transport is not PLAIN:
+            try:
+                data = transport.open(connection, data)
+            except OSError:
+                self._reset(connection)
+                return False
+            except TransportError as error:
+                connections.broken(connection, error)
+                return False
+            if transport.unsent:
+                connections.keep(connection, b"", 0)
+            if not data or connection.descriptor < 0:
+                return False
+        return connections.handler(connection).received(connection, data)
+
+    def _announced(self, connection: Connection) -> int:
+        """Bytes to read of what has told its length, and so many behind it that it is seen whether there is more."""
+        lacking = connection.transport.lacking(connection) or self._connections.handler(connection).lacking(connection)
+        return min(lacking, READ_MOST_BYTES) + READ_BYTES
+
+    def _reset(self, connection: Connection) -> None:
+        """The peer has reset it. After our end that is only how it took it: the reason for that end stands."""
+        if isinstance(connection.context, Closing):
+            self._connections.handler(connection).ended(connection)
         else:
             self._connections.close(connection, Reason.PEER_RESET)
-
-    def _expire(self, connection: Connection) -> None:
-        backlog = connection.backlog
-        if backlog is not None:
-            self._connections.judge(connection, backlog)
-        elif connection.phase is Phase.CLOSING:
-            self._connections.closing_expired(connection)
-        else:
-            self._attendant.expired(connection)
-
-    def _guard(self, act: Callable[[Connection], None], connection: Connection) -> None:
-        try:
-            act(connection)
-        except Exception:  # noqa: BLE001
-            self._connections.fault(connection)

@@ -4,7 +4,7 @@ Owns: the rules of our TLS (`load_context`), and the one pair of buffers that al
 write a descriptor, know a phase.
 
     tls = engine.accept()
-    done, received = engine.shake(tls, hello)        received.reply is to be sent
+    done, received = engine.handshake(tls, hello)        received.reply is to be sent
     received = engine.receive(tls, records)          plaintext, and perhaps a reply
     os.write(descriptor, engine.seal(tls, b"..."))
 
@@ -17,8 +17,8 @@ somebody else. A pair for each connection costs 0.7 to 1.7 KB more, and grows to
 A reply or an input left behind would reach another peer, so every way out of a call empties both.
 
 What is off: renegotiation (the peer makes us compute at will), compression (CRIME; Python's default), TLS below 1.2
-(Python's default, said once more), early data (never on). Tickets are on, one for each TLS 1.3 handshake: whoever
-comes back with it spares us the signature, and a ticket costs us nothing, since it is the peer who keeps it.
+(Python's default, said once more), early data (never on). Tickets are on, one for each TLS 1.3 handshake: a peer
+that comes back with it spares us the signature, and it is the peer who keeps it.
 """
 
 import contextlib
@@ -64,23 +64,23 @@ class TlsEngine:
         """Begin with a new peer; 13 KB from the end of its handshake on."""
         return self.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
-    def shake(self, tls: ssl.SSLObject, records: bytes) -> tuple[bool, Received]:
+    def handshake(self, tls: ssl.SSLObject, records: bytes) -> tuple[bool, Received]:
         """Go on with the handshake: whether it is over, and then there may be plaintext already. Raises TlsError."""
-        return self._take_in(tls, records, shaking=True)
+        return self._take_in(tls, records, handshake=True)
 
     def receive(self, tls: ssl.SSLObject, records: bytes) -> Received:
         """Open whole records. Raises TlsError."""
-        return self._take_in(tls, records, shaking=False)[1]
+        return self._take_in(tls, records, handshake=False)[1]
 
-    def _take_in(self, tls: ssl.SSLObject, records: bytes, *, shaking: bool) -> tuple[bool, Received]:
+    def _take_in(self, tls: ssl.SSLObject, records: bytes, *, handshake: bool) -> tuple[bool, Received]:
         incoming = self._incoming
         pieces: list[bytes] = []
         ended, failure = False, ""
         try:
             incoming.write(records)
-            if shaking:
+            if handshake:
                 tls.do_handshake()
-                shaking = False
+                handshake = False
             while incoming.pending or tls.pending():
                 piece = tls.read(_RECORD)
                 if not piece:
@@ -96,7 +96,7 @@ class TlsEngine:
             reply = self._outgoing.read()
         if failure:
             raise TlsError(failure, reply)
-        return not shaking, Received(b"".join(pieces), reply, ended)
+        return not handshake, Received(b"".join(pieces), reply, ended)
 
     def seal(self, tls: ssl.SSLObject, data: bytes | memoryview) -> bytes:
         """Encrypt; about 1 µs, and 0.3 µs for each KiB."""

@@ -2,7 +2,7 @@
 
 Owns: the ticks, and which descriptor is looked at in which tick. May not: read sockets, know HTTP.
 
-    wheel.due[Phase.HEAD]            the tick at which a head that starts now is late
+    wheel.due[State.HEAD]            the tick at which a head that starts now is late
     wheel.watch(connection, tick)    set the deadline; an attribute write when an earlier entry stands already
 
 Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, the connection is asked for its
@@ -18,16 +18,17 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 
 from chatserver.net.connection import Connection
-from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.states import ROWS
+from chatserver.settings.fields import Settings
 
 #: Seconds between ticks: the precision of every deadline. libuv and nginx keep milliseconds; no limit of ours needs it.
 TICK = 0.1
+TICK_MICROSECONDS = round(TICK * 1e6)
 #: A tick this late (s) moves all deadlines. Below it is scheduling noise that deadlines have room for.
 LATE = 2 * TICK
-#: Phases of peers at rest, whose deadlines are brought together: thousands of pings spread over every tick would wake
-#: the loop for each answer; brought together they are sent and answered in batches.
-AT_REST = frozenset((Phase.KEEPALIVE, Phase.STREAM, Phase.OPEN))
-#: Ticks to a multiple of which a long deadline at rest is put off, and how long (ticks) is long.
+#: Ticks to a multiple of which a long deadline at rest (a column of the table) is put off, and how long (ticks) is
+#: long: thousands of pings spread over every tick would wake the loop for each answer; brought together they are sent
+#: and answered in batches.
 TOGETHER, LONG = 10, 100
 #: Ticks that the wheel may sleep when nothing is due: half a second, so that a stall is noticed as lateness.
 NAP = 5
@@ -38,17 +39,17 @@ NEVER = 1 << 30
 
 
 def _nobody_sleeps(_: float) -> None:
-    """Until somebody does."""
+    """Until the wheel's task runs."""
 
 
 class Wheel:
     """Deadlines in ticks since it was made. `table` maps descriptor numbers to connections."""
 
-    def __init__(self, table: Sequence[Connection | None], limits: PhaseLimits, *, now: float) -> None:
+    def __init__(self, table: Sequence[Connection | None], settings: Settings, *, now: float) -> None:
         self._table = table
-        self._spans = tuple(ticks(seconds) for seconds in limits.seconds())
+        self._spans = spans(settings)
         self._steps = tuple(
-            TOGETHER if phase in AT_REST and span >= LONG else 1 for phase, span in zip(Phase, self._spans, strict=True)
+            TOGETHER if row.at_rest and span >= LONG else 1 for row, span in zip(ROWS, self._spans, strict=True)
         )
         self._slots: dict[int, tuple[int, array[int]]] = {}
         self._origin = now  # trio's clock at tick 0; moves on when we were late
@@ -57,10 +58,10 @@ class Wheel:
         self._waking = 1
         self.planned = now + TICK  # when `turn` is to be called at the latest
         #: told of an earlier time to call `turn` than was planned; set by whoever sleeps until then
-        self.rouse: Callable[[float], None] = _nobody_sleeps
+        self.wake: Callable[[float], None] = _nobody_sleeps
         self.lateness = 0.0  # s, total by which deadlines were moved
-        #: for each phase, the tick at which it is due if it begins now: made once a tick, so that all connections
-        #: of a phase and a tick share one int object. One tick more than the span, since part of the current one is
+        #: for each state, the tick at which it is due if it begins now: made once a tick, so that all connections
+        #: of a state and a tick share one int object. One tick more than the span, since part of the current one is
         #: over: a deadline may come a tick late, never early
         self.due: list[int] = self._dues()
 
@@ -112,7 +113,7 @@ class Wheel:
         if tick < self._waking:
             self._waking = tick
             self.planned = self._origin + tick * TICK
-            self.rouse(self.planned)
+            self.wake(self.planned)
         slot = self._slots.get(tick)
         if slot is None:
             slot = self._slots[tick] = (tick, array("i"))
@@ -155,3 +156,9 @@ class Wheel:
 def ticks(seconds: float) -> int:
     """A span in ticks, at least one; `NEVER` for 0, which means "none" in every limit."""
     return max(1, round(seconds / TICK)) if seconds > 0 else NEVER
+
+
+def spans(settings: Settings) -> tuple[int, ...]:
+    """Ticks that each state lasts, in the order of `State`."""
+    seconds = (getattr(settings, row.seconds) if isinstance(row.seconds, str) else row.seconds for row in ROWS)
+    return tuple(map(ticks, seconds))

@@ -10,25 +10,23 @@ asks when that is used up gets the text that was made last.
 import resource
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from chatserver.api.session import Session
+from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
-from chatserver.chat.member import Hold, Member
-from chatserver.edge.attendant import Notes
-from chatserver.edge.http import HttpEdge
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.edge.closes import CloseStats
 from chatserver.log.interface import Log
+from chatserver.meters import ByteBudget
 from chatserver.net.admission import Admission
 from chatserver.net.connections import Connections
-from chatserver.net.phases import Phase
-from chatserver.net.poller import Poller
-from chatserver.net.pressure import Pressure
-from chatserver.net.tls_attendant import TlsAttendant
+from chatserver.net.states import State
+from chatserver.net.tls_handshake import Handshakes
 from chatserver.observe.loop import BUCKETS, Durations, LoopMeter
 from chatserver.observe.memory import Collector as GarbageCollector
 from chatserver.reasons import Reason
@@ -37,62 +35,33 @@ from chatserver.reasons import Reason
 #: 15 s; at 20,000 connections a text is 30 ms old then, at most.
 SHARE, AT_ONCE_SECONDS = 0.1, 0.3
 
-_TRANSPORTS: dict[type, str] = {Session: "websocket", Hold: "poll", Member: "events"}
+_TRANSPORTS: dict[type, str] = {
+    WebSocketSession: "websocket",
+    PollWaiter: "poll",
+    Member: "events",
+}
 
 
-class Parts(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredParts:
     """What is asked for its numbers."""
 
-    @property
-    def connections(self) -> Connections:
-        """The table."""
-
-    @property
-    def poller(self) -> Poller:
-        """Faults."""
-
-    @property
-    def admission(self) -> Admission:
-        """Addresses."""
-
-    @property
-    def pressure(self) -> Pressure:
-        """Steps."""
-
-    @property
-    def notes(self) -> Notes:
-        """Reasons."""
-
-    @property
-    def http(self) -> HttpEdge:
-        """Unfinished requests."""
-
-    @property
-    def hub(self) -> Hub:
-        """Rooms."""
-
-    @property
-    def log(self) -> Log:
-        """Commits."""
-
-    @property
-    def loop(self) -> LoopMeter:
-        """Stalls."""
-
-    @property
-    def tls(self) -> TlsAttendant | None:
-        """Handshakes."""
-
-    @property
-    def garbage(self) -> GarbageCollector:
-        """Collections."""
+    connections: Connections
+    admission: Admission
+    stats: CloseStats
+    input_budget: ByteBudget
+    hub: Hub
+    log: Log
+    loop: LoopMeter
+    handshakes: Handshakes | None
+    garbage: GarbageCollector
 
 
 class ServerMetrics(Collector):
     """A collector that reads the parts; `text` is the body of the answer."""
 
     def __init__(self) -> None:
-        self._asked: Parts | None = None
+        self._asked: MeasuredParts | None = None
         self._text = b""
         self._paid = 0.0  # when what was used of the share is made up for
         self._registry = CollectorRegistry(auto_describe=False)
@@ -109,12 +78,12 @@ class ServerMetrics(Collector):
             self._paid = max(self._paid, began) + took / SHARE
         return self._text, CONTENT_TYPE_LATEST
 
-    def watch(self, parts: Parts) -> None:
+    def watch(self, parts: MeasuredParts) -> None:
         """Read these from now on."""
         self._asked = parts
 
     @property
-    def _parts(self) -> Parts:
+    def _parts(self) -> MeasuredParts:
         assert self._asked is not None, "text() checks"
         return self._asked
 
@@ -131,20 +100,20 @@ class ServerMetrics(Collector):
 
     def _connection_metrics(self) -> Iterator[Metric]:
         parts = self._parts
-        counts: dict[tuple[Phase, str], int] = {}
+        counts: dict[tuple[State, str], int] = {}
         for connection in parts.connections.table:
             if connection is not None:
-                key = (connection.phase, _TRANSPORTS.get(type(connection.session), "http"))
+                key = (connection.state, _TRANSPORTS.get(type(connection.context), "http"))
                 counts[key] = counts.get(key, 0) + 1
         held = GaugeMetricFamily(
             "chatserver_connections", "Connections held, by phase and transport", labels=("phase", "transport")
         )
-        for (phase, transport), count in sorted(counts.items()):
-            held.add_metric((phase.name.lower(), transport), count)
+        for (state, transport), count in sorted(counts.items()):
+            held.add_metric((state.name.lower(), transport), count)
         yield held
         closes = CounterMetricFamily("chatserver_closes", "Connections ended or refused, by reason", labels=("reason",))
         for reason in Reason:
-            closes.add_metric((reason.label,), parts.notes.closes[reason])
+            closes.add_metric((reason.label,), parts.stats.closes[reason])
         yield closes
         yield GaugeMetricFamily(
             "chatserver_addresses", "Addresses that hold connections", parts.admission.statistics()["addresses"]
@@ -152,23 +121,19 @@ class ServerMetrics(Collector):
         yield GaugeMetricFamily(
             "chatserver_places", "Connections that may be held at once", parts.admission.total
         )  # fmt: skip
-        yield GaugeMetricFamily(
-            "chatserver_pressure_step", "How scarce places are: 0 ample, 1 busy, 2 scarce, 3 full", parts.pressure.step
-        )
-        steps = CounterMetricFamily(
-            "chatserver_pressure_steps", "Steps by which deadlines of those who wait changed", labels=("direction",)
-        )
-        steps.add_metric(("tighter",), parts.pressure.tightened)
-        steps.add_metric(("looser",), parts.pressure.loosened)
-        yield steps
-        if parts.tls is not None:
-            yield CounterMetricFamily("chatserver_tls_handshakes", "TLS handshakes completed", parts.tls.handshakes)
         yield CounterMetricFamily(
-            "chatserver_faults", "Connections ended by a fault of the server's own", parts.connections.faults
+            "chatserver_reclaimed", "Connections that gave up their place to others", parts.admission.reclaimed
+        )
+        if parts.handshakes is not None:
+            yield CounterMetricFamily(
+                "chatserver_tls_handshakes", "TLS handshakes completed", parts.handshakes.completed
+            )
+        yield CounterMetricFamily(
+            "chatserver_faults", "Faults of the server's own, each in a step", parts.connections.faults
         )
         yield GaugeMetricFamily(
             "chatserver_unfinished_bytes", "Kept of long requests, messages and TLS records that are not whole",
-            parts.http.intake.unfinished.used,
+            parts.input_budget.used,
         )  # fmt: skip
         yield GaugeMetricFamily(
             "chatserver_wheel_entries", "Entries in the timer wheel, stale ones included",
@@ -176,14 +141,17 @@ class ServerMetrics(Collector):
         )  # fmt: skip
 
     def _chat_metrics(self) -> Iterator[Metric]:
-        hub, pump, log = self._parts.hub.statistics(), self._parts.hub.pump, self._parts.log.statistics()
+        parts = self._parts
+        hub, broadcaster, log = parts.hub.statistics(), parts.hub.broadcaster, parts.log.statistics()
         yield CounterMetricFamily("chatserver_messages", "Messages made durable", hub["published"])
-        yield CounterMetricFamily("chatserver_deliveries", "Messages given to members' connections", pump.delivered)
-        yield CounterMetricFamily("chatserver_gaps", "Members that were too slow and skipped ahead", pump.gaps)
+        yield CounterMetricFamily(
+            "chatserver_deliveries", "Messages given to members' connections", broadcaster.delivered
+        )
+        yield CounterMetricFamily("chatserver_gaps", "Members that were too slow and skipped ahead", broadcaster.gaps)
         yield GaugeMetricFamily("chatserver_rooms", "Rooms in memory", hub["rooms"])
         yield GaugeMetricFamily("chatserver_rooms_kept_bytes", "Encoded messages kept for all rooms", hub["kept"])
         yield GaugeMetricFamily("chatserver_members", "Memberships of WebSockets and event streams", hub["members"])
-        yield GaugeMetricFamily("chatserver_held_polls", "Rooms waited for by held polls", hub["holds"])
+        yield GaugeMetricFamily("chatserver_held_polls", "Rooms waited for by held polls", hub["waiters"])
         yield GaugeMetricFamily("chatserver_log_pending", "Messages waiting for the log", log.pending)
         yield CounterMetricFamily("chatserver_log_commits", "Groups of messages committed", log.groups)
         yield CounterMetricFamily("chatserver_log_failures", "Groups that could not be committed", log.failures)

@@ -21,7 +21,9 @@ _HOW = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 _ANSWER = status_line(101) + header_lines((("Upgrade", "websocket"), ("Connection", "Upgrade")))
 
 
-def accept_upgrade(head: Head, *, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
+def accept_upgrade(
+    head: Head, *, headers: tuple[tuple[str, str], ...] = (), subprotocol: str | None = SUBPROTOCOL
+) -> bytes:
     """The 101 answer, with `headers` added (a session cookie, say); HttpError when this is no valid upgrade."""
     key = _check(head)
     # SHA-1 because the RFC says so; nothing secret depends on it.
@@ -29,8 +31,8 @@ def accept_upgrade(head: Head, *, headers: tuple[tuple[str, str], ...] = ()) -> 
     offered = head.headers.get("sec-websocket-protocol")
     # A client that offers only protocols unknown here is accepted without one, and may close if it minds.
     chosen = b""
-    if offered is not None and SUBPROTOCOL in tokens(offered):
-        chosen = b"Sec-WebSocket-Protocol: chat.v1\r\n"
+    if offered is not None and subprotocol is not None and subprotocol in tokens(offered):
+        chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode("ascii")
     extra = header_lines(headers) if headers else b""
     return b"%bSec-WebSocket-Accept: %b\r\n%b%b\r\n" % (_ANSWER, accept, chosen, extra)
 

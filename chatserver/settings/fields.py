@@ -222,6 +222,14 @@ class Settings:
         minimum=1,
         maximum=10_000,
     )
+    max_empty_rooms: int = size(
+        4,
+        "Rooms in which nobody has written yet that one connection may be in, or one poll may name.",
+        "names are free: a hundred made up for each connection would be thirty times what it costs",
+        unit=Unit.ROOMS,
+        minimum=1,
+        maximum=10_000,
+    )
     max_requests_per_connection: int = setting(
         10_000,
         Section.SIZES,
@@ -316,15 +324,6 @@ class Settings:
         "250 MB of rooms; two addresses with all that --per-ip and --max-rooms-per-connection allow",
         Unit.ROOMS,
         minimum=100,
-        maximum=100 * _MIB,
-    )
-    unwritten_rooms: int = setting(
-        256,
-        Section.MEMORY,
-        "Rooms in which nothing was ever said; while there are as many, a connection may join or poll 2 of them.",
-        "names are free: 300 bytes each for a hundred of them are thirty times what a connection costs",
-        Unit.ROOMS,
-        minimum=0,
         maximum=100 * _MIB,
     )
     send_buffer: int = setting(

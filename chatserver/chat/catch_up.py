@@ -1,0 +1,121 @@
+"""Members behind the ring: the log is read for them, by a few tasks, until they are back.
+
+Owns: who waits for that, and in which order: networks take turns, and members of a room at one place share one page.
+May not: touch a socket.
+"""
+
+from typing import Protocol
+
+import structlog
+import trio
+
+from chatserver.chat.broadcast import Broadcaster
+from chatserver.chat.member import Member, Source
+from chatserver.chat.ring import CHUNK_BYTES, MessageEncoder
+from chatserver.chat.sink import Schedule, Sink
+from chatserver.fair import FairQueue
+from chatserver.log.interface import LogError, Record
+
+#: Messages read from the log at a time.
+READ_PAGE = 100
+#: Tasks that read; the log itself has two reading connections.
+READERS = 2
+#: Seconds a reader waits after the log failed.
+READ_RETRY = 1.0
+
+_log = structlog.get_logger("chatserver.chat")
+
+
+class Reads(Protocol):
+    """The part of the log that is used here."""
+
+    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+        """Messages after an offset, oldest first."""
+
+
+class CatchUp:
+    """See the module. `run` is a task, of which there are `READERS`."""
+
+    def __init__(self, log: Reads, encoder: MessageEncoder, sink: Sink, schedule: Schedule) -> None:
+        self._log = log
+        self._encoder = encoder
+        self._sink = sink
+        self._schedule = schedule
+        self._waiting: FairQueue[tuple[str, int]] = FairQueue()
+        self._places: dict[tuple[str, int], list[Member]] = {}  # members that wait, by room and cursor
+        self._asked = trio.Event()
+        self.broadcaster: Broadcaster | None = None  # set by the hub, which makes both
+        self.pages = 0  # read from the log
+
+    def add(self, member: Member) -> None:
+        """Read on for a member, from its cursor."""
+        place = (member.room.name, member.cursor)
+        members = self._places.get(place)
+        if members is None:
+            self._places[place] = [member]
+            self._waiting.push(self._sink.network(member.connection), place)
+            self._asked.set()
+        else:
+            members.append(member)
+
+    async def run(self) -> None:
+        """Read for members until cancelled."""
+        while True:
+            while self._waiting:
+                name, cursor = self._waiting.pop()
+                members = [member for member in self._places[name, cursor] if member.source is Source.LOG]
+                if members:
+                    await self._feed(name, cursor)
+                else:
+                    del self._places[name, cursor]
+            if self._asked.is_set():
+                self._asked = trio.Event()
+            await self._asked.wait()
+
+    async def _feed(self, name: str, cursor: int) -> None:
+        records: list[Record] | None = None
+        try:
+            records = await self._log.read(name, after=cursor, limit=READ_PAGE)
+            self.pages += 1
+        except LogError as error:
+            _log.warning("catch_up_failed", room=name, reason=str(error))
+            await trio.sleep(READ_RETRY)
+        except Exception:  # noqa: BLE001  a fault of ours costs this page
+            self._schedule.faulted(self)
+            await trio.sleep(READ_RETRY)
+        pieces: dict[object, list[bytes]] = {}
+        for member in self._places.pop((name, cursor)):
+            if member.source is Source.LOG:  # else it left while we read
+                member.source = Source.RING
+                self._sink.guarded(member.connection, self._go_on, member, records, pieces)
+
+    def _go_on(self, member: Member, records: list[Record] | None, shared: dict[object, list[bytes]]) -> None:
+        broadcaster = self.broadcaster
+        assert broadcaster is not None
+        if records is not None:
+            ring = member.room.ring
+            begins = records[0].offset - 1 if records else (ring.first - 1 if ring is not None else member.cursor)
+            if begins != member.cursor:
+                broadcaster.tell_gap(member, begins)  # retention passed it meanwhile
+            if member.source is Source.RING and records:
+                pieces = shared.get(member.encoding)
+                if pieces is None:
+                    pieces = shared[member.encoding] = self._pieces(member, records)
+                broadcaster.give(member, pieces)
+        # Without records it keeps its place and waits for the log, unless its room has gone too far ahead meanwhile.
+        broadcaster.deliver(member)
+
+    def _pieces(self, member: Member, records: list[Record]) -> list[bytes]:
+        pieces: list[bytes] = []
+        size = 0
+        for record in records:
+            piece = member.encoding.push(self._encoder.message(record), record.room, record.offset)
+            size += len(piece)
+            if pieces and size > CHUNK_BYTES:
+                break
+            pieces.append(piece)
+        return pieces
+
+    def statistics(self) -> dict[str, int]:
+        """Places that are waited for, and pages read."""
+        return {"places": len(self._places), "pages": self.pages}

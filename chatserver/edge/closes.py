@@ -1,0 +1,49 @@
+"""Why connections ended: counted always, written to the log at a bounded rate.
+
+Owns: the counts by reason. May not: end anything.
+"""
+
+import structlog
+
+from chatserver.log.interface import LogError
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.observe.logs import Limiter
+from chatserver.reasons import Reason
+
+_log = structlog.get_logger("chatserver.edge")
+#: Ends that are decided below the edge: nobody else has written a line about them.
+_UNSEEN = frozenset((Reason.FLUSH_DEADLINE, Reason.EVICTED))
+
+
+class CloseStats:
+    """See the module."""
+
+    def __init__(self, lines: Limiter) -> None:
+        self.closes: dict[Reason, int] = dict.fromkeys(Reason, 0)
+        self._lines = lines
+
+    def closed(self, connections: Connections, connection: Connection, reason: Reason) -> None:
+        """A connection is gone."""
+        self.closes[reason] += 1
+        if reason in _UNSEEN:
+            connections.misbehaved(connection, reason, reason.sentence)
+
+    def refused(self, reason: Reason) -> None:
+        """A peer was not let in."""
+        self.closes[reason] += 1
+        self._lines.write(_log.warning, "refused", reason=reason.label)
+
+    def publish_failed(self, error: LogError) -> None:
+        """The log did not take a message: while a disk is full, every message of everybody."""
+        self._lines.write(_log.warning, "publish_failed", reason=type(error).__name__, detail=str(error))
+
+    def log_failed(self, connection: Connection, error: LogError) -> None:
+        """The log could not do what a request needs. Its words may name a room, which is why they are no `reason`."""
+        self._lines.write(
+            _log.warning, "log_failed", reason=type(error).__name__, peer=connection.address, detail=str(error)
+        )
+
+    def report(self) -> None:
+        """Write how many lines were left out."""
+        self._lines.report(_log.info)

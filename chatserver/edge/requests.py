@@ -1,0 +1,174 @@
+"""From bytes to requests: the handlers of `HEAD`, `KEEPALIVE` and `BODY`.
+
+Owns: what is refused before there is a request, the two 408s. May not: know what is asked, or how it is answered;
+`dispatch` does.
+"""
+
+import random
+from collections.abc import Callable
+from typing import TypeAlias
+
+from chatserver.edge.exchange import Upload
+from chatserver.meters import ByteBudget
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.handler import Handler
+from chatserver.net.states import State
+from chatserver.net.wheel import TICK, ticks
+from chatserver.protocol.body import BodyLimits, body_reader
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, parse_head
+from chatserver.protocol.response import CONTINUE, error_response
+from chatserver.reasons import ErrorCode, Reason
+from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
+
+Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], bool]
+"""What is done with a request: its head, its body, and what came behind it."""
+
+#: Seconds after which to send it again: about as long as an unfinished request lives, and spread.
+RETRIES = range(5, 15)
+#: Bytes that buy a body one more second.
+_BODY_RATE = 1024 / BODY_SECONDS_PER_KIB
+
+
+class RequestHandler(Handler):
+    """`HEAD` and `KEEPALIVE`: a request head, gathered in the inbox."""
+
+    def __init__(
+        self, connections: Connections, settings: Settings, budget: ByteBudget, *, dispatch: Dispatch
+    ) -> None:  # fmt: skip
+        super().__init__(connections)
+        self._dispatch = dispatch
+        self._budget = budget
+        self._head_limits = HeadLimits(max_bytes=settings.max_head_bytes, max_fields=settings.max_head_fields)
+        self._body_limits = BodyLimits(max_bytes=settings.max_body_bytes)
+        self._body_ticks = ticks(settings.body_deadline)
+        self._body_ticks_max = ticks(settings.body_deadline_max)
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """Bytes of a head, and perhaps of what follows it."""
+        inbox = connection.inbox
+        return self._begin(connection, inbox + data if inbox else data, len(inbox))
+
+    def resumed(self, connection: Connection) -> bool:
+        """A request for which the inbox may hold everything already: it was sent ahead."""
+        return not connection.blocked and self._begin(connection, connection.inbox, 0)
+
+    def writable(self, connection: Connection) -> bool:
+        """The peer has taken the answer: its next request, then."""
+        return bool(connection.inbox)
+
+    def _begin(self, connection: Connection, buffer: bytes, searched: int) -> bool:
+        try:
+            end = find_head_end(buffer, searched, self._head_limits)
+            if not end:
+                self._wait_for_head(connection, buffer)
+                return False
+            if self._budget.used:
+                self._budget.release(connection)
+            head = parse_head(buffer[:end], self._head_limits)
+            if head.body is BodyKind.NONE:
+                return self._dispatch(connection, head, b"", buffer[end:])
+            return self._begin_body(connection, head, buffer[:end], buffer[end:])
+        except HttpError as error:
+            self.refuse(connection, error)
+            return False
+
+    def _wait_for_head(self, connection: Connection, buffer: bytes) -> None:
+        connection.inbox = buffer
+        self._keep(connection, len(buffer))
+        if buffer and connection.state is not State.HEAD:
+            self._connections.enter(connection, State.HEAD)
+
+    def _keep(self, holder: object, size: int) -> None:
+        """Charge it. Raises HttpError if that is too much, with what all others keep."""
+        if not self._budget.resize(holder, size):
+            raise HttpError(
+                ErrorCode.UNAVAILABLE,
+                "too many requests are unfinished; nothing of this one was stored, send it again",
+                reason=Reason.UNFINISHED_FULL,
+                headers=(("Retry-After", str(random.choice(RETRIES))),),  # noqa: S311  jitter, not secrecy
+            )
+
+    def _begin_body(self, connection: Connection, head: Head, raw: bytes, rest: bytes) -> bool:
+        body = body_reader(head, self._body_limits)
+        body.receive(rest)
+        if body.complete:
+            return self._dispatch(connection, head, body.body, body.rest)
+        connection.inbox = b""
+        upload = Upload(raw, body, self._connections.wheel.current)
+        self._connections.enter(connection, State.BODY, upload, span=self._body_ticks)
+        self._keep(upload, len(upload.head) + body.kept)
+        if head.expects_continue and not rest:
+            self._connections.send(connection, CONTINUE)
+        return False
+
+    def refuse(self, connection: Connection, error: HttpError) -> None:
+        """Bytes that are no valid request: where the next one would begin is unknown, so the connection ends."""
+        self._connections.misbehaved(connection, error.reason, error.message)
+        self._connections.finish(connection, error.reason, error_response(error))
+
+    def expired(self, connection: Connection) -> None:
+        """408 if a request had begun; to a peer that never said a word there is nothing to answer (RFC 9112, 9.5)."""
+        if connection.state is State.KEEPALIVE:
+            self._connections.close(connection, Reason.KEEPALIVE_DEADLINE)
+        elif not connection.inbox:
+            self._connections.misbehaved(connection, Reason.HEAD_DEADLINE, "no request")
+            self._connections.close(connection, Reason.HEAD_DEADLINE)
+        else:
+            self.time_out(connection, Reason.HEAD_DEADLINE, "the request head was not complete in time")
+
+    def time_out(self, connection: Connection, reason: Reason, message: str) -> None:
+        """408."""
+        self.refuse(connection, HttpError(ErrorCode.TIMEOUT, message, reason=reason))
+
+    def faulted(self, connection: Connection) -> None:
+        """A bug of ours: 500."""
+        self._connections.finish(connection, Reason.INTERNAL_ERROR, EXCUSE)
+
+
+class BodyHandler(RequestHandler):
+    """`BODY`: the context is the upload."""
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """Bytes of a body."""
+        upload = _upload(connection)
+        try:
+            upload.body.receive(data)
+            if upload.body.complete:
+                head = parse_head(upload.head, self._head_limits)
+                return self._dispatch(connection, head, upload.body.body, upload.body.rest)
+            self._keep(upload, len(upload.head) + upload.body.kept)
+        except HttpError as error:
+            self.refuse(connection, error)
+            return False
+        # The one deadline that progress extends: by a second for each KiB that came, up to its cap.
+        earned = int(upload.body.received / _BODY_RATE / TICK)
+        span = min(self._body_ticks + earned, self._body_ticks_max)
+        left = upload.started + span - self._connections.wheel.current
+        if left > 0:
+            self._connections.enter(connection, State.BODY, upload, span=left)
+        else:  # entered once more, it would have another tick, and then another
+            self.expired(connection)
+        return False
+
+    def lacking(self, connection: Connection) -> int:
+        """What `Content-Length` has announced and not brought."""
+        return _upload(connection).body.lacking
+
+    def expired(self, connection: Connection) -> None:
+        """408."""
+        self.time_out(connection, Reason.BODY_DEADLINE, "the request body came too slowly")
+
+    def released(self, connection: Connection, context: object) -> None:
+        """It is whole, refused or given up."""
+        self._budget.release(context)
+
+
+def _upload(connection: Connection) -> Upload:
+    upload = connection.context
+    assert isinstance(upload, Upload), "BODY is only entered with an upload"
+    return upload
+
+
+EXCUSE = error_response(HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))

@@ -1,0 +1,155 @@
+"""The states in which an HTTP connection waits for us: `SERVING`, `THROTTLED`, `PAUSED`, `HELD`, `STREAM`.
+
+Owns: what a peer's bytes, its FIN and the end of its time mean there. May not: make an answer; edge/http.py does.
+"""
+
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.edge.exchange import Exchange, PausedPublisher
+from chatserver.edge.http import HttpExchanges
+from chatserver.edge.requests import EXCUSE
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.handler import Handler
+from chatserver.net.states import State
+from chatserver.protocol import sse
+from chatserver.reasons import Reason
+
+#: Bytes that a client of events may send behind its request: it has nothing to say. Beyond them the stream ends.
+MAX_STREAM_BYTES = 16 * 1024
+
+
+class WaitingHandler(Handler):
+    """What they have in common: an excuse, and the exchanges."""
+
+    def __init__(self, connections: Connections, exchanges: HttpExchanges) -> None:
+        super().__init__(connections)
+        self._exchanges = exchanges
+
+    def faulted(self, connection: Connection) -> None:
+        """A bug of ours: 500."""
+        self._connections.finish(connection, Reason.INTERNAL_ERROR, EXCUSE)
+
+
+class ServingHandler(WaitingHandler):
+    """`SERVING`: the context is the exchange; the peer is not read."""
+
+    def expired(self, connection: Connection) -> None:
+        """We are too slow."""
+        exchange = connection.context
+        assert isinstance(exchange, Exchange)
+        self._exchanges.give_up(connection, exchange)
+
+
+class ThrottledHandler(WaitingHandler):
+    """`THROTTLED`: no context; the peer is not read."""
+
+    def expired(self, connection: Connection) -> None:
+        """It may ask again."""
+        self._connections.enter(connection, State.KEEPALIVE)
+        if self._exchanges.go_on(connection):
+            self._connections.resume(connection, later=True)
+
+
+class PausedHandler(WaitingHandler):
+    """`PAUSED`: the context is the room that a publisher waits for; the peer is not read."""
+
+    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
+        super().__init__(connections, exchanges)
+        self._hub = hub
+
+    def resumed(self, connection: Connection) -> bool:
+        """The room's members have been told."""
+        self._connections.enter(connection, State.KEEPALIVE)
+        return self._exchanges.go_on(connection)
+
+    def expired(self, connection: Connection) -> None:
+        """It has waited long enough, whatever became of the room."""
+        if self.resumed(connection):
+            self._connections.resume(connection, later=True)
+
+    def released(self, connection: Connection, context: object) -> None:
+        """It does not wait any more."""
+        assert isinstance(context, PausedPublisher)
+        self._hub.forget_publisher(context.room, connection)
+
+
+class HeldHandler(WaitingHandler):
+    """`HELD`: the context is the poll."""
+
+    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
+        super().__init__(connections, exchanges)
+        self._hub = hub
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """The next request, sent ahead: the poll is answered at once."""
+        connection.inbox += data
+        return self._exchanges.answer_held(connection, _waiter(connection))
+
+    def ended(self, connection: Connection) -> None:
+        """Gone, or only done with sending. What serves both: answered at once, then closed. The slot is free again."""
+        waiter = _waiter(connection)
+        waiter.keep_alive = False
+        self._exchanges.answer_held(connection, waiter)
+
+    def expired(self, connection: Connection) -> None:
+        """Its time is up: an empty answer."""
+        self._exchanges.answer_held(connection, _waiter(connection))
+
+    def resumed(self, connection: Connection) -> bool:
+        """One of its rooms has news."""
+        return self._exchanges.answer_held(connection, _waiter(connection))
+
+    def released(self, connection: Connection, context: object) -> None:
+        """It is answered, or gone."""
+        assert isinstance(context, PollWaiter)
+        self._hub.release(context)
+
+
+class StreamHandler(WaitingHandler):
+    """`STREAM`: the context is the member."""
+
+    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
+        super().__init__(connections, exchanges)
+        self._hub = hub
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """A client of events has nothing to say after its request: dropped, so that its FIN is seen."""
+        connection.rate += len(data)
+        if connection.rate > MAX_STREAM_BYTES:
+            self._connections.misbehaved(connection, Reason.FLOOD, "bytes behind the request of an event stream")
+            self._connections.close(connection, Reason.FLOOD)
+        return False
+
+    def writable(self, connection: Connection) -> bool:
+        """It has taken what was kept: what else there is for it."""
+        self._hub.writable(_member(connection))
+        return False
+
+    def expired(self, connection: Connection) -> None:
+        """Time for a heartbeat, unless the peer has not even taken the last one."""
+        if self._connections.judge.outstanding(connection):
+            return
+        self._connections.send(connection, sse.HEARTBEAT)
+        self._connections.enter(connection, State.STREAM, connection.context)
+
+    def faulted(self, connection: Connection) -> None:
+        """A bug of ours: the stream ends, and its client comes back by itself."""
+        self._connections.finish(connection, Reason.INTERNAL_ERROR)
+
+    def released(self, connection: Connection, context: object) -> None:
+        """It is gone."""
+        assert isinstance(context, Member)
+        self._hub.leave(context)
+
+
+def _waiter(connection: Connection) -> PollWaiter:
+    waiter = connection.context
+    assert isinstance(waiter, PollWaiter), "HELD is only entered with a poll"
+    return waiter
+
+
+def _member(connection: Connection) -> Member:
+    member = connection.context
+    assert isinstance(member, Member), "STREAM is only entered with a member"
+    return member

@@ -1,0 +1,126 @@
+"""The two meters: how often something may be done, and how many bytes may be kept.
+
+Owns: the arithmetic, nothing else. May not: read a clock, know what is metered, refuse anything by itself.
+
+    bucket = TokenBucket(rate=20, burst=40)
+    state = bucket.spend(state, now)             one int a holder; 0 is a full bucket
+    if bucket.over(state, now): ...
+
+    budget = ByteBudget(4 << 20, free=2048)
+    if not budget.resize(connection, len(inbox)): ...   and budget.release(connection) when it is gone
+
+Times are whole microseconds of any clock that only moves forward.
+"""
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+MICROSECOND = 1e-6  # s
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class TokenBucket:
+    """The generic cell rate algorithm (ITU-T I.371; Brandur Leach, "Rate Limiting, Cells, and GCRA").
+
+    A holder's whole state is the time at which its bucket is full again. `rate` is in tokens a second, `burst` in
+    tokens; a rate of 0 is no limit.
+    """
+
+    __slots__ = ("_interval", "_now", "_shared", "_span")
+
+    def __init__(self, rate: float, *, burst: float) -> None:
+        self._interval = max(1, round(1 / rate / MICROSECOND)) if rate else 0
+        self._span = round(burst * self._interval)
+        self._now = -1
+        self._shared: dict[int, int] = {}
+
+    def spend(self, state: int, now: int, cost: float = 1) -> int:
+        """The state after `cost` more tokens."""
+        if not self._interval:
+            return 0
+        state = (max(now, state)) + int(self._interval * cost)
+        # Equal states of one moment are one object: thousands of polls that were parked together share it.
+        if now != self._now:
+            self._now = now
+            self._shared.clear()
+        return self._shared.setdefault(state, state)
+
+    def over(self, state: int, now: int, *, patience: float = 0) -> bool:
+        """Whether more than the burst, and `patience` tokens on top, has been spent."""
+        return state - now > self._span + patience * self._interval and self._interval > 0
+
+    def wait(self, state: int, now: int, cost: float = 1) -> float:
+        """Seconds until `cost` more tokens would not be over."""
+        return max(0.0, (state + self._interval * cost - now - self._span) * MICROSECOND) if self._interval else 0.0
+
+    def at_rest(self, state: int, now: int) -> int:
+        """The state of a holder that was silent: 0, which costs no memory, once its bucket is full."""
+        return state if state > now else 0
+
+
+class KeyedBuckets(Generic[Key]):
+    """One bucket for each key that spent lately; those that are full are forgotten by `sweep`."""
+
+    __slots__ = ("_bucket", "_states")
+
+    def __init__(self, rate: float, *, burst: float) -> None:
+        self._bucket = TokenBucket(rate, burst=burst)
+        self._states: dict[Key, int] = {}
+
+    def take(self, key: Key, now: int) -> float:
+        """Spend one token: 0.0 when it was there, else the seconds until it will be, and nothing is spent."""
+        state = max(self._states.get(key, now), now)
+        wait = self._bucket.wait(state, now)
+        if wait <= 0.0:
+            self._states[key] = self._bucket.spend(state, now)
+            return 0.0
+        return wait
+
+    def sweep(self, now: int) -> None:
+        """Forget the keys whose bucket is full."""
+        self._states = {key: state for key, state in self._states.items() if state > now}
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+
+class ByteBudget:
+    """Bytes that all holders keep together, and how many may be.
+
+    A bound for each holder is none for 20,000 of them. `free` bytes of each are not charged, so that a flood of long
+    items does not hit those who keep little.
+    """
+
+    __slots__ = ("_charged", "_free", "most", "used")
+
+    def __init__(self, most: int, *, free: int = 0) -> None:
+        self.most = most
+        self.used = 0
+        self._free = free
+        self._charged: dict[object, int] = {}
+
+    def resize(self, holder: object, size: int) -> bool:
+        """Charge what a holder keeps now. False when that is too much: the holder then shrinks or is released."""
+        charge = size if size > self._free else 0
+        before = self._charged.get(holder, 0)
+        if charge == before:
+            return not charge or self.used <= self.most
+        self.used += charge - before
+        if charge:
+            self._charged[holder] = charge
+        else:
+            del self._charged[holder]
+        return charge <= before or self.used <= self.most
+
+    def release(self, holder: object) -> None:
+        """The holder keeps nothing any more; harmless the second time."""
+        self.used -= self._charged.pop(holder, 0)
+
+    @property
+    def over(self) -> bool:
+        """Whether more is kept than may be."""
+        return self.used > self.most
+
+    def __len__(self) -> int:
+        return len(self._charged)

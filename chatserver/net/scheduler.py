@@ -1,0 +1,95 @@
+"""What the loop does next: one queue for all work.
+
+Owns: the order of steps, the shares of the loop's time, the fault boundary around each step. May not: know what a step
+does, or what an item is.
+
+    scheduler.submit(Priority.ESTABLISHED, step, item, network)
+    step(item) -> bool          about 0.1 ms; True: there is more to do
+
+The rules:
+1. Three classes (`Priority`), each with a share of a round: who is in, who comes, and what is left of long work. A
+   class that has nothing to do leaves its share to the others. What a step takes over its class's share is taken off the next
+   one (deficit round robin, Shreedhar and Varghese 1995, by time instead of bytes).
+2. An item that has more to do goes to the tail of `BULK`: nothing long is ever in front of somebody.
+3. Within a class each network has a queue of its own, and the queues take turns: five hundred peers of one address are
+   one voice.
+4. A fault in a step costs what `faulted` takes from its item, and nothing else.
+
+Between two rounds every other task of the loop runs. Everything that works for somebody is an item: connections that
+are ready, rooms to tell, polls to answer, handshakes, expiries, answers of the log.
+"""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from chatserver.fair import FairQueue
+from chatserver.net.states import Priority
+
+Step: TypeAlias = Callable[[Any], bool]
+
+#: Seconds of each class in a round. A pass of trio's loop costs 30 µs besides, so rounds are not much shorter. A
+#: newcomer's whole handshake is 0.1 ms.
+QUANTUM: dict[Priority, float] = {Priority.ESTABLISHED: 0.002, Priority.NEW: 0.001, Priority.BULK: 0.0005}
+
+
+class Scheduler:
+    """See the module. `round` is called by the one task that runs it."""
+
+    def __init__(self, *, faulted: Callable[[Any], None], wake: Callable[[], None]) -> None:
+        self._faulted = faulted
+        self._wake = wake  # calls the task that runs rounds, when it sleeps
+        self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
+        self._deficits = [0.0 for _ in Priority]
+        self.asleep = False  # set by that task before it waits
+
+    def submit(self, priority: Priority, step: Step, item: object, network: str = "") -> None:
+        """Have this done when its turn comes."""
+        self._queues[priority].push(network, (step, item, network))
+        if self.asleep:
+            self.asleep = False
+            self._wake()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do."""
+        established, new, bulk = self._queues
+        return not (established or new or bulk)
+
+    def round(self) -> None:
+        """Each class for its share of time, or until it has nothing to do."""
+        ran = False
+        for priority, queue in enumerate(self._queues):
+            if queue:
+                share = self._deficits[priority] + _QUANTA[priority]
+                if share > 0:
+                    self._run(priority, queue, share)
+                    ran = True
+                else:
+                    self._deficits[priority] = share
+        if not ran:
+            self._deficits = [0.0 for _ in Priority]  # only debtors are left: nobody waits for what they owe
+
+    def _run(self, priority: int, queue: FairQueue[tuple[Step, Any, str]], share: float) -> None:
+        now = perf_counter()
+        until = now + share
+        bulk = self._queues[Priority.BULK]
+        while now < until:
+            step, item, network = queue.pop()
+            try:
+                if step(item):
+                    bulk.push(network, (step, item, network))
+            except Exception:  # noqa: BLE001  the fault boundary: it costs the item what `faulted` takes
+                self._faulted(item)
+            now = perf_counter()
+            if not queue:
+                self._deficits[priority] = 0.0
+                return
+        self._deficits[priority] = min(until - now, 0.0)
+
+    def statistics(self) -> dict[str, int]:
+        """Items waiting, by class."""
+        return {priority.name.lower(): len(self._queues[priority]) for priority in Priority}
+
+
+_QUANTA = tuple(QUANTUM[priority] for priority in Priority)

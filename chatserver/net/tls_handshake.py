@@ -1,0 +1,167 @@
+"""The states `TLS_HELLO` and `TLS_HANDSHAKE`: from the first byte to a sealed connection.
+
+Owns: the handshakes under way. May not: know what plaintext means.
+
+A ClientHello is gathered as bytes, and only a whole one is given to OpenSSL: until then a peer has cost what it has
+sent. From its hello on, and until its handshake is over, a peer costs us 43 KB of OpenSSL's, so only so many are under
+way at a time (the table's column `most`): one more, and the worst of them goes for it, as admission ranks them.
+
+A hello is the one step of the program that takes longer than half a millisecond, for our signature: 0.3 to 0.7 ms, in
+the newcomers' share of the loop.
+"""
+
+from collections.abc import Callable, Iterable
+
+from chatserver.meters import ByteBudget
+from chatserver.net import sockets
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.handler import Handler
+from chatserver.net.states import TABLE, State
+from chatserver.net.tls import Received, TlsEngine, TlsError
+from chatserver.net.tls_records import REFUSAL, RecordError, hello_is_whole, whole_records
+from chatserver.net.tls_transport import TlsTransport
+from chatserver.reasons import Reason
+
+WorstOf = Callable[[Iterable[Connection]], Connection | None]
+
+
+class Handshakes:
+    """What both handlers share: OpenSSL, the budget for what is not whole, and who is half-way."""
+
+    def __init__(
+        self, connections: Connections, engine: TlsEngine, budget: ByteBudget, *, worst_of: WorstOf, plain_answer: bytes
+    ) -> None:
+        self.connections = connections
+        self.engine = engine
+        self.budget = budget
+        self.half_open: dict[Connection, None] = {}
+        self.completed = 0
+        self._worst_of = worst_of
+        self._plain_answer = plain_answer  # for a peer that speaks plain HTTP to us
+
+    def bind(self) -> None:
+        """Attend to the two states."""
+        self.connections.bind(State.TLS_HELLO, HelloHandler(self), None)
+        self.connections.bind(State.TLS_HANDSHAKE, HandshakeHandler(self), TlsTransport)
+
+    def begin(self, connection: Connection) -> None:
+        """A whole hello is here: the handshake is under way from now on."""
+        most = TABLE[State.TLS_HANDSHAKE].most
+        assert most is not None
+        if len(self.half_open) >= most:
+            worst = self._worst_of(self.half_open)
+            if worst is not None:
+                self.connections.step(worst, self.connections.close, Reason.EVICTED)
+        transport = TlsTransport(self.engine, self.budget, self.engine.accept())
+        left = max(connection.deadline - self.connections.wheel.current, 1)  # its time goes on
+        self.half_open[connection] = None
+        self.connections.enter(connection, State.TLS_HANDSHAKE, transport, span=left)
+
+    def failed(self, connection: Connection, message: str, last: bytes = b"") -> None:
+        """No TLS comes of it. `last` goes out as it is."""
+        if not last and connection.inbox[:1].isalpha():
+            last = self._plain_answer
+        self.connections.misbehaved(connection, Reason.TLS_FAILED, message)
+        self.connections.finish(connection, Reason.TLS_FAILED, last)
+
+    def expired(self, connection: Connection, begun: str) -> None:
+        """Not over in time; nobody is there to be told."""
+        self.connections.misbehaved(connection, Reason.TLS_DEADLINE, begun)
+        self.connections.close(connection, Reason.TLS_DEADLINE)
+
+
+class HelloHandler(Handler):
+    """`TLS_HELLO`: the hello is gathered in the inbox."""
+
+    def __init__(self, handshakes: Handshakes) -> None:
+        super().__init__(handshakes.connections)
+        self._handshakes = handshakes
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """Bytes of a hello."""
+        handshakes = self._handshakes
+        connection.inbox = hello = connection.inbox + data
+        try:
+            whole = hello_is_whole(hello)
+        except RecordError as error:
+            handshakes.failed(connection, str(error))
+            return False
+        if whole:
+            handshakes.budget.release(connection)
+            connection.inbox = b""
+            handshakes.begin(connection)
+            return self._connections.handler(connection).received(connection, hello)
+        if not handshakes.budget.resize(connection, len(hello)):
+            self._connections.misbehaved(connection, Reason.UNFINISHED_FULL, "too many ClientHellos are unfinished")
+            self._connections.finish(connection, Reason.UNFINISHED_FULL, REFUSAL)
+        return False
+
+    def lacking(self, connection: Connection) -> int:
+        """Unknown; a hello is short."""
+        return 0
+
+    def expired(self, connection: Connection) -> None:
+        """No whole hello in time."""
+        self._handshakes.expired(connection, "no whole ClientHello")
+
+
+class HandshakeHandler(Handler):
+    """`TLS_HANDSHAKE`: the context is the transport that comes of it."""
+
+    def __init__(self, handshakes: Handshakes) -> None:
+        super().__init__(handshakes.connections)
+        self._handshakes = handshakes
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """Records of a handshake, and perhaps the first ones behind it."""
+        transport = connection.context
+        assert isinstance(transport, TlsTransport)
+        sealed = transport.sealed + data
+        try:
+            end = whole_records(sealed)
+            transport.sealed = sealed[end:]
+            if not transport.budget.resize(transport, len(transport.sealed)):
+                self._handshakes.failed(connection, "too many records are unfinished", REFUSAL)
+                return False
+            if not end:
+                return False
+            done, received = transport.engine.handshake(transport.tls, sealed[:end])
+        except RecordError as error:
+            self._handshakes.failed(connection, str(error), REFUSAL)
+            return False
+        except TlsError as error:
+            self._handshakes.failed(connection, error.message, error.reply)
+            return False
+        if received.reply:
+            self._connections.send(connection, received.reply)
+        return self._secured(connection, transport, received) if done else False
+
+    def _secured(self, connection: Connection, transport: TlsTransport, received: Received) -> bool:
+        if connection.descriptor < 0:
+            return False
+        self._handshakes.completed += 1
+        connection.context = None  # the transport stays: it is not released
+        self._handshakes.half_open.pop(connection, None)
+        self._connections.enter(connection, State.HEAD)
+        connection.transport = transport
+        backlog = connection.backlog
+        if backlog is not None and backlog.chunks:  # the end of the handshake, sealed already
+            transport.unsent = b"".join(backlog.chunks)[backlog.position :]
+            backlog.chunks.clear()
+            backlog.position = 0
+        if received.ended:
+            sockets.end_reading(connection.descriptor)
+        if received.plaintext:
+            return self._connections.handler(connection).received(connection, received.plaintext)
+        return False
+
+    def expired(self, connection: Connection) -> None:
+        """The peer did not go on with it in time."""
+        self._handshakes.expired(connection, "the handshake was begun")
+
+    def released(self, connection: Connection, context: object) -> None:
+        """It came to nothing."""
+        assert isinstance(context, TlsTransport)
+        self._handshakes.half_open.pop(connection, None)
+        context.released()
