@@ -109,7 +109,7 @@ class Conversation:
             return Answer(Refused(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
 
         def done(result: Stored | LogError) -> None:
-            self._sink.guarded(connection, self._acknowledge, connection, session, message.id, result)
+            self._sink.guarded(connection, self._acknowledge, session, message.id, result)
 
         try:
             room = self._hub.publish(draft_of(session.principal, message.room, message.text, message.key), done)

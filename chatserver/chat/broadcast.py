@@ -3,10 +3,10 @@
 Owns: the passes over members and held polls. May not: touch a socket (the sink does), or spend a task on a member.
 
 A pass visits everybody in a room and offers each, in one write, all that it lacks. It is cut into steps of about
-0.1 ms, between which other rooms and connections have theirs: a room of thousands is not in the way of one of two. A member
-that does not take it all keeps a place, not a queue: `deliver` goes on from its cursor when its connection is writable.
-A member whose place has left the ring is read for in the log (chat/catch_up.py). Held polls are answered beside the
-pass, behind everything else.
+0.1 ms, between which other rooms and connections have theirs: a room of thousands is not in the way of one of two. A
+member that does not take it all keeps a place, not a queue: `deliver` goes on from its cursor when its connection is
+writable. A member whose place has left the ring is read for in the log (chat/catch_up.py). Held polls are answered
+beside the pass, behind everything else.
 
 No wake-up can be lost between "no longer blocked" and "behind": `deliver` runs from check to park without a wait.
 """
@@ -91,7 +91,7 @@ class Broadcaster:
         last = room.last
         for member in visited:
             if member.cursor < last and member.source is Source.RING:
-                self._sink.guarded(member.connection, self.deliver, member)
+                self._sink.guarded(member.connection, self._deliver_to, member)
         if broadcast.change is not None:
             for member in visited:
                 self._tell(member, broadcast.notice(member.encoding))
@@ -127,7 +127,7 @@ class Broadcaster:
         if room.paused and not room.congested:
             paused, room.paused = room.paused, None
             for connection in paused:
-                self._sink.guarded(connection, self._sink.resume, connection)
+                self._sink.guarded(connection, self._sink.resume)
 
     def _deliver_alike(self, room: Room, visited: list[Member]) -> None:
         """Give the same chunk to all that stand where the first one stands: in a room at ease, that is everybody.
@@ -156,6 +156,9 @@ class Broadcaster:
                 self._keep_rest(member, ring.pieces(encoding, cursor, reached), taken)
             elif taken == 0:
                 self._sink.keep(member.connection, b"", 0)
+
+    def _deliver_to(self, connection: object, member: Member) -> None:
+        self.deliver(member)
 
     def deliver(self, member: Member) -> None:
         """Offer a member everything it lacks. Called by a pass, and when its connection has room again."""

@@ -89,7 +89,9 @@ class CatchUp:
                 member.source = Source.RING
                 self._sink.guarded(member.connection, self._go_on, member, records, pieces)
 
-    def _go_on(self, member: Member, records: list[Record] | None, shared: dict[object, list[bytes]]) -> None:
+    def _go_on(
+        self, connection: object, member: Member, records: list[Record] | None, shared: dict[object, list[bytes]]
+    ) -> None:  # fmt: skip
         broadcaster = self.broadcaster
         assert broadcaster is not None
         if records is not None:

@@ -38,7 +38,7 @@ class Sink(Protocol):
         """Where it comes from: the key under which networks take turns."""
 
     def guarded(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
-        """Act for one connection, so that a fault in it is that connection's end and nobody else's."""
+        """Call `act(connection, *arguments)`, so that a fault in it is that connection's end and nobody else's."""
 
 
 class Schedule(Protocol):
