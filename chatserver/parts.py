@@ -27,7 +27,6 @@ from chatserver.edge.sink import ConnectionSink, LoopSchedule
 from chatserver.edge.tasks import Tasks
 from chatserver.edge.websocket import OpenHandler, PingedHandler, WebSocketHandler
 from chatserver.log import Log
-from chatserver.meters import ByteBudget
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -47,9 +46,6 @@ from chatserver.settings.fields import Settings
 
 #: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
-#: Bytes of an unfinished head, body, message or record that are free, whatever all others keep: a browser's head, a
-#: ClientHello, a message of usual length. 20,000 of these are 40 MB, on top of the budget.
-FREE_INPUT = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +72,7 @@ def build(
 
     connections = Connections(readiness, settings, now=trio.current_time(), closed=closed)
     stats = CloseStats(connections.lines)
-    budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)
+    budget = connections.input_budget
     refusals = _refusals()
     first_words = [REFUSAL] if engine is not None else refusals
     proxies = TrustedProxies(settings.trusted_proxy)

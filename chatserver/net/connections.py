@@ -20,6 +20,7 @@ from typing import Any
 
 import structlog
 
+from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
 from chatserver.net.handler import Handler
@@ -39,6 +40,9 @@ _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
 _ENDING = frozenset((State.CLOSING, State.LINGERING))
 #: Ends at which the peer is past reading a goodbye.
 _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
+#: Bytes of an unfinished head, body, message or record that are free, whatever all others keep: a browser's head, a
+#: ClientHello, a message of usual length. 20,000 of these are 40 MB, on top of the budget.
+FREE_INPUT = 2048
 #: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
 #: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
 LINGER_BYTES = 64 * 1024
@@ -62,6 +66,8 @@ class Connections:
         self.wheel = Wheel(self.table, settings, now=now)
         self.scheduler = Scheduler(faulted=self.faulted, wake=readiness.wake)
         self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
+        #: what all keep together of what came and is not whole
+        self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection, a room's pass or a housekeeping round
         self.lines = Limiter()  # for what a peer can have written to our log
@@ -117,7 +123,7 @@ class Connections:
         finally:
             connection.descriptor = CLOSED
             connection.backlog = None
-            connection.inbox = b""
+            self._drop_inbox(connection)
             connection.transport.released()
             try:
                 self._release(connection)
@@ -138,6 +144,11 @@ class Connections:
         with suppress(OSError, TransportError):  # the kernel does not take it: the peer learns of the end by FIN alone
             connection.transport.finish(connection)
 
+    def _drop_inbox(self, connection: Connection) -> None:
+        connection.inbox = b""
+        if self.input_budget.used:
+            self.input_budget.release(connection)
+
     def _release(self, connection: Connection) -> None:
         context = connection.context
         if context is not None:
@@ -154,7 +165,7 @@ class Connections:
             self.send(connection, data)
         if connection.descriptor < 0 or connection.state in _ENDING:
             return
-        connection.inbox = b""
+        self._drop_inbox(connection)
         self.enter(connection, State.CLOSING, Closing(reason))
         if not connection.blocked:
             self.end_writing(connection)

@@ -13,8 +13,8 @@ import pytest
 import trio
 
 from chatserver.edge import websocket
-from chatserver.edge.budgets import REFUSAL, REFUSALS
-from chatserver.edge.websocket import CROWDED_SECONDS, WebSocketEdge
+from chatserver.edge.websocket import REFUSAL, REFUSALS
+
 from chatserver.net import sockets
 from chatserver.net.connections import Connections
 from chatserver.net.poller import READ_BYTES

@@ -13,7 +13,6 @@ import pytest
 import trio
 
 from chatserver.net import pressure
-from chatserver.net.pressure import LADDER
 from tests.support.peers import Address, Answer, Chatter, Peer, ask, chatter, connect, request
 from tests.support.serving import Serving, eventually, neighbour, serving
 from tests.support.siege import CROWD, PERSON, Attack, visit
