@@ -31,7 +31,7 @@ from chatserver.api.dialect import (
 from chatserver.api.pages import Page
 from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.services import Services
-from chatserver.api.session import WebSocketSession
+from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.cursor import Place
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
@@ -117,23 +117,26 @@ class Conversation:
             return Answer(Refused(message.id, *log_failure(error)))
         session.in_flight += 1
         if room is not None and room.congested:
-            session.paused_in = room
+            session.waits = room
             self._hub.pause(room, connection)
             return PAUSE
-        return PAUSE if session.in_flight >= MAX_IN_FLIGHT else None
+        if session.in_flight >= MAX_IN_FLIGHT:
+            session.waits = Waits.LOG
+            return PAUSE
+        return None
 
     def _acknowledge(
         self, connection: object, session: WebSocketSession, id: MessageId, result: Stored | LogError  # noqa: A002
     ) -> None:  # fmt: skip
         session.in_flight -= 1
-        if not session.live:
+        if session.waits is Waits.GONE:
             return
         reply: Reply = (
             Refused(id, *log_failure(result)) if isinstance(result, LogError) else Published(id, result.record)
         )
         for part in session.dialect.reply(reply):
             self._sink.send(connection, part)
-        if session.in_flight == MAX_IN_FLIGHT - 1 and session.paused_in is None:
+        if session.waits is Waits.LOG and session.in_flight == MAX_IN_FLIGHT - 1:
             self._sink.resume(connection)
 
     # -- join and leave ---------------------------------------------------------------------------------------------
@@ -179,7 +182,7 @@ class Conversation:
     def _enter(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
     ) -> Answer:  # fmt: skip
-        if not session.live:
+        if session.waits is Waits.GONE:
             raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed", message.id)
         before = session.find(room.name)
         if before is not None:  # joining again starts anew from the cursor it gives
@@ -201,10 +204,9 @@ class Conversation:
 
     def released(self, connection: object, session: WebSocketSession) -> None:
         """The connection is going: end its memberships, and forget that it publishes."""
-        session.live = False
-        if session.paused_in is not None:
-            self._hub.forget_publisher(session.paused_in, connection)
-            session.paused_in = None
+        waits, session.waits = session.waits, Waits.GONE
+        if isinstance(waits, Room):
+            self._hub.forget_publisher(waits, connection)
         for member in session.rooms():
             session.remove(member)
             self._hub.leave(member)

@@ -13,7 +13,7 @@ from chatserver.reasons import ErrorCode
 
 def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:
     """A message from somebody."""
-    face = author(principal.number) if principal.named is None else principal.named
+    face = author(principal.number) if type(principal) is Principal else principal.face
     return Draft(room, face.id, face.name, text, key)
 
 

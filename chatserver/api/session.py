@@ -4,6 +4,7 @@ Owns: the struct. May not: hold anything that a parked peer does not need; it is
 """
 
 from collections.abc import Iterator
+from enum import Enum, auto
 
 import msgspec
 
@@ -14,6 +15,18 @@ from chatserver.chat.room import Room
 from chatserver.protocol.websocket import Assembly
 
 
+class Waits(Enum):
+    """Why a WebSocket's next message is not attended to."""
+
+    NOTHING = auto()  # it is
+    TASK = auto()  # a task is at work on the last one
+    LOG = auto()  # as many of its publishes as may be wait to be durable
+    GONE = auto()  # its connection is closed, or about to be
+
+
+NOTHING = Waits.NOTHING
+
+
 class WebSocketSession(msgspec.Struct, gc=False, eq=False):
     """A WebSocket: its principal, what it speaks, the rooms it is in (a chain of members)."""
 
@@ -21,10 +34,8 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
     dialect: Dialect
     members: Member | None = None
     assembly: Assembly | None = None  # the message it is in the middle of
-    paused_in: Room | None = None  # whose members it publishes too fast for
+    waits: Waits | Room = NOTHING  # for what it is not read; a room: its members, for whom it publishes too fast
     in_flight: int = 0  # publishes that wait for the log
-    busy: bool = False  # whether a task is at work on its message
-    live: bool = True  # until its connection closes, or begins to
 
     def rooms(self) -> Iterator[Member]:
         """Its memberships."""

@@ -39,19 +39,49 @@ GUEST_RIGHTS = GuestRights()
 
 
 class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
-    """A person or a program: 100 bytes, of which a parked connection keeps one."""
+    """A person or a program. This one is a guest, of which a parked connection keeps 32 bytes; others say more."""
 
     number: int  # stands for the person wherever people are counted: 60 bits
     network: str  # the address it comes from, or its /64
-    rights: Rights = GUEST_RIGHTS
-    expires: float | None = None  # on trio's clock; looked at when an idle WebSocket is pinged
-    named: User | None = None  # None: id and name are made from the number, as a guest's are
+
+    @property
+    def rights(self) -> Rights:
+        """What it may do."""
+        return GUEST_RIGHTS
+
+    @property
+    def expires(self) -> float | None:
+        """When its sign-in runs out, on trio's clock; looked at when an idle WebSocket is pinged."""
+        return None
 
     @property
     def face(self) -> User:
         """Id and name, as others see them."""
-        return guest(self.number) if self.named is None else self.named
+        return guest(self.number)
 
     def may(self, action: Action, room: str) -> bool:
         """Whether its rights allow this."""
         return self.rights.allow(action, room)
+
+
+class SignedIn(Principal, gc=False, frozen=True, eq=False):
+    """A principal that a token or a trusted proxy has named."""
+
+    named: User
+    granted: Rights
+    until: float | None
+
+    @property
+    def rights(self) -> Rights:
+        """What was granted."""
+        return self.granted
+
+    @property
+    def expires(self) -> float | None:
+        """When that ends."""
+        return self.until
+
+    @property
+    def face(self) -> User:
+        """Its own id and name."""
+        return self.named

@@ -23,7 +23,7 @@ from chatserver.api.answers import Upgrade
 from chatserver.api.conversation import PAUSE, Answer, Conversation, Later, Outcome
 from chatserver.api.dialect import Command, Refused, echoed_code
 from chatserver.api.publishing import log_failure, too_often
-from chatserver.api.session import WebSocketSession
+from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.tasks import Tasks
@@ -106,9 +106,9 @@ class WebSocketHandler(Handler):
         """What the inbox holds."""
         session = session_of(connection)
         if connection.state is State.REPLYING:
-            if session.busy:
+            if session.waits is Waits.TASK:
                 return False  # its reply comes first
-            session.paused_in = None
+            session.waits = Waits.NOTHING
             self._connections.enter(connection, State.OPEN, session)
         return not connection.blocked and self._take(connection, session, connection.inbox)
 
@@ -184,7 +184,7 @@ class WebSocketHandler(Handler):
             self._connections.enter(connection, State.REPLYING, session, span=self._replying_ticks)
         elif isinstance(outcome, Later):
             self._spend(connection, 1)
-            session.busy = True
+            session.waits = Waits.TASK
             self._connections.enter(connection, State.REPLYING, session, span=self._replying_ticks)
             deadline = trio.current_time() + self._serving_deadline
             self._tasks.start(self._reply_later, connection, session, command, outcome, deadline)
@@ -236,7 +236,7 @@ class WebSocketHandler(Handler):
 
     def _replied(self, connection: Connection, session: WebSocketSession, answer: Answer) -> None:
         if connection.context is session:
-            session.busy = False
+            session.waits = Waits.NOTHING
             self._reply(connection, session, answer)
             if connection.context is session:
                 self._connections.resume(connection)

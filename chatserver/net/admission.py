@@ -85,8 +85,9 @@ class Admission:
 
     # -- caps -------------------------------------------------------------------------------------------------------
 
-    def admit(self, address: str, network: str) -> Reason | None:
+    def admit(self, address: str) -> Reason | None:
         """Count a newcomer in, or say why not; its own cap first, so that nobody goes for one that is over it."""
+        network = network_of(address)
         count = self._by_network.get(network, 0)
         if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
@@ -112,7 +113,6 @@ class Admission:
             self.release(connection.network)
             self._by_network[network] = count + 1
             self.held += 1
-            connection.network = sys.intern(network)
         connection.address = sys.intern(address)
         return None
 

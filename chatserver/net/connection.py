@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from chatserver.fair import network_of
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
@@ -77,7 +78,6 @@ class Connection(msgspec.Struct, gc=False, eq=False):
 
     descriptor: int
     address: str
-    network: str  # the address, or its /64: what it counts for, see fair.py
     transport: Transport
     state: State
     deadline: int  # tick of the wheel
@@ -93,6 +93,11 @@ class Connection(msgspec.Struct, gc=False, eq=False):
     def alive(self) -> bool:
         """Whether it still owns a descriptor."""
         return self.descriptor >= 0
+
+    @property
+    def network(self) -> str:
+        """What it counts for: its address, or its /64."""
+        return network_of(self.address)
 
     @property
     def blocked(self) -> bool:

@@ -95,11 +95,11 @@ class Connections:
 
     # -- coming and going -------------------------------------------------------------------------------------------
 
-    def adopt(self, descriptor: int, address: str, network: str) -> Connection:
+    def adopt(self, descriptor: int, address: str) -> Connection:
         """Take over a connected, non-blocking descriptor; its first state begins now."""
         state = self.first(address)
         due = self.wheel.due[state]
-        connection = Connection(descriptor, address, network, PLAIN, state, due)
+        connection = Connection(descriptor, address, PLAIN, state, due)
         table = self.table
         if descriptor >= len(table):
             table.extend([None] * (descriptor + 1 - len(table) + 256))

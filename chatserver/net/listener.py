@@ -23,7 +23,6 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from chatserver.fair import network_of
 from chatserver.net import sockets
 from chatserver.net.admission import Admission
 from chatserver.net.connections import Connections
@@ -88,10 +87,9 @@ class Listener:
                 return False
             made_room = False
             address = sys.intern(address)
-            network = sys.intern(network_of(address))
-            reason = self._admission.admit(address, network)
+            reason = self._admission.admit(address)
             if reason is None:
-                self._connections.adopt(descriptor, address, network)
+                self._connections.adopt(descriptor, address)
             else:
                 self._refuse(descriptor, reason)
         return True
