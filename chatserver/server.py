@@ -173,10 +173,13 @@ class Server:
         parts, heap = self.parts, Heap(find_trim())
         while True:
             await trio.sleep(HOUSEKEEPING)
-            parts.hub.tick()
-            heap.tick(parts.connections.held)
-            parts.publish_rate.sweep(trio.current_time())
-            parts.notes.report()
+            for task in (
+                parts.hub.tick,
+                partial(heap.tick, parts.connections.held),
+                partial(parts.publish_rate.sweep, trio.current_time()),
+                parts.notes.report,
+            ):
+                parts.connections.attempt(task)
 
     async def _retain(self) -> None:
         settings = self.settings
@@ -192,15 +195,17 @@ class Server:
                 )
             except LogError as error:
                 _log.warning("retention_failed", reason=str(error))
+            except Exception:  # noqa: BLE001  a bug of ours costs this round
+                self.parts.connections.fault()
             else:
-                self.parts.hub.retained(firsts)
+                self.parts.connections.attempt(partial(self.parts.hub.retained, firsts))
 
     async def _reload_at_hangup(self, *, task_status: trio.TaskStatus[None]) -> None:
         """SIGHUP: certificate and key are read again, for peers that come from now on."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             task_status.started()
             async for _ in signals:
-                self._reload()
+                self.parts.connections.attempt(self._reload)
 
     def _reload(self) -> None:
         if self._engine is None:
@@ -219,8 +224,8 @@ class Server:
         """Accept nobody, send everybody away with a time to come back, and wait until they are gone."""
         self._ready = False
         parts = self.parts
-        parts.poller.stop_accepting()
-        parts.http.draining = True
+        parts.connections.attempt(parts.poller.stop_accepting)
+        parts.connections.leaving = parts.http.draining = True
         leaving = [connection for connection in parts.connections.table if connection is not None]
         for index, connection in enumerate(leaving):
             self._tell(connection, partial(self._send_away, after=return_after(index / len(leaving))))
@@ -233,7 +238,10 @@ class Server:
         await self._until_gone()
 
     def _send_away(self, connection: Connection, after: float) -> None:
-        if isinstance(connection.session, Session):
+        backlog = connection.backlog
+        if backlog is not None and backlog.last is not None:
+            self.parts.connections.finish(connection, backlog.last)  # it is ending: the rest is the kernel's now
+        elif isinstance(connection.session, Session):
             self.parts.websocket.drain(connection, after)
         elif connection.alive:
             self.parts.http.drain(connection)

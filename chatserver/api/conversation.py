@@ -100,9 +100,12 @@ class Conversation:
             session.in_flight -= 1
             if session.waiting is Waiting.GONE:
                 return
-            self._outlet.send(session.connection, text_frame(self._acknowledge(message.id, result)))
-            if session.in_flight == MAX_IN_FLIGHT - 1:
-                self._outlet.resume(session.connection)
+            try:
+                self._outlet.send(session.connection, text_frame(self._acknowledge(message.id, result)))
+                if session.in_flight == MAX_IN_FLIGHT - 1:
+                    self._outlet.resume(session.connection)
+            except Exception:  # noqa: BLE001  a bug of ours costs this publisher, and not the rest of its group
+                self._outlet.fault(session.connection)
 
         try:
             room = self._hub.publish(draft_of(session.user, message.room, message.text, message.key), done)

@@ -74,12 +74,12 @@ class Hub:
         size = len(draft.text)
 
         def settled(result: Stored | LogError) -> None:
-            if isinstance(result, LogError):
-                self._note_failure(result)
             if room is not None:
                 room.pending -= 1
                 room.pending_bytes -= size
-            done(result)
+            if isinstance(result, LogError):
+                self._attempt(self._note_failure, result)
+            self._attempt(done, result)
             if room is not None:
                 self.pump.resume_publishers(room)  # a failure or a repeated key is no news: no walk would do it
             if isinstance(result, Stored) and result.fresh:
@@ -105,20 +105,30 @@ class Hub:
         for record in records:
             by_room.setdefault(record.room, []).append(record)
         for name, batch in by_room.items():
-            room = self.registry.find(name)
-            if room is None:
-                continue
-            if room.life is Life.LOADING:
-                room.seen = batch[-1].offset
-                continue
-            self.registry.note_written(room)
-            room.ring.add(record for record in batch if record.offset > room.ring.last)
-            room.forget_answers()
-            if room.members or room.holds:
-                self.pump.queue(room)
-            else:
-                room.walked(reaches=room.last, written=room.ring.written)
-        self.registry.relieve()
+            self._attempt(self._take_in, name, batch)
+        self._attempt(self.registry.relieve)
+
+    def _take_in(self, name: str, batch: list[Record]) -> None:
+        room = self.registry.find(name)
+        if room is None:
+            return
+        if room.life is Life.LOADING:
+            room.seen = batch[-1].offset
+            return
+        self.registry.note_written(room)
+        room.ring.add(record for record in batch if record.offset > room.ring.last)
+        room.forget_answers()
+        if room.members or room.holds:
+            self.pump.queue(room)
+        else:
+            room.walked(reaches=room.last, written=room.ring.written)
+
+    def _attempt(self, work: Callable[..., object], *arguments: object) -> None:
+        """Do something for one room, or for all: a bug of ours in it is told, and costs that one call."""
+        try:
+            work(*arguments)
+        except Exception:  # noqa: BLE001
+            self._outlet.fault()
 
     def retained(self, firsts: dict[str, int]) -> None:
         """Retention has moved the oldest offset of some rooms."""
@@ -210,23 +220,29 @@ class Hub:
         """Once a second: leases end, presence is told, empty rooms leave memory."""
         now = self._clock()
         for room in list(islice(self._leasing, LEASES_A_ROUND)):
-            room.presence.expire(now)
             del self._leasing[room]
-            if room.presence.leased:
-                self._leasing[room] = None  # behind those who were not seen to in this round
-            self._left(room)
+            self._attempt(self._end_leases, room, now)
         self._tell_arrived()
         self._tell_changed(now)
-        self.registry.evict_due()
-        self.registry.relieve()  # what was sent since is kept as well
+        self._attempt(self.registry.evict_due)
+        self._attempt(self.registry.relieve)  # what was sent since is kept as well
+
+    def _end_leases(self, room: Room, now: float) -> None:
+        room.presence.expire(now)
+        if room.presence.leased:
+            self._leasing[room] = None  # behind those who were not seen to in this round
+        self._left(room)
 
     def _tell_arrived(self) -> None:
         """Whoever is alone hears of its own arrival as everybody does."""
         arrived, self._arrived = self._arrived, {}  # bounded: each took a request in the last second
         for member in arrived:
-            if member.state is State.ALONE and not self._outlet.blocked(member.connection):
-                frame = self._encoder.presence(member.room_name, (member.user,), (), 1)
-                self._outlet.send(member.connection, frame)
+            try:
+                if member.state is State.ALONE and not self._outlet.blocked(member.connection):
+                    frame = self._encoder.presence(member.room_name, (member.user,), (), 1)
+                    self._outlet.send(member.connection, frame)
+            except Exception:  # noqa: BLE001  a bug of ours costs one member, and those behind it are told
+                self._outlet.fault(member.connection)
 
     def _tell_changed(self, now: float) -> None:
         told = 0
@@ -238,7 +254,7 @@ class Hub:
                 self._changed[room] = None  # behind those who were not seen to in this round
             else:
                 told += len(room.members)
-                self._tell_presence(room, now)
+                self._attempt(self._tell_presence, room, now)
 
     def _tell_presence(self, room: Room, now: float) -> None:
         if not room.members:

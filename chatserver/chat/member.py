@@ -106,5 +106,8 @@ class Outlet(Protocol):
     def resume(self, connection: object) -> None:
         """A publisher that was paused may go on."""
 
+    def fault(self, connection: object | None = None) -> None:
+        """A bug of ours, to be called where its exception is caught: it costs this connection, if any, and no other."""
+
     def crowded(self) -> bool:
         """Whether more peers wait to be attended to than can be in one pass."""

@@ -98,9 +98,12 @@ class Pump:
         """Carry news until cancelled."""
         while True:
             while self._rooms or self._noticed or self._waking:
-                self._walk(SLICE)
-                self._wake(self._wake_slice())
-                self._tell_some(NOTICE_SHARE)
+                try:
+                    self._walk(SLICE)
+                    self._wake(self._wake_slice())
+                    self._tell_some(NOTICE_SHARE)
+                except Exception:  # noqa: BLE001  a bug of ours costs this slice
+                    self._outlet.fault()
                 await trio.lowlevel.checkpoint()
             self._news = trio.Event()
             await self._news.wait()
@@ -124,7 +127,7 @@ class Pump:
         while self._rooms and left > 0:
             room = self._rooms.popleft()
             room.queued = Due.NOTHING
-            left -= ROOM_COST + self._slice(room, min(left, ROOM_SHARE))
+            left -= ROOM_COST + self._visit(room, min(left, ROOM_SHARE))
             if perf_counter() > until:
                 return
 
@@ -134,13 +137,32 @@ class Pump:
             room = self._noticed.popleft()
             if room.queued is Due.NOTICE:
                 room.queued = Due.NOTHING
-                left -= ROOM_COST + self._slice(room, min(left, ROOM_SHARE))
+                left -= ROOM_COST + self._visit(room, min(left, ROOM_SHARE))
+
+    def _visit(self, room: Room, most: int) -> int:
+        """A slice of one room; a bug of ours costs its present walk, and the next one carries what this one left."""
+        try:
+            return self._slice(room, most)
+        except Exception:  # noqa: BLE001
+            self._outlet.fault()
+            walk, room.walk = room.walk, None
+            if walk is not None:
+                room.walked(reaches=walk.reaches, written=walk.written)
+                if room.last != walk.reaches:
+                    self.queue(room)
+            self.resume_publishers(room)
+            return most
 
     def _wake(self, left: int) -> None:
         """A slice of the held polls: so many."""
         while self._waking and left > 0:
             room = self._waking.popleft()
-            left -= self._answer(room, min(left, WAKE_SHARE) if self._waking else left)
+            try:
+                left -= self._answer(room, min(left, WAKE_SHARE) if self._waking else left)
+            except Exception:  # noqa: BLE001  a bug of ours: those who are left wait for the next news
+                self._outlet.fault()
+                room.waking = None
+                left -= 1
 
     def _rouse(self, room: Room) -> None:
         """Have those answered who hold a poll, unless they are being answered already, or were told all there is."""
@@ -177,11 +199,13 @@ class Pump:
         self._deliver_alike(room, visited)
         last = room.last
         for member in visited:
-            if member.cursor < last and member.state is State.LIVE:
-                self.deliver(member)
-        if walk.notice:
-            for member in visited:
-                self._tell(member, walk.notice)
+            try:
+                if member.cursor < last and member.state is State.LIVE:
+                    self.deliver(member)
+                if walk.notice:
+                    self._tell(member, walk.notice)
+            except Exception:  # noqa: BLE001  a bug of ours costs one member, and not those behind it
+                self._outlet.fault(member.connection)
         everybody = len(walk.members)
         walk.at = end
         if end < everybody:
@@ -220,7 +244,10 @@ class Pump:
         if room.paused and not room.congested:
             paused, room.paused = room.paused, []
             for connection in paused:
-                self._outlet.resume(connection)
+                try:
+                    self._outlet.resume(connection)
+                except Exception:  # noqa: BLE001  nobody else would resume those behind it
+                    self._outlet.fault(connection)
 
     # -- delivering -----------------------------------------------------------------------------------------------
 
@@ -247,10 +274,13 @@ class Pump:
         for index, taken in partly:
             member = alike[index]
             member.cursor = cursor
-            if taken > 0:
-                self._keep_rest(member, room.ring.pieces(form, cursor, reached), taken)
-            elif taken == 0:
-                self._outlet.keep(member.connection, b"", 0)
+            try:
+                if taken > 0:
+                    self._keep_rest(member, room.ring.pieces(form, cursor, reached), taken)
+                elif taken == 0:
+                    self._outlet.keep(member.connection, b"", 0)
+            except Exception:  # noqa: BLE001  those behind it have a cursor that is not true until they are seen to
+                self._outlet.fault(member.connection)
 
     def deliver(self, member: Member) -> None:
         """Offer a live member everything it lacks. Called by the walk, and when its connection has room again."""
@@ -321,7 +351,10 @@ class Pump:
             while self._behind:
                 member = self._behind.popleft()
                 if member.state is State.CATCHING_UP:
-                    await self._feed(member)
+                    try:
+                        await self._feed(member)
+                    except Exception:  # noqa: BLE001  a bug of ours costs one member, and not the reader
+                        self._outlet.fault(member.connection)
             if self._fell_behind.is_set():  # the other reader may wait for this very event already
                 self._fell_behind = trio.Event()
             await self._fell_behind.wait()

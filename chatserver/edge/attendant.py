@@ -11,7 +11,7 @@ from chatserver.api.session import Session
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold, Member
 from chatserver.edge.exchange import LongHead, Upload
-from chatserver.edge.http import HttpEdge
+from chatserver.edge.http import LINGER_BYTES, HttpEdge
 from chatserver.edge.websocket import WebSocketEdge
 from chatserver.log.interface import LogError
 from chatserver.net.admission import Admission
@@ -23,10 +23,6 @@ from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_response
 from chatserver.protocol.websocket import lacking
 from chatserver.reasons import ErrorCode, Reason
-
-#: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
-#: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
-LINGER_BYTES = 64 * 1024
 
 #: Phases in which HTTP is spoken, and what is said there when we made a mistake.
 _HTTP = frozenset((Phase.HEAD, Phase.BODY, Phase.KEEPALIVE, Phase.SERVING, Phase.HELD, Phase.STREAM))

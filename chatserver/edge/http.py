@@ -48,6 +48,10 @@ from chatserver.protocol.head import Head
 from chatserver.protocol.response import error_body, error_response, response_head, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 
+#: Bytes read and dropped of a peer that goes on sending where nothing is expected of it but its end, after its last
+#: request or ours: a whole body of the largest size allowed. Beyond that it is not read, which costs nothing, and it
+#: can still read what we said.
+LINGER_BYTES = 64 * 1024
 #: Seconds told to a client whose request took us too long.
 SERVING_RETRY = 2.0
 _RESTARTING = "the server is restarting; come back a little later"
@@ -231,8 +235,11 @@ class HttpEdge:
 
     def _commit(self, connection: Connection, exchange: Exchange, answer: Commit) -> None:
         def done(result: Stored | LogError) -> None:
-            if connection.session is exchange:
-                self._respond(connection, exchange, answer.render(result))
+            try:
+                if connection.session is exchange:
+                    self._respond(connection, exchange, answer.render(result))
+            except Exception:  # noqa: BLE001  a bug of ours costs this publisher, and not the rest of its group
+                self._connections.fault(connection)
 
         connection.session = exchange
         try:
@@ -283,15 +290,20 @@ class HttpEdge:
             answer.room, connection, form=Form.EVENTS, user=answer.user, cursor=answer.after
         )  # fmt: skip
         connection.session = member
-        connection.spent = 0  # nothing more can be asked on it
+        connection.inbox = b""  # nothing more can be asked on it
+        connection.spent = 0
         self._connections.enter(connection, Phase.STREAM)
         self._connections.send(connection, answer.preface)
         if connection.alive:
             self._hub.pump.deliver(member)
+        if connection.alive and not self._connections.blocked(connection):
+            self._connections.listen(connection)  # a FIN that came while the room was loaded is to be seen again
 
     def stream_received(self, connection: Connection, data: bytes) -> None:
-        """A client of events has nothing to say after its request."""
-        self._connections.pause(connection)
+        """A client of events has nothing to say after its request, but it may say that it ends: behind so much."""
+        connection.spent += len(data)
+        if connection.spent >= LINGER_BYTES:
+            self._connections.pause(connection)
 
     # -- deadlines --------------------------------------------------------------------------------------------------
 
@@ -348,7 +360,10 @@ class HttpEdge:
             # A browser comes back by itself, after the time it was told last.
             self._connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(return_after() * 1000)))
         elif self._idle(connection):
-            self._connections.close(connection, Reason.DRAINING)
+            if self._connections.blocked(connection):
+                self._connections.finish(connection, Reason.DRAINING)  # behind the answer that it is taking
+            else:
+                self._connections.close(connection, Reason.DRAINING)
 
     def cut_short(self, connection: Connection) -> None:
         """The server stops before this request is complete: say so, and when to send it again."""
@@ -359,5 +374,5 @@ class HttpEdge:
             self._connections.finish(connection, Reason.DRAINING, wire)
 
     def _idle(self, connection: Connection) -> bool:
-        """Whether it has no request begun and no answer to take."""
-        return connection.phase in _BETWEEN and not connection.inbox and not self._connections.blocked(connection)
+        """Whether it has no request begun."""
+        return connection.phase in _BETWEEN and not connection.inbox

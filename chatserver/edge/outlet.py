@@ -22,6 +22,7 @@ class ConnectionOutlet:
         self.send = connections.send
         self.blocked = connections.blocked
         self.resume = connections.again
+        self.fault = connections.fault
         self._connections = connections
         self.answer_with: Callable[[Hold], None] = _not_yet
 

@@ -97,7 +97,8 @@ class Connections:
         self.asked = trio.Event()  # set while there are any
         self.crowded = False  # whether more who are in are ready than were attended to in the last pass
         self.held = 0
-        self.faults = 0  # bugs of ours that ended a connection
+        self.faults = 0  # bugs of ours, wherever they were caught
+        self.leaving = False  # the server stops: see `finish`
         self.lines = Limiter()  # for whatever a peer can have written to our log
         self.speakers: Callable[[str], bool] | None = None  # who begins with a PROXY header; None: nobody
         self._readiness = readiness
@@ -142,10 +143,19 @@ class Connections:
             else:
                 os.close(descriptor)
 
-    def fault(self, connection: Connection) -> None:
-        """A bug of ours, to be called where its exception is caught: it costs this connection and nobody else's."""
+    def attempt(self, work: Callable[[], object]) -> None:
+        """Do something that is nobody's in particular; a bug of ours in it is told and costs this one call."""
+        try:
+            work()
+        except Exception:  # noqa: BLE001
+            self.fault()
+
+    def fault(self, connection: Connection | None = None) -> None:
+        """A bug of ours, to be called where its exception is caught: it costs this connection, if any, and no other."""
         self.faults += 1
         self._tell(connection, "fault")
+        if connection is None:
+            return
         for end in (self._excuse, partial(self.close, reason=Reason.INTERNAL_ERROR)):
             try:
                 end(connection)
@@ -155,9 +165,10 @@ class Connections:
             else:
                 return
 
-    def _tell(self, connection: Connection, event: str) -> None:
+    def _tell(self, connection: Connection | None, event: str) -> None:
         bug = type(sys.exception()).__name__
-        self.lines.write(_log.exception, event, reason=bug, peer=connection.address, phase=connection.phase.name)
+        whose = {} if connection is None else {"peer": connection.address, "phase": connection.phase.name}
+        self.lines.write(_log.exception, event, reason=bug, **whose)
 
     def _excuse(self, connection: Connection) -> None:
         """End it with a word of ours, if the attendant has one; a fault while it was ending anyway just ends it."""
@@ -174,6 +185,8 @@ class Connections:
 
         Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
         (RFC 9112 section 9.6).
+
+        A server that stops hands all that is left to the kernel, which goes on sending when the process has ended.
         """
         if data:
             self.send(connection, data)
@@ -182,6 +195,9 @@ class Connections:
         backlog = connection.backlog
         if backlog is not None and connection.interest & WRITE:
             backlog.last = reason
+            if self.leaving:
+                sockets.take_all(connection.descriptor)
+                self.flush(connection)
             return
         self._begin_closing(connection, reason)
 
@@ -259,6 +275,8 @@ class Connections:
         self._line_up(connection, TURN | BEHIND)
 
     def _line_up(self, connection: Connection, interest: int) -> None:
+        if connection.descriptor < 0:
+            return  # a paused publisher may have gone before its room had room again
         if connection.phase is Phase.KEEPALIVE and sockets.unsent(connection.descriptor) >= self._floor:
             # Of 2,500 that asked for a hundred pages and read none, each would have another turn, and 16 KiB of the
             # kernel's: the next request waits until the answers before it are under way. Not for less than must be
@@ -318,13 +336,20 @@ class Connections:
                 except BlockingIOError:
                     taken = 0
                 except OSError:
-                    self.close(connection, Reason.PEER_RESET)
-                    taken = -1
+                    taken = self._offer_guarded(connection, data)  # which meets the same error, and closes it
             else:
-                taken = self.offer(connection, data)
+                taken = self._offer_guarded(connection, data)
             if taken != size:
                 partly.append((index, taken))
         return partly
+
+    def _offer_guarded(self, connection: Connection, data: bytes) -> int:
+        """`offer` to one of many: a bug of ours in it does not cost those behind it their message."""
+        try:
+            return self.offer(connection, data)
+        except Exception:  # noqa: BLE001
+            self.fault(connection)
+            return -1
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Write all of it, now or as the peer takes it. For answers; their number is bounded by not reading on."""
@@ -344,6 +369,8 @@ class Connections:
 
     def keep(self, connection: Connection, chunk: bytes, position: int) -> None:
         """Remember the rest of a chunk, stop reading, and let `FLUSH` judge."""
+        if connection.descriptor < 0:
+            return
         backlog = connection.backlog
         if backlog is None:
             backlog = self._overlay(connection)
@@ -409,7 +436,7 @@ class Connections:
 
         A ping queues behind everything written before it; a slow but honest reader answers when it gets there.
         """
-        if sockets.outstanding(connection.descriptor) == 0:
+        if connection.descriptor < 0 or sockets.outstanding(connection.descriptor) == 0:
             return False
         self._overlay(connection).remaining = self.wheel.due[connection.phase] - self.wheel.current
         return True

@@ -132,6 +132,10 @@ class Listener:
         finally:
             self._spare = _open_spare()
 
+    def rest(self) -> None:
+        """Do not call `accept` for a moment: it failed, and would at once fail again."""
+        self._rest = REST_TICKS
+
     def tick(self) -> bool:
         """Once a tick of the wheel: try to get the spare descriptor back. True when a rest is over."""
         if self._spare is None:

@@ -140,7 +140,7 @@ class Poller:
                 wheel.rouse = partial(setattr, nap, "deadline")
                 await trio.sleep_forever()
             now = trio.current_time()
-            on_tick(now - wheel.planned)
+            self._connections.attempt(partial(on_tick, now - wheel.planned))
             for listener in self._listeners.values():
                 if listener.tick():
                     self._readiness.change(listener.descriptor, READ, 0)
@@ -170,8 +170,16 @@ class Poller:
             return
         accepting, self._accepting = self._accepting, []
         for listener in accepting:
-            if not listener.accept(ACCEPT_BATCH if calm and not many else ACCEPT_WHEN_BUSY):
+            if not self._accept(listener, ACCEPT_BATCH if calm and not many else ACCEPT_WHEN_BUSY):
                 self._readiness.change(listener.descriptor, 0, READ)
+
+    def _accept(self, listener: Listener, most: int) -> bool:
+        try:
+            return listener.accept(most)
+        except Exception:  # noqa: BLE001
+            self._connections.fault()
+            listener.rest()
+            return False
 
     def _gather(self) -> int:
         """Take the next events of those who come first, and note which listeners have somebody; how many there were.
@@ -187,7 +195,7 @@ class Poller:
                 if descriptor in listeners:
                     self._accepting.append(listeners[descriptor])
             elif events & _LEAVING:
-                self._connections.defer(connection)
+                self._guard(self._connections.defer, connection)
             else:
                 # A number may be somebody else's when its turn comes, so objects are kept.
                 self._first.append((connection, events))

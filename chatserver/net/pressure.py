@@ -141,9 +141,12 @@ class Pressure:
         """Look until cancelled."""
         while True:
             await trio.sleep(LOOK)
-            self.look()
-            if self.step is not Step.AMPLE:
-                await self._sweep(LADDER[self.step])
+            try:
+                self.look()
+                if self.step is not Step.AMPLE:
+                    await self._sweep(LADDER[self.step])
+            except Exception:  # noqa: BLE001  a bug of ours costs this look, and no connection
+                self._connections.fault()
 
     def look(self) -> None:
         """Take a step if it is time."""

@@ -16,11 +16,13 @@ import contextlib
 import os
 import ssl
 
+import structlog
+
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections, Finality
 from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import WRITE, Readiness
-from chatserver.net.tls import TlsEngine
+from chatserver.net.tls import TlsEngine, TlsError
 from chatserver.net.unfinished import Unfinished
 from chatserver.reasons import Reason
 
@@ -29,6 +31,8 @@ from chatserver.reasons import Reason
 RECORD = 4 * 1024
 #: Ends at which the peer is past reading a close_notify.
 _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET))
+
+_log = structlog.get_logger("chatserver.net")
 
 
 class Secured(Connection, gc=False, eq=False):
@@ -87,7 +91,7 @@ class SecureConnections(Connections):
         size = len(data)
         partly = []
         for index, connection in enumerate(connections):
-            taken = self.offer(connection, data)
+            taken = self._offer_guarded(connection, data)
             if taken != size:
                 partly.append((index, taken))
         return partly
@@ -112,7 +116,22 @@ class SecureConnections(Connections):
         self._flushed(connection, backlog)
 
     def _seal_and_write(self, connection: Secured, data: bytes, start: int) -> int:
-        """Seal and write until all is sealed or the kernel has enough; how far it came."""
+        """Seal and write until all is sealed or the kernel has enough; how far it came.
+
+        Sealing fails when the peer has broken TLS in a way that only writing finds: that is its own end.
+        """
+        try:
+            return self._seal_all(connection, data, start)
+        except TlsError as error:
+            connection.tls = None  # broken: no close_notify can be said
+            self.lines.write(
+                _log.info, "misbehaved", reason=Reason.TLS_FAILED.label, peer=connection.address,
+                phase=connection.phase.name, detail=error.message,
+            )  # fmt: skip
+            self.close(connection, Reason.TLS_FAILED)
+            return start
+
+    def _seal_all(self, connection: Secured, data: bytes, start: int) -> int:
         tls = connection.tls
         assert tls is not None, "there is plaintext only between the handshake and our close_notify"
         seal, end = self.engine.seal, len(data)

@@ -164,7 +164,9 @@ class ServerMetrics(Collector):
         if parts.tls is not None:
             yield CounterMetricFamily("chatserver_tls_handshakes", "TLS handshakes completed", parts.tls.handshakes)
         yield CounterMetricFamily(
-            "chatserver_faults", "Connections ended by a fault of the server's own", parts.connections.faults
+            "chatserver_faults",
+            "Faults of the server's own: each cost a connection at most",
+            parts.connections.faults,
         )
         yield GaugeMetricFamily(
             "chatserver_unfinished_bytes", "Kept of long requests, messages and TLS records that are not whole",
