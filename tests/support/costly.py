@@ -107,6 +107,7 @@ REQUESTS: dict[str, bytes] = {
     "16 KB of line breaks": _posted("text/plain", _filled("\r\n", 2 * _TEXT_BYTES)),
     "8 KB of balanced isolates": _posted("text/plain", _filled(_BALANCED, _TEXT_BYTES)),
     "8 KB of nested isolates": _posted("text/plain", _NESTED),
+    "8 KB with 128 isolates": _posted("text/plain", _filled(_BALANCED, 128 * 6) + _filled(_HAN, _TEXT_BYTES - 128 * 6)),
     "8 KB of stacked marks": _posted("text/plain", _filled(_STACKED, _TEXT_BYTES)),
     "8 KB of Thai": _posted("text/plain", _filled(_THAI, _TEXT_BYTES)),
     "8 KB of Chinese": _posted("text/plain", _filled(_HAN, _TEXT_BYTES)),
