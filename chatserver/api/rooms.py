@@ -47,11 +47,11 @@ class RoomHandlers:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         messages.check_room(name)
         request.parameters()
-        content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
         user = request.user
         wait = wait_for_rate(self._services, user, request.address)
-        if wait:
+        if wait:  # before any work on the content: it may be the dearest there is
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
+        content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
         return Commit(draft_of(user, name, content.text, content.key), self._published)
 
     def _published(self, result: Stored | LogError) -> Response:
