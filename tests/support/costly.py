@@ -14,7 +14,7 @@ from chatserver.protocol.client_messages import decode, decode_publish
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.forwarded import client_of
 from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
-from chatserver.protocol.response import cookies, query_fields
+from chatserver.protocol.response import cookie, query_fields
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import FrameLimits, Text, receive
 
@@ -45,7 +45,7 @@ def http(wire: bytes) -> None:
         body = body_reader(head, BODY_LIMITS)
         body.receive(wire[end:])
         query_fields(head.query)
-        cookies(head.headers.get("cookie", ""))
+        cookie(head.headers.get("cookie", ""), "chat_session")
         client_of(head.headers.get("x-forwarded-for", ""), lambda _: True)
         if head.method == "POST":
             decode_publish(body.body, head.headers.get("content-type"))
@@ -147,6 +147,9 @@ REQUESTS: dict[str, bytes] = {
     + b"\r\n",
     "100 fields": request(b"", *(b"X-%d: %b" % (number, b"y" * 130) for number in range(99))),
     "100 fields of words": request(b"", *(b"X-%d: %b" % (number, b"y " * 65) for number in range(99))),
+    "100 fields, as many words as may be": request(
+        b"", *(b"X-%d: %b%b" % (n, b"y " * 9, b"y" * 110) for n in range(99))
+    ),
     "100 times one field": request(b"", *([b"X: " + b"y" * 130] * 99)),
     "100 cookies fields": request(b"", *([b"Cookie: " + b"a=b;" * 32] * 99)),
     "a field of words": request(b"", b"X: " + b"a " * 8_000),
@@ -157,12 +160,15 @@ REQUESTS: dict[str, bytes] = {
     "16 KB of spaced cookies": request(b"", b"Cookie: " + b" ;" * 8_000),
     "a Connection of 16,000 commas": request(b"", b"Connection: " + b"," * 16_000),
     "a Connection of 8,000 tokens": request(b"", b"Connection: " + b"a," * 8_000),
+    "a Connection of 990 tokens": request(b"", b"Connection: " + b"a," * 990 + b"close"),
     "an Upgrade of 8,000 tokens": request(b"", b"Connection: upgrade", b"Upgrade: " + b"a," * 7_900 + b"websocket"),
     "a list of 8,000 lengths": request(b"", b"Content-Length: " + b"1," * 8_000 + b"1"),
     "8,000 transfer codings": request(b"", b"Transfer-Encoding: " + b"a," * 8_000),
+    "900 proxies": request(b"", b"X-Forwarded-For: " + b"::1," * 900 + b"::1"),
     "8,000 proxies": request(b"", b"X-Forwarded-For: " + b"::1," * 4_000 + b"::1"),
     "8 KB of escapes in the path": request(target=b"/" + b"%41" * 2_700),
     "8 KB of escapes in the query": request(target=b"/poll?room=" + b"%41" * 2_700),
+    "1,000 escapes in the query": request(target=b"/poll?room=" + b"%41a" * 1_000),
     "8 KB of pluses in the query": request(target=b"/poll?room=" + b"+" * 8_100),
     "200 rooms in the query": request(target=b"/poll?" + b"&".join([b"room=a%d%%3Ak3f9-41" % n for n in range(200)])),
     "4,000 fields in the query": request(target=b"/poll?" + b"a&" * 4_000),
