@@ -135,15 +135,21 @@ REQUESTS: dict[str, bytes] = {
     "26 KB of strings": _json('{"text":"a","x":[' + ",".join(['""'] * 8_600) + "]}"),
     "120 fields, 8 KB": _json("{" + _fields(120, "\\u0061{}", '"' + "x" * 50 + '"') + ',"text":"a"}'),
     "26 KB of JSON that is wrong at its end": _json('{"text":"' + "\\u00fc" * 4_300 + '"'),
-    "128 chunks": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
-    + b"2\r\nab\r\n" * 128
+    "64 chunks": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
+    + b"2\r\nab\r\n" * 64
     + b"0\r\n\r\n",
-    "chunks with extensions": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
-    + b"40;%b\r\n%b\r\n" % (b"e" * 180, b"x" * 64) * 128
+    "8,000 chunks": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST") + b"2\r\nab\r\n" * 8_000,
+    "64 chunks with extensions": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
+    + b"40;%b\r\n%b\r\n" % (b"e" * 180, b"x" * 64) * 64
     + b"0\r\n\r\n",
-    "a chunked body with trailers": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
+    "64 chunks and 40 trailers": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
+    + b"2\r\nab\r\n" * 63
+    + b"0\r\n"
+    + b"A:b\r\n" * 40
+    + b"\r\n",
+    "3,200 trailers": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
     + b"1\r\na\r\n0\r\n"
-    + b"A:b\r\n" * 160
+    + b"A:b\r\n" * 3_200
     + b"\r\n",
     "100 fields": request(b"", *(b"X-%d: %b" % (number, b"y" * 130) for number in range(99))),
     "100 fields of words": request(b"", *(b"X-%d: %b" % (number, b"y " * 65) for number in range(99))),
