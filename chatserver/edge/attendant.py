@@ -125,7 +125,8 @@ class EdgeAttendant:
         """What a frame or a `Content-Length` has announced and not brought."""
         match connection.phase:
             case Phase.MESSAGE:
-                return lacking(connection.inbox)
+                assert isinstance(connection.session, Session), "MESSAGE is a WebSocket's"
+                return lacking(connection.inbox, connection.session.assembly)
             case Phase.BODY:
                 upload = connection.session
                 assert isinstance(upload, Upload), "BODY is only entered with an upload"
