@@ -163,7 +163,10 @@ class Log(Protocol):
         """The last `limit` records, oldest first."""
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, most recently written first; rooms of the same millisecond by name."""
+        """Rooms that hold something, most recently written first.
+
+        Rooms written in the same millisecond, or while the clock was set back, come in any order among themselves.
+        """
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
         """Forget the oldest records beyond a count or an age (0 = no bound), in steps that let publishers

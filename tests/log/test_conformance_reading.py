@@ -91,9 +91,20 @@ async def test_rooms_come_most_recently_written_first(log: Log, clock: Clock) ->
     clock.ms += 1
     await fill(log, 1, "b")
     assert await log.rooms(2) == [RoomSummary("b", 2, 2), RoomSummary("c", 3, 3)]
-    await fill(log, 1, "a")
-    assert [summary.room for summary in await log.rooms(10)] == ["a", "b", "c"]
+    await fill(log, 1, "a")  # in the same millisecond as "b"
+    assert sorted(summary.room for summary in await log.rooms(2)) == ["a", "b"]
+    assert [summary.room for summary in await log.rooms(10)][2:] == ["c"]
     assert await log.rooms(0) == await log.rooms(-1) == []
+
+
+async def test_a_room_emptied_and_written_again_is_the_first_of_the_list(log: Log, clock: Clock) -> None:
+    for room in ("a", "b"):
+        await fill(log, 2, room)
+        clock.ms += 1_000
+    assert await log.retain(max_messages=0, max_age_ms=1_000, now_ms=clock.ms) == {"a": 3}
+    assert await log.rooms(10) == [RoomSummary("b", 2, 2)]
+    await fill(log, 1, "a")
+    assert await log.rooms(10) == [RoomSummary("a", 1, 3), RoomSummary("b", 2, 2)]
 
 
 # -- retention

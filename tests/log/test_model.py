@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +28,7 @@ MAX_GROUP = 4
 SMALL = {
     writer_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "MAX_CACHED_ROOMS": 2, "EXPIRE_EVERY": 3},
     groups_module: {"MAX_GROUP": MAX_GROUP},
-    memory_module: {"MAX_READ": MAX_READ},
+    memory_module: {"MAX_READ": MAX_READ, "RETAIN_STEP": 3, "EXPIRE_EVERY": 3},
     readers_module: {"MAX_READ": MAX_READ},
 }
 
@@ -39,6 +40,8 @@ class Model:
         self.ever: dict[str, list[Record]] = {room: [] for room in ROOMS}
         self.first: dict[str, int] = dict.fromkeys(ROOMS, 1)
         self.used: dict[tuple[str, str, str], Record] = {}
+        self.written = count()
+        self.last_written: dict[str, int] = {}
 
     def append(self, draft: Draft, now: int) -> Stored:
         key = (draft.room, draft.user_id, draft.key or "")
@@ -48,6 +51,7 @@ class Model:
         time = max([now, *(record.time for record in room)])
         record = Record(draft.room, len(room) + 1, time, draft.user_id, draft.user_name, draft.text)
         room.append(record)
+        self.last_written[draft.room] = next(self.written)
         if draft.key is not None:
             self.used[key] = record
         return Stored(record, fresh=True)
@@ -65,9 +69,16 @@ class Model:
                 self.first[room] = lost[room] = len(self.ever[room]) + 1 - len(stays)
         return lost
 
-    def rooms(self) -> list[RoomSummary]:
-        held = sorted((-self.ever[room][-1].time, room) for room in ROOMS if self.kept(room))
-        return [RoomSummary(room, len(self.kept(room)), len(self.ever[room])) for _, room in held]
+    def check_rooms(self, found: Sequence[RoomSummary]) -> None:
+        """All that hold something, and none behind a room that was written before it at an earlier time."""
+        held = {room for room in ROOMS if self.kept(room)}
+        assert {(one.room, one.messages, one.last) for one in found} == {
+            (room, len(self.kept(room)), len(self.ever[room])) for room in held
+        }
+        assert len(found) == len(held)
+        for first, second in combinations([one.room for one in found], 2):
+            later = self.last_written[second] > self.last_written[first]
+            assert not (later and self.ever[second][-1].time > self.ever[first][-1].time)
 
 
 @dataclass(frozen=True)
@@ -171,16 +182,16 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
                 assert await log.retain(max_messages=messages, max_age_ms=age, now_ms=clock.ms) == lost
         case Look(room, offset, limit):
             kept = model.kept(room)
-            count = max(0, min(limit, MAX_READ))
+            most = max(0, min(limit, MAX_READ))
             ahead = [record for record in kept if record.offset < offset]
             for log in engines:
                 assert await log.head(room) == Head(model.first[room], len(model.ever[room]))
                 behind = await log.read(room, after=offset, limit=limit)
-                assert behind == [record for record in kept if record.offset > offset][:count]
+                assert behind == [record for record in kept if record.offset > offset][:most]
                 before = await log.read_before(room, before=offset, limit=limit)
-                assert before == ahead[max(0, len(ahead) - count) :]
-                assert await log.latest(room, limit) == kept[max(0, len(kept) - count) :]
-                assert await log.rooms(MAX_READ) == model.rooms()
+                assert before == ahead[max(0, len(ahead) - most) :]
+                assert await log.latest(room, limit) == kept[max(0, len(kept) - most) :]
+                model.check_rooms(await log.rooms(MAX_READ))
 
 
 async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[Stored | LogError]:
