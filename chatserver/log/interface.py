@@ -13,7 +13,7 @@ answers of its group. A group is stored whole or not at all. Every draft and eve
 ANSWER_DEADLINE, by an error if the disk hangs; when it goes on, so does the log, without being told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -23,6 +23,9 @@ MAX_PENDING = 20_000  # drafts waiting for the writer: 0.1 s of work for 1,000 p
 MAX_PENDING_TEXT = 16 * 1024 * 1024  # characters of text in them: 64 MiB at worst, a tenth of that for chat
 MAX_GROUP = 256  # drafts in one commit: 1,000 would save 0.7 µs each, and hold the loop 15 ms for the answers
 MAX_READ = 1_000  # records or rooms in one answer of a read: a bigger `limit` is cut to this
+# bytes of text in one answer of a read that names no bound of its own: twice what MAX_READ records of ordinary chat
+# have, and four times what a page of the API holds; 200 messages of 8 KB would be 1.6 MB
+MAX_READ_BYTES = 256 * 1024
 KEY_LIFETIME = 600.0  # s: the same key from the same user in the same room within it is the same message
 DRAIN_DEADLINE = 5.0  # s, total, from cancellation to the last commit; a disk slower than that is broken
 # s, total, from a call to its answer, whatever the disk does: half of what the edge waits for an answer of ours, so
@@ -153,14 +156,17 @@ class Log(Protocol):
     async def head(self, room: str) -> Head:
         """The ends of a room."""
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
-        """The first `limit` records behind offset `after`, oldest first."""
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The first records behind offset `after`, oldest first: up to `limit`, and up to `max_bytes` of text.
 
-    async def read_before(self, room: str, *, before: int, limit: int) -> list[Record]:
-        """The last `limit` records ahead of offset `before`, oldest first."""
+        Fewer than `limit` do not mean that there are no more. A record longer than `max_bytes` is read alone.
+        """
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
-        """The last `limit` records, oldest first."""
+    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records ahead of offset `before`, oldest first, bounded as in `read`."""
+
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records, oldest first, bounded as in `read`."""
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first.
@@ -177,3 +183,18 @@ class Log(Protocol):
 
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
+
+
+def within_bytes(records: Iterable[Record], max_bytes: int) -> list[Record]:
+    """The first of these whose texts together are at most so many bytes of UTF-8; at least one, if there is one.
+
+    Takes one record more than it returns, so a source that reads as it goes is not read to its end.
+    """
+    taken: list[Record] = []
+    for record in records:
+        text = record.text
+        max_bytes -= len(text) if text.isascii() else len(text.encode())
+        if max_bytes < 0 and taken:
+            break
+        taken.append(record)
+    return taken

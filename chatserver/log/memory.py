@@ -21,6 +21,7 @@ from chatserver.log.identity import new_identity
 from chatserver.log.interface import (
     KEY_LIFETIME,
     MAX_READ,
+    MAX_READ_BYTES,
     Answer,
     Draft,
     Head,
@@ -31,6 +32,7 @@ from chatserver.log.interface import (
     RoomSummary,
     Statistics,
     Stored,
+    within_bytes,
 )
 
 RETAIN_STEP = 500  # rooms looked at and records removed between two turns of the loop: about 0.3 ms
@@ -88,21 +90,21 @@ class MemoryLog:
         found = await self._find(room)
         return Head(found.first, found.last)
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
-        """The first `limit` records behind offset `after`, oldest first."""
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The first records behind offset `after`; see `Log.read`."""
         found = await self._find(room)
         low = max(after + 1, found.first)
         high = min(low + _bounded(limit) - 1, found.last)
-        return [found.records[offset] for offset in range(low, high + 1)]
+        return within_bytes(map(found.records.__getitem__, range(low, high + 1)), max_bytes)
 
-    async def read_before(self, room: str, *, before: int, limit: int) -> list[Record]:
-        """The last `limit` records ahead of offset `before`, oldest first."""
-        return _last(await self._find(room), before - 1, limit)
+    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records ahead of offset `before`; see `Log.read_before`."""
+        return _last(await self._find(room), before - 1, limit, max_bytes)
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
-        """The last `limit` records, oldest first."""
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records; see `Log.latest`."""
         found = await self._find(room)
-        return _last(found, found.last, limit)
+        return _last(found, found.last, limit, max_bytes)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
@@ -200,11 +202,12 @@ class MemoryLog:
         self._keys_since_expiry = 0
 
 
-def _last(room: _Room, high: int, limit: int) -> list[Record]:
-    """The last `limit` records up to offset `high`, oldest first."""
+def _last(room: _Room, high: int, limit: int, max_bytes: int) -> list[Record]:
+    """The last records up to offset `high`, oldest first."""
     high = min(high, room.last)
     low = max(high - _bounded(limit) + 1, room.first)
-    return [room.records[offset] for offset in range(low, high + 1)]
+    newest_first = within_bytes(map(room.records.__getitem__, range(high, low - 1, -1)), max_bytes)
+    return newest_first[::-1]
 
 
 def _bounded(limit: int) -> int:

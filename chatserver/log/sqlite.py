@@ -17,6 +17,7 @@ from outcome import Outcome
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
+    MAX_READ_BYTES,
     Answer,
     Draft,
     Head,
@@ -84,17 +85,17 @@ class SqliteLog:
         """The ends of a room."""
         return await self._open_parts().readers.head(room)
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
-        """The first `limit` records behind offset `after`, oldest first."""
-        return await self._open_parts().readers.between(room, after + 1, OFFSETS, limit)
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The first records behind offset `after`; see `Log.read`."""
+        return await self._open_parts().readers.between(room, after + 1, OFFSETS, limit, max_bytes)
 
-    async def read_before(self, room: str, *, before: int, limit: int) -> list[Record]:
-        """The last `limit` records ahead of offset `before`, oldest first."""
-        return await self._open_parts().readers.last_between(room, 1, before - 1, limit)
+    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records ahead of offset `before`; see `Log.read_before`."""
+        return await self._open_parts().readers.last_between(room, 1, before - 1, limit, max_bytes)
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
-        """The last `limit` records, oldest first."""
-        return await self._open_parts().readers.last_between(room, 1, OFFSETS, limit)
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records; see `Log.latest`."""
+        return await self._open_parts().readers.last_between(room, 1, OFFSETS, limit, max_bytes)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""

@@ -11,12 +11,21 @@ threads until the disk lets it go. So a connection is taken and given back by th
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from chatserver.log.interface import ANSWER_DEADLINE, MAX_READ, Head, LogUnavailable, Record, RoomSummary
+from chatserver.log.interface import (
+    ANSWER_DEADLINE,
+    MAX_READ,
+    Head,
+    LogUnavailable,
+    Record,
+    RoomSummary,
+    within_bytes,
+)
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
 from chatserver.log.turns import turns
 
@@ -58,13 +67,13 @@ class SqliteReaders:
         """The ends of a room."""
         return await self._run(_head, room)
 
-    async def between(self, room: str, low: int, high: int, limit: int) -> list[Record]:
-        """The first `limit` records with `low <= offset <= high`, oldest first."""
-        return await self._run(_between, room, low, high, limit)
+    async def between(self, room: str, low: int, high: int, limit: int, max_bytes: int) -> list[Record]:
+        """The first records with `low <= offset <= high`, oldest first."""
+        return await self._run(_between, room, low, high, limit, max_bytes)
 
-    async def last_between(self, room: str, low: int, high: int, limit: int) -> list[Record]:
-        """The last `limit` records with `low <= offset <= high`, oldest first."""
-        return await self._run(_last_between, room, low, high, limit)
+    async def last_between(self, room: str, low: int, high: int, limit: int, max_bytes: int) -> list[Record]:
+        """The last records with `low <= offset <= high`, oldest first."""
+        return await self._run(_last_between, room, low, high, limit, max_bytes)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
@@ -118,16 +127,24 @@ def _head(connection: sqlite3.Connection, room: str) -> Head:
     return Head(lowest % OFFSETS, highest % OFFSETS)
 
 
-def _between(connection: sqlite3.Connection, room: str, low: int, high: int, limit: int) -> list[Record]:
-    rows = connection.execute(f"{_RECORDS} ORDER BY place LIMIT ?", _bounded(room, low, high, limit))
-    return [Record(*row) for row in rows.fetchall()]
+def _between(
+    connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int
+) -> list[Record]:
+    return _read(connection, "ASC", _bounded(room, low, high, limit), max_bytes)
 
 
-def _last_between(connection: sqlite3.Connection, room: str, low: int, high: int, limit: int) -> list[Record]:
-    rows = connection.execute(f"{_RECORDS} ORDER BY place DESC LIMIT ?", _bounded(room, low, high, limit))
-    records = [Record(*row) for row in rows.fetchall()]
-    records.reverse()
-    return records
+def _last_between(
+    connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int
+) -> list[Record]:
+    return _read(connection, "DESC", _bounded(room, low, high, limit), max_bytes)[::-1]
+
+
+def _read(
+    connection: sqlite3.Connection, order: str, parameters: tuple[int, int, str, int], max_bytes: int
+) -> list[Record]:
+    # A cursor that is left before its end keeps its snapshot, and the write-ahead log from being reused, until closed.
+    with closing(connection.execute(f"{_RECORDS} ORDER BY place {order} LIMIT ?", parameters)) as rows:
+        return within_bytes((Record(*row) for row in rows), max_bytes)
 
 
 def _rooms(connection: sqlite3.Connection, limit: int) -> list[RoomSummary]:

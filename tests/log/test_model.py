@@ -107,6 +107,7 @@ class Look:
     room: str
     offset: int
     limit: int
+    max_bytes: int
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ steps = st.one_of(
     st.builds(FailToAppend, one_group),
     st.builds(MoveClock, st.sampled_from([1, 1_000, int(KEY_LIFETIME * 1000), -1, -5_000])),
     st.builds(Retain, st.integers(0, 8), st.sampled_from([0, 0, 1, 1_000, 700_000])),
-    st.builds(Look, st.sampled_from(ROOMS), st.integers(-2, 30), st.integers(-1, 7)),
+    st.builds(Look, st.sampled_from(ROOMS), st.integers(-2, 30), st.integers(-1, 7), st.sampled_from([0, 20, 30, 99])),
     st.just(Reopen()),
 )
 
@@ -147,7 +148,7 @@ async def check(steps: Sequence[Step], folder: Path) -> None:
                 for step in life:
                     await apply(step, clock, model, memory, disk)
                 for room in ROOMS:
-                    await apply(Look(room, 0, MAX_READ), clock, model, memory, disk)
+                    await apply(Look(room, 0, MAX_READ, 99), clock, model, memory, disk)
 
 
 def lives(steps: Sequence[Step]) -> list[list[Step]]:
@@ -180,18 +181,28 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
             lost = model.retain(messages, age, clock.ms)
             for log in engines:
                 assert await log.retain(max_messages=messages, max_age_ms=age, now_ms=clock.ms) == lost
-        case Look(room, offset, limit):
+        case Look(room, offset, limit, max_bytes):
             kept = model.kept(room)
             most = max(0, min(limit, MAX_READ))
-            ahead = [record for record in kept if record.offset < offset]
+            behind = first_bytes([record for record in kept if record.offset > offset][:most], max_bytes)
+            ahead = first_bytes([record for record in kept[::-1] if record.offset < offset][:most], max_bytes)[::-1]
+            latest = first_bytes(kept[::-1][:most], max_bytes)[::-1]
             for log in engines:
                 assert await log.head(room) == Head(model.first[room], len(model.ever[room]))
-                behind = await log.read(room, after=offset, limit=limit)
-                assert behind == [record for record in kept if record.offset > offset][:most]
-                before = await log.read_before(room, before=offset, limit=limit)
-                assert before == ahead[max(0, len(ahead) - most) :]
-                assert await log.latest(room, limit) == kept[max(0, len(kept) - most) :]
+                assert await log.read(room, after=offset, limit=limit, max_bytes=max_bytes) == behind
+                assert await log.read_before(room, before=offset, limit=limit, max_bytes=max_bytes) == ahead
+                assert await log.latest(room, limit, max_bytes=max_bytes) == latest
                 model.check_rooms(await log.rooms(MAX_READ))
+
+
+def first_bytes(records: list[Record], max_bytes: int) -> list[Record]:
+    """The longest beginning of so many bytes, or the first record if that is longer."""
+    fits = [
+        count
+        for count in range(1, len(records) + 1)
+        if count == 1 or len("".join(record.text for record in records[:count])) <= max_bytes
+    ]
+    return records[: max(fits, default=0)]
 
 
 async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[Stored | LogError]:

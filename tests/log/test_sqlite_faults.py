@@ -153,6 +153,18 @@ async def test_a_failing_read_gives_its_connection_back(path: Path) -> None:
         assert len(await log.latest("lobby", 1)) == 1
 
 
+async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(path: Path) -> None:
+    """A statement that is not at its end keeps the write-ahead log from being reused: the file would grow for ever."""
+    log = SqliteLog(str(path))
+    async with running(log):
+        await submit_all(log, [draft("x" * 100) for _ in range(200)])
+        for _ in range(readers_module.READERS + 1):
+            assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=1_000)) == list(range(1, 11))
+            assert offsets(await log.latest("lobby", 99, max_bytes=1_000)) == list(range(191, 201))
+        await log.append(draft())
+        assert writer_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+
+
 async def test_expired_keys_are_dropped_as_new_ones_come(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
     clock = Clock()
