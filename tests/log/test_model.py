@@ -41,7 +41,7 @@ class Model:
         self.first: dict[str, int] = dict.fromkeys(ROOMS, 1)
         self.used: dict[tuple[str, str, str], Record] = {}
         self.written = count()
-        self.last_written: dict[str, int] = {}
+        self.last_written: dict[str, tuple[int, int]] = {}  # which write of all it was, and when
 
     def append(self, draft: Draft, now: int) -> Stored:
         key = (draft.room, draft.user_id, draft.key or "")
@@ -51,10 +51,14 @@ class Model:
         time = max([now, *(record.time for record in room)])
         record = Record(draft.room, len(room) + 1, time, draft.user_id, draft.user_name, draft.text)
         room.append(record)
-        self.last_written[draft.room] = next(self.written)
+        self.last_written[draft.room] = next(self.written), now
         if draft.key is not None:
             self.used[key] = record
         return Stored(record, fresh=True)
+
+    def revives(self, now: int, earlier: int) -> bool:
+        """Whether a clock set back would make an expired key valid again: engines may have removed it or not."""
+        return any(earlier < key.time + KEY_LIFETIME * 1000 <= now for key in self.used.values())
 
     def kept(self, room: str) -> list[Record]:
         return self.ever[room][self.first[room] - 1 :]
@@ -70,15 +74,19 @@ class Model:
         return lost
 
     def check_rooms(self, found: Sequence[RoomSummary]) -> None:
-        """All that hold something, and none behind a room that was written before it at an earlier time."""
+        """All that hold something, and each before those written earlier, unless the clock was set back meanwhile."""
         held = {room for room in ROOMS if self.kept(room)}
         assert {(one.room, one.messages, one.last) for one in found} == {
             (room, len(self.kept(room)), len(self.ever[room])) for room in held
         }
         assert len(found) == len(held)
         for first, second in combinations([one.room for one in found], 2):
-            later = self.last_written[second] > self.last_written[first]
-            assert not (later and self.ever[second][-1].time > self.ever[first][-1].time)
+            assert not self.written_after(second, first)
+
+    def written_after(self, later: str, earlier: str) -> bool:
+        """By the order of writes, by the clock, and by the time of the last messages."""
+        facts = [(*self.last_written[room], self.ever[room][-1].time) for room in (later, earlier)]
+        return all(after > before for after, before in zip(*facts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,8 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
                 assert outcomes == await submit_all(memory, drafts)
             assert len({isinstance(outcome, LogError) for outcome in outcomes}) == 1
         case MoveClock(ms):
-            clock.ms += ms
+            if not model.revives(clock.ms, clock.ms + ms):
+                clock.ms += ms
         case Retain(messages, age):
             lost = model.retain(messages, age, clock.ms)
             for log in engines:
