@@ -169,7 +169,7 @@ class Log(Protocol):
         """The last records, oldest first, bounded as in `read`."""
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, most recently written first.
+        """Rooms that hold something, of the MAX_READ written last, most recently written first.
 
         Rooms written in the same millisecond, or while the clock was set back, come in any order among themselves.
         """

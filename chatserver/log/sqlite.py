@@ -6,6 +6,7 @@ driver in a few threads: one that commits groups, two that read.
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import time_ns
@@ -17,6 +18,7 @@ from outcome import Outcome
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
+    MAX_READ,
     MAX_READ_BYTES,
     Answer,
     Draft,
@@ -46,6 +48,7 @@ class _Opened(NamedTuple):
     identity: Identity
     writer: SqliteWriter
     readers: SqliteReaders
+    written: OrderedDict[str, None]  # the rooms written last since it was opened, up to MAX_READ, the newest at the end
 
 
 class SqliteLog:
@@ -68,7 +71,7 @@ class SqliteLog:
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         try:
-            await self._groups.run(news, task_status)
+            await self._groups.run(partial(_take_news, opened.written, news), task_status)
         finally:
             self._opened = None
             await self._close(opened)
@@ -99,7 +102,8 @@ class SqliteLog:
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
-        return await self._open_parts().readers.rooms(limit)
+        opened = self._open_parts()
+        return await opened.readers.rooms(list(reversed(opened.written)), limit)
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
         """Forget the oldest records; a step at a time in the writer's thread, where groups take turns with it."""
@@ -137,7 +141,7 @@ class SqliteLog:
             create_private(path)
             connection, identity = connect_writer(path)
             writer = SqliteWriter(connection, wall_ms=self._wall_ms)
-            return _Opened(lock, identity, writer, SqliteReaders(path))
+            return _Opened(lock, identity, writer, SqliteReaders(path), OrderedDict())
         except BaseException:
             lock.release()
             raise
@@ -155,3 +159,13 @@ class SqliteLog:
             opened.lock.release()
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
+
+
+def _take_news(written: OrderedDict[str, None], news: News, records: Sequence[Record]) -> None:
+    """Note the order of rooms before the news go on, so that a list of rooms need not look at each of them."""
+    for room in {record.room for record in records}:
+        written[room] = None
+        written.move_to_end(room)
+    while len(written) > MAX_READ:
+        written.popitem(last=False)
+    news(records)

@@ -1,5 +1,6 @@
 """A disk that is full, locked or broken while the log is open: all of a group fails, no hole stays, it goes on."""
 
+import gc
 import sqlite3
 import threading
 import time
@@ -187,6 +188,16 @@ async def test_the_rooms_in_memory_are_bounded(path: Path, monkeypatch: pytest.M
                 assert len(log._opened.writer._rooms) <= 4
         await submit_all(log, [draft(room=f"room-{number}") for number in range(10)])
         assert [(await log.head(f"room-{number}")).last for number in range(10)] == [3] * 10
+
+
+async def test_the_collector_does_not_visit_the_rooms_in_memory(path: Path) -> None:
+    log = SqliteLog(str(path))
+    async with running(log):
+        await submit_all(log, [draft(room=f"room-{number}") for number in range(10)])
+        assert log._opened is not None
+        rooms = log._opened.writer._rooms
+        assert len(rooms) == 10
+        assert not any(gc.is_tracked(one) for one in (rooms, *rooms.values()))
 
 
 async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
