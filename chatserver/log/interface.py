@@ -120,6 +120,14 @@ class Statistics(msgspec.Struct, frozen=True):
 
 News = Callable[[Sequence[Record]], None]
 Answer = Callable[[Stored | LogError], None]
+Step = Callable[[], bool]  # does a little of some work; whether there is more
+Schedule = Callable[[Step], None]  # calls a step on the loop, at once or in its turn, until there is no more
+
+
+def at_once(step: Step) -> None:
+    """Do all of it now: the schedule of a program that has no other."""
+    while step():
+        pass
 
 
 class Log(Protocol):
@@ -133,21 +141,23 @@ class Log(Protocol):
     def identity(self) -> Identity:
         """Which log this is; valid once `run` has started."""
 
-    async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run,
-        news)`.
+    async def run(
+        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
-        When cancelled it refuses new drafts, commits what had been submitted within DRAIN_DEADLINE, answers
-        LogUnavailable to what it could not commit by then, and closes. Raises LogOpenError if it cannot open.
+        News and answers of finished groups are handed out by a step that `schedule` is given: a few in each call, in
+        their order. When cancelled it refuses new drafts, commits what had been submitted within DRAIN_DEADLINE,
+        answers LogUnavailable to what it could not commit by then, and closes; nothing is left to a step then. Raises
+        LogOpenError if it cannot open.
         """
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
         Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for
-        strings that are not Unicode text (lone surrogates); `done` is then never called. `news` and `done` run
-        between commits: they must be short and must not raise. One that does is logged as the bug it is, and
-        the others are called all the same.
+        strings that are not Unicode text (lone surrogates); `done` is then never called. `news` and `done` must be
+        short and must not raise. One that does is logged as the bug it is, and the others are called all the same.
         """
 
     async def append(self, draft: Draft) -> Stored:

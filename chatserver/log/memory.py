@@ -30,8 +30,10 @@ from chatserver.log.interface import (
     News,
     Record,
     RoomSummary,
+    Schedule,
     Statistics,
     Stored,
+    at_once,
     within_bytes,
 )
 
@@ -73,9 +75,11 @@ class MemoryLog:
         """Which log this is."""
         return self._identity
 
-    async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Commit groups until cancelled."""
-        await self._groups.run(news, task_status)
+        await self._groups.run(news, schedule, task_status)
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; see `Log.submit`."""

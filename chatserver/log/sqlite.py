@@ -28,8 +28,10 @@ from chatserver.log.interface import (
     News,
     Record,
     RoomSummary,
+    Schedule,
     Statistics,
     Stored,
+    at_once,
 )
 from chatserver.log.serial import SerialThread
 from chatserver.log.sqlite_file import OFFSETS, FileLock, checked_path, connect_writer, create_private
@@ -66,12 +68,14 @@ class SqliteLog:
         """Which log this is; valid once `run` has started."""
         return self._open_parts().identity
 
-    async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Open, commit groups until cancelled, close."""
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         try:
-            await self._groups.run(partial(_take_news, opened.written, news), task_status)
+            await self._groups.run(partial(_take_news, opened.written, news), schedule, task_status)
         finally:
             self._opened = None
             await self._close(opened)
