@@ -29,7 +29,7 @@ _log = structlog.get_logger("chatserver.chat")
 class Reads(Protocol):
     """The part of the log that is used here."""
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int) -> list[Record]:
         """Messages after an offset, oldest first."""
 
 
@@ -74,7 +74,7 @@ class CatchUp:
     async def _feed(self, name: str, cursor: int) -> None:
         records: list[Record] | Exception
         try:
-            records = await self._log.read(name, after=cursor, limit=READ_PAGE)
+            records = await self._log.read(name, after=cursor, limit=READ_PAGE, max_bytes=CHUNK_BYTES)
             self.pages += 1
         except LogError as error:
             _log.warning("catch_up_failed", room=name, reason=str(error))
