@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, get_type_hints
 
-from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, deadline, setting, size
+from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, deadline, plain, setting, size
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
 
@@ -40,14 +40,25 @@ class Settings:
     """All settings of one server. Fields are in the order in which help and `limits` show them."""
 
     host: tuple[str, ...] = setting(
-        ("127.0.0.1",), Section.SERVICE, "Address to bind; repeat it for more, [::1] for IPv6."
+        ("127.0.0.1",),
+        Section.SERVICE,
+        "Address to bind; repeat it for more, [::1] for IPv6.",
+        placeholder="ADDRESS",
     )
     port: int = setting(8000, Section.SERVICE, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535)
     tls_cert: str = setting(
-        "", Section.SERVICE, "Certificate chain in PEM form: serve https and wss only.", zero="plain http"
+        "",
+        Section.SERVICE,
+        "Certificate chain in PEM form: serve https and wss only.",
+        zero="plain http",
+        placeholder="FILE",
     )
     tls_key: str = setting(
-        "", Section.SERVICE, "Its private key, in PEM form and not encrypted. SIGHUP reads both again.", zero="none"
+        "",
+        Section.SERVICE,
+        "Its private key, in PEM form and not encrypted. SIGHUP reads both again.",
+        zero="none",
+        placeholder="FILE",
     )
     proxy_protocol: bool = setting(
         False, Section.SERVICE, "Connections from --trusted-proxy begin with a PROXY header, version 1 or 2."
@@ -57,10 +68,16 @@ class Settings:
         Section.SERVICE,
         "Address or network of a proxy that may say whom it speaks for, by X-Forwarded-For; repeat it for more.",
         zero="nobody",
+        placeholder="NETWORK",
     )
-    log: str = setting("sqlite:chat.db", Section.SERVICE, "Where messages live: memory: or sqlite:PATH.")
+    log: str = setting(
+        "sqlite:chat.db", Section.SERVICE, "Where messages live: memory: or sqlite:PATH.", placeholder="URL"
+    )
     log_format: LogFormat = setting(  # noqa: RUF009  (it is dataclasses.field)
-        LogFormat.AUTO, Section.SERVICE, "Log lines: auto is pretty on a terminal, json elsewhere."
+        LogFormat.AUTO,
+        Section.SERVICE,
+        "Log lines: auto is pretty on a terminal, json elsewhere.",
+        placeholder="FORMAT",
     )
     quiet: bool = setting(False, Section.SERVICE, "Log warnings and errors only.")
     echo: bool = setting(
@@ -378,7 +395,7 @@ class Settings:
         if self.body_deadline_max < self.body_deadline:
             raise ConfigError(
                 "body-deadline-max",
-                f"{self.body_deadline_max:g} s is below --body-deadline, {self.body_deadline:g} s",
+                f"{plain(self.body_deadline_max)} s is below --body-deadline, {plain(self.body_deadline)} s",
             )
         if self.all_unfinished_bytes < self.max_body_bytes:
             raise ConfigError(

@@ -9,6 +9,7 @@ trio, or know any setting by name; fields.py writes them down.
 import dataclasses
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -41,6 +42,10 @@ class Unit(Enum):
     ROOMS = "rooms"
 
 
+#: What stands for the value in `--help`; any other unit counts something: N.
+_PLACEHOLDERS = {Unit.SECONDS: "SECONDS", Unit.BYTES: "BYTES", Unit.BYTES_PER_SECOND: "BYTES"}
+
+
 class Section(Enum):
     """Where a setting stands in `--help` and in `chatserver limits`; the value is the heading."""
 
@@ -64,6 +69,13 @@ class Spec:
     maximum: float = math.inf
     zero: str | None = None
     """What 0 means, below `minimum` though it is, or an empty text or list; None: 0 is a number like any other."""
+    placeholder: str = ""
+    """What stands for a text in `--help`."""
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in `--help`."""
+        return self.placeholder or _PLACEHOLDERS.get(self.unit, "N")
 
     def check(self, flag: str, value: object) -> None:
         """Hold a number against the bounds; anything else passes."""
@@ -71,14 +83,21 @@ class Spec:
             return
         if value == 0 and self.zero is not None:
             return
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(flag, f"{value} is not a finite number")
         unit = f" {self.unit.value}" if self.unit.value else ""
         if value < self.minimum:
             also = f" (or 0: {self.zero})" if self.zero is not None else ""
-            raise ConfigError(flag, f"{value:g}{unit} is below the minimum, {self.minimum:g}{unit}{also}")
+            raise ConfigError(flag, f"{plain(value)}{unit} is below the minimum, {plain(self.minimum)}{unit}{also}")
         if value > self.maximum:
-            raise ConfigError(flag, f"{value:g}{unit} is above the maximum, {self.maximum:g}{unit}")
+            raise ConfigError(flag, f"{plain(value)}{unit} is above the maximum, {plain(self.maximum)}{unit}")
+
+
+def plain(value: float, grouping: str = "") -> str:
+    """Return a number as people write it, with no exponent and every digit: `1048576`, `0.1`."""
+    if isinstance(value, int) or value.is_integer():
+        return f"{int(value):{grouping}}"
+    return f"{Decimal(str(value)):{grouping}f}"
 
 
 def setting(
@@ -91,9 +110,10 @@ def setting(
     minimum: float = 0,
     maximum: float = math.inf,
     zero: str | None = None,
+    placeholder: str = "",
 ) -> Any:
     """A field of `Settings`."""
-    spec = Spec(section, meaning, reason, unit, minimum=minimum, maximum=maximum, zero=zero)
+    spec = Spec(section, meaning, reason, unit, minimum, maximum, zero, placeholder)
     return dataclasses.field(default=default, metadata={"spec": spec})
 
 
