@@ -8,6 +8,7 @@ trio, or know any setting by name; fields.py writes them down.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -71,6 +72,8 @@ class Spec:
     """What 0 means, below `minimum` though it is, or an empty text or list; None: 0 is a number like any other."""
     placeholder: str = ""
     """What stands for a text in `--help`."""
+    form: Callable[[str], object] | None = None
+    """Reads a text, or each of several; raises ValueError for one of another form."""
 
     @property
     def metavar(self) -> str:
@@ -78,8 +81,11 @@ class Spec:
         return self.placeholder or _PLACEHOLDERS.get(self.unit, "N")
 
     def check(self, flag: str, value: object) -> None:
-        """Hold a number against the bounds; anything else passes."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        """Hold a number against the bounds, and texts that are not empty against their form."""
+        if isinstance(value, bool):
+            return
+        if not isinstance(value, int | float):
+            self._check_form(flag, value)
             return
         if value == 0 and self.zero is not None:
             return
@@ -91,6 +97,16 @@ class Spec:
             raise ConfigError(flag, f"{plain(value)}{unit} is below the minimum, {plain(self.minimum)}{unit}{also}")
         if value > self.maximum:
             raise ConfigError(flag, f"{plain(value)}{unit} is above the maximum, {plain(self.maximum)}{unit}")
+
+    def _check_form(self, flag: str, value: object) -> None:
+        if self.form is None:
+            return
+        for text in value if isinstance(value, tuple) else (value,):
+            try:
+                if text or self.zero is None:
+                    self.form(str(text))
+            except ValueError as error:
+                raise ConfigError(flag, str(error)) from None
 
 
 def plain(value: float, grouping: str = "") -> str:
@@ -110,10 +126,23 @@ def setting(
     minimum: float = 0,
     maximum: float = math.inf,
     zero: str | None = None,
-    placeholder: str = "",
 ) -> Any:
     """A field of `Settings`."""
-    spec = Spec(section, meaning, reason, unit, minimum, maximum, zero, placeholder)
+    spec = Spec(section, meaning, reason, unit, minimum, maximum, zero)
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def service(
+    default: Any,
+    meaning: str,
+    *,
+    placeholder: str = "",
+    form: Callable[[str], object] | None = None,
+    zero: str | None = None,
+    maximum: float = math.inf,
+) -> Any:
+    """A field that is no limit: where the server is, and what it does there."""
+    spec = Spec(Section.SERVICE, meaning, maximum=maximum, zero=zero, placeholder=placeholder, form=form)
     return dataclasses.field(default=default, metadata={"spec": spec})
 
 

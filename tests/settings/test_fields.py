@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from chatserver.net import descriptors
 from chatserver.settings.describe import shown_value
-from chatserver.settings.fields import SPECS, TYPES, LogFormat, Settings, flag_name
+from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
+from chatserver.settings.forms import LogFormat
 from chatserver.settings.sources import load_settings, variable_name
 from chatserver.settings.spec import ConfigError, Section, Unit, plain
 
