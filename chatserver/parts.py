@@ -15,6 +15,7 @@ import trio
 
 from chatserver.api.conversation import Conversation
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.origins import Policy, policy
 from chatserver.api.pages import Pages
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
@@ -108,7 +109,10 @@ def build(
         ping_interval=settings.ping_interval, limits=_told_limits(settings), reconnect_ms=RECONNECT_MS,
     )  # fmt: skip
     metrics = ServerMetrics()
-    routes = Routes(services, metrics=metrics.text, ready=ready, echo=settings.echo, secure=engine is not None)
+    routes = Routes(
+        services, metrics=metrics.text, ready=ready, echo=settings.echo,
+        policy=_page_policy(settings, listening, secure=engine is not None),
+    )  # fmt: skip
     conversation = Conversation(services, outlet.as_outlet())
     limits = _edge_limits(settings)
     websocket = WebSocketEdge(
@@ -178,6 +182,12 @@ def _edge_limits(settings: Settings) -> EdgeLimits:
         request_rate=settings.request_rate, max_requests=settings.max_requests_per_connection,
         message_rate=settings.message_rate, max_rooms=settings.max_rooms_per_connection,
     )  # fmt: skip
+
+
+def _page_policy(settings: Settings, listening: Sequence[socket.socket], *, secure: bool) -> Policy:
+    """Which pages may ask what, of a server that goes by the names it was given and the addresses it is bound to."""
+    bound = [*settings.host, *(each.getsockname()[0] for each in listening)]
+    return policy(secure=secure, bound=bound, origins=settings.allow_origin, hosts=settings.allow_host)
 
 
 def _told_limits(settings: Settings) -> dict[str, int | float]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.api.guests import user_of
+from chatserver.api.origins import forbidden
 from chatserver.chat.cursor import Place
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.cursors import parse_cursor
@@ -30,16 +31,20 @@ class Request(msgspec.Struct, gc=False):
     address: str
     secret: bytes
     keep_alive: bool
+    foreign: bool = False  # of a page of another site: it may read what everybody may, and is nobody
     _user: int | None = None
 
     @property
     def user(self) -> int:
-        """The number of whoever sent it: 2 µs, and a WebSocket's handshake has no use for it."""
+        """The number of the sender: 2 µs, and a WebSocket's handshake has no use for it. Raises HttpError (403)."""
+        if self.foreign:
+            raise forbidden(self.head)
         return user_of(self.head, self.address, self.secret) if self._user is None else self._user
 
     def shrink(self) -> None:
         """Keep who asks and what for: fields and body are 80 KB at most, and while a disk is silent everybody waits."""
-        self._user = self.user
+        if not self.foreign:
+            self._user = self.user
         self.body = b""
         self.head = msgspec.structs.replace(self.head, headers={})
 

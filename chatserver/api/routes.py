@@ -1,6 +1,7 @@
 """Which handler answers a request.
 
-Owns: the table of paths and methods. May not: answer anything but 404 and 405 itself.
+Owns: the table of paths and methods. May not: answer anything but 404, 405 and a preflight itself, or decide which
+pages may ask; origins.py does, and is asked here before any path is looked at.
 """
 
 from collections.abc import Callable
@@ -10,12 +11,14 @@ import msgspec
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.guests import set_cookie, token_in
+from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles
 from chatserver.chat.identity import new_token, number_of
 from chatserver.protocol.errors import HttpError
+from chatserver.protocol.head import Head
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
 
@@ -27,28 +30,29 @@ _Methods = dict[str, _Handler]
 
 
 class Routes:
-    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here.
-
-    `secure` says that all of it goes over TLS of ours.
-    """
+    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here."""
 
     def __init__(
         self, services: Services, *, metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], echo: bool,
-        secure: bool,
+        policy: Policy,
     ) -> None:  # fmt: skip
-        self._secure = secure
+        self._policy = policy
+        self._secure = secure = policy.scheme == "https"
         self._secret = services.log.identity.secret
         self._metrics = metrics
         self._ready = ready
         self._static = StaticFiles(secure=secure)
         rooms = RoomHandlers(services)
+        self._service: dict[str, _Methods] = {
+            "/healthz": _readable(self._health),
+            "/readyz": _readable(self._readiness),
+            "/metrics": _readable(self._show_metrics),
+        }
         self._exact: dict[str, _Methods] = {
             "/ws": {"GET": self._open},
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
-            "/healthz": _readable(self._health),
-            "/readyz": _readable(self._readiness),
-            "/metrics": _readable(self._show_metrics),
+            **self._service,
         }
         if echo:
             self._exact["/echo"] = {"GET": self._open_echo}
@@ -62,21 +66,36 @@ class Routes:
 
     def handle(self, request: Request) -> Answer | Pending:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
-        path = request.head.path
+        head = request.head
+        path = head.path
+        source = source_of(head.headers, self._policy)
+        if source is Source.FOREIGN and path not in self._static and path not in self._service:
+            request.foreign = True
+            check_foreign(head)
+        methods, names = self._find(path)
+        if source is Source.ALLOWED and head.method == "OPTIONS":
+            return Response(204, b"", headers=preflight_fields(methods))
+        return self._choose(methods, head.method)(request, *names)
+
+    def cors(self, head: Head) -> tuple[tuple[str, str], ...]:
+        """What any answer to this request must have for a page of an allowed origin to read it."""
+        return cors_fields(head, self._policy) if self._policy.origins else ()
+
+    def _find(self, path: str) -> tuple[_Methods, tuple[str, ...]]:
+        """The methods of a path, and the names in it."""
         if path.startswith("/rooms/"):
             name, slash, rest = path[7:].partition("/")
             methods = self._in_room.get(rest if slash else None)
             if methods is not None and name:
-                return self._choose(methods, request)(request, name)
+                return methods, (name,)
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
         if methods is None:
             raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
-        return self._choose(methods, request)(request)
+        return methods, ()
 
-    def _choose(self, methods: _Methods, request: Request) -> _Handler:
-        method = request.head.method
+    def _choose(self, methods: _Methods, method: str) -> _Handler:
         handler = methods.get(method)
         if handler is None:
             allowed = ", ".join(sorted(methods))

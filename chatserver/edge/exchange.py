@@ -5,6 +5,7 @@ Owns: the structs that stand in `Connection.session` for HTTP. May not: act.
 
 import msgspec
 
+from chatserver.chat.member import Hold
 from chatserver.chat.room import Room
 from chatserver.protocol.http import Body
 
@@ -33,4 +34,11 @@ class Exchange(msgspec.Struct, gc=False, eq=False):
 
     keep_alive: bool
     head_only: bool
+    headers: tuple[tuple[str, str], ...] = ()  # of any answer to it, besides the answer's own
     room: Room | None = None  # the one it published into
+
+
+class PageHold(Hold, gc=False, eq=False):
+    """A held poll of a page of an allowed origin, whose answer needs more headers; any other does without the field."""
+
+    headers: tuple[tuple[str, str], ...] = ()

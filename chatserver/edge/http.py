@@ -30,7 +30,7 @@ from chatserver.chat.member import Hold as HeldPoll
 from chatserver.chat.member import Member
 from chatserver.chat.ring import Form
 from chatserver.edge.budgets import count, request_budget
-from chatserver.edge.exchange import Exchange
+from chatserver.edge.exchange import Exchange, PageHold
 from chatserver.edge.failures import tell_fault, tell_log_failed
 from chatserver.edge.intake import Intake
 from chatserver.edge.leaving import return_after
@@ -45,7 +45,7 @@ from chatserver.net.wheel import ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import error_body, error_response, response_head, with_retry_after
+from chatserver.protocol.response import error_body, error_response, response_head, with_headers, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 
 #: Seconds told to a client whose request took us too long.
@@ -106,7 +106,7 @@ class HttpEdge:
         connection.inbox = rest
         spent = connection.spent = self._budget.spend(connection.spent, self._connections.wheel.current)
         another = head.keep_alive and not self.draining and count(spent) < self._most_requests
-        exchange = Exchange(another, head.method == "HEAD")
+        exchange = Exchange(another, head.method == "HEAD", self._routes.cors(head))
         try:
             if self.settle is not None:
                 self.settle(connection, head)
@@ -179,8 +179,8 @@ class HttpEdge:
     ) -> None:
         parts = answer.parts
         head = response_head(
-            answer.status, sum(map(len, parts)), content_type=answer.content_type, headers=answer.headers,
-            keep_alive=exchange.keep_alive,
+            answer.status, sum(map(len, parts)), content_type=answer.content_type,
+            headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive,
         )  # fmt: skip
         self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
 
@@ -188,7 +188,9 @@ class HttpEdge:
         """A whole and valid request that cannot be served: the connection lives."""
         self._write(
             connection, exchange,
-            [error_response(error, keep_alive=exchange.keep_alive, head_only=exchange.head_only)],
+            [error_response(
+                error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only
+            )],
         )  # fmt: skip
 
     def _write(
@@ -243,7 +245,8 @@ class HttpEdge:
         self._connections.enter(connection, Phase.SERVING)
 
     def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> None:
-        hold = HeldPoll(connection, answer.user, answer.limit, answer.many, exchange.keep_alive)
+        facts = (connection, answer.user, answer.limit, answer.many, exchange.keep_alive)
+        hold = PageHold(*facts, headers=exchange.headers) if exchange.headers else HeldPoll(*facts)
         connection.session = hold
         self._hub.park(hold, answer.waits)
         self._connections.enter(connection, Phase.HELD, ticks(answer.seconds))
@@ -256,13 +259,14 @@ class HttpEdge:
         """News for a held poll, or its time is up, or its client has sent FIN: what there is, even if nothing."""
         connection = hold.connection
         assert isinstance(connection, Connection)
-        exchange = Exchange(hold.keep_alive and not self.draining, head_only=False)
+        headers = hold.headers if isinstance(hold, PageHold) else ()
+        exchange = Exchange(hold.keep_alive and not self.draining, head_only=False, headers=headers)
         if hold.keep_alive and not exchange.keep_alive:
             hold.keep_alive = False
         wire = self._pages.held_wire(hold)
         if wire is not None:
             self._hub.release(hold)
-            self._write(connection, exchange, [wire])
+            self._write(connection, exchange, [with_headers(wire, headers) if headers else wire])
             return
         places = hold.places()
         self._hub.release(hold)
@@ -277,7 +281,7 @@ class HttpEdge:
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> None:
         if exchange.head_only:
             exchange.keep_alive = False
-            self._write(connection, exchange, [sse.HEAD])
+            self._write(connection, exchange, [with_headers(sse.HEAD, exchange.headers)])
             return
         member = self._hub.attach(
             answer.room, connection, form=Form.EVENTS, user=answer.user, cursor=answer.after
@@ -285,7 +289,7 @@ class HttpEdge:
         connection.session = member
         connection.spent = 0  # nothing more can be asked on it
         self._connections.enter(connection, Phase.STREAM)
-        self._connections.send(connection, answer.preface)
+        self._connections.send(connection, with_headers(answer.preface, exchange.headers))
         if connection.alive:
             self._hub.pump.deliver(member)
 
