@@ -55,6 +55,7 @@ from chatserver.protocol.validation import MAX_TEXT_BYTES
 from chatserver.protocol.websocket import FrameLimits
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
+from chatserver.settings.forms import listen
 
 #: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
@@ -85,6 +86,7 @@ class Parts:
 
 def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
+    operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
@@ -111,7 +113,10 @@ def build(
     metrics = ServerMetrics()
     routes = Routes(
         services, metrics=metrics.text, ready=ready, echo=settings.echo,
-        policy=_page_policy(settings, listening, secure=engine is not None),
+        policy=_page_policy(settings, listening, settings.host, secure=engine is not None),
+        operators=None if operators is None else _page_policy(
+            settings, [operators], [listen(settings.metrics_listen)[0]], secure=engine is not None
+        ),
     )  # fmt: skip
     conversation = Conversation(services, outlet.as_outlet())
     limits = _edge_limits(settings)
@@ -130,6 +135,8 @@ def build(
     first_words = [REFUSAL] if engine is not None else refusals
     gate = Gate(admission.admit, eviction.make_room, first_words, notes.refused)
     listeners = [Listener(each, connections, gate) for each in listening]
+    if operators is not None:
+        listeners.append(Listener(operators, connections, gate, operators=True))
     pressure = Pressure(connections, phase_limits, admission, eviction)
     # The layers between poller and edge, the innermost first; a plain server in front of everybody has none.
     attendant: Attendant = EdgeAttendant(connections, http, websocket, hub, admission, notes)
@@ -184,9 +191,11 @@ def _edge_limits(settings: Settings) -> EdgeLimits:
     )  # fmt: skip
 
 
-def _page_policy(settings: Settings, listening: Sequence[socket.socket], *, secure: bool) -> Policy:
-    """Which pages may ask what, of a server that goes by the names it was given and the addresses it is bound to."""
-    bound = [*settings.host, *(each.getsockname()[0] for each in listening)]
+def _page_policy(
+    settings: Settings, listening: Sequence[socket.socket], names: Sequence[str], *, secure: bool
+) -> Policy:
+    """Which pages may ask what, where it listens by these names and at the addresses they are bound to."""
+    bound = [*names, *(each.getsockname()[0] for each in listening)]
     return policy(secure=secure, bound=bound, origins=settings.allow_origin, hosts=settings.allow_host)
 
 

@@ -31,6 +31,7 @@ class Request(msgspec.Struct, gc=False):
     address: str
     secret: bytes
     keep_alive: bool
+    operators: bool = False  # came in where operators look: --metrics-listen
     foreign: bool = False  # of a page of another site: it may read what everybody may, and is nobody
     _user: int | None = None
 

@@ -30,13 +30,17 @@ _Methods = dict[str, _Handler]
 
 
 class Routes:
-    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here."""
+    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here.
+
+    `operators` is the policy of a listener of their own, if there is one: /metrics is there, and nowhere else.
+    """
 
     def __init__(
         self, services: Services, *, metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], echo: bool,
-        policy: Policy,
+        policy: Policy, operators: Policy | None = None,
     ) -> None:  # fmt: skip
         self._policy = policy
+        self._operators = operators
         self._secure = secure = policy.scheme == "https"
         self._secret = services.log.identity.secret
         self._metrics = metrics
@@ -49,11 +53,13 @@ class Routes:
             "/metrics": _readable(self._show_metrics),
         }
         self._exact: dict[str, _Methods] = {
+            **self._service,
             "/ws": {"GET": self._open},
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
-            **self._service,
         }
+        if operators is not None:
+            del self._exact["/metrics"]
         if echo:
             self._exact["/echo"] = {"GET": self._open_echo}
         #: by what follows `/rooms/{room}`; None is the room itself
@@ -68,11 +74,12 @@ class Routes:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
         head = request.head
         path = head.path
-        source = source_of(head.headers, self._policy)
+        operators = self._operators if request.operators else None
+        source = source_of(head.headers, operators or self._policy)
         if source is Source.FOREIGN and path not in self._static and path not in self._service:
             request.foreign = True
             check_foreign(head)
-        methods, names = self._find(path)
+        methods, names = self._find(path) if operators is None else (_known(self._service.get(path), path), ())
         if source is Source.ALLOWED and head.method == "OPTIONS":
             return Response(204, b"", headers=preflight_fields(methods))
         return self._choose(methods, head.method)(request, *names)
@@ -91,9 +98,7 @@ class Routes:
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
-        if methods is None:
-            raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
-        return methods, ()
+        return _known(methods, path), ()
 
     def _choose(self, methods: _Methods, method: str) -> _Handler:
         handler = methods.get(method)
@@ -134,6 +139,12 @@ class Routes:
         request.parameters()
         body, content_type = self._metrics()
         return Response(200, body, content_type)
+
+
+def _known(methods: _Methods | None, path: str) -> _Methods:
+    if methods is None:
+        raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
+    return methods
 
 
 def _readable(handler: _Handler) -> _Methods:

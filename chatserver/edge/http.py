@@ -110,7 +110,10 @@ class HttpEdge:
         try:
             if self.settle is not None:
                 self.settle(connection, head)
-            request = Request(head, body, connection.address, self._secret, exchange.keep_alive)
+            request = Request(
+                head, body, connection.address, self._secret, exchange.keep_alive,
+                connection in self._connections.operators,
+            )  # fmt: skip
             answer = self._routes.handle(request)
         except (HttpError, MessageError) as error:
             self._refuse_request(connection, exchange, error)

@@ -99,6 +99,7 @@ class Connections:
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection
         self.lines = Limiter()  # for whatever a peer can have written to our log
+        self.operators: set[Connection] = set()  # those accepted where operators look, see Listener
         self.speakers: Callable[[str], bool] | None = None  # who begins with a PROXY header; None: nobody
         self._readiness = readiness
         self._window = ticks(limits.flush_window)
@@ -129,6 +130,7 @@ class Connections:
             return
         self.table[descriptor] = None
         self.held -= 1
+        self.operators.discard(connection)
         connection.descriptor = CLOSED
         connection.backlog = None
         connection.inbox = b""

@@ -26,6 +26,7 @@ import structlog
 
 from chatserver.net import sockets
 from chatserver.net.connections import Connections
+from chatserver.net.phases import Phase
 from chatserver.reasons import Reason
 
 #: Peers taken before anything else gets its turn: about 2 ms. Larger batches were not faster.
@@ -66,13 +67,20 @@ class Gate:
 
 
 class Listener:
-    """One listening socket. Closed by `close`; safe to close twice."""
+    """One listening socket. Closed by `close`; safe to close twice.
 
-    def __init__(self, listening: socket.socket, connections: Connections, gate: Gate) -> None:
+    With `operators`, the peers it accepts are noted in `Connections.operators`. They send no PROXY header, since
+    operators look from behind the balancer.
+    """
+
+    def __init__(
+        self, listening: socket.socket, connections: Connections, gate: Gate, *, operators: bool = False
+    ) -> None:
         self.descriptor = listening.fileno()
         self._socket = listening
         self._connections = connections
         self._gate = gate
+        self._operators = operators
         self._spare = _open_spare()
         self._rest = 0
 
@@ -103,7 +111,11 @@ class Listener:
             if reason is Reason.REFUSED_FULL and self._gate.make_room(address):
                 reason = self._gate.admit(address)
             if reason is None:
-                self._connections.adopt(descriptor, sys.intern(address))
+                connection = self._connections.adopt(descriptor, sys.intern(address))
+                if self._operators:
+                    self._connections.operators.add(connection)
+                    if connection.phase is Phase.PROXY:
+                        self._connections.enter(connection, self._connections.first)
             else:
                 self._refuse(descriptor, reason)
         return not self._rest

@@ -64,10 +64,11 @@ class Serving:
         self.server = server
         self.logs = logs
         self.address = Address.of(server.addresses[0])
+        self.metrics_address = Address.of(server.metrics_address) if server.metrics_address else self.address
 
     async def metric(self, name: str, **labels: str) -> float:
         """A sample of /metrics, summed over the labels that are not given."""
-        return sample((await ask(self.address, "GET", "/metrics")).body, name, **labels)
+        return sample((await ask(self.metrics_address, "GET", "/metrics")).body, name, **labels)
 
     async def closes(self, reason: str) -> int:
         return int(await self.metric("chatserver_closes_total", reason=reason))
