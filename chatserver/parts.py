@@ -15,7 +15,7 @@ import trio
 
 from chatserver.api.conversation import Conversation
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.origins import Policy, policy
+from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
@@ -196,7 +196,7 @@ def _page_policy(
 ) -> Policy:
     """Which pages may ask what, where it listens by these names and at the addresses they are bound to."""
     bound = [*names, *(each.getsockname()[0] for each in listening)]
-    return policy(secure=secure, bound=bound, origins=settings.allow_origin, hosts=settings.allow_host)
+    return policy_of(secure=secure, bound=bound, origins=settings.allow_origin, hosts=settings.allow_host)
 
 
 def _told_limits(settings: Settings) -> dict[str, int | float]:

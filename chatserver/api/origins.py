@@ -57,7 +57,7 @@ class Policy:
     any_address: bool = False  # bound to all addresses, so that any address is one of its own
 
 
-def policy(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> Policy:
+def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> Policy:
     """Make the policy of a server that listens at `bound`, names and addresses, and goes by further `hosts`.
 
     Its addresses and localhost are always among them: nobody can make those names lead elsewhere, and health checks use

@@ -12,7 +12,7 @@ from chatserver.api.origins import (
     check_foreign,
     cors_fields,
     forbidden,
-    policy,
+    policy_of,
     preflight_fields,
     source_of,
 )
@@ -24,10 +24,10 @@ APP = "https://app.example"
 EVIL = "https://evil.example"
 OWN, ALLOWED, FOREIGN = Source.OWN, Source.ALLOWED, Source.FOREIGN
 
-PLAIN = policy(secure=False, bound=["127.0.0.1"], origins=[APP, "http://localhost:3000"], hosts=["chat.example"])
-SECURE = policy(secure=True, bound=["192.0.2.1", "::1"], origins=[], hosts=["Chat.Example."])
-ANYWHERE = policy(secure=False, bound=["0.0.0.0"], origins=[], hosts=[])
-ANYWHERE_NAMED = policy(secure=False, bound=["::", "192.0.2.1"], origins=[], hosts=["chat.example"])
+PLAIN = policy_of(secure=False, bound=["127.0.0.1"], origins=[APP, "http://localhost:3000"], hosts=["chat.example"])
+SECURE = policy_of(secure=True, bound=["192.0.2.1", "::1"], origins=[], hosts=["Chat.Example."])
+ANYWHERE = policy_of(secure=False, bound=["0.0.0.0"], origins=[], hosts=[])
+ANYWHERE_NAMED = policy_of(secure=False, bound=["::", "192.0.2.1"], origins=[], hosts=["chat.example"])
 
 
 def head_of(method: str, headers: Mapping[str, str]) -> Head:
@@ -171,7 +171,7 @@ def test_without_a_host_it_may_read_what_is_public(
 
 
 def test_names_that_were_bound_are_ours_however_they_are_written() -> None:
-    held = policy(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
+    held = policy_of(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
     for host in ("myhost:8000", "[fe80:0::1]:8000", "localhost"):
         assert source_of(fields(host), held) is OWN
 
@@ -237,7 +237,7 @@ SITES = st.sampled_from([None, "none", "same-origin", "same-site", "cross-site"]
 def test_a_page_of_another_host_or_port_is_foreign(
     *, host: str, port: int, theirs: str, their_port: int, site: str | None, secure: bool, tls: bool
 ) -> None:
-    held = policy(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    held = policy_of(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
     origin = f"{'https' if tls else 'http'}://{theirs}:{their_port}"
     found = source_of(fields(f"{host}:{port}", origin, site), held)
     same = (host, port) == (theirs, their_port) and (tls or not secure) and site in (None, "none", "same-origin")
@@ -249,7 +249,7 @@ def test_a_page_of_another_host_or_port_is_foreign(
 )
 def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, capitals: bool, site: str | None) -> None:
     """As a browser writes both fields: without the scheme's own port."""
-    held = policy(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    held = policy_of(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
     scheme, default = ("https", 443) if secure else ("http", 80)
     authority = host if port == default else f"{host}:{port}"
     asked = authority.upper() if capitals else authority
@@ -258,7 +258,7 @@ def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, ca
 
 @given(host=NAMES, name=NAMES, port=PORTS | st.none())
 def test_only_our_names_are_served(host: str, name: str, port: int | None) -> None:
-    held = policy(secure=False, bound=["127.0.0.1"], origins=[], hosts=[host])
+    held = policy_of(secure=False, bound=["127.0.0.1"], origins=[], hosts=[host])
     asked = name if port is None else f"{name}:{port}"
     if name in (host, "localhost"):
         assert source_of(fields(asked), held) is OWN
