@@ -201,9 +201,24 @@ def _parse_with_h11(head: bytes) -> h11.Request:
     return event
 
 
+#: What h11 says, up to its first colon, in our words: some of its own print what came as Python writes bytes.
+_WORDS = {
+    "no request line received": "the request line is missing",
+    "illegal request line": "the request line is not a method, a target and HTTP/1.1, with one space between",
+    "illegal header line": "a header field is not a name, a colon and a value",
+    "continuation line at start of headers": "a folded header field (obsolete, RFC 9112 section 5.2)",
+    "Missing mandatory Host": "Host is missing",
+    "Found multiple Host": "more than one Host",
+    "bad Content-Length": "Content-Length is not a number of at most 20 digits",
+    "conflicting Content-Length headers": "more than one Content-Length",
+    "multiple Transfer-Encoding headers": "more than one Transfer-Encoding",
+    "Only Transfer-Encoding": "the only Transfer-Encoding known here is chunked",
+}
+
+
 def _from_h11(error: h11.RemoteProtocolError) -> HttpError:
     code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
-    return HttpError(code, str(error)[:200])
+    return HttpError(code, _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1"))
 
 
 def _bad_version(version: bytes) -> HttpError:

@@ -299,9 +299,13 @@ def _decode(frames: list[bytes]) -> list[Event]:
 
 
 def _broken(error: ParseFailed) -> FrameError:
+    """In our words: wsproto's have the codec's in them."""
+    close = "CLOSE" in str(error)
     if error.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA:
-        return FrameError(Reason.BAD_TEXT, str(error))
-    return FrameError(Reason.BAD_FRAME, str(error))
+        return FrameError(Reason.BAD_TEXT, "a close frame's reason is not UTF-8" if close else "a text is not UTF-8")
+    # Whatever else a frame may be was looked at before wsproto saw it.
+    message = "a close frame's code is none that may be sent" if close else "a length that is not in its shortest form"
+    return FrameError(Reason.BAD_FRAME, message)
 
 
 _SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))

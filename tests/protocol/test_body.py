@@ -78,27 +78,27 @@ def test_chunks(wire: bytes, body: bytes) -> None:
     assert feed(body_runner(chunked), wire, trailing=GET) == (True, body)
 
 
-@pytest.mark.parametrize(
-    "wire",
-    [
-        b"hello\r\n",
-        b"-5\r\nhello\r\n",
-        b"0x5\r\nhello\r\n",
-        b"\r\n5\r\nhello\r\n",
-        b" 5\r\nhello\r\n",
-        b"5\nhello\r\n0\r\n\r\n",
-        b"5\r\nhelloX\r\n0\r\n\r\n",
-        b"5\r\nhello0\r\n\r\n",
-        b"5\r\nhello\n\n0\r\n\r\n",
-        b"5\r\nhello\r\n0\r\nbad trailer\r\n\r\n",
-        b"5\r\nhello\r\n0\r\nA: \0\r\n\r\n",
-        b"5;a\nb\r\nhello\r\n0\r\n\r\n",
-        b"5\r\nhello\r\n0\r\n\n",
-        b"5\r\nhello\r\n0\r\nA: b\n\n",
-        b"5\r\nhello\r\n0\r\nA: b\r\n\n",
-        b"f" * 21 + b"\r\n",
-    ],
-)
+MALFORMED = [
+    b"hello\r\n",
+    b"-5\r\nhello\r\n",
+    b"0x5\r\nhello\r\n",
+    b"\r\n5\r\nhello\r\n",
+    b" 5\r\nhello\r\n",
+    b"5\nhello\r\n0\r\n\r\n",
+    b"5\r\nhelloX\r\n0\r\n\r\n",
+    b"5\r\nhello0\r\n\r\n",
+    b"5\r\nhello\n\n0\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nbad trailer\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nA: \0\r\n\r\n",
+    b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    b"5\r\nhello\r\n0\r\n\n",
+    b"5\r\nhello\r\n0\r\nA: b\n\n",
+    b"5\r\nhello\r\n0\r\nA: b\r\n\n",
+    b"f" * 21 + b"\r\n",
+]
+
+
+@pytest.mark.parametrize("wire", MALFORMED)
 def test_malformed_chunks(wire: bytes) -> None:
     assert feed(body_runner(chunked), wire) == BAD
 
