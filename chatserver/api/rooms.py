@@ -9,8 +9,6 @@ from collections.abc import Coroutine, Iterable
 from itertools import islice
 from typing import TypeAlias
 
-import msgspec
-
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
 from chatserver.api.pages import Allowance, Page
 from chatserver.api.publishing import draft_of, log_failure, too_often, wait_for_rate
@@ -23,7 +21,7 @@ from chatserver.chat.room import Room
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import messages, sse
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import error_body
+from chatserver.protocol.response import error_body, json_body
 from chatserver.reasons import ErrorCode
 
 Places: TypeAlias = list[tuple[str, Place | None]]
@@ -232,7 +230,7 @@ class RoomHandlers:
         names = {found.room for found in known}
         unwritten = (self._summary(name, 0, 0) for name in self._hub.registry.names() if name not in names)
         listed += islice(unwritten, limit - len(listed))  # and no further: there may be 100,000, and anybody may ask
-        return Response(200, msgspec.json.encode({"rooms": listed}))
+        return Response(200, json_body({"rooms": listed}))
 
     def show_room(self, request: Request, name: str) -> Pending:
         """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
@@ -242,7 +240,7 @@ class RoomHandlers:
 
     async def _show_later(self, name: str) -> Answer:
         head = await self._services.log.head(name)
-        return Response(200, msgspec.json.encode(self._summary(name, head.last, head.last - head.first + 1)))
+        return Response(200, json_body(self._summary(name, head.last, head.last - head.first + 1)))
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:
         members = len(self._hub.registry.presence(name))

@@ -4,9 +4,6 @@ Owns: the table of paths and methods. May not: answer anything but 404 and 405 i
 """
 
 from collections.abc import Callable
-from typing import Any
-
-import msgspec
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.guests import set_cookie, token_in
@@ -16,6 +13,7 @@ from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles
 from chatserver.chat.identity import new_token, number_of
 from chatserver.protocol.errors import HttpError
+from chatserver.protocol.response import json_body
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
 
@@ -123,5 +121,4 @@ def _readable(handler: _Handler) -> _Methods:
 
 
 def _status(status: str) -> Response:
-    content: dict[str, Any] = {"status": status}
-    return Response(200, msgspec.json.encode(content))
+    return Response(200, json_body({"status": status}))

@@ -1,8 +1,8 @@
 """Responses as bytes, and the small header formats that requests use: queries and cookies.
 
 Owns: how an answer looks on the wire. Every answer has Content-Length, Content-Type and Connection, so that no
-client has to guess where it ends or whether another may follow. Formatted by hand: h11 would take 14 µs where
-this takes under 1, for bytes that h11's own client is the judge of in the tests.
+client has to guess where it ends or whether another may follow, and no browser what it is. Formatted by hand: h11
+would take 14 µs where this takes under 1, for bytes that h11's own client is the judge of in the tests.
 """
 
 from functools import lru_cache
@@ -18,6 +18,9 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = "application/json"
 MAX_COOKIES = 600  # looked at in one header; browsers keep 180 to 600 for a host
 MAX_QUERY_FIELDS = 200  # fields; a /poll names up to this many rooms, and the target's 8 KiB bounds them anyway
+
+#: What a message's text looks like is not for browsers to judge: it may look like a page.
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 _LINE_BREAKS = frozenset("\r\n\0")
 
@@ -53,7 +56,7 @@ def response_head(
 @lru_cache(maxsize=512)
 def _fixed_head(status: int, content_type: str, keep_alive: bool) -> bytes:
     connection = "keep-alive" if keep_alive else "close"
-    lines = header_lines((("Content-Type", content_type), ("Connection", connection)))
+    lines = header_lines((("Content-Type", content_type), NOSNIFF, ("Connection", connection)))
     return status_line(status) + lines + b"Content-Length: "
 
 
@@ -80,7 +83,12 @@ def with_retry_after(wire: bytes, seconds: int) -> bytes:
 
 def error_body(code: ErrorCode, message: str) -> bytes:
     """The JSON of an error answer."""
-    return msgspec.json.encode({"error": {"code": code.code, "message": message}})
+    return json_body({"error": {"code": code.code, "message": message}})
+
+
+def json_body(content: object) -> bytes:
+    """JSON as the body of an answer: a terminal's next prompt begins on a line of its own."""
+    return msgspec.json.encode(content) + b"\n"
 
 
 def error_response(

@@ -163,6 +163,25 @@ def test_answers(encoded: bytes, expected: dict[str, object]) -> None:
     assert fields_in_order(encoded) == list(expected)
 
 
+def test_what_is_a_body_ends_a_line_and_what_is_a_frame_does_not() -> None:
+    users = messages.user_list([ANN])
+    bodies = [
+        messages.published("lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"),
+        b"".join(messages.page("lobby", "k3f9-42", True, ITEMS)),
+        b"".join(messages.page("lobby", "k3f9-42", True, [])),
+        b"".join(messages.poll_page([("lobby", "k3f9-42", True, ITEMS), ("ops", "k3f9-0", True, [])])),
+        messages.members_page("lobby", users, 1),
+    ]
+    frames = [
+        messages.ack(1, "lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"),
+        b"".join(messages.joined(1, "lobby", "k3f9-42", True, ITEMS, 1)),
+        b"".join(messages.history(1, "lobby", "k3f9-42", True, [])),
+        messages.members(1, "lobby", users, 1),
+    ]
+    assert all(body.endswith(b"}\n") and body.count(b"\n") == 1 for body in bodies)
+    assert all(b"\n" not in frame for frame in frames)
+
+
 def test_the_longest_message_fits_in_a_frame_of_its_own_limit() -> None:
     """Text, key and names at their limits, escaped to the utmost, stay below 16 KiB + 2 KiB on their way out."""
     text = messages.check_text('"' * messages.MAX_TEXT_BYTES)
