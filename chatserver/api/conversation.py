@@ -26,9 +26,10 @@ from chatserver.chat.registry import LATEST
 from chatserver.chat.ring import Form
 from chatserver.chat.room import Room
 from chatserver.log.interface import LogError, Stored
-from chatserver.protocol import messages
+from chatserver.protocol import encoders
+from chatserver.protocol.client_messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
+from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.websocket import text_frame
 from chatserver.reasons import ErrorCode
 
@@ -81,7 +82,7 @@ class Conversation:
     def hello(self, session: Session, token: str) -> bytes:
         """The first message to a client."""
         face = guest(session.user)
-        return messages.hello(token, face.id, face.name, self._services.ping_interval, self._services.limits)
+        return encoders.hello(token, face.id, face.name, self._services.ping_interval, self._services.limits)
 
     def hear(self, session: Session, message: ClientMessage, address: str) -> Outcome:
         """Do what a message asks that came from an address. Raises MessageError."""
@@ -94,7 +95,7 @@ class Conversation:
     def _publish(self, session: Session, message: Publish, address: str) -> Outcome:
         wait = wait_for_rate(self._services, session.user, address)
         if wait:
-            return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait), refusal=True)
+            return Reply(encoders.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait), refusal=True)
 
         def done(result: Stored | LogError) -> None:
             session.in_flight -= 1
@@ -107,7 +108,7 @@ class Conversation:
         try:
             room = self._hub.publish(draft_of(session.user, message.room, message.text, message.key), done)
         except LogError as error:
-            return Reply(messages.error(message.id, *log_failure(error)))
+            return Reply(encoders.error(message.id, *log_failure(error)))
         session.in_flight += 1
         if room is not None and room.congested:
             room.paused.append(session.connection)
@@ -116,10 +117,10 @@ class Conversation:
 
     def _acknowledge(self, id: MessageId, result: Stored | LogError) -> bytes:  # noqa: A002  the wire's word
         if isinstance(result, LogError):
-            return messages.error(id, *log_failure(result))
+            return encoders.error(id, *log_failure(result))
         record = result.record
         cursor = self._services.encoder.cursor(record.offset)
-        return messages.ack(id, record.room, record.offset, cursor, messages.time_text(record.time))
+        return encoders.ack(id, record.room, record.offset, cursor, encoders.time_text(record.time))
 
     # -- join and leave ---------------------------------------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class Conversation:
             if page is not None:
                 return self._enter(session, message, room, page)
         elif before is None and self._services.crowded() and self._has_its_share(session):
-            error = messages.error(message.id, ErrorCode.RATE_LIMITED, LOOK_UP_LATER, LOOK_UP_RETRY)
+            error = encoders.error(message.id, ErrorCode.RATE_LIMITED, LOOK_UP_LATER, LOOK_UP_RETRY)
             return Reply(error, refusal=True)
         return Later(self._joins, place)
 
@@ -177,7 +178,7 @@ class Conversation:
         session.add(member)
         cursor = self._services.encoder.cursor(page.reaches)
         count = len(room.presence)
-        return Reply(messages.joined(message.id, room.name, cursor, page.recovered, page.items, count), member)
+        return Reply(encoders.joined(message.id, room.name, cursor, page.recovered, page.items, count), member)
 
     def _leave(self, session: Session, message: Leave) -> Outcome:
         member = session.find(message.room)
@@ -185,7 +186,7 @@ class Conversation:
             raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}", message.id)
         session.remove(member)
         self._hub.leave(member)
-        return Reply(messages.left(message.id, message.room))
+        return Reply(encoders.left(message.id, message.room))
 
     def leave_all(self, session: Session) -> None:
         """The connection is going: end its memberships."""
@@ -223,16 +224,16 @@ class Conversation:
 
     def _history_reply(self, message: History, page: Page) -> Reply:
         cursor = self._services.encoder.cursor(page.reaches)
-        return Reply(messages.history(message.id, message.room, cursor, page.recovered, page.items))
+        return Reply(encoders.history(message.id, message.room, cursor, page.recovered, page.items))
 
     def _members(self, session: Session, message: Members) -> Outcome:
         presence = self._hub.registry.presence(message.room)
         users = self._services.encoder.listing(presence)
-        return Reply(messages.members(message.id, message.room, users, len(presence)))
+        return Reply(encoders.members(message.id, message.room, users, len(presence)))
 
     def _ping(self, session: Session, message: Ping) -> Outcome:
-        return Reply(messages.pong(message.id))
+        return Reply(encoders.pong(message.id))
 
 
 def _place(cursor: str | int | None) -> Place | None:
-    return None if cursor is None else Place(*messages.parse_cursor(cursor))
+    return None if cursor is None else Place(*parse_cursor(cursor))

@@ -9,7 +9,7 @@ from chatserver.chat.identity import guest
 from chatserver.chat.presence import Presence
 from chatserver.chat.ring import Form
 from chatserver.log.interface import Record
-from chatserver.protocol import messages, sse
+from chatserver.protocol import encoders, sse
 from chatserver.protocol.websocket import text_frame
 
 
@@ -25,31 +25,31 @@ class WireEncoder:
 
     def message(self, record: Record) -> bytes:
         """The JSON of a message."""
-        return messages.message_json(
+        return encoders.message_json(
             record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time
         )
 
     def push(self, form: Form, record_json: bytes, room: str, offset: int) -> bytes:
         """That JSON as a frame or an event."""
         if form is Form.FRAMES:
-            return text_frame(messages.message_push(record_json))
+            return text_frame(encoders.message_push(record_json))
         return sse.event(self.cursor(offset), record_json)
 
     def gap(self, form: Form, room: str, after: int, until: int) -> bytes:
         """The notice of a gap."""
-        notice = messages.gap(room, self.cursor(after), self.cursor(until))
+        notice = encoders.gap(room, self.cursor(after), self.cursor(until))
         if form is Form.FRAMES:
             return text_frame(notice)
         return sse.event(self.cursor(until), notice, "gap")
 
     def presence(self, room: str, joined: Sequence[int], left: Sequence[int], members: int) -> bytes:
         """A frame that tells who came and went."""
-        return text_frame(messages.presence(room, _faces(joined), _faces(left), members))
+        return text_frame(encoders.presence(room, _faces(joined), _faces(left), members))
 
     def listing(self, presence: Presence) -> bytes:
         """Who is there, some hundreds at most, as JSON."""
         if presence.listing is None:
-            presence.listing = messages.user_list(_faces(presence.users()))
+            presence.listing = encoders.user_list(_faces(presence.users()))
         return presence.listing
 
 

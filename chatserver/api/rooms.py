@@ -19,9 +19,12 @@ from chatserver.chat.cursor import Place, Start
 from chatserver.chat.ring import Form
 from chatserver.chat.room import Room
 from chatserver.log.interface import LogError, Stored
-from chatserver.protocol import messages, sse
+from chatserver.protocol import encoders, sse
+from chatserver.protocol.client_messages import decode_publish
+from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_body, json_body
+from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode
 
 Places: TypeAlias = list[tuple[str, Place | None]]
@@ -43,13 +46,13 @@ class RoomHandlers:
 
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
-        messages.check_room(name)
+        check_room(name)
         request.parameters()
         user = request.user
         wait = wait_for_rate(self._services, user, request.address)
         if wait:  # before any work on the content: it may be the dearest there is
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
+        content = decode_publish(request.body, request.head.headers.get("content-type"))
         return Commit(draft_of(user, name, content.text, content.key), self._published)
 
     def _published(self, result: Stored | LogError) -> Response:
@@ -57,14 +60,14 @@ class RoomHandlers:
             return refusal(*log_failure(result))
         record = result.record
         cursor = self._services.encoder.cursor(record.offset)
-        time = messages.time_text(record.time)
-        return Response(201, messages.published(record.room, record.offset, cursor, time))
+        time = encoders.time_text(record.time)
+        return Response(201, encoders.published(record.room, record.offset, cursor, time))
 
     # -- history and long-poll --------------------------------------------------------------------------------------
 
     def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
-        messages.check_room(name)
+        check_room(name)
         parameters = request.parameters("after", "before", "limit", "wait")
         after, before = parameters.place("after"), parameters.place("before")
         limit, wait = parameters.limit(), parameters.wait(self._services.poll_wait_max)
@@ -107,10 +110,10 @@ class RoomHandlers:
         places: dict[str, Place | None] = {}
         for value in parameters.all("room"):
             name, colon, cursor = value.partition(":")
-            messages.check_room(name)
+            check_room(name)
             if name in places:
                 raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
-            places[name] = Place(*messages.parse_cursor(cursor)) if colon and cursor else None
+            places[name] = Place(*parse_cursor(cursor)) if colon and cursor else None
         if not 1 <= len(places) <= self._services.max_rooms:
             raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {self._services.max_rooms} rooms, as room=NAME:CURSOR")
         wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.poll_wait_max)
@@ -195,10 +198,10 @@ class RoomHandlers:
 
     def events(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/events`: from the cursor on, or from now."""
-        messages.check_room(name)
+        check_room(name)
         parameters = request.parameters("after")
         last_id = request.head.headers.get("last-event-id")
-        after = parameters.place("after") if not last_id else Place(*messages.parse_cursor(last_id))
+        after = parameters.place("after") if not last_id else Place(*parse_cursor(last_id))
         room = self._hub.room(name)
         if room is None:
             return self._stream_later(name, request.user, after)
@@ -234,7 +237,7 @@ class RoomHandlers:
 
     def show_room(self, request: Request, name: str) -> Pending:
         """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
-        messages.check_room(name)
+        check_room(name)
         request.parameters()
         return self._show_later(name)
 
@@ -248,11 +251,11 @@ class RoomHandlers:
 
     def show_members(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/members`."""
-        messages.check_room(name)
+        check_room(name)
         request.parameters()
         presence = self._hub.registry.presence(name)
         users = self._services.encoder.listing(presence)
-        return Response(200, messages.members_page(name, users, len(presence)))
+        return Response(200, encoders.members_page(name, users, len(presence)))
 
 
 def refusal(code: ErrorCode, message: str, wait: float) -> Response:

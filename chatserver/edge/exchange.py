@@ -6,7 +6,7 @@ Owns: the structs that stand in `Connection.session` for HTTP. May not: act.
 import msgspec
 
 from chatserver.chat.room import Room
-from chatserver.protocol.http import Body
+from chatserver.protocol.body import Body
 
 
 class LongHead(msgspec.Struct, gc=False, eq=False):

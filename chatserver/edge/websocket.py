@@ -37,9 +37,9 @@ from chatserver.net.connections import Connections
 from chatserver.net.phases import Phase
 from chatserver.net.unfinished import Unfinished
 from chatserver.net.wheel import ticks
-from chatserver.protocol import messages
+from chatserver.protocol import encoders
+from chatserver.protocol.client_messages import ClientMessage, decode
 from chatserver.protocol.errors import FrameError, MessageError
-from chatserver.protocol.messages import ClientMessage
 from chatserver.protocol.websocket import (
     Binary,
     Close,
@@ -230,13 +230,13 @@ class WebSocketEdge:
             self._connections.send(connection, text_frame(data.encode()))
             return
         try:
-            message = messages.decode(data)
+            message = decode(data)
             if self._over(connection):
                 outcome: Outcome = self._too_often(connection, message)
             else:
                 outcome = self._conversation.hear(session, message, connection.address)
         except MessageError as error:
-            self._connections.send(connection, text_frame(messages.error(error.id, error.code, error.message)))
+            self._connections.send(connection, text_frame(encoders.error(error.id, error.code, error.message)))
             self._spend(connection)
             return
         match outcome:
@@ -256,7 +256,7 @@ class WebSocketEdge:
 
     def _too_often(self, connection: Connection, message: ClientMessage) -> Reply:
         wait = self._budget.wait(connection.spent, self._connections.wheel.current)
-        return Reply(messages.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait), refusal=True)
+        return Reply(encoders.error(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait), refusal=True)
 
     def _over(self, connection: Connection) -> bool:
         return connection.spent > 0 and self._budget.over(connection.spent, self._connections.wheel.current)
@@ -283,18 +283,18 @@ class WebSocketEdge:
         """Wait for a reply that needs the log; the connection is parked in SERVING meanwhile."""
         if connection.session is not session:
             return  # it went while it waited for its turn
-        reply = Reply(messages.error(message.id, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0))
+        reply = Reply(encoders.error(message.id, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0))
         try:
             with trio.move_on_at(deadline):
                 reply = await later.work(session, message, later.rest)
         except MessageError as error:
-            reply = Reply(messages.error(message.id, error.code, error.message))
+            reply = Reply(encoders.error(message.id, error.code, error.message))
         except LogError as error:
             tell_log_failed(self._connections, connection, error)
-            reply = Reply(messages.error(message.id, *log_failure(error)))
+            reply = Reply(encoders.error(message.id, *log_failure(error)))
         except Exception:  # noqa: BLE001  a fault of ours costs its own message, and nobody else's
             tell_fault(self._connections, connection)
-            reply = Reply(messages.error(message.id, ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))
+            reply = Reply(encoders.error(message.id, ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))
         if connection.session is session:
             self._reply(connection, reply)
         if connection.session is session:
@@ -361,7 +361,7 @@ class WebSocketEdge:
 
     def drain(self, connection: Connection, retry_after: float) -> None:
         """The server is stopping: say when to come back, and close."""
-        goaway = text_frame(messages.goaway("restart", retry_after))
+        goaway = text_frame(encoders.goaway("restart", retry_after))
         self.release(connection)
         frame = close_frame(Reason.DRAINING.close_code.value, "the server is restarting")
         self._connections.finish(connection, Reason.DRAINING, goaway + frame)

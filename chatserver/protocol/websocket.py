@@ -20,29 +20,7 @@ import msgspec
 from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
 
 from chatserver.protocol.errors import FrameError
-from chatserver.protocol.upgrade import SUBPROTOCOL, accept_upgrade
 from chatserver.reasons import Reason
-
-__all__ = [
-    "PONG",
-    "SUBPROTOCOL",
-    "Assembly",
-    "Binary",
-    "Close",
-    "Event",
-    "FrameLimits",
-    "Ping",
-    "Pong",
-    "Text",
-    "Violation",
-    "accept_upgrade",
-    "binary_frame",
-    "close_frame",
-    "ping_frame",
-    "pong_frame",
-    "receive",
-    "text_frame",
-]
 
 
 class FrameLimits(msgspec.Struct, frozen=True, gc=False):

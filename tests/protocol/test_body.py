@@ -5,16 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatserver.protocol.body import Body, BodyLimits, ChunkedBody, LengthBody, body_reader
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import (
-    Body,
-    BodyLimits,
-    ChunkedBody,
-    HeadLimits,
-    LengthBody,
-    body_reader,
-    parse_head,
-)
+from chatserver.protocol.head import HeadLimits, parse_head
 from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.samples import GET, POST, request
 from tests.support.feed import body_runner, feed

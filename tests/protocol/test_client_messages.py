@@ -3,9 +3,8 @@ import json
 import msgspec
 import pytest
 
-from chatserver.protocol.client_messages import MAX_JSON_BYTES
-from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.messages import (
+from chatserver.protocol.client_messages import (
+    MAX_JSON_BYTES,
     ClientMessage,
     History,
     Join,
@@ -17,6 +16,7 @@ from chatserver.protocol.messages import (
     decode,
     decode_publish,
 )
+from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
 
 BAD_FIELD, BAD_JSON = ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON

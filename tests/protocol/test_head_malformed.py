@@ -3,7 +3,8 @@
 import h11
 import pytest
 
-from chatserver.protocol.http import Head, HeadLimits, HttpError, find_head_end, parse_head
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.head import Head, HeadLimits, find_head_end, parse_head
 from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.samples import request
 from tests.support.feed import feed, head_runner

@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError, MessageError
-from chatserver.protocol.http import CONTINUE, cookie, error_body, error_response, query_fields, response
-from chatserver.protocol.response import MAX_COOKIES, MAX_QUERY_FIELDS, with_retry_after
+from chatserver.protocol.response import (
+    CONTINUE,
+    MAX_COOKIES,
+    MAX_QUERY_FIELDS,
+    cookie,
+    error_body,
+    error_response,
+    query_fields,
+    response,
+    with_retry_after,
+)
 from chatserver.reasons import ErrorCode
 
 
