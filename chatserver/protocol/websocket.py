@@ -2,7 +2,7 @@
 
 Owns: the bounds that wsproto does not have (a message's bytes, its fragments, the declared length of a frame
 that has not come yet) and the decision when to trouble wsproto at all. wsproto's `FrameProtocol` judges and decodes
-every frame; it is a reference cycle of 1.5 KB, so none is ever kept for a peer: a frame is handed over once it is
+every frame; it is a reference cycle of 0.9 KB, so none is ever kept for a peer: a frame is handed over once it is
 whole, and the frames of a fragmented message once its last one is here, so that wsproto is only ever seen at a
 message boundary, where one spare object serves every connection. What waits is bytes, and bounded; whatever its size,
 each byte is copied a fixed number of times.
