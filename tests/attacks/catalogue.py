@@ -95,6 +95,11 @@ ROWS: Final[tuple[Row, ...]] = (
         "slow-tls", defence="`TLS`: 10 s in total, 256 half-way at most; on a plain port its first byte is no request",
         ends=(Reason.BAD_REQUEST, Reason.TLS_DEADLINE, Reason.EVICTED), told="400 on a plain port, else FIN",
     ),
+    *_rows(
+        "tls-half-message", over_tls=True, answers=("joined",),
+        defence="whatever goes wrong when something is sealed ends that connection, and no other",
+        ends=(Reason.TLS_FAILED,), told="FIN or RST",
+    ),
     # Greedy
     *_rows(
         "connect-flood", greedy=True,
