@@ -1,5 +1,6 @@
 """Every attack of the catalogue against the real server over real sockets, played by the load generator's personas,
-with a healthy neighbour beside it who does not notice. The reasons that the catalogue names are what is counted.
+with a healthy neighbour beside it who does not notice, and a newcomer who is let in. The reasons that the catalogue
+names are what is counted.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from loadgen.personas import registry
 from tests.attacks.catalogue import ROWS, SHORT, Row
 from tests.loadgen.stage import playing
 from tests.support.certificates import certificate
+from tests.support.peers import chatter
 from tests.support.serving import Serving, eventually, neighbour, serving
 
 #: What the personas ask a held poll to wait: below the deadlines of these tests.
@@ -35,8 +37,15 @@ def test_the_generator_calls_it_what_the_catalogue_does(row: Row) -> None:
     assert registry()[row.kind].threat is named
 
 
-def _url(server: Serving) -> str:
-    return f"{'https' if server.address.tls else 'http'}://{server.address.host}:{server.address.port}"
+async def _newcomer(server: Serving) -> None:
+    """Somebody who comes during the attack: writes in a room of his own, and hears it there."""
+    async with chatter(server.address) as friend:
+        joined = await friend.ask("join", room="newcomers")
+        assert joined["type"] == "joined", joined
+        ack = await friend.ask("publish", room="newcomers", text="hello")
+        assert ack["type"] == "ack", ack
+        assert (await friend.next("message"))["offset"] == ack["offset"]
+        await friend.close()
 
 
 async def _counted(server: Serving, row: Row) -> int:
@@ -53,11 +62,13 @@ def _skip_unless_deaf(clients: list[Client]) -> None:
 async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(row: Row, tmp_path: Path) -> None:
     tls = dict(zip(("tls_cert", "tls_key"), certificate(tmp_path), strict=True)) if row.over_tls else {}
     async with serving(**{**SHORT, **tls, **row.settings}) as server:
+        authority = f"{server.address.host}:{server.address.port}"
         async with neighbour(server):
             async with playing(
-                _url(server),
+                f"{'https' if row.over_tls else 'http'}://{authority}",
                 row.kind,
                 clients=row.clients,
+                host=authority,
                 poll_wait_seconds=POLL_WAIT,
             ) as play:
 
@@ -69,6 +80,7 @@ async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(r
                     return play.cohort.opened > 0 if row.stays else await _counted(server, row) >= row.times
 
                 await eventually(seen)
+                await _newcomer(server)
                 assert not row.answers or set(play.cohort.answers) <= set(row.answers), play.cohort.answers
 
             async def counted() -> bool:
