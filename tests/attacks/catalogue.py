@@ -163,6 +163,12 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.PEER_RESET,), answers=("answered 201",), told="201",
     ),
     *_rows(
+        "ask-the-log", greedy=True, stays=True, clients=30, times=300,
+        defence="waiting for the log is shared by network; one query for all who ask the same; a page is read by bytes",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200, or 503 with `Retry-After`",
+        answers=("answered 200", "answered 201", "answered 404", "answered 429", "answered 503"),
+    ),
+    *_rows(
         "thundering-poll", greedy=True, stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
         defence="one encoding for all who wait at one cursor; they are answered no faster than they come back, and then"
         " wait for everybody else",

@@ -1,0 +1,85 @@
+"""Those who ask one thing at a time, and cost the server more than themselves."""
+
+from __future__ import annotations
+
+import h11
+import pytest
+import trio
+
+from loadgen.personas import ask_the_log
+from tests.loadgen.stage import Server, listening, parsed, playing, read_until, until
+
+_PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+_CLOSING = b"HTTP/1.1 413 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_the_log, "REFUSED_SECONDS", 0.05)
+
+
+def _refusal(status: int) -> bytes:
+    return b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status
+
+
+async def _asked(stream: trio.SocketStream) -> tuple[h11.Request, bytes]:
+    """The next request, with its body."""
+    request, parser = parsed(await read_until(stream, lambda got: b"\r\n\r\n" in got))
+    body = b""
+    while not isinstance(event := parser.next_event(), h11.EndOfMessage):
+        if isinstance(event, h11.Data):
+            body += event.data
+        else:
+            parser.receive_data(await stream.receive_some())
+    assert parser.trailing_data[0] == b"", "one request at a time"
+    return request, body
+
+
+# ask-the-log
+
+
+async def _wrote(server: Server) -> trio.SocketStream:
+    stream = await server.accept()
+    request, body = await _asked(stream)
+    assert (request.method, request.target) == (b"POST", b"/rooms/ask-the-log/messages")
+    assert len(body) == 8000
+    await stream.send_all(b"HTTP/1.1 201 X\r\nContent-Length: 2\r\n\r\n{}")
+    return stream
+
+
+async def test_each_writes_once_and_asks_one_question_again_and_again() -> None:
+    async with listening() as server, playing(server.url, "ask-the-log", clients=3) as play:
+        asked = set()
+        for _ in range(3):
+            stream = await _wrote(server)
+            for _ in range(3):
+                request, _ = await _asked(stream)
+                asked.add(request.target)
+                await stream.send_all(_PAGE)
+        assert asked == {
+            b"/rooms",
+            b"/rooms/ask-the-log/messages?after=0&limit=200",
+            b"/search?q=words&limit=100",
+        }
+        await until(lambda: play.cohort.answers == {"answered 201": 3, "answered 200": 9})
+
+
+async def test_what_is_not_there_is_not_asked_for_again() -> None:
+    async with listening() as server, playing(server.url, "ask-the-log"):
+        stream = await _wrote(server)
+        targets = []
+        for status in (404, 404, 503, 200):
+            request, _ = await _asked(stream)
+            targets.append(request.target.split(b"?")[0])
+            await stream.send_all(_refusal(status))
+        assert targets == [b"/rooms/ask-the-log/messages", b"/search", b"/rooms", b"/rooms"]
+
+
+async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
+    async with listening() as server, playing(server.url, "ask-the-log") as play:
+        stream = await server.accept()
+        await _asked(stream)
+        await stream.send_all(_CLOSING)
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"answered 413": 1})
+        assert play.cohort.answers == {"answered 413": 1}
