@@ -169,6 +169,13 @@ ROWS: Final[tuple[Row, ...]] = (
         answers=("answered 200", "answered 201", "answered 404", "answered 429", "answered 503"),
     ),
     *_rows(
+        "catch-up", greedy=True, stays=True, clients=30, times=200, settings={"ring_messages": 16},
+        defence="catching up is shared by network; members at one place share one page; what is behind a room's ring is"
+        " read by a few tasks, a page at a time",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`, or `error` with `retry_after`",
+        answers=("joined", "error rate_limited", "error unavailable"),
+    ),
+    *_rows(
         "thundering-poll", greedy=True, stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
         defence="one encoding for all who wait at one cursor; they are answered no faster than they come back, and then"
         " wait for everybody else",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import h11
 import pytest
 import trio
+from wsproto import events
 
-from loadgen.personas import ask_the_log
-from tests.loadgen.stage import Server, listening, parsed, playing, read_until, until
+from loadgen.personas import ask_the_log, catch_up
+from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
 
 _PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 _CLOSING = b"HTTP/1.1 413 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -16,6 +19,8 @@ _CLOSING = b"HTTP/1.1 413 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask_the_log, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(catch_up, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(catch_up, "AGAIN_SECONDS", 0.01)
 
 
 def _refusal(status: int) -> bytes:
@@ -33,6 +38,24 @@ async def _asked(stream: trio.SocketStream) -> tuple[h11.Request, bytes]:
             parser.receive_data(await stream.receive_some())
     assert parser.trailing_data[0] == b"", "one request at a time"
     return request, body
+
+
+async def _opened(server: Server) -> WebSocket:
+    socket = WebSocket(await server.accept())
+    await socket.accept()
+    await _say(socket, type="hello")
+    return socket
+
+
+async def _hear(socket: WebSocket) -> dict[str, object]:
+    event = await socket.receive()
+    assert isinstance(event, events.TextMessage), event
+    message: dict[str, object] = json.loads(event.data)
+    return message
+
+
+async def _say(socket: WebSocket, **message: object) -> None:
+    await socket.send(events.TextMessage(json.dumps(message)))
 
 
 # ask-the-log
@@ -83,3 +106,35 @@ async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"answered 413": 1})
         assert play.cohort.answers == {"answered 413": 1}
+
+
+# catch-up
+
+
+async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again() -> None:
+    async with listening() as server, playing(server.url, "catch-up") as play:
+        socket = await _opened(server)
+        written = [await _hear(socket) for _ in range(catch_up.MESSAGES)]
+        assert {(message["type"], message["room"]) for message in written} == {("publish", "catch-up")}
+        for number in range(1, 4):
+            join = await _hear(socket)
+            assert join == {"type": "join", "id": 0, "room": "catch-up", "after": "0"}
+            await _say(socket, type="joined", id=0, room="catch-up", cursor="e-9", messages=[])
+            await _say(socket, type="message", room="catch-up", offset=10, text="x")
+            await until(lambda number=number: play.cohort.deliveries == number)  # type: ignore[misc]
+        assert play.cohort.answers == {"joined": 3}
+
+
+async def test_it_waits_after_a_refusal_and_answers_pings() -> None:
+    async with listening() as server, playing(server.url, "catch-up") as play:
+        socket = await _opened(server)
+        for _ in range(catch_up.MESSAGES):
+            await _hear(socket)
+        await _hear(socket)
+        await socket.send(events.Ping(b"there?"))
+        assert isinstance(await socket.receive(), events.Pong)
+        await _say(socket, type="error", id=0, code="rate_limited")
+        assert (await _hear(socket))["type"] == "join"
+        assert play.cohort.answers == {"error rate_limited": 1}
+        await socket.send(events.CloseConnection(1013))
+        await until(lambda: play.cohort.refused == {"close 1013": 1})
