@@ -176,6 +176,12 @@ ROWS: Final[tuple[Row, ...]] = (
         answers=("joined", "error rate_limited", "error unavailable"),
     ),
     *_rows(
+        "costly-text", greedy=True, stays=True, clients=6, times=6,
+        defence="size and rate are checked before content; no request costs the loop more than half a millisecond",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.BODY_TOO_LARGE), told="400, 413, or 429 with `Retry-After`",
+        answers=("answered 400", "answered 413", "answered 429"),
+    ),
+    *_rows(
         "thundering-poll", greedy=True, stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
         defence="one encoding for all who wait at one cursor; they are answered no faster than they come back, and then"
         " wait for everybody else",

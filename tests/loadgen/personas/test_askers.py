@@ -9,7 +9,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import ask_the_log, catch_up
+from loadgen.personas import ask_the_log, catch_up, costly_text
 from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
 
 _PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -21,6 +21,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask_the_log, "REFUSED_SECONDS", 0.05)
     monkeypatch.setattr(catch_up, "REFUSED_SECONDS", 0.05)
     monkeypatch.setattr(catch_up, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(costly_text, "POST_EVERY_SECONDS", 0.02)
 
 
 def _refusal(status: int) -> bytes:
@@ -138,3 +139,27 @@ async def test_it_waits_after_a_refusal_and_answers_pings() -> None:
         assert play.cohort.answers == {"error rate_limited": 1}
         await socket.send(events.CloseConnection(1013))
         await until(lambda: play.cohort.refused == {"close 1013": 1})
+
+
+# costly-text
+
+
+async def test_isolates_keys_and_marks_are_posted_again_and_again_whatever_is_answered() -> None:
+    async with listening() as server, playing(server.url, "costly-text", clients=3) as play:
+        posted = {}
+        for _ in range(3):
+            stream = await server.accept()
+            for status in (400, 429):
+                request, body = await _asked(stream)
+                assert (request.method, request.target) == (b"POST", b"/rooms/lobby/messages")
+                assert 61_900 < len(body) <= 62_000
+                await stream.send_all(_refusal(status))
+            posted[dict(request.headers)[b"content-type"], body[:1]] = body.decode()
+        await until(lambda: play.cohort.answers == {"answered 400": 3, "answered 429": 3})
+    isolates = posted[b"text/plain; charset=utf-8", b"\xe2"]
+    assert isolates.count("\u2066") == isolates.count("\u2069") == len(isolates) / 2
+    marks = posted[b"text/plain; charset=utf-8", b"a"]
+    assert set(marks.split("a")) == {"", "\u0301" * 8}
+    fields = json.loads(posted[b"application/json", b"{"])
+    assert len(fields) > 6_000
+    assert fields["text"] == "", "which no server takes"
