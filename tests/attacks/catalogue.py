@@ -182,6 +182,11 @@ ROWS: Final[tuple[Row, ...]] = (
         answers=("answered 400", "answered 413", "answered 429"),
     ),
     *_rows(
+        "fill-rooms", greedy=True, stays=True, clients=40, times=300, settings={"max_rooms": 100},
+        defence="a network has its share of the rooms in memory",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`ack` and `joined`, beyond the share an `error`",
+    ),
+    *_rows(
         "thundering-poll", greedy=True, stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
         defence="one encoding for all who wait at one cursor; they are answered no faster than they come back, and then"
         " wait for everybody else",

@@ -9,7 +9,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import ask_the_log, catch_up, costly_text
+from loadgen.personas import ask_the_log, catch_up, costly_text, fill_rooms
 from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
 
 _PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -21,6 +21,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask_the_log, "REFUSED_SECONDS", 0.05)
     monkeypatch.setattr(catch_up, "REFUSED_SECONDS", 0.05)
     monkeypatch.setattr(catch_up, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(fill_rooms, "REFUSED_SECONDS", 0.05)
     monkeypatch.setattr(costly_text, "POST_EVERY_SECONDS", 0.02)
 
 
@@ -163,3 +164,38 @@ async def test_isolates_keys_and_marks_are_posted_again_and_again_whatever_is_an
     fields = json.loads(posted[b"application/json", b"{"])
     assert len(fields) > 6_000
     assert fields["text"] == "", "which no server takes"
+
+
+# fill-rooms
+
+
+async def test_it_writes_in_a_room_and_joins_it_and_goes_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fill_rooms, "ROOMS", 3)
+    async with listening() as server, playing(server.url, "fill-rooms") as play:
+        socket = await _opened(server)
+        for number in range(3):
+            said = await _hear(socket)
+            assert (said["type"], said["room"]) == ("publish", f"fill-0-{number}")
+            await _say(socket, type="ack", id=said["id"], room=said["room"])
+            said = await _hear(socket)
+            assert (said["type"], said["room"]) == ("join", f"fill-0-{number}")
+            await _say(socket, type="message", room=said["room"], text="mine")
+            await _say(socket, type="joined", id=said["id"], room=said["room"])
+        await until(lambda: play.cohort.answers == {"ack": 3, "joined": 3})
+        await socket.send(events.Ping(b"there?"))
+        assert isinstance(await socket.receive(), events.Pong), "it sits in them, and has no other to join"
+
+
+async def test_a_room_that_is_refused_is_tried_again_later() -> None:
+    async with listening() as server, playing(server.url, "fill-rooms") as play:
+        socket = await _opened(server)
+        for refused in ("publish", "publish", "join"):
+            said = await _hear(socket)
+            while said["type"] != refused:
+                await _say(socket, type="ack", id=said["id"], room=said["room"])
+                said = await _hear(socket)
+            assert said["room"] == "fill-0-0"
+            await _say(socket, type="error", id=said["id"], code="unavailable")
+        said = await _hear(socket)
+        assert (said["type"], said["room"]) == ("publish", "fill-0-0")
+        assert play.cohort.answers == {"error unavailable": 3, "ack": 1}
