@@ -187,6 +187,11 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`ack` and `joined`, beyond the share an `error`",
     ),
     *_rows(
+        "sse-flood", greedy=True, stays=True, answers=("answered 200",), times=3,
+        defence="a stream's client has nothing to say: what it sends is left in the kernel, until its window is shut",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200 and events",
+    ),
+    *_rows(
         "thundering-poll", greedy=True, stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
         defence="one encoding for all who wait at one cursor; they are answered no faster than they come back, and then"
         " wait for everybody else",
