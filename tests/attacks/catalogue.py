@@ -38,7 +38,7 @@ class Row:
     clients: int = 3
     times: int = 1  # so many ends, or answers, are waited for
     answers: tuple[str, ...] = ()  # what the persona may book as answers; anything else is a failure
-    stays: bool = False  # the server has nothing against it: it is served, and goes when it likes
+    stays: bool = False  # no connection is ended for what it does: it goes when it likes
     over_tls: bool = False  # has nothing to do at a plain port
     needs_dark: bool = False  # only where the kernel lets a socket go deaf
     greedy: bool = False
@@ -212,5 +212,12 @@ ROWS: Final[tuple[Row, ...]] = (
         "malformed-chat", malformed=True, stays=True,
         defence="typed decoding; a bad message is answered and the connection lives",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.BAD_TEXT), told="`error` with its code",
+    ),
+    *_rows(
+        "foreign-page", malformed=True, stays=True, clients=10, times=10,
+        defence="an `Origin` or `Sec-Fetch-Site` of another site is refused where something is read as a user or"
+        " changed, a `Host` that is not the server's everywhere; `--allow-origin` and `--allow-host` name exceptions",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="403 or 421",
+        answers=("answered 403", "answered 421"),
     ),
 )  # fmt: skip
