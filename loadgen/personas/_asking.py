@@ -1,7 +1,7 @@
-"""What those share who ask one thing at a time, on one connection, again and again. No persona itself.
+"""What attackers share that send one request at a time on a connection that is kept. No persona itself.
 
-No single request of theirs is wrong, and none is sent before the last was answered, so no limit on what a connection
-may send ahead stops them. What they cost is the work behind each answer, times their number.
+Each request is valid, and is sent only when the one before it was answered, so limits on pipelining do not apply. The
+cost to the server is the work behind each answer, times the number of clients.
 """
 
 from loadgen import wire

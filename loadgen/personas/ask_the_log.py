@@ -1,4 +1,4 @@
-"""Questions that memory cannot answer."""
+"""Reads that a server cannot answer from memory."""
 
 from typing import Final
 
@@ -11,13 +11,13 @@ from loadgen.personas._posting import post_head
 #: Their own room, so that the victims' members need not take what is written there.
 ROOM: Final = "ask-the-log"
 
-#: What each writes there when it comes: 500 of these are 4 MB, more than servers keep of a room in memory.
+#: Each client posts this once; 500 of these are 4 MB, more than servers keep of a room in memory.
 TEXT: Final = (b"old words in the log " * 400)[:8000]
 
-#: All rooms; the oldest messages, as many as an answer may have; a search. A third of them begins with each.
+#: The list of rooms, a page of the oldest messages, and a search. A third of the clients begins with each.
 QUESTIONS: Final = ("/rooms", f"/rooms/{ROOM}/messages?after=0&limit=200", "/search?q=words&limit=100")
 
-#: After a refusal. To ask at once again would be a flood of requests, which is another attack.
+#: After a refusal. Asking again at once would be a flood of requests, which is another attack.
 REFUSED_SECONDS: Final = 1.0
 
 
@@ -25,8 +25,8 @@ REFUSED_SECONDS: Final = 1.0
 class AskTheLog(Asker):
     """Asks for the list of rooms, an old page or a search, and again as soon as it is answered.
 
-    A disk answers a few at a time. Where hundreds wait for it in the order in which they came, everybody whose join or
-    page needs it waits behind them: with 20,000 rooms (`fill-rooms`), 500 of these had chatserver refuse all others.
+    A log answers a few reads at a time. If they are served first come, first served, every join and every page of
+    others waits behind hundreds of these: with 20,000 rooms (`fill-rooms`), 500 made joins fail in chatserver.
     """
 
     __slots__ = ("_question", "_wrote")
@@ -44,7 +44,7 @@ class AskTheLog(Asker):
         place = self.cohort.place
         if not self._wrote:
             self._wrote = True
-            # Servers that count guests by address and agent count each of these for itself.
+            # Servers that know guests by address and agent give each of these its own rate.
             return post_head(place, ROOM, f"Content-Length: {len(TEXT)}", f"User-Agent: asker-{self.index}") + TEXT
         return wire.request("GET", QUESTIONS[self._question % len(QUESTIONS)], place.host)
 

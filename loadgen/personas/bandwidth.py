@@ -1,4 +1,4 @@
-"""Somebody on a thin line."""
+"""An honest user whose line carries little, and always the same."""
 
 from functools import partial
 from typing import Final
@@ -9,11 +9,11 @@ from loadgen.personas import persona
 from loadgen.personas._agenda import Planner
 from loadgen.personas._posting import post_head
 
-#: 64 kbit/s: ISDN, and what a mobile plan leaves of itself when it is used up.
+#: 64 kbit/s: ISDN, and mobile plans whose volume is used up.
 BYTES_A_SECOND: Final = 8 * 1024
 MOVES_EVERY_SECONDS: Final = 0.25
 
-#: Half a second on its way.
+#: Half a second at that rate.
 TEXT_BYTES: Final = 4000
 
 #: At 4 KB each this page takes five seconds.
@@ -22,7 +22,7 @@ QUERY: Final = "limit=10"
 PAUSE_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 10.0
 
-#: Their own room: 4 KB a message are more than a phone beside them can take.
+#: A room of their own: `phone-2g` could not take 4 KB a message.
 ROOM: Final = "bandwidth"
 
 
@@ -30,8 +30,8 @@ ROOM: Final = "bandwidth"
 class Bandwidth(Planner):
     """Posts a message of 4 KB and reads a page of them at 8 KB/s each way, over HTTP, again and again.
 
-    Never silent and never fast. A server that asks for more than this, in a body or in what is taken of an answer,
-    hurts people who have nothing better; one that counts from the first byte to the last hurts whoever reads much.
+    It is never silent and never fast. A minimum rate above this, for a body or for what is taken of an answer, closes
+    such a connection; so does a total deadline for a whole answer.
     """
 
     __slots__ = ("_answered", "_asked", "_heard", "_unsent")
@@ -86,7 +86,7 @@ class Bandwidth(Planner):
             self.plan(PATIENCE_SECONDS, partial(self._mind, number, self._heard))
 
     def on_data(self, data: bytes) -> None:
-        """Take what the line carries in a while, and no more for that while."""
+        """Take what the line carries in one interval, and no more before its end."""
         self._heard += 1
         self.unread += data
         answer = wire.read_response(self.unread)

@@ -1,4 +1,4 @@
-"""Members who never have seen enough of the past."""
+"""Members that join from an old cursor, again and again."""
 
 from typing import Final
 
@@ -8,15 +8,15 @@ from loadgen.personas import persona
 from loadgen.personas._lingering import Lingerer
 from loadgen.personas._websocket import decode, join, publish
 
-#: A room of their own: what they write there is nobody else's reading.
+#: A room of their own, so that the victims need not read what they write.
 ROOM: Final = "catch-up"
 
-#: What each writes there when it comes: 400 of these are 3,200, three times what a room keeps in memory. Short ones:
-#: all of them read all of it.
+#: Each client publishes so many when it connects: 3,200 from 400 clients, three times what a room keeps in memory. They
+#: are short because every client reads all of them.
 MESSAGES: Final = 8
 TEXT: Final = "something that was said a while ago"
 
-#: Between an answer and the next join: five a second are below what servers call a flood (chatserver's 20).
+#: From an answer to the next join: five a second are below the limits on messages (20 in chatserver).
 AGAIN_SECONDS: Final = 0.2
 REFUSED_SECONDS: Final = 1.0
 
@@ -28,8 +28,8 @@ _JOIN_ID: Final = 0
 class CatchUp(Lingerer):
     """WebSocket that joins a room from its first message on, reads for a moment and joins again, for ever.
 
-    What a bot does that keeps no cursor, and what every member does once after an outage. Most of that past is in the
-    log only. Where those who catch up wait for it in one row, the honest one behind 400 of these waited 12 s.
+    A bot that keeps no cursor does this, and every member does it once after an outage. Most of the messages are in the
+    log only. If all who catch up share one queue for it, an honest reconnect waits: 12 s behind 400 of these.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""Texts that are dear to look at, and refused in the end."""
+"""Long texts that are expensive to check, and refused in the end."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,12 +12,12 @@ from loadgen.personas._posting import post_head
 #: Below the 64 KiB that most servers take as a body, and above what any takes as a chat message.
 BODY_BYTES: Final = 62_000
 
-#: Slower than any limit on requests, and than a person who pastes.
+#: Below every limit on the rate of requests or messages.
 POST_EVERY_SECONDS: Final = 1.7
 
 
 def _isolates() -> bytes:
-    """Return bidirectional isolates that balance: each of them is counted before that is known."""
+    """Return bidirectional isolates that balance: all are counted before that is known."""
     pair = "\N{LEFT-TO-RIGHT ISOLATE}\N{POP DIRECTIONAL ISOLATE}".encode()
     return pair * (BODY_BYTES // len(pair))
 
@@ -46,8 +46,8 @@ _KINDS: Final[tuple[tuple[str, Callable[[], bytes]], ...]] = (
 class CostlyText(Asker):
     """Posts 62 KB of balanced isolates, of escaped keys or of combining marks every 1.7 s, all of it refused.
 
-    Each is checked to its end before its size or its sender's rate is looked at, where the checks stand in that order:
-    milliseconds of a loop that everybody shares. 500 of these made everybody's ping take 1.5 s at chatserver.
+    A server that looks at content before size and rate checks each to its end: milliseconds of a loop that all clients
+    share. 500 of these raised the ping of every chatserver client to 1.5 s.
     """
 
     __slots__ = ("_kind",)
@@ -66,5 +66,5 @@ class CostlyText(Asker):
         return post_head(self.cohort.place, self.room, f"Content-Length: {len(body)}", content_type=content_type) + body
 
     def pause(self, status: int) -> float:
-        """Take your time."""
+        """Return the same after every answer."""
         return POST_EVERY_SECONDS

@@ -1,4 +1,4 @@
-"""Members who take all the rooms there are."""
+"""Members that take all the rooms which a server keeps in memory."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from loadgen.personas import persona
 from loadgen.personas._lingering import Lingerer
 from loadgen.personas._websocket import decode, join, publish
 
-#: What one connection may be in at most servers that say so (chatserver 100, Centrifugo 128).
+#: Rooms that one connection may be in: chatserver 100, Centrifugo 128.
 ROOMS: Final = 100
 
 #: After a refusal, before the same room is tried again.
@@ -19,8 +19,8 @@ REFUSED_SECONDS: Final = 1.0
 class FillRooms(Lingerer):
     """WebSocket that writes one message in each of a hundred rooms of its own and sits in all of them.
 
-    Nothing is asked too often, and no connection is in too many rooms. But a server has places for so many rooms in
-    memory, 100,000 in chatserver, and a thousand of these have them all: nobody else can open a room while they stay.
+    No rate is exceeded, and no connection is in too many rooms. But the number of rooms in memory is limited too
+    (100,000 in chatserver), and a thousand of these take all of them: nobody else can open a room while they stay.
     """
 
     __slots__ = ("_joined",)
@@ -40,7 +40,7 @@ class FillRooms(Lingerer):
         self._write()
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Join where the message was taken, go on where the join was; wait after a refusal."""
+        """Join after an ack, go on to the next room after a join, wait after a refusal."""
         message = decode(frame)
         if message.type == "ack":
             self.send(join(self._joined, self._room))

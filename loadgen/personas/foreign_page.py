@@ -1,4 +1,4 @@
-"""Another site's page, open in the browser of somebody who may speak here."""
+"""What the page of another site can have a visitor's browser send."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -9,10 +9,10 @@ from loadgen.client import Needs
 from loadgen.personas import persona
 from loadgen.personas.malformed_http import MalformedHttp
 
-#: A room of its own: what is taken by mistake is read by nobody.
+#: A room of its own, so that the victims do not read what a server takes by mistake.
 ROOM: Final = "foreign-page"
 
-#: No address is ever looked up for it (RFC 6761).
+#: A name that never resolves (RFC 6761).
 _SITE: Final = "page.invalid"
 _ORIGIN: Final = f"Origin: http://{_SITE}"
 _NO_ORIGIN: Final = "Origin: null"
@@ -25,9 +25,9 @@ _TEXT: Final = b"said by another site's page"
 class ForeignPage(MalformedHttp):
     """Does what another site's page can have a browser do: open `/ws`, post text, come by another `Host`.
 
-    No page needs permission to open a WebSocket or to post text/plain, and browsers send along whatever they have of
-    the user; they only say where it comes from. A page whose own name is made to lead here (DNS rebinding) is of one
-    origin with what it asks, and only `Host` tells. Each deserves 403 or 421; what was taken is booked under its case.
+    A page needs no permission to open a WebSocket or to post text/plain, and the browser adds the user's cookies; only
+    `Origin` and `Sec-Fetch-Site` tell. After DNS rebinding even these are the server's own, and only `Host` tells. Each
+    request deserves 403 or 421; a request that was taken is booked under its case.
     """
 
     __slots__ = ()

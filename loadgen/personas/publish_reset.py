@@ -1,4 +1,4 @@
-"""Publishers who hang up as soon as they have their receipt."""
+"""Publishers over HTTP that reset the connection right after their 201."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ ROOM: Final = "publish-reset"
 #: Just below the 8 KiB that chatserver takes: few messages make the room busy.
 TEXT_BYTES: Final = 8000
 
-#: After a reset. A script in a loop is faster; 300 of these publish 600 messages a second, more than most rooms take.
+#: Between a reset and the next connection; 300 of these publish 600 messages a second, more than most rooms take.
 RETURN_SECONDS: Final = 0.5
 
 
@@ -23,8 +23,8 @@ RETURN_SECONDS: Final = 0.5
 class PublishReset(Lingerer):
     """Posts 8 KB messages into a busy room, reads the 201 and resets at once; half of them are the room's members.
 
-    A server that pauses publishers while a room is congested keeps a list of them. A connection that is gone and still
-    on that list is acted upon later: chatserver asked the kernel about descriptor -1, and the process ended.
+    A server that pauses publishers while a room is congested keeps a list of them. A connection that was closed and is
+    still on that list is resumed later: chatserver asked the kernel about descriptor -1, and the process ended.
     """
 
     __slots__ = ("_publishes",)
@@ -43,7 +43,7 @@ class PublishReset(Lingerer):
         """Post at once, or ask for the upgrade."""
         if not self._publishes:
             return super().opening()
-        # Servers that count guests by address and agent count each of these for itself.
+        # Servers that know guests by address and agent give each of these its own rate.
         fields = (f"Content-Length: {TEXT_BYTES}", f"User-Agent: publisher-{self.index}")
         return post_head(self.cohort.place, self.room, *fields) + b"x" * TEXT_BYTES
 

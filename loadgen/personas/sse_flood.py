@@ -1,4 +1,4 @@
-"""An event stream that talks back."""
+"""Event streams whose client sends behind its request."""
 
 from typing import Final
 
@@ -14,8 +14,8 @@ _BLOCK: Final = b"x" * BLOCK_BYTES
 class SseFlood(Flooder):
     """Opens an event stream and sends bytes behind the request, as fast as they are taken.
 
-    A stream's client has nothing to say after its request. A server that reads on gathers it as the next request, or
-    wakes for every block of it; one that does not read at all is not told when the client goes.
+    A client of an event stream has nothing to send after its request. A server that reads on either gathers these bytes
+    as the next request or wakes for every block of them; a server that stops reading does not see the client's FIN.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""Half a message below everything that a chat looks at."""
+"""A member that stops in the middle of a TLS handshake message."""
 
 import ssl
 from typing import Final
@@ -14,10 +14,10 @@ from loadgen.target import describe_tls
 #: A KeyUpdate is 5 bytes (RFC 8446 section 4.6.3): its type, three of length, and whether the other side shall follow.
 HALF_KEY_UPDATE: Final = b"\x18\x00\x00\x01"
 
-#: A plain port refuses it at its first byte, and a mended server at the next message: coming back is not the attack.
+#: Servers close it soon, and coming back at once would be a flood of handshakes, which is another attack.
 RETURNS_SECONDS: Final = 10.0
 
-#: One is enough to end a server that has the fault; what many of them cost is 30 KB of OpenSSL's here, each.
+#: One is enough to find the fault, and each costs the generator 30 KB of OpenSSL.
 CLIENTS: Final = 300
 
 
@@ -25,9 +25,9 @@ CLIENTS: Final = 300
 class TlsHalfMessage(Intruder):
     """Joins a room over TLS 1.3 and sends the first 4 bytes of a KeyUpdate, then nothing, while others speak.
 
-    OpenSSL wants the rest before it writes anything: SSL_write asks for a read. A server that takes writing for
-    something that cannot ask meets an exception wherever it next has something to say to this member; in chatserver
-    that ended the process. On a plain port it is a ClientHello, and refused.
+    OpenSSL wants the rest of the message before it writes: SSL_write fails with SSL_ERROR_WANT_READ. A server that does
+    not expect this meets an exception at its next push to this member; in chatserver it ended the process. A plain port
+    refuses the ClientHello.
     """
 
     __slots__ = ("_tls",)
@@ -41,7 +41,7 @@ class TlsHalfMessage(Intruder):
     _tls: Tls13
 
     def opening(self) -> bytes:
-        """Say hello, as TLS has it."""
+        """Send the ClientHello."""
         self._tls = Tls13()
         return self._tls.handshake()
 
