@@ -258,17 +258,15 @@ class Connections:
         if not ALLOWED[before][state]:
             raise IllegalMoveError(f"{before.name} does not lead to {state.name}")
         old = connection.context
-        if old is not context:
-            if not isinstance(context, self._contexts[state]):
-                raise IllegalMoveError(f"{state.name} does not carry {type(context).__name__}")
+        if (state is not before or context is not old) and not isinstance(context, self._contexts[state]):
+            raise IllegalMoveError(f"{state.name} does not carry {type(context).__name__}")
+        connection.state = state
+        if context is not old:
             connection.context = context
-            connection.state = state
             if old is not None:
                 self._handlers[before].released(connection, old)
                 if connection.descriptor < 0:
                     return
-        else:
-            connection.state = state
         wheel = self.wheel
         due = wheel.due[state] if span is None else wheel.current + 1 + span
         backlog = connection.backlog
