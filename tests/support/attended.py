@@ -45,12 +45,11 @@ class Attended:
                 self.connections.bind(state, self.handler, object)
         self.refused: list[Reason] = []
         self.admission = Admission(self.connections, settings, total=total, farewells=[REFUSAL])
-        self.listeners = []
+        self.listeners: list[Listener] = []
         if listening is not None:
+            refused = self.refused.append
             self.listeners.append(
-                Listener(
-                    listening, self.connections, self.admission, refusals=[REFUSAL], refused=self.refused.append
-                )  # fmt: skip
+                Listener(listening, self.connections, self.admission, refusals=[REFUSAL], refused=refused)
             )
         self.poller = Poller(self.connections, self.readiness, self.listeners)
         self.address: tuple[str, int] = listening.getsockname() if listening is not None else ("", 0)
