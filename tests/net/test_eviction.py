@@ -50,7 +50,7 @@ def order(*waiting: Connection) -> list[Connection]:
     return [candidate.connection for candidate in reversed(rank(waiting, WAITS, tick=NOW, after=AFTER).candidates)]
 
 
-# -- the ranking ----------------------------------------------------------------------------------------------------
+# -- the ranking ------------------------------------------------------------------------------------------------------
 
 
 def test_the_order_of_kinds() -> None:
@@ -149,7 +149,7 @@ def test_ranking_keeps_its_rules(waiting: list[Connection]) -> None:
             assert ranking.crowds[kind][network_of(connection.address)] == len(alike)
 
 
-# -- making room ----------------------------------------------------------------------------------------------------
+# -- making room ------------------------------------------------------------------------------------------------------
 
 
 class House(Parked):

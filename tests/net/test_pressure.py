@@ -67,7 +67,7 @@ def test_calm_is_counted_in_a_row() -> None:
     assert set(steps(hysteresis, *looks * 10)) == {Step.BUSY}
 
 
-# -- who feels it ---------------------------------------------------------------------------------------------------
+# -- who feels it -----------------------------------------------------------------------------------------------------
 
 
 class House(Parked):
@@ -172,7 +172,7 @@ def test_who_closes_during_a_sweep_is_not_looked_for(house: House) -> None:
     assert house.turn(seconds=0.5) == []
 
 
-# -- the task -------------------------------------------------------------------------------------------------------
+# -- the task ---------------------------------------------------------------------------------------------------------
 
 
 async def test_steps_are_logged_and_counted(house: House, autojump_clock: trio.testing.MockClock) -> None:

@@ -51,7 +51,7 @@ NEVER_LEADS_TO = {
 }
 
 
-# -- the rows -------------------------------------------------------------------------------------------------------
+# -- the rows ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_state_has_a_row_and_the_fast_copies_agree() -> None:
@@ -230,7 +230,7 @@ def test_a_release_that_closes_is_the_end_of_the_move() -> None:
         assert len(it.of("released")) == 2
 
 
-# -- deadlines ----------------------------------------------------------------------------------------------------------
+# -- deadlines --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
@@ -295,7 +295,7 @@ def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() ->
         assert it.turn(seconds=it.settings.keepalive_deadline + 1.0) == [connection], "and it is watched still"
 
 
-# -- reads and priority ---------------------------------------------------------------------------------------------------
+# -- reads and priority -----------------------------------------------------------------------------------------------
 
 
 def test_a_state_that_is_not_read_is_not_armed_and_one_that_is_read_is_again() -> None:
@@ -349,7 +349,7 @@ def test_what_is_left_and_those_who_leave_are_bulk(state: State) -> None:
         assert it.connections.scheduler.statistics()["bulk"] == 2
 
 
-# -- the columns that the table cannot name -------------------------------------------------------------------------------
+# -- the columns that the table cannot name ---------------------------------------------------------------------------
 
 
 def check_bindings(connections: Connections, states: set[State]) -> None:
