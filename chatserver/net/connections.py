@@ -123,16 +123,18 @@ class Connections:
         finally:
             connection.descriptor = CLOSED
             connection.backlog = None
-            self._drop_inbox(connection)
-            connection.transport.released()
             try:
+                self._drop_inbox(connection)
+                connection.transport.released()
                 self._release(connection)
             finally:
-                self._closed(connection, reason)
-                if finality is Finality.ABORT:
-                    sockets.abort(descriptor)
-                else:
-                    os.close(descriptor)
+                try:
+                    self._closed(connection, reason)
+                finally:
+                    if finality is Finality.ABORT:
+                        sockets.abort(descriptor)
+                    else:
+                        os.close(descriptor)
 
     def abort(self, connection: Connection, reason: Reason) -> None:
         """End it with RST, and have the kernel drop what it still holds: for a peer that does not take it."""
@@ -161,9 +163,11 @@ class Connections:
         Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
         (RFC 9112 section 9.6).
         """
+        if connection.state in _ENDING:
+            return
         if data:
             self.send(connection, data)
-        if connection.descriptor < 0 or connection.state in _ENDING:
+        if connection.descriptor < 0:
             return
         self._drop_inbox(connection)
         self.enter(connection, State.CLOSING, Closing(reason))
