@@ -24,9 +24,9 @@ from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
 from chatserver.net.handler import Handler
-from chatserver.net.readiness import QUEUED, READ, WRITE, Readiness
+from chatserver.net.readiness import HANGUP, QUEUED, READ, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
-from chatserver.net.states import ALLOWED, PRIORITY, READS, IllegalMoveError, Priority, State
+from chatserver.net.states import ALLOWED, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.observe.logs import Limiter
@@ -36,6 +36,8 @@ from chatserver.settings.fields import Settings
 _log = structlog.get_logger("chatserver.net")
 #: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
 _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
+#: What the kernel is asked for, by state.
+_WANTED = tuple({Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}[row.reads] for row in ROWS)
 #: States in which everything has been said.
 _ENDING = frozenset((State.CLOSING, State.LINGERING))
 #: Ends at which the peer is past reading a goodbye.
@@ -289,13 +291,14 @@ class Connections:
         backlog = connection.backlog
         if backlog is not None and backlog.blocked:
             wanted = WRITE
-        elif READS[connection.state] and connection.armed != QUEUED:
-            wanted = READ
-        else:
+        elif connection.armed == QUEUED:
             return
+        else:
+            wanted = _WANTED[connection.state]
         if wanted != connection.armed and connection.descriptor >= 0:
             connection.armed = wanted
-            self._readiness.arm(connection.descriptor, wanted)
+            if wanted:
+                self._readiness.arm(connection.descriptor, wanted & (READ | WRITE))
 
     def resume(self, connection: Connection, *, later: bool = False) -> None:
         """Have its handler go on with what is here already; `later`: behind everything long."""
@@ -408,6 +411,12 @@ class Connections:
             backlog.chunks.append(chunk)
         backlog.blocked = True
         self.arm(connection)
+
+    def hurry(self, connection: Connection) -> None:
+        """The server is stopping: have the kernel take what was kept, to send it when we are gone."""
+        if connection.blocked:
+            sockets.take_all(connection.descriptor)
+            self.flush(connection)
 
     def flush(self, connection: Connection) -> bool:
         """It is writable: go on where it stopped. True: its handler has more to do."""

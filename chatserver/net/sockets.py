@@ -15,6 +15,7 @@ _ABORT = struct.pack("ii", 1, 0)
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
 _SIOCOUTQNSD = 0x894B  # Linux, tcp(7) has it not: bytes in the send queue that were not sent even once
 _INT = struct.calcsize("i")
+_UNLIMITED = (1 << 31) - 1
 #: Linux' struct tcp_info as far as it is of use: state of congestion, backoff, and the present wait in microseconds.
 _TCP_INFO = struct.Struct("xB2xB3xI")
 _TCP_CA_LOSS = 4  # from the first timeout until all that was under way then has been acknowledged
@@ -66,6 +67,19 @@ def writable_when_sent(descriptor: int) -> None:
     borrowed = _borrow(descriptor)
     try:
         borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
+    finally:
+        borrowed.detach()
+
+
+def take_all(descriptor: int) -> None:
+    """Accept as many bytes as fit into the send buffer, however many of them the peer's window has no room for yet."""
+    if sys.platform != "linux":
+        return  # elsewhere that is how it is
+    borrowed = _borrow(descriptor)
+    try:
+        borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNLIMITED)
+    except OSError:
+        pass  # not TCP: a socket pair sends at once, or not at all
     finally:
         borrowed.detach()
 

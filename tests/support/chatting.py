@@ -9,6 +9,7 @@ Owns: the fakes and how to read what a peer got. May not: know sockets.
         assert ann.offsets("lobby") == [1]
 """
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold, Member, State
 from chatserver.chat.ring import Form
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import Draft, Head, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log.memory import MemoryLog
 from tests.support.groups import together
 
@@ -109,6 +110,7 @@ class ScriptedOutlet:
         self.is_crowded = False
         self.herds: list[bool] = []  # of each answer
         self.chunks: list[bytes] = []  # the very objects that were offered
+        self.faults: list[tuple[object, BaseException | None]] = []  # and whose connection each has cost
 
     def offer(self, connection: object, data: bytes) -> int:
         peer = self._alive(connection)
@@ -129,6 +131,11 @@ class ScriptedOutlet:
     def offer_each(self, connections: Sequence[object], data: bytes) -> list[tuple[int, int]]:
         results = [self.offer(connection, data) for connection in connections]
         return [(index, taken) for index, taken in enumerate(results) if taken != len(data)]
+
+    def fault(self, connection: object | None = None) -> None:
+        self.faults.append((connection, sys.exception()))
+        if connection is not None:
+            self.die(self._alive(connection))
 
     def keep(self, connection: object, chunk: bytes, position: int) -> None:
         peer = self._alive(connection)
@@ -225,15 +232,15 @@ class ControlledLog(MemoryLog):
         await trio.sleep(self.delay)
         return found
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         await self._before()
-        found = await super().read(room, after=after, limit=limit)
+        found = await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
         await trio.sleep(self.delay)
         return found
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         await self._before()
-        found = await super().latest(room, limit)
+        found = await super().latest(room, limit, max_bytes=max_bytes)
         await trio.sleep(self.delay)
         return found
 
@@ -346,9 +353,10 @@ class Chatting:
 
 @asynccontextmanager
 async def chatting(
-    *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000
-) -> AsyncIterator[Chatting]:
-    """Runs until the end of the block."""
+    *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000,
+    faults: int = 0,
+) -> AsyncIterator[Chatting]:  # fmt: skip
+    """Runs until the end of the block; `faults` that the test plants."""
     it = Chatting(
         ring_messages=ring_messages, ring_bytes=ring_bytes, all_rings_bytes=all_rings_bytes, max_rooms=max_rooms
     )
@@ -356,3 +364,4 @@ async def chatting(
         await nursery.start(it.run)
         yield it
         nursery.cancel_scope.cancel()
+    assert len(it.outlet.faults) == faults, it.outlet.faults
