@@ -223,11 +223,12 @@ class Connections:
             detail=detail,
         )  # fmt: skip
 
-    def fault(self, connection: Connection) -> None:
+    def fault(self, connection: Connection, *, excuse: bool = True) -> None:
         """A bug of ours, to be called where its exception is caught: it costs this connection and nobody else's."""
         self.faults += 1
         self._tell(connection, "fault")
-        for end in (self._excuse, partial(self.close, reason=Reason.INTERNAL_ERROR)):
+        close = partial(self.close, reason=Reason.INTERNAL_ERROR)
+        for end in (self._excuse, close) if excuse else (close,):
             try:
                 end(connection)
             except Exception:  # noqa: BLE001
@@ -353,10 +354,13 @@ class Connections:
         except BlockingIOError:
             return 0
         except OSError:
-            self.close(connection, Reason.PEER_RESET)
+            self.step(connection, self.close, Reason.PEER_RESET)  # it may be one of many: its end is guarded
             return -1
         except TransportError as error:
-            self.broken(connection, error)
+            self.step(connection, self.broken, error)
+            return -1
+        except Exception:  # noqa: BLE001
+            self.fault(connection, excuse=False)  # an excuse would be written by what has just failed
             return -1
         if backlog is not None:
             backlog.written += taken
