@@ -13,6 +13,7 @@ from chatserver.net.connection import CLOSED, Connection
 from chatserver.net.connections import LINGER_BYTES
 from chatserver.net.readiness import READ, WRITE
 from chatserver.net.states import State
+from chatserver.net.transport import PlainTransport
 from chatserver.reasons import Reason
 from tests.support.parked import Parked, descriptors, ended, parked, reset, take, tcp_pair
 
@@ -31,6 +32,13 @@ def is_alive(connection: Connection) -> bool:
 
 def fail(connection: Connection, *_: object) -> None:
     raise RuntimeError("a bug of ours")
+
+
+class BrokenTransport(PlainTransport):
+    """One with a bug."""
+
+    def offer(self, connection: Connection, data: bytes) -> int:
+        raise RuntimeError("a bug of ours")
 
 
 class TestWriting:
@@ -59,45 +67,29 @@ class TestWriting:
             it.connections.send(connection, BIG)
             assert it.connections.offer(connection, b"more") == 0
 
-    def test_nothing_is_asked_of_a_closed_descriptor(self) -> None:
-        """A publisher that had reset was still in the list of those its room had paused: asking the kernel how much of
-        its answer was unsent raised out of the pump, and ended the process.
-        """
-        with parked() as it:
-            connection, _ = it.connect()
-            it.connections.enter(connection, Phase.KEEPALIVE)
-            it.connections.close(connection, Reason.PEER_RESET)
-            it.connections.again(connection)
-            it.connections.read_again(connection)
-            it.connections.keep(connection, b"rest", 0)
-            it.connections.finish(connection, Reason.DONE, b"last words")
-            assert not it.connections.silent_behind_our_bytes(connection)
-            assert (connection.backlog, len(it.connections.pending), len(it.connections.insatiable)) == (None, 0, 0)
-            assert it.attendant.details("closed") == [Reason.PEER_RESET]
-
-    def test_a_fault_in_offering_to_one_of_many_costs_that_one(self) -> None:
-        def fail(connection: Connection) -> None:
-            raise RuntimeError("planted")
-
+    @pytest.mark.parametrize("event", ["released", "closed"])
+    def test_a_fault_in_offering_to_one_of_many_costs_that_one(self, event: str) -> None:
+        """A room's pass is under way: those behind it are offered the message all the same."""
         with parked() as it:
             first, peer = it.connect(small=False)
-            unlucky, gone = it.connect()
+            unlucky, gone = it.place(State.OPEN, object())
             last, friend = it.connect(small=False)
             gone.close()
-            it.attendant.on["closed"] = fail
+            it.recorder.on[event] = fail
             assert it.connections.offer_each([first, unlucky, last], b"hello") == [(1, -1)]
             assert take(peer) == take(friend) == b"hello"
             assert (unlucky.descriptor, it.connections.faults, it.connections.held) == (CLOSED, 1, 2)
 
-    def test_a_fault_that_is_nobodys_costs_one_call(self) -> None:
-        def fail() -> None:
-            raise RuntimeError("planted")
-
-        with parked() as it, capture_logs() as logs:
-            connection, _ = it.connect()
-            it.connections.attempt(fail)
-            assert [(line["event"], line["reason"]) for line in logs] == [("fault", "RuntimeError")]
-            assert (it.connections.faults, connection.alive) == (1, True)
+    def test_a_fault_in_writing_ends_the_connection_without_an_excuse(self) -> None:
+        """The excuse would be written by what has just failed."""
+        with parked() as it:
+            connection, peer = it.connect()
+            connection.transport = BrokenTransport()
+            it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR, b"sorry")
+            it.connections.send(connection, b"hello")
+            assert it.details("closed") == [Reason.INTERNAL_ERROR]
+            assert (it.connections.faults, it.of("faulted")) == (1, [])
+            assert ended(peer)
 
     def test_offering_to_many_is_offering_to_each(self) -> None:
         with parked() as it:

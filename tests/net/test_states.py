@@ -19,6 +19,7 @@ from chatserver.net.states import (
     Deadline,
     IllegalMoveError,
     Priority,
+    Reads,
     Reclaim,
     State,
 )
@@ -26,7 +27,7 @@ from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans, ticks
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from tests.support.certificates import certificate
-from tests.support.parked import parked, take
+from tests.support.parked import parked, reset, take, tcp_pair
 from tests.support.serving import serving
 
 MOVES = list(itertools.product(State, State))
@@ -57,7 +58,7 @@ NEVER_LEADS_TO = {
 def test_every_state_has_a_row_and_the_fast_copies_agree() -> None:
     assert list(TABLE) == list(State)
     assert list(ROWS) == [TABLE[state] for state in State]
-    assert [READS[state] for state in State] == [TABLE[state].reads for state in State]
+    assert [READS[state] for state in State] == [TABLE[state].reads is Reads.YES for state in State]
     assert [PRIORITY[state] for state in State] == [TABLE[state].priority for state in State]
 
 
@@ -97,7 +98,7 @@ def test_who_is_new_until_its_first_answer() -> None:
 
 
 def test_peers_that_wait_for_us_are_not_read() -> None:
-    assert {state for state in State if not TABLE[state].reads} == {
+    assert {state for state in State if TABLE[state].reads is not Reads.YES} == {
         State.THROTTLED, State.SERVING, State.PAUSED, State.REPLYING, State.LINGERING,
     }  # fmt: skip
 
@@ -313,6 +314,21 @@ def test_a_state_that_is_not_read_is_not_armed_and_one_that_is_read_is_again() -
         it.recorder.on.clear()
         it.turn_over()
         assert it.details("received") == [b"x", b"not now"], "what came meanwhile is not lost"
+
+
+@pytest.mark.parametrize("state", [state for state in sorted(State) if state is not State.LINGERING])
+def test_a_reset_is_noticed_wherever_the_column_says_so(state: State) -> None:
+    with parked() as it:
+        ours, peer = tcp_pair()
+        connection = it.connections.adopt(ours.detach(), "192.0.2.1")
+        connection.state = state
+        connection.context = Closing(Reason.DONE) if state is State.CLOSING else Kept()
+        it.connections.arm(connection)
+        reset(peer)
+        for _ in range(1000):
+            it.turn_over()
+        noticed = Reason.DONE if state is State.CLOSING else Reason.PEER_RESET
+        assert it.details("closed") == ([] if TABLE[state].reads is Reads.NO else [noticed])
 
 
 def test_a_report_is_void_when_the_state_is_not_read_any_more() -> None:
