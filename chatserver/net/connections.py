@@ -109,7 +109,11 @@ class Connections:
         self.held += 1
         self.wheel.watch(connection, due)
         connection.armed = READ
-        self._readiness.add(descriptor, READ)
+        try:
+            self._readiness.add(descriptor, READ)
+        except BaseException:
+            self.close(connection, Reason.INTERNAL_ERROR)  # nothing would ever be heard of it
+            raise
         return connection
 
     def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
