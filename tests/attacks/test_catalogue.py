@@ -70,7 +70,6 @@ async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(r
                 clients=row.clients,
                 host=authority,
                 poll_wait_seconds=POLL_WAIT,
-                host="localhost",
             ) as play:
 
                 async def seen() -> bool:
