@@ -14,7 +14,6 @@ import trio
 
 from chatserver.edge import websocket
 from chatserver.edge.websocket import REFUSAL, REFUSALS
-
 from chatserver.net import sockets
 from chatserver.net.connections import Connections
 from chatserver.net.poller import READ_BYTES

@@ -1,12 +1,12 @@
 """Rings: bounded by count and bytes, one bytes object for all at one cursor, no holes."""
 
 import pytest
+from chatserver.chat.shelf import ENTRY, Shelf
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import ring as ring_module
 from chatserver.chat.ring import CHUNKS_KEPT, Form, Ring
-from chatserver.chat.shelf import ENTRY, Shelf
 from chatserver.log.interface import Record
 from tests.support.chatting import LineEncoder
 

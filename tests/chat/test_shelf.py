@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 import trio
 import trio.testing
+from chatserver.chat.shelf import CUT_TO, ENTRY, Shelf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from chatserver.chat import hub as hub_module
 from chatserver.chat.presence import LEASE
 from chatserver.chat.registry import EMPTY_STAYS, RoomsFullError
 from chatserver.chat.ring import Form, Ring
-from chatserver.chat.shelf import CUT_TO, ENTRY, Shelf
 from chatserver.log.interface import Record
 from tests.support.chatting import Chatting, LineEncoder, chatting
 

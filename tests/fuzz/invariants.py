@@ -10,6 +10,10 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 
+from chatserver.net.phases import Phase
+from chatserver.net.secure import Secured
+from chatserver.net.unfinished import SMALL
+
 from chatserver.api.session import Session, Waiting
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Hold, Member, State
@@ -19,10 +23,7 @@ from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.admission import network_of
 from chatserver.net.connection import BEHIND, Connection
 from chatserver.net.connections import Connections
-from chatserver.net.phases import Phase
 from chatserver.net.readiness import LATER, READ, WRITE, Epoll
-from chatserver.net.secure import Secured
-from chatserver.net.unfinished import SMALL
 from chatserver.net.wheel import NEVER, ticks
 from chatserver.reasons import Reason
 from tests.fuzz.world import PER_ADDRESS, PLACES, SETTINGS, World

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from chatserver.net.phases import Phase
 
 from chatserver.net.connection import Connection
-from chatserver.net.phases import Phase
 from tests.fuzz import grammar
 from tests.fuzz.machine import ConnectionMachine
 from tests.fuzz.puppet import Puppet

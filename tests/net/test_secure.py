@@ -5,15 +5,15 @@ import ssl
 import sys
 
 import pytest
+from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.secure import RECORD, Secured
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Finality
-from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import READ, WRITE
-from chatserver.net.secure import RECORD, Secured
 from chatserver.reasons import Reason
 from tests.support.parked import descriptors, ended, take
 from tests.support.sealed import Client, Sealed, sealed

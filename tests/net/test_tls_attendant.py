@@ -4,15 +4,15 @@ import socket
 import ssl
 
 import pytest
+from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.secure import Secured
+from chatserver.net.tls_attendant import MAX_BARREN
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net.connection import Connection
-from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import READ
-from chatserver.net.secure import Secured
 from chatserver.net.tls import Received
-from chatserver.net.tls_attendant import MAX_BARREN
 from chatserver.net.tls_records import REFUSAL
 from chatserver.reasons import Reason
 from tests.support.parked import ended, take, tcp_pair
