@@ -7,7 +7,7 @@ whose peer is gone does nothing.
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from hypothesis import HealthCheck, settings
@@ -17,9 +17,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precond
 from chatserver.chat.identity import author
 from chatserver.chat.registry import EMPTY_STAYS
 from chatserver.log.interface import Draft, LogBusy
-from tests.fuzz import grammar, invariants
+from chatserver.net.states import State
+from tests.fuzz import at_rest, grammar, invariants
 from tests.fuzz.puppet import Puppet
-from tests.fuzz.world import World
+from tests.fuzz.world import PROXY, World
 from tests.support.peers import upgrade
 
 Rules = TypeVar("Rules", bound="ConnectionMachine")
@@ -42,6 +43,10 @@ REQUESTS, FRAMES = (
     )
 )
 BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
+PUBLISHES = st.sampled_from(("publish, thrice", "say a dozen things", "say hello", "publish chunked"))
+HEADERS = st.sampled_from(list(grammar.HEADERS))
+#: Seconds that the log takes.
+DELAYS = st.sampled_from((0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
 
 #: Rules in one example.
@@ -58,7 +63,7 @@ def act(
     def run(self: Rules, /, *arguments: Drawn.args, **drawn: Drawn.kwargs) -> Result:
         async def step() -> Result:
             result = await method(self, *arguments, **drawn)
-            await invariants.check_when_quiet(self.world)
+            await at_rest.check_when_quiet(self.world)
             self.done += 1
             return result
 
@@ -78,7 +83,7 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(secure=self.secure)
+        self.world = World(secure=self.secure, look=invariants.check)
         self.done = 0  # rules
         self.said = 0  # messages
 
@@ -108,6 +113,25 @@ class ConnectionMachine(RuleBasedStateMachine):
     async def ask_as_newcomer(self, source: str, small: bool, what: str) -> Puppet:
         """Somebody connects and asks."""
         puppet = self.world.knock(source, small=small)
+        await self.world.greet(puppet)
+        self._say(puppet, what, [], None)
+        return puppet
+
+    @rule(target=askers, header=HEADERS, cut=CUTS, greeted=st.booleans())
+    @act
+    async def knock_from_balancer(self, header: str, cut: int | None, greeted: bool) -> Puppet:
+        """A balancer connects, and says for whom."""
+        puppet = self.world.knock(PROXY, small=False, header=grammar.HEADERS[header])
+        puppet.send(cut)
+        if greeted:
+            await self.world.greet(puppet)
+        return puppet
+
+    @rule(target=askers, what=st.sampled_from(("metrics", "half a head", "health, five times")))
+    @act
+    async def look_as_operator(self, what: str) -> Puppet:
+        """An operator connects where operators look."""
+        puppet = self.world.knock("127.0.5.1", small=False, operator=True)
         await self.world.greet(puppet)
         self._say(puppet, what, [], None)
         return puppet
@@ -145,6 +169,15 @@ class ConnectionMachine(RuleBasedStateMachine):
         """All say the same at once, whatever they believe to speak."""
         for puppet in self.world.puppets:
             self._say(puppet, what, [], None)
+
+    @rule(room=st.sampled_from(grammar.ROOMS), count=st.sampled_from((4, 20)), what=PUBLISHES, delay=DELAYS)
+    @act
+    async def publish_together(self, room: str, count: int, what: str, delay: float) -> None:
+        """All publish at once, into a room in which much is said already, and the log may be slow."""
+        self.world.log.delay = delay
+        for puppet in self.world.puppets:
+            self._say(puppet, what, [], None)
+        self._publish(room, count, 900)
 
     @rule()
     @act
@@ -191,6 +224,12 @@ class ConnectionMachine(RuleBasedStateMachine):
         """Gone."""
         puppet.close(abort=abort)
 
+    @rule(puppet=anybody, rounds=st.integers(0, 12), abort=st.sampled_from((True, True, False)))
+    @act
+    async def lie_in_wait(self, puppet: Puppet, rounds: int, abort: bool) -> None:
+        """It goes in the middle of what is done next: of a pass over a room, of a handshake, of an answer."""
+        self.world.ambush(rounds, partial(puppet.close, abort=abort))
+
     # -- time -------------------------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from((0.1, 0.3, 0.6, 1.1, 2.2, 5.0)))
@@ -215,6 +254,9 @@ class ConnectionMachine(RuleBasedStateMachine):
     @act
     async def publish(self, room: str, count: int, size: int) -> None:
         """Others say something: a little, or so much that it laps the ring."""
+        self._publish(room, count, size)
+
+    def _publish(self, room: str, count: int, size: int) -> None:
         if self.world.draining:
             return
         face = author(self.said)
@@ -232,7 +274,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             firsts = await self.world.log.retain(max_messages=most, max_age_ms=0, now_ms=0)
             self.world.parts.hub.retained(firsts)
 
-    @rule(delay=st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0)), reads=st.integers(0, 2), commits=st.integers(0, 1))
+    @rule(delay=st.one_of(st.just(0.0), DELAYS), reads=st.integers(0, 2), commits=st.integers(0, 1))
     @act
     async def upset_the_log(self, delay: float, reads: int, commits: int) -> None:
         """The disk is slow, or fails."""
@@ -247,14 +289,14 @@ class ConnectionMachine(RuleBasedStateMachine):
         """A bug, in one of the places whose faults may cost no more than a connection."""
         parts = self.world.parts
         owner, name = {
-            "route": (parts.http._routes, "handle"),
-            "hear": (parts.websocket._conversation, "hear"),
-            "held": (parts.http._pages, "held_wire"),
+            "route": (parts.exchanges._routes, "handle"),
+            "hear": (parts.websockets._conversation, "hear"),
+            "held": (parts.exchanges._pages, "held_wire"),
             "park": (parts.hub, "park"),
             "attach": (parts.hub, "attach"),
-            "page": (parts.http._pages, "after_start"),
-            "frames": (parts.websocket, "received"),
-            "body": (parts.http.intake, "body_received"),
+            "page": (parts.exchanges._pages, "after_start"),
+            "frames": (parts.connections._handlers[State.OPEN], "received"),
+            "body": (parts.connections._handlers[State.BODY], "received"),
         }[where]
         self.world.plant(owner, name)
 
@@ -290,14 +332,17 @@ class ConnectionMachine(RuleBasedStateMachine):
             puppet.close(abort=number % 2 == 0)
         await world.settle()
         if not world.draining:
+            await world.wait(EMPTY_STAYS)
+            await at_rest.check_when_quiet(world)
+            world.neighbour.leave()
             await world.wait(EMPTY_STAYS + 30.0)
             await world.settle()
-            invariants.check_only_the_neighbour_is_left(world)
+            at_rest.check_nobody_is_left(world)
             world.drain()
         await world.wait(10.0)
         assert world.exit_code == 0, "the drain did not end"
         assert not world.neighbour.here
-        invariants.check(world)
+        at_rest.check(world)
 
 
 class SecureMachine(ConnectionMachine):

@@ -22,11 +22,13 @@ _ABORT = struct.pack("ii", 1, 0)
 class Puppet:
     """One client. `open` until it was told to go; the server may have gone before."""
 
-    def __init__(self, address: tuple[str, int], source: str, *, small: bool, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, address: tuple[str, int], source: str, *, small: bool, tls: ssl.SSLContext | None, header: bytes = b""
+    ) -> None:  # fmt: skip
         self.open = True
         self.hearing = Hearing()
         self.ended = False  # whether the server's end was heard
-        self._unsent = bytearray()
+        self._unsent = bytearray(header)  # of a balancer
         self._unsealed = b""  # said before the handshake was over
         self._socket = socket.socket()
         if small:
@@ -35,6 +37,7 @@ class Puppet:
         with contextlib.suppress(ConnectionRefusedError):  # the server has stopped: then this one never hears anything
             self._socket.connect(address)
         self._socket.setblocking(False)
+        self.port = self._socket.getsockname()[1]
         self._tls = Tls(tls) if tls is not None else None
         if self._tls is not None:
             self._unsent += self._tls.shake()
@@ -91,6 +94,19 @@ class Puppet:
             self._unsent += tls.seal(self._unsealed)
             self._unsealed = b""
         return plain
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it is there, and has taken all that there is to hear."""
+        if not self.open or self.ended:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # the server is gone
+        return False
 
     def acknowledge(self) -> None:
         """Have the kernel send the acknowledgements that it holds back for 40 ms of a time that is not the world's."""
