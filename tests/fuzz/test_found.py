@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 
+from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from tests.fuzz import grammar
-from tests.fuzz.machine import ConnectionMachine
+from tests.fuzz.machine import ConnectionMachine, SecureMachine
 from tests.fuzz.puppet import Puppet
 from tests.support.peers import upgrade
 
@@ -24,9 +25,9 @@ SIPS = 200
 
 
 @contextmanager
-def machine() -> Iterator[ConnectionMachine]:
+def machine(kind: type[ConnectionMachine] = ConnectionMachine) -> Iterator[ConnectionMachine]:
     """One whose rules are called by hand; the invariants are looked at behind each."""
-    machine = ConnectionMachine()
+    machine = kind()
     try:
         yield machine
     finally:
@@ -78,3 +79,33 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         found.wait(LATE)
         send(found, puppet, SAY[BEGUN:])
         assert state_of(found) is State.OPEN
+
+
+def test_the_time_of_a_handshake_goes_on_where_that_of_its_hello_was() -> None:
+    """It had a tick more: entering a state counts from the next one."""
+    with machine(SecureMachine) as found:
+        found.knock(SOURCE, False, False)
+        puppet = found.world.puppets[-1]
+        puppet.send(BEGUN)
+        settle(found)
+        deadline = connection_of(found).deadline
+        assert state_of(found) is State.TLS_HELLO
+        found.wait(0.3)
+        found.go_on(puppet, None)
+        settle(found)
+        assert state_of(found) is State.TLS_HANDSHAKE
+        assert connection_of(found).deadline == deadline
+
+
+def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_it() -> None:
+    """As of the handshake."""
+    with machine() as found:
+        found.knock(SOURCE, False, True)
+        puppet = found.world.puppets[-1]
+        send(found, puppet, grammar.REQUESTS["health, then close"])
+        assert state_of(found) is State.CLOSING
+        deadline = connection_of(found).deadline
+        found.wait(0.3)
+        send(found, puppet, bytes(2 * LINGER_BYTES))
+        assert state_of(found) is State.LINGERING
+        assert connection_of(found).deadline == deadline
