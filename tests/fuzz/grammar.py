@@ -212,10 +212,16 @@ SAMPLES = REQUESTS | FRAMES
 assert len(SAMPLES) == len(REQUESTS) + len(FRAMES)
 #: What makes a peer wait for news, or for something of ours.
 BUSY_REQUESTS = (
+    "health, forty times",
     "poll", "poll of three", "poll, then health", "events", "health, five times", "publish, thrice",
     "publish, then poll", "history from the beginning",
 )  # fmt: skip
 BUSY_FRAMES = ("join all", "say hello", "say a dozen things", "say something long", "ask for history")
+
+
+def publish(room: str, *, frames: bool) -> bytes:
+    """One message, in what a client speaks."""
+    return say(type="publish", id=0, room=room, text="all at once") if frames else _post(b"all at once", room=room)
 
 
 def spoil(wire: bytes, edits: Iterable[Edit]) -> bytes:

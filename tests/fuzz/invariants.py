@@ -252,7 +252,8 @@ def _check_room(room: Room, members: list[Member], waiters: list[PollWaiter], wa
         waits = context.room if isinstance(context, PausedPublisher) else getattr(context, "waits", None)
         assert waits is room, f"it goes on, and {room.name} believes that it waits"
     presence = room.presence
-    present = Counter(each.principal.number for each in (*members, *waiters))
+    present = Counter(member.principal.number for member in members)
+    present.update(waiter.principal.number for waiter in waiters)
     present.update((presence._leases or {}).keys())
     several = presence._connections or {}
     counts = {number: several.get(number, 1) for number in presence._people}

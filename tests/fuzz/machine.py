@@ -12,7 +12,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    multiple,
+    precondition,
+    rule,
+)
 
 from chatserver.chat.identity import author
 from chatserver.chat.registry import EMPTY_STAYS
@@ -21,7 +30,7 @@ from chatserver.net.states import State
 from tests.fuzz import at_rest, grammar, invariants
 from tests.fuzz.puppet import Puppet
 from tests.fuzz.world import PROXY, World
-from tests.support.peers import upgrade
+from tests.support.peers import say, upgrade
 
 Rules = TypeVar("Rules", bound="ConnectionMachine")
 Drawn = ParamSpec("Drawn")
@@ -43,10 +52,11 @@ REQUESTS, FRAMES = (
     )
 )
 BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
-PUBLISHES = st.sampled_from(("publish, thrice", "say a dozen things", "say hello", "publish chunked"))
+#: Messages of each when all publish.
+TIMES = st.sampled_from((1, 3, 12))
 HEADERS = st.sampled_from(list(grammar.HEADERS))
 #: Seconds that the log takes.
-DELAYS = st.sampled_from((0.0, 0.3, 1.5, 6.0))
+DELAYS = st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
 
 #: Rules in one example.
@@ -63,6 +73,7 @@ def act(
     def run(self: Rules, /, *arguments: Drawn.args, **drawn: Drawn.kwargs) -> Result:
         async def step() -> Result:
             result = await method(self, *arguments, **drawn)
+            await self.world.listen()
             await at_rest.check_when_quiet(self.world)
             self.done += 1
             return result
@@ -89,6 +100,19 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     # -- peers ------------------------------------------------------------------------------------------------------
 
+    @initialize(target=members, joins=st.lists(st.sampled_from(grammar.ROOMS), max_size=5))
+    @act
+    async def begin(self, joins: Sequence[str]) -> MultipleResults[Puppet]:
+        """Rooms are not empty: members who hear whatever is said, each alone at its address."""
+        for room in joins:
+            self._publish(room, 1, 1)
+        there = [self.world.knock(f"127.0.6.{number}", small=False) for number, _ in enumerate(joins, 1)]
+        for puppet, room in zip(there, joins, strict=True):
+            puppet.greedy = puppet.frames = True
+            puppet.say(upgrade() + say(type="join", id=0, room=room))
+            puppet.send()
+        return multiple(*there)
+
     @rule(target=askers, source=SOURCES, small=st.booleans(), greeted=st.booleans())
     @act
     async def knock(self, source: str, small: bool, greeted: bool) -> Puppet:
@@ -98,22 +122,27 @@ class ConnectionMachine(RuleBasedStateMachine):
             await self.world.greet(puppet)
         return puppet
 
-    @rule(target=members, source=SOURCES, small=st.booleans(), joins=JOINS)
+    @rule(target=members, source=SOURCES, small=st.booleans(), greedy=st.booleans(), joins=JOINS)
     @act
-    async def join(self, source: str, small: bool, joins: str) -> Puppet:
+    async def join(self, source: str, small: bool, greedy: bool, joins: str) -> Puppet:
         """Somebody becomes a member."""
         puppet = self.world.knock(source, small=small)
         await self.world.greet(puppet)
+        puppet.greedy, puppet.frames = greedy, True
         puppet.say(upgrade() + grammar.FRAMES[joins])
         puppet.send()
         return puppet
 
-    @rule(target=askers, source=SOURCES, small=st.booleans(), what=st.one_of(BUSY_REQUESTS, REQUESTS))
+    @rule(
+        target=askers, source=SOURCES, small=st.booleans(), greedy=st.booleans(),
+        what=st.one_of(BUSY_REQUESTS, BUSY_REQUESTS, REQUESTS),
+    )  # fmt: skip
     @act
-    async def ask_as_newcomer(self, source: str, small: bool, what: str) -> Puppet:
+    async def ask_as_newcomer(self, source: str, small: bool, greedy: bool, what: str) -> Puppet:
         """Somebody connects and asks."""
         puppet = self.world.knock(source, small=small)
         await self.world.greet(puppet)
+        puppet.greedy = greedy
         self._say(puppet, what, [], None)
         return puppet
 
@@ -140,6 +169,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @act
     async def open_websocket(self, puppet: Puppet, cut: int | None) -> Puppet:
         """A client of HTTP wants a WebSocket."""
+        puppet.frames = True
         puppet.say(upgrade())
         puppet.send(cut)
         return puppet
@@ -170,22 +200,30 @@ class ConnectionMachine(RuleBasedStateMachine):
         for puppet in self.world.puppets:
             self._say(puppet, what, [], None)
 
-    @rule(room=st.sampled_from(grammar.ROOMS), count=st.sampled_from((4, 20)), what=PUBLISHES, delay=DELAYS)
+    @rule(room=st.sampled_from(grammar.ROOMS), count=st.sampled_from((4, 20)), times=TIMES, delay=DELAYS)
     @act
-    async def publish_together(self, room: str, count: int, what: str, delay: float) -> None:
+    async def publish_together(self, room: str, count: int, times: int, delay: float) -> None:
         """All publish at once, into a room in which much is said already, and the log may be slow."""
         self.world.log.delay = delay
         for puppet in self.world.puppets:
-            self._say(puppet, what, [], None)
+            puppet.say(grammar.publish(room, frames=puppet.frames) * times)
+            puppet.send()
         self._publish(room, count, 900)
 
-    @rule()
+    @rule(greedy=st.booleans())
     @act
-    async def hear_together(self) -> None:
-        """All take everything."""
+    async def hear_together(self, greedy: bool) -> None:
+        """All take everything, and perhaps go on so."""
         for puppet in self.world.puppets:
+            puppet.greedy = puppet.greedy or greedy
             puppet.hear()
             puppet.send()
+
+    @rule(puppet=anybody, greedy=st.booleans())
+    @act
+    async def attend(self, puppet: Puppet, greedy: bool) -> None:
+        """It begins to take whatever comes, or no longer takes any of it."""
+        puppet.greedy = greedy
 
     @rule(puppet=anybody, cut=CUTS)
     @act

@@ -28,6 +28,8 @@ class Puppet:
         self.open = True
         self.hearing = Hearing()
         self.ended = False  # whether the server's end was heard
+        self.greedy = False  # whether it takes at once whatever it is sent
+        self.frames = False  # whether it believes to speak WebSocket
         self._unsent = bytearray(header)  # of a balancer
         self._unsealed = b""  # said before the handshake was over
         self._socket = socket.socket()
@@ -69,8 +71,12 @@ class Puppet:
             return
         del self._unsent[:sent]
 
-    def hear(self, most: int = 1 << 20, *, polite: bool = True) -> None:
-        """Take at most so many bytes; a polite client answers pings and the close, and goes on with its handshake."""
+    def hear(self, most: int = 1 << 20, *, polite: bool = True) -> bool:
+        """Take at most so many bytes; a polite client answers pings and the close, and goes on with its handshake.
+
+        Returns whether there was anything.
+        """
+        wanted = most
         while self.open and most > 0 and not self.ended:
             try:
                 data = self._socket.recv(min(most, 65_536))
@@ -85,6 +91,7 @@ class Puppet:
         replies, self.hearing.replies = self.hearing.replies, b""
         if polite and replies:
             self.say(replies)
+        return most < wanted
 
     def _open(self, tls: "Tls", data: bytes) -> bytes:
         plain = tls.take(data)

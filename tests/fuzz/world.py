@@ -56,6 +56,8 @@ PLACES, PER_ADDRESS = 9, 5
 PROXIES, PROXY = "127.0.4.0/24", "127.0.4.1"
 #: Listening sockets: for all, and for operators.
 LISTENERS = 2
+#: Times that a greedy client takes something and answers, before a rule is over in any case.
+EXCHANGES = 20
 #: Seconds until a step of the world, or its end, is given up: a loop that spins or hangs is a bug as well.
 PATIENCE = 60.0
 #: Short limits, so that the short time a rule waits is long.
@@ -382,6 +384,16 @@ class World:
         puppet = Puppet((address.host, address.port), source, small=small, tls=self.tls, header=header)
         self.puppets.append(puppet)
         return puppet
+
+    async def listen(self) -> None:
+        """The greedy take all there is, and answer, until nothing more comes of it."""
+        for _ in range(EXCHANGES):
+            await self.settle()
+            heard = [puppet for puppet in self.puppets if puppet.greedy and puppet.hear()]
+            for puppet in heard:
+                puppet.send()
+            if not heard:
+                break
 
     async def greet(self, puppet: Puppet) -> None:
         """Whatever must go back and forth before a peer can be understood."""
