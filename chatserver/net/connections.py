@@ -34,8 +34,6 @@ from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 
 _log = structlog.get_logger("chatserver.net")
-#: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
-_GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
 #: What the kernel is asked for, by state.
 _WANTED = tuple({Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}[row.reads] for row in ROWS)
 #: States in which everything has been said.
@@ -45,9 +43,6 @@ _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
 #: Bytes of an unfinished head, body, message or record that are free, whatever all others keep: a browser's head, a
 #: ClientHello, a message of usual length. 20,000 of these are 40 MB, on top of the budget.
 FREE_INPUT = 2048
-#: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
-#: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
-LINGER_BYTES = 64 * 1024
 
 
 class Finality(IntEnum):
@@ -73,13 +68,12 @@ class Connections:
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection, a room's pass or a housekeeping round
         self.lines = Limiter()  # for what a peer can have written to our log
+        self.operators: set[Connection] = set()  # those accepted where operators look, see Listener
         self.first: Callable[[str], State] = lambda address: State.HEAD
         self._readiness = readiness
         self._closed = closed
         self._handlers: list[Handler] = [Handler(self)] * len(State)
         self._contexts: list[type | tuple[type, ...]] = [object] * len(State)
-        for state in (State.CLOSING, State.LINGERING):
-            self.bind(state, ClosingHandler(self), Closing)
 
     def bind(self, state: State, handler: Handler, *contexts: type | None) -> None:
         """The two columns that this layer cannot name: who attends to a state, and what type its context has."""
@@ -123,6 +117,7 @@ class Connections:
             return
         self.table[descriptor] = None
         self.held -= 1
+        self.operators.discard(connection)
         try:
             if connection.transport is not PLAIN and finality is Finality.CLOSE and reason not in _GONE:
                 self._say_goodbye(connection)
@@ -456,40 +451,3 @@ class Connections:
             for connection in self.table:
                 if connection is not None:
                     stack.callback(self.close, connection, reason)
-
-
-class ClosingHandler(Handler):
-    """`CLOSING` and `LINGERING`: all is said, or about to be; what comes is dropped, so that no RST destroys it."""
-
-    def received(self, connection: Connection, data: bytes) -> bool:
-        """Drop it; so much of it, and no more."""
-        closing = _closing(connection)
-        closing.dropped += len(data)
-        if closing.dropped >= LINGER_BYTES:
-            span = max(connection.deadline - self._connections.wheel.current, 1)
-            self._connections.enter(connection, State.LINGERING, closing, span=span)
-        return False
-
-    def lacking(self, connection: Connection) -> int:
-        """As if all that may come were announced: it is dropped, so it may be read in large pieces."""
-        return LINGER_BYTES
-
-    def ended(self, connection: Connection) -> None:
-        """The peer's FIN, or its reset, which is only how it took the end."""
-        self._connections.close(connection, _closing(connection).reason)
-
-    def writable(self, connection: Connection) -> bool:
-        """Its last bytes are on their way."""
-        self._connections.end_writing(connection)
-        return False
-
-    def expired(self, connection: Connection) -> None:
-        """What began the close counts, unless that was nothing bad and this is worse."""
-        reason = _closing(connection).reason
-        self._connections.close(connection, Reason.CLOSE_DEADLINE if reason in _GOOD_ENDS else reason)
-
-
-def _closing(connection: Connection) -> Closing:
-    closing = connection.context
-    assert isinstance(closing, Closing), "CLOSING is only entered with its reason"
-    return closing

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import Draft, Log, Record, Stored
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Log, Record, Stored
 from chatserver.log.memory import MemoryLog
 from tests.support.certificates import certificate
 from tests.support.groups import LateLog
@@ -343,10 +343,10 @@ async def test_a_whole_key_update_is_no_trouble(tmp_path: Path) -> None:
 class BreakingLog(MemoryLog):
     """Raises what no log should, for some rooms, texts and times."""
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         if room == "broken":
             raise RuntimeError("planted")
-        return await super().read(room, after=after, limit=limit)
+        return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
 
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         return [self._mar(draft, outcome) for draft, outcome in zip(drafts, super()._commit(drafts), strict=True)]
