@@ -112,10 +112,10 @@ class TestWriting:
             it.connections.send(behind, BIG)
             small, small_client = it.meet(small=True)
             gone, gone_client = it.meet()
-            gone_client.socket.close()
             watched, watched_client = it.meet()
             it.connections.keep(watched, b"", 0)
             it.connections.flush(watched)
+            gone_client.socket.close()
             data = BIG[:20_000]
             partly = dict(it.connections.offer_each([fine, behind, small, gone, watched], data))
             assert sorted(partly) == [1, 2, 3]
