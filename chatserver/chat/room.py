@@ -112,10 +112,12 @@ class Room:
     @property
     def congested(self) -> bool:
         """Whether half a ring, by count or bytes, is published and not yet offered to the members."""
-        if not self.members or self.ring is None:
+        if not self.members:
             return False
-        count = self.ring.last - self.offered + self.pending
-        size = self.ring.written - self.offered_bytes + self.pending_bytes
+        count, size = self.pending, self.pending_bytes
+        if self.ring is not None:
+            count += self.ring.last - self.offered
+            size += self.ring.written - self.offered_bytes
         return count * CONGESTED_SHARE > self._size.max_count or size * CONGESTED_SHARE > self._size.max_bytes
 
     def all_offered(self) -> None:

@@ -135,7 +135,7 @@ async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
 async def test_rooms_that_all_have_left_cost_no_notice(autojump_clock: Clock) -> None:
     async with chatting() as it:
         member = await it.join(it.peer(), "lobby")
-        await trio.sleep(3.0)
+        await trio.sleep(3.5)
         it.leave(member)
         it.hub.tick()
         room = it.hub.rooms["lobby"]
