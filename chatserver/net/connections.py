@@ -360,10 +360,13 @@ class Connections:
         return taken
 
     def offer_each(self, connections: list[Connection], data: bytes) -> list[tuple[int, int]]:
-        """`offer` the same bytes to many: index and result of each that did not take them all."""
+        """`offer` the same bytes to many: index and result of each that did not take them all.
+
+        A fault with one of them is its end, and none of the others'.
+        """
         size = len(data)
         partly = []
-        offer = self.offer
+        offer = self._offer_guarded
         for index, connection in enumerate(connections):
             # The usual case is written out here: a call less for each of a thousand members.
             if connection.backlog is None and connection.transport is PLAIN:
@@ -376,6 +379,13 @@ class Connections:
             if taken != size:
                 partly.append((index, taken))
         return partly
+
+    def _offer_guarded(self, connection: Connection, data: bytes) -> int:
+        try:
+            return self.offer(connection, data)
+        except Exception:  # noqa: BLE001
+            self.fault(connection)
+            return -1
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Write all of it, now or as the peer takes it. For answers; their number is bounded by not reading on."""

@@ -69,9 +69,7 @@ async def test_who_is_behind_gets_the_count_when_it_has_room_again(autojump_cloc
         assert slow.presence("lobby")[before:] == [("-", "-", 6)], "once, however often it was missed"
 
 
-async def test_one_who_joins_and_leaves_without_end_costs_a_bounded_number_of_frames(
-    autojump_clock: Clock
-) -> None:
+async def test_one_who_joins_and_leaves_without_end_costs_a_bounded_number_of_frames(autojump_clock: Clock) -> None:
     """1,000 members hear of one churner, and 4,000 changes, as often as of one change: every 2 s."""
     async with chatting() as it:
         members = [it.peer() for _ in range(1000)]

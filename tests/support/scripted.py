@@ -145,8 +145,16 @@ class ScriptedSink:
         return taken
 
     def offer_each(self, connections: list[object], data: bytes) -> list[tuple[int, int]]:
-        results = [self.offer(connection, data) for connection in connections]
+        results = [self._offer_guarded(connection, data) for connection in connections]
         return [(index, taken) for index, taken in enumerate(results) if taken != len(data)]
+
+    def _offer_guarded(self, connection: object, data: bytes) -> int:
+        try:
+            return self.offer(connection, data)
+        except Exception as error:  # noqa: BLE001  as of `guarded`
+            self.faults.append(error)
+            self.die(self._alive(connection))
+            return -1
 
     def keep(self, connection: object, chunk: bytes, position: int) -> None:
         peer = self._alive(connection)
