@@ -1,10 +1,9 @@
 """Rates: bursts of two seconds' worth, then the rate; nothing kept of who is quiet."""
 
 import pytest
+from chatserver.chat.ratelimit import ADDRESS_SHARE, BURST_SECONDS, PublishLimit, RateLimit
 from hypothesis import given
 from hypothesis import strategies as st
-
-from chatserver.chat.ratelimit import ADDRESS_SHARE, BURST_SECONDS, PublishLimit, RateLimit
 
 
 def test_no_limit() -> None:
