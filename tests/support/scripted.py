@@ -13,6 +13,7 @@ import trio
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.principal import Principal
+from chatserver.chat.room import Room
 from chatserver.log.interface import Record
 
 ENDLESS = 1 << 40
@@ -75,6 +76,7 @@ class Peer:
     dies_at_next_write: bool = False
     members: list[Member] = field(default_factory=list)
     waiter: PollWaiter | None = None
+    paused_in: list[Room] = field(default_factory=list)
     answers: list[list[tuple[str, int]]] = field(default_factory=list)
     resumed: int = 0
 
@@ -239,6 +241,8 @@ class ScriptedSink:
         for member in peer.members:
             self.hub.leave(member)
         peer.members.clear()
+        for room in peer.paused_in:
+            self.hub.forget_publisher(room, peer)
         if peer.waiter is not None:
             waiter, peer.waiter = peer.waiter, None
             self.hub.release(waiter)
