@@ -27,6 +27,7 @@ from chatserver.edge.sink import ConnectionSink, LoopSchedule
 from chatserver.edge.tasks import Tasks
 from chatserver.edge.websocket import OpenHandler, PingedHandler, WebSocketHandler
 from chatserver.log import Log
+from chatserver.net import closing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -105,6 +106,7 @@ def build(
     if proxies:
         exchanges.forwarded = forwarded.apply
     sink.answer_with = exchanges.answer_held
+    closing.bind(connections)
     bind(connections, settings, budget, hub=hub, exchanges=exchanges, websockets=websockets)
     first = State.HEAD
     handshakes = None

@@ -201,6 +201,8 @@ class Server:
                 )
             except LogError as error:
                 _log.warning("retention_failed", reason=str(error))
+            except Exception:  # noqa: BLE001
+                self.parts.connections.faulted(self)
             else:
                 self._attempt(partial(self.parts.hub.retained, firsts))
 
@@ -216,7 +218,7 @@ class Server:
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             task_status.started()
             async for _ in signals:
-                self._reload()
+                self._attempt(self._reload)
 
     def _reload(self) -> None:
         if self._engine is None:
@@ -252,6 +254,7 @@ class Server:
     def _send_away(self, connection: Connection, after: float) -> None:
         """Answer what can be answered, close what is idle, tell the others when to come back."""
         parts, context = self.parts, connection.context
+        parts.connections.hurry(connection)
         match context:
             case WebSocketSession():
                 parts.websockets.drain(connection, after)

@@ -14,7 +14,8 @@ import re
 
 from chatserver.chat.identity import TOKEN_MAX, number_of
 from chatserver.chat.principal import Principal
-from chatserver.protocol.http import Head, cookies
+from chatserver.protocol.head import Head
+from chatserver.protocol.response import cookie
 
 COOKIE = "chat_session"
 #: Seconds a browser keeps it: a year. The longest that Chromium allows is 400 days.
@@ -25,11 +26,11 @@ _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}")
 
 def token_in(head: Head) -> str | None:
     """The guest token that came with a request, if it may be believed."""
-    cookie = head.headers.get("cookie")
-    if cookie is None or not same_origin(head):
+    sent = head.headers.get("cookie")
+    if sent is None or not same_origin(head):
         return None
-    token = cookies(cookie).get(COOKIE, "")
-    return token if _TOKEN.fullmatch(token) else None
+    token = cookie(sent, COOKIE)
+    return token if token is not None and _TOKEN.fullmatch(token) else None
 
 
 def same_origin(head: Head) -> bool:

@@ -93,7 +93,8 @@ class Pages:
         if not most:
             return Page(start.offset, start.recovered, [])
         records = await self._reading.get(
-            (room, start.offset, limit, True), lambda: self._log.read(room, after=start.offset, limit=limit)
+            (room, start.offset, limit, True),
+            lambda: self._log.read(room, after=start.offset, limit=limit, max_bytes=PAGE_BYTES),
         )
         if not records:
             return Page(start.offset, start.recovered, [])
@@ -108,7 +109,7 @@ class Pages:
         if ours:
             records = await self._reading.get(
                 (room, place.offset, limit, False),
-                lambda: self._log.read_before(room, before=place.offset, limit=limit),
+                lambda: self._log.read_before(room, before=place.offset, limit=limit, max_bytes=PAGE_BYTES),
             )
         else:
             records = await self._log.latest(room, limit)

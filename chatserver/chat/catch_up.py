@@ -12,7 +12,7 @@ import trio
 from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, MessageEncoder
-from chatserver.chat.sink import Schedule, Sink
+from chatserver.chat.sink import Sink
 from chatserver.fair import FairQueue
 from chatserver.log.interface import LogError, Record
 
@@ -29,18 +29,17 @@ _log = structlog.get_logger("chatserver.chat")
 class Reads(Protocol):
     """The part of the log that is used here."""
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int) -> list[Record]:
         """Messages after an offset, oldest first."""
 
 
 class CatchUp:
     """See the module. `run` is a task, of which there are `READERS`."""
 
-    def __init__(self, log: Reads, encoder: MessageEncoder, sink: Sink, schedule: Schedule) -> None:
+    def __init__(self, log: Reads, encoder: MessageEncoder, sink: Sink) -> None:
         self._log = log
         self._encoder = encoder
         self._sink = sink
-        self._schedule = schedule
         self._waiting: FairQueue[tuple[str, int]] = FairQueue()
         self._places: dict[tuple[str, int], list[Member]] = {}  # members that wait, by room and cursor
         self._asked = trio.Event()
@@ -73,16 +72,16 @@ class CatchUp:
             await self._asked.wait()
 
     async def _feed(self, name: str, cursor: int) -> None:
-        records: list[Record] | None = None
+        records: list[Record] | Exception
         try:
-            records = await self._log.read(name, after=cursor, limit=READ_PAGE)
+            records = await self._log.read(name, after=cursor, limit=READ_PAGE, max_bytes=CHUNK_BYTES)
             self.pages += 1
         except LogError as error:
             _log.warning("catch_up_failed", room=name, reason=str(error))
             await trio.sleep(READ_RETRY)
-        except Exception:  # noqa: BLE001  a fault of ours costs this page
-            self._schedule.faulted(self)
-            await trio.sleep(READ_RETRY)
+            records = error
+        except Exception as error:  # noqa: BLE001  a fault of ours costs the members at this place
+            records = error
         pieces: dict[object, list[bytes]] = {}
         for member in self._places.pop((name, cursor)):
             if member.source is Source.LOG:  # else it left while we read
@@ -90,11 +89,11 @@ class CatchUp:
                 self._sink.guarded(member.connection, self._go_on, member, records, pieces)
 
     def _go_on(
-        self, connection: object, member: Member, records: list[Record] | None, shared: dict[object, list[bytes]]
+        self, connection: object, member: Member, records: list[Record] | Exception, shared: dict[object, list[bytes]]
     ) -> None:  # fmt: skip
         broadcaster = self.broadcaster
         assert broadcaster is not None
-        if records is not None:
+        if isinstance(records, list):
             ring = member.room.ring
             begins = records[0].offset - 1 if records else (ring.first - 1 if ring is not None else member.cursor)
             if begins != member.cursor:
@@ -104,6 +103,8 @@ class CatchUp:
                 if pieces is None:
                     pieces = shared[member.encoding] = self._pieces(member, records)
                 broadcaster.give(member, pieces)
+        elif not isinstance(records, LogError):
+            raise records
         # Without records it keeps its place and waits for the log, unless its room has gone too far ahead meanwhile.
         broadcaster.deliver(member)
 

@@ -57,7 +57,7 @@ class Hub:
         self.registry = Registry(log, size, max_rooms=settings.max_rooms, clock=clock)
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
-        self.catch_up = CatchUp(log, encoder, sink, schedule)
+        self.catch_up = CatchUp(log, encoder, sink)
         self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
         self.catch_up.broadcaster = self.broadcaster
         self._log = log

@@ -62,26 +62,3 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
     def may(self, action: Action, room: str) -> bool:
         """Whether its rights allow this."""
         return self.rights.allow(action, room)
-
-
-class SignedIn(Principal, gc=False, frozen=True, eq=False):
-    """A principal that a token or a trusted proxy has named."""
-
-    named: User
-    granted: Rights
-    until: float | None
-
-    @property
-    def rights(self) -> Rights:
-        """What was granted."""
-        return self.granted
-
-    @property
-    def expires(self) -> float | None:
-        """When that ends."""
-        return self.until
-
-    @property
-    def face(self) -> User:
-        """Its own id and name."""
-        return self.named

@@ -16,7 +16,7 @@ from chatserver.protocol import sse
 from chatserver.reasons import Reason
 
 #: Bytes that a client of events may send behind its request: it has nothing to say. Beyond them the stream ends.
-MAX_STREAM_BYTES = 16 * 1024
+MAX_STREAM_BYTES = 64 * 1024
 
 
 class WaitingHandler(Handler):

@@ -162,7 +162,7 @@ class WebSocketHandler(Handler):
 
     def lacking(self, connection: Connection) -> int:
         """What a frame has announced and not brought."""
-        return lacking(connection.inbox)
+        return lacking(connection.inbox, session_of(connection).assembly)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 

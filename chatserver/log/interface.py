@@ -13,7 +13,7 @@ answers of its group. A group is stored whole or not at all. Every draft and eve
 ANSWER_DEADLINE, by an error if the disk hangs; when it goes on, so does the log, without being told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -23,6 +23,9 @@ MAX_PENDING = 20_000  # drafts waiting for the writer: 0.1 s of work for 1,000 p
 MAX_PENDING_TEXT = 16 * 1024 * 1024  # characters of text in them: 64 MiB at worst, a tenth of that for chat
 MAX_GROUP = 256  # drafts in one commit: 1,000 would save 0.7 µs each, and hold the loop 15 ms for the answers
 MAX_READ = 1_000  # records or rooms in one answer of a read: a bigger `limit` is cut to this
+# bytes of text in one answer of a read that names no bound of its own: twice what MAX_READ records of ordinary chat
+# have, and four times what a page of the API holds; 200 messages of 8 KB would be 1.6 MB
+MAX_READ_BYTES = 256 * 1024
 KEY_LIFETIME = 600.0  # s: the same key from the same user in the same room within it is the same message
 DRAIN_DEADLINE = 5.0  # s, total, from cancellation to the last commit; a disk slower than that is broken
 # s, total, from a call to its answer, whatever the disk does: half of what the edge waits for an answer of ours, so
@@ -117,6 +120,14 @@ class Statistics(msgspec.Struct, frozen=True):
 
 News = Callable[[Sequence[Record]], None]
 Answer = Callable[[Stored | LogError], None]
+Step = Callable[[], bool]  # does a little of some work; whether there is more
+Schedule = Callable[[Step], None]  # calls a step on the loop, at once or in its turn, until there is no more
+
+
+def at_once(step: Step) -> None:
+    """Do all of it now: the schedule of a program that has no other."""
+    while step():
+        pass
 
 
 class Log(Protocol):
@@ -130,21 +141,23 @@ class Log(Protocol):
     def identity(self) -> Identity:
         """Which log this is; valid once `run` has started."""
 
-    async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run,
-        news)`.
+    async def run(
+        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
-        When cancelled it refuses new drafts, commits what had been submitted within DRAIN_DEADLINE, answers
-        LogUnavailable to what it could not commit by then, and closes. Raises LogOpenError if it cannot open.
+        News and answers of finished groups are handed out by a step that `schedule` is given: a few in each call, in
+        their order. When cancelled it refuses new drafts, commits what had been submitted within DRAIN_DEADLINE,
+        answers LogUnavailable to what it could not commit by then, and closes; nothing is left to a step then. Raises
+        LogOpenError if it cannot open.
         """
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
         Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for
-        strings that are not Unicode text (lone surrogates); `done` is then never called. `news` and `done` run
-        between commits: they must be short and must not raise. One that does is logged as the bug it is, and
-        the others are called all the same.
+        strings that are not Unicode text (lone surrogates); `done` is then never called. `news` and `done` must be
+        short and must not raise. One that does is logged as the bug it is, and the others are called all the same.
         """
 
     async def append(self, draft: Draft) -> Stored:
@@ -153,17 +166,23 @@ class Log(Protocol):
     async def head(self, room: str) -> Head:
         """The ends of a room."""
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
-        """The first `limit` records behind offset `after`, oldest first."""
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The first records behind offset `after`, oldest first: up to `limit`, and up to `max_bytes` of text.
 
-    async def read_before(self, room: str, *, before: int, limit: int) -> list[Record]:
-        """The last `limit` records ahead of offset `before`, oldest first."""
+        Fewer than `limit` do not mean that there are no more. A record longer than `max_bytes` is read alone.
+        """
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
-        """The last `limit` records, oldest first."""
+    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records ahead of offset `before`, oldest first, bounded as in `read`."""
+
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records, oldest first, bounded as in `read`."""
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, most recently written first; rooms of the same millisecond by name."""
+        """Rooms that hold something, of the MAX_READ written last, most recently written first.
+
+        Rooms written in the same millisecond, or while the clock was set back, come in any order among themselves.
+        """
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
         """Forget the oldest records beyond a count or an age (0 = no bound), in steps that let publishers
@@ -174,3 +193,18 @@ class Log(Protocol):
 
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
+
+
+def within_bytes(records: Iterable[Record], max_bytes: int) -> list[Record]:
+    """The first of these whose texts together are at most so many bytes of UTF-8; at least one, if there is one.
+
+    Takes one record more than it returns, so a source that reads as it goes is not read to its end.
+    """
+    taken: list[Record] = []
+    for record in records:
+        text = record.text
+        max_bytes -= len(text) if text.isascii() else len(text.encode())
+        if max_bytes < 0 and taken:
+            break
+        taken.append(record)
+    return taken

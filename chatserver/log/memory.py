@@ -1,12 +1,18 @@
 """The log in memory: for tests, for demonstrations, and as the plainest statement of what a log does.
 
-Owns: lists of records. May not: outlive its process, which is why each one is an epoch of its own. Everything
-is synchronous underneath, so it also works under trio's autojump clock.
+Owns: the kept records of each room. May not: outlive its process, so each one is an epoch of its own. Everything is
+synchronous underneath, so it also works under trio's autojump clock.
+
+The garbage collector has nothing to visit here: its objects are structs with `gc=False`, and CPython does not track a
+dict whose keys and values it need not track. With a list and a tracked object for each room, a full collection took
+17 ms at 100,000 rooms of one message and 26 ms at ten.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice, takewhile
 from time import time_ns
 
+import msgspec
 import trio
 from outcome import Outcome, capture
 
@@ -15,6 +21,7 @@ from chatserver.log.identity import new_identity
 from chatserver.log.interface import (
     KEY_LIFETIME,
     MAX_READ,
+    MAX_READ_BYTES,
     Answer,
     Draft,
     Head,
@@ -23,28 +30,32 @@ from chatserver.log.interface import (
     News,
     Record,
     RoomSummary,
+    Schedule,
     Statistics,
     Stored,
+    at_once,
+    within_bytes,
 )
 
+RETAIN_STEP = 500  # rooms looked at and records removed between two turns of the loop: about 0.3 ms
+EXPIRE_EVERY = 512  # keys stored between two removals of expired ones
 
-class _Room:
-    """The kept records of one room: `records[i]` has offset `first + i`."""
 
-    __slots__ = ("first", "records", "time")
+class _Room(msgspec.Struct, gc=False):
+    """The kept records of one room, by offset, oldest first: `first` to `last` without holes."""
 
-    def __init__(self) -> None:
-        self.first = 1
-        self.records: list[Record] = []
-        self.time = 0  # of the newest record ever, in ms; outlives the record
+    first: int = 1
+    last: int = 0
+    time: int = 0  # of the newest record ever, in ms; outlives the record
+    records: dict[int, Record] = {}  # msgspec gives each room its own
 
-    @property
-    def last(self) -> int:
-        return self.first + len(self.records) - 1
 
-    def between(self, low: int, high: int) -> list[Record]:
-        """Records with `low <= offset < high`."""
-        return self.records[max(low - self.first, 0) : max(high - self.first, 0)]
+class _Key(msgspec.Struct, frozen=True, gc=False):
+    """Whose key it is; a tuple would be visited by the collector."""
+
+    room: str
+    user_id: str
+    key: str
 
 
 class MemoryLog:
@@ -53,8 +64,10 @@ class MemoryLog:
     def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self._wall_ms = wall_ms
         self._identity = new_identity()
-        self._rooms: dict[str, _Room] = {}
-        self._keys: dict[tuple[str, str, str], Record] = {}  # in order of use, so the oldest come first
+        self._rooms: dict[str, _Room] = {}  # that hold something, the most recently written last
+        self._emptied: dict[str, _Room] = {}  # that retention emptied; their offsets go on
+        self._keys: dict[_Key, Record] = {}  # in order of use, so the oldest come first
+        self._keys_since_expiry = 0
         self._groups = GroupWriter(self._begin_commit)
 
     @property
@@ -62,9 +75,11 @@ class MemoryLog:
         """Which log this is."""
         return self._identity
 
-    async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Commit groups until cancelled."""
-        await self._groups.run(news, task_status)
+        await self._groups.run(news, schedule, task_status)
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; see `Log.submit`."""
@@ -79,47 +94,44 @@ class MemoryLog:
         found = await self._find(room)
         return Head(found.first, found.last)
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
-        """The first `limit` records behind offset `after`, oldest first."""
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The first records behind offset `after`; see `Log.read`."""
         found = await self._find(room)
         low = max(after + 1, found.first)
-        return found.between(low, low + _bounded(limit))
+        high = min(low + _bounded(limit) - 1, found.last)
+        return within_bytes(map(found.records.__getitem__, range(low, high + 1)), max_bytes)
 
-    async def read_before(self, room: str, *, before: int, limit: int) -> list[Record]:
-        """The last `limit` records ahead of offset `before`, oldest first."""
-        found = await self._find(room)
-        high = min(before, found.last + 1)
-        return found.between(high - _bounded(limit), high)
+    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records ahead of offset `before`; see `Log.read_before`."""
+        return _last(await self._find(room), before - 1, limit, max_bytes)
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
-        """The last `limit` records, oldest first."""
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records; see `Log.latest`."""
         found = await self._find(room)
-        return found.between(found.last + 1 - _bounded(limit), found.last + 1)
+        return _last(found, found.last, limit, max_bytes)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
         await self._turn()
-        held = [(-room.time, name, room) for name, room in self._rooms.items() if room.records]
-        held.sort(key=lambda row: row[:2])
-        return [RoomSummary(name, len(room.records), room.last) for _, name, room in held[: _bounded(limit)]]
+        newest = islice(reversed(self._rooms.items()), _bounded(limit))
+        return [RoomSummary(name, len(room.records), room.last) for name, room in newest]
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
-        """Forget the oldest records beyond a count or an age, one room a turn."""
+        """Forget the oldest records beyond a count or an age, RETAIN_STEP rooms or records a turn."""
         await self._turn()
+        oldest_ms = now_ms - max_age_ms if max_age_ms else 0
         lost: dict[str, int] = {}
+        left = RETAIN_STEP
         for name in list(self._rooms):
-            await self._turn()
-            room = self._rooms[name]
-            keep_from = room.last - max_messages + 1 if max_messages else 0
-            oldest = now_ms - max_age_ms if max_age_ms else 0
-            kept = next(
-                (i for i, old in enumerate(room.records) if old.offset >= keep_from and old.time >= oldest),
-                len(room.records),
-            )
-            if kept:
-                del room.records[:kept]
-                room.first += kept
-                lost[name] = room.first
+            while True:
+                removed = self._forget(name, max_messages, oldest_ms, left)
+                if removed:
+                    lost[name] = self._any(name).first
+                left -= 1 + removed
+                if left > 0:
+                    break
+                await self._turn()
+                left = RETAIN_STEP
         return lost
 
     def statistics(self) -> Statistics:
@@ -134,37 +146,72 @@ class MemoryLog:
 
     async def _find(self, name: str) -> _Room:
         await self._turn()
-        return self._rooms.get(name) or _Room()
+        return self._any(name)
+
+    def _any(self, name: str) -> _Room:
+        return self._rooms.get(name) or self._emptied.get(name) or _Room()
+
+    def _forget(self, name: str, max_messages: int, oldest_ms: int, most: int) -> int:
+        """Remove up to `most` of a room's oldest records; how many they were."""
+        room = self._rooms.get(name)
+        if room is None:  # another retention emptied it meanwhile
+            return 0
+        keep_from = room.last - max_messages + 1 if max_messages else room.first
+        before = room.first
+        while room.records and room.first - before < most:
+            if room.first >= keep_from and room.records[room.first].time >= oldest_ms:
+                break
+            del room.records[room.first]
+            room.first += 1
+        if not room.records:
+            self._emptied[name] = self._rooms.pop(name)
+        return room.first - before
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         trio.lowlevel.current_trio_token().run_sync_soon(lambda: done(capture(self._commit, drafts)))
 
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         now = self._wall_ms()
-        self._forget_keys(now - int(KEY_LIFETIME * 1000))
+        if self._keys_since_expiry >= EXPIRE_EVERY:
+            self._expire_keys(now - int(KEY_LIFETIME * 1000))
         return [self._store(draft, now) for draft in drafts]
 
     def _store(self, draft: Draft, now: int) -> Stored:
-        key = (draft.room, draft.user_id, draft.key or "")
+        key = None
         if draft.key is not None:
+            key = _Key(draft.room, draft.user_id, draft.key)
             first = self._keys.get(key)
             if first is not None and first.time > now - KEY_LIFETIME * 1000:
                 return Stored(first, fresh=False)
-        room = self._rooms.setdefault(draft.room, _Room())
-        room.time = max(room.time, now)
-        record = Record(draft.room, room.last + 1, room.time, draft.user_id, draft.user_name, draft.text)
-        room.records.append(record)
-        if draft.key is not None:
-            self._keys.pop(key, None)  # so that it goes to the end
+        room = self._rooms.pop(draft.room, None) or self._emptied.pop(draft.room, None) or _Room()
+        self._rooms[draft.room] = room  # the most recently written is the last
+        room.last = offset = room.last + 1
+        room.time = time = max(room.time, now)
+        record = Record(draft.room, offset, time, draft.user_id, draft.user_name, draft.text)
+        room.records[offset] = record
+        if key is not None:
+            self._keys.pop(key, None)  # a key used again after its lifetime goes to the end
             self._keys[key] = record
+            self._keys_since_expiry += 1
         return Stored(record, fresh=True)
 
-    def _forget_keys(self, until: int) -> None:
-        while self._keys:
-            oldest = next(iter(self._keys))
-            if self._keys[oldest].time > until:
-                return
-            del self._keys[oldest]
+    def _expire_keys(self, until: int) -> None:
+        """Remove the oldest expired keys, at most twice as many as came, in one pass over the beginning of the dict.
+
+        Asking for the first key again after each removal is quadratic: 1.8 s for 100,000 keys.
+        """
+        expired = takewhile(lambda key: self._keys[key].time <= until, self._keys)
+        for key in list(islice(expired, 2 * self._keys_since_expiry)):
+            del self._keys[key]
+        self._keys_since_expiry = 0
+
+
+def _last(room: _Room, high: int, limit: int, max_bytes: int) -> list[Record]:
+    """The last records up to offset `high`, oldest first."""
+    high = min(high, room.last)
+    low = max(high - _bounded(limit) + 1, room.first)
+    newest_first = within_bytes(map(room.records.__getitem__, range(high, low - 1, -1)), max_bytes)
+    return newest_first[::-1]
 
 
 def _bounded(limit: int) -> int:

@@ -6,6 +6,7 @@ driver in a few threads: one that commits groups, two that read.
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import time_ns
@@ -17,6 +18,8 @@ from outcome import Outcome
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
+    MAX_READ,
+    MAX_READ_BYTES,
     Answer,
     Draft,
     Head,
@@ -25,8 +28,10 @@ from chatserver.log.interface import (
     News,
     Record,
     RoomSummary,
+    Schedule,
     Statistics,
     Stored,
+    at_once,
 )
 from chatserver.log.serial import SerialThread
 from chatserver.log.sqlite_file import OFFSETS, FileLock, checked_path, connect_writer, create_private
@@ -45,6 +50,7 @@ class _Opened(NamedTuple):
     identity: Identity
     writer: SqliteWriter
     readers: SqliteReaders
+    written: OrderedDict[str, None]  # the rooms written last since it was opened, up to MAX_READ, the newest at the end
 
 
 class SqliteLog:
@@ -62,12 +68,14 @@ class SqliteLog:
         """Which log this is; valid once `run` has started."""
         return self._open_parts().identity
 
-    async def run(self, news: News, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Open, commit groups until cancelled, close."""
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         try:
-            await self._groups.run(news, task_status)
+            await self._groups.run(partial(_take_news, opened.written, news), schedule, task_status)
         finally:
             self._opened = None
             await self._close(opened)
@@ -84,21 +92,22 @@ class SqliteLog:
         """The ends of a room."""
         return await self._open_parts().readers.head(room)
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
-        """The first `limit` records behind offset `after`, oldest first."""
-        return await self._open_parts().readers.between(room, after + 1, OFFSETS, limit)
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The first records behind offset `after`; see `Log.read`."""
+        return await self._open_parts().readers.between(room, after + 1, OFFSETS, limit, max_bytes)
 
-    async def read_before(self, room: str, *, before: int, limit: int) -> list[Record]:
-        """The last `limit` records ahead of offset `before`, oldest first."""
-        return await self._open_parts().readers.last_between(room, 1, before - 1, limit)
+    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records ahead of offset `before`; see `Log.read_before`."""
+        return await self._open_parts().readers.last_between(room, 1, before - 1, limit, max_bytes)
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
-        """The last `limit` records, oldest first."""
-        return await self._open_parts().readers.last_between(room, 1, OFFSETS, limit)
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The last records; see `Log.latest`."""
+        return await self._open_parts().readers.last_between(room, 1, OFFSETS, limit, max_bytes)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
-        return await self._open_parts().readers.rooms(limit)
+        opened = self._open_parts()
+        return await opened.readers.rooms(list(reversed(opened.written)), limit)
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
         """Forget the oldest records; a step at a time in the writer's thread, where groups take turns with it."""
@@ -136,7 +145,7 @@ class SqliteLog:
             create_private(path)
             connection, identity = connect_writer(path)
             writer = SqliteWriter(connection, wall_ms=self._wall_ms)
-            return _Opened(lock, identity, writer, SqliteReaders(path))
+            return _Opened(lock, identity, writer, SqliteReaders(path), OrderedDict())
         except BaseException:
             lock.release()
             raise
@@ -154,3 +163,13 @@ class SqliteLog:
             opened.lock.release()
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
+
+
+def _take_news(written: OrderedDict[str, None], news: News, records: Sequence[Record]) -> None:
+    """Note the order of rooms before the news go on, so that a list of rooms need not look at each of them."""
+    for room in {record.room for record in records}:
+        written[room] = None
+        written.move_to_end(room)
+    while len(written) > MAX_READ:
+        written.popitem(last=False)
+    news(records)

@@ -20,6 +20,8 @@ from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
+import msgspec
+
 from chatserver.log.interface import KEY_LIFETIME, Draft, LogError, Record, Stored
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
 
@@ -31,15 +33,12 @@ ROOMS_STEP = 200  # rooms that one step of retention may look at
 _Key = tuple[str, str, str]  # room, user, key
 
 
-class _Room:
-    """Where the next message of a room goes."""
+class _Room(msgspec.Struct, gc=False):
+    """Where the next message of a room goes; not visited by the collector, since there may be MAX_CACHED_ROOMS."""
 
-    __slots__ = ("base", "last", "time")
-
-    def __init__(self, room_id: int, last: int, time: int) -> None:
-        self.base = room_id << OFFSET_BITS
-        self.last = last
-        self.time = time
+    base: int  # the place of its offset 0
+    last: int
+    time: int
 
 
 class Forgotten(NamedTuple):
@@ -156,14 +155,14 @@ class SqliteWriter:
             self._begin()
             made = self._connection.execute("INSERT INTO rooms (name) VALUES (?)", (name,))
             assert made.lastrowid is not None
-            return _Room(made.lastrowid, 0, 0)
+            return _Room(made.lastrowid << OFFSET_BITS, 0, 0)
         room_id, *forgotten = row
         newest = self._connection.execute(
             "SELECT place, time FROM messages WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
             _places(room_id),
         ).fetchone()
         place, time = newest or forgotten
-        return _Room(room_id, place % OFFSETS, time)
+        return _Room(room_id << OFFSET_BITS, place % OFFSETS, time)
 
     def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[_Key, Record]:
         """Which keys of these were used within their lifetime, and for what.

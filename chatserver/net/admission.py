@@ -68,7 +68,6 @@ class Admission:
     ) -> None:  # fmt: skip
         self.total = total
         self.held = 0
-        self.turned_away = 0  # newcomers that found no place
         self.reclaimed = 0
         self._connections = connections
         self._per_network = settings.per_ip
@@ -92,7 +91,6 @@ class Admission:
         if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
         if self.held >= self.total and not self._make_room(count):
-            self.turned_away += 1
             return Reason.REFUSED_FULL
         self._by_network[network] = self._by_network.get(network, 0) + 1  # somebody of the same one may have gone
         self.held += 1

@@ -24,9 +24,9 @@ from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
 from chatserver.net.handler import Handler
-from chatserver.net.readiness import QUEUED, READ, WRITE, Readiness
+from chatserver.net.readiness import HANGUP, QUEUED, READ, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
-from chatserver.net.states import ALLOWED, PRIORITY, READS, IllegalMoveError, Priority, State
+from chatserver.net.states import ALLOWED, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.observe.logs import Limiter
@@ -34,8 +34,8 @@ from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 
 _log = structlog.get_logger("chatserver.net")
-#: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
-_GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
+#: What the kernel is asked for, by state.
+_WANTED = tuple({Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}[row.reads] for row in ROWS)
 #: States in which everything has been said.
 _ENDING = frozenset((State.CLOSING, State.LINGERING))
 #: Ends at which the peer is past reading a goodbye.
@@ -43,9 +43,6 @@ _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
 #: Bytes of an unfinished head, body, message or record that are free, whatever all others keep: a browser's head, a
 #: ClientHello, a message of usual length. 20,000 of these are 40 MB, on top of the budget.
 FREE_INPUT = 2048
-#: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
-#: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
-LINGER_BYTES = 64 * 1024
 
 
 class Finality(IntEnum):
@@ -76,8 +73,6 @@ class Connections:
         self._closed = closed
         self._handlers: list[Handler] = [Handler(self)] * len(State)
         self._contexts: list[type | tuple[type, ...]] = [object] * len(State)
-        for state in (State.CLOSING, State.LINGERING):
-            self.bind(state, ClosingHandler(self), Closing)
 
     def bind(self, state: State, handler: Handler, *contexts: type | None) -> None:
         """The two columns that this layer cannot name: who attends to a state, and what type its context has."""
@@ -287,13 +282,14 @@ class Connections:
         backlog = connection.backlog
         if backlog is not None and backlog.blocked:
             wanted = WRITE
-        elif READS[connection.state] and connection.armed != QUEUED:
-            wanted = READ
-        else:
+        elif connection.armed == QUEUED:
             return
+        else:
+            wanted = _WANTED[connection.state]
         if wanted != connection.armed and connection.descriptor >= 0:
             connection.armed = wanted
-            self._readiness.arm(connection.descriptor, wanted)
+            if wanted:
+                self._readiness.arm(connection.descriptor, wanted & (READ | WRITE))
 
     def resume(self, connection: Connection, *, later: bool = False) -> None:
         """Have its handler go on with what is here already; `later`: behind everything long."""
@@ -417,6 +413,12 @@ class Connections:
         backlog.blocked = True
         self.arm(connection)
 
+    def hurry(self, connection: Connection) -> None:
+        """The server is stopping: have the kernel take what was kept, to send it when we are gone."""
+        if connection.blocked:
+            sockets.take_all(connection.descriptor)
+            self.flush(connection)
+
     def flush(self, connection: Connection) -> bool:
         """It is writable: go on where it stopped. True: its handler has more to do."""
         backlog = connection.backlog
@@ -447,40 +449,3 @@ class Connections:
             for connection in self.table:
                 if connection is not None:
                     stack.callback(self.close, connection, reason)
-
-
-class ClosingHandler(Handler):
-    """`CLOSING` and `LINGERING`: all is said, or about to be; what comes is dropped, so that no RST destroys it."""
-
-    def received(self, connection: Connection, data: bytes) -> bool:
-        """Drop it; so much of it, and no more."""
-        closing = _closing(connection)
-        closing.dropped += len(data)
-        if closing.dropped >= LINGER_BYTES:
-            span = max(connection.deadline - self._connections.wheel.current, 1)
-            self._connections.enter(connection, State.LINGERING, closing, span=span)
-        return False
-
-    def lacking(self, connection: Connection) -> int:
-        """As if all that may come were announced: it is dropped, so it may be read in large pieces."""
-        return LINGER_BYTES
-
-    def ended(self, connection: Connection) -> None:
-        """The peer's FIN, or its reset, which is only how it took the end."""
-        self._connections.close(connection, _closing(connection).reason)
-
-    def writable(self, connection: Connection) -> bool:
-        """Its last bytes are on their way."""
-        self._connections.end_writing(connection)
-        return False
-
-    def expired(self, connection: Connection) -> None:
-        """What began the close counts, unless that was nothing bad and this is worse."""
-        reason = _closing(connection).reason
-        self._connections.close(connection, Reason.CLOSE_DEADLINE if reason in _GOOD_ENDS else reason)
-
-
-def _closing(connection: Connection) -> Closing:
-    closing = connection.context
-    assert isinstance(closing, Closing), "CLOSING is only entered with its reason"
-    return closing

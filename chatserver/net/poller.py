@@ -128,7 +128,10 @@ class Poller:
                 continue
             connection.armed = QUEUED
             priority = Priority.BULK if events & _DEPARTING else PRIORITY[connection.state]
-            step = self._write if events & WRITE or connection.blocked else self._read
+            if events & WRITE or connection.blocked:
+                step = self._write
+            else:
+                step = self._read if events & (READ | ENDED) else self._hung_up
             submit(priority, step, connection, connection.network)
 
     def _accept(self, listener: Listener) -> bool:
@@ -206,6 +209,12 @@ class Poller:
         """Bytes to read of what has told its length, and so many behind it that it is seen whether there is more."""
         lacking = connection.transport.lacking(connection) or self._connections.handler(connection).lacking(connection)
         return min(lacking, READ_MOST_BYTES) + READ_BYTES
+
+    def _hung_up(self, connection: Connection) -> bool:
+        if connection.descriptor >= 0:
+            connection.armed = 0
+            self._reset(connection)
+        return False
 
     def _reset(self, connection: Connection) -> None:
         """The peer has reset it. After our end that is only how it took it: the reason for that end stands."""

@@ -19,8 +19,9 @@ READ = 0x001
 WRITE = 0x004
 BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
 ENDED = 0x2000  # EPOLLRDHUP, of an event only: there is a FIN, maybe behind bytes
-#: `Connection.armed` of a connection that stands in one of the scheduler's queues: it is not armed for reading again.
-QUEUED = 0x100
+#: `Connection.armed` of a connection that is armed for nothing but its reset, and of one that stands in one of the
+#: scheduler's queues: it is not armed again until its turn.
+HANGUP, QUEUED = 0x200, 0x100
 _ONCE = 1 << 30  # EPOLLONESHOT
 
 
@@ -60,7 +61,7 @@ class Epoll:
         self._epoll.register(descriptor, interest | ENDED | _ONCE if interest & READ else interest | _ONCE)
 
     def arm(self, descriptor: int, interest: int) -> None:
-        """Report it once more. What is read is also watched for its FIN."""
+        """Report it once more. What is read is also watched for its FIN; with no interest it is its reset alone."""
         self._epoll.modify(descriptor, interest | ENDED | _ONCE if interest & READ else interest | _ONCE)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:

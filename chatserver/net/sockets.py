@@ -13,8 +13,8 @@ import termios
 #: Linger on, for zero seconds: closing sends RST at once and the kernel forgets what it still had to send.
 _ABORT = struct.pack("ii", 1, 0)
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
-_SIOCOUTQNSD = 0x894B  # Linux, tcp(7) has it not: bytes in the send queue that were not sent even once
 _INT = struct.calcsize("i")
+_UNLIMITED = (1 << 31) - 1
 #: Linux' struct tcp_info as far as it is of use: state of congestion, backoff, and the present wait in microseconds.
 _TCP_INFO = struct.Struct("xB2xB3xI")
 _TCP_CA_LOSS = 4  # from the first timeout until all that was under way then has been acknowledged
@@ -51,21 +51,15 @@ def _asked(descriptor: int, question: int) -> int:
     return int(struct.unpack("i", fcntl.ioctl(descriptor, question, b"\0" * _INT))[0])
 
 
-def unsent(descriptor: int) -> int:
-    """Bytes that were written and that the peer's window, or the network, has had no room for yet. macOS: always 0."""
+def take_all(descriptor: int) -> None:
+    """Accept as many bytes as fit into the send buffer, however many of them the peer's window has no room for yet."""
     if sys.platform != "linux":
-        return 0
-    try:
-        return _asked(descriptor, _SIOCOUTQNSD)
-    except OSError:
-        return 0  # not TCP: a socket pair sends at once, or not at all
-
-
-def writable_when_sent(descriptor: int) -> None:
-    """Report it as writable, from now on, only when nothing is `unsent`. Linux alone, where there is such a thing."""
+        return  # elsewhere that is how it is
     borrowed = _borrow(descriptor)
     try:
-        borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
+        borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNLIMITED)
+    except OSError:
+        pass  # not TCP: a socket pair sends at once, or not at all
     finally:
         borrowed.detach()
 

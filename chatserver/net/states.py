@@ -77,6 +77,14 @@ class Reclaim(IntEnum):
     NEVER = 4
 
 
+class Reads(Enum):
+    """Whether a peer is read: not armed means not read."""
+
+    YES = "yes"
+    NO = "no"  # our answer is due at any moment
+    HANGUP = "hang-up"  # no, but its reset is noticed
+
+
 class Deadline(Enum):
     """Whether progress moves a state's deadline."""
 
@@ -95,7 +103,7 @@ class Row:
     expires: Reason | None  # what its end counts as; None: no fault
     priority: Priority
     reclaim: Reclaim = Reclaim.NEVER
-    reads: bool = True  # whether the peer is read: not armed means not read
+    reads: Reads = Reads.YES
     at_rest: bool = False  # whether deadlines may be brought together, so that pings go out in batches
     announces: bool = False  # whether the handler can tell how many bytes are still to come
     most: int | None = None  # connections that may be in this state at a time
@@ -153,17 +161,18 @@ TABLE: dict[State, Row] = {
     _S.THROTTLED: Row(
         waits_for="its rate: it asks too fast",
         seconds=THROTTLE_SECONDS, deadline=_D.REPEATED, expires=None,
-        priority=_P.BULK, reclaim=_R.IDLE, reads=False, next=(_S.KEEPALIVE,), precedent="nginx limit_req delays too",
+        priority=_P.BULK, reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
+        precedent="nginx limit_req delays too",
     ),
     _S.SERVING: Row(
         waits_for="our answer to its request",
         seconds="serving_deadline", deadline=_D.TOTAL, expires=Reason.SERVING_DEADLINE,
-        priority=_P.ESTABLISHED, reads=False, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
+        priority=_P.ESTABLISHED, reads=Reads.NO, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
     ),
     _S.PAUSED: Row(
         waits_for="a room's members, which it publishes too fast for",
         seconds="serving_deadline", deadline=_D.REPEATED, expires=None,
-        priority=_P.ESTABLISHED, reclaim=_R.IDLE, reads=False, next=(_S.KEEPALIVE,),
+        priority=_P.ESTABLISHED, reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
         precedent="backpressure; RabbitMQ blocks publishing connections",
     ),
     _S.HELD: Row(
@@ -195,7 +204,7 @@ TABLE: dict[State, Row] = {
     _S.REPLYING: Row(
         waits_for="our reply to a message, or the log and the room it publishes into",
         seconds="serving_deadline", deadline=_D.TOTAL, expires=Reason.SERVING_DEADLINE,
-        priority=_P.ESTABLISHED, reads=False, next=(_S.OPEN, _S.MESSAGE), precedent="as SERVING",
+        priority=_P.ESTABLISHED, reads=Reads.HANGUP, next=(_S.OPEN, _S.MESSAGE), precedent="as SERVING",
     ),
     _S.CLOSING: Row(
         waits_for="the peer's end of the close",
@@ -205,7 +214,7 @@ TABLE: dict[State, Row] = {
     _S.LINGERING: Row(
         waits_for="the end of its time to read our last words",
         seconds="close_deadline", deadline=_D.TOTAL, expires=Reason.CLOSE_DEADLINE,
-        priority=_P.BULK, reclaim=_R.LINGERING, reads=False, next=(), precedent="the same time goes on",
+        priority=_P.BULK, reclaim=_R.LINGERING, reads=Reads.NO, next=(), precedent="the same time goes on",
     ),
 }  # fmt: skip
 
@@ -215,7 +224,7 @@ ALLOWED: tuple[tuple[bool, ...], ...] = tuple(
     tuple(new in row.next or (new is State.CLOSING and row.reclaim is not Reclaim.LINGERING) for new in State)
     for row in ROWS
 )
-READS: tuple[bool, ...] = tuple(row.reads for row in ROWS)
+READS: tuple[bool, ...] = tuple(row.reads is Reads.YES for row in ROWS)
 PRIORITY: tuple[Priority, ...] = tuple(row.priority for row in ROWS)
 
 

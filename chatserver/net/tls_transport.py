@@ -77,9 +77,9 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     def _sealed(self, data: bytes | memoryview) -> bytes:
         try:
             return self.engine.seal(self.tls, data)
-        except ssl.SSLError as error:
+        except TlsError as error:
             # OpenSSL reads before it writes while half a post-handshake message is here: nothing can be sealed then.
-            raise TransportError(f"sealing failed: {error.reason or type(error).__name__}") from None
+            raise TransportError(error.message) from None
 
     def _write(self, connection: Connection, record: bytes, backlog: Backlog | None = None) -> bool:
         """Give ciphertext to the kernel and keep what it does not take; whether it took all."""

@@ -135,6 +135,10 @@ class ServerMetrics(Collector):
             "chatserver_unfinished_bytes", "Kept of long requests, messages and TLS records that are not whole",
             parts.input_budget.used,
         )  # fmt: skip
+        waiting = GaugeMetricFamily("chatserver_scheduler_items", "Items waiting for their turn", labels=("priority",))
+        for name, items in parts.connections.scheduler.statistics().items():
+            waiting.add_metric((name,), items)
+        yield waiting
         yield GaugeMetricFamily(
             "chatserver_wheel_entries", "Entries in the timer wheel, stale ones included",
             parts.connections.wheel.statistics()["entries"],

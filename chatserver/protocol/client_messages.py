@@ -3,7 +3,7 @@
 Owns: the shapes of client messages and what is refused about them. Every refusal is a `MessageError` that names
 the field and carries the message's id whenever that could be read, so a client can tell which of its messages it
 was. Fields unknown to us are ignored (a newer client may send more); a field sent twice is refused, because
-which of the two counts differs between JSON parsers.
+which of the two counts differs between JSON parsers. Size comes first: no message costs more than its limits allow.
 """
 
 import math
@@ -14,12 +14,18 @@ import msgspec
 from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.duplicates import refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.validation import check_key, check_room, check_text
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_room, check_text
 from chatserver.reasons import ErrorCode
 
 MAX_ID_CHARS = 64
 MAX_HISTORY = 200  # messages in one answer; phoenix and centrifuge leave it to the application
 DEFAULT_HISTORY = 50
+
+# Bytes of a message as JSON: an encoder for ASCII needs three for one, and 2 KiB are for what is around the text.
+MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
+_MAX_PLAIN_BYTES = 2 * MAX_TEXT_BYTES  # each CR LF becomes LF
+
+_PLAIN = frozenset(("text/plain", "application/x-www-form-urlencoded"))
 
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
 
@@ -89,7 +95,7 @@ class _Envelope(msgspec.Struct, gc=False):
     id: msgspec.Raw = msgspec.Raw()
 
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
 _envelopes = msgspec.json.Decoder(_Envelope)
@@ -98,6 +104,7 @@ _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
 def decode(data: str | bytes) -> ClientMessage:
     """The message in a text frame, every field checked."""
+    _check_size(data)
     try:
         message = _parse(data, _messages)
     except MessageError as error:
@@ -110,20 +117,21 @@ def decode(data: str | bytes) -> ClientMessage:
 
 
 def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
-    """The message in an HTTP body: JSON, or the text itself.
+    """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it.
 
     `curl -d hello` claims to send a form, so a form's content type is read as plain text as well.
     """
     media, _, parameters = (content_type or "text/plain").partition(";")
     media = media.strip().lower()
     if media == "application/json":
+        _check_size(body)
         message = _parse(body, _publish_bodies)
         key = message.key if message.key is None else check_key(message.key)
         return PublishBody(check_text(message.text), key)
     charset = parameters.lower().replace(" ", "").replace('"', "")
-    if media in ("text/plain", "application/x-www-form-urlencoded") and (
-        "charset=" not in charset or "charset=utf-8" in charset or "charset=us-ascii" in charset
-    ):
+    if media in _PLAIN and ("charset=" not in charset or "charset=utf-8" in charset or "charset=us-ascii" in charset):
+        if len(body) > _MAX_PLAIN_BYTES:
+            raise MessageError(ErrorCode.BAD_FIELD, f"text: {len(body):,} bytes, limit {MAX_TEXT_BYTES:,}")
         try:
             return PublishBody(check_text(body.decode("utf-8")))
         except UnicodeDecodeError:
@@ -131,10 +139,15 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
 
 
+def _check_size(data: str | bytes) -> None:
+    if len(data) > MAX_JSON_BYTES:
+        raise MessageError(ErrorCode.TOO_LARGE, f"{len(data):,} bytes of JSON, limit {MAX_JSON_BYTES:,}")
+
+
 def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
         parsed = decoder.decode(data)
-        refuse_duplicates(data)
+        refuse_duplicates(data, _different_fields(parsed))
     except msgspec.ValidationError as error:
         raise MessageError(ErrorCode.BAD_FIELD, str(error)[:200]) from None
     except (ValueError, RecursionError) as error:
@@ -142,6 +155,14 @@ def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
         raise MessageError(ErrorCode.BAD_JSON, what) from None
     return parsed
+
+
+def _different_fields(parsed: msgspec.Struct) -> int:
+    """How many fields were there at least; 0 if a default hides it."""
+    if type(parsed) is History:
+        return 0
+    values = msgspec.structs.astuple(parsed)
+    return len(values) - values.count(None) + (type(parsed) is not PublishBody)
 
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:

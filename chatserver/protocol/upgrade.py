@@ -5,11 +5,11 @@ Owns: what is refused before a socket becomes a WebSocket. No extension is ever 
 """
 
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from hashlib import sha1
 
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.head import BodyKind, Head, tokens
+from chatserver.protocol.head import BodyKind, Head, has_token
 from chatserver.protocol.response import header_lines, status_line
 from chatserver.reasons import ErrorCode
 
@@ -27,11 +27,11 @@ def accept_upgrade(
     """The 101 answer, with `headers` added (a session cookie, say); HttpError when this is no valid upgrade."""
     key = _check(head)
     # SHA-1 because the RFC says so; nothing secret depends on it.
-    accept = b64encode(sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest())
+    accept = b2a_base64(sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest(), newline=False)
     offered = head.headers.get("sec-websocket-protocol")
     # A client that offers only protocols unknown here is accepted without one, and may close if it minds.
     chosen = b""
-    if offered is not None and subprotocol is not None and subprotocol in tokens(offered):
+    if subprotocol is not None and has_token(offered, subprotocol):
         chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode("ascii")
     extra = header_lines(headers) if headers else b""
     return b"%bSec-WebSocket-Accept: %b\r\n%b%b\r\n" % (_ANSWER, accept, chosen, extra)
@@ -46,13 +46,13 @@ def _check(head: Head) -> str:
             f"a WebSocket is opened with GET, not {head.method[:20]}",
             headers=(("Allow", "GET"),),
         )
-    if "websocket" not in tokens(headers.get("upgrade", "")):
+    if not has_token(headers.get("upgrade"), "websocket"):
         raise HttpError(
             ErrorCode.UPGRADE_REQUIRED, "this address speaks WebSocket; send Upgrade: websocket", headers=_HOW
         )
     if headers.get("sec-websocket-version") != "13":
         raise HttpError(ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW)
-    if head.version == "1.0" or "upgrade" not in tokens(headers.get("connection", "")):
+    if head.version == "1.0" or not has_token(headers.get("connection"), "upgrade"):
         raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade needs HTTP/1.1 and Connection: Upgrade")
     if head.body is not BodyKind.NONE:
         raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade has no body")

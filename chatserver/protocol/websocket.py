@@ -1,10 +1,11 @@
 """WebSocket frames: bytes in, events out, and the server's own frames as bytes.
 
 Owns: the bounds that wsproto does not have (a message's bytes, its fragments, the declared length of a frame
-that has not come yet) and the decision when to trouble wsproto at all. wsproto's `Connection` judges and decodes
-every frame; it is a reference cycle of 1.7 KB, so none is ever kept for a peer: a frame is handed over once it is
+that has not come yet) and the decision when to trouble wsproto at all. wsproto's `FrameProtocol` judges and decodes
+every frame; it is a reference cycle of 1.5 KB, so none is ever kept for a peer: a frame is handed over once it is
 whole, and the frames of a fragmented message once its last one is here, so that wsproto is only ever seen at a
-message boundary, where one spare object serves every connection. What waits is bytes, and bounded.
+message boundary, where one spare object serves every connection. What waits is bytes, and bounded; whatever its size,
+each byte is copied a fixed number of times.
 May not: answer anything. A `Ping` is an event like any other.
 
     events, rest, assembly, more = receive(rest + data, assembly, FrameLimits())
@@ -16,9 +17,7 @@ from struct import Struct
 from typing import TypeAlias
 
 import msgspec
-from wsproto import events as ws
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
 
 from chatserver.protocol.errors import FrameError
 from chatserver.protocol.upgrade import SUBPROTOCOL, accept_upgrade
@@ -97,25 +96,36 @@ Event: TypeAlias = Text | Binary | Ping | Pong | Close | Violation
 PONG = Pong()
 
 
-class Assembly(msgspec.Struct, frozen=True, gc=False):
-    """A fragmented message so far: its frames as they came, and the counts that bound it."""
+class Assembly(msgspec.Struct, gc=False):
+    """A message that is not whole: its frames as they came, and the counts that bound it. It grows where it is."""
 
-    frames: bytes
+    frames: bytearray
     fragments: int
-    size: int  # payload bytes
+    size: int  # payload bytes, those announced and not yet here included
+    lacking: int = 0  # bytes of its last frame that are still to come
+    last: bool = False  # its last frame is the message's last
 
+
+#: Bytes from which on a frame that is not whole is gathered here, not in front of the bytes that follow: those are
+#: copied with each read. One of 16 MiB, in reads of 16 KiB, was 8 GiB of copies.
+LONG_FRAME = 64 * 1024
 
 _FIN = 0x80
 _MASKED = 0x80
 _OPCODE, _BINARY, _CONTROL = 0x0F, 0x02, 0x08
 _EMPTY_PONG = b"\x8a\x80"  # and four bytes of mask, which mask nothing
-# First bytes without reserved bits or opcodes, and no control frame in fragments.
-_STARTS = frozenset((0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A))
+# First bytes without reserved bits or opcodes, and no control frame in fragments: of a new message, and inside one.
+_CONTROLS = frozenset((0x88, 0x89, 0x8A))
+_NEW_TEXT = _CONTROLS | {0x01, 0x81}
+_NEW = _NEW_TEXT | {0x02, 0x82}
+_CONTINUED = _CONTROLS | {0x00, 0x80}
 _UINT16, _UINT64 = Struct("!H"), Struct("!Q")
 _MAX_CONTROL = 125  # bytes, RFC 6455 section 5.5
 
-# Connections at a message boundary, waiting to be used again: one, unless threads are at work.
-_spare: list[Connection] = []
+_TEXT, _PING, _PONG, _CLOSE = Opcode.TEXT, Opcode.PING, Opcode.PONG, Opcode.CLOSE
+
+# At a message boundary, waiting to be used again: one, unless threads are at work.
+_spare: list[FrameProtocol] = []
 
 
 def receive(
@@ -126,10 +136,10 @@ def receive(
     Not more than a turn's worth, the limits' or so many frames: the last of the four tells that there may be more of
     them in what is left. After a `Close` or a `Violation` nothing is left over: the rest of the stream has no meaning.
     """
-    if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG:
+    if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG and (assembly is None or not assembly.lacking):
         return [PONG], b"", assembly, False  # what an idle peer sends, and all it sends
     ready, at, assembly, error, more = _split(buffer, assembly, limits, limits.turn if turn is None else turn)
-    events = _decode(b"".join(ready)) if ready else []
+    events = _decode(ready) if ready else []
     if events and isinstance(events[-1], Close | Violation):
         return events, b"", None, False
     if error is not None:
@@ -138,11 +148,13 @@ def receive(
     return events, buffer[at:], assembly, more
 
 
-def lacking(buffer: bytes) -> int:
-    """Bytes that the frame at the start of `buffer` still lacks, or 0 while that is not known.
+def lacking(buffer: bytes, assembly: Assembly | None) -> int:
+    """Bytes that the frame which is begun still lacks, or 0 while that is not known.
 
-    What `receive` has left over: its first frame is not whole, and was not refused.
+    Of what `receive` has left over: the first frame of the buffer is not whole, and was not refused.
     """
+    if assembly is not None and assembly.lacking:
+        return assembly.lacking
     header, length = _measure(buffer, 0) if len(buffer) >= 2 else (0, 0)
     return max(header + length - len(buffer), 0)
 
@@ -155,51 +167,73 @@ def _split(
     """
     ready: list[bytes] = []
     at, count = 0, 0
+    if assembly is not None and assembly.lacking:
+        at, count = _gather(buffer, assembly), 1
+        if assembly.last and not assembly.lacking:
+            ready.append(bytes(assembly.frames))
+            assembly = None
     while len(buffer) - at >= 2:
         count += 1
         if count > turn:
             return ready, at, assembly, None, True
-        error = _refuse_start(buffer[at], buffer[at + 1], assembly, limits)
-        if error is not None:
-            return ready, at, None, error, False
-        header, length = _measure(buffer, at)
+        start, second = buffer[at], buffer[at + 1]
+        expected = _CONTINUED if assembly is not None else _NEW if limits.binary else _NEW_TEXT
+        control = start & _CONTROL
+        # Judged before all else, so that a bad one does not wait for a payload that may never come.
+        if start not in expected or second < _MASKED or (control and second > _MASKED | _MAX_CONTROL):
+            return ready, at, None, _bad_start(start, second, assembly), False
+        header, length = (6, second & 0x7F) if second & 0x7F < 126 else _measure(buffer, at)
         if not header:
             break
-        error = _refuse_length(buffer[at], length, assembly, limits)
-        if error is not None:
-            return ready, at, None, error, False
+        if not control and (assembly is not None or length > limits.max_message_bytes):
+            error = _refuse_size(length, assembly, limits)
+            if error is not None:
+                return ready, at, None, error, False
         end = at + header + length
-        if end > len(buffer):
+        whole = end <= len(buffer)
+        if not whole and (control or length < LONG_FRAME):
             break
-        frame, start, at = buffer[at:end], buffer[at], end
-        if start & _CONTROL:
-            ready.append(frame)
-        elif not start & _FIN:
-            assembly = _extend(assembly, frame, length)
+        if control or (assembly is None and whole and start & _FIN):
+            ready.append(buffer[at:end])
         else:
-            if assembly is not None:
-                ready.append(assembly.frames)
+            assembly = assembly or Assembly(bytearray(), 0, 0)
+            assembly.frames += buffer[at:end]
+            assembly.fragments += 1
+            assembly.size += length
+            assembly.last = start & _FIN != 0
+            if not whole:
+                assembly.lacking = end - len(buffer)
+                return ready, len(buffer), assembly, None, False
+            if assembly.last:
+                ready.append(bytes(assembly.frames))
                 assembly = None
-            ready.append(frame)
+        at = end
     return ready, at, assembly, None, False
 
 
-def _refuse_start(start: int, second: int, assembly: Assembly | None, limits: FrameLimits) -> FrameError | None:
-    """Judge a frame's first two bytes, so that a bad one does not wait for a payload that may never come."""
-    if start not in _STARTS:
-        return FrameError(Reason.BAD_FRAME, f"a frame cannot begin with byte 0x{start:02x}")
-    if not second & _MASKED:
-        return FrameError(Reason.BAD_FRAME, "a client's frames must be masked")
-    if start & _CONTROL:
-        if second & 0x7F > _MAX_CONTROL:
-            return FrameError(Reason.BAD_FRAME, f"a control frame over its limit of {_MAX_CONTROL} bytes")
-        return None
-    if (assembly is None) != bool(start & _OPCODE):
-        which = "nothing to continue" if assembly is None else "a new message inside an unfinished one"
-        return FrameError(Reason.BAD_FRAME, which)
-    if start & _OPCODE == _BINARY and not limits.binary:
-        return FrameError(Reason.BAD_FRAME, "binary messages are not spoken here; chat.v1 is text")
-    return None
+def _gather(buffer: bytes, assembly: Assembly) -> int:
+    """Add to the frame that is begun; how many bytes of the buffer that took."""
+    taken = min(assembly.lacking, len(buffer))
+    assembly.frames += buffer[:taken]
+    assembly.lacking -= taken
+    return taken
+
+
+def _bad_start(start: int, second: int, assembly: Assembly | None) -> FrameError:
+    """What is wrong with a frame's first two bytes."""
+    if start not in _NEW and start not in _CONTINUED:
+        message = f"a frame cannot begin with byte 0x{start:02x}"
+    elif second < _MASKED:
+        message = "a client's frames must be masked"
+    elif start & _CONTROL:
+        message = f"a control frame over its limit of {_MAX_CONTROL} bytes"
+    elif assembly is not None:
+        message = "a new message inside an unfinished one"
+    elif not start & _OPCODE:
+        message = "nothing to continue"
+    else:
+        message = "binary messages are not spoken here; chat.v1 is text"
+    return FrameError(Reason.BAD_FRAME, message)
 
 
 def _measure(buffer: bytes, at: int) -> tuple[int, int]:
@@ -212,9 +246,7 @@ def _measure(buffer: bytes, at: int) -> tuple[int, int]:
     return (14, _UINT64.unpack_from(buffer, at + 2)[0]) if len(buffer) >= at + 10 else (0, 0)
 
 
-def _refuse_length(start: int, length: int, assembly: Assembly | None, limits: FrameLimits) -> FrameError | None:
-    if start & _CONTROL:
-        return None
+def _refuse_size(length: int, assembly: Assembly | None, limits: FrameLimits) -> FrameError | None:
     size = length if assembly is None else assembly.size + length
     if size > limits.max_message_bytes:
         return FrameError(
@@ -226,50 +258,50 @@ def _refuse_length(start: int, length: int, assembly: Assembly | None, limits: F
     return None
 
 
-def _extend(assembly: Assembly | None, frame: bytes, length: int) -> Assembly:
-    if assembly is None:
-        return Assembly(frame, 1, length)
-    return Assembly(assembly.frames + frame, assembly.fragments + 1, assembly.size + length)
-
-
-def _decode(frames: bytes) -> list[Event]:
+def _decode(frames: list[bytes]) -> list[Event]:
     """What whole frames, from one message boundary to the next, mean to wsproto."""
-    connection = _spare.pop() if _spare else Connection(ConnectionType.SERVER)
-    connection.receive_data(frames)
+    protocol = _spare.pop() if _spare else FrameProtocol(client=False, extensions=[])
+    for frame in frames:
+        protocol.receive_bytes(frame)
     events: list[Event] = []
     text: list[str] = []
     binary: list[bytes] = []
-    # Run to the end, also behind a close: then wsproto's generator is finished, its reference cycle is gone,
-    # and a connection that cannot be used again is freed without the collector.
-    for event in connection.events():
-        if isinstance(event, ws.TextMessage):
-            text.append(event.data)
-            if event.message_finished:
-                events.append(Text("".join(text)))
-                text.clear()
-        elif isinstance(event, ws.Ping):
-            events.append(Ping(bytes(event.payload)))
-        elif isinstance(event, ws.Pong):
-            events.append(PONG)
-        elif isinstance(event, ws.BytesMessage):
-            binary.append(bytes(event.data))
-            if event.message_finished:
-                events.append(Binary(b"".join(binary)))
-                binary.clear()
-        elif isinstance(event, ws.CloseConnection):
-            events.append(_ending(connection, event))
-    if connection.state is ConnectionState.OPEN and not (events and isinstance(events[-1], Violation)):
-        _spare.append(connection)
+    try:
+        # Run to the end, also behind a close: then wsproto's generator is finished, its reference cycle is gone,
+        # and what cannot be used again is freed without the collector.
+        for opcode, payload, _, finished in protocol.received_frames():
+            if opcode is _TEXT:
+                assert isinstance(payload, str)
+                text.append(payload)
+                if finished:
+                    events.append(Text("".join(text)))
+                    text.clear()
+            elif opcode is _PONG:
+                events.append(PONG)
+            elif opcode is _CLOSE:
+                assert isinstance(payload, tuple)
+                events.append(Close(int(payload[0]), payload[1]))
+            else:
+                assert isinstance(payload, bytes)
+                if opcode is _PING:
+                    events.append(Ping(payload))
+                    continue
+                binary.append(payload)
+                if finished:
+                    events.append(Binary(b"".join(binary)))
+                    binary.clear()
+    except ParseFailed as error:
+        events.append(Violation(_broken(error)))
+        return events
+    if type(events[-1]) is not Close:
+        _spare.append(protocol)
     return events
 
 
-def _ending(connection: Connection, event: ws.CloseConnection) -> Event:
-    # wsproto says "the peer closed" and "the peer broke the protocol" with the same event; only the first
-    # changes its state.
-    if connection.state is not ConnectionState.OPEN:
-        return Close(int(event.code), event.reason or "")
-    bad_text = event.code == CloseReason.INVALID_FRAME_PAYLOAD_DATA
-    return Violation(FrameError(Reason.BAD_TEXT if bad_text else Reason.BAD_FRAME, event.reason or ""))
+def _broken(error: ParseFailed) -> FrameError:
+    if error.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA:
+        return FrameError(Reason.BAD_TEXT, str(error))
+    return FrameError(Reason.BAD_FRAME, str(error))
 
 
 _SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))

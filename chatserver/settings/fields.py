@@ -197,14 +197,14 @@ class Settings:
         "A request body, decoded.",
         "what one slow body may cost in memory; four of the longest messages",
         minimum=1024,
-        maximum=16 * _MIB,
+        maximum=64 * _MIB,
     )
     max_message_bytes: int = size(
         16_384,
         "One WebSocket message; the text of a chat message is 8 KiB at most.",
         "Discord 2,000 characters, Matrix and Centrifugo 64 KiB",
         minimum=256,
-        maximum=_MIB,
+        maximum=64 * _MIB,
     )
     max_fragments: int = size(
         64,
@@ -379,16 +379,12 @@ class Settings:
                 "body-deadline-max",
                 f"{self.body_deadline_max:g} s is below --body-deadline, {self.body_deadline:g} s",
             )
-        if self.all_unfinished_bytes < self.max_body_bytes:
-            raise ConfigError(
-                "all-unfinished-bytes",
-                f"{self.all_unfinished_bytes} B is below --max-body-bytes, {self.max_body_bytes} B",
-            )
-        if self.max_body_bytes < self.max_message_bytes:
-            raise ConfigError(
-                "max-body-bytes",
-                f"{self.max_body_bytes} B is below --max-message-bytes, {self.max_message_bytes} B",
-            )
+        for name in ("max_body_bytes", "max_message_bytes"):
+            one = getattr(self, name)
+            if self.all_unfinished_bytes < one:
+                raise ConfigError(
+                    "all-unfinished-bytes", f"{self.all_unfinished_bytes} B is below --{flag_name(name)}, {one} B"
+                )
 
 
 SPECS: Mapping[str, Spec] = {field.name: field.metadata["spec"] for field in dataclasses.fields(Settings)}

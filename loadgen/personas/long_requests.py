@@ -15,8 +15,8 @@ from loadgen.personas._flood import Flooder, fill
 HEAD_BYTES: Final = 15_000
 FIELDS: Final = 95
 BODY_BYTES: Final = 60_000
-#: Few enough for chatserver, which takes 128.
-CHUNKS: Final = 120
+#: Few enough for chatserver, which takes 64.
+CHUNKS: Final = 60
 
 #: They post where nobody listens: what is attacked is the server's time for each request.
 _ROOMS: Final = 16
@@ -60,8 +60,8 @@ class LongRequests(Flooder):
     """Sends requests as long as they may be, thousands ahead, and takes the answers.
 
     A quarter each: heads of one long field, heads of many fields, JSON of thousands of objects, bodies in small chunks.
-    Nothing about any of them is wrong, so no limit refuses it; each costs ten times what others do, and a server that
-    gives everybody one request in turn gives these its time.
+    Nothing about any of them is malformed, and few servers refuse one; each costs ten times what others do, and a
+    server that gives everybody one request in turn gives these its time.
     """
 
     __slots__ = ("_block",)

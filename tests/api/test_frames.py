@@ -178,6 +178,24 @@ async def _echo(server: Serving) -> None:
             assert await friend.peer.take(len(payload)) == payload
 
 
+@pytest.mark.parametrize("fragments", [1, 4])
+async def test_an_operator_may_let_long_messages_in(fragments: int) -> None:
+    """Autobahn's cases 9 send 16 MiB. What came before was copied with each read and each fragment."""
+    size = 2 << 20
+    limits = {"max_message_bytes": size, "all_unfinished_bytes": 2 * size}
+    async with serving(echo=True, **limits) as server, chatter(server.address, path="/echo") as friend:
+        payload = bytes(range(256)) * (size // 256)
+        part = size // fragments
+        async with trio.open_nursery() as nursery:
+            for number in range(fragments):
+                piece = payload[number * part : (number + 1) * part]
+                await friend.peer.send(frame(piece, opcode=0 if number else 2, fin=number == fragments - 1))
+            nursery.start_soon(friend.peer.send, frame(b"p", opcode=9))
+            assert await friend.peer.take(10) == b"\x82\x7f" + size.to_bytes(8, "big")
+            assert await friend.peer.take(size) == payload
+            assert await friend.peer.take(3) == b"\x8a\x01p"
+
+
 async def test_binary_is_not_spoken_in_chat() -> None:
     async with serving(close_deadline=0.2) as server, chatter(server.address) as friend:
         await friend.peer.send(frame(b"\x00", opcode=2))

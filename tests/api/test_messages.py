@@ -164,6 +164,12 @@ async def test_too_many_messages_are_told_when_to_try_again() -> None:
         assert stored == len(answers) - len(refused)
 
 
+async def test_the_rate_is_looked_at_before_the_content() -> None:
+    """500 peers of one address posted texts of the dearest kind, and everybody waited seconds for a ping."""
+    async with serving(publish_rate=0.01) as server:
+        assert [(await post(server.address, b"\xff")).status for _ in range(3)] == [400, 429, 429]
+
+
 async def test_a_full_log_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(MemoryLog):
         def _commit(self, drafts: Any) -> Outcomes:

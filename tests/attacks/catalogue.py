@@ -60,7 +60,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows("slow-body", "expect-continue", defence=_BODY, ends=(Reason.BODY_DEADLINE,), told="408, FIN"),
     *_rows(
-        "slow-chunk", defence="wire bytes of a chunked body: four times what they carry, and 1 KiB",
+        "slow-chunk", defence="wire bytes of a chunked body: four times what they carry, and 256 bytes",
         ends=(Reason.CHUNK_OVERHEAD,), told="400, FIN", settings={"body_deadline": 20.0, "body_deadline_max": 20.0},
     ),
     *_rows("slow-read", defence=_FLUSH + "; one answer in flight", ends=(Reason.FLUSH_DEADLINE,), told="RST"),
@@ -127,7 +127,7 @@ ROWS: Final[tuple[Row, ...]] = (
         defence="one request in flight; not read while its answer is not taken: `FLUSH`",
     ),
     *_rows(
-        "long-requests", greedy=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200, 201, or 429",
+        "long-requests", greedy=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200, 201, 413 or 429",
         defence="whoever has sent more than one read of it shares half a millisecond of a pass with all who have; twice"
         " 50 requests at once, then 50 a second",
     ),

@@ -13,7 +13,7 @@ import trio
 
 from tests.support.groups import GatedLog
 from tests.support.peers import PATIENCE, Address, EndOfStreamError, chatter, connect, request, say, upgrade
-from tests.support.serving import Serving, eventually, serving
+from tests.support.serving import Serving, eventually, neighbour, serving
 
 
 async def drain(server: Serving) -> None:
@@ -216,3 +216,35 @@ async def test_a_fault_in_telling_one_costs_only_that_one(monkeypatch: pytest.Mo
         await drain(server)
         assert (await poller.response()).status == 500
         assert (await friend.closed()).code == 1012
+
+
+async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listening sockets stay open until the process is gone; everybody is told all the same."""
+
+    def fail() -> None:
+        raise RuntimeError("planted")
+
+    async with serving(faults=1) as server, chatter(server.address) as friend:
+        stop = server.server.parts.poller.stop_accepting
+        monkeypatch.setattr(server.server.parts.poller, "stop_accepting", fail)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (await friend.closed()).code == 1012
+        monkeypatch.setattr(server.server.parts.poller, "stop_accepting", stop)  # it is called once more at the end
+
+
+@pytest.mark.parametrize("part", ["hub.tick", "publish_rate.sweep", "notes.report"])
+async def test_a_fault_in_keeping_house_costs_one_call(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(faults=1) as server, neighbour(server):
+        name, _, call = part.partition(".")
+        owner = getattr(server.server.parts, name)
+        original, planted = getattr(owner, call), [RuntimeError("planted")]
+        called_again = trio.Event()
+
+        def fail_once(*arguments: Any) -> None:
+            if planted:
+                raise planted.pop()
+            original(*arguments)
+            called_again.set()
+
+        monkeypatch.setattr(owner, call, fail_once)
+        await called_again.wait()

@@ -6,7 +6,7 @@ import trio.testing
 
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat.member import Member, Source
-from chatserver.log.interface import Record
+from chatserver.log.interface import MAX_READ_BYTES, Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import ENDLESS, Peer
 
@@ -296,24 +296,26 @@ async def test_a_fault_with_one_member_costs_only_that_one(
         assert all(peer.reached("lobby") == 50 for peer in slow if not peer.gone)
 
 
-async def test_a_fault_in_reading_costs_a_moment(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a log that says it cannot, but a bug: the readers live, and try again."""
-    async with chatting(ring_messages=5, faults=1) as it:
-        (slow,) = await crowd_behind(it, 1, messages=50)
+async def test_a_fault_in_reading_costs_those_at_the_place(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Not a log that says it cannot, but a bug: the readers live, and so do members at other places."""
+    async with chatting(ring_messages=5, faults=2) as it:
+        others = await crowd_behind(it, 1, messages=10)
+        slow = await crowd_behind(it, 2, messages=50)
         read = it.log.read
-        failed: list[str] = []
 
-        async def fail(room: str, *, after: int, limit: int) -> list[Record]:
-            if not failed:
-                failed.append(room)
+        async def fail(room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+            if after == 10:
                 raise RuntimeError("a bug")
-            return await read(room, after=after, limit=limit)
+            return await read(room, after=after, limit=limit, max_bytes=max_bytes)
 
         monkeypatch.setattr(it.log, "read", fail)
-        it.sink.take(slow, ENDLESS)
+        for peer in (*slow, *others):
+            it.sink.take(peer, ENDLESS)
         await trio.sleep(10.0)
-        assert failed
-        assert slow.reached("lobby") == 50
+        assert [peer.gone for peer in slow] == [True, True]
+        assert others[0].reached("lobby") == 60
 
 
 async def test_all_of_a_place_leave_before_it_is_read(autojump_clock: Clock) -> None:

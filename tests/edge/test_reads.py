@@ -7,6 +7,7 @@ from tests.support.peers import connect, frame, open_websocket, request
 from tests.support.serving import Serving, eventually, serving
 
 MESSAGE = frame(b"x" * 10_000)
+LONG = frame(b"x" * 100_000)
 POST = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "30000"})
 CHUNKED = request("POST", "/rooms/lobby/messages", headers={"Transfer-Encoding": "chunked"})
 
@@ -45,12 +46,13 @@ async def test_a_length_that_was_announced(phase: Phase, wire: bytes, lacks: int
         (MESSAGE[:3], 0),  # an extended length, of which half is here
         (MESSAGE[:8], 10_000),
         (MESSAGE[:9_000], len(MESSAGE) - 9_000),
+        (LONG[:70_000], len(LONG) - 70_000),
         (frame(b"x" * 9_000, fin=False), 0),  # how long the next will be, nobody knows
         (frame(b"x" * 9_000, fin=False) + frame(b"y" * 1_000, opcode=0)[:8], 1_000),
     ],
 )
 async def test_a_frame(wire: bytes, lacks: int) -> None:
-    async with serving() as server, connect(server.address) as peer:
+    async with serving(max_message_bytes=1 << 20) as server, connect(server.address) as peer:
         await open_websocket(peer)
         await peer.send(wire)
         await lacking(server, Phase.MESSAGE, lacks)

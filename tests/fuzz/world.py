@@ -31,7 +31,7 @@ from chatserver.api import conversation as conversation_module
 from chatserver.chat import pump as pump_module
 from chatserver.chat import registry
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import Draft, Head, Record
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Record
 from chatserver.net import sockets
 from chatserver.net.readiness import Epoll
 from chatserver.observe.logs import Limiter
@@ -98,13 +98,13 @@ class MoodyLog(ControlledLog):
         with self._busy():
             return await super().head(room)
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         with self._busy():
-            return await super().read(room, after=after, limit=limit)
+            return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         with self._busy():
-            return await super().latest(room, limit)
+            return await super().latest(room, limit, max_bytes=max_bytes)
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         trio.lowlevel.spawn_system_task(self._commit_later, drafts, done)

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from chatserver.log import Head, Log, RoomSummary
-from chatserver.log.interface import MAX_READ
+from chatserver.log.interface import MAX_READ, MAX_READ_BYTES
 from tests.log.support import Clock, draft, fill, offsets, submit_all
 
 # -- reading
@@ -75,6 +75,49 @@ async def test_no_read_is_longer_than_its_bound(log: Log) -> None:
     assert len(await log.latest("lobby", MAX_READ + 1)) == MAX_READ
 
 
+@pytest.mark.parametrize(
+    ("max_bytes", "expected"),
+    [(30, 3), (31, 3), (39, 3), (40, 4), (10, 1), (9, 1), (0, 1), (-1, 1), (1_000, 6), (2**70, 6)],
+)
+async def test_a_read_is_bounded_in_bytes(log: Log, max_bytes: int, expected: int) -> None:
+    """And a message longer than the bound is read alone, or whoever asks from its place would not get past it."""
+    await submit_all(log, [draft(str(number) * 10) for number in range(6)])
+    first, last = list(range(1, expected + 1)), list(range(7 - expected, 7))
+    assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=max_bytes)) == first
+    assert offsets(await log.read_before("lobby", before=7, limit=99, max_bytes=max_bytes)) == last
+    assert offsets(await log.latest("lobby", 99, max_bytes=max_bytes)) == last
+    assert await log.read("lobby", after=6, limit=99, max_bytes=max_bytes) == []
+    assert await log.latest("lobby", 0, max_bytes=max_bytes) == []
+    assert offsets(await log.read("lobby", after=0, limit=2, max_bytes=max_bytes)) == first[:2]
+
+
+async def test_the_bound_counts_bytes_and_not_characters(log: Log) -> None:
+    await submit_all(log, [draft("é" * 5), draft("\U0001f600" * 5), draft("x" * 5)])
+    for max_bytes, expected in ((10, [1]), (29, [1]), (30, [1, 2]), (34, [1, 2]), (35, [1, 2, 3])):
+        assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=max_bytes)) == expected
+
+
+async def test_a_long_message_between_short_ones_is_read_alone(log: Log) -> None:
+    await submit_all(log, [draft("a"), draft("b" * 100), draft("c"), draft("d")])
+    pages, after = [], 0
+    while page := await log.read("lobby", after=after, limit=99, max_bytes=10):
+        pages.append(offsets(page))
+        after = page[-1].offset
+    assert pages == [[1], [2], [3, 4]]
+    pages, before = [], 5
+    while page := await log.read_before("lobby", before=before, limit=99, max_bytes=10):
+        pages.append(offsets(page))
+        before = page[0].offset
+    assert pages == [[3, 4], [2], [1]]
+
+
+async def test_a_read_that_names_no_bound_has_one(log: Log) -> None:
+    await submit_all(log, [draft("x" * (MAX_READ_BYTES // 4)) for _ in range(6)])
+    assert offsets(await log.read("lobby", after=0, limit=99)) == [1, 2, 3, 4]
+    assert offsets(await log.read_before("lobby", before=7, limit=99)) == [3, 4, 5, 6]
+    assert offsets(await log.latest("lobby", 99)) == [3, 4, 5, 6]
+
+
 async def test_rooms_do_not_see_each_others_messages(log: Log) -> None:
     for room in ("a", "b", "c"):
         await fill(log, 2, room)
@@ -91,9 +134,20 @@ async def test_rooms_come_most_recently_written_first(log: Log, clock: Clock) ->
     clock.ms += 1
     await fill(log, 1, "b")
     assert await log.rooms(2) == [RoomSummary("b", 2, 2), RoomSummary("c", 3, 3)]
-    await fill(log, 1, "a")
-    assert [summary.room for summary in await log.rooms(10)] == ["a", "b", "c"]
+    await fill(log, 1, "a")  # in the same millisecond as "b"
+    assert sorted(summary.room for summary in await log.rooms(2)) == ["a", "b"]
+    assert [summary.room for summary in await log.rooms(10)][2:] == ["c"]
     assert await log.rooms(0) == await log.rooms(-1) == []
+
+
+async def test_a_room_emptied_and_written_again_is_the_first_of_the_list(log: Log, clock: Clock) -> None:
+    for room in ("a", "b"):
+        await fill(log, 2, room)
+        clock.ms += 1_000
+    assert await log.retain(max_messages=0, max_age_ms=1_000, now_ms=clock.ms) == {"a": 3}
+    assert await log.rooms(10) == [RoomSummary("b", 2, 2)]
+    await fill(log, 1, "a")
+    assert await log.rooms(10) == [RoomSummary("a", 1, 3), RoomSummary("b", 2, 2)]
 
 
 # -- retention

@@ -1,6 +1,5 @@
 """The queue and the loop that every engine shares, with engines that a test controls."""
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -11,7 +10,7 @@ from trio.testing import MockClock
 from chatserver.log import Draft, LogBusy, LogError, LogUnavailable, Record, Stored
 from chatserver.log import groups as groups_module
 from chatserver.log.groups import GroupWriter, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE, DRAIN_DEADLINE, MAX_GROUP
+from chatserver.log.interface import ANSWER_DEADLINE, DRAIN_DEADLINE, MAX_GROUP, Schedule, at_once
 from tests.log.support import draft, ignore
 from tests.support.groups import beside, together
 
@@ -42,9 +41,11 @@ class Engine:
 Start = Callable[..., Awaitable[None]]
 
 
-def start(writer: GroupWriter, news: Callable[[Sequence[Record]], None] = ignore) -> Start:
+def start(
+    writer: GroupWriter, news: Callable[[Sequence[Record]], None] = ignore, schedule: Schedule = at_once
+) -> Start:
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
-        await writer.run(news, task_status)
+        await writer.run(news, schedule, task_status)
 
     return run
 
@@ -134,41 +135,6 @@ async def test_the_queue_is_bounded_in_text(nursery: trio.Nursery, monkeypatch: 
             with pytest.raises(LogBusy, match="10 characters wait to be stored, limit 10"):
                 writer.submit(draft("1"), lambda _: None)
         await trio.testing.wait_all_tasks_blocked()
-
-
-async def test_a_callback_that_raises_is_reported_and_starves_nobody(
-    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(_: object) -> None:
-        raise KeyError("a bug")
-
-    writer = GroupWriter(beside(Engine().commit))
-    await nursery.start(start(writer, broken))
-    seen: list[object] = []
-    with together(writer):
-        for done in (note_in(seen), broken, note_in(seen)):
-            writer.submit(draft("x"), done)
-    await trio.testing.wait_all_tasks_blocked()
-    assert seen == ["x", "x"]
-    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
-    assert all(record.exc_info for record in caplog.records)
-    assert (await writer.append(draft("y"))).record.text == "y"
-
-
-async def test_an_engine_that_raises_fails_its_group_and_is_asked_again(
-    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
-) -> None:
-    engine = Engine()
-    engine.fail = ZeroDivisionError("a bug")
-    writer = GroupWriter(beside(engine.commit))
-    await nursery.start(start(writer))
-    with pytest.raises(LogUnavailable):
-        await writer.append(draft("lost"))
-    assert "ZeroDivisionError" in caplog.text
-    engine.fail = None
-    assert (await writer.append(draft("kept"))).record.offset == 1
-    found = writer.statistics()
-    assert (found.groups, found.records, found.failures) == (1, 1, 1)
 
 
 async def test_a_callback_may_submit_again(nursery: trio.Nursery) -> None:
@@ -336,7 +302,7 @@ async def test_a_second_run_is_a_bug(nursery: trio.Nursery) -> None:
     writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer))
     with pytest.raises(RuntimeError, match="runs already"):
-        await writer.run(ignore, trio.TASK_STATUS_IGNORED)
+        await writer.run(ignore, at_once, trio.TASK_STATUS_IGNORED)
 
 
 async def test_a_log_may_run_again() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +28,7 @@ MAX_GROUP = 4
 SMALL = {
     writer_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "MAX_CACHED_ROOMS": 2, "EXPIRE_EVERY": 3},
     groups_module: {"MAX_GROUP": MAX_GROUP},
-    memory_module: {"MAX_READ": MAX_READ},
+    memory_module: {"MAX_READ": MAX_READ, "RETAIN_STEP": 3, "EXPIRE_EVERY": 3},
     readers_module: {"MAX_READ": MAX_READ},
 }
 
@@ -39,6 +40,8 @@ class Model:
         self.ever: dict[str, list[Record]] = {room: [] for room in ROOMS}
         self.first: dict[str, int] = dict.fromkeys(ROOMS, 1)
         self.used: dict[tuple[str, str, str], Record] = {}
+        self.written = count()
+        self.last_written: dict[str, tuple[int, int]] = {}  # which write of all it was, and when
 
     def append(self, draft: Draft, now: int) -> Stored:
         key = (draft.room, draft.user_id, draft.key or "")
@@ -48,9 +51,14 @@ class Model:
         time = max([now, *(record.time for record in room)])
         record = Record(draft.room, len(room) + 1, time, draft.user_id, draft.user_name, draft.text)
         room.append(record)
+        self.last_written[draft.room] = next(self.written), now
         if draft.key is not None:
             self.used[key] = record
         return Stored(record, fresh=True)
+
+    def revives(self, now: int, earlier: int) -> bool:
+        """Whether a clock set back would make an expired key valid again: engines may have removed it or not."""
+        return any(earlier < key.time + KEY_LIFETIME * 1000 <= now for key in self.used.values())
 
     def kept(self, room: str) -> list[Record]:
         return self.ever[room][self.first[room] - 1 :]
@@ -65,9 +73,20 @@ class Model:
                 self.first[room] = lost[room] = len(self.ever[room]) + 1 - len(stays)
         return lost
 
-    def rooms(self) -> list[RoomSummary]:
-        held = sorted((-self.ever[room][-1].time, room) for room in ROOMS if self.kept(room))
-        return [RoomSummary(room, len(self.kept(room)), len(self.ever[room])) for _, room in held]
+    def check_rooms(self, found: Sequence[RoomSummary]) -> None:
+        """All that hold something, and each before those written earlier, unless the clock was set back meanwhile."""
+        held = {room for room in ROOMS if self.kept(room)}
+        assert {(one.room, one.messages, one.last) for one in found} == {
+            (room, len(self.kept(room)), len(self.ever[room])) for room in held
+        }
+        assert len(found) == len(held)
+        for first, second in combinations([one.room for one in found], 2):
+            assert not self.written_after(second, first)
+
+    def written_after(self, later: str, earlier: str) -> bool:
+        """By the order of writes, by the clock, and by the time of the last messages."""
+        facts = [(*self.last_written[room], self.ever[room][-1].time) for room in (later, earlier)]
+        return all(after > before for after, before in zip(*facts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -96,6 +115,7 @@ class Look:
     room: str
     offset: int
     limit: int
+    max_bytes: int
 
 
 @dataclass(frozen=True)
@@ -122,7 +142,7 @@ steps = st.one_of(
     st.builds(FailToAppend, one_group),
     st.builds(MoveClock, st.sampled_from([1, 1_000, int(KEY_LIFETIME * 1000), -1, -5_000])),
     st.builds(Retain, st.integers(0, 8), st.sampled_from([0, 0, 1, 1_000, 700_000])),
-    st.builds(Look, st.sampled_from(ROOMS), st.integers(-2, 30), st.integers(-1, 7)),
+    st.builds(Look, st.sampled_from(ROOMS), st.integers(-2, 30), st.integers(-1, 7), st.sampled_from([0, 20, 30, 99])),
     st.just(Reopen()),
 )
 
@@ -136,7 +156,7 @@ async def check(steps: Sequence[Step], folder: Path) -> None:
                 for step in life:
                     await apply(step, clock, model, memory, disk)
                 for room in ROOMS:
-                    await apply(Look(room, 0, MAX_READ), clock, model, memory, disk)
+                    await apply(Look(room, 0, MAX_READ, 99), clock, model, memory, disk)
 
 
 def lives(steps: Sequence[Step]) -> list[list[Step]]:
@@ -164,23 +184,34 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
                 assert outcomes == await submit_all(memory, drafts)
             assert len({isinstance(outcome, LogError) for outcome in outcomes}) == 1
         case MoveClock(ms):
-            clock.ms += ms
+            if not model.revives(clock.ms, clock.ms + ms):
+                clock.ms += ms
         case Retain(messages, age):
             lost = model.retain(messages, age, clock.ms)
             for log in engines:
                 assert await log.retain(max_messages=messages, max_age_ms=age, now_ms=clock.ms) == lost
-        case Look(room, offset, limit):
+        case Look(room, offset, limit, max_bytes):
             kept = model.kept(room)
-            count = max(0, min(limit, MAX_READ))
-            ahead = [record for record in kept if record.offset < offset]
+            most = max(0, min(limit, MAX_READ))
+            behind = first_bytes([record for record in kept if record.offset > offset][:most], max_bytes)
+            ahead = first_bytes([record for record in kept[::-1] if record.offset < offset][:most], max_bytes)[::-1]
+            latest = first_bytes(kept[::-1][:most], max_bytes)[::-1]
             for log in engines:
                 assert await log.head(room) == Head(model.first[room], len(model.ever[room]))
-                behind = await log.read(room, after=offset, limit=limit)
-                assert behind == [record for record in kept if record.offset > offset][:count]
-                before = await log.read_before(room, before=offset, limit=limit)
-                assert before == ahead[max(0, len(ahead) - count) :]
-                assert await log.latest(room, limit) == kept[max(0, len(kept) - count) :]
-                assert await log.rooms(MAX_READ) == model.rooms()
+                assert await log.read(room, after=offset, limit=limit, max_bytes=max_bytes) == behind
+                assert await log.read_before(room, before=offset, limit=limit, max_bytes=max_bytes) == ahead
+                assert await log.latest(room, limit, max_bytes=max_bytes) == latest
+                model.check_rooms(await log.rooms(MAX_READ))
+
+
+def first_bytes(records: list[Record], max_bytes: int) -> list[Record]:
+    """The longest beginning of so many bytes, or the first record if that is longer."""
+    fits = [
+        count
+        for count in range(1, len(records) + 1)
+        if count == 1 or len("".join(record.text for record in records[:count])) <= max_bytes
+    ]
+    return records[: max(fits, default=0)]
 
 
 async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[Stored | LogError]:

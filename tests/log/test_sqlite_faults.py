@@ -1,5 +1,6 @@
 """A disk that is full, locked or broken while the log is open: all of a group fails, no hole stays, it goes on."""
 
+import gc
 import sqlite3
 import threading
 import time
@@ -153,6 +154,18 @@ async def test_a_failing_read_gives_its_connection_back(path: Path) -> None:
         assert len(await log.latest("lobby", 1)) == 1
 
 
+async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(path: Path) -> None:
+    """A statement that is not at its end keeps the write-ahead log from being reused: the file would grow for ever."""
+    log = SqliteLog(str(path))
+    async with running(log):
+        await submit_all(log, [draft("x" * 100) for _ in range(200)])
+        for _ in range(readers_module.READERS + 1):
+            assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=1_000)) == list(range(1, 11))
+            assert offsets(await log.latest("lobby", 99, max_bytes=1_000)) == list(range(191, 201))
+        await log.append(draft())
+        assert writer_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+
+
 async def test_expired_keys_are_dropped_as_new_ones_come(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
     clock = Clock()
@@ -175,6 +188,16 @@ async def test_the_rooms_in_memory_are_bounded(path: Path, monkeypatch: pytest.M
                 assert len(log._opened.writer._rooms) <= 4
         await submit_all(log, [draft(room=f"room-{number}") for number in range(10)])
         assert [(await log.head(f"room-{number}")).last for number in range(10)] == [3] * 10
+
+
+async def test_the_collector_does_not_visit_the_rooms_in_memory(path: Path) -> None:
+    log = SqliteLog(str(path))
+    async with running(log):
+        await submit_all(log, [draft(room=f"room-{number}") for number in range(10)])
+        assert log._opened is not None
+        rooms = log._opened.writer._rooms
+        assert len(rooms) == 10
+        assert not any(gc.is_tracked(one) for one in (rooms, *rooms.values()))
 
 
 async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from chatserver.net import sockets
 from chatserver.net.connection import CLOSED, Connection
@@ -52,6 +53,46 @@ class TestWriting:
             connection, _ = it.connect()
             it.connections.send(connection, BIG)
             assert it.connections.offer(connection, b"more") == 0
+
+    def test_nothing_is_asked_of_a_closed_descriptor(self) -> None:
+        """A publisher that had reset was still in the list of those its room had paused: asking the kernel how much of
+        its answer was unsent raised out of the pump, and ended the process.
+        """
+        with parked() as it:
+            connection, _ = it.connect()
+            it.connections.enter(connection, Phase.KEEPALIVE)
+            it.connections.close(connection, Reason.PEER_RESET)
+            it.connections.again(connection)
+            it.connections.read_again(connection)
+            it.connections.keep(connection, b"rest", 0)
+            it.connections.finish(connection, Reason.DONE, b"last words")
+            assert not it.connections.silent_behind_our_bytes(connection)
+            assert (connection.backlog, len(it.connections.pending), len(it.connections.insatiable)) == (None, 0, 0)
+            assert it.attendant.details("closed") == [Reason.PEER_RESET]
+
+    def test_a_fault_in_offering_to_one_of_many_costs_that_one(self) -> None:
+        def fail(connection: Connection) -> None:
+            raise RuntimeError("planted")
+
+        with parked() as it:
+            first, peer = it.connect(small=False)
+            unlucky, gone = it.connect()
+            last, friend = it.connect(small=False)
+            gone.close()
+            it.attendant.on["closed"] = fail
+            assert it.connections.offer_each([first, unlucky, last], b"hello") == [(1, -1)]
+            assert take(peer) == take(friend) == b"hello"
+            assert (unlucky.descriptor, it.connections.faults, it.connections.held) == (CLOSED, 1, 2)
+
+    def test_a_fault_that_is_nobodys_costs_one_call(self) -> None:
+        def fail() -> None:
+            raise RuntimeError("planted")
+
+        with parked() as it, capture_logs() as logs:
+            connection, _ = it.connect()
+            it.connections.attempt(fail)
+            assert [(line["event"], line["reason"]) for line in logs] == [("fault", "RuntimeError")]
+            assert (it.connections.faults, connection.alive) == (1, True)
 
     def test_offering_to_many_is_offering_to_each(self) -> None:
         with parked() as it:

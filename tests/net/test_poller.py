@@ -1,5 +1,6 @@
 """The poller: who is attended to, and what a fault costs. In what order: test_poller_order.py."""
 
+import errno
 import itertools
 import select
 import socket
@@ -235,6 +236,40 @@ async def test_a_fault_costs_its_own_connection_and_no_other() -> None:
             other.send(b"still here")
             await it.until(lambda: b"still here" in it.attendant.details("received"))
             assert bystander.alive
+
+
+async def test_a_fault_in_a_turn_of_the_wheel_costs_that_turn(autojump_clock: trio.testing.MockClock) -> None:
+    planted = [RuntimeError("planted")]
+
+    def fail_once(late: float) -> None:
+        if planted:
+            raise planted.pop()
+
+    async with attended() as it:
+        it.on_tick = fail_once
+        connection, _ = it.connect()
+        await it.until(lambda: it.attendant.of("expired") == [connection])
+        assert (it.connections.faults, connection.alive) == (1, True)
+
+
+async def test_a_fault_in_accepting_is_over_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the kernel may have against it, such as a firewall's EPERM: those who are in stay, and others come."""
+    async with attended(listen=True) as it:
+        connection, peer = it.connect()
+        [listener] = it.listeners
+        accept, planted = listener.accept, [OSError(errno.EPERM, "planted")]
+
+        def fail_once(most: int) -> bool:
+            if planted:
+                raise planted.pop()
+            return accept(most)
+
+        monkeypatch.setattr(listener, "accept", fail_once)
+        it.knock()
+        await it.until(lambda: it.connections.held == 2)
+        peer.send(b"hello")
+        await it.until(lambda: it.attendant.of("received") == [connection])
+        assert it.connections.faults == 1
 
 
 async def test_after_a_fault_the_attendant_may_say_so() -> None:

@@ -198,6 +198,26 @@ async def test_steps_are_logged_and_counted(house: House, autojump_clock: trio.t
     assert (house.pressure.tightened, house.pressure.loosened) == (1, 2)
 
 
+async def test_a_fault_in_a_look_costs_that_look(
+    house: House, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, planted = house.pressure.look, [RuntimeError("planted")]
+
+    def fail_once() -> None:
+        if planted:
+            raise planted.pop()
+        look()
+
+    monkeypatch.setattr(house.pressure, "look", fail_once)
+    for _ in range(95):
+        house.let_in()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.pressure.run)
+        await trio.sleep(2.5 * LOOK)
+        nursery.cancel_scope.cancel()
+    assert (house.step(), house.connections.faults, house.connections.held) == (Step.SCARCE, 1, 95)
+
+
 async def test_who_is_turned_away_makes_it_full(house: House, autojump_clock: trio.testing.MockClock) -> None:
     """However many places are taken: descriptors may be short before places are."""
     house.admission.total = 1000

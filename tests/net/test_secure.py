@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Finality
@@ -14,7 +15,7 @@ from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.readiness import READ, WRITE
 from chatserver.net.secure import RECORD, Secured
 from chatserver.reasons import Reason
-from tests.support.parked import descriptors, ended
+from tests.support.parked import descriptors, ended, take
 from tests.support.sealed import Client, Sealed, sealed
 
 BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which every place is different
@@ -112,6 +113,37 @@ class TestWriting:
             it.connections.flush(small)
             assert small_client.hear() == data[: partly[2]]
             assert it.attendant.of("closed") == [gone]
+
+    @pytest.mark.parametrize("how", ["offer", "send", "offer_each", "flush", "finish"])
+    def test_an_error_of_sealing_ends_its_own_connection(self, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Half a KeyUpdate of one member had OpenSSL refuse to seal; the error left the pump, and ended the process."""
+        with sealed() as it, capture_logs() as logs:
+            unlucky, deaf = it.meet(small=True)
+            other, client = it.meet()
+            if how == "flush":
+                it.connections.send(unlucky, BIG)
+
+            def fail(data: bytes) -> None:
+                error = ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "The operation did not complete (read)")
+                error.reason = ""
+                raise error
+
+            monkeypatch.setattr(unlucky.tls, "write", fail)
+            if how == "offer":
+                assert it.connections.offer(unlucky, b"hello") == -1
+            elif how == "send":
+                it.connections.send(unlucky, b"hello")
+            elif how == "offer_each":
+                assert it.connections.offer_each([unlucky, other], b"hello") == [(0, -1)]
+                assert client.hear() == b"hello"
+            elif how == "flush":
+                take(deaf.socket)
+                it.connections.flush(unlucky)
+            else:
+                it.connections.finish(unlucky, Reason.DRAINING, b"last words")
+            assert it.attendant.details("closed") == [Reason.TLS_FAILED]
+            assert (unlucky.alive, other.alive, it.connections.faults) == (False, True, 0)
+            assert [line["reason"] for line in logs if line["event"] == "misbehaved"] == ["tls-failed"]
 
     def test_a_peer_that_is_gone_is_closed_by_the_next_write(self) -> None:
         with sealed() as it:

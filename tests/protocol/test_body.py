@@ -123,6 +123,18 @@ def test_a_line_without_end_is_no_body_of_its_own(line: bytes) -> None:
     assert feed(body_runner(chunked), b"7d0\r\n" + b"x" * 2000 + b"\r\n" + line) == OVERHEAD
 
 
+@pytest.mark.parametrize("size", [100, 101, 102, 5000])
+def test_a_line_is_as_long_as_it_may_be_however_it_comes(size: int) -> None:
+    """h11 reads all trailers in one go: 16 KiB of short ones in one read took 4 ms."""
+    before = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
+    trailer = b"0\r\nA:" + b"b" * (size - 6) + b"\r\n\r\n"
+    trailers = b"0\r\n" + b"A:b\r\n" * ((size - 10) // 5) + b"A:" + b"b" * (size % 5 + 4) + b"\r\n\r\n"
+    extended = b"1;" + b"e" * (size - 4) + b"\r\nx\r\n0\r\n\r\n"
+    for wire, body in ((trailer, 1000), (trailers, 1000), (extended, 1001)):
+        outcome = feed(body_runner(chunked), before + wire, trailing=GET)
+        assert outcome == ((True, b"x" * body) if size <= 101 else OVERHEAD)
+
+
 def test_what_is_kept_of_a_body() -> None:
     announced, in_chunks = LengthBody(10), chunked()
     announced.receive(b"hello")
@@ -140,8 +152,8 @@ def test_what_a_body_lacks_is_known_if_it_was_announced() -> None:
 
 
 def test_chunks_of_two_bytes_pass_but_not_without_end() -> None:
-    wire = b"2\r\nab\r\n" * 128
-    assert feed(body_runner(chunked), wire + b"0\r\n\r\n", trailing=GET) == (True, b"ab" * 128)
+    wire = b"2\r\nab\r\n" * 64
+    assert feed(body_runner(chunked), wire + b"0\r\n\r\n", trailing=GET) == (True, b"ab" * 64)
     assert feed(body_runner(chunked), wire + b"2\r\nab\r\n") == OVERHEAD
 
 

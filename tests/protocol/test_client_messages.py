@@ -3,6 +3,7 @@ import json
 import msgspec
 import pytest
 
+from chatserver.protocol.client_messages import MAX_JSON_BYTES
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.messages import (
     ClientMessage,
@@ -63,8 +64,9 @@ def test_messages(data: str, message: ClientMessage) -> None:
         ('{"type":"publish","room":"a","text":"\\ud800"}', BAD_JSON, "", None),
         ('{"type":"publish","room":"a","text":"\ud800"}', BAD_JSON, "", None),
         (b'{"type":"ping","id":"\xff"}', BAD_JSON, "", None),
-        ("[" * 100_000, BAD_JSON, "", None),
-        ('{"type":"ping","x":' + "[" * 100_000 + "]" * 100_000 + "}", BAD_JSON, "deep", None),
+        ("[" * 25_000, BAD_JSON, "", None),
+        ('{"type":"ping","x":' + "[" * 12_500 + "]" * 12_500 + "}", BAD_JSON, "deep", None),
+        ('{"type":"ping","id":1,"x":"' + "x" * MAX_JSON_BYTES + '"}', ErrorCode.TOO_LARGE, "limit 26,624", None),
         ("[]", BAD_JSON, "object", None),
         ('"ping"', BAD_JSON, "object", None),
         ("1", BAD_JSON, "object", None),
@@ -132,6 +134,8 @@ def test_refused(data: str | bytes, code: ErrorCode, names: str, id_: MessageId)
         ("grüß".encode(), 'text/plain; charset="UTF-8"', PublishBody("grüß")),
         (b'{"text":"hi"}', "text/plain", PublishBody('{"text":"hi"}')),
         (b"hello", None, PublishBody("hello")),
+        (b"\r\n" * 4000 + b"x", "text/plain", PublishBody("\n" * 4000 + "x")),
+        (b'{"text":"' + b"\\u00fc" * 4096 + b'"}', "application/json", PublishBody("ü" * 4096)),
     ],
 )
 def test_publish_bodies(body: bytes, content_type: str | None, expected: PublishBody) -> None:
@@ -154,8 +158,11 @@ def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish
         (b'{"text":1}', "application/json", 400, "bad_field"),
         (b'{"text":"a","text":"b"}', "application/json", 400, "bad_field"),
         (b'{"text":"a","key":""}', "application/json", 400, "bad_field"),
-        (b"[" * 65_536, "application/json", 400, "bad_field"),
-        (b'{"text":"a","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}", "application/json", 400, "bad_json"),
+        (b"\r\n" * 8193, "text/plain", 400, "bad_field"),
+        (b"x" * 65_536, "text/plain", 400, "bad_field"),
+        (b"x" * 65_536, "application/json", 413, "too_large"),
+        (b"[" * MAX_JSON_BYTES, "application/json", 400, "bad_field"),
+        (b'{"text":"a","x":' + b"[" * 12_500 + b"]" * 12_500 + b"}", "application/json", 400, "bad_json"),
     ],
 )
 def test_bad_publish_bodies(body: bytes, content_type: str, status: int, code: str) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.protocol.duplicates import MAX_ESCAPED, refuse_duplicates
+from chatserver.protocol.client_messages import decode, decode_publish
+from chatserver.protocol.duplicates import MAX_OTHER_BYTES, MAX_OTHER_COLONS, refuse_duplicates
 from chatserver.protocol.errors import MessageError
 
 _VALUES = st.recursive(
@@ -80,8 +81,35 @@ def test_what_is_not_twice_passes(text: str) -> None:
     refuse_duplicates(text)
 
 
-def test_escaped_names_are_looked_at_one_by_one_and_so_are_few() -> None:
-    escaped = ",".join(f'"\\u0061{number}":1' for number in range(MAX_ESCAPED))
+def test_what_is_looked_at_is_little() -> None:
+    """7,000 keys with an escape took 1.8 ms. Colons in what is known do not count: a text may be full of them."""
+    many = ",".join(f'"{number}":1' for number in range(MAX_OTHER_COLONS - 1))
+    refuse_duplicates('{"text":"\\u0061' + ":" * 8000 + '",' + many + "}")
+    escaped = ",".join(f'"\\u0061{number}":1' for number in range(MAX_OTHER_COLONS))
     refuse_duplicates("{" + escaped + "}")
-    with pytest.raises(MessageError, match="over 64 fields"):
+    with pytest.raises(MessageError, match="over 128 fields"):
         refuse_duplicates("{" + escaped + ',"b":2}')
+    deep = '{"x":' + "[" * 900 + "]" * 900
+    refuse_duplicates(deep + "}")
+    with pytest.raises(MessageError, match="8,192 bytes of fields"):
+        refuse_duplicates(deep + " " * MAX_OTHER_BYTES + "}")
+    refuse_duplicates('{"id":1' + " " * MAX_OTHER_BYTES + "}")
+
+
+_KNOWN = st.sampled_from(("type", "id", "room", "text", "key", "after", "before", "limit", "x"))
+_SENT = st.sampled_from(('"publish"', '"ping"', '"join"', '"history"', '"a"', '"a:b"', "1", "50", "null", '"\\u003a"'))
+
+
+@given(st.lists(st.tuples(_KNOWN, st.integers(0, 2), _SENT), max_size=6))
+def test_no_message_with_a_field_twice_is_taken(sent: list[tuple[str, int, str]]) -> None:
+    """Whatever is known of it by then: as many colons as different fields prove it, and nothing less."""
+    text = "{" + ",".join(f"{spelled(name, how)}:{value}" for name, how, value in sent) + "}"
+    names = [name for name, _, _ in sent]
+    for take in (lambda: decode(text), lambda: decode_publish(text.encode(), "application/json")):
+        refused = ""
+        try:
+            take()
+        except MessageError as error:
+            refused = error.message
+        if not refused or "sent twice" in refused:
+            assert bool(refused) == (len(set(names)) < len(names))

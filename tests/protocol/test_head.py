@@ -1,7 +1,7 @@
 import pytest
 
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import BodyKind, Head, HeadLimits, find_head_end, parse_head, tokens
+from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, parse_head, tokens
 from tests.protocol.samples import GET, POST, UPGRADE, request
 from tests.support.feed import feed, head_runner
 
@@ -186,3 +186,21 @@ def test_an_error_keeps_no_traceback_of_h11() -> None:
 
 def test_tokens() -> None:
     assert tokens("Keep-Alive ,\tUpgrade,") == ["keep-alive", "upgrade", ""]
+
+
+@pytest.mark.parametrize(
+    ("value", "has"),
+    [
+        (None, False),
+        ("", False),
+        ("close", True),
+        ("Close", True),
+        ("keep-alive, CLOSE", True),
+        ("close\t,x", True),
+        ("closed", False),
+        ("x-close, keep-alive", False),
+        ("clo, se", False),
+    ],
+)
+def test_has_token(value: str | None, has: bool) -> None:
+    assert has_token(value, "close") is has

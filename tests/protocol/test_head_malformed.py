@@ -1,8 +1,9 @@
 """ATTACKS.md, "Malformed", as far as it concerns request heads: each case whole, a byte at a time, in random cuts."""
 
+import h11
 import pytest
 
-from chatserver.protocol.http import HeadLimits, HttpError, find_head_end, parse_head
+from chatserver.protocol.http import Head, HeadLimits, HttpError, find_head_end, parse_head
 from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.samples import request
 from tests.support.feed import feed, head_runner
@@ -132,6 +133,29 @@ def test_not_served(wire: bytes, code: ErrorCode) -> None:
 )
 def test_too_large(wire: bytes, refused: object) -> None:
     assert feed(head_runner(SMALL), wire) == refused
+
+
+WORDY = {
+    "commas": request(b"Connection: " + b"," * 2100),
+    "spaces": request(b"X: " + b"a " * 1100),
+    "tabs": request(b"X: " + b"a\t" * 1500),
+    "in many fields": request(*[b"X: " + b"a," * 20] * 60),
+}
+
+
+@pytest.mark.parametrize("wire", WORDY.values(), ids=WORDY)
+def test_words_and_list_items_are_counted_before_h11_cuts_them(wire: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16,000 commas in a Connection field took h11 and us 1 ms; browsers send 50 in all."""
+    assert feed(head_runner(), wire) == LONG_HEAD
+    monkeypatch.setattr(h11, "Connection", None)
+    with pytest.raises(HttpError, match=r"commas and spaces, limit 1,000"):
+        parse_head(wire, HeadLimits())
+
+
+def test_escapes_in_a_target_are_counted_before_they_are_decoded() -> None:
+    assert isinstance(feed(head_runner(), request(line=b"GET /%b HTTP/1.1" % (b"%41" * 1000))), Head)
+    for target in (b"/" + b"%41" * 1001, b"/?" + b"%ff" * 1001):
+        assert feed(head_runner(), request(line=b"GET %b HTTP/1.1" % target)) == LONG_TARGET
 
 
 def test_a_head_one_byte_over_its_limit() -> None:

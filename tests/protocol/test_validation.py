@@ -1,12 +1,14 @@
-from contextlib import suppress
+import unicodedata
+from contextlib import nullcontext, suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.protocol.errors import MessageError
-from chatserver.protocol.messages import (
+from chatserver.protocol.validation import (
     MAX_COMBINING,
+    MAX_ISOLATES,
     MAX_KEY_CHARS,
     MAX_NAME_CHARS,
     MAX_TEXT_BYTES,
@@ -48,6 +50,8 @@ def test_bad_rooms(room: str) -> None:
         "می\u200cخواهم",  # noqa: RUF001 (Persian, with a joiner)
         "a \u2067שלום\u2069 b",  # noqa: RUF001
         "e" + "\u0301" * MAX_COMBINING,
+        "\U0001f600" * 9 + "\U0001d165" * MAX_COMBINING + "\U0001f600" + "\u0301" * MAX_COMBINING,
+        "\u2068" * MAX_ISOLATES + "a" + "\u2069" * MAX_ISOLATES,
         "ก็" * 100,
         '"\\</script>',
     ],
@@ -66,8 +70,9 @@ def test_windows_line_ends_are_mended() -> None:
         ("", "blank"),
         (" \n\t", "blank"),
         ("\u3000\u2003", "blank"),
-        ("x" * (MAX_TEXT_BYTES + 1), "8,193 bytes of UTF-8, limit 8,192"),
-        ("ü" * (MAX_TEXT_BYTES // 2) + "x", "8,193 bytes"),
+        ("x" * (MAX_TEXT_BYTES + 1), "8,193 characters, limit 8,192 bytes of UTF-8"),
+        (ZALGO, "10,001 characters, limit 8,192 bytes of UTF-8"),
+        ("ü" * (MAX_TEXT_BYTES // 2) + "x", "8,193 bytes of UTF-8, limit 8,192"),
         ("a\0b", r"U\+0000"),
         ("a\x1b[2Jb", r"U\+001B"),
         ("a\rb", r"U\+000D"),
@@ -77,8 +82,12 @@ def test_windows_line_ends_are_mended() -> None:
         ("a\u202ab\u202c", r"override U\+202A"),
         ("a\u2066b", "balance"),
         ("a\u2069\u2066b", "balance"),
+        ("\u2068" * 2000 + "\u2069" * MAX_ISOLATES, "balance"),
+        ("\u2068\u2069" * (MAX_ISOLATES + 1), "129 bidirectional isolates, limit 128"),
         ("\ud83d", "surrogate"),
-        (ZALGO, "more than 8 combining marks"),
+        (ZALGO[:4000], "more than 8 combining marks"),
+        ("e" + "\u0301" * (MAX_COMBINING + 1), "more than 8 combining marks"),
+        ("\U0001f600" * 9 + "\u0301" * 5 + "\U0001d165" * 4, "more than 8 combining marks"),
     ],
 )
 def test_bad_texts(text: str, why: str) -> None:
@@ -131,3 +140,32 @@ def test_no_string_raises_anything_else(value: str) -> None:
             accepted = check(value)
             accepted.encode("utf-8")
             assert check(accepted) == accepted, "what is accepted once is accepted again"
+
+
+MARKS_AND_OTHERS = st.text(alphabet="e\u0301\u0483\ufe0f\U0001d165\U0001f600\U000e0101\u0e47ก ", max_size=40)
+
+
+@given(st.one_of(st.text(max_size=40), MARKS_AND_OTHERS))
+def test_marks_are_counted_as_one_by_one(text: str) -> None:
+    """The regular expression in front of the count must not hide a run from it."""
+    longest = run = 0
+    for character in text:
+        run = run + 1 if unicodedata.category(character)[0] == "M" else 0
+        longest = max(longest, run)
+    refused = ""
+    try:
+        check_text(text)
+    except MessageError as error:
+        refused = error.message
+    if not refused or "combining" in refused:
+        assert bool(refused) == (longest > MAX_COMBINING)
+
+
+@given(st.text(alphabet="a\u2066\u2067\u2068\u2069", min_size=1, max_size=12))
+def test_isolates_balance_or_are_refused(text: str) -> None:
+    kept = text.replace("a", "").translate({0x2067: 0x2066, 0x2068: 0x2066})
+    while "\u2066\u2069" in kept:
+        kept = kept.replace("\u2066\u2069", "")
+    with suppress(MessageError) if kept else nullcontext():
+        check_text(text)
+        assert not kept

@@ -156,7 +156,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ("fields", "flag"),
     [
         ({"body_deadline": 20.0, "body_deadline_max": 10.0}, "body-deadline-max"),
-        ({"max_body_bytes": 2048, "max_message_bytes": 4096}, "max-body-bytes"),
+        ({"all_unfinished_bytes": 65_536, "max_message_bytes": 65_537}, "all-unfinished-bytes"),
         ({"all_unfinished_bytes": 65_536, "max_body_bytes": 65_537}, "all-unfinished-bytes"),
     ],
 )

@@ -19,7 +19,7 @@ import trio.testing
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import Draft, Head, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.settings.fields import Settings
 from tests.support.groups import together
@@ -49,15 +49,15 @@ class ControlledLog(MemoryLog):
         await trio.sleep(self.delay)
         return found
 
-    async def read(self, room: str, *, after: int, limit: int) -> list[Record]:
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         await self._before()
-        found = await super().read(room, after=after, limit=limit)
+        found = await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
         await trio.sleep(self.delay)
         return found
 
-    async def latest(self, room: str, limit: int) -> list[Record]:
+    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         await self._before()
-        found = await super().latest(room, limit)
+        found = await super().latest(room, limit, max_bytes=max_bytes)
         await trio.sleep(self.delay)
         return found
 

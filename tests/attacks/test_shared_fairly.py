@@ -1,0 +1,233 @@
+"""One address asks for as much as it can get, beside one person at another address: the house is shared by network.
+
+Five hundred peers of one address are one voice. How long anything takes is not measured: counted is what the crowd was
+given between a question of the neighbour's and its answer. First come, first served, that is all that the whole crowd
+had asked for before, and more; shared by network, it is a small part of that.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from chatserver.log import Draft, LogError, Stored, open_log
+from tests.support.peers import Address, Chatter, Peer, chatter, connect, request, say
+from tests.support.serving import Serving, eventually, serving
+from tests.support.siege import CROWD, PERSON
+
+#: Where the neighbour is, and somebody who publishes all the time.
+NEIGHBOUR, SPEAKER = PERSON.format(1), PERSON.format(2)
+#: A part of what a crowd asks for at a time, one in so many, that may come before the neighbour's answer. First come,
+#: first served, it was all of it, or twice.
+SHARE = 4
+#: Messages given to the log at a time.
+BATCH = 500
+
+
+async def fill(url: str, messages: Iterable[tuple[str, str]]) -> None:
+    """Store messages, each a room and a text, before there is a server."""
+    log = open_log(url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(log.run, lambda records: None)
+        left = list(messages)
+        while left:
+            batch, left = left[:BATCH], left[BATCH:]
+            answers: list[Stored | LogError] = []
+            for room, text in batch:
+                log.submit(Draft(room, "u_1", "Ann", text), answers.append)
+            await log.append(Draft("filled", "u_1", "Ann", "behind all of these"))
+            assert all(isinstance(answer, Stored) for answer in answers), answers[:1]
+        nursery.cancel_scope.cancel()
+
+
+class Crowd:
+    """Peers of one address who ask, read the answer, and ask again. It remembers what they were told."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    @asynccontextmanager
+    async def asking(self, server: Serving, paths: Sequence[str], *, peers: int) -> AsyncIterator[None]:
+        """So many at work from the first answer to each on, until the end of the block."""
+        async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+            for number in range(peers):
+                peer = await stack.enter_async_context(connect(server.address, source=CROWD))
+                nursery.start_soon(self._ask_for_ever, peer, paths[number % len(paths)])
+
+            async def all_at_work() -> bool:
+                return len(self.bodies) >= 2 * peers
+
+            await eventually(all_at_work)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _ask_for_ever(self, peer: Peer, path: str) -> None:
+        while True:
+            answer = await peer.request("GET", path)
+            assert answer.status == 200, answer
+            self.bodies.append(answer.body)
+
+
+async def join_and_read(friend: Chatter, number: int) -> None:
+    """What somebody does who opens a room in which nobody is now, and scrolls back."""
+    joined = await friend.ask("join", room=f"cold-{number}")
+    assert joined["type"] == "joined", joined
+    assert [message["offset"] for message in joined["messages"]] == [1, 2, 3]
+    page = await friend.ask("history", room=f"old-{number}", before=3)
+    assert page["type"] == "history", page
+    assert [message["offset"] for message in page["messages"]] == [1, 2]
+
+
+#: Rooms for that, and how often it is done.
+TIMES = 4
+NEIGHBOURS_ROOMS = [(f"{kind}-{number}", "hello") for kind in ("cold", "old") for number in range(TIMES)] * 3
+
+
+# -- the log ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_list_of_rooms_asked_for_by_a_crowd(tmp_path: Path) -> None:
+    """Each look at thousands of rooms is dear: one serves all who ask.
+
+    Somebody publishes all the time, so that no two looks find the same; so they can be counted from outside.
+    """
+    peers, rooms = 120, 2000
+    url = f"sqlite:{tmp_path / 'chat.db'}"
+    await fill(url, [(f"r{number}", "hello") for number in range(rooms)] + NEIGHBOURS_ROOMS)
+    crowd = Crowd()
+    async with (
+        serving(log=url) as server,
+        chatter(server.address, source=NEIGHBOUR) as friend,
+        publishing(server.address),
+        crowd.asking(server, ["/rooms?limit=1"], peers=peers),
+    ):
+        looks = 0
+        for number in range(TIMES):
+            before = len(crowd.bodies)
+            await join_and_read(friend, number)
+            looks += len(set(crowd.bodies[before:]))
+        assert looks <= TIMES * peers // SHARE, "the neighbour has waited for the whole crowd"
+
+
+@asynccontextmanager
+async def publishing(address: Address) -> AsyncIterator[None]:
+    """Somebody publishes, one message after the other, and each is acknowledged."""
+
+    async def speak(speaker: Chatter) -> None:
+        while True:
+            assert (await speaker.ask("publish", room="busy", text="hello"))["type"] == "ack"
+
+    async with chatter(address, source=SPEAKER) as speaker, trio.open_nursery() as nursery:
+        nursery.start_soon(speak, speaker)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_pages_of_long_messages_asked_for_by_a_crowd(tmp_path: Path) -> None:
+    peers, rooms, messages = 200, 20, 10
+    url = f"sqlite:{tmp_path / 'chat.db'}"
+    long = [(f"r{number}", "x" * 8000) for number in range(rooms)] * messages
+    await fill(url, long + NEIGHBOURS_ROOMS)
+    crowd = Crowd()
+    paths = [
+        f"/rooms/r{number}/messages?before={before}&limit={limit}"
+        for number in range(rooms)
+        for before, limit in ((11, 5), (10, 6), (9, 7), (8, 7), (7, 5), (6, 5), (11, 7), (10, 5), (9, 5), (8, 5))
+    ]
+    async with (
+        serving(log=url) as server,
+        chatter(server.address, source=NEIGHBOUR) as friend,
+        crowd.asking(server, paths, peers=peers),
+    ):
+        before = len(crowd.bodies)
+        for number in range(TIMES):
+            await join_and_read(friend, number)
+        assert len(crowd.bodies) - before <= TIMES * peers // SHARE, "the neighbour has waited for the whole crowd"
+
+
+# -- catching up ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_that_catches_up_again_and_again(tmp_path: Path) -> None:
+    """Each in a room of its own, so that nothing which one is fed can serve another."""
+    members, messages, mine = 40, 400, 400
+    url = f"sqlite:{tmp_path / 'chat.db'}"
+    text = "x" * 200
+    backlog = [(f"r{number}", text) for number in range(members)] * (messages - 1)
+    backlog += [(f"r{number}", "the last one") for number in range(members)]
+    await fill(url, backlog + [("mine", text)] * mine)
+    async with serving(log=url, ring_messages=16) as server, AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        fed = [0] * members
+        rounds = [0] * members
+        for number in range(members):
+            member = await stack.enter_async_context(chatter(server.address, source=CROWD))
+            nursery.start_soon(_catch_up_for_ever, member.peer, number, fed, rounds)
+
+        async def all_at_work() -> bool:
+            return min(rounds) >= 1
+
+        await eventually(all_at_work)
+        friend = await stack.enter_async_context(chatter(server.address, source=NEIGHBOUR))
+        before = sum(fed)
+        joined = await friend.ask("join", room="mine", after=0)
+        heard = [message["offset"] for message in joined["messages"]]
+        while len(heard) < mine:
+            message = await friend.next("message", "gap")
+            assert message["type"] == "message", message
+            heard.append(message["offset"])
+        given = (sum(fed) - before) / len(text)
+        assert heard == list(range(1, mine + 1))
+        assert given <= members * mine / 2, "the neighbour has waited for the whole crowd"
+        nursery.cancel_scope.cancel()
+
+
+async def _catch_up_for_ever(peer: Peer, number: int, fed: list[int], rounds: list[int]) -> None:
+    while True:
+        await peer.send(say(type="join", id=1, room=f"r{number}", after=0))
+        while b"the last one" not in peer.buffer:
+            peer.buffer = peer.buffer[-len("the last one") :]
+            had = len(peer.buffer)
+            await peer.more()
+            fed[number] += len(peer.buffer) - had
+        peer.buffer = b""
+        rounds[number] += 1
+        await peer.send(say(type="leave", id=2, room=f"r{number}"))
+
+
+# -- rooms ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_that_sits_in_every_room(tmp_path: Path) -> None:
+    """As many rooms as may be in memory, each with a message in it and a member who stays."""
+    most = 100
+    async with (
+        serving(max_rooms=most) as server,
+        chatter(server.address, source=NEIGHBOUR) as friend,
+        AsyncExitStack() as stack,
+    ):
+        await friend.ask("join", room="home")
+        sitting = 0
+        for number in range(most // 10 + 1):
+            sitter = await stack.enter_async_context(chatter(server.address, source=CROWD))
+            for place in range(10):
+                room = f"taken-{number}-{place}"
+                if (await sitter.ask("join", room=room))["type"] == "joined":
+                    assert (await sitter.ask("publish", room=room, text="mine"))["type"] == "ack"
+                    sitting += 1
+        assert sitting >= 10, "what an honest client may do is not refused"
+        for number in range(5):
+            room = f"new-{number}"
+            assert (await friend.ask("join", room=room))["type"] == "joined"
+            assert (await friend.ask("publish", room=room, text="hello"))["type"] == "ack"
+            assert (await friend.next("message"))["room"] == room
+        async with chatter(server.address, source=PERSON.format(3)) as other:
+            joined = await other.ask("join", room="new-0")
+            assert [message["text"] for message in joined["messages"]] == ["hello"]
+        async with connect(server.address, source=PERSON.format(4)) as listener:
+            await listener.send(request("GET", "/rooms/fresh/events"))
+            assert (await listener.head()).status == 200
+            await friend.ask("publish", room="fresh", text="hello")
+            assert b'"hello"' in await listener.until(b'"hello"')
+        assert (await friend.ask("publish", room="home", text="hello"))["type"] == "ack"
+        assert (await friend.next("message"))["room"] == "home"

@@ -1,0 +1,106 @@
+"""What only the engine in memory has to prove: that its size costs the loop and the collector nothing."""
+
+import gc
+
+import trio
+
+from chatserver.log.interface import KEY_LIFETIME
+from chatserver.log.memory import EXPIRE_EVERY, RETAIN_STEP, MemoryLog
+from tests.log.support import Clock, draft, fill, running, submit_all
+
+ROOMS = 4 * RETAIN_STEP
+
+
+def named(number: int) -> str:
+    return f"room-{number}"
+
+
+async def write(log: MemoryLog, rooms: int, times: int = 1, *, keyed: bool = False) -> None:
+    for time in range(times):
+        await submit_all(
+            log,
+            [draft(str(time), room=named(number), key=str(time) if keyed else None) for number in range(rooms)],
+        )
+
+
+async def turns_of_others(log: MemoryLog, *, max_messages: int = 0, max_age_ms: int = 0, now_ms: int = 0) -> int:
+    """How often another task runs while retention does."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await log.retain(max_messages=max_messages, max_age_ms=max_age_ms, now_ms=now_ms)
+        nursery.cancel_scope.cancel()
+    return turns
+
+
+async def test_the_collector_has_nothing_to_visit() -> None:
+    """At 100,000 rooms a collection stopped everybody for 17 ms, and for longer with more messages."""
+    log = MemoryLog()
+    async with running(log):
+        await write(log, 1, 1, keyed=True)
+        gc.collect()
+        before = len(gc.get_objects())
+        await write(log, ROOMS, 3, keyed=True)
+        await log.retain(max_messages=2, max_age_ms=0, now_ms=0)
+        gc.collect()
+        assert len(gc.get_objects()) - before < ROOMS / 10
+        for kept in (log._rooms, log._emptied, log._keys, log._rooms[named(0)].records):
+            assert not gc.is_tracked(kept)
+
+
+async def test_retention_lets_others_run_every_so_many_rooms() -> None:
+    """A turn of the loop for each room was 100,000 of them; none at all would be a stall."""
+    log = MemoryLog()
+    async with running(log):
+        await write(log, ROOMS)
+        assert 3 <= await turns_of_others(log, max_messages=1) <= 10
+
+
+async def test_retention_lets_others_run_every_so_many_records() -> None:
+    log = MemoryLog()
+    async with running(log):
+        await fill(log, 5 * RETAIN_STEP)
+        assert 4 <= await turns_of_others(log, max_messages=1) <= 10
+        assert (await log.head("lobby")).first == 5 * RETAIN_STEP
+
+
+async def test_two_retentions_at_once() -> None:
+    """Each may find that the other has emptied a room since it looked."""
+    clock = Clock()
+    log = MemoryLog(wall_ms=clock)
+    lost: list[dict[str, int]] = []
+    async with running(log):
+        await write(log, ROOMS)
+
+        async def retain() -> None:
+            lost.append(await log.retain(max_messages=0, max_age_ms=1, now_ms=clock.ms + 10))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(retain)
+        assert await log.rooms(10) == []
+        assert {**lost[0], **lost[1]} == {named(number): 2 for number in range(ROOMS)}
+
+
+async def test_keys_that_expire_together_are_not_removed_together() -> None:
+    """100,000 of them held the loop for 1.8 s."""
+    clock = Clock()
+    log = MemoryLog(wall_ms=clock)
+    many = 6 * EXPIRE_EVERY
+    async with running(log):
+        await write(log, many, keyed=True)
+        clock.ms += int(KEY_LIFETIME * 1000)
+        for expected in (many, many - EXPIRE_EVERY, many - 2 * EXPIRE_EVERY):
+            assert abs(len(log._keys) - expected) <= EXPIRE_EVERY
+            await submit_all(log, [draft(key=f"{expected} {number}") for number in range(EXPIRE_EVERY)])
+        for step in range(10):
+            await submit_all(log, [draft(key=f"{step} {number}", room="more") for number in range(EXPIRE_EVERY)])
+        assert len(log._keys) <= 14 * EXPIRE_EVERY
+        assert all(record.time == clock.ms for record in log._keys.values())

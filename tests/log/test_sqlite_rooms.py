@@ -1,0 +1,89 @@
+"""How SQLite's engine lists rooms: from the order of their last write, which is read from the file once."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from chatserver.log import Log, LogUnavailable, RoomSummary
+from chatserver.log import sqlite as sqlite_module
+from chatserver.log import sqlite_readers as readers_module
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import Clock, fill, running
+
+
+async def write(log: Log, clock: Clock, rooms: str) -> None:
+    for room in rooms:
+        clock.ms += 1
+        await fill(log, 1, room)
+
+
+async def listed(log: Log, limit: int = 99) -> str:
+    return "".join(summary.room for summary in await log.rooms(limit))
+
+
+async def test_the_order_outlives_a_restart_and_goes_on(tmp_path: Path) -> None:
+    path, clock = str(tmp_path / "chat.db"), Clock()
+    async with running(SqliteLog(path, wall_ms=clock)) as log:
+        await write(log, clock, "abcdea")
+    async with running(SqliteLog(path, wall_ms=clock)) as log:
+        assert await listed(log) == "aedcb"
+    async with running(SqliteLog(path, wall_ms=clock)) as log:
+        await write(log, clock, "cfb")
+        assert await listed(log, 2) == "bf"
+        assert await listed(log) == "bfcaed"
+        await write(log, clock, "e")
+        assert await listed(log) == "ebfcad"
+        assert await log.rooms(2) == [RoomSummary("e", 2, 2), RoomSummary("b", 2, 2)]
+
+
+async def test_only_so_many_rooms_are_kept_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sqlite_module, readers_module):
+        monkeypatch.setattr(module, "MAX_READ", 4)
+    path, clock = str(tmp_path / "chat.db"), Clock()
+    for rooms, expected in (("abcdefg", "gfed"), ("ha", "ahgf"), ("", "ahgf")):
+        log = SqliteLog(path, wall_ms=clock)
+        async with running(log):
+            await write(log, clock, rooms)
+            assert await listed(log) == expected
+            assert log._opened is not None
+            assert len(log._opened.written) <= 4
+
+
+async def test_rooms_that_retention_emptied_are_passed_over(tmp_path: Path) -> None:
+    path, clock = str(tmp_path / "chat.db"), Clock()
+    async with running(SqliteLog(path, wall_ms=clock)) as log:
+        await write(log, clock, "abc")
+        assert await listed(log) == "cba"
+        await log.retain(max_messages=0, max_age_ms=2, now_ms=clock.ms + 1)
+        assert await listed(log) == "cb"
+        await write(log, clock, "a")
+        assert await listed(log) == "acb"
+
+
+SLOW = """
+    WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000000)
+    SELECT name FROM rooms WHERE id < (SELECT max(n) FROM numbers) ORDER BY id DESC LIMIT ?
+"""
+
+
+async def test_the_file_is_asked_for_its_order_once_even_if_that_takes_longer_than_a_read_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does with ten million rooms: the list would be refused for ever."""
+    path, clock = str(tmp_path / "chat.db"), Clock()
+    async with running(SqliteLog(path, wall_ms=clock)) as log:
+        await write(log, clock, "abc")
+    log = SqliteLog(path, wall_ms=clock)
+    async with running(log):
+        monkeypatch.setattr(readers_module, "_NEWEST", SLOW)
+        with monkeypatch.context() as patch:
+            patch.setattr(readers_module, "ANSWER_DEADLINE", 0.01)
+            with pytest.raises(LogUnavailable, match="took longer than"):
+                await log.rooms(9)
+        assert log._opened is not None
+        with trio.fail_after(60):
+            while log._opened.readers._earlier is None:  # noqa: ASYNC110  it changes in another thread
+                await trio.sleep(0.01)
+        monkeypatch.setattr(readers_module, "_NEWEST", "not asked again")
+        assert await listed(log) == "cba"

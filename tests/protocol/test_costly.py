@@ -1,0 +1,65 @@
+"""What is dear to read is refused by its size, its number or its rate before any work on it (tests/bench/costly.py has
+the microseconds).
+"""
+
+import json
+from typing import NoReturn
+
+import msgspec
+import pytest
+
+from chatserver.protocol.client_messages import MAX_JSON_BYTES, decode, decode_publish
+from chatserver.protocol.errors import MessageError
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_text
+from chatserver.reasons import ErrorCode
+
+
+def looked_at(*_: object) -> NoReturn:
+    """Stands for whatever walks over the content."""
+    raise AssertionError("it was looked at")
+
+
+class Unread(str):
+    """A text of which nothing but the length, and whether it is ASCII, may be asked."""
+
+    __slots__ = ()
+    count = encode = find = isprintable = isspace = replace = translate = looked_at  # type: ignore[assignment]
+    __iter__ = __getitem__ = looked_at
+
+
+class UnreadBytes(bytes):
+    """The same of bytes."""
+
+    count = decode = find = replace = translate = looked_at  # type: ignore[assignment]
+    __iter__ = __getitem__ = looked_at
+
+
+@pytest.mark.parametrize("character", ["x", "\u2066", "\u0301", "\0", "\r\n", "\ud800", " "])
+def test_a_text_that_is_too_long_is_not_looked_at(character: str) -> None:
+    """62 KB of balanced isolates took 2.4 ms, and then were too long."""
+    with pytest.raises(MessageError, match=r"^text: [0-9,]+ characters, limit 8,192 bytes"):
+        check_text(Unread(character * (2 * MAX_TEXT_BYTES + 1)))
+
+
+def test_nor_is_a_body_that_is_too_long() -> None:
+    with pytest.raises(MessageError, match="text: 16,385 bytes, limit 8,192"):
+        decode_publish(UnreadBytes(b"\xff" * (2 * MAX_TEXT_BYTES + 1)), "text/plain")
+    with pytest.raises(MessageError, match="26,625 bytes of JSON, limit 26,624") as refused:
+        decode_publish(UnreadBytes(b"\xff" * (MAX_JSON_BYTES + 1)), "application/json")
+    assert refused.value.code is ErrorCode.TOO_LARGE
+
+
+def test_nor_is_a_message_that_is_too_long() -> None:
+    with pytest.raises(MessageError) as refused:
+        decode(Unread("\ud800" * (MAX_JSON_BYTES + 1)))
+    assert refused.value.code is ErrorCode.TOO_LARGE
+
+
+def test_the_longest_text_fits_however_it_is_written() -> None:
+    """As bytes; in UTF-8, where two characters need an escape; in ASCII, where every other character does."""
+    for text in ("x" * MAX_TEXT_BYTES, '"' * MAX_TEXT_BYTES, "ü" * (MAX_TEXT_BYTES // 2), "😀" * (MAX_TEXT_BYTES // 4)):
+        for encode in (json.dumps, msgspec.json.encode):
+            written = encode({"text": text, "key": "ü" * 64})
+            body = written.encode() if isinstance(written, str) else written
+            assert decode_publish(body, "application/json").text == text
+    assert decode_publish(b"x\r\n" * (MAX_TEXT_BYTES // 2), "text/plain").text == "x\n" * (MAX_TEXT_BYTES // 2)
