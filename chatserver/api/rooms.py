@@ -132,6 +132,7 @@ class RoomHandlers:
         self, request: Request, places: Places, limit: int, wait: float, *, many: bool
     ) -> Answer | Pending | None:
         """None if a room is not in memory."""
+        principal = request.principal  # asked first: a page of another site has none, and no room is loaded for it
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
             return None
@@ -141,7 +142,7 @@ class RoomHandlers:
             start.recovered and start.offset >= room.last for start, room in zip(starts, rooms, strict=True)
         ):
             waits = [(room, start.offset) for room, start in zip(rooms, starts, strict=True)]
-            return Hold(waits, request.principal, wait, limit, many)
+            return Hold(waits, principal, wait, limit, many)
         return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
 
     def _check_empty_rooms(self, count: int) -> None:

@@ -68,6 +68,7 @@ class Connections:
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection, a room's pass or a housekeeping round
         self.lines = Limiter()  # for what a peer can have written to our log
+        self.operators: set[Connection] = set()  # those accepted where operators look, see Listener
         self.first: Callable[[str], State] = lambda address: State.HEAD
         self._readiness = readiness
         self._closed = closed
@@ -112,6 +113,7 @@ class Connections:
             return
         self.table[descriptor] = None
         self.held -= 1
+        self.operators.discard(connection)
         try:
             if connection.transport is not PLAIN and finality is Finality.CLOSE and reason not in _GONE:
                 self._say_goodbye(connection)

@@ -52,6 +52,7 @@ async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(r
                 row.kind,
                 clients=row.clients,
                 poll_wait_seconds=POLL_WAIT,
+                host="localhost",
             ) as play:
                 if not _needs_us_to_leave(row):
 

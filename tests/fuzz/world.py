@@ -39,7 +39,7 @@ from chatserver.observe.memory import Collector
 from chatserver.parts import Parts
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
-from tests.fuzz.grammar import LOBBY
+from tests.fuzz.grammar import APP, LOBBY
 from tests.fuzz.hearing import Hearing
 from tests.fuzz.puppet import Puppet, acknowledge
 from tests.support.certificates import certificate, trusting_any
@@ -59,7 +59,7 @@ SETTINGS: dict[str, Any] = {
     "message_deadline": 2.0, "flush_window": 2.0, "close_deadline": 0.5, "drain_timeout": 5.0, "max_fragments": 4,
     "max_rooms_per_connection": 3, "max_requests_per_connection": 30, "publish_rate": 20.0, "message_rate": 2.0,
     "request_rate": 5.0, "ring_messages": 16, "ring_bytes": 65_536, "send_buffer": 4096,
-    "all_unfinished_bytes": 65_536,
+    "all_unfinished_bytes": 65_536, "allow_origin": (APP,),
 }  # fmt: skip
 #: So that a handful of messages is thousands.
 SMALL: list[tuple[Any, str, int]] = [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.http import CONTINUE, cookie, error_body, error_response, query_fields, response
-from chatserver.protocol.response import MAX_COOKIES, MAX_QUERY_FIELDS, with_retry_after
+from chatserver.protocol.response import MAX_COOKIES, MAX_QUERY_FIELDS, with_headers, with_retry_after
 from chatserver.reasons import ErrorCode
 
 
@@ -48,6 +48,24 @@ def test_head_only() -> None:
     assert dict(head.headers)[b"content-length"] == b"5"
     assert (body, may_go_on) == (b"", True)
     assert wire + b"hello" == response(200, b"hello", content_type="text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_an_answer_without_content_has_neither_length_nor_type(keep_alive: bool) -> None:
+    """RFC 9110 section 8.6: no Content-Length with 204."""
+    head, body, may_go_on = judged(response(204, b"", headers=(("Vary", "Origin"),), keep_alive=keep_alive))
+    assert (head.status_code, body, may_go_on) == (204, b"", keep_alive)
+    assert {b"content-length", b"content-type"}.isdisjoint(dict(head.headers))
+    assert dict(head.headers)[b"vary"] == b"Origin"
+
+
+@given(st.binary(max_size=200))
+def test_more_headers_change_nothing_else(body: bytes) -> None:
+    plain = response(200, body)
+    added = with_headers(plain, (("Vary", "Origin"), ("X-A", "b")))
+    assert added.replace(b"Vary: Origin\r\nX-A: b\r\n", b"", 1) == plain
+    head, read, _ = judged(added)
+    assert (dict(head.headers)[b"vary"], read) == (b"Origin", body)
 
 
 @given(st.binary(max_size=2000))
