@@ -69,10 +69,10 @@ def build(
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
 
     def closed(connection: Connection, reason: Reason) -> None:
-        stats.closed(connections, connection, reason)
-        admission.release(connection.network)
+        admission.release(connection.network)  # first: a place is never lost to what may fail behind it
         if proxies:
             forwarded.closed(connection)
+        stats.closed(connections, connection, reason)
 
     connections = Connections(readiness, settings, now=trio.current_time(), closed=closed)
     stats = CloseStats(connections.lines)

@@ -160,7 +160,7 @@ class Server:
             log_nursery.cancel_scope.cancel()
 
     def _news(self, records: Sequence[Record]) -> None:
-        self.parts.hub.news(records)
+        self._attempt(partial(self.parts.hub.news, records))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts

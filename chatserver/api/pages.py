@@ -11,8 +11,8 @@ from chatserver.chat.cursor import Place, Start, resolve
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
 from chatserver.log.interface import Log, Record
-from chatserver.protocol import messages
-from chatserver.protocol.http import response
+from chatserver.protocol import encoders
+from chatserver.protocol.response import response
 
 #: Bytes of messages in one answer, whatever its limit; who wants more asks again from the cursor. Counted by messages
 #: alone, whoever asked for 200 long ones and read none of them made us keep 2.8 MB, and a poll on 100 rooms 80. A
@@ -121,11 +121,11 @@ class Pages:
 
     def body(self, room: str, page: Page) -> list[bytes]:
         """A page as the body of an answer, in parts."""
-        return messages.page(room, self._encoder.cursor(page.reaches), page.recovered, page.items)
+        return encoders.page(room, self._encoder.cursor(page.reaches), page.recovered, page.items)
 
     def many_body(self, pages: list[tuple[str, Page]]) -> list[bytes]:
         """Pages of several rooms."""
-        return messages.poll_page(
+        return encoders.poll_page(
             [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
         )
 

@@ -15,7 +15,8 @@ from chatserver.chat.principal import Principal
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import Head, query_fields
+from chatserver.protocol.head import Head
+from chatserver.protocol.response import query_fields
 from chatserver.reasons import ErrorCode
 
 _Value = TypeVar("_Value", int, float)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
 from chatserver.api.guests import set_cookie, token_in
@@ -22,6 +20,7 @@ from chatserver.chat.identity import new_token, number_of
 from chatserver.chat.principal import Principal
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
+from chatserver.protocol.response import json_body
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
 
@@ -155,4 +154,4 @@ def _readable(handler: _Handler) -> _Methods:
 
 def _status(status: str) -> Response:
     content: dict[str, Any] = {"status": status}
-    return Response(200, msgspec.json.encode(content))
+    return Response(200, json_body(content))

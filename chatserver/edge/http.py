@@ -229,8 +229,9 @@ class HttpExchanges:
     def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> bool:
         facts = (connection, answer.principal, answer.limit, answer.many, exchange.keep_alive)
         waiter = PageWaiter(*facts, headers=exchange.headers) if exchange.headers else PollWaiter(*facts)
-        self._hub.park(waiter, answer.waits)
+        # First the state, which releases what it carries: a fault in parking leaves nobody waiting in a room.
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
+        self._hub.park(waiter, answer.waits)
         # A poll behind which another request stands is answered at once: a held one is read only to see its FIN.
         return self.answer_held(connection, waiter) if connection.inbox else False
 

@@ -10,8 +10,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from chatserver.log.identity import new_identity
-from chatserver.log.interface import Identity, LogOpenError, LogUnavailable
+from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
 APPLICATION_ID = 0x63686174  # "chat": how `file` and we tell our databases from other programs'
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables

@@ -93,7 +93,11 @@ class Listener:
                 return False
             made_room = False
             address = sys.intern(address)
-            reason = self._admission.admit(address)
+            try:
+                reason = self._admission.admit(address)
+            except BaseException:
+                os.close(descriptor)  # nobody else knows of it yet
+                raise
             if reason is None:
                 connection = self._connections.adopt(descriptor, address)
                 if self._operators is not None:

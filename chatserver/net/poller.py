@@ -91,12 +91,18 @@ class Poller:
             late = now - wheel.planned
             try:
                 for count, connection in enumerate(wheel.turn(now), start=1):
-                    self._connections.expire(connection)
+                    self._expire(connection)
                     if count % MAX_EXPIRED == 0:
                         await trio.lowlevel.checkpoint()
             except Exception:  # noqa: BLE001  the wheel's own fault must not end everybody
                 self._connections.faulted(wheel)
             self._scheduler.submit(Priority.ESTABLISHED, self._tick, partial(on_tick, late))
+
+    def _expire(self, connection: Connection) -> None:
+        try:
+            self._connections.expire(connection)
+        except Exception:  # noqa: BLE001  those behind it in the slot would never be looked at again
+            self._connections.faulted(connection)
 
     def _tick(self, on_tick: Callable[[], None]) -> bool:
         for listener in self._listeners.values():

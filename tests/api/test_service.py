@@ -274,6 +274,26 @@ async def test_the_page_and_all_that_it_names_is_here() -> None:
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_every_answer_forbids_to_guess_and_json_ends_its_line() -> None:
+    async with serving() as server, connect(server.address) as peer:
+        paths = (
+            *("/rooms", "/rooms/lobby", "/rooms/lobby/messages", "/rooms/lobby/members", "/poll?room=lobby"),
+            *("/rooms/lobby/messages?wait=0.1", "/healthz", "/readyz", "/metrics", "/nothing", "/rooms/LOBBY", "/ws"),
+        )
+        answers = [
+            await peer.request("POST", "/rooms/lobby/messages", b"hello"),
+            *[await peer.request("GET", path) for path in paths],
+            await peer.request("GET", "/", headers={"X": "\x01"}),
+        ]
+        for answer in answers:
+            assert answer.headers["x-content-type-options"] == "nosniff", answer
+            if answer.headers["content-type"] == "application/json":
+                assert answer.body.endswith(b"}\n"), answer
+    async with serving() as server, connect(server.address) as peer:
+        await peer.send(b"GET /rooms/lobby/events HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await peer.head()).headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize("path", ["/", "/chat.js", "/chat.css"])
 async def test_headers_that_keep_a_page_to_itself(path: str) -> None:
     async with serving() as server:

@@ -169,7 +169,7 @@ def test_renegotiation_is_refused() -> None:
             child.kill()
 
 
-# -- one pair of buffers --------------------------------------------------------------------------------------------
+# -- one pair of buffers ----------------------------------------------------------------------------------------------
 
 
 def broken_record(client: Client) -> bytes:
@@ -201,7 +201,7 @@ def test_nothing_of_one_peer_reaches_another(acts: list[tuple[int, str]]) -> Non
                 engine.shake(newcomer, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\x17\x03\x03\x00\x02xx")
 
 
-# -- the certificate ------------------------------------------------------------------------------------------------
+# -- the certificate --------------------------------------------------------------------------------------------------
 
 
 def refused(certificate_path: object, key_path: object, flag: str, words: str) -> None:

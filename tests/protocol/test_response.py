@@ -8,8 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError, MessageError
-from chatserver.protocol.http import CONTINUE, cookie, error_body, error_response, query_fields, response
-from chatserver.protocol.response import MAX_COOKIES, MAX_QUERY_FIELDS, with_headers, with_retry_after
+from chatserver.protocol.response import (
+    CONTINUE,
+    MAX_COOKIES,
+    MAX_QUERY_FIELDS,
+    cookie,
+    error_body,
+    error_response,
+    query_fields,
+    response,
+    with_headers,
+    with_retry_after,
+)
 from chatserver.reasons import ErrorCode
 
 
@@ -39,6 +49,7 @@ def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
     assert fields[b"content-length"] == b"7"
     assert fields[b"content-type"] == b"application/json"
     assert fields[b"retry-after"] == b"3"
+    assert fields[b"x-content-type-options"] == b"nosniff"
     assert fields[b"connection"] == (b"keep-alive" if keep_alive else b"close")
 
 
@@ -92,6 +103,7 @@ def test_a_line_break_of_our_own_is_our_bug(field: tuple[str, str]) -> None:
 
 
 def test_errors() -> None:
+    assert error_body(ErrorCode.BAD_ROOM, "no") == b'{"error":{"code":"bad_room","message":"no"}}\n'
     assert msgspec.json.decode(error_body(ErrorCode.BAD_ROOM, 'no "x"\n')) == {
         "error": {"code": "bad_room", "message": 'no "x"\n'}
     }
