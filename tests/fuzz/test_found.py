@@ -49,6 +49,10 @@ def state_of(machine: ConnectionMachine) -> State:
     return connection_of(machine).state
 
 
+def blocked(machine: ConnectionMachine) -> bool:
+    return connection_of(machine).blocked
+
+
 @pytest.mark.parametrize("behind", [b"", SAY[:BEGUN]])
 def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
     """Of one that came slowly, and whose answer did not fit, MESSAGE went on; the next one had what was left of it."""
@@ -59,17 +63,16 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         puppet = found.world.puppets[-1]
         send(found, puppet, upgrade() + JOIN[:BEGUN])
         found.wait(LATE)
-        connection = connection_of(found)
-        assert state_of(found).name == "MESSAGE"
+        assert state_of(found) is State.MESSAGE
         send(found, puppet, JOIN[BEGUN:] + behind)
-        assert connection.blocked
-        assert state_of(found).name == "OPEN"
+        assert blocked(found)
+        assert state_of(found) is State.OPEN
         for _ in range(SIPS):
-            if connection.blocked:
+            if blocked(found):
                 found.hear(puppet, 1 << 20, True)
-        assert not connection.blocked
+        assert not blocked(found)
         send(found, puppet, SAY[len(behind) : BEGUN])
-        assert state_of(found).name == "MESSAGE"
+        assert state_of(found) is State.MESSAGE
         found.wait(LATE)
         send(found, puppet, SAY[BEGUN:])
-        assert state_of(found).name == "OPEN"
+        assert state_of(found) is State.OPEN
