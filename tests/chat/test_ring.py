@@ -1,11 +1,16 @@
 """Rings: bounded by count and bytes, one bytes object for all at one cursor, no holes."""
 
 import pytest
+from chatserver.chat.shelf import ENTRY, Shelf
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import ring as ring_module
+<<<<<<< HEAD
 from chatserver.chat.ring import CHUNKS_KEPT, ENTRY_BYTES, Ring
+=======
+from chatserver.chat.ring import CHUNKS_KEPT, Form, Ring
+>>>>>>> core
 from chatserver.log.interface import Record
 from chatserver.meters import ByteBudget
 from tests.support.scripted import LineEncoder, LineEncoding

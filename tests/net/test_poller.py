@@ -10,9 +10,9 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
+from chatserver.net.phases import Phase, PhaseLimits
 
 from chatserver.net.connection import Connection
-from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_KNOWN_BYTES, READ_MORE_BYTES, READ_MOST_BYTES
 from chatserver.net.readiness import LATER, READ, open_readiness
 from chatserver.reasons import Reason

@@ -4,11 +4,11 @@ import socket
 
 import pytest
 import trio.testing
+from chatserver.net.phases import Phase
 
 from chatserver.net import poller as poller_module
 from chatserver.net.connection import BEHIND, Connection
 from chatserver.net.listener import ACCEPT_BATCH, ACCEPT_WHEN_BUSY
-from chatserver.net.phases import Phase
 from chatserver.net.poller import CROWD, FIRST_BATCH, LATER_BATCH, READ_BYTES
 from chatserver.reasons import Reason
 from tests.support.attended import Attended, attended, sizes

@@ -5,12 +5,18 @@ import socket
 import ssl
 
 import pytest
+from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.secure import Secured
+from chatserver.net.tls_attendant import MAX_BARREN
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net.connection import Connection
 from chatserver.net.readiness import READ
+<<<<<<< HEAD:tests/net/test_tls_handshake.py
 from chatserver.net.states import TABLE, State
+=======
+>>>>>>> core:tests/net/test_tls_attendant.py
 from chatserver.net.tls import Received
 from chatserver.net.tls_records import REFUSAL
 from chatserver.net.tls_transport import MAX_EMPTY_RECORDS
