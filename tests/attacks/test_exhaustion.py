@@ -220,9 +220,8 @@ async def test_rooms_are_not_without_end() -> None:
         for number in range(1, NETWORK_SHARE + 2):
             greedy = await stack.enter_async_context(chatter(server.address, source=f"127.0.1.{number}"))
             answers = [await greedy.ask("join", room=f"room-{number}-{each}") for each in range(share + 1)]
-            assert [answer["type"] for answer in answers[:share]] == ["joined"] * min(share, 100 - rooms) + [
-                "error"
-            ] * (share - min(share, 100 - rooms))
+            joined = min(share, 100 - rooms)
+            assert [answer["type"] for answer in answers[:share]] == ["joined"] * joined + ["error"] * (share - joined)
             assert (answers[-1]["type"], answers[-1]["code"]) == ("error", "unavailable"), "its share, or all there are"
             rooms += sum(answer["type"] == "joined" for answer in answers)
             if number == 1:

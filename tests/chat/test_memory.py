@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat.presence import LEASE
-<<<<<<< HEAD:tests/chat/test_memory.py
 from chatserver.chat.principal import Principal
 from chatserver.chat.registry import EMPTY_STAYS, LOW_WATER, NETWORK_SHARE, RoomsFullError
 from chatserver.chat.ring import ENTRY_BYTES, Ring
@@ -19,12 +18,6 @@ from chatserver.log.interface import LogError, Record
 from chatserver.meters import ByteBudget
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import HERE, LineEncoder, LineEncoding
-=======
-from chatserver.chat.registry import EMPTY_STAYS, RoomsFullError
-from chatserver.chat.ring import Form, Ring
-from chatserver.log.interface import Record
-from tests.support.chatting import Chatting, LineEncoder, chatting
->>>>>>> core:tests/chat/test_shelf.py
 
 Clock = trio.testing.MockClock
 #: A text of which a few fill the small budget of these tests.

@@ -6,11 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import ring as ring_module
-<<<<<<< HEAD
 from chatserver.chat.ring import CHUNKS_KEPT, ENTRY_BYTES, Ring
-=======
-from chatserver.chat.ring import CHUNKS_KEPT, Form, Ring
->>>>>>> core
 from chatserver.log.interface import Record
 from chatserver.meters import ByteBudget
 from tests.support.scripted import LineEncoder, LineEncoding

@@ -10,22 +10,11 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 
-<<<<<<< HEAD
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
-=======
-from chatserver.net.phases import Phase
-from chatserver.net.secure import Secured
-from chatserver.net.unfinished import SMALL
-
-from chatserver.api.session import Session, Waiting
-from chatserver.chat.hub import Hub
-from chatserver.chat.member import Hold, Member, State
->>>>>>> core
 from chatserver.chat.room import Life, Room
 from chatserver.edge.exchange import PausedPublisher, Upload
 from chatserver.edge.websocket import TASK_MARGIN
-<<<<<<< HEAD
 from chatserver.fair import network_of
 from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Closing, Connection
@@ -33,12 +22,6 @@ from chatserver.net.connections import FREE_INPUT, Connections
 from chatserver.net.readiness import HANGUP, READ, WRITE, Epoll
 from chatserver.net.states import ROWS, Reads, State
 from chatserver.net.tls_transport import TlsTransport
-=======
-from chatserver.net.admission import network_of
-from chatserver.net.connection import BEHIND, Connection
-from chatserver.net.connections import Connections
-from chatserver.net.readiness import LATER, READ, WRITE, Epoll
->>>>>>> core
 from chatserver.net.wheel import NEVER, ticks
 from tests.fuzz.world import PER_ADDRESS, PLACES, SETTINGS, World
 from tests.support.parked import descriptors

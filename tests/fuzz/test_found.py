@@ -8,10 +8,7 @@ import pytest
 from chatserver.net.phases import Phase
 
 from chatserver.net.connection import Connection
-<<<<<<< HEAD
 from chatserver.net.states import State
-=======
->>>>>>> core
 from tests.fuzz import grammar
 from tests.fuzz.machine import ConnectionMachine
 from tests.fuzz.puppet import Puppet

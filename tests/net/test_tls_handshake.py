@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 
 from chatserver.net.connection import Connection
 from chatserver.net.readiness import READ
-<<<<<<< HEAD:tests/net/test_tls_handshake.py
 from chatserver.net.states import TABLE, State
-=======
->>>>>>> core:tests/net/test_tls_attendant.py
 from chatserver.net.tls import Received
 from chatserver.net.tls_records import REFUSAL
 from chatserver.net.tls_transport import MAX_EMPTY_RECORDS
