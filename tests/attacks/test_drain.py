@@ -232,7 +232,7 @@ async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.
         monkeypatch.setattr(server.server.parts.poller, "stop_accepting", stop)  # it is called once more at the end
 
 
-@pytest.mark.parametrize("part", ["hub.tick", "publish_rate.sweep", "notes.report"])
+@pytest.mark.parametrize("part", ["hub.tick", "admission.tick", "publish_limit.sweep", "stats.report"])
 async def test_a_fault_in_keeping_house_costs_one_call(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(faults=1) as server, neighbour(server):
         name, _, call = part.partition(".")
