@@ -6,7 +6,6 @@ import tracemalloc
 import pytest
 import trio
 import trio.testing
-from chatserver.chat.shelf import CUT_TO, ENTRY, Shelf
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,7 +1,6 @@
 """Rings: bounded by count and bytes, one bytes object for all at one cursor, no holes."""
 
 import pytest
-from chatserver.chat.shelf import ENTRY, Shelf
 from hypothesis import given
 from hypothesis import strategies as st
 

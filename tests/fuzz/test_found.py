@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from chatserver.net.phases import Phase
 
 from chatserver.net.connection import Connection
 from chatserver.net.states import State

@@ -5,7 +5,6 @@ import socket
 import ssl
 
 import pytest
-from chatserver.net.phases import Phase, PhaseLimits
 from chatserver.net.secure import Secured
 from chatserver.net.tls_attendant import MAX_BARREN
 from hypothesis import given
