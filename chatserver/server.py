@@ -264,7 +264,7 @@ class Server:
         self._ready = False
         parts = self.parts
         connections = parts.connections
-        parts.poller.stop_accepting()
+        self._attempt(parts.poller.stop_accepting)
         parts.exchanges.draining = True
         departing = [connection for connection in connections.table if connection is not None]
         for index, connection in enumerate(departing):
