@@ -53,7 +53,7 @@ def _without_classes() -> None:
     def one_class(self: scheduler.Scheduler, priority: Priority, *rest: object) -> None:
         submit(self, Priority.ESTABLISHED, *rest)  # type: ignore[arg-type]
 
-    scheduler.Scheduler.submit = one_class  # type: ignore[method-assign]
+    scheduler.Scheduler.submit = one_class  # type: ignore[method-assign,assignment]
 
 
 def _without_bulk() -> None:
