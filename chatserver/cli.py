@@ -43,7 +43,8 @@ def _flag(name: str) -> tuple[str, Any, Any]:
     zero = f" 0: {spec.zero}." if numeric and spec.zero is not None and not default.startswith("0 ") else ""
     ending = "" if kind is bool else f"{zero} [default: {default}]"
     help_text = spec.meaning + ending
-    return name, Annotated[shape, Parameter(help=help_text, group=_GROUPS[spec.section], negative="")], None
+    flag = Parameter(help=help_text, group=_GROUPS[spec.section], negative="", metavar=spec.metavar)
+    return name, Annotated[shape, flag], None
 
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.limits import EmptyRoomQuota, PublishLimit
+from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
@@ -44,6 +45,7 @@ from chatserver.observe.metrics import MeasuredParts, ServerMetrics
 from chatserver.protocol.response import error_body, response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
+from chatserver.settings.forms import listen
 
 #: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
@@ -61,15 +63,16 @@ class Parts(MeasuredParts):
 
 def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
+    operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
 
     def closed(connection: Connection, reason: Reason) -> None:
-        stats.closed(connections, connection, reason)
-        admission.release(connection.network)
+        admission.release(connection.network)  # first: a place is never lost to what may fail behind it
         if proxies:
             forwarded.closed(connection)
+        stats.closed(connections, connection, reason)
 
     connections = Connections(readiness, settings, now=trio.current_time(), closed=closed)
     stats = CloseStats(connections.lines)
@@ -92,7 +95,11 @@ def build(
     )  # fmt: skip
     metrics = ServerMetrics()
     routes = Routes(
-        services, dialects=dialects(encoder, settings), metrics=metrics.text, ready=ready, secure=engine is not None
+        services, dialects=dialects(encoder, settings), metrics=metrics.text, ready=ready,
+        policy=_page_policy(settings, listening, settings.host, secure=engine is not None),
+        operators=None if operators is None else _page_policy(
+            settings, [operators], [listen(settings.metrics_listen)[0]], secure=engine is not None
+        ),
     )  # fmt: skip
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
@@ -124,6 +131,12 @@ def build(
     listeners = [
         Listener(each, connections, admission, refusals=first_words, refused=stats.refused) for each in listening
     ]
+    if operators is not None:
+        listeners.append(
+            Listener(
+                operators, connections, admission, refusals=first_words, refused=stats.refused, operators=first
+            )
+        )  # fmt: skip
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
         input_budget=budget, hub=hub, exchanges=exchanges, websockets=websockets.other,
@@ -132,6 +145,14 @@ def build(
     )  # fmt: skip
     metrics.watch(parts)
     return parts
+
+
+def _page_policy(
+    settings: Settings, listening: Sequence[socket.socket], names: Sequence[str], *, secure: bool
+) -> Policy:
+    """Which pages may ask what, where it listens by these names and at the addresses they are bound to."""
+    bound = [*names, *(each.getsockname()[0] for each in listening)]
+    return policy_of(secure=secure, bound=bound, origins=settings.allow_origin, hosts=settings.allow_host)
 
 
 def _refusals() -> list[bytes]:

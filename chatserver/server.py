@@ -2,7 +2,7 @@
 
 Owns: the life of everything. Read it as the table of contents. May not: do any part's work.
 
-    log, outermost, so that it outlives whoever writes to it
+    log, outermost, so that it outlives its writers
       hub (readers of the log) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
 """
 
@@ -38,6 +38,7 @@ from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_response, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
+from chatserver.settings.forms import listen
 from chatserver.settings.spec import ConfigError
 
 EXIT_CLEAN, EXIT_BIND, EXIT_LOG = 0, 3, 4
@@ -69,14 +70,22 @@ def run(settings: Settings) -> int:
         return trio.run(server.main, instruments=(server.loop,))
 
 
+class CannotListenError(Exception):
+    """An address that cannot be bound; says which, and why."""
+
+
 class Server:
-    """The life of one server. `addresses` holds the URLs once `main` has started. Raises ConfigError."""
+    """The life of one server. Raises ConfigError.
+
+    Once `main` has started, `addresses` holds the URLs, and `metrics_address` that of --metrics-listen.
+    """
 
     def __init__(self, settings: Settings, *, total: int) -> None:
         self.settings = settings
         self._engine = TlsEngine(load_context(settings.tls_cert, settings.tls_key)) if settings.tls_cert else None
         self.loop = LoopMeter()
         self.addresses: list[str] = []
+        self.metrics_address = ""
         self._total = total
         self._ready = False
         self._parts: Parts | None = None
@@ -91,35 +100,50 @@ class Server:
         """Open, serve until a signal, drain, close. Returns the exit code."""
         with ExitStack() as stack:
             try:
-                listening = [stack.enter_context(each) for each in self._bind()]
-            except OSError as error:
-                where = ", ".join(self.settings.host)
-                _complain(f"cannot listen on {where} port {self.settings.port}: {error.strerror or error}")
+                listening = [self._bind(host, self.settings.port, stack) for host in self.settings.host]
+                operators = self._bind_for_operators(stack)
+            except CannotListenError as error:
+                _complain(str(error))
                 return EXIT_BIND
+            self.addresses.extend(map(self._url, self.settings.host, listening))
             failures: list[BaseException] = []
             try:
-                await self._open_and_serve(listening, task_status)
+                await self._open_and_serve(listening, operators, task_status)
             except* LogOpenError as group:
                 failures.extend(group.exceptions)
         for failure in failures:
             _complain(f"--log {self.settings.log}: {failure}")
         return EXIT_LOG if failures else EXIT_CLEAN
 
-    def _bind(self) -> list[socket.socket]:
-        bound: list[socket.socket] = []
-        with ExitStack() as undo:
-            for host in self.settings.host:
-                bound.append(undo.enter_context(bind(host, self.settings.port, send_buffer=self.settings.send_buffer)))
-                port = bound[-1].getsockname()[1]
-                shown = f"[{host.strip('[]')}]" if ":" in host else host
-                scheme = "http" if self._engine is None else "https"
-                self.addresses.append(f"{scheme}://{shown}:{port}")
-            undo.pop_all()
-        return bound
+    def _bind(self, host: str, port: int, stack: ExitStack) -> socket.socket:
+        try:
+            return stack.enter_context(bind(host, port, send_buffer=self.settings.send_buffer))
+        except OSError as error:
+            raise CannotListenError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        except UnicodeError as error:  # a name that is none, before anybody is asked for it
+            raise CannotListenError(f"cannot listen on {host} port {port}: {error}") from error
 
-    async def _open_and_serve(self, listening: Sequence[socket.socket], task_status: trio.TaskStatus[None]) -> None:
+    def _bind_for_operators(self, stack: ExitStack) -> socket.socket | None:
+        if not self.settings.metrics_listen:
+            return None
+        host, port = listen(self.settings.metrics_listen)
+        try:
+            listening = self._bind(host, port, stack)
+        except CannotListenError as error:
+            raise CannotListenError(f"--metrics-listen: {error}") from error
+        self.metrics_address = self._url(host, listening)
+        return listening
+
+    def _url(self, host: str, listening: socket.socket) -> str:
+        shown = f"[{host.strip('[]')}]" if ":" in host else host
+        scheme = "http" if self._engine is None else "https"
+        return f"{scheme}://{shown}:{listening.getsockname()[1]}"
+
+    async def _open_and_serve(
+        self, listening: Sequence[socket.socket], operators: socket.socket | None, task_status: trio.TaskStatus[None]
+    ) -> None:
         log = open_log(self.settings.log)
-        # The log is outermost: it outlives whoever writes to it, and commits what it was given before it closes.
+        # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
             await log_nursery.start(log.run, self._news)
             with ExitStack() as stack:
@@ -129,14 +153,14 @@ class Server:
                 async with trio.open_nursery() as nursery:
                     self._parts = build(
                         self.settings, total=self._total, log=log, readiness=readiness, listening=listening,
-                        nursery=nursery, loop=self.loop, garbage=garbage, ready=lambda: self._ready,
-                        engine=self._engine,
+                        operators=operators, nursery=nursery, loop=self.loop, garbage=garbage,
+                        ready=lambda: self._ready, engine=self._engine,
                     )  # fmt: skip
                     await self._serve(nursery, task_status)
             log_nursery.cancel_scope.cancel()
 
     def _news(self, records: Sequence[Record]) -> None:
-        self.parts.hub.news(records)
+        self._attempt(partial(self.parts.hub.news, records))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
@@ -150,6 +174,8 @@ class Server:
             self._ready = True
             for address in self.addresses:
                 print(f"listening on {address}", flush=True)  # noqa: T201  the contract's one line
+            if self.metrics_address:
+                _log.info("metrics_listening", address=self.metrics_address)
             task_status.started()
             name = signal.Signals(await anext(signals)).name
             _log.info("draining", signal=name, connections=parts.connections.held)
@@ -238,7 +264,7 @@ class Server:
         self._ready = False
         parts = self.parts
         connections = parts.connections
-        parts.poller.stop_accepting()
+        self._attempt(parts.poller.stop_accepting)
         parts.exchanges.draining = True
         departing = [connection for connection in connections.table if connection is not None]
         for index, connection in enumerate(departing):

@@ -134,8 +134,9 @@ def built() -> Built:
             await nursery.start(log.run, lambda records: None)
             with closing(open_readiness()) as readiness:
                 parts = build(
-                    settings, total=1, log=log, readiness=readiness, listening=[], nursery=nursery, loop=LoopMeter(),
-                    garbage=Collector(), ready=lambda: True, engine=TlsEngine(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
+                    settings, total=1, log=log, readiness=readiness, listening=[], operators=None, nursery=nursery,
+                    loop=LoopMeter(), garbage=Collector(), ready=lambda: True,
+                    engine=TlsEngine(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
                 )  # fmt: skip
                 metrics = ServerMetrics()
                 metrics.watch(parts)

@@ -38,6 +38,29 @@ def test_help_of_serve_shows_every_flag_and_its_default(capsys: pytest.CaptureFi
             assert f"[default: {shown_value(name, default)}]" in shown
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "--head-deadline SECONDS ",
+        "--max-body-bytes BYTES ",
+        "--flush-rate BYTES ",
+        "--per-ip N ",
+        "--port N ",
+        "--host ADDRESS ",
+        "--tls-key FILE ",
+        "--log-format FORMAT ",
+    ],
+)
+def test_help_of_serve_says_what_a_value_is(shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("serve", "--help") == 0
+    assert shown in capsys.readouterr().out
+
+
+def test_help_of_serve_names_no_type_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("serve", "--help") == 0
+    assert " STR" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["serve", "limits", "chat"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
@@ -63,6 +86,7 @@ def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch)
     [
         (["serve", "--port", "x"], "--port: 'x' is not a whole number"),
         (["serve", "--port"], "--port"),
+        (["serve", "--port", "9" * 400], "is above the maximum, 65535"),
         (["serve", "--prot", "1"], "Did you mean --port?"),
         (["serve", "extra"], "extra"),
         (["limits", "--head-deadline", "0"], "--head-deadline: 0 s is below the minimum, 0.1 s"),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
 from chatserver.log.interface import Record
-from chatserver.protocol import messages, sse
+from chatserver.protocol import encoders, sse
 
 
 class WireEncoder:
@@ -24,14 +24,14 @@ class WireEncoder:
 
     def message(self, record: Record) -> bytes:
         """The JSON of a message."""
-        return messages.message_json(
+        return encoders.message_json(
             record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time
         )
 
     def listing(self, presence: Presence) -> bytes:
         """Who is there, some hundreds at most, as JSON."""
         if presence.listing is None:
-            presence.listing = messages.user_list(faces(presence.people()))
+            presence.listing = encoders.user_list(faces(presence.people()))
         return presence.listing
 
 
@@ -48,7 +48,7 @@ class Events:
     def gap(self, room: str, after: int, until: int) -> bytes:
         """Some were skipped."""
         cursor = self._encoder.cursor
-        return sse.event(cursor(until), messages.gap(room, cursor(after), cursor(until)), "gap")
+        return sse.event(cursor(until), encoders.gap(room, cursor(after), cursor(until)), "gap")
 
     def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> None:
         """Not told over event streams."""

@@ -2,11 +2,11 @@
 
 Owns: the cookie, and who is who without one. May not: keep anything.
 
-A browser or our own client sends the guest token in a cookie. Whoever has none is, over plain HTTP, the guest of its
-address and user agent, so that a bot or a `curl` loop keeps one name and its idempotency keys work across requests; a
-WebSocket without a cookie is somebody new, and is given a token to come back with.
+A browser or our own client sends the guest token in a cookie. A client without one is, over plain HTTP, the guest of
+its address and user agent, so that a bot or a `curl` loop keeps one name and its idempotency keys work across requests;
+a WebSocket without a cookie is somebody new, and is given a token to come back with.
 
-A cookie counts only for requests that do not come from another site's page: browsers tell by Origin (RFC 6454), and
+A cookie may be believed here: a request of another site's page has been refused before, or is nobody's (origins.py).
 SameSite=Lax says the same once more.
 """
 
@@ -25,18 +25,12 @@ _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}")
 
 
 def token_in(head: Head) -> str | None:
-    """The guest token that came with a request, if it may be believed."""
+    """The guest token that came with a request."""
     sent = head.headers.get("cookie")
-    if sent is None or not same_origin(head):
+    if sent is None:
         return None
     token = cookie(sent, COOKIE)
     return token if token is not None and _TOKEN.fullmatch(token) else None
-
-
-def same_origin(head: Head) -> bool:
-    """Whether it came from our own page or from no page at all."""
-    origin = head.headers.get("origin")
-    return origin is None or origin.partition("://")[2] == head.headers.get("host")
 
 
 def guest_of(head: Head, address: str, network: str, secret: bytes) -> Principal:

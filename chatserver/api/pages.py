@@ -11,12 +11,12 @@ from chatserver.chat.cursor import Place, Start, resolve
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
 from chatserver.log.interface import Log, Record
-from chatserver.protocol import messages
-from chatserver.protocol.http import response
+from chatserver.protocol import encoders
+from chatserver.protocol.response import response
 
-#: Bytes of messages in one answer, whatever its limit; who wants more asks again from the cursor. Counted by messages
-#: alone, whoever asked for 200 long ones and read none of them made us keep 2.8 MB, and a poll on 100 rooms 80. A
-#: message that does not fit is given all the same if it is the first of the answer: so it is exceeded by one at most.
+#: Bytes of messages in one answer, whatever its limit; a client that wants more asks again from the cursor. Bounded by
+#: count alone, a client that asked for 200 long ones and read none had us keep 2.8 MB, a poll on 100 rooms 80 MB. The
+#: first message of an answer is given whatever its length, so the bound is exceeded by one message at most.
 PAGE_BYTES = 64 * 1024
 #: Answers to held polls kept for everybody at the same place with the same limit, a room: nearly all polls have one in
 #: common, and somebody who tries every limit must not fill memory.
@@ -121,11 +121,11 @@ class Pages:
 
     def body(self, room: str, page: Page) -> list[bytes]:
         """A page as the body of an answer, in parts."""
-        return messages.page(room, self._encoder.cursor(page.reaches), page.recovered, page.items)
+        return encoders.page(room, self._encoder.cursor(page.reaches), page.recovered, page.items)
 
     def many_body(self, pages: list[tuple[str, Page]]) -> list[bytes]:
         """Pages of several rooms."""
-        return messages.poll_page(
+        return encoders.poll_page(
             [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
         )
 

@@ -9,12 +9,14 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.api.guests import guest_of
+from chatserver.api.origins import forbidden
 from chatserver.chat.cursor import Place
 from chatserver.chat.principal import Principal
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import Head, query_fields
+from chatserver.protocol.head import Head
+from chatserver.protocol.response import query_fields
 from chatserver.reasons import ErrorCode
 
 _Value = TypeVar("_Value", int, float)
@@ -31,18 +33,23 @@ class Request(msgspec.Struct, gc=False):
     address: str
     network: str
     secret: bytes
+    operators: bool = False  # came in where operators look: --metrics-listen
+    foreign: bool = False  # of a page of another site: it may read what everybody may, and is nobody
     _principal: Principal | None = None
 
     @property
     def principal(self) -> Principal:
-        """Who sent it: 2 µs, and a WebSocket's handshake has no use for it."""
+        """Who sent it: 2 µs, and a WebSocket's handshake has no use for it. Raises HttpError (403)."""
+        if self.foreign:
+            raise forbidden(self.head)
         if self._principal is None:
             self._principal = guest_of(self.head, self.address, self.network, self.secret)
         return self._principal
 
     def shrink(self) -> None:
         """Keep who asks and what for: fields and body are 80 KB at most, and while a disk is silent everybody waits."""
-        self.principal  # noqa: B018  (made while the fields are here)
+        if not self.foreign:
+            self.principal  # noqa: B018  (made while the fields are here)
         self.body = b""
         self.head = msgspec.structs.replace(self.head, headers={})
 

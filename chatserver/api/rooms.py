@@ -9,8 +9,6 @@ from collections.abc import Coroutine, Iterable
 from itertools import islice
 from typing import TypeAlias
 
-import msgspec
-
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
 from chatserver.api.pages import Allowance, Page
 from chatserver.api.publishing import draft_of, log_failure, too_often
@@ -21,9 +19,12 @@ from chatserver.chat.cursor import Place, Start
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import LogError, Stored
-from chatserver.protocol import messages, sse
+from chatserver.protocol import encoders, sse
+from chatserver.protocol.client_messages import decode_publish
+from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import error_body
+from chatserver.protocol.response import error_body, json_body
+from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode
 
 Places: TypeAlias = list[tuple[str, Place | None]]
@@ -52,13 +53,13 @@ class RoomHandlers:
 
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
-        messages.check_room(name)
+        check_room(name)
         request.parameters()
         self._check(request, Action.WRITE, name)
         wait = self._services.publish_limit.take(request.principal)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        content = messages.decode_publish(request.body, request.head.headers.get("content-type"))
+        content = decode_publish(request.body, request.head.headers.get("content-type"))
         return Commit(draft_of(request.principal, name, content.text, content.key), self._published)
 
     def _published(self, result: Stored | LogError) -> Response:
@@ -66,14 +67,14 @@ class RoomHandlers:
             return refusal(*log_failure(result))
         record = result.record
         cursor = self._services.encoder.cursor(record.offset)
-        time = messages.time_text(record.time)
-        return Response(201, messages.published(record.room, record.offset, cursor, time))
+        time = encoders.time_text(record.time)
+        return Response(201, encoders.published(record.room, record.offset, cursor, time))
 
     # -- history and long-poll --------------------------------------------------------------------------------------
 
     def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
-        messages.check_room(name)
+        check_room(name)
         self._check(request, Action.READ, name)
         parameters = request.parameters("after", "before", "limit", "wait")
         after, before = parameters.place("after"), parameters.place("before")
@@ -117,11 +118,11 @@ class RoomHandlers:
         places: dict[str, Place | None] = {}
         for value in parameters.all("room"):
             name, colon, cursor = value.partition(":")
-            messages.check_room(name)
+            check_room(name)
             self._check(request, Action.READ, name)
             if name in places:
                 raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
-            places[name] = Place(*messages.parse_cursor(cursor)) if colon and cursor else None
+            places[name] = Place(*parse_cursor(cursor)) if colon and cursor else None
         most = self._services.settings.max_rooms_per_connection
         if not 1 <= len(places) <= most:
             raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {most} rooms, as room=NAME:CURSOR")
@@ -132,6 +133,7 @@ class RoomHandlers:
         self, request: Request, places: Places, limit: int, wait: float, *, many: bool
     ) -> Answer | Pending | None:
         """None if a room is not in memory."""
+        principal = request.principal  # asked first: a page of another site has none, and no room is loaded for it
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
             return None
@@ -141,7 +143,7 @@ class RoomHandlers:
             start.recovered and start.offset >= room.last for start, room in zip(starts, rooms, strict=True)
         ):
             waits = [(room, start.offset) for room, start in zip(rooms, starts, strict=True)]
-            return Hold(waits, request.principal, wait, limit, many)
+            return Hold(waits, principal, wait, limit, many)
         return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
 
     def _check_empty_rooms(self, count: int) -> None:
@@ -200,10 +202,10 @@ class RoomHandlers:
 
     def events(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/events`: from the cursor on, or from now."""
-        messages.check_room(name)
+        check_room(name)
         parameters = request.parameters("after")
         last_id = request.head.headers.get("last-event-id")
-        after = parameters.place("after") if not last_id else Place(*messages.parse_cursor(last_id))
+        after = parameters.place("after") if not last_id else Place(*parse_cursor(last_id))
         self._check(request, Action.READ, name)
         room = self._hub.room(name)
         if room is None:
@@ -242,18 +244,18 @@ class RoomHandlers:
             self._summary(room.name, 0, 0) for room in self._hub.registry.unwritten() if room.name not in names
         )
         listed += islice(unwritten, limit - len(listed))  # and no further: there may be 100,000, and anybody may ask
-        return msgspec.json.encode({"rooms": listed})
+        return json_body({"rooms": listed})
 
     def show_room(self, request: Request, name: str) -> Pending:
         """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
-        messages.check_room(name)
+        check_room(name)
         request.parameters()
         self._check(request, Action.READ, name)
         return self._show_later(name)
 
     async def _show_later(self, name: str) -> Answer:
         head = await self._services.log.head(name)
-        return Response(200, msgspec.json.encode(self._summary(name, head.last, head.last - head.first + 1)))
+        return Response(200, json_body(self._summary(name, head.last, head.last - head.first + 1)))
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:
         members = len(self._hub.registry.presence(name))
@@ -261,12 +263,12 @@ class RoomHandlers:
 
     def show_members(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/members`."""
-        messages.check_room(name)
+        check_room(name)
         request.parameters()
         self._check(request, Action.READ, name)
         presence = self._hub.registry.presence(name)
         users = self._services.encoder.listing(presence)
-        return Response(200, messages.members_page(name, users, len(presence)))
+        return Response(200, encoders.members_page(name, users, len(presence)))
 
 
 def refusal(code: ErrorCode, message: str, wait: float) -> Response:

@@ -1,17 +1,17 @@
 """Which handler answers a request.
 
-Owns: the table of paths and methods. May not: answer anything but 404 and 405 itself.
+Owns: the table of paths and methods. May not: answer anything but 404, 405 and a preflight itself, or decide which
+pages may ask; origins.py does, and is asked here before any path is looked at.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
 from chatserver.api.guests import set_cookie, token_in
+from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
@@ -19,6 +19,8 @@ from chatserver.api.static import StaticFiles
 from chatserver.chat.identity import new_token, number_of
 from chatserver.chat.principal import Principal
 from chatserver.protocol.errors import HttpError
+from chatserver.protocol.head import Head
+from chatserver.protocol.response import json_body
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
 
@@ -32,26 +34,33 @@ _Methods = dict[str, _Handler]
 class Routes:
     """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here.
 
-    `secure` says that all of it goes over TLS of ours.
+    `operators` is the policy of a listener of their own, if there is one: /metrics is there, and nowhere else.
     """
 
     def __init__(
         self, services: Services, *, dialects: Mapping[str, Dialect], metrics: Callable[[], tuple[bytes, str]],
-        ready: Callable[[], bool], secure: bool,
+        ready: Callable[[], bool], policy: Policy, operators: Policy | None = None,
     ) -> None:  # fmt: skip
-        self._secure = secure
+        self._policy = policy
+        self._operators = operators
+        self._secure = secure = policy.scheme == "https"
         self._secret = services.log.identity.secret
         self._metrics = metrics
         self._ready = ready
         self._static = StaticFiles(secure=secure)
         rooms = RoomHandlers(services)
-        self._exact: dict[str, _Methods] = {
-            "/poll": _readable(rooms.poll_many),
-            "/rooms": _readable(rooms.list_rooms),
+        self._service: dict[str, _Methods] = {
             "/healthz": _readable(self._health),
             "/readyz": _readable(self._readiness),
             "/metrics": _readable(self._show_metrics),
         }
+        self._exact: dict[str, _Methods] = {
+            **self._service,
+            "/poll": _readable(rooms.poll_many),
+            "/rooms": _readable(rooms.list_rooms),
+        }
+        if operators is not None:
+            del self._exact["/metrics"]
         for path, dialect in dialects.items():
             self._exact[path] = {"GET": partial(self._open, dialect)}
         #: by what follows `/rooms/{room}`; None is the room itself
@@ -64,21 +73,35 @@ class Routes:
 
     def handle(self, request: Request) -> Answer | Pending:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
-        path = request.head.path
+        head = request.head
+        path = head.path
+        operators = self._operators if request.operators else None
+        source = source_of(head.headers, operators or self._policy)
+        if source is Source.FOREIGN and path not in self._static and path not in self._service:
+            request.foreign = True
+            check_foreign(head)
+        methods, names = self._find(path) if operators is None else (_known(self._service.get(path), path), ())
+        if source is Source.ALLOWED and head.method == "OPTIONS":
+            return Response(204, b"", headers=preflight_fields(methods))
+        return self._choose(methods, head.method)(request, *names)
+
+    def cors(self, head: Head) -> tuple[tuple[str, str], ...]:
+        """What any answer to this request must have for a page of an allowed origin to read it."""
+        return cors_fields(head, self._policy) if self._policy.origins else ()
+
+    def _find(self, path: str) -> tuple[_Methods, tuple[str, ...]]:
+        """The methods of a path, and the names in it."""
         if path.startswith("/rooms/"):
             name, slash, rest = path[7:].partition("/")
             methods = self._in_room.get(rest if slash else None)
             if methods is not None and name:
-                return self._choose(methods, request)(request, name)
+                return methods, (name,)
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
-        if methods is None:
-            raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
-        return self._choose(methods, request)(request)
+        return _known(methods, path), ()
 
-    def _choose(self, methods: _Methods, request: Request) -> _Handler:
-        method = request.head.method
+    def _choose(self, methods: _Methods, method: str) -> _Handler:
         handler = methods.get(method)
         if handler is None:
             allowed = ", ".join(sorted(methods))
@@ -118,6 +141,12 @@ class Routes:
         return Response(200, body, content_type)
 
 
+def _known(methods: _Methods | None, path: str) -> _Methods:
+    if methods is None:
+        raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
+    return methods
+
+
 def _readable(handler: _Handler) -> _Methods:
     """What can be asked for can be asked about."""
     return {"GET": handler, "HEAD": handler}
@@ -125,4 +154,4 @@ def _readable(handler: _Handler) -> _Methods:
 
 def _status(status: str) -> Response:
     content: dict[str, Any] = {"status": status}
-    return Response(200, msgspec.json.encode(content))
+    return Response(200, json_body(content))

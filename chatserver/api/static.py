@@ -29,7 +29,6 @@ _TYPES = {
 }
 _HEADERS = (
     ("Cache-Control", "no-cache"),  # ask every time, by ETag: a new version is there at the next load
-    ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
 )

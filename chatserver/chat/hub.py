@@ -163,9 +163,9 @@ class Hub:
     ) -> Member:  # fmt: skip
         """Make a connection a member from a place on. Call `deliver` once it may be sent to."""
         member = Member(room, connection, encoding, principal, cursor)
-        room.members[member] = None
-        self._members += 1
         self._enter(room, principal)
+        room.members[member] = None  # last: a fault leaves no member that nobody knows of
+        self._members += 1
         return member
 
     def deliver(self, member: Member) -> None:

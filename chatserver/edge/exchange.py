@@ -5,6 +5,7 @@ Owns: the structs. May not: act. Held polls carry chat's `PollWaiter`, event str
 
 import msgspec
 
+from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
 from chatserver.protocol.body import Body
 
@@ -26,6 +27,7 @@ class Exchange(msgspec.Struct, gc=False, eq=False):
 
     keep_alive: bool
     head_only: bool
+    headers: tuple[tuple[str, str], ...] = ()  # of any answer to it, besides the answer's own
     room: Room | None = None  # the one it published into
 
 
@@ -33,3 +35,9 @@ class PausedPublisher(msgspec.Struct, gc=False, eq=False):
     """`PAUSED`: the room whose members are to be told first."""
 
     room: Room
+
+
+class PageWaiter(PollWaiter, gc=False, eq=False):
+    """A held poll of a page of an allowed origin, whose answer needs more headers; any other does without the field."""
+
+    headers: tuple[tuple[str, str], ...] = ()

@@ -30,7 +30,7 @@ from chatserver.api.routes import Routes
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import PollWaiter
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.exchange import Exchange, PausedPublisher
+from chatserver.edge.exchange import Exchange, PageWaiter, PausedPublisher
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
 from chatserver.meters import TokenBucket
@@ -41,7 +41,7 @@ from chatserver.net.wheel import TICK_MICROSECONDS, ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import error_response, response_head, with_retry_after
+from chatserver.protocol.response import error_response, response_head, with_headers, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
@@ -95,11 +95,12 @@ class HttpExchanges:
         connection.rate = self._bucket.spend(connection.rate, self._now())
         connection.requests = requests = connection.requests + 1
         another = head.keep_alive and not self.draining and requests < self._most_requests
-        exchange = Exchange(another, head.method == "HEAD")
+        exchange = Exchange(another, head.method == "HEAD", self._routes.cors(head))
         try:
             if self.forwarded is not None:
                 self.forwarded(connection, head)
-            request = Request(head, body, connection.address, connection.network, self._secret)
+            by_operator = connection in self._connections.operators
+            request = Request(head, body, connection.address, connection.network, self._secret, by_operator)
             answer = self._routes.handle(request)
         except (HttpError, MessageError) as error:
             return self._refuse_request(connection, exchange, error)
@@ -172,14 +173,16 @@ class HttpExchanges:
         """Send a whole answer. True: another request may be in the inbox."""
         parts = answer.parts
         head = response_head(
-            answer.status, sum(map(len, parts)), content_type=answer.content_type, headers=answer.headers,
-            keep_alive=exchange.keep_alive,
+            answer.status, sum(map(len, parts)), content_type=answer.content_type,
+            headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive,
         )  # fmt: skip
         return self._write(connection, exchange, [head] if exchange.head_only else [head, *parts], reason)
 
     def _refuse_request(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> bool:
         """A whole and valid request that cannot be served: the connection lives."""
-        wire = error_response(error, keep_alive=exchange.keep_alive, head_only=exchange.head_only)
+        wire = error_response(
+            error, headers=exchange.headers, keep_alive=exchange.keep_alive, head_only=exchange.head_only
+        )
         return self._write(connection, exchange, [wire])
 
     def _write(
@@ -224,9 +227,11 @@ class HttpExchanges:
             self._connections.resume(connection, later=True)
 
     def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> bool:
-        waiter = PollWaiter(connection, answer.principal, answer.limit, answer.many, exchange.keep_alive)
-        self._hub.park(waiter, answer.waits)
+        facts = (connection, answer.principal, answer.limit, answer.many, exchange.keep_alive)
+        waiter = PageWaiter(*facts, headers=exchange.headers) if exchange.headers else PollWaiter(*facts)
+        # First the state, which releases what it carries: a fault in parking leaves nobody waiting in a room.
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
+        self._hub.park(waiter, answer.waits)
         # A poll behind which another request stands is answered at once: a held one is read only to see its FIN.
         return self.answer_held(connection, waiter) if connection.inbox else False
 
@@ -236,10 +241,11 @@ class HttpExchanges:
         True: another request may be in the inbox.
         """
         waiter.keep_alive = waiter.keep_alive and not self.draining
-        exchange = Exchange(waiter.keep_alive, head_only=False)
+        headers = waiter.headers if isinstance(waiter, PageWaiter) else ()
+        exchange = Exchange(waiter.keep_alive, head_only=False, headers=headers)
         wire = self._pages.held_wire(waiter)
         if wire is not None:
-            return self._write(connection, exchange, [wire])
+            return self._write(connection, exchange, [with_headers(wire, headers) if headers else wire])
         self._wait_for(connection, exchange, self._answer_from_log(waiter.places(), waiter.limit, many=waiter.many))
         return False
 
@@ -249,13 +255,13 @@ class HttpExchanges:
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
         if exchange.head_only:
             exchange.keep_alive = False
-            return self._write(connection, exchange, [sse.HEAD])
+            return self._write(connection, exchange, [with_headers(sse.HEAD, exchange.headers)])
         member = self._hub.attach(
             answer.room, connection, encoding=self._pages.events, principal=answer.principal, cursor=answer.after
         )  # fmt: skip
         connection.inbox = b""
         connection.rate = 0  # nothing more can be asked on it
         self._connections.enter(connection, State.STREAM, member)
-        self._connections.send(connection, answer.preface)
+        self._connections.send(connection, with_headers(answer.preface, exchange.headers))
         self._hub.deliver(member)
         return False

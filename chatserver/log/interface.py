@@ -13,6 +13,8 @@ answers of its group. A group is stored whole or not at all. Every draft and eve
 ANSWER_DEADLINE, by an error if the disk hangs; when it goes on, so does the log, without being told.
 """
 
+import secrets
+import string
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -31,6 +33,9 @@ DRAIN_DEADLINE = 5.0  # s, total, from cancellation to the last commit; a disk s
 # s, total, from a call to its answer, whatever the disk does: half of what the edge waits for an answer of ours, so
 # that a client is told and not hung up on; more than twice the wait for a file that another program has locked.
 ANSWER_DEADLINE = 5.0
+EPOCH_LENGTH = 6  # of 36 letters: 2 thousand million, so two lives of one log never meet under one name
+SECRET_BYTES = 16
+_EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 
 class LogError(Exception):
@@ -60,6 +65,12 @@ class Identity(msgspec.Struct, frozen=True):
 
     epoch: str  # one life of the log: offsets are never reused within it
     secret: bytes  # 16 random bytes, for keyed digests of things that belong to this log
+
+
+def new_identity() -> Identity:
+    """The identity of a new log; an engine keeps it where it keeps its messages."""
+    epoch = "".join(secrets.choice(_EPOCH_LETTERS) for _ in range(EPOCH_LENGTH))
+    return Identity(epoch=epoch, secret=secrets.token_bytes(SECRET_BYTES))
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):

@@ -17,7 +17,6 @@ import trio
 from outcome import Outcome, capture
 
 from chatserver.log.groups import GroupWriter, Outcomes
-from chatserver.log.identity import new_identity
 from chatserver.log.interface import (
     KEY_LIFETIME,
     MAX_READ,
@@ -34,6 +33,7 @@ from chatserver.log.interface import (
     Statistics,
     Stored,
     at_once,
+    new_identity,
     within_bytes,
 )
 

@@ -33,10 +33,10 @@ from chatserver.log.interface import (
     Stored,
     at_once,
 )
-from chatserver.log.serial import SerialThread
 from chatserver.log.sqlite_file import OFFSETS, FileLock, checked_path, connect_writer, create_private
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_writer import Forgotten, SqliteWriter
+from chatserver.log.threads import ThreadPool
 
 BUSY_PATIENCE = 1.0  # s more for a writing thread that is busy at the end: a step of retention, or a hanging disk
 
@@ -59,7 +59,7 @@ class SqliteLog:
     def __init__(self, path: str, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self._path = path
         self._wall_ms = wall_ms
-        self._writer_thread = SerialThread()
+        self._writer_thread = ThreadPool(1)
         self._groups = GroupWriter(self._begin_commit)
         self._opened: _Opened | None = None
 
@@ -120,7 +120,7 @@ class SqliteLog:
             def step(writer: SqliteWriter = writer, after_room: int = after_room) -> Forgotten:
                 return writer.forget(after_room, max_messages=max_messages, oldest_ms=oldest_ms)
 
-            # As with a commit: a disk that hangs must not hold up whoever wants to stop.
+            # As with a commit: a disk that hangs must not hold up a server that wants to stop.
             forgotten = await self._writer_thread.run(step)
             first |= forgotten.first
             after_room = forgotten.go_on_after

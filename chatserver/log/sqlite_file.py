@@ -10,8 +10,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from chatserver.log.identity import new_identity
-from chatserver.log.interface import Identity, LogOpenError, LogUnavailable
+from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
 APPLICATION_ID = 0x63686174  # "chat": how `file` and we tell our databases from other programs'
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
@@ -53,7 +52,7 @@ class FileLock:
 
     Beside it, because closing any descriptor of the database itself drops SQLite's own POSIX locks on it.
     `flock`, because the kernel takes it back whatever way the process ends; so the file is never removed, and
-    means nothing by itself. It holds the owner's process id, for the message of whoever comes second.
+    means nothing by itself. It holds the owner's process id, for the message of the one that comes second.
     """
 
     def __init__(self, database: Path) -> None:

@@ -28,7 +28,7 @@ from chatserver.log.interface import (
     within_bytes,
 )
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
-from chatserver.log.turns import turns
+from chatserver.log.threads import ThreadPool
 
 READERS = 2  # connections and threads: history is read from the page cache, where more threads only add contention
 
@@ -61,8 +61,8 @@ class SqliteReaders:
         self._closed = False
         self._earlier: list[str] | None = None  # rooms by their last write, as they were at the first need of it
         self._changing = threading.Lock()  # for the two above
-        self._closing = threading.Lock()  # whoever closes last removes SQLite's side files, unless two do it at once
-        self._threads = turns(READERS)
+        self._closing = threading.Lock()  # the last to close removes SQLite's side files, unless two do it at once
+        self._threads = ThreadPool(READERS)
 
     async def head(self, room: str) -> Head:
         """The ends of a room."""
@@ -99,7 +99,7 @@ class SqliteReaders:
                 self._give_back(connection)
 
         with trio.move_on_after(ANSWER_DEADLINE):
-            return await trio.to_thread.run_sync(work, limiter=self._threads, abandon_on_cancel=True)
+            return await self._threads.run(work)
         raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
 
     def _rooms(self, connection: sqlite3.Connection, written: Sequence[str], limit: int) -> list[RoomSummary]:

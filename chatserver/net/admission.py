@@ -10,7 +10,9 @@ The rules of `reclaim`, when a newcomer finds no place, and once a second from a
 2. Within a rank: time waited x connections of its network, the largest first. A person waits alone; an attack that
    comes from few addresses waits in crowds, however quickly it comes back.
 3. Nobody goes for whom that product is below `evict_after`: it may be about to finish.
-4. A newcomer takes no place of a network that holds fewer connections than its own.
+4. A newcomer takes no place of a network that holds fewer connections than its own; of one that holds as many, its own
+   above all, only if that peer has waited `evict_after` by itself. Else a crowd that comes back and back would use up
+   all looks of a tick for its own places.
 Thousands of machines that send one slow head each cannot be told from as many honest slow people: the oldest goes.
 """
 
@@ -158,11 +160,17 @@ class Admission:
         if candidate is None and self._scanned < SCAN_BUDGET:
             self._candidates = self._rank(self._look(SCAN_BUDGET - self._scanned))
             candidate = self._worst()
-        if candidate is None or (newcomers is not None and newcomers > candidate.crowd):
+        if candidate is None or (newcomers is not None and not self._may_take(newcomers, candidate)):
             return False
         self._candidates.pop()
         self._end(candidate.connection)
-        return True
+        return not candidate.connection.alive  # a fault of ours may have left it there, with an excuse
+
+    def _may_take(self, newcomers: int, candidate: Candidate) -> bool:
+        """Rule 4."""
+        if newcomers == candidate.crowd:
+            return candidate.badness[1] >= self._after * candidate.crowd
+        return newcomers < candidate.crowd
 
     def _worst(self) -> Candidate | None:
         while self._candidates and not self._candidates[-1].stands:

@@ -68,6 +68,7 @@ class Connections:
         self.held = 0
         self.faults = 0  # bugs of ours that ended a connection, a room's pass or a housekeeping round
         self.lines = Limiter()  # for what a peer can have written to our log
+        self.operators: set[Connection] = set()  # those accepted where operators look, see Listener
         self.first: Callable[[str], State] = lambda address: State.HEAD
         self._readiness = readiness
         self._closed = closed
@@ -102,7 +103,11 @@ class Connections:
         self.held += 1
         self.wheel.watch(connection, due)
         connection.armed = READ
-        self._readiness.add(descriptor, READ)
+        try:
+            self._readiness.add(descriptor, READ)
+        except BaseException:
+            self.close(connection, Reason.INTERNAL_ERROR)  # nothing would ever be heard of it
+            raise
         return connection
 
     def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
@@ -112,22 +117,25 @@ class Connections:
             return
         self.table[descriptor] = None
         self.held -= 1
+        self.operators.discard(connection)
         try:
             if connection.transport is not PLAIN and finality is Finality.CLOSE and reason not in _GONE:
                 self._say_goodbye(connection)
         finally:
             connection.descriptor = CLOSED
             connection.backlog = None
-            self._drop_inbox(connection)
-            connection.transport.released()
             try:
+                self._drop_inbox(connection)
+                connection.transport.released()
                 self._release(connection)
             finally:
-                self._closed(connection, reason)
-                if finality is Finality.ABORT:
-                    sockets.abort(descriptor)
-                else:
-                    os.close(descriptor)
+                try:
+                    self._closed(connection, reason)
+                finally:
+                    if finality is Finality.ABORT:
+                        sockets.abort(descriptor)
+                    else:
+                        os.close(descriptor)
 
     def abort(self, connection: Connection, reason: Reason) -> None:
         """End it with RST, and have the kernel drop what it still holds: for a peer that does not take it."""
@@ -156,9 +164,11 @@ class Connections:
         Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
         (RFC 9112 section 9.6).
         """
+        if connection.state in _ENDING:
+            return
         if data:
             self.send(connection, data)
-        if connection.descriptor < 0 or connection.state in _ENDING:
+        if connection.descriptor < 0:
             return
         self._drop_inbox(connection)
         self.enter(connection, State.CLOSING, Closing(reason))
@@ -212,11 +222,12 @@ class Connections:
             detail=detail,
         )  # fmt: skip
 
-    def fault(self, connection: Connection) -> None:
+    def fault(self, connection: Connection, *, excuse: bool = True) -> None:
         """A bug of ours, to be called where its exception is caught: it costs this connection and nobody else's."""
         self.faults += 1
         self._tell(connection, "fault")
-        for end in (self._excuse, partial(self.close, reason=Reason.INTERNAL_ERROR)):
+        close = partial(self.close, reason=Reason.INTERNAL_ERROR)
+        for end in (self._excuse, close) if excuse else (close,):
             try:
                 end(connection)
             except Exception:  # noqa: BLE001
@@ -253,17 +264,15 @@ class Connections:
         if not ALLOWED[before][state]:
             raise IllegalMoveError(f"{before.name} does not lead to {state.name}")
         old = connection.context
-        if old is not context:
-            if not isinstance(context, self._contexts[state]):
-                raise IllegalMoveError(f"{state.name} does not carry {type(context).__name__}")
+        if (state is not before or context is not old) and not isinstance(context, self._contexts[state]):
+            raise IllegalMoveError(f"{state.name} does not carry {type(context).__name__}")
+        connection.state = state
+        if context is not old:
             connection.context = context
-            connection.state = state
             if old is not None:
                 self._handlers[before].released(connection, old)
                 if connection.descriptor < 0:
                     return
-        else:
-            connection.state = state
         wheel = self.wheel
         due = wheel.due[state] if span is None else wheel.current + 1 + span
         backlog = connection.backlog
@@ -344,10 +353,13 @@ class Connections:
         except BlockingIOError:
             return 0
         except OSError:
-            self.close(connection, Reason.PEER_RESET)
+            self.step(connection, self.close, Reason.PEER_RESET)  # it may be one of many: its end is guarded
             return -1
         except TransportError as error:
-            self.broken(connection, error)
+            self.step(connection, self.broken, error)
+            return -1
+        except Exception:  # noqa: BLE001
+            self.fault(connection, excuse=False)  # an excuse would be written by what has just failed
             return -1
         if backlog is not None:
             backlog.written += taken
@@ -430,8 +442,8 @@ class Connections:
 
     def broken(self, connection: Connection, error: TransportError) -> None:
         """Its transport can neither seal nor open any more."""
-        self.misbehaved(connection, Reason.TLS_FAILED, str(error))
-        self.close(connection, Reason.TLS_FAILED)
+        self.misbehaved(connection, error.reason, str(error))
+        self.close(connection, error.reason)
 
     def close_all(self, reason: Reason) -> None:
         """End everything, without waiting for anybody. A fault in ending one does not keep the others open."""

@@ -26,6 +26,7 @@ import structlog
 from chatserver.net import sockets
 from chatserver.net.admission import Admission
 from chatserver.net.connections import Connections
+from chatserver.net.states import State
 from chatserver.reasons import Reason
 
 #: Peers taken in one step: 0.15 ms. Peers that are not accepted yet wait in the kernel's queue, which costs nothing.
@@ -52,11 +53,15 @@ _log = structlog.get_logger("chatserver.net")
 
 
 class Listener:
-    """One listening socket. Closed by `close`; safe to close twice."""
+    """One listening socket. Closed by `close`; safe to close twice.
+
+    With `operators`, the peers it accepts are noted in `Connections.operators`. They send no PROXY header, since
+    operators look from behind the balancer.
+    """
 
     def __init__(
         self, listening: socket.socket, connections: Connections, admission: Admission, *,
-        refusals: Sequence[bytes], refused: Callable[[Reason], None],
+        refusals: Sequence[bytes], refused: Callable[[Reason], None], operators: State | None = None,
     ) -> None:  # fmt: skip
         self.descriptor = listening.fileno()
         self._socket = listening
@@ -64,6 +69,7 @@ class Listener:
         self._admission = admission
         self._refusals = refusals  # whole answers that differ in Retry-After, so that the refused return spread
         self._refused = refused
+        self._operators = operators  # the state in which they begin
         self._spare = _open_spare()
         self._rest = 0
 
@@ -87,9 +93,17 @@ class Listener:
                 return False
             made_room = False
             address = sys.intern(address)
-            reason = self._admission.admit(address)
+            try:
+                reason = self._admission.admit(address)
+            except BaseException:
+                os.close(descriptor)  # nobody else knows of it yet
+                raise
             if reason is None:
-                self._connections.adopt(descriptor, address)
+                connection = self._connections.adopt(descriptor, address)
+                if self._operators is not None:
+                    self._connections.operators.add(connection)
+                    if connection.state is State.PROXY:
+                        self._connections.enter(connection, self._operators)
             else:
                 self._refuse(descriptor, reason)
         return True

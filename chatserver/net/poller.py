@@ -91,12 +91,18 @@ class Poller:
             late = now - wheel.planned
             try:
                 for count, connection in enumerate(wheel.turn(now), start=1):
-                    self._connections.expire(connection)
+                    self._expire(connection)
                     if count % MAX_EXPIRED == 0:
                         await trio.lowlevel.checkpoint()
             except Exception:  # noqa: BLE001  the wheel's own fault must not end everybody
                 self._connections.faulted(wheel)
             self._scheduler.submit(Priority.ESTABLISHED, self._tick, partial(on_tick, late))
+
+    def _expire(self, connection: Connection) -> None:
+        try:
+            self._connections.expire(connection)
+        except Exception:  # noqa: BLE001  those behind it in the slot would never be looked at again
+            self._connections.faulted(connection)
 
     def _tick(self, on_tick: Callable[[], None]) -> bool:
         for listener in self._listeners.values():
@@ -116,7 +122,7 @@ class Poller:
         """Hand every event to the scheduler. A number may be another peer's at its turn, so objects are kept.
 
         Departures wait for those who stay: when thousands leave at once, giving back what they held is work for most
-        of a second.
+        of a second. They take turns with newcomers, since a client that comes back at once needs the place it left.
         """
         table, submit = self._connections.table, self._scheduler.submit
         for descriptor, events in self._readiness.ready(MAX_EVENTS):
@@ -127,7 +133,7 @@ class Poller:
                     submit(Priority.NEW, self._accept, listener)
                 continue
             connection.armed = QUEUED
-            priority = Priority.BULK if events & _DEPARTING else PRIORITY[connection.state]
+            priority = Priority.NEW if events & _DEPARTING else PRIORITY[connection.state]
             if events & WRITE or connection.blocked:
                 step = self._write
             else:

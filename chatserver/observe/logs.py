@@ -26,7 +26,7 @@ from typing import Any
 
 import structlog
 
-from chatserver.settings.fields import LogFormat
+from chatserver.settings.forms import LogFormat
 
 QUEUE_LINES = 10_000  # lines waiting for the thread: about 2 MB, more than a burst and less than a leak
 STOP_PATIENCE = 1.0  # s for the last lines to be written; a full pipe must not keep the process alive

@@ -100,6 +100,13 @@ class LengthBody:
         return bytes(self._gathered)
 
 
+#: What h11 says, up to its first colon, in our words.
+_WORDS = {
+    "illegal chunk header": "a chunk does not begin with its size in hexadecimal digits and CR LF",
+    "malformed chunk footer": "a chunk is not as long as its size says",
+}
+
+
 class ChunkedBody:
     """A body in chunks. Trailer fields are read and dropped; nothing here has a use for them."""
 
@@ -127,7 +134,8 @@ class ChunkedBody:
         try:
             ended = self._read(data)
         except h11.LocalProtocolError as error:
-            raise HttpError(ErrorCode.BAD_REQUEST, str(error)[:200]) from None
+            message = _WORDS.get(str(error).partition(":")[0], "the trailers are not valid HTTP/1.1")
+            raise HttpError(ErrorCode.BAD_REQUEST, message) from None
         self._check_overhead()
         if ended:
             self._check_end(tail)

@@ -25,7 +25,8 @@ DEFAULT_HISTORY = 50
 MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
 _MAX_PLAIN_BYTES = 2 * MAX_TEXT_BYTES  # each CR LF becomes LF
 
-_PLAIN = frozenset(("text/plain", "application/x-www-form-urlencoded"))
+_OBJECT = "a message is a JSON object"
+_PLAIN = frozenset(("text/plain", "application/x-www-form-urlencoded", "application/octet-stream"))
 
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
 
@@ -119,7 +120,8 @@ def decode(data: str | bytes) -> ClientMessage:
 def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it.
 
-    `curl -d hello` claims to send a form, so a form's content type is read as plain text as well.
+    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: if they are UTF-8,
+    both are text.
     """
     media, _, parameters = (content_type or "text/plain").partition(";")
     media = media.strip().lower()
@@ -149,11 +151,16 @@ def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
         parsed = decoder.decode(data)
         refuse_duplicates(data, _different_fields(parsed))
     except msgspec.ValidationError as error:
-        raise MessageError(ErrorCode.BAD_FIELD, str(error)[:200]) from None
-    except (ValueError, RecursionError) as error:
-        # ValueError: msgspec's malformed JSON, and text that is no Unicode.
-        what = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise MessageError(ErrorCode.BAD_JSON, what) from None
+        names_a_field = "`$." in str(error) or "missing required" in str(error)
+        raise MessageError(ErrorCode.BAD_FIELD, str(error)[:200] if names_a_field else _OBJECT) from None
+    except msgspec.DecodeError as error:
+        raise MessageError(ErrorCode.BAD_JSON, str(error)[:200]) from None
+    except UnicodeDecodeError:
+        raise MessageError(ErrorCode.BAD_JSON, "not UTF-8") from None
+    except UnicodeEncodeError:
+        raise MessageError(ErrorCode.BAD_JSON, "half a surrogate pair") from None
+    except RecursionError:
+        raise MessageError(ErrorCode.BAD_JSON, "nested too deeply") from None
     return parsed
 
 
@@ -172,7 +179,7 @@ def _explain(data: str | bytes, error: MessageError) -> MessageError:
     try:
         envelope = _envelopes.decode(data)
     except (ValueError, RecursionError):
-        return MessageError(ErrorCode.BAD_JSON, "a message is a JSON object")
+        return MessageError(ErrorCode.BAD_JSON, _OBJECT)
     id_ = _scalar(envelope.id)
     if not _is_id(id_):
         return MessageError(ErrorCode.BAD_FIELD, _ID_RULE)

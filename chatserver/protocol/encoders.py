@@ -4,7 +4,7 @@ Owns: the shape and the field order of every answer. A message is encoded once, 
 wire form is cut from those bytes. Pages of them are lists of parts, the messages' own bytes among them: what a peer
 does not take of a page costs no copy (`Connections.send_parts`). The hot encoders are joined
 by hand from pieces (a room's name and a cursor need no escaping), which the tests hold to what a JSON parser reads.
-`id` is left out when the client sent none.
+`id` is left out when the client sent none. What goes out as the body of an answer ends with a line feed, for terminals.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +69,7 @@ def ack(id: MessageId, room: str, offset: int, cursor: str, time: str) -> bytes:
 
 def published(room: str, offset: int, cursor: str, time: str) -> bytes:
     """The same over HTTP: the body of a 201."""
-    return f"{{{_place(room, offset, cursor, time)}}}".encode()
+    return f"{{{_place(room, offset, cursor, time)}}}\n".encode()
 
 
 def _place(room: str, offset: int, cursor: str, time: str) -> str:
@@ -114,7 +114,7 @@ def history(id: MessageId, room: str, cursor: str, recovered: bool, messages: Se
 
 def page(room: str, cursor: str, recovered: bool, messages: Sequence[bytes]) -> list[bytes]:
     """The same over HTTP: the body of a 200, and of a long-poll's answer."""
-    return _page(f'{{"room":"{room}",', cursor, recovered, messages, "}")
+    return _page(f'{{"room":"{room}",', cursor, recovered, messages, "}\n")
 
 
 def poll_page(rooms: Iterable[tuple[str, str, bool, Sequence[bytes]]]) -> list[bytes]:
@@ -122,7 +122,7 @@ def poll_page(rooms: Iterable[tuple[str, str, bool, Sequence[bytes]]]) -> list[b
     parts = [b'{"rooms":{']
     for index, (room, cursor, recovered, messages) in enumerate(rooms):
         parts += _page(f'{"," if index else ""}"{room}":{{', cursor, recovered, messages, "}")
-    parts.append(b"}}")
+    parts.append(b"}}\n")
     return parts
 
 
@@ -139,12 +139,16 @@ def _page(begin: str, cursor: str, recovered: bool, messages: Sequence[bytes], e
 
 def members(id: MessageId, room: str, users: bytes, count: int) -> bytes:  # noqa: A002
     """Who is in a room: `count` of them, of whom `users` are named."""
-    return b'{"type":"members"%b,%b' % (_id(id).encode(), members_page(room, users, count)[1:])
+    return b'{"type":"members"%b,%b}' % (_id(id).encode(), _crowd(room, users, count))
 
 
 def members_page(room: str, users: bytes, count: int) -> bytes:
     """The same over HTTP: the body of a 200."""
-    return b'{"room":"%b","members":%b,"count":%d}' % (room.encode(), users, count)
+    return b"{%b}\n" % _crowd(room, users, count)
+
+
+def _crowd(room: str, users: bytes, count: int) -> bytes:
+    return b'"room":"%b","members":%b,"count":%d' % (room.encode(), users, count)
 
 
 def user_list(users: Iterable[User]) -> bytes:

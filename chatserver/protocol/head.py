@@ -15,6 +15,8 @@ from urllib.parse import unquote_to_bytes
 
 import h11
 import msgspec
+from h11._readers import maybe_read_from_IDLE_client
+from h11._receivebuffer import ReceiveBuffer
 
 from chatserver.protocol.errors import HttpError
 from chatserver.reasons import ErrorCode, Reason
@@ -186,24 +188,39 @@ def _count_lines(head: bytes, limits: HeadLimits) -> int:
 
 
 def _parse_with_h11(head: bytes) -> h11.Request:
-    # A fresh Connection is 1 of the 16 µs that h11 takes for a head with 5 fields: pooling would save nothing.
-    connection = h11.Connection(h11.SERVER)
-    connection.receive_data(head)
+    # h11's reader of requests without the `Connection` around it, whose state machine has nothing to say about one
+    # whole head: 10 µs instead of 17 for 5 fields.
+    buffer = ReceiveBuffer()
+    buffer += head
     try:
-        event = connection.next_event()
-    except h11.RemoteProtocolError as error:
-        # h11 re-raises from a frame whose `self` is the error itself: a cycle of 25 objects for each refused
-        # request, unless its traceback is dropped here.
+        request = maybe_read_from_IDLE_client(buffer)
+    except h11.ProtocolError as error:
+        # The frame that raised refers to the error: a cycle for each refused request, unless it is dropped here.
         error.__traceback__ = None
         raise _from_h11(error) from None
-    if not isinstance(event, h11.Request):
+    if request is None:
         raise HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
-    return event
+    return request
 
 
-def _from_h11(error: h11.RemoteProtocolError) -> HttpError:
+#: What h11 says, up to its first colon, in our words: some of its own print what came as Python writes bytes.
+_WORDS = {
+    "no request line received": "the request line is missing",
+    "illegal request line": "the request line is not a method, a target and HTTP/1.1, with one space between",
+    "illegal header line": "a header field is not a name, a colon and a value",
+    "continuation line at start of headers": "a folded header field (obsolete, RFC 9112 section 5.2)",
+    "Missing mandatory Host": "Host is missing",
+    "Found multiple Host": "more than one Host",
+    "bad Content-Length": "Content-Length is not a number of at most 20 digits",
+    "conflicting Content-Length headers": "more than one Content-Length",
+    "multiple Transfer-Encoding headers": "more than one Transfer-Encoding",
+    "Only Transfer-Encoding": "the only Transfer-Encoding known here is chunked",
+}
+
+
+def _from_h11(error: h11.ProtocolError) -> HttpError:
     code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
-    return HttpError(code, str(error)[:200])
+    return HttpError(code, _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1"))
 
 
 def _bad_version(version: bytes) -> HttpError:

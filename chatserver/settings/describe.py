@@ -13,7 +13,7 @@ from rich.table import Table
 
 from chatserver.settings.fields import SPECS, Settings, flag_name
 from chatserver.settings.sources import variable_name
-from chatserver.settings.spec import Section, Unit
+from chatserver.settings.spec import Section, Unit, plain
 
 
 def print_limits(settings: Settings, file: IO[str]) -> None:
@@ -50,8 +50,7 @@ def shown_value(name: str, value: object) -> str:
     if value == 0 and spec.zero is not None:
         return f"0 ({spec.zero})"
     grouping = "" if spec.unit is Unit.NONE else ","  # a port is not a quantity
-    number = f"{value:{grouping}}" if isinstance(value, int) or value >= 1e6 else f"{value:{grouping}g}"
-    return f"{number} {spec.unit.value}".rstrip()
+    return f"{plain(value, grouping)} {spec.unit.value}".rstrip()
 
 
 def _print_table(settings: Settings, console: Console) -> None:

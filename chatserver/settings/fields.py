@@ -2,8 +2,8 @@
 
 Owns: `Settings`, the one frozen dataclass that flags, `CHATSERVER_…` variables, the TOML file and
 `chatserver limits` all derive from, so that a new limit is one new field here and nothing else.
-May not: import trio or our modules but spec.py, whose words it is written in; read files or the environment
-(sources.py does); or know what a limit is used for.
+May not: import trio or our modules but spec.py and forms.py, whose words it is written in; read files or the
+environment (sources.py does); or know what a limit is used for.
 
     settings = Settings(port=0, head_deadline=2.0)
 
@@ -12,60 +12,72 @@ A total deadline cannot be switched off: without it its phase would be a place f
 """
 
 import dataclasses
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, get_type_hints
 
-from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, deadline, setting, size
+from chatserver.settings import forms
+from chatserver.settings.forms import LogFormat
+from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, deadline, plain, service, setting, size
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
 
 _MIB = 1 << 20
 _MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
-_LOG_SCHEMES = ("memory:", "sqlite:")
-
-
-class LogFormat(StrEnum):
-    """How log lines look; `auto` is `pretty` on a terminal and `json` elsewhere."""
-
-    AUTO = "auto"
-    PRETTY = "pretty"
-    JSON = "json"
+#: Settings that may not be below another one.
+_AT_LEAST = {
+    "body_deadline_max": ("body_deadline",),
+    "all_unfinished_bytes": ("max_body_bytes", "max_message_bytes"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of one server. Fields are in the order in which help and `limits` show them."""
 
-    host: tuple[str, ...] = setting(
-        ("127.0.0.1",), Section.SERVICE, "Address to bind; repeat it for more, [::1] for IPv6."
+    host: tuple[str, ...] = service(
+        ("127.0.0.1",), "Address to bind; repeat it for more, [::1] for IPv6.", placeholder="ADDRESS"
     )
-    port: int = setting(8000, Section.SERVICE, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535)
-    tls_cert: str = setting(
-        "", Section.SERVICE, "Certificate chain in PEM form: serve https and wss only.", zero="plain http"
+    port: int = service(8000, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535)
+    tls_cert: str = service(
+        "", "Certificate chain in PEM form: serve https and wss only.", placeholder="FILE", zero="plain http"
     )
-    tls_key: str = setting(
-        "", Section.SERVICE, "Its private key, in PEM form and not encrypted. SIGHUP reads both again.", zero="none"
+    tls_key: str = service(
+        "", "Its private key, in PEM form and not encrypted. SIGHUP reads both again.", placeholder="FILE", zero="none"
     )
-    proxy_protocol: bool = setting(
-        False, Section.SERVICE, "Connections from --trusted-proxy begin with a PROXY header, version 1 or 2."
-    )
-    trusted_proxy: tuple[str, ...] = setting(
+    allow_origin: tuple[str, ...] = service(
         (),
-        Section.SERVICE,
+        "Origin whose pages may use this server as its own page does, like https://app.example; repeat it for more.",
+        placeholder="ORIGIN",
+        form=forms.origin,
+        zero="its own page only",
+    )
+    allow_host: tuple[str, ...] = service(
+        (),
+        "Further name of this server; requests with another Host get 421. Repeat it for more.",
+        placeholder="NAME",
+        form=forms.host,
+        zero="the bound addresses and localhost; any, if bound to all addresses",
+    )
+    metrics_listen: str = service(
+        "", "Serve /metrics here and not on --port.", placeholder="HOST:PORT", form=forms.listen, zero="on --port"
+    )
+    proxy_protocol: bool = service(False, "Connections from --trusted-proxy begin with a PROXY header, version 1 or 2.")
+    trusted_proxy: tuple[str, ...] = service(
+        (),
         "Address or network of a proxy that may say whom it speaks for, by X-Forwarded-For; repeat it for more.",
+        placeholder="NETWORK",
+        form=forms.network,
         zero="nobody",
     )
-    log: str = setting("sqlite:chat.db", Section.SERVICE, "Where messages live: memory: or sqlite:PATH.")
-    log_format: LogFormat = setting(  # noqa: RUF009  (it is dataclasses.field)
-        LogFormat.AUTO, Section.SERVICE, "Log lines: auto is pretty on a terminal, json elsewhere."
+    log: str = service(
+        "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.", placeholder="URL", form=forms.log_url
     )
-    quiet: bool = setting(False, Section.SERVICE, "Log warnings and errors only.")
-    echo: bool = setting(
-        False, Section.SERVICE, "Also serve /echo, which sends each message back: for conformance suites."
+    log_format: LogFormat = service(  # noqa: RUF009  (it is dataclasses.field)
+        LogFormat.AUTO, "Log lines: auto is pretty on a terminal, json elsewhere.", placeholder="FORMAT"
     )
+    quiet: bool = service(False, "Log warnings and errors only.")
+    echo: bool = service(False, "Also serve /echo, which sends each message back: for conformance suites.")
 
     max_connections: int = setting(
         0,
@@ -362,28 +374,16 @@ class Settings:
             spec.check(flag_name(name), getattr(self, name))
         if not self.host:
             raise ConfigError("host", "at least one address is needed")
-        if not self.log.startswith(_LOG_SCHEMES):
-            raise ConfigError("log", f"{self.log!r} is none of memory: and sqlite:PATH")
-        for each in self.trusted_proxy:
-            try:
-                ipaddress.ip_network(each, strict=False)
-            except ValueError:
-                raise ConfigError("trusted-proxy", f"{each!r} is neither an address nor a network") from None
         if self.proxy_protocol and not self.trusted_proxy:
             raise ConfigError("proxy-protocol", "needs --trusted-proxy: else anybody could say who he is")
         if bool(self.tls_cert) != bool(self.tls_key):
             given, missing = ("tls-cert", "tls-key") if self.tls_cert else ("tls-key", "tls-cert")
             raise ConfigError(given, f"needs --{missing} beside it")
-        if self.body_deadline_max < self.body_deadline:
-            raise ConfigError(
-                "body-deadline-max",
-                f"{self.body_deadline_max:g} s is below --body-deadline, {self.body_deadline:g} s",
-            )
-        for name in ("max_body_bytes", "max_message_bytes"):
-            one = getattr(self, name)
-            if self.all_unfinished_bytes < one:
+        for name, least in ((name, least) for name, several in _AT_LEAST.items() for least in several):
+            value, bound, unit = getattr(self, name), getattr(self, least), SPECS[name].unit.value
+            if value < bound:
                 raise ConfigError(
-                    "all-unfinished-bytes", f"{self.all_unfinished_bytes} B is below --{flag_name(name)}, {one} B"
+                    flag_name(name), f"{plain(value)} {unit} is below --{flag_name(least)}, {plain(bound)} {unit}"
                 )
 
 

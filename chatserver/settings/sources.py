@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chatserver.settings.fields import SPECS, TYPES, LogFormat, Settings, flag_name
+from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
+from chatserver.settings.forms import LogFormat
 from chatserver.settings.spec import ConfigError
 
 ENVIRONMENT_PREFIX = "CHATSERVER_"

@@ -8,7 +8,9 @@ trio, or know any setting by name; fields.py writes them down.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -41,6 +43,10 @@ class Unit(Enum):
     ROOMS = "rooms"
 
 
+#: What stands for the value in `--help`; any other unit counts something: N.
+_PLACEHOLDERS = {Unit.SECONDS: "SECONDS", Unit.BYTES: "BYTES", Unit.BYTES_PER_SECOND: "BYTES"}
+
+
 class Section(Enum):
     """Where a setting stands in `--help` and in `chatserver limits`; the value is the heading."""
 
@@ -64,21 +70,50 @@ class Spec:
     maximum: float = math.inf
     zero: str | None = None
     """What 0 means, below `minimum` though it is, or an empty text or list; None: 0 is a number like any other."""
+    placeholder: str = ""
+    """What stands for a text in `--help`."""
+    form: Callable[[str], object] | None = None
+    """Reads a text, or each of several; raises ValueError for one of another form."""
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in `--help`."""
+        return self.placeholder or _PLACEHOLDERS.get(self.unit, "N")
 
     def check(self, flag: str, value: object) -> None:
-        """Hold a number against the bounds; anything else passes."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        """Hold a number against the bounds, and texts that are not empty against their form."""
+        if isinstance(value, bool):
+            return
+        if not isinstance(value, int | float):
+            self._check_form(flag, value)
             return
         if value == 0 and self.zero is not None:
             return
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(flag, f"{value} is not a finite number")
         unit = f" {self.unit.value}" if self.unit.value else ""
         if value < self.minimum:
             also = f" (or 0: {self.zero})" if self.zero is not None else ""
-            raise ConfigError(flag, f"{value:g}{unit} is below the minimum, {self.minimum:g}{unit}{also}")
+            raise ConfigError(flag, f"{plain(value)}{unit} is below the minimum, {plain(self.minimum)}{unit}{also}")
         if value > self.maximum:
-            raise ConfigError(flag, f"{value:g}{unit} is above the maximum, {self.maximum:g}{unit}")
+            raise ConfigError(flag, f"{plain(value)}{unit} is above the maximum, {plain(self.maximum)}{unit}")
+
+    def _check_form(self, flag: str, value: object) -> None:
+        if self.form is None:
+            return
+        for text in value if isinstance(value, tuple) else (value,):
+            try:
+                if text or self.zero is None:
+                    self.form(str(text))
+            except ValueError as error:
+                raise ConfigError(flag, str(error)) from None
+
+
+def plain(value: float, grouping: str = "") -> str:
+    """Return a number as people write it, with no exponent and every digit: `1048576`, `0.1`."""
+    if isinstance(value, int) or value.is_integer():
+        return f"{int(value):{grouping}}"
+    return f"{Decimal(str(value)):{grouping}f}"
 
 
 def setting(
@@ -93,7 +128,21 @@ def setting(
     zero: str | None = None,
 ) -> Any:
     """A field of `Settings`."""
-    spec = Spec(section, meaning, reason, unit, minimum=minimum, maximum=maximum, zero=zero)
+    spec = Spec(section, meaning, reason, unit, minimum, maximum, zero)
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def service(
+    default: Any,
+    meaning: str,
+    *,
+    placeholder: str = "",
+    form: Callable[[str], object] | None = None,
+    zero: str | None = None,
+    maximum: float = math.inf,
+) -> Any:
+    """A field that is no limit: where the server is, and what it does there."""
+    spec = Spec(Section.SERVICE, meaning, maximum=maximum, zero=zero, placeholder=placeholder, form=form)
     return dataclasses.field(default=default, metadata={"spec": spec})
 
 

@@ -21,11 +21,16 @@ class Lingerer(Intruder):
             if frame.opcode == wire.PING:
                 self.on_ping(frame.payload)
             elif frame.opcode == wire.CLOSE:
-                self.on_close(int.from_bytes(frame.payload[:2]) if len(frame.payload) >= 2 else 1005)
+                self.on_close(frame.close_code)
+            elif frame.opcode == wire.TEXT:
+                self.on_text(frame)
 
     def on_ping(self, payload: bytes) -> None:
         """Answer, as a browser does."""
         self.send(wire.frame(wire.PONG, payload))
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """React to a message."""
 
     def on_close(self, code: int) -> None:
         """Go: there is nothing more to hold."""

@@ -1,8 +1,10 @@
 """Every attack of the catalogue against the real server over real sockets, played by the load generator's personas,
-with a healthy neighbour beside it who does not notice. The reasons that the catalogue names are what is counted.
+with a healthy neighbour beside it who does not notice, and a newcomer who is let in. The reasons that the catalogue
+names are what is counted.
 """
 
 import contextlib
+from pathlib import Path
 
 import pytest
 import trio
@@ -11,6 +13,8 @@ from loadgen.client import Client, Threat
 from loadgen.personas import registry
 from tests.attacks.catalogue import ROWS, SHORT, Row
 from tests.loadgen.stage import playing
+from tests.support.certificates import certificate
+from tests.support.peers import chatter
 from tests.support.serving import Serving, eventually, neighbour, serving
 
 #: What the personas ask a held poll to wait: below the deadlines of these tests.
@@ -33,6 +37,17 @@ def test_the_generator_calls_it_what_the_catalogue_does(row: Row) -> None:
     assert registry()[row.kind].threat is named
 
 
+async def _newcomer(server: Serving) -> None:
+    """Somebody who comes during the attack: writes in a room of his own, and hears it there."""
+    async with chatter(server.address) as friend:
+        joined = await friend.ask("join", room="newcomers")
+        assert joined["type"] == "joined", joined
+        ack = await friend.ask("publish", room="newcomers", text="hello")
+        assert ack["type"] == "ack", ack
+        assert (await friend.next("message"))["offset"] == ack["offset"]
+        await friend.close()
+
+
 async def _counted(server: Serving, row: Row) -> int:
     return sum([await server.closes(reason.label) for reason in row.ends])
 
@@ -44,40 +59,35 @@ def _skip_unless_deaf(clients: list[Client]) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
-async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(row: Row) -> None:
-    async with serving(**{**SHORT, **row.settings}) as server:
+async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(row: Row, tmp_path: Path) -> None:
+    tls = dict(zip(("tls_cert", "tls_key"), certificate(tmp_path), strict=True)) if row.over_tls else {}
+    async with serving(**{**SHORT, **tls, **row.settings}) as server:
+        authority = f"{server.address.host}:{server.address.port}"
         async with neighbour(server):
             async with playing(
-                f"http://{server.address.host}:{server.address.port}",
+                f"{'https' if row.over_tls else 'http'}://{authority}",
                 row.kind,
                 clients=row.clients,
+                host=authority,
                 poll_wait_seconds=POLL_WAIT,
             ) as play:
-                if not _needs_us_to_leave(row):
 
-                    async def ended() -> bool:
-                        if row.needs_dark:
-                            _skip_unless_deaf(play.clients)
-                        return await _counted(server, row) > 0
+                async def seen() -> bool:
+                    if row.needs_dark:
+                        _skip_unless_deaf(play.clients)
+                    if row.stays:
+                        return max(play.cohort.opened, play.cohort.answers.total()) >= row.times
+                    return await _counted(server, row) >= row.times
 
-                    await eventually(ended)
-                else:
-                    await eventually(lambda: _opened(play.cohort.opened))
+                await eventually(seen)
+                await _newcomer(server)
+                assert not row.answers or set(play.cohort.answers) <= set(row.answers), play.cohort.answers
 
             async def counted() -> bool:
                 return await _counted(server, row) > 0
 
             await eventually(counted)
         await _everything_is_given_back(server)
-
-
-def _needs_us_to_leave(row: Row) -> bool:
-    """Whether the server has nothing against it: it is served, and goes when it likes."""
-    return row.kind in {"reconnect-storm", "thundering-poll", "long-requests", "malformed-chat"}
-
-
-async def _opened(count: int) -> bool:
-    return count > 0
 
 
 async def _everything_is_given_back(server: Serving) -> None:

@@ -39,7 +39,7 @@ class Poster:
     def __call__(self, client: Client, data: bytes) -> None:
         """An answer: the next publish."""
         client.inbox += data
-        if not client.inbox.endswith(b"}"):
+        if not client.inbox.endswith(b"}\n"):
             if not data:
                 raise ClosedError("hung up on a publisher")
             return

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.support.peers import Address, ask, chatter, connect, publish
-from tests.support.serving import ServerProcess, free_flags, server_process
+from tests.support.serving import ServerProcess, eventually, free_flags, server_process
 
 LINE = re.compile(r"listening on http://(\[::1\]|127\.0\.0\.\d):(\d+)")
 
@@ -85,6 +85,10 @@ async def test_ipv6(tmp_path: Path, host: str) -> None:
         ("--log", "carrier-pigeon:"),
         ("--log-format", "xml"),
         ("--config", "nowhere.toml"),
+        ("--metrics-listen", "9100"),
+        ("--metrics-listen", "::1:9100"),
+        ("--allow-host", "https://chat.example"),
+        ("--allow-origin", "null"),
     ],
 )
 async def test_bad_flags_are_exit_code_2_and_one_line_that_names_it(tmp_path: Path, flags: tuple[str, str]) -> None:
@@ -116,7 +120,38 @@ async def test_a_taken_port_is_exit_code_3(tmp_path: Path) -> None:
             assert "127.0.0.1" in server.errors
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+@pytest.mark.parametrize("where", ["taken", "192.0.2.1:0", "no.such.host.invalid:0"])
+async def test_metrics_that_cannot_be_listened_for_are_exit_code_3(tmp_path: Path, where: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = where.replace("taken", f"127.0.0.1:{taken.getsockname()[1]}")
+        async with server_process(tmp_path, *free_flags(tmp_path, "--metrics-listen", where)) as server:
+            assert await server.ended() == 3
+            assert server.lines == []
+            assert server.errors.count("\n") == 1
+            host, _, port = where.rpartition(":")
+            assert f"--metrics-listen: cannot listen on {host} port {port}: " in server.errors
+
+
+async def test_metrics_have_no_line_of_their_own(tmp_path: Path) -> None:
+    async with server_process(tmp_path, *free_flags(tmp_path, "--metrics-listen", "127.0.0.1:0")) as server:
+        assert LINE.fullmatch(server.lines[0])
+        assert (await ask(server.address, "GET", "/metrics")).status == 404
+
+        async def logged() -> bool:
+            return "metrics_listening" in server.errors
+
+        await eventually(logged)
+        [line] = [json.loads(each) for each in server.errors.splitlines() if "metrics_listening" in each]
+        metrics = await ask(Address.of(line["address"]), "GET", "/metrics")
+        assert b"chatserver_connections" in metrics.body
+        assert await stop(server) == 0
+        assert server.process.stdout is not None
+        assert await server.process.stdout.receive_some() == b"", "one line, and no more"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "x" * 64])
 async def test_an_address_that_is_not_ours_is_exit_code_3(tmp_path: Path, host: str) -> None:
     async with server_process(tmp_path, *free_flags(tmp_path, "--host", "127.0.0.1", "--host", host)) as server:
         assert await server.ended() == 3

@@ -3,10 +3,10 @@
 import math
 
 import pytest
+from chatserver.edge.budgets import REFUSAL, REQUEST_BURST, Budget, count, message_budget, request_budget
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.edge.budgets import REFUSAL, REQUEST_BURST, Budget, count, message_budget, request_budget
 from chatserver.net.wheel import TICK
 
 NOW = 12_345  # ticks

@@ -1,8 +1,8 @@
 """What is known of something that is half here: the poller reads so much, and little of what comes behind."""
 
 import pytest
-
 from chatserver.net.phases import Phase
+
 from tests.support.peers import connect, frame, open_websocket, request
 from tests.support.serving import Serving, eventually, serving
 

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import pytest
 import trio
 import trio.testing
+from chatserver.edge.outlet import ConnectionOutlet
 
 from chatserver.chat.member import Hold
-from chatserver.edge.outlet import ConnectionOutlet
 from chatserver.edge.tasks import AT_ONCE, Tasks
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.reasons import Reason

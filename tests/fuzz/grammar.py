@@ -25,6 +25,9 @@ _JSON = {"Content-Type": "application/json"}
 _CHUNKED = {"Transfer-Encoding": "chunked"}
 _QUESTION = {"Expect": "100-continue"}
 
+#: The origin whose pages may do what the server's own may.
+APP = "https://app.example"
+
 
 def _json(**fields: object) -> bytes:
     return json.dumps(fields).encode()
@@ -83,6 +86,18 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "bad json": _post(b'{"text":', _JSON),
     "bad bytes": _post(b"\xff\xfe"),
     "head of health": request("HEAD", "/healthz"),
+    "an allowed page": _get("/rooms/lobby/messages", Origin=APP),
+    "an allowed page's poll": _get("/rooms/lobby/messages?wait=2", Origin=APP),
+    "an allowed page's poll of three": _get("/poll?room=lobby:0&room=ops&room=den&wait=3", Origin=APP),
+    "an allowed page's events": _get("/rooms/ops/events?after=0", Origin=APP),
+    "an allowed page's message": _post(b"hi", {"Origin": APP}),
+    "an allowed page's question": request("OPTIONS", "/rooms/den/messages", headers={"Origin": APP}),
+    "a foreign page": _get("/rooms/lobby/messages", Origin="null"),
+    "a foreign page's poll": _get("/rooms/new/messages?wait=2", Origin="https://evil.example"),
+    "a foreign page's events": _get("/rooms/lobby/events", Sec_Fetch_Site="cross-site"),
+    "a foreign page's message": _post(b"hi", {"Origin": "https://evil.example"}),
+    "a foreign page's socket": upgrade(headers={"Origin": "https://evil.example"}),
+    "another host": request("GET", "/rooms", headers={"Host": "evil.example"}),
 }  # fmt: skip
 
 #: Requests that are not finished, or end the connection.
@@ -90,7 +105,7 @@ WRONG_REQUESTS: dict[str, bytes] = {
     "half a body": _post(b"half", {"Content-Length": "50000"}),
     "most of a body": _post(b"x" * 30_000, {"Content-Length": "50000"}),
     "health, then close": _get("/healthz", Connection="close"),
-    "HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: t\r\n\r\n",
+    "HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n",
     "half a chunked body": _chunked(b"400\r\n" + b"x" * 90),
     "fat chunks": _chunked(b"1;" + b"e" * 2000 + b"\r\nx\r\n"),
     "endless chunks": _chunked(b"1;eeeeeeeeee\r\nx\r\n" * 400),
@@ -99,9 +114,9 @@ WRONG_REQUESTS: dict[str, bytes] = {
     "head of events": request("HEAD", "/rooms/lobby/events"),
     "upgrade of the wrong version": upgrade(headers={"Sec-WebSocket-Version": "7"}),
     "upgrade without a key": upgrade(without=["Sec-WebSocket-Key"]),
-    "two lengths": b"POST /rooms/den/messages HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+    "two lengths": _post(b"hi", {"Content-Length": "2\r\nContent-Length: 3"}, room=DEN),
     "length and chunks": _post(b"0\r\n\r\n", _CHUNKED),
-    "half a head": b"GET /rooms HTTP/1.1\r\nHost: t\r\nX-Slow: ",
+    "half a head": b"GET /rooms HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
     "most of a long head": _get("/healthz", X_Long="y" * 12_000)[:-2],
     "big head": _get("/healthz", X_Big="y" * 20_000),
     "many fields": _get("/healthz", **{f"X-{number}": "y" for number in range(120)}),

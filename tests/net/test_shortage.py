@@ -40,28 +40,36 @@ def failing(door: Door, monkeypatch: pytest.MonkeyPatch, *script: int | None) ->
     return fake
 
 
+def someone_idle(door: Door) -> socket.socket:
+    """A peer inside that has waited long enough to go for another."""
+    peer = door.knock()
+    door.listener.accept()
+    door.turn(seconds=2.5)
+    return peer
+
+
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_shortage_is_met_by_making_room(door: Door, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """The newcomer is not known yet, and comes in; nobody is refused."""
+    idle = someone_idle(door)
     failing(door, monkeypatch, shortage)
-    door.make_room = lambda address: True
     door.knock()
-    assert door.listener.accept()
-    assert door.asked == [None]
-    assert door.connections.held == 1
-    assert door.refused == []
+    door.listener.accept()
+    assert ended(idle)
+    assert (door.connections.held, door.refused) == (1, [])
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_that_is_not_ours_does_not_empty_the_house(
+def test_a_shortage_that_is_not_ours_ends_one_and_no_more(
     door: Door, monkeypatch: pytest.MonkeyPatch, shortage: int
 ) -> None:
     """One has gone, and it did not help: the next one stays. The peer is told, if that is possible."""
+    door.knock()
+    someone_idle(door)
     failing(door, monkeypatch, shortage, shortage)
-    door.make_room = lambda address: True
     peer = door.knock()
-    assert door.listener.accept()
-    assert door.asked == [None]
+    door.listener.accept()
+    assert door.connections.held == 1
     assert take(peer) == REFUSAL
     assert door.refused == [Reason.REFUSED_DESCRIPTORS]
 
@@ -74,12 +82,13 @@ def test_a_shortage_that_stays_is_waited_out(door: Door, monkeypatch: pytest.Mon
     rests = 0
     while fake.script:
         assert not door.listener.accept()
+        assert door.listener.resting
         rests += 1
         for _ in range(REST_TICKS):
             door.listener.tick()
     assert rests == 10, "two attempts a rest: one for itself, one with the spare"
     assert door.listener._spare is not None
-    assert door.listener.accept()
+    door.listener.accept()
     assert door.connections.held == 1
     assert not ended(peer)
 
@@ -90,7 +99,7 @@ def test_the_spare_is_lost_and_comes_back(door: Door, monkeypatch: pytest.Monkey
     peer = door.knock()
     real = listener_module._open_spare
     monkeypatch.setattr(listener_module, "_open_spare", lambda: None)
-    assert door.listener.accept()
+    door.listener.accept()
     assert take(peer) == REFUSAL
     assert door.listener._spare is None
     door.listener.tick()
@@ -101,10 +110,10 @@ def test_the_spare_is_lost_and_comes_back(door: Door, monkeypatch: pytest.Monkey
 
 
 def test_a_shortage_between_two_newcomers_is_one_anew(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    door.knock()
+    someone_idle(door)
     failing(door, monkeypatch, errno.EMFILE, None, errno.EMFILE, None)
-    door.make_room = lambda address: True
     door.knock()
     door.knock()
     door.listener.accept()
-    assert door.connections.held == 2
-    assert door.asked == [None, None]
+    assert (door.admission.reclaimed, door.connections.held, door.refused) == (2, 2, [])

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net.connection import Connection
-from chatserver.net.phases import Phase, PhaseLimits
-from chatserver.net.readiness import READ
-from chatserver.net.wheel import LATE, NAP, NEVER, TICK, Wheel, ticks
+from chatserver.net.states import State
+from chatserver.net.transport import PLAIN
+from chatserver.net.wheel import LATE, NAP, NEVER, TICK, Wheel, spans, ticks
+from chatserver.settings.fields import Settings
 
 
 class Table:
@@ -17,10 +18,10 @@ class Table:
 
     def __init__(self) -> None:
         self.slots: list[Connection | None] = [None] * 16
-        self.wheel = Wheel(self.slots, PhaseLimits(), now=0.0)
+        self.wheel = Wheel(self.slots, Settings(), now=0.0)
 
     def put(self, descriptor: int) -> Connection:
-        connection = Connection(descriptor, "192.0.2.1", Phase.HEAD, 0, 0, READ)
+        connection = Connection(descriptor, "192.0.2.1", PLAIN, State.HEAD, 0)
         self.slots[descriptor] = connection
         return connection
 
@@ -139,16 +140,16 @@ def test_the_wheel_sleeps_until_something_is_due() -> None:
     assert wheel.plan() == pytest.approx(3 * TICK)
 
 
-def test_an_earlier_deadline_rouses_the_sleeper() -> None:
+def test_an_earlier_deadline_wakes_the_sleeper() -> None:
     table = Table()
-    roused: list[float] = []
-    table.wheel.rouse = roused.append
+    woken: list[float] = []
+    table.wheel.wake = woken.append
     table.wheel.plan()
     table.wheel.watch(table.put(3), 4)
     table.wheel.watch(table.put(4), 4)
     table.wheel.watch(table.put(5), 2)
     table.wheel.watch(table.put(6), 90)
-    assert roused == pytest.approx([4 * TICK, 2 * TICK])
+    assert woken == pytest.approx([4 * TICK, 2 * TICK])
 
 
 def test_ticks_that_were_slept_through_are_turned() -> None:
@@ -161,7 +162,7 @@ def test_ticks_that_were_slept_through_are_turned() -> None:
     wheel.watch(second, 3)
     wheel.advance(3 * TICK)
     assert wheel.current == 3
-    assert wheel.due[Phase.HEAD] == 104
+    assert wheel.due[State.HEAD] == 104
     assert list(wheel.turn(3 * TICK)) == [first, second]
 
 
@@ -177,19 +178,18 @@ def test_small_lateness_is_caught_up() -> None:
 def test_due_follows_the_tick() -> None:
     table = Table()
     table.turn(7)
-    limits = PhaseLimits()
-    expected = [7 + 1 + ticks(seconds) for seconds in limits.seconds()]
-    expected[Phase.KEEPALIVE] = 610  # 608, put off to the next whole second
-    expected[Phase.STREAM] = 210
-    expected[Phase.OPEN] = 260
+    expected = [7 + 1 + span for span in spans(Settings())]
+    expected[State.KEEPALIVE] = 610  # 608, put off to the next whole second
+    expected[State.STREAM] = 210
+    expected[State.OPEN] = 260
     assert table.wheel.due == expected
 
 
 def test_short_deadlines_at_rest_are_not_put_off() -> None:
     table = Table()
-    wheel = Wheel(table.slots, PhaseLimits(open=9.9, stream=10.0), now=0.0)
-    assert wheel.due[Phase.OPEN] == 100
-    assert wheel.due[Phase.STREAM] == 110
+    wheel = Wheel(table.slots, Settings(ping_interval=9.9, heartbeat_interval=10.0), now=0.0)
+    assert wheel.due[State.OPEN] == 100
+    assert wheel.due[State.STREAM] == 110
 
 
 def test_others_may_be_closed_and_entered_between_two() -> None:

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from chatserver.observe import logs
-from chatserver.settings.fields import LogFormat
+from chatserver.settings.forms import LogFormat
 
 
 @contextmanager

@@ -5,16 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatserver.protocol.body import Body, BodyLimits, ChunkedBody, LengthBody, body_reader
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import (
-    Body,
-    BodyLimits,
-    ChunkedBody,
-    HeadLimits,
-    LengthBody,
-    body_reader,
-    parse_head,
-)
+from chatserver.protocol.head import HeadLimits, parse_head
 from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.samples import GET, POST, request
 from tests.support.feed import body_runner, feed
@@ -78,27 +71,27 @@ def test_chunks(wire: bytes, body: bytes) -> None:
     assert feed(body_runner(chunked), wire, trailing=GET) == (True, body)
 
 
-@pytest.mark.parametrize(
-    "wire",
-    [
-        b"hello\r\n",
-        b"-5\r\nhello\r\n",
-        b"0x5\r\nhello\r\n",
-        b"\r\n5\r\nhello\r\n",
-        b" 5\r\nhello\r\n",
-        b"5\nhello\r\n0\r\n\r\n",
-        b"5\r\nhelloX\r\n0\r\n\r\n",
-        b"5\r\nhello0\r\n\r\n",
-        b"5\r\nhello\n\n0\r\n\r\n",
-        b"5\r\nhello\r\n0\r\nbad trailer\r\n\r\n",
-        b"5\r\nhello\r\n0\r\nA: \0\r\n\r\n",
-        b"5;a\nb\r\nhello\r\n0\r\n\r\n",
-        b"5\r\nhello\r\n0\r\n\n",
-        b"5\r\nhello\r\n0\r\nA: b\n\n",
-        b"5\r\nhello\r\n0\r\nA: b\r\n\n",
-        b"f" * 21 + b"\r\n",
-    ],
-)
+MALFORMED = [
+    b"hello\r\n",
+    b"-5\r\nhello\r\n",
+    b"0x5\r\nhello\r\n",
+    b"\r\n5\r\nhello\r\n",
+    b" 5\r\nhello\r\n",
+    b"5\nhello\r\n0\r\n\r\n",
+    b"5\r\nhelloX\r\n0\r\n\r\n",
+    b"5\r\nhello0\r\n\r\n",
+    b"5\r\nhello\n\n0\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nbad trailer\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nA: \0\r\n\r\n",
+    b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    b"5\r\nhello\r\n0\r\n\n",
+    b"5\r\nhello\r\n0\r\nA: b\n\n",
+    b"5\r\nhello\r\n0\r\nA: b\r\n\n",
+    b"f" * 21 + b"\r\n",
+]
+
+
+@pytest.mark.parametrize("wire", MALFORMED)
 def test_malformed_chunks(wire: bytes) -> None:
     assert feed(body_runner(chunked), wire) == BAD
 

@@ -3,9 +3,8 @@ import json
 import msgspec
 import pytest
 
-from chatserver.protocol.client_messages import MAX_JSON_BYTES
-from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.messages import (
+from chatserver.protocol.client_messages import (
+    MAX_JSON_BYTES,
     ClientMessage,
     History,
     Join,
@@ -17,6 +16,7 @@ from chatserver.protocol.messages import (
     decode,
     decode_publish,
 )
+from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
 
 BAD_FIELD, BAD_JSON = ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON
@@ -134,6 +134,7 @@ def test_refused(data: str | bytes, code: ErrorCode, names: str, id_: MessageId)
         ("grüß".encode(), 'text/plain; charset="UTF-8"', PublishBody("grüß")),
         (b'{"text":"hi"}', "text/plain", PublishBody('{"text":"hi"}')),
         (b"hello", None, PublishBody("hello")),
+        ("grüß".encode(), "application/octet-stream", PublishBody("grüß")),
         (b"\r\n" * 4000 + b"x", "text/plain", PublishBody("\n" * 4000 + "x")),
         (b'{"text":"' + b"\\u00fc" * 4096 + b'"}', "application/json", PublishBody("ü" * 4096)),
     ],
@@ -158,6 +159,7 @@ def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish
         (b'{"text":1}', "application/json", 400, "bad_field"),
         (b'{"text":"a","text":"b"}', "application/json", 400, "bad_field"),
         (b'{"text":"a","key":""}', "application/json", 400, "bad_field"),
+        (b"\x89PNG\xff", "application/octet-stream", 400, "bad_field"),
         (b"\r\n" * 8193, "text/plain", 400, "bad_field"),
         (b"x" * 65_536, "text/plain", 400, "bad_field"),
         (b"x" * 65_536, "application/json", 413, "too_large"),

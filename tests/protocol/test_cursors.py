@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatserver.protocol.cursors import OFFSET_LIMIT, format_cursor, parse_cursor
 from chatserver.protocol.errors import MessageError
-from chatserver.protocol.messages import OFFSET_LIMIT, format_cursor, parse_cursor
 from chatserver.reasons import ErrorCode
 
 

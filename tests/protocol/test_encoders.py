@@ -3,12 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.protocol import messages
+from chatserver.protocol import encoders
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_text
 from chatserver.reasons import ErrorCode
 
 ANN, BOB = ("u_a", 'Ann "Á" \\'), ("u_b", "Bob\n")
-ONE = messages.message_json("lobby", 41, "k3f9", *ANN, "hi", 1_795_176_000_123)
-TWO = messages.message_json("lobby", 42, "k3f9", *BOB, "yo", 1_795_176_000_000)
+ONE = encoders.message_json("lobby", 41, "k3f9", *ANN, "hi", 1_795_176_000_123)
+TWO = encoders.message_json("lobby", 42, "k3f9", *BOB, "yo", 1_795_176_000_000)
 
 
 def parsed(data: bytes) -> object:
@@ -23,24 +24,24 @@ def fields_in_order(data: bytes) -> list[str]:
 
 @given(st.text(), st.text(), st.integers(1, 2**53 - 1), st.integers(0, 4_102_444_800_000))
 def test_a_message(text: str, name: str, offset: int, time_ms: int) -> None:
-    encoded = messages.message_json("a.b-c_d", offset, "k3f9", "u_x", name, text, time_ms)
+    encoded = encoders.message_json("a.b-c_d", offset, "k3f9", "u_x", name, text, time_ms)
     assert parsed(encoded) == {
         "room": "a.b-c_d",
         "offset": offset,
         "cursor": f"k3f9-{offset}",
         "user": {"id": "u_x", "name": name},
         "text": text,
-        "time": messages.time_text(time_ms),
+        "time": encoders.time_text(time_ms),
     }
     assert b"\n" not in encoded, "it must fit in one line of an event stream"
 
 
 def test_order_is_the_contract_s() -> None:
     assert fields_in_order(ONE) == ["room", "offset", "cursor", "user", "text", "time"]
-    pushed = messages.message_push(ONE)
+    pushed = encoders.message_push(ONE)
     assert fields_in_order(pushed)[0] == "type"
     assert parsed(pushed) == {"type": "message", **parsed(ONE)}  # type: ignore[dict-item]
-    assert fields_in_order(messages.ack(1, "a", 1, "e-1", "t")) == ["type", "id", "room", "offset", "cursor", "time"]
+    assert fields_in_order(encoders.ack(1, "a", 1, "e-1", "t")) == ["type", "id", "room", "offset", "cursor", "time"]
 
 
 @pytest.mark.parametrize(
@@ -53,24 +54,24 @@ def test_order_is_the_contract_s() -> None:
     ],
 )
 def test_times(time_ms: int, text: str) -> None:
-    assert messages.time_text(time_ms) == text
+    assert encoders.time_text(time_ms) == text
 
 
 @pytest.mark.parametrize("id_", [0, 7, -1, 1.5, "", 'a"b\\c\n', "ü", "x" * 64])
 def test_ids_come_back_unchanged(id_: int | float | str) -> None:
-    assert parsed(messages.pong(id_)) == {"type": "pong", "id": id_}
-    assert parsed(messages.left(id_, "a")) == {"type": "left", "id": id_, "room": "a"}
+    assert parsed(encoders.pong(id_)) == {"type": "pong", "id": id_}
+    assert parsed(encoders.left(id_, "a")) == {"type": "left", "id": id_, "room": "a"}
 
 
 def test_no_id_no_field() -> None:
-    assert messages.pong(None) == b'{"type":"pong"}'
+    assert encoders.pong(None) == b'{"type":"pong"}'
     for data in (
-        messages.ack(None, "a", 1, "e-1", "t"),
-        b"".join(messages.joined(None, "a", "e-1", True, [], 1)),
-        b"".join(messages.history(None, "a", "e-1", True, [])),
-        messages.members(None, "a", b"[]", 0),
-        messages.left(None, "a"),
-        messages.error(None, ErrorCode.BAD_ROOM, "x"),
+        encoders.ack(None, "a", 1, "e-1", "t"),
+        b"".join(encoders.joined(None, "a", "e-1", True, [], 1)),
+        b"".join(encoders.history(None, "a", "e-1", True, [])),
+        encoders.members(None, "a", b"[]", 0),
+        encoders.left(None, "a"),
+        encoders.error(None, ErrorCode.BAD_ROOM, "x"),
     ):
         assert "id" not in fields_in_order(data)
 
@@ -83,10 +84,10 @@ ITEMS = [ONE, TWO]
 
 def test_a_page_is_made_of_the_very_bytes_that_everybody_has() -> None:
     for parts in (
-        messages.joined(1, "lobby", "k3f9-42", True, ITEMS, 3),
-        messages.history(1, "lobby", "k3f9-42", True, ITEMS),
-        messages.page("lobby", "k3f9-42", True, ITEMS),
-        messages.poll_page([("lobby", "k3f9-42", True, ITEMS)]),
+        encoders.joined(1, "lobby", "k3f9-42", True, ITEMS, 3),
+        encoders.history(1, "lobby", "k3f9-42", True, ITEMS),
+        encoders.page("lobby", "k3f9-42", True, ITEMS),
+        encoders.poll_page([("lobby", "k3f9-42", True, ITEMS)]),
     ):
         assert all(any(part is item for part in parts) for item in ITEMS)
         assert sum(len(part) for part in parts if not any(part is item for item in ITEMS)) < 120
@@ -95,10 +96,10 @@ def test_a_page_is_made_of_the_very_bytes_that_everybody_has() -> None:
 @pytest.mark.parametrize(
     ("encoded", "expected"),
     [
-        (messages.ack(3, "lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"), {"type": "ack", "id": 3, **PLACE}),
-        (messages.published("lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"), PLACE),
+        (encoders.ack(3, "lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"), {"type": "ack", "id": 3, **PLACE}),
+        (encoders.published("lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"), PLACE),
         (
-            messages.hello("s_1", *ANN, 25, {"text": 8192, "rate": 5.5}),
+            encoders.hello("s_1", *ANN, 25, {"text": 8192, "rate": 5.5}),
             {
                 "type": "hello",
                 "protocol": "chat.v1",
@@ -109,11 +110,11 @@ def test_a_page_is_made_of_the_very_bytes_that_everybody_has() -> None:
             },
         ),
         (
-            b"".join(messages.joined(1, "lobby", "k3f9-42", True, ITEMS, 3)),
+            b"".join(encoders.joined(1, "lobby", "k3f9-42", True, ITEMS, 3)),
             {"type": "joined", "id": 1, "room": "lobby", **PAGE, "members": 3},
         ),
         (
-            b"".join(messages.joined(1, "lobby", "k3f9-0", False, [], 1)),
+            b"".join(encoders.joined(1, "lobby", "k3f9-0", False, [], 1)),
             {
                 "type": "joined",
                 "id": 1,
@@ -125,35 +126,35 @@ def test_a_page_is_made_of_the_very_bytes_that_everybody_has() -> None:
             },
         ),
         (
-            b"".join(messages.history("h", "lobby", "k3f9-42", True, ITEMS)),
+            b"".join(encoders.history("h", "lobby", "k3f9-42", True, ITEMS)),
             {"type": "history", "id": "h", "room": "lobby", **PAGE},
         ),
-        (b"".join(messages.page("lobby", "k3f9-42", True, ITEMS)), {"room": "lobby", **PAGE}),
+        (b"".join(encoders.page("lobby", "k3f9-42", True, ITEMS)), {"room": "lobby", **PAGE}),
         (
-            b"".join(messages.page("lobby", "k3f9-42", True, [ONE])),
+            b"".join(encoders.page("lobby", "k3f9-42", True, [ONE])),
             {"room": "lobby", **PAGE, "messages": [parsed(ONE)]},
         ),
-        (b"".join(messages.poll_page([])), {"rooms": {}}),
+        (b"".join(encoders.poll_page([])), {"rooms": {}}),
         (
-            b"".join(messages.poll_page([("lobby", "k3f9-42", True, ITEMS), ("ops", "z-0", False, [])])),
+            b"".join(encoders.poll_page([("lobby", "k3f9-42", True, ITEMS), ("ops", "z-0", False, [])])),
             {"rooms": {"lobby": PAGE, "ops": {"cursor": "z-0", "recovered": False, "messages": []}}},
         ),
         (
-            messages.members(5, "lobby", messages.user_list([ANN, BOB]), 9),
+            encoders.members(5, "lobby", encoders.user_list([ANN, BOB]), 9),
             {"type": "members", "id": 5, "room": "lobby", "members": USERS, "count": 9},
         ),
         (
-            messages.presence("lobby", [ANN, BOB], [], 3),
+            encoders.presence("lobby", [ANN, BOB], [], 3),
             {"type": "presence", "room": "lobby", "joined": USERS, "left": [], "members": 3},
         ),
-        (messages.gap("lobby", "k-1", "k-9"), {"type": "gap", "room": "lobby", "after": "k-1", "until": "k-9"}),
-        (messages.goaway("draining", 3.20049), {"type": "goaway", "reason": "draining", "retry_after": 3.2}),
+        (encoders.gap("lobby", "k-1", "k-9"), {"type": "gap", "room": "lobby", "after": "k-1", "until": "k-9"}),
+        (encoders.goaway("draining", 3.20049), {"type": "goaway", "reason": "draining", "retry_after": 3.2}),
         (
-            messages.error(1, ErrorCode.RATE_LIMITED, 'wait "a bit"', 1.23456),
+            encoders.error(1, ErrorCode.RATE_LIMITED, 'wait "a bit"', 1.23456),
             {"type": "error", "id": 1, "code": "rate_limited", "message": 'wait "a bit"', "retry_after": 1.235},
         ),
         (
-            messages.error(None, ErrorCode.BAD_JSON, "no"),
+            encoders.error(None, ErrorCode.BAD_JSON, "no"),
             {"type": "error", "code": "bad_json", "message": "no"},
         ),
     ],
@@ -163,10 +164,29 @@ def test_answers(encoded: bytes, expected: dict[str, object]) -> None:
     assert fields_in_order(encoded) == list(expected)
 
 
+def test_what_is_a_body_ends_a_line_and_what_is_a_frame_does_not() -> None:
+    users = encoders.user_list([ANN])
+    bodies = [
+        encoders.published("lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"),
+        b"".join(encoders.page("lobby", "k3f9-42", True, ITEMS)),
+        b"".join(encoders.page("lobby", "k3f9-42", True, [])),
+        b"".join(encoders.poll_page([("lobby", "k3f9-42", True, ITEMS), ("ops", "k3f9-0", True, [])])),
+        encoders.members_page("lobby", users, 1),
+    ]
+    frames = [
+        encoders.ack(1, "lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"),
+        b"".join(encoders.joined(1, "lobby", "k3f9-42", True, ITEMS, 1)),
+        b"".join(encoders.history(1, "lobby", "k3f9-42", True, [])),
+        encoders.members(1, "lobby", users, 1),
+    ]
+    assert all(body.endswith(b"}\n") and body.count(b"\n") == 1 for body in bodies)
+    assert all(b"\n" not in frame for frame in frames)
+
+
 def test_the_longest_message_fits_in_a_frame_of_its_own_limit() -> None:
     """Text, key and names at their limits, escaped to the utmost, stay below 16 KiB + 2 KiB on their way out."""
-    text = messages.check_text('"' * messages.MAX_TEXT_BYTES)
-    encoded = messages.message_json("r" * 64, 2**53 - 1, "e" * 32, "u_" + "x" * 30, '"' * 40, text, 0)
-    assert len(messages.message_push(encoded)) < 18 * 1024
+    text = check_text('"' * MAX_TEXT_BYTES)
+    encoded = encoders.message_json("r" * 64, 2**53 - 1, "e" * 32, "u_" + "x" * 30, '"' * 40, text, 0)
+    assert len(encoders.message_push(encoded)) < 18 * 1024
     publish = b'{"type":"publish","id":"%b","room":"%b","key":"%b","text":"%b"}'
-    assert len(publish % (b"i" * 64, b"r" * 64, b"k" * 64, b'\\"' * (messages.MAX_TEXT_BYTES - 200))) <= 16 * 1024
+    assert len(publish % (b"i" * 64, b"r" * 64, b"k" * 64, b'\\"' * (MAX_TEXT_BYTES - 200))) <= 16 * 1024

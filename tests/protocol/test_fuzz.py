@@ -6,23 +6,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chatserver.protocol.body import BodyLimits, ChunkedBody, LengthBody, body_reader
+from chatserver.protocol.client_messages import decode, decode_publish
 from chatserver.protocol.errors import FrameError, HttpError, MessageError
-from chatserver.protocol.http import (
-    BodyLimits,
-    ChunkedBody,
-    HeadLimits,
-    LengthBody,
-    body_reader,
-    cookie,
-    parse_head,
-    query_fields,
-)
-from chatserver.protocol.messages import decode, decode_publish
+from chatserver.protocol.head import HeadLimits, parse_head
+from chatserver.protocol.response import cookie, query_fields
+from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import (
     Close,
     FrameLimits,
     Violation,
-    accept_upgrade,
 )
 from tests.protocol.samples import GET, POST, UPGRADE, frame
 from tests.support.feed import body_runner, cuts, frame_runner, head_runner, pieces, take_frames

@@ -3,7 +3,8 @@
 import h11
 import pytest
 
-from chatserver.protocol.http import Head, HeadLimits, HttpError, find_head_end, parse_head
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.head import Head, HeadLimits, find_head_end, parse_head
 from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.samples import request
 from tests.support.feed import feed, head_runner
@@ -99,22 +100,22 @@ def test_malformed(wire: bytes) -> None:
     assert feed(head_runner(), wire, trailing=b"\r\n\r\n") == BAD
 
 
-@pytest.mark.parametrize(
-    ("wire", "code"),
-    [
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ErrorCode.VERSION_NOT_SUPPORTED),
-        (request(line=b"GET / HTTP/2.0"), ErrorCode.VERSION_NOT_SUPPORTED),
-        (request(line=b"GET / HTTP/3.0"), ErrorCode.VERSION_NOT_SUPPORTED),
-        (request(line=b"GET / HTTP/0.9"), ErrorCode.VERSION_NOT_SUPPORTED),
-        (request(line=b"GET / HTTP/1.2"), ErrorCode.VERSION_NOT_SUPPORTED),
-        (request(b"Transfer-Encoding: gzip"), ErrorCode.NOT_IMPLEMENTED),
-        (request(b"Transfer-Encoding: gzip, chunked"), ErrorCode.NOT_IMPLEMENTED),
-        (request(b"Transfer-Encoding: chunked, identity"), ErrorCode.NOT_IMPLEMENTED),
-        (request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), ErrorCode.NOT_IMPLEMENTED),
-        (request(b"Transfer-Encoding: \x0bchunked".replace(b"\x0b", b'"')), ErrorCode.NOT_IMPLEMENTED),
-        (request(b"Expect: 200-ok"), ErrorCode.EXPECTATION_FAILED),
-    ],
-)
+NOT_SERVED = [
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ErrorCode.VERSION_NOT_SUPPORTED),
+    (request(line=b"GET / HTTP/2.0"), ErrorCode.VERSION_NOT_SUPPORTED),
+    (request(line=b"GET / HTTP/3.0"), ErrorCode.VERSION_NOT_SUPPORTED),
+    (request(line=b"GET / HTTP/0.9"), ErrorCode.VERSION_NOT_SUPPORTED),
+    (request(line=b"GET / HTTP/1.2"), ErrorCode.VERSION_NOT_SUPPORTED),
+    (request(b"Transfer-Encoding: gzip"), ErrorCode.NOT_IMPLEMENTED),
+    (request(b"Transfer-Encoding: gzip, chunked"), ErrorCode.NOT_IMPLEMENTED),
+    (request(b"Transfer-Encoding: chunked, identity"), ErrorCode.NOT_IMPLEMENTED),
+    (request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), ErrorCode.NOT_IMPLEMENTED),
+    (request(b"Transfer-Encoding: \x0bchunked".replace(b"\x0b", b'"')), ErrorCode.NOT_IMPLEMENTED),
+    (request(b"Expect: 200-ok"), ErrorCode.EXPECTATION_FAILED),
+]
+
+
+@pytest.mark.parametrize(("wire", "code"), NOT_SERVED)
 def test_not_served(wire: bytes, code: ErrorCode) -> None:
     assert feed(head_runner(), wire) == (code, Reason.BAD_REQUEST)
 

@@ -12,9 +12,10 @@ from contextlib import suppress
 
 import pytest
 
+from chatserver.protocol.body import BodyLimits, ChunkedBody, LengthBody
+from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import HttpError, MessageError
-from chatserver.protocol.http import BodyLimits, ChunkedBody, HeadLimits, LengthBody, parse_head
-from chatserver.protocol.messages import decode
+from chatserver.protocol.head import HeadLimits, parse_head
 from chatserver.protocol.websocket import Assembly, FrameLimits, receive
 from tests.protocol.samples import POST, UPGRADE, frame, request
 

@@ -8,8 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError, MessageError
-from chatserver.protocol.http import CONTINUE, cookie, error_body, error_response, query_fields, response
-from chatserver.protocol.response import MAX_COOKIES, MAX_QUERY_FIELDS, with_retry_after
+from chatserver.protocol.response import (
+    CONTINUE,
+    MAX_COOKIES,
+    MAX_QUERY_FIELDS,
+    cookie,
+    error_body,
+    error_response,
+    query_fields,
+    response,
+    with_headers,
+    with_retry_after,
+)
 from chatserver.reasons import ErrorCode
 
 
@@ -39,6 +49,7 @@ def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
     assert fields[b"content-length"] == b"7"
     assert fields[b"content-type"] == b"application/json"
     assert fields[b"retry-after"] == b"3"
+    assert fields[b"x-content-type-options"] == b"nosniff"
     assert fields[b"connection"] == (b"keep-alive" if keep_alive else b"close")
 
 
@@ -48,6 +59,24 @@ def test_head_only() -> None:
     assert dict(head.headers)[b"content-length"] == b"5"
     assert (body, may_go_on) == (b"", True)
     assert wire + b"hello" == response(200, b"hello", content_type="text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_an_answer_without_content_has_neither_length_nor_type(keep_alive: bool) -> None:
+    """RFC 9110 section 8.6: no Content-Length with 204."""
+    head, body, may_go_on = judged(response(204, b"", headers=(("Vary", "Origin"),), keep_alive=keep_alive))
+    assert (head.status_code, body, may_go_on) == (204, b"", keep_alive)
+    assert {b"content-length", b"content-type"}.isdisjoint(dict(head.headers))
+    assert dict(head.headers)[b"vary"] == b"Origin"
+
+
+@given(st.binary(max_size=200))
+def test_more_headers_change_nothing_else(body: bytes) -> None:
+    plain = response(200, body)
+    added = with_headers(plain, (("Vary", "Origin"), ("X-A", "b")))
+    assert added.replace(b"Vary: Origin\r\nX-A: b\r\n", b"", 1) == plain
+    head, read, _ = judged(added)
+    assert (dict(head.headers)[b"vary"], read) == (b"Origin", body)
 
 
 @given(st.binary(max_size=2000))
@@ -74,6 +103,7 @@ def test_a_line_break_of_our_own_is_our_bug(field: tuple[str, str]) -> None:
 
 
 def test_errors() -> None:
+    assert error_body(ErrorCode.BAD_ROOM, "no") == b'{"error":{"code":"bad_room","message":"no"}}\n'
     assert msgspec.json.decode(error_body(ErrorCode.BAD_ROOM, 'no "x"\n')) == {
         "error": {"code": "bad_room", "message": 'no "x"\n'}
     }

@@ -4,8 +4,9 @@ from wsproto.events import AcceptConnection, Request, TextMessage
 from wsproto.utilities import generate_accept_token
 
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import HeadLimits, parse_head
-from chatserver.protocol.websocket import accept_upgrade, text_frame
+from chatserver.protocol.head import HeadLimits, parse_head
+from chatserver.protocol.upgrade import accept_upgrade
+from chatserver.protocol.websocket import text_frame
 from tests.protocol.samples import UPGRADE
 
 

@@ -5,11 +5,15 @@ import resource
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatserver.net import descriptors
-from chatserver.settings.fields import SPECS, TYPES, LogFormat, Settings, flag_name
+from chatserver.settings.describe import shown_value
+from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
+from chatserver.settings.forms import LogFormat
 from chatserver.settings.sources import load_settings, variable_name
-from chatserver.settings.spec import ConfigError, Section, Unit
+from chatserver.settings.spec import ConfigError, Section, Unit, plain
 
 NUMBERS = [name for name, kind in TYPES.items() if kind in {int, float}]
 
@@ -107,6 +111,11 @@ def test_switches_and_lists_in_the_environment() -> None:
         ("head_deadline", "inf", "inf is not a finite number"),
         ("head_deadline", "0", "0 s is below the minimum, 0.1 s"),
         ("per_ip", "-1", "-1 connections is below the minimum, 1 connections (or 0: no cap)"),
+        ("max_message_bytes", "67108865", "67108865 B is above the maximum, 67108864 B"),
+        ("send_buffer", "0", "0 B is below the minimum, 4096 B"),
+        ("retain_age", "20000000000.5", "20000000000.5 s is above the maximum, 10000000000 s"),
+        ("head_deadline", "0.00001", "0.00001 s is below the minimum, 0.1 s"),
+        ("port", "9" * 400, f"{'9' * 400} is above the maximum, 65535"),
         ("quiet", "maybe", "'maybe' is neither true nor false"),
         ("quiet", 1, "1 is neither true nor false"),
         ("log", "mysql://x", "'mysql://x' is none of memory: and sqlite:PATH"),
@@ -155,7 +164,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "flag"),
     [
-        ({"body_deadline": 20.0, "body_deadline_max": 10.0}, "body-deadline-max"),
+        ({"body_deadline": 86_400.0, "body_deadline_max": 10.0}, "body-deadline-max"),
         ({"all_unfinished_bytes": 65_536, "max_message_bytes": 65_537}, "all-unfinished-bytes"),
         ({"all_unfinished_bytes": 65_536, "max_body_bytes": 65_537}, "all-unfinished-bytes"),
     ],
@@ -164,6 +173,28 @@ def test_values_that_contradict_each_other(fields: dict[str, float], flag: str) 
     with pytest.raises(ConfigError) as caught:
         Settings(**fields)  # type: ignore[arg-type]
     assert caught.value.flag == flag
+
+
+@given(st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_is_shown_with_every_digit_and_no_exponent(value: float) -> None:
+    shown = plain(value)
+    assert re.fullmatch(r"-?\d+(\.\d+)?", shown)
+    assert type(value)(shown) == value
+    assert plain(value, ",").replace(",", "") == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("max_body_bytes", 1_048_576, "1,048,576 B"),
+        ("retain_age", 1_234_567.5, "1,234,567.5 s"),
+        ("retain_age", 100_000.25, "100,000.25 s"),
+        ("head_deadline", 10.0, "10 s"),
+        ("port", 65_535, "65535"),
+    ],
+)
+def test_a_value_is_shown_in_full(name: str, value: float, shown: str) -> None:
+    assert shown_value(name, value) == shown
 
 
 def test_settings_are_frozen() -> None:

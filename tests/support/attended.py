@@ -1,65 +1,87 @@
-"""A poller at work under a test: real epoll, real sockets, a recording attendant.
+"""A poller at work under a test: real epoll, real sockets, a recording handler.
 
 async with attended() as it:
-    connection, peer = await it.connect()
+    connection, peer = it.connect()
     peer.send(b"x")
-    await it.until(lambda: it.attendant.of("received"))
+    await it.until(lambda: it.of("received"))
 """
 
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 import trio.testing
 
+from chatserver.net import closing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.eviction import Eviction
-from chatserver.net.listener import Gate, Listener, bind
-from chatserver.net.phases import Phase, PhaseLimits
+from chatserver.net.listener import Listener, bind
 from chatserver.net.poller import Poller
 from chatserver.net.readiness import open_readiness
+from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.support.parked import RecordingAttendant, pair
+from chatserver.settings.fields import Settings
+from tests.support.parked import Recorder, RecordingHandler, pair
 
 #: Seconds, on the test's own clock, until something that must happen is given up.
 PATIENCE = 60.0
 
-#: Seconds; below it nobody alone has to go.
-EVICT_AFTER = 2.0
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
+_ENDING = (State.CLOSING, State.LINGERING)
 
 
 class Attended:
     """What runs, and how to wait for what it does."""
 
-    def __init__(self, limits: PhaseLimits, *, listening: socket.socket | None, admission: Admission) -> None:
+    def __init__(self, settings: Settings, *, listening: socket.socket | None, total: int) -> None:
         self.readiness = open_readiness()
-        self.attendant = RecordingAttendant()
-        self.connections = Connections(self.readiness, limits, now=trio.current_time())
+        self.recorder = Recorder()
+        self.connections = Connections(self.readiness, settings, now=trio.current_time(), closed=self._closed)
+        self.handler = RecordingHandler(self.connections, self.recorder)
+        closing.bind(self.connections)
+        for state in State:
+            if state not in _ENDING:
+                self.connections.bind(state, self.handler, object)
         self.refused: list[Reason] = []
-        self.admission = admission
-        self.eviction = Eviction(self.connections, limits, after=EVICT_AFTER, farewells=[REFUSAL])
-        gate = Gate(self.admission.admit, self.eviction.make_room, [REFUSAL], self.refused.append)
-        self.listeners = [Listener(listening, self.connections, gate)] if listening is not None else []
-        self.poller = Poller(self.connections, self.readiness, self.attendant, self.listeners)
+        self.admission = Admission(self.connections, settings, total=total, farewells=[REFUSAL])
+        self.listeners: list[Listener] = []
+        if listening is not None:
+            refused = self.refused.append
+            self.listeners.append(
+                Listener(listening, self.connections, self.admission, refusals=[REFUSAL], refused=refused)
+            )
+        self.poller = Poller(self.connections, self.readiness, self.listeners)
         self.address: tuple[str, int] = listening.getsockname() if listening is not None else ("", 0)
         self.ticks: list[float] = []
         self.on_tick: Callable[[float], None] = self.ticks.append
         self._peers: list[socket.socket] = []
 
-    def connect(self, *, small: bool = True) -> tuple[Connection, socket.socket]:
+    def _closed(self, connection: Connection, reason: Reason) -> None:
+        self.admission.release(connection.network)
+        self.recorder.note("closed", connection, reason)
+
+    def of(self, event: str) -> list[Connection]:
+        """The connections to which something happened, in order."""
+        return self.recorder.of(event)
+
+    def details(self, event: str) -> list[object]:
+        """What came with it."""
+        return self.recorder.details(event)
+
+    def connect(self, *, small: bool = True, address: str = "192.0.2.1") -> tuple[Connection, socket.socket]:
         """A newcomer that was not accepted but given, and the peer's end."""
         ours, peer = pair(small=small)
         self._peers.append(peer)
-        return self.connections.adopt(ours.detach(), "192.0.2.1"), peer
+        assert self.admission.admit(address) is None
+        return self.connections.adopt(ours.detach(), address), peer
 
-    def settle(self) -> tuple[Connection, socket.socket]:
-        """One who is in: it has had an answer."""
-        connection, peer = self.connect()
-        self.connections.enter(connection, Phase.KEEPALIVE)
+    def establish(self, **options: Any) -> tuple[Connection, socket.socket]:
+        """One that has had an answer."""
+        connection, peer = self.connect(**options)
+        self.connections.enter(connection, State.KEEPALIVE)
         return connection, peer
 
     def knock(self) -> socket.socket:
@@ -91,14 +113,10 @@ class Attended:
 
 
 @asynccontextmanager
-async def attended(
-    limits: PhaseLimits | None = None, *, listen: bool = False, total: int = 1000, per_address: int = 0
-) -> AsyncIterator[Attended]:
-    """Runs until the end of the block; then everything is given back."""
+async def attended(*, listen: bool = False, total: int = 1000, **settings: Any) -> AsyncIterator[Attended]:
+    """Runs until the end of the block; then everything is given back. No cap of a network unless the test sets it."""
     listening = bind("127.0.0.1", 0, send_buffer=0) if listen else None
-    it = Attended(
-        limits or PhaseLimits(), listening=listening, admission=Admission(total=total, per_address=per_address)
-    )
+    it = Attended(Settings(**{"per_ip": 0, **settings}), listening=listening, total=total)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(it.run)
@@ -111,7 +129,7 @@ async def attended(
 
 def received(it: Attended) -> list[bytes]:
     """What was received of anybody, in order."""
-    return [data for data in it.attendant.details("received") if isinstance(data, bytes)]
+    return [data for data in it.details("received") if isinstance(data, bytes)]
 
 
 def sizes(it: Attended) -> list[int]:

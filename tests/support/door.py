@@ -1,33 +1,34 @@
 """A listener without a poller: the test calls `accept`.
 
-Owns: the listening socket, and peers that knock. May not: decide; `make_room` is the test's.
+Owns: the listening socket, peers that knock, and the admission's clock. May not: decide who comes in.
 """
 
 import socket
-from collections.abc import Callable
+from typing import Any
 
 from chatserver.net.admission import Admission
-from chatserver.net.connections import Connections
-from chatserver.net.listener import Gate, Listener, bind
-from chatserver.net.phases import PhaseLimits
+from chatserver.net.connection import Connection
+from chatserver.net.listener import Listener, bind
 from chatserver.reasons import Reason
 from tests.support.attended import REFUSAL
-from tests.support.parked import FakeReadiness
+from tests.support.parked import Parked
 
 
-class Door:
-    """What it was asked, and whom it refused."""
+class Door(Parked):
+    """Whom it let in, and whom it refused."""
 
-    def __init__(self, *, total: int = 1000, per_address: int = 0) -> None:
+    def __init__(self, *, total: int = 1000, **settings: Any) -> None:
+        super().__init__(**{"per_ip": 0, **settings})
         self.socket = bind("127.0.0.1", 0, send_buffer=0)
-        self.connections = Connections(FakeReadiness(), PhaseLimits(), now=0.0)
         self.refused: list[Reason] = []
-        self.admission = Admission(total=total, per_address=per_address)
-        self.asked: list[str | None] = []  # for whom room was to be made
-        self.make_room: Callable[[str | None], bool] = lambda address: False
-        gate = Gate(self.admission.admit, self._make_room, [REFUSAL], self.refused.append)
-        self.listener = Listener(self.socket, self.connections, gate)
-        self.peers: list[socket.socket] = []
+        self.admission = Admission(self.connections, self.settings, total=total, farewells=[REFUSAL])
+        self.listener = Listener(
+            self.socket, self.connections, self.admission, refusals=[REFUSAL], refused=self.refused.append
+        )  # fmt: skip
+
+    def _closed(self, connection: Connection, reason: Reason) -> None:
+        super()._closed(connection, reason)
+        self.admission.release(connection.network)
 
     def knock(self) -> socket.socket:
         peer = socket.create_connection(self.socket.getsockname())
@@ -35,12 +36,10 @@ class Door:
         self.peers.append(peer)
         return peer
 
-    def _make_room(self, address: str | None) -> bool:
-        self.asked.append(address)
-        return self.make_room(address)
+    def inside(self) -> list[Connection]:
+        """Those who were let in, and have not gone."""
+        return [connection for connection in self.connections.table if connection is not None]
 
     def close(self) -> None:
         self.listener.close()
-        self.connections.close_all(Reason.DRAINING)
-        for peer in self.peers:
-            peer.close()
+        super().close()

@@ -14,8 +14,9 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatserver.protocol.body import Body
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.http import Body, Head, HeadLimits, find_head_end, parse_head
+from chatserver.protocol.head import Head, HeadLimits, find_head_end, parse_head
 from chatserver.protocol.websocket import Assembly, Close, Event, FrameLimits, Violation, receive
 from chatserver.reasons import ErrorCode, Reason
 

@@ -1,11 +1,13 @@
-"""Parked connections for tests: real descriptors, an attendant that writes it all down, a readiness nobody asks.
+"""Parked connections for tests: real descriptors, a real readiness, a handler that writes it all down.
 
-Owns: socket pairs as connections. May not: know HTTP.
+Owns: socket pairs as connections; the poller's and the clock's part, which the test plays. May not: know HTTP.
 
-    parked = Parked(PhaseLimits(head=3.0))
-    connection, peer = parked.connect()
-    parked.turn(seconds=3.0)
-    assert parked.attendant.of("expired") == [connection]
+    with parked(head_deadline=3.0) as it:
+        connection, peer = it.connect()
+        peer.send(b"x")
+        it.turn_over()
+        assert it.details("received") == [b"x"]
+        assert it.turn(seconds=3.1) == [connection]
 """
 
 import socket
@@ -13,55 +15,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from chatserver.net.connection import BEHIND, Connection
+from chatserver.net import closing
+from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.phases import PhaseLimits
-from chatserver.net.readiness import LATER
+from chatserver.net.handler import Handler
+from chatserver.net.poller import Poller
+from chatserver.net.readiness import Readiness, open_readiness
+from chatserver.net.states import State
 from chatserver.net.wheel import TICK
 from chatserver.reasons import Reason
+from chatserver.settings.fields import Settings
 
 #: Bytes of a small kernel buffer: a few of these and the peer is behind. The kernel rounds it up.
 SMALL = 2048
+#: Rounds after which a scheduler that still has work is taken for one that never ends.
+MANY_ROUNDS = 100_000
+_ENDING = (State.CLOSING, State.LINGERING)
 
 
 @dataclass
-class RecordingAttendant:
-    """Writes down who was told what; a test may hang code on an event."""
+class Recorder:
+    """What happened to whom, in order; a test may hang code on an event."""
 
     events: list[tuple[str, Connection, object]] = field(default_factory=list)
-    on: dict[str, Callable[[Connection], None]] = field(default_factory=dict)
-    connections: Connections | None = None
-    lacks: int = 0  # bytes that everybody has yet to send of what is half here
+    on: dict[str, Callable[[Connection], object]] = field(default_factory=dict)
 
-    def lacking(self, connection: Connection) -> int:
-        return self.lacks
-
-    def received(self, connection: Connection, data: bytes) -> None:
-        self._note("received", connection, data)
-
-    def ended(self, connection: Connection) -> None:
-        self._note("ended", connection, None)
-
-    def drained(self, connection: Connection) -> None:
-        self._note("drained", connection, None)
-
-    def expired(self, connection: Connection) -> None:
-        self._note("expired", connection, connection.phase)
-
-    def resumed(self, connection: Connection) -> None:
-        self._note("resumed", connection, None)
-
-    def faulted(self, connection: Connection) -> None:
-        self._note("faulted", connection, None)
-
-    def closed(self, connection: Connection, reason: Reason) -> None:
-        self._note("closed", connection, reason)
-
-    def _note(self, event: str, connection: Connection, detail: object) -> None:
+    def note(self, event: str, connection: Connection, detail: object) -> bool:
+        """Write it down, and do what the test wants; whether that said that there is more to do."""
         self.events.append((event, connection, detail))
-        if event in self.on:
-            self.on[event](connection)
+        return bool(self.on[event](connection)) if event in self.on else False
 
     def of(self, event: str) -> list[Connection]:
         """The connections to which something happened, in order."""
@@ -72,78 +56,167 @@ class RecordingAttendant:
         return [detail for name, _, detail in self.events if name == event]
 
 
-class FakeReadiness:
-    """Remembers interests, and insists that `before` is true: kqueue depends on it."""
+class RecordingHandler(Handler):
+    """Attends to every state but the ends, which have a handler of their own."""
+
+    def __init__(self, connections: Connections, recorder: Recorder) -> None:
+        super().__init__(connections)
+        self.recorder = recorder
+        self.lacks = 0  # bytes that everybody has yet to send of what is half here
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        return self.recorder.note("received", connection, data)
+
+    def lacking(self, connection: Connection) -> int:
+        return self.lacks
+
+    def ended(self, connection: Connection) -> None:
+        self.recorder.note("ended", connection, None)
+
+    def writable(self, connection: Connection) -> bool:
+        return self.recorder.note("writable", connection, None)
+
+    def expired(self, connection: Connection) -> None:
+        self.recorder.note("expired", connection, connection.state)
+
+    def resumed(self, connection: Connection) -> bool:
+        return self.recorder.note("resumed", connection, None)
+
+    def faulted(self, connection: Connection) -> None:
+        self.recorder.note("faulted", connection, None)
+
+    def released(self, connection: Connection, context: object) -> None:
+        self.recorder.note("released", connection, context)
+
+
+class WatchedReadiness:
+    """The real one, and what it has been asked to report and has not reported yet."""
 
     def __init__(self) -> None:
-        self.interests: dict[int, int] = {}
+        self.real: Readiness = open_readiness()
+        self.armed: dict[int, int] = {}
+        self.woken = 0
 
     def fileno(self) -> int:
-        raise AssertionError("nobody waits here")
+        return self.real.fileno()
 
     def add(self, descriptor: int, interest: int) -> None:
-        self.interests[descriptor] = interest
+        self.armed[descriptor] = interest
+        self.real.add(descriptor, interest)
 
-    def change(self, descriptor: int, interest: int, before: int) -> None:
-        assert self.interests[descriptor] == before, "the interest before is not what it was said to be"
-        self.interests[descriptor] = interest
+    def arm(self, descriptor: int, interest: int) -> None:
+        self.armed[descriptor] = interest
+        self.real.arm(descriptor, interest)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
-        return []
+        events = self.real.ready(limit)
+        for descriptor, _ in events:
+            self.armed.pop(descriptor, None)
+        return events
 
-    def later(self, limit: int) -> list[tuple[int, int]]:
-        return []
+    def wake(self) -> None:
+        self.woken += 1
+        self.real.wake()
 
     def close(self) -> None:
-        self.interests.clear()
+        self.real.close()
 
 
 class Parked:
-    """`Connections` by themselves: the test plays poller and clock."""
+    """`Connections` by themselves: the test plays poller and clock. All states are bound, with any context."""
 
-    def __init__(self, limits: PhaseLimits | None = None) -> None:
-        self.readiness = FakeReadiness()
-        self.attendant = RecordingAttendant()
-        self.connections = Connections(self.readiness, limits or PhaseLimits(), now=0.0)
-        self.connections.attendant = self.attendant
+    def __init__(self, **settings: Any) -> None:
+        self.settings = Settings(**settings)
+        self.readiness = WatchedReadiness()
+        self.recorder = Recorder()
+        self.connections = Connections(self.readiness, self.settings, now=0.0, closed=self._closed)
+        self.handler = RecordingHandler(self.connections, self.recorder)
+        closing.bind(self.connections)
+        for state in State:
+            if state not in _ENDING:
+                self.connections.bind(state, self.handler, object)
+        self.poller = Poller(self.connections, self.readiness, [])
         self.now = 0.0
-        self._peers: list[socket.socket] = []
+        self.peers: list[socket.socket] = []
 
-    def connect(self, *, small: bool = True) -> tuple[Connection, socket.socket]:
+    def _closed(self, connection: Connection, reason: Reason) -> None:
+        self.recorder.note("closed", connection, reason)
+
+    def of(self, event: str) -> list[Connection]:
+        """The connections to which something happened, in order."""
+        return self.recorder.of(event)
+
+    def details(self, event: str) -> list[object]:
+        """What came with it."""
+        return self.recorder.details(event)
+
+    def connect(self, *, small: bool = True, address: str = "192.0.2.1") -> tuple[Connection, socket.socket]:
         """A connection, and the peer's end of it."""
         ours, peer = pair(small=small)
-        self._peers.append(peer)
-        return self.connections.adopt(ours.detach(), "192.0.2.1"), peer
+        self.peers.append(peer)
+        return self.connections.adopt(ours.detach(), address), peer
 
-    def interest(self, connection: Connection) -> int:
-        """What the kernel would be asked to report, of a newcomer or not."""
-        assert self.readiness.interests[connection.descriptor] == connection.interest & ~BEHIND
-        return connection.interest & ~(LATER | BEHIND)
+    def place(self, state: State, context: object = None, **options: Any) -> tuple[Connection, socket.socket]:
+        """The same, put into a state without a way there."""
+        connection, peer = self.connect(**options)
+        connection.state = state
+        connection.context = context
+        self.connections.wheel.watch(connection, self.connections.wheel.due[state])
+        self.connections.arm(connection)
+        return connection, peer
+
+    def armed(self, connection: Connection) -> int:
+        """What the kernel is to report of it once."""
+        return self.readiness.armed.get(connection.descriptor, 0)
+
+    def turn_over(self) -> None:
+        """Let the poller and the scheduler do all that can be done now."""
+        for _ in range(MANY_ROUNDS):
+            self.poller._gather()
+            if self.connections.scheduler.idle:
+                return
+            self.connections.scheduler.round()
+        raise AssertionError("there is no end of it")
+
+    def run_rounds(self) -> None:
+        """The scheduler alone: what waits in its queues."""
+        for _ in range(MANY_ROUNDS):
+            if self.connections.scheduler.idle:
+                return
+            self.connections.scheduler.round()
+        raise AssertionError("there is no end of it")
 
     def turn(self, *, seconds: float) -> list[Connection]:
-        """Let time pass, punctually; judge overlays as the poller does. Returns who expired in its phase."""
-        expired = []
+        """Let time pass, punctually. Returns those whose handler was told of the end of their time."""
+        before = len(self.of("expired"))
         for _ in range(round(seconds / TICK)):
             self.now = self.connections.wheel.next_tick()
             for connection in self.connections.wheel.turn(self.now):
-                if connection.backlog is not None:
-                    self.connections.judge(connection, connection.backlog)
-                else:
-                    expired.append(connection)
-        return expired
+                self.connections.expire(connection)
+            self.run_rounds()
+        return self.of("expired")[before:]
+
+    def drain(self, connection: Connection, peer: socket.socket) -> bytes:
+        """What the peer reads until we have nothing left to write."""
+        received = bytearray()
+        while connection.blocked:
+            received += take(peer)
+            self.connections.flush(connection)
+        return bytes(received + take(peer))
 
     def close(self) -> None:
         """Everything, the peers' ends too."""
-        self.connections.attendant = None
+        self.recorder.on.clear()
         self.connections.close_all(Reason.DRAINING)
-        for peer in self._peers:
+        self.readiness.close()
+        for peer in self.peers:
             peer.close()
 
 
 @contextmanager
-def parked(limits: PhaseLimits | None = None) -> Iterator[Parked]:
+def parked(**settings: Any) -> Iterator[Parked]:
     """A `Parked` that is gone afterwards."""
-    made = Parked(limits)
+    made = Parked(**settings)
     try:
         yield made
     finally:
@@ -193,6 +266,12 @@ def ended(peer: socket.socket) -> bool:
         return peer.recv(1) == b""
     except BlockingIOError:
         return False
+
+
+def reset(peer: socket.socket) -> None:
+    """Close so that the other side gets RST."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
 
 
 def descriptors(process: int | str = "self") -> int:

@@ -4,7 +4,7 @@ Owns: bytes over a real socket, and reading answers strictly. Written without `c
 share a mistake; wsproto's client side is the judge of the server's frames.
 
     async with connect(address) as peer:
-        await peer.send(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
+        await peer.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = await peer.response()
 """
 
@@ -174,7 +174,7 @@ class Peer:
 
 def request(method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None) -> bytes:
     """A request as bytes."""
-    fields = {"Host": "t", **(headers or {})}
+    fields = {"Host": "localhost", **(headers or {})}
     if body:
         fields.setdefault("Content-Length", str(len(body)))
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())

@@ -6,10 +6,9 @@ Owns: both ends. May not: know HTTP.
         connection, client = it.meet()          after the handshake
         client.send(b"hello")
         it.turn_over()
-        assert it.attendant.details("received") == [b"hello"]
+        assert it.details("received") == [b"hello"]
 """
 
-import os
 import socket
 import ssl
 import tempfile
@@ -17,21 +16,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
-from chatserver.net.phases import Phase, PhaseLimits
-from chatserver.net.readiness import READ, WRITE
-from chatserver.net.secure import SecureConnections, Secured
+from chatserver.net.states import State
 from chatserver.net.tls import TlsEngine, load_context
-from chatserver.net.tls_attendant import TlsAttendant
-from chatserver.net.unfinished import Unfinished
+from chatserver.net.tls_handshake import Handshakes
+from chatserver.net.tls_transport import TlsTransport
 from chatserver.reasons import Reason
 from tests.support.certificates import NAMES, certificate, trusting_any
-from tests.support.parked import Parked
+from tests.support.parked import Parked, tcp_pair
 
 PLAIN_ANSWER = b"this is TLS"
 #: Bytes of hellos and records that all peers may have unfinished: one of the largest size, and a half.
 MOST_UNFINISHED = 24 * 1024
+#: Looks until something that must come is given up.
+LOOKS = 100_000
 
 
 @cache
@@ -109,71 +110,72 @@ class Client:
 
 
 class Sealed(Parked):
-    """`SecureConnections` under a `TlsAttendant`: the test plays poller and clock."""
+    """Parked connections that begin with a handshake; behind it the recording handler attends."""
 
-    def __init__(self, limits: PhaseLimits | None = None) -> None:
-        super().__init__(limits)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self.engine = TlsEngine(server_context())
-        self.unfinished = Unfinished(MOST_UNFINISHED)
-        secure = SecureConnections(
-            self.readiness, limits or PhaseLimits(), self.engine, self.unfinished, now=0.0
+        self.budget = self.connections.input_budget
+        self.budget.most = MOST_UNFINISHED
+        self.admission = Admission(self.connections, self.settings, total=1000, farewells=[])
+        self.handshakes = Handshakes(
+            self.connections, self.engine, self.budget, worst_of=self.admission.worst_of, plain_answer=PLAIN_ANSWER
         )  # fmt: skip
-        self.connections = secure
+        self.handshakes.bind()
+        self.connections.first = lambda address: State.TLS_HELLO
         self.notes: list[tuple[Reason, str]] = []
-        self.layer = TlsAttendant(
-            secure, self.attendant, note=lambda connection, reason, detail: self.notes.append((reason, detail)),
-            plain_answer=PLAIN_ANSWER,
-        )  # fmt: skip
-        secure.attendant = self.layer
+        self.connections.misbehaved = self._note  # type: ignore[method-assign]
 
-    def dial(self, version: ssl.TLSVersion | None = None, *, small: bool = False) -> tuple[Secured, Client]:
+    def _note(self, connection: Connection, reason: Reason, detail: str) -> None:
+        self.notes.append((reason, detail))
+
+    def dial(
+        self, version: ssl.TLSVersion | None = None, *, small: bool = False, address: str = "192.0.2.1"
+    ) -> tuple[Connection, Client]:  # fmt: skip
         """Two ends that have said nothing yet."""
-        connection, peer = self.connect(small=small)
-        assert isinstance(connection, Secured)
+        connection, peer = self.connect(small=small, address=address)
         return connection, Client(peer, trusting_any(version))
 
-    def meet(self, version: ssl.TLSVersion | None = None, *, small: bool = False) -> tuple[Secured, Client]:
-        """Two ends after the handshake."""
-        connection, client = self.dial(version, small=small)
+    def dial_tcp(self, version: ssl.TLSVersion | None = None) -> tuple[Connection, Client]:
+        """The same over loopback: what shutdown means for a socket pair is not what it means there."""
+        ours, peer = tcp_pair()
+        self.peers.append(peer)
+        return self.connections.adopt(ours.detach(), "192.0.2.1"), Client(peer, trusting_any(version))
+
+    def shake(self, connection: Connection, client: Client) -> None:
+        """The handshake of two ends, to its end."""
         client.socket.send(client.hello())
-        self.turn_over()
+        self.until(lambda: connection.state is not State.TLS_HELLO)
         while not client.shake():
             self.turn_over()
-        self.turn_over()
-        assert connection.phase is Phase.HEAD
+        self.until(lambda: connection.state is State.HEAD)
         client.hear()
+
+    def meet(self, version: ssl.TLSVersion | None = None, *, small: bool = False) -> tuple[Connection, Client]:
+        """Two ends after the handshake."""
+        connection, client = self.dial(version, small=small)
+        self.shake(connection, client)
         return connection, client
 
-    def turn_over(self) -> None:
-        """A pass of the poller over everybody, and one over the hellos."""
-        for connection in self.connections.table:
-            if connection is not None and connection.interest & WRITE:
-                self.connections.flush(connection)
-            if connection is not None and connection.interest & READ:
-                self.read(connection)
-        self.layer.answer_some()
+    def until(self, condition: Callable[[], object]) -> None:
+        """Turn over until it is so: on loopback bytes take a moment."""
+        for _ in range(LOOKS):
+            if condition():
+                return
+            self.turn_over()
+        raise AssertionError("it did not come")
 
-    def read(self, connection: Connection) -> None:
-        """One read, as the poller does it."""
-        try:
-            data = os.read(connection.descriptor, 16_384)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.connections.close(connection, Reason.PEER_RESET)
-            return
-        if data:
-            self.layer.received(connection, data)
-        elif connection.phase is Phase.CLOSING:
-            self.connections.closing_ended(connection)
-        else:
-            self.layer.ended(connection)
+
+def transport_of(connection: Connection) -> TlsTransport:
+    """Its transport, which is sealed."""
+    assert isinstance(connection.transport, TlsTransport)
+    return connection.transport
 
 
 @contextmanager
-def sealed(limits: PhaseLimits | None = None) -> Iterator[Sealed]:
+def sealed(**settings: Any) -> Iterator[Sealed]:
     """A `Sealed` that is gone afterwards."""
-    made = Sealed(limits)
+    made = Sealed(**settings)
     try:
         yield made
     finally:

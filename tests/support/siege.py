@@ -18,7 +18,7 @@ from tests.support.peers import Address, Answer, EndOfStreamError, Peer, chatter
 #: Where all attackers come from, and where a visitor does.
 CROWD, PERSON = "127.0.1.1", "127.0.2.{}"
 #: What a slow head begins with.
-HALF_A_HEAD = b"GET /rooms HTTP/1.1\r\nHost: t\r\nX-Slow: "
+HALF_A_HEAD = b"GET /rooms HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 #: Seconds an attacker waits before it comes back: none to speak of.
 AT_ONCE = 0.01
 

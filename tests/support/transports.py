@@ -102,7 +102,7 @@ async def subscribe(
         if transport == "poll":
             yield PollSubscriber(peer, room, after)
         else:
-            await peer.send(f"GET /rooms/{room}/events?after={start} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+            await peer.send(f"GET /rooms/{room}/events?after={start} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             yield EventsSubscriber(peer, await peer.head(), after)
 
 

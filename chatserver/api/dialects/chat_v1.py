@@ -20,7 +20,8 @@ from chatserver.api.dialect import (
 )
 from chatserver.api.encoder import WireEncoder, faces
 from chatserver.chat.principal import Principal
-from chatserver.protocol import messages
+from chatserver.protocol import encoders
+from chatserver.protocol.client_messages import decode
 from chatserver.protocol.upgrade import SUBPROTOCOL
 from chatserver.protocol.validation import MAX_TEXT_BYTES
 from chatserver.protocol.websocket import text_frame, text_frame_parts
@@ -38,24 +39,24 @@ class ChatV1(Dialect):
         self._limits = _told_limits(settings)
         self._replies: dict[type, Callable[[Any], list[bytes]]] = {
             Joined: self._joined,
-            Left: lambda reply: [text_frame(messages.left(reply.id, reply.room))],
+            Left: lambda reply: [text_frame(encoders.left(reply.id, reply.room))],
             Published: self._published,
             HistoryPage: self._history,
             MemberList: self._members,
-            Alive: lambda reply: [text_frame(messages.pong(reply.id))],
+            Alive: lambda reply: [text_frame(encoders.pong(reply.id))],
             Refused: lambda reply: [
-                text_frame(messages.error(reply.id, reply.code, reply.message, reply.retry_after))
+                text_frame(encoders.error(reply.id, reply.code, reply.message, reply.retry_after))
             ],
         }  # fmt: skip
 
     def hello(self, principal: Principal, token: str) -> bytes:
         """Who the client is, and what it may do."""
         face = principal.face
-        return text_frame(messages.hello(token, face.id, face.name, self._ping, self._limits))
+        return text_frame(encoders.hello(token, face.id, face.name, self._ping, self._limits))
 
     def decode(self, data: str | bytes) -> Command:
         """JSON, checked."""
-        return messages.decode(data)
+        return decode(data)
 
     # -- replies ----------------------------------------------------------------------------------------------------
 
@@ -66,39 +67,39 @@ class ChatV1(Dialect):
     def _joined(self, reply: Joined) -> list[bytes]:
         room = reply.member.room
         cursor = self._encoder.cursor(reply.member.cursor)
-        parts = messages.joined(reply.id, room.name, cursor, reply.recovered, reply.messages, len(room.presence))
+        parts = encoders.joined(reply.id, room.name, cursor, reply.recovered, reply.messages, len(room.presence))
         return text_frame_parts(parts)
 
     def _published(self, reply: Published) -> list[bytes]:
         record = reply.record
-        cursor, time = self._encoder.cursor(record.offset), messages.time_text(record.time)
-        return [text_frame(messages.ack(reply.id, record.room, record.offset, cursor, time))]
+        cursor, time = self._encoder.cursor(record.offset), encoders.time_text(record.time)
+        return [text_frame(encoders.ack(reply.id, record.room, record.offset, cursor, time))]
 
     def _history(self, reply: HistoryPage) -> list[bytes]:
         cursor = self._encoder.cursor(reply.reaches)
-        return text_frame_parts(messages.history(reply.id, reply.room, cursor, reply.recovered, reply.messages))
+        return text_frame_parts(encoders.history(reply.id, reply.room, cursor, reply.recovered, reply.messages))
 
     def _members(self, reply: MemberList) -> list[bytes]:
         users = self._encoder.listing(reply.presence)
-        return [text_frame(messages.members(reply.id, reply.room, users, len(reply.presence)))]
+        return [text_frame(encoders.members(reply.id, reply.room, users, len(reply.presence)))]
 
     # -- pushes -----------------------------------------------------------------------------------------------------
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         """A message."""
-        return text_frame(messages.message_push(message))
+        return text_frame(encoders.message_push(message))
 
     def gap(self, room: str, after: int, until: int) -> bytes:
         """This client was too slow."""
-        return text_frame(messages.gap(room, self._encoder.cursor(after), self._encoder.cursor(until)))
+        return text_frame(encoders.gap(room, self._encoder.cursor(after), self._encoder.cursor(until)))
 
     def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes:
         """Who came and went."""
-        return text_frame(messages.presence(room, faces(joined), faces(left), members))
+        return text_frame(encoders.presence(room, faces(joined), faces(left), members))
 
     def goaway(self, reason: str, retry_after: float) -> bytes:
         """Before a planned close."""
-        return text_frame(messages.goaway(reason, retry_after))
+        return text_frame(encoders.goaway(reason, retry_after))
 
 
 def _told_limits(settings: Settings) -> dict[str, int | float]:

@@ -58,7 +58,7 @@ async def test_members_who_left_are_not_missed(peer: Peer) -> None:
 
 
 UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: peer\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
@@ -157,7 +157,7 @@ async def test_the_floor_s_event_streams_hear_what_is_said_from_now_on() -> None
         await ann.say(type="publish", id=1, room="lobby", text="before")
         await ann.hear("ack")
         async with await trio.open_tcp_stream(HOST, server.port) as stream:
-            await stream.send_all(b"GET /rooms/lobby/events HTTP/1.1\r\nHost: peer\r\n\r\n")
+            await stream.send_all(b"GET /rooms/lobby/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             received = bytes(await stream.receive_some())
             assert received.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
             await ask(server, "POST", "/rooms/lobby/messages", b"after")

@@ -138,6 +138,24 @@ async def test_pipelined_requests_are_whole() -> None:
         assert asked == (single * (len(asked) // len(single) + 1))[: len(asked)]
 
 
+async def test_sse_flood_asks_for_a_stream_and_talks_behind_it_while_events_come() -> None:
+    async with listening() as server, playing(server.url, "sse-flood") as play:
+        stream = await server.accept()
+        said = await read_until(stream, lambda got: b"\r\n\r\n" in got)
+        request, _ = parsed(said)
+        assert request.target == b"/rooms/lobby/events"
+        assert (b"accept", b"text/event-stream") in list(request.headers)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n")
+        await until(lambda: play.cohort.answers == {"answered 200": 1})
+        for _ in range(3):
+            await stream.send_all(b"data: {}\n\n")
+            said += await read_until(stream, lambda got: len(got) > ENOUGH_BYTES)
+        assert set(said.split(b"\r\n\r\n")[1]) == set(b"x")
+        await stream.aclose()
+        await until(lambda: play.cohort.ended.total() == 1)
+        assert "answered 200" not in play.cohort.ended, "that it was given a stream says nothing about its end"
+
+
 async def test_long_requests_are_whole_and_as_long_as_they_may_be() -> None:
     async with listening() as server, playing(server.url, "long-requests", clients=4) as play:
         seen = set()

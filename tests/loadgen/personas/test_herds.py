@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+import h11
 import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import descriptor_exhaust, join_many, reconnect_storm, thundering_poll
+from loadgen.personas import descriptor_exhaust, join_many, publish_reset, reconnect_storm, thundering_poll
 from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
 
 _PAGE = b'{"cursor":"e-%d","messages":[]}'
@@ -18,6 +19,7 @@ _PAGE = b'{"cursor":"e-%d","messages":[]}'
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptor_exhaust, "ASK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(publish_reset, "RETURN_SECONDS", 0.05)
     monkeypatch.setattr(reconnect_storm, "STORM_EVERY_SECONDS", 0.3)
     monkeypatch.setattr(reconnect_storm, "DROP_WITHIN_SECONDS", 0.05)
     monkeypatch.setattr(reconnect_storm, "RETURN_WITHIN_SECONDS", 0.05)
@@ -134,6 +136,47 @@ async def test_somebody_in_each_room_speaks_before_the_storm(monkeypatch: pytest
         assert (heard["type"], heard["room"]) == ("publish", "storm-0")
         with pytest.raises(trio.BrokenResourceError):  # RST, and no word before
             await second.receive()
+
+
+# publish-reset
+
+
+async def _posted(server: Server) -> trio.SocketStream:
+    stream = await server.accept()
+    said = await read_until(stream, lambda got: got.endswith(b"x" * publish_reset.TEXT_BYTES))
+    request, body = parsed(said)
+    assert (request.method, request.target) == (b"POST", b"/rooms/publish-reset/messages")
+    data = body.next_event()
+    assert isinstance(data, h11.Data)
+    assert len(data.data) == publish_reset.TEXT_BYTES
+    return stream
+
+
+async def test_publishers_read_their_receipt_and_reset_again_and_again() -> None:
+    async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
+        member = WebSocket(await server.accept())
+        await member.accept()
+        assert await _hear(member) == {"type": "join", "id": 0, "room": "publish-reset"}
+        for number in range(1, 4):
+            stream = await _posted(server)
+            assert play.cohort.held == 2
+            await stream.send_all(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+            assert play.cohort.answers == {"answered 201": number}
+            assert play.cohort.left == number
+        assert not play.cohort.ended
+
+
+async def test_a_publisher_that_is_refused_comes_back_and_one_that_is_cut_off_is_booked() -> None:
+    async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
+        await server.accept()
+        stream = await _posted(server)
+        await stream.send_all(b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n")
+        stream = await _posted(server)
+        assert play.cohort.answers == {"answered 429": 1}
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
 
 
 # thundering-poll

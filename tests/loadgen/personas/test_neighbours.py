@@ -12,11 +12,11 @@ import trio
 from wsproto import events
 
 from loadgen.client import Stage
-from loadgen.personas import curl, office, phone_2g, registry, sleepy_tab, slow_typist, tunnel
+from loadgen.personas import bandwidth, curl, office, phone_2g, registry, sleepy_tab, slow_typist, tunnel
 from tests.loadgen.stage import Play, Server, WebSocket, listening, parsed, playing, read_until, reset, until
 
 MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
-SLOW = (*MEMBERS, "slow-typist", "curl")
+SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth")
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,8 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_typist, "THINKS_SECONDS", 0.05)
     monkeypatch.setattr(curl, "READS_AFTER_SECONDS", 0.1)
     monkeypatch.setattr(curl, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(bandwidth, "MOVES_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(bandwidth, "PAUSE_SECONDS", 0.05)
 
 
 def test_all_are_honest_and_slow() -> None:
@@ -293,3 +295,64 @@ async def test_curl_bears_a_close_between_two_polls_and_none_within() -> None:
         assert not play.cohort.ended
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
+
+
+async def _post(stream: trio.SocketStream) -> int:
+    """Take a message, and say in how many pieces it came."""
+    pieces, got = 0, b""
+    while not got.endswith(b"x" * bandwidth.TEXT_BYTES):
+        got += await stream.receive_some(1 << 20)
+        pieces += 1
+    request, _ = parsed(got)
+    assert (request.method, request.target) == (b"POST", b"/rooms/bandwidth/messages")
+    await _answer(stream, 201, b"{}")
+    return pieces
+
+
+async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> None:
+    body = b"x" * 40_000
+    async with listening() as server, playing(server.url, "bandwidth") as play:
+        stream = await server.accept()
+        stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
+        for _ in range(2):
+            assert await _post(stream) > 1
+            assert await _request(stream) == (b"GET", b"/rooms/bandwidth/messages?limit=10")
+            before, begun = play.cohort.received_bytes, trio.current_time()
+            await _answer(stream, 200, body)
+            await until(lambda before=before: play.cohort.received_bytes > before + len(body))  # type: ignore[misc]
+            reads = len(body) / bandwidth.Bandwidth.read_bytes
+            assert trio.current_time() - begun >= (reads - 2) * bandwidth.MOVES_EVERY_SECONDS
+        assert not play.cohort.ended
+
+
+async def test_a_thin_line_bears_a_close_between_two_requests_and_none_within() -> None:
+    async with listening() as server, playing(server.url, "bandwidth") as play:
+        stream = await server.accept()
+        await _post(stream)
+        await stream.aclose()
+        stream = await server.accept()
+        assert (await _request(stream))[0] == b"GET", "it goes on where it was"
+        assert not play.cohort.ended
+        await stream.send_all(b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx")
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
+
+
+@pytest.mark.parametrize("status", [408, 413, 429, 503])
+async def test_a_thin_line_that_is_refused_is_hurt(status: int) -> None:
+    async with listening() as server, playing(server.url, "bandwidth") as play:
+        stream = await server.accept()
+        await stream.receive_some()
+        await _answer(stream, status)
+        await until(lambda: play.cohort.ended == {f"answered {status}": 1})
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
+async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bandwidth, "PATIENCE_SECONDS", 0.3)
+    async with listening() as server, playing(server.url, "bandwidth") as play:
+        stream = await server.accept()
+        await _post(stream)
+        await _request(stream)
+        await stream.send_all(begun)
+        await until(lambda: play.cohort.ended == {"nothing came in 0.3 s": 1})

@@ -46,7 +46,7 @@ def _as_whole(head: bytes) -> tuple[h11.Request, h11.Connection]:
     return request, parser
 
 
-@pytest.mark.parametrize("name", ["big-head", "many-fields", "big-body"])
+@pytest.mark.parametrize("name", ["big-head", "many-fields", "big-body", "sse-flood"])
 async def test_who_is_answered_sends_no_more_and_is_booked(name: str) -> None:
     async with listening() as server, playing(server.url, name) as play:
         stream = await server.accept()

@@ -1,0 +1,80 @@
+"""The forms of settings that are texts: a log's URL and format, a network, an origin, a host's name, HOST:PORT.
+
+Owns: reading them, and the complaint when a text has another form. May not: import our modules, or resolve a name.
+
+    origin("HTTPS://App.Example:443") == "https://app.example"
+
+Each raises ValueError, whose words stand behind the flag. What is compared later is brought into one form here.
+"""
+
+import ipaddress
+import re
+from enum import StrEnum
+
+LOG_SCHEMES = ("memory:", "sqlite:")
+#: Ports that an origin and a `Host` leave out (RFC 6454 section 6.1, RFC 9110 section 4.2).
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+_MOST_PORT = 65_535
+_NAME = r"[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?"
+_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
+_HOST = re.compile(_NAME)
+
+
+class LogFormat(StrEnum):
+    """How log lines look; `auto` is `pretty` on a terminal and `json` elsewhere."""
+
+    AUTO = "auto"
+    PRETTY = "pretty"
+    JSON = "json"
+
+
+def log_url(text: str) -> str:
+    """Where messages live."""
+    if not text.startswith(LOG_SCHEMES):
+        raise ValueError(f"{text!r} is none of memory: and sqlite:PATH")
+    return text
+
+
+def network(text: str) -> str:
+    """An address or network of a proxy."""
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an address nor a network") from None
+
+
+def origin(text: str) -> str:
+    """The origin of a page, as browsers write it: in lower case, without the scheme's own port."""
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None:
+        raise ValueError(f"{text!r} is not an origin: scheme://host or scheme://host:port, and nothing behind it")
+    scheme, host, port = found.groups()
+    return f"{scheme}://{host}" if port in (None, DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
+
+
+def host(text: str) -> str:
+    """The name or address of a host, in lower case, addresses without brackets."""
+    name = text.lower().removesuffix(".")
+    address = _address(name)
+    if address is None and not _HOST.fullmatch(name):
+        raise ValueError(f"{text!r} is not the name or address of a host; it has no scheme and no port")
+    return address or name
+
+
+def listen(text: str) -> tuple[str, int]:
+    """A host and a port to listen on."""
+    name, colon, port = text.rpartition(":")
+    bare = name.removeprefix("[").removesuffix("]")
+    if not colon or not bare or (":" in bare) != (bare != name) or not re.fullmatch("[0-9]{1,5}", port):
+        raise ValueError(f"{text!r} is not HOST:PORT, like 127.0.0.1:9100 or [::1]:9100")
+    if int(port) > _MOST_PORT:
+        raise ValueError(f"port {port} is above the maximum, {_MOST_PORT}")
+    return bare, int(port)
+
+
+def _address(text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return None

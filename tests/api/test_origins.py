@@ -1,0 +1,274 @@
+"""The decision about pages: whose a request is, whether it was meant for us, and what a foreign page may still do."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.api.origins import (
+    Policy,
+    Source,
+    check_foreign,
+    cors_fields,
+    forbidden,
+    policy_of,
+    preflight_fields,
+    source_of,
+)
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.head import BodyKind, Head
+from chatserver.reasons import ErrorCode
+
+APP = "https://app.example"
+EVIL = "https://evil.example"
+OWN, ALLOWED, FOREIGN = Source.OWN, Source.ALLOWED, Source.FOREIGN
+
+PLAIN = policy_of(secure=False, bound=["127.0.0.1"], origins=[APP, "http://localhost:3000"], hosts=["chat.example"])
+SECURE = policy_of(secure=True, bound=["192.0.2.1", "::1"], origins=[], hosts=["Chat.Example."])
+ANYWHERE = policy_of(secure=False, bound=["0.0.0.0"], origins=[], hosts=[])
+ANYWHERE_NAMED = policy_of(secure=False, bound=["::", "192.0.2.1"], origins=[], hosts=["chat.example"])
+
+
+def head_of(method: str, headers: Mapping[str, str]) -> Head:
+    return Head(method, "/rooms", "", dict(headers), BodyKind.NONE, 0, True, False, "1.1")
+
+
+def fields(host: str | None = "127.0.0.1:8000", origin: str | None = None, site: str | None = None) -> dict[str, str]:
+    given = {"host": host, "origin": origin, "sec-fetch-site": site}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("origin", "site", "source"),
+    [
+        # no page at all, and our own
+        (None, None, OWN),
+        (None, "none", OWN),
+        (None, "same-origin", OWN),
+        ("http://127.0.0.1:8000", None, OWN),
+        ("http://127.0.0.1:8000", "same-origin", OWN),
+        ("HTTP://127.0.0.1:8000", None, FOREIGN),  # no browser writes it like that
+        ("https://127.0.0.1:8000", "same-origin", OWN),  # behind a proxy that ends TLS
+        # other pages of this machine, other schemes, other names
+        ("http://127.0.0.1:8001", None, FOREIGN),
+        ("http://127.0.0.1", None, FOREIGN),
+        ("http://localhost:8000", None, FOREIGN),
+        ("http://127.0.0.1:8001", "same-site", FOREIGN),
+        (EVIL, None, FOREIGN),
+        (EVIL, "same-origin", FOREIGN),
+        (EVIL, "none", FOREIGN),
+        (EVIL, "cross-site", FOREIGN),
+        ("ws://127.0.0.1:8000", None, FOREIGN),
+        ("//127.0.0.1:8000", None, FOREIGN),
+        ("http://127.0.0.1:8000.evil.example", None, FOREIGN),
+        ("http://evil.example/127.0.0.1:8000", None, FOREIGN),
+        ("http://127.0.0.1:8000@evil.example", None, FOREIGN),
+        ("null", None, FOREIGN),
+        ("null", "same-origin", FOREIGN),
+        ("", None, FOREIGN),
+        ("http://127.0.0.1:8000, http://127.0.0.1:8000", None, FOREIGN),
+        # what the browser says besides
+        (None, "cross-site", FOREIGN),
+        (None, "same-site", FOREIGN),
+        (None, "", FOREIGN),
+        (None, "Same-Origin", FOREIGN),
+        (None, "same-origin, same-origin", FOREIGN),
+        ("http://127.0.0.1:8000", "cross-site", FOREIGN),
+        ("http://127.0.0.1:8000", "same-site", FOREIGN),
+        # the list
+        (APP, None, ALLOWED),
+        (APP, "cross-site", ALLOWED),
+        (APP, "same-site", ALLOWED),
+        ("http://localhost:3000", "same-site", ALLOWED),
+        ("http://app.example", "cross-site", FOREIGN),
+        ("https://app.example:8443", "cross-site", FOREIGN),
+        ("https://www.app.example", "cross-site", FOREIGN),
+    ],
+)
+def test_whose_page_it_is(origin: str | None, site: str | None, source: Source) -> None:
+    assert source_of(fields(origin=origin, site=site), PLAIN) is source
+
+
+@pytest.mark.parametrize(
+    ("held", "host", "origin", "source"),
+    [
+        (PLAIN, "chat.example", "http://chat.example", OWN),
+        (PLAIN, "chat.example:80", "http://chat.example", OWN),
+        (PLAIN, "chat.example:443", "https://chat.example", OWN),
+        (PLAIN, "Chat.Example", "http://chat.example", OWN),
+        (PLAIN, "chat.example:443", "http://chat.example", FOREIGN),
+        (SECURE, "chat.example", "https://chat.example", OWN),
+        (SECURE, "chat.example:443", "https://chat.example", OWN),
+        (SECURE, "[::1]:8443", "https://[::1]:8443", OWN),
+        (SECURE, "chat.example:80", "https://chat.example", FOREIGN),
+        # a page that came over http may have been anybody's on its way
+        (SECURE, "chat.example", "http://chat.example", FOREIGN),
+        (SECURE, "chat.example:8443", "http://chat.example:8443", FOREIGN),
+    ],
+)
+def test_scheme_and_default_port_of_our_own_page(held: Policy, host: str, origin: str, source: Source) -> None:
+    assert source_of(fields(host, origin), held) is source
+
+
+@pytest.mark.parametrize(
+    ("held", "host", "served"),
+    [
+        (PLAIN, "127.0.0.1", True),
+        (PLAIN, "127.0.0.1:8000", True),
+        (PLAIN, "127.0.0.1:1", True),  # a forwarded port
+        (PLAIN, "127.0.0.1:", True),
+        (PLAIN, "localhost:8000", True),
+        (PLAIN, "LOCALHOST", True),
+        (PLAIN, "localhost.", True),
+        (PLAIN, "chat.example:8000", True),
+        (PLAIN, "evil.example", False),
+        (PLAIN, "evil.example:8000", False),
+        (PLAIN, "chat.example.evil.example", False),
+        (PLAIN, "evil-chat.example", False),
+        (PLAIN, "localhost.evil.example", False),
+        (PLAIN, "127.0.0.1.evil.example", False),
+        (PLAIN, "127.0.0.2", False),
+        (PLAIN, "192.0.2.1:8000", False),
+        (PLAIN, "[::1]:8000", False),
+        (SECURE, "[::1]", True),
+        (SECURE, "[0:0:0:0:0:0:0:1]:443", True),
+        (SECURE, "192.0.2.1", True),
+        (SECURE, "chat.example", True),
+        (SECURE, "127.0.0.1", False),
+        (ANYWHERE, "evil.example", True),  # it was told no name and has any address, so it cannot know
+        (ANYWHERE, "192.0.2.7:8000", True),
+        (ANYWHERE_NAMED, "chat.example", True),
+        (ANYWHERE_NAMED, "192.0.2.7:8000", True),  # an address is never a name that leads elsewhere
+        (ANYWHERE_NAMED, "[2001:db8::7]:8000", True),
+        (ANYWHERE_NAMED, "localhost", True),
+        (ANYWHERE_NAMED, "evil.example", False),
+    ],
+)
+def test_which_names_are_ours(held: Policy, host: str, *, served: bool) -> None:
+    if served:
+        assert source_of(fields(host), held) is OWN
+        return
+    with pytest.raises(HttpError, match="does not go by the name") as caught:
+        source_of(fields(host), held)
+    assert caught.value.code is ErrorCode.MISDIRECTED
+
+
+@pytest.mark.parametrize(
+    ("held", "origin", "site", "source"),
+    [
+        (PLAIN, None, None, FOREIGN),
+        (PLAIN, APP, None, FOREIGN),
+        (ANYWHERE, None, None, OWN),
+        (ANYWHERE, EVIL, None, FOREIGN),
+        (ANYWHERE, None, "cross-site", FOREIGN),
+    ],
+)
+def test_without_a_host_it_may_read_what_is_public(
+    held: Policy, origin: str | None, site: str | None, source: Source
+) -> None:
+    assert source_of(fields(None, origin, site), held) is source
+
+
+def test_names_that_were_bound_are_ours_however_they_are_written() -> None:
+    held = policy_of(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
+    for host in ("myhost:8000", "[fe80:0::1]:8000", "localhost"):
+        assert source_of(fields(host), held) is OWN
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_a_foreign_page_may_read(method: str) -> None:
+    check_foreign(head_of(method, fields(origin=EVIL)))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "get"])
+def test_a_foreign_page_changes_nothing(method: str) -> None:
+    with pytest.raises(HttpError) as caught:
+        check_foreign(head_of(method, fields(origin=EVIL)))
+    assert caught.value.code is ErrorCode.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    "more", [{"cookie": "chat_session=x"}, {"authorization": "Bearer x"}, {"upgrade": "websocket"}, {"cookie": ""}]
+)
+def test_a_foreign_page_reads_nothing_as_the_user(more: dict[str, str]) -> None:
+    with pytest.raises(HttpError) as caught:
+        check_foreign(head_of("GET", {**fields(origin=EVIL), **more}))
+    assert caught.value.code is ErrorCode.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("headers", "shown"),
+    [
+        (fields(origin=EVIL, site="cross-site"), f"Origin: {EVIL}"),
+        (fields(site="same-site"), "Sec-Fetch-Site: same-site"),
+        (fields(None), "no Host"),
+    ],
+)
+def test_the_refusal_names_what_gave_it_away(headers: dict[str, str], shown: str) -> None:
+    error = forbidden(head_of("GET", headers))
+    assert shown in error.message
+    assert error.headers == (("Vary", "Origin"),)
+
+
+def test_answers_to_an_allowed_page_can_be_read_by_it_and_by_no_other() -> None:
+    told = dict(cors_fields(head_of("GET", fields(origin=APP)), PLAIN))
+    assert told["Access-Control-Allow-Origin"] == APP
+    assert told["Access-Control-Allow-Credentials"] == "true"
+    assert told["Vary"] == "Origin"
+    for origin in (None, EVIL, "null", "http://127.0.0.1:8000", "*"):
+        assert cors_fields(head_of("GET", fields(origin=origin)), PLAIN) == ()
+
+
+def test_a_preflight_names_the_methods_of_the_path() -> None:
+    told = dict(preflight_fields(["GET", "HEAD", "POST"]))
+    assert told["Access-Control-Allow-Methods"] == "GET, HEAD, POST"
+    assert "Content-Type" in told["Access-Control-Allow-Headers"].split(", ")
+
+
+# -- whatever the fields are ------------------------------------------------------------------------------------------
+
+NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,5}){0,2}", fullmatch=True)
+PORTS = st.integers(1, 65_535)
+SITES = st.sampled_from([None, "none", "same-origin", "same-site", "cross-site"]) | st.text(max_size=12)
+
+
+@given(host=NAMES, port=PORTS, theirs=NAMES, their_port=PORTS, site=SITES, secure=st.booleans(), tls=st.booleans())
+def test_a_page_of_another_host_or_port_is_foreign(
+    *, host: str, port: int, theirs: str, their_port: int, site: str | None, secure: bool, tls: bool
+) -> None:
+    held = policy_of(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    origin = f"{'https' if tls else 'http'}://{theirs}:{their_port}"
+    found = source_of(fields(f"{host}:{port}", origin, site), held)
+    same = (host, port) == (theirs, their_port) and (tls or not secure) and site in (None, "none", "same-origin")
+    assert found is (OWN if same else FOREIGN)
+
+
+@given(
+    host=NAMES, port=PORTS, secure=st.booleans(), capitals=st.booleans(), site=st.sampled_from([None, "same-origin"])
+)
+def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, capitals: bool, site: str | None) -> None:
+    """As a browser writes both fields: without the scheme's own port."""
+    held = policy_of(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    scheme, default = ("https", 443) if secure else ("http", 80)
+    authority = host if port == default else f"{host}:{port}"
+    asked = authority.upper() if capitals else authority
+    assert source_of(fields(asked, f"{scheme}://{authority}", site), held) is OWN
+
+
+@given(host=NAMES, name=NAMES, port=PORTS | st.none())
+def test_only_our_names_are_served(host: str, name: str, port: int | None) -> None:
+    held = policy_of(secure=False, bound=["127.0.0.1"], origins=[], hosts=[host])
+    asked = name if port is None else f"{name}:{port}"
+    if name in (host, "localhost"):
+        assert source_of(fields(asked), held) is OWN
+    else:
+        with pytest.raises(HttpError):
+            source_of(fields(asked), held)
+
+
+@given(origin=st.text(max_size=60), host=st.sampled_from(["127.0.0.1:8000", "localhost", "chat.example"]), site=SITES)
+def test_no_text_is_an_origin_of_ours_but_ours(origin: str, host: str, site: str | None) -> None:
+    ours = {f"http://{host}", f"https://{host}", APP, "http://localhost:3000"}
+    found = source_of(fields(host, origin, site), PLAIN)
+    assert found is FOREIGN or origin.lower() in ours

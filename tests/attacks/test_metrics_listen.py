@@ -1,0 +1,136 @@
+"""A listener of the operators' own: what is there and what is not, and that it is as hard to sit on as the other."""
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.support.certificates import certificate, trusting_any
+from tests.support.peers import ask, connect, request, upgrade
+from tests.support.serving import neighbour, serving
+
+THERE: dict[str, Any] = {"metrics_listen": "127.0.0.1:0"}
+#: Paths that both have.
+HEALTH = ("/healthz", "/readyz")
+
+
+async def test_metrics_are_there_and_not_on_the_public_port() -> None:
+    async with serving(**THERE) as server, neighbour(server):
+        assert server.address != server.metrics_address
+        there = await ask(server.metrics_address, "GET", "/metrics")
+        assert there.status == 200
+        assert b"chatserver_connections" in there.body
+        for method in ("GET", "HEAD", "POST"):
+            assert (await ask(server.address, method, "/metrics")).status == 404, method
+        for address in (server.address, server.metrics_address):
+            for path in HEALTH:
+                assert (await ask(address, "GET", path)).status == 200, path
+
+
+async def test_nothing_else_is_there() -> None:
+    wires = (
+        request("GET", "/"),
+        request("GET", "/rooms"),
+        request("GET", "/rooms/lobby/messages?wait=9"),
+        request("GET", "/rooms/lobby/events"),
+        request("POST", "/rooms/lobby/messages", b"hi"),
+        request("POST", "/metrics"),
+        upgrade("/ws"),
+        upgrade("/echo"),
+    )
+    async with serving(**THERE, echo=True) as server, connect(server.metrics_address) as peer:
+        for wire in wires:
+            await peer.send(wire)
+            answer = await peer.response()
+            assert answer.status == (405 if wire.startswith(b"POST /metrics") else 404), wire
+        assert (await peer.request("GET", "/metrics")).status == 200
+        assert (await ask(server.address, "GET", "/rooms/lobby/messages")).json["messages"] == []
+
+
+async def test_without_the_flag_metrics_are_on_the_public_port() -> None:
+    async with serving() as server:
+        assert (await ask(server.address, "GET", "/metrics")).status == 200
+        assert server.server.metrics_address == ""
+
+
+async def test_slow_peers_there_go_by_the_same_deadlines() -> None:
+    async with (
+        serving(**THERE, head_deadline=0.5, keepalive_deadline=0.5) as server, neighbour(server),
+        connect(server.metrics_address) as silent, connect(server.metrics_address) as slow,
+        connect(server.metrics_address) as idle,
+    ):  # fmt: skip
+        assert (await idle.request("GET", "/metrics")).status == 200
+        await slow.send(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
+        assert (await slow.response()).status == 408
+        assert await silent.rest() == b""
+        assert await idle.rest() == b""
+        await server.counted("head-deadline", 2)
+        await server.counted("keepalive-deadline")
+
+
+async def test_places_are_counted_together() -> None:
+    """One address has its places at both, and no more for sitting at the operators'."""
+    crowd, places = "127.0.0.2", 4
+    async with serving(**THERE, per_ip=places) as server, neighbour(server), AsyncExitStack() as stack:
+        for number in range(places):
+            address = server.metrics_address if number % 2 else server.address
+            peer = await stack.enter_async_context(connect(address, source=crowd))
+            assert (await peer.request("GET", "/healthz")).status == 200
+        for address in (server.address, server.metrics_address):
+            async with connect(address, source=crowd) as peer:
+                assert (await peer.response()).status == 503
+
+
+async def test_who_came_that_way_is_forgotten_when_gone() -> None:
+    """The kernel gives the same descriptor to the next peer, who is somebody else."""
+    async with serving(**THERE) as server:
+        known = server.server.parts.connections.operators
+        for _ in range(5):
+            async with connect(server.metrics_address) as operator:
+                assert (await operator.request("GET", "/metrics")).status == 200
+                assert len(known) == 1
+            with trio.fail_after(30):
+                while known:  # noqa: ASYNC110  the server has yet to see the FIN
+                    await trio.sleep(0.01)
+            async with connect(server.address) as peer:
+                assert (await peer.request("GET", "/metrics")).status == 404
+
+
+async def test_it_speaks_tls_if_the_server_does(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    async with serving(**THERE, tls_cert=cert, tls_key=key) as server:
+        assert server.server.metrics_address.startswith("https://")
+        address = replace(server.metrics_address, tls=trusting_any())
+        assert (await ask(address, "GET", "/metrics")).status == 200
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_the_balancer_s_network_needs_no_proxy_header_there(tmp_path: Path, *, tls: bool) -> None:
+    """A monitor stands in the same network as the balancer, and speaks for itself."""
+    options: dict[str, Any] = {**THERE, "trusted_proxy": ("127.0.0.0/8",), "proxy_protocol": True, "head_deadline": 0.5}
+    if tls:
+        options["tls_cert"], options["tls_key"] = certificate(tmp_path)
+    async with serving(**options) as server:
+        async with connect(server.metrics_address) as monitor:
+            forwarded = {"X-Forwarded-For": "192.0.2.9"}
+            for _ in range(2):
+                assert (await monitor.request("GET", "/metrics", headers=forwarded)).status == 200
+        async with connect(replace(server.address, tls=None)) as public:
+            await public.send(request("GET", "/healthz"))
+            assert await public.rest() == b""
+
+
+async def test_its_own_address_is_a_name_there() -> None:
+    async with serving(metrics_listen="127.0.0.2:0", allow_host=()) as server:
+        port = server.metrics_address.port
+        for name, status in ((f"127.0.0.2:{port}", 200), ("localhost", 200), ("evil.example", 421), ("127.0.0.1", 421)):
+            answer = await ask(server.metrics_address, "GET", "/metrics", headers={"Host": name})
+            assert answer.status == status, name
+        assert (await ask(server.address, "GET", "/healthz", headers={"Host": "127.0.0.2"})).status == 421
+    async with serving(metrics_listen="0.0.0.0:0", allow_host=()) as server:
+        anyone = await ask(server.metrics_address, "GET", "/metrics", headers={"Host": "chat-1.internal:9100"})
+        assert anyone.status == 200
+        assert (await ask(server.address, "GET", "/healthz", headers={"Host": "chat-1.internal"})).status == 421

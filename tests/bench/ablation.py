@@ -1,0 +1,265 @@
+"""What each mechanism of the core is worth: the server with it and without it, in turns, under the load it is for.
+
+How: for each mechanism `PAIRS` pairs of runs, with and without, each with a fresh server. The load comes from a process
+of its own, from other networks than the victims': twenty WebSockets that ping every 20 ms, and a newcomer every 50 ms
+that connects, upgrades, pings and leaves. Reported are the medians of the victims' p99 and of the newcomers', with and
+without, and the share of the processors that the host took meanwhile: above 4% a row says nothing.
+What would fool it: two cores for three processes. A difference below the spread of five runs is none.
+
+    python -m tests.bench.ablation            all of them, a minute each
+    python -m tests.bench.ablation networks   one of them
+"""
+
+import json
+import os
+import random
+import selectors
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from chatserver import fair
+from chatserver.net import poller, scheduler
+from chatserver.net.states import Priority
+
+ROOT = Path(__file__).resolve().parents[2]
+PAIRS = 5
+SECONDS = 5.0
+VICTIMS = 20
+_UPGRADE = (
+    b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+# -- mechanisms, and how each is switched off: run in the server's process, before it starts ------------------------
+
+
+def _without_networks() -> None:
+    push = fair.FairQueue.push
+    fair.FairQueue.push = lambda self, network, entry: push(self, "", entry)  # type: ignore[method-assign]
+
+
+def _without_classes() -> None:
+    submit = scheduler.Scheduler.submit
+
+    def one_class(self: scheduler.Scheduler, priority: Priority, *rest: object) -> None:
+        submit(self, Priority.ESTABLISHED, *rest)  # type: ignore[arg-type]
+
+    scheduler.Scheduler.submit = one_class  # type: ignore[method-assign,assignment]
+
+
+def _without_bulk() -> None:
+    run = scheduler.Scheduler.__init__
+
+    def init(self: scheduler.Scheduler, **options: object) -> None:
+        run(self, **options)  # type: ignore[arg-type]
+        established, new, _ = self._queues
+        self._queues = (established, new, established)
+
+    scheduler.Scheduler.__init__ = init  # type: ignore[method-assign]
+
+
+def _without_departures() -> None:
+    poller._DEPARTING = 0
+
+
+def _with_large_reads() -> None:
+    poller.READ_BYTES = 16 * 1024
+    poller._SHORT = (poller._BUFFER[: poller.READ_BYTES],)
+
+
+MECHANISMS: dict[str, tuple[Callable[[], None], str]] = {
+    "networks": (_without_networks, "floods"),
+    "classes": (_without_classes, "newcomers"),
+    "bulk": (_without_bulk, "floods"),
+    "departures": (_without_departures, "churn"),
+    "short-reads": (_with_large_reads, "floods"),
+}
+
+
+# -- loads ----------------------------------------------------------------------------------------------------------
+
+
+def _connect(port: int, network: int) -> socket.socket:
+    peer = socket.socket()
+    peer.bind((f"127.0.{network}.{random.randint(1, 250)}", 0))
+    peer.connect(("127.0.0.1", port))
+    return peer
+
+
+def _frame(text: bytes) -> bytes:
+    return bytes((0x81, 0x80 | len(text))) + b"\0\0\0\0" + text
+
+
+def _flood(port: int, until: float) -> None:
+    """WebSockets that send as fast as they are read: pings of chat.v1, sixteen in a segment."""
+    peers = deque(_connect(port, 10 + number % 16) for number in range(200))
+    for peer in peers:
+        peer.sendall(_UPGRADE % b"/ws")
+        peer.setblocking(False)
+    many = _frame(b'{"type":"ping"}') * 16
+    while time.monotonic() < until:
+        peer = peers[0]
+        peers.rotate(1)
+        try:
+            peer.send(many)
+            peer.recv(1 << 16)
+        except BlockingIOError:
+            pass
+        except OSError:
+            peers.popleft()
+            peers.append(_connect(port, 10 + random.randrange(16)))
+            peers[-1].sendall(_UPGRADE % b"/ws")
+            peers[-1].setblocking(False)
+
+
+def _newcomers(port: int, until: float) -> None:
+    """Peers that connect, upgrade and leave, as fast as they can."""
+    while time.monotonic() < until:
+        peers = [_connect(port, 10 + number % 16) for number in range(100)]
+        for peer in peers:
+            peer.sendall(_UPGRADE % b"/ws")
+        for peer in peers:
+            peer.close()
+
+
+def _churn(port: int, until: float) -> None:
+    """Two thousand members of one room that all leave at once, and come back."""
+    while time.monotonic() < until:
+        peers = [_connect(port, 10 + number % 16) for number in range(2000)]
+        for peer in peers:
+            peer.sendall(_UPGRADE % b"/ws" + _frame(b'{"type":"join","room":"churn"}'))
+        time.sleep(0.5)
+        for peer in peers:
+            peer.close()
+        time.sleep(0.3)
+
+
+LOADS = {"floods": _flood, "newcomers": _newcomers, "churn": _churn}
+
+
+# -- victims --------------------------------------------------------------------------------------------------------
+
+
+def _newcomers_beside(port: int, until: float, found: list[float]) -> None:
+    """Connect, upgrade, ping and leave, every 50 ms; the seconds that each took."""
+    due = time.monotonic()
+    while due < until:
+        time.sleep(max(0.0, due - time.monotonic()))
+        with _connect(port, 210) as peer:
+            peer.sendall(_UPGRADE % b"/ws" + _frame(b'{"type":"ping"}'))
+            answer = b""
+            while b"pong" not in answer:
+                answer += peer.recv(1 << 16)
+        found.append(time.monotonic() - due)
+        due = max(due + 0.05, time.monotonic() - 0.05)
+
+
+def _victims(port: int, until: float) -> tuple[list[float], list[float]]:
+    """Seconds that each ping of the members took from when it was due, and each newcomer."""
+    selector = selectors.DefaultSelector()
+    for number in range(VICTIMS):
+        peer = _connect(port, 200 + number % 4)
+        peer.sendall(_UPGRADE % b"/ws")
+        peer.recv(1 << 16)
+        peer.setblocking(False)
+        selector.register(peer, selectors.EVENT_READ, deque[float]())
+    members: list[float] = []
+    newcomers: list[float] = []
+    beside = threading.Thread(target=_newcomers_beside, args=(port, until, newcomers))
+    beside.start()
+    due = time.monotonic()
+    while (now := time.monotonic()) < until:
+        if now >= due:
+            for key in list(selector.get_map().values()):
+                key.data.append(due)
+                key.fileobj.send(_frame(b'{"type":"ping"}'))  # type: ignore[union-attr]
+            due += 0.02
+        for key, _ in selector.select(max(0.0, due - time.monotonic())):
+            pongs = key.fileobj.recv(1 << 16).count(b'"pong"')  # type: ignore[union-attr]
+            now = time.monotonic()
+            members += [now - key.data.popleft() for _ in range(min(pongs, len(key.data)))]
+    for key in list(selector.get_map().values()):
+        members += [until - sent for sent in key.data]  # never answered: as late as it is
+        key.fileobj.close()  # type: ignore[union-attr]
+    beside.join()
+    return members, newcomers
+
+
+def _percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] * 1000
+
+
+# -- runs -----------------------------------------------------------------------------------------------------------
+
+
+def _run(mechanism: str, load: str, *, off: bool) -> tuple[float, float]:
+    """p99 in milliseconds, of the members and of the newcomers."""
+    flags = ["--port", "0", "--log", "memory:", "--per-ip", "0", "--quiet"]
+    command = [sys.executable, "-m", "tests.bench.ablation", "--serve", mechanism if off else "nothing", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline().rpartition(":")[2])
+        begin = time.monotonic()
+        attack = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.ablation", "--load", load, str(port), str(SECONDS + 1)], cwd=ROOT
+        )
+        time.sleep(1.0)
+        members, newcomers = _victims(port, begin + 1.0 + SECONDS)
+        attack.wait()
+        for _ in range(2):
+            server.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+    return _percentile(members, 0.99), _percentile(newcomers, 0.99)
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """All ticks of all processors, and those that the host took."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(ticks), ticks[-1]
+
+
+def measure(mechanism: str) -> Iterator[str]:
+    """One row."""
+    _, load = MECHANISMS[mechanism]
+    before = _processor_ticks()
+    runs: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    for _ in range(PAIRS):
+        for off in (False, True):
+            runs[off].append(_run(mechanism, load, off=off))
+    with_it, without = ([statistics.median(side) for side in zip(*runs[off], strict=True)] for off in (False, True))
+    total, stolen = (now - then for now, then in zip(_processor_ticks(), before, strict=True))
+    yield (
+        f"| {mechanism} | {load} | {with_it[0]:.1f} / {with_it[1]:.1f} | {without[0]:.1f} / {without[1]:.1f} |"
+        f" {stolen / total * 100:.1f}% | {json.dumps([[round(p, 1) for p in run] for run in runs[True]])} |"
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """See the module."""
+    if arguments[:1] == ["--serve"]:
+        if arguments[1] in MECHANISMS:
+            MECHANISMS[arguments[1]][0]()
+        from chatserver.cli import run_command
+
+        sys.exit(run_command(["serve", *arguments[2:]]))
+    if arguments[:1] == ["--load"]:
+        os.nice(5)
+        LOADS[arguments[1]](int(arguments[2]), time.monotonic() + float(arguments[3]))
+        return
+    print("| mechanism | load | with it: p99 of members / newcomers, ms | without | host took | runs without |")
+    for mechanism in arguments or MECHANISMS:
+        for row in measure(mechanism):
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,155 @@
+"""A page of another site in a real Chromium, beside our own: what the browser says of it, and what becomes of that.
+
+The other site is another port of the same machine. To the browser that is the nearest stranger there is: the same
+cookies are sent along (cookies know no ports), and `Sec-Fetch-Site` says `same-site`.
+"""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.browser import Server, Window, serving
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+#: Each tells in one word what came of it.
+SCRIPT = """
+async (server) => {
+  const opened = (target, good, bad) => new Promise((resolve) => {
+    target.addEventListener(good, () => (target.close(), resolve('open')));
+    for (const each of bad) target.addEventListener(each, () => (target.close(), resolve('refused')));
+  });
+  const answer = (path, options) => fetch(server + path, options).then((found) => found.status || found.type, () => 'unreadable');
+  const text = { method: 'POST', body: 'from a foreign page', headers: { 'Content-Type': 'text/plain' } };
+  const json = { method: 'POST', body: '{"text": "from a foreign page"}', headers: { 'Content-Type': 'application/json' } };
+  const sockets = server.replace('http', 'ws');
+  return {
+    socket: await opened(new WebSocket(sockets + '/ws'), 'open', ['error', 'close']),
+    echo: await opened(new WebSocket(sockets + '/echo'), 'open', ['error', 'close']),
+    events: await opened(new EventSource(server + '/rooms/lobby/events'), 'open', ['error']),
+    events_as_user: await opened(
+      new EventSource(server + '/rooms/lobby/events', { withCredentials: true }), 'open', ['error']),
+    text: await answer('/rooms/lobby/messages', { ...text, mode: 'no-cors', credentials: 'include' }),
+    text_as_nobody: await answer('/rooms/lobby/messages', { ...text, mode: 'no-cors', credentials: 'omit' }),
+    text_to_read: await answer('/rooms/lobby/messages', text),
+    json: await answer('/rooms/lobby/messages', { ...json, credentials: 'include' }),
+    delete: await answer('/rooms/lobby/messages/1', { method: 'DELETE' }),
+    history: await answer('/rooms/lobby/messages', { credentials: 'include' }),
+    poll: await answer('/rooms/lobby/messages?wait=1', {}),
+  };
+}
+"""  # noqa: E501  (a line of JavaScript is a line)
+
+
+class _Blank(BaseHTTPRequestHandler):
+    """A page with nothing on it."""
+
+    def do_GET(self) -> None:
+        body = b"<!doctype html><title>another site</title>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the library's word)
+        pass
+
+
+@pytest.fixture(scope="module")
+def another_site() -> Iterator[str]:
+    """Its origin."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Blank) as site:
+        thread = threading.Thread(target=site.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{site.server_port}"
+        site.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Page]:
+    """A window whose console may complain: that is what refusals look like there."""
+    window = Window(browser)
+    yield window.page
+    window.close()
+
+
+def name_of(page: Page) -> str:
+    """Who the page says that its user is."""
+    found = page.locator("#me")
+    expect(found).not_to_be_empty()
+    return found.inner_text()
+
+
+def test_a_foreign_page_does_nothing_here(tmp_path: Path, visitor: Page, another_site: str) -> None:
+    with serving(tmp_path, flags=["--echo"]) as server:
+        visitor.goto(server.url)  # so that there is a cookie to send along
+        expect(visitor.locator("#connection-text")).to_contain_text("live")
+        visitor.goto(another_site)
+        assert visitor.evaluate(SCRIPT, server.url) == {
+            "socket": "refused",
+            "echo": "refused",
+            "events": "refused",
+            "events_as_user": "refused",
+            "text": "opaque",  # whatever came of it: the log below tells
+            "text_as_nobody": "opaque",
+            "text_to_read": "unreadable",
+            "json": "unreadable",
+            "delete": "unreadable",
+            "history": "unreadable",
+            "poll": "unreadable",
+        }
+        assert server.messages("lobby") == []
+
+
+def test_the_page_of_an_allowed_origin_does_what_ours_does(tmp_path: Path, visitor: Page, another_site: str) -> None:
+    with serving(tmp_path, flags=["--echo", "--allow-origin", another_site]) as server:
+        visitor.goto(another_site)
+        assert visitor.evaluate(SCRIPT, server.url) == {
+            "socket": "open",
+            "echo": "open",
+            "events": "open",
+            "events_as_user": "open",
+            "text": "opaque",
+            "text_as_nobody": "opaque",
+            "text_to_read": 201,
+            "json": 201,
+            "delete": "unreadable",  # there is no such path, and so no preflight for it
+            "history": 200,
+            "poll": 200,
+        }
+        assert [message["text"] for message in server.messages("lobby")] == ["from a foreign page"] * 4
+
+
+def test_a_link_elsewhere_leads_to_our_page_and_to_the_same_name(
+    server: Server, visitor: Page, window: OpenWindow, another_site: str
+) -> None:
+    visitor.goto(server.url)
+    name = name_of(visitor)
+    visitor.goto(another_site)
+    visitor.evaluate("(url) => document.body.append(Object.assign(document.createElement('a'), "
+                     "{ href: url, textContent: 'chat' }))", server.url)  # fmt: skip
+    visitor.click("a")
+    expect(visitor.locator("#connection-text")).to_contain_text("live")
+    assert name_of(visitor) == name
+    visitor.fill("#text", "I came by a link")
+    visitor.press("#text", "Enter")
+    ann = window()
+    ann.open(server)
+    ann.expect_texts(["I came by a link"])
+
+
+def test_a_name_that_only_leads_here_shows_no_page(server: Server, visitor: Page) -> None:
+    """Chromium resolves any name under localhost to this machine, as DNS rebinding would."""
+    port = server.url.rpartition(":")[2]
+    for name, status in (("rebound.localhost", 421), ("localhost", 200), ("127.0.0.1", 200)):
+        answer = visitor.goto(f"http://{name}:{port}/")
+        assert answer is not None
+        assert answer.status == status, name

@@ -1,0 +1,196 @@
+"""Half a KeyUpdate: the server's end is OpenSSL's, and what it thinks of the records is the judge."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+from contextlib import suppress
+
+import pytest
+import trio
+import trustme
+from wsproto import WSConnection, events
+from wsproto.connection import ConnectionType
+
+from loadgen.personas._tls13 import APPLICATION_DATA, HANDSHAKE, Tls13, seal
+from loadgen.personas.tls_half_message import HALF_KEY_UPDATE
+from tests.loadgen.stage import PATIENCE, Play, Server, listening, playing, until
+
+#: RFC 8448 section 3, "Simple 1-RTT Handshake": the client's traffic secret, and the record it sends under it.
+SECRET = "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5"
+RECORD = (
+    "1703030043a23f7054b62c94d0affafe8228ba55cbefacea42f914aa66bcab3f2b9819a8a5b46b395bd54a9a20441e2b62974e1f5a6292a2"
+    "977014bd1e3deae63aeebb21694915e4"
+)
+
+
+class _End:
+    """The server's TLS, on buffers."""
+
+    def __init__(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("localhost").configure_cert(context)
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._received, self._to_send, server_side=True)
+        self.established = False
+
+    def handshake(self, records: bytes) -> bytes:
+        self._received.write(records)
+        with suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+            self.established = True
+        return self._to_send.read()
+
+    def open(self, records: bytes = b"") -> bytes:
+        self._received.write(records)
+        data = b""
+        try:
+            while True:
+                data += self._tls.read()
+        except ssl.SSLWantReadError:
+            return data
+
+    def seal(self, data: bytes) -> bytes:
+        self._tls.write(data)
+        return self._to_send.read()
+
+
+def _met() -> tuple[Tls13, _End]:
+    client, server = Tls13(), _End()
+    finished = client.handshake(server.handshake(client.handshake()))
+    assert client.established
+    tickets = server.handshake(finished)
+    assert client.open(tickets) == b""
+    return client, server
+
+
+# The records
+
+
+def test_a_record_is_that_of_the_rfc() -> None:
+    sealed = seal("TLS_AES_128_GCM_SHA256", bytes.fromhex(SECRET), 0, APPLICATION_DATA, bytes(range(50)))
+    assert sealed.hex() == RECORD
+
+
+@pytest.mark.parametrize("suite", ["TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
+def test_other_suites_make_other_records(suite: str) -> None:
+    sealed = seal(suite, bytes.fromhex(SECRET), 0, APPLICATION_DATA, bytes(range(50)))
+    assert sealed[:5].hex() == RECORD[:10]
+    assert len(sealed) == len(RECORD) // 2
+    assert sealed.hex() != RECORD
+
+
+def test_openssl_reads_what_was_sealed_by_hand_in_order() -> None:
+    client, server = _met()
+    for said in (b"one", b"two", bytes(5000)):
+        assert server.open(client.seal(APPLICATION_DATA, said)) == said
+        assert client.open(server.seal(said)) == said
+
+
+def test_secrets_of_two_connections_are_not_mixed_up() -> None:
+    clients = [Tls13() for _ in range(2)]
+    servers = [_End() for _ in clients]
+    answers = [server.handshake(client.handshake()) for client, server in zip(clients, servers, strict=True)]
+    for client, server, answer in zip(clients, servers, answers, strict=True):
+        server.handshake(client.handshake(answer))
+    for client, server in zip(clients, servers, strict=True):
+        assert server.open(client.seal(APPLICATION_DATA, b"mine")) == b"mine"
+
+
+def test_half_a_key_update_keeps_openssl_from_writing_and_the_rest_lets_it() -> None:
+    client, server = _met()
+    assert server.open(client.seal(HANDSHAKE, HALF_KEY_UPDATE)) == b""
+    with pytest.raises(ssl.SSLWantReadError):
+        server.seal(b"hello")
+    assert server.open(client.seal(HANDSHAKE, b"\x00")) == b""
+    assert client.open(server.seal(b"hello")) == b"hello"
+
+
+# The persona
+
+
+class _Member:
+    """The server's end of the WebSocket, within TLS."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.end = _End()
+        self._protocol = WSConnection(ConnectionType.SERVER)
+
+    async def handshake(self) -> None:
+        while not self.end.established:
+            await self.stream.send_all(self.end.handshake(await self.some()))
+
+    async def some(self) -> bytes:
+        with trio.fail_after(PATIENCE):
+            return bytes(await self.stream.receive_some())
+
+    async def event(self) -> events.Event:
+        self._protocol.receive_data(self.end.open())
+        while True:
+            for event in self._protocol.events():
+                return event
+            self._protocol.receive_data(self.end.open(await self.some()))
+
+    async def heard(self) -> dict[str, object]:
+        event = await self.event()
+        assert isinstance(event, events.TextMessage)
+        message: dict[str, object] = json.loads(event.data)
+        return message
+
+    async def send(self, event: events.Event) -> None:
+        await self.stream.send_all(self.end.seal(self._protocol.send(event)))
+
+    async def say(self, **message: object) -> None:
+        await self.send(events.TextMessage(json.dumps(message)))
+
+
+async def _joined(server: Server, play: Play) -> _Member:
+    member = _Member(await server.accept())
+    await member.handshake()
+    assert isinstance(await member.event(), events.Request)
+    await member.send(events.AcceptConnection())
+    await member.say(type="hello")
+    assert await member.heard() == {"type": "join", "id": 0, "room": "lobby"}
+    assert play.cohort.held == 1
+    return member
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_it_joins_and_stops_in_the_middle_of_a_message_below(scheme: str) -> None:
+    async with listening() as server, playing(server.url.replace("http", scheme), "tls-half-message") as play:
+        member = await _joined(server, play)
+        await member.send(events.Ping(b"not answered"))
+        await member.say(type="joined", id=0, room="lobby")
+        assert member.end.open(await member.some()) == b""
+        with pytest.raises(ssl.SSLWantReadError):
+            await member.say(type="message", room="lobby", text="hello")
+        assert play.cohort.answers == {"joined": 1}
+        await member.stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
+
+
+async def test_a_close_is_booked_by_its_code() -> None:
+    async with listening() as server, playing(server.url, "tls-half-message") as play:
+        member = await _joined(server, play)
+        await member.send(events.CloseConnection(1008))
+        await until(lambda: play.cohort.ended == {"close 1008": 1})
+
+
+async def test_a_plain_port_is_told_from_one_that_speaks_tls() -> None:
+    async with listening() as server, playing(server.url, "tls-half-message") as play:
+        stream = await server.accept()
+        assert (await stream.receive_some()).startswith(b"\x16\x03")
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await until(lambda: play.cohort.failed)
+        [reason] = play.cohort.failed
+        assert reason.startswith("TLS: ")
+
+
+async def test_without_the_package_the_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
+    async with listening() as server, playing(server.url, "tls-half-message") as play:
+        member = _Member(await server.accept())
+        await member.handshake()
+        await until(lambda: play.engine.own_faults == {"tls-half-message needs the package cryptography": 1})

@@ -1,0 +1,264 @@
+"""The scheduler: classes with shares of time, networks that take turns, and a boundary around each step.
+
+Time is its subject, so here it passes only when a step takes some.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.net import scheduler as scheduler_module
+from chatserver.net.scheduler import QUANTUM, Scheduler
+from chatserver.net.states import Priority
+
+MILLISECOND = 0.001
+#: Seconds of a whole round.
+ROUND = sum(QUANTUM.values())
+
+
+class Stage:
+    """A scheduler whose clock moves when a step says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.woken = 0
+        self.faulted: list[Any] = []
+        self.done: list[Any] = []
+        self.scheduler = Scheduler(faulted=self.faulted.append, wake=self._wake)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def step(self, *, takes: float = 0.0, more: int = 0) -> Callable[[Any], bool]:
+        """A step that takes so long, and so many more like it."""
+        left = more
+
+        def step(item: Any) -> bool:
+            nonlocal left
+            self.now += takes
+            self.done.append(item)
+            left -= 1
+            return left >= 0
+
+        return step
+
+    def submit(
+        self, priority: Priority, item: Any, *, takes: float = 0.0, more: int = 0, network: str = ""
+    ) -> None:  # fmt: skip
+        self.scheduler.submit(priority, self.step(takes=takes, more=more), item, network)
+
+    def rounds(self, limit: int = 10_000) -> int:
+        """Run until nothing is left; how many rounds that took."""
+        for count in range(limit):
+            if self.scheduler.idle:
+                return count
+            self.scheduler.round()
+        raise AssertionError("there is no end of it")
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    made = Stage()
+    monkeypatch.setattr(scheduler_module, "perf_counter", lambda: made.now)
+    return made
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_class_in_its_order(stage: Stage) -> None:
+    for priority in (Priority.BULK, Priority.NEW, Priority.ESTABLISHED):
+        stage.submit(priority, priority)
+    stage.scheduler.round()
+    assert stage.done == [Priority.ESTABLISHED, Priority.NEW, Priority.BULK]
+    assert stage.scheduler.idle
+
+
+def test_shares_are_kept_over_any_length_of_time(stage: Stage) -> None:
+    """However long the steps of a class are: what it takes over its share is taken off the next round's."""
+    lengths = {Priority.ESTABLISHED: 0.3, Priority.NEW: 0.7, Priority.BULK: 5.0}
+    for priority, length in lengths.items():
+        for number in range(8_000):
+            stage.submit(priority, priority, takes=length * MILLISECOND, network=str(number % 7))
+    begun = stage.now
+    for _ in range(1_000):
+        stage.scheduler.round()
+    took = {priority: stage.done.count(priority) * lengths[priority] * MILLISECOND for priority in Priority}
+    assert stage.now - begun == pytest.approx(1_000 * ROUND, rel=0.02)
+    for priority in Priority:
+        assert took[priority] == pytest.approx(1_000 * QUANTUM[priority], rel=0.05)
+
+
+def test_a_class_with_nothing_to_do_leaves_its_share_and_has_none_saved(stage: Stage) -> None:
+    for number in range(100):
+        stage.submit(Priority.NEW, number, takes=MILLISECOND)
+    for _ in range(50):
+        stage.scheduler.round()
+    stage.done.clear()
+    for _ in range(100):
+        stage.submit(Priority.ESTABLISHED, "in", takes=MILLISECOND)
+    stage.scheduler.round()
+    assert stage.done.count("in") == QUANTUM[Priority.ESTABLISHED] / MILLISECOND, "fifty rounds bought it nothing"
+
+
+def test_debtors_alone_do_not_wait(stage: Stage) -> None:
+    """A step of a second, and nobody else has anything to do: the next one is not put off for a thousand rounds."""
+    stage.submit(Priority.BULK, "long", takes=1.0)
+    stage.submit(Priority.BULK, "next")
+    stage.submit(Priority.BULK, "last")
+    assert stage.rounds() <= 3
+    assert stage.done == ["long", "next", "last"]
+
+
+def test_a_debt_is_paid_while_others_have_work(stage: Stage) -> None:
+    stage.submit(Priority.BULK, "long", takes=10 * MILLISECOND)
+    stage.submit(Priority.BULK, "next")
+    stage.scheduler.round()
+    rounds = 0
+    while "next" not in stage.done:
+        stage.submit(Priority.ESTABLISHED, "in")
+        stage.scheduler.round()
+        rounds += 1
+    assert rounds == 10 * MILLISECOND / QUANTUM[Priority.BULK]
+
+
+def test_a_debt_is_forgotten_when_all_is_done(stage: Stage) -> None:
+    stage.submit(Priority.BULK, "long", takes=1.0)
+    stage.rounds()
+    stage.submit(Priority.BULK, "later")
+    stage.submit(Priority.ESTABLISHED, "in")
+    stage.scheduler.round()
+    assert stage.done == ["long", "in", "later"]
+
+
+# -- more -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("priority", list(Priority))
+def test_more_goes_to_the_tail_of_bulk(stage: Stage, priority: Priority) -> None:
+    stage.submit(priority, "long", more=3)
+    stage.submit(priority, "short")
+    stage.submit(Priority.BULK, "bulk", takes=0.0)
+    stage.rounds()
+    assert stage.done[1] == "short"
+    assert stage.done.index("bulk") < [at for at, item in enumerate(stage.done) if item == "long"][2]
+    assert stage.done.count("long") == 4
+
+
+def test_long_items_take_turns(stage: Stage) -> None:
+    stage.submit(Priority.ESTABLISHED, "a", more=2)
+    stage.submit(Priority.ESTABLISHED, "b", more=2)
+    stage.rounds()
+    assert stage.done == ["a", "b"] * 3
+
+
+def test_a_round_ends_though_there_is_always_more(stage: Stage) -> None:
+    stage.submit(Priority.ESTABLISHED, "endless", takes=0.1 * MILLISECOND, more=1 << 60)
+    begun = stage.now
+    stage.scheduler.round()
+    assert stage.now - begun <= ROUND + MILLISECOND
+    assert not stage.scheduler.idle
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+@given(
+    crowds=st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 40), min_size=1, max_size=6),
+    priority=st.sampled_from(Priority),
+    more=st.integers(0, 5),
+)
+def test_nobody_waits_for_more_than_one_step_of_each_other_network(
+    crowds: dict[str, int], priority: Priority, more: int
+) -> None:
+    """Whatever the others submit, and however long their work is: a newcomer's wait is bounded by the networks."""
+    stage = Stage()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler_module, "perf_counter", lambda: stage.now)
+        for network, count in crowds.items():
+            for _ in range(count):
+                stage.submit(priority, network, takes=MILLISECOND, more=more, network=network)
+        stage.submit(priority, "newcomer", network="new")
+        stage.rounds()
+    before = Counter(stage.done[: stage.done.index("newcomer")])
+    if priority is Priority.BULK:
+        assert set(before.values()) == {1}
+    else:  # the second step of an item is bulk's, which has its share beside its class
+        assert before.total() <= 2 * len(crowds) + 1
+    assert stage.done.count("newcomer") == 1
+    assert len(stage.done) == 1 + sum(crowds.values()) * (1 + more), "and everybody is done in the end"
+
+
+@given(st.lists(st.tuples(st.sampled_from(Priority), st.sampled_from("abc"), st.integers(0, 3)), max_size=60))
+def test_nobody_starves_and_nothing_is_done_twice(work: list[tuple[Priority, str, int]]) -> None:
+    stage = Stage()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler_module, "perf_counter", lambda: stage.now)
+        for number, (priority, network, more) in enumerate(work):
+            stage.submit(priority, number, takes=MILLISECOND * (number % 5), more=more, network=network)
+        stage.rounds()
+    assert Counter(stage.done) == Counter({number: 1 + more for number, (_, _, more) in enumerate(work)})
+    assert stage.scheduler.statistics() == {"established": 0, "new": 0, "bulk": 0}
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_costs_its_item_and_the_others_go_on(stage: Stage) -> None:
+    def fail(item: object) -> bool:
+        raise RuntimeError("a bug")
+
+    stage.submit(Priority.ESTABLISHED, "before")
+    stage.scheduler.submit(Priority.ESTABLISHED, fail, "broken")
+    stage.submit(Priority.ESTABLISHED, "behind")
+    stage.scheduler.submit(Priority.BULK, fail, "broken in bulk")
+    stage.rounds()
+    assert stage.done == ["before", "behind"]
+    assert stage.faulted == ["broken", "broken in bulk"]
+
+
+def test_a_fault_is_being_handled_when_it_is_told(stage: Stage) -> None:
+    seen: list[BaseException | None] = []
+    scheduler = Scheduler(faulted=lambda item: seen.append(sys.exception()), wake=lambda: None)
+
+    def fail(item: object) -> bool:
+        raise RuntimeError("a bug")
+
+    scheduler.submit(Priority.NEW, fail, None)
+    scheduler.round()
+    assert [str(error) for error in seen] == ["a bug"]
+
+
+def test_what_is_no_error_goes_through(stage: Stage) -> None:
+    def stop(item: object) -> bool:
+        raise KeyboardInterrupt
+
+    stage.scheduler.submit(Priority.NEW, stop, None)
+    with pytest.raises(KeyboardInterrupt):
+        stage.scheduler.round()
+    assert stage.faulted == []
+
+
+# -- sleep ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sleeper_is_woken_once(stage: Stage) -> None:
+    stage.submit(Priority.BULK, "awake")
+    assert stage.woken == 0
+    stage.scheduler.asleep = True
+    stage.submit(Priority.BULK, "first")
+    stage.submit(Priority.NEW, "second")
+    assert stage.woken == 1
+
+
+def test_what_waits_is_told_by_class(stage: Stage) -> None:
+    for number in range(5):
+        stage.submit(Priority.BULK, number, network=str(number % 2))
+    stage.submit(Priority.NEW, "x")
+    assert stage.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 5}
+    assert not stage.scheduler.idle

@@ -1,0 +1,413 @@
+"""The table: every move is in it or refused, every row has a handler, and its columns are obeyed."""
+
+import itertools
+import socket
+from types import NoneType
+
+import pytest
+
+from chatserver.net.connection import Closing
+from chatserver.net.connections import Connections
+from chatserver.net.handler import Handler
+from chatserver.net.readiness import READ
+from chatserver.net.states import (
+    ALLOWED,
+    PRIORITY,
+    READS,
+    ROWS,
+    TABLE,
+    Deadline,
+    IllegalMoveError,
+    Priority,
+    Reads,
+    Reclaim,
+    State,
+)
+from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans, ticks
+from chatserver.reasons import Reason
+from chatserver.settings.fields import Settings
+from tests.support.certificates import certificate
+from tests.support.parked import parked, reset, take, tcp_pair
+from tests.support.serving import serving
+
+MOVES = list(itertools.product(State, State))
+ENDS = {State.CLOSING, State.LINGERING}
+HTTP_ONLY = {State.HEAD, State.BODY, State.KEEPALIVE, State.HELD, State.STREAM, State.SERVING, State.PAUSED}
+
+#: What the table must say whatever else it says: written down again, so that an edit of the table is a decision.
+NEVER_LEADS_TO = {
+    State.LINGERING: set(State),  # nothing comes after the end
+    State.CLOSING: set(State) - {State.LINGERING},
+    State.PROXY: set(State) - {State.TLS_HELLO, State.HEAD, State.CLOSING},
+    State.TLS_HELLO: set(State) - {State.TLS_HANDSHAKE, State.CLOSING},
+    State.TLS_HANDSHAKE: set(State) - {State.HEAD, State.CLOSING},
+    State.OPEN: HTTP_ONLY,  # a WebSocket stays one
+    State.PINGED: HTTP_ONLY,
+    State.MESSAGE: HTTP_ONLY | {State.PINGED},
+    State.REPLYING: HTTP_ONLY,
+    State.STREAM: (HTTP_ONLY | {State.OPEN}) - {State.STREAM},
+    State.HELD: {State.HEAD, State.BODY, State.OPEN, State.STREAM},
+    State.THROTTLED: set(State) - {State.KEEPALIVE, State.CLOSING},  # nobody is served out of turn
+    State.PAUSED: set(State) - {State.KEEPALIVE, State.CLOSING},
+}
+
+
+# -- the rows ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_state_has_a_row_and_the_fast_copies_agree() -> None:
+    assert list(TABLE) == list(State)
+    assert list(ROWS) == [TABLE[state] for state in State]
+    assert [READS[state] for state in State] == [TABLE[state].reads is Reads.YES for state in State]
+    assert [PRIORITY[state] for state in State] == [TABLE[state].priority for state in State]
+
+
+def test_every_state_has_an_end() -> None:
+    assert all(0 < span < 1 << 20 for span in spans(Settings())), "no state is without an end by default"
+
+
+@pytest.mark.parametrize("state", set(State) - ENDS)
+def test_every_state_can_be_closed_in_good_order(state: State) -> None:
+    assert ALLOWED[state][State.CLOSING]
+
+
+@pytest.mark.parametrize(("old", "never"), NEVER_LEADS_TO.items(), ids=str)
+def test_what_never_follows(old: State, never: set[State]) -> None:
+    assert not {new for new in State if ALLOWED[old][new]} & never
+
+
+def test_waiting_for_the_peer_ends_for_a_reason_and_waiting_for_us_does_not() -> None:
+    blameless = {state for state in State if TABLE[state].expires is None}
+    assert blameless == {state for state in State if TABLE[state].deadline is Deadline.REPEATED}
+    assert blameless == {State.THROTTLED, State.PAUSED, State.HELD, State.STREAM, State.OPEN}
+
+
+def test_progress_extends_a_body_alone() -> None:
+    assert {state for state in State if TABLE[state].deadline is Deadline.CAPPED} == {State.BODY}
+
+
+def test_members_and_peers_that_wait_for_us_never_give_up_their_place() -> None:
+    never = {state for state in State if TABLE[state].reclaim is Reclaim.NEVER}
+    members = {State.STREAM, State.OPEN, State.PINGED, State.MESSAGE}
+    assert never == members | {State.HELD, State.SERVING, State.REPLYING}
+
+
+def test_who_is_new_until_its_first_answer() -> None:
+    new = {state for state in State if TABLE[state].priority is Priority.NEW}
+    assert new == {State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.HEAD, State.BODY}
+
+
+def test_peers_that_wait_for_us_are_not_read() -> None:
+    assert {state for state in State if TABLE[state].reads is not Reads.YES} == {
+        State.THROTTLED, State.SERVING, State.PAUSED, State.REPLYING, State.LINGERING,
+    }  # fmt: skip
+
+
+# -- moves ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("old", "new"), MOVES, ids=lambda state: state.name)
+def test_every_move_is_in_the_table_or_refused(old: State, new: State) -> None:
+    with parked() as it:
+        context = Closing(Reason.DONE)
+        connection, _ = it.place(old)
+        before = connection.deadline
+        if not ALLOWED[old][new]:
+            with pytest.raises(IllegalMoveError, match=f"{old.name} does not lead to {new.name}"):
+                it.connections.enter(connection, new, context)
+            assert (connection.state, connection.deadline, connection.context) == (old, before, None)
+            return
+        it.connections.wheel.advance(it.connections.wheel.next_tick())
+        it.connections.enter(connection, new, context)
+        assert connection.state is new
+        assert connection.context is context
+        span = spans(it.settings)[new]
+        put_off = connection.deadline - (it.connections.wheel.current + 1 + span)
+        together = TABLE[new].at_rest and span >= LONG
+        assert 0 <= put_off < TOGETHER if together else put_off == 0
+        assert 0 < connection.entry <= connection.deadline, "and the wheel will look at it by then"
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - ENDS))
+def test_every_event_reaches_the_handler_of_its_state(state: State) -> None:
+    with parked() as it:
+        connection, peer = it.place(state)
+        peer.send(b"x")
+        it.turn_over()
+        assert it.details("received") == ([b"x"] if READS[state] else [])
+        it.connections.keep(connection, b"y", 0)
+        it.turn_over()
+        assert it.of("writable") == [connection]
+        it.connections.resume(connection)
+        it.run_rounds()
+        assert it.of("resumed") == [connection]
+        it.connections.wheel.watch(connection, it.connections.wheel.current)
+        it.connections.expire(connection)
+        it.run_rounds()
+        assert it.details("expired") == [state]
+        it.recorder.on["ended"] = lambda gone: it.connections.close(gone, Reason.PEER_CLOSED)
+        peer.shutdown(socket.SHUT_WR)
+        it.turn_over()
+        assert bool(it.of("ended")) == READS[state], "a FIN is read like bytes"
+
+
+# -- enter ------------------------------------------------------------------------------------------------------------
+
+
+class Kept:
+    """A context."""
+
+
+class Other:
+    """A context of another state."""
+
+
+@pytest.mark.parametrize("context", [None, Other()])
+def test_a_context_of_another_type_is_refused(context: object) -> None:
+    with parked() as it:
+        it.connections.bind(State.OPEN, it.handler, Kept)
+        connection, _ = it.connect()
+        with pytest.raises(IllegalMoveError, match="OPEN does not carry"):
+            it.connections.enter(connection, State.OPEN, context)
+        assert (connection.state, connection.context) == (State.HEAD, None), "a refused move has no effect"
+
+
+def test_the_context_that_stays_is_of_the_type_of_the_new_state_as_well() -> None:
+    """It was not looked at: a state that carries something was entered with what the one before carried."""
+    with parked() as it:
+        it.connections.bind(State.STREAM, it.handler, Kept)
+        held = Other()
+        connection, _ = it.place(State.SERVING, held)
+        with pytest.raises(IllegalMoveError, match="STREAM does not carry Other"):
+            it.connections.enter(connection, State.STREAM, held)
+
+
+def test_a_context_is_released_once_by_the_handler_of_its_state() -> None:
+    with parked() as it:
+        first, second = Kept(), Other()
+        connection, _ = it.connect()
+        it.connections.enter(connection, State.OPEN, first)
+        it.connections.enter(connection, State.PINGED, first)
+        it.connections.enter(connection, State.OPEN, first)
+        assert it.of("released") == [], "it goes on"
+        it.connections.enter(connection, State.MESSAGE, second)
+        assert it.details("released") == [first]
+        it.connections.close(connection, Reason.DONE)
+        it.connections.close(connection, Reason.DONE)
+        assert it.details("released") == [first, second]
+
+
+@pytest.mark.parametrize("old", sorted(set(State) - ENDS))
+def test_finishing_releases_what_every_state_carries(old: State) -> None:
+    with parked() as it:
+        context = Kept()
+        connection, _ = it.place(old, context)
+        it.connections.finish(connection, Reason.DONE)
+        it.connections.finish(connection, Reason.DONE)
+        it.connections.close(connection, Reason.DONE)
+        assert it.details("released") == [context]
+
+
+def test_what_a_closed_connection_is_given_is_released_at_once() -> None:
+    with parked() as it:
+        connection, _ = it.connect()
+        it.connections.close(connection, Reason.PEER_RESET)
+        late = Kept()
+        it.connections.enter(connection, State.OPEN, late)
+        it.connections.enter(connection, State.KEEPALIVE)
+        assert it.details("released") == [late]
+        assert (connection.context, connection.state) == (None, State.HEAD)
+        assert it.connections.wheel.statistics()["entries"] == 1, "only its old one, which says nothing"
+
+
+def test_a_release_that_closes_is_the_end_of_the_move() -> None:
+    with parked() as it:
+        connection, _ = it.connect()
+        it.connections.enter(connection, State.OPEN, Kept())
+        it.recorder.on["released"] = lambda gone: it.connections.close(gone, Reason.FLOOD)
+        it.connections.enter(connection, State.MESSAGE, Other())
+        assert it.details("closed") == [Reason.FLOOD]
+        assert connection.context is None
+        assert len(it.of("released")) == 2
+
+
+# -- deadlines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - ENDS))
+def test_progress_never_moves_a_deadline(state: State) -> None:
+    """Reading, writing, resuming, bytes in the inbox: only `enter` does."""
+    with parked() as it:
+        connection, peer = it.place(state)
+        it.recorder.on["received"] = lambda connection: it.connections.send(connection, b"y")
+        due = connection.deadline
+        for _ in range(min(20, spans(it.settings)[state] - 1)):
+            it.turn(seconds=TICK)
+            if connection.deadline <= it.connections.wheel.current + 1:
+                break
+            peer.send(b"x")
+            connection.inbox += b"x"
+            it.turn_over()
+            it.connections.resume(connection)
+            it.run_rounds()
+            take(peer)
+        assert connection.deadline == due
+
+
+def test_a_slow_head_is_over_when_its_total_is_over() -> None:
+    with parked(head_deadline=3.0) as it:
+        connection, peer = it.connect()
+        for _ in range(29):
+            peer.send(b"x")
+            it.turn_over()
+            assert it.turn(seconds=TICK) == []
+        assert it.turn(seconds=2 * TICK) == [connection]
+
+
+def test_a_span_without_a_limit_has_no_end_of_its_own() -> None:
+    with parked(head_deadline=1.0) as it:
+        connection, _ = it.connect()
+        it.connections.enter(connection, State.KEEPALIVE, span=NEVER)
+        assert it.turn(seconds=600.0) == []
+        assert connection.entry == 0
+        assert it.connections.wheel.statistics() == {"entries": 0, "slots": 0}
+        it.connections.enter(connection, State.HEAD)
+        assert it.turn(seconds=1.2) == [connection], "the next state has one again"
+
+
+def test_a_span_of_its_own() -> None:
+    with parked() as it:
+        connection, _ = it.connect()
+        it.connections.enter(connection, State.HELD, Kept(), span=ticks(2.5))
+        assert it.turn(seconds=2.5) == []
+        assert it.turn(seconds=TICK) == [connection]
+
+
+def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() -> None:
+    with parked(head_deadline=1.0) as it:
+        connection, _ = it.connect()
+        for _ in range(11):
+            it.now = it.connections.wheel.next_tick()
+            for expired in it.connections.wheel.turn(it.now):
+                it.connections.expire(expired)
+        it.connections.enter(connection, State.KEEPALIVE)
+        it.run_rounds()
+        assert it.of("expired") == []
+        assert it.turn(seconds=it.settings.keepalive_deadline + 1.0) == [connection], "and it is watched still"
+
+
+# -- reads and priority -----------------------------------------------------------------------------------------------
+
+
+def test_a_state_that_is_not_read_is_not_armed_and_one_that_is_read_is_again() -> None:
+    with parked() as it:
+        connection, peer = it.connect()
+        it.recorder.on["received"] = lambda each: it.connections.enter(each, State.SERVING, Kept())
+        peer.send(b"x")
+        it.turn_over()
+        assert it.armed(connection) == 0
+        peer.send(b"not now")
+        it.turn_over()
+        assert it.details("received") == [b"x"]
+        it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
+        assert it.armed(connection) == READ
+        it.recorder.on.clear()
+        it.turn_over()
+        assert it.details("received") == [b"x", b"not now"], "what came meanwhile is not lost"
+
+
+@pytest.mark.parametrize("state", [state for state in sorted(State) if state is not State.LINGERING])
+def test_a_reset_is_noticed_wherever_the_column_says_so(state: State) -> None:
+    with parked() as it:
+        ours, peer = tcp_pair()
+        connection = it.connections.adopt(ours.detach(), "192.0.2.1")
+        connection.state = state
+        connection.context = Closing(Reason.DONE) if state is State.CLOSING else Kept()
+        it.connections.arm(connection)
+        reset(peer)
+        for _ in range(1000):
+            it.turn_over()
+        noticed = Reason.DONE if state is State.CLOSING else Reason.PEER_RESET
+        assert it.details("closed") == ([] if TABLE[state].reads is Reads.NO else [noticed])
+
+
+def test_a_report_is_void_when_the_state_is_not_read_any_more() -> None:
+    with parked() as it:
+        connection, peer = it.place(State.HELD, Kept())
+        peer.send(b"x")
+        it.poller._gather()
+        it.connections.enter(connection, State.SERVING, Kept())
+        it.run_rounds()
+        assert it.of("received") == []
+        it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
+        it.turn_over()
+        assert it.details("received") == [b"x"]
+
+
+@pytest.mark.parametrize("state", [state for state in sorted(State) if READS[state] and state not in ENDS])
+def test_each_state_has_its_events_in_its_class(state: State) -> None:
+    with parked() as it:
+        _, peer = it.place(state)
+        peer.send(b"x")
+        it.poller._gather()
+        waiting = it.connections.scheduler.statistics()
+        assert waiting == {priority.name.lower(): int(priority is PRIORITY[state]) for priority in Priority}
+
+
+@pytest.mark.parametrize("state", [State.HEAD, State.OPEN])
+def test_what_is_left_and_those_who_leave_are_bulk(state: State) -> None:
+    with parked() as it:
+        connection, _ = it.place(state)
+        it.connections.resume(connection, later=True)
+        _, peer = it.place(state)
+        peer.shutdown(socket.SHUT_WR)
+        it.poller._gather()
+        assert it.connections.scheduler.statistics()["bulk"] == 2
+
+
+# -- the columns that the table cannot name ---------------------------------------------------------------------------
+
+
+def check_bindings(connections: Connections, states: set[State]) -> None:
+    """Each has a handler that says what the end of its time means, and takes bytes where it is read."""
+    for state in states:
+        handler = connections._handlers[state]
+        assert type(handler) is not Handler, f"nobody attends to {state.name}"
+        assert type(handler).expired is not Handler.expired, f"nobody attends to the end of {state.name}"
+        assert connections.context_types(state) != (object,), f"{state.name} may carry anything"
+        if READS[state]:
+            assert type(handler).received is not Handler.received, f"{state.name} is read by nobody"
+        if TABLE[state].announces:
+            assert type(handler).lacking is not Handler.lacking, f"{state.name} announces, and is not asked"
+        carries = set(connections.context_types(state)) - {NoneType}
+        if carries and state not in ENDS:
+            assert type(handler).released is not Handler.released or state in KEEPS_NOTHING, state.name
+
+
+#: What they carry holds nothing that would have to be given back.
+KEEPS_NOTHING = {State.SERVING}
+
+
+async def test_a_real_server_binds_every_row_of_plain_http() -> None:
+    async with serving() as server:
+        check_bindings(server.server.parts.connections, set(State) - {State.TLS_HELLO, State.TLS_HANDSHAKE})
+
+
+async def test_a_real_server_binds_every_row_with_tls(tmp_path_factory: pytest.TempPathFactory) -> None:
+    cert, key = certificate(tmp_path_factory.mktemp("tls"))
+    async with serving(tls_cert=cert, tls_key=key, proxy_protocol=True, trusted_proxy=("192.0.2.1",)) as server:
+        connections = server.server.parts.connections
+        check_bindings(connections, set(State))
+        assert connections.first("192.0.2.1") is State.PROXY
+        assert connections.first("127.0.0.1") is State.TLS_HELLO
+
+
+def test_an_unbound_state_is_an_error_and_no_silence() -> None:
+    with parked() as it:
+        connections = Connections(it.readiness, it.settings, now=0.0)
+        connection, _ = it.place(State.OPEN)
+        handler = connections.handler(connection)
+        with pytest.raises(AssertionError, match="OPEN is not read"):
+            handler.received(connection, b"x")
+        with pytest.raises(AssertionError, match="nobody attends to the end of OPEN"):
+            handler.expired(connection)

@@ -1,0 +1,102 @@
+"""What a peer is told is ours to word: no Python in it, none of the libraries' own exceptions."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from chatserver.protocol.body import BodyLimits, ChunkedBody
+from chatserver.protocol.client_messages import decode, decode_publish
+from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
+from chatserver.protocol.websocket import FrameLimits, Violation
+from tests.protocol.samples import frame, request
+from tests.protocol.test_body import MALFORMED as CHUNKS
+from tests.protocol.test_head_malformed import MALFORMED as HEADS
+from tests.protocol.test_head_malformed import NOT_SERVED
+from tests.protocol.test_websocket_malformed import BAD_TEXT, BROKEN
+from tests.support.feed import take_frames
+
+PYTHON = re.compile(r"bytearray|\bb['\"]|codec|in position|surrogates not|Traceback|Error|Opcode|<|\\x|CLOSE")
+FALLBACKS = ("the request head is not valid HTTP/1.1", "not a whole request head")
+
+
+def head_message(wire: bytes) -> str:
+    with pytest.raises(HttpError) as caught:
+        parse_head(wire[: find_head_end(wire, 0, HeadLimits())], HeadLimits())
+    return caught.value.message
+
+
+def chunk_message(wire: bytes) -> str:
+    with pytest.raises(HttpError) as caught:
+        ChunkedBody(BodyLimits()).receive(wire)
+    return caught.value.message
+
+
+def frame_message(wire: bytes) -> str:
+    violation = take_frames(wire, None, FrameLimits())[0][-1]
+    assert isinstance(violation, Violation)
+    return violation.error.message
+
+
+def json_message(data: str | bytes) -> str:
+    with pytest.raises(MessageError) as caught:
+        decode(data)
+    return caught.value.message
+
+
+def body_message(body: bytes, content_type: str) -> str:
+    with pytest.raises(MessageError) as caught:
+        decode_publish(body, content_type)
+    return caught.value.message
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    for name, wire in HEADS.items():
+        yield name, head_message(wire)
+    for wire, _ in NOT_SERVED:
+        yield wire.decode("latin-1"), head_message(wire)
+    for wire in CHUNKS:
+        yield wire.decode("latin-1"), chunk_message(wire)
+    for name, wire in (BROKEN | BAD_TEXT).items():
+        yield name, frame_message(wire)
+    for data in (
+        "[",
+        "[]",
+        "1",
+        "nul",
+        '"\ud800"',
+        b'{"type":"ping","id":"\xff"}',
+        '{"type":"join","room":"a","after":{}}',
+    ):
+        yield repr(data), json_message(data)
+    for body in (b"\xff", b"[]", b"1", b'"a"', b'{"text":"\xff"}', b'{"text":1}', b"{}", b'{"text":"\\ud800"}'):
+        yield repr(body), body_message(body, "application/json")
+    yield "bytes", body_message(b"\x89PNG\xff", "application/octet-stream")
+
+
+def test_no_answer_has_python_in_it() -> None:
+    told = dict(messages())
+    assert len(told) > 120
+    assert {name: message for name, message in told.items() if PYTHON.search(message) or message in FALLBACKS} == {}
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (head_message(request(b"X Y: z")), "a header field is not a name, a colon and a value"),
+        (head_message(request(host=b"")), "Host is missing"),
+        (chunk_message(b"nonsense\r\n"), "a chunk does not begin with its size"),
+        (chunk_message(b"1\r\nab\r\n"), "a chunk is not as long as its size says"),
+        (frame_message(frame(0x88, b"\x03\xe8\xff")), "a close frame's reason is not UTF-8"),
+        (frame_message(frame(0x88, b"\x03")), "a close frame's code"),
+        (frame_message(frame(0x81, b"\xff")), "a text is not UTF-8"),
+        (json_message(b'{"type":"ping","id":"\xff"}'), "not UTF-8"),
+        (json_message('"\ud800"'), "half a surrogate pair"),
+        (body_message(b"[]", "application/json"), "a message is a JSON object"),
+        (body_message(b'{"text":1}', "application/json"), "at `$.text`"),
+        (body_message(b"{}", "application/json"), "missing required field `text`"),
+    ],
+)
+def test_it_says_what_is_wrong(message: str, words: str) -> None:
+    assert words in message

@@ -1,0 +1,135 @@
+"""Faults planted into a real server: what is called of it raises once, for one connection or one room.
+
+Owns: the scene (a server, a victim, what the server holds) and the plant. May not: know what a handler does.
+
+    scene.plant(handler, "received")        the next call for the victim's connection raises instead
+    scene.plant(handler, "released", after=True)      it raises when it has done its work
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.api.request import Request
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.room import Room
+from chatserver.log.interface import Draft, Record
+from chatserver.net.connection import Connection
+from tests.support.parked import descriptors
+from tests.support.serving import Serving, eventually
+
+#: Where the victim connects from, and the room that is the victim's alone.
+VICTIM, ROOM = "127.0.3.1", "victims"
+
+
+class PlantedError(RuntimeError):
+    """A bug of ours, for once on purpose."""
+
+
+class Scene:
+    """One server, and the one that is to be hit."""
+
+    def __init__(self, server: Serving, patch: pytest.MonkeyPatch) -> None:
+        self.server = server
+        self.parts = server.server.parts
+        self.patch = patch
+        self.raised = 0
+        self.go_on = trio.Event()  # for what a victim has to wait for
+
+    @property
+    def victims(self) -> list[Connection]:
+        """Connections from the victim's address."""
+        return [each for each in self.parts.connections.table if each is not None and each.address == VICTIM]
+
+    @property
+    def victim(self) -> Connection:
+        """The only one."""
+        [connection] = self.victims
+        return connection
+
+    def concerns_the_victim(self, *arguments: object) -> bool:
+        """Whether a call is for the victim's connection or rooms; one that names nobody is everybody's."""
+        named = [name for each in arguments for name in _names(each)]
+        return all(name == VICTIM or name.startswith(ROOM) for name in named)
+
+    def plant(self, owner: Any, name: str, *, after: bool = False) -> None:
+        """Have the next call of `owner.name` that concerns the victim raise, instead of its work or behind it."""
+        original = getattr(owner, name)
+        self.patch.setattr(owner, name, self._planted(original, after=after))
+
+    def _planted(self, original: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
+        def planted(*arguments: Any, **options: Any) -> Any:
+            if self.raised or not self.concerns_the_victim(*arguments):
+                return original(*arguments, **options)
+            self.raised += 1
+            if after:
+                original(*arguments, **options)
+            raise PlantedError
+
+        async def planted_in_task(*arguments: Any, **options: Any) -> Any:
+            if self.raised or not self.concerns_the_victim(*arguments):
+                return await original(*arguments, **options)
+            self.raised += 1
+            raise PlantedError
+
+        return planted_in_task if inspect.iscoroutinefunction(original) else planted
+
+    async def went_off(self) -> None:
+        """Wait until it has raised."""
+
+        async def raised() -> bool:
+            return self.raised > 0
+
+        await eventually(raised)
+
+    async def until_state(self, name: str) -> None:
+        """Wait until the victim is in a state."""
+
+        async def there() -> bool:
+            return [each.state.name for each in self.victims] == [name]
+
+        await eventually(there)
+
+    def holdings(self) -> dict[str, int]:
+        """Whatever a connection can take of the server, and must give back."""
+        parts = self.parts
+        hub = parts.hub.statistics()
+        tasks = parts.exchanges._tasks.statistics()
+        return {
+            "descriptors": descriptors(),
+            "connections": parts.connections.held,
+            "places": parts.admission.held,
+            "networks": parts.admission.statistics()["addresses"],
+            "input": parts.input_budget.used,
+            "inputs": len(parts.input_budget),
+            "members": hub["members"],
+            "waiters": hub["waiters"],
+            "paused": sum(len(room.paused or ()) for room in parts.hub.rooms.values()),
+            "half open": len(parts.handshakes.half_open) if parts.handshakes is not None else 0,
+            "tasks": tasks["running"] + tasks["waiting"],
+        }
+
+    @property
+    def fault_lines(self) -> list[Any]:
+        """What was logged of faults."""
+        return [line for line in self.server.logs if line["event"].startswith("fault")]
+
+
+def _names(argument: object) -> Iterator[str]:
+    """The address or the room that an argument of a call is about."""
+    if isinstance(argument, str):
+        yield argument
+    elif isinstance(argument, Room):
+        yield argument.name
+    elif isinstance(argument, tuple | list):
+        for each in argument:
+            yield from _names(each)
+    elif isinstance(argument, Connection | Request):
+        yield argument.address
+    elif isinstance(argument, Draft | Record | Member):
+        yield from _names(argument.room)
+    elif isinstance(argument, PollWaiter):
+        yield from _names(argument.connection)
