@@ -22,7 +22,11 @@ CLOSED = -1
 
 
 class TransportError(Exception):
-    """The bytes to or from this peer cannot be sealed or opened any more: the connection ends with `tls-failed`."""
+    """The bytes to or from this peer cannot be sealed or opened any more, and the reason for which it ends."""
+
+    def __init__(self, message: str, reason: Reason = Reason.TLS_FAILED) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Transport(Protocol):

@@ -442,8 +442,8 @@ class Connections:
 
     def broken(self, connection: Connection, error: TransportError) -> None:
         """Its transport can neither seal nor open any more."""
-        self.misbehaved(connection, Reason.TLS_FAILED, str(error))
-        self.close(connection, Reason.TLS_FAILED)
+        self.misbehaved(connection, error.reason, str(error))
+        self.close(connection, error.reason)
 
     def close_all(self, reason: Reason) -> None:
         """End everything, without waiting for anybody. A fault in ending one does not keep the others open."""

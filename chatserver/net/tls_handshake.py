@@ -58,12 +58,14 @@ class Handshakes:
         self.half_open[connection] = None
         self.connections.enter(connection, State.TLS_HANDSHAKE, transport, span=left)
 
-    def failed(self, connection: Connection, message: str, last: bytes = b"") -> None:
+    def failed(
+        self, connection: Connection, message: str, last: bytes = b"", reason: Reason = Reason.TLS_FAILED
+    ) -> None:  # fmt: skip
         """No TLS comes of it. `last` goes out as it is."""
         if not last and connection.inbox[:1].isalpha():
             last = self._plain_answer
-        self.connections.misbehaved(connection, Reason.TLS_FAILED, message)
-        self.connections.finish(connection, Reason.TLS_FAILED, last)
+        self.connections.misbehaved(connection, reason, message)
+        self.connections.finish(connection, reason, last)
 
     def expired(self, connection: Connection, begun: str) -> None:
         """Not over in time; nobody is there to be told."""
@@ -93,8 +95,7 @@ class HelloHandler(Handler):
             handshakes.begin(connection)
             return self._connections.handler(connection).received(connection, hello)
         if not handshakes.budget.resize(connection, len(hello)):
-            self._connections.misbehaved(connection, Reason.UNFINISHED_FULL, "too many ClientHellos are unfinished")
-            self._connections.finish(connection, Reason.UNFINISHED_FULL, REFUSAL)
+            handshakes.failed(connection, "too many ClientHellos are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
         return False
 
     def lacking(self, connection: Connection) -> int:
@@ -122,7 +123,8 @@ class HandshakeHandler(Handler):
             end = whole_records(sealed)
             transport.sealed = sealed[end:]
             if not transport.budget.resize(transport, len(transport.sealed)):
-                self._handshakes.failed(connection, "too many records are unfinished", REFUSAL)
+                full = Reason.UNFINISHED_FULL
+                self._handshakes.failed(connection, "too many records are unfinished", REFUSAL, full)
                 return False
             if not end:
                 return False

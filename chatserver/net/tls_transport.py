@@ -22,6 +22,7 @@ from chatserver.net import sockets
 from chatserver.net.connection import Backlog, Connection, TransportError
 from chatserver.net.tls import TlsEngine, TlsError
 from chatserver.net.tls_records import HEADER, MAX_RECORD, RecordError, record_length, whole_records
+from chatserver.reasons import Reason
 
 #: Plaintext in one record: 64 KiB cost 40 µs in records of 4 KiB, 23 in records of 16, without the system calls.
 #: nginx has 16 KiB, and says to use 4 for a short time to the first byte.
@@ -107,7 +108,7 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
             raise TransportError(str(error)) from None
         self.sealed = sealed[end:]
         if not self.budget.resize(self, len(self.sealed)):
-            raise TransportError("too many records are unfinished")
+            raise TransportError("too many records are unfinished", Reason.UNFINISHED_FULL)
         if not end:
             return b""
         try:

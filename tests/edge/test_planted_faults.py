@@ -19,8 +19,8 @@ import trio.testing
 
 from chatserver.edge.exchange import PausedPublisher
 from chatserver.edge.websocket import WebSocketHandler
+from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
-from chatserver.net.connections import LINGER_BYTES
 from chatserver.net.states import READS, TABLE, Priority, State
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.reasons import Reason

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import CLOSED, Connection
-from chatserver.net.connections import LINGER_BYTES
 from chatserver.net.readiness import READ, WRITE
 from chatserver.net.states import State
 from chatserver.net.transport import PlainTransport

@@ -1,7 +1,6 @@
-"""The poller: who is attended to, and what a fault costs. In what order: test_poller_order.py."""
+"""The poller: who is read, how much of each, in which turn, and what a fault costs; the readiness beneath it."""
 
 import errno
-import itertools
 import select
 import socket
 import threading
@@ -10,180 +9,135 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from chatserver.net.phases import Phase, PhaseLimits
 
+from chatserver.net import scheduler as scheduler_module
 from chatserver.net.connection import Connection
-from chatserver.net.poller import EXPIRE_BATCH, READ_BYTES, READ_KNOWN_BYTES, READ_MORE_BYTES, READ_MOST_BYTES
-from chatserver.net.readiness import LATER, READ, open_readiness
+from chatserver.net.poller import MAX_EVENTS, MAX_EXPIRED, READ_BYTES, READ_MOST_BYTES
+from chatserver.net.readiness import ENDED, READ, WRITE, open_readiness
+from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.support.attended import Attended, attended, received, sizes
-from tests.support.parked import descriptors, ended, pair, take
-
-#: Reads of 40,000 bytes.
-STEPS = 13
+from tests.support.attended import attended, received, sizes
+from tests.support.parked import Parked, descriptors, ended, pair, parked, reset, take
 
 
-def goes_of(it: Attended, connection: Connection) -> list[list[int]]:
-    """Bytes of each read of somebody, go by go: another begins when it has its turn."""
-    goes: list[list[int]] = [[]]
-    for event, whose, detail in it.attendant.events:
-        if whose is connection and event == "resumed":
-            goes.append([])
-        elif whose is connection and isinstance(detail, bytes):
-            goes[-1].append(len(detail))
-    return [go for go in goes if go]
+def closes(it: Parked) -> None:
+    """A handler that takes a FIN for the end, as all do."""
+    it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.PEER_CLOSED)
 
 
-def reset(peer: socket.socket) -> None:
-    """Close so that the other side gets RST."""
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    peer.close()
-
-
-async def test_bytes_fin_and_reset_reach_the_attendant() -> None:
+async def test_bytes_fin_and_reset_reach_the_handler() -> None:
     async with attended(listen=True) as it:
         peer, other = it.knock(), it.knock()
         await it.until(lambda: it.connections.held == 2)
         peer.send(b"hello")
-        await it.until(lambda: it.attendant.details("received") == [b"hello"])
+        await it.until(lambda: it.details("received") == [b"hello"])
+        it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.DONE)
         peer.shutdown(socket.SHUT_WR)
-        await it.until(lambda: it.attendant.of("ended"))
-        it.connections.close(it.attendant.of("ended")[0], Reason.DONE)
+        await it.until(lambda: it.of("ended"))
         assert ended(peer)
         reset(other)
-        await it.until(lambda: it.attendant.details("closed") == [Reason.DONE, Reason.PEER_RESET])
+        await it.until(lambda: it.details("closed") == [Reason.DONE, Reason.PEER_RESET])
 
 
-@pytest.mark.parametrize(
-    ("phase", "kept", "most"),
-    [
-        (Phase.HEAD, 0, READ_BYTES),  # what a greedy peer sends ahead
-        (Phase.OPEN, 0, READ_BYTES),
-        (Phase.MESSAGE, READ_BYTES - 1, READ_BYTES),
-        (Phase.MESSAGE, READ_BYTES, READ_MORE_BYTES),
-        (Phase.HEAD, READ_BYTES, READ_MORE_BYTES),
-        (Phase.BODY, 0, READ_MORE_BYTES),
-    ],
-)
-async def test_a_read_is_bounded(phase: Phase, kept: int, most: int) -> None:
-    """A greedy peer does not lap a ring, or hold everybody's turn; one with something long to say needs few reads."""
-    async with attended() as it:
-        connection, peer = it.connect(small=False)
-        connection.phase = phase
-        connection.inbox = b"x" * kept
-
-        def keep(connection: Connection) -> None:
-            connection.inbox += received(it)[-1]
-
-        if kept >= READ_BYTES:  # it is half-way through something long; else what it sends is whole
-            it.attendant.on["received"] = keep
-        sent = peer.send(b"x" * 100_000)
-        await it.until(lambda: sum(sizes(it)) == sent)
-        assert max(sizes(it)) == most
-        assert sizes(it)[0] == READ_BYTES
+# -- how much is read -------------------------------------------------------------------------------------------------
 
 
-async def test_something_long_that_is_there_is_read_in_one_go() -> None:
-    """Many who have sent all of it are not all half-way at the same time, with that half kept for each."""
-    async with attended() as it:
-        pairs = [it.connect(small=False) for _ in range(5)]
-        for connection, peer in pairs:
-            connection.phase = Phase.BODY
-            assert peer.send(b"x" * 40_000) == 40_000
-        await it.until(lambda: len(it.attendant.of("received")) == 5 * STEPS)
-        order = [connection.descriptor for connection in it.attendant.of("received")]
-        assert [len(list(turn)) for _, turn in itertools.groupby(order)] == [STEPS] * 5
-        assert sizes(it)[:STEPS] == [512, 512, 1024, 2048, *8 * [4096], 3136], "twice what there was, at most"
-        it.attendant.events.clear()
-        for _, peer in pairs:
-            assert peer.send(b"x" * 100_000) == 100_000
-        await it.until(lambda: sum(sizes(it)) == 5 * 100_000)
-        for connection, _ in pairs:
-            goes = [sum(go) for go in goes_of(it, connection)]
-            assert goes == [READ_MOST_BYTES, 100_000 - READ_MOST_BYTES], "one that never ends has no go that never ends"
+@pytest.mark.parametrize("state", [State.HEAD, State.KEEPALIVE, State.HELD, State.OPEN])
+def test_a_read_is_bounded(state: State) -> None:
+    """A greedy peer does not lap a ring, or hold everybody's turn."""
+    with parked() as it:
+        _, peer = it.place(state, small=False)
+        sent = peer.send(bytes(100_000))
+        it.turn_over()
+        assert sum(map(len, _received(it))) == sent
+        assert max(map(len, _received(it))) == READ_BYTES
 
 
-@pytest.mark.parametrize("size", [READ_BYTES + 1, 3000, READ_MORE_BYTES, 15_000])
-async def test_a_go_ends_where_something_long_does(size: int) -> None:
-    """Of who sends long messages ahead not half of the next is kept until its turn, of each of 8,000."""
-    async with attended() as it:
-        connection, peer = it.connect(small=False)
-        connection.phase = Phase.MESSAGE
-
-        def take(connection: Connection) -> None:
-            connection.inbox = b"x" * (sum(sizes(it)) % size)
-
-        it.attendant.on["received"] = take
-        assert peer.send(b"x" * 4 * size) == 4 * size
-        await it.until(lambda: sum(sizes(it)) == 4 * size)
-        total = 0
-        for go in goes_of(it, connection):
-            wholes = {(total := total + count) // size for count in go}
-            assert len(wholes) <= 2, "what follows the one that became whole is in the next"
-            assert total % size <= READ_MORE_BYTES
+def _received(it: Parked) -> list[bytes]:
+    return [data for data in it.details("received") if isinstance(data, bytes)]
 
 
-@pytest.mark.parametrize("size", [700, 3000, READ_KNOWN_BYTES, 40_000])
-async def test_of_something_that_says_how_long_it_is_the_rest_is_read_at_once(size: int) -> None:
-    """And one first read's worth behind it, so that it is seen whether there is more."""
-    async with attended() as it:
-        connection, peer = it.connect(small=False)
-        connection.phase = Phase.MESSAGE
+@pytest.mark.parametrize("state", [State.BODY, State.MESSAGE])
+@pytest.mark.parametrize("size", [3000, READ_MOST_BYTES, 40_000])
+def test_of_what_has_told_its_length_the_rest_is_read_in_large_pieces(state: State, size: int) -> None:
+    """And one read's worth behind it, so that it is seen whether there is more."""
+    with parked() as it:
+        _, peer = it.place(state, small=False)
+        it.handler.lacks = size
 
-        def take(connection: Connection) -> None:
-            rest = sum(sizes(it)) % size
-            connection.inbox = b"x" * rest
-            it.attendant.lacks = size - rest if rest else 0
+        def less(connection: Connection) -> None:
+            it.handler.lacks = size - sum(map(len, _received(it)))
 
-        it.attendant.on["received"] = take
-        assert peer.send(b"x" * size) == size
-        await it.until(lambda: sum(sizes(it)) == size)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        first, *full, last = sizes(it)
-        assert first == READ_BYTES
-        assert full == [READ_KNOWN_BYTES + READ_BYTES] * len(full)
-        assert last <= READ_KNOWN_BYTES
-        assert len(full) == (size - READ_BYTES) // (READ_KNOWN_BYTES + READ_BYTES)
-        assert not it.attendant.of("resumed"), "nothing is behind it, so it need not wait for a turn to be told"
-        it.attendant.events.clear()
-        assert peer.send(b"x" * 3 * size) == 3 * size
-        await it.until(lambda: sum(sizes(it)) == 3 * size)
-        total = 0
-        for go in goes_of(it, connection):
-            total += sum(go)
-            assert total % size <= READ_BYTES, "what is kept of the next until its turn"
+        it.recorder.on["received"] = less
+        assert peer.send(bytes(size)) == size
+        it.turn_over()
+        sizes = list(map(len, _received(it)))
+        assert sum(sizes) == size
+        assert len(sizes) == -(-size // (READ_MOST_BYTES + READ_BYTES))
 
 
-async def test_whoever_is_paused_or_closed_by_what_it_said_is_not_read_on() -> None:
-    async with attended() as it:
-        paused, closed = it.connect(small=False), it.connect(small=False)
-        for connection, peer in (paused, closed):
-            connection.phase = Phase.BODY
-            assert peer.send(b"x" * 40_000) == 40_000
+def test_a_read_takes_no_more_than_a_read_behind_what_was_announced() -> None:
+    """What is kept of the next message until its turn is bounded, whatever a peer sends ahead."""
+    with parked() as it:
+        _, peer = it.place(State.MESSAGE, small=False)
+        it.handler.lacks = 500
+        peer.send(bytes(20_000))
+        it.poller._gather()
+        it.connections.scheduler.round()
+        assert len(_received(it)[0]) == 500 + READ_BYTES
 
-        def stop(connection: Connection) -> None:
-            if connection is paused[0]:
-                it.connections.pause(connection)
+
+def test_a_full_read_is_followed_by_another_behind_everybody_else() -> None:
+    with parked() as it:
+        greedy, flood = it.place(State.KEEPALIVE, small=False)
+        other, peer = it.place(State.KEEPALIVE)
+        flood.send(bytes(4 * READ_BYTES))
+        peer.send(b"x")
+        it.turn_over()
+        assert it.of("received")[:2] == [greedy, other]
+        assert it.of("received").count(greedy) == 4
+        assert it.armed(greedy) == READ
+
+
+def test_what_the_handler_has_yet_to_do_comes_before_another_read() -> None:
+    with parked() as it:
+        connection, peer = it.place(State.KEEPALIVE, small=False)
+        it.recorder.on["received"] = lambda each: len(it.of("received")) == 1
+        peer.send(bytes(2 * READ_BYTES))
+        it.turn_over()
+        events = [event for event, whose, _ in it.recorder.events if whose is connection]
+        assert events == ["received", "resumed", "received"]
+
+
+@pytest.mark.parametrize("stop", ["serve", "block", "close"])
+def test_a_peer_is_not_read_on_when_what_it_said_stops_it(stop: str) -> None:
+    with parked() as it:
+        connection, peer = it.place(State.BODY, small=False)
+
+        def act(each: Connection) -> None:
+            if stop == "serve":
+                it.connections.enter(each, State.SERVING, object())
+            elif stop == "block":
+                it.connections.send(each, bytes(1_000_000))
             else:
-                it.connections.close(connection, Reason.DONE)
+                it.connections.close(each, Reason.DONE)
 
-        it.attendant.on["received"] = stop
-        await it.until(lambda: len(it.attendant.of("received")) == 2)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert len(it.attendant.of("received")) == 2
+        it.recorder.on["received"] = act
+        peer.send(bytes(40_000))
+        it.turn_over()
+        assert len(it.of("received")) == 1
+        assert connection.alive is (stop != "close")
 
 
-async def test_a_paused_peer_is_not_read_but_its_reset_is_noticed() -> None:
-    async with attended(listen=True) as it:
-        peer = it.knock()
-        await it.until(lambda: it.connections.held == 1)
-        connection = next(found for found in it.connections.table if found is not None)
-        it.connections.pause(connection)
-        peer.send(b"not now")
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert it.attendant.of("received") == []
-        reset(peer)
-        await it.until(lambda: it.attendant.details("closed") == [Reason.PEER_RESET])
+def test_what_was_said_before_the_end_is_heard() -> None:
+    with parked() as it:
+        connection, peer = it.place(State.KEEPALIVE)
+        closes(it)
+        peer.send(b"last words")
+        peer.shutdown(socket.SHUT_WR)
+        it.turn_over()
+        assert it.details("received") == [b"last words"]
+        assert it.of("ended") == [connection]
 
 
 async def test_a_backlog_goes_on_when_the_peer_takes_it() -> None:
@@ -191,51 +145,185 @@ async def test_a_backlog_goes_on_when_the_peer_takes_it() -> None:
         connection, peer = it.connect()
         data = bytes(range(256)) * 1000
         it.connections.send(connection, data)
-        received = bytearray()
+        taken = bytearray()
 
         def all_there() -> bool:
-            received.extend(take(peer))
-            return len(received) == len(data)
+            taken.extend(take(peer))
+            return len(taken) == len(data)
 
         await it.until(all_there)
-        assert received == data
-        await it.until(lambda: it.attendant.of("drained") == [connection])
+        assert taken == data
+        await it.until(lambda: it.of("writable") == [connection])
 
 
-async def test_a_closed_connection_is_not_resumed() -> None:
+def test_more_to_do_after_a_backlog_is_done() -> None:
+    with parked() as it:
+        connection, _ = it.connect()
+        it.recorder.on["writable"] = lambda each: True
+        it.connections.keep(connection, b"x", 0)
+        it.turn_over()
+        assert it.of("resumed") == [connection]
+        assert it.armed(connection) == READ
+
+
+# -- turns ------------------------------------------------------------------------------------------------------------
+
+
+class SlowWork:
+    """Time that passes only while somebody is attended to."""
+
+    def __init__(self, it: Parked, monkeypatch: pytest.MonkeyPatch, *events: str, seconds: float) -> None:
+        self.now = 100.0
+        self.seconds = seconds
+        monkeypatch.setattr(scheduler_module, "perf_counter", lambda: self.now)
+        for event in events:
+            it.recorder.on[event] = self._work
+
+    def _work(self, connection: Connection) -> None:
+        self.now += self.seconds
+
+
+def test_who_is_in_comes_before_a_flood_of_newcomers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with parked() as it:
+        SlowWork(it, monkeypatch, "received", seconds=0.0009)
+        newcomers = dict(it.connect() for _ in range(40))
+        insiders = dict(it.place(State.KEEPALIVE) for _ in range(2))
+        for peer in (*newcomers.values(), *insiders.values()):
+            peer.send(b"x")
+        it.poller._gather()
+        it.connections.scheduler.round()
+        heard = it.of("received")
+        assert set(heard[:2]) == set(insiders), "they wrote last"
+        assert 1 <= len(heard[2:]) <= 3, "none of either starves"
+        it.run_rounds()
+        assert set(it.of("received")) == {*newcomers, *insiders}
+
+
+def test_who_leaves_waits_for_those_who_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When thousands leave at once, giving back what they held is work for most of a second."""
+    with parked() as it:
+        work = SlowWork(it, monkeypatch, seconds=0.0009)
+
+        def leave(connection: Connection) -> None:
+            work.now += work.seconds
+            it.connections.close(connection, Reason.PEER_CLOSED)
+
+        it.recorder.on["ended"] = leave
+        leaving = [it.place(State.KEEPALIVE) for _ in range(100)]
+        staying, peer = it.place(State.KEEPALIVE)
+        for _, gone in leaving:
+            gone.shutdown(socket.SHUT_WR)
+        peer.send(b"x")
+        it.poller._gather()
+        it.connections.scheduler.round()
+        assert it.of("received") == [staying]
+        assert len(it.of("ended")) == 1
+        it.run_rounds()
+        assert len(it.of("closed")) == len(leaving)
+
+
+def test_five_hundred_of_one_network_are_one_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+    with parked() as it:
+        SlowWork(it, monkeypatch, "received", seconds=0.0009)
+        crowd = [it.place(State.KEEPALIVE, address="192.0.2.1") for _ in range(100)]
+        person, hers = it.place(State.KEEPALIVE, address="198.51.100.1")
+        for _, peer in (*crowd, (person, hers)):
+            peer.send(b"x")
+        it.poller._gather()
+        it.connections.scheduler.round()
+        assert person in it.of("received")[:2]
+
+
+def test_a_flood_in_many_reads_does_not_keep_a_message_of_its_neighbour_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with parked() as it:
+        SlowWork(it, monkeypatch, "received", seconds=0.0004)
+        floods = [it.place(State.OPEN, small=False) for _ in range(20)]
+        for _, flood in floods:
+            flood.send(bytes(50 * READ_BYTES))
+        for _ in range(10):
+            it.poller._gather()
+            it.connections.scheduler.round()
+        member, peer = it.place(State.OPEN)
+        peer.send(b"x")
+        before = len(it.of("received"))
+        it.poller._gather()
+        it.connections.scheduler.round()
+        assert member in it.of("received")[before : before + 2], "what they have more of is bulk"
+
+
+def test_a_number_that_is_reused_between_report_and_turn() -> None:
+    """An error of the one must not end the other."""
+    with parked() as it:
+        gone, peer = it.place(State.KEEPALIVE)
+        peer.send(b"x")
+        it.poller._gather()
+        number = gone.descriptor
+        it.connections.close(gone, Reason.DONE)
+        heir, _ = it.connect()
+        assert heir.descriptor == number
+        it.run_rounds()
+        assert heir.alive
+        assert it.of("received") == []
+
+
+async def test_asking_from_another_task_wakes_a_sleeping_poller() -> None:
     async with attended() as it:
         connection, _ = it.connect()
-        it.connections.again(connection)
-        it.connections.close(connection, Reason.DONE)
         await trio.testing.wait_all_tasks_blocked()
-        assert it.attendant.of("resumed") == []
+        assert it.connections.scheduler.asleep
+        it.connections.resume(connection)
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.of("resumed") == [connection]
+        assert it.connections.scheduler.asleep, "and then it sleeps again"
 
 
-async def test_a_fault_costs_its_own_connection_and_no_other() -> None:
-    for event in ("received", "ended", "drained", "resumed", "expired"):
-        async with attended(PhaseLimits(head=0.2)) as it:
-            victim, peer = it.connect()
-            bystander, other = it.connect()
-            it.connections.enter(bystander, Phase.KEEPALIVE)
+# -- faults -----------------------------------------------------------------------------------------------------------
 
-            def fail(connection: Connection, victim: Connection = victim) -> None:
-                assert connection is not victim, "a bug of ours"
 
-            it.attendant.on[event] = fail
-            if event == "received":
-                peer.send(b"x")
-            elif event == "ended":
-                peer.shutdown(socket.SHUT_WR)
-            elif event == "drained":
-                it.connections.keep(victim, b"", 0)
-            elif event == "resumed":
-                it.connections.again(victim)
-            await it.until(lambda victim=victim: not victim.alive)  # type: ignore[misc]
-            assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR], event
-            assert it.connections.faults == 1
-            other.send(b"still here")
-            await it.until(lambda: b"still here" in it.attendant.details("received"))
-            assert bystander.alive
+@pytest.mark.parametrize("event", ["received", "ended", "writable", "resumed", "expired"])
+async def test_a_fault_costs_its_own_connection_and_no_other(event: str) -> None:
+    async with attended(head_deadline=0.2) as it:
+        victim, peer = it.connect()
+        bystander, other = it.establish()
+
+        def fail(connection: Connection) -> None:
+            assert connection is not victim, "a bug of ours"
+
+        it.recorder.on[event] = fail
+        if event == "received":
+            peer.send(b"x")
+        elif event == "ended":
+            peer.shutdown(socket.SHUT_WR)
+        elif event == "writable":
+            it.connections.keep(victim, b"", 0)
+        elif event == "resumed":
+            it.connections.resume(victim)
+        await it.until(lambda: not victim.alive)
+        assert it.details("closed") == [Reason.INTERNAL_ERROR], event
+        assert it.connections.faults == 1
+        other.send(b"still here")
+        await it.until(lambda: b"still here" in it.details("received"))
+        assert bystander.alive
+
+
+def test_a_fault_in_a_later_read_leaves_an_end_that_is_read() -> None:
+    with parked() as it:
+        greedy, flood = it.place(State.KEEPALIVE, small=False)
+
+        def break_in_the_second(connection: Connection) -> None:
+            if len(it.of("received")) == 2:
+                raise ZeroDivisionError
+
+        it.recorder.on["received"] = break_in_the_second
+        it.recorder.on["faulted"] = lambda connection: it.connections.finish(connection, Reason.INTERNAL_ERROR)
+        flood.send(bytes(2 * READ_BYTES))
+        it.turn_over()
+        assert greedy.state is State.CLOSING
+        flood.close()
+        it.turn_over()
+        assert it.details("closed") == [Reason.INTERNAL_ERROR]
 
 
 async def test_a_fault_in_a_turn_of_the_wheel_costs_that_turn(autojump_clock: trio.testing.MockClock) -> None:
@@ -248,8 +336,26 @@ async def test_a_fault_in_a_turn_of_the_wheel_costs_that_turn(autojump_clock: tr
     async with attended() as it:
         it.on_tick = fail_once
         connection, _ = it.connect()
-        await it.until(lambda: it.attendant.of("expired") == [connection])
+        await it.until(lambda: it.of("expired") == [connection])
         assert (it.connections.faults, connection.alive) == (1, True)
+
+
+async def test_a_fault_in_one_expiry_costs_nobody_else_of_its_slot(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were never looked at again: their deadline was gone."""
+    async with attended(head_deadline=1.0) as it:
+        everybody = [it.connect()[0] for _ in range(3)]
+        expire = it.connections.expire
+
+        def fail_for_one(connection: Connection) -> None:
+            if connection is everybody[0]:
+                raise RuntimeError("planted")
+            expire(connection)
+
+        monkeypatch.setattr(it.connections, "expire", fail_for_one)
+        await it.until(lambda: it.of("expired") == everybody[1:])
+        assert it.of("closed") == everybody[:1]
 
 
 async def test_a_fault_in_accepting_is_over_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,74 +365,58 @@ async def test_a_fault_in_accepting_is_over_after_a_moment(monkeypatch: pytest.M
         [listener] = it.listeners
         accept, planted = listener.accept, [OSError(errno.EPERM, "planted")]
 
-        def fail_once(most: int) -> bool:
+        def fail_once() -> bool:
             if planted:
                 raise planted.pop()
-            return accept(most)
+            return accept()
 
         monkeypatch.setattr(listener, "accept", fail_once)
         it.knock()
         await it.until(lambda: it.connections.held == 2)
         peer.send(b"hello")
-        await it.until(lambda: it.attendant.of("received") == [connection])
+        await it.until(lambda: it.of("received") == [connection])
         assert it.connections.faults == 1
 
 
-async def test_after_a_fault_the_attendant_may_say_so() -> None:
-    async with attended(PhaseLimits(closing=0.2)) as it:
-        victim, peer = it.connect()
+async def test_a_descriptor_that_the_kernel_will_not_watch_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENOSPC: fs.epoll.max_user_watches. It would be heard of at its deadline only."""
+    async with attended(listen=True) as it:
 
-        def fail(connection: Connection) -> None:
-            raise RuntimeError("a bug")
+        def refuse(descriptor: int, interest: int) -> None:
+            raise OSError(errno.ENOSPC, "planted")
 
-        it.attendant.on["received"] = fail
-        it.attendant.on["faulted"] = lambda connection: it.connections.finish(
-            connection, Reason.INTERNAL_ERROR, b"sorry"
-        )
-        peer.send(b"x")
-        await it.until(lambda: not victim.alive)
-        assert peer.recv(9) == b"sorry"
-        assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR]
-
-
-async def test_a_fault_in_the_end_as_well() -> None:
-    """What broke may break the excuse and `closed` too: the poller lives, and the descriptor is gone."""
-    async with attended() as it:
-        victim, peer = it.connect()
-        _, other = it.connect()
-
-        def fail(connection: Connection) -> None:
-            assert connection is not victim, "a bug of ours"
-
-        for event in ("received", "faulted", "closed"):
-            it.attendant.on[event] = fail
-        peer.send(b"x")
-        await it.until(lambda: not victim.alive)
-        assert ended(peer)
-        other.send(b"still here")
-        await it.until(lambda: b"still here" in it.attendant.details("received"))
+        with monkeypatch.context() as patch:
+            patch.setattr(it.readiness, "add", refuse)
+            peer = it.knock()
+            await it.until(lambda: ended(peer))
+        assert (it.connections.held, it.admission.held) == (0, 0)
+        it.knock()
+        await it.until(lambda: it.connections.held == 1)
 
 
-async def test_expiry_reaches_the_attendant(autojump_clock: trio.testing.MockClock) -> None:
-    async with attended(PhaseLimits(head=10.0, closing=2.0)) as it:
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock) -> None:
+    async with attended(head_deadline=10.0, close_deadline=2.0) as it:
         connection, peer = it.connect()
         begun = trio.current_time()
-        await it.until(lambda: it.attendant.of("expired") == [connection])
+        await it.until(lambda: it.of("expired") == [connection])
         assert 9.9 <= trio.current_time() - begun <= 10.2
         it.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
         await it.until(lambda: not connection.alive)
-        assert it.attendant.details("closed") == [Reason.HEAD_DEADLINE], "CLOSING ended; the reason is the first one"
+        assert it.details("closed") == [Reason.HEAD_DEADLINE], "CLOSING ended; the reason is the first one"
         assert take(peer) == b"408"
 
 
 async def test_a_peer_that_does_not_read_is_aborted(autojump_clock: trio.testing.MockClock) -> None:
-    async with attended(PhaseLimits(flush_window=30.0)) as it:
+    async with attended(flush_window=30.0) as it:
         connection, _ = it.connect()
         it.connections.send(connection, b"x" * 100_000)
         begun = trio.current_time()
         await it.until(lambda: not connection.alive)
         assert 29.0 <= trio.current_time() - begun <= 31.0
-        assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+        assert it.details("closed") == [Reason.FLUSH_DEADLINE]
 
 
 async def test_the_peers_fin_ends_closing() -> None:
@@ -337,33 +427,28 @@ async def test_the_peers_fin_ends_closing() -> None:
         peer.send(b"late bytes")
         peer.shutdown(socket.SHUT_WR)
         await it.until(lambda: not connection.alive)
-        assert it.attendant.details("closed") == [Reason.DONE]
+        assert it.details("closed") == [Reason.DONE]
 
 
 async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClock) -> None:
-    async with attended(PhaseLimits(head=1.0)) as it:
-        for _ in range(300):
+    crowd = 4 * MAX_EXPIRED
+    async with attended(head_deadline=1.0, total=2 * crowd) as it:
+        for _ in range(crowd):
             it.connect()
-        most = passed = 0
+        submitted: list[int] = []
+        expire = it.connections.expire
 
-        async def count_passes() -> None:
-            nonlocal most, passed
-            while True:
-                before = len(it.attendant.of("expired"))
-                await trio.lowlevel.checkpoint()
-                most = max(most, len(it.attendant.of("expired")) - before)
-                if before and before < 300:
-                    passed += 1
-                if before == 300:
-                    return
+        def note(connection: Connection) -> None:
+            expire(connection)
+            submitted.append(len(it.of("expired")))
 
-        await trio.sleep(0.95)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count_passes)
-            await trio.lowlevel.checkpoint()
-            autojump_clock.jump(0.16)
-        assert most <= 2 * EXPIRE_BATCH, "one batch, or two when our turn came between them"
-        assert passed >= 3
+        it.connections.expire = note  # type: ignore[method-assign]
+        await it.until(lambda: len(it.of("expired")) == crowd)
+        assert submitted[0] == 0
+        assert submitted[-1] > 0, "the first were attended to before the last were handed over"
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
 
 
 async def test_everything_is_gone_after_cancellation() -> None:
@@ -376,8 +461,8 @@ async def test_everything_is_gone_after_cancellation() -> None:
         await it.until(lambda: it.connections.held == 40)
         behind, _ = it.connect()
         it.connections.send(behind, b"x" * 100_000)
-        it.connections.again(behind)
-    assert it.attendant.details("closed") == [Reason.DRAINING] * 41
+        it.connections.resume(behind)
+    assert it.details("closed") == [Reason.DRAINING] * 41
     assert (descriptors(), threading.active_count()) == before
     assert trio.lowlevel.current_statistics().tasks_living == tasks
 
@@ -388,13 +473,14 @@ async def test_stop_accepting_keeps_who_is_connected() -> None:
         await it.until(lambda: it.connections.held == 1)
         it.poller.stop_accepting()
         it.poller.stop_accepting()
-        try:
+        with pytest.raises(ConnectionRefusedError):
             it.knock()
-        except ConnectionRefusedError:
-            refused = True
-        assert refused
         peer.send(b"x")
-        await it.until(lambda: it.attendant.of("received"))
+        await it.until(lambda: received(it) == [b"x"])
+        assert sizes(it) == [1]
+
+
+# -- readiness --------------------------------------------------------------------------------------------------------
 
 
 def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
@@ -402,14 +488,13 @@ def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
     pairs = [pair() for _ in range(5)]
     try:
         for ours, peer in pairs:
-            readiness.add(ours.fileno(), 1)
+            readiness.add(ours.fileno(), READ)
             peer.send(b"x")
         first = readiness.ready(2)
         assert len(first) == 2
-        seen = {descriptor for _ in range(5) for descriptor, _ in readiness.ready(5)}
-        assert seen == {ours.fileno() for ours, _ in pairs}, "level-triggered: what is not read is reported again"
-        readiness.change(pairs[0][0].fileno(), 0, 1)
-        assert pairs[0][0].fileno() not in {descriptor for descriptor, _ in readiness.ready(5)}
+        rest = readiness.ready(MAX_EVENTS)
+        assert {descriptor for descriptor, _ in first + rest} == {ours.fileno() for ours, _ in pairs}
+        assert len(rest) == 3, "each once"
     finally:
         readiness.close()
         for ours, peer in pairs:
@@ -417,24 +502,46 @@ def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
             peer.close()
 
 
-def test_newcomers_are_reported_apart_and_nothing_is_lost_when_one_is_no_newcomer_any_more() -> None:
+def test_readiness_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile() -> None:
     readiness = open_readiness()
     ours, peer = pair()
     try:
-        readiness.add(ours.fileno(), READ | LATER)
+        readiness.add(ours.fileno(), READ)
+        assert readiness.ready(5) == []
         peer.send(b"x")
-        assert select.select([readiness.fileno()], [], [], 0)[0], "whoever waits for the one is woken by the other"
-        assert ours.fileno() not in dict(readiness.ready(5))
-        assert readiness.later(5) == [(ours.fileno(), READ)]
-        readiness.change(ours.fileno(), LATER, READ | LATER)
-        assert readiness.later(5) == []
-        readiness.change(ours.fileno(), READ, LATER)
-        assert readiness.later(5) == []
-        assert dict(readiness.ready(5))[ours.fileno()] == READ
-        readiness.change(ours.fileno(), READ | LATER, READ)
-        assert ours.fileno() not in dict(readiness.ready(5))
-        assert readiness.later(5) == [(ours.fileno(), READ)]
+        assert readiness.ready(5) == [(ours.fileno(), READ)]
+        peer.send(b"y")
+        assert readiness.ready(5) == [], "not armed means not reported, whatever comes"
+        readiness.arm(ours.fileno(), READ)
+        assert readiness.ready(5) == [(ours.fileno(), READ)]
+        readiness.arm(ours.fileno(), WRITE)
+        assert readiness.ready(5) == [(ours.fileno(), WRITE)]
+        peer.shutdown(socket.SHUT_WR)
+        readiness.arm(ours.fileno(), READ)
+        [(_, events)] = readiness.ready(5)
+        assert events & ENDED
     finally:
         readiness.close()
         ours.close()
         peer.close()
+
+
+def test_readiness_is_woken_once() -> None:
+    readiness = open_readiness()
+    try:
+        assert select.select([readiness.fileno()], [], [], 0)[0] == []
+        readiness.wake()
+        readiness.wake()
+        assert select.select([readiness.fileno()], [], [], 0)[0]
+        assert readiness.ready(5) == [], "a waking is no event of anybody"
+        assert select.select([readiness.fileno()], [], [], 0)[0] == []
+    finally:
+        readiness.close()
+
+
+def test_readiness_gives_everything_back() -> None:
+    before = descriptors()
+    readiness = open_readiness()
+    assert descriptors() > before
+    readiness.close()
+    assert descriptors() == before

@@ -1,7 +1,6 @@
 """The few socket calls on bare descriptor numbers."""
 
 import ctypes
-import itertools
 import os
 import select
 import socket
@@ -34,27 +33,24 @@ def test_outstanding_counts_what_was_not_acknowledged() -> None:
         assert 0 < sockets.outstanding(ours.fileno()) <= written
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not tell")
-def test_what_the_window_has_no_room_for_is_unsent() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere that is how it is")
+def test_the_kernel_takes_all_that_fits_when_it_is_asked_to() -> None:
+    """At a drain: what the peer's window has no room for yet is sent when we are gone."""
     ours, peer = tcp_pair(receive_buffer=4096)
     with ours, peer:
-        assert sockets.unsent(ours.fileno()) == 0
-        assert ours.send(b"x" * 40_000) == 40_000
-        assert 20_000 < sockets.unsent(ours.fileno()) <= sockets.outstanding(ours.fileno())
-        assert select.select([], [ours], [], 0)[1], "there is room in the buffer"
-        sockets.writable_when_sent(ours.fileno())
-        assert not select.select([], [ours], [], 0)[1]
-        looks = itertools.count()
-        while not select.select([], [ours], [], 0.01)[1] and next(looks) < 3000:
-            take(peer)
-        assert sockets.unsent(ours.fileno()) == 0, "it is writable again"
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
+        ours.send(bytes(20_000))
+        while select.select([], [ours], [], 0)[1]:
+            ours.send(bytes(1_000))
+        sockets.take_all(ours.fileno())
+        assert select.select([], [ours], [], 0)[1]
 
 
-def test_nothing_is_unsent_where_there_is_no_network() -> None:
+def test_taking_all_is_nothing_to_a_socket_pair() -> None:
     ours, peer = pair()
     with ours, peer:
-        _stuffed(ours)
-        assert sockets.unsent(ours.fileno()) == 0
+        sockets.take_all(ours.fileno())
+        assert ours.send(b"x") == 1
 
 
 def test_outstanding_borrows_the_descriptor() -> None:

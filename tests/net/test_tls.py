@@ -49,7 +49,7 @@ def handshake(engine: TlsEngine, version: ssl.TLSVersion) -> tuple[Client, ssl.S
     client, server = Client(trusting_any(version)), engine.accept()
     done, wire = False, b""
     while not done:
-        done, received = engine.shake(server, client.step(wire))
+        done, received = engine.handshake(server, client.step(wire))
         wire = received.reply
     client.step(wire)
     return client, server
@@ -67,9 +67,9 @@ def test_there_and_back(version: ssl.TLSVersion) -> None:
 def test_the_first_request_may_come_with_the_end_of_the_handshake() -> None:
     engine = TlsEngine(server_context())
     client, server = Client(trusting(ssl.TLSVersion.TLSv1_3)), engine.accept()
-    _, received = engine.shake(server, client.step(b""))
+    _, received = engine.handshake(server, client.step(b""))
     flight = client.step(received.reply)
-    done, received = engine.shake(server, flight + client.seal(b"GET"))
+    done, received = engine.handshake(server, flight + client.seal(b"GET"))
     assert done
     assert received.plaintext == b"GET"
 
@@ -95,7 +95,7 @@ def test_our_goodbye_is_a_close_notify() -> None:
 def test_a_goodbye_in_the_middle_of_a_handshake_is_nothing() -> None:
     engine = TlsEngine(server_context())
     client, server = Client(trusting()), engine.accept()
-    engine.shake(server, client.step(b""))
+    engine.handshake(server, client.step(b""))
     assert engine.goodbye(server) == b""
 
 
@@ -108,7 +108,7 @@ def test_http_1_is_what_is_agreed_on() -> None:
         client, server = Client(context), engine.accept()
         wire = b""
         for _ in range(3):
-            wire = engine.shake(server, client.step(wire))[1].reply
+            wire = engine.handshake(server, client.step(wire))[1].reply
         assert client.tls.selected_alpn_protocol() == chosen
 
 
@@ -121,7 +121,7 @@ def test_nobody_gets_in_below_tls_1_2() -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     engine = TlsEngine(server_context())
     with pytest.raises(TlsError, match="unsupported protocol") as caught:
-        engine.shake(engine.accept(), Client(context).step(b""))
+        engine.handshake(engine.accept(), Client(context).step(b""))
     assert caught.value.reply[:1] == b"\x15", "an alert, so that the client can say why"
 
 
@@ -132,7 +132,7 @@ def test_a_ticket_spares_a_signature() -> None:
     first, server = Client(context), engine.accept()
     wire = b""
     for _ in range(3):
-        wire = engine.shake(server, first.step(wire))[1].reply
+        wire = engine.handshake(server, first.step(wire))[1].reply
     assert first.open(wire) == b""
     session = first.tls.session
     assert session is not None
@@ -141,7 +141,7 @@ def test_a_ticket_spares_a_signature() -> None:
     again.tls.session = session
     server, wire = engine.accept(), b""
     for _ in range(3):
-        wire = engine.shake(server, again.step(wire))[1].reply
+        wire = engine.handshake(server, again.step(wire))[1].reply
     assert again.tls.session_reused
 
 
@@ -158,7 +158,7 @@ def test_renegotiation_is_refused() -> None:
         with child, listening.accept()[0] as peer:
             server, done = engine.accept(), False
             while not done:
-                done, received = engine.shake(server, peer.recv(65_536))
+                done, received = engine.handshake(server, peer.recv(65_536))
                 peer.send(received.reply)
             assert child.stdin is not None
             child.stdin.write(b"R\n")
@@ -198,7 +198,7 @@ def test_nothing_of_one_peer_reaches_another(acts: list[tuple[int, str]]) -> Non
         else:
             newcomer = engine.accept()
             with pytest.raises(TlsError):
-                engine.shake(newcomer, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\x17\x03\x03\x00\x02xx")
+                engine.handshake(newcomer, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\x17\x03\x03\x00\x02xx")
 
 
 # -- the certificate --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import trio
 import trio.testing
 
+from chatserver.net import closing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -40,6 +41,7 @@ class Attended:
         self.recorder = Recorder()
         self.connections = Connections(self.readiness, settings, now=trio.current_time(), closed=self._closed)
         self.handler = RecordingHandler(self.connections, self.recorder)
+        closing.bind(self.connections)
         for state in State:
             if state not in _ENDING:
                 self.connections.bind(state, self.handler, object)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chatserver.net import closing
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
@@ -130,6 +131,7 @@ class Parked:
         self.recorder = Recorder()
         self.connections = Connections(self.readiness, self.settings, now=0.0, closed=self._closed)
         self.handler = RecordingHandler(self.connections, self.recorder)
+        closing.bind(self.connections)
         for state in State:
             if state not in _ENDING:
                 self.connections.bind(state, self.handler, object)

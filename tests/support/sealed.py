@@ -30,7 +30,7 @@ from tests.support.parked import Parked, tcp_pair
 
 PLAIN_ANSWER = b"this is TLS"
 #: Bytes of hellos and records that all peers may have unfinished: one of the largest size, and a half.
-MOST_UNFINISHED = 64 * 1024
+MOST_UNFINISHED = 24 * 1024
 #: Looks until something that must come is given up.
 LOOKS = 100_000
 

@@ -1,22 +1,21 @@
-"""Writing under TLS: what the kernel does not take is kept, once, and in order."""
+"""Writing under TLS: what the kernel does not take is kept, once, and in order; and the end."""
 
 import gc
 import ssl
 import sys
 
 import pytest
-from chatserver.net.phases import Phase, PhaseLimits
-from chatserver.net.secure import RECORD, Secured
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from chatserver.net.connection import Connection
-from chatserver.net.connections import Finality
 from chatserver.net.readiness import READ, WRITE
+from chatserver.net.states import State
+from chatserver.net.tls_transport import RECORD
+from chatserver.net.transport import PLAIN
 from chatserver.reasons import Reason
 from tests.support.parked import descriptors, ended, take
-from tests.support.sealed import Client, Sealed, sealed
+from tests.support.sealed import Client, Sealed, sealed, transport_of
 
 BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which every place is different
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -24,17 +23,29 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 OVERHEAD = 64
 
 
+class Failing:
+    """OpenSSL that waits for the rest of a handshake message that the peer has begun."""
+
+    def write(self, data: bytes) -> None:
+        error = ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "The operation did not complete (read)")
+        error.reason = ""
+        raise error
+
+    def unwrap(self) -> None:
+        raise ssl.SSLError("not now")
+
+
 def read_all(it: Sealed, client: Client) -> bytes:
     """Let the peer take everything."""
-    while any(each is not None and it.connections.blocked(each) for each in it.connections.table):
+    while any(each is not None and each.blocked for each in it.connections.table):
         client.hear()
         it.turn_over()
     return client.hear()
 
 
-def phase_of(connection: Connection) -> Phase:
-    """Its phase, which mypy believes not to change between two looks at it."""
-    return connection.phase
+def state_of(connection: Connection) -> State:
+    """Its state, which mypy believes not to change between two looks at it."""
+    return connection.state
 
 
 class TestWriting:
@@ -45,17 +56,18 @@ class TestWriting:
             it.connections.send(connection, b"hello")
             assert client.hear() == b"hello"
             assert connection.backlog is None
-            assert it.interest(connection) == READ
+            assert it.armed(connection) == READ
 
     def test_what_does_not_fit_is_kept_and_nothing_is_read_meanwhile(self) -> None:
         with sealed() as it:
             connection, client = it.meet(small=True)
             it.connections.send(connection, BIG)
-            assert it.connections.blocked(connection)
-            assert it.interest(connection) == WRITE
+            assert connection.blocked
+            assert it.armed(connection) == WRITE
             assert read_all(it, client) == BIG
-            assert it.attendant.of("drained") == [connection]
-            assert it.interest(connection) == 0, "whoever is told decides whether to read on"
+            assert it.of("writable") == [connection]
+            it.turn_over()
+            assert it.armed(connection) == READ, "its state decides whether it is read on"
 
     def test_a_peer_that_never_reads_costs_one_record(self) -> None:
         """Its rest of a chunk is the shared chunk itself; only the record on its way is its own."""
@@ -65,7 +77,7 @@ class TestWriting:
             for _ in range(100):
                 it.connections.send(connection, BIG)
                 it.turn_over()
-            assert 0 < len(connection.unsent) <= RECORD + OVERHEAD
+            assert 0 < len(connection.transport.unsent) <= RECORD + OVERHEAD
             assert connection.backlog is not None
             assert all(chunk is BIG for chunk in connection.backlog.chunks)
 
@@ -83,15 +95,15 @@ class TestWriting:
         with sealed() as it:
             connection, client = it.meet(small=True)
             size = 0
-            while not it.connections.blocked(connection):
+            while not connection.blocked:
                 assert it.connections.offer(connection, BIG[size : size + 500]) == 500
                 size += 500
-            assert connection.unsent
+            assert connection.transport.unsent
             assert connection.backlog is not None
             assert connection.backlog.chunks == []
             assert it.connections.offer(connection, b"more") == 0
             assert read_all(it, client) == BIG[:size]
-            assert it.attendant.of("drained") == [connection]
+            assert it.of("writable") == [connection]
 
     def test_offering_to_many_is_offering_to_each(self) -> None:
         with sealed() as it:
@@ -100,10 +112,10 @@ class TestWriting:
             it.connections.send(behind, BIG)
             small, small_client = it.meet(small=True)
             gone, gone_client = it.meet()
-            gone_client.socket.close()
             watched, watched_client = it.meet()
             it.connections.keep(watched, b"", 0)
             it.connections.flush(watched)
+            gone_client.socket.close()
             data = BIG[:20_000]
             partly = dict(it.connections.offer_each([fine, behind, small, gone, watched], data))
             assert sorted(partly) == [1, 2, 3]
@@ -112,23 +124,18 @@ class TestWriting:
             small_client.hear()
             it.connections.flush(small)
             assert small_client.hear() == data[: partly[2]]
-            assert it.attendant.of("closed") == [gone]
+            assert it.of("closed") == [gone]
 
     @pytest.mark.parametrize("how", ["offer", "send", "offer_each", "flush", "finish"])
-    def test_an_error_of_sealing_ends_its_own_connection(self, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_error_of_sealing_ends_its_own_connection(self, how: str) -> None:
         """Half a KeyUpdate of one member had OpenSSL refuse to seal; the error left the pump, and ended the process."""
-        with sealed() as it, capture_logs() as logs:
+        with sealed() as it:
             unlucky, deaf = it.meet(small=True)
             other, client = it.meet()
             if how == "flush":
                 it.connections.send(unlucky, BIG)
 
-            def fail(data: bytes) -> None:
-                error = ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "The operation did not complete (read)")
-                error.reason = ""
-                raise error
-
-            monkeypatch.setattr(unlucky.tls, "write", fail)
+            transport_of(unlucky).tls = Failing()  # type: ignore[assignment]
             if how == "offer":
                 assert it.connections.offer(unlucky, b"hello") == -1
             elif how == "send":
@@ -141,9 +148,9 @@ class TestWriting:
                 it.connections.flush(unlucky)
             else:
                 it.connections.finish(unlucky, Reason.DRAINING, b"last words")
-            assert it.attendant.details("closed") == [Reason.TLS_FAILED]
+            assert it.details("closed") == [Reason.TLS_FAILED]
             assert (unlucky.alive, other.alive, it.connections.faults) == (False, True, 0)
-            assert [line["reason"] for line in logs if line["event"] == "misbehaved"] == ["tls-failed"]
+            assert [reason for reason, _ in it.notes] == [Reason.TLS_FAILED]
 
     def test_a_peer_that_is_gone_is_closed_by_the_next_write(self) -> None:
         with sealed() as it:
@@ -151,7 +158,7 @@ class TestWriting:
             client.socket.close()
             assert it.connections.offer(connection, b"x") == -1
             it.connections.send(connection, b"y")  # harmless, and not told again
-            assert it.attendant.details("closed") == [Reason.PEER_RESET]
+            assert it.details("closed") == [Reason.PEER_RESET]
 
     @pytest.mark.parametrize("size", [10, 3 * RECORD])
     def test_a_peer_that_goes_while_it_is_behind(self, size: int) -> None:
@@ -161,9 +168,9 @@ class TestWriting:
             it.connections.send(connection, BIG[:size])
             client.socket.close()
             it.connections.flush(connection)
-            assert it.attendant.details("closed") == [Reason.PEER_RESET]
-            assert (connection.backlog, connection.tls, connection.unsent) == (None, None, b"")
-            assert it.attendant.of("drained") == []
+            assert it.details("closed") == [Reason.PEER_RESET]
+            assert (connection.backlog, connection.transport.unsent) == (None, b"")
+            assert it.of("writable") == []
 
     def test_what_the_kernel_took_is_what_flush_counts(self) -> None:
         with sealed() as it:
@@ -193,7 +200,6 @@ class TestWriting:
         """Whatever the peer takes, whenever: what arrives is what was sent, without holes or repeats."""
         with sealed() as it:
             connection, client = it.meet(version, small=True)
-            it.attendant.on["drained"] = it.connections.listen
             sent = bytearray()
             for act, size in acts:
                 data = BIG[len(sent) % 80_000 :][:size]
@@ -211,7 +217,8 @@ class TestWriting:
                 it.turn_over()
             assert read_all(it, client) == sent
             assert connection.backlog is None
-            assert it.interest(connection) == READ
+            it.turn_over()
+            assert it.armed(connection) == READ
 
 
 class TestEnding:
@@ -222,8 +229,8 @@ class TestEnding:
             it.connections.finish(connection, Reason.DONE, b"200")
             assert client.hear() == b"200"
             assert client.closed
-            assert connection.phase is Phase.CLOSING
-            assert connection.tls is None, "13 KB are given back before the peer has closed"
+            assert connection.state is State.CLOSING
+            assert connection.transport is PLAIN, "13 KB are given back before the peer has closed"
 
     @pytest.mark.parametrize("before", range(0, 4_000, 101))
     def test_finish_waits_for_a_peer_that_is_behind(self, before: int) -> None:
@@ -232,15 +239,15 @@ class TestEnding:
             connection, client = it.meet(small=True)
             size = before
             it.connections.send(connection, BIG[:before] or b"x")
-            while not it.connections.blocked(connection):
+            while not connection.blocked:
                 it.connections.send(connection, BIG[size : size + 301])
                 size += 301
             it.connections.finish(connection, Reason.DONE, b"goodbye")
-            assert phase_of(connection) is Phase.HEAD, "not yet: FLUSH judges"
+            assert state_of(connection) is State.CLOSING
             assert read_all(it, client) == (BIG[:size] if before else b"x" + BIG[:size]) + b"goodbye"
             assert client.closed
-            assert phase_of(connection) is Phase.CLOSING
-            assert it.attendant.of("drained") == [], "nobody shall write behind the end"
+            assert state_of(connection) is State.CLOSING
+            assert it.of("writable") == [], "nobody shall write behind the end"
 
     def test_close_says_close_notify_if_it_can(self) -> None:
         with sealed() as it:
@@ -262,16 +269,16 @@ class TestEnding:
     def test_an_abort_says_nothing(self) -> None:
         with sealed() as it:
             connection, client = it.meet()
-            it.connections.close(connection, Reason.FLUSH_DEADLINE, Finality.ABORT)
+            it.connections.abort(connection, Reason.FLUSH_DEADLINE)
             client.hear()
             assert not client.closed
 
     def test_a_peer_that_never_takes_the_goodbye_is_aborted(self) -> None:
-        with sealed(PhaseLimits(flush_window=5.0)) as it:
+        with sealed(flush_window=5.0) as it:
             connection, _ = it.meet(small=True)
             it.connections.finish(connection, Reason.DONE, BIG)
             it.turn(seconds=5.1)
-            assert it.attendant.details("closed") == [Reason.FLUSH_DEADLINE]
+            assert it.details("closed") == [Reason.FLUSH_DEADLINE]
             assert not connection.alive
 
     def test_closing_gives_everything_back(self) -> None:
@@ -283,16 +290,43 @@ class TestEnding:
             it.connections.close(connection, Reason.DONE)
             client.socket.close()
             assert descriptors() == before
-            it.attendant.events.clear()
+            it.recorder.events.clear()
             gc.disable()
             try:
                 assert sys.getrefcount(connection) == 2, "this name and the argument"
             finally:
                 gc.enable()
-            assert (connection.tls, connection.sealed, connection.unsent) == (None, b"", b"")
+            assert (transport_of(connection).sealed, connection.transport.unsent) == (b"", b"")
+            assert it.budget.used == 0
 
 
-def test_a_record_that_is_not_whole_counts_as_unfinished() -> None:
-    """The poller reads on at once when there is much of it: a record of 16 KiB is not sixteen turns."""
-    connection = Secured(-1, "192.0.2.1", Phase.OPEN, 0, 0, 0, inbox=b"x" * 5, sealed=b"x" * 1000)
-    assert connection.unfinished == 1005
+def test_what_a_record_lacks_is_read_at_once() -> None:
+    """A record of 16 KiB is not sixteen turns: its header says how long it is."""
+    with sealed() as it:
+        connection, client = it.meet()
+        record = client.seal(bytes(15_000))
+        client.socket.send(record[:4])
+        it.turn_over()
+        assert transport_of(connection).lacking(connection) == 0, "not even its length is here"
+        client.socket.send(record[4:1000])
+        it.turn_over()
+        assert transport_of(connection).lacking(connection) == len(record) - 1000
+        client.socket.send(record[1000:])
+        it.turn_over()
+        assert it.details("received") == [bytes(15_000)]
+        assert transport_of(connection).lacking(connection) == 0
+
+
+def test_a_goodbye_that_does_not_fit_is_finished_before_the_fin() -> None:
+    with sealed() as it:
+        connection, client = it.meet(small=True)
+        while not connection.blocked:
+            it.connections.send(connection, bytes(500))
+        heard = len(client.hear(600))
+        it.turn_over()
+        it.connections.finish(connection, Reason.DONE)
+        read_all(it, client)
+        it.until(lambda: ended(client.socket) or client.hear() is None)
+        assert client.closed
+        assert heard < len(client.heard)
+        assert connection.transport is PLAIN
