@@ -482,7 +482,7 @@ async def test_in_each_step_of_a_drain(
     name: str, where: Callable[[Scene], tuple[Any, str]], bring: Bring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = descriptors()
-    async with serving(faults=1, drain_timeout=2.0, **PATIENT) as server:
+    async with serving(faults=1, drain_timeout=2.0, serving_deadline=60.0) as server:
         scene = Scene(server, monkeypatch)
         async with chatter(server.address) as friend, connect(server.address, source=VICTIM) as peer:
             await friend.ask("join", room="neighbours")
