@@ -2,7 +2,7 @@
 
 Owns: the life of everything. Read it as the table of contents. May not: do any part's work.
 
-    log, outermost, so that it outlives whoever writes to it
+    log, outermost, so that it outlives its writers
       hub (readers of the log) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
 """
 
@@ -143,7 +143,7 @@ class Server:
         self, listening: Sequence[socket.socket], operators: socket.socket | None, task_status: trio.TaskStatus[None]
     ) -> None:
         log = open_log(self.settings.log)
-        # The log is outermost: it outlives whoever writes to it, and commits what it was given before it closes.
+        # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
             await log_nursery.start(log.run, self._news)
             with ExitStack() as stack:
@@ -264,7 +264,7 @@ class Server:
         self._ready = False
         parts = self.parts
         connections = parts.connections
-        parts.poller.stop_accepting()
+        self._attempt(parts.poller.stop_accepting)
         parts.exchanges.draining = True
         departing = [connection for connection in connections.table if connection is not None]
         for index, connection in enumerate(departing):

@@ -2,9 +2,9 @@
 
 Owns: the cookie, and who is who without one. May not: keep anything.
 
-A browser or our own client sends the guest token in a cookie. Whoever has none is, over plain HTTP, the guest of its
-address and user agent, so that a bot or a `curl` loop keeps one name and its idempotency keys work across requests; a
-WebSocket without a cookie is somebody new, and is given a token to come back with.
+A browser or our own client sends the guest token in a cookie. A client without one is, over plain HTTP, the guest of
+its address and user agent, so that a bot or a `curl` loop keeps one name and its idempotency keys work across requests;
+a WebSocket without a cookie is somebody new, and is given a token to come back with.
 
 A cookie may be believed here: a request of another site's page has been refused before, or is nobody's (origins.py).
 SameSite=Lax says the same once more.

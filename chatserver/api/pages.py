@@ -14,9 +14,9 @@ from chatserver.log.interface import Log, Record
 from chatserver.protocol import encoders
 from chatserver.protocol.response import response
 
-#: Bytes of messages in one answer, whatever its limit; who wants more asks again from the cursor. Counted by messages
-#: alone, whoever asked for 200 long ones and read none of them made us keep 2.8 MB, and a poll on 100 rooms 80. A
-#: message that does not fit is given all the same if it is the first of the answer: so it is exceeded by one at most.
+#: Bytes of messages in one answer, whatever its limit; a client that wants more asks again from the cursor. Bounded by
+#: count alone, a client that asked for 200 long ones and read none had us keep 2.8 MB, a poll on 100 rooms 80 MB. The
+#: first message of an answer is given whatever its length, so the bound is exceeded by one message at most.
 PAGE_BYTES = 64 * 1024
 #: Answers to held polls kept for everybody at the same place with the same limit, a room: nearly all polls have one in
 #: common, and somebody who tries every limit must not fill memory.

@@ -12,7 +12,7 @@ No wake-up can be lost between "no longer blocked" and "behind": `deliver` runs 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.ring import Encoding, Ring
@@ -53,6 +53,16 @@ class Broadcast:
         return self.notices[encoding]
 
 
+class PollPass:
+    """One pass over all polls that were held when it began. One at a time: a room of thousands may have news faster."""
+
+    __slots__ = ("reaches", "waiters")
+
+    def __init__(self, room: Room, waiters: Iterable[PollWaiter]) -> None:
+        self.waiters = deque(waiters)
+        self.reaches = room.last
+
+
 class Broadcaster:
     """See the module."""
 
@@ -70,8 +80,9 @@ class Broadcaster:
         else:
             room.all_offered()
             self.resume_publishers(room)
-        if room.waiters:
-            self._schedule.soon(self._answer_polls, (room, deque(room.waiters)), room.name)
+        if room.waiters and room.answering is None:
+            room.answering = PollPass(room, room.waiters)
+            self._schedule.soon(self._answer_polls, room, room.name)
 
     # -- members ----------------------------------------------------------------------------------------------------
 
@@ -86,7 +97,14 @@ class Broadcaster:
             self._schedule.soon(self._step, room, room.name)
         else:
             room.broadcast = None  # before anything can fail: a fault costs the rest of this pass, not the next one
-        visited = broadcast.members[begin:end]
+        try:
+            self._visit(room, broadcast, broadcast.members[begin:end])
+        finally:
+            if not more:
+                self._end(room, broadcast)  # publishers wait for this, whatever failed
+        return False
+
+    def _visit(self, room: Room, broadcast: Broadcast, visited: list[Member]) -> None:
         self._deliver_alike(room, visited)
         last = room.last
         for member in visited:
@@ -95,9 +113,6 @@ class Broadcaster:
         if broadcast.change is not None:
             for member in visited:
                 self._tell(member, broadcast.notice(member.encoding))
-        if not more:
-            self._end(room, broadcast)
-        return False
 
     def _end(self, room: Room, broadcast: Broadcast) -> None:
         room.offered, room.offered_bytes = broadcast.reaches, broadcast.written
@@ -149,13 +164,18 @@ class Broadcaster:
         for member in alike:
             member.cursor = reached
         self.delivered += (reached - cursor) * (len(alike) - len(partly))
+        for index, _ in partly:
+            alike[index].cursor = cursor
         for index, taken in partly:
             member = alike[index]
-            member.cursor = cursor
-            if taken > 0:
-                self._keep_rest(member, ring.pieces(encoding, cursor, reached), taken)
-            elif taken == 0:
-                self._sink.keep(member.connection, b"", 0)
+            if taken >= 0:
+                self._sink.guarded(member.connection, self._keep_partly, member, ring, reached, taken)
+
+    def _keep_partly(self, connection: object, member: Member, ring: Ring, reached: int, taken: int) -> None:
+        if taken:
+            self._keep_rest(member, ring.pieces(member.encoding, member.cursor, reached), taken)
+        else:
+            self._sink.keep(connection, b"", 0)
 
     def _deliver_to(self, connection: object, member: Member) -> None:
         self.deliver(member)
@@ -235,11 +255,17 @@ class Broadcaster:
 
     # -- held polls -------------------------------------------------------------------------------------------------
 
-    def _answer_polls(self, news: tuple[Room, deque[PollWaiter]]) -> bool:
-        """Answer the next few. True: there are more, behind everything else."""
-        room, waiters = news
+    def _answer_polls(self, room: Room) -> bool:
+        """Answer the next few; begin anew when there is more to tell by the end. True: there are more."""
+        passing, room.answering = room.answering, None  # a fault costs the rest of this pass, not the next one
+        assert passing is not None, "a room is queued with its pass"
+        waiters = passing.waiters
         for _ in range(min(len(waiters), STEP_POLLS)):
             waiter = waiters.popleft()
             if waiter.lacks_news_of(room):  # it may be answered, or gone, since
                 self._sink.answer(waiter)
-        return bool(waiters)
+        if waiters:
+            room.answering = passing
+        elif room.waiters and room.last != passing.reaches:
+            room.answering = PollPass(room, room.waiters)
+        return room.answering is not None

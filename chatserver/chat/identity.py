@@ -50,7 +50,7 @@ def new_token() -> str:
 
 
 def number_of(token: str, secret: bytes) -> int:
-    """The number behind a token, for this log. Whoever sees the number cannot find the token."""
+    """The number behind a token, for this log. The token cannot be found from the number."""
     digest = blake2b(token.encode(), digest_size=8, key=secret).digest()
     return int.from_bytes(digest, "big") >> (64 - NUMBER_BITS)
 

@@ -16,7 +16,7 @@ from chatserver.chat.ring import MessageEncoder, Ring
 from chatserver.meters import ByteBudget
 
 if TYPE_CHECKING:
-    from chatserver.chat.broadcast import Broadcast
+    from chatserver.chat.broadcast import Broadcast, PollPass
 
 #: The share of a ring that may wait to be offered before publishers are paused. A publisher that laps the ring would
 #: make gaps for members that are not slow at all.
@@ -54,7 +54,7 @@ class Room:
     """See the module."""
 
     __slots__ = (
-        "_size", "broadcast", "cache", "first", "life", "loaded", "members", "name", "network", "offered",
+        "_size", "answering", "broadcast", "cache", "first", "life", "loaded", "members", "name", "network", "offered",
         "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ring", "seen", "telling", "waiters",
     )  # fmt: skip
 
@@ -68,6 +68,7 @@ class Room:
         self.presence = Presence()
         self.telling: float | None = None  # since when presence waits to be told by the next pass
         self.broadcast: Broadcast | None = None  # the pass over its members that is under way
+        self.answering: PollPass | None = None  # the pass over its held polls that is under way
         self.paused: dict[object, None] | None = None  # publishing connections that wait for its members
         self.pending = 0  # messages handed to the log and not yet answered
         self.pending_bytes = 0
@@ -112,10 +113,12 @@ class Room:
     @property
     def congested(self) -> bool:
         """Whether half a ring, by count or bytes, is published and not yet offered to the members."""
-        if not self.members or self.ring is None:
+        if not self.members:
             return False
-        count = self.ring.last - self.offered + self.pending
-        size = self.ring.written - self.offered_bytes + self.pending_bytes
+        count, size = self.pending, self.pending_bytes
+        if self.ring is not None:
+            count += self.ring.last - self.offered
+            size += self.ring.written - self.offered_bytes
         return count * CONGESTED_SHARE > self._size.max_count or size * CONGESTED_SHARE > self._size.max_bytes
 
     def all_offered(self) -> None:

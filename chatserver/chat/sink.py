@@ -1,4 +1,4 @@
-"""What chat may do with a connection, and with the loop's time: two interfaces, given by whoever builds the parts.
+"""What chat may do with a connection, and with the loop's time: two interfaces.
 
 Owns: the shapes. May not: know what a connection is beyond a value to hand back. Nothing here waits.
 """

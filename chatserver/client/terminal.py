@@ -97,7 +97,7 @@ async def _life(options: Options, mode: Mode) -> int:
             code = _complain(str(rejected.exceptions[0]), EXIT_FAILED)
         except* TooLongError as too_long:
             code = _complain(str(too_long.exceptions[0]), EXIT_FAILED)
-        except* BrokenPipeError:  # whoever read our output has gone; there is nothing left to do
+        except* BrokenPipeError:  # the reader of our output has gone; there is nothing left to do
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 

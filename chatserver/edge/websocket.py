@@ -89,11 +89,13 @@ class WebSocketHandler(Handler):
         self._replying_ticks = ticks(settings.serving_deadline + TASK_MARGIN)
 
     def open(self, connection: Connection, answer: Upgrade) -> bool:
-        """The request was an upgrade: from now on the connection speaks frames. True: some are here already."""
+        """The request was an upgrade: from now on the connection speaks frames, of which some may be here already."""
         connection.rate = 0  # it has another bucket now
         self._connections.enter(connection, State.OPEN, WebSocketSession(answer.principal, answer.dialect))
         self._connections.send(connection, answer.wire)
-        return bool(connection.inbox)
+        if connection.inbox:
+            self._connections.resume(connection)  # who has just come is not behind those who send without end
+        return False
 
     # -- in ---------------------------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class SqliteLog:
             def step(writer: SqliteWriter = writer, after_room: int = after_room) -> Forgotten:
                 return writer.forget(after_room, max_messages=max_messages, oldest_ms=oldest_ms)
 
-            # As with a commit: a disk that hangs must not hold up whoever wants to stop.
+            # As with a commit: a disk that hangs must not hold up a server that wants to stop.
             forgotten = await self._writer_thread.run(step)
             first |= forgotten.first
             after_room = forgotten.go_on_after

@@ -52,7 +52,7 @@ class FileLock:
 
     Beside it, because closing any descriptor of the database itself drops SQLite's own POSIX locks on it.
     `flock`, because the kernel takes it back whatever way the process ends; so the file is never removed, and
-    means nothing by itself. It holds the owner's process id, for the message of whoever comes second.
+    means nothing by itself. It holds the owner's process id, for the message of the one that comes second.
     """
 
     def __init__(self, database: Path) -> None:

@@ -61,7 +61,7 @@ class SqliteReaders:
         self._closed = False
         self._earlier: list[str] | None = None  # rooms by their last write, as they were at the first need of it
         self._changing = threading.Lock()  # for the two above
-        self._closing = threading.Lock()  # whoever closes last removes SQLite's side files, unless two do it at once
+        self._closing = threading.Lock()  # the last to close removes SQLite's side files, unless two do it at once
         self._threads = ThreadPool(READERS)
 
     async def head(self, room: str) -> Head:

@@ -122,7 +122,7 @@ class Poller:
         """Hand every event to the scheduler. A number may be another peer's at its turn, so objects are kept.
 
         Departures wait for those who stay: when thousands leave at once, giving back what they held is work for most
-        of a second.
+        of a second. They take turns with newcomers, since a client that comes back at once needs the place it left.
         """
         table, submit = self._connections.table, self._scheduler.submit
         for descriptor, events in self._readiness.ready(MAX_EVENTS):
@@ -133,7 +133,7 @@ class Poller:
                     submit(Priority.NEW, self._accept, listener)
                 continue
             connection.armed = QUEUED
-            priority = Priority.BULK if events & _DEPARTING else PRIORITY[connection.state]
+            priority = Priority.NEW if events & _DEPARTING else PRIORITY[connection.state]
             if events & WRITE or connection.blocked:
                 step = self._write
             else:

@@ -63,8 +63,8 @@ class Priority(IntEnum):
     """The scheduler's classes, each with a share of the loop's time of its own."""
 
     ESTABLISHED = 0  # who is in
-    NEW = 1  # who comes: accept, handshake, first request
-    BULK = 2  # what is left of long work, and who leaves
+    NEW = 1  # who comes: accept, handshake, first request; and who leaves, for the place may be the newcomer's
+    BULK = 2  # what is left of long work
 
 
 class Reclaim(IntEnum):

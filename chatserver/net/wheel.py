@@ -57,7 +57,7 @@ class Wheel:
         self._turned = 0  # the last tick whose slot was emptied
         self._waking = 1
         self.planned = now + TICK  # when `turn` is to be called at the latest
-        #: told of an earlier time to call `turn` than was planned; set by whoever sleeps until then
+        #: told of an earlier time to call `turn` than was planned; set by the task that sleeps until then
         self.wake: Callable[[float], None] = _nobody_sleeps
         self.lateness = 0.0  # s, total by which deadlines were moved
         #: for each state, the tick at which it is due if it begins now: made once a tick, so that all connections

@@ -1,6 +1,6 @@
 """The PROXY header with which a balancer says for whom it has connected: HAProxy's proxy-protocol.txt, versions 1, 2.
 
-Owns: its form. May not: decide whether whoever sent it may be believed, or know what follows it.
+Owns: its form. May not: decide whether its sender may be believed, or know what follows it.
 
     header = parse_proxy_header(data)           None while it is not whole, ProxyError if it can never be one
     rest = data[header.size:]

@@ -206,13 +206,13 @@ async def test_a_fault_in_telling_one_costs_only_that_one(monkeypatch: pytest.Mo
     """Found by tests/fuzz: the poller, tasks and the outlet have a border where a fault ends, the drain had none. One
     bug in answering one held poll ended the server, and everybody was cut off without a word."""
 
-    def fail(hold: Any) -> None:
+    def fail(*_: Any) -> None:
         raise RuntimeError("planted")
 
     async with serving(faults=1) as server, connect(server.address) as poller, chatter(server.address) as friend:
         await poller.send(request("GET", "/rooms/lobby/messages?after=0&wait=60"))
         await server.in_phase("held")
-        monkeypatch.setattr(server.server.parts.http, "answer_held", fail)
+        monkeypatch.setattr(server.server.parts.exchanges, "answer_held", fail)
         await drain(server)
         assert (await poller.response()).status == 500
         assert (await friend.closed()).code == 1012
@@ -232,7 +232,7 @@ async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.
         monkeypatch.setattr(server.server.parts.poller, "stop_accepting", stop)  # it is called once more at the end
 
 
-@pytest.mark.parametrize("part", ["hub.tick", "publish_rate.sweep", "notes.report"])
+@pytest.mark.parametrize("part", ["hub.tick", "admission.tick", "publish_limit.sweep", "stats.report"])
 async def test_a_fault_in_keeping_house_costs_one_call(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(faults=1) as server, neighbour(server):
         name, _, call = part.partition(".")

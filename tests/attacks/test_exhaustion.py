@@ -4,15 +4,14 @@ Attackers come from an address of their own, as they do outside. The healthy nei
 a WebSocket that it keeps, and makes a new connection for each of its requests: it is member and newcomer at once.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 
-import pytest
 import trio
 
-from chatserver.net import pressure
+from chatserver.chat.registry import NETWORK_SHARE
+from chatserver.net.admission import LOW_WATER
 from tests.support.peers import Address, Answer, Chatter, Peer, ask, chatter, connect, request
 from tests.support.serving import Serving, eventually, neighbour, serving
 from tests.support.siege import CROWD, PERSON, Attack, visit
@@ -214,53 +213,58 @@ async def test_a_flood_of_newcomers_does_not_push_out_who_has_just_come() -> Non
 
 
 async def test_rooms_are_not_without_end() -> None:
-    """Whoever joins as many as there may be keeps others from opening new ones, and from nothing else."""
-    async with (
-        serving(max_rooms=100) as server,
-        neighbour(server),
-        chatter(server.address) as greedy,
-        chatter(server.address) as friend,
-    ):
-        for number in range(99):  # one is the neighbour's
-            assert (await greedy.ask("join", room=f"room-{number}"))["type"] == "joined"
+    """One network has its share of them; who has all of them keeps others from new ones, and from nothing else."""
+    share = 100 // NETWORK_SHARE
+    async with serving(max_rooms=100, max_empty_rooms=100) as server, neighbour(server), AsyncExitStack() as stack:
+        rooms = 1  # the neighbour's
+        for number in range(1, NETWORK_SHARE + 2):
+            greedy = await stack.enter_async_context(chatter(server.address, source=f"127.0.1.{number}"))
+            answers = [await greedy.ask("join", room=f"room-{number}-{each}") for each in range(share + 1)]
+            joined = min(share, 100 - rooms)
+            assert [answer["type"] for answer in answers[:share]] == ["joined"] * joined + ["error"] * (share - joined)
+            assert (answers[-1]["type"], answers[-1]["code"]) == ("error", "unavailable"), "its share, or all there are"
+            rooms += sum(answer["type"] == "joined" for answer in answers)
+            if number == 1:
+                friend = await stack.enter_async_context(chatter(server.address, source=PERSON.format(1)))
+                assert (await friend.ask("join", room="mine"))["type"] == "joined"
+                rooms += 1
+        assert rooms == 100
         refused = await friend.ask("join", room="new")
         assert (refused["type"], refused["code"]) == ("error", "unavailable")
         assert refused["retry_after"] > 0
         page = await ask(server.address, "GET", "/rooms/new/messages?wait=5&after=0")
         assert (page.status, page.error) == (503, "unavailable")
         assert int(page.headers["retry-after"]) > 0
-        assert (await friend.ask("join", room="room-7"))["type"] == "joined"
+        assert (await friend.ask("join", room="room-1-7"))["type"] == "joined"
         assert (await friend.ask("publish", room="new", text="to whoever reads it later"))["type"] == "ack"
-        await greedy.ask("leave", room="room-8")
+        await friend.ask("leave", room="mine")
         assert (await friend.ask("join", room="new"))["messages"][0]["text"] == "to whoever reads it later"
 
 
-# -- pressure ---------------------------------------------------------------------------------------------------------
+# -- places run short -------------------------------------------------------------------------------------------------
 
 
-async def test_the_idle_go_sooner_while_places_are_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And stay longer afterwards. The ladder's spans a tenth as long, so that the test is."""
-    monkeypatch.setattr(pressure, "LOOK", 0.1)
-    for step, rung in LADDER.items():
-        if rung.keepalive is not None:
-            monkeypatch.setitem(LADDER, step, replace(rung, keepalive=rung.keepalive / 10))
-    async with serving(total=20) as server, neighbour(server):
-        async with AsyncExitStack() as stack:
-            idle = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(17)]
-            for peer in idle:
-                assert (await peer.request("GET", "/healthz")).status == 200
-            await reached(server, lambda step: step >= 2)
-            async with trio.open_nursery() as nursery:  # until they are hung up on
-                for peer in idle:
-                    nursery.start_soon(peer.rest)
-        await reached(server, lambda step: step == 0)
-        assert await server.closes("keepalive-deadline") >= 1
-        assert await server.metric("chatserver_pressure_steps_total", direction="tighter") >= 1
-        assert await server.metric("chatserver_pressure_steps_total", direction="looser") >= 2
+async def test_the_idle_go_before_the_last_place_is_taken() -> None:
+    """From a high to a low water mark, once a second; the healthy and those who wait for a message stay."""
+    idle, waiting = 26, 8
+    async with serving(total=40) as server, neighbour(server), AsyncExitStack() as stack:
+        polls = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(waiting)]
+        for poll in polls:
+            await poll.send(request("GET", "/rooms/r/messages?after=0&wait=60"))
+        await server.in_phase("held", waiting)
+        people = [
+            await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(idle + 4)
+        ]  # with the neighbour: more than the high water mark
+        for peer in people:
+            await peer.send(request("GET", "/healthz"))
 
+        async def relieved() -> bool:
+            return await server.metric("chatserver_connections") <= 40 * LOW_WATER + 2
 
-async def reached(server: Serving, step: Callable[[float], bool]) -> None:
-    async def so() -> bool:
-        return step(await server.metric("chatserver_pressure_step"))
-
-    await eventually(so)
+        await until_full(server, 2)
+        await eventually(relieved)
+        assert await server.metric("chatserver_reclaimed_total") >= 2
+        assert await server.metric("chatserver_connections", phase="held") == waiting
+        await ask(server.address, "POST", "/rooms/r/messages", b"hi")
+        for poll in polls:
+            assert (await poll.response()).json["messages"][0]["text"] == "hi"

@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio_websocket
 
+from chatserver.net.states import TABLE, State
 from tests.attacks.test_flush import flood, join
 from tests.support.certificates import NAMES, certificate, trusting_any
 from tests.support.peers import (
@@ -89,7 +90,8 @@ async def test_a_hello_then_nothing(files: dict[str, Any]) -> None:
 
 async def test_hellos_of_many_then_nothing(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSSL's memory is for so many at a time; whoever finishes gets in beside them, and never goes for others."""
-    monkeypatch.setattr("chatserver.net.tls_attendant.MOST_SHAKING", 5)
+    few = replace(TABLE[State.TLS_HANDSHAKE], most=5)
+    monkeypatch.setitem(TABLE, State.TLS_HANDSHAKE, few)
     async with under_tls(files) as server, AsyncExitStack() as stack:
         for _ in range(20):
             attacker = await stack.enter_async_context(connect(plain(server), source="127.0.7.7"))
@@ -101,7 +103,7 @@ async def test_hellos_of_many_then_nothing(files: dict[str, Any], monkeypatch: p
         await eventually(all_but_few)
         # Fifteen for each other, one for who asks, and one more when the neighbour's handshake was there at once.
         assert await server.closes("evicted") in (16, 17)
-        assert await server.metric("chatserver_connections", phase="tls") <= 5
+        assert await server.metric("chatserver_connections", phase="tls_handshake") <= 5
         assert {line["peer"] for line in server.logs if line["event"] == "misbehaved"} == {"127.0.7.7"}
 
 

@@ -19,6 +19,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def _without_classes() -> None:
     def one_class(self: scheduler.Scheduler, priority: Priority, *rest: object) -> None:
         submit(self, Priority.ESTABLISHED, *rest)  # type: ignore[arg-type]
 
-    scheduler.Scheduler.submit = one_class  # type: ignore[method-assign]
+    scheduler.Scheduler.submit = one_class  # type: ignore[method-assign,assignment]
 
 
 def _without_bulk() -> None:
@@ -148,6 +149,20 @@ LOADS = {"floods": _flood, "newcomers": _newcomers, "churn": _churn}
 # -- victims --------------------------------------------------------------------------------------------------------
 
 
+def _newcomers_beside(port: int, until: float, found: list[float]) -> None:
+    """Connect, upgrade, ping and leave, every 50 ms; the seconds that each took."""
+    due = time.monotonic()
+    while due < until:
+        time.sleep(max(0.0, due - time.monotonic()))
+        with _connect(port, 210) as peer:
+            peer.sendall(_UPGRADE % b"/ws" + _frame(b'{"type":"ping"}'))
+            answer = b""
+            while b"pong" not in answer:
+                answer += peer.recv(1 << 16)
+        found.append(time.monotonic() - due)
+        due = max(due + 0.05, time.monotonic() - 0.05)
+
+
 def _victims(port: int, until: float) -> tuple[list[float], list[float]]:
     """Seconds that each ping of the members took from when it was due, and each newcomer."""
     selector = selectors.DefaultSelector()
@@ -157,30 +172,25 @@ def _victims(port: int, until: float) -> tuple[list[float], list[float]]:
         peer.recv(1 << 16)
         peer.setblocking(False)
         selector.register(peer, selectors.EVENT_READ, deque[float]())
-    members, newcomers = [], []
-    begin = due = time.monotonic()
-    newcomer_due = begin
+    members: list[float] = []
+    newcomers: list[float] = []
+    beside = threading.Thread(target=_newcomers_beside, args=(port, until, newcomers))
+    beside.start()
+    due = time.monotonic()
     while (now := time.monotonic()) < until:
         if now >= due:
             for key in list(selector.get_map().values()):
                 key.data.append(due)
                 key.fileobj.send(_frame(b'{"type":"ping"}'))  # type: ignore[union-attr]
             due += 0.02
-        if now >= newcomer_due:
-            with _connect(port, 210) as peer:
-                peer.sendall(_UPGRADE % b"/ws" + _frame(b'{"type":"ping"}'))
-                answer = b""
-                while b"pong" not in answer:
-                    answer += peer.recv(1 << 16)
-            newcomers.append(time.monotonic() - newcomer_due)
-            newcomer_due = max(newcomer_due + 0.05, time.monotonic() - 0.05)
-        for key, _ in selector.select(max(0.0, min(due, newcomer_due) - time.monotonic())):
+        for key, _ in selector.select(max(0.0, due - time.monotonic())):
             pongs = key.fileobj.recv(1 << 16).count(b'"pong"')  # type: ignore[union-attr]
             now = time.monotonic()
             members += [now - key.data.popleft() for _ in range(min(pongs, len(key.data)))]
     for key in list(selector.get_map().values()):
         members += [until - sent for sent in key.data]  # never answered: as late as it is
         key.fileobj.close()  # type: ignore[union-attr]
+    beside.join()
     return members, newcomers
 
 

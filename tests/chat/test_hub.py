@@ -8,12 +8,14 @@ import trio
 import trio.testing
 
 from chatserver.chat import registry
-from chatserver.chat.member import State
+from chatserver.chat.member import Source
 from chatserver.chat.presence import LEASE
+from chatserver.chat.principal import Principal
 from chatserver.chat.registry import EMPTY_STAYS, LATEST
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, LogUnavailable, Record, Stored
-from tests.support.chatting import Peer, chatting
+from tests.support.chatting import chatting
+from tests.support.scripted import HERE, Peer
 
 Clock = trio.testing.MockClock
 
@@ -23,7 +25,8 @@ class TestLoading:
         async with chatting(ring_messages=1000) as it:
             await it.publish("lobby", *["hi"] * (LATEST + 20))
             assert it.hub.room("lobby") is None
-            async with it.hub.using("lobby") as room:
+            async with it.hub.using("lobby", HERE) as room:
+                assert room.ring is not None
                 assert (room.ring.first, room.ring.last) == (21, LATEST + 20)
                 assert it.hub.room("lobby") is room
 
@@ -100,7 +103,7 @@ class TestLoading:
         async with chatting() as it:
             it.log.delay = 1.0
             begun = trio.current_time()
-            await it.hub.load(["a", "b", "c"])
+            await it.load("a", "b", "c")
             assert trio.current_time() - begun < 5.0, "as long as one"
             assert all(it.hub.room(name) for name in "abc")
 
@@ -108,7 +111,7 @@ class TestLoading:
         async with chatting() as it:
             it.log.delay, it.log.failing_reads = 1.0, 3
             with pytest.raises(LogUnavailable):
-                await it.hub.load(["a", "b", "c"])
+                await it.load("a", "b", "c")
             assert it.hub.rooms == {}
 
     async def test_retention_while_loading_is_not_forgotten(self, autojump_clock: Clock) -> None:
@@ -116,7 +119,7 @@ class TestLoading:
             await it.publish("lobby", *["hi"] * 10)
             it.log.delay = 1.0
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(it.hub.load, ["lobby"])
+                nursery.start_soon(it.load, "lobby")
                 await trio.sleep(1.5)  # the head was read; its answer is on its way
                 it.hub.retained(await it.log.retain(max_messages=3, max_age_ms=0, now_ms=0))
             room = it.hub.room("lobby")
@@ -153,18 +156,18 @@ class TestMemory:
         async with chatting() as it:
             await it.join(it.peer(), "kept")
             for number in range(100):
-                await it.hub.load([f"room-{number}"])
+                await it.load(f"room-{number}")
             assert set(it.hub.rooms) == {"kept", *(f"room-{number}" for number in range(90, 100))}
 
-    async def test_a_room_that_emptied_during_a_walk_leaves_too(
+    async def test_a_room_that_emptied_during_a_broadcast_leaves_too(
         self, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("chatserver.chat.pump.SLICE", 1)
+        monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
         async with chatting() as it:
             members = [await it.join(it.peer(), "lobby") for _ in range(6)]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(it.publish, "lobby", "hi")
-                while members[0].room.walk is None:
+                while members[0].room.broadcast is None:
                     await trio.lowlevel.checkpoint()
                 for member in members:
                     it.leave(member)
@@ -173,7 +176,7 @@ class TestMemory:
 
     async def test_a_room_that_was_written_to_as_its_time_came_leaves_too(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
-            await it.hub.load(["lobby"])
+            await it.load("lobby")
             await trio.sleep(EMPTY_STAYS - 0.5)
             answers: list[Stored | LogError] = []
             it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
@@ -187,23 +190,23 @@ class TestMemory:
             assert it.hub.rooms == {}
 
     async def test_a_used_room_is_kept(self, autojump_clock: Clock) -> None:
-        async with chatting() as it, it.hub.using("lobby") as room:
+        async with chatting() as it, it.hub.using("lobby", HERE) as room:
             await trio.sleep(EMPTY_STAYS * 3)
             assert it.hub.room("lobby") is room
 
-    async def test_members_and_holds_are_freed_without_the_collector(self, autojump_clock: Clock) -> None:
+    async def test_members_and_waiters_are_freed_without_the_collector(self, autojump_clock: Clock) -> None:
         """They are not tracked: a cycle would stay for ever, and `gc` would not tell."""
         async with chatting() as it:
             peer = it.peer()
             member = await it.join(peer, "lobby")
             it.leave(member)
-            hold = await it.poll(peer, "lobby", "ops")
+            waiter = await it.poll(peer, "lobby", "ops")
             await it.publish("lobby", "hi")
-            assert hold.first is None
+            assert waiter.first is None
             peer.answers.clear()
             await trio.sleep(2.0)
             assert sys.getrefcount(member) == 2, "this name and the argument"
-            assert sys.getrefcount(hold) == 2
+            assert sys.getrefcount(waiter) == 2
             assert member.connection is None
 
     async def test_statistics(self, autojump_clock: Clock) -> None:
@@ -211,7 +214,7 @@ class TestMemory:
             await it.join(it.peer(), "lobby")
             await it.poll(it.peer(), "lobby", "ops")
             await it.publish("elsewhere", "hi")
-            assert it.hub.statistics() == {"rooms": 2, "members": 1, "holds": 2, "published": 1, "kept": 0}
+            assert it.hub.statistics() == {"rooms": 2, "members": 1, "waiters": 2, "published": 1, "kept": 0}
 
     async def test_statistics_look_at_no_room(self, autojump_clock: Clock) -> None:
         """There may be 100,000, and anybody may ask."""
@@ -225,12 +228,12 @@ class TestMemory:
         async with chatting() as it:
             it.hub.registry.rooms = it.hub.rooms = Unseen()
             member = await it.join(it.peer(), "lobby")
-            hold = await it.poll(it.peer(), "lobby", "ops")
+            waiter = await it.poll(it.peer(), "lobby", "ops")
             before = it.hub.statistics()
             it.leave(member)
-            it.hub.release(hold)
+            it.hub.release(waiter)
             after = it.hub.statistics()
-        assert [(each["rooms"], each["members"], each["holds"]) for each in (before, after)] == [(2, 1, 2), (2, 0, 0)]
+        assert [(each["rooms"], each["members"], each["waiters"]) for each in (before, after)] == [(2, 1, 2), (2, 0, 0)]
 
 
 class TestMembers:
@@ -252,7 +255,7 @@ class TestMembers:
             it.hub.leave(member)
             await it.publish("lobby", "hi")
             assert peer.offsets("lobby") == []
-            assert member.state is State.GONE
+            assert member.source is Source.NOTHING
             assert len(member.room.presence) == 0
 
     async def test_rooms_do_not_mix(self, autojump_clock: Clock) -> None:
@@ -273,7 +276,9 @@ class TestMembers:
             it.hub.news(await it.log.latest("lobby", 1))
             await it.settle()
             assert peer.offsets("lobby") == [1, 2]
-            assert it.hub.rooms["lobby"].ring.first == 1, "and the ring is as it was"
+            ring = it.hub.rooms["lobby"].ring
+            assert ring is not None
+            assert ring.first == 1, "and the ring is as it was"
 
 
 class TestPolls:
@@ -285,7 +290,7 @@ class TestPolls:
             assert peer.answers == [[("lobby", 0), ("ops", 0)]]
             await it.publish("lobby", "too late")
             assert len(peer.answers) == 1
-            assert it.hub.statistics()["holds"] == 0
+            assert it.hub.statistics()["waiters"] == 0
 
     async def test_presence_is_no_news_for_a_poll(self, autojump_clock: Clock) -> None:
         """People come and go: a poll that were answered each time would be a busy loop over the network."""
@@ -305,7 +310,7 @@ class TestPolls:
             await it.join(it.peer(), "lobby")
             it.hub.news([Record("lobby", 1, 0, "u_1", "Ann", "hi")])
             peer = it.peer()
-            it.hold_now(peer, ["lobby"])  # before the pump's walk for those news
+            it.hold_now(peer, ["lobby"])  # before the polls of those news are answered
             await it.settle()
             assert peer.answers == []
             it.hub.news([Record("lobby", 2, 0, "u_1", "Ann", "ho")])
@@ -315,8 +320,8 @@ class TestPolls:
     async def test_a_released_poll_is_not_answered(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
             peer = it.peer()
-            hold = await it.poll(peer, "lobby")
-            it.hub.release(hold)
+            waiter = await it.poll(peer, "lobby")
+            it.hub.release(waiter)
             await it.publish("lobby", "hi")
             assert peer.answers == []
 
@@ -335,10 +340,11 @@ class TestPolls:
 
     async def test_a_poll_answered_at_once_makes_present_too(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
-            await it.hub.load(["lobby"])
+            await it.load("lobby")
             room = it.hub.rooms["lobby"]
-            it.hub.polled(room, 7)
-            it.hub.polled(room, 7)
-            assert list(room.presence.users()) == [7]
+            person = Principal(7, HERE)
+            it.hub.polled(room, person)
+            it.hub.polled(room, person)
+            assert room.presence.people() == [person]
             await trio.sleep(LEASE + 2)
             assert len(room.presence) == 0

@@ -1,9 +1,10 @@
-"""The hub and the pump against everything at once: each member gets each message once, in order, or an explicit gap.
+"""The hub and its broadcasts against everything at once: each message once, in order, or an explicit gap.
 
 Random joins, leaves, publishes, deaths, slow peers, partial takes, polls, retention, a slow and failing log. At any
 quiet moment, whoever is not behind has everything (no wake-up was lost); at the end, when all take all, everybody has.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from unittest import mock
 
@@ -13,16 +14,18 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat import pump as pump_module
+from chatserver.chat import broadcast as broadcast_module
+from chatserver.chat import catch_up as catch_up_module
 from chatserver.chat import registry
-from chatserver.chat.member import State
-from chatserver.chat.ring import Form
+from chatserver.chat.member import Source
 from chatserver.chat.room import Life
 from chatserver.log.interface import Draft, LogError
-from tests.support.chatting import ENDLESS, Chatting, Peer, chatting
+from tests.support.chatting import Chatting, chatting
+from tests.support.scripted import ENDLESS, Peer
 
 ROOMS = ("lobby", "ops", "den")
 PEERS = 4
+NETWORKS = ("192.0.2.1", "198.51.100.1")
 
 Act = tuple[str, int, int]
 
@@ -30,7 +33,7 @@ ACTS = st.lists(
     st.tuples(
         st.sampled_from(
             "publish publish publish publish join join join leave take take take slow die poll poll wait wait settle "
-            "retain slow_log fail_reads fail_commits doomed".split()
+            "retain slow_log fail_reads fail_commits doomed publisher publisher".split()
         ),
         st.integers(0, PEERS - 1),
         st.integers(0, 40),
@@ -45,7 +48,7 @@ class Play:
     def __init__(self, it: Chatting, nursery: trio.Nursery) -> None:
         self.it = it
         self.nursery = nursery
-        self.peers = [it.peer() for _ in range(PEERS)]
+        self.peers = [it.peer(network=NETWORKS[number % 2]) for number in range(PEERS)]
         self.everybody = list(self.peers)
         self.published = 0
         self.answered: list[object] = []
@@ -63,17 +66,29 @@ class Play:
                 self.answered.append,
             )
 
+    async def publisher(self, which: int, amount: int) -> None:
+        """One that waits for the members if it is ahead of them, and may be gone before it is told to go on."""
+        peer = self.peers[which]
+        name = ROOMS[amount % 3]
+        for _ in range(amount):
+            self.published += 1
+            room = self.it.hub.publish(Draft(name, "u_2", "Bob", f"text-{self.published}"), self.answered.append)
+            if room is not None and room.congested:
+                self.it.hub.pause(room, peer)
+                peer.paused_in.append(room)
+                return
+
     async def join(self, which: int, amount: int) -> None:
         self.nursery.start_soon(self._join, self.peers[which], ROOMS[amount % 3], amount)
 
     async def _join(self, peer: Peer, name: str, back: int) -> None:
         self.loading += 1
         try:
-            async with self.it.hub.using(name) as room:
-                if not peer.gone and all(member.room_name != name for member in peer.members):
-                    form = Form.EVENTS if peer.number % 3 == 0 else Form.FRAMES
-                    await self.it.join(peer, name, back=back, form=form)
-            self.it.hub.settle(room)
+            async with self.it.hub.using(name, peer.network):
+                if not peer.gone and all(member.room.name != name for member in peer.members):
+                    encoder = self.it.encoder
+                    encoding = encoder.events if peer.number % 3 == 0 else encoder.frames
+                    await self.it.join(peer, name, back=back, encoding=encoding)
         except LogError:
             pass
         finally:
@@ -88,17 +103,17 @@ class Play:
         self.peers[which].space = amount * 7
 
     async def take(self, which: int, amount: int) -> None:
-        self.it.outlet.take(self.peers[which], amount * 11)
+        self.it.sink.take(self.peers[which], amount * 11)
 
     async def die(self, which: int, amount: int) -> None:
-        self.it.outlet.die(self.peers[which])
+        self.it.sink.die(self.peers[which])
         self._replace(which)
 
     async def doomed(self, which: int, amount: int) -> None:
         self.peers[which].dies_at_next_write = True
 
     def _replace(self, which: int) -> None:
-        self.peers[which] = self.it.peer()
+        self.peers[which] = self.it.peer(network=NETWORKS[which % 2])
         self.everybody.append(self.peers[which])
 
     async def poll(self, which: int, amount: int) -> None:
@@ -107,8 +122,8 @@ class Play:
     async def _poll(self, peer: Peer, names: tuple[str, ...]) -> None:
         self.loading += 1
         try:
-            await self.it.hub.load(names)
-            if peer.hold is None and not peer.gone and all(self.it.hub.room(name) for name in names):
+            await self.it.hub.load(names, peer.network)
+            if peer.waiter is None and not peer.gone and all(self.it.hub.room(name) for name in names):
                 self.it.hold_now(peer, names)
         except LogError:
             pass
@@ -141,22 +156,34 @@ class Play:
         """Nobody can do anything until time passes: then whoever could be given something has it."""
         for peer in self.peers:
             for member in peer.members:
-                if member.state is State.LIVE and not peer.is_blocked:
+                if member.source is Source.RING and not peer.is_blocked:
                     assert member.cursor >= member.room.last, "a wake-up was lost"
-            if peer.hold is not None:
-                forgotten = [room.name for room in self.it.hub.rooms.values() if peer.hold.lacks_news_of(room)]
+            if peer.waiter is not None:
+                forgotten = [room.name for room in self.it.hub.rooms.values() if peer.waiter.lacks_news_of(room)]
                 assert forgotten == [], "a poll was forgotten"
         self.check_streams()
-        self.check_unopened()
+        self.check_rooms()
 
-    def check_unopened(self) -> None:
+    def check_rooms(self) -> None:
+        """What is counted is what there is; nobody who is gone is in any list; presence is who is there."""
         hub = self.it.hub
-        alone = {member.room_name for peer in self.peers for member in peer.members if member.state is State.ALONE}
-        assert not alone & hub.rooms.keys(), "a room is open and unopened"
-        assert not alone & {name for name, _ in self.it.told}, "a room in which something was said is unopened"
-        assert hub.registry.count == len(hub.rooms) + len(alone)
-        silent = sum(room.last == 0 for room in hub.rooms.values() if room.life is Life.READY)
-        assert hub.registry.unwritten == silent + len(alone)
+        rooms = [room for room in hub.rooms.values() if room.life is Life.READY]
+        assert {room for room in rooms if room.last == 0} == set(hub.registry._unwritten)
+        assert hub.budget.used == sum(0 if room.ring is None else room.ring.kept for room in rooms)
+        counts = Counter(room.network for room in hub.rooms.values())
+        assert counts == hub.registry._of_network
+        assert hub.statistics()["members"] == sum(len(room.members) for room in rooms)
+        assert hub.statistics()["waiters"] == sum(len(room.waiters or ()) for room in rooms)
+        for room in rooms:
+            assert (room.ring is None) == (room.last == 0)
+            here = [member.principal.number for member in room.members]
+            here += [waiter.principal.number for waiter in room.waiters or ()]
+            here += room.presence._leases or ()
+            assert {person.number for person in room.presence.people()} == set(here)
+            connections = [member.connection for member in room.members]
+            connections += [waiter.connection for waiter in room.waiters or ()]
+            connections += room.paused or ()
+            assert not any(isinstance(each, Peer) and each.gone for each in connections), "somebody gone is listed"
 
     def check_streams(self) -> None:
         for peer in self.everybody:
@@ -173,48 +200,53 @@ class Play:
         log.failing_reads = log.failing_commits = 0
         for index, peer in enumerate(self.peers):
             if peer.dies_at_next_write or peer.gone:
-                self.it.outlet.die(peer)
+                self.it.sink.die(peer)
                 self._replace(index)
         for peer in self.peers:
-            self.it.outlet.take(peer, ENDLESS)
+            self.it.sink.take(peer, ENDLESS)
         await trio.sleep(100.0)
         await self.it.settle()
         self.check_quiet()
         assert self.loading == 0, "a room never finished loading"
         assert len(self.answered) == self.published, "a publisher was never answered"
-        statistics = self.it.hub.pump.statistics()
-        assert (statistics["rooms"], statistics["behind"]) == (0, 0)
+        assert self.it.schedule.waiting == 0
+        assert self.it.hub.catch_up.statistics()["places"] == 0
+        assert not self.it.hub.catch_up._waiting
         for peer in self.peers:
             assert not peer.is_blocked
             for member in peer.members:
-                assert member.state in {State.LIVE, State.ALONE}
-                assert member.cursor == member.room.last == peer.reached(member.room_name)
+                assert member.source is Source.RING
+                assert member.cursor == member.room.last == peer.reached(member.room.name)
         for room in self.it.hub.rooms.values():
             assert room.last == max((offset for name, offset in self.it.told if name == room.name), default=0)
             assert not room.congested
             assert (room.pending, room.pending_bytes, room.pins) == (0, 0, 0)
-            assert room.walk is None
-            assert room.waking is None
+            assert room.broadcast is None
+            assert room.answering is None
+            assert not room.paused, "a publisher was forgotten"
             expected = {member for peer in self.peers for member in peer.members if member.room is room}
             assert set(room.members) == expected
         for peer in list(self.peers):
-            self.it.outlet.die(peer)
+            self.it.sink.die(peer)
         await trio.sleep(registry.EMPTY_STAYS + 100.0)
-        assert self.it.hub.registry.count == 0, "an empty room stayed in memory"
-        assert self.it.hub.registry.unwritten == 0
-        assert self.it.hub.registry._empty == {}
+        hub = self.it.hub
+        assert hub.rooms == {}, "an empty room stayed in memory"
+        assert hub.registry._unwritten == {}
+        assert hub.registry._empty == {}
+        assert hub.registry._of_network == {}
+        assert (hub.budget.used, len(hub.budget)) == (0, 0)
         assert not self.it.hub._leasing
         assert not self.it.hub._changed
-        assert not self.it.hub._arrived
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_limits() -> Iterator[None]:
     """So that a handful of messages is thousands."""
     with (
-        mock.patch.object(pump_module, "READ_PAGE", 5),
-        mock.patch.object(pump_module, "MAX_BEHIND", 20),
-        mock.patch.object(pump_module, "SLICE", 2),
+        mock.patch.object(catch_up_module, "READ_PAGE", 5),
+        mock.patch.object(broadcast_module, "MAX_BEHIND", 20),
+        mock.patch.object(broadcast_module, "STEP_MEMBERS", 2),
+        mock.patch.object(broadcast_module, "STEP_POLLS", 2),
         mock.patch.object(registry, "LATEST", 6),
     ):
         yield

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import ring as ring_module
-from chatserver.chat.ring import CHUNKS_KEPT, Form, Ring
-from chatserver.chat.shelf import ENTRY, Shelf
+from chatserver.chat.ring import CHUNKS_KEPT, ENTRY_BYTES, Ring
 from chatserver.log.interface import Record
-from tests.support.chatting import LineEncoder
+from chatserver.meters import ByteBudget
+from tests.support.scripted import LineEncoder, LineEncoding
+
+FRAMES, EVENTS = LineEncoding(), LineEncoding(tells_presence=False)
 
 
 def records(first: int, last: int, *, text: str = "hi") -> list[Record]:
@@ -16,7 +18,7 @@ def records(first: int, last: int, *, text: str = "hi") -> list[Record]:
 
 
 def ring(*, max_count: int = 100, max_bytes: int = 10_000, last: int = 0) -> Ring:
-    return Ring("lobby", LineEncoder(), max_count=max_count, max_bytes=max_bytes, shelf=Shelf(1 << 30), last=last)
+    return Ring("lobby", LineEncoder(), max_count=max_count, max_bytes=max_bytes, budget=ByteBudget(1 << 30), last=last)
 
 
 def test_empty() -> None:
@@ -38,7 +40,7 @@ def test_bounded_by_bytes() -> None:
     it = ring(max_bytes=100)
     it.add(records(1, 12, text="x" * 30))
     assert (it.first, it.last) == (10, 12)
-    assert it.statistics() == {"messages": 3, "bytes": 90, "kept": 90 + 3 * ENTRY}
+    assert it.statistics() == {"messages": 3, "bytes": 90, "kept": 90 + 3 * ENTRY_BYTES}
 
 
 def test_the_newest_stays_however_big_it_is() -> None:
@@ -55,15 +57,15 @@ def test_news_that_is_not_the_next_begins_anew() -> None:
     assert (it.first, it.last) == (9, 10)
     assert it.holds_after(8)
     assert not it.holds_after(5)
-    assert it.statistics() == {"messages": 2, "bytes": 4, "kept": 4 + 2 * ENTRY}
-    assert it.chunk(Form.FRAMES, 8) == (b"M lobby 9 hi\nM lobby 10 hi\n", 10)
+    assert it.statistics() == {"messages": 2, "bytes": 4, "kept": 4 + 2 * ENTRY_BYTES}
+    assert it.chunk(FRAMES, 8) == (b"M lobby 9 hi\nM lobby 10 hi\n", 10)
 
 
 def test_all_at_one_cursor_get_one_object() -> None:
     it = ring()
     it.add(records(1, 20))
-    first, _ = it.chunk(Form.FRAMES, 5)
-    again, reached = it.chunk(Form.FRAMES, 5)
+    first, _ = it.chunk(FRAMES, 5)
+    again, reached = it.chunk(FRAMES, 5)
     assert first is again
     assert reached == 20
 
@@ -71,46 +73,46 @@ def test_all_at_one_cursor_get_one_object() -> None:
 def test_whoever_lacks_one_message_gets_the_frame_itself() -> None:
     it = ring()
     it.add(records(1, 20))
-    assert it.chunk(Form.FRAMES, 19)[0] is it.pieces(Form.FRAMES, 19, 20)[0]
+    assert it.chunk(FRAMES, 19)[0] is it.pieces(FRAMES, 19, 20)[0]
 
 
-def test_each_message_is_encoded_once_for_each_form() -> None:
+def test_each_message_is_encoded_once_for_each_encoding() -> None:
     encoder = LineEncoder()
-    it = Ring("lobby", encoder, max_count=100, max_bytes=10_000, shelf=Shelf(1 << 30))
+    it = Ring("lobby", encoder, max_count=100, max_bytes=10_000, budget=ByteBudget(1 << 30))
     it.add(records(1, 10))
     for cursor in range(10):
-        it.chunk(Form.FRAMES, cursor)
+        it.chunk(encoder.frames, cursor)
     assert (encoder.encoded, encoder.pushed) == (10, 10)
-    it.chunk(Form.EVENTS, 0)
+    it.chunk(encoder.events, 0)
     assert (encoder.encoded, encoder.pushed) == (10, 20)
 
 
 def test_news_ends_the_chunks() -> None:
     it = ring()
     it.add(records(1, 3))
-    assert it.chunk(Form.FRAMES, 1)[1] == 3
+    assert it.chunk(FRAMES, 1)[1] == 3
     it.add(records(4, 4))
-    assert it.chunk(Form.FRAMES, 1)[1] == 4
+    assert it.chunk(FRAMES, 1)[1] == 4
 
 
 def test_a_chunk_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring_module, "CHUNK_BYTES", 40)
     it = ring()
     it.add(records(1, 9))
-    chunk, reached = it.chunk(Form.FRAMES, 0)
+    chunk, reached = it.chunk(FRAMES, 0)
     assert (len(chunk), reached) == (39, 3)
     big = ring()
     big.add(records(1, 2, text="x" * 100))
-    assert big.chunk(Form.FRAMES, 0)[1] == 1, "one message always fits"
+    assert big.chunk(FRAMES, 0)[1] == 1, "one message always fits"
 
 
 def test_slow_readers_all_over_the_ring_do_not_fill_memory() -> None:
     it = ring(max_count=1000, max_bytes=1_000_000)
     it.add(records(1, 1000, text="x" * 100))
     for cursor in range(1000):
-        it.chunk(Form.FRAMES, cursor)
-        it.chunk(Form.EVENTS, cursor)
-    assert all(len(chunks) <= CHUNKS_KEPT for chunks in it._chunks)
+        it.chunk(FRAMES, cursor)
+        it.chunk(EVENTS, cursor)
+    assert all(len(chunks) <= CHUNKS_KEPT for chunks in it._chunks.values())
 
 
 def test_written_counts_what_was_ever_added() -> None:
@@ -141,6 +143,24 @@ def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_by
         assert it.statistics()["messages"] == len(model)
         assert it.statistics()["bytes"] == sum(len(kept.text) for kept in model)
         for cursor in range(it.first - 1, it.last):
-            chunk, reached = it.chunk(Form.FRAMES, cursor)
-            assert chunk == b"".join(it.pieces(Form.FRAMES, cursor, reached))
+            chunk, reached = it.chunk(FRAMES, cursor)
+            assert chunk == b"".join(it.pieces(FRAMES, cursor, reached))
             assert reached == it.last
+
+
+def test_nothing_is_encoded_that_nobody_hears() -> None:
+    encoder = LineEncoder()
+    it = Ring("lobby", encoder, max_count=100, max_bytes=10_000, budget=ByteBudget(1 << 30))
+    it.add(records(1, 10))
+    assert (encoder.encoded, encoder.pushed) == (10, 0)
+
+
+def test_an_encoding_that_comes_late_has_everything() -> None:
+    it = ring()
+    it.add(records(1, 5))
+    it.chunk(FRAMES, 0)
+    it.add(records(6, 9))
+    assert it.chunk(EVENTS, 3) == it.chunk(FRAMES, 3)
+    it.cut(0)
+    it.add(records(10, 10))
+    assert it.chunk(EVENTS, 9) == it.chunk(FRAMES, 9) == (b"M lobby 10 hi\n", 10)

@@ -17,6 +17,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precond
 from chatserver.chat.identity import author
 from chatserver.chat.registry import EMPTY_STAYS
 from chatserver.log.interface import Draft, LogBusy
+from chatserver.net.states import State
+from chatserver.parts import Parts
 from tests.fuzz import grammar, invariants
 from tests.fuzz.puppet import Puppet
 from tests.fuzz.world import World
@@ -42,10 +44,35 @@ REQUESTS, FRAMES = (
     )
 )
 BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
+#: What everybody says in a room that is congested.
+CROWDING = st.sampled_from(("publish, thrice", "publish long", "publish with a key", "say hello", "say a dozen things"))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
+
+#: Where a bug is planted, by a name for it: what is called, and on which part.
+PLANTS: dict[str, Callable[[Parts], tuple[object, str]]] = {
+    "route": lambda parts: (parts.exchanges._routes, "handle"),
+    "hear": lambda parts: (parts.websockets._conversation, "hear"),
+    "acknowledge": lambda parts: (parts.websockets._conversation, "_acknowledge"),
+    "held": lambda parts: (parts.exchanges._pages, "held_wire"),
+    "park": lambda parts: (parts.hub, "park"),
+    "attach": lambda parts: (parts.hub, "attach"),
+    "page": lambda parts: (parts.exchanges._pages, "after_start"),
+    "frames": lambda parts: (parts.connections._handlers[State.OPEN], "received"),
+    "body": lambda parts: (parts.connections._handlers[State.BODY], "received"),
+    "resume": lambda parts: (parts.connections._handlers[State.PAUSED], "resumed"),
+    "writable": lambda parts: (parts.hub, "writable"),
+    "visit": lambda parts: (parts.hub.broadcaster, "_visit"),
+    "tell": lambda parts: (parts.hub.broadcaster, "_tell"),
+    "keep": lambda parts: (parts.hub.broadcaster, "_keep_rest"),
+    "give": lambda parts: (parts.hub.broadcaster, "give"),
+    "news": lambda parts: (parts.hub, "_take_in"),
+    "house": lambda parts: (parts.hub, "_end_leases"),
+}
 
 #: Rules in one example.
 STEPS = 40
+#: Real seconds in which the kernel delivers on loopback.
+DELIVERY = 0.01
 #: Rules before a drain may begin: after it not much happens.
 LATE = 25
 
@@ -224,6 +251,24 @@ class ConnectionMachine(RuleBasedStateMachine):
             with suppress(LogBusy):
                 self.world.parts.hub.publish(draft, _nobody_asks)
 
+    @rule(room=st.sampled_from(grammar.ROOMS), what=CROWDING, reset=st.booleans())
+    @act
+    async def congest(self, room: str, what: str, reset: bool) -> None:
+        """A room has more than its members were told, and all publish into it; then half of them vanish."""
+        if self.world.draining:
+            return
+        self.world.log.delay = self.world.log.delay or 0.3
+        for _ in range(12):
+            self.said += 1
+            with suppress(LogBusy):
+                self.world.parts.hub.publish(Draft(room, "u_9", "Zoe", f"{self.said}"), _nobody_asks)
+        for puppet in self.world.puppets:
+            self._say(puppet, what, [], None)
+        await self.world.settle(DELIVERY)
+        if reset:
+            for puppet in self.world.puppets[::2]:
+                puppet.close(abort=True)
+
     @rule(most=st.integers(1, 30))
     @act
     async def retain(self, most: int) -> None:
@@ -241,21 +286,11 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     # -- trouble of our own -----------------------------------------------------------------------------------------
 
-    @rule(where=st.sampled_from(("route", "hear", "held", "park", "attach", "page", "frames", "body")))
+    @rule(where=st.sampled_from(tuple(PLANTS)))
     @act
     async def plant(self, where: str) -> None:
         """A bug, in one of the places whose faults may cost no more than a connection."""
-        parts = self.world.parts
-        owner, name = {
-            "route": (parts.http._routes, "handle"),
-            "hear": (parts.websocket._conversation, "hear"),
-            "held": (parts.http._pages, "held_wire"),
-            "park": (parts.hub, "park"),
-            "attach": (parts.hub, "attach"),
-            "page": (parts.http._pages, "after_start"),
-            "frames": (parts.websocket, "received"),
-            "body": (parts.http.intake, "body_received"),
-        }[where]
+        owner, name = PLANTS[where](self.world.parts)
         self.world.plant(owner, name)
 
     @rule(number=st.sampled_from((errno.EMFILE, errno.ECONNABORTED, errno.ENOBUFS)), times=st.integers(1, 3))

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from chatserver.net.connection import Connection
-from chatserver.net.phases import Phase
+from chatserver.net.states import State
 from tests.fuzz import grammar
 from tests.fuzz.machine import ConnectionMachine
 from tests.fuzz.puppet import Puppet
@@ -45,8 +45,12 @@ def connection_of(machine: ConnectionMachine) -> Connection:
     return found
 
 
-def phase_of(machine: ConnectionMachine) -> Phase:
-    return connection_of(machine).phase
+def state_of(machine: ConnectionMachine) -> State:
+    return connection_of(machine).state
+
+
+def blocked(machine: ConnectionMachine) -> bool:
+    return connection_of(machine).blocked
 
 
 @pytest.mark.parametrize("behind", [b"", SAY[:BEGUN]])
@@ -59,17 +63,16 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         puppet = found.world.puppets[-1]
         send(found, puppet, upgrade() + JOIN[:BEGUN])
         found.wait(LATE)
-        connection, blocked = connection_of(found), found.world.parts.connections.blocked
-        assert phase_of(found) is Phase.MESSAGE
+        assert state_of(found) is State.MESSAGE
         send(found, puppet, JOIN[BEGUN:] + behind)
-        assert blocked(connection)
-        assert phase_of(found) is Phase.OPEN
+        assert blocked(found)
+        assert state_of(found) is State.OPEN
         for _ in range(SIPS):
-            if blocked(connection):
+            if blocked(found):
                 found.hear(puppet, 1 << 20, True)
-        assert not blocked(connection)
+        assert not blocked(found)
         send(found, puppet, SAY[len(behind) : BEGUN])
-        assert phase_of(found) is Phase.MESSAGE
+        assert state_of(found) is State.MESSAGE
         found.wait(LATE)
         send(found, puppet, SAY[BEGUN:])
-        assert phase_of(found) is Phase.OPEN
+        assert state_of(found) is State.OPEN

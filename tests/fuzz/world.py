@@ -28,7 +28,8 @@ from structlog.testing import capture_logs
 
 from chatserver import server as server_module
 from chatserver.api import conversation as conversation_module
-from chatserver.chat import pump as pump_module
+from chatserver.chat import broadcast as broadcast_module
+from chatserver.chat import catch_up as catch_up_module
 from chatserver.chat import registry
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Record
@@ -58,14 +59,15 @@ SETTINGS: dict[str, Any] = {
     "poll_wait_max": 4.0, "heartbeat_interval": 2.0, "ping_interval": 3.0, "pong_deadline": 1.0,
     "message_deadline": 2.0, "flush_window": 2.0, "close_deadline": 0.5, "drain_timeout": 5.0, "max_fragments": 4,
     "max_rooms_per_connection": 3, "max_requests_per_connection": 30, "publish_rate": 20.0, "message_rate": 2.0,
-    "request_rate": 5.0, "ring_messages": 16, "ring_bytes": 65_536, "send_buffer": 4096,
+    "request_rate": 5.0, "max_empty_rooms": 2, "ring_messages": 16, "ring_bytes": 65_536, "send_buffer": 4096,
     "all_unfinished_bytes": 65_536, "allow_origin": (APP,),
 }  # fmt: skip
 #: So that a handful of messages is thousands.
 SMALL: list[tuple[Any, str, int]] = [
-    (pump_module, "READ_PAGE", 5),
-    (pump_module, "MAX_BEHIND", 30),
-    (pump_module, "SLICE", 2),
+    (catch_up_module, "READ_PAGE", 5),
+    (broadcast_module, "MAX_BEHIND", 30),
+    (broadcast_module, "STEP_MEMBERS", 2),
+    (broadcast_module, "STEP_POLLS", 2),
     (registry, "LATEST", 6),
     (conversation_module, "MAX_IN_FLIGHT", 10),
 ]
@@ -91,7 +93,7 @@ class MoodyLog(ControlledLog):
 
     async def _before(self) -> None:
         if self.failing_reads:
-            self._put_off_until = trio.current_time() + self.delay + pump_module.READ_RETRY
+            self._put_off_until = trio.current_time() + self.delay + catch_up_module.READ_RETRY
         await super()._before()
 
     async def head(self, room: str) -> Head:
@@ -250,7 +252,7 @@ class World:
         """Whether all has been given back that a server holds for its peers; it may wait for its log yet."""
         readiness = self.parts.connections._readiness
         assert isinstance(readiness, Epoll)
-        return readiness._first.closed
+        return readiness._epoll.closed
 
     @property
     def tls(self) -> ssl.SSLContext | None:

@@ -111,7 +111,7 @@ def test_switches_and_lists_in_the_environment() -> None:
         ("head_deadline", "inf", "inf is not a finite number"),
         ("head_deadline", "0", "0 s is below the minimum, 0.1 s"),
         ("per_ip", "-1", "-1 connections is below the minimum, 1 connections (or 0: no cap)"),
-        ("max_message_bytes", "1048577", "1048577 B is above the maximum, 1048576 B"),
+        ("max_message_bytes", "67108865", "67108865 B is above the maximum, 67108864 B"),
         ("send_buffer", "0", "0 B is below the minimum, 4096 B"),
         ("retain_age", "20000000000.5", "20000000000.5 s is above the maximum, 10000000000 s"),
         ("head_deadline", "0.00001", "0.00001 s is below the minimum, 0.1 s"),

@@ -1,6 +1,6 @@
 """Chat without a wire: peers that take as many bytes as they are told to, a log that may be slow or fail.
 
-Owns: the fakes and how to read what a peer got. May not: know sockets.
+Owns: a hub at work over the fakes of `scripted`, and the log. May not: know sockets.
 
     async with chatting() as it:
         ann = it.peer()
@@ -9,211 +9,28 @@ Owns: the fakes and how to read what a peer got. May not: know sockets.
         assert ann.offsets("lobby") == [1]
 """
 
-import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import count
 
 import trio
 import trio.testing
 
 from chatserver.chat.hub import Hub
-from chatserver.chat.member import Hold, Member, State
-from chatserver.chat.ring import Form
+from chatserver.chat.member import Member, PollWaiter
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log.memory import MemoryLog
+from chatserver.settings.fields import Settings
 from tests.support.groups import together
-
-ENDLESS = 1 << 40
-
-
-class LineEncoder:
-    """Every message a line, so that a test can read it: `M lobby 7 text`."""
-
-    def __init__(self) -> None:
-        self.encoded = 0  # messages made into JSON
-        self.pushed = 0  # messages made into a frame or an event
-
-    def message(self, record: Record) -> bytes:
-        self.encoded += 1
-        return record.text.encode()
-
-    def push(self, form: Form, record_json: bytes, room: str, offset: int) -> bytes:
-        self.pushed += 1
-        return b"M %s %d %s\n" % (room.encode(), offset, record_json)
-
-    def gap(self, form: Form, room: str, after: int, until: int) -> bytes:
-        return b"G %s %d %d\n" % (room.encode(), after, until)
-
-    def presence(self, room: str, joined: Sequence[int], left: Sequence[int], members: int) -> bytes:
-        names = [",".join(map(str, users)) or "-" for users in (joined, left)]
-        return f"P {room} {names[0]} {names[1]} {members}\n".encode()
+from tests.support.scripted import ENDLESS, HERE, LineEncoder, LineEncoding, Peer, ScriptedSink, StepSchedule
 
 
-@dataclass(eq=False)
-class Peer:
-    """Somebody's connection: takes `space` more bytes, then is behind."""
+class SmallSettings(Settings):
+    """Smaller than an operator may have them, so that a handful of messages is thousands."""
 
-    number: int
-    space: int = ENDLESS
-    wire: bytearray = field(default_factory=bytearray)
-    rest: list[bytes] = field(default_factory=list)
-    is_blocked: bool = False
-    gone: bool = False
-    dies_at_next_write: bool = False
-    members: list[Member] = field(default_factory=list)
-    hold: Hold | None = None
-    answers: list[list[tuple[str, int]]] = field(default_factory=list)
-    resumed: int = 0
-
-    def lines(self) -> list[list[str]]:
-        """What came, as words; a last line that is not whole is left out."""
-        whole = self.wire[: self.wire.rfind(b"\n") + 1]
-        return [line.split() for line in whole.decode().splitlines()]
-
-    def offsets(self, room: str) -> list[int]:
-        """Of the messages that came from a room."""
-        return [int(words[2]) for words in self.lines() if words[:2] == ["M", room]]
-
-    def gaps(self, room: str) -> list[tuple[int, int]]:
-        return [(int(words[2]), int(words[3])) for words in self.lines() if words[:2] == ["G", room]]
-
-    def presence(self, room: str) -> list[tuple[str, str, int]]:
-        return [(words[2], words[3], int(words[4])) for words in self.lines() if words[:2] == ["P", room]]
-
-    def reached(self, room: str) -> int:
-        """The offset up to which nothing is missing that was not called a gap; raises if there is any fault."""
-        at = 0
-        for words in self.lines():
-            if words[1] != room:
-                continue
-            if words[0] == "J":
-                at = int(words[2])
-            elif words[0] == "M":
-                assert int(words[2]) == at + 1, f"{room}: {words[2]} came after {at}"
-                at += 1
-            elif words[0] == "G":
-                assert int(words[2]) == at, f"{room}: a gap from {words[2]} was told at {at}"
-                assert int(words[3]) > at, "a gap of nothing"
-                at = int(words[3])
-        return at
-
-
-class ScriptedOutlet:
-    """`Outlet` with the semantics of `net.connections`, over peers that a test rules."""
-
-    def __init__(self) -> None:
-        self.hub: Hub | None = None
-        self.writes = 0
-        self.is_crowded = False
-        self.herds: list[bool] = []  # of each answer
-        self.chunks: list[bytes] = []  # the very objects that were offered
-        self.faults: list[tuple[object, BaseException | None]] = []  # and whose connection each has cost
-
-    def offer(self, connection: object, data: bytes) -> int:
-        peer = self._alive(connection)
-        if peer.gone:
-            return -1
-        if peer.is_blocked:
-            return 0
-        if peer.dies_at_next_write:
-            self.die(peer)
-            return -1
-        self.writes += 1
-        self.chunks.append(data)
-        taken = min(len(data), peer.space)
-        peer.space -= taken
-        peer.wire += data[:taken]
-        return taken
-
-    def offer_each(self, connections: Sequence[object], data: bytes) -> list[tuple[int, int]]:
-        results = [self.offer(connection, data) for connection in connections]
-        return [(index, taken) for index, taken in enumerate(results) if taken != len(data)]
-
-    def fault(self, connection: object | None = None) -> None:
-        self.faults.append((connection, sys.exception()))
-        if connection is not None:
-            self.die(self._alive(connection))
-
-    def keep(self, connection: object, chunk: bytes, position: int) -> None:
-        peer = self._alive(connection)
-        assert not peer.gone, "something was kept for a connection that is closed"
-        peer.is_blocked = True
-        if position < len(chunk):
-            assert position == 0 or not peer.rest, "a part of a frame behind another frame"
-            peer.rest.append(chunk[position:])
-
-    def send(self, connection: object, data: bytes) -> None:
-        taken = self.offer(connection, data)
-        if 0 <= taken < len(data):
-            self.keep(connection, data, taken)
-
-    def blocked(self, connection: object) -> bool:
-        return self._alive(connection).is_blocked
-
-    def crowded(self) -> bool:
-        return self.is_crowded
-
-    def answer(self, hold: Hold, *, herd: bool) -> None:
-        self.herds.append(herd)
-        peer = self._alive(hold.connection)
-        assert peer.hold is hold, "a poll was answered that is not held"
-        assert self.hub is not None
-        peer.answers.append(hold.places())
-        peer.hold = None
-        self.hub.release(hold)
-
-    def resume(self, connection: object) -> None:
-        self._alive(connection).resumed += 1
-
-    def _alive(self, connection: object) -> Peer:
-        assert isinstance(connection, Peer), "a connection that was let go is still in use"
-        return connection
-
-    # -- what the test does to a peer -------------------------------------------------------------------------------
-
-    def take(self, peer: Peer, count: int) -> None:
-        """The peer takes that many more bytes."""
-        peer.space += count
-        while peer.is_blocked and not peer.gone:
-            if peer.rest:
-                data = peer.rest[0]
-                taken = min(len(data), peer.space)
-                peer.space -= taken
-                peer.wire += data[:taken]
-                if taken < len(data):
-                    peer.rest[0] = data[taken:]
-                    return
-                del peer.rest[0]
-            elif peer.space:
-                peer.is_blocked = False
-                self._drained(peer)
-            else:
-                return
-
-    def _drained(self, peer: Peer) -> None:
-        assert self.hub is not None
-        for member in list(peer.members):
-            if member.state is not State.GONE:
-                self.hub.drained(member)
-            if peer.gone or peer.is_blocked:
-                return
-
-    def die(self, peer: Peer) -> None:
-        """The connection is closed, by whoever notices."""
-        assert self.hub is not None
-        if peer.gone:
-            return
-        peer.gone = True
-        peer.rest.clear()
-        for member in peer.members:
-            self.hub.leave(member)
-        peer.members.clear()
-        if peer.hold is not None:
-            hold, peer.hold = peer.hold, None
-            self.hub.release(hold)
+    def __post_init__(self) -> None:
+        """No bounds."""
 
 
 class ControlledLog(MemoryLog):
@@ -259,23 +76,23 @@ class ControlledLog(MemoryLog):
 
 
 class Chatting:
-    """A hub at work."""
+    """A hub at work. `faults` are those that a test plants: any other fails it."""
 
-    def __init__(self, *, ring_messages: int, ring_bytes: int, all_rings_bytes: int, max_rooms: int) -> None:
+    def __init__(self, settings: SmallSettings) -> None:
         self.log = ControlledLog()
         self.encoder = LineEncoder()
-        self.outlet = ScriptedOutlet()
+        self.sink = ScriptedSink()
+        self.schedule = StepSchedule()
         self.failures: list[LogError] = []
         self.hub = Hub(
-            self.log, self.encoder, self.outlet, ring_messages=ring_messages, ring_bytes=ring_bytes,
-            all_rings_bytes=all_rings_bytes, max_rooms=max_rooms, note_failure=self.failures.append,
+            self.log, self.encoder, self.sink, self.schedule, settings, note_failure=self.failures.append
         )  # fmt: skip
-        self.outlet.hub = self.hub
+        self.sink.hub = self.hub
         self.told: dict[tuple[str, int], str] = {}  # every message that was news
         self.numbers = count(1)
 
-    def peer(self, *, space: int = ENDLESS) -> Peer:
-        return Peer(next(self.numbers), space=space)
+    def peer(self, *, space: int = ENDLESS, network: str = HERE) -> Peer:
+        return Peer(next(self.numbers), space=space, network=network)
 
     def news(self, records: Sequence[Record]) -> None:
         """What the log calls."""
@@ -283,15 +100,17 @@ class Chatting:
             self.told[record.room, record.offset] = record.text
         self.hub.news(records)
 
-    async def join(self, peer: Peer, name: str, *, back: int = 0, form: Form = Form.FRAMES) -> Member:
+    async def join(self, peer: Peer, name: str, *, back: int = 0, encoding: LineEncoding | None = None) -> Member:
         """Become a member from `back` messages ago on. Raises LogError."""
-        async with self.hub.using(name) as room:
+        async with self.hub.using(name, peer.network) as room:
             cursor = max(room.last - back, 0)
-            member = self.hub.attach(room, peer, form=form, user=peer.number, cursor=cursor)
+            member = self.hub.attach(
+                room, peer, encoding=encoding or self.encoder.frames, principal=peer.principal, cursor=cursor
+            )
             peer.members.append(member)
-            self.outlet.send(peer, b"J %s %d\n" % (name.encode(), cursor))
+            self.sink.send(peer, b"J %s %d\n" % (name.encode(), cursor))
             if not peer.gone:
-                self.hub.pump.deliver(member)
+                self.hub.deliver(member)
             return member
 
     async def fill(self, name: str, count: int) -> None:
@@ -305,18 +124,22 @@ class Chatting:
         peer.members.remove(member)
         self.hub.leave(member)
 
-    async def poll(self, peer: Peer, *names: str) -> Hold:
+    async def load(self, *names: str, network: str = HERE) -> None:
+        """Bring rooms into memory. Raises LogError."""
+        await self.hub.load(names, network)
+
+    async def poll(self, peer: Peer, *names: str) -> PollWaiter:
         """Hold a poll for whatever comes next."""
-        await self.hub.load(names)
+        await self.hub.load(names, peer.network)
         return self.hold_now(peer, names)
 
-    def hold_now(self, peer: Peer, names: Sequence[str]) -> Hold:
+    def hold_now(self, peer: Peer, names: Iterable[str]) -> PollWaiter:
         """The same for rooms that are in memory."""
-        hold = Hold(peer, peer.number, limit=50, many=len(names) > 1, keep_alive=True)
         rooms = [self.hub.rooms[name] for name in names]
-        peer.hold = hold
-        self.hub.park(hold, [(room, room.last) for room in rooms])
-        return hold
+        waiter = PollWaiter(peer, peer.principal, limit=50, many=len(rooms) > 1, keep_alive=True)
+        peer.waiter = waiter
+        self.hub.park(waiter, [(room, room.last) for room in rooms])
+        return waiter
 
     async def publish(self, name: str, *texts: str) -> None:
         """Publish, and let everything that follows from it happen. Raises LogError."""
@@ -342,6 +165,7 @@ class Chatting:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.log.run, self.news)
             nursery.start_soon(self.hub.run)
+            nursery.start_soon(self.schedule.run)
             nursery.start_soon(self._keep_house)
             task_status.started()
 
@@ -356,12 +180,14 @@ async def chatting(
     *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000,
     faults: int = 0,
 ) -> AsyncIterator[Chatting]:  # fmt: skip
-    """Runs until the end of the block; `faults` that the test plants."""
+    """Runs until the end of the block. So many `faults` are planted; one more or less is a bug."""
     it = Chatting(
-        ring_messages=ring_messages, ring_bytes=ring_bytes, all_rings_bytes=all_rings_bytes, max_rooms=max_rooms
+        SmallSettings(
+            ring_messages=ring_messages, ring_bytes=ring_bytes, all_rings_bytes=all_rings_bytes, max_rooms=max_rooms
+        )
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
         yield it
         nursery.cancel_scope.cancel()
-    assert len(it.outlet.faults) == faults, it.outlet.faults
+    assert len(it.sink.faults) + len(it.schedule.faults) == faults, (it.sink.faults, it.schedule.faults)

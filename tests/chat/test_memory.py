@@ -9,16 +9,17 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat import hub as hub_module
 from chatserver.chat.presence import LEASE
-from chatserver.chat.registry import EMPTY_STAYS, RoomsFullError
-from chatserver.chat.ring import Form, Ring
-from chatserver.chat.shelf import CUT_TO, ENTRY, Shelf
-from chatserver.log.interface import Record
-from tests.support.chatting import Chatting, LineEncoder, chatting
+from chatserver.chat.principal import Principal
+from chatserver.chat.registry import EMPTY_STAYS, LOW_WATER, NETWORK_SHARE, RoomsFullError
+from chatserver.chat.ring import ENTRY_BYTES, Ring
+from chatserver.log.interface import LogError, Record
+from chatserver.meters import ByteBudget
+from tests.support.chatting import Chatting, chatting
+from tests.support.scripted import HERE, LineEncoder, LineEncoding
 
 Clock = trio.testing.MockClock
-#: A text of which a few fill the small shelf of these tests.
+#: A text of which a few fill the small budget of these tests.
 LONG = "x" * 1_000
 
 
@@ -26,34 +27,37 @@ def records(first: int, last: int, *, size: int = 30) -> list[Record]:
     return [Record("lobby", offset, 0, "u_1", "Ann", "x" * size) for offset in range(first, last + 1)]
 
 
-def rings(shelf: Shelf, count: int) -> list[Ring]:
-    return [Ring("lobby", LineEncoder(), max_count=20, max_bytes=2_000, shelf=shelf) for _ in range(count)]
+FRAMES, EVENTS = LineEncoding(), LineEncoding(tells_presence=False)
+
+
+def rings(budget: ByteBudget, count: int) -> list[Ring]:
+    return [Ring("lobby", LineEncoder(), max_count=20, max_bytes=2_000, budget=budget) for _ in range(count)]
 
 
 # -- the count --------------------------------------------------------------------------------------------------------
 
 
-def test_a_form_in_use_is_one_more_copy() -> None:
-    shelf = Shelf(1 << 30)
-    (ring,) = rings(shelf, 1)
+def test_an_encoding_in_use_is_one_more_copy() -> None:
+    budget = ByteBudget(1 << 30)
+    (ring,) = rings(budget, 1)
     ring.add(records(1, 10))
-    assert shelf.used == 10 * (30 + ENTRY)
-    ring.chunk(Form.FRAMES, 9)
-    assert shelf.used == 2 * 10 * (30 + ENTRY), "for every message, even if nobody lacks the older ones"
-    ring.chunk(Form.EVENTS, 9)
-    assert shelf.used == 3 * 10 * (30 + ENTRY)
+    assert budget.used == 10 * (30 + ENTRY_BYTES)
+    ring.chunk(FRAMES, 9)
+    assert budget.used == 2 * 10 * (30 + ENTRY_BYTES), "for every message, even if nobody lacks the older ones"
+    ring.chunk(EVENTS, 9)
+    assert budget.used == 3 * 10 * (30 + ENTRY_BYTES)
 
 
 def test_joined_chunks_count_until_the_next_message() -> None:
-    shelf = Shelf(1 << 30)
-    (ring,) = rings(shelf, 1)
+    budget = ByteBudget(1 << 30)
+    (ring,) = rings(budget, 1)
     ring.add(records(1, 10))
-    ring.chunk(Form.FRAMES, 9)
-    before = shelf.used
-    chunk, _ = ring.chunk(Form.FRAMES, 0)
-    assert shelf.used >= before + len(chunk)
+    ring.chunk(FRAMES, 9)
+    before = budget.used
+    chunk, _ = ring.chunk(FRAMES, 0)
+    assert budget.used >= before + len(chunk)
     ring.add(records(11, 11))
-    assert shelf.used == 2 * 11 * (30 + ENTRY)
+    assert budget.used == 2 * 11 * (30 + ENTRY_BYTES)
 
 
 @given(
@@ -62,9 +66,9 @@ def test_joined_chunks_count_until_the_next_message() -> None:
         max_size=40,
     )
 )
-def test_the_shelf_is_the_sum_of_the_rings(acts: list[tuple[int, str, int]]) -> None:
-    shelf = Shelf(1 << 30)
-    three = rings(shelf, 3)
+def test_the_budget_is_the_sum_of_the_rings(acts: list[tuple[int, str, int]]) -> None:
+    budget = ByteBudget(1 << 30)
+    three = rings(budget, 3)
     for index, act, number in acts:
         ring = three[index]
         if act == "add":
@@ -74,31 +78,37 @@ def test_the_shelf_is_the_sum_of_the_rings(acts: list[tuple[int, str, int]]) -> 
             assert ring.statistics()["kept"] <= number * 50
             assert ring.first + ring.statistics()["messages"] == ring.last + 1
         else:
-            ring.chunk(Form.FRAMES if act == "frames" else Form.EVENTS, max(ring.first - 1, ring.last - number))
-        assert shelf.used == sum(each.statistics()["kept"] for each in three)
+            ring.chunk(FRAMES if act == "frames" else EVENTS, max(ring.first - 1, ring.last - number))
+        assert budget.used == sum(each.statistics()["kept"] for each in three)
     for ring in three:
-        ring.cut(0)
-    assert shelf.used == 0
+        ring.released()
+    assert budget.used == 0
 
 
 def test_what_is_counted_is_what_is_kept() -> None:
-    """Held against the allocator, in the worst case of both forms: no less than nine tenths of it, no more than 1.3."""
+    """Held against the allocator, with both encodings in use: no less than nine tenths of it, no more than 1.3."""
     gc.collect()
     tracemalloc.start()
     try:
-        shelf = Shelf(1 << 30)
-        ring = Ring("lobby", LineEncoder(), max_count=2_000, max_bytes=1 << 20, shelf=shelf)
+        budget = ByteBudget(1 << 30)
+        ring = Ring("lobby", LineEncoder(), max_count=2_000, max_bytes=1 << 20, budget=budget)
         for offset in range(1, 1_001):
             ring.add([Record("lobby", offset, 0, "u_1", "Ann", f"{offset:0200}")])
-            ring.chunk(Form.FRAMES, offset - 1)
-            ring.chunk(Form.EVENTS, offset - 1)
+            ring.chunk(FRAMES, offset - 1)
+            ring.chunk(EVENTS, offset - 1)
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 0.9 < shelf.used / size < 1.3, (shelf.used, size)
+    assert 0.9 < budget.used / size < 1.3, (budget.used, size)
 
 
 # -- relief -----------------------------------------------------------------------------------------------------------
+
+
+def ring_of(it: Chatting, room: str) -> dict[str, int]:
+    ring = it.hub.rooms[room].ring
+    assert ring is not None
+    return ring.statistics()
 
 
 async def fill(it: Chatting, *rooms: str, messages: int = 10) -> None:
@@ -112,12 +122,12 @@ async def test_empty_rooms_go_first_the_oldest_before_the_others(autojump_clock:
         await it.join(member, "mine")
         await fill(it, "mine", "a", "b", "c", "d")
         for name in ("a", "b", "c", "d"):
-            async with it.hub.using(name):
+            async with it.hub.using(name, HERE):
                 pass
             await trio.sleep(0.01)
         assert list(it.hub.rooms) == ["mine", "c", "d"]
         assert it.hub.statistics()["kept"] <= 60_000
-        assert it.hub.rooms["mine"].ring.statistics()["messages"] == 10
+        assert ring_of(it, "mine")["messages"] == 10
 
 
 async def test_then_every_room_keeps_its_share(autojump_clock: Clock) -> None:
@@ -133,10 +143,10 @@ async def test_then_every_room_keeps_its_share(autojump_clock: Clock) -> None:
         await fill(it, *[f"large-{index}" for index in range(4)], messages=14)
         await trio.sleep(2.0)
         assert it.hub.statistics()["kept"] <= 40_000
-        assert it.hub.rooms["small"].ring.statistics()["messages"] == 1
-        share = int(40_000 * CUT_TO) // 5
-        assert all(it.hub.rooms[f"large-{index}"].ring.statistics()["messages"] >= 1 for index in range(4))
-        assert min(it.hub.rooms[f"large-{index}"].ring.statistics()["kept"] for index in range(4)) <= share
+        assert ring_of(it, "small")["messages"] == 1
+        share = int(40_000 * LOW_WATER) // 5
+        assert all(ring_of(it, f"large-{index}")["messages"] >= 1 for index in range(4))
+        assert min(ring_of(it, f"large-{index}")["kept"] for index in range(4)) <= share
         for index, peer in enumerate(peers[:4]):
             assert peer.offsets(f"large-{index}") == list(range(1, 15))
 
@@ -151,13 +161,13 @@ async def test_answers_count_and_are_given_up(autojump_clock: Clock) -> None:
         assert it.hub.statistics()["kept"] == before + 60_000
         await trio.sleep(1.5)
         assert it.hub.statistics()["kept"] == before
-        assert room.cache == {}
+        assert room.cache is None
 
 
 async def test_a_room_that_leaves_gives_everything_back(autojump_clock: Clock) -> None:
     async with chatting() as it:
         await fill(it, "lobby")
-        async with it.hub.using("lobby") as room:
+        async with it.hub.using("lobby", HERE) as room:
             room.remember("one", b"x" * 1_000)
         assert it.hub.statistics()["kept"] > 10_000
         await trio.sleep(EMPTY_STAYS + 2)
@@ -168,35 +178,70 @@ async def test_a_room_that_leaves_gives_everything_back(autojump_clock: Clock) -
 # -- how many rooms ---------------------------------------------------------------------------------------------------
 
 
+def network(number: int) -> str:
+    return f"198.51.100.{number}"
+
+
 async def test_no_more_rooms_than_there_may_be(autojump_clock: Clock) -> None:
     async with chatting(max_rooms=3) as it:
-        for name in ("a", "b", "c"):
-            await it.join(it.peer(), name)
+        for number, name in enumerate("abc"):
+            await it.join(it.peer(network=network(number)), name)
         with pytest.raises(RoomsFullError, match="3 rooms"):
-            await it.join(it.peer(), "d")
-        await it.join(it.peer(), "a")
+            await it.join(it.peer(network=network(4)), "d")
+        await it.join(it.peer(network=network(4)), "a")
         assert sorted(it.hub.rooms) == ["a", "b", "c"]
 
 
 async def test_an_empty_room_makes_room(autojump_clock: Clock) -> None:
     async with chatting(max_rooms=2) as it:
-        await it.join(it.peer(), "a")
-        async with it.hub.using("b"):
+        await it.join(it.peer(network=network(1)), "a")
+        async with it.hub.using("b", network(2)):
             pass
-        await it.join(it.peer(), "c")
+        await it.join(it.peer(network=network(3)), "c")
         assert sorted(it.hub.rooms) == ["a", "c"]
 
 
-async def test_leases_in_many_rooms_are_seen_to_in_turns(
+async def test_a_network_has_a_share_of_the_rooms(autojump_clock: Clock) -> None:
+    """One that sits in as many rooms as it may keeps nobody else out of a new one."""
+    async with chatting(max_rooms=10 * NETWORK_SHARE) as it:
+        for number in range(10):
+            await it.join(it.peer(), f"room-{number}")
+        with pytest.raises(RoomsFullError, match="for this network"):
+            await it.join(it.peer(), "one-more")
+        await it.join(it.peer(network=network(1)), "one-more")
+        await it.join(it.peer(), "one-more")  # it is there already, and another's
+        assert len(it.hub.rooms) == 11
+
+
+async def test_a_share_is_given_back_with_the_room(autojump_clock: Clock) -> None:
+    async with chatting(max_rooms=2 * NETWORK_SHARE) as it:
+        members = [await it.join(it.peer(), name) for name in ("a", "b")]
+        it.log.failing_reads = 1
+        with pytest.raises(RoomsFullError):
+            await it.load("c")
+        it.leave(members[0])
+        await trio.sleep(EMPTY_STAYS + 2)
+        with pytest.raises(LogError):
+            await it.load("c")
+        await it.join(it.peer(), "c")
+        for member in [*members[1:], *it.hub.rooms["c"].members]:
+            it.hub.leave(member)
+        await trio.sleep(EMPTY_STAYS + 2)
+        assert it.hub.rooms == {}
+        assert it.hub.registry._of_network == {}
+
+
+async def test_leases_in_many_rooms_are_seen_to_in_steps(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(hub_module, "LEASES_A_ROUND", 2)
+    monkeypatch.setattr("chatserver.chat.hub.LOOKED_AT", 2)
     async with chatting() as it:
         names = [f"room-{number}" for number in range(10)]
         for name in names:
-            async with it.hub.using(name) as room:
-                it.hub.polled(room, 1)
+            async with it.hub.using(name, HERE) as room:
+                it.hub.polled(room, Principal(1, HERE))
         await trio.sleep(LEASE - 1)
         assert all(len(it.hub.rooms[name].presence) == 1 for name in names)
-        await trio.sleep(2 + len(names) / 2)
+        await trio.sleep(2.5)
         assert all(len(it.hub.rooms[name].presence) == 0 for name in names)
+        assert not it.hub._leasing

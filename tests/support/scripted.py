@@ -1,0 +1,290 @@
+"""What a chat writes to, and when it runs, in the hands of a test: peers, a sink over them, a schedule of single steps.
+
+Owns: the fakes of `chat.sink`, and how to read what a peer got. May not: know a hub's insides, or sockets.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Member, PollWaiter, Source
+from chatserver.chat.principal import Principal
+from chatserver.chat.room import Room
+from chatserver.log.interface import Record
+
+ENDLESS = 1 << 40
+#: Where peers come from, unless a test says otherwise.
+HERE = "192.0.2.1"
+
+
+class LineEncoding:
+    """Every message a line, so that a test can read it: `M lobby 7 text`."""
+
+    def __init__(self, *, tells_presence: bool = True) -> None:
+        self.pushed = 0  # messages made into a frame or an event
+        self._tells_presence = tells_presence
+
+    def push(self, message: bytes, room: str, offset: int) -> bytes:
+        self.pushed += 1
+        return b"M %s %d %s\n" % (room.encode(), offset, message)
+
+    def gap(self, room: str, after: int, until: int) -> bytes:
+        return b"G %s %d %d\n" % (room.encode(), after, until)
+
+    def presence(
+        self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int
+    ) -> bytes | None:  # fmt: skip
+        if not self._tells_presence:
+            return None
+        names = [",".join(str(each.number) for each in people) or "-" for people in (joined, left)]
+        return f"P {room} {names[0]} {names[1]} {members}\n".encode()
+
+
+class LineEncoder:
+    """What all encodings share, and the two that tests use."""
+
+    def __init__(self) -> None:
+        self.encoded = 0  # messages made into JSON
+        self.frames = LineEncoding()
+        self.events = LineEncoding(tells_presence=False)
+
+    @property
+    def pushed(self) -> int:
+        """Frames and events made."""
+        return self.frames.pushed + self.events.pushed
+
+    def message(self, record: Record) -> bytes:
+        self.encoded += 1
+        return record.text.encode()
+
+
+@dataclass(eq=False)
+class Peer:
+    """Somebody's connection: takes `space` more bytes, then is behind."""
+
+    number: int
+    space: int = ENDLESS
+    network: str = HERE
+    wire: bytearray = field(default_factory=bytearray)
+    rest: list[bytes] = field(default_factory=list)
+    is_blocked: bool = False
+    gone: bool = False
+    dies_at_next_write: bool = False
+    members: list[Member] = field(default_factory=list)
+    waiter: PollWaiter | None = None
+    paused_in: list[Room] = field(default_factory=list)
+    answers: list[list[tuple[str, int]]] = field(default_factory=list)
+    resumed: int = 0
+
+    @property
+    def principal(self) -> Principal:
+        """Who it is."""
+        return Principal(self.number, self.network)
+
+    def lines(self) -> list[list[str]]:
+        """What came, as words; a last line that is not whole is left out."""
+        whole = self.wire[: self.wire.rfind(b"\n") + 1]
+        return [line.split() for line in whole.decode().splitlines()]
+
+    def offsets(self, room: str) -> list[int]:
+        """Of the messages that came from a room."""
+        return [int(words[2]) for words in self.lines() if words[:2] == ["M", room]]
+
+    def gaps(self, room: str) -> list[tuple[int, int]]:
+        return [(int(words[2]), int(words[3])) for words in self.lines() if words[:2] == ["G", room]]
+
+    def presence(self, room: str) -> list[tuple[str, str, int]]:
+        return [(words[2], words[3], int(words[4])) for words in self.lines() if words[:2] == ["P", room]]
+
+    def reached(self, room: str) -> int:
+        """The offset up to which nothing is missing that was not called a gap; raises if there is any fault."""
+        at = 0
+        for words in self.lines():
+            if words[1] != room:
+                continue
+            if words[0] == "J":
+                at = int(words[2])
+            elif words[0] == "M":
+                assert int(words[2]) == at + 1, f"{room}: {words[2]} came after {at}"
+                at += 1
+            elif words[0] == "G":
+                assert int(words[2]) == at, f"{room}: a gap from {words[2]} was told at {at}"
+                assert int(words[3]) > at, "a gap of nothing"
+                at = int(words[3])
+        return at
+
+
+class ScriptedSink:
+    """`Sink` with the semantics of `net.connections`, over peers that a test rules."""
+
+    def __init__(self) -> None:
+        self.hub: Hub | None = None
+        self.writes = 0
+        self.faults: list[Exception] = []
+        self.before_offer: Callable[[Peer], None] | None = None  # what a test has happen at each write
+        self.chunks: list[bytes] = []  # the very objects that were offered
+
+    def offer(self, connection: object, data: bytes) -> int:
+        peer = self._alive(connection)
+        if peer.gone:
+            return -1
+        if peer.is_blocked:
+            return 0
+        if self.before_offer is not None:
+            self.before_offer(peer)
+        if peer.dies_at_next_write:
+            self.die(peer)
+            return -1
+        self.writes += 1
+        self.chunks.append(data)
+        taken = min(len(data), peer.space)
+        peer.space -= taken
+        peer.wire += data[:taken]
+        return taken
+
+    def offer_each(self, connections: list[object], data: bytes) -> list[tuple[int, int]]:
+        results = [self._offer_guarded(connection, data) for connection in connections]
+        return [(index, taken) for index, taken in enumerate(results) if taken != len(data)]
+
+    def _offer_guarded(self, connection: object, data: bytes) -> int:
+        try:
+            return self.offer(connection, data)
+        except Exception as error:  # noqa: BLE001  as of `guarded`
+            self.faults.append(error)
+            self.die(self._alive(connection))
+            return -1
+
+    def keep(self, connection: object, chunk: bytes, position: int) -> None:
+        peer = self._alive(connection)
+        assert not peer.gone, "something was kept for a connection that is closed"
+        peer.is_blocked = True
+        if position < len(chunk):
+            assert position == 0 or not peer.rest, "a part of a frame behind another frame"
+            peer.rest.append(chunk[position:])
+
+    def send(self, connection: object, data: bytes) -> None:
+        taken = self.offer(connection, data)
+        if 0 <= taken < len(data):
+            self.keep(connection, data, taken)
+
+    def blocked(self, connection: object) -> bool:
+        return self._alive(connection).is_blocked
+
+    def answer(self, waiter: PollWaiter) -> None:
+        peer = self._alive(waiter.connection)
+        assert peer.waiter is waiter, "a poll was answered that is not held"
+        assert self.hub is not None
+        peer.answers.append(waiter.places())
+        peer.waiter = None
+        self.hub.release(waiter)
+
+    def resume(self, connection: object) -> None:
+        self._alive(connection).resumed += 1
+
+    def network(self, connection: object) -> str:
+        return self._alive(connection).network
+
+    def guarded(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
+        peer = self._alive(connection)
+        if peer.gone:
+            return
+        try:
+            act(peer, *arguments)
+        except Exception as error:  # noqa: BLE001  as the fault boundary of a connection does
+            self.faults.append(error)
+            self.die(peer)
+
+    def _alive(self, connection: object) -> Peer:
+        assert isinstance(connection, Peer), "a connection that was let go is still in use"
+        return connection
+
+    # -- what the test does to a peer -------------------------------------------------------------------------------
+
+    def take(self, peer: Peer, count: int) -> None:
+        """The peer takes that many more bytes."""
+        peer.space += count
+        while peer.is_blocked and not peer.gone:
+            if peer.rest:
+                data = peer.rest[0]
+                taken = min(len(data), peer.space)
+                peer.space -= taken
+                peer.wire += data[:taken]
+                if taken < len(data):
+                    peer.rest[0] = data[taken:]
+                    return
+                del peer.rest[0]
+            elif peer.space:
+                peer.is_blocked = False
+                self._writable(peer)
+            else:
+                return
+
+    def _writable(self, peer: Peer) -> None:
+        assert self.hub is not None
+        for member in list(peer.members):
+            if member.source is not Source.NOTHING:
+                self.hub.writable(member)
+            if peer.gone or peer.is_blocked:
+                return
+
+    def die(self, peer: Peer) -> None:
+        """The connection is closed, by whoever notices."""
+        assert self.hub is not None
+        if peer.gone:
+            return
+        peer.gone = True
+        peer.rest.clear()
+        for member in peer.members:
+            self.hub.leave(member)
+        peer.members.clear()
+        for room in peer.paused_in:
+            self.hub.forget_publisher(room, peer)
+        if peer.waiter is not None:
+            waiter, peer.waiter = peer.waiter, None
+            self.hub.release(waiter)
+
+
+class StepSchedule:
+    """`Schedule`, one step at a time: between two of them every other task runs."""
+
+    def __init__(self) -> None:
+        self.faults: list[object] = []  # items whose step failed, or of which a fault was told
+        self.ran = 0
+        self._soon: deque[tuple[Callable[[Any], bool], Any]] = deque()
+        self._later: deque[tuple[Callable[[Any], bool], Any]] = deque()
+        self._asked = trio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait for their turn."""
+        return len(self._soon) + len(self._later)
+
+    def soon(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
+        self._soon.append((step, item))
+        self._asked.set()
+
+    def later(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
+        self._later.append((step, item))
+        self._asked.set()
+
+    def faulted(self, item: object) -> None:
+        self.faults.append(item)
+
+    async def run(self) -> None:
+        """Step after step, until cancelled."""
+        while True:
+            if not self.waiting:
+                self._asked = trio.Event()
+                await self._asked.wait()
+            step, item = (self._soon or self._later).popleft()
+            self.ran += 1
+            try:
+                if step(item):
+                    self._later.append((step, item))
+            except Exception:  # noqa: BLE001  as the scheduler's fault boundary does
+                self.faulted(item)
+            await trio.lowlevel.checkpoint()
