@@ -126,12 +126,12 @@ class WebSocketHandler(Handler):
                 if connection.context is not session:
                     return False
             if connection.state is State.REPLYING or connection.blocked:
+                self._charge(connection, session, data)  # no more than before: it cannot be refused
                 return False
             if not more:
                 break
         if data or session.assembly is not None:
-            kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
-            if not self._budget.resize(connection, kept):
+            if not self._charge(connection, session, data):
                 self._violated(connection, FrameError(Reason.UNFINISHED_FULL, "too many messages are unfinished"))
                 return False
             if not more and connection.state is not State.MESSAGE:
@@ -141,6 +141,11 @@ class WebSocketHandler(Handler):
                 self._budget.release(connection)
             self._connections.enter(connection, State.OPEN, session)
         return more
+
+    def _charge(self, connection: Connection, session: WebSocketSession, data: bytes) -> bool:
+        """Charge what is kept of a message; whether there is room for it."""
+        kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
+        return self._budget.resize(connection, kept)
 
     def _attend(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
