@@ -11,7 +11,7 @@ import trio
 from chatserver.api.request import Request
 from chatserver.edge import requests as requests_module
 from chatserver.reasons import Reason
-from tests.support.peers import Peer, connect, request
+from tests.support.peers import Peer, chatter, connect, request, say
 from tests.support.serving import Serving, eventually, serving
 
 #: Each of them a part of a request, and what completes it.
@@ -138,3 +138,27 @@ async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(mon
         await peer.send(request("GET", "/rooms/lobby", b"x" * 60_000))
         await server.in_phase("serving")
         assert [each.body for each in handled if each.head.path == "/rooms/lobby"] == [b""]
+
+
+async def test_nothing_of_a_message_is_charged_while_its_reply_waits_for_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It came in pieces, and what was charged for them stood until the reply: a silent disk answers after 5 s."""
+    async with serving() as server, chatter(server.address) as friend:
+        parts = server.server.parts
+        budget = parts.input_budget
+
+        async def charged() -> bool:
+            return budget.used > 0
+
+        async def never(*_: object, **__: object) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(parts.log, "head", never)
+        monkeypatch.setattr(parts.log, "latest", never)
+        wire = say(type="history", id="x" * 60, room="old", padding="x" * 8_000)
+        await friend.peer.send(wire[:6_000])
+        await eventually(charged)
+        await friend.peer.send(wire[6_000:])
+        await server.in_phase("replying")
+        assert (budget.used, len(budget)) == (0, 0)
