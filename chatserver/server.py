@@ -28,7 +28,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.listener import bind
 from chatserver.net.readiness import open_readiness
-from chatserver.net.states import State
+from chatserver.net.states import Priority, State
 from chatserver.net.tls import TlsEngine, load_context
 from chatserver.observe import logs
 from chatserver.observe.loop import LoopMeter
@@ -146,7 +146,7 @@ class Server:
         log = open_log(self.settings.log)
         # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
-            await log_nursery.start(log.run, self._news)
+            await log_nursery.start(partial(log.run, schedule=self._hand_out), self._news)
             with ExitStack() as stack:
                 readiness = open_readiness()
                 stack.callback(readiness.close)
@@ -159,6 +159,15 @@ class Server:
                     )  # fmt: skip
                     await self._serve(nursery, task_status)
             log_nursery.cancel_scope.cancel()
+
+    def _hand_out(self, step: Callable[[], bool]) -> None:
+        """The news and the first answers of a group at once, which mostly are all; the others when their turn comes."""
+        if step():
+            self.parts.connections.scheduler.submit(Priority.ESTABLISHED, self._hand_out_more, step)
+
+    def _hand_out_more(self, step: Callable[[], bool]) -> bool:
+        self._hand_out(step)
+        return False
 
     def _news(self, records: Sequence[Record]) -> None:
         self._attempt(partial(self.parts.hub.news, records))

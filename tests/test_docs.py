@@ -28,7 +28,7 @@ from tests.support.serving import server_process
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [page for page in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))) if page.exists()]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FORMS = {
@@ -61,7 +61,7 @@ def name_of(page: Path) -> str:
 
 
 def test_tables_are_what_the_code_says() -> None:
-    """Phases, reasons, error codes, limits, dependencies: see docs/tables.py for which."""
+    """States, reasons, error codes, limits, dependencies: see docs/tables.py for which."""
     check = subprocess.run(
         [sys.executable, DOCS / "tables.py", "--check"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -269,6 +269,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 ARCHITECTURE = DOCS / "architecture.md"
+STATES = DOCS / "states.md"
+#: The pages that say what is so now; the others keep what was measured and changed.
+TOPICS = [page for page in PAGES if page.parent != DOCS / "measurements" and page.name != "CHANGELOG.md"]
 _SOURCES = {file: file.read_text(encoding="utf-8") for file in sorted((ROOT / "chatserver").rglob("*.py"))}
 
 
@@ -289,13 +292,26 @@ def test_files_that_the_architecture_names_exist() -> None:
     assert named > 50
 
 
-def test_types_that_the_architecture_names_exist() -> None:
+@pytest.mark.parametrize("page", [ARCHITECTURE, STATES], ids=name_of)
+def test_types_that_the_architecture_names_exist(page: Path) -> None:
     everything = "\n".join(_SOURCES.values())
-    for name in set(re.findall(r"`([A-Z]\w*[a-z]\w*(?:\.\w+)?)`", prose(ARCHITECTURE))):
+    for name in set(re.findall(r"`([A-Z]\w*[a-z]\w*(?:\.\w+)?)`", prose(page))):
         owner, _, member = name.partition(".")
         homes = [text for text in _SOURCES.values() if re.search(rf"^class {owner}\b", text, re.MULTILINE)]
         assert homes or re.search(rf"^{owner}\b.* =", everything, re.MULTILINE), name
         assert not member or any(re.search(rf"\b{member}\b", home) for home in homes), name
+
+
+@pytest.mark.parametrize("page", TOPICS, ids=name_of)
+def test_flags_and_metrics_that_the_pages_name_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    loadgen = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "loadgen").rglob("*.py"))
+    everything = "\n".join((*_SOURCES.values(), loadgen, (ROOT / "Makefile").read_text(encoding="utf-8")))
+    for flag in set(re.findall(r"`--(?:no-)?([a-z][a-z-]+)", text)):
+        field = flag.replace("-", "_")
+        assert re.search(rf"--{flag}\b|\b{field}: ", everything), f"--{flag}"
+    for metric in set(re.findall(r"`(chatserver_[a-z_]+)", text)):
+        assert f'"{metric.removesuffix("_total")}"' in everything, metric
 
 
 def test_the_architecture_names_every_module() -> None:

@@ -95,6 +95,8 @@ class HttpExchanges:
         connection.rate = self._bucket.spend(connection.rate, self._now())
         connection.requests = requests = connection.requests + 1
         another = head.keep_alive and not self.draining and requests < self._most_requests
+        if rest and not self._connections.input_budget.resize(connection, len(rest)):
+            another = False  # too much is kept of what peers sent ahead: this one's is dropped, and it is told so
         exchange = Exchange(another, head.method == "HEAD", self._routes.cors(head))
         try:
             if self.forwarded is not None:

@@ -125,21 +125,20 @@ class WebSocketHandler(Handler):
                 self._attend(connection, session, event)
                 if connection.context is not session:
                     return False
-            if connection.state is State.REPLYING or connection.blocked:
-                return False
-            if not more:
+            if not more or connection.state is State.REPLYING or connection.blocked:
                 break
-        if data or session.assembly is not None:
-            kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
-            if not self._budget.resize(connection, kept):
-                self._violated(connection, FrameError(Reason.UNFINISHED_FULL, "too many messages are unfinished"))
-                return False
-            if not more and connection.state is not State.MESSAGE:
-                self._connections.enter(connection, State.MESSAGE, session)
-        else:
-            if self._budget.used:
-                self._budget.release(connection)
+        kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
+        if kept and not self._budget.resize(connection, kept):
+            self._violated(connection, FrameError(Reason.UNFINISHED_FULL, "too many messages are unfinished"))
+            return False
+        if not kept and self._budget.used:
+            self._budget.release(connection)
+        if connection.state is State.REPLYING or connection.blocked:
+            return False
+        if not kept:
             self._connections.enter(connection, State.OPEN, session)
+        elif not more and connection.state is not State.MESSAGE:
+            self._connections.enter(connection, State.MESSAGE, session)
         return more
 
     def _attend(self, connection: Connection, session: WebSocketSession, event: Event) -> None:

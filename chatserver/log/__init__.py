@@ -1,8 +1,7 @@
 """Where messages live, behind one small interface.
 
-Owns: which engine a `--log` URL names. May not: know anything of ours outside this folder. What a log
-promises is in `interface`; `groups` shares the cost of durability among publishers; `memory` and `sqlite` are
-the engines.
+Owns: which engine a `--log` URL names. May not: import anything of ours outside this folder. What a log promises is in
+`interface`; `groups` shares the cost of a sync among publishers; `memory` and `sqlite` are the engines.
 """
 
 from chatserver.log.interface import (
@@ -40,9 +39,9 @@ __all__ = [
 
 
 def open_log(url: str) -> Log:
-    """The log that a URL names, not yet open: `run` opens it.
+    """The log that a URL names. `run` opens it.
 
-    Raises LogOpenError for a URL that names none.
+    Raises LogOpenError for a URL that names no engine.
     """
     if url == "memory:":
         return MemoryLog()

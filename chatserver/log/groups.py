@@ -1,19 +1,16 @@
-"""Group commit: drafts that arrive while one group is being made durable are the next group.
+"""Group commit: drafts that arrive while one group is being stored are the next group.
 
-Owns: the queue of drafts, its bounds, the order of news and answers, the end of a log's life. May not: know
-how a group is stored; an engine hands it one function for that, which begins to store a group and is given
-whom to tell the outcome of each draft.
+Owns: the queue of drafts, its bounds, the order of news and answers, the end of a log's life. May not: know how a group
+is stored: an engine gives it one function for that.
 
-Why groups: making one message durable costs a sync of the disk whatever its size, so the cost is shared by
-all who wait. Why callbacks and no task: a task per publish was measured at 108 µs against 81
-(docs/architecture), and one for the commits cost each of them two passes of the loop: a group begins with the
-draft that finds none under way, and the next with the outcome of the one before, which is told while it is
-stored. Why the end waits, shielded and for so long: a commit in a thread cannot be taken back, so what became
-of it must still be learned, or an acknowledged offset could be lost.
+Making one message durable costs a sync of the disk whatever its size, so all that wait share one. A group begins with
+the first draft that finds no commit under way, or when the commit before it ends. There is no task for a draft
+(measured at 108 µs instead of 81) and none for the commits (two passes of the loop for each).
 
-A disk that hangs cannot be hurried, but nobody has to wait for it: each draft is answered at its deadline, and
-while drafts of the commit under way are overdue, no other is taken. What the disk stores after that is news all the
-same, and a publisher who was told to try again with its key is answered with it.
+A commit in a thread cannot be cancelled. So the end waits for it, shielded, since an acknowledged message must not be
+lost; and if the disk hangs, each draft is answered at its deadline. While drafts of the commit under way are overdue,
+new ones are refused. What the disk stores after all is news as any other, and a publisher that tries again with its key
+gets that message.
 """
 
 import logging
@@ -45,18 +42,19 @@ from chatserver.log.interface import (
 )
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
-#: Begins to store a group, and gives the outcome of each draft, or an engine's fault, to its second argument: later,
-#: on the loop, once.
+#: Begins to store a group. Later, on the loop, it calls its second argument once, with the outcome of each draft, or
+#: with the exception that the engine raised.
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
-_Entry: TypeAlias = tuple[Draft, Answer, float]  # and when it is answered at the latest, on trio's clock
+_Entry: TypeAlias = tuple[Draft, Answer, float]  # the last is the deadline of the answer, on trio's clock
 
 logger = logging.getLogger(__name__)
 
-ANSWERS_A_STEP = 8  # publishers answered in one step: 0.1 to 0.3 ms, since an answer costs what its connection costs
+#: News and answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
+ANSWERS_A_STEP = 8
 
 
 class GroupWriter:
-    """The queue of one log; lives as long as `run` does."""
+    """The queue of one log."""
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
@@ -64,11 +62,11 @@ class GroupWriter:
         self._waiting: deque[_Entry] = deque()
         self._waiting_text = 0
         self._committing: Sequence[_Entry] = ()
-        self._overdue = 0  # how many of those, from the first, were answered because their deadline passed
-        self._outgoing: deque[tuple[Callable[[Any], None], Any]] = deque()  # news and answers, with who receives each
-        self._idle = trio.Event()  # set when a group is over and none follows it
+        self._overdue = 0  # so many of these, from the first, were answered at their deadline
+        self._outgoing: deque[tuple[Callable[[Any], None], Any]] = deque()  # receivers, with what each is to get
+        self._idle = trio.Event()  # set when a commit has ended and no other follows
         self._groups = self._records = self._failures = self._late = 0
-        # These three are `run`'s.
+        # Set by `run`.
         self._news: News
         self._schedule: Schedule
         self._now: Callable[[], float]
@@ -89,7 +87,7 @@ class GroupWriter:
         )
 
     def submit(self, draft: Draft, done: Answer) -> None:
-        """Queue a draft, or say at once why not."""
+        """Queue a draft; see `Log.submit`."""
         if not self._accepting:
             raise LogUnavailable("the log is closed")
         if self._overdue:
@@ -126,7 +124,7 @@ class GroupWriter:
         if self._accepting:
             raise RuntimeError("this log runs already")
         self._news, self._schedule = news, schedule
-        self._now = trio.lowlevel.current_clock().current_time  # trio.current_time looks the clock up each time
+        self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call
         self._accepting = True
         task_status.started()
         try:
@@ -147,7 +145,7 @@ class GroupWriter:
             while self._oldest_due() <= now and answered < MAX_GROUP:
                 self._answer_oldest()
                 answered += 1
-            # A draft that comes while this sleeps is due later than it wakes.
+            # A draft that comes during this sleep is due after it.
             await trio.sleep_until(min(self._oldest_due(), now + ANSWER_DEADLINE))
 
     def _oldest_due(self) -> float:
@@ -178,23 +176,23 @@ class GroupWriter:
         finish = partial(self._finish_group, group)
         try:
             self._begin([draft for draft, _, _ in group], finish)
-        except Exception as error:  # noqa: BLE001 -- an outcome as any other, and told later as any other
+        except Exception as error:  # noqa: BLE001 -- reported later, as other outcomes are
             trio.lowlevel.current_trio_token().run_sync_soon(finish, Error(error))
 
     def _finish_group(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
         if self._committing is not group:
-            return  # the log has ended because its drain took too long, and all were answered
+            return  # the log has ended before the disk answered, and all drafts were answered then
         overdue, self._overdue = self._overdue, 0
         self._committing = ()
         outcomes = _checked(outcome, len(group))
         if self._waiting:
-            self._begin_group()  # the disk works while these are told
+            self._begin_group()  # the disk works while these are answered
         self._send(group[overdue:], outcomes)
         if not self._committing:
             self._idle.set()
 
     def _send(self, waiting: Sequence[_Entry], outcomes: Outcomes) -> None:
-        """Have the news of a whole group handed out, and the outcomes of its last so many drafts."""
+        """Schedule the news of a whole group, and the answers to those of its drafts that still wait, its last."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         fresh = [one.record for one in stored if one.fresh]
         if len(stored) == len(outcomes):
@@ -211,14 +209,14 @@ class GroupWriter:
             self._schedule(self._hand_out)
 
     def _hand_out(self) -> bool:
-        """Pass on the next few news and answers, in their order; whether there are more."""
+        """Hand out the next few news and answers, in order; whether there are more."""
         outgoing = self._outgoing
         for _ in range(min(len(outgoing), ANSWERS_A_STEP)):
             _tell(*outgoing.popleft())
         return bool(outgoing)
 
     def _end(self) -> None:
-        """Answer everybody who was not answered."""
+        """Answer every draft that is left, and hand out everything."""
         left = [*self._committing[self._overdue :], *self._waiting]
         self._committing, self._overdue = (), 0
         self._waiting.clear()
@@ -229,7 +227,7 @@ class GroupWriter:
 
 
 def _tell(receiver: Callable[[Any], None], what: object) -> None:
-    """The fault boundary around each receiver: its fault is logged, and costs no other receiver anything."""
+    """Call a receiver inside a fault boundary: what it raises is logged, and the other receivers are called."""
     try:
         receiver(what)
     except Exception:
@@ -237,7 +235,7 @@ def _tell(receiver: Callable[[Any], None], what: object) -> None:
 
 
 def _checked(outcome: Outcome[Outcomes], count: int) -> Outcomes:
-    """An outcome for each draft of a group, whatever the engine gave: its bug must not take every room with it."""
+    """An outcome for each draft of a group. A bug in the engine is logged and fails the group, not the process."""
     try:
         outcomes = outcome.unwrap()
         if len(outcomes) != count:
@@ -249,12 +247,12 @@ def _checked(outcome: Outcome[Outcomes], count: int) -> Outcomes:
 
 
 def refuse_surrogates(draft: Draft) -> None:
-    """Raise ValueError for text that no engine can store, before it can spoil the group of others.
+    """Raise ValueError for text that has no UTF-8 form, since it would fail the whole group that it is in.
 
-    A lone surrogate is what `json.loads` makes of a cut-off emoji: it has no UTF-8 form.
+    `json.loads` makes a lone surrogate of half an emoji.
     """
     key = draft.key or ""
-    # isascii is a flag of the string, so the usual message is not encoded.
+    # `isascii` only reads a flag of the string, so most messages are not encoded.
     if not (
         draft.text.isascii()
         and draft.user_name.isascii()

@@ -1,8 +1,7 @@
-"""The log in one SQLite file: the embedded default.
+"""The log in one SQLite file: the default.
 
-Owns: which thread does what, and the order of opening and closing. May not: speak SQL; that is in
-`sqlite_writer`, `sqlite_readers` and `sqlite_file`. The database is ours and quick, so it gets a blocking
-driver in a few threads: one that commits groups, two that read.
+Owns: which thread does what, and the order of opening and closing. May not: contain SQL; that is in `sqlite_writer`,
+`sqlite_readers` and `sqlite_file`. The driver blocks, so it runs in three threads: one commits groups, two read.
 """
 
 import logging
@@ -38,7 +37,8 @@ from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_writer import Forgotten, SqliteWriter
 from chatserver.log.threads import ThreadPool
 
-BUSY_PATIENCE = 1.0  # s more for a writing thread that is busy at the end: a step of retention, or a hanging disk
+#: Seconds more at the end for a writing thread that is still busy: with a step of retention, or a disk that hangs.
+BUSY_PATIENCE = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class SqliteLog:
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         try:
-            await self._groups.run(partial(_take_news, opened.written, news), schedule, task_status)
+            await self._groups.run(partial(_note_rooms, opened.written, news), schedule, task_status)
         finally:
             self._opened = None
             await self._close(opened)
@@ -89,7 +89,7 @@ class SqliteLog:
         return await self._groups.append(draft)
 
     async def head(self, room: str) -> Head:
-        """The ends of a room."""
+        """The first and the last offset of a room."""
         return await self._open_parts().readers.head(room)
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
@@ -110,7 +110,7 @@ class SqliteLog:
         return await opened.readers.rooms(list(reversed(opened.written)), limit)
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
-        """Forget the oldest records; a step at a time in the writer's thread, where groups take turns with it."""
+        """Remove the oldest records, a step at a time in the writing thread, between commits."""
         oldest_ms = now_ms - max_age_ms if max_age_ms else 0
         first: dict[str, int] = {}
         after_room: int | None = 0
@@ -120,7 +120,7 @@ class SqliteLog:
             def step(writer: SqliteWriter = writer, after_room: int = after_room) -> Forgotten:
                 return writer.forget(after_room, max_messages=max_messages, oldest_ms=oldest_ms)
 
-            # As with a commit: a disk that hangs must not hold up a server that wants to stop.
+            # Not in a thread of trio's, which could not be cancelled while the disk hangs.
             forgotten = await self._writer_thread.run(step)
             first |= forgotten.first
             after_room = forgotten.go_on_after
@@ -151,12 +151,12 @@ class SqliteLog:
             raise
 
     async def _close(self, opened: _Opened) -> None:
-        """Close, unless a commit still hangs in the thread: then the end of the process has to do it.
+        """Close, unless a commit still hangs in the thread: then the end of the process closes the file.
 
-        Closing a connection under a running statement is undefined, so is giving the lock to another server.
+        To close a connection during a statement is undefined, and another server must not get the lock before it ends.
         """
         opened.readers.close()
-        # A thread that is still busy has had its time already.
+        # A thread that is busy now has had DRAIN_DEADLINE already.
         patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
             await self._writer_thread.run(opened.writer.close)
@@ -165,8 +165,8 @@ class SqliteLog:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
 
 
-def _take_news(written: OrderedDict[str, None], news: News, records: Sequence[Record]) -> None:
-    """Note the order of rooms before the news go on, so that a list of rooms need not look at each of them."""
+def _note_rooms(written: OrderedDict[str, None], news: News, records: Sequence[Record]) -> None:
+    """Note the order in which rooms are written, so that a list of rooms need not look at each of them."""
     for room in {record.room for record in records}:
         written[room] = None
         written.move_to_end(room)

@@ -1,7 +1,7 @@
-"""One SQLite file as a log: who may open it, what is in it, and what is said when that fails.
+"""One SQLite file as a log: the lock on it, its schema, and the messages for what can be wrong with it.
 
-Owns: the lock, the pragmas, the schema and its migrations, the words for SQLite's errors. May not: store or
-read messages. Everything here blocks, and is called in a thread.
+Owns: the lock, the pragmas, the schema and its migrations, the sentences for SQLite's errors. May not: store or read
+messages. Everything here blocks, and is called in a thread.
 """
 
 import fcntl
@@ -12,16 +12,19 @@ from pathlib import Path
 
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
-APPLICATION_ID = 0x63686174  # "chat": how `file` and we tell our databases from other programs'
-MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
-BUSY_TIMEOUT = 2.0  # s: another program (a backup, a shell) may hold the file for that long unnoticed
-WAL_KEPT = 64 * 1024 * 1024  # bytes of write-ahead log left on disk after a burst
-CHECKED_AT_OPEN = 64 * 1024 * 1024  # bytes: a smaller file is checked whole, in about 0.3 s; a bigger one is not
+#: "chat": marks the file as ours, for `file` and for this server.
+APPLICATION_ID = 0x63686174
+#: The first SQLite with STRICT tables.
+MINIMUM_SQLITE = (3, 37, 0)
+#: Seconds that another program (a backup, a shell) may lock the file before a call fails.
+BUSY_TIMEOUT = 2.0
+#: Bytes of write-ahead log left on disk after a burst.
+WAL_KEPT = 64 * 1024 * 1024
+#: Bytes up to which a file is checked whole when it is opened, in about 0.3 s.
+CHECKED_AT_OPEN = 64 * 1024 * 1024
 
-# A room's messages lie side by side because a message's rowid is its place: the room in the high bits, the
-# offset in the low ones. Against PRIMARY KEY (room, offset) that saves an index and its writes, makes every
-# read one range of rowids, and gives full-text search the integer it needs. 134 million rooms of 68 thousand
-# million messages.
+#: Bits of a message's rowid, its place, that are the offset; the room's id is above them. So the messages of a room lie
+#: side by side without an index: 134 million rooms of 68 thousand million messages each.
 OFFSET_BITS = 36
 OFFSETS = 1 << OFFSET_BITS
 
@@ -48,11 +51,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 
 class FileLock:
-    """The right to be the only server on a file, by `flock` on a file beside it.
+    """The right to be the only server on a file: an `flock` on a second file beside it.
 
-    Beside it, because closing any descriptor of the database itself drops SQLite's own POSIX locks on it.
-    `flock`, because the kernel takes it back whatever way the process ends; so the file is never removed, and
-    means nothing by itself. It holds the owner's process id, for the message of the one that comes second.
+    On a second file, because closing any descriptor of the database drops SQLite's own POSIX locks on it. The kernel
+    releases an `flock` when the process ends, so the second file is never removed. It holds the owner's process id,
+    which the next server names in its error.
     """
 
     def __init__(self, database: Path) -> None:
@@ -75,13 +78,13 @@ class FileLock:
         except OSError as error:
             os.close(self._descriptor)
             raise LogOpenError(f"cannot lock {self._path}: {error.strerror}; put it on a local disk") from error
-        # Only a courtesy to the next one: on a full disk the lock holds all the same.
+        # Without the number, on a full disk, the lock holds all the same.
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Let another server open the file."""
         os.close(self._descriptor)
 
 
@@ -98,10 +101,10 @@ def checked_path(name: str) -> Path:
 
 
 def create_private(path: Path) -> None:
-    """Make an empty database that only its owner can read: what people say, and the secret, are in it.
+    """Make an empty database that only its owner can read, since it holds messages and the secret.
 
-    SQLite gives its side files the permissions of the database. Call it under the lock only (see FileLock). It
-    asks for writing because SQLite itself does not mind a file it may only read until the first message comes.
+    SQLite gives its side files the permissions of the database. Call it under the lock only (see FileLock). It opens
+    the file for writing, because SQLite notices that it may not write only at the first message.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -133,10 +136,9 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write, whatever it is told, with all its files open.
+    """A connection that cannot write, with all its files open.
 
-    SQLite opens the write-ahead log at the first read. That may be when an attack has taken the last descriptor, and
-    then nobody could read what was said.
+    SQLite opens the write-ahead log at the first read. An attack may have taken the last file descriptor by then.
     """
     connection = _connect(path)
     try:
@@ -149,8 +151,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Transactions are ours to open (isolation_level); one thread at a time is ours to see to
-    # (check_same_thread).
+    # The module opens no transactions by itself, and does not check that one thread alone uses the connection.
     try:
         return sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
@@ -158,7 +159,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    """Leave the databases of other programs, and of servers newer than this one, as they are."""
+    """Refuse the databases of other programs, and of servers newer than this one."""
     version = _number(connection, "PRAGMA user_version")
     application = _number(connection, "PRAGMA application_id")
     tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
@@ -179,7 +180,7 @@ def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
-    """Bring the schema to ours, in one transaction; taken even with nothing to do, to see that it is free."""
+    """Bring the schema up to date in one transaction. It is opened in any case, to see that the file is not locked."""
     connection.execute("BEGIN IMMEDIATE")
     version = _number(connection, "PRAGMA user_version")
     for statements in MIGRATIONS[version:]:
@@ -209,7 +210,7 @@ def _damaged(path: Path, what: str) -> LogOpenError:
 
 
 def open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
-    """What an error of SQLite's means to someone who starts the server."""
+    """An error of SQLite's in words for the operator that starts the server."""
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
         return LogOpenError(f"{path} is not an SQLite database; move it away or choose another path")
@@ -223,10 +224,10 @@ def open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
 
 
 def unavailable(doing: str, error: sqlite3.Error) -> LogUnavailable:
-    """What an error of SQLite's means to someone who uses an open log."""
+    """An error of SQLite's as an error of an open log."""
     return LogUnavailable(f"{doing} failed: {error} ({_name_of(error)})")
 
 
 def _name_of(error: sqlite3.Error) -> str:
-    # Errors that the Python module raises by itself, such as use after close, carry no name.
+    # Errors that the Python module raises itself, such as use after close, have no name.
     return str(getattr(error, "sqlite_errorname", type(error).__name__))

@@ -1,11 +1,10 @@
 """Reading from SQLite beside the writer: a few connections, each used by one thread at a time.
 
-Owns: the reading connections and the queries. May not: write. Under a write-ahead log readers neither wait
-for the writer nor hold it up; each query is one statement, read to its end, so none holds an old snapshot
-back either.
+Owns: the reading connections and the queries. May not: write. With a write-ahead log readers do not wait for the
+writer, nor the writer for them. A query is one statement, and its cursor is closed at its end, so no snapshot is held.
 
-A read that hangs is given up at its deadline, not ended: its thread keeps the connection and its place among the
-threads until the disk lets it go. So a connection is taken and given back by the thread that uses it.
+A read that hangs is given up at its deadline, but its thread cannot be ended, and keeps the connection until the disk
+answers. So the thread takes a connection and gives it back, not the task that waits for it.
 """
 
 import sqlite3
@@ -30,11 +29,12 @@ from chatserver.log.interface import (
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
 from chatserver.log.threads import ThreadPool
 
-READERS = 2  # connections and threads: history is read from the page cache, where more threads only add contention
+#: Connections and threads. History is mostly in the page cache, where more threads only wait for each other.
+READERS = 2
 
 T = TypeVar("T")
 
-# Nothing but our own constants is ever formatted into a statement.
+# Only constants of this package are formatted into statements.
 _IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
 _LOWEST = f"(SELECT min(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
 _HIGHEST = f"(SELECT max(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
@@ -54,18 +54,18 @@ _NEWEST = f"""
 
 
 class SqliteReaders:
-    """The readers' half of the log. Made in a thread; used and closed on the trio loop."""
+    """The reading connections. Made in a thread; used and closed on the trio loop."""
 
     def __init__(self, path: Path) -> None:
         self._idle = [connect_reader(path) for _ in range(READERS)]
         self._closed = False
-        self._earlier: list[str] | None = None  # rooms by their last write, as they were at the first need of it
-        self._changing = threading.Lock()  # for the two above
-        self._closing = threading.Lock()  # the last to close removes SQLite's side files, unless two do it at once
+        self._earlier: list[str] | None = None  # rooms by their last write, as they were when a list first needed them
+        self._changing = threading.Lock()  # guards the two above
+        self._closing = threading.Lock()  # the last to close removes SQLite's side files, but not if two close at once
         self._threads = ThreadPool(READERS)
 
     async def head(self, room: str) -> Head:
-        """The ends of a room."""
+        """The first and the last offset of a room."""
         return await self._run(_head, room)
 
     async def between(self, room: str, low: int, high: int, limit: int, max_bytes: int) -> list[Record]:
@@ -81,7 +81,7 @@ class SqliteReaders:
         return await self._run(self._rooms, written, limit)
 
     def close(self) -> None:
-        """Close what is idle now, and what is in use when it comes back."""
+        """Close the connections that are idle, and the others when they are given back."""
         with self._changing:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -111,7 +111,7 @@ class SqliteReaders:
         return list(islice(held, _cut(limit)))
 
     def _names(self, connection: sqlite3.Connection, written: Sequence[str]) -> Iterator[str]:
-        """Rooms by their last write; a room that is in both sequences was written since the older one was read."""
+        """Rooms by their last write: those written since the log was opened, then the earlier ones."""
         yield from written
         if self._earlier is None:
             self._earlier = [name for (name,) in connection.execute(_NEWEST, (MAX_READ,)).fetchall()]
@@ -119,7 +119,7 @@ class SqliteReaders:
         yield from (name for name in self._earlier if name not in seen)
 
     def _take(self) -> sqlite3.Connection:
-        """A connection; there is one for each thread that may be here."""
+        """An idle connection; there are as many as threads."""
         with self._changing:
             if self._closed:
                 raise LogUnavailable("the log is closed")
@@ -165,9 +165,9 @@ def _read(
 
 
 def _bounded(room: str, low: int, high: int, limit: int) -> tuple[int, int, str, int]:
-    """Parameters inside what SQLite's integers, and one room's places, can hold."""
+    """Parameters within the places of one room, and so within SQLite's integers."""
     return min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, _cut(limit)
 
 
 def _cut(limit: int) -> int:
-    return max(0, min(limit, MAX_READ))  # to SQLite a negative limit is none
+    return max(0, min(limit, MAX_READ))  # SQLite takes a negative limit for none

@@ -1,17 +1,17 @@
 """Writing to SQLite: a group of drafts in, a commit, an outcome for each draft out.
 
-Owns: the writing connection, the next offset of each room, idempotency keys, retention. May not: know trio.
-Runs in a thread, one call at a time.
+Owns: the writing connection, the next offset of each room, idempotency keys, retention. May not: know trio. It runs in
+a thread, one call at a time.
 
-A group without keys is one statement and so one transaction of its own. Each statement gives the interpreter lock
-away and waits for it again, up to 5 ms behind a busy loop; each further message in it costs hardly anything. The
-statement has a power of two of rows, so that 9 prepared statements serve every group. Rows that are not needed are
-zeros: for each None the driver looks for an adapter, 0.4 µs, which was a third of the work on a group of 40.
-Tried beside it, CPU for each message in groups of 100: `executemany` 2.9 µs and a wait for the lock each,
-`json_each` 3.7 µs, this 2.4 µs. `json_each` also cuts text at a NUL character, silently.
+A group without keys is one statement and so one transaction of its own. Each statement gives the interpreter lock away
+and waits for it again, up to 5 ms behind a busy loop; each further message in it costs hardly anything. The statement
+has a power of two of rows, so 9 prepared statements serve every group. Rows that are not needed are zeros: for each
+None the driver looks for an adapter, 0.4 µs, which was a third of the work on a group of 40. Tried beside it, CPU for
+each message in groups of 100: `executemany` 2.9 µs and a wait for the lock, `json_each` 3.7 µs, this 2.4 µs.
+`json_each` also cuts text at a NUL character, silently.
 
-Invariant: the offsets in memory are those on disk plus this group's. After any failure they are forgotten and
-read again, so a failed group leaves no hole.
+Invariant: the offsets in memory are those on disk plus this group's. After any failure they are dropped and read again,
+so a failed group leaves no hole.
 """
 
 import sqlite3
@@ -25,16 +25,20 @@ import msgspec
 from chatserver.log.interface import KEY_LIFETIME, Draft, LogError, Record, Stored
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
 
-MAX_CACHED_ROOMS = 50_000  # rooms whose next offset is kept in memory: about 10 MB
-EXPIRE_EVERY = 512  # keys written between two sweeps of the expired ones: a statement a group less
-FORGET_STEP = 500  # records that one step of retention may remove: about 1 ms, and one sync of the disk
-ROOMS_STEP = 200  # rooms that one step of retention may look at
+#: Rooms whose next offset is kept in memory: about 10 MB.
+MAX_CACHED_ROOMS = 50_000
+#: Keys written between two removals of expired ones, so that most groups need no statement for it.
+EXPIRE_EVERY = 512
+#: Records that one step of retention may remove: about 1 ms, and one sync of the disk.
+FORGET_STEP = 500
+#: Rooms that one step of retention may look at.
+ROOMS_STEP = 200
 
 _Key = tuple[str, str, str]  # room, user, key
 
 
 class _Room(msgspec.Struct, gc=False):
-    """Where the next message of a room goes; not visited by the collector, since there may be MAX_CACHED_ROOMS."""
+    """Where the next message of a room goes. The collector does not visit it: there may be MAX_CACHED_ROOMS."""
 
     base: int  # the place of its offset 0
     last: int
@@ -42,14 +46,14 @@ class _Room(msgspec.Struct, gc=False):
 
 
 class Forgotten(NamedTuple):
-    """One step of retention: the new first offset of rooms that lost something, and where to go on (None: done)."""
+    """What a step of retention did: new first offsets by room, and the room id to go on behind (None: done)."""
 
     first: dict[str, int]
     go_on_after: int | None
 
 
 class SqliteWriter:
-    """The blocking half of the log's writer."""
+    """The connection that writes."""
 
     def __init__(self, connection: sqlite3.Connection, *, wall_ms: Callable[[], int]) -> None:
         self._connection = connection
@@ -131,7 +135,7 @@ class SqliteWriter:
             self._connection.execute("ROLLBACK")
 
     def _undo_leftovers(self) -> None:
-        """A broken disk can fail a rollback as well: what it left must not be committed with the next group."""
+        """Roll back what a failed rollback left, so that the next group does not commit it."""
         if self._connection.in_transaction:
             self._undo()
 
@@ -167,10 +171,9 @@ class SqliteWriter:
         return _Room(room_id << OFFSET_BITS, place % OFFSETS, time)
 
     def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[_Key, Record]:
-        """Which keys of these were used within their lifetime, and for what.
+        """The keys of these that were used within their lifetime, with the messages they were used for.
 
-        A message that retention has already taken is answered out of the draft, which is the same message
-        again.
+        If retention has removed the message, its text is the draft's, which is the same message again.
         """
         if not drafts:
             return {}
@@ -182,12 +185,12 @@ class SqliteWriter:
                 continue
             draft = asked[room_id, user_id, key]
             if text is None:
-                user_name, text = draft.user_name, draft.text  # noqa: PLW2901 -- the row's own are gone
+                user_name, text = draft.user_name, draft.text  # noqa: PLW2901 -- the row has none
             used[draft.room, user_id, key] = Record(draft.room, place % OFFSETS, time, user_id, user_name, text)
         return used
 
     def _expire_keys(self, now: int) -> None:
-        """Now and then drop the oldest expired keys, twice as many as came, so that the table cannot run away."""
+        """Now and then remove the oldest expired keys, twice as many as came, so that the table stays small."""
         if self._keys_since_sweep < EXPIRE_EVERY:
             return
         self._connection.execute(
@@ -227,7 +230,7 @@ class SqliteWriter:
         if low >= keep_from and oldest[1] >= oldest_ms:
             return 0, 0
         self._begin()
-        # Time never decreases within a room, so what is too old is always the beginning of it.
+        # Time never decreases within a room, so what is too old is at its beginning.
         removed = self._connection.execute(
             "DELETE FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?) RETURNING place, time",
             (low, min(low + budget - 1, newest[0]), keep_from, oldest_ms),
@@ -251,7 +254,7 @@ def _insert_messages(rows: int) -> str:
 
 @cache
 def _insert_keys(rows: int) -> str:
-    # OR REPLACE: the same key again after its lifetime, before it was expired.
+    # OR REPLACE: a key may be used again after its lifetime, before its row was removed.
     return f"""
         INSERT OR REPLACE INTO keys (room, user_id, key, place, time)
         SELECT * FROM ({_values(rows, 5)}) WHERE column1 > 0
@@ -260,7 +263,7 @@ def _insert_keys(rows: int) -> str:
 
 @cache
 def _find_keys(rows: int) -> str:
-    # CROSS JOIN is SQLite's word for "in this order": a few asked keys look up many kept ones.
+    # CROSS JOIN fixes the order: each of the few asked keys is looked up among the many kept ones.
     return f"""
         SELECT keys.room, keys.user_id, keys.key, keys.place, keys.time, messages.user_name, messages.text
         FROM ({_values(rows, 3)}) AS asked

@@ -22,7 +22,7 @@ from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 
-#: Events taken at a time; who was not seen is reported by the next call. libuv polls 1,024, nginx 512.
+#: Events taken at a time; the others are reported by the next call. libuv polls 1,024, nginx 512.
 MAX_EVENTS = 1024
 #: Bytes read from one peer at a time: more than nearly any request or message, and all that a peer who sends ahead can
 #: have us keep. What announced its length is read as far as that, but not more than so much at a time, a whole message.

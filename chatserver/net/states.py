@@ -62,8 +62,8 @@ class State(IntEnum):
 class Priority(IntEnum):
     """The scheduler's classes, each with a share of the loop's time of its own."""
 
-    ESTABLISHED = 0  # who is in
-    NEW = 1  # who comes: accept, handshake, first request; and who leaves, for the place may be the newcomer's
+    ESTABLISHED = 0  # connections that have asked for something
+    NEW = 1  # accept, handshake, first request; and departures, since the place may be the newcomer's
     BULK = 2  # what is left of long work
 
 

@@ -92,7 +92,8 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.FLUSH_DEADLINE, Reason.PONG_DEADLINE), told="nothing: it is gone",
     ),
     *_rows(
-        "slow-tls", defence="`TLS`: 10 s in total, 256 half-way at most; on a plain port its first byte is no request",
+        "slow-tls", defence="`TLS_HELLO`, `TLS_HANDSHAKE`: 10 s in total, 256 handshakes under way at most; on a plain"
+        " port its first byte is no request",
         ends=(Reason.BAD_REQUEST, Reason.TLS_DEADLINE, Reason.EVICTED), told="400 on a plain port, else FIN",
     ),
     *_rows(
@@ -103,12 +104,12 @@ ROWS: Final[tuple[Row, ...]] = (
     # Greedy
     *_rows(
         "connect-flood", greedy=True,
-        defence="newcomers have 0.5 ms of a pass; 4 are accepted in it, 64 while nobody else is heard",
+        defence="newcomers are a class of the scheduler with 1 ms of a round; 16 are accepted in a step",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(
         "descriptor-exhaust", greedy=True, settings={"total": 30}, clients=60,
-        defence="places are counted; the longest without a whole request goes first; a spare descriptor says 503",
+        defence="places are counted; the worst of those that wait goes first; a spare descriptor says 503",
         ends=(Reason.REFUSED_FULL, Reason.EVICTED, Reason.REFUSED_DESCRIPTORS), told="503 with `Retry-After`",
     ),
     *_rows(
@@ -127,8 +128,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "join-many", greedy=True, settings=_WITH_MESSAGES,
-        defence="100 rooms a connection, and of those that nobody wrote in two, while there are 256; such a room is a"
-        " name until somebody else comes; the same budget",
+        defence="100 rooms a connection, four of them without messages; the same budget",
         ends=(Reason.FLOOD,), told="`too_many_rooms`, or `rate_limited` with `retry_after`, then close 1008",
     ),
     *_rows(
@@ -143,7 +143,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "long-messages", greedy=True, settings=_WITH_MESSAGES, ends=(Reason.FLOOD,),
-        defence="the same slice of a pass; the budget of messages",
+        defence="eight messages are a step, networks take turns; the budget of messages",
         told="`rate_limited` with `retry_after`, then close 1008",
     ),
     *_rows("big-head", "many-fields", greedy=True, defence=_SIZE, ends=(Reason.HEAD_TOO_LARGE,), told="431, FIN"),
@@ -154,7 +154,8 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows("big-frame", greedy=True, defence=_SIZE, ends=(Reason.MESSAGE_TOO_BIG, Reason.BAD_FRAME), told="close 1009"),
     *_rows(
         "reconnect-storm", greedy=True, stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`",
-        defence="whoever leaves and whoever comes waits for those who stay; what was missed comes out of shared bytes",
+        defence="newcomers and departures share a class of the scheduler; what was missed comes out of shared "
+        "bytes",
     ),
     *_rows(
         "publish-reset", greedy=True, settings={"ring_bytes": 65_536}, clients=600, times=1000,
@@ -188,13 +189,13 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "sse-flood", greedy=True, stays=True, answers=("answered 200",), times=3,
-        defence="a stream's client has nothing to say: what it sends is left in the kernel, until its window is shut",
-        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200 and events",
+        defence="bytes behind the request are dropped; beyond 64 KiB of them the stream ends",
+        ends=(Reason.FLOOD, Reason.PEER_CLOSED, Reason.PEER_RESET), told="200 and events",
     ),
     *_rows(
         "thundering-poll", greedy=True, stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
-        defence="one encoding for all who wait at one cursor; they are answered no faster than they come back, and then"
-        " wait for everybody else",
+        defence="one encoding for all at one cursor; eight are answered in a step, the others behind everything "
+        "else",
     ),
     *_rows(
         "compress-bomb", greedy=True, defence="compression is not offered", ends=(Reason.BAD_FRAME,), told="close 1002",

@@ -80,7 +80,7 @@ async def test_no_read_is_longer_than_its_bound(log: Log) -> None:
     [(30, 3), (31, 3), (39, 3), (40, 4), (10, 1), (9, 1), (0, 1), (-1, 1), (1_000, 6), (2**70, 6)],
 )
 async def test_a_read_is_bounded_in_bytes(log: Log, max_bytes: int, expected: int) -> None:
-    """And a message longer than the bound is read alone, or whoever asks from its place would not get past it."""
+    """A message longer than the bound is read alone, or a reader would never get past it."""
     await submit_all(log, [draft(str(number) * 10) for number in range(6)])
     first, last = list(range(1, expected + 1)), list(range(7 - expected, 7))
     assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=max_bytes)) == first

@@ -75,7 +75,7 @@ async def test_what_arrives_during_a_commit_is_the_next_group(nursery: trio.Nurs
     assert writer.statistics().pending == 0
 
 
-async def test_whoever_finds_nobody_before_it_does_not_wait_for_a_turn(nursery: trio.Nursery) -> None:
+async def test_a_group_begins_with_the_first_draft_without_a_pass_of_the_loop(nursery: trio.Nursery) -> None:
     """A task that began groups took a pass of the loop, of some milliseconds beside a crowd, for each of them."""
     begun: list[list[str]] = []
     outcomes: list[Callable[[Outcome[Outcomes]], None]] = []
@@ -187,8 +187,8 @@ async def test_a_disk_that_hangs_cannot_hold_the_end(autojump_clock: MockClock) 
     assert writer.statistics().pending == 0
 
 
-async def test_an_outcome_that_comes_after_the_end_is_nobodys(autojump_clock: MockClock) -> None:
-    """All had been answered, and those of the next life wait for their own."""
+async def test_an_outcome_that_comes_after_the_end_is_dropped(autojump_clock: MockClock) -> None:
+    """Its drafts were answered, and those of the next run wait for their own outcome."""
     engine = Engine()
     writer = GroupWriter(beside(engine.commit))
     old, new = trio.Event(), trio.Event()
@@ -210,7 +210,9 @@ async def test_an_outcome_that_comes_after_the_end_is_nobodys(autojump_clock: Mo
     assert (engine.groups, told, seen) == ([["old"], ["new"]], ["new"], [LogUnavailable, "new"])
 
 
-async def test_a_disk_that_hangs_keeps_nobody_waiting(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_drafts_are_answered_at_their_deadline_while_the_disk_hangs(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
     """Those in the commit may be stored all the same, those behind it are not; and it goes on by itself."""
     engine = Engine()
     engine.gate = trio.Event()
@@ -256,7 +258,7 @@ async def test_a_group_that_is_late_in_part_is_answered_in_part(
     assert seen == ["first", LogUnavailable, "late"]
 
 
-async def test_a_slow_disk_with_a_long_queue_keeps_nobody_waiting(
+async def test_drafts_are_answered_at_their_deadline_behind_a_slow_disk(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     """No commit hangs, but the third group would wait for two of them: it is told to come back, and not stored."""
@@ -276,7 +278,7 @@ async def test_a_slow_disk_with_a_long_queue_keeps_nobody_waiting(
     assert [len(group) for group in engine.groups] == [MAX_GROUP, MAX_GROUP]
 
 
-async def test_who_is_refused_at_the_deadline_may_submit_again(
+async def test_a_publisher_refused_at_the_deadline_may_submit_again(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     engine = Engine()

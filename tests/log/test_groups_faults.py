@@ -1,4 +1,4 @@
-"""Whatever raises among those that a log calls: it is logged once, and everybody else hears what they should."""
+"""Exceptions in receivers and engines: each is logged once, and all other receivers are called."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ async def test_a_publisher_that_raises(closed_log: Log, caplog: pytest.LogCaptur
     assert logged(caplog) == ["a receiver of the log's answers failed"]
 
 
-async def test_everybody_raises(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
+async def test_all_receivers_raise(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
     writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer, broken))
     with together(writer):
@@ -135,7 +135,7 @@ def gives_nonsense(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], 
 async def test_an_engine_with_a_bug_fails_its_group_and_is_asked_again(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, fault: Begin
 ) -> None:
-    """Nobody is answered before `submit` has returned, and a failing group does not end the process."""
+    """No draft is answered before `submit` has returned, and a failing group does not end the process."""
     failing = True
 
     def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:

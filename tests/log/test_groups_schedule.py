@@ -1,4 +1,4 @@
-"""News and answers of finished groups as steps of somebody's schedule: in order, a few at a time, none lost."""
+"""News and answers of finished groups as steps of a schedule: in order, a few at a time, none lost."""
 
 from collections.abc import Sequence
 

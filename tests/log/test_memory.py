@@ -41,7 +41,7 @@ async def turns_of_others(log: MemoryLog, *, max_messages: int = 0, max_age_ms: 
 
 
 async def test_the_collector_has_nothing_to_visit() -> None:
-    """At 100,000 rooms a collection stopped everybody for 17 ms, and for longer with more messages."""
+    """At 100,000 rooms a collection stopped the loop for 17 ms, and for longer with more messages."""
     log = MemoryLog()
     async with running(log):
         await write(log, 1, 1, keyed=True)

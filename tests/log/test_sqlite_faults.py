@@ -323,7 +323,8 @@ async def test_reads_that_hang_are_given_up_and_the_log_recovers(path: Path, mon
 
 async def test_retention_that_hangs_does_not_hold_up_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor do publishers wait for it. A step of it could not be called off: `chatserver` did not end before the disk."""
-    monkeypatch.setattr(sqlite_module, "DRAIN_DEADLINE", 0.05)
+    for module in (groups_module, sqlite_module):
+        monkeypatch.setattr(module, "DRAIN_DEADLINE", 0.05)
     monkeypatch.setattr(groups_module, "ANSWER_DEADLINE", 0.2)
     log, hang, hung = SqliteLog(str(path)), threading.Event(), threading.Event()
     async with running(log), trio.open_nursery() as nursery:

@@ -217,7 +217,7 @@ async def test_another_program_that_holds_the_file(tmp_path: Path, monkeypatch: 
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may write everything: become somebody else, where we are root."""
+    """Become another user if we are root, since root may write everything."""
     if os.geteuid() != 0:
         yield
         return

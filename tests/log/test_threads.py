@@ -163,7 +163,7 @@ async def test_so_many_jobs_at_a_time_and_the_others_in_order() -> None:
             nursery.start_soon(use, number)
             await trio.testing.wait_all_tasks_blocked()
         await began(2)
-        release[order[1]].set()  # the other one hangs, and holds up nobody else
+        release[order[1]].set()  # the other one hangs, and holds up no other
         await began(3)
         release[2].set()
         await began(4)
