@@ -7,6 +7,7 @@ Owns: the life of everything. Read it as the table of contents. May not: do any 
 """
 
 import math
+import random
 import signal
 import socket
 import sys
@@ -276,6 +277,7 @@ class Server:
         self._attempt(parts.poller.stop_accepting)
         parts.exchanges.draining = True
         departing = [connection for connection in connections.table if connection is not None]
+        random.shuffle(departing)  # those who came together are neighbours in the table, and would return together
         for index, connection in enumerate(departing):
             connections.step(connection, self._send_away, return_after(index / len(departing)))
             if index % DRAIN_BATCH == DRAIN_BATCH - 1:

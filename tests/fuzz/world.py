@@ -34,6 +34,7 @@ from chatserver.chat import registry
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Record
 from chatserver.net import sockets
+from chatserver.net.connection import Connection
 from chatserver.net.readiness import Epoll
 from chatserver.observe.logs import Limiter
 from chatserver.observe.memory import Collector
@@ -50,6 +51,8 @@ from tests.support.peers import Address, connect, say, upgrade
 
 #: Places, and places of one address: few, so that admission and eviction have work.
 PLACES, PER_ADDRESS = 9, 5
+#: Where the healthy neighbour is.
+NEIGHBOUR = "127.0.3.1"
 #: Seconds until a step of the world, or its end, is given up: a loop that spins or hangs is a bug as well.
 PATIENCE = 60.0
 #: Short limits, so that the short time a rule waits is long.
@@ -286,14 +289,22 @@ class World:
     def plant(self, owner: object, name: str) -> None:
         """The next call fails as only a bug of ours does."""
         patch = mock.patch.object(owner, name)
+        original = getattr(owner, name)
 
-        def fail(*_: object, **__: object) -> None:
+        def fail(*arguments: object, **options: object) -> object:
+            if any(map(self._is_the_neighbours, arguments)):
+                return original(*arguments, **options)
             patch.stop()
             self.planted += 1
             raise PlantedError(name)
 
         self._plants.callback(patch.stop)
         patch.start().side_effect = fail
+
+    def _is_the_neighbours(self, argument: object) -> bool:
+        """Whether it is the neighbour's connection, or holds that: a fault of its own would be its end."""
+        connection = getattr(argument, "connection", argument)
+        return isinstance(connection, Connection) and connection.address == NEIGHBOUR
 
     def refuse_to_accept(self, number: int, times: int) -> None:
         """The next so many accepts fail with this error."""
@@ -357,7 +368,7 @@ class Neighbour:
 
     async def live(self, address: Address) -> None:
         """Until the server says goodbye, which it may only if it drains."""
-        async with connect(address, source="127.0.3.1") as peer:
+        async with connect(address, source=NEIGHBOUR) as peer:
             self._socket = peer.transport.socket
             await peer.send(upgrade() + say(type="join", id=1, room=LOBBY))
             while self.hearing.close_code is None:
