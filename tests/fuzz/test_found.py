@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from unittest import mock
 
 import pytest
 
+from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from tests.fuzz import grammar
-from tests.fuzz.machine import ConnectionMachine
+from tests.fuzz.machine import ConnectionMachine, SecureMachine
 from tests.fuzz.puppet import Puppet
 from tests.support.peers import upgrade
 
@@ -25,9 +25,9 @@ SIPS = 200
 
 
 @contextmanager
-def machine() -> Iterator[ConnectionMachine]:
+def machine(kind: type[ConnectionMachine] = ConnectionMachine) -> Iterator[ConnectionMachine]:
     """One whose rules are called by hand; the invariants are looked at behind each."""
-    machine = ConnectionMachine()
+    machine = kind()
     try:
         yield machine
     finally:
@@ -38,6 +38,11 @@ def send(machine: ConnectionMachine, puppet: Puppet, wire: bytes) -> None:
     """Say it, and look no sooner than it has arrived."""
     puppet.say(wire)
     machine.go_on(puppet, None)
+    settle(machine)
+
+
+def settle(machine: ConnectionMachine) -> None:
+    """Until nothing more comes over loopback."""
     machine.world.do(partial(machine.world.settle, DELIVERY))
 
 
@@ -46,12 +51,12 @@ def connection_of(machine: ConnectionMachine) -> Connection:
     return found
 
 
+def is_blocked(connection: Connection) -> bool:
+    return connection.blocked  # a call, so that it is looked at anew
+
+
 def state_of(machine: ConnectionMachine) -> State:
     return connection_of(machine).state
-
-
-def blocked(machine: ConnectionMachine) -> bool:
-    return connection_of(machine).blocked
 
 
 @pytest.mark.parametrize("behind", [b"", SAY[:BEGUN]])
@@ -64,14 +69,15 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         puppet = found.world.puppets[-1]
         send(found, puppet, upgrade() + JOIN[:BEGUN])
         found.wait(LATE)
+        connection = connection_of(found)
         assert state_of(found) is State.MESSAGE
         send(found, puppet, JOIN[BEGUN:] + behind)
-        assert blocked(found)
+        assert is_blocked(connection)
         assert state_of(found) is State.OPEN
         for _ in range(SIPS):
-            if blocked(found):
+            if is_blocked(connection):
                 found.hear(puppet, 1 << 20, True)
-        assert not blocked(found)
+        assert not is_blocked(connection)
         send(found, puppet, SAY[len(behind) : BEGUN])
         assert state_of(found) is State.MESSAGE
         found.wait(LATE)
@@ -79,43 +85,31 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         assert state_of(found) is State.OPEN
 
 
-def test_a_message_that_is_whole_is_charged_no_more_although_its_room_is_congested() -> None:
-    """Of a long one that came in two parts, the first part was charged until its publisher was read again."""
+def test_the_time_of_a_handshake_goes_on_where_that_of_its_hello_was() -> None:
+    """It had a tick more: entering a state counts from the next one."""
+    with machine(SecureMachine) as found:
+        found.knock(SOURCE, False, False)
+        puppet = found.world.puppets[-1]
+        puppet.send(BEGUN)
+        settle(found)
+        deadline = connection_of(found).deadline
+        assert state_of(found) is State.TLS_HELLO
+        found.wait(0.3)
+        found.go_on(puppet, None)
+        settle(found)
+        assert state_of(found) is State.TLS_HANDSHAKE
+        assert connection_of(found).deadline == deadline
+
+
+def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_it() -> None:
+    """As of the handshake."""
     with machine() as found:
-        found.join("127.0.1.1", False, "join den from the beginning")
-        found.wait(0.1)
         found.knock(SOURCE, False, True)
         puppet = found.world.puppets[-1]
-        send(found, puppet, upgrade())
-        wire = grammar.FRAMES["say something long"]
-        send(found, puppet, wire[:4000])
-        assert found.world.parts.input_budget.used > 0
-        found.upset_the_log(1.5, 0, 0)
-        found.publish("den", 20, 1)
-        send(found, puppet, wire[4000:])
-        assert state_of(found) is State.REPLYING
-        assert found.world.parts.input_budget.used == 0
-
-
-def test_half_a_message_behind_which_a_ping_was_answered_has_a_deadline() -> None:
-    """The answer did not fit, and when it had been taken the half message was in OPEN, where nobody asks for more."""
-    with machine() as found:
-        found.knock(SOURCE, True, True)
-        puppet = found.world.puppets[-1]
-        send(found, puppet, upgrade())
-        connection = connection_of(found)
-        ping, half = grammar.FRAMES["ping"], grammar.FRAMES["half a message"]
-        connections = found.world.parts.connections
-        offer = connections.offer
-
-        def full(peer: Connection, data: bytes) -> int:
-            return 0 if peer is connection else offer(peer, data)
-
-        with mock.patch.object(connections, "offer", full):
-            send(found, puppet, half + ping)
-            assert blocked(found)
-        for _ in range(SIPS):
-            if blocked(found):
-                found.hear(puppet, 1 << 20, False)
-        assert not blocked(found)
-        assert state_of(found) is State.MESSAGE
+        send(found, puppet, grammar.REQUESTS["health, then close"])
+        assert state_of(found) is State.CLOSING
+        deadline = connection_of(found).deadline
+        found.wait(0.3)
+        send(found, puppet, bytes(2 * LINGER_BYTES))
+        assert state_of(found) is State.LINGERING
+        assert connection_of(found).deadline == deadline
