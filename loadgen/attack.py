@@ -12,11 +12,11 @@ from typing import Final
 
 import trio
 
-from loadgen import steal
+from loadgen import cpu_steal
 from loadgen.client import Client
 from loadgen.findings import ATTACKERS, NEIGHBOURS, Findings, Floor, Span
-from loadgen.growth import Size
-from loadgen.orders import BeginPhase, CastVictims, GiveUp, Hush
+from loadgen.memory import Size
+from loadgen.messages import BeginPhase, FailPending, MakeVictims, StopTraffic
 from loadgen.personas.chat import Chat
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
@@ -24,7 +24,7 @@ from loadgen.report import Outcome, Report, verdict
 from loadgen.scenario import Plan, Session
 from loadgen.scrape import scrape
 from loadgen.timers import now
-from loadgen.troupe import Player, Troupe
+from loadgen.workers import Worker, Workers
 
 #: Before the attack: how long, and how often each, the victims try to join.
 CONNECT_LIMIT_SECONDS: Final = 15.0
@@ -37,8 +37,8 @@ NEIGHBOURS_SECONDS: Final = 12.0
 NEIGHBOURS_RATE: Final = 5.0
 NEIGHBOURS_TEXT_BYTES: Final = 1000
 
-#: A beat whose message has not come back by then has failed.
-BEAT_TIMEOUT_SECONDS: Final = 5.0
+#: An operation whose message has not come back by then has failed.
+OPERATION_TIMEOUT_SECONDS: Final = 5.0
 
 #: Attackers have computers of their own; here they share one with the victims, and it is not their CPU that is judged.
 #: At 10 a process gets a tenth of what it competes with.
@@ -49,23 +49,23 @@ _WATCH_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assault:
+class AttackConfig:
     """What `attack` is told beside the plan."""
 
     counts: Mapping[type[Client], int]
-    victims: Mapping[str, int]  # by kind, see victims/house.py
+    victims: Mapping[str, int]  # by kind, see victims/runner.py
     neighbours: Mapping[type[Client], int]
     baseline_seconds: float
     attack_seconds: float
     recovery_seconds: float
-    beat_timeout_seconds: float = BEAT_TIMEOUT_SECONDS
+    timeout_seconds: float = OPERATION_TIMEOUT_SECONDS
 
     @property
     def beside(self) -> int:
         """Connections beside the attackers': a victim over HTTP has two."""
         return 2 * sum(self.victims.values()) + sum(self.neighbours.values()) + 1
 
-    def against(self, counts: Mapping[type[Client], int]) -> "Assault":
+    def against(self, counts: Mapping[type[Client], int]) -> "AttackConfig":
         """The same with these attackers."""
         return replace(self, counts=counts)
 
@@ -82,16 +82,16 @@ class Assault:
 class Attack:
     """One attack."""
 
-    def __init__(self, plan: Plan, assault: Assault, floor: Floor | None = None) -> None:
+    def __init__(self, plan: Plan, config: AttackConfig, floor: Floor | None = None) -> None:
         self._plan = plan
-        self._assault = assault
+        self._config = config
         self._session = Session(plan)
-        self._findings = Findings(plan, self._session, {**assault.counts, **assault.neighbours, Chat: 1}, floor)
+        self._findings = Findings(plan, self._session, {**config.counts, **config.neighbours, Chat: 1}, floor)
 
     async def play(self) -> Report:
         """Play it and report."""
-        attackers = {persona.name for persona in self._assault.counts}
-        self._plan.progress.plan(self._assault.phases, attackers=attackers)
+        attackers = {persona.name for persona in self._config.counts}
+        self._plan.progress.plan(self._config.phases, attackers=attackers)
         await self._session.play(self._act)
         return self._findings.report()
 
@@ -102,63 +102,61 @@ class Attack:
         return report
 
     async def _act(self) -> None:
-        session, assault = self._session, self._assault
-        victims = await session.hire_victims()
-        crowd = await session.hire_crowd(niceness=CROWD_NICENESS)
+        session, config = self._session, self._config
+        victims = await session.spawn_victims()
+        crowd = await session.spawn_crowd(niceness=CROWD_NICENESS)
         session.begin("warm-up")
         await self._invite(victims)
-        if assault.neighbours:
+        if config.neighbours:
             await self._settle_neighbours(crowd)
-        await self._cast(crowd, ATTACKERS, assault.counts)
+        await self._make(crowd, ATTACKERS, config.counts)
         await session.pause(self._plan.settle_seconds)
         self._findings.counters_before = await self._scrape()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_memory)
-            await self._phase("baseline", assault.baseline_seconds, victims, crowd)
+            await self._phase("baseline", config.baseline_seconds, victims, crowd)
             await self._assail(victims, crowd)
-            await self._phase("recovery", assault.recovery_seconds, victims, crowd)
+            await self._phase("recovery", config.recovery_seconds, victims, crowd)
             nursery.cancel_scope.cancel()
-        await victims.order(Hush())
-        await session.until(
-            lambda: victims.up_to_date and not victims.current.outstanding, assault.beat_timeout_seconds
-        )
-        await victims.order(GiveUp())
+        await victims.order(StopTraffic())
+        await session.until(lambda: victims.up_to_date and not victims.current.outstanding, config.timeout_seconds)
+        await victims.order(FailPending())
         self._findings.counters_after = await self._scrape()
 
-    async def _invite(self, victims: Player) -> None:
+    async def _invite(self, victims: Worker) -> None:
         """Connect the victims; without them there is no run."""
-        assault, wanted = self._assault, sum(self._assault.victims.values())
+        config, wanted = self._config, sum(self._config.victims.values())
         await victims.order(
-            CastVictims(
-                counts=dict(assault.victims),
-                beat_timeout_seconds=assault.beat_timeout_seconds,
+            MakeVictims(
+                counts=dict(config.victims),
+                timeout_seconds=config.timeout_seconds,
                 path=self._plan.path,
                 websocket_path=self._plan.websocket_path,
             )
         )
 
         def decided() -> bool:
-            news = victims.current
-            return news.connected == wanted or news.failures >= CONNECT_ATTEMPTS * wanted
+            status = victims.current
+            return status.connected == wanted or status.failures >= CONNECT_ATTEMPTS * wanted
 
         await self._session.until(decided, CONNECT_LIMIT_SECONDS)
-        news = victims.current
-        if news.connected < wanted:
+        status = victims.current
+        if status.connected < wanted:
             raise InvalidRunError(
-                f"only {news.connected} of {wanted} victims could do their work before the attack:"
-                f" {news.last_failure or 'no answer'}; for a server that does not speak chat.v1, say"
+                f"only {status.connected} of {wanted} victims could do their work before the attack:"
+                f" {status.last_failure or 'no answer'}; for a server that does not speak chat.v1, say"
                 " --victim 'GET /path' or --victim ws-echo"
             )
 
-    async def _settle_neighbours(self, crowd: Troupe) -> None:
+    async def _settle_neighbours(self, crowd: Workers) -> None:
         """Let the honest slow come in, and somebody talk to them: a slow reader in a silent room is none."""
-        await self._cast(crowd, NEIGHBOURS, {**self._assault.neighbours, Chat: 1})
+        await self._make(crowd, NEIGHBOURS, {**self._config.neighbours, Chat: 1})
         await crowd.open(NEIGHBOURS, 1.0)
         await self._session.until(lambda: crowd.settled, NEIGHBOURS_SECONDS)
         await crowd.speak(NEIGHBOURS_RATE, text_bytes=NEIGHBOURS_TEXT_BYTES)
 
-    async def _cast(self, crowd: Troupe, group: str, counts: Mapping[type[Client], int]) -> None:
-        await crowd.cast(
+    async def _make(self, crowd: Workers, group: str, counts: Mapping[type[Client], int]) -> None:
+        await crowd.make(
             group,
             {persona.name: number for persona, number in counts.items()},
             rooms=("lobby",),
@@ -167,10 +165,10 @@ class Attack:
             websocket_path=self._plan.websocket_path,
         )
 
-    async def _phase(self, name: str, seconds: float, victims: Player, crowd: Troupe) -> None:
+    async def _phase(self, name: str, seconds: float, victims: Worker, crowd: Workers) -> None:
         findings = self._findings
         self._session.begin(name)
-        begun, before, spent, ticks = now(), self._usage(), _cpu_seconds(crowd), steal.read()
+        begun, before, spent, ticks = now(), self._usage(), _cpu_seconds(crowd), cpu_steal.read()
         await victims.order(BeginPhase(phase=name))
         try:
             await self._session.pause(seconds)
@@ -182,16 +180,16 @@ class Attack:
                 self._usage(),
                 _cpu_seconds(crowd) - spent,
                 ticks,
-                steal.read(),
+                cpu_steal.read(),
             )
 
-    async def _assail(self, victims: Player, crowd: Troupe) -> None:
+    async def _assail(self, victims: Worker, crowd: Workers) -> None:
         watching = trio.CancelScope()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, crowd, watching)
             await crowd.open(ATTACKERS, 1.0)
             try:
-                await self._phase("attack", self._assault.attack_seconds, victims, crowd)
+                await self._phase("attack", self._config.attack_seconds, victims, crowd)
             finally:
                 watching.cancel()
         await crowd.close(ATTACKERS)
@@ -207,7 +205,7 @@ class Attack:
             findings.memory.setdefault(self._session.phase, []).append(Size(now(), usage.pss_bytes))
             await trio.sleep(_WATCH_SECONDS)
 
-    async def _watch(self, crowd: Troupe, scope: trio.CancelScope) -> None:
+    async def _watch(self, crowd: Workers, scope: trio.CancelScope) -> None:
         """Count attacker-seconds, and what we need ourselves for the most attackers that were held."""
         findings, own_before = self._findings, self._session.own_bytes()
         peak, begun, last = 0, now(), now()
@@ -230,5 +228,5 @@ class Attack:
         return await trio.to_thread.run_sync(partial(scrape, self._plan.target))
 
 
-def _cpu_seconds(crowd: Troupe) -> float:
-    return sum(player.watched.cpu_seconds() or 0.0 for player in crowd.players)
+def _cpu_seconds(crowd: Workers) -> float:
+    return sum(worker.watched.cpu_seconds() or 0.0 for worker in crowd.workers)

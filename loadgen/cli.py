@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 from loadgen import figures, flags, markdown, target
 from loadgen import floor as floors
-from loadgen.attack import Assault, Attack
+from loadgen.attack import Attack, AttackConfig
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
@@ -153,17 +153,17 @@ def attack(
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
     counts = flags.shares(dict.fromkeys(kinds, 1.0), clients)
-    assault, path = _assault(victim, victims, neighbours, baseline, duration, recovery)
+    config, path = _config(victim, victims, neighbours, baseline, duration, recovery)
     plan = make_plan(
         url,
         common,
         _with_path(loading, path),
-        connections=clients + assault.beside,
+        connections=clients + config.beside,
         connect_rate=connect_rate,
         known=figures.ATTACK,
         seconds=baseline + duration + recovery,
     )
-    return finish(trio.run(Attack(plan, assault.against(counts)).play), common)
+    return finish(trio.run(Attack(plan, config.against(counts)).play), common)
 
 
 @app.command
@@ -214,9 +214,9 @@ def scorecard(
     Each attack has its own baseline and its own recovery; --fail-if is judged for each.
     """
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    assault, path = _assault(victim, victims, neighbours, baseline, duration, recovery)
+    config, path = _config(victim, victims, neighbours, baseline, duration, recovery)
     every = [persona for persona in registry().values() if not persona.honest]
-    kinds = playable(flags.attacks(kind, "--kind") or every, assault.victims)
+    kinds = playable(flags.attacks(kind, "--kind") or every, config.victims)
     if not kinds:
         raise UsageError(f"--kind: none of these can be played against a server with victims of kind {victim!r}")
     markdown.require(markdown_file)
@@ -229,13 +229,13 @@ def scorecard(
         url,
         common,
         _with_path(loading, path),
-        connections=min(clients, max(each.usual_clients for each in kinds)) + assault.beside,
+        connections=min(clients, max(each.usual_clients for each in kinds)) + config.beside,
         connect_rate=connect_rate,
         known=figures.ATTACK,
         seconds=(1 + floor) * len(kinds) * (baseline + duration + recovery),
         started_by_us=bool(command),
     )
-    report = trio.run(Scorecard(plan, assault, kinds, clients, with_floor=floor, start=command).play)
+    report = trio.run(Scorecard(plan, config, kinds, clients, with_floor=floor, start=command).play)
     if markdown_file is not None:
         markdown.write(markdown_file, by_threat(report))
     return finish(report, common)
@@ -268,9 +268,9 @@ def list_() -> int:
     return 0
 
 
-def _assault(
+def _config(
     victim: str, victims: int, neighbours: int, baseline: float, duration: float, recovery: float
-) -> tuple[Assault, str | None]:
+) -> tuple[AttackConfig, str | None]:
     """What both attacking commands are told; and the path that `--victim 'GET /path'` names."""
     flags.at_least("--victims", victims, 1)
     flags.at_least("--neighbours", neighbours, 0)
@@ -279,7 +279,7 @@ def _assault(
     kinds, path = flags.victims(victim, victims)
     slow = [persona for persona in registry().values() if persona.slow]
     speaks_chat = bool(playable(slow, kinds))
-    assault = Assault(
+    config = AttackConfig(
         counts={},
         victims=kinds,
         neighbours=flags.neighbours(slow, neighbours) if speaks_chat else {},
@@ -287,7 +287,7 @@ def _assault(
         attack_seconds=duration,
         recovery_seconds=recovery,
     )
-    return assault, path
+    return config, path
 
 
 def _with_path(loading: Loading, path: str | None) -> Loading:

@@ -17,11 +17,11 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import figures, flags, preflight, target
+from loadgen.output import require, save
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
-from loadgen.saving import require, save
 from loadgen.scenario import Plan
 from loadgen.target import Target
 

@@ -1,6 +1,6 @@
-"""The crowd of one process: the part that most players play.
+"""The crowd of one process: the part that most workers play.
 
-Owns: the engine of this process, the groups of clients that were cast, and the schedule of its chatters. May not:
+Owns: the engine of this process, the groups of clients that were made, and the schedule of its chatters. May not:
 decide when anything happens; the conductor does.
 """
 
@@ -9,24 +9,24 @@ from random import Random
 from typing import assert_never
 
 from loadgen.client import Client, Cohort, Place
-from loadgen.orders import (
-    Account,
+from loadgen.messages import (
     AnyOrder,
-    Audit,
     BeginPhase,
-    CastCrowd,
-    CastVictims,
     Close,
-    GiveUp,
+    FailPending,
     Group,
-    Hush,
     Lifetimes,
-    News,
+    MakeClients,
+    MakeVictims,
     Open,
     Recent,
+    Result,
     Role,
-    Speak,
-    Spoken,
+    SendResult,
+    StartTraffic,
+    Status,
+    StopTraffic,
+    TrafficResult,
 )
 from loadgen.personas import registry
 from loadgen.secure import engine_for
@@ -34,7 +34,7 @@ from loadgen.timers import now
 from loadgen.traffic import Traffic
 
 
-class _Cast:
+class _MadeGroup:
     """One group: its cohorts, its clients in the order in which they open, and how far that has come."""
 
     def __init__(self, cohorts: list[Cohort], clients: list[Client]) -> None:
@@ -53,7 +53,7 @@ class Crowd:
         self._engine = engine_for(role.target, connect_rate=role.connect_rate)
         self._target = role.target
         self._traffic = Traffic(self._random)
-        self._casts: dict[str, _Cast] = {}
+        self._made: dict[str, _MadeGroup] = {}
 
     async def run(self) -> None:
         """Run the engine."""
@@ -62,25 +62,25 @@ class Crowd:
     async def obey(self, order: AnyOrder) -> None:
         """Do what was ordered."""
         match order:
-            case CastCrowd():
-                self._cast(order)
+            case MakeClients():
+                self._make(order)
             case Open():
-                cast = self._casts[order.group]
-                upto = round(order.share * len(cast.clients))
-                self._engine.open(cast.clients[cast.opened : upto])
-                cast.opened = upto
-            case Speak():
+                made = self._made[order.group]
+                upto = round(order.share * len(made.clients))
+                self._engine.open(made.clients[made.opened : upto])
+                made.opened = upto
+            case StartTraffic():
                 self._traffic.start(self._engine, order.rate, text_bytes=order.text_bytes)
-            case Hush():
+            case StopTraffic():
                 self._traffic.stop()
             case Close():
                 await self._close(order.group)
-            case CastVictims() | BeginPhase() | GiveUp() | Audit():
+            case MakeVictims() | BeginPhase() | FailPending() | SendResult():
                 raise ValueError(f"{type(order).__name__} is no order for a crowd")
             case _:
                 assert_never(order)
 
-    def _cast(self, order: CastCrowd) -> None:
+    def _make(self, order: MakeClients) -> None:
         place = Place(
             host=self._target.authority,
             rooms=tuple(order.rooms),
@@ -99,20 +99,20 @@ class Crowd:
         clients = [
             cohorts[persona].member(index) for index, persona in enumerate(mixed(counts), start=order.first_index)
         ]
-        self._casts[order.group] = _Cast(list(cohorts.values()), clients)
+        self._made[order.group] = _MadeGroup(list(cohorts.values()), clients)
 
     async def _close(self, group: str) -> None:
-        cast = self._casts[group]
-        cast.closed = [_group(cohort, group) for cohort in cast.cohorts]
-        cast.oldest = _oldest(cast.clients)
-        await self._engine.close_cohorts(cast.cohorts)
-        cast.clients.clear()
+        made = self._made[group]
+        made.closed = [_group(cohort, group) for cohort in made.cohorts]
+        made.oldest = _oldest(made.clients)
+        await self._engine.close_cohorts(made.cohorts)
+        made.clients.clear()
 
-    def news(self, heard: int) -> News:
+    def status(self, heard: int) -> Status:
         """How the crowd stands."""
-        return News(
+        return Status(
             heard=heard,
-            groups=[_group(cohort, name) for name, cast in self._casts.items() for cohort in cast.cohorts],
+            groups=[_group(cohort, name) for name, made in self._made.items() for cohort in made.cohorts],
             settled=self._engine.settled,
             outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
             connected=0,
@@ -122,10 +122,10 @@ class Crowd:
             recent=self._traffic.window.take() if self._traffic.intended else Recent(latency=None, failed=0),
         )
 
-    def account(self) -> Account:
+    def result(self) -> Result:
         """Everything."""
         traffic = self._traffic
-        spoken = Spoken(
+        messages = TrafficResult(
             acks=traffic.acks.recording(),
             echoes=traffic.echoes.recording(),
             errors=dict(traffic.errors),
@@ -135,15 +135,15 @@ class Crowd:
         )
         lifetimes = [
             Lifetimes(persona=cohort.persona.name, group=group, ages=cohort.lifetime.recording())
-            for group, cast in self._casts.items()
-            for cohort in cast.cohorts
+            for group, made in self._made.items()
+            for cohort in made.cohorts
         ]
-        ages = [age for cast in self._casts.values() if (age := cast.oldest or _oldest(cast.clients)) is not None]
-        return Account(
+        ages = [age for made in self._made.values() if (age := made.oldest or _oldest(made.clients)) is not None]
+        return Result(
             groups=self._groups(),
             lifetimes=lifetimes,
-            spoken=spoken if traffic.intended else None,
-            felt=[],
+            traffic=messages if traffic.intended else None,
+            phases=[],
             lag=self._engine.lag.recording(),
             oldest=max(ages, default=None),
             own_faults=dict(self._engine.own_faults),
@@ -153,8 +153,8 @@ class Crowd:
         """How all stand, or stood when we closed them: that was our doing and tells nothing of the target."""
         return [
             group
-            for name, cast in self._casts.items()
-            for group in cast.closed or (_group(cohort, name) for cohort in cast.cohorts)
+            for name, made in self._made.items()
+            for group in made.closed or (_group(cohort, name) for cohort in made.cohorts)
         ]
 
 

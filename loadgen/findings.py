@@ -10,18 +10,18 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from loadgen import steal
+from loadgen import cpu_steal
 from loadgen.client import Client, Threat
 from loadgen.figures import ATTACK, ATTACK_BAR, Figures
-from loadgen.growth import Growth, Size
 from loadgen.latency import Latency, milliseconds
-from loadgen.orders import Felt, Group
+from loadgen.memory import Growth, Size
+from loadgen.messages import Group, PhaseResult
 from loadgen.procfs import Usage
 from loadgen.report import PhaseRow, Report, Sample, Verdict, judge
 from loadgen.scenario import Plan, Session, cohort_rows, per, ratio
 from loadgen.scrape import Counters, growth
-from loadgen.troupe import SPEAKER
 from loadgen.victims.kinds import WHAT
+from loadgen.workers import SPEAKER
 
 #: Groups of the crowd.
 ATTACKERS: Final = "attackers"
@@ -46,8 +46,8 @@ class Span(NamedTuple):
     before: Usage | None
     after: Usage | None
     crowd_cpu_seconds: float  # what the attackers' own processes used
-    ticks_before: steal.Ticks | None
-    ticks_after: steal.Ticks | None
+    ticks_before: cpu_steal.Ticks | None
+    ticks_after: cpu_steal.Ticks | None
 
     @property
     def cpu_share(self) -> float | None:
@@ -59,7 +59,7 @@ class Span(NamedTuple):
     @property
     def steal_percent(self) -> float | None:
         """What the host took from this machine's processors meanwhile."""
-        return steal.percent(self.ticks_before, self.ticks_after)
+        return cpu_steal.percent(self.ticks_before, self.ticks_after)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class Findings:
             verdict=self._verdict(figures),
             figures=figures,
             meanings=dict(ATTACK),
-            phases=[self._phase_row(felt) for name in _PHASES for felt in self._felt(name)],
+            phases=[self._phase_row(felt) for name in _PHASES for felt in self._phase_results(name)],
             cohorts=cohort_rows(session.totals, honest),
             timeline=session.timeline,
             metrics=growth(self.counters_before, self.counters_after),
@@ -137,26 +137,26 @@ class Findings:
 
     # What was felt
 
-    def _felt(self, phase: str) -> list[Felt]:
+    def _phase_results(self, phase: str) -> list[PhaseResult]:
         order = list(WHAT)
-        felt = [felt for felt in self._session.totals.felt if felt.phase == phase]
+        felt = [felt for felt in self._session.totals.phases if felt.phase == phase]
         return sorted(felt, key=lambda each: order.index(each.kind))
 
     def _latency(self, phase: str, kind: str | None = None) -> Latency:
         latency = Latency()
-        for felt in self._felt(phase):
+        for felt in self._phase_results(phase):
             if kind in {None, felt.kind}:
                 latency.add(felt.latency)
         return latency
 
     def _success_percent(self, phase: str) -> float | None:
-        succeeded = sum(felt.latency.count for felt in self._felt(phase))
-        failed = sum(sum(felt.failed.values()) for felt in self._felt(phase))
+        succeeded = sum(felt.latency.count for felt in self._phase_results(phase))
+        failed = sum(sum(felt.failed.values()) for felt in self._phase_results(phase))
         return per(100 * succeeded, succeeded + failed) if failed else (100.0 if succeeded else None)
 
     def _first_failure(self) -> float | None:
         begun = self._span("attack").begun
-        times = [felt.first_failure for felt in self._felt("attack") if felt.first_failure is not None]
+        times = [felt.first_failure for felt in self._phase_results("attack") if felt.first_failure is not None]
         return round(max(min(times) - begun, 0.0), 2) if times else None
 
     def _recover(self, bar_ms: float | None) -> float | None:
@@ -301,7 +301,7 @@ class Findings:
         before, after = last("baseline"), last("recovery")
         return None if before is None or after is None else after - before
 
-    def _phase_row(self, felt: Felt) -> PhaseRow:
+    def _phase_row(self, felt: PhaseResult) -> PhaseRow:
         span, latency = self._span(felt.phase), Latency()
         latency.add(felt.latency)
         return PhaseRow(

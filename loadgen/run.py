@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from loadgen import steal
+from loadgen import cpu_steal
 from loadgen.client import Client
 from loadgen.figures import RUN, RUN_BAR
 from loadgen.latency import milliseconds
-from loadgen.orders import Hush
+from loadgen.messages import StopTraffic
 from loadgen.procfs import Usage
 from loadgen.report import PhaseRow, Report, judge
 from loadgen.scenario import Plan, Session, cohort_rows, per
 from loadgen.timers import now
-from loadgen.troupe import Troupe
+from loadgen.workers import Workers
 
 #: Clients of the warm-up: enough to touch every path, few enough to leave a crowd to measure.
 WARM_UP_CLIENTS: Final = 100
@@ -85,8 +85,8 @@ class Run:
 
     async def _act(self) -> None:
         session, load = self._session, self._load
-        crowd = await session.hire_crowd()
-        await crowd.cast(
+        crowd = await session.spawn_crowd()
+        await crowd.make(
             _CROWD,
             {persona.name: count for persona, count in load.counts.items()},
             rooms=load.rooms,
@@ -104,7 +104,7 @@ class Run:
         session.begin("drain")
         await session.until(lambda: crowd.quiet, load.drain_seconds)
 
-    async def _open(self, crowd: Troupe) -> None:
+    async def _open(self, crowd: Workers) -> None:
         """Open a few, then half of the rest, then the other half, and read memory at each of these three points."""
         session = self._session
         warm = min(WARM_UP_CLIENTS, self._clients // 10) / self._clients
@@ -122,7 +122,7 @@ class Run:
         self._further_bytes = whole.server_bytes_each(half)
         self._own_growth = whole.own_bytes - first.own_bytes
 
-    async def _open_part(self, crowd: Troupe, share: float) -> float:
+    async def _open_part(self, crowd: Workers, share: float) -> float:
         """Open some clients and wait until each is held or has failed; how long it took until the last was held."""
         begun = now()
         await crowd.open(_CROWD, share)
@@ -131,21 +131,21 @@ class Run:
         await self._session.pause(self._plan.settle_seconds)
         return max(crowd.last_held - begun, 0.0)
 
-    async def _hold_steady(self, crowd: Troupe) -> None:
-        before, deliveries, begun, ticks = self._usage(), self._heard(), now(), steal.read()
+    async def _hold_steady(self, crowd: Workers) -> None:
+        before, deliveries, begun, ticks = self._usage(), self._heard(), now(), cpu_steal.read()
         if self._load.rate:
             await crowd.speak(self._load.rate)
         try:
             await self._session.pause(self._load.seconds)
         finally:
-            await crowd.order(Hush())
-            after, ticks_after = self._usage(), steal.read()
+            await crowd.order(StopTraffic())
+            after, ticks_after = self._usage(), cpu_steal.read()
             self._steady = now() - begun
             self._deliveries = self._heard() - deliveries
             self._cpu = after.cpu_seconds - before.cpu_seconds if before and after else None
-            self._steal_percent = steal.percent(ticks, ticks_after)
+            self._steal_percent = cpu_steal.percent(ticks, ticks_after)
 
-    def _reading(self, crowd: Troupe) -> _Reading:
+    def _reading(self, crowd: Workers) -> _Reading:
         server = self._usage()
         return _Reading(crowd.held(_CROWD), server.pss_bytes if server else None, self._session.own_bytes())
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import trio
 
 from loadgen import floor, stopping
-from loadgen.attack import Assault, Attack
+from loadgen.attack import Attack, AttackConfig
 from loadgen.client import Client, Needs
 from loadgen.compare.process import DiedError, running
 from loadgen.findings import Floor
@@ -24,7 +24,7 @@ from loadgen.scenario import Plan
 from loadgen.timers import now
 
 #: What each kind of victim proves its server to speak.
-_SPOKEN: Mapping[str, frozenset[Needs]] = {
+_SERVED: Mapping[str, frozenset[Needs]] = {
     "get": frozenset((Needs.HTTP,)),
     "ws-echo": frozenset((Needs.HTTP, Needs.WEBSOCKET)),
 }
@@ -32,8 +32,8 @@ _SPOKEN: Mapping[str, frozenset[Needs]] = {
 
 def playable(personas: Iterable[type[Client]], victims: Iterable[str]) -> list[type[Client]]:
     """The attacks that make sense against a server which such victims can use."""
-    spoken = [_SPOKEN.get(kind, frozenset(Needs)) for kind in victims]
-    return [persona for persona in personas if any(persona.needs in needs for needs in spoken)]
+    served = [_SERVED.get(kind, frozenset(Needs)) for kind in victims]
+    return [persona for persona in personas if any(persona.needs in needs for needs in served)]
 
 
 class Scorecard:
@@ -42,7 +42,7 @@ class Scorecard:
     def __init__(
         self,
         plan: Plan,
-        assault: Assault,
+        config: AttackConfig,
         kinds: Iterable[type[Client]],
         clients: int,
         *,
@@ -50,7 +50,7 @@ class Scorecard:
         start: Sequence[str] = (),
     ) -> None:
         self._plan = plan
-        self._assault = assault  # its counts are not looked at
+        self._config = config  # its counts are not looked at
         self._kinds = list(kinds)
         self._clients = clients
         self._with_floor = with_floor
@@ -78,28 +78,28 @@ class Scorecard:
         for number, kind in enumerate(self._kinds, start=1):
             count = min(kind.usual_clients, self._clients)
             self._plan.progress.say(f"attack {number} of {len(self._kinds)}: {count:,} {kind.name}")
-            part = await self._play_one(kind, self._assault.against({kind: count}))
+            part = await self._play_one(kind, self._config.against({kind: count}))
             self._parts.append(part)
             if part.outcome is Outcome.INTERRUPTED:
                 self._stop.set()
                 return
 
-    async def _play_one(self, kind: type[Client], assault: Assault) -> Report:
-        found = await self._play_at_the_floor(assault)
+    async def _play_one(self, kind: type[Client], config: AttackConfig) -> Report:
+        found = await self._play_at_the_floor(config)
         if found is not None and found.interrupted:
-            part = Attack(self._plan, assault, found).report_without(
+            part = Attack(self._plan, config, found).report_without(
                 "stopped at the floor, before the target was attacked", Outcome.INTERRUPTED
             )
         else:
-            part = await self._play_at_the_target(assault, found)
+            part = await self._play_at_the_target(config, found)
         part.command = kind.name
         return part
 
-    async def _play_at_the_target(self, assault: Assault, found: Floor | None) -> Report:
-        attack = Attack(self._plan, assault, found)
+    async def _play_at_the_target(self, config: AttackConfig, found: Floor | None) -> Report:
+        attack = Attack(self._plan, config, found)
         try:
             async with self._running_target() as plan:
-                attack = Attack(plan, assault, found)
+                attack = Attack(plan, config, found)
                 return await attack.play()
         except InvalidRunError as error:  # the server did not get up again, most likely: that is this row's finding
             return attack.report_without(str(error))
@@ -115,11 +115,11 @@ class Scorecard:
         async with running(lambda work, port: self._start, port=plan.target.port) as server:
             yield replace(plan, server=Process(server.pid))
 
-    async def _play_at_the_floor(self, assault: Assault) -> Floor | None:
-        if not self._with_floor or not floor.is_fair(assault):
+    async def _play_at_the_floor(self, config: AttackConfig) -> Floor | None:
+        if not self._with_floor or not floor.is_fair(config):
             return None
         self._plan.progress.say("at the floor first")
-        found = await floor.play(self._plan, assault)
+        found = await floor.play(self._plan, config)
         self._plan.progress.say(f"now at {self._plan.target.url}")
         return found
 

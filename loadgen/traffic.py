@@ -12,9 +12,9 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
+from loadgen.interval import Window
 from loadgen.latency import Latency
 from loadgen.timers import now
-from loadgen.window import Window
 
 if TYPE_CHECKING:
     from loadgen.engine import Engine

@@ -16,7 +16,7 @@ import trio
 from loadgen import stopping
 from loadgen.compare.catalogue import Peer
 from loadgen.compare.kits import MissingError
-from loadgen.compare.measure import Manner, Meter, NoFigureError, StoppedMeasurementError
+from loadgen.compare.measure import Meter, NoFigureError, Options, StoppedMeasurementError
 from loadgen.compare.process import DiedError, Server, running
 from loadgen.compare.relay import Relay
 from loadgen.compare.results import Entry, Results
@@ -30,7 +30,7 @@ MEASUREMENT_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
+class ComparePlan:
     """What `compare` is told."""
 
     peers: Sequence[Peer]
@@ -38,7 +38,7 @@ class Match:
     sizes: Sizes
     repeats: int
     peers_dir: Path
-    manner: Manner
+    options: Options
     say: Callable[[str], None]  # tells a person who waits what goes on
 
     @property
@@ -51,7 +51,7 @@ class Match:
 class Comparison:
     """One comparison."""
 
-    def __init__(self, match: Match) -> None:
+    def __init__(self, match: ComparePlan) -> None:
         self._match = match
         self._say = match.say
         self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -109,7 +109,7 @@ class Comparison:
                 if peer.relay:
                     Relay(server, peer.relay).greet()
                 nursery.start_soon(_limit, server)
-                meter = Meter(server, self._match.manner)
+                meter = Meter(server, self._match.options)
                 reports = meter.reports
                 sample = await scenario.play(meter, peer, self._match.sizes)
                 nursery.cancel_scope.cancel()
@@ -137,9 +137,9 @@ class Comparison:
         match = self._match
         return Report(
             command="compare",
-            arguments=match.manner.arguments,
+            arguments=match.options.arguments,
             target=", ".join(peer.name for peer in match.peers if peer.name not in self._skipped),
-            seed=match.manner.seed,
+            seed=match.options.seed,
             started=self._started,
             seconds=round(now() - self._begun, 2),
             verdict=verdict(self._outcome(), self._reasons()),

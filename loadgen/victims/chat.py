@@ -6,7 +6,7 @@ import msgspec
 import trio
 import trio_websocket
 
-from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, BeatFailedError, Victim
+from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, OperationFailedError, Victim
 
 
 class _Reply(msgspec.Struct):
@@ -28,15 +28,15 @@ class WebSocketVictim(Victim):
     kind = "ws"
 
     async def live(self) -> None:
-        """Join, then beat."""
+        """Join, then publish on schedule."""
         async with await self.dial() as stream, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                house = self.house
+                runner = self.runner
                 peer = await trio_websocket.wrap_client_stream(
-                    nursery, stream, house.target.authority, house.websocket_path
+                    nursery, stream, runner.target.authority, runner.websocket_path
                 )
                 await self._join(peer)
-            with self.house.counted():
+            with self.runner.counted():
                 nursery.start_soon(self._listen, peer)
                 await self._speak(peer)
 
@@ -44,13 +44,13 @@ class WebSocketVictim(Victim):
         await peer.send_message(_encode({"type": "join", "id": _JOIN_ID, "room": self.room}))
         while (reply := _decoder.decode(await peer.get_message())).type != "joined":
             if reply.type == "error":
-                raise BeatFailedError(f"error {reply.code}")
+                raise OperationFailedError(f"error {reply.code}")
 
     async def _speak(self, peer: trio_websocket.WebSocketConnection) -> None:
         while True:
-            number = await self.beat()
+            number = await self.next_operation()
             message = {"type": "publish", "id": number, "room": self.room, "text": f"beat {number}"}
-            with trio.fail_after(self.house.beat_timeout_seconds):
+            with trio.fail_after(self.runner.timeout_seconds):
                 await peer.send_message(_encode(message))
 
     async def _listen(self, peer: trio_websocket.WebSocketConnection) -> None:
@@ -68,18 +68,18 @@ class EchoVictim(Victim):
     kind = "ws-echo"
 
     async def live(self) -> None:
-        """Connect, then beat."""
+        """Connect, then echo on schedule."""
         async with await self.dial() as stream, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                house = self.house
+                runner = self.runner
                 peer = await trio_websocket.wrap_client_stream(
-                    nursery, stream, house.target.authority, house.websocket_path
+                    nursery, stream, runner.target.authority, runner.websocket_path
                 )
-            with self.house.counted():
+            with self.runner.counted():
                 nursery.start_soon(self._listen, peer)
                 while True:
-                    number = await self.beat()
-                    with trio.fail_after(self.house.beat_timeout_seconds):
+                    number = await self.next_operation()
+                    with trio.fail_after(self.runner.timeout_seconds):
                         await peer.send_message(f"beat {number}")
 
     async def _listen(self, peer: trio_websocket.WebSocketConnection) -> None:

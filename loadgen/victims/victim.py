@@ -1,7 +1,7 @@
-"""What all victims have in common: the beat, and coming back.
+"""What all victims have in common: the operation, and coming back.
 
-Owns: the schedule of one victim (a beat every 100 ms, whether or not the last has come back), the beats that are
-outstanding, and the loop that connects again whatever happened. A kind of victim only says what one life is like.
+Owns: the schedule of one victim (an operation every 100 ms, whether or not the last has come back), the operations that
+are outstanding, and the loop that connects again whatever happened. A kind of victim only says what one life is like.
 """
 
 from abc import ABC, abstractmethod
@@ -17,9 +17,9 @@ from loadgen.target import client_context
 from loadgen.timers import now
 
 if TYPE_CHECKING:
-    from loadgen.victims.house import House
+    from loadgen.victims.runner import ProbeRunner
 
-BEAT_SECONDS: Final = 0.1
+OPERATION_SECONDS: Final = 0.1
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 RECONNECT_SECONDS: Final = 0.25
 
@@ -28,7 +28,7 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 UNANSWERED: Final = "no answer in time"
 
 
-class BeatFailedError(Exception):
+class OperationFailedError(Exception):
     """The server answered, but not as it should."""
 
 
@@ -37,17 +37,17 @@ class Victim(ABC):
 
     kind: ClassVar[str]  # see kinds.py
 
-    def __init__(self, house: "House", index: int, first_due: float) -> None:
-        self.house = house
-        self.room = f"{house.tag}-{index}"  # a room for each: fan-out is not what is measured here
-        self.pending: dict[int, float] = {}  # beats by number, oldest first, each with when it was due
+    def __init__(self, runner: "ProbeRunner", index: int, first_due: float) -> None:
+        self.runner = runner
+        self.room = f"{runner.tag}-{index}"  # a room for each: fan-out is not what is measured here
+        self.pending: dict[int, float] = {}  # operations by number, oldest first, each with when it was due
         self._index = index
         self._first_due = first_due
-        self._beat = 0
+        self._number = 0
 
     @abstractmethod
     async def live(self) -> None:
-        """One life: connect, then `beat` and book until something fails, which raises."""
+        """One life: connect, then `operation` and book until something fails, which raises."""
 
     async def run(self) -> None:
         """Live again and again."""
@@ -57,7 +57,7 @@ class Victim(ABC):
                 reason = "closed"
             except BaseException as error:  # noqa: BLE001  everything but our own failures is raised again
                 reason = describe(_one(error))
-            self.house.ended(reason)
+            self.runner.ended(reason)
             self.fail_pending(reason)
             await trio.sleep(RECONNECT_SECONDS)
 
@@ -65,9 +65,9 @@ class Victim(ABC):
 
     async def dial(self) -> Stream:
         """Connect from an address of one's own: healthy users are no single greedy address."""
-        target = self.house.target
+        target = self.runner.target
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-            source = self.house.source(self._index)
+            source = self.runner.source(self._index)
             stream = await trio.open_tcp_stream(target.address, target.port, local_address=source)
             if not target.tls:
                 return stream
@@ -75,40 +75,40 @@ class Victim(ABC):
             await secure.do_handshake()
             return secure
 
-    async def beat(self) -> int:
-        """Wait for the next beat that is still worth sending, and give its number."""
+    async def next_operation(self) -> int:
+        """Wait for the next operation that is still worth sending, and give its number."""
         while True:
-            number, due = self._beat, self._first_due + self._beat * BEAT_SECONDS
-            await self.house.metronome.sleep_until(due)
-            if self.house.stopped:
+            number, due = self._number, self._first_due + self._number * OPERATION_SECONDS
+            await self.runner.clock.sleep_until(due)
+            if self.runner.stopped:
                 await trio.sleep_forever()
-            self._beat += 1
+            self._number += 1
             self.pending[number] = due
-            # a beat that was due long ago, before this connection stood, fails here without being sent
-            self.fail_pending(UNANSWERED, due_before=now() - self.house.beat_timeout_seconds)
+            # an operation that was due long ago, before this connection stood, fails here without being sent
+            self.fail_pending(UNANSWERED, due_before=now() - self.runner.timeout_seconds)
             if number in self.pending:
                 return number
 
     def returned(self, number: int) -> None:
-        """Book that a beat came back; a second time, or late, does not count."""
+        """Book that an operation came back; a second time, or late, does not count."""
         due = self.pending.pop(number, None)
         if due is not None:
-            self.house.ledger.succeeded(self.kind, due)
+            self.runner.recorder.succeeded(self.kind, due)
 
     def refused(self, number: int, reason: str) -> None:
-        """Book that the server would not take a beat."""
+        """Book that the server would not take an operation."""
         due = self.pending.pop(number, None)
         if due is not None:
-            self.house.ledger.failed(self.kind, due, reason)
+            self.runner.recorder.failed(self.kind, due, reason)
 
     def heard(self, text: str) -> None:
-        """Book the beat that a message carries, if it does."""
+        """Book the operation that a message carries, if it does."""
         word, _, number = text.partition(" ")
         if word == "beat" and number.isdecimal():
             self.returned(int(number))
 
     def fail_pending(self, reason: str, *, due_before: float = float("inf")) -> None:
-        """Book the outstanding beats that were due before a moment as failed."""
+        """Book the outstanding operations that were due before a moment as failed."""
         for number, due in list(self.pending.items()):
             if due >= due_before:
                 return
@@ -124,7 +124,7 @@ _FAILURES: Final = (
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
     msgspec.MsgspecError,
-    BeatFailedError,
+    OperationFailedError,
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadgen import cli, saving, target
+from loadgen import cli, output, target
 from loadgen.report import LAG_LIMIT_MS, SCHEMA, Outcome
 from tests.loadgen import reports
 
@@ -70,7 +70,7 @@ def test_every_exit_code_is_there() -> None:
 
 
 def test_names_and_numbers_are_those_of_the_code() -> None:
-    for words in (target.CONSENT_PATH, target.CONSENT_TEXT, saving.PAGE, saving.JSON, saving.JUNIT):
+    for words in (target.CONSENT_PATH, target.CONSENT_TEXT, output.PAGE, output.JSON, output.JUNIT):
         assert f"`{words}`" in PAGE
     assert f"later than {LAG_LIMIT_MS:g} ms" in PAGE
     assert set(re.findall(r"^\| `loadgen (\w+)", PAGE, re.MULTILINE)) == COMMANDS

@@ -19,7 +19,7 @@ from loadgen.target import UsageError
 from loadgen.victims.kinds import CHAT_MIX
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
-from tests.loadgen.plays import assault, plan
+from tests.loadgen.plays import config, plan
 
 EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 1)
 NEIGHBOURS = {name: 1 for name, persona in registry().items() if persona.slow}
@@ -37,7 +37,7 @@ async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest
             return played[0]
 
     monkeypatch.setattr(floor, "Attack", Watched)
-    found = await floor.play(plan(NOBODY), assault({"slow-head": 3}, victims=EVERY_CHATTER, neighbours=NEIGHBOURS))
+    found = await floor.play(plan(NOBODY), config({"slow-head": 3}, victims=EVERY_CHATTER, neighbours=NEIGHBOURS))
     [report] = played
     assert report.target != NOBODY
     assert report.figures["success_percent"] == 100
@@ -53,7 +53,7 @@ async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest
 
 async def test_what_it_does_not_understand_does_not_end_it() -> None:
     kinds = ("no-close", "slow-fragment", "slow-tls", "big-body", "big-frame", "compress-bomb")
-    found = await floor.play(plan(NOBODY), assault(dict.fromkeys(kinds, 2)))
+    found = await floor.play(plan(NOBODY), config(dict.fromkeys(kinds, 2)))
     assert not found.fault.startswith("the floor"), found
 
 
@@ -62,7 +62,7 @@ async def test_one_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) 
         return [sys.executable, "-c", "raise SystemExit('no ports today')"]
 
     monkeypatch.setattr(floor, "_command", command)
-    found = await floor.play(plan(NOBODY), assault({"slow-head": 1}))
+    found = await floor.play(plan(NOBODY), config({"slow-head": 1}))
     assert found == Floor(fault="the floor ended with exit code 1: no ports today")
 
 
@@ -74,7 +74,7 @@ async def test_one_that_dies_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) 
         return [sys.executable, "-c", serving]
 
     monkeypatch.setattr(floor, "_command", command)
-    found = await floor.play(plan(NOBODY), assault({"slow-head": 1}))
+    found = await floor.play(plan(NOBODY), config({"slow-head": 1}))
     assert found == Floor(fault="the floor ended with exit code 1: one is enough")
 
 
@@ -98,7 +98,7 @@ def test_nobody_answered_at_all_is_the_slowest_floor_and_not_none() -> None:
 def test_only_those_whom_it_can_meet_are_played_there() -> None:
     for name, persona in registry().items():
         if not persona.honest:
-            assert floor.is_fair(assault({name: 1})) is (persona.threat is not Threat.MALFORMED)
+            assert floor.is_fair(config({name: 1})) is (persona.threat is not Threat.MALFORMED)
 
 
 def test_what_has_nothing_in_common_with_it_is_refused() -> None:
@@ -112,7 +112,7 @@ async def test_the_bar_is_as_many_times_the_floor_s_as_the_threat_allows(kind: s
     """A floor of ten seconds is above all that a baseline could allow."""
     with planted() as server:
         beside = Floor(baseline_p99_ms=2.0, p50_ms=3.0, p99_ms=10_000.0)
-        report = await Attack(plan(server.url), assault({kind: 3}), beside).play()
+        report = await Attack(plan(server.url), config({kind: 3}), beside).play()
     figures, times = report.figures, FLOOR_RATIOS[registry()[kind].threat]
     during = figures["attack_p99_ms"]
     assert during is not None
@@ -123,7 +123,7 @@ async def test_the_bar_is_as_many_times_the_floor_s_as_the_threat_allows(kind: s
 
 async def test_a_floor_that_failed_is_among_the_reasons_and_changes_no_bar() -> None:
     with planted() as server:
-        report = await Attack(plan(server.url), assault({"idle-connect": 3}), Floor(fault="the floor fell")).play()
+        report = await Attack(plan(server.url), config({"idle-connect": 3}), Floor(fault="the floor fell")).play()
     figures = report.figures
     assert report.verdict.reasons[-1] == "nothing to compare with at the floor: the floor fell"
     assert figures["floor_p99_ms"] is figures["floor_p99_ratio"] is None
@@ -142,7 +142,7 @@ async def test_a_stop_between_two_attacks_ends_a_scorecard_with_what_there_is(mo
 
     monkeypatch.setattr(floor, "play", stopped)
     kinds = [registry()["slow-head"]]
-    report = await Scorecard(plan(NOBODY), assault({}), kinds, 1, with_floor=True).play()
+    report = await Scorecard(plan(NOBODY), config({}), kinds, 1, with_floor=True).play()
     assert report.outcome is Outcome.INTERRUPTED
     assert report.parts == []
 
@@ -153,7 +153,7 @@ async def test_a_stop_at_the_floor_is_a_row_that_says_so(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(floor, "play", stopped)
     kinds = [registry()[name] for name in ("slow-head", "idle-connect")]
-    report = await Scorecard(plan(NOBODY), assault({}), kinds, 1, with_floor=True).play()
+    report = await Scorecard(plan(NOBODY), config({}), kinds, 1, with_floor=True).play()
     assert report.outcome is Outcome.INTERRUPTED
     [part] = report.parts
     assert (part.command, part.verdict.reasons) == (

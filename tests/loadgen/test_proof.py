@@ -81,7 +81,7 @@ async def test_one_message_in_a_hundred_is_lost() -> None:
     assert ran.figures["unreturned"] == ran.phases[0].succeeded // 100
     with planted(Plant(drop_every=100)) as server:
         attacked = await play_attack(
-            server.url, {"idle-connect": 5}, victims=12, seconds=ATTACK_SECONDS, beat_timeout=2.0
+            server.url, {"idle-connect": 5}, victims=12, seconds=ATTACK_SECONDS, operation_timeout=2.0
         )
     assert _blames(attacked, "success_percent")
     assert attacked.figures["first_failure_s"] is not None

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from loadgen.compare import comparison
 from loadgen.compare.catalogue import PEERS, Can, Peer
-from loadgen.compare.comparison import Comparison, Match
+from loadgen.compare.comparison import ComparePlan, Comparison
 from loadgen.compare.kits import PEERS as SCRIPTS
 from loadgen.compare.kits import Script
-from loadgen.compare.measure import Manner
+from loadgen.compare.measure import Options
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
@@ -21,14 +21,14 @@ SIZES = Sizes(idle_seconds=1.0, busy_seconds=1.0, attack_seconds=3.0).scaled(1.0
 EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slow-head"]])}
 
 
-def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> Match:
-    return Match(
+def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> ComparePlan:
+    return ComparePlan(
         peers=peers,
         scenarios=played,
         sizes=SIZES,
         repeats=repeats,
         peers_dir=folder,
-        manner=Manner(
+        options=Options(
             seed=1,
             processes=1,
             arguments="loadgen compare",

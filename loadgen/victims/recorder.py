@@ -1,16 +1,16 @@
-"""The ledger: every beat of every victim, by kind and by phase.
+"""The recorder: every operation of every victim, by kind and by phase.
 
-Owns: which phase a beat belongs to, the one in which it was *due*, whenever it ends. A beat that was due before the
-attack and came back during it was delayed by the attack, but to book it there would flatter the attack's own count.
+Owns: which phase an operation belongs to, the one in which it was *due*, whenever it ends. An operation that was due
+before the attack and came back during it was delayed by the attack, but to book it there would flatter the attack.
 """
 
 from collections import Counter
 from typing import Final
 
+from loadgen.interval import Window
 from loadgen.latency import Latency
-from loadgen.orders import Felt
+from loadgen.messages import PhaseResult
 from loadgen.timers import now
-from loadgen.window import Window
 
 #: Before the first phase that is reported.
 WARM_UP: Final = "warm-up"
@@ -25,7 +25,7 @@ class _Entry:
         self.first_failure: float | None = None
 
 
-class Ledger:
+class Recorder:
     """All phases so far."""
 
     def __init__(self) -> None:
@@ -42,23 +42,23 @@ class Ledger:
         return self._entries.setdefault((phase, kind), _Entry())
 
     def succeeded(self, kind: str, due: float) -> None:
-        """Book a beat that ends now."""
+        """Book an operation that ends now."""
         took = now() - due
         self._entry(kind, due).latency.record(took)
         self.window.succeeded(took)
 
     def failed(self, kind: str, due: float, reason: str) -> None:
-        """Book a beat that came to nothing."""
+        """Book an operation that came to nothing."""
         entry = self._entry(kind, due)
         entry.failed[reason] += 1
         if entry.first_failure is None:
             entry.first_failure = due
         self.window.failed()
 
-    def felt(self) -> list[Felt]:
+    def phases(self) -> list[PhaseResult]:
         """Everything, for the conductor."""
         return [
-            Felt(
+            PhaseResult(
                 phase=phase,
                 kind=kind,
                 latency=entry.latency.recording(),

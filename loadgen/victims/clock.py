@@ -1,4 +1,4 @@
-"""Exact moments for trio tasks: the victims' beats.
+"""Exact moments for trio tasks: the victims' operations.
 
 Owns: the alarms of a process that has no engine, and how late that process was. `trio.sleep_until` waits in whole
 milliseconds, rounded up: as long as a good server takes to answer.
@@ -17,7 +17,7 @@ from loadgen.timers import Alarms, WakeUp, now
 LOOK_SECONDS: Final = 0.005
 
 
-class Metronome:
+class Clock:
     """Wakes tasks at moments of `timers.now`."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""A house of victims: the part of the player that healthy clients live in.
+"""A runner of victims: the part of the worker that healthy clients live in.
 
-Owns: the victims of this process, their ledger and their metronome. In a process of its own, so that neither the crowd
+Owns: the victims of this process, their recorder and their clock. In a process of its own, so that neither the crowd
 nor the live view is in their latencies.
 """
 
@@ -11,27 +11,27 @@ from typing import Final, assert_never
 
 import trio
 
-from loadgen.orders import (
-    Account,
+from loadgen.messages import (
     AnyOrder,
-    Audit,
     BeginPhase,
-    CastCrowd,
-    CastVictims,
     Close,
-    GiveUp,
-    Hush,
-    News,
+    FailPending,
+    MakeClients,
+    MakeVictims,
     Open,
+    Result,
     Role,
-    Speak,
+    SendResult,
+    StartTraffic,
+    Status,
+    StopTraffic,
 )
 from loadgen.target import PER_SOURCE
 from loadgen.timers import now
 from loadgen.victims.chat import EchoVictim, WebSocketVictim
-from loadgen.victims.ledger import Ledger
-from loadgen.victims.metronome import Metronome
-from loadgen.victims.victim import BEAT_SECONDS, UNANSWERED, Victim
+from loadgen.victims.clock import Clock
+from loadgen.victims.recorder import Recorder
+from loadgen.victims.victim import OPERATION_SECONDS, UNANSWERED, Victim
 from loadgen.victims.web import GetVictim, PollVictim, StreamVictim
 
 #: Every kind of victim, by the name that reports use.
@@ -43,64 +43,64 @@ KINDS: Final[dict[str, type[Victim]]] = {
 _FIRST_SOURCE_INDEX: Final = 100_000
 
 
-class House:
+class ProbeRunner:
     """See the module."""
 
     def __init__(self, role: Role) -> None:
         self.target = role.target
-        self.metronome = Metronome()
-        self.ledger = Ledger()
+        self.clock = Clock()
+        self.recorder = Recorder()
         self.stopped = False
         self.tag = f"v{Random(role.seed).getrandbits(32):08x}"  # noqa: S311  tells this run's rooms from another's
         self.path = ""
         self.websocket_path = ""
-        self.beat_timeout_seconds = 0.0
+        self.timeout_seconds = 0.0
         self._victims: list[Victim] = []
         self._connected = 0
         self._failures = 0
         self._last_failure = ""
-        self._cast = trio.Event()
+        self._make = trio.Event()
 
-    # What a player does
+    # What a worker does
 
     async def run(self) -> None:
         """Play all victims until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.metronome.run)
-            await self._cast.wait()
+            nursery.start_soon(self.clock.run)
+            await self._make.wait()
             for victim in self._victims:
                 nursery.start_soon(victim.run)
 
     async def obey(self, order: AnyOrder) -> None:
         """Do what was ordered."""
         match order:
-            case CastVictims():
-                self._cast_victims(order)
+            case MakeVictims():
+                self._make_victims(order)
             case BeginPhase():
-                self.ledger.begin(order.phase)
-            case Hush():
+                self.recorder.begin(order.phase)
+            case StopTraffic():
                 self.stopped = True
-            case GiveUp():
+            case FailPending():
                 for victim in self._victims:
                     victim.fail_pending(UNANSWERED)
-            case CastCrowd() | Open() | Speak() | Close() | Audit():
+            case MakeClients() | Open() | StartTraffic() | Close() | SendResult():
                 raise ValueError(f"{type(order).__name__} is no order for victims")
             case _:
                 assert_never(order)
 
-    def _cast_victims(self, order: CastVictims) -> None:
+    def _make_victims(self, order: MakeVictims) -> None:
         self.path = order.path
         self.websocket_path = order.websocket_path
-        self.beat_timeout_seconds = order.beat_timeout_seconds
+        self.timeout_seconds = order.timeout_seconds
         kinds = [KINDS[kind] for kind, number in order.counts.items() for _ in range(number)]
         begun = now()
         for index, kind in enumerate(kinds):
-            self._victims.append(kind(self, index, begun + BEAT_SECONDS * index / len(kinds)))
-        self._cast.set()
+            self._victims.append(kind(self, index, begun + OPERATION_SECONDS * index / len(kinds)))
+        self._make.set()
 
-    def news(self, heard: int) -> News:
+    def status(self, heard: int) -> Status:
         """How the victims stand."""
-        return News(
+        return Status(
             heard=heard,
             groups=[],
             settled=True,
@@ -109,17 +109,17 @@ class House:
             failures=self._failures,
             last_failure=self._last_failure,
             last_held=0.0,
-            recent=self.ledger.window.take(),
+            recent=self.recorder.window.take(),
         )
 
-    def account(self) -> Account:
+    def result(self) -> Result:
         """Everything."""
-        return Account(
+        return Result(
             groups=[],
             lifetimes=[],
-            spoken=None,
-            felt=self.ledger.felt(),
-            lag=self.metronome.lag.recording(),
+            traffic=None,
+            phases=self.recorder.phases(),
+            lag=self.clock.lag.recording(),
             oldest=None,
             own_faults={},
         )

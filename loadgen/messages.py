@@ -1,7 +1,7 @@
-"""What the conductor and its players say to each other: one JSON object a line, orders down, news up.
+"""What the conductor and its workers say to each other: one JSON object a line, orders down, answers up.
 
-Owns: the words of that conversation, and nothing else. Every order is acted on in the order of arrival, and `News`
-says how many a player has heard, so that the conductor never takes an old state for the answer to a new order.
+Owns: the words of that conversation, and nothing else. Every order is acted on in the order of arrival, and `Status`
+says how many a worker has heard, so that the conductor never takes an old state for the answer to a new order.
 Times are `time.monotonic()`, which all processes of a machine share.
 """
 
@@ -15,7 +15,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """An order; the subclasses are all there are."""
 
 
-class CastCrowd(Order, frozen=True, kw_only=True):
+class MakeClients(Order, frozen=True, kw_only=True):
     """Make the clients of a group: `counts` by persona. They do not connect yet."""
 
     group: str
@@ -34,15 +34,15 @@ class Open(Order, frozen=True, kw_only=True):
     share: float
 
 
-class Speak(Order, frozen=True, kw_only=True):
-    """Let the chatters publish this many messages a second, open-loop, until `Hush`."""
+class StartTraffic(Order, frozen=True, kw_only=True):
+    """Let the chatters publish this many messages a second, open-loop, until `StopTraffic`."""
 
     rate: float
     text_bytes: int = 0  # at least so long is each message; 0 = a short sentence
 
 
-class Hush(Order, frozen=True, kw_only=True):
-    """Begin no further message or beat."""
+class StopTraffic(Order, frozen=True, kw_only=True):
+    """Begin no further message or operation."""
 
 
 class Close(Order, frozen=True, kw_only=True):
@@ -51,31 +51,31 @@ class Close(Order, frozen=True, kw_only=True):
     group: str
 
 
-class CastVictims(Order, frozen=True, kw_only=True):
-    """Make the victims, connect them, and let them beat."""
+class MakeVictims(Order, frozen=True, kw_only=True):
+    """Make the victims, connect them, and start their schedules."""
 
     counts: dict[str, int]  # by kind of victim, see loadgen/victims
-    beat_timeout_seconds: float
+    timeout_seconds: float
     path: str
     websocket_path: str
 
 
 class BeginPhase(Order, frozen=True, kw_only=True):
-    """From now on beats are due in this phase."""
+    """From now on operations are due in this phase."""
 
     phase: str
 
 
-class GiveUp(Order, frozen=True, kw_only=True):
-    """Book every outstanding beat as failed."""
+class FailPending(Order, frozen=True, kw_only=True):
+    """Book every outstanding operation as failed."""
 
 
-class Audit(Order, frozen=True, kw_only=True):
-    """Send the whole account."""
+class SendResult(Order, frozen=True, kw_only=True):
+    """Send the whole result."""
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line that a player gets: who it is."""
+    """The first line that a worker gets: who it is."""
 
     target: Target
     seed: int
@@ -103,19 +103,19 @@ class Group(msgspec.Struct, kw_only=True):
 
 
 class Recent(msgspec.Struct, frozen=True, kw_only=True):
-    """Operations that ended since the last news."""
+    """Operations that ended since the last status."""
 
     latency: Recording | None
     failed: int
 
 
-class News(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How a player stands; sent a few times a second and after each order."""
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How a worker stands; sent a few times a second and after each order."""
 
     heard: int  # orders so far
     groups: list[Group]
     settled: bool  # every client that was to be opened is held or has failed
-    outstanding: int  # messages or beats without an answer yet
+    outstanding: int  # messages or operations without an answer yet
     connected: int  # victims
     failures: int  # of victims to connect, or their connections that ended
     last_failure: str
@@ -131,7 +131,7 @@ class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
     ages: Recording
 
 
-class Spoken(msgspec.Struct, frozen=True, kw_only=True):
+class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the schedule's messages."""
 
     acks: Recording
@@ -142,27 +142,27 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True):
     unsent: int
 
 
-class Felt(msgspec.Struct, frozen=True, kw_only=True):
+class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     """What one group of victims met in one phase."""
 
     phase: str
     kind: str
     latency: Recording
     failed: dict[str, int]
-    first_failure: float | None  # when the first beat that failed had been due
+    first_failure: float | None  # when the first operation that failed had been due
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Everything, for once; the answer to `Audit`."""
+class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Everything, for once; the answer to `SendResult`."""
 
     groups: list[Group]
     lifetimes: list[Lifetimes]
-    spoken: Spoken | None
-    felt: list[Felt]
+    traffic: TrafficResult | None
+    phases: list[PhaseResult]
     lag: Recording
     oldest: float | None  # age of the oldest attacker still connected
     own_faults: dict[str, int]
 
 
-AnyOrder = CastCrowd | Open | Speak | Hush | Close | CastVictims | BeginPhase | GiveUp | Audit
-AnyWord = News | Account
+AnyOrder = MakeClients | Open | StartTraffic | StopTraffic | Close | MakeVictims | BeginPhase | FailPending | SendResult
+AnyAnswer = Status | Result
