@@ -43,10 +43,11 @@ class Common:
         tuple[str, ...],
         Parameter(
             negative="",
-            help="Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Replaces the default bar."
-            " The report lists the figures by name.",
+            help="Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Adds to the default bar. The"
+            " report lists the figures by name.",
         ),
     ] = ()
+    no_bar: Annotated[bool, Parameter(negative="", help="Judge by --fail-if alone, without the default bar.")] = False
     seed: Annotated[
         int | None, Parameter(help="Replay a run's random choices; by default a new one, which is printed.")
     ] = None
@@ -141,6 +142,7 @@ def make_plan(
         path=loading.path,
         websocket_path=loading.ws_path,
         arguments=arguments(),
+        no_bar=common.no_bar,
     )
 
 

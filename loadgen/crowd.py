@@ -6,9 +6,9 @@ decide when anything happens; the conductor does.
 
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import assert_never
+from typing import Final, assert_never
 
-from loadgen.client import Client, Cohort, Place
+from loadgen.client import Client, Cohort, Place, Stage
 from loadgen.messages import (
     AnyOrder,
     BeginPhase,
@@ -20,6 +20,7 @@ from loadgen.messages import (
     MakeVictims,
     Open,
     Recent,
+    RereadMessages,
     Result,
     Role,
     SendResult,
@@ -32,6 +33,9 @@ from loadgen.personas import registry
 from loadgen.secure import engine_for
 from loadgen.timers import now
 from loadgen.traffic import Traffic
+
+#: A client that has been on its way in for so long is not let in.
+STARVED_SECONDS: Final = 5.0
 
 
 class _MadeGroup:
@@ -75,7 +79,9 @@ class Crowd:
                 self._traffic.stop()
             case Close():
                 await self._close(order.group)
-            case MakeVictims() | BeginPhase() | FailPending() | SendResult():
+            case BeginPhase():
+                self._engine.lag.begin(order.phase)
+            case MakeVictims() | FailPending() | RereadMessages() | SendResult():
                 raise ValueError(f"{type(order).__name__} is no order for a crowd")
             case _:
                 assert_never(order)
@@ -119,7 +125,7 @@ class Crowd:
             failures=0,
             last_failure="",
             last_held=self._engine.last_held,
-            recent=self._traffic.window.take() if self._traffic.intended else Recent(latency=None, failed=0),
+            recent=self._traffic.interval.take() if self._traffic.intended else Recent(latency=None, failed=0),
         )
 
     def result(self) -> Result:
@@ -144,7 +150,9 @@ class Crowd:
             lifetimes=lifetimes,
             traffic=messages if traffic.intended else None,
             phases=[],
-            lag=self._engine.lag.recording(),
+            reread=None,
+            role="crowd",
+            lags=self._engine.lag.results(),
             oldest=max(ages, default=None),
             own_faults=dict(self._engine.own_faults),
         )
@@ -154,15 +162,23 @@ class Crowd:
         return [
             group
             for name, made in self._made.items()
-            for group in made.closed or (_group(cohort, name) for cohort in made.cohorts)
+            for group in made.closed or (_group(cohort, name, _starved(cohort, made)) for cohort in made.cohorts)
         ]
+
+
+def _starved(cohort: Cohort, made: _MadeGroup) -> int:
+    waiting = (Stage.CONNECTING, Stage.OPENING)
+    return sum(
+        client.cohort is cohort and client.stage in waiting and now() - client.born > STARVED_SECONDS
+        for client in made.clients
+    )
 
 
 def _oldest(clients: Iterable[Client]) -> float | None:
     return max((now() - client.born for client in clients if client.fd >= 0 and not client.honest), default=None)
 
 
-def _group(cohort: Cohort, group: str) -> Group:
+def _group(cohort: Cohort, group: str, starved: int = 0) -> Group:
     return Group(
         persona=cohort.persona.name,
         group=group,
@@ -170,6 +186,8 @@ def _group(cohort: Cohort, group: str) -> Group:
         held=cohort.held,
         peak=cohort.peak,
         opened=cohort.opened,
+        came=cohort.came,
+        starved=starved,
         left=cohort.left,
         refused=dict(cohort.refused),
         failed=dict(cohort.failed),

@@ -17,7 +17,7 @@ import trio
 
 from loadgen import sockets
 from loadgen.client import CLOSED, Client, Cohort, Stage
-from loadgen.latency import Latency
+from loadgen.lag import Lag
 from loadgen.sock_diag import SockDiag
 from loadgen.target import PER_SOURCE, SHARED_INDEX, Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
@@ -58,7 +58,7 @@ class Engine:
     def __init__(self, target: Target, *, connect_rate: float = 0.0) -> None:
         self.wheel: Wheel[Client] = Wheel()
         self.alarms = Alarms()
-        self.lag = Latency()  # how late our own alarms went off
+        self.lag = Lag()  # how late our own alarms went off
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self.opening = 0  # clients between connect and held
         self.last_held = 0.0  # when a client last came to be held
@@ -141,6 +141,7 @@ class Engine:
         cohort = client.cohort
         cohort.held += 1
         cohort.opened += 1
+        cohort.count_coming(client)
         cohort.peak = max(cohort.peak, cohort.held)
         self.last_held = now()
         self.wheel.set(client, NEVER)

@@ -7,7 +7,7 @@ from loadgen.latency import Latency
 from loadgen.messages import Recent
 
 
-class Window:
+class Interval:
     """Operations that ended lately."""
 
     __slots__ = ("_failed", "_latency")

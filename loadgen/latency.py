@@ -38,6 +38,13 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     histogram: str  # HdrHistogram V2, base64; empty if nothing was recorded
 
 
+class PhaseLag(msgspec.Struct, frozen=True, kw_only=True):
+    """How late a process was in one phase."""
+
+    phase: str
+    lag: Recording
+
+
 class Latency:
     """One distribution of durations."""
 

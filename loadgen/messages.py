@@ -5,9 +5,11 @@ says how many a worker has heard, so that the conductor never takes an old state
 Times are `time.monotonic()`, which all processes of a machine share.
 """
 
+from typing import Literal
+
 import msgspec
 
-from loadgen.latency import Recording
+from loadgen.latency import PhaseLag, Recording
 from loadgen.target import Target
 
 
@@ -56,18 +58,24 @@ class MakeVictims(Order, frozen=True, kw_only=True):
 
     counts: dict[str, int]  # by kind of victim, see loadgen/victims
     timeout_seconds: float
+    interval_seconds: float  # between two operations of one victim
+    newcomers_per_s: float
     path: str
     websocket_path: str
 
 
 class BeginPhase(Order, frozen=True, kw_only=True):
-    """From now on operations are due in this phase."""
+    """Book from now on in this phase."""
 
     phase: str
 
 
 class FailPending(Order, frozen=True, kw_only=True):
     """Book every outstanding operation as failed."""
+
+
+class RereadMessages(Order, frozen=True, kw_only=True):
+    """Ask the server for every message that it acknowledged."""
 
 
 class SendResult(Order, frozen=True, kw_only=True):
@@ -92,6 +100,8 @@ class Group(msgspec.Struct, kw_only=True):
     held: int
     peak: int
     opened: int
+    came: int  # clients that reached the server at least once
+    starved: int  # clients that have been on their way in for too long
     left: int
     refused: dict[str, int]
     failed: dict[str, int]
@@ -142,14 +152,24 @@ class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
     unsent: int
 
 
+class Reread(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of messages that were acknowledged."""
+
+    asked: int  # acknowledged messages that were looked for
+    lost: int  # of these, not in the room's history
+    unreadable: str = ""  # why rooms could not be read, if some could not
+
+
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     """What one group of victims met in one phase."""
 
     phase: str
     kind: str
-    latency: Recording
+    latency: Recording  # of all operations; one that failed took the whole timeout
     failed: dict[str, int]
     first_failure: float | None  # when the first operation that failed had been due
+    expected: int  # operations that the schedule had in this phase; each is booked
+    worst_median: float | None  # seconds: the median of the victim that fared worst
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -159,10 +179,23 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     lifetimes: list[Lifetimes]
     traffic: TrafficResult | None
     phases: list[PhaseResult]
-    lag: Recording
+    reread: Reread | None
+    role: Literal["crowd", "victims"]
+    lags: list[PhaseLag]  # of this process
     oldest: float | None  # age of the oldest attacker still connected
     own_faults: dict[str, int]
 
 
-AnyOrder = MakeClients | Open | StartTraffic | StopTraffic | Close | MakeVictims | BeginPhase | FailPending | SendResult
+AnyOrder = (
+    MakeClients
+    | Open
+    | StartTraffic
+    | StopTraffic
+    | Close
+    | MakeVictims
+    | BeginPhase
+    | FailPending
+    | RereadMessages
+    | SendResult
+)
 AnyAnswer = Status | Result

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from loadgen import cpu_steal
+from loadgen.bar import run_bar
 from loadgen.client import Client
-from loadgen.figures import RUN, RUN_BAR
+from loadgen.figures import RUN, Condition
 from loadgen.latency import milliseconds
 from loadgen.messages import StopTraffic
+from loadgen.noise import busy, suspects
 from loadgen.procfs import Usage
-from loadgen.report import PhaseRow, Report, judge
+from loadgen.report import PhaseRow, Report
 from loadgen.scenario import Plan, Session, cohort_rows, per
 from loadgen.timers import now
+from loadgen.verdict import Facts, decide
 from loadgen.workers import Workers
 
 #: Clients of the warm-up: enough to touch every path, few enough to leave a crowd to measure.
@@ -30,6 +33,7 @@ WARM_UP_CLIENTS: Final = 100
 DRAIN_SECONDS: Final = 5.0
 
 _CROWD: Final = "crowd"
+_STEADY: Final = ("steady", "drain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +99,13 @@ class Run:
             websocket_path=self._plan.websocket_path,
         )
         await self._open(crowd)
-        session.begin("steady")
+        await session.enter("steady")
         self._held = crowd.held(_CROWD)
         session.plan.progress.say(
             f"{self._held:,} of {self._clients:,} clients established; steady for {load.seconds:g} s"
         )
         await self._hold_steady(crowd)
-        session.begin("drain")
+        await session.enter("drain")
         await session.until(lambda: crowd.quiet, load.drain_seconds)
 
     async def _open(self, crowd: Workers) -> None:
@@ -177,7 +181,7 @@ class Run:
             "server_bytes_per_connection": self._server_bytes,
             "server_bytes_per_further_connection": self._further_bytes,
             "server_cpu_us_per_connection_s": per(cpu, self._held * self._steady),
-            **self._session.own_figures(self._own_growth, self._opened),
+            **self._session.own_figures(self._own_growth, self._opened, measuring="crowd", phases=_STEADY),
             "steal_percent": self._steal_percent,
             "connects_per_s": per(self._opened, self._opening_seconds),
         }
@@ -200,6 +204,11 @@ class Run:
             )
         ]
 
+    def _bar(self) -> tuple[Condition, ...]:
+        if self._plan.no_bar:
+            return ()
+        return run_bar(speaks=bool(self._load.rate), round_trip_ms=0.0)
+
     def _report(self) -> Report:
         session, figures = self._session, self._figures()
         honest = {persona.name: (persona.honest, persona.slow) for persona in self._load.counts}
@@ -210,12 +219,15 @@ class Run:
             seed=self._plan.seed,
             started=session.started,
             seconds=session.seconds,
-            verdict=judge(
-                figures,
-                bar=RUN_BAR,
-                asked=self._plan.conditions,
-                faults=session.faults(),
-                interrupted=session.stopped,
+            verdict=decide(
+                Facts(
+                    figures=figures,
+                    bar=(*self._bar(), *self._plan.conditions),
+                    faults=tuple(session.faults()),
+                    busy=busy(figures),
+                    noise=suspects(figures),
+                    interrupted=session.stopped,
+                )
             ),
             figures=figures,
             meanings=dict(RUN),

@@ -5,7 +5,7 @@ the next of those raise `StoppedError`, which ends that function; what was found
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -17,7 +17,7 @@ from loadgen import stopping
 from loadgen.errors import first
 from loadgen.figures import Condition
 from loadgen.latency import Latency, milliseconds
-from loadgen.messages import Group, Role
+from loadgen.messages import BeginPhase, Group, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
@@ -47,12 +47,13 @@ class Plan:
     connect_rate: float  # a second; 0 = as fast as the target takes them
     seed: int
     server: Process | None
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Condition, ...]  # beside the bar
     progress: Progress
     processes: int = 1
     path: str = "/"
     websocket_path: str = "/ws"
     arguments: str = ""
+    no_bar: bool = False
     settle_seconds: float = SETTLE_SECONDS
 
 
@@ -105,6 +106,12 @@ class Session:
         """Note that a phase begins."""
         self.phase = phase
         self.plan.progress.phase(phase)
+
+    async def enter(self, phase: str) -> None:
+        """Begin a phase that is measured: everybody books under its name from now on."""
+        self.begin(phase)
+        for worker in self._workers:
+            await worker.order(BeginPhase(phase=phase))
 
     async def pause(self, seconds: float) -> None:
         """Let the run go on for a while."""
@@ -228,7 +235,7 @@ class Session:
         """While everybody is still alive: how the processes' time was spent."""
         elapsed = now() - self._begun
         for name in ("running", "waiting"):
-            shares = [self._share(worker.watched, name, elapsed) for worker in self._workers]
+            shares = [self._share(worker.watched, name, elapsed) for worker in self._heard or self._workers]
             self._spent[name] = max((share for share in shares if share is not None), default=None)
         self._spent["server waiting"] = self._share(self.plan.server, "waiting", elapsed) if self.plan.server else None
 
@@ -238,12 +245,13 @@ class Session:
             return None
         return per(100 * (getattr(after, what) - getattr(before, what)), elapsed)
 
-    def own_figures(self, own_bytes: float | None, crowd: float) -> dict[str, float | None]:
-        """What the generator itself cost, and how well it kept its schedule."""
-        lag = self.totals.lag
+    def own_figures(
+        self, own_bytes: float | None, crowd: float, *, measuring: str, phases: Container[str]
+    ) -> dict[str, float | None]:
+        """What the generator itself cost, and how late those were that measured, while they did."""
         return {
-            "lag_p99_ms": milliseconds(lag.at(99)),
-            "lag_max_ms": milliseconds(lag.longest),
+            "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
+            "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
             "own_bytes_per_client": per(own_bytes, crowd),
             "own_cpu_percent": self._spent.get("running"),
             "own_cpu_wait_percent": self._spent.get("waiting"),

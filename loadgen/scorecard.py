@@ -5,7 +5,7 @@ its own baseline, so that one does not colour the next. With a floor beside, eac
 is started anew for each attack has nothing left of the attack before in its memory.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,26 +14,17 @@ import trio
 
 from loadgen import floor, stopping
 from loadgen.attack import Attack, AttackConfig
-from loadgen.client import Client, Needs
+from loadgen.client import Client
 from loadgen.compare.process import DiedError, running
+from loadgen.exercise import served, unmet
 from loadgen.findings import Floor
+from loadgen.liveness import cause_of_death
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scenario import Plan
 from loadgen.timers import now
-
-#: What each kind of victim proves its server to speak.
-_SERVED: Mapping[str, frozenset[Needs]] = {
-    "get": frozenset((Needs.HTTP,)),
-    "ws-echo": frozenset((Needs.HTTP, Needs.WEBSOCKET)),
-}
-
-
-def playable(personas: Iterable[type[Client]], victims: Iterable[str]) -> list[type[Client]]:
-    """The attacks that make sense against a server which such victims can use."""
-    served = [_SERVED.get(kind, frozenset(Needs)) for kind in victims]
-    return [persona for persona in personas if any(persona.needs in needs for needs in served)]
+from loadgen.verdict import worst
 
 
 class Scorecard:
@@ -85,6 +76,11 @@ class Scorecard:
                 return
 
     async def _play_one(self, kind: type[Client], config: AttackConfig) -> Report:
+        why_not = unmet(kind, served(config.victims)) or await self._why_gone()
+        if why_not:
+            part = Attack(self._plan, config).report_without(why_not, Outcome.NOT_EXERCISED)
+            part.command = kind.name
+            return part
         found = await self._play_at_the_floor(config)
         if found is not None and found.interrupted:
             part = Attack(self._plan, config, found).report_without(
@@ -94,6 +90,18 @@ class Scorecard:
             part = await self._play_at_the_target(config, found)
         part.command = kind.name
         return part
+
+    async def _why_gone(self) -> str:
+        """Why there is nothing left to attack. The row that last saw it alive is the one after which it died."""
+        if self._start:
+            return ""
+        cause = await cause_of_death(self._plan.target, self._plan.server)
+        if not cause:
+            return ""
+        last = self._parts[-1] if self._parts else None
+        if last is not None and last.outcome is Outcome.HELD:
+            last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"])
+        return f"not exercised: the server was gone before this attack ({cause})"
 
     async def _play_at_the_target(self, config: AttackConfig, found: Floor | None) -> Report:
         attack = Attack(self._plan, config, found)
@@ -126,9 +134,7 @@ class Scorecard:
     def _report(self) -> Report:
         parts = self._parts
         outcomes = [part.outcome for part in parts]
-        by_gravity = (Outcome.FELL_SHORT, Outcome.INVALID, Outcome.HELD)
-        worst = next((each for each in by_gravity if each in outcomes), Outcome.HELD)
-        outcome = Outcome.INTERRUPTED if self._stop.is_set() else worst
+        outcome = Outcome.INTERRUPTED if self._stop.is_set() else worst(outcomes)
         reasons = [f"{part.command}: {'; '.join(part.verdict.reasons)}" for part in parts if part.verdict.reasons]
         return Report(
             command="scorecard",
@@ -143,12 +149,14 @@ class Scorecard:
                 "held": outcomes.count(Outcome.HELD),
                 "fell_short": outcomes.count(Outcome.FELL_SHORT),
                 "invalid": outcomes.count(Outcome.INVALID),
+                "not_exercised": outcomes.count(Outcome.NOT_EXERCISED),
             },
             meanings={
                 "attacks": "attacks that were played",
                 "held": "of these, the target held",
                 "fell_short": "the target fell short",
                 "invalid": "the generator was the bottleneck, or there were no victims to compare with",
+                "not_exercised": "the attack did not take place",
             },
             parts=parts,
         )

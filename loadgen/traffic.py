@@ -12,7 +12,7 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
-from loadgen.interval import Window
+from loadgen.interval import Interval
 from loadgen.latency import Latency
 from loadgen.timers import now
 
@@ -41,7 +41,7 @@ class Traffic:
         self.tag = f"lg{random.getrandbits(32):08x}"  # tells this run's messages from a former run's
         self.acks = Latency()
         self.echoes = Latency()
-        self.window = Window()  # acknowledgements of late
+        self.interval = Interval()  # acknowledgements of late
         self.errors: Counter[str] = Counter()
         self.intended = 0
         self.unsent = 0  # due while nobody could speak
@@ -96,12 +96,12 @@ class Traffic:
         if due is not None:
             took = now() - due
             self.acks.record(took)
-            self.window.succeeded(took)
+            self.interval.succeeded(took)
 
     def refused(self, number: int, code: str) -> None:
         """Book that the target would not take a message."""
         self.errors[code] += 1
-        self.window.failed()
+        self.interval.failed()
         self._unacknowledged.pop(number, None)
         self._unreturned.pop(number, None)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -24,6 +24,7 @@ from loadgen.messages import (
     MakeClients,
     Open,
     PhaseResult,
+    Reread,
     Result,
     Role,
     SendResult,
@@ -159,8 +160,9 @@ class Totals:
     unreturned: int = 0
     unsent: int = 0
     phases: list[PhaseResult] = field(default_factory=list)
-    lag: Latency = field(default_factory=Latency)
+    lags: list[tuple[str, str, Latency]] = field(default_factory=list)  # role, phase and lateness of each process
     oldest: float | None = None
+    reread: Reread | None = None
     own_faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: Result) -> None:
@@ -170,9 +172,18 @@ class Totals:
         if result.traffic is not None:
             self._hear(result.traffic)
         self.phases += result.phases
-        self.lag.add(result.lag)
+        for each in result.lags:
+            lag = Latency()
+            lag.add(each.lag)
+            self.lags.append((result.role, each.phase, lag))
+        self.reread = self.reread or result.reread
         self.own_faults.update(result.own_faults)
         self.oldest = max((age for age in (self.oldest, result.oldest) if age is not None), default=None)
+
+    def lag(self, role: str, percentile: float, phases: Container[str]) -> float | None:
+        """How late the latest process of a role was in the worst of these phases, in seconds."""
+        found = (lag.at(percentile) for each, phase, lag in self.lags if each == role and phase in phases)
+        return max((seconds for seconds in found if seconds is not None), default=None)
 
     def _age(self, lifetimes: Lifetimes) -> None:
         self.lifetimes.setdefault((lifetimes.group, lifetimes.persona), Latency()).add(lifetimes.ages)
@@ -195,6 +206,11 @@ def merge(results: Iterable[Result]) -> Totals:
     return totals
 
 
+_COUNTS: Final = (
+    "wanted", "held", "peak", "opened", "came", "starved", "left", "sent_bytes", "received_bytes", "deliveries",
+)  # fmt: skip
+
+
 def merge_groups(many: Iterable[Iterable[Group]]) -> list[Group]:
     """Add the same persona's parts in several processes; their peaks may not have been at one moment."""
     merged: dict[tuple[str, str], Group] = {}
@@ -203,7 +219,18 @@ def merge_groups(many: Iterable[Iterable[Group]]) -> list[Group]:
         if known is None:
             merged[group.group, group.persona] = msgspec.structs.replace(group)
             continue
-        for name in ("wanted", "held", "peak", "opened", "left", "sent_bytes", "received_bytes", "deliveries"):
+        for name in (
+            "wanted",
+            "held",
+            "peak",
+            "opened",
+            "came",
+            "starved",
+            "left",
+            "sent_bytes",
+            "received_bytes",
+            "deliveries",
+        ):
             setattr(known, name, getattr(known, name) + getattr(group, name))
         for name in ("refused", "failed", "ended", "answers"):
             setattr(known, name, dict(Counter(getattr(known, name)) + Counter(getattr(group, name))))

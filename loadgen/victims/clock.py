@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from loadgen.latency import Latency
+from loadgen.lag import Lag
 from loadgen.timers import Alarms, WakeUp, now
 
 #: How often it looks whether it is on time. Not at its alarms: a task that waited for a slow server asks for a moment
@@ -21,7 +21,7 @@ class Clock:
     """Wakes tasks at moments of `timers.now`."""
 
     def __init__(self) -> None:
-        self.lag = Latency()
+        self.lag = Lag()
         self._alarms = Alarms()
         self._wake = WakeUp()
         self._look = now()  # when the next one is due

@@ -7,7 +7,7 @@ import msgspec
 import trio
 
 from loadgen.victims.http import HttpPeer
-from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, OperationFailedError, Victim
+from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, OperationFailedError, Victim, text_of
 
 #: What a held poll asks for; far more than the operation of its own room lets it wait.
 POLL_WAIT_SECONDS: Final = 25
@@ -36,7 +36,7 @@ class GetVictim(Victim):
     async def live(self) -> None:
         """Connect, then fetch at every operation; on a new connection if the server closes after each answer."""
         stream = await self.dial()
-        with self.runner.counted():
+        with self.runner.counted(self):
             while True:
                 async with stream:
                     peer = HttpPeer(stream, self.runner.target.authority)
@@ -62,15 +62,17 @@ class _Poster(Victim):
         host = self.runner.target.authority
         async with await self.dial() as speaking, await self.dial() as listening, trio.open_nursery() as nursery:
             await nursery.start(self._listen, HttpPeer(listening, host))
-            with self.runner.counted():
+            with self.runner.counted(self):
                 await self._speak(HttpPeer(speaking, host))
 
     async def _speak(self, peer: HttpPeer) -> None:
         while True:
             number = await self.next_operation()
             with trio.fail_after(self.runner.timeout_seconds):
-                status, _ = await peer.request("POST", f"/rooms/{self.room}/messages", b"beat %d" % number)
-            if status != 201:
+                status, _ = await peer.request("POST", f"/rooms/{self.room}/messages", text_of(number).encode())
+            if status == 201:
+                self.acknowledged.add(number)
+            else:
                 self.refused(number, f"answered {status}")
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:

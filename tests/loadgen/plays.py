@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from unittest.mock import patch
 
 from loadgen import target
@@ -110,5 +111,8 @@ async def play_attack(
     where = plan(url, server_pid=server_pid, conditions=conditions, path=path, websocket_path=websocket_path)
     # Beside other tests on both processors, a crowd that gives way had not one attacker in after two seconds. That it
     # gives way is test_processes.py's.
-    with patch("loadgen.attack.CROWD_NICENESS", 0):
+    with ExitStack() as patches:
+        patches.enter_context(patch("loadgen.attack.CROWD_NICENESS", 0))
+        for persona in what.neighbours:  # seconds must do, whatever they would like to do
+            patches.enter_context(patch.object(persona, "cycle_seconds", 0.0))
         return await Attack(where, what).play()

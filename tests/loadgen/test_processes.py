@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from loadgen.latency import Latency
+from loadgen.latency import Latency, PhaseLag
 from loadgen.messages import Group, Result
 from loadgen.preflight import InvalidRunError
 from loadgen.scenario import Session
@@ -127,15 +127,17 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
     for age in ages:
         lived.record(age)
     group = Group(
-        persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, left=0, refused={"full": 1},
-        failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
+        persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, came=held, starved=0, left=0,
+        refused={"full": 1}, failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
     )  # fmt: skip
     return Result(
         groups=[group],
         lifetimes=[{"persona": persona, "group": "g", "ages": lived.recording()}],  # type: ignore[list-item]
         traffic=None,
         phases=[],
-        lag=lived.recording(),
+        reread=None,
+        role="crowd",
+        lags=[PhaseLag(phase="attack", lag=lived.recording())],
         oldest=max(ages, default=None),
         own_faults={"no ports": held},
     )
@@ -155,7 +157,8 @@ def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     ]
     assert totals.lifetimes["g", "a"].count == 3
     assert totals.lifetimes["g", "a"].longest == 9.0
-    assert totals.lag.count == 3
+    assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
+    assert totals.lag("crowd", 100, ("recovery",)) is totals.lag("victims", 100, ("attack",)) is None
     assert totals.oldest == 9.0
     assert totals.own_faults == {"no ports": 12}
 

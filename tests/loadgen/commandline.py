@@ -1,0 +1,65 @@
+"""loadgen as a user has it: a process, its exit code and what it prints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+#: What a machine that is loaded by other programs says of itself; no fault of a target.
+OF_THE_MACHINE = ("the generator", "other programs", "the host", "the server waited", "the baseline is too loud")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How it ended."""
+
+    code: int
+    text: str
+    errors: str
+
+    @property
+    def verdict(self) -> str:
+        """The last line."""
+        return self.text.strip().splitlines()[-1] if self.text.strip() else ""
+
+    def is_sound(self) -> bool:
+        """Whether the target was not blamed: held, or nothing measured because of this machine."""
+        if self.code == 0:
+            return self.verdict.startswith("HELD")
+        doubted = self.verdict.startswith("INVALID") and any(each in self.verdict for each in OF_THE_MACHINE)
+        return self.code == 3 and doubted
+
+
+def loadgen(*arguments: str, seconds: float = 120.0) -> Ended:
+    """Run it to its end."""
+    command = [sys.executable, "-m", "loadgen", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def attack(
+    url: str,
+    kind: str,
+    *arguments: str,
+    clients: int = 30,
+    victims: int = 5,
+    duration: float = 3.0,
+    recovery: float = 1.0,
+    neighbours: int = 0,
+    command: str = "attack",
+) -> Ended:
+    """A short attack."""
+    return loadgen(
+        command, url, "--kind", kind, "--clients", str(clients), "--duration", str(duration), "--timeout", "2",
+        "--victims", str(victims), "--neighbours", str(neighbours), "--fixed-duration",
+        "--baseline", "1", "--recovery", str(recovery), *arguments,
+    )  # fmt: skip
+
+
+def scorecard(url: str, kinds: str, *arguments: str, clients: int = 30) -> Ended:
+    """A short scorecard."""
+    return attack(url, kinds, *arguments, clients=clients, command="scorecard")
