@@ -4,6 +4,7 @@ Owns: the engine of this process, the groups of clients that were made, and the 
 decide when anything happens; the conductor does.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Final, assert_never
@@ -131,9 +132,11 @@ class Crowd:
     def result(self) -> Result:
         """Everything."""
         traffic = self._traffic
+        acks, echoes = traffic.latencies()
         messages = TrafficResult(
-            acks=traffic.acks.recording(),
-            echoes=traffic.echoes.recording(),
+            acks=acks.recording(),
+            echoes=echoes.recording(),
+            acknowledged_in=dict(traffic.acknowledged_in),
             errors=dict(traffic.errors),
             unacknowledged=traffic.unacknowledged,
             unreturned=traffic.unreturned,
@@ -155,7 +158,17 @@ class Crowd:
             lags=self._engine.lag.results(),
             oldest=max(ages, default=None),
             own_faults=dict(self._engine.own_faults),
+            listeners=self._listeners(),
         )
+
+    def _listeners(self) -> dict[str, dict[str, int]]:
+        """Who is in which room, by persona."""
+        found: dict[str, Counter[str]] = {}
+        for made in self._made.values():
+            for client in made.clients:
+                if client.stage is Stage.HELD and client.honest and not client.slow:
+                    found.setdefault(client.name, Counter())[client.room] += 1
+        return {name: dict(rooms) for name, rooms in found.items()}
 
     def _groups(self) -> list[Group]:
         """How all stand, or stood when we closed them: that was our doing and tells nothing of the target."""

@@ -42,6 +42,7 @@ RUN: Final = MappingProxyType(
         "echo_max_ms": "intended send time to the sender's own message coming back, at worst",
         "unacknowledged": "messages sent and never acknowledged",
         "unreturned": "messages sent that never came back to their sender",
+        "missed": "messages acknowledged that members of their room were never given, for each member that missed one",
         "message_errors": "messages that the server refused with an error",
         "messages_per_s": "messages acknowledged, late ones too, for each second of the steady window",
         "deliveries_per_s": "messages delivered to virtual clients a second",

@@ -144,8 +144,9 @@ class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
 class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the schedule's messages."""
 
-    acks: Recording
+    acks: Recording  # of all messages; one that was not acknowledged took the whole timeout
     echoes: Recording
+    acknowledged_in: dict[str, int]  # by room
     errors: dict[str, int]
     unacknowledged: int
     unreturned: int
@@ -184,6 +185,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     lags: list[PhaseLag]  # of this process
     oldest: float | None  # age of the oldest attacker still connected
     own_faults: dict[str, int]
+    listeners: dict[str, dict[str, int]]  # quick honest clients held now, by persona and room
 
 
 AnyOrder = (

@@ -29,6 +29,9 @@ from loadgen.workers import Workers
 #: Clients of the warm-up: enough to touch every path, few enough to leave a crowd to measure.
 WARM_UP_CLIENTS: Final = 100
 
+#: Nothing is on its way any more when nothing has come for so long.
+QUIET_SECONDS: Final = 0.5
+
 #: How long answers to the last messages may take.
 DRAIN_SECONDS: Final = 5.0
 
@@ -107,6 +110,7 @@ class Run:
         await self._hold_steady(crowd)
         await session.enter("drain")
         await session.until(lambda: crowd.quiet, load.drain_seconds)
+        await self._hear_out(load.drain_seconds)
 
     async def _open(self, crowd: Workers) -> None:
         """Open a few, then half of the rest, then the other half, and read memory at each of these three points."""
@@ -149,6 +153,13 @@ class Run:
             self._cpu = after.cpu_seconds - before.cpu_seconds if before and after else None
             self._steal_percent = cpu_steal.percent(ticks, ticks_after)
 
+    async def _hear_out(self, limit: float) -> None:
+        """Wait until nothing is delivered any more: what is on its way is not lost."""
+        before, deadline = -1, now() + limit
+        while self._load.rate and self._heard() != before and now() < deadline:
+            before = self._heard()
+            await self._session.pause(QUIET_SECONDS)
+
     def _reading(self, crowd: Workers) -> _Reading:
         server = self._usage()
         return _Reading(crowd.held(_CROWD), server.pss_bytes if server else None, self._session.own_bytes())
@@ -175,8 +186,9 @@ class Run:
             "echo_max_ms": milliseconds(totals.echoes.longest),
             "unacknowledged": totals.unacknowledged + totals.unsent,
             "unreturned": totals.unreturned,
+            "missed": totals.missed(),
             "message_errors": totals.errors.total(),
-            "messages_per_s": per(totals.acks.count, self._steady),
+            "messages_per_s": per(totals.acknowledged_in.total(), self._steady),
             "deliveries_per_s": per(self._deliveries, self._steady),
             "server_bytes_per_connection": self._server_bytes,
             "server_bytes_per_further_connection": self._further_bytes,
@@ -193,7 +205,7 @@ class Run:
                 name="steady",
                 what=what,
                 seconds=round(self._steady, 2),
-                succeeded=latency.count,
+                succeeded=latency.count - sum(missing.values()),
                 failed={reason: number for reason, number in missing.items() if number},
                 spread=latency.spread(),
                 server_cpu_percent=per(None if self._cpu is None else 100 * self._cpu, self._steady),

@@ -159,6 +159,8 @@ class Totals:
     unacknowledged: int = 0
     unreturned: int = 0
     unsent: int = 0
+    acknowledged_in: Counter[str] = field(default_factory=Counter)  # by room
+    listeners: dict[str, Counter[str]] = field(default_factory=dict)  # by persona and room
     phases: list[PhaseResult] = field(default_factory=list)
     lags: list[tuple[str, str, Latency]] = field(default_factory=list)  # role, phase and lateness of each process
     oldest: float | None = None
@@ -172,6 +174,8 @@ class Totals:
         if result.traffic is not None:
             self._hear(result.traffic)
         self.phases += result.phases
+        for persona, rooms in result.listeners.items():
+            self.listeners.setdefault(persona, Counter()).update(rooms)
         for each in result.lags:
             lag = Latency()
             lag.add(each.lag)
@@ -195,6 +199,17 @@ class Totals:
         self.unacknowledged += traffic.unacknowledged
         self.unreturned += traffic.unreturned
         self.unsent += traffic.unsent
+        self.acknowledged_in.update(traffic.acknowledged_in)
+
+    def missed(self) -> int:
+        """Messages that were acknowledged and that somebody in their room was not given."""
+        delivered: Counter[str] = Counter()
+        for group in self.groups:
+            delivered[group.persona] += group.deliveries
+        return sum(
+            max(sum(number * self.acknowledged_in[room] for room, number in rooms.items()) - delivered[persona], 0)
+            for persona, rooms in self.listeners.items()
+        )
 
 
 def merge(results: Iterable[Result]) -> Totals:

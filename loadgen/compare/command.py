@@ -17,6 +17,7 @@ from loadgen.compare.catalogue import OURS, PEERS, Peer
 from loadgen.compare.comparison import ComparePlan, Comparison
 from loadgen.compare.measure import Options
 from loadgen.compare.process import HOST
+from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.output import require
@@ -52,7 +53,7 @@ def compare(
         ),
     ] = DEFAULT_SCALE,
     clients: Annotated[int | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
-    repeats: Annotated[int, Parameter(help="Rounds; with more than one, each figure has its least and most.")] = 1,
+    repeats: Annotated[int, Parameter(help=f"Rounds; ratios are told of {LEAST_ROUNDS} or more.")] = LEAST_ROUNDS,
     idle_seconds: Annotated[
         float,
         Parameter(help="Seconds of the idle window, and between pings: each connection is pinged once in it."),
@@ -86,7 +87,7 @@ def compare(
     chosen, played = _peers(peers), _scenarios(only, attacks)
     _preflight(sizes)
     progress = Progress()
-    match = ComparePlan(
+    compared = ComparePlan(
         peers=chosen,
         scenarios=played,
         sizes=sizes,
@@ -101,17 +102,17 @@ def compare(
         ),
         say=progress.say,
     )
-    progress.banner([match.options.arguments, _summary(match)])
-    report = trio.run(Comparison(match).play)
+    progress.banner([compared.options.arguments, _summary(compared)])
+    report = trio.run(Comparison(compared).play)
     if markdown_file is not None:
         markdown.write(markdown_file, report.tables)
     return finish(report, common)
 
 
-def _summary(match: ComparePlan) -> str:
+def _summary(compared: ComparePlan) -> str:
     return (
-        f"{len(match.peers)} servers, {len(match.scenarios)} scenarios, {match.repeats} rounds:"
-        f" about {match.seconds / 60:.0f} min, seed {match.options.seed}; Ctrl-C ends it with what there is"
+        f"{len(compared.peers)} servers, {len(compared.scenarios)} scenarios, {compared.repeats} rounds:"
+        f" about {compared.seconds / 60:.0f} min, seed {compared.options.seed}; Ctrl-C ends it with what there is"
     )
 
 

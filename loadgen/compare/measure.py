@@ -133,6 +133,7 @@ class Meter:
             seed=options.seed,
             server=Process(self.server.pid),
             conditions=(),
+            no_bar=True,  # a comparison judges nobody
             progress=options.progress,
             processes=options.processes,
             path=PATH,

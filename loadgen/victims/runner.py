@@ -166,6 +166,7 @@ class ProbeRunner:
             lags=self.clock.lag.results(),
             oldest=None,
             own_faults={},
+            listeners={},
         )
 
     # What victims use

@@ -63,3 +63,11 @@ def attack(
 def scorecard(url: str, kinds: str, *arguments: str, clients: int = 30) -> Ended:
     """A short scorecard."""
     return attack(url, kinds, *arguments, clients=clients, command="scorecard")
+
+
+def run(url: str, *arguments: str) -> Ended:
+    """A short run of honest load."""
+    return loadgen(
+        "run", url, "--clients", "20", "--mix", "idle=50,poll=20,sse=10,chat=20", "--rate", "50", "--duration", "3",
+        "--rooms", "2", *arguments,
+    )  # fmt: skip

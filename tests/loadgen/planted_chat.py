@@ -355,13 +355,15 @@ class Server:
         if author in self.peers:
             self._write(author, self._text(author, {"type": "ack", "id": message["id"], "room": author.room}))
         if not silent:
-            self._publish(author.room, str(message["text"]))
+            alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
+            publish = partial(self._publish, author.room, str(message["text"]), alone)
+            self._later(self.plant.echo_delay, publish) if self.plant.echo_delay else publish()
 
-    def _publish(self, where: str, text: str) -> None:
+    def _publish(self, where: str, text: str, alone: _Peer | None = None) -> None:
         self.rooms.setdefault(where, []).append(text)
         told = {"type": "message", "room": where, "text": text}
         for peer in list(self.peers):
-            if peer.ws is not None and peer.room == where:
+            if peer.ws is not None and peer.room == where and alone in {None, peer}:
                 self._write(peer, self._text(peer, told))
         for held in [held for held in self.held if held[1] == where]:
             self._release(held)

@@ -38,3 +38,6 @@ class Plant:
     one_waits: float = 0.0  # let one member wait so long for its acknowledgements
     slow_afterwards: float = 0.0  # when the crowd has gone, be so late
     takes_anything: bool = False  # answer malformed requests 200
+
+    deaf_every: int = 0  # tell every n-th message to nobody but its author
+    echo_delay: float = 0.0  # acknowledge at once, and tell so much later

@@ -140,6 +140,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
         lags=[PhaseLag(phase="attack", lag=lived.recording())],
         oldest=max(ages, default=None),
         own_faults={"no ports": held},
+        listeners={persona: {"lobby": held}},
     )
 
 
@@ -160,6 +161,7 @@ def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
     assert totals.lag("crowd", 100, ("recovery",)) is totals.lag("victims", 100, ("attack",)) is None
     assert totals.oldest == 9.0
+    assert totals.listeners == {"a": {"lobby": 7}, "b": {"lobby": 5}}
     assert totals.own_faults == {"no ports": 12}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.loadgen.commandline import attack, scorecard
+from tests.loadgen.commandline import attack, run, scorecard
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import Site, serving
 
@@ -156,3 +156,32 @@ def test_v11_the_row_that_did_it_is_blamed() -> None:
     assert "the server died: nothing listens" in first
     assert "not exercised" in second
     assert "gone before this attack" in second
+
+
+# V13: honest load
+
+
+def test_v13_a_sound_chat_holds_honest_load() -> None:
+    with planted_process() as (url, _):
+        ended = run(url)
+    assert ended.is_sound(), ended
+
+
+@pytest.mark.parametrize(
+    ("plant", "figure"),
+    [(Plant(deaf_every=10), "missed is "), (Plant(drop_every=20), "unreturned is ")],
+)
+def test_v13_deliveries_are_lost(plant: Plant, figure: str) -> None:
+    with planted_process(plant) as (url, _):
+        ended = run(url)
+    assert ended.code == 1, ended
+    assert figure in ended.verdict
+
+
+def test_v13_messages_come_late() -> None:
+    """Acknowledged at once, and 800 ms later where they were to go."""
+    with planted_process(Plant(echo_delay=0.8)) as (url, _):
+        ended = run(url)
+    assert "echo_p99_ms is " in ended.verdict, ended
+    assert "ack_p99_ms is " not in ended.verdict or ended.code == 3
+    assert ended.code in {1, 3}
