@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from loadgen import bar, cpu_steal, expected, noise
+from loadgen import format as fmt
 from loadgen.client import Client, Threat
 from loadgen.exercise import not_exercised
 from loadgen.figures import ATTACK, Condition, Figures
@@ -74,6 +75,8 @@ class Floor:
     p50_ms: float | None = None
     p99_ms: float | None = None
     failed: int = 0  # operations of its victims
+    attempts_per_s: float | None = None  # of its attackers
+    bytes_per_s: float | None = None  # that these sent
     fault: str = ""  # why there are no figures
     interrupted: bool = False
 
@@ -146,7 +149,7 @@ class Findings:
                 busy=(*noise.busy(figures), *self._loud_baseline()),
                 noise=noise.suspects(figures),
                 not_exercised=tuple(self._not_exercised()),
-                notes=self._notes(),
+                notes=self._notes(figures),
                 interrupted=self._session.stopped,
             )
         )
@@ -198,8 +201,8 @@ class Findings:
         loud = ", ".join(f"{group} {p99:g} ms" for group, p99 in p99s.items() if p99 != quiet[group])
         return [f"the baseline is too loud to tell (99th percentile of {loud}): a quiet one would put the bar lower"]
 
-    def _notes(self) -> tuple[str, ...]:
-        notes = list(self.left_out)
+    def _notes(self, figures: Figures) -> tuple[str, ...]:
+        notes = [self._intensity(figures), *self.left_out]
         found = self._session.totals.reread
         if taken := self._accepted():
             notes.append(expected.words(taken))
@@ -208,6 +211,19 @@ class Findings:
         if self._floor.fault:  # the target is judged without it, as it is where nobody asked for a floor
             notes.append(f"nothing to compare with at the floor: {self._floor.fault}")
         return tuple(notes)
+
+    def _intensity(self, figures: Figures) -> str:
+        """How hard the attack was: a server that is slow to accept meets a weaker one than was asked for."""
+        asked = f" (asked {self._plan.connect_rate:,.0f}/s)" if self._plan.connect_rate else ""
+        told = (
+            f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came,"
+            f" {figures['attempts_per_s'] or 0:,.4g} connections/s{asked},"
+            f" {fmt.size(figures['attacker_bytes_per_s'] or 0)}/s sent"
+        )
+        floor = self._floor
+        if floor.attempts_per_s is None or floor.bytes_per_s is None:
+            return told
+        return f"{told}; at the floor {floor.attempts_per_s:,.4g}/s and {fmt.size(floor.bytes_per_s)}/s"
 
     # What victims met
 

@@ -29,6 +29,7 @@ _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _UNITS: Final = (
     (re.compile(r"ratio"), _TIMES),
     (re.compile(r"percent"), "%"),
+    (re.compile(r"_bytes_per_s$"), "B/s"),
     (re.compile(r"(^|_)bytes(_|$)"), "B"),
     (re.compile(r"(^|_)us(_|$)"), "µs"),
     (re.compile(r"_bps$"), "B/s"),
@@ -43,7 +44,7 @@ _GROUPS: Final = (
     ("honest slow clients", re.compile(r"collateral|neighbours?")),
     ("cost", re.compile(r"server_|cost_|.*_(cost|spent)(_|$)")),
     ("attackers", re.compile(r"attackers?_(?!p\d|max)|attempts_|kill|oldest_attacker|malformed")),
-    ("messages", re.compile(r"ack_|echo_|acknowledged|unacknowledged|unreturned|message|deliveries")),
+    ("messages", re.compile(r"ack_|echo_|missed|acknowledged|unacknowledged|unreturned|message|deliveries")),
     ("clients", re.compile(r"(held|refused|failed|ended)$")),
     (
         "victims",

@@ -135,7 +135,9 @@ class Scorecard:
         parts = self._parts
         outcomes = [part.outcome for part in parts]
         outcome = Outcome.INTERRUPTED if self._stop.is_set() else worst(outcomes)
-        reasons = [f"{part.command}: {'; '.join(part.verdict.reasons)}" for part in parts if part.verdict.reasons]
+        reasons = [
+            f"{part.command}: {'; '.join(part.verdict.reasons)}" for part in parts if part.outcome is not Outcome.HELD
+        ]
         return Report(
             command="scorecard",
             arguments=self._plan.arguments,

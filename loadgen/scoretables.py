@@ -84,11 +84,15 @@ def _verdict(part: Report) -> str:
 
 _COLUMNS: Final = (
     _Column("attack", lambda part: f"`{part.command}`"),
-    _Column("attackers", _figures("attackers_came")),
+    _Column("attackers asked", _figures("attackers_asked")),
+    _Column("came", _figures("attackers_came")),
+    _Column("attempts/s", _figures("attempts_per_s")),
+    _Column("sent, B/s", _figures("attacker_bytes_per_s")),
     _Column("at one moment", _figures("attackers_peak")),
     _Column("at the end", _figures("attackers_held")),
     _Column("thrown out after, s", _figures("kill_p50_s")),
-    _Column("success, %", _figures("success_percent")),
+    _Column("victims, %", _figures("success_percent")),
+    _Column("newcomers, %", _figures("newcomers_success_percent")),
     _Column("p50, ms", _figures("baseline_p50_ms", "attack_p50_ms", "recovery_p50_ms")),
     _Column("p99, ms", _figures("baseline_p99_ms", "attack_p99_ms", "recovery_p99_ms")),
     _Column("the floor's p99, ms", _figures("floor_baseline_p99_ms", "floor_p99_ms")),

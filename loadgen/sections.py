@@ -13,10 +13,14 @@ from loadgen.report import CohortRow, PhaseRow, Report, Table
 
 #: What the verdict table of a scorecard says beside the verdict: columns, and the figures that they show.
 VERDICT_FIGURES: Final = (
-    ("attackers", 6, "attackers_peak"),
+    ("asked", 9, "attackers_asked"),
+    ("came", 6, "attackers_came"),
+    ("attempts", 10, "attempts_per_s"),
+    ("sent", 11, "attacker_bytes_per_s"),
     ("held at end", 5, "attackers_held"),
     ("killed after", 4, "kill_p50_s"),
     ("victims", 2, "success_percent"),
+    ("newcomers", 2, "newcomers_success_percent"),
     ("p99 before", 7, "baseline_p99_ms"),
     ("p99 during", 1, "attack_p99_ms"),
     ("at floor", 8, "floor_p99_ms"),

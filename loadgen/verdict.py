@@ -48,10 +48,10 @@ def decide(facts: Facts) -> Verdict:
         return verdict(Outcome.FELL_SHORT, [*in_counts, *in_times, *doubts, *facts.not_exercised, *facts.notes])
     if in_times and not doubts:
         return verdict(Outcome.FELL_SHORT, [*in_times, *facts.not_exercised, *facts.notes])
-    if in_times or facts.busy:
-        return verdict(Outcome.INVALID, [*doubts, *in_times, *facts.not_exercised, *facts.notes])
     if facts.not_exercised:
-        return verdict(Outcome.NOT_EXERCISED, [*facts.not_exercised, *facts.notes])
+        return verdict(Outcome.NOT_EXERCISED, [*facts.not_exercised, *doubts, *in_times, *facts.notes])
+    if in_times or facts.busy:
+        return verdict(Outcome.INVALID, [*doubts, *in_times, *facts.notes])
     return verdict(Outcome.HELD, list(facts.notes))
 
 

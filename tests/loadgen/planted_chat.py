@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,7 @@ class _Peer:
     echoes: bool = False
     room: str = ""
     pongs: int = 0
+    address: str = ""
 
 
 @dataclass(eq=False)
@@ -51,6 +53,7 @@ class Server:
     crowded: bool = False
     published: int = 0
     _unlucky: _Peer | None = None
+    _by_address: Counter[str] = field(default_factory=Counter)
     accepted: int = 0
     accepted_from: set[str] = field(default_factory=set)
     unfinished: list[bytes] = field(default_factory=list)  # what came of the requests that ran into the deadline
@@ -76,6 +79,8 @@ class Server:
 
     def _stall(self) -> None:
         assert self.plant.stalls_every is not None
+        if self.crowded:
+            return
         time.sleep(self.plant.stall)
         self._later(self.plant.stalls_every, self._stall)
 
@@ -124,13 +129,17 @@ class Server:
             peer = _Peer(sock)
             self.peers.add(peer)
             self.accepted_from.add(address[0])
+            peer.address = address[0]
+            self._by_address[peer.address] += 1
+            if 0 < self.plant.per_address < self._by_address[peer.address]:
+                self._forget(peer)
+                continue
             self.idle.clear()
             self.accepted += 1
             if len(self.peers) > self.plant.crowd and not self.crowded:
                 self._crowd()
             if self.crowded and (self.plant.locks_out or self.plant.no_newcomers):
-                sock.close()
-                self.peers.remove(peer)
+                self._forget(peer)
                 continue
             if self.crowded and self.plant.leaks_descriptors:
                 self._hoard_of_files.append(sock.dup())
@@ -142,6 +151,12 @@ class Server:
                 self._close(peer)
             elif self.plant.head_deadline is not None:
                 self._later(self.plant.head_deadline, partial(self._head_late, peer))
+
+    def _forget(self, peer: _Peer) -> None:
+        """Close a connection of which nothing is known yet."""
+        self._by_address[peer.address] -= 1
+        self.peers.remove(peer)
+        peer.sock.close()
 
     def _crowd(self) -> None:
         self.crowded = True
@@ -160,6 +175,7 @@ class Server:
 
     def _close(self, peer: _Peer) -> None:
         if peer in self.peers:
+            self._by_address[peer.address] -= 1
             self.peers.remove(peer)
             self._selector.unregister(peer.sock)
             peer.sock.close()
@@ -318,6 +334,8 @@ class Server:
     def _message(self, peer: _Peer, message: dict[str, object]) -> None:
         if message["type"] == "join":
             peer.room = str(message["room"])
+            if peer.room == self.plant.unanswered_room:
+                return
             self._write(peer, self._text(peer, {"type": "joined", "id": message["id"], "room": peer.room}))
         elif message["type"] == "publish":
             self.published += 1
@@ -334,6 +352,8 @@ class Server:
             delay = self.plant.delay
             if self.crowded and self._is_unlucky(peer):
                 delay = self.plant.one_waits
+            if self._is_attacked():
+                delay += self.plant.slow_when_crowded
             if self.crowded and not self._is_attacked():
                 delay += self.plant.slow_afterwards
             if delay:

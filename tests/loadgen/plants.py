@@ -41,3 +41,6 @@ class Plant:
 
     deaf_every: int = 0  # tell every n-th message to nobody but its author
     echo_delay: float = 0.0  # acknowledge at once, and tell so much later
+    slow_when_crowded: float = 0.0  # be so late while an attack is there
+    per_address: int = 0  # close on those who come from an address that has so many
+    unanswered_room: str = ""  # never answer those who join it

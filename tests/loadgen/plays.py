@@ -72,6 +72,7 @@ def config(
     baseline: float = 0.6,
     recovery: float = 0.6,
     operation_timeout: float = 5.0,
+    newcomers_per_s: float = 10.0,
 ) -> AttackConfig:
     return AttackConfig(
         counts={registry()[name]: number for name, number in counts.items()},
@@ -81,6 +82,7 @@ def config(
         attack_seconds=seconds,
         recovery_seconds=recovery,
         timeout_seconds=operation_timeout,
+        newcomers_per_s=newcomers_per_s,
     )
 
 
@@ -94,6 +96,7 @@ async def play_attack(
     baseline: float = 0.6,
     recovery: float = 0.6,
     operation_timeout: float = 5.0,
+    newcomers_per_s: float = 10.0,
     server_pid: int | None = None,
     conditions: tuple[Condition, ...] = (),
     path: str = "/",
@@ -107,6 +110,7 @@ async def play_attack(
         baseline=baseline,
         recovery=recovery,
         operation_timeout=operation_timeout,
+        newcomers_per_s=newcomers_per_s,
     )
     where = plan(url, server_pid=server_pid, conditions=conditions, path=path, websocket_path=websocket_path)
     # Beside other tests on both processors, a crowd that gives way had not one attacker in after two seconds. That it

@@ -3,6 +3,7 @@
 import pytest
 
 from loadgen import cpu_steal
+from loadgen.attack import LOOKS
 from loadgen.cpu_steal import Ticks
 from loadgen.figures import Condition
 from loadgen.preflight import InvalidRunError
@@ -41,8 +42,8 @@ async def test_a_deadline_is_found_and_attackers_return(answers: bool) -> None:
 
 
 async def test_attackers_turned_away_are_not_called_killed() -> None:
-    with planted(Plant(turns_away_after=5)) as server:
-        report = await play_attack(server.url, {"slow-body": 5}, victims=5)
+    with planted(Plant(turns_away_after=LOOKS + 5)) as server:
+        report = await play_attack(server.url, {"slow-body": 5}, victims=5, newcomers_per_s=0.0)
     assert report.figures["attackers_killed"] == 0
     refused = report.figures["attackers_refused"]
     assert refused is not None

@@ -50,6 +50,8 @@ async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest
             baseline_p99_ms=report.figures["baseline_p99_ms"],
             p50_ms=report.figures["attack_p50_ms"],
             p99_ms=report.figures["attack_p99_ms"],
+            attempts_per_s=report.figures["attempts_per_s"],
+            bytes_per_s=report.figures["attacker_bytes_per_s"],
         )
 
 
@@ -83,6 +85,7 @@ async def test_one_that_dies_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) 
 def test_a_floor_that_failed_its_victims_says_so() -> None:
     report = reports.attack()
     report.figures |= {"baseline_failed": 0, "attack_failed": 2, "newcomers_failed": 1, "attack_p99_ms": 5000.0}
+    report.figures |= {"attempts_per_s": 10.0, "attacker_bytes_per_s": 100.0}
     found = floor.told(report)
     assert (found.p99_ms, found.failed) == (5000.0, 3)
 
@@ -129,7 +132,8 @@ async def test_a_stop_between_two_attacks_ends_a_scorecard_with_what_there_is(mo
 
     monkeypatch.setattr(floor, "play", stopped)
     kinds = [registry()["slow-head"]]
-    report = await Scorecard(plan(NOBODY), config({}), kinds, 1, with_floor=True).play()
+    with planted() as server:
+        report = await Scorecard(plan(server.url), config({}), kinds, 1, with_floor=True).play()
     assert report.outcome is Outcome.INTERRUPTED
     assert report.parts == []
 
@@ -140,7 +144,8 @@ async def test_a_stop_at_the_floor_is_a_row_that_says_so(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(floor, "play", stopped)
     kinds = [registry()[name] for name in ("slow-head", "idle-connect")]
-    report = await Scorecard(plan(NOBODY), config({}), kinds, 1, with_floor=True).play()
+    with planted() as server:
+        report = await Scorecard(plan(server.url), config({}), kinds, 1, with_floor=True).play()
     assert report.outcome is Outcome.INTERRUPTED
     [part] = report.parts
     assert (part.command, part.verdict.reasons) == (

@@ -40,7 +40,8 @@ def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object
         (GOOD, {"not_exercised": ("404s",)}, Outcome.NOT_EXERCISED),
         (HARD, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
         (LATE, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
-        (LATE, {"not_exercised": ("404s",), "noise": ("the host took 9%",)}, Outcome.INVALID),
+        (LATE, {"not_exercised": ("404s",), "noise": ("the host took 9%",)}, Outcome.NOT_EXERCISED),
+        (GOOD, {"not_exercised": ("404s",), "busy": ("300 ms late",)}, Outcome.NOT_EXERCISED),
         # a dead server is a dead server
         (GOOD, {"died": "it does not listen"}, Outcome.FELL_SHORT),
         (NOTHING, {"died": "it does not listen", "faults": ("no ports",)}, Outcome.FELL_SHORT),

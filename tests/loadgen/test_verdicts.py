@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.loadgen.commandline import attack, run, scorecard
+from tests.loadgen.commandline import attack, attack_while, run, scorecard
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import Site, serving
 
@@ -19,6 +19,7 @@ def test_v3_victims_that_are_cut_and_locked_out_go_on_to_fail() -> None:
     assert ended.code == 1, ended
     assert ended.verdict.startswith("FELL SHORT")
     assert "attack_failed is " in ended.verdict
+    assert ended.figure("attack_p99_ms") >= 2000, "a failure took the whole timeout"
 
 
 def test_v2_nobody_new_is_let_in() -> None:
@@ -185,3 +186,86 @@ def test_v13_messages_come_late() -> None:
     assert "echo_p99_ms is " in ended.verdict, ended
     assert "ack_p99_ms is " not in ended.verdict or ended.code == 3
     assert ended.code in {1, 3}
+
+
+# V4: honest slow clients
+
+
+def test_v4_three_hundred_behind_one_address_are_turned_away() -> None:
+    """And the attack lasts until all of them have done what they do: it was asked to last three seconds."""
+    with planted_process(Plant(per_address=100)) as (url, _):
+        ended = attack(url, "idle-connect", neighbours=1, fixed_duration=False)
+    assert ended.code == 1, ended
+    assert "collateral is 20" in ended.verdict
+    assert "not exercised" not in ended.verdict
+    assert "attack: 1 min" in ended.errors or "attack: 58 s" in ended.errors
+
+
+def test_v4_a_sound_chat_hurts_none_of_them() -> None:
+    with planted_process() as (url, _):
+        ended = attack(url, "idle-connect", neighbours=1, fixed_duration=False)
+    assert ended.is_sound(), ended
+    assert ended.figure("collateral") == 0
+    assert ended.figure("neighbours") == 305
+
+
+def test_v4_an_attack_that_is_too_short_for_them_says_so() -> None:
+    with planted_process(Plant(per_address=100)) as (url, _):
+        ended = attack(url, "idle-connect", neighbours=1)
+    assert "not exercised: tunnel beside the attack: its cycle takes 40 s and this 5 s" in ended.verdict
+    assert "collateral" not in ended.text
+
+
+# V9: the generator
+
+
+def test_v9_a_generator_that_stood_still_is_invalid() -> None:
+    with planted_process() as (url, _):
+        ended = attack_while(url, "idle-connect", stopped="victims")
+    assert ended.code == 3, ended
+    assert ended.verdict.startswith("INVALID")
+    assert "the generator's own schedule was" in ended.verdict
+
+
+def test_v9_a_late_crowd_alone_is_not() -> None:
+    with planted_process() as (url, _):
+        ended = attack_while(url, "idle-connect", stopped="crowd")
+    assert ended.is_sound(), ended
+    assert ended.figure("lag_max_ms") < 1000
+
+
+# V10: --fail-if adds, --no-bar removes
+
+
+def test_v10_what_was_asked_for_is_judged_beside_the_bar() -> None:
+    with planted_process(Plant(fails_one=True, crowd=60)) as (url, _):
+        ended = attack(url, "idle-connect", "--fail-if", "attackers_held>0", victims=20, clients=80)
+    assert ended.code == 1, ended
+    assert "attack_failed is 1 " in ended.verdict
+    assert "attackers_held is 80" in ended.verdict
+
+
+def test_v10_without_the_bar_only_what_was_asked_for_is_judged() -> None:
+    with planted_process(Plant(no_newcomers=True)) as (url, _):
+        ended = attack(url, "idle-connect", "--no-bar", "--fail-if", "attackers_came<1")
+    assert ended.code in {0, 3}, ended
+    assert "newcomers_failed" not in ended.verdict
+
+
+# V15: the baseline
+
+
+def test_v15_a_loud_baseline_allows_nothing() -> None:
+    """It stalls before the attack and not during it, in which each answer is 150 ms late: the bar was 1.5 stalls."""
+    plant = Plant(stalls_every=0.4, stall=0.3, slow_when_crowded=0.15)
+    with planted_process(plant) as (url, _):
+        ended = attack(url, "idle-connect", "--victim", "ws")
+    assert ended.code == 3, ended
+    assert "the baseline is too loud to tell" in ended.verdict
+
+
+def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
+    with planted_process(Plant(drop_every=20)) as (url, _):
+        ended = attack(url, "idle-connect", "--victim", "ws")
+    assert ended.code == 1, ended
+    assert "baseline_failed is " in ended.verdict
