@@ -48,7 +48,7 @@ def without_a_page(neighbours: Counts, status: int | None) -> tuple[Counts, list
     need_page = [persona for persona in neighbours if persona.needs is Needs.HTTP]
     kept = {persona: number for persona, number in neighbours.items() if persona not in need_page}
     told = "was not answered" if status is None else f"was answered {status}"
-    return kept, [
+    reason = (
         f"not exercised: {each.name} beside the attack: GET {told}, and it needs a page" for each in need_page
     ]
 
@@ -56,12 +56,10 @@ def without_a_page(neighbours: Counts, status: int | None) -> tuple[Counts, list
 def whole_cycles(neighbours: Counts, seconds: float) -> tuple[Counts, list[str]]:
     """The neighbours that do all that they do within so many seconds, and why not the others."""
     kept = {persona: number for persona, number in neighbours.items() if persona.cycle_seconds <= seconds}
-    return kept, [
-        f"not exercised: {persona.name} beside the attack: its cycle takes {persona.cycle_seconds:g} s and this"
-        f" {seconds:g} s (see --fixed-duration)"
-        for persona in neighbours
-        if persona not in kept
-    ]
+    short = [f"{each.name} {each.cycle_seconds:g} s" for each in neighbours if each not in kept]
+    if not short:
+        return kept, []
+    return kept, [f"not exercised: collateral of {', '.join(short)}: {seconds:g} s are too short (--fixed-duration)"]
 
 
 def not_exercised(groups: Iterable[Group], personas: Mapping[str, type[Client]]) -> list[str]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.render import show
-from loadgen.report import Report
+from loadgen.report import SCHEMA, Report
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import play_attack
 
@@ -109,7 +109,7 @@ def test_json_is_all_that_is_on_standard_output() -> None:
         done = _run("run", server.url, "--clients", "20", "--duration", "0.2", "--json", "--seed", "7")
     assert done.returncode in {0, 3}, done.stderr
     report = json.loads(done.stdout)
-    assert report["schema"] == 2
+    assert report["schema"] == SCHEMA
     assert report["seed"] == 7
     assert report["figures"]["held"] == 20
     assert "seed 7" in done.stderr
