@@ -15,7 +15,7 @@ import trio
 from loadgen import cpu_pressure, cpu_steal, target
 from loadgen.client import Client, Needs
 from loadgen.exercise import whole_cycles, without_a_page
-from loadgen.findings import ATTACKERS, BESIDE, Findings, Floor, Span
+from loadgen.findings import ATTACKERS, BESIDE, Findings, Floor
 from loadgen.liveness import cause_of_death
 from loadgen.memory import Size
 from loadgen.messages import FailPending, MakeVictims, RereadMessages, StopTraffic
@@ -25,6 +25,7 @@ from loadgen.procfs import Usage
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scenario import Plan, Session
 from loadgen.scrape import scrape
+from loadgen.span import Span
 from loadgen.timers import now
 from loadgen.victims.kinds import KEEPS_MESSAGES
 from loadgen.workers import Worker, Workers

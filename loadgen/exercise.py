@@ -48,7 +48,7 @@ def without_a_page(neighbours: Counts, status: int | None) -> tuple[Counts, list
     need_page = [persona for persona in neighbours if persona.needs is Needs.HTTP]
     kept = {persona: number for persona, number in neighbours.items() if persona not in need_page}
     told = "was not answered" if status is None else f"was answered {status}"
-    reason = (
+    return kept, [
         f"not exercised: {each.name} beside the attack: GET {told}, and it needs a page" for each in need_page
     ]
 

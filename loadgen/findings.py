@@ -4,11 +4,11 @@ Owns: the arithmetic. `attack.py` notes what happened here as it happens; nothin
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
-from loadgen import bar, cpu_steal, expected, noise
+from loadgen import bar, expected, noise
 from loadgen import format as fmt
 from loadgen.client import Client, Threat
 from loadgen.exercise import not_exercised
@@ -16,55 +16,21 @@ from loadgen.figures import ATTACK, Condition, Figures
 from loadgen.latency import Latency, milliseconds
 from loadgen.memory import Growth, Size
 from loadgen.messages import Group, PhaseResult
-from loadgen.procfs import Usage
+from loadgen.operations import PHASES, Operations
 from loadgen.report import PhaseRow, Report, Sample, Verdict
 from loadgen.scenario import Plan, Session, cohort_rows, per, ratio
 from loadgen.scrape import Counters, growth
+from loadgen.span import Span
 from loadgen.verdict import Facts, decide
-from loadgen.victims.kinds import ESTABLISHED, NEWCOMERS, WHAT
+from loadgen.victims.kinds import NEWCOMERS, WHAT
 from loadgen.workers import SPEAKER
 
 #: Groups of the crowd.
 ATTACKERS: Final = "attackers"
 BESIDE: Final = "neighbours"
 
-PHASES: Final = ("baseline", "attack", "recovery")
-
 #: A process of the generator's own that stood still for this part of a victim's timeout made the failures itself.
 _STOOD_STILL: Final = 0.5
-
-
-class Span(NamedTuple):
-    """How long a phase was, what the server had used before and after it, and what the machine took meanwhile."""
-
-    begun: float
-    seconds: float
-    before: Usage | None
-    after: Usage | None
-    crowd_cpu_seconds: float  # what the attackers' own processes used
-    ticks_before: cpu_steal.Ticks | None
-    ticks_after: cpu_steal.Ticks | None
-    pressure_before: float | None
-    pressure_after: float | None
-
-    @property
-    def cpu_share(self) -> float | None:
-        """CPU seconds a second."""
-        if self.before is None or self.after is None:
-            return None
-        return per(self.after.cpu_seconds - self.before.cpu_seconds, self.seconds)
-
-    @property
-    def steal_percent(self) -> float | None:
-        """What the host took from this machine's processors meanwhile."""
-        return cpu_steal.percent(self.ticks_before, self.ticks_after)
-
-    @property
-    def pressure_percent(self) -> float | None:
-        """In how much of it a program waited for a processor."""
-        if self.pressure_before is None or self.pressure_after is None:
-            return None
-        return per(100 * (self.pressure_after - self.pressure_before), self.seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +97,15 @@ class Findings:
             verdict=self._verdict(figures),
             figures=figures,
             meanings=dict(ATTACK),
-            phases=[self._phase_row(result) for name in PHASES for result in self._results(name)],
+            phases=[self._phase_row(result) for name in PHASES for result in self._operations.results(name)],
             cohorts=cohort_rows(session.totals, honest),
             timeline=session.timeline,
             metrics=growth(self.counters_before, self.counters_after),
         )
+
+    @property
+    def _operations(self) -> Operations:
+        return Operations(self._session.totals.phases)
 
     # The facts
 
@@ -146,7 +116,7 @@ class Findings:
                 bar=(*self._bar(figures), *self._plan.conditions),
                 died=self.died,
                 faults=tuple(self._faults(figures)),
-                busy=(*noise.busy(figures), *self._loud_baseline()),
+                busy=(*noise.busy(figures), *self._operations.loud_baseline()),
                 noise=noise.suspects(figures),
                 not_exercised=tuple(self._not_exercised()),
                 notes=self._notes(figures),
@@ -158,7 +128,7 @@ class Findings:
         if self._plan.no_bar:
             return ()
         return bar.attack_bar(
-            newcomers=bool(self._kinds("attack", NEWCOMERS)),
+            newcomers=bool(self._operations.kinds("attack", NEWCOMERS)),
             neighbours=bool(self._groups(BESIDE)),
             keeps_messages=figures["acknowledged"] is not None,
             malformed=figures["malformed_accepted"] is not None,
@@ -169,15 +139,7 @@ class Findings:
     def _faults(self, figures: Figures) -> list[str]:
         if self._session.stopped:
             return []
-        faults = self._session.faults()
-        if not any(result.latency.count > sum(result.failed.values()) for result in self._results("baseline")):
-            faults.append("no victim's message came back before the attack: there is nothing to compare with")
-        for result in self._session.totals.phases:
-            if result.phase in PHASES and result.expected != result.latency.count:
-                faults.append(
-                    f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
-                    f" {result.latency.count:,} were booked"
-                )
+        faults = [*self._session.faults(), *self._operations.faults()]
         lag = figures["lag_max_ms"]
         if lag is not None and lag > 1000 * _STOOD_STILL * self._timeout_seconds:
             faults.append(f"the generator itself stood still for {lag / 1000:.1f} s")
@@ -189,17 +151,6 @@ class Findings:
             return ["not exercised: the attack was not played"]
         personas = {persona.name: persona for persona in self._attackers_played}
         return not_exercised(self._groups(ATTACKERS), personas)
-
-    def _loud_baseline(self) -> list[str]:
-        """A baseline with late answers of its own makes the bar loose; holding only that proves nothing."""
-        p99s, p50s = self._p99s("baseline"), self._p50s("baseline")
-        quiet = {group: bar.quiet_ms(p99, p50s[group]) for group, p99 in p99s.items()}
-        during = self._p99s("attack")
-        over, over_quiet = bar.most_over(p99s, during), bar.most_over(quiet, during)
-        if over is None or over_quiet is None or over > 0 or over_quiet <= 0:
-            return []
-        loud = ", ".join(f"{group} {p99:g} ms" for group, p99 in p99s.items() if p99 != quiet[group])
-        return [f"the baseline is too loud to tell (99th percentile of {loud}): a quiet one would put the bar lower"]
 
     def _notes(self, figures: Figures) -> tuple[str, ...]:
         notes = [self._intensity(figures), *self.left_out]
@@ -225,53 +176,6 @@ class Findings:
             return told
         return f"{told}; at the floor {floor.attempts_per_s:,.4g}/s and {fmt.size(floor.bytes_per_s)}/s"
 
-    # What victims met
-
-    def _results(self, phase: str) -> list[PhaseResult]:
-        order = list(WHAT)
-        found = [result for result in self._session.totals.phases if result.phase == phase and result.latency.count]
-        return sorted(found, key=lambda each: order.index(each.kind))
-
-    def _kinds(self, phase: str, kinds: Collection[str] = WHAT) -> list[PhaseResult]:
-        return [result for result in self._results(phase) if result.kind in kinds]
-
-    def _latency(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> Latency:
-        latency = Latency()
-        for result in self._kinds(phase, kinds):
-            latency.add(result.latency)
-        return latency
-
-    def _failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int:
-        return sum(sum(result.failed.values()) for result in self._kinds(phase, kinds))
-
-    def _success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
-        booked = self._latency(phase, kinds).count
-        return 100 * (booked - self._failed(phase, kinds)) / booked if booked else None
-
-    def _pooled(self, phase: str) -> dict[str, Latency]:
-        """Those whose percentiles are judged: all victims, all newcomers, and each kind that is enough for one."""
-        pools = {"victims": self._latency(phase), "newcomers": self._latency(phase, NEWCOMERS)}
-        kinds = {kind: self._latency(phase, (kind,)) for kind in WHAT}
-        enough = {WHAT[kind]: each for kind, each in kinds.items() if each.count >= bar.LEAST_FOR_P99}
-        return {name: each for name, each in {**pools, **enough}.items() if each.count}
-
-    def _p99s(self, phase: str) -> dict[str, float | None]:
-        return {name: milliseconds(latency.at(99)) for name, latency in self._pooled(phase).items()}
-
-    def _p50s(self, phase: str) -> dict[str, float | None]:
-        return {name: milliseconds(latency.at(50)) for name, latency in self._pooled(phase).items()}
-
-    def _worst_victim_over_bar(self) -> float | None:
-        """The victim that fared worst, by its median: one of two hundred is in no percentile of all."""
-        medians = {result.kind: milliseconds(result.worst_median) for result in self._kinds("attack", ESTABLISHED)}
-        before = {kind: milliseconds(self._latency("baseline", (kind,)).at(99)) for kind in medians}
-        return bar.most_over(before, medians)
-
-    def _first_failure(self) -> float | None:
-        begun = self._span("attack").begun
-        times = [result.first_failure for result in self._results("attack") if result.first_failure is not None]
-        return round(max(min(times) - begun, 0.0), 2) if times else None
-
     def _recover(self, bar_ms: float | None) -> float | None:
         """Seconds of the recovery until the last bad one was over; `None` if it ended badly."""
         samples = [sample for sample in self._session.timeline if sample.phase == "recovery"]
@@ -283,13 +187,14 @@ class Findings:
     # Figures
 
     def _figures(self) -> dict[str, float | None]:
-        base, during, after = (self._latency(name) for name in PHASES)
+        operations = self._operations
+        base, during, after = (operations.latency(name) for name in PHASES)
         base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
-        p99s = {phase: self._p99s(phase) for phase in PHASES}
+        p99s = {phase: operations.p99s(phase) for phase in PHASES}
         return {
             "round_trip_ms": milliseconds(self.round_trip_seconds),
-            "success_percent": self._success_percent("attack"),
-            **{f"{phase}_failed": self._failed(phase) if self._results(phase) else None for phase in PHASES},
+            "success_percent": operations.success_percent("attack"),
+            **{f"{phase}_failed": operations.failed_of_some(phase) for phase in PHASES},
             "baseline_p50_ms": milliseconds(base.at(50)),
             "baseline_p99_ms": base_p99,
             "attack_p50_ms": milliseconds(during.at(50)),
@@ -299,29 +204,20 @@ class Findings:
             **{f"attack_{kind}_p99_ms": self._p99(kind) for kind in ("ws", "poll", "sse", "get")},
             "recovery_p50_ms": milliseconds(after.at(50)),
             "recovery_p99_ms": milliseconds(after.at(99)),
-            "recovery_success_percent": self._success_percent("recovery"),
-            **self._newcomers(),
+            "recovery_success_percent": operations.success_percent("recovery"),
+            **operations.newcomers(),
             "p50_ratio": ratio(during.at(50), base.at(50)),
             "p99_ratio": ratio(attack_p99, base_p99),
             **self._at_the_floor(attack_p99),
             "p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["attack"]),
             "recovery_p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["recovery"]),
-            "worst_victim_over_bar_ms": self._worst_victim_over_bar(),
-            "first_failure_s": self._first_failure(),
+            "worst_victim_over_bar_ms": operations.worst_victim_over_bar(),
+            "first_failure_s": operations.first_failure(self._span("attack").begun),
             "recover_s": self._recover(None if base_p99 is None else bar.limit_ms(base_p99)),
             **self._messages(),
             "malformed_accepted": self._malformed_accepted(),
             **self._neighbours(),
             **self._attackers(),
-        }
-
-    def _newcomers(self) -> Figures:
-        came = self._latency("attack", NEWCOMERS)
-        return {
-            "newcomers_came": came.count,
-            "newcomers_success_percent": self._success_percent("attack", NEWCOMERS),
-            "newcomers_failed": sum(self._failed(phase, NEWCOMERS) for phase in PHASES) if came.count else None,
-            "newcomers_p99_ms": milliseconds(came.at(99)),
         }
 
     def _messages(self) -> Figures:
@@ -355,7 +251,7 @@ class Findings:
         }
 
     def _p99(self, kind: str) -> float | None:
-        return milliseconds(self._latency("attack", (kind,)).at(99))
+        return milliseconds(self._operations.latency("attack", (kind,)).at(99))
 
     def _groups(self, name: str) -> list[Group]:
         return [group for group in self._session.totals.groups if group.group == name]

@@ -11,7 +11,7 @@ import msgspec
 
 from loadgen.latency import Spread
 
-#: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: a failure is in the percentiles; not exercised.
+#: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: failures in percentiles; not exercised.
 SCHEMA: Final = 3
 
 #: With a schedule later than this at the 99th percentile the generator was short of CPU, and its latencies are its own.

@@ -1,5 +1,6 @@
 """When operations are due, and how many in a stretch: arithmetic that must agree with the clock's own counting."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -29,5 +30,5 @@ def test_stretches_that_follow_each_other_have_every_operation_once() -> None:
         schedule = Schedule(random.uniform(0, 1e6), random.choice((0.1, 0.3, 1 / 3, 2.0)))
         marks = sorted(schedule.first + random.uniform(-5, 60) for _ in range(6))
         issued = [schedule.due(number) for number in range(1_000)]
-        for begin, end in zip(marks, marks[1:], strict=False):
+        for begin, end in pairwise(marks):
             assert schedule.count_between(begin, end) == sum(begin <= due < end for due in issued)
