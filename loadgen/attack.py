@@ -208,10 +208,11 @@ class Attack:
         await self._session.until(decided, CONNECT_LIMIT_SECONDS)
         status = victims.current
         if status.connected < wanted:
+            chats = bool(KEEPS_MESSAGES & config.victims.keys())
+            hint = "; for a server that does not speak chat.v1, say --victim 'GET /path' or --victim ws-echo"
             raise InvalidRunError(
                 f"only {status.connected} of {wanted} victims could do their work before the attack:"
-                f" {status.last_failure or 'no answer'}; for a server that does not speak chat.v1, say"
-                " --victim 'GET /path' or --victim ws-echo"
+                f" {status.last_failure or 'no answer'}{hint if chats else ''}"
             )
 
     @property

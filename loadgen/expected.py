@@ -2,7 +2,7 @@
 
 Owns: the cases of `malformed-http` that RFC 9112 has a server refuse, each because a proxy before it may see another
 request than the server does. May not: send them. Cases that are not here may be taken or refused: a folded field, the
-same length twice, chunks beside a length, a bare LF at a line's end.
+same length twice, a bare LF at a line's end.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,6 +24,7 @@ REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
         "hexadecimal length",
         "length in words",
     ),
+    "RFC 9112 section 6.3, a length beside chunks ought to be an error": ("length and chunks", "chunks and length"),
     "RFC 9112 section 6.1, codings": (
         "chunked twice",
         "chunked, but not last",

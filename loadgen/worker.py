@@ -99,8 +99,9 @@ def quiet_collector() -> None:
 
 def main() -> None:
     """Play the part named in the first argument."""
-    # A terminal sends Ctrl-C to everybody: it is the conductor's to say what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal sends Ctrl-C to the whole group, and so do some supervisors: the conductor says what it means.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     part = sys.argv[1]
     quiet_collector()
     if part == "crowd":

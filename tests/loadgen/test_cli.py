@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from loadgen import flags
 from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.render import show
@@ -249,6 +250,35 @@ def test_ctrl_c_ends_with_the_report_so_far() -> None:
     assert "INTERRUPTED" in out
     assert "idle  wanted 16  held 16" in out
     assert "Traceback" not in err
+
+
+def test_sigterm_to_the_whole_group_ends_with_the_report_so_far() -> None:
+    """As supervisors send it; the generator's own processes died of it, and there was no report."""
+    with planted() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "600"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        with process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "steady" in line:
+                    break
+            os.killpg(process.pid, signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "INTERRUPTED" in out
+
+
+def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python ends with 1 for it, which says that the target fell short."""
+
+    def broken(*_: object) -> None:
+        raise NameError("planted")
+
+    monkeypatch.setattr(flags, "seconds", broken)
+    assert _exit_code("run", "http://127.0.0.1:1") == 3
+    assert "invalid run: a fault of the generator's own" in capsys.readouterr().err
 
 
 def _shown(report: Report, *, terminal: bool) -> str:

@@ -130,6 +130,16 @@ async def test_honest_slow_readers_thrown_out_are_collateral(throws_out: bool, m
         assert report.figures["collateral"] == 0, report.cohorts
 
 
+async def test_honest_slow_clients_that_are_never_let_in_are_collateral() -> None:
+    """They were neither refused nor ended: nobody answered them, and they were not counted."""
+    with planted(Plant(unanswered_room="lobby")) as server:
+        report = await play_attack(
+            server.url, {"idle-connect": 5}, neighbours={"sleepy-tab": 3}, seconds=6.0, recovery=1.0
+        )
+    assert report.figures["collateral"] == 4, "three, and the one who was to speak to them"
+    assert _blames(report, "collateral"), report.verdict
+
+
 @pytest.mark.parametrize("delay", [0.05, 0.3])
 async def test_a_known_delay_is_what_is_reported(delay: float) -> None:
     with planted(Plant(delay=delay)) as server:
