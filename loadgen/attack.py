@@ -1,4 +1,4 @@
-"""`loadgen attack`: baseline, attack, recovery, and what healthy clients felt in each.
+"""`loadgen attack`: baseline, attack, recovery, and what healthy clients met in each.
 
 Owns: the order of an attack. All three phases come from one run on one machine, so that noise is in all of them; the
 honest slow clients, whom a good defence must not hurt, are there from before the baseline until the end.

@@ -35,7 +35,7 @@ _STOOD_STILL: Final = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """What the same victims felt beside the same attack at the floor, see floor.py."""
+    """What the same victims met beside the same attack at the floor, see floor.py."""
 
     baseline_p99_ms: float | None = None
     p50_ms: float | None = None

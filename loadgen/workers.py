@@ -104,7 +104,7 @@ class Worker:
         """How it stands, and has heard every order."""
         if self.ended:
             raise InvalidRunError(_DIED)
-        assert self.status is not None, "a worker is spawned when it has spoken"
+        assert self.status is not None, "a worker is spawned when its first status has come"
         return self.status
 
     @property
