@@ -157,7 +157,8 @@ class Attack:
     def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
         """A report of an attack that could not be played, for those who go on to the next."""
         report = self._findings.report()
-        report.verdict = verdict(outcome, [*([reason] if reason else []), *self._findings.left_out])
+        reasons = [reason] if reason else self._findings.left_out
+        report.verdict = verdict(outcome, list(reasons))
         return report
 
     async def _act(self) -> None:

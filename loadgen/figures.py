@@ -124,6 +124,7 @@ ATTACK: Final = MappingProxyType(
         "server_descriptors_left": "server descriptors after recovery above the baseline (--server-pid)",
         "crowd_lag_p99_ms": "how late the attackers' own processes ran during the attack; they give way to all others",
         "baseline_pressure_percent": "time before the attack in which a program of this machine waited for a processor",
+        "recovery_pressure_percent": "the same after the attack",
         "baseline_steal_percent": (
             "time that the host took from this machine's processors, of all their time: before the attack"
         ),

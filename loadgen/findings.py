@@ -296,6 +296,7 @@ class Findings:
             **self._session.own_figures(self.own_growth, peak, measuring="victims", phases=PHASES),
             "crowd_lag_p99_ms": milliseconds(totals.lag("crowd", 99, ("attack",))),
             "baseline_pressure_percent": self._span("baseline").pressure_percent,
+            "recovery_pressure_percent": self._span("recovery").pressure_percent,
             "baseline_steal_percent": self._span("baseline").steal_percent,
             "steal_percent": self._span("attack").steal_percent,
             "connects_per_s": per(peak, self.opening_seconds),

@@ -40,7 +40,7 @@ _UNITS: Final = (
 
 #: The group of a figure, by the first of these that its name matches; shown in the order of GROUPS.
 _GROUPS: Final = (
-    ("generator", re.compile(r"(crowd_)?lag_|own_|baseline_pressure_|(baseline_)?steal_|connects_per_s")),
+    ("generator", re.compile(r"(crowd_)?lag_|own_|(baseline|recovery)_pressure_|(baseline_)?steal_|connects_per_s")),
     ("honest slow clients", re.compile(r"collateral|neighbours?")),
     ("cost", re.compile(r"server_|cost_|.*_(cost|spent)(_|$)")),
     ("attackers", re.compile(r"attackers?_(?!p\d|max)|attempts_|kill|oldest_attacker|malformed")),

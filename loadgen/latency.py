@@ -95,6 +95,10 @@ class Latency:
         value: int = self._histogram.get_value_at_percentile(percentile)
         return value / _MICRO
 
+    def judged(self) -> float | None:
+        """The 99th percentile; of fewer than a hundred, what all but the worst stayed at or below."""
+        return self.at(99.0 if self.count >= 100 else 100.0 * max(self.count - 1, 1) / max(self.count, 1))
+
     @property
     def longest(self) -> float | None:
         """The longest duration in seconds, exactly."""

@@ -19,8 +19,8 @@ STEAL_PERCENT: Final = 4.0
 #: ATTACKS.md: and in which the bare loop, attacked in the same run, kept within this.
 FLOOR_MS: Final = 15.0
 
-#: Somebody ready to run waited for this part of the baseline, in which a server and its victims have hardly anything to
-#: do.
+#: Somebody ready to run waited for this part of the baseline, or of the recovery, in which a server and its victims
+#: have hardly anything to do.
 PRESSURE_PERCENT: Final = 20.0
 
 #: A process that waits for this part of its time is not the one that is slow.
@@ -42,6 +42,7 @@ _SUSPECTS: Final = (
     ("own_cpu_wait_percent", WAIT_PERCENT, "the generator waited for a processor {:g}% of its time"),
     ("server_cpu_wait_percent", WAIT_PERCENT, "the server waited for a processor {:g}% of its time"),
     ("baseline_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {:g}% before the attack"),
+    ("recovery_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {:g}% after the attack"),
     ("baseline_steal_percent", STEAL_PERCENT, "the host took {:g}% of the processors' time before the attack"),
     ("steal_percent", STEAL_PERCENT, "the host took {:g}% of the processors' time"),
     ("floor_over_ms", FLOOR_MS, "the bare floor, attacked as well, was {:g} ms late"),

@@ -57,7 +57,7 @@ class Operations:
 
     def p99s(self, phase: str) -> dict[str, float | None]:
         """The 99th percentiles that are judged, in ms."""
-        return {name: milliseconds(latency.at(99)) for name, latency in self.pooled(phase).items()}
+        return {name: milliseconds(latency.judged()) for name, latency in self.pooled(phase).items()}
 
     def p50s(self, phase: str) -> dict[str, float | None]:
         """The medians of the same."""

@@ -4,6 +4,7 @@ Owns: the shape of `--json` and report.json (`schema` counts its versions; docs/
 verdict. May not: print anything, or know how it is drawn.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
 
@@ -33,6 +34,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: str  # held, fell short, invalid, not exercised, interrupted
     reasons: list[str]  # why, worded for people
+    notes: list[str] = []  # how hard the attack was, and what was left out
+
+    @property
+    def told(self) -> list[str]:
+        """All that is said of it."""
+        return [*self.reasons, *self.notes]
 
 
 class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +136,6 @@ class Report(msgspec.Struct, kw_only=True):
         return Outcome.INVALID if outcome is Outcome.NOT_EXERCISED else outcome.value
 
 
-def verdict(outcome: Outcome, reasons: list[str]) -> Verdict:
+def verdict(outcome: Outcome, reasons: list[str], notes: Iterable[str] = ()) -> Verdict:
     """Word an outcome."""
-    return Verdict(outcome=outcome.name.lower().replace("_", " "), reasons=reasons)
+    return Verdict(outcome=outcome.name.lower().replace("_", " "), reasons=reasons, notes=list(notes))

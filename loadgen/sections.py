@@ -13,11 +13,7 @@ from loadgen.report import CohortRow, PhaseRow, Report, Table
 
 #: What the verdict table of a scorecard says beside the verdict: columns, and the figures that they show.
 VERDICT_FIGURES: Final = (
-    ("asked", 9, "attackers_asked"),
-    ("came", 6, "attackers_came"),
-    ("attempts", 10, "attempts_per_s"),
-    ("sent", 11, "attacker_bytes_per_s"),
-    ("held at end", 5, "attackers_held"),
+    ("attackers", 6, "attackers_came"),
     ("killed after", 4, "kill_p50_s"),
     ("victims", 2, "success_percent"),
     ("newcomers", 2, "newcomers_success_percent"),
@@ -251,7 +247,7 @@ def verdicts(report: Report) -> Section:
             name,
             part.verdict.outcome,
             *(_told(part.figures, figure) for _, _, figure in VERDICT_FIGURES),
-            "; ".join(part.verdict.reasons),
+            "; ".join(part.verdict.told),
         )
         for name, part in zip(names, report.parts, strict=True)
     ]

@@ -34,25 +34,30 @@ class Facts:
 
 def decide(facts: Facts) -> Verdict:
     """Decide how a run ended."""
+    outcome, reasons = _decide(facts)
+    return verdict(outcome, reasons, facts.notes)
+
+
+def _decide(facts: Facts) -> tuple[Outcome, list[str]]:
     broken = [(condition, why) for condition in facts.bar if (why := condition.judge(facts.figures))]
     in_times = [why for condition, why in broken if condition.is_time]
     in_counts = [why for condition, why in broken if not condition.is_time]
     everything, doubts = [why for _, why in broken], [*facts.busy, *facts.noise]
     if facts.interrupted:
-        return verdict(Outcome.INTERRUPTED, [_STOPPED, *facts.faults, *facts.notes])
+        return Outcome.INTERRUPTED, [_STOPPED, *facts.faults]
     if facts.died:
-        return verdict(Outcome.FELL_SHORT, [f"the server died: {facts.died}", *everything, *facts.notes])
+        return Outcome.FELL_SHORT, [f"the server died: {facts.died}", *everything]
     if facts.faults:
-        return verdict(Outcome.INVALID, [*facts.faults, *everything, *doubts, *facts.notes])
+        return Outcome.INVALID, [*facts.faults, *everything, *doubts]
     if in_counts:
-        return verdict(Outcome.FELL_SHORT, [*in_counts, *in_times, *doubts, *facts.not_exercised, *facts.notes])
+        return Outcome.FELL_SHORT, [*in_counts, *in_times, *doubts, *facts.not_exercised]
     if in_times and not doubts:
-        return verdict(Outcome.FELL_SHORT, [*in_times, *facts.not_exercised, *facts.notes])
+        return Outcome.FELL_SHORT, [*in_times, *facts.not_exercised]
     if facts.not_exercised:
-        return verdict(Outcome.NOT_EXERCISED, [*facts.not_exercised, *doubts, *in_times, *facts.notes])
+        return Outcome.NOT_EXERCISED, [*facts.not_exercised, *doubts, *in_times]
     if in_times or facts.busy:
-        return verdict(Outcome.INVALID, [*doubts, *in_times, *facts.notes])
-    return verdict(Outcome.HELD, list(facts.notes))
+        return Outcome.INVALID, [*doubts, *in_times]
+    return Outcome.HELD, []
 
 
 #: Of several parts, the gravest decides. Parts that were not exercised decide only where nothing else was found.

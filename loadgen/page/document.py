@@ -255,5 +255,5 @@ def _cell(section: Section, column: int, words: str, kind: str | None) -> Elemen
 
 
 def _reasons(report: Report) -> Element | None:
-    reasons = report.verdict.reasons
+    reasons = report.verdict.told
     return node("ul", *(node("li", reason) for reason in reasons)) if reasons else None

@@ -119,7 +119,7 @@ async def test_a_late_floor_is_a_suspect_unless_it_failed_its_victims(failed: in
 async def test_a_floor_that_was_not_played_is_among_the_reasons() -> None:
     with planted() as server:
         report = await Attack(plan(server.url), config({"idle-connect": 3}), Floor(fault="the floor fell")).play()
-    assert report.verdict.reasons[-1] == "nothing to compare with at the floor: the floor fell"
+    assert report.verdict.notes[-1] == "nothing to compare with at the floor: the floor fell"
     assert report.figures["floor_p99_ms"] is report.figures["floor_p99_ratio"] is None
 
 

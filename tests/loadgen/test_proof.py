@@ -148,4 +148,4 @@ async def test_a_known_delay_is_what_is_reported(delay: float) -> None:
         assert row.spread.p50_ms is not None
         # never less; and more only by what this machine was late, which the generator knows of itself
         assert row.spread.p50_ms >= delay * 1000
-        assert row.spread.p50_ms <= delay * 1000 + 150
+        assert row.spread.p50_ms <= delay * 1000 + 150 + (report.figures["lag_max_ms"] or 0.0)

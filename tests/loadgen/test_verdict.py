@@ -61,8 +61,8 @@ def test_every_reason_is_told() -> None:
         "p99_over_bar_ms is 40 (p99_over_bar_ms>0)",
         "the host took 9%",
         "404s",
-        "no floor",
     ]
+    assert _decide(GOOD, notes=("no floor",)).told == ["no floor"]
     assert _decide(BOTH, died="it does not listen").reasons[0] == "the server died: it does not listen"
 
 
@@ -175,6 +175,7 @@ def test_a_late_schedule_says_of_why_what_was_measured(measured: dict[str, float
         ("own_cpu_wait_percent", 5.0, 31.0),
         ("server_cpu_wait_percent", 5.0, 31.0),
         ("baseline_pressure_percent", 10.0, 40.0),
+        ("recovery_pressure_percent", 10.0, 40.0),
         ("baseline_steal_percent", 3.9, 4.1),
         ("steal_percent", 3.9, 4.1),
         ("floor_over_ms", 14.0, 16.0),
