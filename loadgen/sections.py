@@ -14,12 +14,12 @@ from loadgen.report import CohortRow, PhaseRow, Report, Table
 #: What the verdict table of a scorecard says beside the verdict: columns, and the figures that they show.
 VERDICT_FIGURES: Final = (
     ("attackers", 6, "attackers_came"),
-    ("killed after", 4, "kill_p50_s"),
+    ("held at end", 5, "attackers_held"),
+    ("killed at", 4, "kill_p50_s"),
     ("victims", 2, "success_percent"),
     ("newcomers", 2, "newcomers_success_percent"),
     ("p99 before", 7, "baseline_p99_ms"),
     ("p99 during", 1, "attack_p99_ms"),
-    ("at floor", 8, "floor_p99_ms"),
     ("collateral", 3, "collateral"),
 )
 
@@ -32,7 +32,7 @@ class Column(NamedTuple):
 
     name: str
     spare: int = 0  # what a narrow terminal may lose has a number; the highest goes first
-    alarming: bool = False  # more than 0 is bad status
+    alarming: bool = False  # more than 0 is bad
     readable: int = 20  # words that wrap need so many letters a line
 
 
@@ -49,7 +49,7 @@ class Section(NamedTuple):
         return column > 0 and all(not row[column] or row[column].lstrip("-")[:1].isdecimal() for row in self.rows)
 
     def tone(self, column: int, cell: str) -> Tone | None:
-        """Whether a cell is good or bad status; most are neither."""
+        """Whether a cell is good or bad; most are neither."""
         if self.columns[column].alarming and cell not in {"", "0"}:
             return Tone.BAD
         return fmt.tone_of(cell) if self.columns[column].name in _JUDGING else None
