@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from loadgen import cpu_pressure, cpu_steal, target
+from loadgen import cpu_pressure, cpu_steal
 from loadgen.client import Client, Needs
 from loadgen.exercise import whole_cycles, without_a_page
 from loadgen.findings import ATTACKERS, BESIDE, Findings, Floor
@@ -52,9 +52,6 @@ OPERATION_SECONDS: Final = 0.1
 
 #: ... but over HTTP one follows the other, so that a target far away is asked once in so many of its round trips.
 ROUND_TRIPS: Final = 2.0
-
-#: The shortest of so many fetches is how far away a target is.
-LOOKS: Final = 3
 
 #: Newcomers that come a second: each shows a moment in which the door was open.
 NEWCOMERS_PER_S: Final = 10.0
@@ -130,10 +127,7 @@ class Attack:
 
     async def _look_at_the_target(self) -> None:
         """Fetch its page: how far away it is, and whether those can come who need one."""
-        pages = [
-            await trio.to_thread.run_sync(partial(target.fetch, self._plan.target, self._plan.path))
-            for _ in range(LOOKS)
-        ]
+        pages = await self._session.look()
         self._findings.round_trip_seconds = min(page.seconds for page in pages)
         if self._config.neighbours:
             self._choose_neighbours(pages[0].status)

@@ -15,6 +15,7 @@ from loadgen.target import UsageError
 Figures = Mapping[str, float | None]
 
 COMMON: Final = {
+    "round_trip_ms": "what a GET took before all else, connecting included: how far away the target is",
     "lag_p99_ms": "how late the processes that measure ran while they measured, 99th percentile, the latest of them",
     "lag_max_ms": "how late the processes that measure ran while they measured, at worst",
     "own_bytes_per_client": "memory of the generator for each virtual client",
@@ -55,7 +56,6 @@ RUN: Final = MappingProxyType(
 
 ATTACK: Final = MappingProxyType(
     {
-        "round_trip_ms": "what a GET took before all else, connecting included: how far away the target is",
         "success_percent": "victims' operations during the attack that succeeded",
         "baseline_failed": "victims' operations before the attack that failed",
         "attack_failed": "victims' operations during the attack that failed",

@@ -154,6 +154,10 @@ class Findings:
 
     def _notes(self, figures: Figures) -> tuple[str, ...]:
         notes = [self._intensity(figures), *self.left_out]
+        if not figures["newcomers_came"]:
+            notes.append("not exercised: newcomers, none came")
+        if not figures["neighbours"]:
+            notes.append("not exercised: collateral, no honest slow client was beside the attack")
         found = self._session.totals.reread
         if taken := self._accepted():
             notes.append(expected.words(taken))

@@ -82,11 +82,13 @@ class Run:
         self._cpu: float | None = None
         self._steal_percent: float | None = None
         self._steady = 0.0
+        self._round_trip = 0.0
         self._deliveries = 0
 
     async def play(self) -> Report:
         """Play it and report."""
         self._plan.progress.plan([("steady", self._load.seconds)])
+        self._round_trip = min(page.seconds for page in await self._session.look())
         await self._session.play(self._act)
         return self._report()
 
@@ -174,6 +176,7 @@ class Run:
         totals = self._session.totals
         cpu = None if self._cpu is None else self._cpu * 1e6
         return {
+            "round_trip_ms": milliseconds(self._round_trip),
             "held": self._held,
             "refused": sum(sum(group.refused.values()) for group in totals.groups),
             "failed": sum(sum(group.failed.values()) for group in totals.groups),
@@ -219,7 +222,7 @@ class Run:
     def _bar(self) -> tuple[Condition, ...]:
         if self._plan.no_bar:
             return ()
-        return run_bar(speaks=bool(self._load.rate), round_trip_ms=0.0)
+        return run_bar(speaks=bool(self._load.rate), round_trip_ms=1000 * self._round_trip)
 
     def _report(self) -> Report:
         session, figures = self._session, self._figures()

@@ -22,7 +22,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import CohortRow, Sample
-from loadgen.target import Target
+from loadgen.target import Page, Target, fetch
 from loadgen.timers import now
 from loadgen.workers import Totals, Worker, Workers, merge, merge_groups, spawn, take_recent
 
@@ -31,6 +31,9 @@ LOOK_SECONDS: Final = 0.2
 
 #: After the last client is established, before anything is measured: servers finish what they put off.
 SETTLE_SECONDS: Final = 1.0
+
+#: The shortest of so many fetches is how far away a target is.
+LOOKS: Final = 3
 
 #: How long the workers may take to tell everything after a run was stopped.
 RESULT_SECONDS: Final = 30.0
@@ -136,6 +139,10 @@ class Session:
     def groups(self) -> list[Group]:
         """How all clients stand."""
         return merge_groups(worker.status.groups for worker in self._workers if worker.status is not None)
+
+    async def look(self) -> list[Page]:
+        """Fetch the target's page a few times before anything else is done: how far away it is."""
+        return [await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.path) for _ in range(LOOKS)]
 
     # The life of it
 

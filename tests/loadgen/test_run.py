@@ -146,4 +146,4 @@ async def test_a_crowd_comes_from_many_addresses() -> None:
     with planted() as server:
         report = await play_run(server.url, {"idle": 700})
     assert report.figures["held"] == 700
-    assert len(server.accepted_from) == 4
+    assert len(server.accepted_from - {"127.0.0.1"}) == 4, "beside the one from which the page was fetched"
