@@ -117,7 +117,8 @@ async def test_a_server_that_dies_is_a_row(connections: int, tmp_path: Path) -> 
     assert mortal[0] == "mortal"
     assert mortal[1] == "ended with exit code 1: out of memory, or so it says"
     assert not any(mortal[2:])
-    assert report.outcome is Outcome.HELD, "the others were measured"
+    withheld = table(report, "Attack").rows[0][1].startswith("withheld")  # on a machine that is too busy
+    assert report.outcome is (Outcome.INVALID if withheld else Outcome.HELD), "the others were measured"
     assert any("attack-slow-head, mortal: ended with" in reason for reason in report.verdict.reasons)
 
 
