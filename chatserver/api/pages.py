@@ -92,15 +92,20 @@ class Pages:
         """The page behind a start; with `most` 0 an empty one. Raises LogError."""
         if not most:
             return Page(start.offset, start.recovered, [])
-        records = await self._reading.get(
-            (room, start.offset, limit, True),
-            lambda: self._log.read(room, after=start.offset, limit=limit, max_bytes=PAGE_BYTES),
-        )
+        if start.latest:  # bounded by bytes, what is read forward would end before the newest
+            records = await self._reading.get(
+                (room, -1, limit, False), lambda: self._log.latest(room, limit, max_bytes=PAGE_BYTES)
+            )
+        else:
+            records = await self._reading.get(
+                (room, start.offset, limit, True),
+                lambda: self._log.read(room, after=start.offset, limit=limit, max_bytes=PAGE_BYTES),
+            )
         if not records:
             return Page(start.offset, start.recovered, [])
         # Retention may have moved on since the start was found.
         begins = records[0].offset - 1
-        found = Start(begins, start.recovered and begins == start.offset, start.latest)
+        found = Start(begins, start.recovered and (start.latest or begins == start.offset), start.latest)
         return _page(found, [self._encoder.message(record) for record in records], most)
 
     async def before(self, room: str, place: Place, limit: int) -> Page:

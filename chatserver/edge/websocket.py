@@ -251,7 +251,7 @@ class WebSocketHandler(Handler):
             self._hub.writable(member)
             if connection.context is not session or connection.blocked:
                 return False
-        return bool(connection.inbox) and connection.state is not State.REPLYING
+        return (bool(connection.inbox) or session.assembly is not None) and connection.state is not State.REPLYING
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -300,8 +300,8 @@ class OpenHandler(WebSocketHandler):
             self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
             return
         connection.rate = self._bucket.at_rest(connection.rate, self._now())
-        self._connections.send(connection, _PING)
         self._connections.enter(connection, State.PINGED, session)
+        self._connections.send(connection, _PING)  # last: it may find that the peer is gone
 
 
 class PingedHandler(WebSocketHandler):

@@ -135,4 +135,4 @@ async def test_polls_with_every_limit_do_not_fill_memory() -> None:
             await server.in_phase("held", len(limits))
             await publish(server.address, "a", "hello")
         assert answers == [[1]] * len(limits)
-        assert len(server.server.parts.hub.rooms["a"].cache) == ANSWERS_KEPT
+        assert len(server.server.parts.hub.rooms["a"].cache or ()) == ANSWERS_KEPT

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver.edge.tasks import Tasks
 from tests.support.peers import Peer, ask, chatter, connect, publish, request
 from tests.support.serving import eventually, serving
 
@@ -53,18 +52,16 @@ async def test_more_wait_than_allowed_is_cut() -> None:
 
 
 async def test_many_rooms_that_nobody_wrote_in() -> None:
-    """A poll may name two of them then, and as many as it likes of those with a past."""
+    """A poll may name so many of them, whatever others do, and as many as it likes of those with a past."""
     made_up = "&".join(f"room=mine{number}" for number in range(3))
-    async with serving(unwritten_rooms=5) as server, connect(server.address) as peer:
+    async with serving(max_empty_rooms=2) as server, connect(server.address) as peer:
         for number in range(3):
             await publish(server.address, f"old{number}", "hi")
-        assert (await peer.request("GET", f"/poll?{made_up}&wait=0.2")).status == 200  # there are few yet
-        others = "&".join(f"room=other{number}" for number in range(5))
-        await peer.request("GET", f"/poll?{others}&wait=0.2")
         for wait in ("", "&wait=20"):
             refused = await peer.request("GET", f"/poll?{made_up}{wait}")
             assert (refused.status, refused.json["error"]["code"]) == (400, "too_many_rooms")
         assert await server.metric("chatserver_held_polls") == 0
+        assert await server.metric("chatserver_rooms") == 0, "names that were refused are no rooms"
         few = "room=mine0&room=mine1&room=old0:1&room=old1:1&room=old2:1"
         assert (await peer.request("GET", f"/poll?{few}&wait=0.2")).status == 200
         await publish(server.address, "mine0", "hi")
@@ -72,20 +69,19 @@ async def test_many_rooms_that_nobody_wrote_in() -> None:
         assert [len(room["messages"]) for room in answer.json["rooms"].values()] == [1, 0, 0]
 
 
-async def test_many_rooms_to_be_looked_up_while_the_log_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever wants more than its share of rooms that nobody may have written in comes back; the others wait."""
-    async with serving(unwritten_rooms=0) as server, connect(server.address) as peer, chatter(server.address) as friend:
-        for number in range(2):
-            assert (await friend.ask("join", room=f"mine{number}"))["type"] == "joined"
-        many, few = ("&".join(f"room=new{number}" for number in range(count)) for count in (3, 2))
-        monkeypatch.setattr(Tasks, "crowded", property(lambda tasks: True))
-        busy = await peer.request("GET", f"/poll?{many}&wait=20")
-        assert (busy.status, busy.error, busy.headers["retry-after"]) == (429, "rate_limited", "1")
-        told = await friend.ask("join", room="another")
-        assert (told["code"], told["retry_after"]) == ("rate_limited", 1)
-        assert (await peer.request("GET", f"/poll?{few}&wait=0.2")).status == 200
-        monkeypatch.undo()
-        assert (await peer.request("GET", f"/poll?{many}&wait=20")).error == "too_many_rooms"
+async def test_rooms_in_memory_that_nobody_wrote_in_count_as_well() -> None:
+    """Others are in them already: that makes them no better known to this poll."""
+    made_up = "&".join(f"room=room{number}" for number in range(3))
+    async with (
+        serving(max_empty_rooms=2) as server,
+        connect(server.address) as peer,
+        chatter(server.address) as one,
+        chatter(server.address) as other,
+    ):
+        for number in range(3):
+            await (one, one, other)[number].ask("join", room=f"room{number}")
+        refused = await peer.request("GET", f"/poll?{made_up}&wait=20")
+        assert (refused.status, refused.error) == (400, "too_many_rooms")
 
 
 async def test_everybody_who_waits_is_answered_by_one_message() -> None:
@@ -185,15 +181,29 @@ async def test_behind_the_ring_it_is_answered_from_the_log(tmp_path: Path) -> No
         assert heard == list(range(1, 301))
 
 
-async def test_bytes_behind_a_poll_wait_until_it_is_answered() -> None:
+async def test_a_held_poll_behind_which_another_request_is_sent_is_answered_at_once() -> None:
+    """A client that sends ahead waits for no news: and a held one is read only to see its FIN."""
     async with serving() as server, connect(server.address) as peer:
-        await poll(peer, "/rooms/lobby/messages?after=0&wait=20")
+        await poll(peer, "/rooms/lobby/messages?after=0&wait=60")
         await server.in_phase("held")
         await peer.send(request("GET", "/healthz") + request("GET", "/rooms"))
-        await publish(server.address, "lobby", "news")
-        assert (await peer.response()).json["messages"]
+        page = (await peer.response()).json
+        assert (page["messages"], page["recovered"]) == ([], True)
         assert (await peer.response()).json == {"status": "ok"}
-        assert (await peer.response()).json["rooms"]
+        assert [room["room"] for room in (await peer.response()).json["rooms"]] == ["lobby"]
+        await publish(server.address, "lobby", "news")
+        missed = (await peer.request("GET", f"/rooms/lobby/messages?after={page['cursor']}&wait=60")).json
+        assert [message["text"] for message in missed["messages"]] == ["news"], "its cursor is where it was"
+
+
+async def test_a_poll_with_another_request_behind_it_from_the_start() -> None:
+    async with serving() as server, connect(server.address) as peer:
+        wire = request("GET", "/rooms/lobby/messages?after=0&wait=60") + request("GET", "/healthz")
+        await peer.send(wire * 3)
+        for _ in range(3):
+            assert (await peer.response()).json["messages"] == []
+            assert (await peer.response()).json == {"status": "ok"}
+        assert await server.metric("chatserver_held_polls") == 0
 
 
 async def test_a_poller_is_present_while_it_keeps_coming_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from chatserver.observe import metrics
-from chatserver.observe.metrics import AT_ONCE_SECONDS, SHARE, Parts, ServerMetrics
+from chatserver.observe.metrics import AT_ONCE_SECONDS, SHARE, MeasuredParts, ServerMetrics
 
 #: Seconds that a text takes to make, here: a binary fraction, so that sums are exact.
 COST = 2.0**-8
@@ -29,7 +29,7 @@ class Making:
 def watched() -> ServerMetrics:
     """One whose parts nobody asks, since its text is made by `Making`."""
     it = ServerMetrics()
-    it.watch(cast(Parts, object()))
+    it.watch(cast(MeasuredParts, object()))
     return it
 
 

@@ -1,0 +1,356 @@
+"""What each command of a WebSocket does, over a hub at work and a sink that a test rules."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from chatserver.api import conversation as conversation_module
+from chatserver.api.conversation import PAUSE, Answer, Conversation, Later, Outcome
+from chatserver.api.dialect import (
+    Alive,
+    Dialect,
+    Echo,
+    Echoed,
+    HistoryPage,
+    Joined,
+    Left,
+    MemberList,
+    Published,
+    Refused,
+    Reply,
+)
+from chatserver.api.encoder import WireEncoder
+from chatserver.api.limits import EmptyRoomQuota, PublishLimit
+from chatserver.api.pages import Pages
+from chatserver.api.services import Services
+from chatserver.api.session import Waits, WebSocketSession
+from chatserver.chat.principal import Action, Principal
+from chatserver.protocol.client_messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
+from chatserver.protocol.errors import MessageError
+from chatserver.reasons import ErrorCode
+from tests.support.chatting import Chatting, SmallSettings, chatting
+from tests.support.scripted import LineEncoding, Peer
+
+Clock = trio.testing.MockClock
+
+
+class ReadOnly:
+    """Rights of somebody who may only listen, and not in `secret`."""
+
+    def allow(self, action: Action, room: str) -> bool:
+        return action is Action.READ and room != "secret"
+
+
+class Listener(Principal, gc=False, frozen=True, eq=False):
+    """Somebody who has these."""
+
+    @property
+    def rights(self) -> ReadOnly:
+        return ReadOnly()
+
+
+class LineDialect(Dialect):
+    """Replies are kept as they are, pushes are lines."""
+
+    def __init__(self) -> None:
+        self.replies: list[Reply] = []
+        self._lines = LineEncoding()
+        self.push, self.gap, self.presence = (  # type: ignore[method-assign]
+            self._lines.push, self._lines.gap, self._lines.presence,
+        )  # fmt: skip
+
+    def reply(self, reply: Reply) -> list[bytes]:
+        self.replies.append(reply)
+        return [b"R\n"]
+
+
+@dataclass
+class Talk:
+    """One client's side."""
+
+    it: Chatting
+    conversation: Conversation
+    peer: Peer
+    session: WebSocketSession
+    dialect: LineDialect = field(default_factory=LineDialect)
+
+    def hear(self, command: ClientMessage | Echo) -> Outcome:
+        return self.conversation.hear(self.peer, self.session, command)
+
+    async def answer(self, command: ClientMessage | Echo) -> Any:
+        """The reply, whether it has to wait for the log or not. Raises MessageError."""
+        outcome = self.hear(command)
+        if isinstance(outcome, Later):
+            outcome = await outcome.work(self.peer, self.session, command)
+        assert isinstance(outcome, Answer)
+        if outcome.member is not None:
+            self.peer.members.append(outcome.member)
+            self.it.hub.deliver(outcome.member)
+        return outcome.reply
+
+    async def refused(self, command: ClientMessage) -> ErrorCode:
+        with pytest.raises(MessageError) as caught:
+            await self.answer(command)
+        assert caught.value.id == command.id
+        return caught.value.code
+
+    def close(self) -> None:
+        """As the end of its connection does."""
+        self.conversation.released(self.peer, self.session)
+        self.peer.gone = True
+
+
+class Place:
+    """A conversation, and clients as a test wants them."""
+
+    def __init__(self, it: Chatting, settings: SmallSettings) -> None:
+        self.it = it
+        encoder = WireEncoder(it.log.identity.epoch)
+        services = Services(
+            hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder,
+            publish_limit=PublishLimit(settings, trio.current_time), empty_rooms=EmptyRoomQuota(settings),
+            settings=settings,
+        )  # fmt: skip
+        self._conversation = Conversation(services, it.sink)
+
+    def client(self, kind: type[Principal] = Principal) -> Talk:
+        peer, dialect = self.it.peer(), LineDialect()
+        session = WebSocketSession(kind(peer.number, peer.network), dialect)
+        return Talk(self.it, self._conversation, peer, session, dialect)
+
+
+@asynccontextmanager
+async def talking(**settings: Any) -> AsyncIterator[Place]:
+    async with chatting(ring_messages=16) as it:
+        yield Place(it, SmallSettings(**{"publish_rate": 0.0, **settings}))
+
+
+# -- publish ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_publish_is_acknowledged_when_it_is_durable(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        ann = place.client()
+        assert ann.hear(Publish("lobby", "hi", id=7)) is None
+        assert (ann.dialect.replies, ann.session.in_flight) == ([], 1)
+        await place.it.settle()
+        (reply,) = ann.dialect.replies
+        assert isinstance(reply, Published)
+        assert (reply.id, reply.record.offset, reply.record.text) == (7, 1, "hi")
+        assert ann.session.in_flight == 0
+
+
+async def test_a_failing_log_is_told_to_its_publisher(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        ann = place.client()
+        place.it.log.failing_commits = 1
+        ann.hear(Publish("lobby", "hi", id=7))
+        await place.it.settle()
+        (reply,) = ann.dialect.replies
+        assert isinstance(reply, Refused)
+        assert (reply.id, reply.code) == (7, ErrorCode.UNAVAILABLE)
+        assert reply.retry_after
+
+
+async def test_a_busy_log_is_told_at_once(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.log.groups.MAX_PENDING", 1)
+    async with talking() as place:
+        ann = place.client()
+        with place.it.together():
+            assert ann.hear(Publish("lobby", "one")) is None
+            outcome = ann.hear(Publish("lobby", "two", id=2))
+        assert isinstance(outcome, Answer)
+        assert isinstance(outcome.reply, Refused)
+        assert (outcome.reply.code, ann.session.in_flight) == (ErrorCode.UNAVAILABLE, 1)
+
+
+async def test_who_publishes_too_often_is_told_when_to_come_back(autojump_clock: Clock) -> None:
+    async with talking(publish_rate=1.0) as place:
+        ann = place.client()
+        outcomes = [ann.hear(Publish("lobby", "hi")) for _ in range(3)]
+        assert outcomes[:2] == [None, None]
+        assert isinstance(outcomes[2], Answer)
+        assert isinstance(outcomes[2].reply, Refused)
+        assert outcomes[2].reply.code is ErrorCode.RATE_LIMITED
+        await trio.sleep(outcomes[2].reply.retry_after or 0.0)
+        assert ann.hear(Publish("lobby", "hi")) is None
+
+
+async def test_so_many_may_wait_for_the_log_and_then_it_is_not_read(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_module, "MAX_IN_FLIGHT", 4)
+    async with talking() as place:
+        ann = place.client()
+        with place.it.together():
+            outcomes = [ann.hear(Publish("lobby", "hi")) for _ in range(4)]
+        assert outcomes == [None, None, None, PAUSE]
+        assert (ann.session.waits, ann.peer.resumed) == (Waits.LOG, 0)
+        await place.it.settle()
+        assert ann.peer.resumed == 1, "once, with the first that is durable"
+        assert len(ann.dialect.replies) == 4
+
+
+async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        ann, bob = place.client(), place.client()
+        await bob.answer(Join("lobby"))
+        with place.it.together():
+            outcomes = [ann.hear(Publish("lobby", "hi")) for _ in range(9)]
+        assert outcomes[-1] is PAUSE
+        room = place.it.hub.rooms["lobby"]
+        assert ann.session.waits is room
+        assert list(room.paused or ()) == [ann.peer]
+        await place.it.settle()
+        assert ann.peer.resumed == 1
+        assert bob.peer.offsets("lobby") == list(range(1, 10))
+
+
+async def test_a_publisher_that_goes_is_forgotten_and_not_answered(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        ann, bob = place.client(), place.client()
+        await bob.answer(Join("lobby"))
+        with place.it.together():
+            for _ in range(9):
+                ann.hear(Publish("lobby", "hi"))
+        ann.close()
+        assert not place.it.hub.rooms["lobby"].paused
+        await place.it.settle()
+        assert (ann.session.waits, ann.session.in_flight, ann.dialect.replies) == (Waits.GONE, 9, [])
+        assert bob.peer.offsets("lobby") == list(range(1, 10)), "what it said is said"
+
+
+# -- join and leave ---------------------------------------------------------------------------------------------------
+
+
+async def test_joining_gives_what_was_said_last_and_then_what_comes(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        await place.it.publish("lobby", "one", "two")
+        ann = place.client()
+        assert isinstance(ann.hear(Join("lobby")), Later), "it is not in memory"
+        joined = await ann.answer(Join("lobby", id=1))
+        assert isinstance(joined, Joined)
+        assert (joined.id, joined.recovered, joined.messages) == (1, True, [b"one", b"two"])
+        assert joined.member.cursor == 2
+        await place.it.publish("lobby", "three")
+        assert ann.peer.offsets("lobby") == [3]
+        assert isinstance(place.client().hear(Join("lobby")), Answer), "now it is"
+
+
+async def test_joining_again_begins_anew_from_the_cursor_it_gives(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        await place.it.publish("lobby", "one", "two", "three")
+        ann = place.client()
+        first = (await ann.answer(Join("lobby"))).member
+        again = await ann.answer(Join("lobby", after=1))
+        assert len(again.messages) == 2
+        assert [*ann.session.rooms()] == [again.member] == [*place.it.hub.rooms["lobby"].members]
+        assert first.connection is None
+        assert len(place.it.hub.rooms["lobby"].presence) == 1
+
+
+async def test_so_many_rooms_and_so_many_empty_ones(autojump_clock: Clock) -> None:
+    async with talking(max_rooms_per_connection=3, max_empty_rooms=1) as place:
+        for room in ("a", "b", "c"):
+            await place.it.publish(room, "hi")
+        ann = place.client()
+        await ann.answer(Join("mine"))
+        for _ in range(2):
+            assert await ann.refused(Join("mine too", id=3)) is ErrorCode.TOO_MANY_ROOMS
+        assert "mine too" not in place.it.hub.rooms, "it was not made for nothing"
+        await place.client().answer(Join("another's"))
+        assert await ann.refused(Join("another's")) is ErrorCode.TOO_MANY_ROOMS, "in memory, and just as empty"
+        for room in ("a", "b"):
+            await ann.answer(Join(room))
+        assert await ann.refused(Join("c")) is ErrorCode.TOO_MANY_ROOMS
+        assert isinstance(await ann.answer(Join("a")), Joined), "it is in it"
+        await ann.answer(Leave("mine"))
+        await ann.answer(Join("another's"))
+
+
+async def test_who_goes_while_its_room_is_loaded_is_in_no_room(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        place.it.log.delay = 1.0
+        ann = place.client()
+        outcome = ann.hear(Join("lobby", id=1))
+        assert isinstance(outcome, Later)
+        async with trio.open_nursery() as nursery:
+
+            async def join() -> None:
+                with pytest.raises(MessageError, match="closed"):
+                    await outcome.work(ann.peer, ann.session, Join("lobby", id=1))
+
+            nursery.start_soon(join)
+            await trio.sleep(0.5)
+            ann.close()
+        assert place.it.hub.statistics()["members"] == 0
+        assert ann.session.members is None
+
+
+async def test_leaving(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        ann = place.client()
+        await ann.answer(Join("lobby"))
+        assert await ann.refused(Leave("ops", id=4)) is ErrorCode.NOT_JOINED
+        assert await ann.answer(Leave("lobby", id=5)) == Left(5, "lobby")
+        assert await ann.refused(Leave("lobby")) is ErrorCode.NOT_JOINED
+        await place.it.publish("lobby", "hi")
+        assert ann.peer.offsets("lobby") == []
+
+
+async def test_the_end_of_a_connection_ends_all_its_memberships(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        ann = place.client()
+        for room in ("a", "b", "c"):
+            await ann.answer(Join(room))
+        ann.close()
+        assert place.it.hub.statistics()["members"] == 0
+        assert ann.session.members is None
+
+
+# -- asking, and rights -----------------------------------------------------------------------------------------------
+
+
+async def test_history_from_ring_and_log_is_the_same(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        await place.it.publish("lobby", *map(str, range(1, 6)))
+        ann = place.client()
+        asked = [History("lobby", limit=2), History("lobby", after=1, limit=2), History("lobby", before=4, limit=2)]
+        from_log = [await ann.answer(each) for each in asked]
+        await ann.answer(Join("lobby"))
+        from_ring = [await ann.answer(each) for each in asked]
+        assert all(isinstance(each, HistoryPage) for each in from_log)
+        for log, ring in zip(from_log, from_ring, strict=True):
+            assert (log.reaches, log.recovered, len(log.messages)) == (ring.reaches, ring.recovered, len(ring.messages))
+        assert [each.reaches for each in from_log] == [5, 3, 3]
+        assert await ann.refused(History("lobby", before=4, after=1, id=9)) is ErrorCode.BAD_FIELD
+
+
+async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
+    async with talking() as place:
+        ann = place.client()
+        await ann.answer(Join("lobby"))
+        members = await ann.answer(Members("lobby", id=2))
+        assert isinstance(members, MemberList)
+        assert members.presence.people() == [ann.session.principal]
+        assert await ann.answer(Ping(3)) == Alive(3)
+        assert await ann.answer(Echo("x")) == Echoed("x")
+        assert len((await ann.answer(Members("nowhere"))).presence) == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [Publish("lobby", "hi", id=1), Join("secret", id=1), History("secret", id=1), Members("secret", id=1)],
+    ids=lambda command: type(command).__name__,
+)
+async def test_what_somebody_may_not_do_is_refused(autojump_clock: Clock, command: ClientMessage) -> None:
+    async with talking() as place:
+        listener = place.client(Listener)
+        await listener.answer(Join("lobby"))
+        assert await listener.refused(command) is ErrorCode.FORBIDDEN
+        assert place.it.hub.room("secret") is None

@@ -1,0 +1,49 @@
+"""The chain of rooms that a WebSocket is in, against a dictionary."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.api.dialect import Dialect
+from chatserver.api.session import WebSocketSession
+from chatserver.chat.member import Member
+from chatserver.chat.principal import Principal
+from chatserver.chat.room import RingSize, Room
+from chatserver.meters import ByteBudget
+from tests.support.scripted import LineEncoder
+
+ANN = Principal(1, "here")
+SIZE = RingSize(LineEncoder(), max_count=16, max_bytes=1000, budget=ByteBudget(1 << 20))
+
+
+def member_of(name: str) -> Member:
+    return Member(Room(name, SIZE, network="here"), None, LineEncoder().frames, ANN, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), max_size=40))
+def test_against_a_dictionary(acts: list[tuple[str, bool]]) -> None:
+    session = WebSocketSession(ANN, Dialect())
+    model: dict[str, Member] = {}
+    for name, enters in acts:
+        if enters and name not in model:
+            model[name] = member_of(name)
+            session.add(model[name])
+        elif not enters and name in model:
+            gone = model.pop(name)
+            session.remove(gone)
+            assert gone.next is None
+        assert list(session.rooms()) == list(model.values())[::-1]
+        for each in "abcde":
+            assert session.find(each) is model.get(each)
+
+
+def test_all_may_be_removed_while_they_are_gone_through() -> None:
+    """As the end of a connection does."""
+    session = WebSocketSession(ANN, Dialect())
+    for name in "abc":
+        session.add(member_of(name))
+    seen = []
+    for member in session.rooms():
+        session.remove(member)
+        seen.append(member.room.name)
+    assert seen == ["c", "b", "a"]
+    assert session.members is None
