@@ -113,3 +113,14 @@ def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_
         send(found, puppet, bytes(2 * LINGER_BYTES))
         assert state_of(found) is State.LINGERING
         assert connection_of(found).deadline == deadline
+
+
+def test_what_the_log_answers_when_the_server_has_ended_wakes_nobody() -> None:
+    """The end of a long group took its turn in a scheduler that slept for ever, whose descriptor was another's then."""
+    with machine() as found:
+        found.upset_the_log(6.0, 0, 0)
+        found.publish("lobby", 60, 1)
+        found.drain()
+        found.wait(1.0)
+        assert found.world.stopped
+        assert not found.world.log.well
