@@ -63,7 +63,7 @@ def state_of(machine: ConnectionMachine) -> State:
 def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
     """Of one that came slowly, and whose answer did not fit, MESSAGE went on; the next one had what was left of it."""
     with machine() as found:
-        found.join("127.0.1.1", False, "join den from the beginning")  # the room is in memory: it is answered at once
+        found.join("127.0.1.1", False, False, "join den from the beginning")  # the room is in memory: it is answered at once
         found.publish("den", 5, 8000)
         found.knock(SOURCE, True, True)
         puppet = found.world.puppets[-1]
@@ -118,9 +118,9 @@ def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_
 def test_what_the_log_answers_when_the_server_has_ended_wakes_nobody() -> None:
     """The end of a long group took its turn in a scheduler that slept for ever, whose descriptor was another's then."""
     with machine() as found:
-        found.upset_the_log(6.0, 0, 0)
-        found.publish("lobby", 60, 1)
+        found.upset_the_log(LATE, 0, 0)
+        found.publish("lobby", 60, 1)  # more than the log hands out at a time
         found.drain()
-        found.wait(1.0)
+        found.wait(LATE / 2)
         assert found.world.stopped
         assert not found.world.log.well
