@@ -251,7 +251,7 @@ class WebSocketHandler(Handler):
             self._hub.writable(member)
             if connection.context is not session or connection.blocked:
                 return False
-        return bool(connection.inbox) and connection.state is not State.REPLYING
+        return (bool(connection.inbox) or session.assembly is not None) and connection.state is not State.REPLYING
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

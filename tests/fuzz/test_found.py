@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from unittest import mock
 
 import pytest
 
@@ -76,3 +77,41 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         found.wait(LATE)
         send(found, puppet, SAY[BEGUN:])
         assert state_of(found) is State.OPEN
+
+
+def test_a_message_that_is_whole_is_charged_no_more_although_its_room_is_congested() -> None:
+    """Of a long one that came in two parts, the first part was charged until its publisher was read again."""
+    with machine() as found:
+        found.join("127.0.1.1", False, "join den from the beginning")
+        found.wait(0.1)
+        found.knock(SOURCE, False, True)
+        puppet = found.world.puppets[-1]
+        send(found, puppet, upgrade())
+        wire = grammar.FRAMES["say something long"]
+        send(found, puppet, wire[:4000])
+        assert found.world.parts.input_budget.used > 0
+        found.upset_the_log(1.5, 0, 0)
+        found.publish("den", 20, 1)
+        send(found, puppet, wire[4000:])
+        assert state_of(found) is State.REPLYING
+        assert found.world.parts.input_budget.used == 0
+
+
+def test_half_a_message_behind_which_a_ping_was_answered_has_a_deadline() -> None:
+    """The answer did not fit, and when it had been taken the half message was in OPEN, where nobody asks for more."""
+    with machine() as found:
+        found.knock(SOURCE, True, True)
+        puppet = found.world.puppets[-1]
+        send(found, puppet, upgrade())
+        connection = connection_of(found)
+        ping, half = grammar.FRAMES["ping"], grammar.FRAMES["half a message"]
+        connections = found.world.parts.connections
+        offer = connections.offer
+
+        def full(peer: Connection, data: bytes) -> int:
+            return 0 if peer is connection else offer(peer, data)
+
+        with mock.patch.object(connections, "offer", full):
+            send(found, puppet, half + ping)  # its pong waits until the socket is writable: it is at once
+        assert not blocked(found)
+        assert state_of(found) is State.MESSAGE
