@@ -16,7 +16,7 @@ from chatserver.api.request import Request
 from chatserver.api.services import Services
 from chatserver.api.single_flight import SingleFlight
 from chatserver.chat.cursor import Place, Start
-from chatserver.chat.principal import GUEST_RIGHTS, Action, Principal
+from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import encoders, sse
@@ -46,9 +46,9 @@ class RoomHandlers:
         self._listing: SingleFlight[int, bytes] = SingleFlight()  # by limit: one query for all who ask
 
     def _check(self, request: Request, action: Action, room: str) -> None:
-        # A page of another site is nobody: it may what any guest may, and whatever needs a user is refused there.
-        may = GUEST_RIGHTS.allow if request.foreign else request.principal.may
-        if not may(action, room):
+        if request.foreign and action is Action.READ:
+            return  # a page of another site reads what everybody may, as nobody
+        if not request.principal.may(action, room):
             raise HttpError(ErrorCode.FORBIDDEN, f"not allowed in {room}")
 
     # -- publish ----------------------------------------------------------------------------------------------------

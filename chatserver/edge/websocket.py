@@ -300,8 +300,8 @@ class OpenHandler(WebSocketHandler):
             self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
             return
         connection.rate = self._bucket.at_rest(connection.rate, self._now())
-        self._connections.send(connection, _PING)
         self._connections.enter(connection, State.PINGED, session)
+        self._connections.send(connection, _PING)  # last: it may find that the peer is gone
 
 
 class PingedHandler(WebSocketHandler):

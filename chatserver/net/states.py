@@ -81,7 +81,7 @@ class Reads(Enum):
     """Whether a peer is read: not armed means not read."""
 
     YES = "yes"
-    NO = "no"  # our answer is due at any moment
+    NO = "no"  # nothing that it does is of interest
     HANGUP = "hang-up"  # no, but its reset is noticed
 
 
@@ -167,7 +167,7 @@ TABLE: dict[State, Row] = {
     _S.SERVING: Row(
         waits_for="our answer to its request",
         seconds="serving_deadline", deadline=_D.TOTAL, expires=Reason.SERVING_DEADLINE,
-        priority=_P.ESTABLISHED, reads=Reads.NO, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
+        priority=_P.ESTABLISHED, reads=Reads.HANGUP, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
     ),
     _S.PAUSED: Row(
         waits_for="a room's members, which it publishes too fast for",

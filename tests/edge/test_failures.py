@@ -63,22 +63,19 @@ async def test_a_log_that_cannot_store(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [(line["reason"], line["detail"]) for line in lines] == [("LogUnavailable", WORDS)] * LINES_PER_SECOND
 
 
-async def test_a_bug_of_ours_that_somebody_has_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving() as server:
-        hold_the_clock(server)
-        monkeypatch.setattr(server.server.parts.log, "head", failing(RuntimeError("a bug")))
-        await ask_by_http(server.address, 500)
-        assert len(written(server, "fault")) == LINES_PER_SECOND
-
-
-async def test_a_bug_of_ours_that_costs_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("behind_a_wait", [False, True])
+async def test_a_bug_of_ours_that_costs_connections(monkeypatch: pytest.MonkeyPatch, behind_a_wait: bool) -> None:
     async with serving(faults=TIMES) as server:
         hold_the_clock(server)
+        parts = server.server.parts
 
         def fail(*_: object) -> None:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(server.server.parts.http._routes, "handle", fail)
+        if behind_a_wait:
+            monkeypatch.setattr(parts.log, "head", failing(RuntimeError("a bug")))
+        else:
+            monkeypatch.setattr(parts.exchanges._routes, "handle", fail)
         for _ in range(TIMES):
             async with connect(server.address) as peer:
                 assert (await peer.request("GET", "/rooms/lobby")).status == 500

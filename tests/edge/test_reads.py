@@ -1,8 +1,8 @@
 """What is known of something that is half here: the poller reads so much, and little of what comes behind."""
 
 import pytest
-from chatserver.net.phases import Phase
 
+from chatserver.net.states import State
 from tests.support.peers import connect, frame, open_websocket, request
 from tests.support.serving import Serving, eventually, serving
 
@@ -12,31 +12,30 @@ POST = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "3000
 CHUNKED = request("POST", "/rooms/lobby/messages", headers={"Transfer-Encoding": "chunked"})
 
 
-async def lacking(server: Serving, phase: Phase, expected: int) -> None:
-    """Wait until the one connection in that phase lacks so much: what was sent may come in pieces."""
-    await server.in_phase(phase.name.lower())
+async def lacking(server: Serving, state: State, expected: int) -> None:
+    """Wait until the one connection in that state lacks so much: what was sent may come in pieces."""
+    await server.in_phase(state.name.lower())
     connections = server.server.parts.connections
-    attendant = connections.attendant
-    assert attendant is not None
 
     async def so_much() -> bool:
-        return [attendant.lacking(each) for each in connections.table if each and each.phase is phase] == [expected]
+        waiting = [each for each in connections.table if each is not None and each.state is state]
+        return [connections.handler(each).lacking(each) for each in waiting] == [expected]
 
     await eventually(so_much)
 
 
 @pytest.mark.parametrize(
-    ("phase", "wire", "lacks"),
+    ("state", "wire", "lacks"),
     [
-        (Phase.HEAD, POST[:-2], 0),
-        (Phase.BODY, POST + b"x" * 9_000, 21_000),
-        (Phase.BODY, CHUNKED + b"1000\r\nxx", 0),
+        (State.HEAD, POST[:-2], 0),
+        (State.BODY, POST + b"x" * 9_000, 21_000),
+        (State.BODY, CHUNKED + b"1000\r\nxx", 0),
     ],
 )
-async def test_a_length_that_was_announced(phase: Phase, wire: bytes, lacks: int) -> None:
+async def test_a_length_that_was_announced(state: State, wire: bytes, lacks: int) -> None:
     async with serving() as server, connect(server.address) as peer:
         await peer.send(wire)
-        await lacking(server, phase, lacks)
+        await lacking(server, state, lacks)
 
 
 @pytest.mark.parametrize(
@@ -55,4 +54,4 @@ async def test_a_frame(wire: bytes, lacks: int) -> None:
     async with serving(max_message_bytes=1 << 20) as server, connect(server.address) as peer:
         await open_websocket(peer)
         await peer.send(wire)
-        await lacking(server, Phase.MESSAGE, lacks)
+        await lacking(server, State.MESSAGE, lacks)

@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import pytest
 import trio
 import trio.testing
-from chatserver.edge.outlet import ConnectionOutlet
 
-from chatserver.chat.member import Hold
+from chatserver.chat.member import PollWaiter
+from chatserver.chat.principal import Principal
+from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import AT_ONCE, Tasks
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.reasons import Reason
@@ -161,7 +162,7 @@ async def test_who_waits_keeps_what_was_asked_and_not_how(
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=60.0) as server, AsyncExitStack() as stack:
         monkeypatch.setattr(SqliteReaders, "_run", silent)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(AT_ONCE * 3)]
-        tasks = server.server.parts.http._tasks
+        tasks = server.server.parts.exchanges._tasks
         for peer in peers[:AT_ONCE]:
             await peer.send(asking)
         await server.in_phase("serving", AT_ONCE)
@@ -178,7 +179,7 @@ async def test_who_waits_keeps_what_was_asked_and_not_how(
         assert kept < 2 * AT_ONCE * KEPT_BYTES
 
 
-async def test_whoever_has_gone_is_not_looked_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_has_gone_is_not_looked_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands who asked and went would otherwise keep the log busy for those who came after them."""
     asked, go_on = 0, trio.Event()
     original = SqliteReaders._run
@@ -193,7 +194,7 @@ async def test_whoever_has_gone_is_not_looked_up_for(tmp_path: Path, monkeypatch
         monkeypatch.setattr(SqliteReaders, "_run", slow)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(AT_ONCE + 20)]
         friends = [await stack.enter_async_context(chatter(server.address)) for _ in range(20)]
-        tasks = server.server.parts.http._tasks
+        tasks = server.server.parts.exchanges._tasks
 
         async def stand_at(running: int, waiting: int) -> bool:
             return tasks.statistics() == {"running": running, "waiting": waiting}
@@ -219,36 +220,28 @@ async def test_whoever_has_gone_is_not_looked_up_for(tmp_path: Path, monkeypatch
         assert asked <= at_work * 3, "what each of those at work reads, and nothing for the others"
 
 
-def test_a_fault_in_answering_a_poll_does_not_reach_the_pump() -> None:
-    def broken(hold: Hold) -> None:
+def test_a_fault_in_answering_a_poll_does_not_reach_the_room() -> None:
+    def broken(connection: object, waiter: PollWaiter) -> None:
         raise RuntimeError("a bug")
 
     with parked() as it:
         connection, _ = it.connect()
         neighbour, _ = it.connect()
-        outlet = ConnectionOutlet(it.connections)
-        outlet.answer_with = broken
-        outlet.answer(Hold(connection, user=1, limit=50, many=False, keep_alive=True), herd=False)
+        sink = ConnectionSink(it.connections)
+        sink.answer_with = broken
+        sink.answer(PollWaiter(connection, Principal(1, "192.0.2.1"), limit=50, many=False, keep_alive=True))
         assert not connection.alive
         assert neighbour.alive
         assert it.connections.faults == 1
-
-
-def test_its_reason_is_told() -> None:
-    with parked() as it:
-        connection, _ = it.connect()
-        try:
-            raise RuntimeError("a bug")
-        except RuntimeError:
-            it.connections.fault(connection)
-        assert it.attendant.details("closed") == [Reason.INTERNAL_ERROR]
+        assert it.details("closed") == [Reason.INTERNAL_ERROR]
 
 
 async def test_a_fault_in_parking_a_poll_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by tests/fuzz: behind a wait for the log, the poll's session stood in the place of the exchange when
-    parking failed, so nobody answered. It kept its place until the deadline of SERVING, and then was a second fault."""
+    """Found by tests/fuzz: behind a wait for the log, nobody answered when parking failed. It kept its place until the
+    deadline of SERVING, and then was a second fault.
+    """
 
-    def broken(hold: Hold, waits: object) -> None:
+    def broken(waiter: PollWaiter, waits: object) -> None:
         raise RuntimeError("a bug")
 
     async with serving(faults=1) as server, neighbour(server), connect(server.address) as peer:

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from chatserver.api.request import Request
-from chatserver.edge import intake as intake_module
+from chatserver.edge import requests as requests_module
 from chatserver.reasons import Reason
-from tests.support.peers import Peer, connect, request
+from tests.support.peers import Peer, chatter, connect, request, say
 from tests.support.serving import Serving, eventually, serving
 
 #: Each of them a part of a request, and what completes it.
@@ -27,7 +27,7 @@ async def whole(server: Serving, peer: Peer, part: bytes) -> None:
 
 
 async def refused(server: Serving, peer: Peer, part: bytes) -> None:
-    server.server.parts.http.intake.unfinished._most = 0
+    server.server.parts.input_budget.most = 0
     await peer.send(b"x")
     answer = await peer.response()
     assert (answer.status, answer.error) == (503, "unavailable")
@@ -60,7 +60,7 @@ async def evicted(server: Serving, peer: Peer, part: bytes) -> None:
 async def cut_short(server: Serving, peer: Peer, part: bytes) -> None:
     parts = server.server.parts
     for connection in filter(None, list(parts.connections.table)):
-        parts.http.cut_short(connection)
+        server.server._cut_short(connection)
     assert (await peer.response()).error == "draining"
 
 
@@ -71,7 +71,7 @@ async def test_its_count_ends_with_it(end: Callable[[Serving, Peer, bytes], Awai
     if end is late:
         limits = {"head_deadline": 1.0, "body_deadline": 1.0, "body_deadline_max": 1.0}
     async with serving(**limits) as server, connect(server.address) as peer:
-        unfinished = server.server.parts.http.intake.unfinished
+        unfinished = server.server.parts.input_budget
 
         async def counted() -> bool:
             return unfinished.used == len(part)
@@ -84,7 +84,7 @@ async def test_its_count_ends_with_it(end: Callable[[Serving, Peer, bytes], Awai
 
 async def test_a_head_is_counted_as_it_comes_and_once_with_its_body() -> None:
     async with serving() as server, connect(server.address) as peer:
-        unfinished = server.server.parts.http.intake.unfinished
+        unfinished = server.server.parts.input_budget
         used = 0
 
         async def counted() -> bool:
@@ -103,20 +103,20 @@ async def test_a_head_is_counted_as_it_comes_and_once_with_its_body() -> None:
 @pytest.mark.parametrize("part", [HEAD, BODY], ids=["head", "body"])
 async def test_its_count_ends_with_it_in_a_fault(monkeypatch: pytest.MonkeyPatch, part: bytes) -> None:
     async with serving(faults=1) as server, connect(server.address) as peer:
-        intake = server.server.parts.http.intake
+        budget = server.server.parts.input_budget
 
         async def counted() -> bool:
-            return intake.unfinished.used > 0
+            return budget.used > 0
 
         def fail(head: bytes, limits: object) -> None:
             raise RuntimeError("planted")
 
         await peer.send(part)
         await eventually(counted)
-        monkeypatch.setattr(intake_module, "parse_head", fail)
+        monkeypatch.setattr(requests_module, "parse_head", fail)
         await peer.send(RESTS[part])
         assert (await peer.response()).status == 500
-        assert intake.unfinished.used == 0
+        assert budget.used == 0
 
 
 async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(mon
     async with serving() as server, connect(server.address) as peer:
         parts = server.server.parts
         handled: list[Request] = []
-        handle = parts.http._routes.handle
+        handle = parts.exchanges._routes.handle
 
         def remembering(request: Request) -> Any:
             handled.append(request)
@@ -133,8 +133,32 @@ async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(mon
         async def never(room: str) -> None:
             await trio.sleep_forever()
 
-        monkeypatch.setattr(parts.http._routes, "handle", remembering)
+        monkeypatch.setattr(parts.exchanges._routes, "handle", remembering)
         monkeypatch.setattr(parts.log, "head", never)
         await peer.send(request("GET", "/rooms/lobby", b"x" * 60_000))
         await server.in_phase("serving")
         assert [each.body for each in handled if each.head.path == "/rooms/lobby"] == [b""]
+
+
+async def test_nothing_of_a_message_is_charged_while_its_reply_waits_for_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It came in pieces, and what was charged for them stood until the reply: a silent disk answers after 5 s."""
+    async with serving() as server, chatter(server.address) as friend:
+        parts = server.server.parts
+        budget = parts.input_budget
+
+        async def charged() -> bool:
+            return budget.used > 0
+
+        async def never(*_: object, **__: object) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(parts.log, "head", never)
+        monkeypatch.setattr(parts.log, "latest", never)
+        wire = say(type="history", id="x" * 60, room="old", padding="x" * 8_000)
+        await friend.peer.send(wire[:6_000])
+        await eventually(charged)
+        await friend.peer.send(wire[6_000:])
+        await server.in_phase("replying")
+        assert (budget.used, len(budget)) == (0, 0)

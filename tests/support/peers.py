@@ -225,7 +225,7 @@ async def publish(address: Address, room: str, text: str, **fields: Any) -> Any:
     return answer.json
 
 
-# -- WebSocket ------------------------------------------------------------------------------------------------------
+# -- WebSocket --------------------------------------------------------------------------------------------------------
 
 
 def upgrade(path: str = "/ws", *, headers: Mapping[str, str] | None = None, without: Iterable[str] = ()) -> bytes:

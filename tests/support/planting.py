@@ -7,7 +7,9 @@ Owns: the scene (a server, a victim, what the server holds) and the plant. May n
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +20,16 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Record
 from chatserver.net.connection import Connection
+from tests.support.certificates import certificate
 from tests.support.parked import descriptors
-from tests.support.serving import Serving, eventually
+from tests.support.serving import Serving, eventually, neighbour, serving
 
 #: Where the victim connects from, and the room that is the victim's alone.
 VICTIM, ROOM = "127.0.3.1", "victims"
+
+
+#: Seconds of a limit that a victim must not run into; far more than any case takes.
+PATIENT = 60.0
 
 
 class PlantedError(RuntimeError):
@@ -133,3 +140,29 @@ def _names(argument: object) -> Iterator[str]:
         yield from _names(argument.room)
     elif isinstance(argument, PollWaiter):
         yield from _names(argument.connection)
+
+
+@asynccontextmanager
+async def scene_of(tmp_path: Path, *, tls: bool = False, **settings: Any) -> AsyncIterator[Scene]:
+    """A server for one case, with a neighbour that misses nothing; in the end nothing of the victim is left."""
+    if tls:
+        settings["tls_cert"], settings["tls_key"] = certificate(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        async with serving(faults=1, **{"serving_deadline": PATIENT, **settings}) as server:
+            scene = Scene(server, patch)
+            before = scene.holdings()
+            async with neighbour(server):
+                yield scene
+            after: dict[str, int] = {}
+
+            async def given_back() -> bool:
+                nonlocal after
+                after = scene.holdings()
+                return after == before
+
+            with trio.move_on_after(10.0):
+                await eventually(given_back)
+            assert after == before
+            assert scene.raised == 1
+            assert scene.parts.connections.faults == 1
+            assert [line["reason"] for line in scene.fault_lines] == ["PlantedError"], scene.fault_lines

@@ -202,7 +202,7 @@ class ScriptedSink:
         assert isinstance(connection, Peer), "a connection that was let go is still in use"
         return connection
 
-    # -- what the test does to a peer -------------------------------------------------------------------------------
+    # -- what the test does to a peer ---------------------------------------------------------------------------------
 
     def take(self, peer: Peer, count: int) -> None:
         """The peer takes that many more bytes."""

@@ -145,7 +145,7 @@ async def _live(address: Address, friend: Chatter, room: str, stop: trio.Event, 
     done.set()
 
 
-# -- in a process of its own ----------------------------------------------------------------------------------------
+# -- in a process of its own ------------------------------------------------------------------------------------------
 
 
 class ServerProcess:

@@ -1,0 +1,249 @@
+"""A bug of ours in a callback, a task or a scheduled step costs that step: one planted at each place.
+
+As in test_planted_faults.py, where the table is walked.
+"""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from chatserver.edge.websocket import WebSocketHandler
+from chatserver.net.states import Priority
+from chatserver.net.tls_transport import TlsTransport
+from tests.support.parked import descriptors
+from tests.support.peers import Address, Peer, chatter, connect, publish, request, say
+from tests.support.planting import ROOM, VICTIM, Scene, scene_of
+from tests.support.serving import eventually, serving
+from tests.support.ways import (
+    Bring,
+    a_held_poll,
+    a_hello,
+    a_websocket,
+    an_event_stream,
+    ask_for_a_poll,
+    ask_for_events,
+    half_a_body,
+    half_a_head,
+    it_is_ended,
+    nothing,
+    one_request,
+)
+
+# -- everything else that is called -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where a fault is planted, and what runs into it."""
+
+    name: str
+    where: Callable[[Scene], tuple[Any, str]]
+    trigger: Callable[[Scene, Peer], Awaitable[None]]
+    bring: Bring = nothing
+    tls: bool = False
+    after: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+async def publish_by_http(scene: Scene, peer: Peer) -> None:
+    await peer.send(request("POST", f"/rooms/{ROOM}/messages", b"hello", headers={"Content-Type": "text/plain"}))
+
+
+async def publish_by_websocket(scene: Scene, peer: Peer) -> None:
+    await peer.send(say(type="publish", room=ROOM, text="hello"))
+
+
+async def somebody_publishes(scene: Scene, peer: Peer) -> None:
+    await publish(scene.server.address, ROOM, "hello")
+
+
+async def ask_for_history(scene: Scene, peer: Peer) -> None:
+    await peer.send(say(type="history", room=f"{ROOM}-of-old", id=1))
+
+
+async def ask_for_a_room(scene: Scene, peer: Peer) -> None:
+    await peer.send(request("GET", f"/rooms/{ROOM}"))
+
+
+async def any_request(scene: Scene, peer: Peer) -> None:
+    await peer.send(request("GET", "/healthz"))
+
+
+async def last_request(scene: Scene, peer: Peer) -> None:
+    await peer.send(request("GET", "/healthz", headers={"Connection": "close"}))
+
+
+async def time_passes(scene: Scene, peer: Peer) -> None:
+    """House-keeping comes round by itself."""
+
+
+async def places_are_reclaimed(scene: Scene, peer: Peer) -> None:
+    scene.parts.connections.scheduler.submit(Priority.BULK, scene.parts.admission._relieve, scene.parts.admission)
+
+
+async def another_comes(scene: Scene, peer: Peer) -> None:
+    address = scene.server.address
+    async with connect(Address(address.host, address.port), source=VICTIM) as other:
+        await scene.went_off()
+        await other.end()
+
+
+async def its_deadline_passes(scene: Scene, peer: Peer) -> None:
+    wheel = scene.parts.connections.wheel
+    wheel.watch(scene.victim, wheel.current + 1)
+
+
+def listener(scene: Scene) -> Any:
+    [only] = scene.parts.poller._listeners.values()
+    return only
+
+
+CASES = [
+    # what the log calls
+    Case("news", lambda s: (s.parts.hub, "_take_in"), somebody_publishes, a_websocket),
+    Case("news, all of it", lambda s: (s.parts.hub, "news"), somebody_publishes, a_websocket),
+    Case("done, HTTP", lambda s: (s.parts.exchanges, "_committed"), publish_by_http, one_request),
+    Case("done, WebSocket", lambda s: (s.parts.websockets._conversation, "_acknowledge"), publish_by_websocket,
+         a_websocket),
+    # what tasks wait for
+    Case("a task, HTTP", lambda s: (s.parts.log, "head"), ask_for_a_room, one_request),
+    Case("behind a task, HTTP", lambda s: (s.parts.exchanges, "_answered"), ask_for_a_room, one_request),
+    Case("a task, WebSocket", lambda s: (s.parts.exchanges._pages, "after"), ask_for_history, a_websocket),
+    Case("behind a task, WebSocket", lambda s: (WebSocketHandler, "_replied"), ask_for_history, a_websocket),
+    # scheduled steps
+    Case("a broadcast's step", lambda s: (s.parts.hub.broadcaster, "_step"), somebody_publishes, a_websocket),
+    Case("a broadcast's end", lambda s: (s.parts.hub.broadcaster, "_end"), somebody_publishes, a_websocket),
+    Case("delivery to one", lambda s: (s.parts.hub.broadcaster, "_deliver_alike"), somebody_publishes, an_event_stream),
+    Case("polls to answer", lambda s: (s.parts.hub.broadcaster, "_answer_polls"), somebody_publishes, a_held_poll),
+    Case("a poll's answer", lambda s: (s.parts.hub._sink, "answer_with"), somebody_publishes, a_held_poll),
+    Case("a round of house-keeping", lambda s: (s.parts.hub, "_keep_house"), time_passes),
+    Case("house-keeping of rooms", lambda s: (s.parts.hub, "tick"), time_passes),
+    Case("house-keeping of places", lambda s: (s.parts.admission, "tick"), time_passes),
+    Case("house-keeping of rates", lambda s: (s.parts.publish_limit, "sweep"), time_passes),
+    Case("house-keeping of lines", lambda s: (s.parts.stats, "report"), time_passes),
+    Case("reclaiming", lambda s: (s.parts.admission, "_relieve"), places_are_reclaimed),
+    Case("a tick", lambda s: (s.parts.garbage, "tick"), time_passes),
+    Case("a listener's tick", lambda s: (listener(s), "tick"), time_passes),
+    Case("accepting", lambda s: (listener(s), "accept"), another_comes),
+    Case("admitting", lambda s: (s.parts.admission, "admit"), another_comes),
+    Case("registering", lambda s: (s.parts.connections._readiness, "add"), another_comes),
+    Case("a turn of the wheel", lambda s: (s.parts.connections.wheel, "turn"), time_passes),
+    Case("the wheel's expiry", lambda s: (s.parts.connections, "expire"), its_deadline_passes),
+    # a request, on its way
+    Case("a request", lambda s: (s.parts.exchanges._routes, "handle"), any_request),
+    Case("whom it is for", lambda s: (s.parts.exchanges, "forwarded"), any_request,
+         settings={"trusted_proxy": (VICTIM,)}),
+    Case("publishing", lambda s: (s.parts.hub, "publish"), publish_by_http, one_request),
+    Case("parking a poll", lambda s: (s.parts.hub, "park"), ask_for_a_poll, one_request),
+    Case("parking a poll, half-way", lambda s: (s.parts.hub, "_enter"), ask_for_a_poll, one_request),
+    Case("joining", lambda s: (s.parts.hub, "attach"), ask_for_events, one_request),
+    Case("joining, half-way", lambda s: (s.parts.hub, "_enter"), ask_for_events, one_request),
+    # the end
+    Case("counting an end", lambda s: (s.parts.stats, "closed"), it_is_ended, a_websocket, after=True),
+    Case("counting an end, at once", lambda s: (s.parts.stats, "closed"), it_is_ended, a_websocket),
+    # TLS
+    Case("a handshake begins", lambda s: (s.parts.handshakes.engine, "accept"), a_hello, tls=True),  # type: ignore[union-attr]
+    Case("a handshake", lambda s: (s.parts.handshakes.engine, "handshake"), a_hello, tls=True),  # type: ignore[union-attr]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_in_each_callback_and_step(case: Case, tmp_path: Path) -> None:
+    async with scene_of(tmp_path, tls=case.tls, **case.settings) as scene:
+        address = scene.server.address
+        async with connect(Address(address.host, address.port), source=VICTIM) as peer:
+            await case.bring(scene, peer)
+
+            async def known() -> bool:
+                return len(scene.victims) == 1
+
+            await eventually(known)
+            scene.plant(*case.where(scene), after=case.after)
+            await case.trigger(scene, peer)
+            await scene.went_off()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+# -- the TLS transport ------------------------------------------------------------------------------------------------
+
+
+async def the_kernel_has_room_for_more(scene: Scene, peer: Peer) -> None:
+    scene.parts.connections.send(scene.victim, b"")
+    scene.parts.connections.keep(scene.victim, b"\r\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "trigger"),
+    [
+        ("open", any_request),
+        ("lacking", any_request),
+        ("offer", any_request),
+        ("flush", the_kernel_has_room_for_more),
+        ("finish", last_request),
+        ("finish", it_is_ended),
+        ("released", last_request),
+        ("released", it_is_ended),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+async def test_in_each_method_of_the_tls_transport(method: str, trigger: Bring, tmp_path: Path) -> None:
+    async with (
+        scene_of(tmp_path, tls=True) as scene,
+        connect(scene.server.address, source=VICTIM) as peer,
+    ):
+        await one_request(scene, peer)
+        if method in ("released", "lacking"):  # its arguments do not say whose it is
+            transport = scene.victim.transport
+            scene.concerns_the_victim = lambda *arguments: arguments[0] is transport  # type: ignore[method-assign]
+        scene.plant(TlsTransport, method, after=method == "released")
+        await trigger(scene, peer)
+        await scene.went_off()
+        await peer.rest()
+
+
+# -- a drain ----------------------------------------------------------------------------------------------------------
+
+
+DRAINED: list[tuple[str, Callable[[Scene], tuple[Any, str]], Bring]] = [
+    ("idle", lambda s: (s.server.server, "_send_away"), one_request),
+    ("WebSocket", lambda s: (s.server.server, "_send_away"), a_websocket),
+    ("WebSocket's farewell", lambda s: (s.parts.websockets, "drain"), a_websocket),
+    ("poll", lambda s: (s.parts.exchanges, "answer_held"), a_held_poll),
+    ("stream", lambda s: (s.server.server, "_send_away"), an_event_stream),
+    ("half a head, in the end", lambda s: (s.server.server, "_cut_short"), half_a_head),
+    ("half a body, in the end", lambda s: (s.server.server, "_cut_short"), half_a_body),
+]
+
+
+@pytest.mark.parametrize(("name", "where", "bring"), DRAINED, ids=[name for name, *_ in DRAINED])
+async def test_in_each_step_of_a_drain(
+    name: str, where: Callable[[Scene], tuple[Any, str]], bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = descriptors()
+    async with serving(faults=1, drain_timeout=2.0, serving_deadline=60.0) as server:
+        scene = Scene(server, monkeypatch)
+        async with chatter(server.address) as friend, connect(server.address, source=VICTIM) as peer:
+            await friend.ask("join", room="neighbours")
+            await bring(scene, peer)
+
+            async def known() -> bool:
+                return len(scene.victims) == 1
+
+            await eventually(known)
+            scene.plant(*where(scene))
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (await friend.next("goaway"))["reason"] == "restart"
+            await friend.closed()
+            await scene.went_off()
+            await peer.rest()
+        assert [line["reason"] for line in scene.fault_lines] == ["PlantedError"]
+    assert (scene.raised, scene.parts.connections.held, scene.parts.input_budget.used) == (1, 0, 0)
+    assert scene.parts.admission.statistics() == {"held": 0, "addresses": 0}
+    assert descriptors() == before

@@ -1,0 +1,287 @@
+"""Room for newcomers: who is ended for them, what they are told, and the water marks. Who: test_reclaim.py."""
+
+from collections.abc import Iterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from chatserver.net import admission as admission_module
+from chatserver.net.admission import HIGH_WATER, LOW_WATER
+from chatserver.net.connection import Closing, Connection
+from chatserver.net.states import State
+from chatserver.reasons import Reason
+from tests.support.house import FAREWELL, House
+from tests.support.parked import ended, take
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    made.close()
+
+
+def test_nobody_has_to_go_in_an_empty_house(house: House) -> None:
+    assert not house.comes("192.0.2.1")
+
+
+def test_the_worst_is_closed_and_no_more(house: House) -> None:
+    old, old_peer = house.let_in("192.0.2.1")
+    house.turn(seconds=1.0)
+    young, young_peer = house.let_in("192.0.2.2")
+    house.turn(seconds=3.0)
+    assert house.comes("192.0.2.3")
+    assert (old.alive, young.alive) == (False, True)
+    assert house.reasons() == [Reason.EVICTED]
+    assert ended(old_peer), "in good order, and without a word: it had not asked"
+    assert not ended(young_peer)
+
+
+@pytest.mark.parametrize(
+    ("state", "context", "sent"),
+    [(State.HEAD, None, b"GET / HT"), (State.BODY, object(), b""), (State.KEEPALIVE, None, b"GE")],
+)
+def test_a_peer_that_had_begun_to_ask_is_told(house: House, state: State, context: object, sent: bytes) -> None:
+    connection, peer = house.let_in("192.0.2.1", state, sent=sent)
+    connection.context = context
+    house.turn(seconds=5.0)
+    assert house.comes("192.0.2.3")
+    assert take(peer) == FAREWELL
+    assert ended(peer)
+    assert house.details("released") == [context] * (context is not None)
+
+
+@pytest.mark.parametrize("state", [State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE])
+def test_a_peer_that_does_not_speak_http_yet_is_not_told_in_it(house: House, state: State) -> None:
+    _, peer = house.let_in("192.0.2.1", state, sent=b"half a hello")
+    house.turn(seconds=5.0)
+    assert house.comes("192.0.2.3")
+    assert take(peer) == b""
+
+
+def test_a_peer_that_only_lingers_has_had_its_end(house: House) -> None:
+    """It counts for what it was closed for, and nothing is taken from it but the wait."""
+    connection, peer = house.let_in("192.0.2.1")
+    house.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
+    house.turn(seconds=1.5)
+    more = [house.let_in("192.0.2.1")[0] for _ in range(3)]
+    for each in more:
+        house.connections.finish(each, Reason.DONE)
+    house.turn(seconds=0.1)
+    assert house.comes("192.0.2.3")
+    assert house.reasons() == [Reason.HEAD_DEADLINE]
+    assert take(peer) == b"408"
+
+
+def test_a_peer_that_does_not_take_its_answer_is_aborted(house: House) -> None:
+    connection, _ = house.let_in("192.0.2.1", State.KEEPALIVE)
+    house.connections.send(connection, b"x" * 10_000_000)
+    assert connection.backlog is not None
+    house.turn(seconds=5.0)
+    assert house.comes("192.0.2.3")
+    assert house.reasons() == [Reason.EVICTED]
+
+
+def test_rule_4_a_crowd_does_not_push_out_a_person(house: House) -> None:
+    """He types, and they come back again and again: they get each other's places at most, never his."""
+    person, _ = house.let_in("192.0.2.200")
+    for _ in range(10):
+        house.let_in("192.0.2.1")
+    for _ in range(80):
+        house.turn(seconds=0.1)
+        while house.comes("192.0.2.1"):
+            house.let_in("192.0.2.1")
+    assert person.alive
+    assert house.connections.held == 11
+    assert house.of("closed")
+
+
+def test_a_newcomer_that_comes_alone_finds_a_place_whatever_the_crowd_does(house: House) -> None:
+    """The crowd replaces its own as fast as it may; there is always one that has been there for a tick."""
+    for _ in range(40):
+        house.let_in("192.0.2.1")
+    for number in range(100):
+        house.turn(seconds=0.1)
+        while house.comes("192.0.2.1"):
+            house.let_in("192.0.2.1")
+        assert house.comes(f"198.51.100.{number}")
+        house.let_in("192.0.2.1")
+
+
+def test_behind_a_balancer_all_come_from_one_address(house: House) -> None:
+    """There are no crowds then, and a peer that has waited for two seconds goes for one that comes."""
+    everybody = [house.let_in("192.0.2.1")[0] for _ in range(10)]
+    house.turn(seconds=1.8)
+    assert not house.comes("192.0.2.1")
+    house.turn(seconds=0.1)
+    assert house.comes("192.0.2.1")
+    assert sum(each.alive for each in everybody) == 9
+
+
+def test_the_last_place_is_for_a_newcomer_that_is_alone_as_well(house: House) -> None:
+    person, _ = house.let_in("192.0.2.200")
+    house.turn(seconds=8.0)
+    assert house.comes("192.0.2.7")
+    assert not person.alive
+
+
+def test_for_an_unknown_newcomer_the_worst_goes(house: House) -> None:
+    """Out of descriptors, nobody can be asked where he comes from."""
+    person, _ = house.let_in("192.0.2.200")
+    house.turn(seconds=8.0)
+    assert house.admission.descriptor_needed()
+    assert not person.alive
+
+
+def test_those_who_moved_on_since_the_look_are_passed_over(house: House) -> None:
+    everybody = []
+    for number in range(4):
+        everybody.append(house.let_in(f"192.0.2.{number}")[0])
+        house.turn(seconds=2.3)
+    oldest, closed, joined, youngest = everybody
+    assert house.comes("198.51.100.9")
+    assert not oldest.alive
+    house.connections.close(closed, Reason.PEER_CLOSED)
+    house.connections.enter(joined, State.OPEN)
+    assert house.comes("198.51.100.9")
+    assert (joined.alive, youngest.alive) == (True, False)
+
+
+def test_looks_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One serves as long as it has somebody to offer; and a tick has a bound on what is looked at."""
+    looks = 0
+    real = house.admission._look
+
+    def counting(places: int) -> list[Connection]:
+        nonlocal looks
+        looks += 1
+        return real(places)
+
+    monkeypatch.setattr(house.admission, "_look", counting)
+    for number in range(20):
+        house.let_in(f"192.0.2.{number}")
+    house.turn(seconds=5.0)
+    assert sum(house.comes("198.51.100.9") for _ in range(20)) == 20
+    assert looks == 1
+    assert not any(house.comes("198.51.100.9") for _ in range(1000))
+    most = admission_module.SCAN_BUDGET // len(house.connections.table) + 2
+    assert looks <= most
+    house.turn(seconds=0.1)
+    before = looks
+    assert not house.comes("198.51.100.9")
+    assert looks == before + 1
+
+
+def test_a_large_table_is_seen_in_turns(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look ends when it has found enough; the next one goes on from there, and comes round."""
+    monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 4)
+    monkeypatch.setattr(admission_module, "SCAN_BATCH", 8)
+    everybody = [house.let_in(f"192.0.2.{number}")[0] for number in range(40)]
+    house.turn(seconds=3.0)
+    for _ in range(60):
+        while house.comes("198.51.100.1"):
+            pass
+        house.turn(seconds=0.1)
+    assert not any(each.alive for each in everybody)
+
+
+def test_members_do_not_hide_those_who_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look goes through the whole table if need be: a newcomer is not refused because of where it began."""
+    monkeypatch.setattr(admission_module, "SCAN_BATCH", 4)
+    monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 1)
+    for number in range(40):
+        house.let_in(f"192.0.2.{number}", State.OPEN)
+    waiting, _ = house.let_in("192.0.2.99")
+    house.turn(seconds=3.0)
+    assert house.comes("192.0.2.100")
+    assert not waiting.alive
+
+
+def fail(connection: Connection, *_: object) -> None:
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("event", ["released", "closed"])
+def test_a_fault_of_ours_costs_the_one_who_goes(house: House, event: str) -> None:
+    """The listener is under way when it happens: it must not end with it."""
+    connection, _ = house.let_in("192.0.2.1", State.BODY)
+    connection.context = object()
+    house.turn(seconds=5.0)
+    house.recorder.on[event] = fail
+    assert house.comes("192.0.2.3")
+    assert not connection.alive
+    assert house.connections.faults == 1
+
+
+def test_a_fault_that_leaves_it_in_its_place_is_no_place_for_a_newcomer() -> None:
+    """Its handler excuses itself, and it lingers: who was let in for it would be one too many."""
+    house = House(total=1)
+    try:
+        connection, _ = house.let_in("192.0.2.1", sent=b"GET")
+        house.turn(seconds=5.0)
+        house.connections.offer = fail  # type: ignore[method-assign, assignment]
+        house.recorder.on["faulted"] = lambda each: house.connections.finish(each, Reason.INTERNAL_ERROR)
+        assert house.admission.admit("192.0.2.3") is Reason.REFUSED_FULL
+        assert connection.alive
+        assert house.admission.held == 1
+    finally:
+        house.close()
+
+
+# -- the water marks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("held", "begins"), [(95, False), (96, True), (100, True)])
+def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(held: int, begins: bool) -> None:
+    house = House(total=100)
+    try:
+        for number in range(held):
+            house.let_in(f"192.0.2.{number}", State.KEEPALIVE)
+        house.turn(seconds=3.0)
+        with capture_logs() as logs:
+            house.admission.tick()
+            house.run_rounds()
+        assert house.admission.held == (int(100 * LOW_WATER) if begins else held)
+        assert HIGH_WATER * 100 == 95
+        assert [(line["event"], line["held"], line["places"]) for line in logs if line["event"] == "places_short"] == (
+            [("places_short", held, 100)] * begins
+        )
+        assert set(house.reasons()) == ({Reason.EVICTED} if begins else set())
+    finally:
+        house.close()
+
+
+def test_it_ends_though_nobody_may_go() -> None:
+    house = House(total=100)
+    try:
+        for number in range(100):
+            house.let_in(f"192.0.2.{number}", State.OPEN)
+        house.turn(seconds=3.0)
+        house.admission.tick()
+        house.run_rounds()
+        assert house.admission.held == 100
+    finally:
+        house.close()
+
+
+def test_the_worst_go_first_down_to_the_low_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And in steps of one look each, so that a large table is no long step."""
+    monkeypatch.setattr(admission_module, "SCAN_BATCH", 16)
+    monkeypatch.setattr(admission_module, "SCAN_BUDGET", 16)
+    house = House(total=100)
+    try:
+        members = [house.let_in("192.0.2.200", State.OPEN)[0] for _ in range(60)]
+        lingering = [house.let_in(f"192.0.2.{number}", State.CLOSING)[0] for number in range(5)]
+        for each in lingering:
+            each.context = Closing(Reason.DONE)
+            each.deadline = house.connections.wheel.current + 1
+        idle = [house.let_in(f"198.51.100.{number}", State.KEEPALIVE)[0] for number in range(35)]
+        house.connections.wheel.advance(3.0)
+        house.connections.wheel.current += 30
+        house.admission.tick()
+        house.run_rounds()
+        assert house.admission.held == 90
+        assert all(each.alive for each in members)
+        assert sum(each.alive for each in idle) >= 25
+    finally:
+        house.close()
