@@ -115,3 +115,14 @@ def test_half_a_message_behind_which_a_ping_was_answered_has_a_deadline() -> Non
             send(found, puppet, half + ping)  # its pong waits until the socket is writable: it is at once
         assert not blocked(found)
         assert state_of(found) is State.MESSAGE
+
+
+def test_what_the_log_stores_when_the_server_has_stopped_is_handed_out_all_the_same() -> None:
+    """Its news were put into the queue of a poller that had ended, to wake which raised out of the log."""
+    with machine() as found:
+        found.congest("lobby", "publish, thrice", False)
+        found.drain()
+        found.wait(5.0)
+        assert found.world.exit_code == 0
+        statistics = found.world.log.statistics()
+        assert (statistics.pending, statistics.records) == (0, 12)
