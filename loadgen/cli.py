@@ -5,8 +5,9 @@ stopped by Ctrl-C). May not: contain anything that a test would want to call wit
 """
 
 import sys
+import traceback
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import cyclopts
 import trio
@@ -14,16 +15,17 @@ from cyclopts import App, Parameter
 
 from loadgen import figures, flags, markdown, target
 from loadgen import floor as floors
-from loadgen.attack import Assault, Attack
+from loadgen.attack import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Attack, AttackConfig
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
+from loadgen.exercise import served, unmet
 from loadgen.fingerprint.command import fingerprint
 from loadgen.personas import registry, summary
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
 from loadgen.run import Load, Run
-from loadgen.scorecard import Scorecard, playable
+from loadgen.scorecard import Scorecard
 from loadgen.scoretables import by_threat
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
@@ -49,11 +51,26 @@ VictimKind = Annotated[
     ),
 ]
 Victims = Annotated[int, Parameter(help="Healthy clients, each with an operation every 100 ms.")]
+Newcomers = Annotated[
+    float,
+    Parameter(
+        help="Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."
+    ),
+]
+Timeout = Annotated[float, Parameter(help="Seconds after which a victim's operation has failed.")]
 Neighbours = Annotated[
     int,
     Parameter(
-        help="Honest slow clients beside them, shared among their kinds (see `loadgen list`): any that is hurt is"
-        " collateral. Only where the victims speak chat.v1."
+        help="Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that"
+        " is hurt is collateral; 0 = none. Those play whose needs the victims show to be met."
+    ),
+]
+FixedDuration = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Leave out honest slow clients that need longer than the attack lasts for all that they do; otherwise it"
+        " lasts as long as they need.",
     ),
 ]
 
@@ -135,7 +152,10 @@ def attack(
     duration: Annotated[float, Parameter(help="Seconds of attack.")] = 20.0,
     victims: Victims = 50,
     victim: VictimKind = "chat",
-    neighbours: Neighbours = 30,
+    newcomers: Newcomers = NEWCOMERS_PER_S,
+    timeout: Timeout = OPERATION_TIMEOUT_SECONDS,
+    neighbours: Neighbours = NEIGHBOURS,
+    fixed_duration: FixedDuration = False,
     baseline: Annotated[float, Parameter(help="Seconds to measure before the attack.")] = 5.0,
     recovery: Annotated[float, Parameter(help="Seconds to measure after it.")] = 5.0,
     connect_rate: ConnectRate = 5000.0,
@@ -152,18 +172,25 @@ def attack(
     kinds = flags.attacks(kind, "--kind")
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
-    counts = flags.shares(dict.fromkeys(kinds, 1.0), clients)
-    assault, path = _assault(victim, victims, neighbours, baseline, duration, recovery)
+    healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
+    config, path = _config(healthy, baseline, duration, recovery)
+    needs = served(config.victims)
+    playable = [each for each in kinds if not unmet(each, needs)]
+    counts = flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {}
     plan = make_plan(
         url,
         common,
         _with_path(loading, path),
-        connections=clients + assault.beside,
+        connections=clients + config.beside,
         connect_rate=connect_rate,
         known=figures.ATTACK,
         seconds=baseline + duration + recovery,
     )
-    return finish(trio.run(Attack(plan, assault.against(counts)).play), common)
+    played = Attack(plan, config.against(counts))
+    for each in kinds:
+        if each not in playable:
+            played.leave_out(unmet(each, needs))
+    return finish(trio.run(played.play) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
 
 
 @app.command
@@ -184,7 +211,10 @@ def scorecard(
     duration: Annotated[float, Parameter(help="Seconds of each attack.")] = 12.0,
     victims: Victims = 50,
     victim: VictimKind = "chat",
-    neighbours: Neighbours = 30,
+    newcomers: Newcomers = NEWCOMERS_PER_S,
+    timeout: Timeout = OPERATION_TIMEOUT_SECONDS,
+    neighbours: Neighbours = NEIGHBOURS,
+    fixed_duration: FixedDuration = False,
     baseline: Annotated[float, Parameter(help="Seconds to measure before each attack.")] = 3.0,
     recovery: Annotated[float, Parameter(help="Seconds to measure after each.")] = 3.0,
     floor: Annotated[
@@ -214,11 +244,10 @@ def scorecard(
     Each attack has its own baseline and its own recovery; --fail-if is judged for each.
     """
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    assault, path = _assault(victim, victims, neighbours, baseline, duration, recovery)
+    healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
+    config, path = _config(healthy, baseline, duration, recovery)
     every = [persona for persona in registry().values() if not persona.honest]
-    kinds = playable(flags.attacks(kind, "--kind") or every, assault.victims)
-    if not kinds:
-        raise UsageError(f"--kind: none of these can be played against a server with victims of kind {victim!r}")
+    kinds = flags.attacks(kind, "--kind") or every
     markdown.require(markdown_file)
     if floor:
         floors.require(target.find(url, allow=common.allow_target))
@@ -229,13 +258,13 @@ def scorecard(
         url,
         common,
         _with_path(loading, path),
-        connections=min(clients, max(each.usual_clients for each in kinds)) + assault.beside,
+        connections=min(clients, max(each.usual_clients for each in kinds)) + config.beside,
         connect_rate=connect_rate,
         known=figures.ATTACK,
         seconds=(1 + floor) * len(kinds) * (baseline + duration + recovery),
         started_by_us=bool(command),
     )
-    report = trio.run(Scorecard(plan, assault, kinds, clients, with_floor=floor, start=command).play)
+    report = trio.run(Scorecard(plan, config, kinds, clients, with_floor=floor, start=command).play)
     if markdown_file is not None:
         markdown.write(markdown_file, by_threat(report))
     return finish(report, common)
@@ -268,26 +297,40 @@ def list_() -> int:
     return 0
 
 
-def _assault(
-    victim: str, victims: int, neighbours: int, baseline: float, duration: float, recovery: float
-) -> tuple[Assault, str | None]:
+class _Healthy(NamedTuple):
+    """What both attacking commands are told of the healthy."""
+
+    kind: str
+    number: int
+    newcomers_per_s: float
+    timeout_seconds: float
+    neighbours: int
+    fixed_duration: bool
+
+
+def _config(victims: _Healthy, baseline: float, duration: float, recovery: float) -> tuple[AttackConfig, str | None]:
     """What both attacking commands are told; and the path that `--victim 'GET /path'` names."""
-    flags.at_least("--victims", victims, 1)
-    flags.at_least("--neighbours", neighbours, 0)
+    flags.at_least("--victims", victims.number, 1)
+    flags.at_least("--newcomers", victims.newcomers_per_s, 0)
+    flags.at_least("--neighbours", victims.neighbours, 0)
     for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
         flags.seconds(flag, value)
-    kinds, path = flags.victims(victim, victims)
-    slow = [persona for persona in registry().values() if persona.slow]
-    speaks_chat = bool(playable(slow, kinds))
-    assault = Assault(
+    flags.between("--timeout", victims.timeout_seconds, 0.1, 60)
+    kinds, path = flags.victims(victims.kind, victims.number)
+    needs = served(kinds)
+    slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
+    config = AttackConfig(
         counts={},
         victims=kinds,
-        neighbours=flags.neighbours(slow, neighbours) if speaks_chat else {},
+        neighbours=flags.neighbours(slow, victims.neighbours),
         baseline_seconds=baseline,
         attack_seconds=duration,
         recovery_seconds=recovery,
+        timeout_seconds=victims.timeout_seconds,
+        newcomers_per_s=victims.newcomers_per_s,
+        fixed_duration=victims.fixed_duration,
     )
-    return assault, path
+    return config, path
 
 
 def _with_path(loading: Loading, path: str | None) -> Loading:
@@ -318,6 +361,9 @@ def _main(arguments: list[str]) -> int:
         return _complain("stopped", Outcome.INTERRUPTED)
     except KeyboardInterrupt:
         return _complain("stopped", Outcome.INTERRUPTED)
+    except Exception:  # noqa: BLE001  Python's own exit code for it would say that the target fell short
+        traceback.print_exc()
+        return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID)
     return result if isinstance(result, int) else 0
 
 

@@ -31,6 +31,9 @@ TURNED_AWAY = frozenset((429, 503))
 #: The same as close codes: service restart, try again later (IANA's registry).
 CLOSED_FOR_NOW = frozenset((1012, 1013))
 
+#: Answers that mean that what was asked for is not there, or not done here: an attack on it is none.
+ABSENT_STATUSES = frozenset(("answered 404", "answered 405", "answered 426", "answered 501"))
+
 #: How a connection ended that the server closed in good order; any other end is named after its error.
 CLOSED = "closed"
 
@@ -100,6 +103,7 @@ class Cohort:
     held: int = 0
     peak: int = 0
     opened: int = 0  # times a client came to be held
+    came: int = 0  # clients that reached the server at least once: held, or turned away by its answer
     left: int = 0  # times a client closed by itself
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -118,8 +122,16 @@ class Cohort:
         self.made += 1
         return self.persona(self, index)
 
+    def count_coming(self, client: Client) -> None:
+        """Book that a client reached the server, once."""
+        if not client.came:
+            client.came = True
+            self.came += 1
+
     def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
         """Book that the server, or the network, ended this client."""
+        if turned_away and reason.startswith("answered"):
+            self.count_coming(client)
         if turned_away and (client.stage is not Stage.HELD or not client.honest):
             self.refused[reason] += 1
         elif client.stage is Stage.HELD:
@@ -136,7 +148,7 @@ class Client:
     `loadgen list` prints. docs/personas.md shows how to write one.
     """
 
-    __slots__ = ("born", "cohort", "due", "fd", "index", "outgoing", "room", "stage", "tick", "unread")
+    __slots__ = ("born", "came", "cohort", "due", "fd", "index", "outgoing", "room", "stage", "tick", "unread")
 
     name: ClassVar[str]
     honest: ClassVar[bool]
@@ -151,12 +163,15 @@ class Client:
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
     below_tls: ClassVar[bool] = False  # sends its bytes as they are to a TLS target, too
     one_address: ClassVar[bool] = False  # all clients of this persona share one source address
+    silent: ClassVar[bool] = False  # sends no byte, on purpose
+    cycle_seconds: ClassVar[float] = 0.0  # of one that is slow: until it has done once all that it does
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
         self.index = index
         self.room = cohort.place.rooms[cohort.made % len(cohort.place.rooms)]
         self.fd = -1
+        self.came = False  # whether it ever reached the server
         self.stage = Stage.WAITING
         self.born = 0.0  # when it began to connect
         self.due = NEVER  # `due` and `tick` belong to the wheel

@@ -17,11 +17,11 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import figures, flags, preflight, target
+from loadgen.output import require, save
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
-from loadgen.saving import require, save
 from loadgen.scenario import Plan
 from loadgen.target import Target
 
@@ -43,10 +43,11 @@ class Common:
         tuple[str, ...],
         Parameter(
             negative="",
-            help="Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Replaces the default bar."
-            " The report lists the figures by name.",
+            help="Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Adds to the default bar. The"
+            " report lists the figures by name.",
         ),
     ] = ()
+    no_bar: Annotated[bool, Parameter(negative="", help="Judge by --fail-if alone, without the default bar.")] = False
     seed: Annotated[
         int | None, Parameter(help="Replay a run's random choices; by default a new one, which is printed.")
     ] = None
@@ -141,6 +142,7 @@ def make_plan(
         path=loading.path,
         websocket_path=loading.ws_path,
         arguments=arguments(),
+        no_bar=common.no_bar,
     )
 
 

@@ -1,40 +1,45 @@
-"""The crowd of one process: the part that most players play.
+"""The crowd of one process: the part that most workers play.
 
-Owns: the engine of this process, the groups of clients that were cast, and the schedule of its chatters. May not:
+Owns: the engine of this process, the groups of clients that were made, and the schedule of its chatters. May not:
 decide when anything happens; the conductor does.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import assert_never
+from typing import Final, assert_never
 
-from loadgen.client import Client, Cohort, Place
-from loadgen.orders import (
-    Account,
+from loadgen.client import Client, Cohort, Place, Stage
+from loadgen.messages import (
     AnyOrder,
-    Audit,
     BeginPhase,
-    CastCrowd,
-    CastVictims,
     Close,
-    GiveUp,
+    FailPending,
     Group,
-    Hush,
     Lifetimes,
-    News,
+    MakeClients,
+    MakeVictims,
     Open,
     Recent,
+    RereadMessages,
+    Result,
     Role,
-    Speak,
-    Spoken,
+    SendResult,
+    StartTraffic,
+    Status,
+    StopTraffic,
+    TrafficResult,
 )
 from loadgen.personas import registry
 from loadgen.secure import engine_for
 from loadgen.timers import now
 from loadgen.traffic import Traffic
 
+#: A client that has been on its way in for so long is not let in.
+STARVED_SECONDS: Final = 5.0
 
-class _Cast:
+
+class _MadeGroup:
     """One group: its cohorts, its clients in the order in which they open, and how far that has come."""
 
     def __init__(self, cohorts: list[Cohort], clients: list[Client]) -> None:
@@ -53,7 +58,7 @@ class Crowd:
         self._engine = engine_for(role.target, connect_rate=role.connect_rate)
         self._target = role.target
         self._traffic = Traffic(self._random)
-        self._casts: dict[str, _Cast] = {}
+        self._made: dict[str, _MadeGroup] = {}
 
     async def run(self) -> None:
         """Run the engine."""
@@ -62,25 +67,27 @@ class Crowd:
     async def obey(self, order: AnyOrder) -> None:
         """Do what was ordered."""
         match order:
-            case CastCrowd():
-                self._cast(order)
+            case MakeClients():
+                self._make(order)
             case Open():
-                cast = self._casts[order.group]
-                upto = round(order.share * len(cast.clients))
-                self._engine.open(cast.clients[cast.opened : upto])
-                cast.opened = upto
-            case Speak():
+                made = self._made[order.group]
+                upto = round(order.share * len(made.clients))
+                self._engine.open(made.clients[made.opened : upto])
+                made.opened = upto
+            case StartTraffic():
                 self._traffic.start(self._engine, order.rate, text_bytes=order.text_bytes)
-            case Hush():
+            case StopTraffic():
                 self._traffic.stop()
             case Close():
                 await self._close(order.group)
-            case CastVictims() | BeginPhase() | GiveUp() | Audit():
+            case BeginPhase():
+                self._engine.lag.begin(order.phase)
+            case MakeVictims() | FailPending() | RereadMessages() | SendResult():
                 raise ValueError(f"{type(order).__name__} is no order for a crowd")
             case _:
                 assert_never(order)
 
-    def _cast(self, order: CastCrowd) -> None:
+    def _make(self, order: MakeClients) -> None:
         place = Place(
             host=self._target.authority,
             rooms=tuple(order.rooms),
@@ -99,35 +106,37 @@ class Crowd:
         clients = [
             cohorts[persona].member(index) for index, persona in enumerate(mixed(counts), start=order.first_index)
         ]
-        self._casts[order.group] = _Cast(list(cohorts.values()), clients)
+        self._made[order.group] = _MadeGroup(list(cohorts.values()), clients)
 
     async def _close(self, group: str) -> None:
-        cast = self._casts[group]
-        cast.closed = [_group(cohort, group) for cohort in cast.cohorts]
-        cast.oldest = _oldest(cast.clients)
-        await self._engine.close_cohorts(cast.cohorts)
-        cast.clients.clear()
+        made = self._made[group]
+        made.closed = [_group(cohort, group) for cohort in made.cohorts]
+        made.oldest = _oldest(made.clients)
+        await self._engine.close_cohorts(made.cohorts)
+        made.clients.clear()
 
-    def news(self, heard: int) -> News:
+    def status(self, heard: int) -> Status:
         """How the crowd stands."""
-        return News(
+        return Status(
             heard=heard,
-            groups=[_group(cohort, name) for name, cast in self._casts.items() for cohort in cast.cohorts],
+            groups=[_group(cohort, name) for name, made in self._made.items() for cohort in made.cohorts],
             settled=self._engine.settled,
             outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
             connected=0,
             failures=0,
             last_failure="",
             last_held=self._engine.last_held,
-            recent=self._traffic.window.take() if self._traffic.intended else Recent(latency=None, failed=0),
+            recent=self._traffic.interval.take() if self._traffic.intended else Recent(latency=None, failed=0),
         )
 
-    def account(self) -> Account:
+    def result(self) -> Result:
         """Everything."""
         traffic = self._traffic
-        spoken = Spoken(
-            acks=traffic.acks.recording(),
-            echoes=traffic.echoes.recording(),
+        acks, echoes = traffic.latencies()
+        messages = TrafficResult(
+            acks=acks.recording(),
+            echoes=echoes.recording(),
+            acknowledged_in=dict(traffic.acknowledged_in),
             errors=dict(traffic.errors),
             unacknowledged=traffic.unacknowledged,
             unreturned=traffic.unreturned,
@@ -135,34 +144,54 @@ class Crowd:
         )
         lifetimes = [
             Lifetimes(persona=cohort.persona.name, group=group, ages=cohort.lifetime.recording())
-            for group, cast in self._casts.items()
-            for cohort in cast.cohorts
+            for group, made in self._made.items()
+            for cohort in made.cohorts
         ]
-        ages = [age for cast in self._casts.values() if (age := cast.oldest or _oldest(cast.clients)) is not None]
-        return Account(
+        ages = [age for made in self._made.values() if (age := made.oldest or _oldest(made.clients)) is not None]
+        return Result(
             groups=self._groups(),
             lifetimes=lifetimes,
-            spoken=spoken if traffic.intended else None,
-            felt=[],
-            lag=self._engine.lag.recording(),
+            traffic=messages if traffic.intended else None,
+            phases=[],
+            reread=None,
+            role="crowd",
+            lags=self._engine.lag.results(),
             oldest=max(ages, default=None),
             own_faults=dict(self._engine.own_faults),
+            listeners=self._listeners(),
         )
+
+    def _listeners(self) -> dict[str, dict[str, int]]:
+        """Who is in which room, by persona."""
+        found: dict[str, Counter[str]] = {}
+        for made in self._made.values():
+            for client in made.clients:
+                if client.stage is Stage.HELD and client.honest and not client.slow:
+                    found.setdefault(client.name, Counter())[client.room] += 1
+        return {name: dict(rooms) for name, rooms in found.items()}
 
     def _groups(self) -> list[Group]:
         """How all stand, or stood when we closed them: that was our doing and tells nothing of the target."""
         return [
             group
-            for name, cast in self._casts.items()
-            for group in cast.closed or (_group(cohort, name) for cohort in cast.cohorts)
+            for name, made in self._made.items()
+            for group in made.closed or (_group(cohort, name, _starved(cohort, made)) for cohort in made.cohorts)
         ]
+
+
+def _starved(cohort: Cohort, made: _MadeGroup) -> int:
+    waiting = (Stage.CONNECTING, Stage.OPENING)
+    return sum(
+        client.cohort is cohort and client.stage in waiting and now() - client.born > STARVED_SECONDS
+        for client in made.clients
+    )
 
 
 def _oldest(clients: Iterable[Client]) -> float | None:
     return max((now() - client.born for client in clients if client.fd >= 0 and not client.honest), default=None)
 
 
-def _group(cohort: Cohort, group: str) -> Group:
+def _group(cohort: Cohort, group: str, starved: int = 0) -> Group:
     return Group(
         persona=cohort.persona.name,
         group=group,
@@ -170,6 +199,8 @@ def _group(cohort: Cohort, group: str) -> Group:
         held=cohort.held,
         peak=cohort.peak,
         opened=cohort.opened,
+        came=cohort.came,
+        starved=starved,
         left=cohort.left,
         refused=dict(cohort.refused),
         failed=dict(cohort.failed),

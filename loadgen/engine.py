@@ -17,8 +17,8 @@ import trio
 
 from loadgen import sockets
 from loadgen.client import CLOSED, Client, Cohort, Stage
-from loadgen.latency import Latency
-from loadgen.otherends import OtherEnds
+from loadgen.lag import Lag
+from loadgen.sock_diag import SockDiag
 from loadgen.target import PER_SOURCE, SHARED_INDEX, Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
@@ -27,7 +27,7 @@ from loadgen.wire import WireError
 #: that several servers have, over which the kernel drops SYNs and the client waits a second.
 OPENING_MAX: Final = 64
 
-#: Connections begun in one turn (about 30 us each), so that a victim's beat is never a millisecond late for them.
+#: Connections begun in one turn (about 30 us each), so that a victim's operation is never a millisecond late for them.
 OPEN_BATCH: Final = 16
 
 #: Events handled in one turn, for the same reason.
@@ -58,7 +58,7 @@ class Engine:
     def __init__(self, target: Target, *, connect_rate: float = 0.0) -> None:
         self.wheel: Wheel[Client] = Wheel()
         self.alarms = Alarms()
-        self.lag = Latency()  # how late our own alarms went off
+        self.lag = Lag()  # how late our own alarms went off
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self.opening = 0  # clients between connect and held
         self.last_held = 0.0  # when a client last came to be held
@@ -69,7 +69,7 @@ class Engine:
         self._clients: dict[int, Client] = {}
         self._not_reading: set[Client] = set()  # sets, not slots: most clients are in neither
         self._dark: set[Client] = set()
-        self._other_ends = OtherEnds()
+        self._sock_diag = SockDiag()
         self._epoll = select.epoll()
         self._wake = WakeUp()
         self._epoll.register(self._wake.fd, select.EPOLLIN)
@@ -87,7 +87,7 @@ class Engine:
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
             self._wake.close()
-            self._other_ends.close()
+            self._sock_diag.close()
 
     def open(self, clients: Iterable[Client]) -> None:
         """Queue clients to be opened, as fast as the limits allow."""
@@ -141,6 +141,7 @@ class Engine:
         cohort = client.cohort
         cohort.held += 1
         cohort.opened += 1
+        cohort.count_coming(client)
         cohort.peak = max(cohort.peak, cohort.held)
         self.last_held = now()
         self.wheel.set(client, NEVER)
@@ -203,7 +204,7 @@ class Engine:
 
     def is_forgotten(self, client: Client) -> bool | None:
         """Whether the server has closed its end of the connection; `None` where that cannot be known."""
-        return self._other_ends.closed(client.fd) if self._target.on_loopback else None
+        return self._sock_diag.closed(client.fd) if self._target.on_loopback else None
 
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
         """Close a client that wants to go, and count that nobody ended it; `NEVER` is for good."""

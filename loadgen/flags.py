@@ -147,9 +147,8 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
 
 
 def neighbours(slow: Iterable[type[Client]], number: int) -> dict[type[Client], int]:
-    """Share the honest slow clients among their kinds, as far as they go."""
-    kinds = list(slow)[:number]
-    return _divide(dict.fromkeys(kinds, 1.0), number) if kinds else {}
+    """So many honest slow clients of each kind; of those who share an address, as many as share it."""
+    return {each: each.usual_clients if each.one_address else number for each in slow} if number else {}
 
 
 def path(flag: str, text: str) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from loadgen import target
-from loadgen.attack import Assault, Attack
+from loadgen.attack import Attack, AttackConfig
+from loadgen.client import Threat
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, Server, running
-from loadgen.findings import FLOOR_RATIOS, Floor
+from loadgen.findings import Floor
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.report import Outcome, Report
@@ -36,17 +37,17 @@ def require(where: Target) -> None:
         raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
 
 
-def is_fair(assault: Assault) -> bool:
+def is_fair(config: AttackConfig) -> bool:
     """Whether the attack is one that it can meet: it understands nothing that is malformed."""
-    return all(persona.threat in FLOOR_RATIOS for persona in assault.counts)
+    return all(persona.threat is not Threat.MALFORMED for persona in config.counts)
 
 
-async def play(plan: Plan, assault: Assault) -> Floor:
+async def play(plan: Plan, config: AttackConfig) -> Floor:
     """Play the attack there. A floor that comes to nothing is one that says why, and no reason to end a scorecard."""
     try:
         async with running(_command) as server:
             resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-            return await _play_at(server, plan, assault)
+            return await _play_at(server, plan, config)
     except DiedError as error:
         return Floor(fault=f"the floor {error}")
 
@@ -55,25 +56,26 @@ def _command(work: Path, port: int) -> list[str]:
     return _PEER.kit.command(work, work, port, _PING_SECONDS)
 
 
-async def _play_at(server: Server, plan: Plan, assault: Assault) -> Floor:
+async def _play_at(server: Server, plan: Plan, config: AttackConfig) -> Floor:
     there = replace(
         plan,
         target=target.find(server.url),
         server=Process(server.pid) if plan.server else None,  # what is looked at costs a little
         conditions=(),
+        no_bar=True,  # the floor is a measure, and judged by nobody
         path="/",
         websocket_path="/ws",
     )
     try:
-        report = await Attack(there, assault).play()
+        report = await Attack(there, config).play()
     except InvalidRunError as error:
         server.require()  # that it died says more
         return Floor(fault=str(error))
     server.require()
-    return told(report, assault.beat_timeout_seconds)
+    return told(report)
 
 
-def told(report: Report, beat_timeout_seconds: float) -> Floor:
+def told(report: Report) -> Floor:
     """What is worth telling of a run that ended."""
     if report.outcome is Outcome.INTERRUPTED:
         return Floor(interrupted=True)
@@ -82,14 +84,9 @@ def told(report: Report, beat_timeout_seconds: float) -> Floor:
     figures = report.figures
     return Floor(
         baseline_p99_ms=figures["baseline_p99_ms"],
-        p50_ms=_at_least(report, 50, beat_timeout_seconds),
-        p99_ms=_at_least(report, 99, beat_timeout_seconds),
+        p50_ms=figures["attack_p50_ms"],
+        p99_ms=figures["attack_p99_ms"],
+        attempts_per_s=figures["attempts_per_s"],
+        bytes_per_s=figures["attacker_bytes_per_s"],
+        failed=sum(int(figures[name] or 0) for name in ("baseline_failed", "attack_failed", "newcomers_failed")),
     )
-
-
-def _at_least(report: Report, percent: int, beat_timeout_seconds: float) -> float | None:
-    """A quantile of the attack's latencies in ms. Whoever was not answered waited for as long as victims do: left out,
-    a floor at which one in a hundred is answered, and fast, would be a fast one, and one that answers nobody none.
-    """
-    success, answered = report.figures["success_percent"], report.figures[f"attack_p{percent}_ms"]
-    return answered if success is None or success >= percent else 1e3 * beat_timeout_seconds

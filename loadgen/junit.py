@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Final
 
-from loadgen import wording
+from loadgen import format as fmt
+from loadgen.format import Tone
 from loadgen.report import Report
-from loadgen.wording import Tone
 
 #: The element that says how a case ended; a case without one passed.
 _ELEMENTS: Final = {
@@ -31,31 +31,31 @@ def write(report: Report, path: Path) -> None:
 
 def _suite(report: Report) -> ET.Element:
     parts = report.parts or [report]
-    judged = wording.judges_parts(report)
-    cases = [_case(name, part, judged=judged) for name, part in zip(wording.part_names(parts), parts, strict=True)]
+    judged = fmt.judges_parts(report)
+    cases = [_case(name, part, judged=judged) for name, part in zip(fmt.part_names(parts), parts, strict=True)]
     suite = ET.Element(
         "testsuite",
         name=f"loadgen {report.command}",
-        timestamp=wording.printable(report.started),
+        timestamp=fmt.printable(report.started),
         time=f"{report.seconds:.2f}",
         tests=str(len(cases)),
         failures=str(sum(case.find("failure") is not None for case in cases)),
         errors=str(sum(case.find("error") is not None for case in cases)),
     )
     properties = ET.SubElement(suite, "properties")
-    for name, value in (("target", report.target), ("seed", f"{report.seed}"), ("replay", wording.replay(report))):
-        ET.SubElement(properties, "property", name=name, value=wording.printable(value))
+    for name, value in (("target", report.target), ("seed", f"{report.seed}"), ("replay", fmt.replay(report))):
+        ET.SubElement(properties, "property", name=name, value=fmt.printable(value))
     suite.extend(cases)
     return suite
 
 
 def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
-    case = ET.Element("testcase", classname="loadgen", name=wording.printable(name), time=f"{part.seconds:.2f}")
-    element = _ELEMENTS.get(wording.TONES[part.outcome])
+    case = ET.Element("testcase", classname="loadgen", name=fmt.printable(name), time=f"{part.seconds:.2f}")
+    element = _ELEMENTS.get(fmt.TONES[part.outcome])
     if element is not None and judged:
-        reasons = part.verdict.reasons or [wording.SENTENCES[part.outcome]]
-        ended = ET.SubElement(case, element, message=wording.printable(reasons[0]), type=part.verdict.outcome)
-        ended.text = "\n".join(map(wording.printable, reasons))
+        reasons = part.verdict.reasons or [fmt.SENTENCES[part.outcome]]
+        ended = ET.SubElement(case, element, message=fmt.printable(reasons[0]), type=part.verdict.outcome)
+        ended.text = "\n".join(map(fmt.printable, reasons))
     told = ET.SubElement(case, "system-out")
     told.text = "\n".join(_lines(part))
     return case
@@ -63,7 +63,5 @@ def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
 
 def _lines(part: Report) -> list[str]:
     return [
-        f"{wording.printable(name)}: {wording.figure(name, value)}"
-        for name, value in part.figures.items()
-        if value is not None
+        f"{fmt.printable(name)}: {fmt.figure(name, value)}" for name, value in part.figures.items() if value is not None
     ]

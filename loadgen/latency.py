@@ -38,6 +38,13 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     histogram: str  # HdrHistogram V2, base64; empty if nothing was recorded
 
 
+class PhaseLag(msgspec.Struct, frozen=True, kw_only=True):
+    """How late a process was in one phase."""
+
+    phase: str
+    lag: Recording
+
+
 class Latency:
     """One distribution of durations."""
 
@@ -87,6 +94,10 @@ class Latency:
             return None
         value: int = self._histogram.get_value_at_percentile(percentile)
         return value / _MICRO
+
+    def judged(self) -> float | None:
+        """The 99th percentile; of fewer than a hundred, what all but the worst stayed at or below."""
+        return self.at(99.0 if self.count >= 100 else 100.0 * max(self.count - 1, 1) / max(self.count, 1))
 
     @property
     def longest(self) -> float | None:

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
-from loadgen import wording
+from loadgen import format as fmt
 from loadgen.report import Sample
 
 #: A sample of the timeline covers so much; those between count up to it.
@@ -135,7 +135,7 @@ def line(course: Course) -> str:
     if unhurt:
         parts.append(f"{unhurt:,} honest unhurt")
     if sample.p99_ms is not None:
-        parts.append(f"p99 {wording.number(sample.p99_ms)} ms")
+        parts.append(f"p99 {fmt.number(sample.p99_ms)} ms")
     if course.failed:
         parts.append(f"{course.failed:,} FAILED")
     if course.phases:
@@ -158,11 +158,11 @@ def draw(course: Course, width: int, *, ascii_only: bool) -> Group:
 
 
 def _left(course: Course) -> str:
-    return wording.span(math.ceil(course.left))
+    return fmt.span(math.ceil(course.left))
 
 
 def _heading(course: Course, sample: Sample) -> Text:
-    heading = Text().append(wording.printable(course.phase or sample.phase), "bold")
+    heading = Text().append(fmt.printable(course.phase or sample.phase), "bold")
     if course.at >= 0 and len(course.phases) > 1:
         heading.append(f"  {course.at + 1} of {len(course.phases)}", "dim")
     if course.phases:
@@ -194,14 +194,14 @@ def _sparklines(course: Course, sample: Sample, room: int, blocks: str) -> list[
     crowd = [course.crowd(each) for each in course.samples]
     rows = [("held", f"{crowd[-1]:,}", _linear(crowd), "yellow")]
     if measured:
-        rows.insert(0, ("p99", f"{wording.number(measured[-1])} ms", _logarithmic(latencies), "green"))
+        rows.insert(0, ("p99", f"{fmt.number(measured[-1])} ms", _logarithmic(latencies), "green"))
     wide = max(cell_len(value) for _, value, _, _ in rows)
     lines = []
     for name, value, heights, colour in rows:
         begin = f"{name:<5}{value:>{wide}}  "
         lines.append(Text.assemble(begin, (_sparkline(heights, max(room - cell_len(begin), 1), blocks), colour)))
     if measured:
-        lines[0].append(f"  worst {wording.number(max(measured))} ms", "dim")
+        lines[0].append(f"  worst {fmt.number(max(measured))} ms", "dim")
     if course.failed:
         lines.append(Text(f"{course.failed:,} failed, {sample.failed:,} of them in this second", "bold red"))
     return lines
@@ -237,7 +237,7 @@ def _counts(course: Course, sample: Sample) -> list[Text]:
     for each in shown:
         lost = f"  {each.refused:>6,} refused  {each.ended:>6,} ended"
         style = "bold red" if each.hurt else ""
-        lines.append(Text.assemble(f"{wording.printable(each.name):<{wide}}  {each.held:>6,} held", (lost, style)))
+        lines.append(Text.assemble(f"{fmt.printable(each.name):<{wide}}  {each.held:>6,} held", (lost, style)))
     if unhurt:
         lines.append(Text(f"{unhurt:,} honest clients, none refused or ended", "dim"))
     return lines

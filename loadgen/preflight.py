@@ -45,7 +45,7 @@ def _descriptors(connections: int, processes: int) -> None:
             f" raise the limit (ulimit -Hn {need}), ask for at most {room * processes:,} clients,"
             f" or play them in more processes (--processes {-(-connections // max(room, 1))})"
         )
-    if soft != resource.RLIM_INFINITY and need > soft:  # players inherit it
+    if soft != resource.RLIM_INFINITY and need > soft:  # workers inherit it
         resource.setrlimit(resource.RLIMIT_NOFILE, (need if hard == resource.RLIM_INFINITY else hard, hard))
 
 

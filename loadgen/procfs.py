@@ -54,6 +54,11 @@ class Process:
         except OSError as error:
             raise UsageError(f"--server-pid: process {self.pid} cannot be read: {error.strerror}") from None
 
+    def is_alive(self) -> bool:
+        """Whether it runs; one that has ended and was not waited for does not."""
+        state = _read(_PROC / str(self.pid) / "stat").rpartition(")")[2].split()
+        return bool(state) and state[0] not in {"Z", "X"}
+
     def usage(self) -> Usage | None:
         """What it has used; `None` if it is gone."""
         try:

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from loadgen import liveview, wording
+from loadgen import format as fmt
+from loadgen import liveview
 from loadgen.liveview import Course
 from loadgen.report import Sample
 
@@ -54,7 +55,7 @@ class Progress:
         course = self._course
         course.enter(name)
         if not self._is_live:
-            self._print(f"{name}: {wording.span(course.phase_seconds)}" if course.phase_seconds else name)
+            self._print(f"{name}: {fmt.span(course.phase_seconds)}" if course.phase_seconds else name)
             self._told = course.seconds
 
     def tick(self, sample: Sample) -> None:
@@ -81,7 +82,7 @@ class Progress:
         return self._console.is_terminal and not self._console.is_dumb_terminal
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(wording.printable(text), style), soft_wrap=True)
+        self._console.print(Text(fmt.printable(text), style), soft_wrap=True)
 
     def _draw(self) -> None:
         if self._live is None:

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadgen import sections, wording
+from loadgen import format as fmt
+from loadgen import sections
+from loadgen.format import Tone
 from loadgen.report import Report
 from loadgen.sections import Section
-from loadgen.wording import Tone
 
 #: Of the target's own counters so many are shown; the others are in report.json.
 METRICS_SHOWN: Final = 20
@@ -43,11 +44,9 @@ def show(report: Report, console: Console) -> None:
             _print_table(fitting, console)
         else:
             _print_lines(section, console)
-    reasons = "; ".join(report.verdict.reasons) or wording.SENTENCES[report.outcome]
-    _print(_text(f"replay: {wording.replay(report)}", "dim"), console)
-    _print(
-        _text(report.verdict.outcome.upper(), _COLOURS[wording.TONES[report.outcome]]) + _text(f"  {reasons}"), console
-    )
+    reasons = "; ".join(report.verdict.told) or fmt.SENTENCES[report.outcome]
+    _print(_text(f"replay: {fmt.replay(report)}", "dim"), console)
+    _print(_text(report.verdict.outcome.upper(), _COLOURS[fmt.TONES[report.outcome]]) + _text(f"  {reasons}"), console)
 
 
 def _print(line: Text, console: Console) -> None:
@@ -56,7 +55,7 @@ def _print(line: Text, console: Console) -> None:
 
 def _text(words: str, style: str = "") -> Text:
     """Words that may come from outside, made harmless."""
-    return Text().append(wording.printable(words), style)
+    return Text().append(fmt.printable(words), style)
 
 
 def _print_table(section: Section, console: Console) -> None:

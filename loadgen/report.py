@@ -10,38 +10,36 @@ from typing import Final
 
 import msgspec
 
-from loadgen.figures import Condition, Figures
 from loadgen.latency import Spread
 
-#: 2: victims by transport, a richer timeline, tables, metrics, parts.
-SCHEMA: Final = 2
+#: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: failures in percentiles; not exercised.
+SCHEMA: Final = 3
 
 #: With a schedule later than this at the 99th percentile the generator was short of CPU, and its latencies are its own.
 LAG_LIMIT_MS: Final = 25.0
 
 
-#: What else a generator that was late has to say, of what was measured.
-_WHY_LATE: Final = (
-    ("own_cpu_percent", "it used {:g}% of one"),
-    ("own_cpu_wait_percent", "waited {:g}% of the time while other programs had it"),
-    ("steal_percent", "the host took {:g}% of the processors' time"),
-)
-
-
 class Outcome(IntEnum):
-    """How a command ended; the value is the exit code."""
+    """How a command ended."""
 
     HELD = 0
     FELL_SHORT = 1
     INVALID = 3
+    NOT_EXERCISED = 5  # as a program it ends like an invalid run
     INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The last line."""
 
-    outcome: str  # held, fell short, invalid, interrupted
+    outcome: str  # held, fell short, invalid, not exercised, interrupted
     reasons: list[str]  # why, worded for people
+    notes: list[str] = []  # how hard the attack was, and what was left out
+
+    @property
+    def told(self) -> list[str]:
+        """All that is said of it."""
+        return [*self.reasons, *self.notes]
 
 
 class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +50,7 @@ class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # how long it was
     succeeded: int  # operations
     failed: dict[str, int]  # by reason
-    spread: Spread  # of those that succeeded
+    spread: Spread  # of all; one that failed took the whole timeout
     server_cpu_percent: float | None = None  # of one core, children included
     server_pss_bytes: int | None = None  # at the phase's end, shared pages counted once
 
@@ -134,42 +132,10 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def exit_code(self) -> int:
         """What the program exits with."""
-        return self.outcome.value
+        outcome = self.outcome
+        return Outcome.INVALID if outcome is Outcome.NOT_EXERCISED else outcome.value
 
 
-def judge(
-    figures: Figures,
-    *,
-    bar: Iterable[Condition],
-    asked: Iterable[Condition],
-    faults: Iterable[str],
-    interrupted: bool,
-) -> Verdict:
-    """Decide how the run ended.
-
-    Conditions that were asked for replace the bar. The bar passes over what was not measured; what was asked for and
-    not measured fails, because a threshold that silently never applies is worse than none.
-    """
-    faults = list(faults)
-    lag = figures["lag_p99_ms"]
-    if lag is not None and lag > LAG_LIMIT_MS:
-        faults.append(_late(lag, figures))
-    asked = tuple(asked)
-    judged = asked or tuple(condition for condition in bar if figures[condition.figure] is not None)
-    short = [reason for condition in judged if (reason := condition.judge(figures)) is not None]
-    if interrupted:
-        return verdict(Outcome.INTERRUPTED, ["stopped before the end; the figures cover what was done", *faults])
-    if faults:
-        return verdict(Outcome.INVALID, faults + short)
-    return verdict(Outcome.FELL_SHORT if short else Outcome.HELD, short)
-
-
-def _late(lag_ms: float, figures: Figures) -> str:
-    why = ", ".join(words.format(value) for name, words in _WHY_LATE if (value := figures[name]))
-    late = f"the generator's own schedule was {lag_ms:g} ms late at the 99th percentile: it lacked CPU"
-    return f"{late} ({why})" if why else late
-
-
-def verdict(outcome: Outcome, reasons: list[str]) -> Verdict:
+def verdict(outcome: Outcome, reasons: list[str], notes: Iterable[str] = ()) -> Verdict:
     """Word an outcome."""
-    return Verdict(outcome=outcome.name.lower().replace("_", " "), reasons=reasons)
+    return Verdict(outcome=outcome.name.lower().replace("_", " "), reasons=reasons, notes=list(notes))

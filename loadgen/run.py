@@ -12,24 +12,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from loadgen import steal
+from loadgen import cpu_steal
+from loadgen.bar import run_bar
 from loadgen.client import Client
-from loadgen.figures import RUN, RUN_BAR
+from loadgen.figures import RUN, Condition
 from loadgen.latency import milliseconds
-from loadgen.orders import Hush
+from loadgen.messages import StopTraffic
+from loadgen.noise import busy, suspects
 from loadgen.procfs import Usage
-from loadgen.report import PhaseRow, Report, judge
+from loadgen.report import PhaseRow, Report
 from loadgen.scenario import Plan, Session, cohort_rows, per
 from loadgen.timers import now
-from loadgen.troupe import Troupe
+from loadgen.verdict import Facts, decide
+from loadgen.workers import Workers
 
 #: Clients of the warm-up: enough to touch every path, few enough to leave a crowd to measure.
 WARM_UP_CLIENTS: Final = 100
+
+#: Nothing is on its way any more when nothing has come for so long.
+QUIET_SECONDS: Final = 0.5
 
 #: How long answers to the last messages may take.
 DRAIN_SECONDS: Final = 5.0
 
 _CROWD: Final = "crowd"
+_STEADY: Final = ("steady", "drain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +82,20 @@ class Run:
         self._cpu: float | None = None
         self._steal_percent: float | None = None
         self._steady = 0.0
+        self._round_trip = 0.0
         self._deliveries = 0
 
     async def play(self) -> Report:
         """Play it and report."""
         self._plan.progress.plan([("steady", self._load.seconds)])
+        self._round_trip = min(page.seconds for page in await self._session.look())
         await self._session.play(self._act)
         return self._report()
 
     async def _act(self) -> None:
         session, load = self._session, self._load
-        crowd = await session.hire_crowd()
-        await crowd.cast(
+        crowd = await session.spawn_crowd()
+        await crowd.make(
             _CROWD,
             {persona.name: count for persona, count in load.counts.items()},
             rooms=load.rooms,
@@ -95,16 +104,17 @@ class Run:
             websocket_path=self._plan.websocket_path,
         )
         await self._open(crowd)
-        session.begin("steady")
+        await session.enter("steady")
         self._held = crowd.held(_CROWD)
         session.plan.progress.say(
             f"{self._held:,} of {self._clients:,} clients established; steady for {load.seconds:g} s"
         )
         await self._hold_steady(crowd)
-        session.begin("drain")
+        await session.enter("drain")
         await session.until(lambda: crowd.quiet, load.drain_seconds)
+        await self._hear_out(load.drain_seconds)
 
-    async def _open(self, crowd: Troupe) -> None:
+    async def _open(self, crowd: Workers) -> None:
         """Open a few, then half of the rest, then the other half, and read memory at each of these three points."""
         session = self._session
         warm = min(WARM_UP_CLIENTS, self._clients // 10) / self._clients
@@ -122,7 +132,7 @@ class Run:
         self._further_bytes = whole.server_bytes_each(half)
         self._own_growth = whole.own_bytes - first.own_bytes
 
-    async def _open_part(self, crowd: Troupe, share: float) -> float:
+    async def _open_part(self, crowd: Workers, share: float) -> float:
         """Open some clients and wait until each is held or has failed; how long it took until the last was held."""
         begun = now()
         await crowd.open(_CROWD, share)
@@ -131,21 +141,28 @@ class Run:
         await self._session.pause(self._plan.settle_seconds)
         return max(crowd.last_held - begun, 0.0)
 
-    async def _hold_steady(self, crowd: Troupe) -> None:
-        before, deliveries, begun, ticks = self._usage(), self._heard(), now(), steal.read()
+    async def _hold_steady(self, crowd: Workers) -> None:
+        before, deliveries, begun, ticks = self._usage(), self._heard(), now(), cpu_steal.read()
         if self._load.rate:
             await crowd.speak(self._load.rate)
         try:
             await self._session.pause(self._load.seconds)
         finally:
-            await crowd.order(Hush())
-            after, ticks_after = self._usage(), steal.read()
+            await crowd.order(StopTraffic())
+            after, ticks_after = self._usage(), cpu_steal.read()
             self._steady = now() - begun
             self._deliveries = self._heard() - deliveries
             self._cpu = after.cpu_seconds - before.cpu_seconds if before and after else None
-            self._steal_percent = steal.percent(ticks, ticks_after)
+            self._steal_percent = cpu_steal.percent(ticks, ticks_after)
 
-    def _reading(self, crowd: Troupe) -> _Reading:
+    async def _hear_out(self, limit: float) -> None:
+        """Wait until nothing is delivered any more: what is on its way is not lost."""
+        before, deadline = -1, now() + limit
+        while self._load.rate and self._heard() != before and now() < deadline:
+            before = self._heard()
+            await self._session.pause(QUIET_SECONDS)
+
+    def _reading(self, crowd: Workers) -> _Reading:
         server = self._usage()
         return _Reading(crowd.held(_CROWD), server.pss_bytes if server else None, self._session.own_bytes())
 
@@ -159,6 +176,7 @@ class Run:
         totals = self._session.totals
         cpu = None if self._cpu is None else self._cpu * 1e6
         return {
+            "round_trip_ms": milliseconds(self._round_trip),
             "held": self._held,
             "refused": sum(sum(group.refused.values()) for group in totals.groups),
             "failed": sum(sum(group.failed.values()) for group in totals.groups),
@@ -171,13 +189,14 @@ class Run:
             "echo_max_ms": milliseconds(totals.echoes.longest),
             "unacknowledged": totals.unacknowledged + totals.unsent,
             "unreturned": totals.unreturned,
+            "missed": totals.missed(),
             "message_errors": totals.errors.total(),
-            "messages_per_s": per(totals.acks.count, self._steady),
+            "messages_per_s": per(totals.acknowledged_in.total(), self._steady),
             "deliveries_per_s": per(self._deliveries, self._steady),
             "server_bytes_per_connection": self._server_bytes,
             "server_bytes_per_further_connection": self._further_bytes,
             "server_cpu_us_per_connection_s": per(cpu, self._held * self._steady),
-            **self._session.own_figures(self._own_growth, self._opened),
+            **self._session.own_figures(self._own_growth, self._opened, measuring="crowd", phases=_STEADY),
             "steal_percent": self._steal_percent,
             "connects_per_s": per(self._opened, self._opening_seconds),
         }
@@ -189,7 +208,7 @@ class Run:
                 name="steady",
                 what=what,
                 seconds=round(self._steady, 2),
-                succeeded=latency.count,
+                succeeded=latency.count - sum(missing.values()),
                 failed={reason: number for reason, number in missing.items() if number},
                 spread=latency.spread(),
                 server_cpu_percent=per(None if self._cpu is None else 100 * self._cpu, self._steady),
@@ -199,6 +218,11 @@ class Run:
                 ("own message back", totals.echoes, {"unreturned": totals.unreturned}),
             )
         ]
+
+    def _bar(self) -> tuple[Condition, ...]:
+        if self._plan.no_bar:
+            return ()
+        return run_bar(speaks=bool(self._load.rate), round_trip_ms=1000 * self._round_trip)
 
     def _report(self) -> Report:
         session, figures = self._session, self._figures()
@@ -210,12 +234,15 @@ class Run:
             seed=self._plan.seed,
             started=session.started,
             seconds=session.seconds,
-            verdict=judge(
-                figures,
-                bar=RUN_BAR,
-                asked=self._plan.conditions,
-                faults=session.faults(),
-                interrupted=session.stopped,
+            verdict=decide(
+                Facts(
+                    figures=figures,
+                    bar=(*self._bar(), *self._plan.conditions),
+                    faults=tuple(session.faults()),
+                    busy=busy(figures),
+                    noise=suspects(figures),
+                    interrupted=session.stopped,
+                )
             ),
             figures=figures,
             meanings=dict(RUN),

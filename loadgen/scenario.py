@@ -1,11 +1,11 @@
-"""What `run` and `attack` have in common: the players, the clock, the timeline, the stop button.
+"""What `run` and `attack` have in common: the workers, the clock, the timeline, the stop button.
 
 Owns: the life of a run. A scenario's phases are one straight-line function that calls `pause` and `until`; Ctrl-C makes
 the next of those raise `StoppedError`, which ends that function; what was found so far is reported.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -17,14 +17,14 @@ from loadgen import stopping
 from loadgen.errors import first
 from loadgen.figures import Condition
 from loadgen.latency import Latency, milliseconds
-from loadgen.orders import Group, Role
+from loadgen.messages import BeginPhase, Group, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import CohortRow, Sample
-from loadgen.target import Target
+from loadgen.target import Page, Target, fetch
 from loadgen.timers import now
-from loadgen.troupe import Player, Totals, Troupe, hire, merge, merge_groups, take_recent
+from loadgen.workers import Totals, Worker, Workers, merge, merge_groups, spawn, take_recent
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -32,8 +32,11 @@ LOOK_SECONDS: Final = 0.2
 #: After the last client is established, before anything is measured: servers finish what they put off.
 SETTLE_SECONDS: Final = 1.0
 
-#: How long the players may take to tell everything after a run was stopped.
-ACCOUNT_SECONDS: Final = 30.0
+#: The shortest of so many fetches is how far away a target is.
+LOOKS: Final = 3
+
+#: How long the workers may take to tell everything after a run was stopped.
+RESULT_SECONDS: Final = 30.0
 
 #: Width of the kill-time distribution's buckets.
 _KILL_SECONDS: Final = 0.25
@@ -47,12 +50,13 @@ class Plan:
     connect_rate: float  # a second; 0 = as fast as the target takes them
     seed: int
     server: Process | None
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Condition, ...]  # beside the bar
     progress: Progress
     processes: int = 1
     path: str = "/"
     websocket_path: str = "/ws"
     arguments: str = ""
+    no_bar: bool = False
     settle_seconds: float = SETTLE_SECONDS
 
 
@@ -67,8 +71,8 @@ class Session:
         self.started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self.seconds = 0.0
         self.phase = "start"
-        self._players: list[Player] = []
-        self._heard: list[Player] | None = None  # whose operations make the timeline; None: everybody's
+        self._workers: list[Worker] = []
+        self._heard: list[Worker] | None = None  # whose operations make the timeline; None: everybody's
         self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
         self._begun = now()
@@ -79,32 +83,38 @@ class Session:
 
     # What scenarios use
 
-    async def hire_crowd(self, *, niceness: int = 0) -> Troupe:
+    async def spawn_crowd(self, *, niceness: int = 0) -> Workers:
         """Start the processes that the crowd is played in."""
         plan = self.plan
         rate = plan.connect_rate / plan.processes
-        return Troupe([await self._hire("crowd", rate, niceness) for _ in range(plan.processes)])
+        return Workers([await self._spawn("crowd", rate, niceness) for _ in range(plan.processes)])
 
-    async def hire_victims(self) -> Player:
+    async def spawn_victims(self) -> Worker:
         """Start the process that the victims live in; from then on the timeline is theirs."""
-        victims = await self._hire("victims", 0.0)
+        victims = await self._spawn("victims", 0.0)
         self._heard = [victims]
         return victims
 
-    async def _hire(self, part: Literal["crowd", "victims"], connect_rate: float, niceness: int = 0) -> Player:
-        assert self._nursery is not None, "players are hired within a scenario"
-        # each player makes its own choices, and the same ones again in a replay
-        seed = self.plan.seed * 1000 + len(self._players)
+    async def _spawn(self, part: Literal["crowd", "victims"], connect_rate: float, niceness: int = 0) -> Worker:
+        assert self._nursery is not None, "workers are spawned within a scenario"
+        # each worker makes its own choices, and the same ones again in a replay
+        seed = self.plan.seed * 1000 + len(self._workers)
         role = Role(target=self.plan.target, seed=seed, connect_rate=connect_rate, niceness=niceness)
-        player = await hire(self._nursery, part, role)
-        self._players.append(player)
-        self._shares[player.watched] = player.watched.share()
-        return player
+        worker = await spawn(self._nursery, part, role)
+        self._workers.append(worker)
+        self._shares[worker.watched] = worker.watched.share()
+        return worker
 
     def begin(self, phase: str) -> None:
         """Note that a phase begins."""
         self.phase = phase
         self.plan.progress.phase(phase)
+
+    async def enter(self, phase: str) -> None:
+        """Begin a phase that is measured: everybody books under its name from now on."""
+        self.begin(phase)
+        for worker in self._workers:
+            await worker.order(BeginPhase(phase=phase))
 
     async def pause(self, seconds: float) -> None:
         """Let the run go on for a while."""
@@ -122,13 +132,17 @@ class Session:
         return True
 
     def own_bytes(self) -> int:
-        """Memory of all players."""
-        usages = [player.watched.usage() for player in self._players]
+        """Memory of all workers."""
+        usages = [worker.watched.usage() for worker in self._workers]
         return sum(usage.pss_bytes for usage in usages if usage is not None)
 
     def groups(self) -> list[Group]:
         """How all clients stand."""
-        return merge_groups(player.news.groups for player in self._players if player.news is not None)
+        return merge_groups(worker.status.groups for worker in self._workers if worker.status is not None)
+
+    async def look(self) -> list[Page]:
+        """Fetch the target's page a few times before anything else is done: how far away it is."""
+        return [await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.path) for _ in range(LOOKS)]
 
     # The life of it
 
@@ -148,13 +162,13 @@ class Session:
             nursery.start_soon(stopping.watch_signals, self._stop, self.plan.progress.say)
             nursery.start_soon(self._watch)
             try:
-                invalid = await self._act_and_account(act)
+                invalid = await self._act_and_collect(act)
             finally:
-                await self._dismiss()  # each player's end is shielded, and has a limit
+                await self._dismiss()  # each worker's end is shielded, and has a limit
             nursery.cancel_scope.cancel()
         return invalid
 
-    async def _act_and_account(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
+    async def _act_and_collect(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
         invalid: InvalidRunError | None = None
         try:
             await act()
@@ -166,16 +180,16 @@ class Session:
         try:
             self._sample()
             self._note_shares()
-            with trio.fail_after(ACCOUNT_SECONDS):
-                self.totals = merge([await player.audit() for player in self._players])
+            with trio.fail_after(RESULT_SECONDS):
+                self.totals = merge([await worker.send_result() for worker in self._workers])
         except (InvalidRunError, trio.TooSlowError) as error:
             invalid = invalid or InvalidRunError(str(error) or "the generator's own processes do not answer")
         return invalid
 
     async def _dismiss(self) -> None:
         async with trio.open_nursery() as nursery:
-            for player in self._players:
-                nursery.start_soon(player.leave)
+            for worker in self._workers:
+                nursery.start_soon(worker.leave)
 
     async def _watch(self) -> None:
         next_sample = now() + SAMPLE_SECONDS
@@ -189,7 +203,7 @@ class Session:
 
     def _look(self) -> Sample:
         """How things stand, with the operations since the last entry of the timeline."""
-        latency, failed = take_recent(self._heard or self._players)
+        latency, failed = take_recent(self._heard or self._workers)
         self._recent.merge(latency)
         self._recent_failed += failed
         spread, groups = self._recent.spread(), self.groups()
@@ -228,7 +242,7 @@ class Session:
         """While everybody is still alive: how the processes' time was spent."""
         elapsed = now() - self._begun
         for name in ("running", "waiting"):
-            shares = [self._share(player.watched, name, elapsed) for player in self._players]
+            shares = [self._share(worker.watched, name, elapsed) for worker in self._heard or self._workers]
             self._spent[name] = max((share for share in shares if share is not None), default=None)
         self._spent["server waiting"] = self._share(self.plan.server, "waiting", elapsed) if self.plan.server else None
 
@@ -238,12 +252,13 @@ class Session:
             return None
         return per(100 * (getattr(after, what) - getattr(before, what)), elapsed)
 
-    def own_figures(self, own_bytes: float | None, crowd: float) -> dict[str, float | None]:
-        """What the generator itself cost, and how well it kept its schedule."""
-        lag = self.totals.lag
+    def own_figures(
+        self, own_bytes: float | None, crowd: float, *, measuring: str, phases: Container[str]
+    ) -> dict[str, float | None]:
+        """What the generator itself cost, and how late those were that measured, while they did."""
         return {
-            "lag_p99_ms": milliseconds(lag.at(99)),
-            "lag_max_ms": milliseconds(lag.longest),
+            "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
+            "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
             "own_bytes_per_client": per(own_bytes, crowd),
             "own_cpu_percent": self._spent.get("running"),
             "own_cpu_wait_percent": self._spent.get("waiting"),

@@ -5,7 +5,7 @@ its own baseline, so that one does not colour the next. With a floor beside, eac
 is started anew for each attack has nothing left of the attack before in its memory.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,27 +13,18 @@ from datetime import UTC, datetime
 import trio
 
 from loadgen import floor, stopping
-from loadgen.attack import Assault, Attack
-from loadgen.client import Client, Needs
+from loadgen.attack import Attack, AttackConfig
+from loadgen.client import Client
 from loadgen.compare.process import DiedError, running
+from loadgen.exercise import served, unmet
 from loadgen.findings import Floor
+from loadgen.liveness import cause_of_death
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scenario import Plan
 from loadgen.timers import now
-
-#: What each kind of victim proves its server to speak.
-_SPOKEN: Mapping[str, frozenset[Needs]] = {
-    "get": frozenset((Needs.HTTP,)),
-    "ws-echo": frozenset((Needs.HTTP, Needs.WEBSOCKET)),
-}
-
-
-def playable(personas: Iterable[type[Client]], victims: Iterable[str]) -> list[type[Client]]:
-    """The attacks that make sense against a server which such victims can use."""
-    spoken = [_SPOKEN.get(kind, frozenset(Needs)) for kind in victims]
-    return [persona for persona in personas if any(persona.needs in needs for needs in spoken)]
+from loadgen.verdict import worst
 
 
 class Scorecard:
@@ -42,7 +33,7 @@ class Scorecard:
     def __init__(
         self,
         plan: Plan,
-        assault: Assault,
+        config: AttackConfig,
         kinds: Iterable[type[Client]],
         clients: int,
         *,
@@ -50,7 +41,7 @@ class Scorecard:
         start: Sequence[str] = (),
     ) -> None:
         self._plan = plan
-        self._assault = assault  # its counts are not looked at
+        self._config = config  # its counts are not looked at
         self._kinds = list(kinds)
         self._clients = clients
         self._with_floor = with_floor
@@ -78,28 +69,45 @@ class Scorecard:
         for number, kind in enumerate(self._kinds, start=1):
             count = min(kind.usual_clients, self._clients)
             self._plan.progress.say(f"attack {number} of {len(self._kinds)}: {count:,} {kind.name}")
-            part = await self._play_one(kind, self._assault.against({kind: count}))
+            part = await self._play_one(kind, self._config.against({kind: count}))
             self._parts.append(part)
             if part.outcome is Outcome.INTERRUPTED:
                 self._stop.set()
                 return
 
-    async def _play_one(self, kind: type[Client], assault: Assault) -> Report:
-        found = await self._play_at_the_floor(assault)
+    async def _play_one(self, kind: type[Client], config: AttackConfig) -> Report:
+        why_not = unmet(kind, served(config.victims)) or await self._why_gone()
+        if why_not:
+            part = Attack(self._plan, config).report_without(why_not, Outcome.NOT_EXERCISED)
+            part.command = kind.name
+            return part
+        found = await self._play_at_the_floor(config)
         if found is not None and found.interrupted:
-            part = Attack(self._plan, assault, found).report_without(
+            part = Attack(self._plan, config, found).report_without(
                 "stopped at the floor, before the target was attacked", Outcome.INTERRUPTED
             )
         else:
-            part = await self._play_at_the_target(assault, found)
+            part = await self._play_at_the_target(config, found)
         part.command = kind.name
         return part
 
-    async def _play_at_the_target(self, assault: Assault, found: Floor | None) -> Report:
-        attack = Attack(self._plan, assault, found)
+    async def _why_gone(self) -> str:
+        """Why there is nothing left to attack. The row that last saw it alive is the one after which it died."""
+        if self._start:
+            return ""
+        cause = await cause_of_death(self._plan.target, self._plan.server)
+        if not cause:
+            return ""
+        last = self._parts[-1] if self._parts else None
+        if last is not None and last.outcome is Outcome.HELD:
+            last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"])
+        return f"not exercised: the server was gone before this attack ({cause})"
+
+    async def _play_at_the_target(self, config: AttackConfig, found: Floor | None) -> Report:
+        attack = Attack(self._plan, config, found)
         try:
             async with self._running_target() as plan:
-                attack = Attack(plan, assault, found)
+                attack = Attack(plan, config, found)
                 return await attack.play()
         except InvalidRunError as error:  # the server did not get up again, most likely: that is this row's finding
             return attack.report_without(str(error))
@@ -115,21 +123,21 @@ class Scorecard:
         async with running(lambda work, port: self._start, port=plan.target.port) as server:
             yield replace(plan, server=Process(server.pid))
 
-    async def _play_at_the_floor(self, assault: Assault) -> Floor | None:
-        if not self._with_floor or not floor.is_fair(assault):
+    async def _play_at_the_floor(self, config: AttackConfig) -> Floor | None:
+        if not self._with_floor or not floor.is_fair(config):
             return None
         self._plan.progress.say("at the floor first")
-        found = await floor.play(self._plan, assault)
+        found = await floor.play(self._plan, config)
         self._plan.progress.say(f"now at {self._plan.target.url}")
         return found
 
     def _report(self) -> Report:
         parts = self._parts
         outcomes = [part.outcome for part in parts]
-        by_gravity = (Outcome.FELL_SHORT, Outcome.INVALID, Outcome.HELD)
-        worst = next((each for each in by_gravity if each in outcomes), Outcome.HELD)
-        outcome = Outcome.INTERRUPTED if self._stop.is_set() else worst
-        reasons = [f"{part.command}: {'; '.join(part.verdict.reasons)}" for part in parts if part.verdict.reasons]
+        outcome = Outcome.INTERRUPTED if self._stop.is_set() else worst(outcomes)
+        reasons = [
+            f"{part.command}: {'; '.join(part.verdict.reasons)}" for part in parts if part.outcome is not Outcome.HELD
+        ]
         return Report(
             command="scorecard",
             arguments=self._plan.arguments,
@@ -143,12 +151,14 @@ class Scorecard:
                 "held": outcomes.count(Outcome.HELD),
                 "fell_short": outcomes.count(Outcome.FELL_SHORT),
                 "invalid": outcomes.count(Outcome.INVALID),
+                "not_exercised": outcomes.count(Outcome.NOT_EXERCISED),
             },
             meanings={
                 "attacks": "attacks that were played",
                 "held": "of these, the target held",
                 "fell_short": "the target fell short",
                 "invalid": "the generator was the bottleneck, or there were no victims to compare with",
+                "not_exercised": "the attack did not take place",
             },
             parts=parts,
         )

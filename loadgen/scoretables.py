@@ -7,7 +7,7 @@ judged by stands in one line. May not: measure or judge.
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from loadgen import wording
+from loadgen import format as fmt
 from loadgen.client import Threat
 from loadgen.personas import registry
 from loadgen.report import Report, Table
@@ -34,7 +34,7 @@ def _table(threat: Threat, parts: Sequence[Report], report: Report) -> Table:
         title=threat.value.capitalize(),
         columns=[_COLUMNS[at].title for at in told],
         rows=[[row[at] for at in told] for row in rows],
-        notes=[f"{report.started}, `{wording.replay(report)}`"],
+        notes=[f"{report.started}, `{fmt.replay(report)}`"],
     )
 
 
@@ -54,13 +54,13 @@ def _figures(*names: str) -> Callable[[Report], str]:
 
 def _number(name: str, value: float) -> str:
     """Without its unit, which the heading has."""
-    return wording.percent(value) if "percent" in name else wording.number(value)
+    return fmt.percent(value) if "percent" in name else fmt.number(value)
 
 
 def _server_cpu(part: Report) -> str:
     return next(
         (
-            wording.number(row.server_cpu_percent)
+            fmt.number(row.server_cpu_percent)
             for row in part.phases
             if row.name == "attack" and row.server_cpu_percent is not None
         ),
@@ -71,7 +71,7 @@ def _server_cpu(part: Report) -> str:
 def _megabytes(name: str) -> Callable[[Report], str]:
     def text(part: Report) -> str:
         figure = part.figures.get(name)
-        return "" if figure is None else wording.number(figure / 1e6)
+        return "" if figure is None else fmt.number(figure / 1e6)
 
     return text
 
@@ -84,11 +84,15 @@ def _verdict(part: Report) -> str:
 
 _COLUMNS: Final = (
     _Column("attack", lambda part: f"`{part.command}`"),
-    _Column("attackers", _figures("attackers_came")),
+    _Column("attackers asked", _figures("attackers_asked")),
+    _Column("came", _figures("attackers_came")),
+    _Column("attempts/s", _figures("attempts_per_s")),
+    _Column("sent, B/s", _figures("attacker_bytes_per_s")),
     _Column("at one moment", _figures("attackers_peak")),
     _Column("at the end", _figures("attackers_held")),
     _Column("thrown out after, s", _figures("kill_p50_s")),
-    _Column("success, %", _figures("success_percent")),
+    _Column("victims, %", _figures("success_percent")),
+    _Column("newcomers, %", _figures("newcomers_success_percent")),
     _Column("p50, ms", _figures("baseline_p50_ms", "attack_p50_ms", "recovery_p50_ms")),
     _Column("p99, ms", _figures("baseline_p99_ms", "attack_p99_ms", "recovery_p99_ms")),
     _Column("the floor's p99, ms", _figures("floor_baseline_p99_ms", "floor_p99_ms")),

@@ -7,19 +7,19 @@ how a row is drawn.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from loadgen import wording
+from loadgen import format as fmt
+from loadgen.format import Tone
 from loadgen.report import CohortRow, PhaseRow, Report, Table
-from loadgen.wording import Tone
 
 #: What the verdict table of a scorecard says beside the verdict: columns, and the figures that they show.
 VERDICT_FIGURES: Final = (
-    ("attackers", 6, "attackers_peak"),
+    ("attackers", 6, "attackers_came"),
     ("held at end", 5, "attackers_held"),
-    ("killed after", 4, "kill_p50_s"),
+    ("killed at", 4, "kill_p50_s"),
     ("victims", 2, "success_percent"),
+    ("newcomers", 2, "newcomers_success_percent"),
     ("p99 before", 7, "baseline_p99_ms"),
     ("p99 during", 1, "attack_p99_ms"),
-    ("at floor", 8, "floor_p99_ms"),
     ("collateral", 3, "collateral"),
 )
 
@@ -32,7 +32,7 @@ class Column(NamedTuple):
 
     name: str
     spare: int = 0  # what a narrow terminal may lose has a number; the highest goes first
-    alarming: bool = False  # more than 0 is bad news
+    alarming: bool = False  # more than 0 is bad
     readable: int = 20  # words that wrap need so many letters a line
 
 
@@ -49,10 +49,10 @@ class Section(NamedTuple):
         return column > 0 and all(not row[column] or row[column].lstrip("-")[:1].isdecimal() for row in self.rows)
 
     def tone(self, column: int, cell: str) -> Tone | None:
-        """Whether a cell is good or bad news; most are neither."""
+        """Whether a cell is good or bad; most are neither."""
         if self.columns[column].alarming and cell not in {"", "0"}:
             return Tone.BAD
-        return wording.tone_of(cell) if self.columns[column].name in _JUDGING else None
+        return fmt.tone_of(cell) if self.columns[column].name in _JUDGING else None
 
     def without(self, dropped: Iterable[int]) -> "Section":
         """The section without some of its columns."""
@@ -119,8 +119,8 @@ def _phase(row: PhaseRow) -> tuple[str, ...]:
         row.what,
         row.name,
         f"{row.succeeded:,}",
-        f"{wording.total(row.failed):,}",
-        wording.success_percent(row.succeeded, row.failed),
+        f"{fmt.total(row.failed):,}",
+        fmt.success_percent(row.succeeded, row.failed),
         *map(_fixed, (spread.p50_ms, spread.p90_ms, spread.p99_ms, spread.p999_ms, spread.max_ms)),
     )
 
@@ -171,13 +171,13 @@ def _cohort(row: CohortRow) -> tuple[str, ...]:
         f"{row.held:,}",
         f"{row.peak:,}",
         f"{row.opened:,}",
-        f"{wording.total(row.refused):,}",
-        f"{wording.total(row.failed):,}",
-        f"{wording.total(row.ended):,}",
+        f"{fmt.total(row.refused):,}",
+        f"{fmt.total(row.failed):,}",
+        f"{fmt.total(row.ended):,}",
         *(_fixed(None if age is None else age / 1000) for age in ages),
         f"{row.left:,}" if row.left else "",
-        str(wording.size(row.sent_bytes)) if row.sent_bytes else "",
-        str(wording.size(row.received_bytes)) if row.received_bytes else "",
+        str(fmt.size(row.sent_bytes)) if row.sent_bytes else "",
+        str(fmt.size(row.received_bytes)) if row.received_bytes else "",
         f"{row.deliveries:,}" if row.deliveries else "",
     )
 
@@ -207,8 +207,8 @@ def figures(report: Report) -> Section:
     """What was measured, in groups, with meanings."""
     columns = (Column("of"), Column("figure"), Column(""), Column(""), Column("meaning", 1, readable=44))
     rows = [
-        (group.title, name, *wording.figure(name, value), report.meanings.get(name, ""))
-        for group in wording.grouped(report)
+        (group.title, name, *fmt.figure(name, value), report.meanings.get(name, ""))
+        for group in fmt.grouped(report)
         for name, value in group.figures.items()
     ]
     return Section("figures", columns, rows)
@@ -218,7 +218,7 @@ def metrics(report: Report, *, most: int) -> Section:
     """By how much the target's own counters grew: those that grew most."""
     grown = {name: value for name, value in sorted(report.metrics.items()) if value}
     shown = set(sorted(grown, key=lambda name: -abs(grown[name]))[:most])
-    rows = [(name, wording.number(value)) for name, value in grown.items() if name in shown]
+    rows = [(name, fmt.number(value)) for name, value in grown.items() if name in shown]
     more = len(grown) - len(rows)
     notes = [f"and {more:,} more that grew less; report.json has all"] if more else []
     return Section("the target's own counters", (Column("series"), Column("grew by")), rows, notes)
@@ -235,7 +235,7 @@ def _table(table: Table) -> Section:
 
 def verdicts(report: Report) -> Section:
     """One row for each part, where that is the report's own verdict and it has no table of its own for it."""
-    names = wording.part_names(report.parts)
+    names = fmt.part_names(report.parts)
     columns = (
         Column("part"),
         Column("verdict"),
@@ -247,18 +247,18 @@ def verdicts(report: Report) -> Section:
             name,
             part.verdict.outcome,
             *(_told(part.figures, figure) for _, _, figure in VERDICT_FIGURES),
-            "; ".join(part.verdict.reasons),
+            "; ".join(part.verdict.told),
         )
         for name, part in zip(names, report.parts, strict=True)
     ]
     told_already = any([row[0] for row in table.rows] == names for table in report.tables)
-    needed = wording.judges_parts(report) and not told_already
+    needed = fmt.judges_parts(report) and not told_already
     return _without_empty_columns(Section("verdicts", columns, rows if needed else []))
 
 
 def _told(figures: Mapping[str, float | None], name: str) -> str:
     value = figures.get(name)
-    return "" if value is None else str(wording.figure(name, value))
+    return "" if value is None else str(fmt.figure(name, value))
 
 
 def _fixed(value: float | None) -> str:

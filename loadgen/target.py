@@ -11,8 +11,10 @@ import socket
 import ssl
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
+
+from loadgen.timers import now
 
 CONSENT_PATH: Final = "/.well-known/loadgen-consent"
 
@@ -139,6 +141,25 @@ def _get(target: Target, path: str) -> tuple[int, str]:
         raise TargetRefusedError(
             f"{target.host} does not consent: {CONSENT_PATH} could not be read ({error})"
         ) from None
+    finally:
+        connection.close()
+
+
+class Page(NamedTuple):
+    """How a plain GET went."""
+
+    status: int | None  # None without an answer
+    seconds: float  # connecting included
+
+
+def fetch(target: Target, path: str) -> Page:
+    """Fetch a page, once. Blocks: call it in a thread."""
+    connection, begun = http_connection(target, PROBE_SECONDS), now()
+    try:
+        connection.request("GET", path, headers={"Host": target.authority, "Connection": "close"})
+        return Page(connection.getresponse().status, now() - begun)
+    except (OSError, http.client.HTTPException):
+        return Page(None, now() - begun)
     finally:
         connection.close()
 

@@ -2,7 +2,7 @@
 
 Owns: every deadline of the process. The wheel is coarse and lazy: a client is in at most one bucket, putting a
 deadline off is one attribute write, and only 5 ms buckets that hold somebody exist at all. Alarms are a heap, for the
-open-loop schedule and the victims' beats, whose lateness is *our* error and is recorded as such.
+open-loop schedule and the victims' operations, whose lateness is *our* error and is recorded as such.
 """
 
 import ctypes

@@ -12,15 +12,18 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
+from loadgen.interval import Interval
 from loadgen.latency import Latency
 from loadgen.timers import now
-from loadgen.window import Window
 
 if TYPE_CHECKING:
     from loadgen.engine import Engine
 
 #: Messages sent in one go when the schedule is behind, before the engine looks at its sockets again.
 CATCH_UP_BATCH: Final = 64
+
+#: What a message that was refused, or never acknowledged or heard again, counts for.
+TIMEOUT_SECONDS: Final = 5.0
 
 _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
 
@@ -29,6 +32,7 @@ class Speaker(Protocol):
     """A client that can publish."""
 
     index: int  # its number in the run
+    room: str  # where it speaks
 
     def publish(self, number: int, text: str) -> None:
         """Send `text`, asking for an acknowledgement under `number`."""
@@ -41,13 +45,14 @@ class Traffic:
         self.tag = f"lg{random.getrandbits(32):08x}"  # tells this run's messages from a former run's
         self.acks = Latency()
         self.echoes = Latency()
-        self.window = Window()  # acknowledgements of late
+        self.interval = Interval()  # acknowledgements of late
         self.errors: Counter[str] = Counter()
         self.intended = 0
         self.unsent = 0  # due while nobody could speak
         self.speakers: list[Speaker] = []
         self._random = random
-        self._unacknowledged: dict[int, float] = {}
+        self.acknowledged_in: Counter[str] = Counter()  # messages that the target keeps, by room
+        self._unacknowledged: dict[int, tuple[float, str]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
         self._running = False
         self._text = _SENTENCE
@@ -86,23 +91,27 @@ class Traffic:
             self.unsent += 1
             return
         speaker = self._random.choice(self.speakers)
-        self._unacknowledged[number] = due
+        self._unacknowledged[number] = (due, speaker.room)
         self._unreturned[number] = (due, speaker)
         speaker.publish(number, f"{self.tag} {number} {self._text}")
 
     def acknowledged(self, number: int) -> None:
         """Book an acknowledgement."""
-        due = self._unacknowledged.pop(number, None)
-        if due is not None:
+        sent = self._unacknowledged.pop(number, None)
+        if sent is not None:
+            due, room = sent
+            self.acknowledged_in[room] += 1
             took = now() - due
             self.acks.record(took)
-            self.window.succeeded(took)
+            self.interval.succeeded(took)
 
     def refused(self, number: int, code: str) -> None:
         """Book that the target would not take a message."""
         self.errors[code] += 1
-        self.window.failed()
-        self._unacknowledged.pop(number, None)
+        self.interval.failed()
+        sent = self._unacknowledged.pop(number, None)
+        if sent is not None:
+            self.acks.record(max(now() - sent[0], TIMEOUT_SECONDS))
         self._unreturned.pop(number, None)
 
     def heard(self, speaker: Speaker, text: str) -> None:
@@ -115,6 +124,17 @@ class Traffic:
         if author is speaker:
             del self._unreturned[int(number)]
             self.echoes.record(now() - due)
+
+    def latencies(self) -> tuple[Latency, Latency]:
+        """To the acknowledgement, and back at the sender; what never came took the whole timeout."""
+        acks, echoes = Latency(), Latency()
+        acks.merge(self.acks)
+        echoes.merge(self.echoes)
+        for due, _ in self._unacknowledged.values():
+            acks.record(max(now() - due, TIMEOUT_SECONDS))
+        for due, _ in self._unreturned.values():
+            echoes.record(max(now() - due, TIMEOUT_SECONDS))
+        return acks, echoes
 
     @property
     def unacknowledged(self) -> int:

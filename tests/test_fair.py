@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.fair import FairQueue, network_of
+from chatserver.fair import FairQueue
+from chatserver.net.connection import network_of
 from tests.support import examples
 
 examples.load()

@@ -23,8 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import structlog
 
-from chatserver.fair import network_of
-from chatserver.net.connection import Connection
+from chatserver.net.connection import Connection, network_of
 from chatserver.net.connections import Connections
 from chatserver.net.states import ROWS, Priority, Reclaim, State
 from chatserver.net.wheel import spans, ticks

@@ -30,7 +30,7 @@ class ClosingHandler(Handler):
         closing = _closing(connection)
         closing.dropped += len(data)
         if closing.dropped >= LINGER_BYTES:
-            span = max(connection.deadline - self._connections.wheel.current, 1)
+            span = max(connection.deadline - self._connections.wheel.current - 1, 0)
             self._connections.enter(connection, State.LINGERING, closing, span=span)
         return False
 

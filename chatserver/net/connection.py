@@ -1,6 +1,6 @@
 """One peer, parked: the descriptor it owns, the state it is in, and what has not been parsed or taken yet.
 
-Owns: the structs. May not: do anything; `Connections` does.
+Owns: the structs, and what an address counts for. May not: do anything; `Connections` does.
 
 All are `msgspec.Struct(gc=False)`: the collector never visits them, so 15,000 of them do not make a collection one
 microsecond longer. The price is that a cycle through them is never found. There is one, from context to member and back
@@ -9,16 +9,35 @@ socket object: that saves 100 bytes and one tracked object each. The kernel reus
 object (`descriptor >= 0`), never of the number.
 """
 
+import socket
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 
-from chatserver.fair import network_of
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
 #: `Connection.descriptor` once it is closed.
 CLOSED = -1
+#: IPv6 addresses whose network is remembered: asked several times for each event.
+REMEMBERED = 8192
+
+_NETWORK_BYTES = 8  # of the 16 of an IPv6 address: its /64
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 section 2.5.5.2
+
+
+def network_of(address: str) -> str:
+    """The key that an address is counted under: itself, or its /64."""
+    return address if ":" not in address else _network_of_ipv6(address)
+
+
+@lru_cache(REMEMBERED)
+def _network_of_ipv6(address: str) -> str:
+    packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    if packed.startswith(_IPV4_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[len(_IPV4_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, packed[:_NETWORK_BYTES].ljust(len(packed), b"\0")) + "/64"
 
 
 class TransportError(Exception):

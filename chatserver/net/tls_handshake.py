@@ -54,7 +54,7 @@ class Handshakes:
             if worst is not None:
                 self.connections.step(worst, self.connections.close, Reason.EVICTED)
         transport = TlsTransport(self.engine, self.budget, self.engine.accept())
-        left = max(connection.deadline - self.connections.wheel.current, 1)  # its time goes on
+        left = max(connection.deadline - self.connections.wheel.current - 1, 0)  # its time goes on
         self.half_open[connection] = None
         self.connections.enter(connection, State.TLS_HANDSHAKE, transport, span=left)
 

@@ -14,13 +14,14 @@ from rich.console import Console
 from loadgen import flags, markdown, preflight, target
 from loadgen.common import COMMON, Common, arguments, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Peer
-from loadgen.compare.comparison import Comparison, Match
-from loadgen.compare.measure import Manner
+from loadgen.compare.comparison import ComparePlan, Comparison
+from loadgen.compare.measure import Options
 from loadgen.compare.process import HOST
+from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
+from loadgen.output import require
 from loadgen.progress import Progress
-from loadgen.saving import require
 from loadgen.target import UsageError
 
 #: Of the full sizes: all scenarios against eleven servers in a quarter of an hour.
@@ -52,7 +53,7 @@ def compare(
         ),
     ] = DEFAULT_SCALE,
     clients: Annotated[int | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
-    repeats: Annotated[int, Parameter(help="Rounds; with more than one, each figure has its least and most.")] = 1,
+    repeats: Annotated[int, Parameter(help=f"Rounds; ratios are told of {LEAST_ROUNDS} or more.")] = LEAST_ROUNDS,
     idle_seconds: Annotated[
         float,
         Parameter(help="Seconds of the idle window, and between pings: each connection is pinged once in it."),
@@ -86,13 +87,13 @@ def compare(
     chosen, played = _peers(peers), _scenarios(only, attacks)
     _preflight(sizes)
     progress = Progress()
-    match = Match(
+    compared = ComparePlan(
         peers=chosen,
         scenarios=played,
         sizes=sizes,
         repeats=repeats,
         peers_dir=Path(peers_dir).expanduser(),
-        manner=Manner(
+        options=Options(
             seed=make_seed(common),
             processes=processes,
             arguments=arguments(),
@@ -101,17 +102,17 @@ def compare(
         ),
         say=progress.say,
     )
-    progress.banner([match.manner.arguments, _summary(match)])
-    report = trio.run(Comparison(match).play)
+    progress.banner([compared.options.arguments, _summary(compared)])
+    report = trio.run(Comparison(compared).play)
     if markdown_file is not None:
         markdown.write(markdown_file, report.tables)
     return finish(report, common)
 
 
-def _summary(match: Match) -> str:
+def _summary(compared: ComparePlan) -> str:
     return (
-        f"{len(match.peers)} servers, {len(match.scenarios)} scenarios, {match.repeats} rounds:"
-        f" about {match.seconds / 60:.0f} min, seed {match.manner.seed}; Ctrl-C ends it with what there is"
+        f"{len(compared.peers)} servers, {len(compared.scenarios)} scenarios, {compared.repeats} rounds:"
+        f" about {compared.seconds / 60:.0f} min, seed {compared.options.seed}; Ctrl-C ends it with what there is"
     )
 
 

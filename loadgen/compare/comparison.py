@@ -16,7 +16,7 @@ import trio
 from loadgen import stopping
 from loadgen.compare.catalogue import Peer
 from loadgen.compare.kits import MissingError
-from loadgen.compare.measure import Manner, Meter, NoFigureError, StoppedMeasurementError
+from loadgen.compare.measure import Meter, NoFigureError, Options, StoppedMeasurementError
 from loadgen.compare.process import DiedError, Server, running
 from loadgen.compare.relay import Relay
 from loadgen.compare.results import Entry, Results
@@ -30,7 +30,7 @@ MEASUREMENT_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
+class ComparePlan:
     """What `compare` is told."""
 
     peers: Sequence[Peer]
@@ -38,7 +38,7 @@ class Match:
     sizes: Sizes
     repeats: int
     peers_dir: Path
-    manner: Manner
+    options: Options
     say: Callable[[str], None]  # tells a person who waits what goes on
 
     @property
@@ -51,9 +51,9 @@ class Match:
 class Comparison:
     """One comparison."""
 
-    def __init__(self, match: Match) -> None:
-        self._match = match
-        self._say = match.say
+    def __init__(self, plan: ComparePlan) -> None:
+        self._plan = plan
+        self._say = plan.say
         self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._begun = now()
         self._skipped: dict[str, str] = {}
@@ -68,7 +68,7 @@ class Comparison:
             nursery.start_soon(stopping.watch_signals, self._stop, self._say)
             nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
             await self._install()
-            for scenario in self._match.scenarios:
+            for scenario in self._plan.scenarios:
                 await self._play_scenario(scenario)
             nursery.cancel_scope.cancel()
         return self._report()
@@ -78,7 +78,7 @@ class Comparison:
         scope.cancel()
 
     async def _install(self) -> None:
-        for peer in self._match.peers:
+        for peer in self._plan.peers:
             if peer.kit.is_ready(self._home(peer)):
                 continue
             self._say(f"installing {peer.name}, {peer.title}")
@@ -91,11 +91,11 @@ class Comparison:
     async def _play_scenario(self, scenario: Scenario) -> None:
         results = Results(scenario)
         self._results.append(results)
-        peers = [peer for peer in self._match.peers if scenario.takes(peer) and peer.name not in self._skipped]
-        for number in range(1, self._match.repeats + 1):
+        peers = [peer for peer in self._plan.peers if scenario.takes(peer) and peer.name not in self._skipped]
+        for number in range(1, self._plan.repeats + 1):
             results.begin_round()
             for peer in peers:
-                self._say(f"{scenario.name}, round {number} of {self._match.repeats}: {peer.name}")
+                self._say(f"{scenario.name}, round {number} of {self._plan.repeats}: {peer.name}")
                 entry = await self._measure(scenario, peer)
                 await trio.lowlevel.checkpoint()  # is where a stop ends it
                 results.add(entry)
@@ -109,9 +109,9 @@ class Comparison:
                 if peer.relay:
                     Relay(server, peer.relay).greet()
                 nursery.start_soon(_limit, server)
-                meter = Meter(server, self._match.manner)
+                meter = Meter(server, self._plan.options)
                 reports = meter.reports
-                sample = await scenario.play(meter, peer, self._match.sizes)
+                sample = await scenario.play(meter, peer, self._plan.sizes)
                 nursery.cancel_scope.cancel()
         except* StoppedMeasurementError:
             self._stop.set()
@@ -122,28 +122,28 @@ class Comparison:
             report.command = f"{scenario.name} {report.command}".strip()
             report.target = peer.name
         self._parts += reports
-        doubts = [_doubt(each) for each in reports if each.outcome is Outcome.INVALID]
+        doubts = [_doubt(each) for each in reports if each.outcome in {Outcome.INVALID, Outcome.NOT_EXERCISED}]
         return Entry(peer=peer.name, sample=sample, failure=failure, doubt=", ".join(doubts))
 
     def _command(self, peer: Peer, work: Path, port: int) -> list[str]:
-        return peer.kit.command(self._home(peer), work, port, self._match.sizes.idle_seconds)
+        return peer.kit.command(self._home(peer), work, port, self._plan.sizes.idle_seconds)
 
     def _home(self, peer: Peer) -> Path:
-        return self._match.peers_dir / peer.name
+        return self._plan.peers_dir / peer.name
 
     # The report
 
     def _report(self) -> Report:
-        match = self._match
+        plan = self._plan
         return Report(
             command="compare",
-            arguments=match.manner.arguments,
-            target=", ".join(peer.name for peer in match.peers if peer.name not in self._skipped),
-            seed=match.manner.seed,
+            arguments=plan.options.arguments,
+            target=", ".join(peer.name for peer in plan.peers if peer.name not in self._skipped),
+            seed=plan.options.seed,
             started=self._started,
             seconds=round(now() - self._begun, 2),
             verdict=verdict(self._outcome(), self._reasons()),
-            tables=[*(table for each in self._results for table in each.tables(match.peers)), self._servers()],
+            tables=[*(table for each in self._results for table in each.tables(plan.peers)), self._servers()],
             parts=self._parts,
         )
 
@@ -163,9 +163,9 @@ class Comparison:
         """Who was compared, in which version."""
         rows = [
             [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
-            for peer in self._match.peers
+            for peer in self._plan.peers
         ]
-        notes = [f"{self._match.sizes}; {self._match.repeats} rounds."]
+        notes = [f"{self._plan.sizes}; {self._plan.repeats} rounds."]
         return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows, notes=notes)
 
 

@@ -13,10 +13,10 @@ from typing import Final
 import trio
 
 from loadgen import flags, target
-from loadgen.attack import Assault, Attack
+from loadgen.attack import Attack, AttackConfig
 from loadgen.client import Client
 from loadgen.compare.process import Server
-from loadgen.orders import Role
+from loadgen.messages import Role
 from loadgen.personas import registry
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
@@ -24,7 +24,7 @@ from loadgen.progress import Progress
 from loadgen.report import Outcome, Report
 from loadgen.run import Load, Run
 from loadgen.scenario import Plan
-from loadgen.troupe import Troupe, hire
+from loadgen.workers import Workers, spawn
 
 #: After a crowd has come, before anything is read. A little less than a lone run takes: there are many.
 SETTLE_SECONDS: Final = 0.8
@@ -56,7 +56,7 @@ class StoppedMeasurementError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manner:
+class Options:
     """How everything is measured."""
 
     seed: int
@@ -69,10 +69,10 @@ class Manner:
 class Meter:
     """Measures one server, and keeps the reports."""
 
-    def __init__(self, server: Server, manner: Manner) -> None:
+    def __init__(self, server: Server, options: Options) -> None:
         self.server = server
         self.reports: list[Report] = []
-        self._manner = manner
+        self._options = options
         self._target = target.find(server.url)
 
     async def run(
@@ -90,7 +90,7 @@ class Meter:
 
     async def attack(self, counts: Mapping[str, int], *, victims: Mapping[str, int], seconds: float) -> Report:
         """Play an attack, see `loadgen attack`."""
-        assault = Assault(
+        config = AttackConfig(
             counts=_personas(counts),
             victims=victims,
             neighbours={},  # most peers speak too little for them
@@ -98,17 +98,17 @@ class Meter:
             attack_seconds=seconds,
             recovery_seconds=RECOVERY_SECONDS,
         )
-        return await self._played(Attack(self._plan(connect_rate=CONNECT_RATE), assault), "")
+        return await self._played(Attack(self._plan(connect_rate=CONNECT_RATE), config), "")
 
     @asynccontextmanager
     async def beside(self, counts: Mapping[str, int]) -> AsyncIterator[int]:
         """A crowd that stays while something else is measured, in a process of its own; how many are held."""
-        role = Role(target=self._target, seed=self._manner.seed, connect_rate=0.0)
+        role = Role(target=self._target, seed=self._options.seed, connect_rate=0.0)
         async with trio.open_nursery() as nursery:
-            player = await hire(nursery, "crowd", role)
+            worker = await spawn(nursery, "crowd", role)
             try:
-                crowd = Troupe([player])
-                await crowd.cast(
+                crowd = Workers([worker])
+                await crowd.make(
                     _BESIDE,
                     counts,
                     rooms=(_BESIDE,),
@@ -118,27 +118,28 @@ class Meter:
                 )
                 await crowd.open(_BESIDE, 1.0)
                 with trio.move_on_after(_COMING_SECONDS):
-                    while not crowd.settled:  # noqa: ASYNC110  players tell how they stand; none can be waited for
+                    while not crowd.settled:  # noqa: ASYNC110  workers tell how they stand; none can be waited for
                         await trio.sleep(_LOOK_SECONDS)
                 yield crowd.held(_BESIDE)
             finally:
-                await player.leave()
+                await worker.leave()
             nursery.cancel_scope.cancel()
 
     def _plan(self, *, connect_rate: float) -> Plan:
-        manner = self._manner
+        options = self._options
         return Plan(
             target=self._target,
             connect_rate=connect_rate,
-            seed=manner.seed,
+            seed=options.seed,
             server=Process(self.server.pid),
             conditions=(),
-            progress=manner.progress,
-            processes=manner.processes,
+            no_bar=True,  # a comparison judges nobody
+            progress=options.progress,
+            processes=options.processes,
             path=PATH,
             websocket_path=WEBSOCKET_PATH,
-            arguments=manner.arguments,
-            settle_seconds=manner.settle_seconds,
+            arguments=options.arguments,
+            settle_seconds=options.settle_seconds,
         )
 
     async def _played(self, play: Run | Attack, label: str) -> Report:

@@ -13,6 +13,9 @@ from loadgen.compare.catalogue import OURS, Peer
 from loadgen.compare.scenario import Column, Layout, Sample, Scenario
 from loadgen.report import Table
 
+#: A ratio of fewer rounds is chance: the machine does something else in each.
+LEAST_ROUNDS: Final = 3
+
 #: Less than this is not worth a digit.
 _NOTHING: Final = 0.0005
 
@@ -26,7 +29,12 @@ class Entry:
     peer: str
     sample: Sample = field(default_factory=dict)
     failure: str = ""  # why there is no sample
-    doubt: str = ""  # why loadgen itself calls the measurement invalid
+    doubt: str = ""  # why loadgen itself calls the measurement invalid: its figures are withheld
+
+    @property
+    def sound(self) -> Sample:
+        """The figures that may be shown."""
+        return {} if self.doubt else self.sample
 
 
 class Results:
@@ -53,7 +61,7 @@ class Results:
     @property
     def measured(self) -> bool:
         """Whether there is any figure."""
-        return any(entry.sample for entry in self._entries())
+        return any(entry.sound for entry in self._entries())
 
     def tables(self, peers: Iterable[Peer]) -> list[Table]:
         """The servers side by side."""
@@ -76,9 +84,10 @@ class Results:
 
     def _row(self, peer: str, columns: Sequence[Column]) -> list[str]:
         entries = self._of(peer)
-        samples = [entry.sample for entry in entries if entry.sample]
+        samples = [entry.sound for entry in entries if entry.sound]
         if not samples:
-            return [peer, entries[-1].failure, *([""] * (len(columns) - 1))]
+            why = entries[-1].failure or f"withheld: {entries[-1].doubt}"
+            return [peer, why, *([""] * (len(columns) - 1))]
         mark = "*" if any(entry.doubt or entry.failure for entry in entries) else ""
         return [peer + mark, *(self._cell(peer, column, samples) for column in columns)]
 
@@ -93,21 +102,22 @@ class Results:
         return f"{text} · {number(statistics.median(ratios))}{_TIMES}" if ratios else text
 
     def _ratios(self, peer: str, column: str) -> list[float]:
-        """The ratio to ours in each round that has both."""
+        """The ratio to ours in each round that has both; none where these are too few."""
         ratios = []
         for entries in self.rounds:
-            value, ours = (entries[name].sample.get(column) if name in entries else None for name in (peer, OURS))
+            value, ours = (entries[name].sound.get(column) if name in entries else None for name in (peer, OURS))
             # growth of memory may be nothing, or less, where little was measured
             if value is not None and ours is not None and value > 0 and ours > 0:
                 ratios.append(value / ours)
-        return ratios
+        return ratios if len(ratios) >= LEAST_ROUNDS else []
 
     def _remarks(self) -> list[str]:
         """What the stars mean: one line for each server that has one."""
         remarks: dict[str, list[str]] = {}
         for entry in self._entries():
-            told = entry.doubt or (f"in one round {entry.failure}" if entry.failure else "")
-            if told and any(other.sample for other in self._of(entry.peer)):
+            withheld = f"a round is withheld: {entry.doubt}" if entry.doubt else ""
+            told = withheld or (f"in one round {entry.failure}" if entry.failure else "")
+            if told and any(other.sound for other in self._of(entry.peer)):
                 remarks.setdefault(entry.peer, []).append(told)
         return [f"{peer}*: {'; '.join(dict.fromkeys(told))}" for peer, told in remarks.items()]
 

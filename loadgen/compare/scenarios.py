@@ -13,10 +13,10 @@ import trio
 from loadgen import target
 from loadgen.client import Client, Needs
 from loadgen.compare.catalogue import Can, Peer
-from loadgen.compare.measure import WEBSOCKET_PATH, Meter, NoFigureError
-from loadgen.compare.newcomers import Watch
+from loadgen.compare.measure import Meter, NoFigureError
 from loadgen.compare.relay import Relay
 from loadgen.compare.scenario import Column, Layout, Sample, Scenario, Sizes
+from loadgen.compare.threads import ThreadWatch
 from loadgen.personas import summary
 from loadgen.report import Report
 from loadgen.run import WARM_UP_CLIENTS
@@ -243,7 +243,7 @@ _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT
 
 
 async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
-    watch = Watch(meter.server, WEBSOCKET_PATH)
+    watch = ThreadWatch(meter.server.pid)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         report = await meter.attack(
@@ -257,10 +257,10 @@ async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) ->
         "success": figures["success_percent"],
         "before_p99_ms": figures["baseline_p99_ms"],
         "during_p99_ms": figures["attack_p99_ms"],
-        "newcomers": watch.served_percent(report.timeline),
+        "newcomers": figures["newcomers_success_percent"],
         "bytes": _above_noise(figures["server_bytes_per_attacker"], figures["attackers_peak"]),
         "grown": _grown_mib(report),
-        "threads": watch.most_threads,
+        "threads": watch.most,
         "peak": figures["attackers_peak"],
         "held": figures["attackers_held"],
         "killed": figures["attackers_killed"],

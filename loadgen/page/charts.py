@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from loadgen import wording
+from loadgen import format as fmt
 from loadgen.page import plots, scales
 from loadgen.page.elements import Element
 from loadgen.page.plots import Band, Bar, Bars, Lines, Range, Series
@@ -209,7 +209,7 @@ class _Timeline:
 
 
 def _amount(value: float, unit: str) -> str:
-    return str(wording.Amount(wording.number(value), unit))
+    return str(fmt.Amount(fmt.number(value), unit))
 
 
 def _summary(series: Series, unit: str) -> str:
@@ -248,7 +248,7 @@ def _range(row: PhaseRow) -> Range | None:
     if p50 is None or p90 is None or p99 is None or p999 is None or most is None:
         return None
     told = ", ".join(
-        f"{name} {wording.number(value)} ms"
+        f"{name} {fmt.number(value)} ms"
         for name, value in (("p50", p50), ("p90", p90), ("p99", p99), ("p99.9", p999), ("max", most))
     )
     return Range(
@@ -261,7 +261,7 @@ def _range(row: PhaseRow) -> Range | None:
         p999=p999,
         most=most,
         tip=f"{row.what}, {row.name}: {told}",
-        told=wording.number(p99),
+        told=fmt.number(p99),
     )
 
 
@@ -276,7 +276,7 @@ def kills(cohorts: Sequence[CohortRow], ident: str) -> Chart | None:
     rows = [
         Bars(
             row.persona,
-            f"{wording.total(row.ended):,} ended" + _middle(row),
+            f"{fmt.total(row.ended):,} ended" + _middle(row),
             colours[row.persona],
             _bars(row.kills, width),
         )
@@ -289,7 +289,7 @@ def kills(cohorts: Sequence[CohortRow], ident: str) -> Chart | None:
 
 
 def _middle(row: CohortRow) -> str:
-    return "" if row.lifetime.p50_ms is None else f", half of them by {wording.number(row.lifetime.p50_ms / 1000)} s"
+    return "" if row.lifetime.p50_ms is None else f", half of them by {fmt.number(row.lifetime.p50_ms / 1000)} s"
 
 
 def _bars(kills: Sequence[tuple[float, int]], width: float) -> list[Bar]:

@@ -9,7 +9,8 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Final
 
-from loadgen import sections, wording
+from loadgen import format as fmt
+from loadgen import sections
 from loadgen.figures import Condition
 from loadgen.page import charts
 from loadgen.page.charts import Chart
@@ -71,22 +72,22 @@ def html_of(report: Report) -> Element:
 
 def _verdict(report: Report) -> Element:
     started = report.started.replace("T", " ").replace("Z", " UTC")
-    facts = [f"loadgen {report.command}", started, wording.span(report.seconds)]
+    facts = [f"loadgen {report.command}", started, fmt.span(report.seconds)]
     facts += [f"seed {report.seed}"] if report.seed else []
     says_more = report.outcome is Outcome.INVALID or not report.verdict.reasons
     return node(
         "header",
         node("p", node("code", report.target)),
         node("h1", report.verdict.outcome.upper()),
-        node("p", wording.SENTENCES[report.outcome]) if says_more else None,
+        node("p", fmt.SENTENCES[report.outcome]) if says_more else None,
         _reasons(report),
         node("p", " · ".join(facts), class_="soft"),
-        class_=f"verdict {wording.TONES[report.outcome].value}",
+        class_=f"verdict {fmt.TONES[report.outcome].value}",
     )
 
 
 def _main(report: Report) -> Iterable[Element]:
-    names = wording.part_names(report.parts)
+    names = fmt.part_names(report.parts)
     idents = [f"part-{at}" for at in range(1, len(names) + 1)]
     links = {name: f"#{ident}" for name, ident in zip(names, idents, strict=True)}
     verdicts = sections.verdicts(report)
@@ -96,17 +97,17 @@ def _main(report: Report) -> Iterable[Element]:
     yield from _body(report, "report", level=2, links=links)
     if report.parts:
         yield node("h2", "One by one")
-    judged = wording.judges_parts(report)
+    judged = fmt.judges_parts(report)
     for name, part, ident in zip(names, report.parts, idents, strict=True):
         unfolded = judged and part.outcome is not Outcome.HELD
         yield _part(name, part, ident, unfolded=unfolded, drawn=len(names) <= MOST_DRAWN)
     yield node("h2", "Play it again")
-    yield node("pre", wording.replay(report))
+    yield node("pre", fmt.replay(report))
 
 
 def _part(name: str, part: Report, ident: str, *, unfolded: bool, drawn: bool) -> Element:
     """A part, folded if there is nothing to worry about."""
-    tone = wording.TONES[part.outcome]
+    tone = fmt.TONES[part.outcome]
     return node(
         "details",
         node("summary", node("b", name), node("span", part.verdict.outcome, class_=f"toned {tone.value}")),
@@ -115,7 +116,7 @@ def _part(name: str, part: Report, ident: str, *, unfolded: bool, drawn: bool) -
             _reasons(part),
             *_body(part, ident, level=3, drawn=drawn),
             node("h3", "Play it again"),
-            node("pre", wording.replay(part)),
+            node("pre", fmt.replay(part)),
         ),
         id=ident,
         open="open" if unfolded else None,
@@ -169,7 +170,7 @@ def _tile(report: Report, name: str) -> Element:
     return node(
         "div",
         node("dt", TILES[name], title=name),
-        node("dd", *_amount(wording.figure(name, value)), class_="toned bad" if _is_bad(report, name) else None),
+        node("dd", *_amount(fmt.figure(name, value)), class_="toned bad" if _is_bad(report, name) else None),
     )
 
 
@@ -177,7 +178,7 @@ def _is_bad(report: Report, name: str) -> bool:
     return any(each.judge(report.figures) for each in _BAD if each.figure == name)
 
 
-def _amount(amount: wording.Amount) -> list[Element | str]:
+def _amount(amount: fmt.Amount) -> list[Element | str]:
     unit = node("span", f"\N{NARROW NO-BREAK SPACE}{amount.unit}", class_="unit")
     return [amount.value, unit] if amount.unit else [amount.value]
 
@@ -197,7 +198,7 @@ def _figures(report: Report, level: int) -> Iterable[Element]:
         return
     groups = [
         node("div", node(f"h{level + 1}", group.title.capitalize()), _figure_table(group, report.meanings))
-        for group in wording.grouped(report)
+        for group in fmt.grouped(report)
     ]
     yield node(f"h{level}", "Figures")
     yield node("div", *groups, class_="groups")
@@ -206,12 +207,12 @@ def _figures(report: Report, level: int) -> Iterable[Element]:
         yield node("p", f"Not measured: {', '.join(missing)}.", class_="soft")
 
 
-def _figure_table(group: wording.FigureGroup, meanings: Mapping[str, str]) -> Element:
+def _figure_table(group: fmt.FigureGroup, meanings: Mapping[str, str]) -> Element:
     rows = [
         node(
             "tr",
             node("th", node("code", name), node("small", meanings.get(name, "")), scope="row"),
-            node("td", *_amount(wording.figure(name, value)), class_="number"),
+            node("td", *_amount(fmt.figure(name, value)), class_="number"),
         )
         for name, value in group.figures.items()
     ]
@@ -254,5 +255,5 @@ def _cell(section: Section, column: int, words: str, kind: str | None) -> Elemen
 
 
 def _reasons(report: Report) -> Element | None:
-    reasons = report.verdict.reasons
+    reasons = report.verdict.told
     return node("ul", *(node("li", reason) for reason in reasons)) if reasons else None

@@ -6,7 +6,7 @@ Owns: how an element is written down in Python, and the serialising. May not: kn
 import xml.etree.ElementTree as ET
 from typing import Final
 
-from loadgen import wording
+from loadgen import format as fmt
 
 Element = ET.Element
 Child = ET.Element | str | None
@@ -36,12 +36,12 @@ def _name(name: str) -> str:
 
 
 def _value(value: str | float) -> str:
-    return wording.printable(value) if isinstance(value, str) else f"{value:.6g}"
+    return fmt.printable(value) if isinstance(value, str) else f"{value:.6g}"
 
 
 def _clean(text: str) -> str:
     """Text from anywhere, line by line: our own line ends are wanted."""
-    return "\n".join(map(wording.printable, text.split("\n")))
+    return "\n".join(map(fmt.printable, text.split("\n")))
 
 
 def _add_text(element: Element, text: str) -> None:

@@ -16,6 +16,7 @@ class ConnectFlood(Attacker):
     __slots__ = ("_resets",)
 
     name = "connect-flood"
+    silent = True
     threat = Threat.GREEDY
 
     def __init__(self, cohort: Cohort, index: int) -> None:

@@ -31,6 +31,7 @@ class Curl(Poll):
     __slots__ = ("_doing",)
 
     name = "curl"
+    cycle_seconds = 2 * (PAUSE_SECONDS + READS_AFTER_SECONDS)
     slow = True
     usual_clients = 50
 

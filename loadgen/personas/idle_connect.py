@@ -14,6 +14,7 @@ class IdleConnect(Attacker):
     __slots__ = ()
 
     name = "idle-connect"
+    silent = True
 
     def opening(self) -> bytes:
         """Say nothing."""

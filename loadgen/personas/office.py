@@ -21,6 +21,7 @@ class Office(Neighbour):
     __slots__ = ()
 
     name = "office"
+    cycle_seconds = SPEAKS_EVERY_SECONDS[0] + PATIENCE_SECONDS  # when some of them have spoken
     usual_clients = PEOPLE
     one_address = True
 

@@ -36,6 +36,7 @@ class Phone2G(Neighbour):
     __slots__ = ()
 
     name = "phone-2g"
+    cycle_seconds = TOUCH_SECONDS[1] + DARK_SECONDS
     receive_buffer_bytes = 4096
     read_bytes = int(BYTES_A_SECOND * READ_EVERY_SECONDS)
 

@@ -23,6 +23,7 @@ class SleepyTab(Neighbour):
     __slots__ = ()
 
     name = "sleepy-tab"
+    cycle_seconds = WAKES_EVERY_SECONDS
 
     def settle_in(self) -> None:
         """Fall asleep; the first wake is within a minute."""

@@ -25,6 +25,7 @@ class SlowTypist(Planner):
     __slots__ = ("_answered", "_done", "_line", "_typed")
 
     name = "slow-typist"
+    cycle_seconds = REQUESTS * (TYPES_IN_SECONDS + THINKS_SECONDS)
     honest = True
     slow = True
     needs = Needs.HTTP

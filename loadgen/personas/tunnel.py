@@ -27,6 +27,7 @@ class Tunnel(Neighbour):
     __slots__ = ()
 
     name = "tunnel"
+    cycle_seconds = FIRST_TUNNEL_AFTER_SECONDS[1] + TUNNEL_SECONDS
 
     def settle_in(self) -> None:
         """Ride."""

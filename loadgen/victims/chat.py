@@ -6,7 +6,7 @@ import msgspec
 import trio
 import trio_websocket
 
-from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, BeatFailedError, Victim
+from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, OperationFailedError, Victim, text_of
 
 
 class _Reply(msgspec.Struct):
@@ -18,7 +18,7 @@ class _Reply(msgspec.Struct):
     code: str = ""
 
 
-_decoder: Final = msgspec.json.Decoder(_Reply)
+decoder: Final = msgspec.json.Decoder(_Reply)
 _JOIN_ID: Final = -1
 
 
@@ -28,36 +28,32 @@ class WebSocketVictim(Victim):
     kind = "ws"
 
     async def live(self) -> None:
-        """Join, then beat."""
+        """Join, then publish on schedule."""
         async with await self.dial() as stream, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                house = self.house
+                runner = self.runner
                 peer = await trio_websocket.wrap_client_stream(
-                    nursery, stream, house.target.authority, house.websocket_path
+                    nursery, stream, runner.target.authority, runner.websocket_path
                 )
-                await self._join(peer)
-            with self.house.counted():
+                await join(peer, self.room)
+            with self.runner.counted(self):
                 nursery.start_soon(self._listen, peer)
                 await self._speak(peer)
 
-    async def _join(self, peer: trio_websocket.WebSocketConnection) -> None:
-        await peer.send_message(_encode({"type": "join", "id": _JOIN_ID, "room": self.room}))
-        while (reply := _decoder.decode(await peer.get_message())).type != "joined":
-            if reply.type == "error":
-                raise BeatFailedError(f"error {reply.code}")
-
     async def _speak(self, peer: trio_websocket.WebSocketConnection) -> None:
         while True:
-            number = await self.beat()
-            message = {"type": "publish", "id": number, "room": self.room, "text": f"beat {number}"}
-            with trio.fail_after(self.house.beat_timeout_seconds):
-                await peer.send_message(_encode(message))
+            number = await self.next_operation()
+            message = {"type": "publish", "id": number, "room": self.room, "text": text_of(number)}
+            with trio.fail_after(self.runner.timeout_seconds):
+                await peer.send_message(encode(message))
 
     async def _listen(self, peer: trio_websocket.WebSocketConnection) -> None:
         while True:
-            reply = _decoder.decode(await peer.get_message())
+            reply = decoder.decode(await peer.get_message())
             if reply.type == "message":
                 self.heard(reply.text)
+            elif reply.type == "ack" and isinstance(reply.id, int):
+                self.acknowledged.add(reply.id)
             elif reply.type == "error" and isinstance(reply.id, int):
                 self.refused(reply.id, f"error {reply.code}")
 
@@ -68,24 +64,33 @@ class EchoVictim(Victim):
     kind = "ws-echo"
 
     async def live(self) -> None:
-        """Connect, then beat."""
+        """Connect, then echo on schedule."""
         async with await self.dial() as stream, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                house = self.house
+                runner = self.runner
                 peer = await trio_websocket.wrap_client_stream(
-                    nursery, stream, house.target.authority, house.websocket_path
+                    nursery, stream, runner.target.authority, runner.websocket_path
                 )
-            with self.house.counted():
+            with self.runner.counted(self):
                 nursery.start_soon(self._listen, peer)
                 while True:
-                    number = await self.beat()
-                    with trio.fail_after(self.house.beat_timeout_seconds):
-                        await peer.send_message(f"beat {number}")
+                    number = await self.next_operation()
+                    with trio.fail_after(self.runner.timeout_seconds):
+                        await peer.send_message(text_of(number))
 
     async def _listen(self, peer: trio_websocket.WebSocketConnection) -> None:
         while True:
             self.heard(str(await peer.get_message()))
 
 
-def _encode(message: dict[str, object]) -> str:
+async def join(peer: trio_websocket.WebSocketConnection, room: str) -> None:
+    """Become a member of a room."""
+    await peer.send_message(encode({"type": "join", "id": _JOIN_ID, "room": room}))
+    while (reply := decoder.decode(await peer.get_message())).type != "joined":
+        if reply.type == "error":
+            raise OperationFailedError(f"error {reply.code}")
+
+
+def encode(message: dict[str, object]) -> str:
+    """Write a chat.v1 message."""
     return msgspec.json.encode(message).decode()

@@ -8,7 +8,7 @@ from typing import Final
 
 import h11
 
-from loadgen.victims.victim import BeatFailedError, Stream
+from loadgen.victims.victim import OperationFailedError, Stream
 
 _CHUNK: Final = 64 * 1024
 
@@ -38,13 +38,13 @@ class HttpPeer:
         """Ask for a stream and give what comes of it."""
         response = await self._ask("GET", path, b"")
         if response.status_code != 200:
-            raise BeatFailedError(f"answered {response.status_code}")
+            raise OperationFailedError(f"answered {response.status_code}")
         async for part in self._body():
             yield part
 
     async def _ask(self, method: str, path: str, body: bytes) -> h11.Response:
         if not self.is_open:
-            raise BeatFailedError("the server closed after its answer")
+            raise OperationFailedError("the server closed after its answer")
         fields = [("Host", self._host), ("User-Agent", "loadgen-victim")]
         if body:
             fields += [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
@@ -55,7 +55,7 @@ class HttpPeer:
         await self._stream.send_all(wire)
         while not isinstance(event := await self._next(), h11.Response):
             if isinstance(event, h11.ConnectionClosed):
-                raise BeatFailedError("closed")
+                raise OperationFailedError("closed")
         return event
 
     async def _body(self) -> AsyncIterator[bytes]:

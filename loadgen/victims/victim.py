@@ -1,25 +1,28 @@
-"""What all victims have in common: the beat, and coming back.
+"""What all victims have in common: the schedule, and coming back.
 
-Owns: the schedule of one victim (a beat every 100 ms, whether or not the last has come back), the beats that are
-outstanding, and the loop that connects again whatever happened. A kind of victim only says what one life is like.
+Owns: one victim's outstanding operations and the loop that connects again whatever happened. The schedule runs whether
+or not the victim is connected: one that is locked out goes on to fail. A kind of victim only says what one connection
+is like.
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import h11
 import msgspec
 import trio
 import trio_websocket
+import wsproto.utilities
 
 from loadgen.errors import first
 from loadgen.target import client_context
 from loadgen.timers import now
+from loadgen.victims.schedule import Schedule
 
 if TYPE_CHECKING:
-    from loadgen.victims.house import House
+    from loadgen.victims.runner import ProbeRunner
 
-BEAT_SECONDS: Final = 0.1
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 RECONNECT_SECONDS: Final = 0.25
 
@@ -27,8 +30,11 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 UNANSWERED: Final = "no answer in time"
 
+#: What a victim's text begins with; its number follows.
+_WORD: Final = "beat"
 
-class BeatFailedError(Exception):
+
+class OperationFailedError(Exception):
     """The server answered, but not as it should."""
 
 
@@ -37,82 +43,127 @@ class Victim(ABC):
 
     kind: ClassVar[str]  # see kinds.py
 
-    def __init__(self, house: "House", index: int, first_due: float) -> None:
-        self.house = house
-        self.room = f"{house.tag}-{index}"  # a room for each: fan-out is not what is measured here
-        self.pending: dict[int, float] = {}  # beats by number, oldest first, each with when it was due
-        self._index = index
-        self._first_due = first_due
-        self._beat = 0
+    def __init__(self, runner: "ProbeRunner", index: int, schedule: Schedule) -> None:
+        self.runner = runner
+        self.room = f"{runner.tag}-{index}"  # a room for each: fan-out is not what is measured here
+        self.schedule = schedule
+        self.pending: dict[int, float] = {}  # operations by number, oldest first, each with when it was due
+        self.acknowledged: set[int] = set()  # operations whose message the server says it keeps
+        self.index = index
+        self._issued = 0
+        self._unsent: deque[int] = deque()
+        self._issue = trio.lowlevel.ParkingLot()
+        self._locked_out = ""  # why there is no connection
 
     @abstractmethod
     async def live(self) -> None:
-        """One life: connect, then `beat` and book until something fails, which raises."""
+        """One connection: make it, then `next_operation` and book until something fails, which raises."""
 
     async def run(self) -> None:
-        """Live again and again."""
-        while True:
-            try:
-                await self.live()
-                reason = "closed"
-            except BaseException as error:  # noqa: BLE001  everything but our own failures is raised again
-                reason = describe(_one(error))
-            self.house.ended(reason)
-            self.fail_pending(reason)
-            await trio.sleep(RECONNECT_SECONDS)
+        """Connect again and again."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_schedule)
+            while True:
+                try:
+                    await self.live()
+                    reason = "closed"
+                except BaseException as error:  # noqa: BLE001  everything but our own failures is raised again
+                    reason = describe(failure_in(error))
+                self._locked_out = reason
+                self.runner.ended(reason)
+                self._fail_sent(reason)
+                await trio.sleep(RECONNECT_SECONDS)
+
+    async def _keep_schedule(self) -> None:
+        while not self.runner.stopped:
+            await self.runner.clock.sleep_until(self.schedule.due(self._issued))
+            if not self.runner.stopped:
+                self.issue(now())
+
+    def issue(self, moment: float) -> None:
+        """Make every operation that is due by now outstanding, and fail those that were due too long ago."""
+        while (due := self.schedule.due(self._issued)) < moment:
+            self.pending[self._issued] = due
+            self._unsent.append(self._issued)
+            self._issued += 1
+        self.fail_pending(self._locked_out or UNANSWERED, due_before=moment - self.runner.timeout_seconds)
+        self._issue.unpark_all()
 
     # What a kind of victim uses
 
+    def connected(self) -> None:
+        """Declare the connection ready for operations."""
+        self._locked_out = ""
+
     async def dial(self) -> Stream:
         """Connect from an address of one's own: healthy users are no single greedy address."""
-        target = self.house.target
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-            source = self.house.source(self._index)
-            stream = await trio.open_tcp_stream(target.address, target.port, local_address=source)
-            if not target.tls:
-                return stream
-            secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
-            await secure.do_handshake()
-            return secure
+            return await dial(self.runner, self.index)
 
-    async def beat(self) -> int:
-        """Wait for the next beat that is still worth sending, and give its number."""
+    async def next_operation(self) -> int:
+        """Wait for the next operation that is still worth sending, and give its number."""
         while True:
-            number, due = self._beat, self._first_due + self._beat * BEAT_SECONDS
-            await self.house.metronome.sleep_until(due)
-            if self.house.stopped:
-                await trio.sleep_forever()
-            self._beat += 1
-            self.pending[number] = due
-            # a beat that was due long ago, before this connection stood, fails here without being sent
-            self.fail_pending(UNANSWERED, due_before=now() - self.house.beat_timeout_seconds)
-            if number in self.pending:
-                return number
+            while self._unsent:
+                number = self._unsent.popleft()
+                if number in self.pending:
+                    return number
+            await self._issue.park()
 
     def returned(self, number: int) -> None:
-        """Book that a beat came back; a second time, or late, does not count."""
+        """Book that an operation came back; a second time, or late, does not count."""
         due = self.pending.pop(number, None)
         if due is not None:
-            self.house.ledger.succeeded(self.kind, due)
+            self.runner.recorder.succeeded(self.kind, self.index, due)
 
     def refused(self, number: int, reason: str) -> None:
-        """Book that the server would not take a beat."""
+        """Book that the server would not take an operation."""
         due = self.pending.pop(number, None)
         if due is not None:
-            self.house.ledger.failed(self.kind, due, reason)
+            self.runner.recorder.failed(self.kind, self.index, due, reason)
 
     def heard(self, text: str) -> None:
-        """Book the beat that a message carries, if it does."""
-        word, _, number = text.partition(" ")
-        if word == "beat" and number.isdecimal():
-            self.returned(int(number))
+        """Book the operation that a message carries, if it does."""
+        number = number_in(text)
+        if number is not None:
+            self.returned(number)
 
     def fail_pending(self, reason: str, *, due_before: float = float("inf")) -> None:
-        """Book the outstanding beats that were due before a moment as failed."""
+        """Book the outstanding operations that were due before a moment as failed."""
         for number, due in list(self.pending.items()):
             if due >= due_before:
                 return
             self.refused(number, reason)
+
+    def _fail_sent(self, reason: str) -> None:
+        """Book what the lost connection carried; what was not sent yet may still be."""
+        for number in self.pending.keys() - set(self._unsent):
+            self.refused(number, reason)
+
+
+def text_of(number: int) -> str:
+    """What an operation says."""
+    return f"{_WORD} {number}"
+
+
+def number_in(text: str) -> int | None:
+    """The operation that a victim's text names."""
+    word, _, number = text.partition(" ")
+    return int(number) if word == _WORD and number.isdecimal() else None
+
+
+async def dial(runner: "ProbeRunner", index: int) -> Stream:
+    """Connect from the address of one of the healthy."""
+    target = runner.target
+    stream = await trio.open_tcp_stream(target.address, target.port, local_address=runner.source(index))
+    if not target.tls:
+        return stream
+    secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
+    try:
+        await secure.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(secure)
+        raise
+    return secure
 
 
 _FAILURES: Final = (
@@ -123,12 +174,13 @@ _FAILURES: Final = (
     h11.RemoteProtocolError,
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
+    wsproto.utilities.LocalProtocolError,  # trio-websocket answers a ping after our own goodbye
     msgspec.MsgspecError,
-    BeatFailedError,
+    OperationFailedError,
 )
 
 
-def _one(error: BaseException) -> BaseException:
+def failure_in(error: BaseException) -> BaseException:
     """The failure in what a life raised, out of however many groups; anything else is a bug of ours and goes on."""
     rest: BaseException | None = error
     if isinstance(error, BaseExceptionGroup):

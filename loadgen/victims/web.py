@@ -7,9 +7,9 @@ import msgspec
 import trio
 
 from loadgen.victims.http import HttpPeer
-from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, BeatFailedError, Victim
+from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, OperationFailedError, Victim, text_of
 
-#: What a held poll asks for; far more than the beat of its own room lets it wait.
+#: What a held poll asks for; far more than the operation of its own room lets it wait.
 POLL_WAIT_SECONDS: Final = 25
 
 _EVENT_DATA: Final = b"data:"
@@ -34,20 +34,20 @@ class GetVictim(Victim):
     kind = "get"
 
     async def live(self) -> None:
-        """Connect, then fetch at every beat; on a new connection if the server closes after each answer."""
+        """Connect, then fetch at every operation; on a new connection if the server closes after each answer."""
         stream = await self.dial()
-        with self.house.counted():
+        with self.runner.counted(self):
             while True:
                 async with stream:
-                    peer = HttpPeer(stream, self.house.target.authority)
+                    peer = HttpPeer(stream, self.runner.target.authority)
                     while peer.is_open:
                         await self._get(peer)
                 stream = await self.dial()
 
     async def _get(self, peer: HttpPeer) -> None:
-        number = await self.beat()
-        with trio.fail_after(self.house.beat_timeout_seconds):
-            status, _ = await peer.request("GET", self.house.path)
+        number = await self.next_operation()
+        with trio.fail_after(self.runner.timeout_seconds):
+            status, _ = await peer.request("GET", self.runner.path)
         if 200 <= status < 400:
             self.returned(number)
         else:
@@ -59,18 +59,20 @@ class _Poster(Victim):
 
     async def live(self) -> None:
         """Connect twice; one task speaks, one listens, and neither waits for the other."""
-        host = self.house.target.authority
+        host = self.runner.target.authority
         async with await self.dial() as speaking, await self.dial() as listening, trio.open_nursery() as nursery:
             await nursery.start(self._listen, HttpPeer(listening, host))
-            with self.house.counted():
+            with self.runner.counted(self):
                 await self._speak(HttpPeer(speaking, host))
 
     async def _speak(self, peer: HttpPeer) -> None:
         while True:
-            number = await self.beat()
-            with trio.fail_after(self.house.beat_timeout_seconds):
-                status, _ = await peer.request("POST", f"/rooms/{self.room}/messages", b"beat %d" % number)
-            if status != 201:
+            number = await self.next_operation()
+            with trio.fail_after(self.runner.timeout_seconds):
+                status, _ = await peer.request("POST", f"/rooms/{self.room}/messages", text_of(number).encode())
+            if status == 201:
+                self.acknowledged.add(number)
+            else:
                 self.refused(number, f"answered {status}")
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
@@ -88,7 +90,7 @@ class PollVictim(_Poster):
             cursor = (await self._fetch(peer, f"{path}?limit=1")).cursor
         task_status.started()
         while True:
-            # the beats' own time-out judges how long this may take; this one only ends a poll that was forgotten
+            # the operations' own time-out judges how long this may take; this one only ends a poll that was forgotten
             with trio.fail_after(POLL_WAIT_SECONDS + CONNECT_TIMEOUT_SECONDS):
                 query = f"after={quote(cursor, safe='')}&wait={POLL_WAIT_SECONDS}"
                 page = await self._fetch(peer, f"{path}?{query}")
@@ -99,7 +101,7 @@ class PollVictim(_Poster):
     async def _fetch(self, peer: HttpPeer, path: str) -> _Page:
         status, body = await peer.request("GET", path)
         if status != 200:
-            raise BeatFailedError(f"answered {status}")
+            raise OperationFailedError(f"answered {status}")
         return _page.decode(body)
 
 
@@ -119,4 +121,4 @@ class StreamVictim(_Poster):
                 for line in lines:
                     if line.startswith(_EVENT_DATA):
                         self.heard(_event.decode(line[len(_EVENT_DATA) :]).text)
-        raise BeatFailedError("the event stream ended")
+        raise OperationFailedError("the event stream ended")

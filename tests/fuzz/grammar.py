@@ -97,8 +97,23 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "a foreign page's events": _get("/rooms/lobby/events", Sec_Fetch_Site="cross-site"),
     "a foreign page's message": _post(b"hi", {"Origin": "https://evil.example"}),
     "a foreign page's socket": upgrade(headers={"Origin": "https://evil.example"}),
+    "for a client": _get("/rooms", X_Forwarded_For="127.0.2.8, 127.0.4.2"),
+    "a poll for a client": _get("/rooms/lobby/messages?wait=2", X_Forwarded_For="2001:db8::8"),
+    "for one of a crowd, by its balancer": _get("/rooms/ops", X_Forwarded_For="127.0.1.1"),
     "another host": request("GET", "/rooms", headers={"Host": "evil.example"}),
 }  # fmt: skip
+
+#: What a balancer says first: for whom, or that it speaks for itself; and what it may not say.
+HEADERS: dict[str, bytes] = {
+    "for somebody": b"PROXY TCP4 127.0.2.7 127.0.0.1 5000 80\r\n",
+    "for one of a crowd": b"PROXY TCP4 127.0.1.1 127.0.0.1 5000 80\r\n",
+    "for IPv6": b"PROXY TCP6 2001:db8::7 ::1 5000 80\r\n",
+    "for itself": b"PROXY UNKNOWN\r\n",
+    "for itself, in version 2": b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    "half of it": b"PROXY TCP4 127.0.2.7",
+    "none": b"",
+    "nonsense": b"PROXY nobody\r\n",
+}
 
 #: Requests that are not finished, or end the connection.
 WRONG_REQUESTS: dict[str, bytes] = {
@@ -197,10 +212,16 @@ SAMPLES = REQUESTS | FRAMES
 assert len(SAMPLES) == len(REQUESTS) + len(FRAMES)
 #: What makes a peer wait for news, or for something of ours.
 BUSY_REQUESTS = (
+    "health, forty times",
     "poll", "poll of three", "poll, then health", "events", "health, five times", "publish, thrice",
     "publish, then poll", "history from the beginning",
 )  # fmt: skip
 BUSY_FRAMES = ("join all", "say hello", "say a dozen things", "say something long", "ask for history")
+
+
+def publish(room: str, *, frames: bool) -> bytes:
+    """One message, in what a client speaks."""
+    return say(type="publish", id=0, room=room, text="all at once") if frames else _post(b"all at once", room=room)
 
 
 def spoil(wire: bytes, edits: Iterable[Edit]) -> bytes:

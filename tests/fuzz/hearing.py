@@ -1,7 +1,8 @@
 """What a server says to one client, read strictly: anything that a client could not make sense of raises.
 
-Owns: the three forms (answers, frames, events), and whether each room's messages come once, in order, or with a gap
-that is told. May not: send, or know how bytes came. Written without `chatserver`, as tests/support/peers.py is.
+Owns: the three forms (answers, frames, events), whether each room's messages come once, in order, or with a gap that
+is told, and what was said in them. May not: send, or know how bytes came. Written without `chatserver`, as
+tests/support/peers.py is.
 """
 
 import json
@@ -20,6 +21,8 @@ class Hearing:
         self.statuses: list[int] = []  # of answers
         self.kinds: list[str] = []  # of chat messages and events
         self.reached: dict[str, int] = {}  # the offset up to which each room was heard, while joined
+        self.heard: dict[tuple[str, int], str] = {}  # texts, by room and offset
+        self.promised: set[tuple[str, int]] = set()  # room and offset of what it was told to be durable
         self.close_code: int | None = None
         self.replies = b""  # pongs and the answer to a close, to be sent if the client is polite
         self.readable = True  # until something was asked whose answer cannot be told from its bytes
@@ -71,6 +74,8 @@ class Hearing:
         if status >= 400:
             assert answer["error"]["code"], answer
             assert answer["error"]["message"], answer
+        elif status == 201:
+            self.promised.add((answer["room"], answer["offset"]))
         elif "recovered" in answer:
             self._check_page(answer)
         elif "rooms" in answer and isinstance(answer["rooms"], dict):
@@ -78,10 +83,17 @@ class Hearing:
                 self._check_page(page)
 
     def _check_page(self, page: Any) -> None:
-        offsets = [message["offset"] for message in page["messages"]]
+        offsets = [self._note(message) for message in page["messages"]]
         if offsets:
             assert offsets == list(range(offsets[0], offsets[0] + len(offsets))), f"a page with a hole: {offsets}"
             assert offset_of(page["cursor"]) == offsets[-1], "a cursor that is not the page's end"
+
+    def _note(self, message: Any) -> int:
+        """Remember what was said; at which offset."""
+        offset = int(message["offset"])
+        place = message["room"], offset
+        assert self.heard.setdefault(place, message["text"]) == message["text"], f"another text at {place}"
+        return offset
 
     # -- frames -----------------------------------------------------------------------------------------------------
 
@@ -126,7 +138,11 @@ class Hearing:
             self.reached.pop(room, None)
         elif kind == "message":
             assert room in self.reached, f"a message of {room}, which this client has not joined"
-            self._follow(room, message["offset"])
+            self._follow(room, self._note(message))
+        elif kind == "ack":
+            self.promised.add((room, message["offset"]))
+        elif kind == "history":
+            self._check_page(message)
         elif kind == "gap":
             assert room in self.reached, f"a gap in {room}, which this client has not joined"
             self._skip(room, offset_of(message["after"]), offset_of(message["until"]))
@@ -157,7 +173,7 @@ class Hearing:
             if event["event"] == "gap":
                 self.reached["events"] = offset
             else:
-                assert json.loads(event["data"])["offset"] == offset, event
+                assert self._note(json.loads(event["data"])) == offset, event
                 if "events" in self.reached:
                     self._follow("events", offset)
                 self.reached["events"] = offset

@@ -7,22 +7,30 @@ whose peer is gone does nothing.
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    multiple,
+    precondition,
+    rule,
+)
 
 from chatserver.chat.identity import author
 from chatserver.chat.registry import EMPTY_STAYS
 from chatserver.log.interface import Draft, LogBusy
 from chatserver.net.states import State
-from chatserver.parts import Parts
-from tests.fuzz import grammar, invariants
+from tests.fuzz import at_rest, grammar, invariants
 from tests.fuzz.puppet import Puppet
-from tests.fuzz.world import World
-from tests.support.peers import upgrade
+from tests.fuzz.world import PROXY, World
+from tests.support.peers import say, upgrade
 
 Rules = TypeVar("Rules", bound="ConnectionMachine")
 Drawn = ParamSpec("Drawn")
@@ -44,35 +52,15 @@ REQUESTS, FRAMES = (
     )
 )
 BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
-#: What everybody says in a room that is congested.
-CROWDING = st.sampled_from(("publish, thrice", "publish long", "publish with a key", "say hello", "say a dozen things"))
+#: Messages of each when all publish.
+TIMES = st.sampled_from((1, 3, 12))
+HEADERS = st.sampled_from(list(grammar.HEADERS))
+#: Seconds that the log takes.
+DELAYS = st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
-
-#: Where a bug is planted, by a name for it: what is called, and on which part.
-PLANTS: dict[str, Callable[[Parts], tuple[object, str]]] = {
-    "route": lambda parts: (parts.exchanges._routes, "handle"),
-    "hear": lambda parts: (parts.websockets._conversation, "hear"),
-    "acknowledge": lambda parts: (parts.websockets._conversation, "_acknowledge"),
-    "held": lambda parts: (parts.exchanges._pages, "held_wire"),
-    "park": lambda parts: (parts.hub, "park"),
-    "attach": lambda parts: (parts.hub, "attach"),
-    "page": lambda parts: (parts.exchanges._pages, "after_start"),
-    "frames": lambda parts: (parts.connections._handlers[State.OPEN], "received"),
-    "body": lambda parts: (parts.connections._handlers[State.BODY], "received"),
-    "resume": lambda parts: (parts.connections._handlers[State.PAUSED], "resumed"),
-    "writable": lambda parts: (parts.hub, "writable"),
-    "visit": lambda parts: (parts.hub.broadcaster, "_visit"),
-    "tell": lambda parts: (parts.hub.broadcaster, "_tell"),
-    "keep": lambda parts: (parts.hub.broadcaster, "_keep_rest"),
-    "give": lambda parts: (parts.hub.broadcaster, "give"),
-    "news": lambda parts: (parts.hub, "_take_in"),
-    "house": lambda parts: (parts.hub, "_end_leases"),
-}
 
 #: Rules in one example.
 STEPS = 40
-#: Real seconds in which the kernel delivers on loopback.
-DELIVERY = 0.01
 #: Rules before a drain may begin: after it not much happens.
 LATE = 25
 
@@ -85,7 +73,8 @@ def act(
     def run(self: Rules, /, *arguments: Drawn.args, **drawn: Drawn.kwargs) -> Result:
         async def step() -> Result:
             result = await method(self, *arguments, **drawn)
-            await invariants.check_when_quiet(self.world)
+            await self.world.listen()
+            await at_rest.check_when_quiet(self.world)
             self.done += 1
             return result
 
@@ -105,11 +94,24 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(secure=self.secure)
+        self.world = World(secure=self.secure, look=invariants.check)
         self.done = 0  # rules
         self.said = 0  # messages
 
     # -- peers ------------------------------------------------------------------------------------------------------
+
+    @initialize(target=members, joins=st.lists(st.sampled_from(grammar.ROOMS), max_size=5))
+    @act
+    async def begin(self, joins: Sequence[str]) -> MultipleResults[Puppet]:
+        """Rooms are not empty: members who hear whatever is said, each alone at its address."""
+        for room in joins:
+            self._publish(room, 1, 1)
+        there = [self.world.knock(f"127.0.6.{number}", small=False) for number, _ in enumerate(joins, 1)]
+        for puppet, room in zip(there, joins, strict=True):
+            puppet.greedy = puppet.frames = True
+            puppet.say(upgrade() + say(type="join", id=0, room=room))
+            puppet.send()
+        return multiple(*there)
 
     @rule(target=askers, source=SOURCES, small=st.booleans(), greeted=st.booleans())
     @act
@@ -120,21 +122,45 @@ class ConnectionMachine(RuleBasedStateMachine):
             await self.world.greet(puppet)
         return puppet
 
-    @rule(target=members, source=SOURCES, small=st.booleans(), joins=JOINS)
+    @rule(target=members, source=SOURCES, small=st.booleans(), greedy=st.booleans(), joins=JOINS)
     @act
-    async def join(self, source: str, small: bool, joins: str) -> Puppet:
+    async def join(self, source: str, small: bool, greedy: bool, joins: str) -> Puppet:
         """Somebody becomes a member."""
         puppet = self.world.knock(source, small=small)
         await self.world.greet(puppet)
+        puppet.greedy, puppet.frames = greedy, True
         puppet.say(upgrade() + grammar.FRAMES[joins])
         puppet.send()
         return puppet
 
-    @rule(target=askers, source=SOURCES, small=st.booleans(), what=st.one_of(BUSY_REQUESTS, REQUESTS))
+    @rule(
+        target=askers, source=SOURCES, small=st.booleans(), greedy=st.booleans(),
+        what=st.one_of(BUSY_REQUESTS, BUSY_REQUESTS, REQUESTS),
+    )  # fmt: skip
     @act
-    async def ask_as_newcomer(self, source: str, small: bool, what: str) -> Puppet:
+    async def ask_as_newcomer(self, source: str, small: bool, greedy: bool, what: str) -> Puppet:
         """Somebody connects and asks."""
         puppet = self.world.knock(source, small=small)
+        await self.world.greet(puppet)
+        puppet.greedy = greedy
+        self._say(puppet, what, [], None)
+        return puppet
+
+    @rule(target=askers, header=HEADERS, cut=CUTS, greeted=st.booleans())
+    @act
+    async def knock_from_balancer(self, header: str, cut: int | None, greeted: bool) -> Puppet:
+        """A balancer connects, and says for whom."""
+        puppet = self.world.knock(PROXY, small=False, header=grammar.HEADERS[header])
+        puppet.send(cut)
+        if greeted:
+            await self.world.greet(puppet)
+        return puppet
+
+    @rule(target=askers, what=st.sampled_from(("metrics", "half a head", "health, five times")))
+    @act
+    async def look_as_operator(self, what: str) -> Puppet:
+        """An operator connects where operators look."""
+        puppet = self.world.knock("127.0.5.1", small=False, operator=True)
         await self.world.greet(puppet)
         self._say(puppet, what, [], None)
         return puppet
@@ -143,6 +169,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @act
     async def open_websocket(self, puppet: Puppet, cut: int | None) -> Puppet:
         """A client of HTTP wants a WebSocket."""
+        puppet.frames = True
         puppet.say(upgrade())
         puppet.send(cut)
         return puppet
@@ -173,13 +200,30 @@ class ConnectionMachine(RuleBasedStateMachine):
         for puppet in self.world.puppets:
             self._say(puppet, what, [], None)
 
-    @rule()
+    @rule(room=st.sampled_from(grammar.ROOMS), count=st.sampled_from((4, 20)), times=TIMES, delay=DELAYS)
     @act
-    async def hear_together(self) -> None:
-        """All take everything."""
+    async def publish_together(self, room: str, count: int, times: int, delay: float) -> None:
+        """All publish at once, into a room in which much is said already, and the log may be slow."""
+        self.world.log.delay = delay
         for puppet in self.world.puppets:
+            puppet.say(grammar.publish(room, frames=puppet.frames) * times)
+            puppet.send()
+        self._publish(room, count, 900)
+
+    @rule(greedy=st.booleans())
+    @act
+    async def hear_together(self, greedy: bool) -> None:
+        """All take everything, and perhaps go on so."""
+        for puppet in self.world.puppets:
+            puppet.greedy = puppet.greedy or greedy
             puppet.hear()
             puppet.send()
+
+    @rule(puppet=anybody, greedy=st.booleans())
+    @act
+    async def attend(self, puppet: Puppet, greedy: bool) -> None:
+        """It begins to take whatever comes, or no longer takes any of it."""
+        puppet.greedy = greedy
 
     @rule(puppet=anybody, cut=CUTS)
     @act
@@ -218,6 +262,12 @@ class ConnectionMachine(RuleBasedStateMachine):
         """Gone."""
         puppet.close(abort=abort)
 
+    @rule(puppet=anybody, rounds=st.integers(0, 12), abort=st.sampled_from((True, True, False)))
+    @act
+    async def lie_in_wait(self, puppet: Puppet, rounds: int, abort: bool) -> None:
+        """It goes in the middle of what is done next: of a pass over a room, of a handshake, of an answer."""
+        self.world.ambush(rounds, partial(puppet.close, abort=abort))
+
     # -- time -------------------------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from((0.1, 0.3, 0.6, 1.1, 2.2, 5.0)))
@@ -242,6 +292,9 @@ class ConnectionMachine(RuleBasedStateMachine):
     @act
     async def publish(self, room: str, count: int, size: int) -> None:
         """Others say something: a little, or so much that it laps the ring."""
+        self._publish(room, count, size)
+
+    def _publish(self, room: str, count: int, size: int) -> None:
         if self.world.draining:
             return
         face = author(self.said)
@@ -251,24 +304,6 @@ class ConnectionMachine(RuleBasedStateMachine):
             with suppress(LogBusy):
                 self.world.parts.hub.publish(draft, _nobody_asks)
 
-    @rule(room=st.sampled_from(grammar.ROOMS), what=CROWDING, reset=st.booleans())
-    @act
-    async def congest(self, room: str, what: str, reset: bool) -> None:
-        """A room has more than its members were told, and all publish into it; then half of them vanish."""
-        if self.world.draining:
-            return
-        self.world.log.delay = self.world.log.delay or 0.3
-        for _ in range(12):
-            self.said += 1
-            with suppress(LogBusy):
-                self.world.parts.hub.publish(Draft(room, "u_9", "Zoe", f"{self.said}"), _nobody_asks)
-        for puppet in self.world.puppets:
-            self._say(puppet, what, [], None)
-        await self.world.settle(DELIVERY)
-        if reset:
-            for puppet in self.world.puppets[::2]:
-                puppet.close(abort=True)
-
     @rule(most=st.integers(1, 30))
     @act
     async def retain(self, most: int) -> None:
@@ -277,7 +312,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             firsts = await self.world.log.retain(max_messages=most, max_age_ms=0, now_ms=0)
             self.world.parts.hub.retained(firsts)
 
-    @rule(delay=st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0)), reads=st.integers(0, 2), commits=st.integers(0, 1))
+    @rule(delay=st.one_of(st.just(0.0), DELAYS), reads=st.integers(0, 2), commits=st.integers(0, 1))
     @act
     async def upset_the_log(self, delay: float, reads: int, commits: int) -> None:
         """The disk is slow, or fails."""
@@ -286,11 +321,21 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     # -- trouble of our own -----------------------------------------------------------------------------------------
 
-    @rule(where=st.sampled_from(tuple(PLANTS)))
+    @rule(where=st.sampled_from(("route", "hear", "held", "park", "attach", "page", "frames", "body")))
     @act
     async def plant(self, where: str) -> None:
         """A bug, in one of the places whose faults may cost no more than a connection."""
-        owner, name = PLANTS[where](self.world.parts)
+        parts = self.world.parts
+        owner, name = {
+            "route": (parts.exchanges._routes, "handle"),
+            "hear": (parts.websockets._conversation, "hear"),
+            "held": (parts.exchanges._pages, "held_wire"),
+            "park": (parts.hub, "park"),
+            "attach": (parts.hub, "attach"),
+            "page": (parts.exchanges._pages, "after_start"),
+            "frames": (parts.connections._handlers[State.OPEN], "received"),
+            "body": (parts.connections._handlers[State.BODY], "received"),
+        }[where]
         self.world.plant(owner, name)
 
     @rule(number=st.sampled_from((errno.EMFILE, errno.ECONNABORTED, errno.ENOBUFS)), times=st.integers(1, 3))
@@ -325,16 +370,17 @@ class ConnectionMachine(RuleBasedStateMachine):
             puppet.close(abort=number % 2 == 0)
         await world.settle()
         if not world.draining:
-            # A planted fault may have cost the lobby one pass: what is said next brings what was not told.
-            world.parts.hub.publish(Draft(grammar.LOBBY, "u_9", "Zoe", "the last word"), _nobody_asks)
+            await world.wait(EMPTY_STAYS)
+            await at_rest.check_when_quiet(world)
+            world.neighbour.leave()
             await world.wait(EMPTY_STAYS + 30.0)
             await world.settle()
-            invariants.check_only_the_neighbour_is_left(world)
+            at_rest.check_nobody_is_left(world)
             world.drain()
         await world.wait(10.0)
         assert world.exit_code == 0, "the drain did not end"
         assert not world.neighbour.here
-        invariants.check(world)
+        at_rest.check(world)
 
 
 class SecureMachine(ConnectionMachine):

@@ -22,11 +22,15 @@ _ABORT = struct.pack("ii", 1, 0)
 class Puppet:
     """One client. `open` until it was told to go; the server may have gone before."""
 
-    def __init__(self, address: tuple[str, int], source: str, *, small: bool, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, address: tuple[str, int], source: str, *, small: bool, tls: ssl.SSLContext | None, header: bytes = b""
+    ) -> None:  # fmt: skip
         self.open = True
         self.hearing = Hearing()
         self.ended = False  # whether the server's end was heard
-        self._unsent = bytearray()
+        self.greedy = False  # whether it takes at once whatever it is sent
+        self.frames = False  # whether it believes to speak WebSocket
+        self._unsent = bytearray(header)  # of a balancer
         self._unsealed = b""  # said before the handshake was over
         self._socket = socket.socket()
         if small:
@@ -35,6 +39,7 @@ class Puppet:
         with contextlib.suppress(ConnectionRefusedError):  # the server has stopped: then this one never hears anything
             self._socket.connect(address)
         self._socket.setblocking(False)
+        self.port = self._socket.getsockname()[1]
         self._tls = Tls(tls) if tls is not None else None
         if self._tls is not None:
             self._unsent += self._tls.shake()
@@ -66,8 +71,12 @@ class Puppet:
             return
         del self._unsent[:sent]
 
-    def hear(self, most: int = 1 << 20, *, polite: bool = True) -> None:
-        """Take at most so many bytes; a polite client answers pings and the close, and goes on with its handshake."""
+    def hear(self, most: int = 1 << 20, *, polite: bool = True) -> bool:
+        """Take at most so many bytes; a polite client answers pings and the close, and goes on with its handshake.
+
+        Returns whether there was anything.
+        """
+        wanted = most
         while self.open and most > 0 and not self.ended:
             try:
                 data = self._socket.recv(min(most, 65_536))
@@ -82,6 +91,7 @@ class Puppet:
         replies, self.hearing.replies = self.hearing.replies, b""
         if polite and replies:
             self.say(replies)
+        return most < wanted
 
     def _open(self, tls: "Tls", data: bytes) -> bytes:
         plain = tls.take(data)
@@ -91,6 +101,19 @@ class Puppet:
             self._unsent += tls.seal(self._unsealed)
             self._unsealed = b""
         return plain
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it is there, and has taken all that there is to hear."""
+        if not self.open or self.ended:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # the server is gone
+        return False
 
     def acknowledge(self) -> None:
         """Have the kernel send the acknowledgements that it holds back for 40 ms of a time that is not the world's."""

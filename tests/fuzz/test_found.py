@@ -7,10 +7,11 @@ from unittest import mock
 
 import pytest
 
+from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from tests.fuzz import grammar
-from tests.fuzz.machine import ConnectionMachine
+from tests.fuzz.machine import ConnectionMachine, SecureMachine
 from tests.fuzz.puppet import Puppet
 from tests.support.peers import upgrade
 
@@ -25,9 +26,9 @@ SIPS = 200
 
 
 @contextmanager
-def machine() -> Iterator[ConnectionMachine]:
+def machine(kind: type[ConnectionMachine] = ConnectionMachine) -> Iterator[ConnectionMachine]:
     """One whose rules are called by hand; the invariants are looked at behind each."""
-    machine = ConnectionMachine()
+    machine = kind()
     try:
         yield machine
     finally:
@@ -38,6 +39,11 @@ def send(machine: ConnectionMachine, puppet: Puppet, wire: bytes) -> None:
     """Say it, and look no sooner than it has arrived."""
     puppet.say(wire)
     machine.go_on(puppet, None)
+    settle(machine)
+
+
+def settle(machine: ConnectionMachine) -> None:
+    """Until nothing more comes over loopback."""
     machine.world.do(partial(machine.world.settle, DELIVERY))
 
 
@@ -46,12 +52,12 @@ def connection_of(machine: ConnectionMachine) -> Connection:
     return found
 
 
+def is_blocked(connection: Connection) -> bool:
+    return connection.blocked  # a call, so that it is looked at anew
+
+
 def state_of(machine: ConnectionMachine) -> State:
     return connection_of(machine).state
-
-
-def blocked(machine: ConnectionMachine) -> bool:
-    return connection_of(machine).blocked
 
 
 @pytest.mark.parametrize("behind", [b"", SAY[:BEGUN]])
@@ -64,14 +70,15 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         puppet = found.world.puppets[-1]
         send(found, puppet, upgrade() + JOIN[:BEGUN])
         found.wait(LATE)
+        connection = connection_of(found)
         assert state_of(found) is State.MESSAGE
         send(found, puppet, JOIN[BEGUN:] + behind)
-        assert blocked(found)
+        assert is_blocked(connection)
         assert state_of(found) is State.OPEN
         for _ in range(SIPS):
-            if blocked(found):
+            if is_blocked(connection):
                 found.hear(puppet, 1 << 20, True)
-        assert not blocked(found)
+        assert not is_blocked(connection)
         send(found, puppet, SAY[len(behind) : BEGUN])
         assert state_of(found) is State.MESSAGE
         found.wait(LATE)
@@ -126,3 +133,33 @@ def test_what_the_log_stores_when_the_server_has_stopped_is_handed_out_all_the_s
         assert found.world.exit_code == 0
         statistics = found.world.log.statistics()
         assert (statistics.pending, statistics.records) == (0, 12)
+
+
+def test_the_time_of_a_handshake_goes_on_where_that_of_its_hello_was() -> None:
+    """It had a tick more: entering a state counts from the next one."""
+    with machine(SecureMachine) as found:
+        found.knock(SOURCE, False, False)
+        puppet = found.world.puppets[-1]
+        puppet.send(BEGUN)
+        settle(found)
+        deadline = connection_of(found).deadline
+        assert state_of(found) is State.TLS_HELLO
+        found.wait(0.3)
+        found.go_on(puppet, None)
+        settle(found)
+        assert state_of(found) is State.TLS_HANDSHAKE
+        assert connection_of(found).deadline == deadline
+
+
+def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_it() -> None:
+    """As of the handshake."""
+    with machine() as found:
+        found.knock(SOURCE, False, True)
+        puppet = found.world.puppets[-1]
+        send(found, puppet, grammar.REQUESTS["health, then close"])
+        assert state_of(found) is State.CLOSING
+        deadline = connection_of(found).deadline
+        found.wait(0.3)
+        send(found, puppet, bytes(2 * LINGER_BYTES))
+        assert state_of(found) is State.LINGERING
+        assert connection_of(found).deadline == deadline

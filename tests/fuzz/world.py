@@ -2,21 +2,23 @@
 
 Owns: one server in a trio loop of its own thread, since hypothesis runs its rules synchronously; between two rules that
 loop stands still. What is real: `Server` with all its tasks, loopback TCP, epoll, TLS. What is not: the clock, the
-log's speed and health, signals, and the garbage collector, which is left alone. May not: judge; `invariants` does.
+log's speed and health, signals, how much the scheduler does at a time (one step of each class), and the garbage
+collector, which is left alone. May not: judge; `invariants` does, and what it finds between two steps is `breach`.
 
-    world = World(secure=False)
+    world = World(secure=False, look=invariants.check)
     world.do(partial(world.wait, 3.0))
     world.end()
 """
 
 import contextlib
+import dataclasses
 import queue
 import signal
 import ssl
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -28,31 +30,34 @@ from structlog.testing import capture_logs
 
 from chatserver import server as server_module
 from chatserver.api import conversation as conversation_module
-from chatserver.chat import broadcast as broadcast_module
-from chatserver.chat import catch_up as catch_up_module
-from chatserver.chat import registry
+from chatserver.chat import broadcast, catch_up, registry
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Record
-from chatserver.net import sockets
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Record, Stored
+from chatserver.net import scheduler, sockets
 from chatserver.net.connection import Connection
 from chatserver.net.readiness import Epoll
+from chatserver.net.states import TABLE, Priority, State
 from chatserver.observe.logs import Limiter
 from chatserver.observe.memory import Collector
 from chatserver.parts import Parts
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
-from tests.fuzz.grammar import APP, LOBBY
+from tests.fuzz.grammar import APP, FRAMES, LOBBY
 from tests.fuzz.hearing import Hearing
 from tests.fuzz.puppet import Puppet, acknowledge
 from tests.support.certificates import certificate, trusting_any
 from tests.support.chatting import ControlledLog
 from tests.support.parked import descriptors
-from tests.support.peers import Address, connect, say, upgrade
+from tests.support.peers import Address, Peer, connect, say, upgrade
 
 #: Places, and places of one address: few, so that admission and eviction have work.
 PLACES, PER_ADDRESS = 9, 5
-#: Where the healthy neighbour is.
-NEIGHBOUR = "127.0.3.1"
+#: Balancers, which send a PROXY header first and have no cap of their own; one of them.
+PROXIES, PROXY = "127.0.4.0/24", "127.0.4.1"
+#: Listening sockets: for all, and for operators.
+LISTENERS = 2
+#: Times that a greedy client takes something and answers, before a rule is over in any case.
+EXCHANGES = 20
 #: Seconds until a step of the world, or its end, is given up: a loop that spins or hangs is a bug as well.
 PATIENCE = 60.0
 #: Short limits, so that the short time a rule waits is long.
@@ -62,18 +67,23 @@ SETTINGS: dict[str, Any] = {
     "poll_wait_max": 4.0, "heartbeat_interval": 2.0, "ping_interval": 3.0, "pong_deadline": 1.0,
     "message_deadline": 2.0, "flush_window": 2.0, "close_deadline": 0.5, "drain_timeout": 5.0, "max_fragments": 4,
     "max_rooms_per_connection": 3, "max_requests_per_connection": 30, "publish_rate": 20.0, "message_rate": 2.0,
-    "request_rate": 5.0, "max_empty_rooms": 2, "ring_messages": 16, "ring_bytes": 65_536, "send_buffer": 4096,
-    "all_unfinished_bytes": 65_536, "allow_origin": (APP,),
+    "request_rate": 5.0, "ring_messages": 16, "ring_bytes": 65_536, "send_buffer": 4096,
+    "all_unfinished_bytes": 65_536, "max_empty_rooms": 2, "allow_origin": (APP,),
+    "trusted_proxy": (PROXIES,), "proxy_protocol": True, "metrics_listen": "127.0.0.1:0",
 }  # fmt: skip
 #: So that a handful of messages is thousands.
 SMALL: list[tuple[Any, str, int]] = [
-    (catch_up_module, "READ_PAGE", 5),
-    (broadcast_module, "MAX_BEHIND", 30),
-    (broadcast_module, "STEP_MEMBERS", 2),
-    (broadcast_module, "STEP_POLLS", 2),
+    (catch_up, "READ_PAGE", 5),
+    (broadcast, "MAX_BEHIND", 30),
+    (broadcast, "STEP_MEMBERS", 2),
+    (broadcast, "STEP_POLLS", 1),
     (registry, "LATEST", 6),
     (conversation_module, "MAX_IN_FLIGHT", 10),
 ]
+#: Bytes that all rings keep, and handshakes under way, at most: small alike, and not an operator's to set so.
+RINGS_BYTES, HALF_OPEN = 64 * 1024, 3
+#: Seconds of each class in a round of the scheduler: one step, so that much happens between two of them.
+ONE_STEP = (1e-9,) * len(Priority)
 
 Result = TypeVar("Result")
 
@@ -83,10 +93,11 @@ class PlantedError(Exception):
 
 
 class MoodyLog(ControlledLog):
-    """Knows whether somebody waits for it, or for a reader that it has put off."""
+    """Knows whether somebody waits for it, or for a reader that it has put off; and all that was ever said."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.committed: dict[tuple[str, int], str] = {}
         self._waiting = 0
         self._put_off_until = -1.0
 
@@ -94,9 +105,20 @@ class MoodyLog(ControlledLog):
     def well(self) -> bool:
         return not (self.delay or self._waiting or trio.current_time() <= self._put_off_until)
 
+    def last(self, room: str) -> int:
+        """The newest offset."""
+        return self._any(room).last
+
+    def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
+        outcomes = super()._commit(drafts)
+        for outcome in outcomes:
+            if isinstance(outcome, Stored):
+                self.committed[outcome.record.room, outcome.record.offset] = outcome.record.text
+        return outcomes
+
     async def _before(self) -> None:
         if self.failing_reads:
-            self._put_off_until = trio.current_time() + self.delay + catch_up_module.READ_RETRY
+            self._put_off_until = trio.current_time() + self.delay + catch_up.READ_RETRY
         await super()._before()
 
     async def head(self, room: str) -> Head:
@@ -152,8 +174,11 @@ def _certificate() -> tuple[str, str]:
 class World:
     """See the module. Methods that are `async` are for `do`, which runs them in the world's thread."""
 
-    def __init__(self, *, secure: bool) -> None:
+    def __init__(self, *, secure: bool, look: Callable[["World"], None]) -> None:
         self.secure = secure
+        self.breach: AssertionError | None = None  # the first that `look` found between two steps
+        self._look = look
+        self._ambushes: list[tuple[int, Callable[[], None]]] = []  # rounds of the scheduler that are left
         self.clock = trio.testing.MockClock()
         self.log = MoodyLog()
         self.logs: list[Any] = []
@@ -214,6 +239,9 @@ class World:
             stack.enter_context(mock.patch.object(server_module, "Collector", CalmCollector))
             stack.enter_context(mock.patch.object(trio, "open_signal_receiver", self._receive_signals))
             stack.enter_context(mock.patch.object(sockets, "outstanding", self._outstanding))
+            stack.enter_context(mock.patch.object(scheduler, "_QUANTA", ONE_STEP))
+            few = dataclasses.replace(TABLE[State.TLS_HANDSHAKE], most=HALF_OPEN)
+            stack.enter_context(mock.patch.dict(TABLE, {State.TLS_HANDSHAKE: few}))
             stack.enter_context(self._plants)
             self.logs = stack.enter_context(capture_logs())
             async with trio.open_nursery() as nursery:
@@ -221,6 +249,9 @@ class World:
                 self._server = Server(Settings(**SETTINGS, tls_cert=cert, tls_key=key), total=PLACES)
                 await nursery.start(self._serve, self._server)
                 self.parts.connections.lines = Limiter(per_second=1000)  # each planted fault is looked for
+                self.parts.hub.budget.most = RINGS_BYTES
+                running = self.parts.connections.scheduler
+                stack.enter_context(mock.patch.object(running, "round", partial(self._round, running.round)))
                 nursery.start_soon(self.neighbour.live, self.address)
                 await self.neighbour.joined.wait()
                 await self.settle()
@@ -231,6 +262,19 @@ class World:
 
     async def _serve(self, server: Server, *, task_status: trio.TaskStatus[None]) -> None:
         self.exit_code = await server.main(task_status=task_status)
+
+    def _round(self, work: Callable[[], None]) -> None:
+        """A round of the scheduler, and before it what was ordered for then, and a look."""
+        due = [act for left, act in self._ambushes if left <= 0]
+        self._ambushes = [(left - 1, act) for left, act in self._ambushes if left > 0]
+        for act in due:
+            act()
+        if self.breach is None and self.fixed:
+            try:
+                self._look(self)
+            except AssertionError as error:
+                self.breach = error  # raised by who looks next at a quiet moment
+        work()
 
     @contextlib.contextmanager
     def _receive_signals(self, *numbers: int) -> Iterator[AsyncIterator[int]]:
@@ -256,6 +300,10 @@ class World:
         readiness = self.parts.connections._readiness
         assert isinstance(readiness, Epoll)
         return readiness._epoll.closed
+
+    def took_all(self, connection: Connection) -> bool:
+        """Whether all that was written to it has been acknowledged, and nothing is kept."""
+        return connection.backlog is None and self._outstanding(connection.descriptor) == 0
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -286,25 +334,21 @@ class World:
 
     # -- trouble ----------------------------------------------------------------------------------------------------
 
+    def ambush(self, rounds: int, act: Callable[[], None]) -> None:
+        """Do this when the scheduler has done so many more rounds: between two steps of what it is at then."""
+        self._ambushes.append((rounds, act))
+
     def plant(self, owner: object, name: str) -> None:
         """The next call fails as only a bug of ours does."""
         patch = mock.patch.object(owner, name)
-        original = getattr(owner, name)
 
-        def fail(*arguments: object, **options: object) -> object:
-            if any(map(self._is_the_neighbours, arguments)):
-                return original(*arguments, **options)
+        def fail(*_: object, **__: object) -> None:
             patch.stop()
             self.planted += 1
             raise PlantedError(name)
 
         self._plants.callback(patch.stop)
         patch.start().side_effect = fail
-
-    def _is_the_neighbours(self, argument: object) -> bool:
-        """Whether it is the neighbour's connection, or holds that: a fault of its own would be its end."""
-        connection = getattr(argument, "connection", argument)
-        return isinstance(connection, Connection) and connection.address == NEIGHBOUR
 
     def refuse_to_accept(self, number: int, times: int) -> None:
         """The next so many accepts fail with this error."""
@@ -321,6 +365,7 @@ class World:
 
     def heal(self) -> None:
         """No trouble any more, but for what has happened."""
+        self._ambushes.clear()
         self._plants.close()
         self.log.delay = 0.0
         self.log.failing_reads = self.log.failing_commits = 0
@@ -332,11 +377,23 @@ class World:
 
     # -- peers ------------------------------------------------------------------------------------------------------
 
-    def knock(self, source: str, *, small: bool) -> Puppet:
-        """A new peer."""
-        puppet = Puppet((self.address.host, self.address.port), source, small=small, tls=self.tls)
+    def knock(self, source: str, *, small: bool, header: bytes = b"", operator: bool = False) -> Puppet:
+        """A new peer; a balancer sends a header in front of everything else."""
+        assert self._server is not None
+        address = Address.of(self._server.metrics_address) if operator else self.address
+        puppet = Puppet((address.host, address.port), source, small=small, tls=self.tls, header=header)
         self.puppets.append(puppet)
         return puppet
+
+    async def listen(self) -> None:
+        """The greedy take all there is, and answer, until nothing more comes of it."""
+        for _ in range(EXCHANGES):
+            await self.settle()
+            heard = [puppet for puppet in self.puppets if puppet.greedy and puppet.hear()]
+            for puppet in heard:
+                puppet.send()
+            if not heard:
+                break
 
     async def greet(self, puppet: Puppet) -> None:
         """Whatever must go back and forth before a peer can be understood."""
@@ -354,6 +411,7 @@ class Neighbour:
         self.hearing = Hearing()
         self.joined = trio.Event()
         self.may_go = False
+        self._leaving = trio.Event()
         self._socket: trio.socket.SocketType | None = None
 
     @property
@@ -366,11 +424,21 @@ class Neighbour:
         if self._socket is not None:
             acknowledge(self._socket)
 
+    def leave(self) -> None:
+        """Close in good order."""
+        self.may_go = True
+        self._leaving.set()
+
+    async def _say_goodbye(self, peer: Peer) -> None:
+        await self._leaving.wait()
+        await peer.send(FRAMES["close"])
+
     async def live(self, address: Address) -> None:
-        """Until the server says goodbye, which it may only if it drains."""
-        async with connect(address, source=NEIGHBOUR) as peer:
+        """Until it leaves, or the server says goodbye, which it may only if it drains."""
+        async with connect(address, source="127.0.3.1") as peer, trio.open_nursery() as nursery:
             self._socket = peer.transport.socket
             await peer.send(upgrade() + say(type="join", id=1, room=LOBBY))
+            nursery.start_soon(self._say_goodbye, peer)
             while self.hearing.close_code is None:
                 data = await peer.stream.receive_some(65_536)
                 assert data, "the neighbour was hung up on"
@@ -380,6 +448,7 @@ class Neighbour:
                     await peer.stream.send_all(replies)
                 if LOBBY in self.hearing.reached:
                     self.joined.set()
+            nursery.cancel_scope.cancel()
         self._socket = None
         assert self.may_go, f"the neighbour was sent away with {self.hearing.close_code}"
-        assert self.hearing.close_code == 1012
+        assert self.hearing.close_code == (1000 if self._leaving.is_set() else 1012)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from unittest.mock import patch
 
 from loadgen import target
-from loadgen.attack import Assault, Attack
+from loadgen.attack import Attack, AttackConfig
 from loadgen.figures import Condition
 from loadgen.personas import registry
 from loadgen.procfs import Process
@@ -62,7 +63,7 @@ async def play_run(
     return await Run(plan(url, server_pid=server_pid, processes=processes), load).play()
 
 
-def assault(
+def config(
     counts: Mapping[str, int],
     *,
     seconds: float = 2.0,  # a crowd may begin half a second late on a loaded machine
@@ -70,16 +71,18 @@ def assault(
     neighbours: Mapping[str, int] | None = None,
     baseline: float = 0.6,
     recovery: float = 0.6,
-    beat_timeout: float = 5.0,
-) -> Assault:
-    return Assault(
+    operation_timeout: float = 5.0,
+    newcomers_per_s: float = 10.0,
+) -> AttackConfig:
+    return AttackConfig(
         counts={registry()[name]: number for name, number in counts.items()},
         victims={"ws": victims} if isinstance(victims, int) else victims,
         neighbours={registry()[name]: number for name, number in (neighbours or {}).items()},
         baseline_seconds=baseline,
         attack_seconds=seconds,
         recovery_seconds=recovery,
-        beat_timeout_seconds=beat_timeout,
+        timeout_seconds=operation_timeout,
+        newcomers_per_s=newcomers_per_s,
     )
 
 
@@ -92,23 +95,28 @@ async def play_attack(
     neighbours: Mapping[str, int] | None = None,
     baseline: float = 0.6,
     recovery: float = 0.6,
-    beat_timeout: float = 5.0,
+    operation_timeout: float = 5.0,
+    newcomers_per_s: float = 10.0,
     server_pid: int | None = None,
     conditions: tuple[Condition, ...] = (),
     path: str = "/",
     websocket_path: str = "/ws",
 ) -> Report:
-    what = assault(
+    what = config(
         counts,
         seconds=seconds,
         victims=victims,
         neighbours=neighbours,
         baseline=baseline,
         recovery=recovery,
-        beat_timeout=beat_timeout,
+        operation_timeout=operation_timeout,
+        newcomers_per_s=newcomers_per_s,
     )
     where = plan(url, server_pid=server_pid, conditions=conditions, path=path, websocket_path=websocket_path)
     # Beside other tests on both processors, a crowd that gives way had not one attacker in after two seconds. That it
     # gives way is test_processes.py's.
-    with patch("loadgen.attack.CROWD_NICENESS", 0):
+    with ExitStack() as patches:
+        patches.enter_context(patch("loadgen.attack.CROWD_NICENESS", 0))
+        for persona in what.neighbours:  # seconds must do, whatever they would like to do
+            patches.enter_context(patch.object(persona, "cycle_seconds", 0.0))
         return await Attack(where, what).play()

@@ -55,8 +55,8 @@ async def playing(
     """Play so many clients of a persona (a name, or a class of the test's own); `place` is passed to `Place`."""
     engine = engine_for(target.find(url), connect_rate=connect_rate)
     where = Place(**{"host": "x", "rooms": ("lobby",), "poll_wait_seconds": 25.0, "random": Random(1), **place})
-    cast = registry()[persona] if isinstance(persona, str) else persona
-    cohort = Cohort(persona=cast, engine=engine, place=where, wanted=clients)
+    group = registry()[persona] if isinstance(persona, str) else persona
+    cohort = Cohort(persona=group, engine=engine, place=where, wanted=clients)
     members = [cohort.member(index) for index in range(clients)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.run)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from loadgen import flags
 from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.render import show
-from loadgen.report import Report
+from loadgen.report import SCHEMA, Report
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import play_attack
 
@@ -52,7 +53,6 @@ def _exit_code(*arguments: str) -> int:
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET nowhere"], "--victim"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--neighbours", "-1"], "--neighbours"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--ws-path", "ws"], "--ws-path"),
-        (["scorecard", "http://127.0.0.1:1", "--kind", "join-many", "--victim", "GET /"], "--kind: none of these"),
         (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: there is no folder"),
         (["scorecard", "https://127.0.0.1:1", "--floor"], "--floor: it runs on this machine and speaks no TLS"),
         (["scorecard", "http://127.0.0.1:1", "--start", "chatsever serve"], "--start: there is no program 'chatsever'"),
@@ -101,7 +101,12 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "loadgen", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "loadgen", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
 
 
@@ -110,7 +115,7 @@ def test_json_is_all_that_is_on_standard_output() -> None:
         done = _run("run", server.url, "--clients", "20", "--duration", "0.2", "--json", "--seed", "7")
     assert done.returncode in {0, 3}, done.stderr
     report = json.loads(done.stdout)
-    assert report["schema"] == 2
+    assert report["schema"] == SCHEMA
     assert report["seed"] == 7
     assert report["figures"]["held"] == 20
     assert "seed 7" in done.stderr
@@ -121,7 +126,7 @@ def test_a_scorecard_has_a_row_for_each_attack_and_writes_its_report(tmp_path: P
         done = _run(
             "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "5",
             "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "ws", "--neighbours", "0",
-            "--report", str(tmp_path / "report"), "--fail-if", "attackers_killed<10",
+            "--report", str(tmp_path / "report"), "--no-bar", "--fail-if", "attackers_killed<10",
         )  # fmt: skip
     assert done.returncode in {0, 3}, done.stdout
     report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -190,7 +195,7 @@ def test_a_floor_is_beside_each_attack_that_has_one_and_the_table_is_written(tmp
         )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr
     beside, alone = json.loads(done.stdout)["parts"]
-    assert beside["figures"]["floor_p99_ms"] or "at the floor" in beside["verdict"]["reasons"][-1]
+    assert beside["figures"]["floor_p99_ms"] or "at the floor" in beside["verdict"]["notes"][-1]
     assert alone["figures"]["floor_p99_ms"] is None
     assert done.stderr.count("at the floor first") == 1
     assert [line for line in card.read_text().splitlines() if line.startswith("#")] == [
@@ -250,6 +255,35 @@ def test_ctrl_c_ends_with_the_report_so_far() -> None:
     assert "INTERRUPTED" in out
     assert "idle  wanted 16  held 16" in out
     assert "Traceback" not in err
+
+
+def test_sigterm_to_the_whole_group_ends_with_the_report_so_far() -> None:
+    """As supervisors send it; the generator's own processes died of it, and there was no report."""
+    with planted() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "600"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        with process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "steady" in line:
+                    break
+            os.killpg(process.pid, signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "INTERRUPTED" in out
+
+
+def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python ends with 1 for it, which says that the target fell short."""
+
+    def broken(*_: object) -> None:
+        raise NameError("planted")
+
+    monkeypatch.setattr(flags, "seconds", broken)
+    assert _exit_code("run", "http://127.0.0.1:1") == 3
+    assert "invalid run: a fault of the generator's own" in capsys.readouterr().err
 
 
 def _shown(report: Report, *, terminal: bool) -> str:

@@ -34,3 +34,12 @@ def test_values_off_the_scale_are_kept_at_its_ends() -> None:
     latency = _of(-1.0, CEILING_SECONDS * 10)
     assert latency.count == 2
     assert latency.at(0) == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(1, 0), (2, 1), (20, 1), (99, 1), (100, 1), (200, 2)])
+def test_what_is_judged_leaves_the_worst_hundredth_out_and_one_of_fewer(count: int, left_out: int) -> None:
+    latency = Latency()
+    for number in range(1, count + 1):
+        latency.record(number / 10)
+    assert latency.judged() == pytest.approx((count - left_out) / 10, rel=0.001)
+    assert Latency().judged() is None

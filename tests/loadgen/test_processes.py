@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from loadgen.latency import Latency
-from loadgen.orders import Account, Group
-from loadgen.player import lines
+from loadgen.latency import Latency, PhaseLag
+from loadgen.messages import Group, Result
 from loadgen.preflight import InvalidRunError
 from loadgen.scenario import Session
 from loadgen.stopping import StoppedError
-from loadgen.troupe import merge
+from loadgen.worker import lines
+from loadgen.workers import merge
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan, play_run
 
@@ -51,15 +51,15 @@ async def test_an_attacking_crowd_gives_way_and_victims_do_not() -> None:
         session = Session(plan(server.url))
 
         async def act() -> None:
-            victims = await session.hire_victims()
-            crowd = await session.hire_crowd(niceness=7)
+            victims = await session.spawn_victims()
+            crowd = await session.spawn_crowd(niceness=7)
             ours = os.getpriority(os.PRIO_PROCESS, 0)
             way = min(7, 19 - ours)  # there is nothing beyond 19
 
             def beside_ours(pid: int) -> int:
                 return os.getpriority(os.PRIO_PROCESS, pid) - ours
 
-            assert await session.until(lambda: beside_ours(crowd.players[0].watched.pid) == way, 30)
+            assert await session.until(lambda: beside_ours(crowd.workers[0].watched.pid) == way, 30)
             assert beside_ours(victims.watched.pid) == 0
 
         await session.play(act)
@@ -70,9 +70,9 @@ async def test_a_player_that_dies_makes_the_run_invalid() -> None:
         session = Session(plan(server.url))
 
         async def act() -> None:
-            crowd = await session.hire_crowd()
-            os.kill(crowd.players[0].watched.pid, signal.SIGKILL)
-            await session.until(lambda: crowd.players[0].ended, 30)
+            crowd = await session.spawn_crowd()
+            os.kill(crowd.workers[0].watched.pid, signal.SIGKILL)
+            await session.until(lambda: crowd.workers[0].ended, 30)
             await crowd.open("crowd", 1.0)
 
         with pytest.raises(InvalidRunError, match="died"):
@@ -99,7 +99,7 @@ async def test_what_ends_a_run_may_come_out_of_a_nursery() -> None:
 
 def test_a_player_ends_with_its_conductor() -> None:
     code = (
-        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'loadgen.player', 'crowd'],"
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'loadgen.worker', 'crowd'],"
         " stdin=subprocess.PIPE); print(p.pid, flush=True); sys.stdin.read()"
     )
     conductor = subprocess.Popen(
@@ -122,41 +122,46 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _account(persona: str, held: int, ages: list[float]) -> Account:
+def _account(persona: str, held: int, ages: list[float]) -> Result:
     lived = Latency()
     for age in ages:
         lived.record(age)
     group = Group(
-        persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, left=0, refused={"full": 1},
-        failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
+        persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, came=held, starved=0, left=0,
+        refused={"full": 1}, failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
     )  # fmt: skip
-    return Account(
+    return Result(
         groups=[group],
         lifetimes=[{"persona": persona, "group": "g", "ages": lived.recording()}],  # type: ignore[list-item]
-        spoken=None,
-        felt=[],
-        lag=lived.recording(),
+        traffic=None,
+        phases=[],
+        reread=None,
+        role="crowd",
+        lags=[PhaseLag(phase="attack", lag=lived.recording())],
         oldest=max(ages, default=None),
         own_faults={"no ports": held},
+        listeners={persona: {"lobby": held}},
     )
 
 
 def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     import msgspec
 
-    accounts = [
-        msgspec.json.decode(msgspec.json.encode(each), type=Account)
+    results = [
+        msgspec.json.decode(msgspec.json.encode(each), type=Result)
         for each in (_account("a", 3, [1.0]), _account("a", 4, [1.0, 9.0]), _account("b", 5, []))
     ]
-    totals = merge(accounts)
+    totals = merge(results)
     assert [(group.persona, group.held, group.refused) for group in totals.groups] == [
         ("a", 7, {"full": 2}),
         ("b", 5, {"full": 1}),
     ]
     assert totals.lifetimes["g", "a"].count == 3
     assert totals.lifetimes["g", "a"].longest == 9.0
-    assert totals.lag.count == 3
+    assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
+    assert totals.lag("crowd", 100, ("recovery",)) is totals.lag("victims", 100, ("attack",)) is None
     assert totals.oldest == 9.0
+    assert totals.listeners == {"a": {"lobby": 7}, "b": {"lobby": 5}}
     assert totals.own_faults == {"no ports": 12}
 
 

@@ -15,6 +15,16 @@ from tests.loadgen.plays import play_attack, play_run
 #: The crowd and the victims take turns at two cores with everything else that is tested: long enough to tell.
 ATTACK_SECONDS = 4.0
 
+#: Time is the one thing that a busy machine takes from a perfect server.
+TIMES = {
+    "attack_p99_ms",
+    "p99_over_bar_ms",
+    "recovery_p99_over_bar_ms",
+    "worst_victim_over_bar_ms",
+    "ack_p99_ms",
+    "echo_p99_ms",
+}
+
 
 def _blames(report: Report, figure: str) -> bool:
     return any(reason.startswith(f"{figure} is") for reason in report.verdict.reasons)
@@ -33,8 +43,8 @@ async def test_a_perfect_server_is_found_to_be_one() -> None:
             server.url, {"slow-head": 20, "idle-connect": 20}, victims={"ws": 3, "get": 1}, seconds=ATTACK_SECONDS
         )
     # time is the one thing that a busy machine takes from a perfect server
-    assert _blamed(ran) <= {"ack_p99_ms"}, ran.verdict
-    assert _blamed(attacked) <= {"attack_p99_ms", "p99_over_bar_ms"}, attacked.verdict
+    assert _blamed(ran) <= TIMES, ran.verdict
+    assert _blamed(attacked) <= TIMES, attacked.verdict
     assert ran.figures["unreturned"] == 0
     assert attacked.figures["success_percent"] == 100
     killed = attacked.figures["attackers_killed"]
@@ -52,9 +62,9 @@ async def test_no_head_deadline() -> None:
 
 
 async def test_a_leak() -> None:
-    with planted_process("--leak-bytes", "50000") as (url, pid):
+    with planted_process(Plant(leak_bytes=50_000)) as (url, pid):
         report = await play_attack(url, {"idle-connect": 200}, server_pid=pid, seconds=ATTACK_SECONDS)
-    assert _blames(report, "server_bytes_per_attacker")
+    assert _blames(report, "server_bytes_over_bar")
     left = report.figures["server_bytes_left"]
     assert left is not None
     assert left > 200 * 25_000, "and it does not give it back"
@@ -81,9 +91,9 @@ async def test_one_message_in_a_hundred_is_lost() -> None:
     assert ran.figures["unreturned"] == ran.phases[0].succeeded // 100
     with planted(Plant(drop_every=100)) as server:
         attacked = await play_attack(
-            server.url, {"idle-connect": 5}, victims=12, seconds=ATTACK_SECONDS, beat_timeout=2.0
+            server.url, {"idle-connect": 5}, victims=12, seconds=ATTACK_SECONDS, operation_timeout=2.0
         )
-    assert _blames(attacked, "success_percent")
+    assert _blames(attacked, "attack_failed")
     assert attacked.figures["first_failure_s"] is not None
 
 
@@ -95,7 +105,7 @@ async def test_everybody_is_thrown_out_after_a_while() -> None:
     assert ran.cohorts[0].kills[0][0] <= 2.0
     with planted(Plant(close_members_after=1.5, delay=0.05)) as server:
         attacked = await play_attack(server.url, {"idle-connect": 5}, victims=6, seconds=4.0)
-    assert _blames(attacked, "success_percent")
+    assert _blames(attacked, "attack_failed")
 
 
 @pytest.mark.parametrize("throws_out", [True, False])
@@ -120,6 +130,16 @@ async def test_honest_slow_readers_thrown_out_are_collateral(throws_out: bool, m
         assert report.figures["collateral"] == 0, report.cohorts
 
 
+async def test_honest_slow_clients_that_are_never_let_in_are_collateral() -> None:
+    """They were neither refused nor ended: nobody answered them, and they were not counted."""
+    with planted(Plant(unanswered_room="lobby")) as server:
+        report = await play_attack(
+            server.url, {"idle-connect": 5}, neighbours={"sleepy-tab": 3}, seconds=6.0, recovery=1.0
+        )
+    assert report.figures["collateral"] == 4, "three, and the one who was to speak to them"
+    assert _blames(report, "collateral"), report.verdict
+
+
 @pytest.mark.parametrize("delay", [0.05, 0.3])
 async def test_a_known_delay_is_what_is_reported(delay: float) -> None:
     with planted(Plant(delay=delay)) as server:
@@ -128,4 +148,4 @@ async def test_a_known_delay_is_what_is_reported(delay: float) -> None:
         assert row.spread.p50_ms is not None
         # never less; and more only by what this machine was late, which the generator knows of itself
         assert row.spread.p50_ms >= delay * 1000
-        assert row.spread.p50_ms <= delay * 1000 + 150
+        assert row.spread.p50_ms <= delay * 1000 + 150 + (report.figures["lag_max_ms"] or 0.0)

@@ -6,11 +6,15 @@ from tests.loadgen import reports
 
 COLUMNS = [
     "attack",
-    "attackers",
+    "attackers asked",
+    "came",
+    "attempts/s",
+    "sent, B/s",
     "at one moment",
     "at the end",
     "thrown out after, s",
-    "success, %",
+    "victims, %",
+    "newcomers, %",
     "p50, ms",
     "p99, ms",
     "the floor's p99, ms",
@@ -46,7 +50,8 @@ def test_a_row_has_all_that_an_attack_is_judged_by() -> None:
     assert table.columns == COLUMNS
     [row] = table.rows
     assert row == [
-        f"`{part.command}`", "2,000", "2,000", "12", "10.1", "100", "1.12 → 1.61 → ?", "1.84 → 9.13 → 1.97", "1.90 → 8",
+        f"`{part.command}`", "2,000", "2,000", "200", "4,000", "2,000", "12", "10.1", "100", "100",
+        "1.12 → 1.61 → ?", "1.84 → 9.13 → 1.97", "1.90 → 8",
         "1.14", "0.542", "271", "1.84", "18.4", "0", "0.42 → 2.07", "held",
     ]  # fmt: skip
     assert "--seed 5" in table.notes[0]

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.fair import network_of
 from chatserver.net.admission import Admission
-from chatserver.net.connection import Connection
+from chatserver.net.connection import Connection, network_of
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from tests.support.parked import Parked, parked

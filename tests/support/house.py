@@ -5,9 +5,8 @@ Owns: that. May not: come in by itself; a test lets in.
 
 import socket
 
-from chatserver.fair import network_of
 from chatserver.net.admission import Admission
-from chatserver.net.connection import Connection
+from chatserver.net.connection import Connection, network_of
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.support.parked import Parked

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from loadgen.compare import comparison
 from loadgen.compare.catalogue import PEERS, Can, Peer
-from loadgen.compare.comparison import Comparison, Match
+from loadgen.compare.comparison import ComparePlan, Comparison
 from loadgen.compare.kits import PEERS as SCRIPTS
 from loadgen.compare.kits import Script
-from loadgen.compare.measure import Manner
+from loadgen.compare.measure import Options
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
@@ -21,14 +21,14 @@ SIZES = Sizes(idle_seconds=1.0, busy_seconds=1.0, attack_seconds=3.0).scaled(1.0
 EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slow-head"]])}
 
 
-def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> Match:
-    return Match(
+def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> ComparePlan:
+    return ComparePlan(
         peers=peers,
         scenarios=played,
         sizes=SIZES,
         repeats=repeats,
         peers_dir=folder,
-        manner=Manner(
+        options=Options(
             seed=1,
             processes=1,
             arguments="loadgen compare",
@@ -48,6 +48,11 @@ def table(report: Report, title: str) -> Table:
     return next(each for each in report.tables if each.title.startswith(title))
 
 
+def sound(found: Table) -> list[list[str]]:
+    """The rows with figures: on a machine that is too busy they are withheld."""
+    return [row for row in found.rows if not row[1].startswith("withheld")]
+
+
 @pytest.mark.slow
 async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
     told: list[str] = []
@@ -64,15 +69,16 @@ async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
     ):
         found = table(report, title)
         assert [row[0].rstrip("*") for row in found.rows] == ["floor", "trio-websocket"]
-        assert all(row[found.columns.index(column)] for row in found.rows), found
+        assert all(row[found.columns.index(column)] for row in sound(found)), found
     assert [row[0].rstrip("*") for row in table(report, "Held").rows] == ["floor"], "trio-websocket has no polls"
 
     throughput = table(report, "Throughput")
     assert throughput.columns[1] == "connections beside"
-    assert {row[1] for row in throughput.rows} == {"20"}
+    assert {row[1] for row in sound(throughput)} <= {"20"}
     attack = table(report, "Attack")
-    assert {row[attack.columns.index("victims' success, %")] for row in attack.rows} == {"100"}
-    assert {row[attack.columns.index("attackers at most")] for row in attack.rows} == {"20"}
+    assert {row[attack.columns.index("victims' success, %")] for row in sound(attack)} <= {"100"}
+    assert {row[attack.columns.index("newcomers served, %")] for row in sound(attack)} <= {"100"}
+    assert {row[attack.columns.index("attackers at most")] for row in sound(attack)} <= {"20"}
     assert [row[0] for row in table(report, "Servers").rows] == ["floor", "trio-websocket"]
     assert "trio-websocket " in table(report, "Servers").rows[1][2]
 
@@ -111,7 +117,8 @@ async def test_a_server_that_dies_is_a_row(connections: int, tmp_path: Path) -> 
     assert mortal[0] == "mortal"
     assert mortal[1] == "ended with exit code 1: out of memory, or so it says"
     assert not any(mortal[2:])
-    assert report.outcome is Outcome.HELD, "the others were measured"
+    withheld = table(report, "Attack").rows[0][1].startswith("withheld")  # on a machine that is too busy
+    assert report.outcome is (Outcome.INVALID if withheld else Outcome.HELD), "the others were measured"
     assert any("attack-slow-head, mortal: ended with" in reason for reason in report.verdict.reasons)
 
 

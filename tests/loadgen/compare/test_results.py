@@ -47,13 +47,13 @@ def table(*rounds: dict[str, Entry]) -> Table:
     return found
 
 
-def test_one_round_has_values_and_ratios() -> None:
-    found = table(by_peer(entry(OURS, 400), entry("floor", 300.5), entry("aiohttp", 14_232)))
+def test_rounds_have_values_and_ratios() -> None:
+    found = table(*[by_peer(entry(OURS, 400), entry("floor", 300.5), entry("aiohttp", 14_232))] * 3)
     assert found.columns == ["server", "bytes", "%"]
     assert found.rows == [
-        [OURS, "400", "100"],
-        ["floor", "300 · 0.751\N{MULTIPLICATION SIGN}", "100"],
-        ["aiohttp", "14,232 · 35.6\N{MULTIPLICATION SIGN}", "100"],
+        [OURS, "400 (400-400)", "100 (100-100)"],
+        ["floor", "300 (300-300) · 0.751\N{MULTIPLICATION SIGN}", "100 (100-100)"],
+        ["aiohttp", "14,232 (14,232-14,232) · 35.6\N{MULTIPLICATION SIGN}", "100 (100-100)"],
     ]
     assert found.notes == ["A note."]
 
@@ -83,7 +83,27 @@ def test_who_failed_once_and_who_is_doubtful_have_a_star() -> None:
         by_peer(entry(OURS, 400), entry("floor", 200)),
     )
     assert [row[0] for row in found.rows] == [f"{OURS}*", "floor*"]
-    assert found.notes[1:] == [f"{OURS}*: the schedule was late", "floor*: in one round died"]
+    assert found.notes[1:] == [f"{OURS}*: a round is withheld: the schedule was late", "floor*: in one round died"]
+
+
+def test_a_ratio_of_fewer_than_three_rounds_is_withheld() -> None:
+    rounds = [by_peer(entry(OURS, 400), entry("floor", 200))] * 2
+    assert table(*rounds).rows[1][1] == "200 (200-200)"
+    assert "\N{MULTIPLICATION SIGN}" in table(*rounds, rounds[0]).rows[1][1]
+
+
+def test_an_invalid_measurement_is_withheld() -> None:
+    """It was in the cells and in the ratios, behind a star."""
+    sound = by_peer(entry(OURS, 400), entry("floor", 200))
+    invalid = by_peer(entry(OURS, 400), entry("floor", 90_000, doubt="the schedule was late"))
+    found = table(sound, sound, sound, invalid)
+    assert found.rows[1][:2] == ["floor*", "200 (200-200) · 0.5\N{MULTIPLICATION SIGN}"]
+    assert table(sound, sound, invalid).rows[1][1] == "200 (200-200)", "of the three, two count"
+
+
+def test_what_was_invalid_in_all_rounds_is_no_figure() -> None:
+    found = table(by_peer(entry(OURS, 400), entry("floor", 200, doubt="the schedule was late")))
+    assert found.rows[1] == ["floor", "withheld: the schedule was late", ""]
 
 
 def test_what_was_not_measured_is_empty_and_has_no_ratio() -> None:

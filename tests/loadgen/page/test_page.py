@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import page, wording
+from loadgen import format as fmt
+from loadgen import page
 from loadgen.report import Outcome, Report
 from tests.loadgen import reports
 
@@ -90,19 +91,19 @@ def test_nothing_is_loaded_and_nothing_runs(report: Report, tmp_path: Path) -> N
 def test_the_page_tells_the_verdict_the_figures_and_the_replay(report: Report, tmp_path: Path) -> None:
     text = read(report, tmp_path).text
     assert report.verdict.outcome.upper() in text
-    for words in (*report.verdict.reasons, report.target, wording.replay(report)):
-        assert wording.printable(words) in text
+    for words in (*report.verdict.reasons, report.target, fmt.replay(report)):
+        assert fmt.printable(words) in text
     for each in (report, *report.parts):
         for name, value in each.figures.items():
-            assert wording.printable(name) in text
+            assert fmt.printable(name) in text
             if value is not None:
-                assert wording.figure(name, value).value in text
-                assert wording.printable(each.meanings.get(name, "")) in text
+                assert fmt.figure(name, value).value in text
+                assert fmt.printable(each.meanings.get(name, "")) in text
         for table in each.tables:
             for cell in [table.title, *table.columns, *(cell for row in table.rows for cell in row), *table.notes]:
-                assert wording.printable(cell) in text or cell.capitalize() in text or cell == table.title
+                assert fmt.printable(cell) in text or cell.capitalize() in text or cell == table.title
         for row in each.cohorts:
-            assert wording.printable(row.persona) in text
+            assert fmt.printable(row.persona) in text
 
 
 def test_a_hostile_server_gets_nothing_into_the_page(tmp_path: Path) -> None:

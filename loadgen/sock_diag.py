@@ -26,7 +26,7 @@ _INODE_AT: Final = _HEADER.size + 68  # the last field of inet_diag_msg
 _ANSWER_BYTES: Final = 4096
 
 
-class OtherEnds:
+class SockDiag:
     """Asks about other ends; `close` it."""
 
     def __init__(self) -> None:

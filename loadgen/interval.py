@@ -4,10 +4,10 @@ Owns: the operations of the last moment, in a histogram that is emptied by looki
 """
 
 from loadgen.latency import Latency
-from loadgen.orders import Recent
+from loadgen.messages import Recent
 
 
-class Window:
+class Interval:
     """Operations that ended lately."""
 
     __slots__ = ("_failed", "_latency")

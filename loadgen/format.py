@@ -19,6 +19,7 @@ SENTENCES: Final[Mapping[Outcome, str]] = {
     Outcome.HELD: "The target held.",
     Outcome.FELL_SHORT: "The target fell short.",
     Outcome.INVALID: "No measurement of the target: something else was the bottleneck.",
+    Outcome.NOT_EXERCISED: "The attack did not take place, so there is nothing to judge.",
     Outcome.INTERRUPTED: "Stopped before the end.",
 }
 
@@ -28,6 +29,7 @@ _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _UNITS: Final = (
     (re.compile(r"ratio"), _TIMES),
     (re.compile(r"percent"), "%"),
+    (re.compile(r"_bytes_per_s$"), "B/s"),
     (re.compile(r"(^|_)bytes(_|$)"), "B"),
     (re.compile(r"(^|_)us(_|$)"), "µs"),
     (re.compile(r"_bps$"), "B/s"),
@@ -38,15 +40,17 @@ _UNITS: Final = (
 
 #: The group of a figure, by the first of these that its name matches; shown in the order of GROUPS.
 _GROUPS: Final = (
-    ("generator", re.compile(r"lag_|own_|(baseline_)?steal_|connects_per_s")),
+    ("generator", re.compile(r"(crowd_)?lag_|own_|(baseline|recovery)_pressure_|(baseline_)?steal_|connects_per_s")),
     ("honest slow clients", re.compile(r"collateral|neighbours?")),
     ("cost", re.compile(r"server_|cost_|.*_(cost|spent)(_|$)")),
-    ("attackers", re.compile(r"attackers?_(?!p\d|max)|kill|oldest_attacker")),
-    ("messages", re.compile(r"ack_|echo_|unacknowledged|unreturned|message|deliveries")),
+    ("attackers", re.compile(r"attackers?_(?!p\d|max)|attempts_|kill|oldest_attacker|malformed")),
+    ("messages", re.compile(r"ack_|echo_|missed|acknowledged|unacknowledged|unreturned|message|deliveries")),
     ("clients", re.compile(r"(held|refused|failed|ended)$")),
     (
         "victims",
-        re.compile(r"(baseline|attack|recovery|floor|victims?|success|failed|p\d+|max)_|first_failure|.*recover"),
+        re.compile(
+            r"(baseline|attack|recovery|floor|victims?|newcomers|worst|round|success|failed|p\d+|max)_|first_fail|.*recover"
+        ),
     ),
 )
 OTHER: Final = "other"
@@ -100,6 +104,7 @@ TONES: Final[Mapping[Outcome, Tone]] = {
     Outcome.HELD: Tone.GOOD,
     Outcome.FELL_SHORT: Tone.BAD,
     Outcome.INVALID: Tone.DOUBT,
+    Outcome.NOT_EXERCISED: Tone.DOUBT,
     Outcome.INTERRUPTED: Tone.DOUBT,
 }
 

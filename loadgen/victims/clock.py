@@ -1,4 +1,4 @@
-"""Exact moments for trio tasks: the victims' beats.
+"""Exact moments for trio tasks: the victims' operations.
 
 Owns: the alarms of a process that has no engine, and how late that process was. `trio.sleep_until` waits in whole
 milliseconds, rounded up: as long as a good server takes to answer.
@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from loadgen.latency import Latency
+from loadgen.lag import Lag
 from loadgen.timers import Alarms, WakeUp, now
 
 #: How often it looks whether it is on time. Not at its alarms: a task that waited for a slow server asks for a moment
@@ -17,11 +17,11 @@ from loadgen.timers import Alarms, WakeUp, now
 LOOK_SECONDS: Final = 0.005
 
 
-class Metronome:
+class Clock:
     """Wakes tasks at moments of `timers.now`."""
 
     def __init__(self) -> None:
-        self.lag = Latency()
+        self.lag = Lag()
         self._alarms = Alarms()
         self._wake = WakeUp()
         self._look = now()  # when the next one is due

@@ -1,4 +1,4 @@
-"""The conductor's end of its players: child processes that are told what to play.
+"""The conductor's end of its workers: child processes that are told what to play.
 
 Owns: starting and ending them, the pipes, and merging what several tell. May not: know what a scenario is.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -15,69 +15,70 @@ import msgspec
 import trio
 
 from loadgen.latency import Latency
-from loadgen.orders import (
-    Account,
+from loadgen.messages import (
+    AnyAnswer,
     AnyOrder,
-    AnyWord,
-    Audit,
-    CastCrowd,
     Close,
-    Felt,
     Group,
     Lifetimes,
-    News,
+    MakeClients,
     Open,
+    PhaseResult,
+    Reread,
+    Result,
     Role,
-    Speak,
-    Spoken,
+    SendResult,
+    StartTraffic,
+    Status,
+    TrafficResult,
 )
-from loadgen.player import lines
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.target import PER_SOURCE
+from loadgen.worker import lines
 
-#: How long a player may take to start, to answer, or to end. Generous: a machine under attack is slow.
+#: How long a worker may take to start, to answer, or to end. Generous: a machine under attack is slow.
 ANSWER_SECONDS: Final = 60.0
 LEAVE_SECONDS: Final = 10.0
 
 #: The persona that the schedule calls upon.
 SPEAKER: Final = "chat"
 
-_decoder: Final = msgspec.json.Decoder(AnyWord)
+_decoder: Final = msgspec.json.Decoder(AnyAnswer)
 
 
-class Player:
+class Worker:
     """One child process."""
 
     def __init__(self, process: trio.Process) -> None:
         self.watched = Process(process.pid)
-        self.news: News | None = None
+        self.status: Status | None = None
         self.latency = Latency()  # operations that ended since `take`
         self.failed = 0
         self.ended = False
         self._process = process
         self._sent = 0
         self._told = trio.Event()  # set, and made anew, at each word
-        self._accounts: deque[Account] = deque()
+        self._results: deque[Result] = deque()
 
     async def listen(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take in what it says, until it ends."""
         assert self._process.stdout is not None
         async for line in lines(self._process.stdout):
             word = _decoder.decode(line)
-            if isinstance(word, News):
-                if self.news is None:
+            if isinstance(word, Status):
+                if self.status is None:
                     task_status.started()
-                self.news = word
+                self.status = word
                 if word.recent.latency is not None:
                     self.latency.add(word.recent.latency)
                 self.failed += word.recent.failed
             else:
-                self._accounts.append(word)
+                self._results.append(word)
             self._wake()
         self.ended = True
         self._wake()
-        if self.news is None:
+        if self.status is None:
             raise InvalidRunError("a process of the generator's own could not start; what it said is above")
 
     def _wake(self) -> None:
@@ -99,27 +100,27 @@ class Player:
         await self._process.stdin.send_all(msgspec.json.encode(role) + b"\n")
 
     @property
-    def current(self) -> News:
+    def current(self) -> Status:
         """How it stands, and has heard every order."""
         if self.ended:
             raise InvalidRunError(_DIED)
-        assert self.news is not None, "a player is hired when it has spoken"
-        return self.news
+        assert self.status is not None, "a worker is spawned when its first status has come"
+        return self.status
 
     @property
     def up_to_date(self) -> bool:
-        """Whether its news are from after our last order."""
+        """Whether its status is from after our last order."""
         return self.current.heard >= self._sent
 
-    async def audit(self) -> Account:
+    async def send_result(self) -> Result:
         """Ask for everything."""
-        await self.order(Audit())
+        await self.order(SendResult())
         with trio.move_on_after(ANSWER_SECONDS):
-            while not self._accounts and not self.ended:
+            while not self._results and not self.ended:
                 await self._told.wait()
-        if not self._accounts:
+        if not self._results:
             raise InvalidRunError(_DIED if self.ended else "a process of the generator's own does not answer")
-        return self._accounts.popleft()
+        return self._results.popleft()
 
     async def leave(self) -> None:
         """End the process."""
@@ -134,21 +135,21 @@ class Player:
 _DIED: Final = "a process of the generator's own died; what it said is above"
 
 
-async def hire(nursery: trio.Nursery, part: Literal["crowd", "victims"], role: Role) -> Player:
-    """Start a player and wait for its first word."""
+async def spawn(nursery: trio.Nursery, part: Literal["crowd", "victims"], role: Role) -> Worker:
+    """Start a worker and wait for its first word."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "loadgen.player", part], stdin=-1, stdout=-1
+        [sys.executable, "-m", "loadgen.worker", part], stdin=-1, stdout=-1
     )  # its complaints go where ours go
-    player = Player(process)
-    await player.introduce(role)
+    worker = Worker(process)
+    await worker.introduce(role)
     with trio.fail_after(ANSWER_SECONDS):
-        await nursery.start(player.listen)
-    return player
+        await nursery.start(worker.listen)
+    return worker
 
 
 @dataclass(kw_only=True)
 class Totals:
-    """The accounts of several players, merged."""
+    """The results of several workers, merged."""
 
     groups: list[Group]
     lifetimes: dict[tuple[str, str], Latency]  # by group and persona
@@ -158,41 +159,71 @@ class Totals:
     unacknowledged: int = 0
     unreturned: int = 0
     unsent: int = 0
-    felt: list[Felt] = field(default_factory=list)
-    lag: Latency = field(default_factory=Latency)
+    acknowledged_in: Counter[str] = field(default_factory=Counter)  # by room
+    listeners: dict[str, Counter[str]] = field(default_factory=dict)  # by persona and room
+    phases: list[PhaseResult] = field(default_factory=list)
+    lags: list[tuple[str, str, Latency]] = field(default_factory=list)  # role, phase and lateness of each process
     oldest: float | None = None
+    reread: Reread | None = None
     own_faults: Counter[str] = field(default_factory=Counter)
 
-    def add(self, account: Account) -> None:
+    def add(self, result: Result) -> None:
         """Merge one more, groups apart."""
-        for lifetimes in account.lifetimes:
+        for lifetimes in result.lifetimes:
             self._age(lifetimes)
-        if account.spoken is not None:
-            self._hear(account.spoken)
-        self.felt += account.felt
-        self.lag.add(account.lag)
-        self.own_faults.update(account.own_faults)
-        self.oldest = max((age for age in (self.oldest, account.oldest) if age is not None), default=None)
+        if result.traffic is not None:
+            self._hear(result.traffic)
+        self.phases += result.phases
+        for persona, rooms in result.listeners.items():
+            self.listeners.setdefault(persona, Counter()).update(rooms)
+        for each in result.lags:
+            lag = Latency()
+            lag.add(each.lag)
+            self.lags.append((result.role, each.phase, lag))
+        self.reread = self.reread or result.reread
+        self.own_faults.update(result.own_faults)
+        self.oldest = max((age for age in (self.oldest, result.oldest) if age is not None), default=None)
+
+    def lag(self, role: str, percentile: float, phases: Container[str]) -> float | None:
+        """How late the latest process of a role was in the worst of these phases, in seconds."""
+        found = (lag.at(percentile) for each, phase, lag in self.lags if each == role and phase in phases)
+        return max((seconds for seconds in found if seconds is not None), default=None)
 
     def _age(self, lifetimes: Lifetimes) -> None:
         self.lifetimes.setdefault((lifetimes.group, lifetimes.persona), Latency()).add(lifetimes.ages)
 
-    def _hear(self, spoken: Spoken) -> None:
-        self.acks.add(spoken.acks)
-        self.echoes.add(spoken.echoes)
-        self.errors.update(spoken.errors)
-        self.unacknowledged += spoken.unacknowledged
-        self.unreturned += spoken.unreturned
-        self.unsent += spoken.unsent
+    def _hear(self, traffic: TrafficResult) -> None:
+        self.acks.add(traffic.acks)
+        self.echoes.add(traffic.echoes)
+        self.errors.update(traffic.errors)
+        self.unacknowledged += traffic.unacknowledged
+        self.unreturned += traffic.unreturned
+        self.unsent += traffic.unsent
+        self.acknowledged_in.update(traffic.acknowledged_in)
+
+    def missed(self) -> int:
+        """Messages that were acknowledged and that somebody in their room was not given."""
+        delivered: Counter[str] = Counter()
+        for group in self.groups:
+            delivered[group.persona] += group.deliveries
+        return sum(
+            max(sum(number * self.acknowledged_in[room] for room, number in rooms.items()) - delivered[persona], 0)
+            for persona, rooms in self.listeners.items()
+        )
 
 
-def merge(accounts: Iterable[Account]) -> Totals:
-    """One account out of many."""
-    accounts = list(accounts)
-    totals = Totals(groups=merge_groups(account.groups for account in accounts), lifetimes={})
-    for account in accounts:
-        totals.add(account)
+def merge(results: Iterable[Result]) -> Totals:
+    """One result out of many."""
+    results = list(results)
+    totals = Totals(groups=merge_groups(result.groups for result in results), lifetimes={})
+    for result in results:
+        totals.add(result)
     return totals
+
+
+_COUNTS: Final = (
+    "wanted", "held", "peak", "opened", "came", "starved", "left", "sent_bytes", "received_bytes", "deliveries",
+)  # fmt: skip
 
 
 def merge_groups(many: Iterable[Iterable[Group]]) -> list[Group]:
@@ -203,31 +234,42 @@ def merge_groups(many: Iterable[Iterable[Group]]) -> list[Group]:
         if known is None:
             merged[group.group, group.persona] = msgspec.structs.replace(group)
             continue
-        for name in ("wanted", "held", "peak", "opened", "left", "sent_bytes", "received_bytes", "deliveries"):
+        for name in (
+            "wanted",
+            "held",
+            "peak",
+            "opened",
+            "came",
+            "starved",
+            "left",
+            "sent_bytes",
+            "received_bytes",
+            "deliveries",
+        ):
             setattr(known, name, getattr(known, name) + getattr(group, name))
         for name in ("refused", "failed", "ended", "answers"):
             setattr(known, name, dict(Counter(getattr(known, name)) + Counter(getattr(group, name))))
     return list(merged.values())
 
 
-def take_recent(players: Iterable[Player]) -> tuple[Latency, int]:
-    """Operations of all these players that ended since this was last asked, and how many failed."""
+def take_recent(workers: Iterable[Worker]) -> tuple[Latency, int]:
+    """Operations of all these workers that ended since this was last asked, and how many failed."""
     latency, failed = Latency(), 0
-    for player in players:
-        latency.merge(player.latency)
-        failed += player.failed
-        player.latency, player.failed = Latency(), 0
+    for worker in workers:
+        latency.merge(worker.latency)
+        failed += worker.failed
+        worker.latency, worker.failed = Latency(), 0
     return latency, failed
 
 
-class Troupe:
+class Workers:
     """The crowd, in however many processes."""
 
-    def __init__(self, players: list[Player]) -> None:
-        self.players = players
+    def __init__(self, workers: list[Worker]) -> None:
+        self.workers = workers
         self._next_index = 0
 
-    async def cast(
+    async def make(
         self,
         group: str,
         counts: Mapping[str, int],
@@ -238,15 +280,15 @@ class Troupe:
         websocket_path: str,
     ) -> None:
         """Make a group's clients, spread evenly over the processes."""
-        number = len(self.players)
-        for place, player in enumerate(self.players):
-            # the remainder of one persona goes to other players than that of the next
+        number = len(self.workers)
+        for place, worker in enumerate(self.workers):
+            # the remainder of one persona goes to other workers than that of the next
             share = {
                 name: count // number + ((place + offset) % number < count % number)
                 for offset, (name, count) in enumerate(counts.items())
             }
-            await player.order(
-                CastCrowd(
+            await worker.order(
+                MakeClients(
                     group=group,
                     counts={name: count for name, count in share.items() if count},
                     rooms=list(rooms),
@@ -261,22 +303,22 @@ class Troupe:
 
     async def open(self, group: str, share: float) -> None:
         """Open the group's clients up to this share of them."""
-        for player in self.players:
-            await player.order(Open(group=group, share=share))
+        for worker in self.workers:
+            await worker.order(Open(group=group, share=share))
 
     async def speak(self, rate: float, *, text_bytes: int = 0) -> None:
         """Begin the schedule; each process has the share of the rate that it has of the speakers."""
         speakers = [
-            sum(group.wanted for group in player.current.groups if group.persona == SPEAKER) for player in self.players
+            sum(group.wanted for group in worker.current.groups if group.persona == SPEAKER) for worker in self.workers
         ]
-        for player, number in zip(self.players, speakers, strict=True):
+        for worker, number in zip(self.workers, speakers, strict=True):
             if number:
-                await player.order(Speak(rate=rate * number / sum(speakers), text_bytes=text_bytes))
+                await worker.order(StartTraffic(rate=rate * number / sum(speakers), text_bytes=text_bytes))
 
     async def order(self, order: AnyOrder) -> None:
         """Give everybody the same order."""
-        for player in self.players:
-            await player.order(order)
+        for worker in self.workers:
+            await worker.order(order)
 
     async def close(self, group: str) -> None:
         """Close a group's clients for good."""
@@ -285,26 +327,26 @@ class Troupe:
     @property
     def settled(self) -> bool:
         """Whether every client that was to be opened is held or has failed."""
-        return all(player.up_to_date and player.current.settled for player in self.players)
+        return all(worker.up_to_date and worker.current.settled for worker in self.workers)
 
     @property
     def quiet(self) -> bool:
         """Whether every message that was sent is accounted for."""
-        return all(player.up_to_date and not player.current.outstanding for player in self.players)
+        return all(worker.up_to_date and not worker.current.outstanding for worker in self.workers)
 
     def groups(self) -> list[Group]:
         """How all groups stand."""
-        return merge_groups(player.current.groups for player in self.players)
+        return merge_groups(worker.current.groups for worker in self.workers)
 
     def held(self, group: str) -> int:
         """Clients of a group established now."""
-        return sum(each.held for player in self.players for each in player.current.groups if each.group == group)
+        return sum(each.held for worker in self.workers for each in worker.current.groups if each.group == group)
 
     @property
     def last_held(self) -> float:
         """When a client last came to be held."""
-        return max(player.current.last_held for player in self.players)
+        return max(worker.current.last_held for worker in self.workers)
 
-    async def audit(self) -> Totals:
+    async def send_result(self) -> Totals:
         """Everything that all processes have to tell."""
-        return merge([await player.audit() for player in self.players])
+        return merge([await worker.send_result() for worker in self.workers])

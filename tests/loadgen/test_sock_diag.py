@@ -8,12 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from loadgen.otherends import OtherEnds
+from loadgen.sock_diag import SockDiag
 
 
 @pytest.fixture
-def ends() -> Iterator[OtherEnds]:
-    with closing(OtherEnds()) as ends:
+def ends() -> Iterator[SockDiag]:
+    with closing(SockDiag()) as ends:
         yield ends
 
 
@@ -24,7 +24,7 @@ def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
         yield listener
 
 
-def test_an_end_is_held_until_its_process_closes_it(ends: OtherEnds, listener: socket.socket) -> None:
+def test_an_end_is_held_until_its_process_closes_it(ends: SockDiag, listener: socket.socket) -> None:
     with socket.create_connection(listener.getsockname()[:2]) as client:
         assert ends.closed(client.fileno()) is False, "not accepted yet, but it will be"
         other, _ = listener.accept()
@@ -35,7 +35,7 @@ def test_an_end_is_held_until_its_process_closes_it(ends: OtherEnds, listener: s
         assert ends.closed(client.fileno()) is True
 
 
-def test_an_end_that_only_sends_what_it_has_left_is_closed(ends: OtherEnds, listener: socket.socket) -> None:
+def test_an_end_that_only_sends_what_it_has_left_is_closed(ends: SockDiag, listener: socket.socket) -> None:
     with socket.create_connection(listener.getsockname()[:2]) as client:
         other, _ = listener.accept()
         with other:
@@ -46,7 +46,7 @@ def test_an_end_that_only_sends_what_it_has_left_is_closed(ends: OtherEnds, list
         assert ends.closed(client.fileno()) is True
 
 
-def test_a_reset_end_is_closed(ends: OtherEnds, listener: socket.socket) -> None:
+def test_a_reset_end_is_closed(ends: SockDiag, listener: socket.socket) -> None:
     with socket.create_connection(listener.getsockname()[:2]) as client:
         other, _ = listener.accept()
         other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -54,7 +54,7 @@ def test_a_reset_end_is_closed(ends: OtherEnds, listener: socket.socket) -> None
         assert ends.closed(client.fileno()) is True
 
 
-def test_an_end_is_closed_also_when_nobody_listens_any_more(ends: OtherEnds, listener: socket.socket) -> None:
+def test_an_end_is_closed_also_when_nobody_listens_any_more(ends: SockDiag, listener: socket.socket) -> None:
     with socket.create_connection(listener.getsockname()[:2]) as client:
         other, _ = listener.accept()
         listener.close()
@@ -62,7 +62,7 @@ def test_an_end_is_closed_also_when_nobody_listens_any_more(ends: OtherEnds, lis
         assert ends.closed(client.fileno()) is True
 
 
-def test_a_kernel_that_answers_nothing_is_not_believed(ends: OtherEnds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_answers_nothing_is_not_believed(ends: SockDiag, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ends, "_ask", lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         assert ends.closed(client.fileno()) is None

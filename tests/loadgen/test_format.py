@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from loadgen import figures, wording
+from loadgen import figures
+from loadgen import format as fmt
 from loadgen.report import Outcome
 from tests.loadgen import reports
 
@@ -22,7 +23,7 @@ from tests.loadgen import reports
     ],
 )
 def test_numbers(value: float, words: str) -> None:
-    assert wording.number(value) == words
+    assert fmt.number(value) == words
 
 
 @pytest.mark.parametrize(
@@ -30,14 +31,14 @@ def test_numbers(value: float, words: str) -> None:
     [(0, "0 B"), (271, "271 B"), (0.4, "0.4 B"), (10_240, "10 KiB"), (-20_000_000, "-19.1 MiB"), (2**40, "1,024 GiB")],
 )
 def test_sizes(count: float, words: str) -> None:
-    assert str(wording.size(count)) == words
+    assert str(fmt.size(count)) == words
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.4, "0.4 s"), (59.0, "59 s"), (60, "1 min"), (61.2, "1 min 1 s"), (7_380, "2 h 3 min")]
 )
 def test_spans(seconds: float, words: str) -> None:
-    assert wording.span(seconds) == words
+    assert fmt.span(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -57,72 +58,72 @@ def test_spans(seconds: float, words: str) -> None:
     ],
 )
 def test_figures_carry_their_unit(name: str, value: float, words: str) -> None:
-    assert str(wording.figure(name, value)) == words
+    assert str(fmt.figure(name, value)) == words
 
 
 def test_a_rate_says_100_only_if_nothing_failed() -> None:
-    assert wording.success_percent(1_000_000, {}) == "100"
-    assert wording.success_percent(999_999, {"late": 1}) == "99.99"
-    assert wording.success_percent(1, {"late": 2}) == "33.3"
-    assert wording.success_percent(0, {}) == ""
+    assert fmt.success_percent(1_000_000, {}) == "100"
+    assert fmt.success_percent(999_999, {"late": 1}) == "99.99"
+    assert fmt.success_percent(1, {"late": 2}) == "33.3"
+    assert fmt.success_percent(0, {}) == ""
 
 
 @pytest.mark.parametrize("name", [*figures.RUN, *figures.ATTACK])
 def test_every_figure_has_a_group(name: str) -> None:
-    """A new figure needs a place to be shown in: see wording._GROUPS."""
-    assert wording.group_of(name) != wording.OTHER
+    """A new figure needs a place to be shown in: see fmt._GROUPS."""
+    assert fmt.group_of(name) != fmt.OTHER
 
 
 def test_groups_keep_order_and_leave_out_what_was_not_measured() -> None:
-    groups = wording.grouped(reports.attack())
+    groups = fmt.grouped(reports.attack())
     assert [group.title for group in groups] == ["victims", "honest slow clients", "attackers", "cost", "generator"]
     assert list(groups[0].figures)[:3] == ["success_percent", "baseline_p50_ms", "baseline_p99_ms"]
     assert "first_failure_s" not in groups[0].figures
     assert {"baseline_steal_percent", "steal_percent"} <= set(groups[-1].figures), "of the machine, not of the victims"
-    assert wording.grouped(reports.interrupted()) == []
+    assert fmt.grouped(reports.interrupted()) == []
 
 
 def test_parts_are_told_apart() -> None:
-    names = wording.part_names(reports.comparison().parts)
+    names = fmt.part_names(reports.comparison().parts)
     assert names == ["slow-head, ours, 1", "slow-head, threaded, 1", "slow-head, ours, 2", "slow-head, threaded, 2"]
-    assert wording.part_names([reports.attack(), reports.run()]) == ["attack", "run"]
+    assert fmt.part_names([reports.attack(), reports.run()]) == ["attack", "run"]
     parts = [reports.attack(), reports.attack(), reports.run()]
     parts[1].target = "http://127.0.0.1:9000"
-    assert wording.part_names(parts) == ["attack, http://127.0.0.1:8000", "attack, http://127.0.0.1:9000", "run"]
+    assert fmt.part_names(parts) == ["attack, http://127.0.0.1:8000", "attack, http://127.0.0.1:9000", "run"]
 
 
 def test_a_replay_has_the_seed_once() -> None:
-    assert wording.replay(reports.attack()).count("--seed") == 1
-    assert wording.replay(reports.interrupted()) == "loadgen attack http://127.0.0.1:8000 --seed 1"
+    assert fmt.replay(reports.attack()).count("--seed") == 1
+    assert fmt.replay(reports.interrupted()) == "loadgen attack http://127.0.0.1:8000 --seed 1"
 
 
 def test_what_was_not_left_to_chance_has_no_seed() -> None:
     report = reports.fingerprint()
-    assert "--seed" not in wording.replay(report)
+    assert "--seed" not in fmt.replay(report)
 
 
 def test_figures_of_other_commands_stay_together() -> None:
-    [group] = wording.grouped(reports.scorecard())
+    [group] = fmt.grouped(reports.scorecard())
     assert (group.title, list(group.figures)) == ("scorecard", ["attacks", "held", "fell_short", "invalid"])
-    [group] = wording.grouped(reports.fingerprint())
+    [group] = fmt.grouped(reports.fingerprint())
     assert (group.title, list(group.figures)) == ("fingerprint", ["head_deadline_s", "head_bytes", "limits_good"])
 
 
 def test_verdicts_and_marks_have_a_tone() -> None:
-    assert {wording.tone_of(wording.worded(outcome)) for outcome in Outcome} == set(wording.Tone)
-    assert wording.tone_of("harsh") is wording.Tone.BAD
-    assert wording.tone_of("408") is None
+    assert {fmt.tone_of(fmt.worded(outcome)) for outcome in Outcome} == set(fmt.Tone)
+    assert fmt.tone_of("harsh") is fmt.Tone.BAD
+    assert fmt.tone_of("408") is None
 
 
 def test_a_comparison_judges_nobody() -> None:
-    assert wording.judges_parts(reports.scorecard())
-    assert wording.judges_parts(reports.attack())
-    assert not wording.judges_parts(reports.comparison())
+    assert fmt.judges_parts(reports.scorecard())
+    assert fmt.judges_parts(reports.attack())
+    assert not fmt.judges_parts(reports.comparison())
 
 
 @pytest.mark.parametrize("bad", ["\x1b[31m", "\x00", "\x9b", "\u202e", "\u2066", "\ud800", "\u2028", "\ufffe", "\n"])
 def test_nothing_steers_a_terminal_or_breaks_xml(bad: str) -> None:
-    clean = wording.printable(f"a{bad}b")
+    clean = fmt.printable(f"a{bad}b")
     assert bad[0] not in clean
     assert clean.startswith("a")
     assert clean.endswith("b")
@@ -130,4 +131,4 @@ def test_nothing_steers_a_terminal_or_breaks_xml(bad: str) -> None:
 
 def test_plain_words_stay() -> None:
     for words in ("408", "Grüße, 世界 \N{OTTER}", "a\N{NO-BREAK SPACE}b"):
-        assert wording.printable(words) == words
+        assert fmt.printable(words) == words

@@ -1,7 +1,7 @@
-"""A player: a child process that does what the conductor says and tells how it stands.
+"""A worker: a child process that does what the conductor says and tells how it stands.
 
-Owns: the pipe's lower end. Orders come on standard input, news go out on standard output; the end of the input ends
-the process, so that no player outlives its conductor, however that ended. May not: know what an order means, which is
+Owns: the pipe's lower end. Orders come on standard input, answers go out on standard output; the end of the input ends
+the process, so that no worker outlives its conductor, however that ended. May not: know what an order means, which is
 the part's affair (`crowd.py`, `victims/`).
 """
 
@@ -15,16 +15,16 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from loadgen.orders import Account, AnyOrder, Audit, News, Role
+from loadgen.messages import AnyOrder, Result, Role, SendResult, Status
 
-#: Between news that nobody asked for. The live view is drawn as often.
-NEWS_SECONDS: Final = 0.2
+#: Between two unasked reports of the status. The live view is drawn as often.
+STATUS_SECONDS: Final = 0.2
 
 _CHUNK: Final = 64 * 1024
 
 
 class Part(Protocol):
-    """What a player plays."""
+    """What a worker plays."""
 
     async def run(self) -> None:
         """Play until cancelled."""
@@ -32,10 +32,10 @@ class Part(Protocol):
     async def obey(self, order: AnyOrder) -> None:
         """Do what was ordered, or begin to."""
 
-    def news(self, heard: int) -> News:
+    def status(self, heard: int) -> Status:
         """How things stand after so many orders."""
 
-    def account(self) -> Account:
+    def result(self) -> Result:
         """Everything so far."""
 
 
@@ -56,36 +56,36 @@ async def play(make: Callable[[Role], Part]) -> None:
         role = msgspec.json.decode(await anext(orders), type=Role)
         os.nice(role.niceness)
         part = make(role)
-        turn = trio.Lock()  # news now and then, and news after an order: one line at a time
+        turn = trio.Lock()  # status now and then, and status after an order: one line at a time
         heard = 0
 
-        async def tell(word: News | Account) -> None:
+        async def tell(word: Status | Result) -> None:
             await outputs.send_all(msgspec.json.encode(word) + b"\n")
 
         async def tell_now_and_then() -> None:
             while True:
                 async with turn:
-                    await tell(part.news(heard))
-                await trio.sleep(NEWS_SECONDS)
+                    await tell(part.status(heard))
+                await trio.sleep(STATUS_SECONDS)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(part.run)
             nursery.start_soon(tell_now_and_then)
             async for line in orders:
                 order = decoder.decode(line)
-                if isinstance(order, Audit):
+                if isinstance(order, SendResult):
                     async with turn:
                         heard += 1
-                        await tell(part.account())
+                        await tell(part.result())
                 else:
                     await part.obey(order)
                     async with turn:
                         heard += 1
-                        await tell(part.news(heard))
+                        await tell(part.status(heard))
             nursery.cancel_scope.cancel()
 
 
-def calm_collector() -> None:
+def quiet_collector() -> None:
     """Keep the collector from walking the crowd: a full pass over 18,000 clients would be in the latencies.
 
     The crowd lives as long as the process, so a full pass could free nothing of it; the little that trio-websocket
@@ -99,18 +99,19 @@ def calm_collector() -> None:
 
 def main() -> None:
     """Play the part named in the first argument."""
-    # A terminal sends Ctrl-C to everybody: it is the conductor's to say what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal sends Ctrl-C to the whole group, and so do some supervisors: the conductor says what it means.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     part = sys.argv[1]
-    calm_collector()
+    quiet_collector()
     if part == "crowd":
         from loadgen.crowd import Crowd  # noqa: PLC0415  each part loads only what it needs: less memory, earlier start
 
         trio.run(play, Crowd)
     else:
-        from loadgen.victims.house import House  # noqa: PLC0415
+        from loadgen.victims.runner import ProbeRunner  # noqa: PLC0415
 
-        trio.run(play, House)
+        trio.run(play, ProbeRunner)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 _STAT: Final = Path("/proc/stat")
 
-#: user nice system idle iowait irq softirq steal. A guest's time, which follows, is in `user` and `nice` already.
+#: user nice system idle iowait irq softirq cpu_steal. A guest's time, which follows, is in `user` and `nice` already.
 _FIELDS: Final = 8
 
 

@@ -1,0 +1,97 @@
+"""Whether an attack took place: a row proves something only if it did.
+
+Owns: what counts as a client that came, as a request that met nothing, and which honest slow clients an attack is too
+short for. Pure: counts in, reasons out. May not: judge the target.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from loadgen.client import ABSENT_STATUSES, Client, Needs, Threat
+from loadgen.messages import Group
+
+#: Of an attack's clients so many must have reached the server.
+LEAST_SHARE: Final = 0.95
+
+#: Of what an attack was answered, "there is no such thing here" may be so much.
+MOST_ABSENT: Final = 0.05
+
+Counts = Mapping[type[Client], int]
+
+#: What each kind of victim proves its server to speak.
+_PROVES: Final[Mapping[str, frozenset[Needs]]] = {
+    "get": frozenset((Needs.HTTP,)),
+    "ws-echo": frozenset((Needs.HTTP, Needs.WEBSOCKET)),
+}
+
+
+def served(victims: Iterable[str]) -> frozenset[Needs]:
+    """What a server speaks that such victims can use."""
+    return frozenset(need for kind in victims for need in _PROVES.get(kind, frozenset(Needs)))
+
+
+def unmet(persona: type[Client], needs: frozenset[Needs]) -> str:
+    """Why a persona has nothing to play at such a server; empty if it has."""
+    if persona.needs in needs:
+        return ""
+    return (
+        f"not exercised: {persona.name} needs {persona.needs.value}, and the victims show only"
+        f" {' and '.join(sorted(need.value for need in needs))}"
+    )
+
+
+def without_a_page(neighbours: Counts, status: int | None) -> tuple[Counts, list[str]]:
+    """The neighbours that a server without a page at the path can have, and why not the others."""
+    if status is not None and status < 400:
+        return neighbours, []
+    need_page = [persona for persona in neighbours if persona.needs is Needs.HTTP]
+    kept = {persona: number for persona, number in neighbours.items() if persona not in need_page}
+    told = "was not answered" if status is None else f"was answered {status}"
+    return kept, [
+        f"not exercised: {each.name} beside the attack: GET {told}, and it needs a page" for each in need_page
+    ]
+
+
+def whole_cycles(neighbours: Counts, seconds: float) -> tuple[Counts, list[str]]:
+    """The neighbours that do all that they do within so many seconds, and why not the others."""
+    kept = {persona: number for persona, number in neighbours.items() if persona.cycle_seconds <= seconds}
+    short = [f"{each.name} {each.cycle_seconds:g} s" for each in neighbours if each not in kept]
+    if not short:
+        return kept, []
+    return kept, [f"not exercised: collateral of {', '.join(short)}: {seconds:g} s are too short (--fixed-duration)"]
+
+
+def not_exercised(groups: Iterable[Group], personas: Mapping[str, type[Client]]) -> list[str]:
+    """Why the attack proves nothing, for each of its personas of which that is so."""
+    found = []
+    for group in groups:
+        persona = personas[group.persona]
+        reason = _too_few(group) or _absent(group, persona) or _silent(group, persona)
+        if reason:
+            found.append(f"not exercised: {group.persona}: {reason}")
+    return found
+
+
+def _too_few(group: Group) -> str:
+    if group.came >= LEAST_SHARE * group.wanted:
+        return ""
+    why = Counter(group.failed) + Counter(group.refused)
+    most = f" ({', '.join(f'{reason}: {number:,}' for reason, number in why.most_common(2))})" if why else ""
+    return f"only {group.came:,} of {group.wanted:,} came{most}"
+
+
+def _absent(group: Group, persona: type[Client]) -> str:
+    """Whether what it asked for is not there. Of the malformed, many ask for what cannot be there."""
+    if persona.threat is Threat.MALFORMED:
+        return ""
+    told = sum(number for answer, number in group.answers.items() if answer in ABSENT_STATUSES)
+    attempts = max(group.opened, 1)
+    if told <= MOST_ABSENT * attempts:
+        return ""
+    statuses = ", ".join(sorted(answer for answer in group.answers if answer in ABSENT_STATUSES))
+    return f"{told:,} of {attempts:,} requests met nothing ({statuses}); name a path that is there (--path, --ws-path)"
+
+
+def _silent(group: Group, persona: type[Client]) -> str:
+    return "it sent nothing" if not persona.silent and not group.sent_bytes else ""

@@ -1,0 +1,59 @@
+"""What a server must answer to requests that two programs may read differently: request smuggling.
+
+Owns: the cases of `malformed-http` that RFC 9112 has a server refuse, each because a proxy before it may see another
+request than the server does. May not: send them. Cases that are not here may be taken or refused: a folded field, the
+same length twice, a bare LF at a line's end.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+#: By the section that says so.
+REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
+    "RFC 9112 section 3.2, Host": ("no Host", "two Hosts", "Host with a path", "Host with a user", "Host with a space"),
+    "RFC 9112 section 5.1, field names": (
+        "field name with a space",
+        "field name with a NUL",
+        "space before the colon",
+        "space before the colon of chunked",
+    ),
+    "RFC 9112 section 6.3, lengths": (
+        "two lengths",
+        "negative length",
+        "length with a sign",
+        "hexadecimal length",
+        "length in words",
+    ),
+    "RFC 9112 section 6.3, a length beside chunks ought to be an error": ("length and chunks", "chunks and length"),
+    "RFC 9112 section 6.1, codings": (
+        "chunked twice",
+        "chunked, but not last",
+        "nearly chunked",
+        "unknown coding",
+    ),
+    "RFC 9112 section 7.1, chunks": (
+        "chunk size in words",
+        "chunk size with 0x",
+        "negative chunk size",
+        "chunk longer than its size",
+        "chunk size ended by a bare LF",
+        "chunk ended by two other bytes",
+    ),
+}
+
+_MUST_BE_REFUSED: Final = frozenset(case for cases in REFUSED.values() for case in cases)
+
+
+def accepted(answers: Mapping[str, int]) -> dict[str, int]:
+    """Of what a malformed crowd was told, the cases that were taken and must not be, each with how often."""
+    found: dict[str, int] = {}
+    for answer, number in answers.items():
+        case, _, told = answer.rpartition(": answered ")
+        if case in _MUST_BE_REFUSED and told.isdecimal() and int(told) < 400:
+            found[case] = found.get(case, 0) + number
+    return found
+
+
+def words(cases: Iterable[str]) -> str:
+    """The cases, for a reason."""
+    return f"taken although a proxy may read them differently: {', '.join(sorted(cases))}"

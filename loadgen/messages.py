@@ -1,0 +1,203 @@
+"""What the conductor and its workers say to each other: one JSON object a line, orders down, answers up.
+
+Owns: the words of that conversation, and nothing else. Every order is acted on in the order of arrival, and `Status`
+says how many a worker has heard, so that the conductor never takes an old state for the answer to a new order.
+Times are `time.monotonic()`, which all processes of a machine share.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from loadgen.latency import PhaseLag, Recording
+from loadgen.target import Target
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An order; the subclasses are all there are."""
+
+
+class MakeClients(Order, frozen=True, kw_only=True):
+    """Make the clients of a group: `counts` by persona. They do not connect yet."""
+
+    group: str
+    counts: dict[str, int]
+    rooms: list[str]
+    poll_wait_seconds: float
+    path: str
+    websocket_path: str
+    first_index: int  # of the source addresses
+
+
+class Open(Order, frozen=True, kw_only=True):
+    """Open the clients of a group up to this share of them; those before were opened by former orders."""
+
+    group: str
+    share: float
+
+
+class StartTraffic(Order, frozen=True, kw_only=True):
+    """Let the chatters publish this many messages a second, open-loop, until `StopTraffic`."""
+
+    rate: float
+    text_bytes: int = 0  # at least so long is each message; 0 = a short sentence
+
+
+class StopTraffic(Order, frozen=True, kw_only=True):
+    """Begin no further message or operation."""
+
+
+class Close(Order, frozen=True, kw_only=True):
+    """Close the clients of a group for good."""
+
+    group: str
+
+
+class MakeVictims(Order, frozen=True, kw_only=True):
+    """Make the victims, connect them, and start their schedules."""
+
+    counts: dict[str, int]  # by kind of victim, see loadgen/victims
+    timeout_seconds: float
+    interval_seconds: float  # between two operations of one victim
+    newcomers_per_s: float
+    path: str
+    websocket_path: str
+
+
+class BeginPhase(Order, frozen=True, kw_only=True):
+    """Book from now on in this phase."""
+
+    phase: str
+
+
+class FailPending(Order, frozen=True, kw_only=True):
+    """Book every outstanding operation as failed."""
+
+
+class RereadMessages(Order, frozen=True, kw_only=True):
+    """Ask the server for every message that it acknowledged."""
+
+
+class SendResult(Order, frozen=True, kw_only=True):
+    """Send the whole result."""
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line that a worker gets: who it is."""
+
+    target: Target
+    seed: int
+    connect_rate: float
+    niceness: int = 0  # by how much it gives way to others who want the CPU
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """How one persona's clients stand, or stood when they were closed."""
+
+    persona: str
+    group: str
+    wanted: int
+    held: int
+    peak: int
+    opened: int
+    came: int  # clients that reached the server at least once
+    starved: int  # clients that have been on their way in for too long
+    left: int
+    refused: dict[str, int]
+    failed: dict[str, int]
+    ended: dict[str, int]
+    answers: dict[str, int]
+    sent_bytes: int
+    received_bytes: int
+    deliveries: int
+
+
+class Recent(msgspec.Struct, frozen=True, kw_only=True):
+    """Operations that ended since the last status."""
+
+    latency: Recording | None
+    failed: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How a worker stands; sent a few times a second and after each order."""
+
+    heard: int  # orders so far
+    groups: list[Group]
+    settled: bool  # every client that was to be opened is held or has failed
+    outstanding: int  # messages or operations without an answer yet
+    connected: int  # victims
+    failures: int  # of victims to connect, or their connections that ended
+    last_failure: str
+    last_held: float  # when a client last came to be held
+    recent: Recent
+
+
+class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How old one persona's clients were when they were ended."""
+
+    persona: str
+    group: str
+    ages: Recording
+
+
+class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the schedule's messages."""
+
+    acks: Recording  # of all messages; one that was not acknowledged took the whole timeout
+    echoes: Recording
+    acknowledged_in: dict[str, int]  # by room
+    errors: dict[str, int]
+    unacknowledged: int
+    unreturned: int
+    unsent: int
+
+
+class Reread(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of messages that were acknowledged."""
+
+    asked: int  # acknowledged messages that were looked for
+    lost: int  # of these, not in the room's history
+    unreadable: str = ""  # why rooms could not be read, if some could not
+
+
+class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What one group of victims met in one phase."""
+
+    phase: str
+    kind: str
+    latency: Recording  # of all operations; one that failed took the whole timeout
+    failed: dict[str, int]
+    first_failure: float | None  # when the first operation that failed had been due
+    expected: int  # operations that the schedule had in this phase; each is booked
+    worst_median: float | None  # seconds: the median of the victim that fared worst
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Everything, for once; the answer to `SendResult`."""
+
+    groups: list[Group]
+    lifetimes: list[Lifetimes]
+    traffic: TrafficResult | None
+    phases: list[PhaseResult]
+    reread: Reread | None
+    role: Literal["crowd", "victims"]
+    lags: list[PhaseLag]  # of this process
+    oldest: float | None  # age of the oldest attacker still connected
+    own_faults: dict[str, int]
+    listeners: dict[str, dict[str, int]]  # quick honest clients held now, by persona and room
+
+
+AnyOrder = (
+    MakeClients
+    | Open
+    | StartTraffic
+    | StopTraffic
+    | Close
+    | MakeVictims
+    | BeginPhase
+    | FailPending
+    | RereadMessages
+    | SendResult
+)
+AnyAnswer = Status | Result

@@ -1,0 +1,113 @@
+"""What the victims of an attack met: their operations by phase and kind.
+
+Owns: pooling, percentiles and counts of what the victims' process booked. May not: judge, or know what an attack is.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from loadgen import bar
+from loadgen.figures import Figures
+from loadgen.latency import Latency, milliseconds
+from loadgen.messages import PhaseResult
+from loadgen.victims.kinds import ESTABLISHED, NEWCOMERS, WHAT
+
+PHASES: Final = ("baseline", "attack", "recovery")
+
+
+@dataclass(frozen=True)
+class Operations:
+    """All of them."""
+
+    phases: Sequence[PhaseResult]
+
+    def results(self, phase: str) -> list[PhaseResult]:
+        """In the order of reports, those of a phase that there were any of."""
+        order = list(WHAT)
+        found = [result for result in self.phases if result.phase == phase and result.latency.count]
+        return sorted(found, key=lambda each: order.index(each.kind))
+
+    def kinds(self, phase: str, kinds: Collection[str] = WHAT) -> list[PhaseResult]:
+        """The same, of some kinds."""
+        return [result for result in self.results(phase) if result.kind in kinds]
+
+    def latency(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> Latency:
+        """What operations took; failed ones the whole timeout."""
+        latency = Latency()
+        for result in self.kinds(phase, kinds):
+            latency.add(result.latency)
+        return latency
+
+    def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int:
+        """How many failed."""
+        return sum(sum(result.failed.values()) for result in self.kinds(phase, kinds))
+
+    def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
+        """How many of a hundred succeeded, not rounded; `None` where none were booked."""
+        booked = self.latency(phase, kinds).count
+        return 100 * (booked - self.failed(phase, kinds)) / booked if booked else None
+
+    def pooled(self, phase: str) -> dict[str, Latency]:
+        """Those whose percentiles are judged: all victims, all newcomers, and each kind that is enough for one."""
+        pools = {"victims": self.latency(phase), "newcomers": self.latency(phase, NEWCOMERS)}
+        kinds = {kind: self.latency(phase, (kind,)) for kind in WHAT}
+        enough = {WHAT[kind]: each for kind, each in kinds.items() if each.count >= bar.LEAST_FOR_P99}
+        return {name: each for name, each in {**pools, **enough}.items() if each.count}
+
+    def p99s(self, phase: str) -> dict[str, float | None]:
+        """The 99th percentiles that are judged, in ms."""
+        return {name: milliseconds(latency.judged()) for name, latency in self.pooled(phase).items()}
+
+    def p50s(self, phase: str) -> dict[str, float | None]:
+        """The medians of the same."""
+        return {name: milliseconds(latency.at(50)) for name, latency in self.pooled(phase).items()}
+
+    def worst_victim_over_bar(self) -> float | None:
+        """The victim that fared worst, by its median: one of two hundred is in no percentile of all."""
+        medians = {result.kind: milliseconds(result.worst_median) for result in self.kinds("attack", ESTABLISHED)}
+        before = {kind: milliseconds(self.latency("baseline", (kind,)).at(99)) for kind in medians}
+        return bar.most_over(before, medians)
+
+    def first_failure(self, begun: float) -> float | None:
+        """Seconds from the attack's begin until the first operation was due that failed."""
+        times = [result.first_failure for result in self.results("attack") if result.first_failure is not None]
+        return round(max(min(times) - begun, 0.0), 2) if times else None
+
+    def failed_of_some(self, phase: str) -> int | None:
+        """How many failed; `None` where none were booked."""
+        return self.failed(phase) if self.latency(phase).count else None
+
+    def newcomers(self) -> Figures:
+        """The figures of those who came during the attack."""
+        came = self.latency("attack", NEWCOMERS)
+        failed = sum(self.failed(phase, NEWCOMERS) for phase in PHASES)
+        return {
+            "newcomers_came": came.count,
+            "newcomers_success_percent": self.success_percent("attack", NEWCOMERS),
+            "newcomers_failed": failed if came.count else None,
+            "newcomers_p99_ms": milliseconds(came.at(99)),
+        }
+
+    def faults(self) -> list[str]:
+        """What makes these no measurement: nothing to compare with, or operations that were due and not booked."""
+        faults = []
+        if not any(result.latency.count > sum(result.failed.values()) for result in self.results("baseline")):
+            faults.append("no victim's message came back before the attack: there is nothing to compare with")
+        return faults + [
+            f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
+            f" {result.latency.count:,} were booked"
+            for result in self.phases
+            if result.phase in PHASES and result.expected != result.latency.count
+        ]
+
+    def loud_baseline(self) -> list[str]:
+        """A baseline with late answers of its own makes the bar loose; holding only that proves nothing."""
+        p99s, p50s = self.p99s("baseline"), self.p50s("baseline")
+        quiet = {group: bar.quiet_ms(p99, p50s[group]) for group, p99 in p99s.items()}
+        during = self.p99s("attack")
+        over, over_quiet = bar.most_over(p99s, during), bar.most_over(quiet, during)
+        if over is None or over_quiet is None or over > 0 or over_quiet <= 0:
+            return []
+        loud = ", ".join(f"{group} {p99:g} ms" for group, p99 in p99s.items() if p99 != quiet[group])
+        return [f"the baseline is too loud to tell (99th percentile of {loud}): a quiet one would put the bar lower"]

@@ -1,0 +1,84 @@
+"""The recorder: every operation of every victim, by kind and by phase.
+
+Owns: which phase an operation belongs to, the one in which it was *due*, whenever it ends. An operation that was due
+before the attack and came back during it was delayed by the attack, but to book it there would flatter the attack.
+A failure is a duration too, of the whole timeout: percentiles that leave failures out get better the more there are.
+"""
+
+from array import array
+from collections import Counter
+from statistics import median
+from typing import Final
+
+from loadgen.interval import Interval
+from loadgen.latency import Latency
+from loadgen.messages import PhaseResult
+from loadgen.timers import now
+
+#: Before the first phase that is reported.
+WARM_UP: Final = "warm-up"
+
+
+class _Entry:
+    """One kind in one phase."""
+
+    def __init__(self) -> None:
+        self.latency = Latency()
+        self.failed: Counter[str] = Counter()
+        self.first_failure: float | None = None
+        self.by_victim: dict[int, array[float]] = {}
+
+    def record(self, victim: int, seconds: float) -> None:
+        self.latency.record(seconds)
+        self.by_victim.setdefault(victim, array("d")).append(seconds)
+
+
+class Recorder:
+    """All phases so far."""
+
+    def __init__(self) -> None:
+        self.interval = Interval()
+        self.timeout_seconds = 0.0
+        self.phases: list[tuple[float, str]] = [(now(), WARM_UP)]
+        self._entries: dict[tuple[str, str], _Entry] = {}
+
+    def begin(self, phase: str) -> None:
+        """Begin a phase now."""
+        self.phases.append((now(), phase))
+
+    def _entry(self, kind: str, due: float) -> _Entry:
+        phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
+        return self._entries.setdefault((phase, kind), _Entry())
+
+    def succeeded(self, kind: str, victim: int, due: float) -> None:
+        """Book an operation that ends now."""
+        took = now() - due
+        self._entry(kind, due).record(victim, took)
+        self.interval.succeeded(took)
+
+    def failed(self, kind: str, victim: int, due: float, reason: str) -> None:
+        """Book an operation that came to nothing."""
+        entry = self._entry(kind, due)
+        entry.record(victim, max(now() - due, self.timeout_seconds))
+        entry.failed[reason] += 1
+        if entry.first_failure is None or due < entry.first_failure:
+            entry.first_failure = due
+        self.interval.failed()
+
+    def results(self, expected: Counter[tuple[str, str]]) -> list[PhaseResult]:
+        """Everything, for the conductor; `expected` operations by phase and kind are the schedule's."""
+        found = []
+        for phase, kind in sorted(expected.keys() | self._entries.keys()):
+            entry = self._entries.get((phase, kind), _Entry())
+            found.append(
+                PhaseResult(
+                    phase=phase,
+                    kind=kind,
+                    expected=expected[phase, kind],
+                    latency=entry.latency.recording(),
+                    failed=dict(entry.failed),
+                    first_failure=entry.first_failure,
+                    worst_median=max(map(median, entry.by_victim.values()), default=None),
+                )
+            )
+        return found

@@ -1,0 +1,275 @@
+"""Invariant: when nobody can do anything more, all has been done that could be: nobody waits without a reason.
+
+Owns: what must be so between two rules of the machine, and at the end, besides `invariants`. May not: change anything.
+"""
+
+import socket
+from collections.abc import Iterator
+
+from chatserver.api.session import WebSocketSession
+from chatserver.chat.member import Member, PollWaiter, Source
+from chatserver.chat.room import Life, Room
+from chatserver.edge.websocket import TASK_MARGIN
+from chatserver.net.connection import Connection
+from chatserver.net.readiness import BROKEN, HANGUP, QUEUED, READ, WRITE, Epoll
+from chatserver.net.states import State
+from chatserver.net.wheel import NEVER, ticks
+from tests.fuzz import invariants
+from tests.fuzz.grammar import LOBBY
+from tests.fuzz.invariants import describe
+from tests.fuzz.puppet import Puppet
+from tests.fuzz.world import LISTENERS, SETTINGS, World
+from tests.support.parked import descriptors
+
+_FLUSH_TICKS = ticks(SETTINGS["flush_window"])
+#: Ticks that some have beyond the limit of their state: by progress, and a WebSocket so that its task is the first.
+_MORE = {
+    State.BODY: ticks(SETTINGS["body_deadline_max"] - SETTINGS["body_deadline"]),
+    State.REPLYING: ticks(TASK_MARGIN),
+}
+#: States of an open WebSocket in which nothing is unfinished.
+_AT_EASE = (State.OPEN, State.PINGED)
+#: Real seconds in which the kernel delivers on loopback, whatever else the machine does.
+_DELIVERY = 0.05
+#: Descriptors of a listener: its socket and its spare one; and those of a server's epoll.
+_OF_LISTENER, _OF_EPOLL = 2, 2
+
+
+async def check_when_quiet(world: World) -> None:
+    """Check when all has been done. What the kernel delivers in that very moment is no breach: look again then."""
+    await world.settle()
+    try:
+        check(world)
+    except AssertionError:
+        await world.settle(_DELIVERY)
+        check(world)
+
+
+def check(world: World) -> None:
+    """Everything that must be so at any quiet moment."""
+    if world.breach is not None:
+        raise world.breach
+    _check_faults(world)
+    if world.stopped:
+        _check_nothing_is_left(world)
+        return
+    invariants.check(world)
+    _check_work_is_done(world)
+    everybody = [each for each in world.parts.connections.table if each is not None]
+    for connection in everybody:
+        try:
+            _check_connection(world, connection)
+        except AssertionError as error:
+            error.add_note(f"{describe(connection)} at tick {world.parts.connections.wheel.current}")
+            raise
+    _check_kernel(world, everybody)
+    _check_descriptors(world, everybody)
+    for room in world.parts.hub.rooms.values():
+        _check_room(world, room)
+    if world.log.well:
+        _check_hearing(world, everybody)
+
+
+def _check_faults(world: World) -> None:
+    lines = [line for line in world.logs if line["log_level"] in ("error", "critical")]
+    assert len(lines) == world.planted, lines
+    assert world.parts.connections.faults <= world.planted
+
+
+def _check_work_is_done(world: World) -> None:
+    """Nothing waits in a queue of ours, unless the log is slow."""
+    parts = world.parts
+    scheduler = parts.connections.scheduler
+    assert scheduler.idle, scheduler.statistics()
+    assert scheduler.asleep, "who has work for it would not wake it"
+    if world.log.well:
+        assert parts.hub.catch_up.statistics()["places"] == 0
+        assert parts.log.statistics().pending == 0
+        assert parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}, "a task is never done"
+        assert len(parts.exchanges._pages._reading) == 0
+
+
+# -- one connection -------------------------------------------------------------------------------------------------
+
+
+def _check_connection(world: World, connection: Connection) -> None:
+    state, context = connection.state, connection.context
+    assert connection.armed != QUEUED
+    _check_deadline(world, connection)
+    if not connection.blocked:
+        _check_why_silent(world, connection)
+    if isinstance(context, WebSocketSession):
+        if state in _AT_EASE and not connection.blocked:
+            assert not connection.inbox, "what it said is forgotten"
+            assert context.assembly is None
+        assert context.in_flight == 0 or not world.log.well, "a publish is never answered"
+
+
+def _check_deadline(world: World, connection: Connection) -> None:
+    """Its deadline is to come, and no later than its state allows."""
+    wheel = world.parts.connections.wheel
+    assert connection.entry, "it is not in the wheel"
+    assert connection.deadline < NEVER, "no limit is off here"
+    assert connection.deadline > wheel._turned, "its deadline is over, and nobody saw"
+    latest = wheel.due[connection.state] - wheel.current + _MORE.get(connection.state, 0)
+    if connection.backlog is None:
+        assert connection.deadline - wheel.current <= latest, "its state gives it no such time"
+    else:
+        assert connection.deadline - wheel.current <= _FLUSH_TICKS, "FLUSH gives it longer than a window"
+        assert 0 < connection.backlog.remaining <= latest, "its state has no such time left for it"
+
+
+def _check_why_silent(world: World, connection: Connection) -> None:
+    """Who waits for us waits for a reason; who does not has been heard out."""
+    state, context = connection.state, connection.context
+    match state:
+        case State.SERVING:
+            assert not world.log.well, "our answer never comes"
+        case State.REPLYING if isinstance(context, WebSocketSession):
+            assert not world.log.well, "our reply never comes"
+        case State.PAUSED:
+            assert not world.log.well, "the room was told, and nobody told this publisher"
+        case State.KEEPALIVE | State.HELD:
+            assert not connection.inbox, "a request of its own is forgotten"
+
+
+# -- all of them ----------------------------------------------------------------------------------------------------
+
+
+def _check_kernel(world: World, everybody: list[Connection]) -> None:
+    """The kernel reports what each is armed for."""
+    readiness = world.parts.connections._readiness
+    assert isinstance(readiness, Epoll)
+    registered = dict(_registered(readiness.fileno()))
+    registered.pop(readiness._waker)
+    for listener in world.parts.poller._listeners.values():
+        events = registered.pop(listener.descriptor)
+        assert events & READ or listener.resting, "nobody is let in any more"
+    assert registered.keys() == {each.descriptor for each in everybody}
+    for each in everybody:
+        events = registered[each.descriptor]
+        if each.armed:
+            # A disarmed one-shot has lost these two, which the kernel adds by itself.
+            assert events & BROKEN == BROKEN, f"not armed: {describe(each)}"
+            wanted = 0 if each.armed == HANGUP else each.armed
+            assert events & (READ | WRITE) == wanted, f"armed for something else: {describe(each)}"
+
+
+def _registered(epoll: int) -> Iterator[tuple[int, int]]:
+    with open(f"/proc/self/fdinfo/{epoll}") as lines:  # noqa: PTH123  read 50 times an example
+        for line in lines:
+            if line.startswith("tfd:"):
+                _, descriptor, _, events, *_ = line.split()
+                yield int(descriptor), int(events, 16)
+
+
+def _check_descriptors(world: World, everybody: list[Connection]) -> None:
+    gone = 0 if world.parts.poller._listeners else LISTENERS * _OF_LISTENER
+    mine = sum(puppet.open for puppet in world.puppets) + world.neighbour.here
+    assert descriptors() == world.fixed - gone + len(everybody) + mine, "a descriptor has leaked"
+    wheel = world.parts.connections.wheel
+    for tick, (_, numbers) in wheel._slots.items():
+        assert tick > wheel._turned, "a slot was passed over"
+        assert len(numbers) < 1000, "entries of the gone pile up"
+
+
+def _check_room(world: World, room: Room) -> None:
+    assert room.broadcast is None, f"a pass in {room.name} is never over"
+    assert room.telling is None, f"{room.name} is never told who came"
+    for member in room.members:
+        connection = member.connection
+        assert isinstance(connection, Connection)
+        assert not member.uninformed or connection.blocked, "it has room again, and was not told who is here"
+    if not world.log.well or room.life is Life.LOADING:
+        return
+    assert room.pins == 0, f"{room.name} is never let go"
+    assert (room.pending, room.pending_bytes) == (0, 0), "a publish is never answered"
+    assert not room.paused, "publishers are never resumed"
+    assert not room.congested
+    for waiter in room.waiters or ():
+        assert not waiter.lacks_news_of(room), "a poll was forgotten"
+    for member in room.members:
+        assert member.source is Source.RING
+        connection = member.connection
+        assert isinstance(connection, Connection)
+        assert member.cursor >= room.last or connection.blocked, "a wake-up was lost"
+
+
+# -- what clients heard ---------------------------------------------------------------------------------------------
+
+
+def _check_hearing(world: World, everybody: list[Connection]) -> None:
+    """Every message that is durable has reached every member that is at ease, as it was written."""
+    by_port = {_port(each): each for each in everybody}
+    for puppet in world.puppets:
+        connection = by_port.get(puppet.port) if puppet.caught_up else None
+        if connection is not None and puppet.hearing.readable and world.took_all(connection):
+            _check_heard(world, puppet, connection)
+    for hearing in (world.neighbour.hearing, *(puppet.hearing for puppet in world.puppets)):
+        if hearing.readable:
+            wrong = {place for place, text in hearing.heard.items() if world.log.committed.get(place) != text}
+            assert not wrong, f"heard what nobody said: {wrong}"
+            assert hearing.promised <= world.log.committed.keys(), "acknowledged, and not durable"
+    if world.neighbour.here and not world.neighbour.may_go:
+        last = world.log.last(LOBBY)
+        assert world.neighbour.hearing.reached[LOBBY] == last, "the neighbour missed something"
+
+
+def _check_heard(world: World, puppet: Puppet, connection: Connection) -> None:
+    context = connection.context
+    if isinstance(context, WebSocketSession):
+        there = {member.room.name for member in context.rooms()}
+        believed = puppet.hearing.reached
+        assert believed.keys() == there, f"it believes to be in {set(believed)}, and is in {there}"
+        lasts = {name: world.log.last(name) for name in there}
+        assert believed == lasts, f"it heard up to {believed} of {lasts}"
+    elif isinstance(context, Member) and "events" in puppet.hearing.reached:
+        assert puppet.hearing.reached["events"] == world.log.last(context.room.name), "an event was not told"
+    elif isinstance(context, PollWaiter):
+        assert not any(world.log.last(name) > after for name, after in context.places()), "a poll was not answered"
+
+
+def _port(connection: Connection) -> int:
+    borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=connection.descriptor)
+    try:
+        return int(borrowed.getpeername()[1])
+    except OSError:
+        return 0  # it has been reset
+    finally:
+        borrowed.detach()
+
+
+# -- the end --------------------------------------------------------------------------------------------------------
+
+
+def check_nobody_is_left(world: World) -> None:
+    """When all have gone and time has passed: what there was at the beginning, which is nothing."""
+    check(world)
+    parts = world.parts
+    hub = parts.hub
+    assert parts.admission.statistics() == {"held": 0, "addresses": 0}
+    left = hub.statistics()
+    assert (left["rooms"], left["members"], left["waiters"]) == (0, 0, 0), "an empty room stayed in memory"
+    assert hub.budget.used == parts.input_budget.used == 0
+    assert len(hub.budget) == len(parts.input_budget) == 0
+    registry = hub.registry
+    kept = (registry._empty, registry._of_network, registry._unwritten, hub._leasing, hub._changed)
+    assert not any(kept), kept
+    assert len(parts.publish_limit) == 0
+    assert parts.connections.wheel.statistics()["entries"] == 0, "entries of the gone stay in the wheel"
+
+
+def _check_nothing_is_left(world: World) -> None:
+    """The server has ended, or only its log has not."""
+    assert world.exit_code in (None, 0)
+    parts = world.parts
+    assert not any(parts.connections.table)
+    assert parts.connections.held == 0
+    assert parts.admission.statistics() == {"held": 0, "addresses": 0}
+    assert (parts.input_budget.used, len(parts.input_budget)) == (0, 0)
+    assert not parts.connections.operators
+    assert parts.handshakes is None or not parts.handshakes.half_open
+    assert not any(room.members or room.waiters or room.paused for room in parts.hub.rooms.values())
+    mine = sum(puppet.open for puppet in world.puppets) + world.neighbour.here
+    left = world.fixed - LISTENERS * _OF_LISTENER - _OF_EPOLL
+    assert descriptors() == left + mine, "a descriptor has leaked"

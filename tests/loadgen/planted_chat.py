@@ -1,0 +1,392 @@
+"""A small chat.v1 server with planted behaviours: what loadgen is tested against.
+
+It reads with h11 and wsproto, so that loadgen's own reading of the protocols is checked by somebody else's. One thread,
+one selector.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from urllib.parse import parse_qs, urlsplit
+
+import h11
+import wsproto
+from wsproto import events
+from wsproto.utilities import generate_accept_token
+
+from tests.loadgen.plants import Plant
+
+
+@dataclass(eq=False)
+class _Peer:
+    sock: socket.socket
+    data: bytes = b""
+    ws: wsproto.connection.Connection | None = None
+    settled: bool = False
+    echoes: bool = False
+    room: str = ""
+    pongs: int = 0
+    address: str = ""
+
+
+@dataclass(eq=False)
+class Server:
+    plant: Plant
+    host: str = "127.0.0.1"
+    peers: set[_Peer] = field(default_factory=set)
+    rooms: dict[str, list[str]] = field(default_factory=dict)
+    held: list[tuple[_Peer, str, int]] = field(default_factory=list)
+    streams: list[tuple[_Peer, str]] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    pongs: int = 0
+    crowded: bool = False
+    published: int = 0
+    _unlucky: _Peer | None = None
+    _by_address: Counter[str] = field(default_factory=Counter)
+    accepted: int = 0
+    accepted_from: set[str] = field(default_factory=set)
+    unfinished: list[bytes] = field(default_factory=list)  # what came of the requests that ran into the deadline
+    idle: threading.Event = field(default_factory=threading.Event)  # nobody is connected
+
+    def __post_init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self._hoard: list[bytearray] = []
+        self._hoard_of_files: list[socket.socket] = []
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._listener = socket.create_server((self.host, 0), family=family, backlog=4096)
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        self._stop_read, self._stop_write = socket.socketpair()
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._stop_read, selectors.EVENT_READ, None)
+
+        if self.plant.stalls_every is not None:
+            self._later(self.plant.stalls_every, self._stall)
+
+    def _stall(self) -> None:
+        assert self.plant.stalls_every is not None
+        if self.crowded:
+            return
+        time.sleep(self.plant.stall)
+        self._later(self.plant.stalls_every, self._stall)
+
+    def stop(self) -> None:
+        self._stop_write.send(b"x")
+
+    def serve(self) -> None:
+        try:
+            while self._turn():
+                pass
+        finally:
+            for peer in list(self.peers):
+                self._close(peer)
+            for hoarded in self._hoard_of_files:
+                hoarded.close()
+            self._listener.close()
+            self._selector.close()
+
+    def close(self) -> None:
+        self._stop_read.close()
+        self._stop_write.close()
+
+    def _turn(self) -> bool:
+        timeout = max(self._timers[0][0] - time.monotonic(), 0) if self._timers else None
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                return False
+            key.data()
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+        return True
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), action))
+
+    def _accept(self) -> None:
+        for _ in range(64):
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.plant.send_buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.plant.send_buffer)
+            peer = _Peer(sock)
+            self.peers.add(peer)
+            self.accepted_from.add(address[0])
+            peer.address = address[0]
+            self._by_address[peer.address] += 1
+            if 0 < self.plant.per_address < self._by_address[peer.address]:
+                self._forget(peer)
+                continue
+            self.idle.clear()
+            self.accepted += 1
+            if len(self.peers) > self.plant.crowd and not self.crowded:
+                self._crowd()
+            if self.crowded and (self.plant.locks_out or self.plant.no_newcomers):
+                self._forget(peer)
+                continue
+            if self.crowded and self.plant.leaks_descriptors:
+                self._hoard_of_files.append(sock.dup())
+            if self.plant.leak_bytes:
+                self._hoard.append(bytearray(b"x" * self.plant.leak_bytes))
+            self._selector.register(sock, selectors.EVENT_READ, partial(self._read, peer))
+            if self.plant.turns_away_after is not None and self.accepted > self.plant.turns_away_after:
+                self._answer(peer, 503, {"error": {"code": "full", "message": "full"}})
+                self._close(peer)
+            elif self.plant.head_deadline is not None:
+                self._later(self.plant.head_deadline, partial(self._head_late, peer))
+
+    def _forget(self, peer: _Peer) -> None:
+        """Close a connection of which nothing is known yet."""
+        self._by_address[peer.address] -= 1
+        self.peers.remove(peer)
+        peer.sock.close()
+
+    def _crowd(self) -> None:
+        self.crowded = True
+        if self.plant.dies:
+            raise SystemExit("planted: it dies")
+        if self.plant.locks_out:
+            for peer in [each for each in self.peers if each.sock.fileno() in self._selector.get_map()]:
+                self._close(peer)
+
+    def _head_late(self, peer: _Peer) -> None:
+        if peer in self.peers and not peer.settled:
+            self.unfinished.append(peer.data)
+            if self.plant.says_408:
+                self._write(peer, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self._close(peer)
+
+    def _close(self, peer: _Peer) -> None:
+        if peer in self.peers:
+            self._by_address[peer.address] -= 1
+            self.peers.remove(peer)
+            self._selector.unregister(peer.sock)
+            peer.sock.close()
+            if not self.peers:
+                self.idle.set()
+
+    def _write(self, peer: _Peer, data: bytes) -> None:
+        try:
+            sent = peer.sock.send(data)
+        except OSError:
+            sent = 0
+        if sent < len(data):  # gone, or too slow for us: this server keeps nothing for anybody
+            # a reset, so that the peer learns of it now, and not when it has read everything that came before
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._close(peer)
+
+    def _read(self, peer: _Peer) -> None:
+        try:
+            data = peer.sock.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self._close(peer)
+        elif peer.ws is not None:
+            self._frames(peer, data)
+        else:
+            peer.data += data
+            if b"\r\n\r\n" in peer.data:
+                self._request(peer)
+
+    def _request(self, peer: _Peer) -> None:
+        parser = h11.Connection(h11.SERVER)
+        parser.receive_data(peer.data)
+        try:
+            request = parser.next_event()
+        except h11.RemoteProtocolError:
+            self._answer(peer, 200 if self.plant.takes_anything else 400, {})
+            self._close(peer)
+            return
+        assert isinstance(request, h11.Request)
+        body = b""
+        while isinstance(event := parser.next_event(), h11.Data):
+            body += event.data
+        if event is h11.NEED_DATA:
+            return  # the body is not complete
+        peer.data = b""
+        target = urlsplit(request.target.decode())
+        self.requests.append(request.target.decode())
+        query = parse_qs(target.query)
+        if self.plant.refuse:
+            self._answer(peer, 503, {"error": {"code": "full", "message": "full"}})
+        elif target.path == "/.well-known/loadgen-consent" and self.plant.consent is not None:
+            length = len(self.plant.consent)
+            self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (length, self.plant.consent))
+        elif target.path in {"/ws", "/echo"}:
+            peer.echoes = target.path == "/echo"
+            self._upgrade(peer, dict(request.headers))
+        elif target.path == "/" and not self.plant.no_page:
+            peer.settled = True
+            self._answer(peer, 200, {"page": "here"})
+        elif request.method == b"POST":
+            self._post(peer, target.path.split("/")[2], body.decode())
+        elif target.path.endswith("/messages"):
+            self._messages(peer, target.path.split("/")[2], query)
+        elif target.path.endswith("/events"):
+            peer.settled = True
+            self.streams.append((peer, target.path.split("/")[2]))
+            self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n")
+        else:
+            self._answer(peer, 404, {})
+
+    def _post(self, peer: _Peer, room: str, text: str) -> None:
+        peer.settled = True
+        self._answer(peer, 201, {"room": room, "offset": len(self.rooms.setdefault(room, [])) + 1})
+        self._publish(room, text)
+
+    def _answer(self, peer: _Peer, status: int, body: object, *, chunked: bool = False) -> None:
+        closing = b"Connection: close\r\n" if self.plant.close_after_poll else b""
+        payload = json.dumps(body).encode()
+        head = b"HTTP/1.1 %d X\r\n%s" % (status, closing)
+        if chunked:
+            half = len(payload) // 2
+            chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (payload[:half], payload[half:]))
+            self._write(peer, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        else:
+            self._write(peer, head + b"Content-Length: %d\r\n\r\n%s" % (len(payload), payload))
+        if closing:
+            self._close(peer)
+
+    def _page(self, room: str, after: int) -> dict[str, object]:
+        messages = self.rooms.setdefault(room, [])
+        if self.crowded and self.plant.forgets:
+            messages = messages[: len(messages) // 2] + ["" for _ in messages[len(messages) // 2 :]]
+        found = [{"room": room, "offset": n + 1, "text": text} for n, text in enumerate(messages)][after:]
+        return {"room": room, "cursor": f"e-{len(messages)}", "recovered": True, "messages": found}
+
+    def _messages(self, peer: _Peer, room: str, query: dict[str, list[str]]) -> None:
+        after = int(query.get("after", ["e-0"])[0].rpartition("-")[2])
+        page = self._page(room, after)
+        peer.settled = True
+        if "wait" in query and not page["messages"]:
+            held = (peer, room, after)
+            self.held.append(held)
+            self._later(float(query["wait"][0]), lambda: self._release(held))
+        else:
+            self._answer(peer, 200, page, chunked="wait" in query)
+
+    def _release(self, held: tuple[_Peer, str, int]) -> None:
+        if held in self.held:
+            self.held.remove(held)
+            peer, room, after = held
+            if peer in self.peers:
+                self._answer(peer, 200, self._page(room, after), chunked=True)
+
+    def _upgrade(self, peer: _Peer, headers: dict[bytes, bytes]) -> None:
+        accept = generate_accept_token(headers[b"sec-websocket-key"])
+        peer.ws = wsproto.connection.Connection(wsproto.ConnectionType.SERVER)
+        peer.settled = True
+        self._write(
+            peer,
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept,
+        )
+        if not peer.echoes:
+            self._write(peer, self._text(peer, {"type": "hello", "session": "s"}))
+        if self.plant.close_members_after is not None:
+            self._later(self.plant.close_members_after, lambda: self._close(peer))
+        if self.plant.pings_every is not None:
+            self._ping(peer, self.plant.pings_every)
+
+    def _ping(self, peer: _Peer, every: float) -> None:
+        if peer in self.peers and peer.ws is not None:
+            self._write(peer, peer.ws.send(events.Ping(b"are you there")))
+            self._later(every, lambda: self._ping(peer, every))
+
+    def _text(self, peer: _Peer, message: object) -> bytes:
+        assert peer.ws is not None
+        return peer.ws.send(events.TextMessage(json.dumps(message)))
+
+    def _frames(self, peer: _Peer, data: bytes) -> None:
+        assert peer.ws is not None
+        peer.ws.receive_data(data)
+        for event in peer.ws.events():
+            if isinstance(event, events.TextMessage) and peer.echoes:
+                self._write(peer, peer.ws.send(events.TextMessage(event.data)))
+            elif isinstance(event, events.TextMessage):
+                self._message(peer, json.loads(event.data))
+            elif isinstance(event, events.Pong):
+                assert event.payload == b"are you there"
+                self.pongs += 1
+            elif isinstance(event, events.CloseConnection):
+                self._write(peer, peer.ws.send(event.response()))
+                self._close(peer)
+                return
+
+    def _message(self, peer: _Peer, message: dict[str, object]) -> None:
+        if message["type"] == "join":
+            peer.room = str(message["room"])
+            if peer.room == self.plant.unanswered_room:
+                return
+            self._write(peer, self._text(peer, {"type": "joined", "id": message["id"], "room": peer.room}))
+        elif message["type"] == "publish":
+            self.published += 1
+            if self.published == self.plant.dies_after_texts:
+                self.stop()
+            if self.plant.stall_on_text is not None and self.plant.stall_on_text in str(message["text"]):
+                self.plant.stall_on_text = None
+                time.sleep(self.plant.stall)
+            if self.crowded and self.plant.fails_one:
+                self.plant.fails_one = False
+                self._write(peer, self._text(peer, {"type": "error", "id": message["id"], "code": "oops"}))
+                return
+            silent = self.plant.drop_every and self.published % self.plant.drop_every == 0
+            delay = self.plant.delay
+            if self.crowded and self._is_unlucky(peer):
+                delay = self.plant.one_waits
+            if self._is_attacked():
+                delay += self.plant.slow_when_crowded
+            if self.crowded and not self._is_attacked():
+                delay += self.plant.slow_afterwards
+            if delay:
+                self._later(delay, lambda: self._tell(peer, message, silent=bool(silent)))
+            else:
+                self._tell(peer, message, silent=bool(silent))
+
+    def _is_unlucky(self, peer: _Peer) -> bool:
+        """Whether it is the one that is made to wait: the first that spoke under attack, for ever."""
+        if not self.plant.one_waits:
+            return False
+        self._unlucky = self._unlucky or peer
+        return peer is self._unlucky
+
+    def _is_attacked(self) -> bool:
+        return len(self.peers) > self.plant.crowd
+
+    def _tell(self, author: _Peer, message: dict[str, object], *, silent: bool) -> None:
+        if author in self.peers:
+            self._write(author, self._text(author, {"type": "ack", "id": message["id"], "room": author.room}))
+        if not silent:
+            alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
+            publish = partial(self._publish, author.room, str(message["text"]), alone)
+            self._later(self.plant.echo_delay, publish) if self.plant.echo_delay else publish()
+
+    def _publish(self, where: str, text: str, alone: _Peer | None = None) -> None:
+        self.rooms.setdefault(where, []).append(text)
+        told = {"type": "message", "room": where, "text": text}
+        for peer in list(self.peers):
+            if peer.ws is not None and peer.room == where and alone in {None, peer}:
+                self._write(peer, self._text(peer, told))
+        for held in [held for held in self.held if held[1] == where]:
+            self._release(held)
+        for peer, room in self.streams:
+            if room == where and peer in self.peers:
+                self._write(peer, b"event: message\ndata: %s\n\n" % json.dumps(told).encode())

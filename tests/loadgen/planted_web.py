@@ -1,0 +1,113 @@
+"""Plain servers that know nothing of chat.v1: pages over HTTP, and a WebSocket that echoes. By trio, trio-websocket.
+
+`python -m tests.loadgen.planted_web static|echo FAULTS` serves in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
+
+#: As nginx has it; the default of many small servers would drop SYNs of a crowd.
+BACKLOG = 511
+
+
+@dataclass(kw_only=True)
+class Site:
+    """How it serves; by default well."""
+
+    late: float = 0.0  # before each answer
+    crowd: int = 25  # connections at which the faults below begin
+    stops_reading: bool = False  # answer nobody new
+    most: int = 0  # accept so many connections and no more, if not 0
+
+
+class Static:
+    """Serves one page."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.open = 0
+        self.crowded = False
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self.open += 1
+        self.crowded = self.crowded or self.open > self.site.crowd
+        try:
+            await self._serve(stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the client left; so do we
+        finally:
+            self.open -= 1
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        if self.crowded and self.site.stops_reading:
+            await trio.sleep_forever()
+        rest = b""
+        while data := await stream.receive_some(65536):
+            *heads, rest = (rest + data).split(b"\r\n\r\n")
+            for head in heads:
+                await trio.sleep(self.site.late)
+                await stream.send_all(_answer(head))
+
+
+def _answer(head: bytes) -> bytes:
+    method, path, *_ = [*head.split(b" "), b"", b""]
+    if method not in {b"GET", b"HEAD"}:
+        return b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
+    if path != b"/":
+        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+async def _echo(site: Site, request: WebSocketRequest) -> None:
+    peer = await request.accept()
+    try:
+        async with trio.open_nursery() as nursery:
+            while True:
+                nursery.start_soon(_answer_late, peer, await peer.get_message(), site.late)
+    except* ConnectionClosed:
+        pass  # the client left; so do we
+
+
+async def _answer_late(peer: WebSocketConnection, text: str | bytes, seconds: float) -> None:
+    await trio.sleep(seconds)
+    await peer.send_message(text)
+
+
+async def _main(kind: str, site: Site) -> None:
+    async with trio.open_nursery() as nursery:
+        if kind == "static":
+            [listener] = await nursery.start(
+                partial(trio.serve_tcp, Static(site).serve, 0, host="127.0.0.1", backlog=BACKLOG)
+            )
+            port = listener.socket.getsockname()[1]
+        else:
+            server = await nursery.start(partial(serve_websocket, partial(_echo, site), "127.0.0.1", 0, None))
+            port = server.port
+        print(f"http://127.0.0.1:{port}", flush=True)
+
+
+@contextmanager
+def serving(kind: str, site: Site | None = None) -> Iterator[tuple[str, int]]:
+    """Serve in a process of its own; its URL and pid."""
+    command = [sys.executable, "-m", "tests.loadgen.planted_web", kind, json.dumps(asdict(site or Site()))]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process.pid
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    trio.run(_main, sys.argv[1], Site(**json.loads(sys.argv[2])))

@@ -1,0 +1,46 @@
+"""What counts as the generator's own lateness, and what does not."""
+
+import time
+
+import trio
+
+from loadgen.timers import now
+from loadgen.victims.clock import LOOK_SECONDS, Clock
+
+
+async def test_it_wakes_at_the_moment_and_not_before() -> None:
+    clock = Clock()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clock.run)
+        due = now() + 0.05
+        await clock.sleep_until(due)
+        assert now() >= due
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> None:
+    clock = Clock()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clock.run)
+        for _ in range(5):
+            await clock.sleep_until(now() - 60)
+        await clock.sleep_until(now() + 0.05)
+        nursery.cancel_scope.cancel()
+    [found] = clock.lag.results()
+    assert found.lag.count
+    assert found.lag.longest < 30
+
+
+async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None:
+    clock = Clock()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clock.run)
+        await clock.sleep_until(now() + 0.02)
+        clock.lag.begin("still")
+        time.sleep(0.5)  # noqa: ASYNC251  that nothing else runs is the point
+        await clock.sleep_until(now())
+        nursery.cancel_scope.cancel()
+    before, still = clock.lag.results()
+    assert before.lag.longest < still.lag.longest, "lateness is booked in its own phase"
+    assert still.lag.longest >= 0.49
+    assert still.lag.count >= 0.49 / LOOK_SECONDS

@@ -1,0 +1,93 @@
+"""Whether an attack took place, as a table: counts in, reasons out."""
+
+import pytest
+
+from loadgen.client import Needs
+from loadgen.exercise import not_exercised, served, unmet, whole_cycles, without_a_page
+from loadgen.messages import Group
+from loadgen.personas import registry
+
+PERSONAS = registry()
+
+
+def _group(persona: str, **counts: object) -> Group:
+    usual: dict[str, object] = {
+        "wanted": 100, "held": 0, "peak": 100, "opened": 100, "came": 100, "starved": 0, "left": 0, "refused": {},
+        "failed": {}, "ended": {}, "answers": {}, "sent_bytes": 5_000, "received_bytes": 0, "deliveries": 0,
+    }  # fmt: skip
+    return Group(persona=persona, group="attackers", **{**usual, **counts})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("persona", "counts", "reason"),
+    [
+        ("slow-head", {}, ""),
+        ("slow-head", {"came": 95}, ""),
+        ("slow-head", {"came": 94}, "only 94 of 100 came"),
+        (
+            "slow-head",
+            {"came": 30, "failed": {"connection refused": 70}},
+            "30 of 100 came (connection refused: 70)",
+        ),
+        ("slow-frame", {"came": 0, "failed": {"answered 404": 100}}, "(answered 404: 100)"),
+        ("slow-body", {"answers": {"answered 408": 100}}, ""),
+        ("slow-body", {"answers": {"answered 404": 100}}, "100 of 100 requests met nothing (answered 404)"),
+        ("slow-body", {"answers": {"answered 405": 5}}, ""),
+        ("slow-body", {"answers": {"answered 501": 6}}, "6 of 100 requests met nothing"),
+        ("malformed-http", {"answers": {"answered 404": 100}}, ""),
+        ("slow-head", {"sent_bytes": 0}, "it sent nothing"),
+        ("idle-connect", {"sent_bytes": 0}, ""),
+        ("connect-flood", {"sent_bytes": 0}, ""),
+    ],
+)
+def test_an_attack_that_did_not_take_place(persona: str, counts: dict[str, object], reason: str) -> None:
+    found = not_exercised([_group(persona, **counts)], PERSONAS)
+    if not reason:
+        assert found == []
+    else:
+        [told] = found
+        assert told.startswith(f"not exercised: {persona}: ")
+        assert reason in told
+
+
+@pytest.mark.parametrize(
+    ("victims", "needs"),
+    [
+        (["get"], {Needs.HTTP}),
+        (["ws-echo"], {Needs.HTTP, Needs.WEBSOCKET}),
+        (["get", "ws-echo"], {Needs.HTTP, Needs.WEBSOCKET}),
+        (["ws"], set(Needs)),
+        (["poll", "get"], set(Needs)),
+    ],
+)
+def test_what_victims_prove(victims: list[str], needs: set[Needs]) -> None:
+    assert served(victims) == needs
+
+
+def test_a_persona_plays_only_where_its_needs_are_met() -> None:
+    web = served(["get"])
+    assert not unmet(PERSONAS["slow-head"], web)
+    assert "slow-frame needs WebSocket, and the victims show only HTTP/1.1" in unmet(PERSONAS["slow-frame"], web)
+    assert "tiny-frames needs chat.v1" in unmet(PERSONAS["tiny-frames"], served(["ws-echo"]))
+
+
+def test_who_needs_a_page_does_not_come_without_one() -> None:
+    neighbours = {PERSONAS["slow-typist"]: 5, PERSONAS["tunnel"]: 5}
+    assert without_a_page(neighbours, 200) == (neighbours, [])
+    for status in (404, None):
+        kept, [reason] = without_a_page(neighbours, status)
+        assert list(kept) == [PERSONAS["tunnel"]]
+        assert reason.startswith("not exercised: slow-typist")
+
+
+def test_neighbours_play_whole_cycles_or_not_at_all() -> None:
+    neighbours = {persona: 5 for persona in PERSONAS.values() if persona.slow}
+    assert whole_cycles(neighbours, 60.0) == (neighbours, []), "no cycle is longer than a minute"
+    kept, [reason] = whole_cycles(neighbours, 30.0)
+    assert PERSONAS["tunnel"] not in kept
+    assert PERSONAS["curl"] in kept
+    assert "tunnel 40 s" in reason
+
+
+def test_every_neighbour_says_how_long_its_cycle_is() -> None:
+    assert all(persona.cycle_seconds > 0 for persona in PERSONAS.values() if persona.slow)

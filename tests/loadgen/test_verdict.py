@@ -1,0 +1,187 @@
+"""The verdict, as a table: facts in, outcome and reasons out."""
+
+import pytest
+
+from loadgen import bar, noise
+from loadgen.figures import ATTACK, RUN, Condition
+from loadgen.report import Outcome, Verdict
+from loadgen.verdict import Facts, decide, worst
+
+COUNT, TIME = Condition("attack_failed", ">", 0), Condition("p99_over_bar_ms", ">", 0)
+
+HARD = {"attack_failed": 1.0, "p99_over_bar_ms": -5.0}
+LATE = {"attack_failed": 0.0, "p99_over_bar_ms": 40.0}
+GOOD = {"attack_failed": 0.0, "p99_over_bar_ms": -5.0}
+BOTH = {"attack_failed": 1.0, "p99_over_bar_ms": 40.0}
+NOTHING: dict[str, float | None] = {"attack_failed": None, "p99_over_bar_ms": None}
+
+
+def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object) -> Verdict:
+    return decide(Facts(figures=figures, bar=(COUNT, TIME), **facts))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("figures", "facts", "outcome"),
+    [
+        (GOOD, {}, Outcome.HELD),
+        (HARD, {}, Outcome.FELL_SHORT),
+        (LATE, {}, Outcome.FELL_SHORT),
+        (NOTHING, {}, Outcome.FELL_SHORT),
+        # late answers need not be the target's on a noisy machine; failures are
+        (LATE, {"noise": ("the host took 9%",)}, Outcome.INVALID),
+        (LATE, {"busy": ("300 ms late",)}, Outcome.INVALID),
+        (HARD, {"noise": ("the host took 9%",), "busy": ("300 ms late",)}, Outcome.FELL_SHORT),
+        (GOOD, {"noise": ("the host took 9%",)}, Outcome.HELD),
+        (GOOD, {"busy": ("300 ms late",)}, Outcome.INVALID),
+        # a generator that ran out of something measured itself
+        (GOOD, {"faults": ("no ports",)}, Outcome.INVALID),
+        (HARD, {"faults": ("no ports",)}, Outcome.INVALID),
+        # an attack that did not take place proves nothing, unless the target fell short all the same
+        (GOOD, {"not_exercised": ("404s",)}, Outcome.NOT_EXERCISED),
+        (HARD, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
+        (LATE, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
+        (LATE, {"not_exercised": ("404s",), "noise": ("the host took 9%",)}, Outcome.NOT_EXERCISED),
+        (GOOD, {"not_exercised": ("404s",), "busy": ("300 ms late",)}, Outcome.NOT_EXERCISED),
+        # a dead server is a dead server
+        (GOOD, {"died": "it does not listen"}, Outcome.FELL_SHORT),
+        (NOTHING, {"died": "it does not listen", "faults": ("no ports",)}, Outcome.FELL_SHORT),
+        (HARD, {"interrupted": True, "died": "it does not listen"}, Outcome.INTERRUPTED),
+    ],
+)
+def test_what_facts_come_to(figures: dict[str, float], facts: dict[str, object], outcome: Outcome) -> None:
+    assert _decide(figures, **facts) == Verdict(
+        outcome=outcome.name.lower().replace("_", " "), reasons=_decide(figures, **facts).reasons
+    )
+
+
+def test_every_reason_is_told() -> None:
+    reasons = _decide(BOTH, noise=("the host took 9%",), not_exercised=("404s",), notes=("no floor",)).reasons
+    assert reasons == [
+        "attack_failed is 1 (attack_failed>0)",
+        "p99_over_bar_ms is 40 (p99_over_bar_ms>0)",
+        "the host took 9%",
+        "404s",
+    ]
+    assert _decide(GOOD, notes=("no floor",)).told == ["no floor"]
+    assert _decide(BOTH, died="it does not listen").reasons[0] == "the server died: it does not listen"
+
+
+def test_one_failure_in_a_million_is_one() -> None:
+    figures = {"attack_failed": 1.0, "p99_over_bar_ms": -5.0, "success_percent": 100 * 999_999 / 1_000_000}
+    assert _decide(figures).outcome == "fell short"
+    assert Condition("success_percent", "<", 100).judge(figures) is not None, "what was asked for is not rounded either"
+
+
+def test_what_was_asked_for_is_judged_beside_the_bar() -> None:
+    asked = Condition("success_percent", "<", 50)
+    facts = Facts(figures={**HARD, "success_percent": 99.0}, bar=(COUNT, TIME, asked))
+    assert decide(facts).outcome == "fell short"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "outcome"),
+    [
+        ([Outcome.HELD, Outcome.FELL_SHORT, Outcome.INVALID], Outcome.FELL_SHORT),
+        ([Outcome.HELD, Outcome.INVALID, Outcome.NOT_EXERCISED], Outcome.INVALID),
+        ([Outcome.HELD, Outcome.NOT_EXERCISED], Outcome.HELD),
+        ([Outcome.NOT_EXERCISED, Outcome.NOT_EXERCISED], Outcome.NOT_EXERCISED),
+        ([], Outcome.NOT_EXERCISED),
+    ],
+)
+def test_several_outcomes_come_to_the_gravest(outcomes: list[Outcome], outcome: Outcome) -> None:
+    assert worst(outcomes) is outcome
+
+
+def test_every_figure_of_the_bar_is_known() -> None:
+    run = bar.run_bar(speaks=True, round_trip_ms=0.0)
+    attack = bar.attack_bar(
+        newcomers=True, neighbours=True, keeps_messages=True, malformed=True, watched=True, round_trip_ms=0.0
+    )
+    assert {condition.figure for condition in run} <= RUN.keys()
+    assert {condition.figure for condition in attack} <= ATTACK.keys()
+    assert not {each.figure for each in (*run, *attack)} & {"steal_percent", "baseline_steal_percent"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "over"),
+    [
+        (2.0, 26.9, -0.1),  # 25 ms above
+        (2.0, 27.1, 0.1),
+        (100.0, 149.9, -0.1),  # 1.5 times
+        (100.0, 150.1, 0.1),
+    ],
+)
+def test_a_99th_percentile_is_judged_against_its_own_baseline(before: float, after: float, over: float) -> None:
+    assert bar.most_over({"ws": before}, {"ws": after}) == over
+
+
+def test_the_transport_that_is_furthest_from_its_bar_decides() -> None:
+    before: dict[str, float | None] = {"victims": 2.0, "ws": 2.0, "sse": 2.0, "poll": 2.0}
+    after: dict[str, float | None] = {"victims": 3.0, "ws": 3.0, "sse": 90.0}
+    assert bar.most_over(before, after) == 63.0
+    assert bar.most_over(before, {}) is None
+
+
+def test_a_target_far_away_is_allowed_its_way() -> None:
+    def noticed(round_trip_ms: float) -> float:
+        [found] = [
+            each
+            for each in bar.attack_bar(
+                newcomers=False,
+                neighbours=False,
+                keeps_messages=False,
+                malformed=False,
+                watched=False,
+                round_trip_ms=round_trip_ms,
+            )
+            if each.figure == "attack_p99_ms"
+        ]
+        return found.limit
+
+    assert (noticed(0.0), noticed(400.0)) == (250.0, 650.0)
+
+
+def test_a_loud_baseline_counts_for_less() -> None:
+    assert bar.quiet_ms(200.0, 3.0) == 28.0
+    assert bar.quiet_ms(20.0, 3.0) == 20.0
+    assert bar.quiet_ms(320.0, 300.0) == 320.0, "far away, or slow, is not loud"
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (
+            {"own_cpu_percent": 38.0, "own_cpu_wait_percent": 1.0, "steal_percent": 12.5},
+            (
+                " (it used 38% of one, waited 1% of the time while other programs had it, the host took 12.5% of the"
+                " processors' time)"
+            ),
+        ),
+        ({"own_cpu_percent": 38.0, "steal_percent": 0.0}, " (it used 38% of one)"),
+        ({}, ""),
+    ],
+)
+def test_a_late_schedule_says_of_why_what_was_measured(measured: dict[str, float], words: str) -> None:
+    [reason] = noise.busy({"lag_p99_ms": 500.0, **measured})
+    assert reason == "the generator's own schedule was 500 ms late at the 99th percentile: it lacked CPU" + words
+    assert noise.busy({"lag_p99_ms": 24.0}) == noise.busy({"lag_p99_ms": None}) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "quiet", "loud"),
+    [
+        ("lag_p99_ms", 4.0, 6.5),
+        ("own_cpu_percent", 60.0, 90.0),
+        ("own_cpu_wait_percent", 5.0, 31.0),
+        ("server_cpu_wait_percent", 5.0, 31.0),
+        ("baseline_pressure_percent", 10.0, 40.0),
+        ("recovery_pressure_percent", 10.0, 40.0),
+        ("baseline_steal_percent", 3.9, 4.1),
+        ("steal_percent", 3.9, 4.1),
+        ("floor_over_ms", 14.0, 16.0),
+    ],
+)
+def test_what_else_may_have_made_an_answer_late(name: str, quiet: float, loud: float) -> None:
+    assert noise.suspects({name: quiet}) == noise.suspects({name: None}) == noise.suspects({}) == ()
+    [reason] = noise.suspects({name: loud})
+    assert f"{loud:g}" in reason
