@@ -64,7 +64,9 @@ def state_of(machine: ConnectionMachine) -> State:
 def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
     """Of one that came slowly, and whose answer did not fit, MESSAGE went on; the next one had what was left of it."""
     with machine() as found:
-        found.join("127.0.1.1", False, "join den from the beginning")  # the room is in memory: it is answered at once
+        found.join(
+            "127.0.1.1", False, False, "join den from the beginning"
+        )  # the room is in memory: it is answered at once
         found.publish("den", 5, 8000)
         found.knock(SOURCE, True, True)
         puppet = found.world.puppets[-1]
@@ -89,7 +91,7 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
 def test_a_message_that_is_whole_is_charged_no_more_although_its_room_is_congested() -> None:
     """Of a long one that came in two parts, the first part was charged until its publisher was read again."""
     with machine() as found:
-        found.join("127.0.1.1", False, "join den from the beginning")
+        found.join("127.0.1.1", False, False, "join den from the beginning")
         found.wait(0.1)
         found.knock(SOURCE, False, True)
         puppet = found.world.puppets[-1]
@@ -120,19 +122,19 @@ def test_half_a_message_behind_which_a_ping_was_answered_has_a_deadline() -> Non
 
         with mock.patch.object(connections, "offer", full):
             send(found, puppet, half + ping)  # its pong waits until the socket is writable: it is at once
-        assert not blocked(found)
+        assert not is_blocked(connection)
         assert state_of(found) is State.MESSAGE
 
 
 def test_what_the_log_stores_when_the_server_has_stopped_is_handed_out_all_the_same() -> None:
     """Its news were put into the queue of a poller that had ended, to wake which raised out of the log."""
     with machine() as found:
-        found.congest("lobby", "publish, thrice", False)
+        found.publish_together("lobby", 20, 1, 0.3)
         found.drain()
         found.wait(5.0)
         assert found.world.exit_code == 0
         statistics = found.world.log.statistics()
-        assert (statistics.pending, statistics.records) == (0, 12)
+        assert (statistics.pending, statistics.records) == (0, 20)
 
 
 def test_the_time_of_a_handshake_goes_on_where_that_of_its_hello_was() -> None:
