@@ -76,7 +76,7 @@ class Poller:
                 self._gather()
                 scheduler.round()
         finally:
-            scheduler.asleep = False  # it never runs again: what is submitted from now on wakes nobody
+            scheduler.asleep = False  # there is nobody to wake any more, and soon nothing to wake with
             trio.lowlevel.remove_instrument(clock)
             self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)
