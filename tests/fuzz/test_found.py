@@ -135,7 +135,8 @@ def test_a_publisher_that_waits_for_a_room_is_not_sent_on_by_what_it_was_told_be
     """
     with machine() as found:
         found.begin(["lobby"])
-        puppet = found.join(SOURCE, False, True, "join lobby")
+        found.join(SOURCE, False, True, "join lobby")
+        puppet = found.world.puppets[-1]
         found.upset_the_log(LATE, 0, 0)
         found.publish("lobby", 20, 1)
         send(found, puppet, grammar.publish("lobby", frames=True))
