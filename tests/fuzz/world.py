@@ -31,6 +31,7 @@ from structlog.testing import capture_logs
 from chatserver import server as server_module
 from chatserver.api import conversation as conversation_module
 from chatserver.chat import broadcast, catch_up, registry
+from chatserver.chat.member import Member
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Record, Stored
 from chatserver.net import scheduler, sockets
@@ -54,6 +55,8 @@ from tests.support.peers import Address, Peer, connect, say, upgrade
 PLACES, PER_ADDRESS = 9, 5
 #: Balancers, which send a PROXY header first and have no cap of their own; one of them.
 PROXIES, PROXY = "127.0.4.0/24", "127.0.4.1"
+#: The address of a healthy member.
+NEIGHBOUR = "127.0.3.1"
 #: Listening sockets: for all, and for operators.
 LISTENERS = 2
 #: Times that a greedy client takes something and answers, before a rule is over in any case.
@@ -340,10 +343,13 @@ class World:
         self._ambushes.append((rounds, act))
 
     def plant(self, owner: object, name: str, *, costs_rooms: bool = False) -> None:
-        """The next call fails as only a bug of ours does."""
+        """The next call that is not for the neighbour fails as only a bug of ours does."""
+        original = getattr(owner, name)
         patch = mock.patch.object(owner, name)
 
-        def fail(*_: object, **__: object) -> None:
+        def fail(*arguments: object, **options: object) -> object:
+            if any(map(_is_neighbours, arguments)):
+                return original(*arguments, **options)
             patch.stop()
             self.planted += 1
             self.rooms_lost = self.rooms_lost or costs_rooms
@@ -406,6 +412,12 @@ class World:
         puppet.send()
 
 
+def _is_neighbours(argument: object) -> bool:
+    if isinstance(argument, Member):
+        return argument.principal.network == NEIGHBOUR
+    return isinstance(argument, Connection) and argument.address == NEIGHBOUR
+
+
 class Neighbour:
     """A healthy member of the lobby, from an address of its own, who hears everything and is never hung up on."""
 
@@ -437,7 +449,7 @@ class Neighbour:
 
     async def live(self, address: Address) -> None:
         """Until it leaves, or the server says goodbye, which it may only if it drains."""
-        async with connect(address, source="127.0.3.1") as peer, trio.open_nursery() as nursery:
+        async with connect(address, source=NEIGHBOUR) as peer, trio.open_nursery() as nursery:
             self._socket = peer.transport.socket
             await peer.send(upgrade() + say(type="join", id=1, room=LOBBY))
             nursery.start_soon(self._say_goodbye, peer)
