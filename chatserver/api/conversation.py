@@ -125,6 +125,15 @@ class Conversation:
             return PAUSE
         return None
 
+    def may_go_on(self, connection: object, session: WebSocketSession) -> bool:
+        """Whether what its next message waits for has come."""
+        waits = session.waits
+        if isinstance(waits, Room):
+            return waits.paused is None or connection not in waits.paused
+        if waits is Waits.LOG:
+            return session.in_flight < MAX_IN_FLIGHT
+        return waits is Waits.NOTHING
+
     def _acknowledge(
         self, connection: object, session: WebSocketSession, id: MessageId, result: Stored | LogError  # noqa: A002
     ) -> None:  # fmt: skip

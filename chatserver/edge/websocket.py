@@ -108,8 +108,8 @@ class WebSocketHandler(Handler):
         """What the inbox holds."""
         session = session_of(connection)
         if connection.state is State.REPLYING:
-            if session.waits is Waits.TASK:
-                return False  # its reply comes first
+            if not self._conversation.may_go_on(connection, session):
+                return False  # it was told to go on before it began to wait
             session.waits = Waits.NOTHING
             self._connections.enter(connection, State.OPEN, session)
         return not connection.blocked and self._take(connection, session, connection.inbox)

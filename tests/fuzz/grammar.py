@@ -215,8 +215,11 @@ FRAMES = RIGHT_FRAMES | WRONG_FRAMES
 #: Everything, by names that are all different.
 SAMPLES = REQUESTS | FRAMES
 assert len(SAMPLES) == len(REQUESTS) + len(FRAMES)
+#: What a balancer asks for somebody else.
+FORWARDED = ("for a client", "a poll for a client", "for one of a crowd, by its balancer")
 #: What makes a peer wait for news, or for something of ours.
 BUSY_REQUESTS = (
+    "most of a body", "most of a long head",
     "health, forty times",
     "poll", "poll of three", "poll, then health", "events", "health, five times", "publish, thrice",
     "publish, then poll", "history from the beginning",

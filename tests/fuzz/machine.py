@@ -55,7 +55,7 @@ REQUESTS, FRAMES = (
 BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
 #: Messages of each when all publish.
 TIMES = st.sampled_from((1, 3, 12))
-HEADERS = st.sampled_from(list(grammar.HEADERS))
+HEADERS, FORWARDED = st.sampled_from(list(grammar.HEADERS)), st.sampled_from((None, *grammar.FORWARDED))
 #: Seconds that the log takes.
 DELAYS = st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
@@ -171,14 +171,15 @@ class ConnectionMachine(RuleBasedStateMachine):
         self._say(puppet, what, [], None)
         return puppet
 
-    @rule(target=askers, header=HEADERS, cut=CUTS, greeted=st.booleans())
+    @rule(target=askers, header=HEADERS, cut=CUTS, what=FORWARDED)
     @act
-    async def knock_from_balancer(self, header: str, cut: int | None, greeted: bool) -> Puppet:
-        """A balancer connects, and says for whom."""
+    async def knock_from_balancer(self, header: str, cut: int | None, what: str | None) -> Puppet:
+        """A balancer connects, and says for whom; perhaps it asks for somebody else."""
         puppet = self.world.knock(PROXY, small=False, header=grammar.HEADERS[header])
         puppet.send(cut)
-        if greeted:
+        if what is not None:
             await self.world.greet(puppet)
+            self._say(puppet, what, [], None)
         return puppet
 
     @rule(target=askers, what=st.sampled_from(("metrics", "half a head", "health, five times")))
@@ -225,11 +226,14 @@ class ConnectionMachine(RuleBasedStateMachine):
         for puppet in self.world.puppets:
             self._say(puppet, what, [], None)
 
-    @rule(room=st.sampled_from(grammar.ROOMS), count=st.sampled_from((4, 20)), times=TIMES, delay=DELAYS)
+    @rule(
+        room=st.sampled_from(grammar.ROOMS), count=st.sampled_from((4, 20)), times=TIMES, delay=DELAYS,
+        failing=st.sampled_from((0, 0, 1, 2)),
+    )  # fmt: skip
     @act
-    async def publish_together(self, room: str, count: int, times: int, delay: float) -> None:
-        """All publish at once, into a room in which much is said already, and the log may be slow."""
-        self.world.log.delay = delay
+    async def publish_together(self, room: str, count: int, times: int, delay: float, failing: int) -> None:
+        """All publish at once, into a room in which much is said already; the log may be slow, or not take it."""
+        self.world.log.delay, self.world.log.failing_commits = delay, failing
         for puppet in self.world.puppets:
             puppet.say(grammar.publish(room, frames=puppet.frames) * times)
             puppet.send()

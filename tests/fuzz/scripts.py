@@ -14,9 +14,11 @@ from tests.fuzz.grammar import (
     FRAMES,
     RIGHT_FRAMES,
     RIGHT_REQUESTS,
+    ROOMS,
     WRONG_FRAMES,
     WRONG_REQUESTS,
     Edit,
+    publish,
     spoil,
 )
 from tests.support.peers import upgrade
@@ -85,7 +87,7 @@ def script(seed: int, number: int) -> Script:
 
 def _moves(rng: Random) -> list[Move]:
     moves: list[Move] = []
-    for wire in rng.choice((_silent, _asks, _asks, _chats, _chats, _chats, _babbles))(rng):
+    for wire in rng.choice((_silent, _asks, _asks, _chats, _chats, _chats, _pumps, _pumps, _babbles))(rng):
         for piece in _cut(rng, wire):
             moves += [Say(piece), *_pause(rng)]
         if rng.random() < 0.3:
@@ -109,6 +111,14 @@ def _chats(rng: Random) -> list[bytes]:
     if rng.random() < 0.3:
         return [b"".join((upgrade(), *joins, *said))]
     return [_spoil(rng, upgrade(), 0.05), *joins, *(_spoil(rng, wire, 0.1) for wire in said)]
+
+
+def _pumps(rng: Random) -> list[bytes]:
+    """Publishes more than a room's members can be told at once, and may be gone before it is answered."""
+    room = rng.choice(ROOMS)
+    frames = rng.random() < 0.6
+    said = publish(room, frames=frames) * rng.choice((5, 40, 100))
+    return [upgrade() + FRAMES["join all"] + said if frames else said]
 
 
 def _babbles(rng: Random) -> list[bytes]:

@@ -63,8 +63,9 @@ def state_of(machine: ConnectionMachine) -> State:
 def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
     """Of one that came slowly, and whose answer did not fit, MESSAGE went on; the next one had what was left of it."""
     with machine() as found:
-        # The room is in memory: it is answered at once.
-        found.join("127.0.1.1", False, False, "join den from the beginning")
+        found.join(
+            "127.0.1.1", False, False, "join den from the beginning"
+        )  # the room is in memory: it is answered at once
         found.publish("den", 5, 8000)
         found.knock(SOURCE, True, True)
         puppet = found.world.puppets[-1]
@@ -125,3 +126,29 @@ def test_what_the_log_answers_when_the_server_has_ended_wakes_nobody() -> None:
         found.wait(LATE / 2)
         assert found.world.stopped
         assert not found.world.log.well
+
+
+def test_a_publisher_that_waits_for_a_room_is_not_sent_on_by_what_it_was_told_before() -> None:
+    """Two resumptions, one behind everything long: the first found a message that had to wait, the second let it go on.
+
+    The room went on to believe that it waits, even when it was gone.
+    """
+    with machine() as found:
+        found.begin(["lobby"])
+        found.join(SOURCE, False, True, "join lobby")
+        puppet = found.world.puppets[-1]
+        found.upset_the_log(LATE, 0, 0)
+        found.publish("lobby", 20, 1)
+        send(found, puppet, grammar.publish("lobby", frames=True))
+        connection, connections = connection_of(found), found.world.parts.connections
+        assert state_of(found) is State.REPLYING
+
+        async def resume() -> None:
+            connections.resume(connection, later=True)
+
+        found.world.do(resume)
+        settle(found)
+        found.hear_together(False)  # the invariants
+        assert state_of(found) is State.REPLYING
+        found.wait(2 * LATE)
+        assert state_of(found) is State.OPEN
