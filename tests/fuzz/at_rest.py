@@ -201,9 +201,9 @@ def _check_room(world: World, room: Room) -> None:
 
 def _check_hearing(world: World, everybody: list[Connection]) -> None:
     """Every message that is durable has reached every member that is at ease, as it was written."""
-    by_port = {} if world.rooms_lost else {_port(each): each for each in everybody}
+    by_peer = {} if world.rooms_lost else {_peer(each): each for each in everybody}
     for puppet in world.puppets:
-        connection = by_port.get(puppet.port) if puppet.caught_up else None
+        connection = by_peer.get(puppet.end_point) if puppet.caught_up else None
         if connection is not None and puppet.hearing.readable and world.took_all(connection):
             _check_heard(world, puppet, connection)
     for hearing in (world.neighbour.hearing, *(puppet.hearing for puppet in world.puppets)):
@@ -230,12 +230,14 @@ def _check_heard(world: World, puppet: Puppet, connection: Connection) -> None:
         assert not any(world.log.last(name) > after for name, after in context.places()), "a poll was not answered"
 
 
-def _port(connection: Connection) -> int:
+def _peer(connection: Connection) -> tuple[str, int] | None:
     borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=connection.descriptor)
     try:
-        return int(borrowed.getpeername()[1])
+        host, port = borrowed.getpeername()
     except OSError:
-        return 0  # it has been reset
+        return None  # it has been reset
+    else:
+        return host, port
     finally:
         borrowed.detach()
 

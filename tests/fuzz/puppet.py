@@ -39,7 +39,7 @@ class Puppet:
         with contextlib.suppress(ConnectionRefusedError):  # the server has stopped: then this one never hears anything
             self._socket.connect(address)
         self._socket.setblocking(False)
-        self.port = self._socket.getsockname()[1]
+        self.end_point: tuple[str, int] = self._socket.getsockname()
         self._tls = Tls(tls) if tls is not None else None
         if self._tls is not None:
             self._unsent += self._tls.shake()
