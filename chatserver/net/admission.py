@@ -160,7 +160,7 @@ class Admission:
             self._looked, self._scanned = tick, 0
             self._candidates.clear()
         candidate = self._worst()
-        if candidate is None or candidate.badness < (-Reclaim.ASKING, self._since):
+        if candidate is None or candidate.badness[1] < self._since:
             # The crowd of the last look has gone, and has come back since: it is before those who are left of that.
             candidate = None
             if self._scanned < SCAN_BUDGET:
