@@ -191,10 +191,11 @@ def _check_input_budget(budget: ByteBudget, everybody: list[Connection]) -> None
     for each in everybody:
         context, state = each.context, each.state
         if isinstance(context, Upload):
+            assert not each.inbox
             kept[context] = len(context.head) + context.body.kept
         elif isinstance(context, WebSocketSession):
             kept[each] = len(each.inbox) + (0 if context.assembly is None else len(context.assembly.frames))
-        elif state in (State.HEAD, State.TLS_HELLO):
+        else:
             kept[each] = len(each.inbox)
         transport = context if state is State.TLS_HANDSHAKE else each.transport
         if isinstance(transport, TlsTransport):

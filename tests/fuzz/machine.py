@@ -27,6 +27,7 @@ from chatserver.chat.identity import author
 from chatserver.chat.registry import EMPTY_STAYS
 from chatserver.log.interface import Draft, LogBusy
 from chatserver.net.states import State
+from chatserver.parts import Parts
 from tests.fuzz import at_rest, grammar, invariants
 from tests.fuzz.puppet import Puppet
 from tests.fuzz.world import PROXY, World
@@ -58,6 +59,30 @@ HEADERS = st.sampled_from(list(grammar.HEADERS))
 #: Seconds that the log takes.
 DELAYS = st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
+
+Plants = dict[str, Callable[[Parts], tuple[object, str]]]
+#: Where a bug is planted, by a name for it: on which part, and what is called.
+PLANTS: Plants = {
+    "route": lambda parts: (parts.exchanges._routes, "handle"),
+    "hear": lambda parts: (parts.websockets._conversation, "hear"),
+    "acknowledge": lambda parts: (parts.websockets._conversation, "_acknowledge"),
+    "held": lambda parts: (parts.exchanges._pages, "held_wire"),
+    "park": lambda parts: (parts.hub, "park"),
+    "attach": lambda parts: (parts.hub, "attach"),
+    "page": lambda parts: (parts.exchanges._pages, "after_start"),
+    "frames": lambda parts: (parts.connections._handlers[State.OPEN], "received"),
+    "body": lambda parts: (parts.connections._handlers[State.BODY], "received"),
+    "resume": lambda parts: (parts.connections._handlers[State.PAUSED], "resumed"),
+    "writable": lambda parts: (parts.hub, "writable"),
+    "give": lambda parts: (parts.hub.broadcaster, "give"),
+}
+PLANTS_IN_ROOMS: Plants = {
+    "visit": lambda parts: (parts.hub.broadcaster, "_visit"),
+    "tell": lambda parts: (parts.hub.broadcaster, "_tell"),
+    "keep": lambda parts: (parts.hub.broadcaster, "_keep_rest"),
+    "news": lambda parts: (parts.hub, "_take_in"),
+    "house": lambda parts: (parts.hub, "_end_leases"),
+}
 
 #: Rules in one example.
 STEPS = 40
@@ -321,22 +346,17 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     # -- trouble of our own -----------------------------------------------------------------------------------------
 
-    @rule(where=st.sampled_from(("route", "hear", "held", "park", "attach", "page", "frames", "body")))
+    @rule(where=st.sampled_from(tuple(PLANTS)))
     @act
     async def plant(self, where: str) -> None:
         """A bug, in one of the places whose faults may cost no more than a connection."""
-        parts = self.world.parts
-        owner, name = {
-            "route": (parts.exchanges._routes, "handle"),
-            "hear": (parts.websockets._conversation, "hear"),
-            "held": (parts.exchanges._pages, "held_wire"),
-            "park": (parts.hub, "park"),
-            "attach": (parts.hub, "attach"),
-            "page": (parts.exchanges._pages, "after_start"),
-            "frames": (parts.connections._handlers[State.OPEN], "received"),
-            "body": (parts.connections._handlers[State.BODY], "received"),
-        }[where]
-        self.world.plant(owner, name)
+        self.world.plant(*PLANTS[where](self.world.parts))
+
+    @rule(where=st.sampled_from(tuple(PLANTS_IN_ROOMS)))
+    @act
+    async def plant_in_room(self, where: str) -> None:
+        """A bug that may cost a room what is under way in it: its members then wait for the next message."""
+        self.world.plant(*PLANTS_IN_ROOMS[where](self.world.parts), costs_rooms=True)
 
     @rule(number=st.sampled_from((errno.EMFILE, errno.ECONNABORTED, errno.ENOBUFS)), times=st.integers(1, 3))
     @act

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from unittest import mock
 
 import pytest
 
@@ -64,9 +63,8 @@ def state_of(machine: ConnectionMachine) -> State:
 def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
     """Of one that came slowly, and whose answer did not fit, MESSAGE went on; the next one had what was left of it."""
     with machine() as found:
-        found.join(
-            "127.0.1.1", False, False, "join den from the beginning"
-        )  # the room is in memory: it is answered at once
+        # The room is in memory: it is answered at once.
+        found.join("127.0.1.1", False, False, "join den from the beginning")
         found.publish("den", 5, 8000)
         found.knock(SOURCE, True, True)
         puppet = found.world.puppets[-1]
@@ -86,55 +84,6 @@ def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_o
         found.wait(LATE)
         send(found, puppet, SAY[BEGUN:])
         assert state_of(found) is State.OPEN
-
-
-def test_a_message_that_is_whole_is_charged_no_more_although_its_room_is_congested() -> None:
-    """Of a long one that came in two parts, the first part was charged until its publisher was read again."""
-    with machine() as found:
-        found.join("127.0.1.1", False, False, "join den from the beginning")
-        found.wait(0.1)
-        found.knock(SOURCE, False, True)
-        puppet = found.world.puppets[-1]
-        send(found, puppet, upgrade())
-        wire = grammar.FRAMES["say something long"]
-        send(found, puppet, wire[:4000])
-        assert found.world.parts.input_budget.used > 0
-        found.upset_the_log(1.5, 0, 0)
-        found.publish("den", 20, 1)
-        send(found, puppet, wire[4000:])
-        assert state_of(found) is State.REPLYING
-        assert found.world.parts.input_budget.used == 0
-
-
-def test_half_a_message_behind_which_a_ping_was_answered_has_a_deadline() -> None:
-    """The answer did not fit, and when it had been taken the half message was in OPEN, where nobody asks for more."""
-    with machine() as found:
-        found.knock(SOURCE, True, True)
-        puppet = found.world.puppets[-1]
-        send(found, puppet, upgrade())
-        connection = connection_of(found)
-        ping, half = grammar.FRAMES["ping"], grammar.FRAMES["half a message"]
-        connections = found.world.parts.connections
-        offer = connections.offer
-
-        def full(peer: Connection, data: bytes) -> int:
-            return 0 if peer is connection else offer(peer, data)
-
-        with mock.patch.object(connections, "offer", full):
-            send(found, puppet, half + ping)  # its pong waits until the socket is writable: it is at once
-        assert not is_blocked(connection)
-        assert state_of(found) is State.MESSAGE
-
-
-def test_what_the_log_stores_when_the_server_has_stopped_is_handed_out_all_the_same() -> None:
-    """Its news were put into the queue of a poller that had ended, to wake which raised out of the log."""
-    with machine() as found:
-        found.publish_together("lobby", 20, 1, 0.3)
-        found.drain()
-        found.wait(5.0)
-        assert found.world.exit_code == 0
-        statistics = found.world.log.statistics()
-        assert (statistics.pending, statistics.records) == (0, 20)
 
 
 def test_the_time_of_a_handshake_goes_on_where_that_of_its_hello_was() -> None:
@@ -165,3 +114,14 @@ def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_
         send(found, puppet, bytes(2 * LINGER_BYTES))
         assert state_of(found) is State.LINGERING
         assert connection_of(found).deadline == deadline
+
+
+def test_what_the_log_answers_when_the_server_has_ended_wakes_nobody() -> None:
+    """The end of a long group took its turn in a scheduler that slept for ever, whose descriptor was another's then."""
+    with machine() as found:
+        found.upset_the_log(LATE, 0, 0)
+        found.publish("lobby", 60, 1)  # more than the log hands out at a time
+        found.drain()
+        found.wait(LATE / 2)
+        assert found.world.stopped
+        assert not found.world.log.well

@@ -185,6 +185,7 @@ class World:
         self.puppets: list[Puppet] = []
         self.neighbour = Neighbour()
         self.planted = 0  # faults that were ordered and met
+        self.rooms_lost = False  # whether one of them may have cost a room what was under way in it
         self.draining = False
         self.exit_code: int | None = None
         self.fixed = 0  # descriptors that are no connection's
@@ -338,13 +339,14 @@ class World:
         """Do this when the scheduler has done so many more rounds: between two steps of what it is at then."""
         self._ambushes.append((rounds, act))
 
-    def plant(self, owner: object, name: str) -> None:
+    def plant(self, owner: object, name: str, *, costs_rooms: bool = False) -> None:
         """The next call fails as only a bug of ours does."""
         patch = mock.patch.object(owner, name)
 
         def fail(*_: object, **__: object) -> None:
             patch.stop()
             self.planted += 1
+            self.rooms_lost = self.rooms_lost or costs_rooms
             raise PlantedError(name)
 
         self._plants.callback(patch.stop)
