@@ -81,6 +81,7 @@ class Admission:
         self._candidates: list[Candidate] = []  # of the last look, the worst at the end
         self._looked = -1  # its tick
         self._scanned = 0  # places looked at in that tick
+        self._since = 0  # the largest crowd of which one was let in since that look
         self._hand = 0  # where in the table the next look begins
 
     # -- caps -------------------------------------------------------------------------------------------------------
@@ -91,9 +92,12 @@ class Admission:
         count = self._by_network.get(network, 0)
         if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
-        if self.held >= self.total and not self._make_room(count):
+        full = self.held >= self.total
+        if full and not self._make_room(count):
             return Reason.REFUSED_FULL
-        self._by_network[network] = self._by_network.get(network, 0) + 1  # somebody of the same one may have gone
+        self._by_network[network] = count = self._by_network.get(network, 0) + 1  # one of the same may have gone
+        if full:
+            self._since = max(self._since, count)
         self.held += 1
         return None
 
@@ -156,9 +160,13 @@ class Admission:
             self._looked, self._scanned = tick, 0
             self._candidates.clear()
         candidate = self._worst()
-        if candidate is None and self._scanned < SCAN_BUDGET:
-            self._candidates = self._rank(self._look(SCAN_BUDGET - self._scanned))
-            candidate = self._worst()
+        if candidate is None or candidate.badness[1] < self._since:
+            # The crowd of the last look has gone, and has come back since: it is before those who are left of that.
+            candidate = None
+            if self._scanned < SCAN_BUDGET:
+                self._since = 0
+                self._candidates = self._rank(self._look(SCAN_BUDGET - self._scanned))
+                candidate = self._worst()
         if candidate is None or (newcomers is not None and not self._may_take(newcomers, candidate)):
             return False
         self._candidates.pop()

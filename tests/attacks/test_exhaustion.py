@@ -38,7 +38,7 @@ async def until_full(server: Serving, evicted: int = 1) -> None:
 
 
 async def test_slow_heads_fill_the_server_and_newcomers_get_in() -> None:
-    async with serving(total=40) as server:
+    async with serving(total=60) as server:
         attack = Attack(server.address)
         async with neighbour(server), attack.of(100), AsyncExitStack() as stack:
             await until_full(server)

@@ -141,3 +141,22 @@ def test_the_worst_of_some_is_by_rule_2(house: House) -> None:
     assert house.admission.worst_of([alone, second, first]) is first
     assert house.admission.worst_of([alone, second]) is second
     assert house.admission.worst_of([]) is None
+
+
+def test_a_crowd_that_went_and_came_back_within_a_tick_is_still_before_a_person(house: House) -> None:
+    """Of those that the tick's look had found the person was the last one: the crowd were newcomers by then."""
+    crowd, total = "203.0.113.1", 31
+    person, _ = house.let_in("198.51.100.1")
+    for _ in range(total - 1):
+        house.let_in(crowd)
+    house.admission.total = total
+    wheel = house.connections.wheel
+    wheel.current += AFTER + 1
+    wheel.due = wheel._dues()
+    for _ in range(total - 1):
+        assert house.admission.admit(crowd) is None
+        house.place(State.HEAD, address=crowd, small=False)
+    assert house.admission.reclaimed == total - 1
+    assert person.alive
+    assert house.admission.admit("198.51.100.2") is None
+    assert person.alive, "it has waited alone, and one of the crowd went for the newcomer"
