@@ -91,12 +91,11 @@ class HttpExchanges:
 
     def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> bool:
         """A whole request. True: another one may be in the inbox."""
-        connection.inbox = rest
         connection.rate = self._bucket.spend(connection.rate, self._now())
         connection.requests = requests = connection.requests + 1
         another = head.keep_alive and not self.draining and requests < self._most_requests
-        if rest and not self._connections.input_budget.resize(connection, len(rest)):
-            another = False  # too much is kept of what peers sent ahead: this one's is dropped, and it is told so
+        if not self._connections.keep_ahead(connection, rest):
+            another = False
         exchange = Exchange(another, head.method == "HEAD", self._routes.cors(head))
         try:
             if self.forwarded is not None:
@@ -261,7 +260,7 @@ class HttpExchanges:
         member = self._hub.attach(
             answer.room, connection, encoding=self._pages.events, principal=answer.principal, cursor=answer.after
         )  # fmt: skip
-        connection.inbox = b""
+        self._connections.drop_inbox(connection)
         connection.rate = 0  # nothing more can be asked on it
         self._connections.enter(connection, State.STREAM, member)
         self._connections.send(connection, with_headers(answer.preface, exchange.headers))

@@ -83,8 +83,10 @@ class HeldHandler(WaitingHandler):
 
     def received(self, connection: Connection, data: bytes) -> bool:
         """The next request, sent ahead: the poll is answered at once."""
-        connection.inbox += data
-        return self._exchanges.answer_held(connection, _waiter(connection))
+        waiter = _waiter(connection)
+        if not self._connections.keep_ahead(connection, connection.inbox + data):
+            waiter.keep_alive = False
+        return self._exchanges.answer_held(connection, waiter)
 
     def ended(self, connection: Connection) -> None:
         """Gone, or only done with sending. What serves both: answered at once, then closed. The slot is free again."""

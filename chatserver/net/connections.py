@@ -125,7 +125,7 @@ class Connections:
             connection.descriptor = CLOSED
             connection.backlog = None
             try:
-                self._drop_inbox(connection)
+                self.drop_inbox(connection)
                 connection.transport.released()
                 self._release(connection)
             finally:
@@ -147,7 +147,16 @@ class Connections:
         with suppress(OSError, TransportError):  # the kernel does not take it: the peer learns of the end by FIN alone
             connection.transport.finish(connection)
 
-    def _drop_inbox(self, connection: Connection) -> None:
+    def keep_ahead(self, connection: Connection, data: bytes) -> bool:
+        """Keep what a peer sent ahead of our answer; False when all together keep too much: then it is dropped."""
+        connection.inbox = data
+        if data and not self.input_budget.resize(connection, len(data)):
+            self.drop_inbox(connection)
+            return False
+        return True
+
+    def drop_inbox(self, connection: Connection) -> None:
+        """What it sent is not kept any more."""
         connection.inbox = b""
         if self.input_budget.used:
             self.input_budget.release(connection)
@@ -170,7 +179,7 @@ class Connections:
             self.send(connection, data)
         if connection.descriptor < 0:
             return
-        self._drop_inbox(connection)
+        self.drop_inbox(connection)
         self.enter(connection, State.CLOSING, Closing(reason))
         if not connection.blocked:
             self.end_writing(connection)

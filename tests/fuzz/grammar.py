@@ -83,6 +83,7 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "publish, and the beginning of much": _post(b"x" * 3000) + _get("/healthz", X_Long="y" * 9_000)[:-2],
     "poll, and the beginning of much": _get("/rooms/lobby/messages?wait=2") + _get("/", X_Long="y" * 9_000)[:-2],
     "page, and the beginning of much": _get("/rooms/ops/messages?after=0") + _get("/", X_Long="y" * 9_000)[:-2],
+    "poll, and then much": _get("/rooms/den/messages?wait=2") + bytes(9_000),
     "events, and then much": _get("/rooms/den/events") + bytes(9_000),
     "nothing there": _get("/nothing"),
     "wrong method": request("DELETE", "/rooms/lobby/messages"),

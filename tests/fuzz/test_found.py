@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from unittest import mock
 
 import pytest
 
 from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
+from chatserver.net.connections import FREE_INPUT
 from chatserver.net.states import State
 from tests.fuzz import grammar
 from tests.fuzz.machine import ConnectionMachine, SecureMachine
@@ -18,6 +20,8 @@ SOURCE = "127.0.2.1"
 JOIN, SAY = grammar.FRAMES["join den from the beginning"], grammar.FRAMES["say hello"]
 #: Bytes of a frame that are none yet, and seconds of its two that pass until the rest comes.
 BEGUN, LATE = 9, 1.5
+#: Bytes behind a request: more than everybody may send for nothing.
+MUCH = bytes(FREE_INPUT + 1)
 #: Real seconds in which nothing more comes over loopback.
 DELIVERY = 0.05
 #: Times that a tiny window is emptied, at most, until all is heard: 40 KB of it.
@@ -151,3 +155,27 @@ def test_a_publisher_that_waits_for_a_room_is_not_sent_on_by_what_it_was_told_be
         assert state_of(found) is State.REPLYING
         found.wait(2 * LATE)
         assert state_of(found) is State.OPEN
+
+
+def test_what_is_sent_behind_a_request_for_events_is_not_charged_for_ever() -> None:
+    """It was dropped, and charged until the stream ended."""
+    with machine(SecureMachine) as found:
+        found.begin(["ops"])
+        found.ask_as_newcomer(SOURCE, False, True, "health")
+        send(found, found.world.puppets[-1], grammar.REQUESTS["an allowed page's events"] + MUCH)
+        assert state_of(found) is State.STREAM
+        assert found.world.parts.input_budget.used == 0
+
+
+def test_what_is_sent_behind_a_held_poll_is_charged_while_its_answer_comes_from_the_log() -> None:
+    """It was kept, and not charged."""
+    with machine(SecureMachine) as found:
+        found.begin(["lobby"])
+        found.ask_as_newcomer(SOURCE, False, True, "poll")
+        assert state_of(found) is State.HELD
+        found.upset_the_log(LATE, 0, 0)
+        with mock.patch.object(found.world.parts.exchanges._pages, "held_wire", return_value=None):
+            send(found, found.world.puppets[-1], MUCH)
+        assert state_of(found) is State.SERVING
+        assert found.world.parts.input_budget.used == len(MUCH)
+        found.hear_together(True)  # the invariants
