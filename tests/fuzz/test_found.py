@@ -170,7 +170,6 @@ def test_what_is_sent_behind_a_request_for_events_is_not_charged_for_ever() -> N
 def test_what_is_sent_behind_a_held_poll_is_charged_while_its_answer_comes_from_the_log() -> None:
     """It was kept, and not charged."""
     with machine(SecureMachine) as found:
-        found.begin(["lobby"])
         found.ask_as_newcomer(SOURCE, False, True, "poll")
         assert state_of(found) is State.HELD
         found.upset_the_log(LATE, 0, 0)
