@@ -13,22 +13,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
-    MultipleResults,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    multiple,
-    precondition,
-    rule,
-)
+    Bundle, MultipleResults, RuleBasedStateMachine, consumes, initialize, multiple, precondition, rule,
+)  # fmt: skip
 
 from chatserver.chat.identity import author
 from chatserver.chat.registry import EMPTY_STAYS
 from chatserver.log.interface import Draft, LogBusy
-from chatserver.net.states import State
-from chatserver.parts import Parts
 from tests.fuzz import at_rest, grammar, invariants
+from tests.fuzz.plants import PLANTS, PLANTS_IN_ROOMS
 from tests.fuzz.puppet import Puppet
 from tests.fuzz.world import PROXY, World
 from tests.support.peers import say, upgrade
@@ -59,30 +51,6 @@ HEADERS, FORWARDED = st.sampled_from(list(grammar.HEADERS)), st.sampled_from((No
 #: Seconds that the log takes.
 DELAYS = st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
-
-Plants = dict[str, Callable[[Parts], tuple[object, str]]]
-#: Where a bug is planted, by a name for it: on which part, and what is called.
-PLANTS: Plants = {
-    "route": lambda parts: (parts.exchanges._routes, "handle"),
-    "hear": lambda parts: (parts.websockets._conversation, "hear"),
-    "acknowledge": lambda parts: (parts.websockets._conversation, "_acknowledge"),
-    "held": lambda parts: (parts.exchanges._pages, "held_wire"),
-    "park": lambda parts: (parts.hub, "park"),
-    "attach": lambda parts: (parts.hub, "attach"),
-    "page": lambda parts: (parts.exchanges._pages, "after_start"),
-    "frames": lambda parts: (parts.connections._handlers[State.OPEN], "received"),
-    "body": lambda parts: (parts.connections._handlers[State.BODY], "received"),
-    "resume": lambda parts: (parts.connections._handlers[State.PAUSED], "resumed"),
-    "writable": lambda parts: (parts.hub, "writable"),
-    "give": lambda parts: (parts.hub.broadcaster, "give"),
-}
-PLANTS_IN_ROOMS: Plants = {
-    "visit": lambda parts: (parts.hub.broadcaster, "_visit"),
-    "tell": lambda parts: (parts.hub.broadcaster, "_tell"),
-    "keep": lambda parts: (parts.hub.broadcaster, "_keep_rest"),
-    "news": lambda parts: (parts.hub, "_take_in"),
-    "house": lambda parts: (parts.hub, "_end_leases"),
-}
 
 #: Rules in one example.
 STEPS = 40

@@ -17,7 +17,7 @@ import signal
 import ssl
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,15 +25,12 @@ from unittest import mock
 
 import trio
 import trio.testing
-from outcome import Outcome, capture
 from structlog.testing import capture_logs
 
 from chatserver import server as server_module
 from chatserver.api import conversation as conversation_module
 from chatserver.chat import broadcast, catch_up, registry
 from chatserver.chat.member import Member
-from chatserver.log.groups import Outcomes
-from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Record, Stored
 from chatserver.net import scheduler, sockets
 from chatserver.net.connection import Connection
 from chatserver.net.readiness import Epoll
@@ -43,20 +40,18 @@ from chatserver.observe.memory import Collector
 from chatserver.parts import Parts
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
-from tests.fuzz.grammar import APP, FRAMES, LOBBY
-from tests.fuzz.hearing import Hearing
-from tests.fuzz.puppet import Puppet, acknowledge
+from tests.fuzz.grammar import APP
+from tests.fuzz.moody_log import MoodyLog
+from tests.fuzz.puppet import Puppet
+from tests.fuzz.witness import NEIGHBOUR, Neighbour
 from tests.support.certificates import certificate, trusting_any
-from tests.support.chatting import ControlledLog
 from tests.support.parked import descriptors
-from tests.support.peers import Address, Peer, connect, say, upgrade
+from tests.support.peers import Address
 
 #: Places, and places of one address: few, so that admission and eviction have work.
 PLACES, PER_ADDRESS = 9, 5
 #: Balancers, which send a PROXY header first and have no cap of their own; one of them.
 PROXIES, PROXY = "127.0.4.0/24", "127.0.4.1"
-#: The address of a healthy member.
-NEIGHBOUR = "127.0.3.1"
 #: Listening sockets: for all, and for operators.
 LISTENERS = 2
 #: Times that a greedy client takes something and answers, before a rule is over in any case.
@@ -93,64 +88,6 @@ Result = TypeVar("Result")
 
 class PlantedError(Exception):
     """A fault that a test ordered."""
-
-
-class MoodyLog(ControlledLog):
-    """Knows whether somebody waits for it, or for a reader that it has put off; and all that was ever said."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.committed: dict[tuple[str, int], str] = {}
-        self._waiting = 0
-        self._put_off_until = -1.0
-
-    @property
-    def well(self) -> bool:
-        return not (self.delay or self._waiting or trio.current_time() <= self._put_off_until)
-
-    def last(self, room: str) -> int:
-        """The newest offset."""
-        return self._any(room).last
-
-    def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
-        outcomes = super()._commit(drafts)
-        for outcome in outcomes:
-            if isinstance(outcome, Stored):
-                self.committed[outcome.record.room, outcome.record.offset] = outcome.record.text
-        return outcomes
-
-    async def _before(self) -> None:
-        if self.failing_reads:
-            self._put_off_until = trio.current_time() + self.delay + catch_up.READ_RETRY
-        await super()._before()
-
-    async def head(self, room: str) -> Head:
-        with self._busy():
-            return await super().head(room)
-
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        with self._busy():
-            return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
-
-    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        with self._busy():
-            return await super().latest(room, limit, max_bytes=max_bytes)
-
-    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        trio.lowlevel.spawn_system_task(self._commit_later, drafts, done)
-
-    async def _commit_later(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        with self._busy():
-            await trio.sleep(self.delay)
-            done(capture(self._commit, drafts))
-
-    @contextlib.contextmanager
-    def _busy(self) -> Iterator[None]:
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
 
 
 class CalmCollector(Collector):
@@ -416,53 +353,3 @@ def _is_neighbours(argument: object) -> bool:
     if isinstance(argument, Member):
         return argument.principal.network == NEIGHBOUR
     return isinstance(argument, Connection) and argument.address == NEIGHBOUR
-
-
-class Neighbour:
-    """A healthy member of the lobby, from an address of its own, who hears everything and is never hung up on."""
-
-    def __init__(self) -> None:
-        self.hearing = Hearing()
-        self.joined = trio.Event()
-        self.may_go = False
-        self._leaving = trio.Event()
-        self._socket: trio.socket.SocketType | None = None
-
-    @property
-    def here(self) -> bool:
-        """Whether it has a connection."""
-        return self._socket is not None
-
-    def acknowledge(self) -> None:
-        """See Puppet."""
-        if self._socket is not None:
-            acknowledge(self._socket)
-
-    def leave(self) -> None:
-        """Close in good order."""
-        self.may_go = True
-        self._leaving.set()
-
-    async def _say_goodbye(self, peer: Peer) -> None:
-        await self._leaving.wait()
-        await peer.send(FRAMES["close"])
-
-    async def live(self, address: Address) -> None:
-        """Until it leaves, or the server says goodbye, which it may only if it drains."""
-        async with connect(address, source=NEIGHBOUR) as peer, trio.open_nursery() as nursery:
-            self._socket = peer.transport.socket
-            await peer.send(upgrade() + say(type="join", id=1, room=LOBBY))
-            nursery.start_soon(self._say_goodbye, peer)
-            while self.hearing.close_code is None:
-                data = await peer.stream.receive_some(65_536)
-                assert data, "the neighbour was hung up on"
-                self.hearing.hear(bytes(data))
-                replies, self.hearing.replies = self.hearing.replies, b""
-                if replies:
-                    await peer.stream.send_all(replies)
-                if LOBBY in self.hearing.reached:
-                    self.joined.set()
-            nursery.cancel_scope.cancel()
-        self._socket = None
-        assert self.may_go, f"the neighbour was sent away with {self.hearing.close_code}"
-        assert self.hearing.close_code == (1000 if self._leaving.is_set() else 1012)

@@ -1,0 +1,34 @@
+"""Where the machine plants bugs of ours, by a name for each: on which part, and what is called.
+
+Owns: the places. May not: plant.
+"""
+
+from collections.abc import Callable
+
+from chatserver.net.states import State
+from chatserver.parts import Parts
+
+Plants = dict[str, Callable[[Parts], tuple[object, str]]]
+#: Whose faults cost no more than a connection.
+PLANTS: Plants = {
+    "route": lambda parts: (parts.exchanges._routes, "handle"),
+    "hear": lambda parts: (parts.websockets._conversation, "hear"),
+    "acknowledge": lambda parts: (parts.websockets._conversation, "_acknowledge"),
+    "held": lambda parts: (parts.exchanges._pages, "held_wire"),
+    "park": lambda parts: (parts.hub, "park"),
+    "attach": lambda parts: (parts.hub, "attach"),
+    "page": lambda parts: (parts.exchanges._pages, "after_start"),
+    "frames": lambda parts: (parts.connections._handlers[State.OPEN], "received"),
+    "body": lambda parts: (parts.connections._handlers[State.BODY], "received"),
+    "resume": lambda parts: (parts.connections._handlers[State.PAUSED], "resumed"),
+    "writable": lambda parts: (parts.hub, "writable"),
+    "give": lambda parts: (parts.hub.broadcaster, "give"),
+}
+#: Whose faults may cost a room what is under way in it.
+PLANTS_IN_ROOMS: Plants = {
+    "visit": lambda parts: (parts.hub.broadcaster, "_visit"),
+    "tell": lambda parts: (parts.hub.broadcaster, "_tell"),
+    "keep": lambda parts: (parts.hub.broadcaster, "_keep_rest"),
+    "news": lambda parts: (parts.hub, "_take_in"),
+    "house": lambda parts: (parts.hub, "_end_leases"),
+}

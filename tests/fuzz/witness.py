@@ -1,0 +1,64 @@
+"""A healthy member of the lobby while everything else goes on in the fuzz world.
+
+Owns: its connection, and what it has heard. May not: judge more than that nobody hangs up on it.
+"""
+
+import trio
+
+from tests.fuzz.grammar import FRAMES, LOBBY
+from tests.fuzz.hearing import Hearing
+from tests.fuzz.puppet import acknowledge
+from tests.support.peers import Address, Peer, connect, say, upgrade
+
+#: Where it comes from: nobody else does.
+NEIGHBOUR = "127.0.3.1"
+
+
+class Neighbour:
+    """A healthy member of the lobby, from an address of its own, who hears everything and is never hung up on."""
+
+    def __init__(self) -> None:
+        self.hearing = Hearing()
+        self.joined = trio.Event()
+        self.may_go = False
+        self._leaving = trio.Event()
+        self._socket: trio.socket.SocketType | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether it has a connection."""
+        return self._socket is not None
+
+    def acknowledge(self) -> None:
+        """See Puppet."""
+        if self._socket is not None:
+            acknowledge(self._socket)
+
+    def leave(self) -> None:
+        """Close in good order."""
+        self.may_go = True
+        self._leaving.set()
+
+    async def _say_goodbye(self, peer: Peer) -> None:
+        await self._leaving.wait()
+        await peer.send(FRAMES["close"])
+
+    async def live(self, address: Address) -> None:
+        """Until it leaves, or the server says goodbye, which it may only if it drains."""
+        async with connect(address, source=NEIGHBOUR) as peer, trio.open_nursery() as nursery:
+            self._socket = peer.transport.socket
+            await peer.send(upgrade() + say(type="join", id=1, room=LOBBY))
+            nursery.start_soon(self._say_goodbye, peer)
+            while self.hearing.close_code is None:
+                data = await peer.stream.receive_some(65_536)
+                assert data, "the neighbour was hung up on"
+                self.hearing.hear(bytes(data))
+                replies, self.hearing.replies = self.hearing.replies, b""
+                if replies:
+                    await peer.stream.send_all(replies)
+                if LOBBY in self.hearing.reached:
+                    self.joined.set()
+            nursery.cancel_scope.cancel()
+        self._socket = None
+        assert self.may_go, f"the neighbour was sent away with {self.hearing.close_code}"
+        assert self.hearing.close_code == (1000 if self._leaving.is_set() else 1012)
