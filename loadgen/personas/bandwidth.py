@@ -43,6 +43,7 @@ class Bandwidth(Planner):
     usual_clients = 50
     receive_buffer_bytes = 4096
     read_bytes = int(BYTES_A_SECOND * MOVES_EVERY_SECONDS)
+    cycle_seconds = 2 * (PAUSE_SECONDS + PATIENCE_SECONDS)  # a message posted, and a page read
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
