@@ -13,7 +13,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle, MultipleResults, RuleBasedStateMachine, consumes, initialize, multiple, precondition, rule,
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    multiple,
+    precondition,
+    rule,
 )  # fmt: skip
 
 from chatserver.chat.identity import author
