@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     multiple,
     precondition,
     rule,
-)  # fmt: skip
+)
 
 from chatserver.chat.identity import author
 from chatserver.chat.registry import EMPTY_STAYS
@@ -52,11 +52,9 @@ REQUESTS, FRAMES = (
     )
 )
 BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
-#: Messages of each when all publish.
-TIMES = st.sampled_from((1, 3, 12))
 HEADERS, FORWARDED = st.sampled_from(list(grammar.HEADERS)), st.sampled_from((None, *grammar.FORWARDED))
-#: Seconds that the log takes.
-DELAYS = st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
+#: Messages of each when all publish, and seconds that the log takes.
+TIMES, DELAYS = st.sampled_from((1, 3, 12)), st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
 
 #: Rules in one example.
