@@ -1,0 +1,184 @@
+"""The blocks that the load generator's code writes: personas, figures, the report, and the catalogue of attacks.
+
+Owns: how each is shown. May not: know a fact; each comes from the module that owns it.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
+from typing import get_type_hints
+
+from markdown_table import table
+
+from loadgen import figures, report
+from loadgen.client import Attacker, Client
+from loadgen.fingerprint import neighbour, practice, probes
+from loadgen.latency import Spread
+from loadgen.personas import registry, summary
+from tests.attacks import catalogue
+
+
+def _members(heading: str, wanted: Callable[[str], bool], *owners: type) -> str:
+    """The methods and properties of these classes, in the order of their definition, by their docstrings."""
+    rows = []
+    for owner in owners:
+        for name, member in vars(owner).items():
+            if name.startswith("_") or not isinstance(member, FunctionType | property) or not wanted(name):
+                continue
+            arguments = f"({_arguments(member)})" if isinstance(member, FunctionType) else ""
+            rows.append((f"`{name}{arguments}`", (inspect.getdoc(member) or "").partition("\n")[0]))
+    return table((heading, "to"), rows)
+
+
+def _arguments(method: FunctionType) -> str:
+    return ", ".join(list(inspect.signature(method).parameters)[1:])
+
+
+def _is_hook(name: str) -> bool:
+    return name == "opening" or name.startswith("on_")
+
+
+def persona_hooks() -> str:
+    """What the engine calls of a persona."""
+    return _members("the engine calls", _is_hook, Client)
+
+
+def persona_acts() -> str:
+    """What a persona may do."""
+    return _members("a persona calls", lambda name: not _is_hook(name), Client, Attacker)
+
+
+def _personas(wanted: Callable[[type[Client]], bool]) -> str:
+    rows = (
+        (f"`{name}`", summary(cls), cls.needs.value, f"{cls.usual_clients:,}")
+        for name, cls in registry().items()
+        if wanted(cls)
+    )
+    return table(("persona", "what it does", "needs", "usual"), rows)
+
+
+def personas_attackers() -> str:
+    """Every attack."""
+    return _personas(lambda cls: not cls.honest)
+
+
+def personas_honest() -> str:
+    """Those whose load is measured."""
+    rows = ((f"`{name}`", summary(cls)) for name, cls in registry().items() if cls.honest and not cls.slow)
+    return table(("persona", "what it does"), rows)
+
+
+def personas_slow() -> str:
+    """The neighbours that no attack may hurt."""
+    return _personas(lambda cls: cls.honest and cls.slow)
+
+
+#: The structs of a report, in the order in which a reader meets them.
+_STRUCTS = (
+    report.Report,
+    report.Verdict,
+    report.PhaseRow,
+    Spread,
+    report.CohortRow,
+    report.Sample,
+    report.Table,
+)
+_FIELD = re.compile(r"^    ([a-z]\w*): [^#\n]*(?:# (.*))?$", re.MULTILINE)
+_JSON_TYPES = (
+    (re.compile(r"\bfloat \| None\b|\bint \| None\b"), "number or null"),
+    (re.compile(r"\bdict\[str, (.+)\]"), r"object of \1"),
+    (re.compile(r"\blist\[(.+)\]"), r"array of \1"),
+    (re.compile(r"\btuple\[float, int\]"), "[number, number]"),
+    (re.compile(r"\b(float|int)\b"), "number"),
+    (re.compile(r"\bstr\b"), "string"),
+    (re.compile(r"\bbool\b"), "true or false"),
+)
+
+
+def report_schema() -> str:
+    """Every struct of a report: its fields, what they are in JSON, and what the source says of them."""
+    parts = [f"This is schema {report.SCHEMA}. The file is one `Report`."]
+    for struct in _STRUCTS:
+        said = dict(_FIELD.findall(inspect.getsource(struct)))
+        rows = [(f"`{name}`", _json_type(hint), said[name]) for name, hint in get_type_hints(struct).items()]
+        about = " ".join((struct.__doc__ or "").split()).replace("`None`", "`null`")
+        parts.append(f"### `{struct.__name__}`\n\n{about}\n\n{table(('field', 'type', 'what it is'), rows)}")
+    return "\n\n".join(parts)
+
+
+def _json_type(hint: object) -> str:
+    """A type as JSON has it; structs by their names."""
+    words = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+    words = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", words)
+    for pattern, replacement in _JSON_TYPES:
+        while pattern.search(words):
+            words = pattern.sub(replacement, words)
+    names = "|".join(struct.__name__ for struct in _STRUCTS)
+    return re.sub(rf"\b({names})\b", lambda name: f"[{name[1]}](#{name[1].lower()})", words)
+
+
+def _figures(meanings: Mapping[str, str]) -> str:
+    return table(("figure", "what it is"), ((f"`{name}`", meaning) for name, meaning in meanings.items()))
+
+
+def figures_run() -> str:
+    """The figures of `loadgen run`."""
+    return _figures({name: meaning for name, meaning in figures.RUN.items() if name not in figures.COMMON})
+
+
+def figures_attack() -> str:
+    """The figures of `loadgen attack`."""
+    return _figures({name: meaning for name, meaning in figures.ATTACK.items() if name not in figures.COMMON})
+
+
+def figures_common() -> str:
+    """What both say of the generator itself."""
+    return _figures(figures.COMMON)
+
+
+def figures_fingerprint() -> str:
+    """The figures of `loadgen fingerprint`."""
+    return _figures(practice.FIGURES)
+
+
+def good_practice() -> str:
+    """What `loadgen fingerprint` looks for, and what it thinks of what it finds."""
+    names = {probe.figure: probe.name for probe in (*probes.FIRST, *probes.ALONGSIDE)}
+    names[neighbour.FIGURE] = neighbour.NAME
+    return table(
+        ("probe", "figure", "good", "what others do, and why"),
+        ((names[limit.figure], f"`{limit.figure}`", limit.bounds, limit.why) for limit in practice.LIMITS.values()),
+    )
+
+
+def _attacks(rows: Iterable[catalogue.Row]) -> str:
+    known = registry()
+    return table(
+        ("attack", "what it does", "what stands against it", "counted as", "what it is told"),
+        (
+            (
+                f"`{row.kind}`",
+                summary(known[row.kind]).removesuffix("."),
+                row.defence,
+                ", ".join(f"`{reason.label}`" for reason in row.ends),
+                row.told,
+            )
+            for row in rows
+        ),
+    )
+
+
+def attacks_slow() -> str:
+    """What waits."""
+    return _attacks(row for row in catalogue.ROWS if not row.greedy and not row.malformed)
+
+
+def attacks_greedy() -> str:
+    """What takes."""
+    return _attacks(row for row in catalogue.ROWS if row.greedy)
+
+
+def attacks_malformed() -> str:
+    """What is wrong."""
+    return _attacks(row for row in catalogue.ROWS if row.malformed)
