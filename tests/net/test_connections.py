@@ -4,35 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.net.connection import CLOSED, Connection
+from chatserver.net.connection import CLOSED
 from chatserver.net.readiness import READ, WRITE
 from chatserver.net.states import State
-from chatserver.net.transport import PlainTransport
 from chatserver.reasons import Reason
 from tests.support.parked import ended, parked, take
-
-BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which every place is different
-
-
-def state_of(connection: Connection) -> State:
-    """Its state, which mypy believes not to change between two looks at it."""
-    return connection.state
-
-
-def is_alive(connection: Connection) -> bool:
-    """Whether it is, alike."""
-    return connection.alive
-
-
-def fail(connection: Connection, *_: object) -> None:
-    raise RuntimeError("a bug of ours")
-
-
-class BrokenTransport(PlainTransport):
-    """One with a bug."""
-
-    def offer(self, connection: Connection, data: bytes) -> int:
-        raise RuntimeError("a bug of ours")
+from tests.support.troubled import BIG, BrokenTransport, fail
 
 
 class TestWriting:

@@ -8,8 +8,7 @@ from chatserver.net.states import State
 from chatserver.net.wheel import ticks
 from chatserver.reasons import Reason
 from tests.support.parked import Parked, parked, take
-
-BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which every place is different
+from tests.support.troubled import BIG
 
 
 class Kernel:

@@ -16,8 +16,8 @@ from chatserver.net.transport import PLAIN
 from chatserver.reasons import Reason
 from tests.support.parked import descriptors, ended, take
 from tests.support.sealed import Client, Sealed, sealed, transport_of
+from tests.support.troubled import BIG
 
-BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which every place is different
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 #: What a record adds: its header, a nonce in TLS 1.2, the type in 1.3, the tag.
 OVERHEAD = 64

@@ -1,0 +1,29 @@
+"""What tests of connections need to bring trouble about: more than a kernel takes, and bugs of ours."""
+
+from chatserver.net.connection import Connection
+from chatserver.net.states import State
+from chatserver.net.transport import PlainTransport
+
+BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which every place is different
+
+
+def state_of(connection: Connection) -> State:
+    """Its state, which mypy believes not to change between two looks at it."""
+    return connection.state
+
+
+def is_alive(connection: Connection) -> bool:
+    """Whether it is, alike."""
+    return connection.alive
+
+
+def fail(connection: Connection, *_: object) -> None:
+    """An act with a bug."""
+    raise RuntimeError("a bug of ours")
+
+
+class BrokenTransport(PlainTransport):
+    """One with a bug."""
+
+    def offer(self, connection: Connection, data: bytes) -> int:
+        raise RuntimeError("a bug of ours")
