@@ -238,7 +238,7 @@ class Server:
             except LogError as error:
                 _log.warning("retention_failed", reason=str(error))
             except Exception:  # noqa: BLE001
-                self.parts.connections.faulted(self)
+                self.parts.connections.faults.caught(self)
             else:
                 self._attempt(partial(self.parts.hub.retained, firsts))
 
@@ -247,7 +247,7 @@ class Server:
         try:
             chore()
         except Exception:  # noqa: BLE001
-            self.parts.connections.faulted(self)
+            self.parts.connections.faults.caught(self)
 
     async def _reload_at_hangup(self, *, task_status: trio.TaskStatus[None]) -> None:
         """SIGHUP: certificate and key are read again, for peers that come from now on."""

@@ -52,7 +52,7 @@ class LoopSchedule:
 
     def __init__(self, connections: Connections) -> None:
         self._submit = connections.scheduler.submit
-        self.faulted = connections.faulted
+        self.faulted = connections.faults.caught
 
     def soon(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
         """Before anything long."""

@@ -44,7 +44,7 @@ class Tasks:
         try:
             await attend(connection, *arguments)
         except Exception:  # noqa: BLE001  what nobody foresaw is logged, and costs that connection
-            self._connections.fault(connection)
+            self._connections.faults.end(connection)
         finally:
             # A task of its own for each, so that all are begun and ended even if the nursery is cancelled.
             if self._waiting:

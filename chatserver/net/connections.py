@@ -1,6 +1,6 @@
 """All connections of the process: writing to them, moving them between states, ending them.
 
-Owns: the table, every descriptor in it, the fault boundary of a connection. May not: wait, or know what the bytes mean.
+Owns: the table, every descriptor in it, the step in which each is acted on. May not: wait, or know what bytes mean.
 
 Every call here is synchronous and never blocks: what the kernel does not take is remembered as (chunk, position) and
 written when the descriptor becomes writable. While anything is remembered, the peer is not read: it owes us first.
@@ -11,11 +11,9 @@ is released at once.
 """
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from enum import IntEnum
-from functools import partial
 from typing import Any
 
 import structlog
@@ -23,10 +21,11 @@ import structlog
 from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
+from chatserver.net.faults import Faults
 from chatserver.net.handler import Handler
 from chatserver.net.readiness import HANGUP, QUEUED, READ, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
-from chatserver.net.states import ALLOWED, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
+from chatserver.net.states import ALLOWED, ENDING, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.observe.logs import Limiter
@@ -36,8 +35,6 @@ from chatserver.settings.fields import Settings
 _log = structlog.get_logger("chatserver.net")
 #: What the kernel is asked for, by state.
 _WANTED = tuple({Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}[row.reads] for row in ROWS)
-#: States in which everything has been said.
-_ENDING = frozenset((State.CLOSING, State.LINGERING))
 #: Ends at which the peer is past reading a goodbye.
 _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
 #: Bytes of an unfinished head, body, message or record that are free, whatever all others keep: a browser's head, a
@@ -61,12 +58,12 @@ class Connections:
     ) -> None:  # fmt: skip
         self.table: list[Connection | None] = []
         self.wheel = Wheel(self.table, settings, now=now)
-        self.scheduler = Scheduler(faulted=self.faulted, wake=readiness.wake)
+        self.faults = Faults(self)
+        self.scheduler = Scheduler(faulted=self.faults.caught, wake=readiness.wake)
         self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
         #: what all keep together of what came and is not whole
         self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)
         self.held = 0
-        self.faults = 0  # bugs of ours that ended a connection, a room's pass or a housekeeping round
         self.lines = Limiter()  # for what a peer can have written to our log
         self.operators: set[Connection] = set()  # those accepted where operators look, see Listener
         self.first: Callable[[str], State] = lambda address: State.HEAD
@@ -173,7 +170,7 @@ class Connections:
         Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
         (RFC 9112 section 9.6).
         """
-        if connection.state in _ENDING:
+        if connection.state in ENDING:
             return
         if data:
             self.send(connection, data)
@@ -197,7 +194,7 @@ class Connections:
         connection.transport = PLAIN
         sockets.end_writing(connection.descriptor)
 
-    # -- the fault boundary -----------------------------------------------------------------------------------------
+    # -- acting on one from outside ---------------------------------------------------------------------------------
 
     def step(self, connection: Connection, act: Callable[..., Any], *arguments: object) -> bool:
         """Do something for a connection, whatever comes of it, then arm it as its state says.
@@ -210,19 +207,10 @@ class Connections:
         try:
             more = bool(act(connection, *arguments))
         except Exception:  # noqa: BLE001
-            self.fault(connection)
+            self.faults.end(connection)
             return False
         self.arm(connection)
         return more
-
-    def faulted(self, item: object) -> None:
-        """The scheduler's fault boundary: an item's step has raised, and the exception is being handled."""
-        if isinstance(item, Connection):
-            self.fault(item)
-        else:
-            self.faults += 1
-            bug = type(sys.exception()).__name__
-            self.lines.write(_log.exception, "fault", reason=bug, item=type(item).__name__)
 
     def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
         """Write a line: a peer broke a rule, and its connection ends for this."""
@@ -230,33 +218,6 @@ class Connections:
             _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=connection.state.name,
             detail=detail,
         )  # fmt: skip
-
-    def fault(self, connection: Connection, *, excuse: bool = True) -> None:
-        """A bug of ours, to be called where its exception is caught: it costs this connection and nobody else's."""
-        self.faults += 1
-        self._tell(connection, "fault")
-        close = partial(self.close, reason=Reason.INTERNAL_ERROR)
-        for end in (self._excuse, close) if excuse else (close,):
-            try:
-                end(connection)
-            except Exception:  # noqa: BLE001
-                # What broke may break its end as well. `close` takes the descriptor all the same; the others live.
-                self._tell(connection, "fault_in_close")
-            else:
-                return
-
-    def _tell(self, connection: Connection, event: str) -> None:
-        bug = type(sys.exception()).__name__
-        self.lines.write(_log.exception, event, reason=bug, peer=connection.address, phase=connection.state.name)
-
-    def _excuse(self, connection: Connection) -> None:
-        """End it with a word of ours, if its handler has one; a fault while it was ending anyway just ends it."""
-        if connection.descriptor >= 0 and connection.state not in _ENDING:
-            self._handlers[connection.state].faulted(connection)
-            if connection.state is State.CLOSING:
-                self.arm(connection)
-                return
-        self.close(connection, Reason.INTERNAL_ERROR)
 
     # -- states -----------------------------------------------------------------------------------------------------
 
@@ -368,7 +329,7 @@ class Connections:
             self.step(connection, self.broken, error)
             return -1
         except Exception:  # noqa: BLE001
-            self.fault(connection, excuse=False)  # an excuse would be written by what has just failed
+            self.faults.end(connection, excuse=False)  # an excuse would be written by what has just failed
             return -1
         if backlog is not None:
             backlog.written += taken

@@ -96,14 +96,14 @@ class Poller:
                     if count % MAX_EXPIRED == 0:
                         await trio.lowlevel.checkpoint()
             except Exception:  # noqa: BLE001  the wheel's own fault must not end everybody
-                self._connections.faulted(wheel)
+                self._connections.faults.caught(wheel)
             self._scheduler.submit(Priority.ESTABLISHED, self._tick, partial(on_tick, late))
 
     def _expire(self, connection: Connection) -> None:
         try:
             self._connections.expire(connection)
         except Exception:  # noqa: BLE001  those behind it in the slot would never be looked at again
-            self._connections.faulted(connection)
+            self._connections.faults.caught(connection)
 
     def _tick(self, on_tick: Callable[[], None]) -> bool:
         for listener in self._listeners.values():

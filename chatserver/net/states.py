@@ -230,3 +230,7 @@ PRIORITY: tuple[Priority, ...] = tuple(row.priority for row in ROWS)
 
 class IllegalMoveError(AssertionError):
     """A state was entered from one that does not lead there, or with a context of another: a bug of ours."""
+
+
+#: States in which everything has been said.
+ENDING = frozenset((State.CLOSING, State.LINGERING))

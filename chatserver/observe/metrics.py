@@ -129,7 +129,7 @@ class ServerMetrics(Collector):
                 "chatserver_tls_handshakes", "TLS handshakes completed", parts.handshakes.completed
             )
         yield CounterMetricFamily(
-            "chatserver_faults", "Faults of the server's own, each in a step", parts.connections.faults
+            "chatserver_faults", "Faults of the server's own, each in a step", parts.connections.faults.count
         )
         yield GaugeMetricFamily(
             "chatserver_unfinished_bytes", "Kept of long requests, messages and TLS records that are not whole",

@@ -36,7 +36,7 @@ async def test_a_fault_behind_a_wait_costs_its_own_connection() -> None:
             Tasks(it.connections, nursery).start(broken, connection)
         assert not connection.alive
         assert neighbour.alive
-        assert it.connections.faults == 1
+        assert it.connections.faults.count == 1
 
 
 async def test_what_goes_well_is_left_alone() -> None:
@@ -48,7 +48,7 @@ async def test_what_goes_well_is_left_alone() -> None:
         async with trio.open_nursery() as nursery:
             Tasks(it.connections, nursery).start(sound, connection)
         assert connection.alive
-        assert it.connections.faults == 0
+        assert it.connections.faults.count == 0
 
 
 class Work:
@@ -232,7 +232,7 @@ def test_a_fault_in_answering_a_poll_does_not_reach_the_room() -> None:
         sink.answer(PollWaiter(connection, Principal(1, "192.0.2.1"), limit=50, many=False, keep_alive=True))
         assert not connection.alive
         assert neighbour.alive
-        assert it.connections.faults == 1
+        assert it.connections.faults.count == 1
         assert it.details("closed") == [Reason.INTERNAL_ERROR]
 
 

@@ -49,7 +49,7 @@ class TestWriting:
             it.recorder.on[event] = fail
             assert it.connections.offer_each([first, unlucky, last], b"hello") == [(1, -1)]
             assert take(peer) == take(friend) == b"hello"
-            assert (unlucky.descriptor, it.connections.faults, it.connections.held) == (CLOSED, 1, 2)
+            assert (unlucky.descriptor, it.connections.faults.count, it.connections.held) == (CLOSED, 1, 2)
 
     def test_a_fault_in_writing_ends_the_connection_without_an_excuse(self) -> None:
         """The excuse would be written by what has just failed."""
@@ -59,7 +59,7 @@ class TestWriting:
             it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR, b"sorry")
             it.connections.send(connection, b"hello")
             assert it.details("closed") == [Reason.INTERNAL_ERROR]
-            assert (it.connections.faults, it.of("faulted")) == (1, [])
+            assert (it.connections.faults.count, it.of("faulted")) == (1, [])
             assert ended(peer)
 
     def test_offering_to_many_is_offering_to_each(self) -> None:

@@ -235,7 +235,7 @@ class TestBoundary:
             assert it.details("closed") == [Reason.INTERNAL_ERROR]
             assert ended(peer)
             assert neighbour.alive
-            assert it.connections.faults == 1
+            assert it.connections.faults.count == 1
             assert [(line["event"], line["reason"], line["phase"]) for line in logs] == [
                 ("fault", "RuntimeError", "HEAD")
             ]
@@ -271,7 +271,7 @@ class TestBoundary:
             assert not connection.alive
             peer.close()
             assert descriptors() == before
-            assert it.connections.faults == 1
+            assert it.connections.faults.count == 1
 
     @pytest.mark.parametrize("item", [object(), ("a", "tuple"), None])
     def test_a_fault_in_what_is_no_connection_is_counted_and_logged(self, item: object) -> None:
@@ -281,7 +281,7 @@ class TestBoundary:
         with parked() as it, capture_logs() as logs:
             it.connections.scheduler.submit(0, broken, item)  # type: ignore[arg-type]
             it.run_rounds()
-            assert it.connections.faults == 1
+            assert it.connections.faults.count == 1
             assert [(line["event"], line["item"]) for line in logs] == [("fault", type(item).__name__)]
 
     @pytest.mark.parametrize("act", [Parked.turn_over, Parked.run_rounds])

@@ -293,4 +293,4 @@ def test_a_poller_over_a_closed_listener_ignores_it(door: Door) -> None:
     poller.stop_accepting()
     poller.stop_accepting()
     door.run_rounds()
-    assert (door.connections.held, door.connections.faults) == (0, 0)
+    assert (door.connections.held, door.connections.faults.count) == (0, 0)

@@ -210,7 +210,7 @@ def test_a_fault_of_ours_costs_the_one_who_goes(house: House, event: str) -> Non
     house.recorder.on[event] = fail
     assert house.comes("192.0.2.3")
     assert not connection.alive
-    assert house.connections.faults == 1
+    assert house.connections.faults.count == 1
 
 
 def test_a_fault_that_leaves_it_in_its_place_is_no_place_for_a_newcomer() -> None:

@@ -187,7 +187,7 @@ async def test_a_fault_costs_its_own_connection_and_no_other(event: str) -> None
             it.connections.resume(victim)
         await it.until(lambda: not victim.alive)
         assert it.details("closed") == [Reason.INTERNAL_ERROR], event
-        assert it.connections.faults == 1
+        assert it.connections.faults.count == 1
         other.send(b"still here")
         await it.until(lambda: b"still here" in it.details("received"))
         assert bystander.alive
@@ -222,7 +222,7 @@ async def test_a_fault_in_a_turn_of_the_wheel_costs_that_turn(autojump_clock: tr
         it.on_tick = fail_once
         connection, _ = it.connect()
         await it.until(lambda: it.of("expired") == [connection])
-        assert (it.connections.faults, connection.alive) == (1, True)
+        assert (it.connections.faults.count, connection.alive) == (1, True)
 
 
 async def test_a_fault_in_one_expiry_costs_nobody_else_of_its_slot(
@@ -260,7 +260,7 @@ async def test_a_fault_in_accepting_is_over_after_a_moment(monkeypatch: pytest.M
         await it.until(lambda: it.connections.held == 2)
         peer.send(b"hello")
         await it.until(lambda: it.of("received") == [connection])
-        assert it.connections.faults == 1
+        assert it.connections.faults.count == 1
 
 
 async def test_a_descriptor_that_the_kernel_will_not_watch_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

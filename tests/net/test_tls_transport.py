@@ -149,7 +149,7 @@ class TestWriting:
             else:
                 it.connections.finish(unlucky, Reason.DRAINING, b"last words")
             assert it.details("closed") == [Reason.TLS_FAILED]
-            assert (unlucky.alive, other.alive, it.connections.faults) == (False, True, 0)
+            assert (unlucky.alive, other.alive, it.connections.faults.count) == (False, True, 0)
             assert [reason for reason, _ in it.notes] == [Reason.TLS_FAILED]
 
     def test_a_peer_that_is_gone_is_closed_by_the_next_write(self) -> None:

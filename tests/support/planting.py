@@ -164,5 +164,5 @@ async def scene_of(tmp_path: Path, *, tls: bool = False, **settings: Any) -> Asy
                 await eventually(given_back)
             assert after == before
             assert scene.raised == 1
-            assert scene.parts.connections.faults == 1
+            assert scene.parts.connections.faults.count == 1
             assert [line["reason"] for line in scene.fault_lines] == ["PlantedError"], scene.fault_lines

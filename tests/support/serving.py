@@ -111,7 +111,7 @@ async def serving(*, total: int = 1000, faults: int = 0, **settings: Any) -> Asy
             await nursery.start(server.main)
             running = Serving(server, logs)
             yield running
-            found = server.parts.connections.faults
+            found = server.parts.connections.faults.count
             nursery.cancel_scope.cancel()
     assert found == faults, logs
     assert [line for line in logs if line["log_level"] in ("error", "critical") and line["event"] != "fault"] == []
