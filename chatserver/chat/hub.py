@@ -276,7 +276,7 @@ class Hub:
 
     def _tell_presence(self, room: Room, now: float) -> int:
         """Have a room told who came and went, if it is time; to how many."""
-        if room.presence.tell_after > now or room.telling is not None:
+        if room.telling is not None or not room.presence.may_tell(now):
             return 0
         self._changed.pop(room, None)
         if not room.presence.changed:

@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.chat.presence import NAMED_ROOM
+from chatserver.chat.presence import NAMED_ROOM, TELL_EVERY
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
 from tests.support.chatting import chatting
@@ -115,7 +115,7 @@ async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
             await it.join(watcher, name)
         # Those that may not be told yet must not stand in the way of the others, round after round.
         for number in range(3):
-            it.hub.rooms[f"room-{number}"].presence.tell_after = trio.current_time() + 100.0
+            it.hub.rooms[f"room-{number}"].presence.told_at = trio.current_time() + 99.0
         looked: list[int] = []
         tell = it.hub._tell_presence
 
@@ -153,7 +153,7 @@ async def test_what_falls_due_before_the_last_was_told_is_told_with_it(autojump_
         for number in (50, 51):
             peer = Peer(number)
             it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=0)
-            room.presence.tell_after = 0.0
+            room.presence.told_at = -TELL_EVERY
             it.hub.tick()  # the schedule had no turn in between
         await trio.sleep(3.0)
         names = ",".join(joined for joined, _, _ in watcher.presence("lobby")[1:])

@@ -90,11 +90,12 @@ def test_telling_is_at_most_once_a_second_and_less_often_in_large_rooms() -> Non
     it = Presence()
     it.come(0)
     it.told(50.0)
-    assert it.tell_after == 50.0 + TELL_EVERY
+    assert not it.may_tell(49.9 + TELL_EVERY)
+    assert it.may_tell(50.0 + TELL_EVERY)
     for user in range(1, 5_000):
         it.come(user)
-    it.told(60.0)
-    assert it.tell_after == 60.0 + 5_000 / TELL_RATE
+    assert not it.may_tell(49.9 + 5_000 / TELL_RATE), "as many as are here now have to be told"
+    assert it.may_tell(50.0 + 5_000 / TELL_RATE)
 
 
 def test_a_large_room_is_told_the_count_only() -> None:
