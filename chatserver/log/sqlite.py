@@ -39,6 +39,8 @@ from chatserver.log.threads import ThreadPool
 
 #: Seconds more at the end for a writing thread that is still busy: with a step of retention, or a disk that hangs.
 BUSY_PATIENCE = 1.0
+#: Seconds between the beginnings of two groups: a message waits no longer for it than a sync of a disk takes.
+GROUP_INTERVAL = 0.001
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class SqliteLog:
         self._path = path
         self._wall_ms = wall_ms
         self._writer_thread = ThreadPool(1)
-        self._groups = GroupWriter(self._begin_commit)
+        self._groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self._opened: _Opened | None = None
 
     @property

@@ -287,23 +287,24 @@ class Connections:
         self.arm(connection)
         return False
 
-    def expire(self, connection: Connection) -> None:
-        """Its deadline has passed: a step for the wheel's task to ask for."""
-        self.scheduler.submit(PRIORITY[connection.state], self._expire, connection, connection.network)
+    def expire(self, *expired: Connection) -> None:
+        """Their deadlines have passed: a step for the wheel's task to ask for. All are of one priority."""
+        self.scheduler.submit(PRIORITY[expired[0].state], self._expire_each, expired)
 
-    def _expire(self, connection: Connection) -> bool:
-        if connection.descriptor < 0:
-            return False
+    def _expire_each(self, expired: Sequence[Connection]) -> bool:
+        for connection in expired:
+            self.step(connection, self._expire)
+        return False
+
+    def _expire(self, connection: Connection) -> None:
         if connection.deadline > self.wheel.current:
             self.wheel.watch(connection, connection.deadline)  # it has moved on while this waited for its turn
-            return False
+            return
         backlog = connection.backlog
         if backlog is not None:
             self.judge.judge(connection, backlog)
         else:
             self._handlers[connection.state].expired(connection)
-        self.arm(connection)
-        return False
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

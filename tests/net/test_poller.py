@@ -231,14 +231,14 @@ async def test_a_fault_in_one_expiry_costs_nobody_else_of_its_slot(
     """They were never looked at again: their deadline was gone."""
     async with attended(head_deadline=1.0) as it:
         everybody = [it.connect()[0] for _ in range(3)]
-        expire = it.connections.expire
+        expire = it.connections._expire
 
         def fail_for_one(connection: Connection) -> None:
             if connection is everybody[0]:
                 raise RuntimeError("planted")
             expire(connection)
 
-        monkeypatch.setattr(it.connections, "expire", fail_for_one)
+        monkeypatch.setattr(it.connections, "_expire", fail_for_one)
         await it.until(lambda: it.of("expired") == everybody[1:])
         assert it.of("closed") == everybody[:1]
 
@@ -323,8 +323,8 @@ async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClo
         submitted: list[int] = []
         expire = it.connections.expire
 
-        def note(connection: Connection) -> None:
-            expire(connection)
+        def note(*expired: Connection) -> None:
+            expire(*expired)
             submitted.append(len(it.of("expired")))
 
         it.connections.expire = note  # type: ignore[method-assign]
