@@ -77,7 +77,7 @@ def _with_large_reads() -> None:
 
 
 MECHANISMS: dict[str, tuple[Callable[[], None], str]] = {
-    "networks": (_without_networks, "floods"),
+    "networks": (_without_networks, "one-crowd"),
     "classes": (_without_classes, "newcomers"),
     "bulk": (_without_bulk, "floods"),
     "departures": (_without_departures, "churn"),
@@ -95,13 +95,17 @@ def _connect(port: int, network: int) -> socket.socket:
     return peer
 
 
+def _connect_from_one(port: int, _: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), source_address=("127.0.9.9", 0))
+
+
 def _frame(text: bytes) -> bytes:
     return bytes((0x81, 0x80 | len(text))) + b"\0\0\0\0" + text
 
 
-def _flood(port: int, until: float) -> None:
+def _flood(port: int, until: float, connect: Callable[[int, int], socket.socket] = _connect) -> None:
     """WebSockets that send as fast as they are read: pings of chat.v1, sixteen in a segment."""
-    peers = deque(_connect(port, 10 + number % 16) for number in range(200))
+    peers = deque(connect(port, 10 + number % 16) for number in range(200))
     for peer in peers:
         peer.sendall(_UPGRADE % b"/ws")
         peer.setblocking(False)
@@ -116,9 +120,14 @@ def _flood(port: int, until: float) -> None:
             pass
         except OSError:
             peers.popleft()
-            peers.append(_connect(port, 10 + random.randrange(16)))
+            peers.append(connect(port, 10 + random.randrange(16)))
             peers[-1].sendall(_UPGRADE % b"/ws")
             peers[-1].setblocking(False)
+
+
+def _one_crowd(port: int, until: float) -> None:
+    """The same flood from one address."""
+    _flood(port, until, _connect_from_one)
 
 
 def _newcomers(port: int, until: float) -> None:
@@ -143,7 +152,12 @@ def _churn(port: int, until: float) -> None:
         time.sleep(0.3)
 
 
-LOADS = {"floods": _flood, "newcomers": _newcomers, "churn": _churn}
+LOADS: dict[str, Callable[[int, float], None]] = {
+    "floods": _flood,
+    "one-crowd": _one_crowd,
+    "newcomers": _newcomers,
+    "churn": _churn,
+}
 
 
 # -- victims --------------------------------------------------------------------------------------------------------
