@@ -9,6 +9,7 @@ round of it, lets every other task run, and comes back. The wheel's task hands o
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 
 import structlog
 import trio
@@ -27,6 +28,9 @@ MAX_EVENTS = 1024
 #: Bytes read from one peer at a time: more than nearly any request or message, and all that a peer who sends ahead can
 #: have us keep. What announced its length is read as far as that, but not more than so much at a time, a whole message.
 READ_BYTES, READ_MOST_BYTES = 1024, 16 * 1024
+#: Seconds for which events are taken as they come before other tasks run. A pass of trio's loop costs as much as five
+#: pongs; the answers of the log wait no longer for this than for a round.
+PASS = 0.001
 #: Expired connections attended to in one step, 0.2 ms of pings, and handed over before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
 _DEPARTING = ENDED | BROKEN
@@ -73,7 +77,9 @@ class Poller:
                     scheduler.asleep = False
                 else:
                     await trio.lowlevel.checkpoint()
-                self._gather()
+                until = perf_counter() + PASS
+                while self._gather() and perf_counter() < until:
+                    scheduler.round()
                 scheduler.round()
         finally:
             scheduler.asleep = False  # there is nobody to wake any more, and soon nothing to wake with
@@ -120,14 +126,15 @@ class Poller:
             listener.close()
         self._listeners.clear()
 
-    def _gather(self) -> None:
-        """Hand every event to the scheduler. A number may be another peer's at its turn, so objects are kept.
+    def _gather(self) -> bool:
+        """Hand every event to the scheduler; whether there was one. A number may be another peer's at its turn, so objects are kept.
 
         Departures wait for those who stay: when thousands leave at once, giving back what they held is work for most
         of a second. They take turns with newcomers, since a client that comes back at once needs the place it left.
         """
         table, submit = self._connections.table, self._scheduler.submit
-        for descriptor, events in self._readiness.ready(MAX_EVENTS):
+        ready = self._readiness.ready(MAX_EVENTS)
+        for descriptor, events in ready:
             connection = table[descriptor] if descriptor < len(table) else None
             if connection is None:
                 listener = self._listeners.get(descriptor)
@@ -141,6 +148,7 @@ class Poller:
             else:
                 step = self._read if events & (READ | ENDED) else self._hung_up
             submit(priority, step, connection, connection.network)
+        return bool(ready)
 
     def _accept(self, listener: Listener) -> bool:
         if listener.descriptor in self._listeners:

@@ -75,8 +75,9 @@ def queued(world: World) -> Queued:
     found: Queued = {}
     for queue in world.parts.connections.scheduler._queues:
         for step, item, _ in entries(queue):
-            if isinstance(item, Connection):
-                found.setdefault(item, set()).add(step.__name__)
+            for connection in item if isinstance(item, tuple) else (item,):  # the expired are several in an item
+                if isinstance(connection, Connection):
+                    found.setdefault(connection, set()).add(step.__name__)
     return found
 
 
@@ -114,7 +115,7 @@ def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> 
     """It is in the wheel, at its deadline or before; or its end is about to be seen to."""
     wheel = world.parts.connections.wheel
     if connection.entry == 0:
-        assert "_expire" in waiting, "nobody looks at its deadline"
+        assert "_expire_each" in waiting, "nobody looks at its deadline"
         return
     assert wheel._turned < connection.entry <= connection.deadline, "its entry is not before its deadline"
     assert connection.descriptor in wheel._slots[connection.entry][1], "it is not in the wheel"
