@@ -98,6 +98,35 @@ async def test_a_group_begins_with_the_first_draft_without_a_pass_of_the_loop(nu
     assert (begun, seen) == ([["a"], ["b", "c"]], [LogUnavailable] * 2)
 
 
+async def test_groups_of_a_fast_disk_begin_an_interval_apart(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    engine = Engine()
+    writer = GroupWriter(beside(engine.commit), interval=1.0)
+    await nursery.start(start(writer))
+    began = trio.current_time()
+    for text in "abc":
+        await writer.append(draft(text))
+        assert trio.current_time() == began + (0 if text == "a" else 1), "the first waits for nothing"
+        began = trio.current_time()
+    await trio.sleep(0.5)
+    seen: list[object] = []
+    for text in "de":
+        writer.submit(draft(text), note_in(seen))
+    await trio.sleep(0.6)
+    assert (engine.groups[3:], seen) == ([["d", "e"]], ["d", "e"])
+
+
+async def test_what_waits_for_its_interval_is_stored_at_the_end(autojump_clock: MockClock) -> None:
+    engine = Engine()
+    writer = GroupWriter(beside(engine.commit), interval=1000.0)
+    seen: list[object] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(start(writer))
+        await writer.append(draft("a"))
+        writer.submit(draft("b"), note_in(seen))
+        nursery.cancel_scope.cancel()
+    assert (engine.groups, seen) == ([["a"], ["b"]], ["b"])
+
+
 async def test_a_group_is_bounded(nursery: trio.Nursery) -> None:
     engine = Engine()
     writer = GroupWriter(beside(engine.commit))
