@@ -93,9 +93,9 @@ def build(
         publish_limit=PublishLimit(settings, trio.current_time), empty_rooms=EmptyRoomQuota(settings),
         settings=settings,
     )  # fmt: skip
-    metrics = ServerMetrics()
     routes = Routes(
-        services, dialects=dialects(encoder, settings), metrics=metrics.text, ready=ready,
+        services, dialects=dialects(encoder, settings), ready=ready,
+        metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
         policy=_page_policy(settings, listening, settings.host, secure=engine is not None),
         operators=None if operators is None else _page_policy(
             settings, [operators], [listen(settings.metrics_listen)[0]], secure=engine is not None
@@ -143,7 +143,7 @@ def build(
         publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
-    metrics.watch(parts)
+    metrics = ServerMetrics(parts)
     return parts
 
 
