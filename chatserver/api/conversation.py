@@ -32,7 +32,6 @@ from chatserver.api.pages import Page
 from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.services import Services
 from chatserver.api.session import Waits, WebSocketSession
-from chatserver.chat.cursor import Place
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
 from chatserver.chat.registry import LATEST
@@ -40,8 +39,8 @@ from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol.client_messages import History, Join, Leave, Members, Ping, Publish
-from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import MessageError, MessageId
+from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
 
 #: Publishes of one client that may wait for the log at a time; then it is not read until some are durable.
@@ -224,26 +223,13 @@ class Conversation:
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
-        room = self._hub.room(message.room)
-        before, after = _place(message.before), _place(message.after)
-        if before is not None and after is not None:
-            raise MessageError(ErrorCode.BAD_FIELD, "before and after cannot be given together", message.id)
-        if room is not None:
-            if before is not None:
-                page = self._pages.before_now(room, before, message.limit)
-            else:
-                page = self._pages.after_now(room, self._pages.start(room, after, message.limit), message.limit)
-            if page is not None:
-                return _history(message, page)
-        return self._history_later
+        after, before = _place(message.after), _place(message.before)
+        page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
+        return self._history_later if page is None else _history(message, page)
 
     async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
-        before = _place(message.before)
-        if before is not None:
-            page = await self._pages.before(message.room, before, message.limit)
-        else:
-            page = await self._pages.after(message.room, _place(message.after), message.limit)
-        return _history(message, page)
+        after, before = _place(message.after), _place(message.before)
+        return _history(message, await self._pages.read(message.room, after, before, message.limit))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
@@ -255,4 +241,4 @@ def _history(message: History, page: Page) -> Answer:
 
 
 def _place(cursor: str | int | None) -> Place | None:
-    return None if cursor is None else Place(*parse_cursor(cursor))
+    return None if cursor is None else parse_cursor(cursor)

@@ -12,8 +12,7 @@ SameSite=Lax says the same once more.
 
 import re
 
-from chatserver.chat.identity import TOKEN_MAX, number_of
-from chatserver.chat.principal import Principal
+from chatserver.chat.principal import TOKEN_MAX, Principal, number_of
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import cookie
 

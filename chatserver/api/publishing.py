@@ -4,8 +4,7 @@ Owns: who a draft is from, and the words for a log that cannot take it. May not:
 """
 
 from chatserver.api.services import LOG_RETRY
-from chatserver.chat.identity import author
-from chatserver.chat.principal import Principal
+from chatserver.chat.principal import Principal, author
 from chatserver.chat.registry import RoomsFullError
 from chatserver.log.interface import Draft, LogBusy, LogError
 from chatserver.reasons import ErrorCode

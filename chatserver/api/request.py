@@ -10,13 +10,12 @@ import msgspec
 
 from chatserver.api.guests import guest_of
 from chatserver.api.origins import forbidden
-from chatserver.chat.cursor import Place
 from chatserver.chat.principal import Principal
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
-from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import query_fields
+from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
 
 _Value = TypeVar("_Value", int, float)
@@ -83,7 +82,7 @@ class Parameters:
     def place(self, name: str) -> Place | None:
         """A cursor."""
         value = self.one(name)
-        return None if value is None else Place(*parse_cursor(value))
+        return None if value is None else parse_cursor(value)
 
     def limit(self, *, default: int = DEFAULT_HISTORY, most: int = MAX_HISTORY) -> int:
         """How many messages or rooms at most."""

@@ -16,8 +16,7 @@ from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles
-from chatserver.chat.identity import new_token, number_of
-from chatserver.chat.principal import Principal
+from chatserver.chat.principal import Principal, new_token, number_of
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body

@@ -10,7 +10,7 @@ from pathlib import Path
 from chatserver.api.answers import Response
 from chatserver.api.guests import set_cookie, token_in
 from chatserver.api.request import Request
-from chatserver.chat.identity import new_token
+from chatserver.chat.principal import new_token
 
 WEB = Path(__file__).parent.parent / "web"
 #: No inline script or style, no other host: an injected tag has nothing to run with.
