@@ -13,9 +13,9 @@ import trio
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.limits import EmptyRoomQuota, PublishLimit
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.publishing import PublishLimit
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import Services
@@ -89,9 +89,8 @@ def build(
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), LoopSchedule(connections), settings, note_failure=stats.publish_failed)
     services = Services(
-        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder,
-        publish_limit=PublishLimit(settings, trio.current_time), empty_rooms=EmptyRoomQuota(settings),
-        settings=settings,
+        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, settings=settings,
+        publish_limit=PublishLimit(settings, trio.current_time),
     )  # fmt: skip
     routes = Routes(
         services, dialects=dialects(encoder, settings), ready=ready,

@@ -167,25 +167,24 @@ class Conversation:
         return self._join_later
 
     async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Answer:
-        network = session.principal.network
-        if session.find(message.room) is None and not self._may_enter_empty(session):
+        if session.find(message.room) is None and self._too_many_empty(session):
             head = await self._services.log.head(message.room)
             if head.last == 0:  # looked at here, so that the room is not made for nothing
                 self._check_empty_rooms(session, message)
-        async with self._hub.using(message.room, network) as room:
+        async with self._hub.using(message.room, session.principal.network) as room:
             start = self._pages.start(room, _place(message.after), LATEST)
             page = self._pages.after_now(room, start, LATEST)
             if page is None:
                 page = await self._pages.after_start(room.name, start, LATEST)
             return self._enter(connection, session, message, room, page)
 
-    def _may_enter_empty(self, session: WebSocketSession) -> bool:
-        empty = sum(1 for member in session.rooms() if member.room.ring is None)
-        return self._services.empty_rooms.allows(empty + 1)
+    def _too_many_empty(self, session: WebSocketSession) -> str | None:
+        return self._services.refuse_empty_rooms(1 + sum(1 for member in session.rooms() if member.room.ring is None))
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
-        if not self._may_enter_empty(session):
-            raise MessageError(ErrorCode.TOO_MANY_ROOMS, self._services.empty_rooms.refusal, message.id)
+        refusal = self._too_many_empty(session)
+        if refusal is not None:
+            raise MessageError(ErrorCode.TOO_MANY_ROOMS, refusal, message.id)
 
     def _enter(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page

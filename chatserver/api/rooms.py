@@ -133,8 +133,9 @@ class RoomHandlers:
         return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
 
     def _check_empty_rooms(self, count: int) -> None:
-        if not self._services.empty_rooms.allows(count):
-            raise HttpError(ErrorCode.TOO_MANY_ROOMS, self._services.empty_rooms.refusal)
+        refused = self._services.refuse_empty_rooms(count)
+        if refused is not None:
+            raise HttpError(ErrorCode.TOO_MANY_ROOMS, refused)
 
     async def _poll_many_later(self, request: Request) -> Answer:
         """Read again what is wanted: thousands may wait for their turn, and places are ten times their request."""

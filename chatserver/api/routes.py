@@ -10,9 +10,8 @@ from typing import Any
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
-from chatserver.api.guests import set_cookie, token_in
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
-from chatserver.api.request import Request
+from chatserver.api.request import Request, set_cookie, token_in
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles

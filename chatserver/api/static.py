@@ -8,8 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from chatserver.api.answers import Response
-from chatserver.api.guests import set_cookie, token_in
-from chatserver.api.request import Request
+from chatserver.api.request import Request, set_cookie, token_in
 from chatserver.chat.principal import new_token
 
 WEB = Path(__file__).parent.parent / "web"

@@ -25,8 +25,8 @@ from chatserver.api.dialect import (
     Reply,
 )
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.limits import EmptyRoomQuota, PublishLimit
 from chatserver.api.pages import Pages
+from chatserver.api.publishing import PublishLimit
 from chatserver.api.services import Services
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.principal import Action, Principal
@@ -105,7 +105,7 @@ class Place:
         encoder = WireEncoder(it.log.identity.epoch)
         services = Services(
             hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder,
-            publish_limit=PublishLimit(settings, trio.current_time), empty_rooms=EmptyRoomQuota(settings),
+            publish_limit=PublishLimit(settings, trio.current_time),
             settings=settings,
         )  # fmt: skip
         self._conversation = Conversation(services, it.sink)
