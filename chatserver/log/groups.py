@@ -103,23 +103,9 @@ class GroupWriter:
         if not self._committing:
             self._begin_group()
 
-    async def append(self, draft: Draft) -> Stored:
-        """Submit and wait for the answer."""
-        answered = trio.Event()
-        outcome: Stored | LogError = LogUnavailable("the log gave no answer")
-
-        def done(answer: Stored | LogError) -> None:
-            nonlocal outcome
-            outcome = answer
-            answered.set()
-
-        self.submit(draft, done)
-        await answered.wait()
-        if isinstance(outcome, LogError):
-            raise outcome
-        return outcome
-
-    async def run(self, news: News, schedule: Schedule, task_status: trio.TaskStatus[None]) -> None:
+    async def run(
+        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE."""
         if self._accepting:
             raise RuntimeError("this log runs already")

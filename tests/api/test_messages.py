@@ -11,7 +11,7 @@ import trio
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft
 from chatserver.log.memory import MemoryLog
-from tests.support.groups import GatedLog
+from tests.support.groups import GatedLog, append
 from tests.support.peers import Address, Answer, ask, connect, publish, request
 from tests.support.serving import serving
 
@@ -194,7 +194,7 @@ async def fill(log_url: str, count: int) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, lambda records: None)
         for number in range(1, count + 1):
-            await log.append(Draft("lobby", "u_1", "Ann", f"m{number}"))
+            await append(log, Draft("lobby", "u_1", "Ann", f"m{number}"))
         nursery.cancel_scope.cancel()
 
 

@@ -12,7 +12,7 @@ from chatserver.log import groups as groups_module
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import ANSWER_DEADLINE, DRAIN_DEADLINE, MAX_GROUP, Schedule, at_once
 from tests.log.support import draft, ignore
-from tests.support.groups import beside, together
+from tests.support.groups import append, beside, together
 
 
 class Engine:
@@ -45,7 +45,7 @@ def start(
     writer: GroupWriter, news: Callable[[Sequence[Record]], None] = ignore, schedule: Schedule = at_once
 ) -> Start:
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
-        await writer.run(news, schedule, task_status)
+        await writer.run(news, schedule=schedule, task_status=task_status)
 
     return run
 
@@ -234,7 +234,7 @@ async def test_drafts_are_answered_at_their_deadline_while_the_disk_hangs(
     engine.gate.set()
     await trio.testing.wait_all_tasks_blocked()
     assert (engine.groups, told, seen) == ([["committing"]], ["committing"], [LogUnavailable, LogBusy])
-    assert (await writer.append(draft("again"))).record.offset == 2
+    assert (await append(writer, draft("again"))).record.offset == 2
     found = writer.statistics()
     assert (found.pending, found.groups, found.records, found.failures, found.late) == (0, 2, 2, 0, 2)
 
@@ -304,7 +304,7 @@ async def test_a_second_run_is_a_bug(nursery: trio.Nursery) -> None:
     writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer))
     with pytest.raises(RuntimeError, match="runs already"):
-        await writer.run(ignore, at_once, trio.TASK_STATUS_IGNORED)
+        await writer.run(ignore)
 
 
 async def test_a_log_may_run_again() -> None:
@@ -313,6 +313,6 @@ async def test_a_log_may_run_again() -> None:
     for text in ("first", "second"):
         async with trio.open_nursery() as nursery:
             await nursery.start(start(writer))
-            await writer.append(draft(text))
+            await append(writer, draft(text))
             nursery.cancel_scope.cancel()
     assert engine.groups == [["first"], ["second"]]
