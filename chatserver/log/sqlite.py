@@ -85,15 +85,15 @@ class SqliteLog:
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records behind offset `after`; see `Log.read`."""
-        return await self._open_parts().readers.between(room, after + 1, OFFSETS, limit, max_bytes)
+        return await self._open_parts().readers.read(room, after + 1, OFFSETS, limit, max_bytes, last=False)
 
     async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The last records ahead of offset `before`; see `Log.read_before`."""
-        return await self._open_parts().readers.last_between(room, 1, before - 1, limit, max_bytes)
+        return await self._open_parts().readers.read(room, 1, before - 1, limit, max_bytes, last=True)
 
     async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The last records; see `Log.latest`."""
-        return await self._open_parts().readers.last_between(room, 1, OFFSETS, limit, max_bytes)
+        return await self._open_parts().readers.read(room, 1, OFFSETS, limit, max_bytes, last=True)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""

@@ -238,14 +238,14 @@ class HangingReads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hanging = 0
         self.go_on = threading.Event()
-        read = readers_module._last_between
+        read = readers_module._read
 
         def hang(connection: sqlite3.Connection, *arguments: Any) -> list[Record]:
             self.hanging += 1
             self.go_on.wait(60)
             return read(connection, *arguments)
 
-        monkeypatch.setattr(readers_module, "_last_between", hang)
+        monkeypatch.setattr(readers_module, "_read", hang)
 
     async def hang(self, count: int) -> None:
         with trio.fail_after(60):
