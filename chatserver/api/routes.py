@@ -16,7 +16,7 @@ from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles
 from chatserver.chat.principal import Principal, new_token, number_of
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
 from chatserver.protocol.upgrade import accept_upgrade
@@ -83,7 +83,7 @@ class Routes:
             return Response(204, b"", headers=preflight_fields(methods))
         return self._choose(methods, head.method)(request, *names)
 
-    def cors(self, head: Head) -> tuple[tuple[str, str], ...]:
+    def cors(self, head: Head) -> Headers:
         """What any answer to this request must have for a page of an allowed origin to read it."""
         return cors_fields(head, self._policy) if self._policy.origins else ()
 
@@ -113,7 +113,7 @@ class Routes:
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         token = token_in(request.head)
-        headers: tuple[tuple[str, str], ...] = ()
+        headers: Headers = ()
         if token is None:
             token = new_token()
             headers = (set_cookie(token, secure=self._secure),)

@@ -8,7 +8,7 @@ import re
 from binascii import b2a_base64
 from hashlib import sha1
 
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import BodyKind, Head, has_token
 from chatserver.protocol.response import header_lines, status_line
 from chatserver.reasons import ErrorCode
@@ -21,9 +21,7 @@ _HOW = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 _ANSWER = status_line(101) + header_lines((("Upgrade", "websocket"), ("Connection", "Upgrade")))
 
 
-def accept_upgrade(
-    head: Head, *, headers: tuple[tuple[str, str], ...] = (), subprotocol: str | None = SUBPROTOCOL
-) -> bytes:
+def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None = SUBPROTOCOL) -> bytes:
     """The 101 answer, with `headers` added (a session cookie, say); HttpError when this is no valid upgrade."""
     key = _check(head)
     # SHA-1 because the RFC says so; nothing secret depends on it.
