@@ -27,7 +27,7 @@ from chatserver.edge.proxied import ForwardedFor, ProxyHandler, TrustedProxies
 from chatserver.edge.sink import ConnectionSink, LoopSchedule
 from chatserver.edge.tasks import Tasks
 from chatserver.edge.websocket import OpenHandler, PingedHandler, WebSocketHandler
-from chatserver.log import Log
+from chatserver.log.interface import Log
 from chatserver.net import closing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection

@@ -23,7 +23,8 @@ from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.edge.exchange import Exchange, PausedPublisher
 from chatserver.edge.http import return_after
-from chatserver.log import LogError, LogOpenError, Record, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import LogError, LogOpenError, Record
 from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.listener import bind

@@ -15,19 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from chatserver.api.dialect import (
-    Alive,
-    Command,
-    Echo,
-    Echoed,
-    HistoryPage,
-    Joined,
-    Left,
-    MemberList,
-    Published,
-    Refused,
-    Reply,
-)
+from chatserver.api import dialect
 from chatserver.api.pages import Page
 from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.services import Services
@@ -59,7 +47,7 @@ PAUSE = Wait.PAUSE
 class Answer(msgspec.Struct, gc=False):
     """A reply for the client; `member` is to be brought up to date right behind it."""
 
-    reply: Reply
+    reply: dialect.Reply
     member: Member | None = None
 
 
@@ -87,11 +75,11 @@ class Conversation:
             Leave: self._leave,
             History: self._history,
             Members: self._members,
-            Ping: lambda connection, session, message: Answer(Alive(message.id)),
-            Echo: lambda connection, session, message: Answer(Echoed(message.data)),
+            Ping: lambda connection, session, message: Answer(dialect.Alive(message.id)),
+            dialect.Echo: lambda connection, session, message: Answer(dialect.Echoed(message.data)),
         }
 
-    def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
+    def hear(self, connection: object, session: WebSocketSession, command: dialect.Command) -> Outcome:
         """Do what a command asks. Raises MessageError."""
         return self._hear[type(command)](connection, session, command)
 
@@ -105,7 +93,7 @@ class Conversation:
         self._check(session, Action.WRITE, message.room, message.id)
         wait = self._services.publish_limit.take(session.principal)
         if wait:
-            return Answer(Refused(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
+            return Answer(dialect.Refused(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
 
         def done(result: Stored | LogError) -> None:
             self._sink.guarded(connection, self._acknowledge, session, message.id, result)
@@ -113,7 +101,7 @@ class Conversation:
         try:
             room = self._hub.publish(draft_of(session.principal, message.room, message.text, message.key), done)
         except LogError as error:
-            return Answer(Refused(message.id, *log_failure(error)))
+            return Answer(dialect.Refused(message.id, *log_failure(error)))
         session.in_flight += 1
         if room is not None and room.congested:
             session.waits = room
@@ -139,9 +127,11 @@ class Conversation:
         session.in_flight -= 1
         if session.waits is Waits.GONE:
             return
-        reply: Reply = (
-            Refused(id, *log_failure(result)) if isinstance(result, LogError) else Published(id, result.record)
-        )
+        reply: dialect.Reply
+        if isinstance(result, LogError):
+            reply = dialect.Refused(id, *log_failure(result))
+        else:
+            reply = dialect.Published(id, result.record)
         for part in session.dialect.reply(reply):
             self._sink.send(connection, part)
         if session.waits is Waits.LOG and session.in_flight == MAX_IN_FLIGHT - 1:
@@ -199,7 +189,7 @@ class Conversation:
             room, connection, encoding=session.dialect, principal=session.principal, cursor=page.reaches
         )  # fmt: skip
         session.add(member)
-        return Answer(Joined(message.id, member, page.recovered, page.items), member)
+        return Answer(dialect.Joined(message.id, member, page.recovered, page.items), member)
 
     def _leave(self, connection: object, session: WebSocketSession, message: Leave) -> Outcome:
         member = session.find(message.room)
@@ -207,7 +197,7 @@ class Conversation:
             raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}", message.id)
         session.remove(member)
         self._hub.leave(member)
-        return Answer(Left(message.id, message.room))
+        return Answer(dialect.Left(message.id, message.room))
 
     def released(self, connection: object, session: WebSocketSession) -> None:
         """The connection is going: end its memberships, and forget that it publishes."""
@@ -232,11 +222,11 @@ class Conversation:
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
-        return Answer(MemberList(message.id, message.room, self._hub.registry.presence(message.room)))
+        return Answer(dialect.MemberList(message.id, message.room, self._hub.registry.presence(message.room)))
 
 
 def _history(message: History, page: Page) -> Answer:
-    return Answer(HistoryPage(message.id, message.room, page.reaches, page.recovered, page.items))
+    return Answer(dialect.HistoryPage(message.id, message.room, page.reaches, page.recovered, page.items))
 
 
 def _place(cursor: str | int | None) -> Place | None:

@@ -17,15 +17,7 @@ from typing import TypeVar
 
 import trio
 
-from chatserver.log.interface import (
-    ANSWER_DEADLINE,
-    MAX_READ,
-    Head,
-    LogUnavailable,
-    Record,
-    RoomSummary,
-    within_bytes,
-)
+from chatserver.log.interface import ANSWER_DEADLINE, MAX_READ, Head, LogUnavailable, Record, RoomSummary, within_bytes
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
 from chatserver.log.threads import ThreadPool
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver.log import Draft, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import Draft
 from tests.support.groups import append
 from tests.support.peers import Address, ask, chatter, publish
 from tests.support.serving import Serving, eventually, serving

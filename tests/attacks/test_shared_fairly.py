@@ -11,7 +11,8 @@ from pathlib import Path
 
 import trio
 
-from chatserver.log import Draft, LogError, Stored, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import Draft, LogError, Stored
 from tests.support.groups import append
 from tests.support.peers import Address, Chatter, Peer, chatter, connect, request, say
 from tests.support.serving import Serving, eventually, serving

@@ -10,7 +10,8 @@ import sys
 
 import trio
 
-from chatserver.log import Draft, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import Draft
 from tests.log.support import ignore
 from tests.support.groups import append
 

@@ -7,8 +7,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from chatserver.log import Head, Log, LogUnavailable, Record, Stored
-from chatserver.log.interface import KEY_LIFETIME, MAX_GROUP, MAX_READ
+from chatserver.log.interface import KEY_LIFETIME, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
 from tests.log.support import START_MS, Clock, draft, fill, groups_of, offsets, running, submit_all, texts
 from tests.support.groups import append, together
 

@@ -3,8 +3,7 @@
 import pytest
 import trio
 
-from chatserver.log import Head, Log, RoomSummary
-from chatserver.log.interface import MAX_READ, MAX_READ_BYTES
+from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, RoomSummary
 from tests.log.support import Clock, draft, fill, offsets, submit_all
 from tests.support.groups import append
 

@@ -7,10 +7,21 @@ import trio
 from outcome import Error, Outcome, Value
 from trio.testing import MockClock
 
-from chatserver.log import Draft, LogBusy, LogError, LogUnavailable, Record, Stored
 from chatserver.log import groups as groups_module
 from chatserver.log.groups import GroupWriter, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE, DRAIN_DEADLINE, MAX_GROUP, Schedule, at_once
+from chatserver.log.interface import (
+    ANSWER_DEADLINE,
+    DRAIN_DEADLINE,
+    MAX_GROUP,
+    Draft,
+    LogBusy,
+    LogError,
+    LogUnavailable,
+    Record,
+    Schedule,
+    Stored,
+    at_once,
+)
 from tests.log.support import draft, ignore
 from tests.support.groups import append, beside, together
 

@@ -9,9 +9,8 @@ import trio
 from outcome import Error, Outcome, Value
 from trio.testing import MockClock
 
-from chatserver.log import Draft, Log, LogBusy, LogUnavailable, Record, Stored
 from chatserver.log.groups import GroupWriter, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE
+from chatserver.log.interface import ANSWER_DEADLINE, Draft, Log, LogBusy, LogUnavailable, Record, Stored
 from tests.log.support import draft, groups_of, ignore, running
 from tests.log.test_groups import Engine, note_in, start
 from tests.support.groups import append, beside, together

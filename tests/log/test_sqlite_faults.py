@@ -10,13 +10,12 @@ from typing import Any, cast
 import pytest
 import trio
 
-from chatserver.log import Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log import groups as groups_module
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import KEY_LIFETIME
+from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_writer import Forgotten
 from tests.log.support import Clock, draft, listing, offsets, running, submit_all, texts

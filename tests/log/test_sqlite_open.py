@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver.log import Head, LogOpenError, LogUnavailable, open_log
+from chatserver.log import open_log
 from chatserver.log import sqlite_file as file_module
+from chatserver.log.interface import Head, LogOpenError, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, ignore, listing, offsets, running, submit_all
@@ -24,7 +25,8 @@ from tests.support.parked import descriptors
 PROJECT = Path(__file__).parents[2]
 OPEN_AND_REPORT = """
 import sys, trio
-from chatserver.log import LogOpenError, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import LogOpenError
 async def main():
     async with trio.open_nursery() as nursery:
         try:
