@@ -6,7 +6,6 @@ pages may ask; origins.py does, and is asked here before any path is looked at.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
@@ -101,13 +100,11 @@ class Routes:
 
     def _choose(self, methods: _Methods, method: str) -> _Handler:
         handler = methods.get(method)
-        if handler is None:
-            allowed = ", ".join(sorted(methods))
-            raise HttpError(
-                ErrorCode.METHOD_NOT_ALLOWED, f"{method[:20]} is not for this path; allowed: {allowed}",
-                headers=(("Allow", allowed),),
-            )  # fmt: skip
-        return handler
+        if handler is not None:
+            return handler
+        allowed = ", ".join(sorted(methods))
+        message = f"{method[:20]} is not for this path; allowed: {allowed}"
+        raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", allowed),))
 
     # -- WebSocket --------------------------------------------------------------------------------------------------
 
@@ -125,12 +122,12 @@ class Routes:
 
     def _health(self, request: Request) -> Response:
         request.parameters()
-        return _status("ok")
+        return Response(200, json_body({"status": "ok"}))
 
     def _readiness(self, request: Request) -> Response:
         request.parameters()
         if self._ready():
-            return _status("ready")
+            return Response(200, json_body({"status": "ready"}))
         return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
 
     def _show_metrics(self, request: Request) -> Response:
@@ -148,8 +145,3 @@ def _known(methods: _Methods | None, path: str) -> _Methods:
 def _readable(handler: _Handler) -> _Methods:
     """What can be asked for can be asked about."""
     return {"GET": handler, "HEAD": handler}
-
-
-def _status(status: str) -> Response:
-    content: dict[str, Any] = {"status": status}
-    return Response(200, json_body(content))

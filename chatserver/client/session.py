@@ -20,6 +20,7 @@ How the promise is kept:
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chatserver.client import events, wire
 
@@ -31,19 +32,16 @@ CLOSE_TOO_BIG = 1009  # RFC 6455 7.4.1: what we sent is over a limit
 _PASSING = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Join:
+class _Join(NamedTuple):
     room: str
     resumes: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Fetch:
+class _Fetch(NamedTuple):
     room: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Publish:
+class _Publish(NamedTuple):
     key: str
 
 
@@ -51,28 +49,14 @@ _Request = _Join | _Fetch | _Publish
 
 
 @dataclass(slots=True)
-class _Fill:
-    """A hole that `history` is filling."""
-
-    until: str | None
-    """Stop at this cursor even if nothing is held; None: as soon as held messages follow without a hole."""
-
-
-@dataclass(slots=True)
 class _Room:
     name: str
     cursor: str | None = None
-    last: int | None = None
-    """Offset of the last message delivered; None before the first one and after a loss."""
+    last: int | None = None  # offset of the last message delivered; None before the first one and after a loss
     entered: bool = False
-    fill: _Fill | None = None
+    filling: bool = False  # a hole, by `history`, until held messages follow without one
+    until: str | None = None  # and until this cursor, even if nothing is held
     held: dict[int, wire.Message] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    room: str
-    text: str
 
 
 class Session:
@@ -80,7 +64,7 @@ class Session:
 
     def __init__(self, rooms: Iterable[str] = ()) -> None:
         self._rooms = {name: _Room(name) for name in rooms}
-        self._outbox: dict[str, _Text] = {}  # by key, in the order of publishing
+        self._outbox: dict[str, tuple[str, str]] = {}  # room and text by key, in the order of publishing
         self._open = False
         self._next_id = 1
         self._requests: dict[int, _Request] = {}  # sent, not answered
@@ -95,7 +79,7 @@ class Session:
     def publish(self, room: str, text: str) -> str:
         """Take a text for publishing and return its key; it is sent when a connection allows."""
         key = secrets.token_urlsafe(12)
-        self._outbox[key] = _Text(room, text)
+        self._outbox[key] = (room, text)
         return key
 
     def opened(self) -> None:
@@ -106,7 +90,7 @@ class Session:
         self._due = [(0.0, _Join(room.name, resumes=room.cursor is not None)) for room in self._rooms.values()]
         for room in self._rooms.values():
             room.entered = False
-            room.fill = None
+            room.filling = False
             room.held.clear()
 
     def closed(self, code: int | None = None) -> list[events.Event]:
@@ -168,9 +152,9 @@ class Session:
                 after = self._rooms[room].cursor
                 return wire.encode(type="history", id=number, room=room, after=after, limit=HISTORY_LIMIT)
             case _Publish(key):
-                text = self._outbox[key]
+                room, text = self._outbox[key]
                 self._publish_not_before = 0.0
-                return wire.encode(type="publish", id=number, room=text.room, text=text.text, key=key)
+                return wire.encode(type="publish", id=number, room=room, text=text, key=key)
 
     def _joined(self, joined: wire.Joined) -> Iterator[events.Event]:
         request = self._requests.pop(joined.id, None)
@@ -197,16 +181,14 @@ class Session:
         if room.last is not None and message.offset <= room.last:
             return
         early = room.last is not None and message.offset > room.last + 1
-        if room.fill is None and not early:
+        if not room.filling and not early:
             yield self._deliver(room, message, past=past)
             return
-        if room.fill is None:
-            self._start_fill(room, until=None)
-        assert room.fill is not None
+        self._fill(room)
         if len(room.held) < HELD_MESSAGES:
             room.held[message.offset] = message
         else:
-            room.fill.until = message.cursor
+            room.until = message.cursor
 
     def _deliver(self, room: _Room, message: wire.Message, *, past: bool) -> events.Received:
         room.last = message.offset
@@ -218,14 +200,13 @@ class Session:
         if room is None or not room.entered:
             return
         room.cursor = room.cursor or gap.after
-        if room.fill is None:
-            self._start_fill(room, until=gap.until)
-        else:
-            room.fill.until = gap.until
+        self._fill(room)
+        room.until = gap.until
 
-    def _start_fill(self, room: _Room, *, until: str | None) -> None:
-        room.fill = _Fill(until)
-        self._due.append((0.0, _Fetch(room.name)))
+    def _fill(self, room: _Room) -> None:
+        if not room.filling:
+            room.filling, room.until = True, None
+            self._due.append((0.0, _Fetch(room.name)))
 
     def _filled(self, history: wire.History) -> Iterator[events.Event]:
         request = self._requests.pop(history.id, None)
@@ -241,15 +222,13 @@ class Session:
                 progress = True
                 yield self._deliver(room, message, past=False)
         yield from self._release(room)
-        fill = room.fill
-        assert fill is not None
-        if progress and (room.held or (fill.until is not None and room.cursor != fill.until)):
+        if progress and (room.held or (room.until is not None and room.cursor != room.until)):
             self._due.append((0.0, _Fetch(room.name)))
             return
         if room.held:  # the log has nothing that would come before them
             yield self._lose(room)
             yield from self._release(room)
-        room.fill = None
+        room.filling = False
 
     def _release(self, room: _Room) -> Iterator[events.Event]:
         """Deliver held messages up to the next hole."""
@@ -289,7 +268,7 @@ class Session:
                 room = self._rooms[name]
                 yield self._lose(room)
                 yield from self._release(room)
-                room.fill = None
+                room.filling = False
 
     def _refuse(self, key: str, code: str, message: str) -> events.Refused:
         del self._outbox[key]

@@ -70,8 +70,7 @@ class Ear(trio.abc.Stream):
         self._stream = stream
         self.heard = trio.current_time()
         self.over = trio.Event()
-        self.listening = False
-        """True while something waits for bytes; else silence is our own doing."""
+        self.listening = False  # True while something waits for bytes; else silence is our own doing
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See trio.abc.ReceiveStream."""

@@ -20,7 +20,6 @@ import trio
 from chatserver.client import events, render, screen
 from chatserver.client.conversation import RejectedError
 from chatserver.client.editor import Quit
-from chatserver.client.lines import LineReader, TooLongError
 from chatserver.client.link import Client, connect
 from chatserver.client.stream import BadUrlError, parse_target
 from chatserver.client.wire import User
@@ -30,6 +29,8 @@ EXIT_BY_SIGNAL = 128  # plus its number, as shells have it
 
 LINES_AHEAD = 100  # published and not acknowledged, before more of standard input is read
 LEAVE_PATIENCE = 3.0  # s for the last words to be acknowledged when the user leaves
+LONGEST_LINE = 1 << 20  # B; far above what a server takes, far below what memory minds
+READ_SIZE = 65_536
 
 _HELP = "/quit leaves, // starts a line with a slash"
 
@@ -42,8 +43,7 @@ class Options:
     room: str
     plain: bool
     send: bool
-    retry_for: float
-    """s without a new acknowledgement after which `send` gives up."""
+    retry_for: float  # s without a new acknowledgement after which `send` gives up
 
 
 class _Done(Exception):  # noqa: N818  (no error)
@@ -244,6 +244,47 @@ class Room:
         if waiting := self._client.unacknowledged:
             self._screen.note(f"{waiting} not acknowledged and perhaps not sent")
         raise _Done(EXIT_FAILED if waiting else EXIT_DONE)
+
+
+class TooLongError(Exception):
+    """A line above LONGEST_LINE: not text, most likely."""
+
+
+class LineReader:
+    """Lines of standard input, read in a thread: a regular file cannot be waited for, a pipe may be shared.
+
+    It reads with `os.read`: a thread that waits inside `sys.stdin` holds its lock, and the interpreter would
+    abort at exit.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0  # of the line that `next` returned last
+        self.at_end = False
+        self._buffer = bytearray()
+
+    async def next(self) -> str | None:
+        """Return the next line without its end, or None after the last."""
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0 and not self.at_end:
+            searched = len(self._buffer)
+            if searched > LONGEST_LINE:
+                raise TooLongError(f"line {self.number + 1} is longer than {LONGEST_LINE:,} B")
+            data = await trio.to_thread.run_sync(_read_input, abandon_on_cancel=True)
+            self._buffer += data
+            self.at_end = not data
+        if end < 0 and not self._buffer:
+            return None
+        line = bytes(self._buffer if end < 0 else self._buffer[:end])
+        del self._buffer[: len(line) + 1]
+        self.number += 1
+        return line.decode("utf-8", "replace").removesuffix("\r")
+
+
+def _read_input() -> bytes:
+    try:
+        return os.read(0, READ_SIZE)
+    except OSError:  # closed, or the terminal is gone: the end of input
+        return b""
 
 
 def _end_if_unwelcome(event: events.Event) -> None:

@@ -122,14 +122,14 @@ class RoomSummary(msgspec.Struct, frozen=True, gc=False):
     last: int
 
 
-class Statistics(msgspec.Struct, frozen=True):
+class Statistics(msgspec.Struct):
     """What `/metrics` shows of a log. All but `pending` only grow."""
 
-    pending: int  # drafts waiting or being committed
-    groups: int  # commits that succeeded
-    records: int  # fresh records in them
-    failures: int  # commits that failed, each with its whole group
-    late: int  # drafts answered at ANSWER_DEADLINE, before the disk had stored them
+    pending: int = 0  # drafts waiting or being committed
+    groups: int = 0  # commits that succeeded
+    records: int = 0  # fresh records in them
+    failures: int = 0  # commits that failed, each with its whole group
+    late: int = 0  # drafts answered at ANSWER_DEADLINE, before the disk had stored them
 
 
 News = Callable[[Sequence[Record]], None]

@@ -39,15 +39,11 @@ def _check(head: Head) -> str:
     """The client's key, once everything around it is right."""
     headers = head.headers
     if head.method != "GET":
-        raise HttpError(
-            ErrorCode.METHOD_NOT_ALLOWED,
-            f"a WebSocket is opened with GET, not {head.method[:20]}",
-            headers=(("Allow", "GET"),),
-        )
+        message = f"a WebSocket is opened with GET, not {head.method[:20]}"
+        raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", "GET"),))
     if not has_token(headers.get("upgrade"), "websocket"):
-        raise HttpError(
-            ErrorCode.UPGRADE_REQUIRED, "this address speaks WebSocket; send Upgrade: websocket", headers=_HOW
-        )
+        message = "this address speaks WebSocket; send Upgrade: websocket"
+        raise HttpError(ErrorCode.UPGRADE_REQUIRED, message, headers=_HOW)
     if headers.get("sec-websocket-version") != "13":
         raise HttpError(ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW)
     if head.version == "1.0" or not has_token(headers.get("connection"), "upgrade"):
