@@ -128,12 +128,10 @@ class ServerMetrics:
         yield Counter, "chatserver_log_commits", "Groups of messages committed", log.groups
         yield Counter, "chatserver_log_failures", "Groups that could not be committed", log.failures
         yield Counter, "chatserver_log_late", "Messages that the disk did not answer in time", log.late
-        for name, meaning, durations in (
-            ("loop_stall", "Longest pass of the loop", parts.loop.passes),
-            ("loop_lag", "Latest tick", parts.loop.ticks_late),
-            ("gc", "Longest collection", parts.garbage.runs),
-        ):
-            yield Gauge, f"chatserver_{name}_max_seconds", f"{meaning} since start", durations.longest
+        passes, late, runs = parts.loop.passes, parts.loop.ticks_late, parts.garbage.runs
+        yield Gauge, "chatserver_loop_stall_max_seconds", "Longest pass of the loop since start", passes.longest
+        yield Gauge, "chatserver_loop_lag_max_seconds", "Latest tick since start", late.longest
+        yield Gauge, "chatserver_gc_max_seconds", "Longest collection since start", runs.longest
         yield Counter, "process_cpu_seconds", "User and system CPU time", usage.ru_utime + usage.ru_stime
         kib = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
         yield Gauge, "process_max_resident_memory_bytes", "Largest resident set", usage.ru_maxrss * kib
