@@ -1,12 +1,18 @@
-"""Fair between networks: five hundred peers of one address are one voice.
+"""How many share what is scarce: networks take turns, and a question that many ask at once is asked once.
 
-Owns: the queue in which networks take turns. May not: know what is queued, or what a network is.
+Owns: the queue in which networks take turns, and the questions under way. May not: know what is queued or asked, or
+what a network is.
 """
 
 from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
+import trio
+
 Entry = TypeVar("Entry")
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
 class FairQueue(Generic[Entry]):
@@ -45,3 +51,42 @@ class FairQueue(Generic[Entry]):
 
     def __len__(self) -> int:
         return sum(map(len, self._turns)) - len(self._turns)
+
+
+class _Flight(Generic[Value]):
+    __slots__ = ("error", "landed", "value")
+
+    def __init__(self) -> None:
+        self.landed = trio.Event()
+        self.value: Value | None = None
+        self.error: Exception | None = None
+
+
+class SingleFlight(Generic[Key, Value]):
+    """`get` runs the first question; who asks the same meanwhile gets its answer or error, who asks later asks anew."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Key, _Flight[Value]] = {}
+
+    async def get(self, key: Key, ask: Callable[[], Awaitable[Value]]) -> Value:
+        """The answer. If the first asker is cancelled, the next one asks: that was about the other's time."""
+        while (flight := self._flights.get(key)) is not None:
+            await flight.landed.wait()
+            if flight.error is not None:
+                raise flight.error
+            if flight.value is not None:
+                return flight.value
+        flight = self._flights[key] = _Flight()
+        try:
+            flight.value = await ask()
+        except Exception as error:
+            flight.error = error
+            raise
+        else:
+            return flight.value
+        finally:
+            del self._flights[key]
+            flight.landed.set()
+
+    def __len__(self) -> int:
+        return len(self._flights)

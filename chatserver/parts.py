@@ -13,9 +13,9 @@ import trio
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.limits import EmptyRoomQuota, PublishLimit
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.publishing import PublishLimit
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import Services
@@ -27,7 +27,7 @@ from chatserver.edge.proxied import ForwardedFor, ProxyHandler, TrustedProxies
 from chatserver.edge.sink import ConnectionSink, LoopSchedule
 from chatserver.edge.tasks import Tasks
 from chatserver.edge.websocket import OpenHandler, PingedHandler, WebSocketHandler
-from chatserver.log import Log
+from chatserver.log.interface import Log
 from chatserver.net import closing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
@@ -89,13 +89,12 @@ def build(
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), LoopSchedule(connections), settings, note_failure=stats.publish_failed)
     services = Services(
-        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder,
-        publish_limit=PublishLimit(settings, trio.current_time), empty_rooms=EmptyRoomQuota(settings),
-        settings=settings,
+        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, settings=settings,
+        publish_limit=PublishLimit(settings, trio.current_time),
     )  # fmt: skip
-    metrics = ServerMetrics()
     routes = Routes(
-        services, dialects=dialects(encoder, settings), metrics=metrics.text, ready=ready,
+        services, dialects=dialects(encoder, settings), ready=ready,
+        metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
         policy=_page_policy(settings, listening, settings.host, secure=engine is not None),
         operators=None if operators is None else _page_policy(
             settings, [operators], [listen(settings.metrics_listen)[0]], secure=engine is not None
@@ -143,7 +142,7 @@ def build(
         publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
-    metrics.watch(parts)
+    metrics = ServerMetrics(parts)
     return parts
 
 

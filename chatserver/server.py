@@ -23,7 +23,8 @@ from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.edge.exchange import Exchange, PausedPublisher
 from chatserver.edge.http import return_after
-from chatserver.log import LogError, LogOpenError, Record, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import LogError, LogOpenError, Record
 from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.listener import bind
@@ -116,22 +117,18 @@ class Server:
             _complain(f"--log {self.settings.log}: {failure}")
         return EXIT_LOG if failures else EXIT_CLEAN
 
-    def _bind(self, host: str, port: int, stack: ExitStack) -> socket.socket:
+    def _bind(self, host: str, port: int, stack: ExitStack, *, flag: str = "") -> socket.socket:
         try:
             return stack.enter_context(bind(host, port, send_buffer=self.settings.send_buffer))
-        except OSError as error:
-            raise CannotListenError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
-        except UnicodeError as error:  # a name that is none, before anybody is asked for it
-            raise CannotListenError(f"cannot listen on {host} port {port}: {error}") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise CannotListenError(f"{flag}cannot listen on {host} port {port}: {why}") from error
 
     def _bind_for_operators(self, stack: ExitStack) -> socket.socket | None:
         if not self.settings.metrics_listen:
             return None
         host, port = listen(self.settings.metrics_listen)
-        try:
-            listening = self._bind(host, port, stack)
-        except CannotListenError as error:
-            raise CannotListenError(f"--metrics-listen: {error}") from error
+        listening = self._bind(host, port, stack, flag="--metrics-listen: ")
         self.metrics_address = self._url(host, listening)
         return listening
 

@@ -119,8 +119,7 @@ def built() -> Built:
                     loop=LoopMeter(), garbage=Collector(), ready=lambda: True,
                     engine=TlsEngine(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
                 )  # fmt: skip
-                metrics = ServerMetrics()
-                metrics.watch(parts)
+                metrics = ServerMetrics(parts)
                 handlers, contexts = {}, {}
                 for state in State:
                     handler = parts.connections.handler(Connection(-1, "", PLAIN, state, 0))

@@ -16,6 +16,7 @@ from chatserver.api.dialect import Dialect
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, Stored
+from chatserver.protocol.errors import Headers
 from chatserver.protocol.response import JSON
 
 
@@ -25,7 +26,7 @@ class Response(msgspec.Struct, gc=False):
     status: int
     body: bytes | list[bytes]  # whole, or in parts that others have as well
     content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Headers = ()
 
     @property
     def parts(self) -> list[bytes]:

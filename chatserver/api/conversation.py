@@ -15,24 +15,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from chatserver.api.dialect import (
-    Alive,
-    Command,
-    Echo,
-    Echoed,
-    HistoryPage,
-    Joined,
-    Left,
-    MemberList,
-    Published,
-    Refused,
-    Reply,
-)
+from chatserver.api import dialect
 from chatserver.api.pages import Page
 from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.services import Services
 from chatserver.api.session import Waits, WebSocketSession
-from chatserver.chat.cursor import Place
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
 from chatserver.chat.registry import LATEST
@@ -40,8 +27,8 @@ from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol.client_messages import History, Join, Leave, Members, Ping, Publish
-from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import MessageError, MessageId
+from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
 
 #: Publishes of one client that may wait for the log at a time; then it is not read until some are durable.
@@ -60,7 +47,7 @@ PAUSE = Wait.PAUSE
 class Answer(msgspec.Struct, gc=False):
     """A reply for the client; `member` is to be brought up to date right behind it."""
 
-    reply: Reply
+    reply: dialect.Reply
     member: Member | None = None
 
 
@@ -88,11 +75,11 @@ class Conversation:
             Leave: self._leave,
             History: self._history,
             Members: self._members,
-            Ping: lambda connection, session, message: Answer(Alive(message.id)),
-            Echo: lambda connection, session, message: Answer(Echoed(message.data)),
+            Ping: lambda connection, session, message: Answer(dialect.Alive(message.id)),
+            dialect.Echo: lambda connection, session, message: Answer(dialect.Echoed(message.data)),
         }
 
-    def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
+    def hear(self, connection: object, session: WebSocketSession, command: dialect.Command) -> Outcome:
         """Do what a command asks. Raises MessageError."""
         return self._hear[type(command)](connection, session, command)
 
@@ -106,7 +93,7 @@ class Conversation:
         self._check(session, Action.WRITE, message.room, message.id)
         wait = self._services.publish_limit.take(session.principal)
         if wait:
-            return Answer(Refused(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
+            return Answer(dialect.Refused(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
 
         def done(result: Stored | LogError) -> None:
             self._sink.guarded(connection, self._acknowledge, session, message.id, result)
@@ -114,7 +101,7 @@ class Conversation:
         try:
             room = self._hub.publish(draft_of(session.principal, message.room, message.text, message.key), done)
         except LogError as error:
-            return Answer(Refused(message.id, *log_failure(error)))
+            return Answer(dialect.Refused(message.id, *log_failure(error)))
         session.in_flight += 1
         if room is not None and room.congested:
             session.waits = room
@@ -140,9 +127,11 @@ class Conversation:
         session.in_flight -= 1
         if session.waits is Waits.GONE:
             return
-        reply: Reply = (
-            Refused(id, *log_failure(result)) if isinstance(result, LogError) else Published(id, result.record)
-        )
+        reply: dialect.Reply
+        if isinstance(result, LogError):
+            reply = dialect.Refused(id, *log_failure(result))
+        else:
+            reply = dialect.Published(id, result.record)
         for part in session.dialect.reply(reply):
             self._sink.send(connection, part)
         if session.waits is Waits.LOG and session.in_flight == MAX_IN_FLIGHT - 1:
@@ -168,25 +157,24 @@ class Conversation:
         return self._join_later
 
     async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Answer:
-        network = session.principal.network
-        if session.find(message.room) is None and not self._may_enter_empty(session):
+        if session.find(message.room) is None and self._too_many_empty(session):
             head = await self._services.log.head(message.room)
             if head.last == 0:  # looked at here, so that the room is not made for nothing
                 self._check_empty_rooms(session, message)
-        async with self._hub.using(message.room, network) as room:
+        async with self._hub.using(message.room, session.principal.network) as room:
             start = self._pages.start(room, _place(message.after), LATEST)
             page = self._pages.after_now(room, start, LATEST)
             if page is None:
                 page = await self._pages.after_start(room.name, start, LATEST)
             return self._enter(connection, session, message, room, page)
 
-    def _may_enter_empty(self, session: WebSocketSession) -> bool:
-        empty = sum(1 for member in session.rooms() if member.room.ring is None)
-        return self._services.empty_rooms.allows(empty + 1)
+    def _too_many_empty(self, session: WebSocketSession) -> str | None:
+        return self._services.refuse_empty_rooms(1 + sum(1 for member in session.rooms() if member.room.ring is None))
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
-        if not self._may_enter_empty(session):
-            raise MessageError(ErrorCode.TOO_MANY_ROOMS, self._services.empty_rooms.refusal, message.id)
+        refusal = self._too_many_empty(session)
+        if refusal is not None:
+            raise MessageError(ErrorCode.TOO_MANY_ROOMS, refusal, message.id)
 
     def _enter(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
@@ -201,7 +189,7 @@ class Conversation:
             room, connection, encoding=session.dialect, principal=session.principal, cursor=page.reaches
         )  # fmt: skip
         session.add(member)
-        return Answer(Joined(message.id, member, page.recovered, page.items), member)
+        return Answer(dialect.Joined(message.id, member, page.recovered, page.items), member)
 
     def _leave(self, connection: object, session: WebSocketSession, message: Leave) -> Outcome:
         member = session.find(message.room)
@@ -209,7 +197,7 @@ class Conversation:
             raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}", message.id)
         session.remove(member)
         self._hub.leave(member)
-        return Answer(Left(message.id, message.room))
+        return Answer(dialect.Left(message.id, message.room))
 
     def released(self, connection: object, session: WebSocketSession) -> None:
         """The connection is going: end its memberships, and forget that it publishes."""
@@ -224,35 +212,22 @@ class Conversation:
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
-        room = self._hub.room(message.room)
-        before, after = _place(message.before), _place(message.after)
-        if before is not None and after is not None:
-            raise MessageError(ErrorCode.BAD_FIELD, "before and after cannot be given together", message.id)
-        if room is not None:
-            if before is not None:
-                page = self._pages.before_now(room, before, message.limit)
-            else:
-                page = self._pages.after_now(room, self._pages.start(room, after, message.limit), message.limit)
-            if page is not None:
-                return _history(message, page)
-        return self._history_later
+        after, before = _place(message.after), _place(message.before)
+        page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
+        return self._history_later if page is None else _history(message, page)
 
     async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
-        before = _place(message.before)
-        if before is not None:
-            page = await self._pages.before(message.room, before, message.limit)
-        else:
-            page = await self._pages.after(message.room, _place(message.after), message.limit)
-        return _history(message, page)
+        after, before = _place(message.after), _place(message.before)
+        return _history(message, await self._pages.read(message.room, after, before, message.limit))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
-        return Answer(MemberList(message.id, message.room, self._hub.registry.presence(message.room)))
+        return Answer(dialect.MemberList(message.id, message.room, self._hub.registry.presence(message.room)))
 
 
 def _history(message: History, page: Page) -> Answer:
-    return Answer(HistoryPage(message.id, message.room, page.reaches, page.recovered, page.items))
+    return Answer(dialect.HistoryPage(message.id, message.room, page.reaches, page.recovered, page.items))
 
 
 def _place(cursor: str | int | None) -> Place | None:
-    return None if cursor is None else Place(*parse_cursor(cursor))
+    return None if cursor is None else parse_cursor(cursor)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.reasons import ErrorCode
 from chatserver.settings import forms
@@ -142,7 +142,7 @@ def forbidden(head: Head) -> HttpError:
     )  # fmt: skip
 
 
-def cors_fields(head: Head, policy: Policy) -> tuple[tuple[str, str], ...]:
+def cors_fields(head: Head, policy: Policy) -> Headers:
     """What a browser must read in an answer to hand it to a page of an allowed origin; nothing for any other."""
     origin = head.headers.get("origin")
     if origin not in policy.origins:
@@ -155,7 +155,7 @@ def cors_fields(head: Head, policy: Policy) -> tuple[tuple[str, str], ...]:
     )
 
 
-def preflight_fields(methods: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def preflight_fields(methods: Iterable[str]) -> Headers:
     """What an allowed page may send to a path that has these methods."""
     return (
         ("Access-Control-Allow-Methods", ", ".join(methods)),

@@ -3,16 +3,19 @@
 Owns: the choice between the two, and pages that many get at once. May not: know who asked.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import msgspec
 
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.single_flight import SingleFlight
-from chatserver.chat.cursor import Place, Start, resolve
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
+from chatserver.fair import SingleFlight
 from chatserver.log.interface import Log, Record
 from chatserver.protocol import encoders
 from chatserver.protocol.response import response
+from chatserver.protocol.validation import Place
 
 #: Bytes of messages in one answer, whatever its limit; a client that wants more asks again from the cursor. Bounded by
 #: count alone, a client that asked for 200 long ones and read none had us keep 2.8 MB, a poll on 100 rooms 80 MB. The
@@ -21,6 +24,32 @@ PAGE_BYTES = 64 * 1024
 #: Answers to held polls kept for everybody at the same place with the same limit, a room: nearly all polls have one in
 #: common, and somebody who tries every limit must not fill memory.
 ANSWERS_KEPT = 16
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """Where to go on: after `offset`; `recovered` is False when something the client lacks is gone."""
+
+    offset: int
+    recovered: bool
+    latest: bool = False  # no place the client named: the newest count, and a short page leaves out the older ones
+
+
+def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int, coming: int = 0) -> Start:
+    """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
+
+    None starts before the `newest` few. Another epoch, or a place that this epoch never reached, means that the
+    client's log is not ours: it gets the same, and is told. A place before `first` means that retention passed it: it
+    goes on from the oldest. `coming` messages may be in the log already and not yet in the news: a page read from the
+    log may have told the client of them.
+    """
+    fresh = max(first - 1, last - newest)
+    if place is None:
+        return Start(fresh, recovered=True, latest=True)
+    if (place.epoch is not None and place.epoch != epoch) or place.offset > last + coming:
+        return Start(fresh, recovered=False, latest=True)
+    if place.offset < first - 1:
+        return Start(first - 1, recovered=False)
+    return Start(place.offset, recovered=True)
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +63,10 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     def size(self) -> int:
         """Bytes of messages."""
         return sum(map(len, self.items))
+
+
+#: Of rooms by name, in the order in which a client named them.
+Several: TypeAlias = list[tuple[str, Page]]
 
 
 class Pages:
@@ -63,18 +96,33 @@ class Pages:
             return None
         return _page(start, ring.after(start.offset, limit), most)
 
-    def before_now(self, room: Room, place: Place, limit: int) -> Page | None:
-        """The page that ends before a cursor, if the ring holds it."""
-        ours = self._is_ours(place)
-        before = min(place.offset, room.last + 1) if ours else room.last + 1
-        start = max(room.first, before - limit)
+    def now(self, room: Room | None, after: Place | None, before: Place | None, limit: int) -> Page | None:
+        """The page behind a cursor, or with `before` the one that ends there, if the room's ring holds it."""
+        if room is None:
+            return None
+        if before is None:
+            return self.after_now(room, self.start(room, after, limit), limit)
+        ours = self._is_ours(before)
+        end = min(before.offset, room.last + 1) if ours else room.last + 1
+        start = max(room.first, end - limit)
         ring = room.ring
-        if before <= start or ring is None:
-            return Page(max(before - 1, 0), ours, items=[])
+        if end <= start or ring is None:
+            return Page(max(end - 1, 0), ours, items=[])
         if not ring.holds_after(start - 1):
             return None
-        found = ring.after(start - 1, before - start)
-        return Page(before - 1, ours, items=_newest(found, PAGE_BYTES))
+        return Page(end - 1, ours, items=_newest(ring.after(start - 1, end - start), PAGE_BYTES))
+
+    def several_now(self, starts: Sequence[tuple[Room, Start]], limit: int) -> Several | None:
+        """Pages of several rooms for one answer, if their rings hold them."""
+        pages: Several = []
+        left = PAGE_BYTES
+        for room, start in starts:
+            page = self.after_now(room, start, limit, most=_share(left, len(starts)))
+            if page is None:
+                return None
+            left -= page.size
+            pages.append((room.name, page))
+        return pages
 
     def _is_ours(self, place: Place) -> bool:
         """Whether a cursor is of this epoch; what stood before one of another is gone."""
@@ -82,11 +130,23 @@ class Pages:
 
     # -- from the log -----------------------------------------------------------------------------------------------
 
-    async def after(self, room: str, place: Place | None, limit: int) -> Page:
-        """The page behind a cursor. Raises LogError."""
+    async def read(self, room: str, after: Place | None, before: Place | None, limit: int) -> Page:
+        """The page behind a cursor, or with `before` the one that ends there. Raises LogError."""
+        if before is not None:
+            return await self._before(room, before, limit)
         head = await self._log.head(room)
-        start = resolve(place, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=limit)
+        start = resolve(after, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=limit)
         return await self.after_start(room, start, limit)
+
+    async def several(self, starts: Sequence[tuple[str, Start]], limit: int) -> Several:
+        """Pages of several rooms for one answer. Raises LogError."""
+        pages: Several = []
+        left = PAGE_BYTES
+        for room, start in starts:
+            page = await self.after_start(room, start, limit, most=_share(left, len(starts)))
+            left -= page.size
+            pages.append((room, page))
+        return pages
 
     async def after_start(self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page:
         """The page behind a start; with `most` 0 an empty one. Raises LogError."""
@@ -108,8 +168,7 @@ class Pages:
         found = Start(begins, start.recovered and (start.latest or begins == start.offset), start.latest)
         return _page(found, [self._encoder.message(record) for record in records], most)
 
-    async def before(self, room: str, place: Place, limit: int) -> Page:
-        """The page that ends before a cursor. Raises LogError."""
+    async def _before(self, room: str, place: Place, limit: int) -> Page:
         ours = self._is_ours(place)
         if ours:
             records = await self._reading.get(
@@ -124,15 +183,10 @@ class Pages:
 
     # -- as answers -------------------------------------------------------------------------------------------------
 
-    def body(self, room: str, page: Page) -> list[bytes]:
-        """A page as the body of an answer, in parts."""
-        return encoders.page(room, self._encoder.cursor(page.reaches), page.recovered, page.items)
-
-    def many_body(self, pages: list[tuple[str, Page]]) -> list[bytes]:
-        """Pages of several rooms."""
-        return encoders.poll_page(
-            [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
-        )
+    def body(self, pages: Several, *, many: bool) -> list[bytes]:
+        """Pages as the body of an answer, in parts: in the shape of `/poll` if there may be many."""
+        parts = [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
+        return encoders.poll_page(parts) if many else encoders.page(*parts[0])
 
     def held_wire(self, waiter: PollWaiter) -> bytes | None:
         """The whole answer to a held poll as things stand; None when a room's part has left the ring.
@@ -140,64 +194,35 @@ class Pages:
         Pollers of one room at one place get the same bytes object.
         """
         wait = waiter.first
-        if wait is None or waiter.many or wait.next is not None:
-            return self._many_wire(waiter)
-        room = wait.room
-        key = ("held", wait.after, waiter.limit, waiter.keep_alive)
-        wire = None if room.cache is None else room.cache.get(key)
+        shared = None if wait is None or waiter.many or wait.next is not None else wait.room
+        key = None if wait is None else ("held", wait.after, waiter.limit, waiter.keep_alive)
+        wire = None if shared is None or shared.cache is None else shared.cache.get(key)
         if wire is None:
-            page = self.after_now(room, Start(wait.after, recovered=True), waiter.limit)
-            if page is None:
+            waits = []
+            while wait is not None:
+                waits.append((wait.room, Start(wait.after, recovered=True)))
+                wait = wait.next
+            pages = self.several_now(waits[::-1], waiter.limit)  # in the order in which the client named them
+            if pages is None:
                 return None
-            wire = response(200, b"".join(self.body(room.name, page)), keep_alive=waiter.keep_alive)
-            if room.cache is None or len(room.cache) < ANSWERS_KEPT:
-                room.remember(key, wire)
+            wire = response(200, b"".join(self.body(pages, many=waiter.many)), keep_alive=waiter.keep_alive)
+            if shared is not None and (shared.cache is None or len(shared.cache) < ANSWERS_KEPT):
+                shared.remember(key, wire)
         return wire
-
-    def _many_wire(self, waiter: PollWaiter) -> bytes | None:
-        pages = []
-        allowance = Allowance(len(waiter.places()))
-        wait = waiter.first
-        while wait is not None:
-            page = self.after_now(wait.room, Start(wait.after, recovered=True), waiter.limit, most=allowance.most)
-            if page is None:
-                return None
-            allowance.take(page)
-            pages.append((wait.room.name, page))
-            wait = wait.next
-        pages.reverse()  # the order in which the client named them
-        return response(200, b"".join(self.many_body(pages)), keep_alive=waiter.keep_alive)
 
     async def held_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> list[bytes]:
         """The body of the answer to a held poll whose places have left the ring. Raises LogError."""
-        pages = []
-        allowance = Allowance(len(places))
-        for room, after in places:
-            page = await self.after_start(room, Start(after, recovered=True), limit, most=allowance.most)
-            allowance.take(page)
-            pages.append((room, page))
-        return self.many_body(pages) if many else self.body(*pages[0])
+        starts = [(room, Start(after, recovered=True)) for room, after in places]
+        return self.body(await self.several(starts, limit), many=many)
 
 
-class Allowance:
-    """Bytes that are left for the rooms of one answer: each its share, as long as there is something.
+def _share(left: int, rooms: int) -> int:
+    """Of the bytes that are left in one answer, those for its next room.
 
     A room for which nothing is left keeps its place, and is asked for again from there. By then those before it have
-    given what they had, so that everybody comes round.
+    given what they had, so that every room has its turn.
     """
-
-    def __init__(self, rooms: int) -> None:
-        self._share = PAGE_BYTES // max(rooms, 1)
-        self._left = PAGE_BYTES
-
-    @property
-    def most(self) -> int:
-        """For the next room; 0 for nothing at all."""
-        return max(min(self._share, self._left), 0)
-
-    def take(self, page: Page) -> None:
-        """A page is part of the answer."""
-        self._left -= page.size
+    return max(min(PAGE_BYTES // rooms, left), 0)
 
 
 def _page(start: Start, found: list[bytes], most: int) -> Page:

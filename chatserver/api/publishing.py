@@ -1,14 +1,52 @@
-"""From a text to a place in the log: what HTTP and WebSocket publishing share.
+"""What HTTP and WebSocket publishing share: from a text to a draft, how often, and the words of refusals.
 
-Owns: who a draft is from, and the words for a log that cannot take it. May not: answer.
+Owns: who a draft is from, the rates, and the words for a log that cannot take it. May not: answer.
 """
 
-from chatserver.api.services import LOG_RETRY
-from chatserver.chat.identity import author
-from chatserver.chat.principal import Principal
+from collections.abc import Callable
+
+from chatserver.chat.principal import Principal, author
 from chatserver.chat.registry import RoomsFullError
 from chatserver.log.interface import Draft, LogBusy, LogError
+from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.reasons import ErrorCode
+from chatserver.settings.fields import Settings
+
+#: Seconds' worth of the rate that may be used in one burst: people paste three lines and then think.
+BURST_SECONDS = 2.0
+#: Users who may publish at full rate from one network. Being somebody else costs nothing, a new connection or another
+#: cookie is enough, so a user's rate alone would bound nobody. 300 people behind one address have 3 a second each.
+NETWORK_SHARE = 50
+#: Seconds after which a client should try again when the log did not take its message.
+LOG_RETRY = 1.0
+
+
+class PublishLimit:
+    """A user's rate, and for all users of one network `NETWORK_SHARE` times that."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        rate = settings.publish_rate
+        self._limited = rate > 0
+        burst = max(rate * BURST_SECONDS, 1.0)
+        self._users: KeyedBuckets[int] = KeyedBuckets(rate, burst=burst)
+        self._networks: KeyedBuckets[str] = KeyedBuckets(rate * NETWORK_SHARE, burst=burst * NETWORK_SHARE)
+        self._clock = clock
+
+    def take(self, principal: Principal) -> float:
+        """Count one. 0.0 when both allow it, else the seconds until the one that does not would."""
+        if not self._limited:
+            return 0.0
+        now = int(self._clock() / MICROSECOND)
+        return self._users.take(principal.number, now) or self._networks.take(principal.network, now)
+
+    def sweep(self) -> None:
+        """Forget the users and networks whose allowance is whole."""
+        now = int(self._clock() / MICROSECOND)
+        self._users.sweep(now)
+        self._networks.sweep(now)
+
+    def __len__(self) -> int:
+        return len(self._users) + len(self._networks)
 
 
 def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:
@@ -18,7 +56,7 @@ def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Dra
 
 
 def too_often(wait: float) -> str:
-    """What somebody is told who must wait."""
+    """The refusal of a publish over the rate."""
     return f"too many messages; try again in {wait:.1f} s"
 
 
@@ -27,8 +65,9 @@ def log_failure(error: LogError) -> tuple[ErrorCode, str, float]:
 
     The operator's words in `error` stay in our log: they name paths and disks.
     """
+    sentence = "the message could not be stored; send it again with the same key"
     if isinstance(error, RoomsFullError):
-        return ErrorCode.UNAVAILABLE, "as many rooms are open as may be; this one was not among them", LOG_RETRY
-    if isinstance(error, LogBusy):
-        return ErrorCode.UNAVAILABLE, "the server is busy; the message was not stored, send it again", LOG_RETRY
-    return ErrorCode.UNAVAILABLE, "the message could not be stored; send it again with the same key", LOG_RETRY
+        sentence = "as many rooms are open as may be; this one was not among them"
+    elif isinstance(error, LogBusy):
+        sentence = "the server is busy; the message was not stored, send it again"
+    return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY

@@ -1,23 +1,35 @@
 """A request as handlers see it: parsed, with its user, without a socket.
 
-Owns: reading parameters, strictly. May not: answer.
+Owns: reading parameters, strictly, and the cookie that says whose request it is. May not: answer, or keep anything.
+
+A browser or our own client sends the guest token in a cookie. A client without one is, over plain HTTP, the guest of
+its address and user agent, so that a bot or a `curl` loop keeps one name and its idempotency keys work across requests;
+a WebSocket without a cookie is somebody new, and is given a token to come back with.
+
+A cookie may be believed here: a request of another site's page has been refused before, or is nobody's (origins.py).
+SameSite=Lax says the same once more.
 """
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
-from chatserver.api.guests import guest_of
 from chatserver.api.origins import forbidden
-from chatserver.chat.cursor import Place
-from chatserver.chat.principal import Principal
+from chatserver.chat.principal import TOKEN_MAX, Principal, number_of
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
-from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import query_fields
+from chatserver.protocol.response import cookie, query_fields
+from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
+
+COOKIE = "chat_session"
+#: Seconds a browser keeps it: a year. The longest that Chromium allows is 400 days.
+COOKIE_LIFETIME = 365 * 24 * 3600
+
+_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}")
 
 _Value = TypeVar("_Value", int, float)
 
@@ -43,7 +55,9 @@ class Request(msgspec.Struct, gc=False):
         if self.foreign:
             raise forbidden(self.head)
         if self._principal is None:
-            self._principal = guest_of(self.head, self.address, self.network, self.secret)
+            # With a space in it, it looks like no token of ours.
+            token = token_in(self.head) or f"{self.address} {self.head.headers.get('user-agent', '')}"
+            self._principal = Principal(number_of(token, self.secret), self.network)
         return self._principal
 
     def shrink(self) -> None:
@@ -83,7 +97,7 @@ class Parameters:
     def place(self, name: str) -> Place | None:
         """A cursor."""
         value = self.one(name)
-        return None if value is None else Place(*parse_cursor(value))
+        return None if value is None else parse_cursor(value)
 
     def limit(self, *, default: int = DEFAULT_HISTORY, most: int = MAX_HISTORY) -> int:
         """How many messages or rooms at most."""
@@ -106,3 +120,18 @@ class Parameters:
         if number is None or not least <= number <= most:
             raise HttpError(ErrorCode.BAD_FIELD, f"{name} is {text[:20]!r}; it must be from {least:g} to {most:g}")
         return number
+
+
+def token_in(head: Head) -> str | None:
+    """The guest token that came with a request."""
+    sent = head.headers.get("cookie")
+    if sent is None:
+        return None
+    token = cookie(sent, COOKIE)
+    return token if token is not None and _TOKEN.fullmatch(token) else None
+
+
+def set_cookie(token: str, *, secure: bool) -> tuple[str, str]:
+    """The header that gives a token to a client; a secure one is not sent where it could be overheard."""
+    flags = "HttpOnly; SameSite=Lax; Secure" if secure else "HttpOnly; SameSite=Lax"
+    return ("Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={COOKIE_LIFETIME}; {flags}")

@@ -10,21 +10,19 @@ from itertools import islice
 from typing import TypeAlias
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
-from chatserver.api.pages import Allowance, Page
+from chatserver.api.pages import Page, Start
 from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.request import Request
 from chatserver.api.services import Services
-from chatserver.api.single_flight import SingleFlight
-from chatserver.chat.cursor import Place, Start
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
+from chatserver.fair import SingleFlight
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import encoders, sse
 from chatserver.protocol.client_messages import decode_publish
-from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_body, json_body
-from chatserver.protocol.validation import check_room
+from chatserver.protocol.validation import Place, check_room, parse_cursor
 from chatserver.reasons import ErrorCode
 
 Places: TypeAlias = list[tuple[str, Place | None]]
@@ -81,34 +79,20 @@ class RoomHandlers:
         parameters = request.parameters("after", "before", "limit", "wait")
         after, before = parameters.place("after"), parameters.place("before")
         limit, wait = parameters.limit(), parameters.wait(self._services.settings.poll_wait_max)
-        if before is not None:
-            if after is not None or wait:
-                raise HttpError(ErrorCode.BAD_FIELD, "before cannot be given together with after or wait")
-            return self._read_before(name, before, limit)
+        if before is not None and (after is not None or wait):
+            raise HttpError(ErrorCode.BAD_FIELD, "before cannot be given together with after or wait")
         if wait and request.head.method != "HEAD":
             places: Places = [(name, after)]
             answer = self._poll(request, places, limit, wait, many=False)
             return answer or self._poll_later(request, places, limit, wait, many=False)
-        room = self._hub.room(name)
-        if room is not None:
-            page = self._pages.after_now(room, self._pages.start(room, after, limit), limit)
-            if page is not None:
-                return self._page(name, page)
-        return self._read_later(name, after, limit)
+        page = self._pages.now(self._hub.room(name), after, before, limit)
+        return self._read_later(name, after, before, limit) if page is None else self._page(name, page)
 
-    async def _read_later(self, name: str, after: Place | None, limit: int) -> Answer:
-        return self._page(name, await self._pages.after(name, after, limit))
-
-    def _read_before(self, name: str, before: Place, limit: int) -> Answer | Pending:
-        room = self._hub.room(name)
-        page = None if room is None else self._pages.before_now(room, before, limit)
-        return self._read_before_later(name, before, limit) if page is None else self._page(name, page)
-
-    async def _read_before_later(self, name: str, before: Place, limit: int) -> Answer:
-        return self._page(name, await self._pages.before(name, before, limit))
+    async def _read_later(self, name: str, after: Place | None, before: Place | None, limit: int) -> Answer:
+        return self._page(name, await self._pages.read(name, after, before, limit))
 
     def _page(self, name: str, page: Page) -> Response:
-        return Response(200, self._pages.body(name, page))
+        return Response(200, self._pages.body([(name, page)], many=False))
 
     def poll_many(self, request: Request) -> Answer | Pending:
         """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
@@ -124,7 +108,7 @@ class RoomHandlers:
             self._check(request, Action.READ, name)
             if name in places:
                 raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
-            places[name] = Place(*parse_cursor(cursor)) if colon and cursor else None
+            places[name] = parse_cursor(cursor) if colon and cursor else None
         most = self._services.settings.max_rooms_per_connection
         if not 1 <= len(places) <= most:
             raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {most} rooms, as room=NAME:CURSOR")
@@ -149,8 +133,9 @@ class RoomHandlers:
         return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
 
     def _check_empty_rooms(self, count: int) -> None:
-        if not self._services.empty_rooms.allows(count):
-            raise HttpError(ErrorCode.TOO_MANY_ROOMS, self._services.empty_rooms.refusal)
+        refused = self._services.refuse_empty_rooms(count)
+        if refused is not None:
+            raise HttpError(ErrorCode.TOO_MANY_ROOMS, refused)
 
     async def _poll_many_later(self, request: Request) -> Answer:
         """Read again what is wanted: thousands may wait for their turn, and places are ten times their request."""
@@ -177,28 +162,15 @@ class RoomHandlers:
     def _poll_now(
         self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
     ) -> Answer | Pending:
-        pages = []
-        allowance = Allowance(len(starts))
-        for room, start in starts:
-            page = self._pages.after_now(room, start, limit, most=allowance.most)
-            if page is None:
-                return self._poll_from_log(request, starts, limit, many=many)
-            allowance.take(page)
-            pages.append((room.name, page))
+        for room, _ in starts:
             self._hub.polled(room, request.principal)
-        return Response(200, self._pages.many_body(pages) if many else self._pages.body(*pages[0]))
+        pages = self._pages.several_now(starts, limit)
+        if pages is None:
+            return self._poll_from_log([(room.name, start) for room, start in starts], limit, many=many)
+        return Response(200, self._pages.body(pages, many=many))
 
-    async def _poll_from_log(
-        self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
-    ) -> Answer:
-        pages = []
-        allowance = Allowance(len(starts))
-        for room, start in starts:
-            page = await self._pages.after_start(room.name, start, limit, most=allowance.most)
-            allowance.take(page)
-            pages.append((room.name, page))
-            self._hub.polled(room, request.principal)
-        return Response(200, self._pages.many_body(pages) if many else self._pages.body(*pages[0]))
+    async def _poll_from_log(self, starts: list[tuple[str, Start]], limit: int, *, many: bool) -> Answer:
+        return Response(200, self._pages.body(await self._pages.several(starts, limit), many=many))
 
     # -- events -----------------------------------------------------------------------------------------------------
 
@@ -207,7 +179,7 @@ class RoomHandlers:
         check_room(name)
         parameters = request.parameters("after")
         last_id = request.head.headers.get("last-event-id")
-        after = parameters.place("after") if not last_id else Place(*parse_cursor(last_id))
+        after = parameters.place("after") if not last_id else parse_cursor(last_id)
         self._check(request, Action.READ, name)
         room = self._hub.room(name)
         if room is None:

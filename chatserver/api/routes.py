@@ -6,19 +6,16 @@ pages may ask; origins.py does, and is asked here before any path is looked at.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
-from chatserver.api.guests import set_cookie, token_in
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
-from chatserver.api.request import Request
+from chatserver.api.request import Request, set_cookie, token_in
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles
-from chatserver.chat.identity import new_token, number_of
-from chatserver.chat.principal import Principal
-from chatserver.protocol.errors import HttpError
+from chatserver.chat.principal import Principal, new_token, number_of
+from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
 from chatserver.protocol.upgrade import accept_upgrade
@@ -85,7 +82,7 @@ class Routes:
             return Response(204, b"", headers=preflight_fields(methods))
         return self._choose(methods, head.method)(request, *names)
 
-    def cors(self, head: Head) -> tuple[tuple[str, str], ...]:
+    def cors(self, head: Head) -> Headers:
         """What any answer to this request must have for a page of an allowed origin to read it."""
         return cors_fields(head, self._policy) if self._policy.origins else ()
 
@@ -103,19 +100,17 @@ class Routes:
 
     def _choose(self, methods: _Methods, method: str) -> _Handler:
         handler = methods.get(method)
-        if handler is None:
-            allowed = ", ".join(sorted(methods))
-            raise HttpError(
-                ErrorCode.METHOD_NOT_ALLOWED, f"{method[:20]} is not for this path; allowed: {allowed}",
-                headers=(("Allow", allowed),),
-            )  # fmt: skip
-        return handler
+        if handler is not None:
+            return handler
+        allowed = ", ".join(sorted(methods))
+        message = f"{method[:20]} is not for this path; allowed: {allowed}"
+        raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", allowed),))
 
     # -- WebSocket --------------------------------------------------------------------------------------------------
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         token = token_in(request.head)
-        headers: tuple[tuple[str, str], ...] = ()
+        headers: Headers = ()
         if token is None:
             token = new_token()
             headers = (set_cookie(token, secure=self._secure),)
@@ -127,12 +122,12 @@ class Routes:
 
     def _health(self, request: Request) -> Response:
         request.parameters()
-        return _status("ok")
+        return Response(200, json_body({"status": "ok"}))
 
     def _readiness(self, request: Request) -> Response:
         request.parameters()
         if self._ready():
-            return _status("ready")
+            return Response(200, json_body({"status": "ready"}))
         return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
 
     def _show_metrics(self, request: Request) -> Response:
@@ -150,8 +145,3 @@ def _known(methods: _Methods | None, path: str) -> _Methods:
 def _readable(handler: _Handler) -> _Methods:
     """What can be asked for can be asked about."""
     return {"GET": handler, "HEAD": handler}
-
-
-def _status(status: str) -> Response:
-    content: dict[str, Any] = {"status": status}
-    return Response(200, json_body(content))

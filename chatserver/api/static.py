@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from chatserver.api.answers import Response
-from chatserver.api.guests import set_cookie, token_in
-from chatserver.api.request import Request
-from chatserver.chat.identity import new_token
+from chatserver.api.request import Request, set_cookie, token_in
+from chatserver.chat.principal import new_token
+from chatserver.protocol.errors import Headers
 
 WEB = Path(__file__).parent.parent / "web"
 #: No inline script or style, no other host: an injected tag has nothing to run with.
@@ -54,7 +54,7 @@ class StaticFiles:
         """A file, or 304 for a browser that has it. The page itself brings a guest token along."""
         path = request.head.path
         content_type, etag, body = self._files[path]
-        headers: tuple[tuple[str, str], ...] = (*_HEADERS, ("ETag", etag))
+        headers: Headers = (*_HEADERS, ("ETag", etag))
         if path == "/" and token_in(request.head) is None:
             headers = (*headers, set_cookie(new_token(), secure=self._secure))
         elif _names(request.head.headers.get("if-none-match", ""), etag):

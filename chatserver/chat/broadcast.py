@@ -12,7 +12,8 @@ No wake-up can be lost between "no longer blocked" and "behind": `deliver` runs 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import NamedTuple
 
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.ring import Encoding, Ring
@@ -53,14 +54,11 @@ class Broadcast:
         return self.notices[encoding]
 
 
-class PollPass:
+class PollPass(NamedTuple):
     """One pass over all polls that were held when it began. One at a time: a room of thousands may have news faster."""
 
-    __slots__ = ("reaches", "waiters")
-
-    def __init__(self, room: Room, waiters: Iterable[PollWaiter]) -> None:
-        self.waiters = deque(waiters)
-        self.reaches = room.last
+    waiters: deque[PollWaiter]
+    reaches: int
 
 
 class Broadcaster:
@@ -81,7 +79,7 @@ class Broadcaster:
             room.all_offered()
             self.resume_publishers(room)
         if room.waiters and room.answering is None:
-            room.answering = PollPass(room, room.waiters)
+            room.answering = PollPass(deque(room.waiters), room.last)
             self._schedule.soon(self._answer_polls, room, room.name)
 
     # -- members ----------------------------------------------------------------------------------------------------
@@ -267,5 +265,5 @@ class Broadcaster:
         if waiters:
             room.answering = passing
         elif room.waiters and room.last != passing.reaches:
-            room.answering = PollPass(room, room.waiters)
+            room.answering = PollPass(deque(room.waiters), room.last)
         return room.answering is not None

@@ -4,8 +4,6 @@ Owns: who waits for that, and in which order: networks take turns, and members o
 May not: touch a socket.
 """
 
-from typing import Protocol
-
 import structlog
 import trio
 
@@ -14,7 +12,7 @@ from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, MessageEncoder
 from chatserver.chat.sink import Sink
 from chatserver.fair import FairQueue
-from chatserver.log.interface import LogError, Record
+from chatserver.log.interface import Log, LogError, Record
 
 #: Messages read from the log at a time.
 READ_PAGE = 100
@@ -26,17 +24,10 @@ READ_RETRY = 1.0
 _log = structlog.get_logger("chatserver.chat")
 
 
-class Reads(Protocol):
-    """The part of the log that is used here."""
-
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int) -> list[Record]:
-        """Messages after an offset, oldest first."""
-
-
 class CatchUp:
     """See the module. `run` is a task, of which there are `READERS`."""
 
-    def __init__(self, log: Reads, encoder: MessageEncoder, sink: Sink) -> None:
+    def __init__(self, log: Log, encoder: MessageEncoder, sink: Sink) -> None:
         self._log = log
         self._encoder = encoder
         self._sink = sink

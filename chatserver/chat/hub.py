@@ -18,8 +18,8 @@ from chatserver.chat.member import Member, PollWaiter, Source, Wait
 from chatserver.chat.presence import LEASE
 from chatserver.chat.principal import Principal
 from chatserver.chat.registry import Registry
-from chatserver.chat.ring import Encoding, MessageEncoder
-from chatserver.chat.room import Life, RingSize, Room
+from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
+from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 from chatserver.log.interface import Draft, Log, LogError, Record, Stored
 from chatserver.meters import ByteBudget
@@ -51,9 +51,7 @@ class Hub:
         note_failure: Callable[[LogError], None], clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
-        size = RingSize(
-            encoder, max_count=settings.ring_messages, max_bytes=settings.ring_bytes, budget=self.budget
-        )  # fmt: skip
+        size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
         self.registry = Registry(log, size, max_rooms=settings.max_rooms, clock=clock)
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
@@ -123,12 +121,13 @@ class Hub:
         self.registry.relieve()
 
     def _take_in(self, room: Room, batch: list[Record]) -> None:
-        if room.life is Life.LOADING:
+        if not room.ready:
             room.seen = batch[-1].offset
             return
-        if room.ring is None:
+        ring = room.ring
+        if ring is None:
             self.registry.note_written(room)
-        ring = room.the_ring()
+            ring = room.make_ring(0)
         if batch[0].offset <= ring.last:
             batch = [record for record in batch if record.offset > ring.last]
         ring.add(batch)

@@ -1,15 +1,76 @@
 """Who somebody is, as every handler sees it: nothing else is known of a person beyond this.
 
-Owns: the struct, and what its rights allow. May not: know where principals come from; guests are one source
-(chat/identity.py), tokens and a trusted proxy's header can be others.
+Owns: the struct, what it may do, and how a guest gets an id and a name. May not: keep a table of guests; 15,000 idle
+ones cost one int each. Guests are one source of principals, tokens and a trusted proxy's header can be others.
+
+A guest is a random token that only the client and this computation know. A keyed digest of it is the guest's number,
+and the number gives both the public id and the name; so a guest who comes back with the token after a restart, on
+another transport or on another machine of ours is the same person, and nothing is stored anywhere.
 """
 
+import secrets
 from enum import Enum, auto
-from typing import Protocol
+from functools import lru_cache
+from hashlib import blake2b
 
 import msgspec
 
-from chatserver.chat.identity import User, guest
+#: Bytes of a token: 128 bits, nobody guesses another guest's.
+TOKEN_BYTES = 16
+#: Characters a client may send as a token; ours have 22.
+TOKEN_MAX = 64
+#: Bits of a number: two digits of a Python int (32 bytes), and no two of a million guests share one.
+NUMBER_BITS = 60
+#: Publishing guests whose id and name are remembered; making them again costs 3 µs.
+REMEMBERED = 1024
+
+_QUALITIES = """
+    Amber Brave Brisk Calm Clever Cosmic Crisp Daring Dapper Eager Early Fabled Gentle Glad Golden Happy
+    Hardy Humble Ivory Jolly Keen Kind Lively Lucky Lunar Mellow Merry Mighty Misty Noble Nimble Olive
+    Patient Peachy Plucky Polite Proud Quick Quiet Rapid Rosy Rustic Sage Sandy Silent Silver Smart Snowy
+    Solar Spry Steady Stoic Sunny Swift Tidy Velvet Vivid Warm Wild Windy Wise Witty Young Zesty
+""".split()
+_ANIMALS = """
+    Badger Bat Bear Beaver Bison Camel Cat Cobra Cougar Crane Crow Deer Dingo Dolphin Dove Eagle
+    Eel Elk Falcon Ferret Finch Fox Frog Gecko Gibbon Goose Hare Hawk Hedgehog Heron Ibex Ibis
+    Jackal Jay Kiwi Koala Lark Lemur Lion Llama Lynx Magpie Marten Mole Moose Newt Ocelot Okapi
+    Otter Owl Panda Parrot Pelican Puffin Raven Robin Seal Sloth Swan Tapir Tiger Toad Walrus Wolf
+    Wombat Yak Zebra
+""".split()
+
+
+class User(msgspec.Struct, frozen=True):
+    """As the wire shows it."""
+
+    id: str
+    name: str
+
+
+def new_token() -> str:
+    """A token for somebody new."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def number_of(token: str, secret: bytes) -> int:
+    """The number behind a token, for this log. The token cannot be found from the number."""
+    digest = blake2b(token.encode(), digest_size=8, key=secret).digest()
+    return int.from_bytes(digest, "big") >> (64 - NUMBER_BITS)
+
+
+def guest(number: int) -> User:
+    """The public face of a number."""
+    rest, quality = divmod(number, len(_QUALITIES))
+    rest, animal = divmod(rest, len(_ANIMALS))
+    return User(f"g_{number:015x}", f"{_QUALITIES[quality]} {_ANIMALS[animal]} {rest % 90 + 10}")
+
+
+@lru_cache(maxsize=REMEMBERED)
+def author(number: int) -> User:
+    """The same for somebody who writes, and will write again.
+
+    Not for greeting: thousands who only listen would push the writers out, and cost 300 bytes each.
+    """
+    return guest(number)
 
 
 class Action(Enum):
@@ -20,34 +81,11 @@ class Action(Enum):
     MODERATE = auto()
 
 
-class Rights(Protocol):
-    """What a principal may do. One object serves all that have the same."""
-
-    def allow(self, action: Action, room: str) -> bool:
-        """Whether this may be done in this room."""
-
-
-class GuestRights:
-    """Guests read and write everywhere."""
-
-    def allow(self, action: Action, room: str) -> bool:
-        """Anything but moderation."""
-        return action is not Action.MODERATE
-
-
-GUEST_RIGHTS = GuestRights()
-
-
 class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
     """A person or a program. This one is a guest, of which a parked connection keeps 32 bytes; others say more."""
 
     number: int  # stands for the person wherever people are counted: 60 bits
     network: str  # the address it comes from, or its /64
-
-    @property
-    def rights(self) -> Rights:
-        """What it may do."""
-        return GUEST_RIGHTS
 
     @property
     def expires(self) -> float | None:
@@ -60,5 +98,5 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
         return guest(self.number)
 
     def may(self, action: Action, room: str) -> bool:
-        """Whether its rights allow this."""
-        return self.rights.allow(action, room)
+        """Whether this is allowed to it in this room: to guests, anything but moderation everywhere."""
+        return action is not Action.MODERATE

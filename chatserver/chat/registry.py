@@ -8,11 +8,14 @@ Only `using` and `load` wait, for the log. All else is synchronous: what finds a
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
 from chatserver.chat.presence import Presence
-from chatserver.chat.room import Life, RingSize, Room
+from chatserver.chat.ring import RingSize
+from chatserver.chat.room import Room
+from chatserver.fair import SingleFlight
 from chatserver.log.interface import Log, LogError
 
 #: Messages of history that a room has in memory from the start: what a `join` without a cursor gives.
@@ -47,13 +50,14 @@ class Registry:
         self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
         self._of_network: dict[str, int] = {}  # rooms that are in memory because of each
         self._clock = clock
+        self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # in which nothing was ever said
         self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
 
     def room(self, name: str) -> Room | None:
         """The room, if it is in memory and ready: then everything about its newest messages needs no waiting."""
         room = self.rooms.get(name)
-        return room if room is not None and room.life is Life.READY else None
+        return room if room is not None and room.ready else None
 
     def unwritten(self) -> Iterator[Room]:
         """Those in which somebody is and nothing was ever said."""
@@ -77,34 +81,21 @@ class Registry:
             self.note_empty(room)
 
     async def _pin(self, name: str, network: str) -> Room:
-        """The room, loaded. If the log fails, all who wait for it are told; if the task that loads it is cancelled, one
-        of the others goes on: that was about the other's time, not about theirs.
-        """
-        while True:
-            room = self.rooms.get(name)
-            waits = room is not None
-            if room is None:
-                room = self._make(name, network)
-            room.pins += 1
-            try:
-                if not waits:
-                    await self._load(room)
-                while room.life is Life.LOADING:
-                    if room.loaded is None:
-                        room.loaded = trio.Event()
-                    await room.loaded.wait()
-            except BaseException as error:
-                room.pins -= 1
-                if waits:
-                    self.note_empty(room)
-                else:
-                    self._forget(room, Life.FAILED if isinstance(error, LogError) else Life.CANCELLED)
-                raise
-            if room.life is Life.READY:
-                return room
+        """The room, loaded. If that fails, all who wait for it are told, and the next asker tries again."""
+        room = self.rooms.get(name)
+        if room is None:
+            room = self._make(name, network)
+        room.pins += 1
+        try:
+            if not room.ready:
+                await self._loading.get(room, partial(self._load, room))
+        except BaseException:
             room.pins -= 1
-            if room.life is Life.FAILED:
-                raise LogError(f"room {name} could not be loaded")
+            if not room.ready and not room.pins:
+                self._remove(room)
+            self.note_empty(room)
+            raise
+        return room
 
     async def load(self, names: Iterable[str], network: str) -> None:
         """Bring rooms into memory, some side by side; they stay for a while even if nobody comes.
@@ -141,24 +132,22 @@ class Registry:
         room = self.rooms[name] = Room(name, self._size, network=network)
         return room
 
-    async def _load(self, room: Room) -> None:
+    async def _load(self, room: Room) -> Room:
         while True:
             head = await self._log.head(room.name)
             records = await self._log.latest(room.name, LATEST) if head.last else []  # most names are nobody's yet
             last = records[-1].offset if records else head.last
             if last >= room.seen:
                 break  # else news came while we read: it is in the log by now
-        ring = room.begin_at(last)
         room.first = max(room.first, head.first)  # retention may have been told meanwhile
-        if ring is not None:
-            ring.last = last - len(records)
-            ring.first = ring.last + 1
-            ring.add(records)
+        if last:
+            room.make_ring(last - len(records)).add(records)
             self.relieve()
         else:
             self._unwritten[room] = None
         room.all_offered()
-        room.end_loading(Life.READY)
+        room.ready = True
+        return room
 
     # -- leaving ----------------------------------------------------------------------------------------------------
 
@@ -176,15 +165,9 @@ class Registry:
             del self._of_network[room.network]
         room.released()
 
-    def _forget(self, room: Room, life: Life) -> None:
-        """A room that was not loaded; the next one who wants it tries again."""
-        if self.rooms.get(room.name) is room:
-            self._remove(room)
-        room.end_loading(life)
-
     def note_empty(self, room: Room) -> None:
         """Nobody may be in it any more: then it leaves memory in a while."""
-        if room.life is Life.READY and room.empty and self.rooms.get(room.name) is room:
+        if room.ready and room.empty and self.rooms.get(room.name) is room:
             self._empty.pop(room, None)
             self._empty[room] = self._clock() + EMPTY_STAYS
             while len(self._empty) > MAX_EMPTY:
@@ -219,8 +202,3 @@ class Registry:
             share = int(budget.most * LOW_WATER) // len(self.rooms)
             for room in self.rooms.values():
                 room.cut(share)
-
-    @property
-    def kept(self) -> int:
-        """Bytes that all rooms keep."""
-        return self._size.budget.used

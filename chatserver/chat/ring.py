@@ -10,7 +10,7 @@ the next offset makes the ring begin anew there, and a member that lacks what ca
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chatserver.chat.principal import Principal
 from chatserver.log.interface import Record
@@ -50,27 +50,30 @@ class MessageEncoder(Protocol):
         """One message."""
 
 
+class RingSize(NamedTuple):
+    """How large each ring may be, and the budget that all share. One for the server."""
+
+    encoder: MessageEncoder
+    max_count: int
+    max_bytes: int
+    budget: ByteBudget
+
+
 class Ring:
     """Entries for the offsets `first` to `last`; empty when `first == last + 1`."""
 
     __slots__ = (
-        "_budget", "_bytes", "_chunks", "_encoder", "_joined", "_json", "_max_bytes", "_max_count", "_pushes", "_room",
-        "first", "kept", "last", "written",
+        "_bytes", "_chunks", "_joined", "_json", "_pushes", "_room", "_size", "first", "kept", "last", "written",
     )  # fmt: skip
 
-    def __init__(
-        self, room: str, encoder: MessageEncoder, *, max_count: int, max_bytes: int, budget: ByteBudget, last: int = 0
-    ) -> None:
+    def __init__(self, room: str, size: RingSize, *, last: int = 0) -> None:
         self._room = room
-        self._encoder = encoder
+        self._size = size
         self.first = last + 1
         self.last = last
         self.written = 0  # bytes of JSON that ever came in
         self.kept = 0  # bytes of everything, as the budget is charged
-        self._max_count = max_count
-        self._max_bytes = max_bytes
         self._bytes = 0  # of JSON
-        self._budget = budget
         self._joined = 0  # bytes of joined chunks
         # Parallel lists, not an object a message: a hundred busy rooms would make 100,000 of them, and the collector
         # visits each.
@@ -81,10 +84,11 @@ class Ring:
 
     def add(self, records: Iterable[Record]) -> None:
         """Append news; older entries make room."""
+        encode = self._size.encoder.message
         for record in records:
             if record.offset != self.last + 1:
                 self._begin_anew(record.offset)
-            json = self._encoder.message(record)
+            json = encode(record)
             self._json.append(json)
             for pushes in self._pushes.values():
                 pushes.append(None)
@@ -101,10 +105,10 @@ class Ring:
         self.first = offset
 
     def _trim(self) -> None:
-        json = self._json
-        surplus = max(0, len(json) - self._max_count)
+        json, most = self._json, self._size.max_bytes
+        surplus = max(0, len(json) - self._size.max_count)
         self._bytes -= sum(map(len, json[:surplus]))
-        while self._bytes > self._max_bytes and surplus < len(json) - 1:
+        while self._bytes > most and surplus < len(json) - 1:
             self._bytes -= len(json[surplus])
             surplus += 1
         if surplus:
@@ -124,7 +128,7 @@ class Ring:
     def _count(self) -> None:
         """Charge what is kept by now. The budget may be over then: the registry relieves it."""
         self.kept = (self._bytes + ENTRY_BYTES * len(self._json)) * (1 + len(self._pushes)) + self._joined
-        self._budget.resize(self, self.kept)
+        self._size.budget.resize(self, self.kept)
 
     def cut(self, most: int) -> None:
         """Give up what is oldest until no more than this is kept; members that lack it read it from the log."""
@@ -189,7 +193,7 @@ class Ring:
 
     def released(self) -> None:
         """The room leaves memory."""
-        self._budget.release(self)
+        self._size.budget.release(self)
 
     def statistics(self) -> dict[str, int]:
         """Messages and bytes of JSON held, and bytes kept in all."""

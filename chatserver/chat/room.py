@@ -5,15 +5,11 @@ Owns: the facts of a room. May not: send, wait, or decide when a room leaves mem
 A ring is made at the room's first message: names are free, and a room in which nothing was ever said costs its people.
 """
 
-from enum import Enum, auto
 from typing import TYPE_CHECKING
-
-import trio
 
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.presence import Presence
-from chatserver.chat.ring import MessageEncoder, Ring
-from chatserver.meters import ByteBudget
+from chatserver.chat.ring import Ring, RingSize
 
 if TYPE_CHECKING:
     from chatserver.chat.broadcast import Broadcast, PollPass
@@ -23,39 +19,12 @@ if TYPE_CHECKING:
 CONGESTED_SHARE = 2
 
 
-class Life(Enum):
-    """Whether a room can be used."""
-
-    LOADING = auto()  # its newest messages are being read from the log; news is noted, not kept
-    READY = auto()
-    FAILED = auto()  # the log could not be read
-    CANCELLED = auto()  # the task that had it read waits no longer
-
-
-class RingSize:
-    """How large the rings of all rooms may be, and the budget that they share. One for the server."""
-
-    __slots__ = ("budget", "encoder", "max_bytes", "max_count")
-
-    def __init__(self, encoder: MessageEncoder, *, max_count: int, max_bytes: int, budget: ByteBudget) -> None:
-        self.encoder = encoder
-        self.max_count = max_count
-        self.max_bytes = max_bytes
-        self.budget = budget
-
-    def make(self, room: str, last: int) -> Ring:
-        """A ring for a room whose newest offset is this."""
-        return Ring(
-            room, self.encoder, max_count=self.max_count, max_bytes=self.max_bytes, budget=self.budget, last=last
-        )
-
-
 class Room:
     """See the module."""
 
     __slots__ = (
-        "_size", "answering", "broadcast", "cache", "first", "life", "loaded", "members", "name", "network", "offered",
-        "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ring", "seen", "telling", "waiters",
+        "_size", "answering", "broadcast", "cache", "first", "members", "name", "network", "offered", "offered_bytes",
+        "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring", "seen", "telling", "waiters",
     )  # fmt: skip
 
     def __init__(self, name: str, size: RingSize, *, network: str) -> None:
@@ -74,35 +43,20 @@ class Room:
         self.pending_bytes = 0
         self.offered = self.offered_bytes = 0  # every member was offered what comes up to here
         self.cache: dict[object, bytes] | None = None  # answers that are the same for everybody, see `remember`
-        self.life = Life.LOADING
-        self.loaded: trio.Event | None = None  # until it is ready, for those who wait for that
+        self.ready = False  # while its newest messages are read from the log, news is noted and not kept
         self.seen = 0  # highest offset in the news while loading
         self.pins = 0  # tasks that will use it after a wait
         self._size = size
-
-    def end_loading(self, life: Life) -> None:
-        """Say how it ended to all who wait for that."""
-        self.life = life
-        if self.loaded is not None:
-            self.loaded.set()
-            self.loaded = None
 
     @property
     def last(self) -> int:
         """The newest offset; 0 when nothing was ever said."""
         return 0 if self.ring is None else self.ring.last
 
-    def the_ring(self) -> Ring:
-        """The ring, made now if there is none."""
-        if self.ring is None:
-            self.ring = self._size.make(self.name, 0)
-        return self.ring
-
-    def begin_at(self, last: int) -> Ring | None:
-        """The ring of a room that is being loaded, in which so much was said; None if nothing was."""
-        if last:
-            self.ring = self._size.make(self.name, last)
-        return self.ring
+    def make_ring(self, last: int) -> Ring:
+        """The ring, which begins behind this offset."""
+        self.ring = ring = Ring(self.name, self._size, last=last)
+        return ring
 
     @property
     def empty(self) -> bool:

@@ -6,6 +6,6 @@
 
 from chatserver.client.conversation import RejectedError
 from chatserver.client.link import Client, connect
-from chatserver.client.urls import BadUrlError
+from chatserver.client.stream import BadUrlError
 
 __all__ = ["BadUrlError", "Client", "RejectedError", "connect"]

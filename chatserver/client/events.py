@@ -3,56 +3,41 @@
 Owns: the vocabulary between the library and programs on top of it. May not: carry wire details.
 """
 
-from dataclasses import dataclass
+import msgspec
 
-from chatserver.client.wire import Message, User
+from chatserver.client.wire import GoingAway, Message, PresenceChanged, User
+
+__all__ = ["GoingAway", "PresenceChanged"]
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(msgspec.Struct, frozen=True):
     """The server greeted us; `user` is who we are to it."""
 
     user: User
 
 
-@dataclass(frozen=True, slots=True)
-class Entered:
+class Entered(msgspec.Struct, frozen=True):
     """We are in a room; its missed or latest messages come as `Received` right after this."""
 
     room: str
     members: int
-    resumed: bool
-    """True when this goes on from messages that we had before."""
+    resumed: bool  # this goes on from messages that we had before
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """A message: each exactly once, in the room's order."""
 
     message: Message
-    past: bool
-    """True for what was said before we entered or while we were away."""
+    past: bool  # it was said before we entered or while we were away
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """Messages of a room after what we had are gone for good (retention, or the room began anew)."""
 
     room: str
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceChanged:
-    """People came to a room or left it."""
-
-    room: str
-    joined: tuple[User, ...]
-    left: tuple[User, ...]
-    members: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(msgspec.Struct, frozen=True):
     """What we published under `key` is durable."""
 
     key: str
@@ -60,8 +45,7 @@ class Acknowledged:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """What we published under `key` will not be taken, however often we ask."""
 
     key: str
@@ -69,8 +53,7 @@ class Refused:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(msgspec.Struct, frozen=True):
     """The server could not do something else we asked for, such as to enter `room`."""
 
     room: str | None
@@ -78,31 +61,12 @@ class Complaint:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class GoingAway:
-    """The server said that it will close this connection."""
-
-    reason: str
-    retry_after: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnecting:
+class Reconnecting(msgspec.Struct, frozen=True):
     """No connection; the next attempt is in `delay` seconds."""
 
     why: str
     delay: float
 
 
-Event = (
-    Connected
-    | Entered
-    | Received
-    | Lost
-    | PresenceChanged
-    | Acknowledged
-    | Refused
-    | Complaint
-    | GoingAway
-    | Reconnecting
-)
+_Answer = Acknowledged | Refused | Complaint
+Event = Connected | Entered | Received | Lost | PresenceChanged | _Answer | GoingAway | Reconnecting

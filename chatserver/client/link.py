@@ -1,7 +1,7 @@
 """The trio part of the client: one WebSocket after another under one `Session`.
 
-Owns: connecting, reconnecting, the guest's cookie. May not: know what a frame means (session.py does), or
-read and write one connection (conversation.py does).
+Owns: connecting, reconnecting and the delays before that, the guest's cookie. May not: know what a frame means
+(session.py does), or read and write one connection (conversation.py does).
 
     async with connect("http://127.0.0.1:8000", rooms=["lobby"]) as client:
         client.publish("lobby", "hello")
@@ -13,7 +13,8 @@ Events must be read: what the reader does not take stays with the server, which 
 """
 
 import json
-from collections.abc import AsyncIterator, Iterable
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import NoReturn
@@ -21,19 +22,46 @@ from typing import NoReturn
 import trio
 import trio_websocket
 
-from chatserver.client.backoff import Backoff
 from chatserver.client.conversation import Bell, Conversation, EndedError, RejectedError
 from chatserver.client.events import Event, Reconnecting
 from chatserver.client.session import Session
-from chatserver.client.stream import DialError, Ear, dial
-from chatserver.client.urls import Target, parse_target
+from chatserver.client.stream import DialError, Ear, Target, dial, parse_target
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS, and again for the upgrade
 CLOSE_TIMEOUT = 2.0  # s for a polite goodbye
 MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's share
 EVENTS_AHEAD = 100  # events that wait for a reader before we stop reading the socket
+FIRST_DELAY = 0.5  # s; the mean first wait is half of it
+LONGEST_DELAY = 30.0  # s; Phoenix 5, Centrifugo and Engine.IO 5-20; a restart takes less
+ASKED_SPREAD = 0.25  # of what the server asked for, on top
+STEADY_AFTER = 10.0  # s a connection must live for earlier failures to be forgotten
 
 _STATUS_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Backoff:
+    """Counts failures in a row and turns them into delays: exponential, with full jitter as AWS's blog recommends.
+
+    So ten thousand clients do not come back at once. What the server asked for (`Retry-After`, `goaway`) comes first,
+    and is spread a little as well.
+    """
+
+    def __init__(self, *, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
+        self._failures = 0
+
+    def delay(self, *, asked: float | None) -> float:
+        """Return the seconds to wait now; `asked` is what the server wants, if it said so."""
+        ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 10)
+        if asked is not None:
+            return asked * (1 + ASKED_SPREAD * self._jitter())
+        return ceiling * self._jitter()
+
+    def lived(self, seconds: float) -> None:
+        """Note how long a connection lasted."""
+        if seconds >= STEADY_AFTER:
+            self._failures = 0
 
 
 class Client:

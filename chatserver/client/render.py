@@ -7,19 +7,7 @@ May not: print. Text from the network must not move the cursor, change colours o
 from datetime import datetime
 from zlib import crc32
 
-from chatserver.client.events import (
-    Acknowledged,
-    Complaint,
-    Connected,
-    Entered,
-    Event,
-    GoingAway,
-    Lost,
-    PresenceChanged,
-    Received,
-    Reconnecting,
-    Refused,
-)
+from chatserver.client import events
 from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and on light
@@ -62,26 +50,26 @@ def day(message: Message) -> str:
     return f"{moment:%A} {moment.day} {moment:%B} {moment.year}" if moment is not None else ""
 
 
-def status(event: Event) -> str | None:
+def status(event: events.Event) -> str | None:
     """Return what to say about anything but a message; None: nothing."""
     match event:
-        case Received() | Acknowledged() | GoingAway():  # the last is said by the Reconnecting that follows
-            return None
-        case Connected(user):
+        case events.Received() | events.Acknowledged() | events.GoingAway():
+            return None  # the last is said by the Reconnecting that follows
+        case events.Connected(user):
             return f"connected as {printable(user.name)}"
-        case Entered(room, members, resumed):
+        case events.Entered(room, members, resumed):
             return f"{'back in' if resumed else 'in'} {printable(room)}, {members} here"
-        case Lost(room):
+        case events.Lost(room):
             return f"some messages of {printable(room)} are gone for good and not shown"
-        case PresenceChanged(_, joined, left, members):
+        case events.PresenceChanged(_, joined, left, members):
             changes = [f"{_names(users)} {verb}" for users, verb in ((joined, "came"), (left, "left")) if users]
             return f"{', '.join(changes)} · {members} here" if changes else None
-        case Refused(_, code, message):
+        case events.Refused(_, code, message):
             return f"not sent: {printable(message)} ({printable(code)})"
-        case Complaint(room, code, message):
+        case events.Complaint(room, code, message):
             about = f"{printable(room)}: " if room is not None else ""
             return f"the server says: {about}{printable(message)} ({printable(code)})"
-        case Reconnecting(why, delay):
+        case events.Reconnecting(why, delay):
             return f"{printable(why)}; reconnecting in {delay:.1f} s…"
 
 

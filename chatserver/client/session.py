@@ -20,20 +20,9 @@ How the promise is kept:
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from chatserver.client import wire
-from chatserver.client.events import (
-    Acknowledged,
-    Complaint,
-    Connected,
-    Entered,
-    Event,
-    GoingAway,
-    Lost,
-    PresenceChanged,
-    Received,
-    Refused,
-)
+from chatserver.client import events, wire
 
 HISTORY_LIMIT = 200  # messages asked for at once; a server that gives fewer is asked again
 HELD_MESSAGES = 1000  # a room, while a hole is being filled; what is beyond comes from the history as well
@@ -43,19 +32,16 @@ CLOSE_TOO_BIG = 1009  # RFC 6455 7.4.1: what we sent is over a limit
 _PASSING = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Join:
+class _Join(NamedTuple):
     room: str
     resumes: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Fetch:
+class _Fetch(NamedTuple):
     room: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Publish:
+class _Publish(NamedTuple):
     key: str
 
 
@@ -63,28 +49,14 @@ _Request = _Join | _Fetch | _Publish
 
 
 @dataclass(slots=True)
-class _Fill:
-    """A hole that `history` is filling."""
-
-    until: str | None
-    """Stop at this cursor even if nothing is held; None: as soon as held messages follow without a hole."""
-
-
-@dataclass(slots=True)
 class _Room:
     name: str
     cursor: str | None = None
-    last: int | None = None
-    """Offset of the last message delivered; None before the first one and after a loss."""
+    last: int | None = None  # offset of the last message delivered; None before the first one and after a loss
     entered: bool = False
-    fill: _Fill | None = None
+    filling: bool = False  # a hole, by `history`, until held messages follow without one
+    until: str | None = None  # and until this cursor, even if nothing is held
     held: dict[int, wire.Message] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    room: str
-    text: str
 
 
 class Session:
@@ -92,7 +64,7 @@ class Session:
 
     def __init__(self, rooms: Iterable[str] = ()) -> None:
         self._rooms = {name: _Room(name) for name in rooms}
-        self._outbox: dict[str, _Text] = {}  # by key, in the order of publishing
+        self._outbox: dict[str, tuple[str, str]] = {}  # room and text by key, in the order of publishing
         self._open = False
         self._next_id = 1
         self._requests: dict[int, _Request] = {}  # sent, not answered
@@ -107,7 +79,7 @@ class Session:
     def publish(self, room: str, text: str) -> str:
         """Take a text for publishing and return its key; it is sent when a connection allows."""
         key = secrets.token_urlsafe(12)
-        self._outbox[key] = _Text(room, text)
+        self._outbox[key] = (room, text)
         return key
 
     def opened(self) -> None:
@@ -118,10 +90,10 @@ class Session:
         self._due = [(0.0, _Join(room.name, resumes=room.cursor is not None)) for room in self._rooms.values()]
         for room in self._rooms.values():
             room.entered = False
-            room.fill = None
+            room.filling = False
             room.held.clear()
 
-    def closed(self, code: int | None = None) -> list[Event]:
+    def closed(self, code: int | None = None) -> list[events.Event]:
         """End with the connection; `code` is the close frame's, if there was one."""
         self._open = False
         if code != CLOSE_TOO_BIG:
@@ -148,11 +120,11 @@ class Session:
             times.append(self._publish_not_before)
         return min(times) if self._open and times else None
 
-    def receive(self, text: str, now: float) -> list[Event]:
+    def receive(self, text: str, now: float) -> list[events.Event]:
         """Take one text frame from the server."""
         match wire.decode(text):
             case wire.Hello(user=user):
-                return [Connected(user)]
+                return [events.Connected(user)]
             case wire.Joined() as joined:
                 return list(self._joined(joined))
             case wire.Ack() as ack:
@@ -161,13 +133,10 @@ class Session:
                 return list(self._filled(history))
             case wire.Pushed() as pushed:
                 return list(self._pushed(pushed))
-            case wire.Presence() as presence:
-                people = (tuple(presence.joined), tuple(presence.left))
-                return [PresenceChanged(presence.room, *people, presence.members)]
+            case wire.PresenceChanged() | wire.GoingAway() as event:
+                return [event]
             case wire.Gap() as gap:
                 self._gap(gap)
-            case wire.GoAway() as goaway:
-                return [GoingAway(goaway.reason, goaway.retry_after)]
             case wire.Error() as error:
                 return list(self._failed(error, now))
         return []
@@ -183,17 +152,17 @@ class Session:
                 after = self._rooms[room].cursor
                 return wire.encode(type="history", id=number, room=room, after=after, limit=HISTORY_LIMIT)
             case _Publish(key):
-                text = self._outbox[key]
+                room, text = self._outbox[key]
                 self._publish_not_before = 0.0
-                return wire.encode(type="publish", id=number, room=text.room, text=text.text, key=key)
+                return wire.encode(type="publish", id=number, room=room, text=text, key=key)
 
-    def _joined(self, joined: wire.Joined) -> Iterator[Event]:
+    def _joined(self, joined: wire.Joined) -> Iterator[events.Event]:
         request = self._requests.pop(joined.id, None)
         if not isinstance(request, _Join):
             return
         room = self._rooms[request.room]
         room.entered = True
-        yield Entered(room.name, joined.members, request.resumes)
+        yield events.Entered(room.name, joined.members, request.resumes)
         if request.resumes and not joined.recovered:
             yield self._lose(room)
         for message in joined.messages:
@@ -201,49 +170,45 @@ class Session:
         if room.cursor is None or (not joined.messages and not joined.recovered):
             room.cursor = joined.cursor
 
-    def _pushed(self, pushed: wire.Pushed) -> Iterator[Event]:
+    def _pushed(self, pushed: wire.Pushed) -> Iterator[events.Event]:
         room = self._rooms.get(pushed.room)
         if room is None or not room.entered:
             return  # what comes before `joined` is in it, or leaves a hole that is filled then
-        message = wire.Message(pushed.room, pushed.offset, pushed.cursor, pushed.user, pushed.time, pushed.text)
-        yield from self._offer(room, message, past=False)
+        yield from self._offer(room, pushed, past=False)
 
-    def _offer(self, room: _Room, message: wire.Message, *, past: bool) -> Iterator[Event]:
+    def _offer(self, room: _Room, message: wire.Message, *, past: bool) -> Iterator[events.Event]:
         """Deliver a message if it is the next one, hold it if it is early, drop it if we had it."""
         if room.last is not None and message.offset <= room.last:
             return
         early = room.last is not None and message.offset > room.last + 1
-        if room.fill is None and not early:
+        if not room.filling and not early:
             yield self._deliver(room, message, past=past)
             return
-        if room.fill is None:
-            self._start_fill(room, until=None)
-        assert room.fill is not None
+        self._fill(room)
         if len(room.held) < HELD_MESSAGES:
             room.held[message.offset] = message
         else:
-            room.fill.until = message.cursor
+            room.until = message.cursor
 
-    def _deliver(self, room: _Room, message: wire.Message, *, past: bool) -> Received:
+    def _deliver(self, room: _Room, message: wire.Message, *, past: bool) -> events.Received:
         room.last = message.offset
         room.cursor = message.cursor
-        return Received(message, past)
+        return events.Received(message, past)
 
     def _gap(self, gap: wire.Gap) -> None:
         room = self._rooms.get(gap.room)
         if room is None or not room.entered:
             return
         room.cursor = room.cursor or gap.after
-        if room.fill is None:
-            self._start_fill(room, until=gap.until)
-        else:
-            room.fill.until = gap.until
+        self._fill(room)
+        room.until = gap.until
 
-    def _start_fill(self, room: _Room, *, until: str | None) -> None:
-        room.fill = _Fill(until)
-        self._due.append((0.0, _Fetch(room.name)))
+    def _fill(self, room: _Room) -> None:
+        if not room.filling:
+            room.filling, room.until = True, None
+            self._due.append((0.0, _Fetch(room.name)))
 
-    def _filled(self, history: wire.History) -> Iterator[Event]:
+    def _filled(self, history: wire.History) -> Iterator[events.Event]:
         request = self._requests.pop(history.id, None)
         if not isinstance(request, _Fetch):
             return
@@ -257,17 +222,15 @@ class Session:
                 progress = True
                 yield self._deliver(room, message, past=False)
         yield from self._release(room)
-        fill = room.fill
-        assert fill is not None
-        if progress and (room.held or (fill.until is not None and room.cursor != fill.until)):
+        if progress and (room.held or (room.until is not None and room.cursor != room.until)):
             self._due.append((0.0, _Fetch(room.name)))
             return
         if room.held:  # the log has nothing that would come before them
             yield self._lose(room)
             yield from self._release(room)
-        room.fill = None
+        room.filling = False
 
-    def _release(self, room: _Room) -> Iterator[Event]:
+    def _release(self, room: _Room) -> Iterator[events.Event]:
         """Deliver held messages up to the next hole."""
         for offset in sorted(room.held):
             if room.last is not None and offset > room.last + 1:
@@ -276,23 +239,23 @@ class Session:
             if room.last is None or offset > room.last:
                 yield self._deliver(room, message, past=False)
 
-    def _lose(self, room: _Room) -> Lost:
+    def _lose(self, room: _Room) -> events.Lost:
         room.last = None
-        return Lost(room.name)
+        return events.Lost(room.name)
 
-    def _acknowledged(self, ack: wire.Ack) -> Iterator[Event]:
+    def _acknowledged(self, ack: wire.Ack) -> Iterator[events.Event]:
         request = self._requests.pop(ack.id, None)
         if isinstance(request, _Publish) and request.key in self._outbox:
             del self._outbox[request.key]
-            yield Acknowledged(request.key, ack.room, ack.offset)
+            yield events.Acknowledged(request.key, ack.room, ack.offset)
 
-    def _failed(self, error: wire.Error, now: float) -> Iterator[Event]:
+    def _failed(self, error: wire.Error, now: float) -> Iterator[events.Event]:
         request = self._requests.pop(error.id, None) if isinstance(error.id, int) else None
         passing = error.code in _PASSING
         later = now + (error.retry_after if error.retry_after is not None else RETRY_DELAY)
         match request:
             case None:
-                yield Complaint(None, error.code, error.message)
+                yield events.Complaint(None, error.code, error.message)
             case _Publish(key) if passing:
                 self._publish_not_before = later
             case _Publish(key):
@@ -300,13 +263,13 @@ class Session:
             case _Join() | _Fetch() if passing:
                 self._due.append((later, request))
             case _Join(name):
-                yield Complaint(name, error.code, error.message)
+                yield events.Complaint(name, error.code, error.message)
             case _Fetch(name):
                 room = self._rooms[name]
                 yield self._lose(room)
                 yield from self._release(room)
-                room.fill = None
+                room.filling = False
 
-    def _refuse(self, key: str, code: str, message: str) -> Refused:
+    def _refuse(self, key: str, code: str, message: str) -> events.Refused:
         del self._outbox[key]
-        return Refused(key, code, message)
+        return events.Refused(key, code, message)

@@ -17,22 +17,11 @@ from typing import NoReturn
 
 import trio
 
-from chatserver.client import render, screen
+from chatserver.client import events, render, screen
 from chatserver.client.conversation import RejectedError
 from chatserver.client.editor import Quit
-from chatserver.client.events import (
-    Acknowledged,
-    Complaint,
-    Connected,
-    Event,
-    PresenceChanged,
-    Received,
-    Reconnecting,
-    Refused,
-)
-from chatserver.client.lines import LineReader, TooLongError
 from chatserver.client.link import Client, connect
-from chatserver.client.urls import BadUrlError, parse_target
+from chatserver.client.stream import BadUrlError, parse_target
 from chatserver.client.wire import User
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_URL = 0, 1, 2
@@ -40,6 +29,8 @@ EXIT_BY_SIGNAL = 128  # plus its number, as shells have it
 
 LINES_AHEAD = 100  # published and not acknowledged, before more of standard input is read
 LEAVE_PATIENCE = 3.0  # s for the last words to be acknowledged when the user leaves
+LONGEST_LINE = 1 << 20  # B; far above what a server takes, far below what memory minds
+READ_SIZE = 65_536
 
 _HELP = "/quit leaves, // starts a line with a slash"
 
@@ -52,8 +43,7 @@ class Options:
     room: str
     plain: bool
     send: bool
-    retry_for: float
-    """s without a new acknowledgement after which `send` gives up."""
+    retry_for: float  # s without a new acknowledgement after which `send` gives up
 
 
 class _Done(Exception):  # noqa: N818  (no error)
@@ -138,8 +128,8 @@ async def _send(client: Client, options: Options, nursery: trio.Nursery) -> None
     with patience:
         async for event in client:
             _tell(event)
-            if isinstance(event, Acknowledged | Refused):
-                if isinstance(event, Refused):
+            if isinstance(event, events.Acknowledged | events.Refused):
+                if isinstance(event, events.Refused):
                     refused += 1
                     _say(f"that was line {numbers[event.key]}")
                 del numbers[event.key]
@@ -161,10 +151,10 @@ async def _plain(client: Client, options: Options, nursery: trio.Nursery) -> Non
 
     nursery.start_soon(publish_lines)
     async for event in client:
-        if isinstance(event, Received):
+        if isinstance(event, events.Received):
             sys.stdout.write(render.plain_line(event.message) + "\n")
             sys.stdout.flush()
-        elif not isinstance(event, PresenceChanged):
+        elif not isinstance(event, events.PresenceChanged):
             _tell(event)
         _end_if_unwelcome(event)
 
@@ -195,16 +185,16 @@ class Room:
         self._day = ""
         self._settled = trio.Event()  # set when nothing is left to be acknowledged
 
-    def show(self, event: Event) -> None:
+    def show(self, event: events.Event) -> None:
         """Print an event, and what it changes in the prompt."""
-        if isinstance(event, Connected):
+        if isinstance(event, events.Connected):
             self._online, self._me = True, event.user
-        elif isinstance(event, Reconnecting):
+        elif isinstance(event, events.Reconnecting):
             self._online = False
         self.prompt()
         if not self._client.unacknowledged:
             self._settled.set()
-        if isinstance(event, Received):
+        if isinstance(event, events.Received):
             if (day := render.day(event.message)) != self._day:
                 self._day = day
                 self._screen.note(day)
@@ -214,8 +204,8 @@ class Room:
         else:
             self._screen.draw()
 
-    def _is_our_own_coming(self, event: Event) -> bool:
-        return isinstance(event, PresenceChanged) and event.joined == (self._me,) and not event.left
+    def _is_our_own_coming(self, event: events.Event) -> bool:
+        return isinstance(event, events.PresenceChanged) and event.joined == (self._me,) and not event.left
 
     def prompt(self) -> None:
         """Say in the prompt what is not as usual."""
@@ -256,13 +246,54 @@ class Room:
         raise _Done(EXIT_FAILED if waiting else EXIT_DONE)
 
 
-def _end_if_unwelcome(event: Event) -> None:
+class TooLongError(Exception):
+    """A line above LONGEST_LINE: not text, most likely."""
+
+
+class LineReader:
+    """Lines of standard input, read in a thread: a regular file cannot be waited for, a pipe may be shared.
+
+    It reads with `os.read`: a thread that waits inside `sys.stdin` holds its lock, and the interpreter would
+    abort at exit.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0  # of the line that `next` returned last
+        self.at_end = False
+        self._buffer = bytearray()
+
+    async def next(self) -> str | None:
+        """Return the next line without its end, or None after the last."""
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0 and not self.at_end:
+            searched = len(self._buffer)
+            if searched > LONGEST_LINE:
+                raise TooLongError(f"line {self.number + 1} is longer than {LONGEST_LINE:,} B")
+            data = await trio.to_thread.run_sync(_read_input, abandon_on_cancel=True)
+            self._buffer += data
+            self.at_end = not data
+        if end < 0 and not self._buffer:
+            return None
+        line = bytes(self._buffer if end < 0 else self._buffer[:end])
+        del self._buffer[: len(line) + 1]
+        self.number += 1
+        return line.decode("utf-8", "replace").removesuffix("\r")
+
+
+def _read_input() -> bytes:
+    try:
+        return os.read(0, READ_SIZE)
+    except OSError:  # closed, or the terminal is gone: the end of input
+        return b""
+
+
+def _end_if_unwelcome(event: events.Event) -> None:
     """A room that does not let us in is the end of a command that is about one room."""
-    if isinstance(event, Complaint) and event.room is not None:
+    if isinstance(event, events.Complaint) and event.room is not None:
         raise _Done(_complain(render.status(event) or "", EXIT_FAILED))
 
 
-def _tell(event: Event) -> None:
+def _tell(event: events.Event) -> None:
     if (words := render.status(event)) is not None:
         _say(words)
 

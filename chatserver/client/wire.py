@@ -70,23 +70,16 @@ class History(msgspec.Struct, frozen=True, tag_field="type", tag="history"):
     messages: list[Message]
 
 
-class Pushed(msgspec.Struct, frozen=True, tag_field="type", tag="message"):
+class Pushed(Message, frozen=True, tag_field="type", tag="message"):
     """A message as it happens."""
 
-    room: str
-    offset: int
-    cursor: str
-    user: User
-    time: str
-    text: str = ""
 
-
-class Presence(msgspec.Struct, frozen=True, tag_field="type", tag="presence"):
-    """Who came and who went."""
+class PresenceChanged(msgspec.Struct, frozen=True, tag_field="type", tag="presence"):
+    """People came to a room or left it."""
 
     room: str
-    joined: list[User] = []
-    left: list[User] = []
+    joined: tuple[User, ...] = ()
+    left: tuple[User, ...] = ()
     members: int = 0
 
 
@@ -98,8 +91,8 @@ class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
     until: str
 
 
-class GoAway(msgspec.Struct, frozen=True, tag_field="type", tag="goaway"):
-    """A planned close follows."""
+class GoingAway(msgspec.Struct, frozen=True, tag_field="type", tag="goaway"):
+    """The server said that it will close this connection."""
 
     reason: str = ""
     retry_after: float = 0.0
@@ -114,7 +107,7 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     retry_after: float | None = None
 
 
-Frame = Hello | Joined | Ack | History | Pushed | Presence | Gap | GoAway | Error
+Frame = Hello | Joined | Ack | History | Pushed | PresenceChanged | Gap | GoingAway | Error
 
 
 class _Tag(msgspec.Struct):

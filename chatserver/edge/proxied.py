@@ -19,9 +19,8 @@ from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
 from chatserver.net.states import State
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.forwarded import client_of
 from chatserver.protocol.head import Head
-from chatserver.protocol.proxy import ProxyError, parse_proxy_header
+from chatserver.protocol.proxy import ProxyError, client_of, parse_proxy_header
 from chatserver.reasons import ErrorCode, Reason
 
 #: Seconds told to a client whose network holds as many connections as it may.

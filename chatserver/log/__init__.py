@@ -4,38 +4,9 @@ Owns: which engine a `--log` URL names. May not: import anything of ours outside
 `interface`; `groups` shares the cost of a sync among publishers; `memory` and `sqlite` are the engines.
 """
 
-from chatserver.log.interface import (
-    Draft,
-    Head,
-    Identity,
-    Log,
-    LogBusy,
-    LogError,
-    LogOpenError,
-    LogUnavailable,
-    Record,
-    RoomSummary,
-    Statistics,
-    Stored,
-)
+from chatserver.log.interface import Log, LogOpenError
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
-
-__all__ = [
-    "Draft",
-    "Head",
-    "Identity",
-    "Log",
-    "LogBusy",
-    "LogError",
-    "LogOpenError",
-    "LogUnavailable",
-    "Record",
-    "RoomSummary",
-    "Statistics",
-    "Stored",
-    "open_log",
-]
 
 
 def open_log(url: str) -> Log:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
+import msgspec
 import trio
 from outcome import Error, Outcome
 
@@ -69,7 +70,7 @@ class GroupWriter:
         self._overdue = 0  # so many of these, from the first, were answered at their deadline
         self._outgoing: deque[tuple[Callable[[Any], None], Any]] = deque()  # receivers, with what each is to get
         self._idle = trio.Event()  # set when a commit has ended and no other follows
-        self._groups = self._records = self._failures = self._late = 0
+        self._counts = Statistics()
         # Set by `run`.
         self._news: News
         self._schedule: Schedule
@@ -83,13 +84,7 @@ class GroupWriter:
 
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
-        return Statistics(
-            pending=len(self._waiting) + len(self._committing),
-            groups=self._groups,
-            records=self._records,
-            failures=self._failures,
-            late=self._late,
-        )
+        return msgspec.structs.replace(self._counts, pending=len(self._waiting) + len(self._committing))
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; see `Log.submit`."""
@@ -108,23 +103,9 @@ class GroupWriter:
         if not self._committing:
             self._begin_when_due()
 
-    async def append(self, draft: Draft) -> Stored:
-        """Submit and wait for the answer."""
-        answered = trio.Event()
-        outcome: Stored | LogError = LogUnavailable("the log gave no answer")
-
-        def done(answer: Stored | LogError) -> None:
-            nonlocal outcome
-            outcome = answer
-            answered.set()
-
-        self.submit(draft, done)
-        await answered.wait()
-        if isinstance(outcome, LogError):
-            raise outcome
-        return outcome
-
-    async def run(self, news: News, schedule: Schedule, task_status: trio.TaskStatus[None]) -> None:
+    async def run(
+        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE."""
         if self._accepting:
             raise RuntimeError("this log runs already")
@@ -164,7 +145,7 @@ class GroupWriter:
         return self._waiting[0][2] if self._waiting else math.inf
 
     def _answer_oldest(self) -> None:
-        self._late += 1
+        self._counts.late += 1
         if self._overdue < len(self._committing):
             _, done, _ = self._committing[self._overdue]
             self._overdue += 1
@@ -214,10 +195,10 @@ class GroupWriter:
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         fresh = [one.record for one in stored if one.fresh]
         if len(stored) == len(outcomes):
-            self._groups += 1
+            self._counts.groups += 1
         else:
-            self._failures += 1
-        self._records += len(fresh)
+            self._counts.failures += 1
+        self._counts.records += len(fresh)
         is_scheduled = bool(self._outgoing)
         if fresh:
             self._outgoing.append((self._news, fresh))

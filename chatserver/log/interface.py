@@ -5,7 +5,7 @@ know an engine, a wire format or a connection. The conformance suite in tests/lo
 
     log = open_log("sqlite:chat.db")
     await nursery.start(log.run, hub.news)
-    stored = await log.append(Draft(room="lobby", user_id="u_1", user_name="Ann", text="hi"))
+    log.submit(Draft(room="lobby", user_id="u_1", user_name="Ann", text="hi"), answered)
 
 The promises:
 - The offsets of a room start at 1 and have no holes. No offset is used twice within an epoch.
@@ -122,14 +122,14 @@ class RoomSummary(msgspec.Struct, frozen=True, gc=False):
     last: int
 
 
-class Statistics(msgspec.Struct, frozen=True):
+class Statistics(msgspec.Struct):
     """What `/metrics` shows of a log. All but `pending` only grow."""
 
-    pending: int  # drafts waiting or being committed
-    groups: int  # commits that succeeded
-    records: int  # fresh records in them
-    failures: int  # commits that failed, each with its whole group
-    late: int  # drafts answered at ANSWER_DEADLINE, before the disk had stored them
+    pending: int = 0  # drafts waiting or being committed
+    groups: int = 0  # commits that succeeded
+    records: int = 0  # fresh records in them
+    failures: int = 0  # commits that failed, each with its whole group
+    late: int = 0  # drafts answered at ANSWER_DEADLINE, before the disk had stored them
 
 
 News = Callable[[Sequence[Record]], None]
@@ -175,9 +175,6 @@ class Log(Protocol):
         strings that are not Unicode text (lone surrogates); `done` is then never called. `news` and `done` must be
         short and should not raise; what they raise is logged, and the others are called all the same.
         """
-
-    async def append(self, draft: Draft) -> Stored:
-        """Submit and wait. If it is cancelled, the draft may still be stored."""
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""

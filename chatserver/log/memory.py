@@ -21,18 +21,12 @@ from chatserver.log.interface import (
     KEY_LIFETIME,
     MAX_READ,
     MAX_READ_BYTES,
-    Answer,
     Draft,
     Head,
-    Identity,
     LogUnavailable,
-    News,
     Record,
     RoomSummary,
-    Schedule,
-    Statistics,
     Stored,
-    at_once,
     new_identity,
     within_bytes,
 )
@@ -65,31 +59,13 @@ class MemoryLog:
 
     def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self._wall_ms = wall_ms
-        self._identity = new_identity()
+        self.identity = new_identity()
         self._rooms: dict[str, _Room] = {}  # those with messages, the most recently written last
         self._emptied: dict[str, _Room] = {}  # those that retention emptied; their offsets go on
         self._keys: dict[_Key, Record] = {}  # in order of use, so the oldest come first
         self._keys_since_expiry = 0
-        self._groups = GroupWriter(self._begin_commit)
-
-    @property
-    def identity(self) -> Identity:
-        """Which log this is."""
-        return self._identity
-
-    async def run(
-        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Commit groups until cancelled."""
-        await self._groups.run(news, schedule, task_status)
-
-    def submit(self, draft: Draft, done: Answer) -> None:
-        """Queue a draft; see `Log.submit`."""
-        self._groups.submit(draft, done)
-
-    async def append(self, draft: Draft) -> Stored:
-        """Submit and wait."""
-        return await self._groups.append(draft)
+        self._groups = groups = GroupWriter(self._begin_commit)
+        self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
@@ -135,10 +111,6 @@ class MemoryLog:
                 await self._checkpoint()
                 left = RETAIN_STEP
         return lost
-
-    def statistics(self) -> Statistics:
-        """Counters for `/metrics`."""
-        return self._groups.statistics()
 
     async def _checkpoint(self) -> None:
         """Let other tasks run, as a log on a disk does; raise LogUnavailable if the log is closed."""

@@ -19,7 +19,6 @@ from chatserver.log.interface import (
     DRAIN_DEADLINE,
     MAX_READ,
     MAX_READ_BYTES,
-    Answer,
     Draft,
     Head,
     Identity,
@@ -28,8 +27,6 @@ from chatserver.log.interface import (
     Record,
     RoomSummary,
     Schedule,
-    Statistics,
-    Stored,
     at_once,
 )
 from chatserver.log.sqlite_file import OFFSETS, FileLock, checked_path, connect_writer, create_private
@@ -62,7 +59,8 @@ class SqliteLog:
         self._path = path
         self._wall_ms = wall_ms
         self._writer_thread = ThreadPool(1)
-        self._groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
+        self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
+        self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
 
     @property
@@ -77,18 +75,11 @@ class SqliteLog:
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         try:
-            await self._groups.run(partial(_note_rooms, opened.written, news), schedule, task_status)
+            news = partial(_note_rooms, opened.written, news)
+            await self._groups.run(news, schedule=schedule, task_status=task_status)
         finally:
             self._opened = None
             await self._close(opened)
-
-    def submit(self, draft: Draft, done: Answer) -> None:
-        """Queue a draft; see `Log.submit`."""
-        self._groups.submit(draft, done)
-
-    async def append(self, draft: Draft) -> Stored:
-        """Submit and wait."""
-        return await self._groups.append(draft)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
@@ -96,15 +87,15 @@ class SqliteLog:
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records behind offset `after`; see `Log.read`."""
-        return await self._open_parts().readers.between(room, after + 1, OFFSETS, limit, max_bytes)
+        return await self._open_parts().readers.read(room, after + 1, OFFSETS, limit, max_bytes, last=False)
 
     async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The last records ahead of offset `before`; see `Log.read_before`."""
-        return await self._open_parts().readers.last_between(room, 1, before - 1, limit, max_bytes)
+        return await self._open_parts().readers.read(room, 1, before - 1, limit, max_bytes, last=True)
 
     async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The last records; see `Log.latest`."""
-        return await self._open_parts().readers.last_between(room, 1, OFFSETS, limit, max_bytes)
+        return await self._open_parts().readers.read(room, 1, OFFSETS, limit, max_bytes, last=True)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
@@ -127,10 +118,6 @@ class SqliteLog:
             first |= forgotten.first
             after_room = forgotten.go_on_after
         return first
-
-    def statistics(self) -> Statistics:
-        """Counters for `/metrics`."""
-        return self._groups.statistics()
 
     def _open_parts(self) -> _Opened:
         if self._opened is None:

@@ -17,15 +17,7 @@ from typing import TypeVar
 
 import trio
 
-from chatserver.log.interface import (
-    ANSWER_DEADLINE,
-    MAX_READ,
-    Head,
-    LogUnavailable,
-    Record,
-    RoomSummary,
-    within_bytes,
-)
+from chatserver.log.interface import ANSWER_DEADLINE, MAX_READ, Head, LogUnavailable, Record, RoomSummary, within_bytes
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
 from chatserver.log.threads import ThreadPool
 
@@ -68,13 +60,9 @@ class SqliteReaders:
         """The first and the last offset of a room."""
         return await self._run(_head, room)
 
-    async def between(self, room: str, low: int, high: int, limit: int, max_bytes: int) -> list[Record]:
-        """The first records with `low <= offset <= high`, oldest first."""
-        return await self._run(_between, room, low, high, limit, max_bytes)
-
-    async def last_between(self, room: str, low: int, high: int, limit: int, max_bytes: int) -> list[Record]:
-        """The last records with `low <= offset <= high`, oldest first."""
-        return await self._run(_last_between, room, low, high, limit, max_bytes)
+    async def read(self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool) -> list[Record]:
+        """The first or the last records with `low <= offset <= high`, oldest first."""
+        return await self._run(_read, room, low, high, limit, max_bytes, last)
 
     async def rooms(self, written: Sequence[str], limit: int) -> list[RoomSummary]:
         """Rooms that hold something: these, which were written since the log was opened, and then the others."""
@@ -144,29 +132,16 @@ def _head(connection: sqlite3.Connection, room: str) -> Head:
     return Head(lowest % OFFSETS, highest % OFFSETS)
 
 
-def _between(
-    connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int
-) -> list[Record]:
-    return _read(connection, "ASC", _bounded(room, low, high, limit), max_bytes)
-
-
-def _last_between(
-    connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int
-) -> list[Record]:
-    return _read(connection, "DESC", _bounded(room, low, high, limit), max_bytes)[::-1]
-
-
 def _read(
-    connection: sqlite3.Connection, order: str, parameters: tuple[int, int, str, int], max_bytes: int
+    connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int, last: bool
 ) -> list[Record]:
+    # Within the places of one room, and so within SQLite's integers.
+    parameters = (min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, _cut(limit))
+    statement = f"{_RECORDS} ORDER BY place {'DESC' if last else 'ASC'} LIMIT ?"
     # A cursor that is left before its end keeps its snapshot, and the write-ahead log from being reused, until closed.
-    with closing(connection.execute(f"{_RECORDS} ORDER BY place {order} LIMIT ?", parameters)) as rows:
-        return within_bytes((Record(*row) for row in rows), max_bytes)
-
-
-def _bounded(room: str, low: int, high: int, limit: int) -> tuple[int, int, str, int]:
-    """Parameters within the places of one room, and so within SQLite's integers."""
-    return min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, _cut(limit)
+    with closing(connection.execute(statement, parameters)) as rows:
+        found = within_bytes((Record(*row) for row in rows), max_bytes)
+    return found[::-1] if last else found
 
 
 def _cut(limit: int) -> int:

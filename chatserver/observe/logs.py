@@ -44,12 +44,17 @@ def configured(log_format: LogFormat, *, quiet: bool, descriptor: int | None = N
     pretty = log_format is LogFormat.PRETTY or (log_format is LogFormat.AUTO and terminal)
     level = logging.WARNING if quiet else logging.INFO
     writer = Writer(target)
+    looks = structlog.dev.ConsoleRenderer(
+        colors=terminal and "NO_COLOR" not in os.environ, pad_event_to=28,
+        exception_formatter=structlog.dev.plain_traceback,
+    )  # fmt: skip
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if pretty else "iso", utc=not pretty),
-            *(_pretty_tail(colours=terminal and "NO_COLOR" not in os.environ) if pretty else _json_tail()),
+            structlog.processors.format_exc_info,
+            *([_printable, looks] if pretty else [structlog.processors.JSONRenderer()]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: writer,
@@ -76,8 +81,7 @@ class Writer:
         self._descriptor = descriptor
         self._lines: queue.Queue[str | None] = queue.Queue(capacity)
         self._closing = threading.Event()
-        self.dropped = 0
-        """Lines not written since the last report of them; counted by the callers' thread."""
+        self.dropped = 0  # lines not written since the last report of them; counted by the callers' thread
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
 
@@ -189,20 +193,6 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
-
-
-def _pretty_tail(*, colours: bool) -> list[Any]:
-    return [
-        structlog.processors.format_exc_info,
-        _printable,
-        structlog.dev.ConsoleRenderer(
-            colors=colours, exception_formatter=structlog.dev.plain_traceback, pad_event_to=28
-        ),
-    ]
-
-
-def _json_tail() -> list[Any]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -9,13 +9,14 @@ asks when that is used up gets the text that was made last.
 
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily as Counter
+from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
@@ -35,11 +36,7 @@ from chatserver.reasons import Reason
 #: 15 s; at 20,000 connections a text is 30 ms old then, at most.
 SHARE, AT_ONCE_SECONDS = 0.1, 0.3
 
-_TRANSPORTS: dict[type, str] = {
-    WebSocketSession: "websocket",
-    PollWaiter: "poll",
-    Member: "events",
-}
+_TRANSPORTS: dict[type, str] = {WebSocketSession: "websocket", PollWaiter: "poll", Member: "events"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,126 +54,88 @@ class MeasuredParts:
     garbage: GarbageCollector
 
 
-class ServerMetrics(Collector):
-    """A collector that reads the parts; `text` is the body of the answer."""
+class ServerMetrics:
+    """Reads the parts; `text` is the body of the answer."""
 
-    def __init__(self) -> None:
-        self._asked: MeasuredParts | None = None
+    def __init__(self, parts: MeasuredParts) -> None:
+        self._parts = parts
         self._text = b""
         self._paid = 0.0  # when what was used of the share is made up for
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
 
     def text(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
-        if self._asked is None:
-            raise RuntimeError("metrics were asked for before the parts were built")
         began = perf_counter()
         if self._paid - began <= AT_ONCE_SECONDS / SHARE:
-            self._text = generate_latest(self._registry)
+            self._text = generate_latest(self)
             took = perf_counter() - began
             self._paid = max(self._paid, began) + took / SHARE
         return self._text, CONTENT_TYPE_LATEST
 
-    def watch(self, parts: MeasuredParts) -> None:
-        """Read these from now on."""
-        self._asked = parts
-
-    @property
-    def _parts(self) -> MeasuredParts:
-        assert self._asked is not None, "text() checks"
-        return self._asked
-
-    def describe(self) -> Sequence[Metric]:
-        """Nothing: asking at registration would ask the parts before they run."""
-        return ()
-
     def collect(self) -> Iterator[Metric]:
-        """Everything."""
-        yield from self._connection_metrics()
-        yield from self._chat_metrics()
-        yield from self._loop_metrics()
-        yield from self._process_metrics()
+        """Everything; prometheus_client calls it."""
+        yield from self._by_label()
+        for family, name, meaning, value in self._numbers():
+            yield family(name, meaning, value)
+        loop, garbage = self._parts.loop, self._parts.garbage
+        yield _histogram("chatserver_loop_pass_seconds", "Time one pass of the loop took", loop.passes)
+        yield _histogram("chatserver_loop_lag_seconds", "How late the wheel's ticks came", loop.ticks_late)
+        yield _histogram("chatserver_gc_seconds", "Time one garbage collection took", garbage.runs)
 
-    def _connection_metrics(self) -> Iterator[Metric]:
+    def _by_label(self) -> Iterator[Metric]:
         parts = self._parts
         counts: dict[tuple[State, str], int] = {}
         for connection in parts.connections.table:
             if connection is not None:
                 key = (connection.state, _TRANSPORTS.get(type(connection.context), "http"))
                 counts[key] = counts.get(key, 0) + 1
-        held = GaugeMetricFamily(
-            "chatserver_connections", "Connections held, by phase and transport", labels=("phase", "transport")
-        )
+        held = Gauge("chatserver_connections", "Connections held, by phase and transport", None, ("phase", "transport"))
         for (state, transport), count in sorted(counts.items()):
             held.add_metric((state.name.lower(), transport), count)
         yield held
-        closes = CounterMetricFamily("chatserver_closes", "Connections ended or refused, by reason", labels=("reason",))
+        closes = Counter("chatserver_closes", "Connections ended or refused, by reason", labels=("reason",))
         for reason in Reason:
             closes.add_metric((reason.label,), parts.stats.closes[reason])
         yield closes
-        yield GaugeMetricFamily(
-            "chatserver_addresses", "Addresses that hold connections", parts.admission.statistics()["addresses"]
-        )
-        yield GaugeMetricFamily(
-            "chatserver_places", "Connections that may be held at once", parts.admission.total
-        )  # fmt: skip
-        yield CounterMetricFamily(
-            "chatserver_reclaimed", "Connections that gave up their place to others", parts.admission.reclaimed
-        )
-        if parts.handshakes is not None:
-            yield CounterMetricFamily(
-                "chatserver_tls_handshakes", "TLS handshakes completed", parts.handshakes.completed
-            )
-        yield CounterMetricFamily(
-            "chatserver_faults", "Faults of the server's own, each in a step", parts.connections.faults.count
-        )
-        yield GaugeMetricFamily(
-            "chatserver_unfinished_bytes", "Kept of long requests, messages and TLS records that are not whole",
-            parts.input_budget.used,
-        )  # fmt: skip
-        waiting = GaugeMetricFamily("chatserver_scheduler_items", "Items waiting for their turn", labels=("priority",))
+        waiting = Gauge("chatserver_scheduler_items", "Items waiting for their turn", labels=("priority",))
         for name, items in parts.connections.scheduler.statistics().items():
             waiting.add_metric((name,), items)
         yield waiting
-        yield GaugeMetricFamily(
-            "chatserver_wheel_entries", "Entries in the timer wheel, stale ones included",
-            parts.connections.wheel.statistics()["entries"],
-        )  # fmt: skip
 
-    def _chat_metrics(self) -> Iterator[Metric]:
+    # A table: kind, name, meaning, value.
+    # fmt: off
+    def _numbers(self) -> Iterator[tuple[type[Counter | Gauge], str, str, float]]:
         parts = self._parts
-        hub, broadcaster, log = parts.hub.statistics(), parts.hub.broadcaster, parts.log.statistics()
-        yield CounterMetricFamily("chatserver_messages", "Messages made durable", hub["published"])
-        yield CounterMetricFamily(
-            "chatserver_deliveries", "Messages given to members' connections", broadcaster.delivered
-        )
-        yield CounterMetricFamily("chatserver_gaps", "Members that were too slow and skipped ahead", broadcaster.gaps)
-        yield GaugeMetricFamily("chatserver_rooms", "Rooms in memory", hub["rooms"])
-        yield GaugeMetricFamily("chatserver_rooms_kept_bytes", "Encoded messages kept for all rooms", hub["kept"])
-        yield GaugeMetricFamily("chatserver_members", "Memberships of WebSockets and event streams", hub["members"])
-        yield GaugeMetricFamily("chatserver_held_polls", "Rooms waited for by held polls", hub["waiters"])
-        yield GaugeMetricFamily("chatserver_log_pending", "Messages waiting for the log", log.pending)
-        yield CounterMetricFamily("chatserver_log_commits", "Groups of messages committed", log.groups)
-        yield CounterMetricFamily("chatserver_log_failures", "Groups that could not be committed", log.failures)
-        yield CounterMetricFamily("chatserver_log_late", "Messages that the disk did not answer in time", log.late)
-
-    def _loop_metrics(self) -> Iterator[Metric]:
-        loop, garbage = self._parts.loop, self._parts.garbage
-        yield _histogram("chatserver_loop_pass_seconds", "Time one pass of the loop took", loop.passes)
-        yield GaugeMetricFamily(
-            "chatserver_loop_stall_max_seconds", "Longest pass of the loop since start", loop.passes.longest
-        )
-        yield _histogram("chatserver_loop_lag_seconds", "How late the wheel's ticks came", loop.ticks_late)
-        yield GaugeMetricFamily("chatserver_loop_lag_max_seconds", "Latest tick since start", loop.ticks_late.longest)
-        yield _histogram("chatserver_gc_seconds", "Time one garbage collection took", garbage.runs)
-        yield GaugeMetricFamily("chatserver_gc_max_seconds", "Longest collection since start", garbage.runs.longest)
-
-    def _process_metrics(self) -> Iterator[Metric]:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
+        connections, admission, broadcaster = parts.connections, parts.admission, parts.hub.broadcaster
+        hub, log, usage = parts.hub.statistics(), parts.log.statistics(), resource.getrusage(resource.RUSAGE_SELF)
+        yield Gauge, "chatserver_addresses", "Addresses that hold connections", admission.statistics()["addresses"]
+        yield Gauge, "chatserver_places", "Connections that may be held at once", admission.total
+        yield Counter, "chatserver_reclaimed", "Connections that gave up their place to others", admission.reclaimed
+        if parts.handshakes is not None:
+            yield Counter, "chatserver_tls_handshakes", "TLS handshakes completed", parts.handshakes.completed
+        yield Counter, "chatserver_faults", "Faults of the server's own, each in a step", connections.faults.count
+        yield (Gauge, "chatserver_unfinished_bytes",
+               "Kept of long requests, messages and TLS records that are not whole", parts.input_budget.used)
+        yield (Gauge, "chatserver_wheel_entries",
+               "Entries in the timer wheel, stale ones included", connections.wheel.statistics()["entries"])
+        yield Counter, "chatserver_messages", "Messages made durable", hub["published"]
+        yield Counter, "chatserver_deliveries", "Messages given to members' connections", broadcaster.delivered
+        yield Counter, "chatserver_gaps", "Members that were too slow and skipped ahead", broadcaster.gaps
+        yield Gauge, "chatserver_rooms", "Rooms in memory", hub["rooms"]
+        yield Gauge, "chatserver_rooms_kept_bytes", "Encoded messages kept for all rooms", hub["kept"]
+        yield Gauge, "chatserver_members", "Memberships of WebSockets and event streams", hub["members"]
+        yield Gauge, "chatserver_held_polls", "Rooms waited for by held polls", hub["waiters"]
+        yield Gauge, "chatserver_log_pending", "Messages waiting for the log", log.pending
+        yield Counter, "chatserver_log_commits", "Groups of messages committed", log.groups
+        yield Counter, "chatserver_log_failures", "Groups that could not be committed", log.failures
+        yield Counter, "chatserver_log_late", "Messages that the disk did not answer in time", log.late
+        passes, late, runs = parts.loop.passes, parts.loop.ticks_late, parts.garbage.runs
+        yield Gauge, "chatserver_loop_stall_max_seconds", "Longest pass of the loop since start", passes.longest
+        yield Gauge, "chatserver_loop_lag_max_seconds", "Latest tick since start", late.longest
+        yield Gauge, "chatserver_gc_max_seconds", "Longest collection since start", runs.longest
+        yield Counter, "process_cpu_seconds", "User and system CPU time", usage.ru_utime + usage.ru_stime
         kib = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
-        yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time", usage.ru_utime + usage.ru_stime)
-        yield GaugeMetricFamily("process_max_resident_memory_bytes", "Largest resident set", usage.ru_maxrss * kib)
+        yield Gauge, "process_max_resident_memory_bytes", "Largest resident set", usage.ru_maxrss * kib
+    # fmt: on
 
 
 def _histogram(name: str, help_text: str, durations: Durations) -> Metric:

@@ -44,26 +44,42 @@ def body_reader(head: Head, limits: BodyLimits) -> "Body":
 
 
 def _too_large(limits: BodyLimits) -> HttpError:
-    return HttpError(
-        ErrorCode.TOO_LARGE,
-        f"the request body is over its limit of {limits.max_bytes:,} bytes",
-        reason=Reason.BODY_TOO_LARGE,
-    )
+    message = f"the request body is over its limit of {limits.max_bytes:,} bytes"
+    return HttpError(ErrorCode.TOO_LARGE, message, reason=Reason.BODY_TOO_LARGE)
 
 
 def _overhead(message: str) -> HttpError:
     return HttpError(ErrorCode.BAD_REQUEST, message, reason=Reason.CHUNK_OVERHEAD)
 
 
-class LengthBody:
-    """A body whose length was announced (0 for none at all)."""
+class _Gathered:
+    """What both kinds of body keep."""
 
-    __slots__ = ("_gathered", "_length", "rest")
+    __slots__ = ("_gathered", "rest")
 
-    def __init__(self, length: int) -> None:
-        self._length = length
+    def __init__(self) -> None:
         self._gathered = bytearray()
         self.rest = b""
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body so far, decoded."""
+        return len(self._gathered)
+
+    @property
+    def body(self) -> bytes:
+        """The decoded body, or what there is of it."""
+        return bytes(self._gathered)
+
+
+class LengthBody(_Gathered):
+    """A body whose length was announced (0 for none at all)."""
+
+    __slots__ = ("_length",)
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self._length = length
 
     def receive(self, data: bytes) -> None:
         """Take bytes off the wire; what is beyond the body goes to `rest`."""
@@ -80,11 +96,6 @@ class LengthBody:
         return len(self._gathered) == self._length
 
     @property
-    def received(self) -> int:
-        """Bytes of the body so far."""
-        return len(self._gathered)
-
-    @property
     def lacking(self) -> int:
         """Bytes that are still to come."""
         return self._length - len(self._gathered)
@@ -94,11 +105,6 @@ class LengthBody:
         """Bytes held of it while it is not whole."""
         return len(self._gathered)
 
-    @property
-    def body(self) -> bytes:
-        """The body, or what there is of it."""
-        return bytes(self._gathered)
-
 
 #: What h11 says, up to its first colon, in our words.
 _WORDS = {
@@ -107,21 +113,20 @@ _WORDS = {
 }
 
 
-class ChunkedBody:
+class ChunkedBody(_Gathered):
     """A body in chunks. Trailer fields are read and dropped; nothing here has a use for them."""
 
-    __slots__ = ("_buffer", "_chunks", "_gathered", "_limits", "_reader", "_tail", "_wire", "complete", "rest")
+    __slots__ = ("_buffer", "_chunks", "_limits", "_reader", "_tail", "_wire", "complete")
 
     def __init__(self, limits: BodyLimits) -> None:
+        super().__init__()
         self._limits = limits
         self._reader = ChunkedReader()
         self._buffer = ReceiveBuffer()
-        self._gathered = bytearray()
         self._chunks = 0
         self._wire = 0
         self._tail = b""
         self.complete = False
-        self.rest = b""
 
     def receive(self, data: bytes) -> None:
         """Take bytes off the wire; what is beyond the body goes to `rest`."""
@@ -194,11 +199,6 @@ class ChunkedBody:
             raise HttpError(ErrorCode.BAD_REQUEST, "the chunked body ends with a bare LF")
 
     @property
-    def received(self) -> int:
-        """Decoded bytes of the body so far."""
-        return len(self._gathered)
-
-    @property
     def lacking(self) -> int:
         """Unknown: chunks do not tell how many follow."""
         return 0
@@ -207,11 +207,6 @@ class ChunkedBody:
     def kept(self) -> int:
         """Bytes held of it while it is not whole, h11's beginning of a line included."""
         return len(self._gathered) + len(self._buffer)
-
-    @property
-    def body(self) -> bytes:
-        """The decoded body, or what there is of it."""
-        return bytes(self._gathered)
 
 
 Body: TypeAlias = LengthBody | ChunkedBody

@@ -11,10 +11,9 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from chatserver.protocol.cursors import parse_cursor
 from chatserver.protocol.duplicates import refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_room, check_text
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_room, check_text, parse_cursor
 from chatserver.reasons import ErrorCode
 
 MAX_ID_CHARS = 64

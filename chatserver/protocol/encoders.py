@@ -45,8 +45,8 @@ def _string(text: str) -> str:
     return _encode(text).decode("utf-8")
 
 
-def _id(id: MessageId) -> str:  # noqa: A002 (the wire's word)
-    return "" if id is None else f',"id":{_encode(id).decode("utf-8")}'
+def _id(id_: MessageId) -> str:
+    return "" if id_ is None else f',"id":{_encode(id_).decode("utf-8")}'
 
 
 def message_json(room: str, offset: int, epoch: str, user_id: str, user_name: str, text: str, time_ms: int) -> bytes:
@@ -62,9 +62,9 @@ def message_push(message: bytes) -> bytes:
     return b'{"type":"message",' + message[1:]
 
 
-def ack(id: MessageId, room: str, offset: int, cursor: str, time: str) -> bytes:  # noqa: A002
+def ack(id_: MessageId, room: str, offset: int, cursor: str, time: str) -> bytes:
     """A publish is durable."""
-    return f'{{"type":"ack"{_id(id)},{_place(room, offset, cursor, time)}}}'.encode()
+    return f'{{"type":"ack"{_id(id_)},{_place(room, offset, cursor, time)}}}'.encode()
 
 
 def published(room: str, offset: int, cursor: str, time: str) -> bytes:
@@ -90,26 +90,21 @@ def _hello_end(ping: float, limits: tuple[tuple[str, int | float], ...]) -> str:
 
 
 def joined(
-    id: MessageId,  # noqa: A002
-    room: str,
-    cursor: str,
-    recovered: bool,
-    messages: Sequence[bytes],
-    members: int,
+    id_: MessageId, room: str, cursor: str, recovered: bool, messages: Sequence[bytes], members: int
 ) -> list[bytes]:
     """A join succeeded, in parts. `messages` are encoded messages."""
-    begin = f'{{"type":"joined"{_id(id)},"room":"{room}",'
+    begin = f'{{"type":"joined"{_id(id_)},"room":"{room}",'
     return _page(begin, cursor, recovered, messages, f',"members":{members}}}')
 
 
-def left(id: MessageId, room: str) -> bytes:  # noqa: A002
+def left(id_: MessageId, room: str) -> bytes:
     """A leave succeeded."""
-    return f'{{"type":"left"{_id(id)},"room":"{room}"}}'.encode()
+    return f'{{"type":"left"{_id(id_)},"room":"{room}"}}'.encode()
 
 
-def history(id: MessageId, room: str, cursor: str, recovered: bool, messages: Sequence[bytes]) -> list[bytes]:  # noqa: A002
+def history(id_: MessageId, room: str, cursor: str, recovered: bool, messages: Sequence[bytes]) -> list[bytes]:
     """A page of a room's log, in parts."""
-    return _page(f'{{"type":"history"{_id(id)},"room":"{room}",', cursor, recovered, messages, "}")
+    return _page(f'{{"type":"history"{_id(id_)},"room":"{room}",', cursor, recovered, messages, "}")
 
 
 def page(room: str, cursor: str, recovered: bool, messages: Sequence[bytes]) -> list[bytes]:
@@ -137,9 +132,9 @@ def _page(begin: str, cursor: str, recovered: bool, messages: Sequence[bytes], e
     return parts
 
 
-def members(id: MessageId, room: str, users: bytes, count: int) -> bytes:  # noqa: A002
+def members(id_: MessageId, room: str, users: bytes, count: int) -> bytes:
     """Who is in a room: `count` of them, of whom `users` are named."""
-    return b'{"type":"members"%b,%b}' % (_id(id).encode(), _crowd(room, users, count))
+    return b'{"type":"members"%b,%b}' % (_id(id_).encode(), _crowd(room, users, count))
 
 
 def members_page(room: str, users: bytes, count: int) -> bytes:
@@ -177,17 +172,12 @@ def goaway(reason: str, retry_after: float) -> bytes:
     return _encode({"type": "goaway", "reason": reason, "retry_after": round(retry_after, 3)})
 
 
-def error(
-    id: MessageId,  # noqa: A002
-    code: ErrorCode,
-    message: str,
-    retry_after: float | None = None,
-) -> bytes:
+def error(id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
     """A message was refused; the connection lives."""
     retry = "" if retry_after is None else f',"retry_after":{round(retry_after, 3)}'
-    return f'{{"type":"error"{_id(id)},"code":"{code.code}","message":{_string(message)}{retry}}}'.encode()
+    return f'{{"type":"error"{_id(id_)},"code":"{code.code}","message":{_string(message)}{retry}}}'.encode()
 
 
-def pong(id: MessageId) -> bytes:  # noqa: A002
+def pong(id_: MessageId) -> bytes:
     """The server is there."""
-    return f'{{"type":"pong"{_id(id)}}}'.encode()
+    return f'{{"type":"pong"{_id(id_)}}}'.encode()

@@ -8,7 +8,10 @@ May not: carry exception text of our own bugs. What stands in `message` is writt
 
 from typing import TypeAlias
 
-from chatserver.reasons import CloseCode, ErrorCode, Reason
+from chatserver.reasons import ErrorCode, Reason
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+"""Header fields of an answer, by name."""
 
 MessageId: TypeAlias = int | float | str | None
 """What a client put in `id`; None when it sent none."""
@@ -23,52 +26,32 @@ class ProtocolError(Exception):
 
 
 class HttpError(ProtocolError):
-    """A request that cannot be served: answer with `status`, `code` and `headers`, close for `reason`."""
+    """A request that cannot be served: answer with the status of `code` and with `headers`, close for `reason`."""
 
     def __init__(
-        self,
-        code: ErrorCode,
-        message: str,
-        *,
-        reason: Reason = Reason.BAD_REQUEST,
-        headers: tuple[tuple[str, str], ...] = (),
+        self, code: ErrorCode, message: str, *, reason: Reason = Reason.BAD_REQUEST, headers: Headers = ()
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.headers = headers
 
-    @property
-    def status(self) -> int:
-        """The HTTP status of the answer."""
-        return self.code.status
-
 
 class FrameError(ProtocolError):
-    """A broken or oversized WebSocket frame: close with `close_code`, for `reason`."""
+    """A broken or oversized WebSocket frame: close for `reason`."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
-    @property
-    def close_code(self) -> CloseCode:
-        """The code of the close frame."""
-        return self.reason.close_code
-
 
 class MessageError(ProtocolError):
     """A chat.v1 message or a field that makes no sense; answer an error, and the connection lives.
 
-    `id` is the message's own, whenever it could be read. Over HTTP the answer goes out with `status`.
+    `id` is the message's own, whenever it could be read. Over HTTP the answer goes out with the status of `code`.
     """
 
     def __init__(self, code: ErrorCode, message: str, id: MessageId = None) -> None:  # noqa: A002 (the wire's word)
         super().__init__(message)
         self.code = code
         self.id = id
-
-    @property
-    def status(self) -> int:
-        """The HTTP status, when the field came in a request."""
-        return self.code.status

@@ -107,16 +107,12 @@ def _refuse_early(buffer: bytes | bytearray, fresh: int, start: int, limits: Hea
         raise HttpError(ErrorCode.BAD_REQUEST, "a bare LF in the request head; lines end with CR LF")
     # Counted in all of it, but only when a line has ended: 101 are found at most, then it is refused.
     if lines and buffer.count(b"\r\n", start) - 1 > limits.max_fields:
-        raise _too_many_fields(f"more than {limits.max_fields}", limits)
+        raise _too_large(f"more than {limits.max_fields} header fields, limit {limits.max_fields}")
     line_limit = start + limits.max_target + _REQUEST_LINE_REST
     if len(buffer) > line_limit and buffer.find(b"\n", start, line_limit) < 0:
         raise _target_too_long(limits)
     if len(buffer) >= limits.max_bytes:
-        raise HttpError(
-            ErrorCode.HEAD_TOO_LARGE,
-            f"the request head is over its limit of {limits.max_bytes:,} bytes",
-            reason=Reason.HEAD_TOO_LARGE,
-        )
+        raise _too_large(f"the request head is over its limit of {limits.max_bytes:,} bytes")
 
 
 def _not_http(first: int) -> HttpError:
@@ -125,17 +121,13 @@ def _not_http(first: int) -> HttpError:
     return HttpError(ErrorCode.BAD_REQUEST, f"a request cannot begin with byte 0x{first:02x}")
 
 
+def _too_large(message: str, code: ErrorCode = ErrorCode.HEAD_TOO_LARGE) -> HttpError:
+    return HttpError(code, message, reason=Reason.HEAD_TOO_LARGE)
+
+
 def _target_too_long(limits: HeadLimits) -> HttpError:
-    return HttpError(
-        ErrorCode.TARGET_TOO_LONG,
-        f"the request target is over its limit of {limits.max_target:,} bytes",
-        reason=Reason.HEAD_TOO_LARGE,
-    )
-
-
-def _too_many_fields(count: str, limits: HeadLimits) -> HttpError:
-    message = f"{count} header fields, limit {limits.max_fields}"
-    return HttpError(ErrorCode.HEAD_TOO_LARGE, message, reason=Reason.HEAD_TOO_LARGE)
+    message = f"the request target is over its limit of {limits.max_target:,} bytes"
+    return _too_large(message, ErrorCode.TARGET_TOO_LONG)
 
 
 def parse_head(head: bytes, limits: HeadLimits) -> Head:
@@ -146,7 +138,8 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     request = _parse_with_h11(head)
     version = _VERSIONS.get(request.http_version)
     if version is None:
-        raise _bad_version(request.http_version)
+        message = f"HTTP/{request.http_version.decode('ascii')} is not spoken here; HTTP/1.1 is"
+        raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, message)
     target = request.target.decode("ascii")
     if len(target) > limits.max_target:
         raise _target_too_long(limits)
@@ -178,12 +171,11 @@ def _count_lines(head: bytes, limits: HeadLimits) -> int:
     if head.count(b"\n") != lines:
         raise HttpError(ErrorCode.BAD_REQUEST, "a bare LF in the request head; lines end with CR LF")
     if lines - _NO_FIELDS > limits.max_fields:
-        raise _too_many_fields(f"{lines - _NO_FIELDS:,}", limits)
+        raise _too_large(f"{lines - _NO_FIELDS:,} header fields, limit {limits.max_fields}")
     if len(head) > _LONG_HEAD:
         parts = head.count(b",") + head.count(b" ") + head.count(b"\t")
         if parts > _MAX_PARTS:
-            message = f"the request head has {parts:,} commas and spaces, limit {_MAX_PARTS:,}"
-            raise HttpError(ErrorCode.HEAD_TOO_LARGE, message, reason=Reason.HEAD_TOO_LARGE)
+            raise _too_large(f"the request head has {parts:,} commas and spaces, limit {_MAX_PARTS:,}")
     return lines
 
 
@@ -223,11 +215,6 @@ def _from_h11(error: h11.ProtocolError) -> HttpError:
     return HttpError(code, _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1"))
 
 
-def _bad_version(version: bytes) -> HttpError:
-    message = f"HTTP/{version.decode('ascii')} is not spoken here; HTTP/1.1 is"
-    return HttpError(ErrorCode.VERSION_NOT_SUPPORTED, message)
-
-
 def _headers(items: list[tuple[bytes, bytes]], lines: int) -> dict[str, str]:
     """The fields by name. Fewer than there were lines for: h11 has joined some, and a proxy may not have."""
     if len(items) != lines:
@@ -257,7 +244,7 @@ def _split_target(target: str, headers: dict[str, str]) -> tuple[str, str]:
         raise HttpError(ErrorCode.BAD_REQUEST, "a fragment in the request target")
     if "%" in target and target.count("%") > _MAX_ESCAPES:
         message = f"the request target has {target.count('%'):,} escapes, limit {_MAX_ESCAPES:,}"
-        raise HttpError(ErrorCode.TARGET_TOO_LONG, message, reason=Reason.HEAD_TOO_LARGE)
+        raise _too_large(message, ErrorCode.TARGET_TOO_LONG)
     path, _, query = target.partition("?")
     return (_decode_path(path) if "%" in path else path), query
 

@@ -1,6 +1,7 @@
-"""The PROXY header with which a balancer says for whom it has connected: HAProxy's proxy-protocol.txt, versions 1, 2.
+"""For whom a proxy speaks: the PROXY header of a connection, and `X-Forwarded-For` of a request.
 
-Owns: its form. May not: decide whether its sender may be believed, or know what follows it.
+Owns: their forms. May not: decide whether their sender may be believed, or know what follows. The PROXY header is
+HAProxy's proxy-protocol.txt, versions 1 and 2.
 
     header = parse_proxy_header(data)           None while it is not whole, ProxyError if it can never be one
     rest = data[header.size:]
@@ -11,6 +12,7 @@ is used; the bytes of version 2 that extend it (TLVs) are passed over.
 
 import ipaddress
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,6 +22,8 @@ from chatserver.protocol.errors import ProtocolError
 MAX_TEXT = 107
 #: Bytes of a header of version 2. The specification promises 536 where nothing extends it; nginx takes 4,096.
 MAX_BINARY = 4096
+#: Proxies that are looked at in `X-Forwarded-For`, from the right. Chains have two or three; an address takes 3 µs.
+MAX_HOPS = 32
 
 _TEXT = b"PROXY "
 _BINARY = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -96,3 +100,32 @@ def _parse_binary(data: bytes) -> ProxyHeader | None:
     if not length:
         return ProxyHeader(size, None)
     return ProxyHeader(size, str(ipaddress.ip_address(data[_BINARY_HEAD : _BINARY_HEAD + length])))
+
+
+def client_of(field: str, trusted: Callable[[str], bool]) -> str | None:
+    """The client that `X-Forwarded-For` names; if all are trusted, the last looked at; None if it says nothing of use.
+
+    Each proxy appends the address it heard the request from, and any client may have sent a field of its own to begin
+    with. So it is read from the right, and the first address that is no trusted proxy's is the answer.
+    """
+    client = None
+    for hop in reversed(field.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
+        address = _hop_address(hop.strip(" \t"))
+        if address is None:
+            break
+        client = address
+        if not trusted(address):
+            break
+    return client
+
+
+def _hop_address(hop: str) -> str | None:
+    """An address as proxies write it: bare, with a port, or in brackets."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(hop))
+    except ValueError:
+        return None

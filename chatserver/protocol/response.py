@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.errors import Headers, HttpError, MessageError
 from chatserver.reasons import ErrorCode
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -24,26 +24,15 @@ NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 
 def response(
-    status: int,
-    body: bytes,
-    *,
-    content_type: str = JSON,
-    headers: tuple[tuple[str, str], ...] = (),
-    keep_alive: bool = True,
-    head_only: bool = False,
+    status: int, body: bytes, *, headers: Headers = (), keep_alive: bool = True, head_only: bool = False
 ) -> bytes:
-    """A whole answer. `head_only` answers a HEAD request: the same head, its length included, and no body."""
-    head = response_head(status, len(body), content_type=content_type, headers=headers, keep_alive=keep_alive)
+    """A whole answer in JSON. `head_only` answers a HEAD request: the same head, its length included, and no body."""
+    head = response_head(status, len(body), headers=headers, keep_alive=keep_alive)
     return head if head_only else head + body
 
 
 def response_head(
-    status: int,
-    length: int,
-    *,
-    content_type: str = JSON,
-    headers: tuple[tuple[str, str], ...] = (),
-    keep_alive: bool = True,
+    status: int, length: int, *, content_type: str = JSON, headers: Headers = (), keep_alive: bool = True
 ) -> bytes:
     """The head of an answer whose body has so many bytes."""
     fixed = _fixed_head(status, content_type, keep_alive)
@@ -67,7 +56,7 @@ def status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode("ascii")
 
 
-def header_lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+def header_lines(headers: Headers) -> bytes:
     """Header fields as lines. A line break in one is a bug of ours that would split the answer: refused."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
     if not lines.count("\r") == lines.count("\n") == len(headers) or "\0" in lines:
@@ -82,7 +71,7 @@ def with_retry_after(wire: bytes, seconds: int) -> bytes:
     return with_headers(wire, (("Retry-After", str(seconds)),))
 
 
-def with_headers(wire: bytes, headers: tuple[tuple[str, str], ...]) -> bytes:
+def with_headers(wire: bytes, headers: Headers) -> bytes:
     """A whole answer, or its beginning, with more header fields."""
     line, rest = wire.split(b"\r\n", 1)
     return b"%b\r\n%b%b" % (line, header_lines(headers), rest)
@@ -99,21 +88,12 @@ def json_body(content: object) -> bytes:
 
 
 def error_response(
-    error: HttpError | MessageError,
-    *,
-    headers: tuple[tuple[str, str], ...] = (),
-    keep_alive: bool = False,
-    head_only: bool = False,
+    error: HttpError | MessageError, *, headers: Headers = (), keep_alive: bool = False, head_only: bool = False
 ) -> bytes:
     """The answer to a request that was refused."""
     own = error.headers if isinstance(error, HttpError) else ()
-    return response(
-        error.status,
-        error_body(error.code, error.message),
-        headers=own + headers,
-        keep_alive=keep_alive,
-        head_only=head_only,
-    )
+    body = error_body(error.code, error.message)
+    return response(error.code.status, body, headers=own + headers, keep_alive=keep_alive, head_only=head_only)
 
 
 def query_fields(query: str) -> list[tuple[str, str]]:

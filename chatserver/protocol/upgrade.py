@@ -8,7 +8,7 @@ import re
 from binascii import b2a_base64
 from hashlib import sha1
 
-from chatserver.protocol.errors import HttpError
+from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import BodyKind, Head, has_token
 from chatserver.protocol.response import header_lines, status_line
 from chatserver.reasons import ErrorCode
@@ -21,9 +21,7 @@ _HOW = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 _ANSWER = status_line(101) + header_lines((("Upgrade", "websocket"), ("Connection", "Upgrade")))
 
 
-def accept_upgrade(
-    head: Head, *, headers: tuple[tuple[str, str], ...] = (), subprotocol: str | None = SUBPROTOCOL
-) -> bytes:
+def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None = SUBPROTOCOL) -> bytes:
     """The 101 answer, with `headers` added (a session cookie, say); HttpError when this is no valid upgrade."""
     key = _check(head)
     # SHA-1 because the RFC says so; nothing secret depends on it.
@@ -41,15 +39,11 @@ def _check(head: Head) -> str:
     """The client's key, once everything around it is right."""
     headers = head.headers
     if head.method != "GET":
-        raise HttpError(
-            ErrorCode.METHOD_NOT_ALLOWED,
-            f"a WebSocket is opened with GET, not {head.method[:20]}",
-            headers=(("Allow", "GET"),),
-        )
+        message = f"a WebSocket is opened with GET, not {head.method[:20]}"
+        raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", "GET"),))
     if not has_token(headers.get("upgrade"), "websocket"):
-        raise HttpError(
-            ErrorCode.UPGRADE_REQUIRED, "this address speaks WebSocket; send Upgrade: websocket", headers=_HOW
-        )
+        message = "this address speaks WebSocket; send Upgrade: websocket"
+        raise HttpError(ErrorCode.UPGRADE_REQUIRED, message, headers=_HOW)
     if headers.get("sec-websocket-version") != "13":
         raise HttpError(ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW)
     if head.version == "1.0" or not has_token(headers.get("connection"), "upgrade"):

@@ -14,359 +14,264 @@ A total deadline cannot be switched off: without it its phase would be a place f
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_type_hints
 
 from chatserver.settings import forms
 from chatserver.settings.forms import LogFormat
-from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, deadline, plain, service, setting, size
+from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, plain, setting
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
 
 _MIB = 1 << 20
 _MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
 #: Settings that may not be below another one.
-_AT_LEAST = {
-    "body_deadline_max": ("body_deadline",),
-    "all_unfinished_bytes": ("max_body_bytes", "max_message_bytes"),
-}
+_AT_LEAST = {"body_deadline_max": ("body_deadline",), "all_unfinished_bytes": ("max_body_bytes", "max_message_bytes")}
+
+#: What is no limit: where the server is, and what it does there.
+service = partial(setting, Section.SERVICE)
+admission = partial(setting, Section.ADMISSION)
+#: In seconds and never 0: a phase without an end is a place for a slow peer to live.
+deadline = partial(setting, Section.DEADLINES, unit=Unit.SECONDS, minimum=0.1, maximum=DAY)
+#: What one peer may send.
+size = partial(setting, Section.SIZES)
+rate = partial(setting, Section.RATES)
+memory = partial(setting, Section.MEMORY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of one server. Fields are in the order in which help and `limits` show them."""
 
+    # A table: default and meaning; reason; unit and bounds.
+    # fmt: off
     host: tuple[str, ...] = service(
-        ("127.0.0.1",), "Address to bind; repeat it for more, [::1] for IPv6.", placeholder="ADDRESS"
+        ("127.0.0.1",), "Address to bind; repeat it for more, [::1] for IPv6.",
+        placeholder="ADDRESS",
     )
     port: int = service(8000, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535)
     tls_cert: str = service(
-        "", "Certificate chain in PEM form: serve https and wss only.", placeholder="FILE", zero="plain http"
+        "", "Certificate chain in PEM form: serve https and wss only.",
+        placeholder="FILE", zero="plain http",
     )
     tls_key: str = service(
-        "", "Its private key, in PEM form and not encrypted. SIGHUP reads both again.", placeholder="FILE", zero="none"
+        "", "Its private key, in PEM form and not encrypted. SIGHUP reads both again.",
+        placeholder="FILE", zero="none",
     )
     allow_origin: tuple[str, ...] = service(
         (),
         "Origin whose pages may use this server as its own page does, like https://app.example; repeat it for more.",
-        placeholder="ORIGIN",
-        form=forms.origin,
-        zero="its own page only",
+        placeholder="ORIGIN", form=forms.origin, zero="its own page only",
     )
     allow_host: tuple[str, ...] = service(
-        (),
-        "Further name of this server; requests with another Host get 421. Repeat it for more.",
-        placeholder="NAME",
-        form=forms.host,
-        zero="the bound addresses and localhost; any, if bound to all addresses",
+        (), "Further name of this server; requests with another Host get 421. Repeat it for more.",
+        placeholder="NAME", form=forms.host, zero="the bound addresses and localhost; any, if bound to all addresses",
     )
     metrics_listen: str = service(
-        "", "Serve /metrics here and not on --port.", placeholder="HOST:PORT", form=forms.listen, zero="on --port"
+        "", "Serve /metrics here and not on --port.",
+        placeholder="HOST:PORT", form=forms.listen, zero="on --port",
     )
     proxy_protocol: bool = service(False, "Connections from --trusted-proxy begin with a PROXY header, version 1 or 2.")
     trusted_proxy: tuple[str, ...] = service(
-        (),
-        "Address or network of a proxy that may say whom it speaks for, by X-Forwarded-For; repeat it for more.",
-        placeholder="NETWORK",
-        form=forms.network,
-        zero="nobody",
+        (), "Address or network of a proxy that may say whom it speaks for, by X-Forwarded-For; repeat it for more.",
+        placeholder="NETWORK", form=forms.network, zero="nobody",
     )
     log: str = service(
-        "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.", placeholder="URL", form=forms.log_url
+        "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.",
+        placeholder="URL", form=forms.log_url,
     )
     log_format: LogFormat = service(  # noqa: RUF009  (it is dataclasses.field)
-        LogFormat.AUTO, "Log lines: auto is pretty on a terminal, json elsewhere.", placeholder="FORMAT"
+        LogFormat.AUTO, "Log lines: auto is pretty on a terminal, json elsewhere.",
+        placeholder="FORMAT",
     )
     quiet: bool = service(False, "Log warnings and errors only.")
     echo: bool = service(False, "Also serve /echo, which sends each message back: for conformance suites.")
 
-    max_connections: int = setting(
-        0,
-        Section.ADMISSION,
-        "Connections held at once; more are refused politely.",
+    max_connections: int = admission(
+        0, "Connections held at once; more are refused politely.",
         "what descriptors allow, less a reserve; refusing early is kinder than EMFILE",
-        Unit.CONNECTIONS,
-        minimum=1,
-        maximum=_MOST_CONNECTIONS,
-        zero="from RLIMIT_NOFILE",
+        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="from RLIMIT_NOFILE",
     )
-    per_ip: int = setting(
-        512,
-        Section.ADMISSION,
-        "Connections from one IPv4 address or one IPv6 /64.",
+    per_ip: int = admission(
+        512, "Connections from one IPv4 address or one IPv6 /64.",
         "an office behind one address fits, one machine cannot take all places",
-        Unit.CONNECTIONS,
-        minimum=1,
-        maximum=_MOST_CONNECTIONS,
-        zero="no cap",
+        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="no cap",
     )
-    evict_after: float = setting(
+    evict_after: float = admission(
         2.0,
-        Section.ADMISSION,
         "When places run out: waiting time below which nobody has to go, times the number waiting from its address.",
         "a lost packet comes again after 1 s, and a phone is 0.6 away; attacks wait in crowds, people alone",
-        Unit.SECONDS,
-        minimum=0.1,
-        maximum=DAY,
+        Unit.SECONDS, 0.1, DAY,
     )
 
     tls_deadline: float = deadline(
-        10.0,
-        "From accept to the end of the TLS handshake, in total; the request head's time begins then.",
+        10.0, "From accept to the end of the TLS handshake, in total; the request head's time begins then.",
         "ranch 5, Kestrel 10, nginx 60",
     )
     head_deadline: float = deadline(
-        10.0,
-        "From accept to the end of the request head, in total; no byte extends it.",
+        10.0, "From accept to the end of the request head, in total; no byte extends it.",
         "cowboy 5 set once, uWS and websockets 10, Apache 20-40, nginx 60",
     )
     body_deadline: float = deadline(
-        10.0,
-        "A request body, in total; each KiB received adds 1 s.",
+        10.0, "A request body, in total; each KiB received adds 1 s.",
         "Apache 20 and 1 per 500 B, Kestrel 240 B/s after 5",
     )
     body_deadline_max: float = deadline(
-        30.0,
-        "A request body, however much of it has come.",
+        30.0, "A request body, however much of it has come.",
         "64 KiB at 3 KB/s takes 22; Apache has no cap, so a drip may last for ever",
     )
     keepalive_deadline: float = deadline(
-        60.0,
-        "The next request on an idle connection.",
+        60.0, "The next request on an idle connection.",
         "nginx 75, Kestrel 120, hypercorn 5; the first to go when room is needed",
     )
     serving_deadline: float = deadline(
-        10.0,
-        "The server's own answer, mostly its log's; then 503.",
+        10.0, "The server's own answer, mostly its log's; then 503.",
         "the log takes milliseconds; after 10 a client had better come back",
     )
     poll_wait_max: float = deadline(
-        60.0,
-        "The longest a long-poll is held, whatever it asked for.",
+        60.0, "The longest a long-poll is held, whatever it asked for.",
         "25-30 is usual, since many proxies give up at 60",
-        minimum=1.0,
-        maximum=3600.0,
+        minimum=1.0, maximum=3600.0,
     )
     heartbeat_interval: float = deadline(
-        20.0,
-        "Silence on an event stream before a comment is sent.",
+        20.0, "Silence on an event stream before a comment is sent.",
         "below the 30-60 of proxies and mobile carriers; the HTML standard says about 15",
-        minimum=1.0,
-        maximum=3600.0,
+        minimum=1.0, maximum=3600.0,
     )
     ping_interval: float = deadline(
-        25.0,
-        "Silence on a WebSocket before a ping is sent.",
+        25.0, "Silence on a WebSocket before a ping is sent.",
         "Centrifugo 25, Engine.IO 25, websockets 20",
-        minimum=1.0,
-        maximum=3600.0,
+        minimum=1.0, maximum=3600.0,
     )
     pong_deadline: float = deadline(
-        10.0,
-        "Anything at all from the peer after a ping, judged while none of our bytes are outstanding.",
+        10.0, "Anything at all from the peer after a ping, judged while none of our bytes are outstanding.",
         "Centrifugo 8, Engine.IO and websockets 20",
         minimum=1.0,
     )
     message_deadline: float = deadline(
-        20.0,
-        "The rest of a half-read frame or a fragmented message, in total.",
+        20.0, "The rest of a half-read frame or a fragmented message, in total.",
         "16 KiB at 1 KB/s takes 16: a line of 8 kbit/s passes",
     )
     flush_window: float = deadline(
-        30.0,
-        "The time over which flush-rate is averaged.",
+        30.0, "The time over which flush-rate is averaged.",
         "a peer's kernel opens its window in bursts: shorter ones end honest slow readers",
-        minimum=1.0,
-        maximum=3600.0,
+        minimum=1.0, maximum=3600.0,
     )
     close_deadline: float = deadline(
-        2.0,
-        "The close handshake, or the final read after an answer.",
+        2.0, "The close handshake, or the final read after an answer.",
         "nginx lingers 5; nobody waits for what comes after goodbye",
     )
     drain_timeout: float = deadline(
-        10.0,
-        "From SIGTERM until the last connection is closed.",
+        10.0, "From SIGTERM until the last connection is closed.",
         "below the 30 of Kubernetes and the 90 of systemd",
     )
 
     max_head_bytes: int = size(
-        16_384,
-        "Request line and header fields.",
+        16_384, "Request line and header fields.",
         "h11 16 KiB, Apache 8 KiB a line, Kestrel 32 KiB",
-        minimum=1024,
-        maximum=_MIB,
+        Unit.BYTES, 1024, _MIB,
     )
     max_head_fields: int = size(
-        100,
-        "Header fields in one request.",
+        100, "Header fields in one request.",
         "Apache and Kestrel 100, websockets 128",
-        unit=Unit.FIELDS,
-        minimum=16,
-        maximum=1000,
+        Unit.FIELDS, 16, 1000,
     )
     max_body_bytes: int = size(
-        65_536,
-        "A request body, decoded.",
+        65_536, "A request body, decoded.",
         "what one slow body may cost in memory; four of the longest messages",
-        minimum=1024,
-        maximum=64 * _MIB,
+        Unit.BYTES, 1024, 64 * _MIB,
     )
     max_message_bytes: int = size(
-        16_384,
-        "One WebSocket message; the text of a chat message is 8 KiB at most.",
+        16_384, "One WebSocket message; the text of a chat message is 8 KiB at most.",
         "Discord 2,000 characters, Matrix and Centrifugo 64 KiB",
-        minimum=256,
-        maximum=64 * _MIB,
+        Unit.BYTES, 256, 64 * _MIB,
     )
     max_fragments: int = size(
-        64,
-        "Frames of one fragmented message, empty ones included.",
+        64, "Frames of one fragmented message, empty ones included.",
         "websockets 4096; trio-websocket kept 200,001 empty ones",
-        unit=Unit.FRAGMENTS,
-        minimum=1,
-        maximum=4096,
+        Unit.FRAGMENTS, 1, 4096,
     )
     max_rooms_per_connection: int = size(
-        100,
-        "Rooms that one connection may be in.",
+        100, "Rooms that one connection may be in.",
         "Centrifugo 128 channels a client",
-        unit=Unit.ROOMS,
-        minimum=1,
-        maximum=10_000,
+        Unit.ROOMS, 1, 10_000,
     )
     max_empty_rooms: int = size(
-        4,
-        "Rooms in which nobody has written yet that one connection may be in, or one poll may name.",
+        4, "Rooms in which nobody has written yet that one connection may be in, or one poll may name.",
         "names are free: a hundred made up for each connection would be thirty times what it costs",
-        unit=Unit.ROOMS,
-        minimum=1,
-        maximum=10_000,
+        Unit.ROOMS, 1, 10_000,
     )
-    max_requests_per_connection: int = setting(
-        10_000,
-        Section.SIZES,
-        "Requests on one connection; the last is answered with Connection: close.",
+    max_requests_per_connection: int = size(
+        10_000, "Requests on one connection; the last is answered with Connection: close.",
         "nginx 1,000, Apache 100; a balancer may then send the next one elsewhere",
-        Unit.REQUESTS,
-        minimum=1,
-        maximum=1_000_000,
-        zero="any number",
+        Unit.REQUESTS, 1, 1_000_000, zero="any number",
     )
 
-    publish_rate: float = setting(
+    publish_rate: float = rate(
         20.0,
-        Section.RATES,
         "Messages that one user may publish a second, with a burst of twice that; fifty times that from one address.",
         "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
-        Unit.MESSAGES_PER_SECOND,
-        minimum=0.01,
-        maximum=1e6,
-        zero="no limit",
+        Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit",
     )
-    message_rate: float = setting(
+    message_rate: float = rate(
         20.0,
-        Section.RATES,
         "Frames of one WebSocket besides granted publishes, a second; a burst is 10 s worth and a join for each room.",
         "people's clients send one now and then, 100 joins when they come back",
-        Unit.MESSAGES_PER_SECOND,
-        minimum=0.1,
-        maximum=10_000,
-        zero="no limit",
+        Unit.MESSAGES_PER_SECOND, 0.1, 10_000, zero="no limit",
     )
-    request_rate: float = setting(
-        50.0,
-        Section.RATES,
-        "Requests a second on one connection, with a burst of twice that; faster ones wait for their turn.",
+    request_rate: float = rate(
+        50.0, "Requests a second on one connection, with a burst of twice that; faster ones wait for their turn.",
         "above publish-rate; 50 is 1 in 250 of what one core answers",
-        Unit.REQUESTS_PER_SECOND,
-        minimum=0.1,
-        maximum=10_000,
-        zero="no limit",
+        Unit.REQUESTS_PER_SECOND, 0.1, 10_000, zero="no limit",
     )
-    flush_rate: int = setting(
-        256,
-        Section.RATES,
-        "What a peer must take of what we wrote, by acknowledged bytes over flush-window.",
+    flush_rate: int = rate(
+        256, "What a peer must take of what we wrote, by acknowledged bytes over flush-window.",
         "Kestrel 240; a 2 kbit/s line passes, a reader that stopped does not",
-        Unit.BYTES_PER_SECOND,
-        minimum=1,
-        maximum=_MIB,
+        Unit.BYTES_PER_SECOND, 1, _MIB,
     )
 
-    ring_messages: int = setting(
-        1024,
-        Section.MEMORY,
-        "Latest messages of an active room kept encoded; a member further behind reads the log.",
+    ring_messages: int = memory(
+        1024, "Latest messages of an active room kept encoded; a member further behind reads the log.",
         "20 s of a room at 50 messages/s",
-        Unit.MESSAGES,
-        minimum=16,
-        maximum=_MIB,
+        Unit.MESSAGES, 16, _MIB,
     )
-    ring_bytes: int = setting(
-        _MIB,
-        Section.MEMORY,
-        "Memory for those messages, a room.",
+    ring_bytes: int = memory(
+        _MIB, "Memory for those messages, a room.",
         "1,000 active rooms cost 1 GiB at the very most; 1,024 usual messages are 0.2 MiB",
-        Unit.BYTES,
-        minimum=65_536,
-        maximum=1024 * _MIB,
+        Unit.BYTES, 65_536, 1024 * _MIB,
     )
-    all_rings_bytes: int = setting(
+    all_rings_bytes: int = memory(
         256 * _MIB,
-        Section.MEMORY,
         "Memory for what all rooms keep encoded; beyond it the oldest of each goes, and is read from the log.",
         "1,000 busy rooms keep 0.4 MiB each; many rooms with long messages would have 3 MiB each",
-        Unit.BYTES,
-        minimum=_MIB,
-        maximum=_MIB * _MIB,
+        Unit.BYTES, _MIB, _MIB * _MIB,
     )
-    all_unfinished_bytes: int = setting(
-        4 * _MIB,
-        Section.MEMORY,
-        "Memory for heads, bodies, messages, TLS records not whole, of all; beyond it long ones are refused.",
+    all_unfinished_bytes: int = memory(
+        4 * _MIB, "Memory for heads, bodies, messages, TLS records not whole, of all; beyond it long ones are refused.",
         "64 of the largest, each a tenth of a second on its way; 2 KiB are anybody's, and not counted",
-        Unit.BYTES,
-        minimum=65_536,
-        maximum=_MIB * _MIB,
+        Unit.BYTES, 65_536, _MIB * _MIB,
     )
-    max_rooms: int = setting(
-        100_000,
-        Section.MEMORY,
-        "Rooms in memory at once, with somebody in them or not long ago; beyond it no other is opened.",
+    max_rooms: int = memory(
+        100_000, "Rooms in memory at once, with somebody in them or not long ago; beyond it no other is opened.",
         "250 MB of rooms; two addresses with all that --per-ip and --max-rooms-per-connection allow",
-        Unit.ROOMS,
-        minimum=100,
-        maximum=100 * _MIB,
+        Unit.ROOMS, 100, 100 * _MIB,
     )
-    send_buffer: int = setting(
-        65_536,
-        Section.MEMORY,
-        "SO_SNDBUF of a connection, before the kernel doubles it for its own bookkeeping.",
+    send_buffer: int = memory(
+        65_536, "SO_SNDBUF of a connection, before the kernel doubles it for its own bookkeeping.",
         "kernel memory for one slow reader, which grows to 4 MiB untuned; 640 KB/s at 100 ms",
-        Unit.BYTES,
-        minimum=4096,
-        maximum=16 * _MIB,
+        Unit.BYTES, 4096, 16 * _MIB,
     )
-    retain_messages: int = setting(
-        100_000,
-        Section.MEMORY,
-        "Messages kept in the log, a room; older ones go.",
+    retain_messages: int = memory(
+        100_000, "Messages kept in the log, a room; older ones go.",
         "about 20 MB a room on disk: a year of 270 a day",
-        Unit.MESSAGES,
-        minimum=1,
-        maximum=1e12,
-        zero="keep all",
+        Unit.MESSAGES, 1, 1e12, zero="keep all",
     )
-    retain_age: float = setting(
-        0.0,
-        Section.MEMORY,
-        "Age at which messages leave the log.",
+    retain_age: float = memory(
+        0.0, "Age at which messages leave the log.",
         "how long people's words are kept is the operator's decision",
-        Unit.SECONDS,
-        minimum=1,
-        maximum=1e10,
-        zero="keep all",
+        Unit.SECONDS, 1, 1e10, zero="keep all",
     )
+    # fmt: on
 
     def __post_init__(self) -> None:
         """Check what one field alone, or two together, may not be, wherever the values came from."""

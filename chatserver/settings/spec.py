@@ -68,12 +68,11 @@ class Spec:
     unit: Unit = Unit.NONE
     minimum: float = 0
     maximum: float = math.inf
+    #: what 0 means, below `minimum` though it is, or an empty text or list; None: 0 is a number like any other
     zero: str | None = None
-    """What 0 means, below `minimum` though it is, or an empty text or list; None: 0 is a number like any other."""
-    placeholder: str = ""
-    """What stands for a text in `--help`."""
+    placeholder: str = ""  # stands for a text in `--help`
+    #: reads a text, or each of several; raises ValueError for one of another form
     form: Callable[[str], object] | None = None
-    """Reads a text, or each of several; raises ValueError for one of another form."""
 
     @property
     def metavar(self) -> str:
@@ -117,40 +116,9 @@ def plain(value: float, grouping: str = "") -> str:
 
 
 def setting(
-    default: Any,
-    section: Section,
-    meaning: str,
-    reason: str = "",
-    unit: Unit = Unit.NONE,
-    *,
-    minimum: float = 0,
-    maximum: float = math.inf,
-    zero: str | None = None,
-) -> Any:
-    """A field of `Settings`."""
-    spec = Spec(section, meaning, reason, unit, minimum, maximum, zero)
+    section: Section, default: Any, meaning: str, reason: str = "", unit: Unit = Unit.NONE,
+    minimum: float = 0, maximum: float = math.inf, **more: Any,
+) -> Any:  # fmt: skip
+    """A field of `Settings`; `more` is what else a `Spec` has."""
+    spec = Spec(section, meaning, reason, unit, minimum, maximum, **more)
     return dataclasses.field(default=default, metadata={"spec": spec})
-
-
-def service(
-    default: Any,
-    meaning: str,
-    *,
-    placeholder: str = "",
-    form: Callable[[str], object] | None = None,
-    zero: str | None = None,
-    maximum: float = math.inf,
-) -> Any:
-    """A field that is no limit: where the server is, and what it does there."""
-    spec = Spec(Section.SERVICE, meaning, maximum=maximum, zero=zero, placeholder=placeholder, form=form)
-    return dataclasses.field(default=default, metadata={"spec": spec})
-
-
-def deadline(default: float, meaning: str, reason: str, *, minimum: float = 0.1, maximum: float = DAY) -> Any:
-    """A field in seconds that is never 0: a phase without an end is a place for a slow peer to live."""
-    return setting(default, Section.DEADLINES, meaning, reason, Unit.SECONDS, minimum=minimum, maximum=maximum)
-
-
-def size(default: int, meaning: str, reason: str, *, unit: Unit = Unit.BYTES, minimum: int, maximum: int) -> Any:
-    """A field that bounds what one peer may send."""
-    return setting(default, Section.SIZES, meaning, reason, unit, minimum=minimum, maximum=maximum)

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver.log import Draft, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import Draft
+from tests.support.groups import append
 from tests.support.peers import Address, ask, chatter, publish
 from tests.support.serving import Serving, eventually, serving
 from tests.support.transports import TRANSPORTS, Subscriber, collect, subscribe
@@ -129,7 +131,7 @@ async def test_what_retention_took_is_told(transport: str, tmp_path: Path) -> No
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, lambda records: None)
         for number in range(20):
-            await log.append(Draft("lobby", "u_1", "Ann", f"m{number}"))
+            await append(log, Draft("lobby", "u_1", "Ann", f"m{number}"))
         assert await log.retain(max_messages=5, max_age_ms=0, now_ms=0) == {"lobby": 16}
         nursery.cancel_scope.cancel()
     async with serving(log=url) as server, subscribe(transport, server.address, "lobby", "3") as listener:

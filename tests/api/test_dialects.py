@@ -23,8 +23,8 @@ from chatserver.api.dialect import (
     Refused,
     Reply,
 )
+from chatserver.api.dialects import EchoDialect
 from chatserver.api.dialects.chat_v1 import ChatV1
-from chatserver.api.dialects.echo import EchoDialect
 from chatserver.api.encoder import WireEncoder
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal

@@ -11,7 +11,7 @@ import trio
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft
 from chatserver.log.memory import MemoryLog
-from tests.support.groups import GatedLog
+from tests.support.groups import GatedLog, append
 from tests.support.peers import Address, Answer, ask, connect, publish, request
 from tests.support.serving import serving
 
@@ -50,60 +50,37 @@ async def test_publish_answers_with_the_place() -> None:
         assert message["user"].keys() == {"id", "name"}
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    [None, "text/plain", "text/plain; charset=UTF-8", "application/x-www-form-urlencoded"],
-)
-async def test_the_body_may_be_the_text_itself(content_type: str | None) -> None:
+async def test_the_body_may_be_the_text_itself() -> None:
     async with serving() as server:
-        assert (await post(server.address, "hällo a=b&c", content_type)).status == 201
+        assert (await post(server.address, "hällo a=b&c", "application/x-www-form-urlencoded")).status == 201
         assert [m["text"] for m in (await history(server.address))["messages"]] == ["hällo a=b&c"]
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type", "status", "code"),
-    [
-        (b"[1]", "application/json", 400, "bad_field"),
-        (b"{", "application/json", 400, "bad_json"),
-        (b'{"text":7}', "application/json", 400, "bad_field"),
-        (b'{"key":"k"}', "application/json", 400, "bad_field"),
-        (b'{"text":"a","text":"b"}', "application/json", 400, "bad_field"),
-        (b'{"text":"a","key":""}', "application/json", 400, "bad_field"),
-        (b'{"text":"a","key":"' + b"k" * 65 + b'"}', "application/json", 400, "bad_field"),
-        (b'{"x":' + b"[" * 5000, "application/json", 400, "bad_json"),
-        (b'{"text":"\\ud800"}', "application/json", 400, "bad_json"),
-        (b"\xff\xfe", "text/plain", 400, "bad_field"),
-        (b" \n ", "text/plain", 400, "bad_field"),
-        (b"a\x07b", "text/plain", 400, "bad_field"),
-        ("abc\u202edef".encode(), "text/plain", 400, "bad_field"),
-        (("e" + "\u0301" * 10_000).encode()[:16_000], "text/plain", 400, "bad_field"),
-        (b"x" * 8193, "text/plain", 400, "bad_field"),
-        (b"hi", "image/png", 415, "unsupported_media_type"),
-        (b"hi", "text/plain; charset=utf-16", 415, "unsupported_media_type"),
-    ],
-)
-async def test_what_cannot_be_published(body: bytes, content_type: str, status: int, code: str) -> None:
-    """Each is refused clearly, stores nothing, and the connection goes on."""
+async def test_what_cannot_be_published() -> None:
+    """Each is refused clearly, stores nothing, and the connection goes on; tests/protocol has the other cases."""
     async with serving() as server, connect(server.address) as peer:
         path = "/rooms/lobby/messages"
-        answer = await peer.request("POST", path, body, headers={"Content-Type": content_type})
-        assert (answer.status, answer.error) == (status, code)
+        for body, content_type, status, code in (
+            (b"{", "application/json", 400, "bad_json"),
+            (b'{"x":' + b"[" * 5000, "application/json", 400, "bad_json"),
+            (b'{"text":"a","text":"b"}', "application/json", 400, "bad_field"),
+            (b"a\x07b", "text/plain", 400, "bad_field"),
+            (b"hi", "image/png", 415, "unsupported_media_type"),
+        ):
+            answer = await peer.request("POST", path, body, headers={"Content-Type": content_type})
+            assert (answer.status, answer.error) == (status, code)
+        answer = await peer.request("POST", path, headers={"Content-Length": "0"})
+        assert (answer.status, answer.error) == (400, "bad_field")
         assert (await peer.request("POST", path, b"fine")).status == 201
         assert (await history(server.address))["messages"][0]["text"] == "fine"
 
 
-async def test_an_empty_body_is_refused() -> None:
+async def test_names_that_no_room_has() -> None:
     async with serving() as server:
-        answer = await ask(server.address, "POST", "/rooms/lobby/messages", headers={"Content-Length": "0"})
-        assert (answer.status, answer.error) == (400, "bad_field")
-
-
-@pytest.mark.parametrize("room", ["Lobby", "-a", "a" * 65, "a%2Fb", "a%00b", "%E2%80%AE", "lobby%20", "caf%C3%A9"])
-async def test_names_that_no_room_has(room: str) -> None:
-    async with serving() as server:
-        answer = await post(server.address, "hi", room=room)
-        assert answer.status in (400, 404)
-        assert answer.error in ("bad_room", "bad_request", "not_found")
+        for room in ("Lobby", "-a", "a" * 65, "a%2Fb", "a%00b", "%E2%80%AE", "lobby%20", "caf%C3%A9"):
+            answer = await post(server.address, "hi", room=room)
+            assert answer.status in (400, 404)
+            assert answer.error in ("bad_room", "bad_request", "not_found")
 
 
 async def test_201_comes_only_when_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +171,7 @@ async def fill(log_url: str, count: int) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, lambda records: None)
         for number in range(1, count + 1):
-            await log.append(Draft("lobby", "u_1", "Ann", f"m{number}"))
+            await append(log, Draft("lobby", "u_1", "Ann", f"m{number}"))
         nursery.cancel_scope.cancel()
 
 
@@ -228,29 +205,17 @@ async def test_pages_of_history(tmp_path: Path, *, loaded: bool) -> None:
         assert [m["offset"] for m in other["messages"]] == [116, 117, 118, 119, 120]
 
 
-@pytest.mark.parametrize(
-    ("query", "code"),
-    [
-        ("limit=0", "bad_field"),
-        ("limit=201", "bad_field"),
-        ("limit=ten", "bad_field"),
-        ("limit=1&limit=2", "bad_field"),
-        ("wait=-1", "bad_field"),
-        ("wait=nan", "bad_field"),
-        ("wait=inf", "bad_field"),
-        ("after=x-y", "bad_cursor"),
-        ("after=-1", "bad_cursor"),
-        ("after=" + "9" * 30, "bad_cursor"),
-        ("after=1&before=2", "bad_field"),
-        ("before=2&wait=5", "bad_field"),
-        ("from=3", "bad_field"),
-        ("after=%FF", "bad_request"),
-    ],
-)
-async def test_questions_that_make_no_sense(query: str, code: str) -> None:
-    async with serving() as server, connect(server.address) as peer:
-        answer = await peer.request("GET", f"/rooms/lobby/messages?{query}")
-        assert (answer.status, answer.error) == (400, code)
+async def test_questions_that_make_no_sense() -> None:
+    async with serving(request_rate=0) as server, connect(server.address) as peer:
+        for query, code in (
+            *((query, "bad_field") for query in ("limit=0", "limit=201", "limit=ten", "limit=1&limit=2", "from=3")),
+            *((query, "bad_field") for query in ("wait=-1", "wait=nan", "wait=inf", "after=1&before=2")),
+            ("before=2&wait=5", "bad_field"),
+            *((query, "bad_cursor") for query in ("after=x-y", "after=-1", "after=" + "9" * 30)),
+            ("after=%FF", "bad_request"),
+        ):
+            answer = await peer.request("GET", f"/rooms/lobby/messages?{query}")
+            assert (answer.status, answer.error) == (400, code), query
         assert (await peer.request("GET", "/healthz")).status == 200
 
 

@@ -7,7 +7,8 @@ from chatserver.api.dialect import Dialect
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Principal
-from chatserver.chat.room import RingSize, Room
+from chatserver.chat.ring import RingSize
+from chatserver.chat.room import Room
 from chatserver.meters import ByteBudget
 from tests.support.scripted import LineEncoder
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import trio
 
-from chatserver.log import Draft, LogError, Stored, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import Draft, LogError, Stored
+from tests.support.groups import append
 from tests.support.peers import Address, Chatter, Peer, chatter, connect, request, say
 from tests.support.serving import Serving, eventually, serving
 from tests.support.siege import CROWD, PERSON
@@ -36,7 +38,7 @@ async def fill(url: str, messages: Iterable[tuple[str, str]]) -> None:
             answers: list[Stored | LogError] = []
             for room, text in batch:
                 log.submit(Draft(room, "u_1", "Ann", text), answers.append)
-            await log.append(Draft("filled", "u_1", "Ann", "behind all of these"))
+            await append(log, Draft("filled", "u_1", "Ann", "behind all of these"))
             assert all(isinstance(answer, Stored) for answer in answers), answers[:1]
         nursery.cancel_scope.cancel()
 

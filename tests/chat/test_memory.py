@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chatserver.chat.presence import LEASE
 from chatserver.chat.principal import Principal
 from chatserver.chat.registry import EMPTY_STAYS, LOW_WATER, NETWORK_SHARE, RoomsFullError
-from chatserver.chat.ring import ENTRY_BYTES, Ring
+from chatserver.chat.ring import ENTRY_BYTES, Ring, RingSize
 from chatserver.log.interface import LogError, Record
 from chatserver.meters import ByteBudget
 from tests.support.chatting import Chatting, chatting
@@ -31,7 +31,7 @@ FRAMES, EVENTS = LineEncoding(), LineEncoding(tells_presence=False)
 
 
 def rings(budget: ByteBudget, count: int) -> list[Ring]:
-    return [Ring("lobby", LineEncoder(), max_count=20, max_bytes=2_000, budget=budget) for _ in range(count)]
+    return [Ring("lobby", RingSize(LineEncoder(), 20, 2_000, budget)) for _ in range(count)]
 
 
 # -- the count --------------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_what_is_counted_is_what_is_kept() -> None:
     tracemalloc.start()
     try:
         budget = ByteBudget(1 << 30)
-        ring = Ring("lobby", LineEncoder(), max_count=2_000, max_bytes=1 << 20, budget=budget)
+        ring = Ring("lobby", RingSize(LineEncoder(), 2_000, 1 << 20, budget))
         for offset in range(1, 1_001):
             ring.add([Record("lobby", offset, 0, "u_1", "Ann", f"{offset:0200}")])
             ring.chunk(FRAMES, offset - 1)

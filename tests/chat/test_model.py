@@ -18,7 +18,6 @@ from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat import catch_up as catch_up_module
 from chatserver.chat import registry
 from chatserver.chat.member import Source
-from chatserver.chat.room import Life
 from chatserver.log.interface import Draft, LogError
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import ENDLESS, Peer
@@ -167,7 +166,7 @@ class Play:
     def check_rooms(self) -> None:
         """What is counted is what there is; nobody who is gone is in any list; presence is who is there."""
         hub = self.it.hub
-        rooms = [room for room in hub.rooms.values() if room.life is Life.READY]
+        rooms = [room for room in hub.rooms.values() if room.ready]
         assert {room for room in rooms if room.last == 0} == set(hub.registry._unwritten)
         assert hub.budget.used == sum(0 if room.ring is None else room.ring.kept for room in rooms)
         counts = Counter(room.network for room in hub.rooms.values())

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import ring as ring_module
-from chatserver.chat.ring import CHUNKS_KEPT, ENTRY_BYTES, Ring
+from chatserver.chat.ring import CHUNKS_KEPT, ENTRY_BYTES, Ring, RingSize
 from chatserver.log.interface import Record
 from chatserver.meters import ByteBudget
 from tests.support.scripted import LineEncoder, LineEncoding
@@ -18,7 +18,7 @@ def records(first: int, last: int, *, text: str = "hi") -> list[Record]:
 
 
 def ring(*, max_count: int = 100, max_bytes: int = 10_000, last: int = 0) -> Ring:
-    return Ring("lobby", LineEncoder(), max_count=max_count, max_bytes=max_bytes, budget=ByteBudget(1 << 30), last=last)
+    return Ring("lobby", RingSize(LineEncoder(), max_count, max_bytes, ByteBudget(1 << 30)), last=last)
 
 
 def test_empty() -> None:
@@ -78,7 +78,7 @@ def test_whoever_lacks_one_message_gets_the_frame_itself() -> None:
 
 def test_each_message_is_encoded_once_for_each_encoding() -> None:
     encoder = LineEncoder()
-    it = Ring("lobby", encoder, max_count=100, max_bytes=10_000, budget=ByteBudget(1 << 30))
+    it = Ring("lobby", RingSize(encoder, 100, 10_000, ByteBudget(1 << 30)))
     it.add(records(1, 10))
     for cursor in range(10):
         it.chunk(encoder.frames, cursor)
@@ -150,7 +150,7 @@ def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_by
 
 def test_nothing_is_encoded_that_nobody_hears() -> None:
     encoder = LineEncoder()
-    it = Ring("lobby", encoder, max_count=100, max_bytes=10_000, budget=ByteBudget(1 << 30))
+    it = Ring("lobby", RingSize(encoder, 100, 10_000, ByteBudget(1 << 30)))
     it.add(records(1, 10))
     assert (encoder.encoded, encoder.pushed) == (10, 0)
 

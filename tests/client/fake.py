@@ -32,7 +32,6 @@ class FakeServer:
     # faults
     acks_to_lose: int = 0
     pushes_to_lose: int = 0
-    repeat_pushes: bool = False
     refusals: list[int] = field(default_factory=list)
     retry_after: str | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -148,6 +147,5 @@ class FakeServer:
             self.pushes_to_lose -= 1
             return message
         for connection in set(self.members):
-            for _ in range(2 if self.repeat_pushes else 1):
-                await connection.send_message(json.dumps({"type": "message", **message}))
+            await connection.send_message(json.dumps({"type": "message", **message}))
         return message

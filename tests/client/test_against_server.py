@@ -7,7 +7,6 @@ import pytest
 import trio
 
 from chatserver.client import Client, connect
-from chatserver.client.backoff import Backoff
 from chatserver.client.events import (
     Acknowledged,
     Complaint,
@@ -19,6 +18,7 @@ from chatserver.client.events import (
     Reconnecting,
     Refused,
 )
+from chatserver.client.link import Backoff
 from tests.client.listener import SOON, Listener
 from tests.support.peers import Address
 from tests.support.serving import free_flags, server_process, serving

@@ -10,16 +10,14 @@ import trio
 import trio.lowlevel
 
 from chatserver.client import RejectedError, connect, conversation
-from chatserver.client.backoff import ASKED_SPREAD, Backoff
 from chatserver.client.events import (
     Acknowledged,
     Connected,
     Entered,
     GoingAway,
-    Lost,
     Reconnecting,
-    Refused,
 )
+from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER, Backoff
 from tests.client.fake import FakeServer
 from tests.client.listener import SOON, Listener
 
@@ -85,28 +83,6 @@ async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> 
             assert await listener.texts(1) == ["patience"]
 
 
-async def test_a_lost_acknowledgement_does_not_double_the_message() -> None:
-    server = FakeServer(acks_to_lose=2)
-    async with server.running(), listening(server) as listener:
-        listener.client.publish("lobby", "once")
-        await listener.until_kind(Acknowledged)
-        assert server.publishes == 3
-        await server.say("end")
-        assert await listener.texts(2) == ["once", "end"]
-
-
-async def test_duplicate_delivery_is_not_seen() -> None:
-    server = FakeServer(repeat_pushes=True)
-    async with server.running(), listening(server) as listener:
-        await listener.until_kind(Entered)
-        for text in ("a", "b", "c"):
-            await server.say(text)
-        assert await listener.texts(3) == ["a", "b", "c"]
-        server.repeat_pushes = False
-        await server.say("d")
-        assert await listener.texts(4) == ["a", "b", "c", "d"]
-
-
 async def test_a_gap_is_filled_from_the_history() -> None:
     server = FakeServer()
     async with server.running(), listening(server) as listener:
@@ -119,30 +95,6 @@ async def test_a_gap_is_filled_from_the_history() -> None:
         assert await listener.texts(6) == ["0", "1", "2", "3", "4", "5"]
         await server.say("6")
         assert (await listener.texts(7))[-1] == "6"
-
-
-async def test_a_hole_without_a_gap_message_is_filled_as_well() -> None:
-    server = FakeServer()
-    async with server.running(), listening(server) as listener:
-        await server.say("0")
-        await listener.texts(1)
-        server.pushes_to_lose = 3
-        for number in range(1, 5):
-            await server.say(str(number))
-        assert await listener.texts(5) == ["0", "1", "2", "3", "4"]
-
-
-async def test_a_new_epoch_is_said_to_be_a_loss() -> None:
-    server = FakeServer()
-    async with server.running(), listening(server) as listener:
-        await listener.until_kind(Entered)
-        await server.say("old")
-        await listener.texts(1)
-        server.epoch, server.log = "e2", []
-        await server.close_all(1012)
-        await listener.until_kind(Lost)
-        await server.say("new")
-        assert await listener.texts(2) == ["old", "new"]
 
 
 async def test_the_guest_stays_the_same_user() -> None:
@@ -213,15 +165,6 @@ async def test_rate_limit_then_success_keeps_the_order(autojump_clock: trio.test
         assert await listener.texts(3) == ["a", "b", "c"]
 
 
-async def test_a_refused_text_is_said_and_the_next_goes_on() -> None:
-    server = FakeServer(errors=[{"code": "forbidden", "message": "no"}])
-    async with server.running(), listening(server) as listener:
-        listener.client.publish("lobby", "bad")
-        listener.client.publish("lobby", "good")
-        assert await listener.texts(1) == ["good"]
-        assert any(isinstance(event, Refused) for event in listener.seen)
-
-
 async def test_what_is_not_chat_is_said_and_tried_again() -> None:
     server = FakeServer()
     async with server.running(), listening(server) as listener:
@@ -286,3 +229,31 @@ async def test_leaving_closes_politely() -> None:
                 await trio.lowlevel.checkpoint()
         assert connection.closed is not None
         assert connection.closed.code == 1000
+
+
+# -- back-off ---------------------------------------------------------------------------------------------------------
+
+
+def test_doubles_up_to_the_longest() -> None:
+    backoff = Backoff(jitter=lambda: 1.0)
+    delays = [backoff.delay(asked=None) for _ in range(12)]
+    assert delays[:3] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY]
+    assert delays[-1] == LONGEST_DELAY
+
+
+def test_is_spread_over_the_whole_span() -> None:
+    assert Backoff(jitter=lambda: 0.0).delay(asked=None) == 0.0
+
+
+def test_what_the_server_asked_is_never_cut_short() -> None:
+    assert Backoff(jitter=lambda: 0.0).delay(asked=3.0) == 3.0
+    assert Backoff(jitter=lambda: 1.0).delay(asked=3.0) == 3.0 * (1 + ASKED_SPREAD)
+
+
+def test_only_a_connection_that_lasted_resets_it() -> None:
+    backoff = Backoff(jitter=lambda: 1.0)
+    backoff.delay(asked=None)
+    backoff.lived(STEADY_AFTER / 2)
+    assert backoff.delay(asked=None) == 2 * FIRST_DELAY
+    backoff.lived(STEADY_AFTER)
+    assert backoff.delay(asked=None) == FIRST_DELAY

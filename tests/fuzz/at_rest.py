@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
-from chatserver.chat.room import Life, Room
+from chatserver.chat.room import Room
 from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.connection import Connection
 from chatserver.net.readiness import BROKEN, HANGUP, QUEUED, READ, WRITE, Epoll
@@ -177,7 +177,7 @@ def _check_room(world: World, room: Room) -> None:
     assert room.broadcast is None, f"a pass in {room.name} is never over"
     assert room.answering is None, f"a pass over the polls of {room.name} is never over"
     assert room.telling is None, f"{room.name} is never told who came"
-    if not world.log.well or room.life is Life.LOADING:
+    if not world.log.well or not room.ready:
         return
     assert room.pins == 0, f"{room.name} is never let go"
     assert (room.pending, room.pending_bytes) == (0, 0), "a publish is never answered"

@@ -18,7 +18,7 @@ from chatserver.api import conversation
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.ring import ENTRY_BYTES, Ring
-from chatserver.chat.room import Life, Room
+from chatserver.chat.room import Room
 from chatserver.edge.exchange import PausedPublisher, Upload
 from chatserver.edge.proxied import ForwardedFor
 from chatserver.fair import FairQueue
@@ -269,9 +269,9 @@ def _check_room(room: Room, members: list[Member], waiters: list[PollWaiter], wa
 def _check_registry(world: World, rooms: list[Room]) -> None:
     registry = world.parts.hub.registry
     assert registry._of_network == dict(Counter(room.network for room in rooms)), "a network's rooms are miscounted"
-    ready = {room for room in rooms if room.life is Life.READY}
+    ready = {room for room in rooms if room.ready}
     assert set(registry._unwritten) == {room for room in ready if room.ring is None}, "unwritten rooms that are none"
-    assert {room for room in rooms if room.life is not Life.READY} <= {room for room in rooms if room.pins}
+    assert {room for room in rooms if not room.ready} <= {room for room in rooms if room.pins}
     # A room that is in use may stand among the empty ones until its time is over; the reverse would be a leak.
     assert registry._empty.keys() <= ready, "a room that is not in memory is to leave it"
     assert {room for room in ready if room.empty} <= registry._empty.keys(), "an empty room stays in memory"

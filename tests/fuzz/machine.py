@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from chatserver.chat.identity import author
+from chatserver.chat.principal import author
 from chatserver.chat.registry import EMPTY_STAYS
 from chatserver.log.interface import Draft, LogBusy
 from tests.fuzz import at_rest, grammar, invariants

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.log import Log, Record
+from chatserver.log.interface import Log, Record
 from tests.log.support import ENGINES, Clock, running
 
 

@@ -10,8 +10,10 @@ import sys
 
 import trio
 
-from chatserver.log import Draft, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import Draft
 from tests.log.support import ignore
+from tests.support.groups import append
 
 ROOMS = 3
 
@@ -23,7 +25,7 @@ async def publish(log_path: str, starts: list[int]) -> None:
         for message in range(start, 1_000_000):
             text = str(message)
             draft = Draft(f"room-{number % ROOMS}", f"u_{number}", "Ann", text, key=text)
-            stored = await log.append(draft)
+            stored = await append(log, draft)
             # os.write: nothing of an answer may be left in a buffer of this process when it is killed.
             os.write(1, f"{number} {message} {stored.record.offset}\n".encode())
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import trio
 
-from chatserver.log import Draft, Log, LogError, Record, Stored, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import Draft, Log, LogError, Record, Stored
 
 TEXT = "hello there, this is a chat message of the usual length: about a hundred and twenty bytes, all of it plain."
 

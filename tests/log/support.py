@@ -7,8 +7,8 @@ from typing import Protocol
 
 import trio
 
-from chatserver.log import Draft, Log, LogError, Record, Stored
 from chatserver.log.groups import GroupWriter
+from chatserver.log.interface import Draft, Log, LogError, Record, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from tests.support.groups import together

@@ -7,10 +7,9 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from chatserver.log import Head, Log, LogUnavailable, Record, Stored
-from chatserver.log.interface import KEY_LIFETIME, MAX_GROUP, MAX_READ
+from chatserver.log.interface import KEY_LIFETIME, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
 from tests.log.support import START_MS, Clock, draft, fill, groups_of, offsets, running, submit_all, texts
-from tests.support.groups import together
+from tests.support.groups import append, together
 
 LIFETIME_MS = int(KEY_LIFETIME * 1000)
 
@@ -19,7 +18,7 @@ LIFETIME_MS = int(KEY_LIFETIME * 1000)
 
 
 async def test_a_message_gets_its_place(log: Log, news: list[list[Record]]) -> None:
-    stored = await log.append(draft("hello"))
+    stored = await append(log, draft("hello"))
     expected = Record("lobby", 1, START_MS, "u_ann", "U_Ann", "hello")
     assert stored == Stored(expected, fresh=True)
     assert await log.read("lobby", after=0, limit=10) == [expected]
@@ -59,13 +58,13 @@ async def test_news_of_a_group_comes_whole_in_order_and_before_its_answers(
         with together(groups_of(closed_log)):
             for number in range(5):
                 closed_log.submit(draft(str(number)), partial(answer, number))
-        await closed_log.append(draft("5"))
+        await append(closed_log, draft("5"))
     assert seen == [*(f"news {n}" for n in range(5)), *(f"answer {n}" for n in range(5)), "news 5"]
 
 
 async def test_what_was_answered_can_be_read_at_once(log: Log) -> None:
     for number in range(20):
-        stored = await log.append(draft(str(number)))
+        stored = await append(log, draft(str(number)))
         assert await log.latest("lobby", 1) == [stored.record]
 
 
@@ -75,27 +74,27 @@ async def test_what_was_answered_can_be_read_at_once(log: Log) -> None:
     ids=["empty", "nul inside", "nul", "unicode", "sql", "json", "64 KiB"],
 )
 async def test_text_comes_back_as_it_went_in(log: Log, text: str) -> None:
-    stored = await log.append(draft(text, user="u_\0é", key=text or "k"))
+    stored = await append(log, draft(text, user="u_\0é", key=text or "k"))
     assert stored.record.text == text
     assert await log.latest("lobby", 1) == [stored.record]
-    assert await log.append(draft("again", user="u_\0é", key=text or "k")) == Stored(stored.record, fresh=False)
+    assert await append(log, draft("again", user="u_\0é", key=text or "k")) == Stored(stored.record, fresh=False)
 
 
 @pytest.mark.parametrize("field", ["room", "user_id", "user_name", "text", "key"])
 async def test_text_without_a_utf8_form_is_refused_at_once(log: Log, field: str) -> None:
     with pytest.raises(ValueError, match="surrogates not allowed"):
-        await log.append(replace(draft(), **{field: "cut \ud83d"}))
-    assert (await log.append(draft())).record.offset == 1
+        await append(log, replace(draft(), **{field: "cut \ud83d"}))
+    assert (await append(log, draft())).record.offset == 1
 
 
 async def test_time_is_the_clocks_but_never_decreases_within_a_room(log: Log, clock: Clock) -> None:
     times = []
     for step in (0, 5, -10_000, 0, 10_001):
         clock.ms += step
-        times.append((await log.append(draft())).record.time - START_MS)
+        times.append((await append(log, draft())).record.time - START_MS)
     assert times == [0, 5, 5, 5, 6]
     clock.ms = START_MS - 60_000
-    assert (await log.append(draft(room="other"))).record.time == START_MS - 60_000
+    assert (await append(log, draft(room="other"))).record.time == START_MS - 60_000
 
 
 # -- keys
@@ -104,9 +103,9 @@ async def test_time_is_the_clocks_but_never_decreases_within_a_room(log: Log, cl
 async def test_a_key_used_again_answers_the_first_result_and_makes_no_news(
     log: Log, clock: Clock, news: list[list[Record]]
 ) -> None:
-    first = await log.append(draft("one", key="k"))
+    first = await append(log, draft("one", key="k"))
     clock.ms += LIFETIME_MS - 1
-    again = await log.append(draft("two", key="k"))
+    again = await append(log, draft("two", key="k"))
     assert again == Stored(first.record, fresh=False)
     assert await log.head("lobby") == Head(1, 1)
     assert news == [[first.record]]
@@ -125,26 +124,26 @@ async def test_a_key_twice_in_one_group_is_one_message(log: Log) -> None:
 
 
 async def test_an_empty_key_is_a_key(log: Log) -> None:
-    await log.append(draft(key=""))
-    assert not (await log.append(draft(key=""))).fresh
-    assert (await log.append(draft(key=None))).fresh
+    await append(log, draft(key=""))
+    assert not (await append(log, draft(key=""))).fresh
+    assert (await append(log, draft(key=None))).fresh
 
 
 async def test_a_key_expires_and_can_be_used_anew(log: Log, clock: Clock) -> None:
-    await log.append(draft("one", key="k"))
+    await append(log, draft("one", key="k"))
     clock.ms += LIFETIME_MS
-    second = await log.append(draft("two", key="k"))
+    second = await append(log, draft("two", key="k"))
     assert second.fresh
     assert second.record.offset == 2
     clock.ms += 1
-    assert await log.append(draft("three", key="k")) == Stored(second.record, fresh=False)
+    assert await append(log, draft("three", key="k")) == Stored(second.record, fresh=False)
 
 
 async def test_a_key_outlives_the_message_that_retention_took(log: Log, clock: Clock) -> None:
-    first = await log.append(draft("one", key="k"))
-    await log.append(draft("two"))
+    first = await append(log, draft("one", key="k"))
+    await append(log, draft("two"))
     await log.retain(max_messages=1, max_age_ms=0, now_ms=clock.ms)
-    assert await log.append(draft("one", key="k")) == Stored(first.record, fresh=False)
+    assert await append(log, draft("one", key="k")) == Stored(first.record, fresh=False)
     assert await log.head("lobby") == Head(2, 2)
 
 
@@ -165,7 +164,7 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
         with pytest.raises(LogUnavailable):
             closed_log.submit(draft(), never)
         with pytest.raises(LogUnavailable):
-            await closed_log.append(draft())
+            await append(closed_log, draft())
         with pytest.raises(LogUnavailable):
             await closed_log.head("lobby")
         with pytest.raises(LogUnavailable):
@@ -181,7 +180,7 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
 
     await refused()
     async with running(closed_log):
-        await closed_log.append(draft())
+        await append(closed_log, draft())
     await refused()
 
 
@@ -201,9 +200,9 @@ async def test_what_was_submitted_before_the_end_is_stored_and_told(closed_log: 
 async def test_a_cancelled_append_leaves_the_others_alone(log: Log) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
-        await log.append(draft("left"))
+        await append(log, draft("left"))
     assert scope.cancelled_caught
-    assert (await log.append(draft("stayed"))).record.offset == 2
+    assert (await append(log, draft("stayed"))).record.offset == 2
     assert texts(await log.latest("lobby", 9)) == ["left", "stayed"]
 
 

@@ -3,9 +3,9 @@
 import pytest
 import trio
 
-from chatserver.log import Head, Log, RoomSummary
-from chatserver.log.interface import MAX_READ, MAX_READ_BYTES
+from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, RoomSummary
 from tests.log.support import Clock, draft, fill, offsets, submit_all
+from tests.support.groups import append
 
 # -- reading
 
@@ -168,7 +168,7 @@ async def test_retain_keeps_the_newest(log: Log, clock: Clock) -> None:
 
 async def test_retain_by_age(log: Log, clock: Clock) -> None:
     for _ in range(5):
-        await log.append(draft())
+        await append(log, draft())
         clock.ms += 1_000
     assert await log.retain(max_messages=0, max_age_ms=3_000, now_ms=clock.ms) == {"lobby": 3}
     assert await log.head("lobby") == Head(3, 5)
@@ -176,7 +176,7 @@ async def test_retain_by_age(log: Log, clock: Clock) -> None:
 
 async def test_retain_by_whichever_bound_is_tighter(log: Log, clock: Clock) -> None:
     for _ in range(5):
-        await log.append(draft())
+        await append(log, draft())
         clock.ms += 1_000
     assert await log.retain(max_messages=4, max_age_ms=3_000, now_ms=clock.ms) == {"lobby": 3}
     assert await log.retain(max_messages=2, max_age_ms=3_000, now_ms=clock.ms) == {"lobby": 4}
@@ -197,7 +197,7 @@ async def test_an_emptied_room_goes_on_where_it_was(log: Log, clock: Clock) -> N
     assert await log.latest("lobby", 9) == []
     assert await log.rooms(9) == []
     assert await log.retain(max_messages=1, max_age_ms=1, now_ms=clock.ms + 99) == {}
-    assert (await log.append(draft())).record.offset == 6
+    assert (await append(log, draft())).record.offset == 6
     assert await log.head("lobby") == Head(6, 6)
 
 
@@ -213,7 +213,7 @@ async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(log: Log, clock
     async with trio.open_nursery() as nursery:
         nursery.start_soon(retain)
         for number in range(10):
-            await log.append(draft(str(number), room="busy"))
+            await append(log, draft(str(number), room="busy"))
     assert lost.pop("lobby") == 1_700
     lost.pop("busy", None)
     assert lost == {f"room-{number}": 2 for number in range(450)}

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.log import Record
-from chatserver.log.interface import MAX_READ
+from chatserver.log.interface import MAX_READ, Record
 from chatserver.log.sqlite import SqliteLog
 from tests.log.crash_child import ROOMS
 from tests.log.support import running

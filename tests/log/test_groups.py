@@ -7,12 +7,23 @@ import trio
 from outcome import Error, Outcome, Value
 from trio.testing import MockClock
 
-from chatserver.log import Draft, LogBusy, LogError, LogUnavailable, Record, Stored
 from chatserver.log import groups as groups_module
 from chatserver.log.groups import GroupWriter, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE, DRAIN_DEADLINE, MAX_GROUP, Schedule, at_once
+from chatserver.log.interface import (
+    ANSWER_DEADLINE,
+    DRAIN_DEADLINE,
+    MAX_GROUP,
+    Draft,
+    LogBusy,
+    LogError,
+    LogUnavailable,
+    Record,
+    Schedule,
+    Stored,
+    at_once,
+)
 from tests.log.support import draft, ignore
-from tests.support.groups import beside, together
+from tests.support.groups import append, beside, together
 
 
 class Engine:
@@ -45,7 +56,7 @@ def start(
     writer: GroupWriter, news: Callable[[Sequence[Record]], None] = ignore, schedule: Schedule = at_once
 ) -> Start:
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
-        await writer.run(news, schedule, task_status)
+        await writer.run(news, schedule=schedule, task_status=task_status)
 
     return run
 
@@ -104,7 +115,7 @@ async def test_groups_of_a_fast_disk_begin_an_interval_apart(autojump_clock: Moc
     await nursery.start(start(writer))
     began = trio.current_time()
     for text in "abc":
-        await writer.append(draft(text))
+        await append(writer, draft(text))
         assert trio.current_time() == began + (0 if text == "a" else 1), "the first waits for nothing"
         began = trio.current_time()
     await trio.sleep(0.5)
@@ -121,7 +132,7 @@ async def test_what_waits_for_its_interval_is_stored_at_the_end(autojump_clock: 
     seen: list[object] = []
     async with trio.open_nursery() as nursery:
         await nursery.start(start(writer))
-        await writer.append(draft("a"))
+        await append(writer, draft("a"))
         writer.submit(draft("b"), note_in(seen))
         nursery.cancel_scope.cancel()
     assert (engine.groups, seen) == ([["a"], ["b"]], ["b"])
@@ -263,7 +274,7 @@ async def test_drafts_are_answered_at_their_deadline_while_the_disk_hangs(
     engine.gate.set()
     await trio.testing.wait_all_tasks_blocked()
     assert (engine.groups, told, seen) == ([["committing"]], ["committing"], [LogUnavailable, LogBusy])
-    assert (await writer.append(draft("again"))).record.offset == 2
+    assert (await append(writer, draft("again"))).record.offset == 2
     found = writer.statistics()
     assert (found.pending, found.groups, found.records, found.failures, found.late) == (0, 2, 2, 0, 2)
 
@@ -333,7 +344,7 @@ async def test_a_second_run_is_a_bug(nursery: trio.Nursery) -> None:
     writer = GroupWriter(beside(Engine().commit))
     await nursery.start(start(writer))
     with pytest.raises(RuntimeError, match="runs already"):
-        await writer.run(ignore, at_once, trio.TASK_STATUS_IGNORED)
+        await writer.run(ignore)
 
 
 async def test_a_log_may_run_again() -> None:
@@ -342,6 +353,6 @@ async def test_a_log_may_run_again() -> None:
     for text in ("first", "second"):
         async with trio.open_nursery() as nursery:
             await nursery.start(start(writer))
-            await writer.append(draft(text))
+            await append(writer, draft(text))
             nursery.cancel_scope.cancel()
     assert engine.groups == [["first"], ["second"]]

@@ -9,12 +9,11 @@ import trio
 from outcome import Error, Outcome, Value
 from trio.testing import MockClock
 
-from chatserver.log import Draft, Log, LogBusy, LogUnavailable, Record, Stored
 from chatserver.log.groups import GroupWriter, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE
+from chatserver.log.interface import ANSWER_DEADLINE, Draft, Log, LogBusy, LogUnavailable, Record, Stored
 from tests.log.support import draft, groups_of, ignore, running
 from tests.log.test_groups import Engine, note_in, start
-from tests.support.groups import beside, together
+from tests.support.groups import append, beside, together
 
 
 def broken(_: object) -> None:
@@ -44,7 +43,7 @@ async def test_a_receiver_of_news_that_raises(closed_log: Log, caplog: pytest.Lo
         with together(groups_of(closed_log)):
             for text in "abc":
                 closed_log.submit(draft(text), note_in(seen))
-        assert (await closed_log.append(draft("d"))).record.offset == 4
+        assert (await append(closed_log, draft("d"))).record.offset == 4
         assert (calls, seen) == ([["a", "b", "c"], ["d"]], ["a", "b", "c"])
         assert [summary.last for summary in await closed_log.rooms(9)] == [4]
     assert logged(caplog) == ["a receiver of the log's news failed"]
@@ -59,7 +58,7 @@ async def test_a_publisher_that_raises(closed_log: Log, caplog: pytest.LogCaptur
         with together(groups_of(closed_log)):
             for number in range(3):
                 closed_log.submit(draft(str(number)), broken if number == broken_at else note_in(seen))
-        assert (await closed_log.append(draft("3"))).record.offset == 4
+        assert (await append(closed_log, draft("3"))).record.offset == 4
     assert seen == [str(number) for number in range(3) if number != broken_at]
     assert [record.text for record in told] == ["0", "1", "2", "3"]
     assert logged(caplog) == ["a receiver of the log's answers failed"]
@@ -72,7 +71,7 @@ async def test_all_receivers_raise(nursery: trio.Nursery, caplog: pytest.LogCapt
         for _ in range(3):
             writer.submit(draft("x"), broken)
     await trio.testing.wait_all_tasks_blocked()
-    assert (await writer.append(draft("y"))).record.text == "y"
+    assert (await append(writer, draft("y"))).record.text == "y"
     news, answers = "a receiver of the log's news failed", "a receiver of the log's answers failed"
     assert logged(caplog) == [news, answers, answers, answers, news]
 
@@ -91,7 +90,7 @@ async def test_a_publisher_that_raises_at_its_deadline(
     assert seen == [LogBusy]
     engine.gate.set()
     await trio.testing.wait_all_tasks_blocked()
-    assert (await writer.append(draft("y"))).record.text == "y"
+    assert (await append(writer, draft("y"))).record.text == "y"
     assert logged(caplog) == ["a receiver of the log's answers failed"] * 2
 
 
@@ -154,7 +153,7 @@ async def test_an_engine_with_a_bug_fails_its_group_and_is_asked_again(
     await trio.testing.wait_all_tasks_blocked()
     assert seen == [LogUnavailable] * 3
     failing = False
-    assert (await writer.append(draft("kept"))).record.offset == 1
+    assert (await append(writer, draft("kept"))).record.offset == 1
     found = writer.statistics()
     assert (found.pending, found.groups, found.records, found.failures) == (0, 1, 1, 2)
     assert logged(caplog) == [f"the log's engine failed on a group of {count} drafts" for count in (1, 2)]
@@ -181,5 +180,5 @@ async def test_an_engine_that_raises_while_others_are_answered(
         writer.submit(draft(text), note_in(seen))
     await trio.testing.wait_all_tasks_blocked()
     assert seen == ["a", LogUnavailable, LogUnavailable]
-    assert isinstance(await writer.append(draft("d")), Stored)
+    assert isinstance(await append(writer, draft("d")), Stored)
     assert len(logged(caplog)) == 1

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import trio
 
-from chatserver.log import Record, Stored
 from chatserver.log.groups import ANSWERS_A_STEP, GroupWriter
-from chatserver.log.interface import Step
+from chatserver.log.interface import Record, Step, Stored
 from tests.log.support import draft
 from tests.log.test_groups import Engine, note_in, start
 from tests.support.groups import beside, together

@@ -11,12 +11,11 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatserver.log import Draft, Head, Log, LogError, Record, RoomSummary, Stored
 from chatserver.log import groups as groups_module
 from chatserver.log import memory as memory_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import KEY_LIFETIME
+from chatserver.log.interface import KEY_LIFETIME, Draft, Head, Log, LogError, Record, RoomSummary, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, running, submit_all

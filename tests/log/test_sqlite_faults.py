@@ -10,16 +10,16 @@ from typing import Any, cast
 import pytest
 import trio
 
-from chatserver.log import Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log import groups as groups_module
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import KEY_LIFETIME
+from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_writer import Forgotten
 from tests.log.support import Clock, draft, listing, offsets, running, submit_all, texts
+from tests.support.groups import append
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(path: Path) 
         outcomes = await submit_all(log, big)
         assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
         assert offsets(await log.latest("room-0", 9)) == list(range(1, 8))
-        assert (await log.append(draft())).record.offset == 4
+        assert (await append(log, draft())).record.offset == 4
 
 
 @pytest.mark.parametrize("table", ["messages", "keys", "rooms"])
@@ -64,7 +64,7 @@ async def test_a_failure_half_way_leaves_nothing(path: Path, table: str) -> None
     """RAISE(FAIL) keeps what its statement had done so far: only our own rollback removes it."""
     log = SqliteLog(str(path))
     async with running(log):
-        await log.append(draft("before"))
+        await append(log, draft("before"))
         connection = writer_of(log)
         connection.execute(
             f"CREATE TEMP TRIGGER fault BEFORE INSERT ON main.{table} "
@@ -86,17 +86,17 @@ async def test_a_file_locked_by_another_program(path: Path, monkeypatch: pytest.
     monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
     log = SqliteLog(str(path))
     async with running(log):
-        await log.append(draft("one"))
+        await append(log, draft("one"))
         shell = sqlite3.connect(path, isolation_level=None)
         shell.execute("BEGIN IMMEDIATE")
         with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
-            await log.append(draft("refused", key="k"))
+            await append(log, draft("refused", key="k"))
         with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
             await log.retain(max_messages=0, max_age_ms=1, now_ms=2**60)
         assert texts(await log.latest("lobby", 9)) == ["one"]
         shell.execute("ROLLBACK")
         shell.close()
-        assert (await log.append(draft("two", key="k"))).record.offset == 2
+        assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
 async def test_retention_that_fails_half_way_is_undone(path: Path) -> None:
@@ -117,13 +117,13 @@ async def test_retention_that_fails_half_way_is_undone(path: Path) -> None:
 async def test_what_a_failed_rollback_left_is_not_committed_with_the_next_group(path: Path) -> None:
     log = SqliteLog(str(path))
     async with running(log):
-        await log.append(draft("one"))
+        await append(log, draft("one"))
         connection = writer_of(log)
         for call in ("append", "retain"):
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE messages SET text = 'left over'")
             if call == "append":
-                assert (await log.append(draft("two"))).record.offset == 2
+                assert (await append(log, draft("two"))).record.offset == 2
             else:
                 await log.retain(max_messages=1, max_age_ms=0, now_ms=0)
             assert "left over" not in texts(await log.latest("lobby", 9))
@@ -132,19 +132,19 @@ async def test_what_a_failed_rollback_left_is_not_committed_with_the_next_group(
 async def test_a_bug_in_the_writer_is_undone_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = SqliteLog(str(path))
     async with running(log):
-        await log.append(draft("one"))
+        await append(log, draft("one"))
         with monkeypatch.context() as patch:
             patch.setattr(writer_module.SqliteWriter, "_expire_keys", None)
             with pytest.raises(LogUnavailable):
-                await log.append(draft("lost", key="k"))
-        assert (await log.append(draft("two", key="k"))).record.offset == 2
+                await append(log, draft("lost", key="k"))
+        assert (await append(log, draft("two", key="k"))).record.offset == 2
         assert texts(await log.latest("lobby", 9)) == ["one", "two"]
 
 
 async def test_a_failing_read_gives_its_connection_back(path: Path) -> None:
     log = SqliteLog(str(path))
     async with running(log):
-        await log.append(draft())
+        await append(log, draft())
         connection = writer_of(log)
         connection.execute("ALTER TABLE messages RENAME TO elsewhere")
         for _ in range(5):
@@ -162,7 +162,7 @@ async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(path: Path) -> No
         for _ in range(readers_module.READERS + 1):
             assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=1_000)) == list(range(1, 11))
             assert offsets(await log.latest("lobby", 99, max_bytes=1_000)) == list(range(191, 201))
-        await log.append(draft())
+        await append(log, draft())
         assert writer_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
@@ -183,7 +183,7 @@ async def test_the_rooms_in_memory_are_bounded(path: Path, monkeypatch: pytest.M
     async with running(log):
         for _ in range(2):
             for number in range(10):
-                await log.append(draft(room=f"room-{number}"))
+                await append(log, draft(room=f"room-{number}"))
                 assert log._opened is not None
                 assert len(log._opened.writer._rooms) <= 4
         await submit_all(log, [draft(room=f"room-{number}") for number in range(10)])
@@ -237,14 +237,14 @@ class HangingReads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hanging = 0
         self.go_on = threading.Event()
-        read = readers_module._last_between
+        read = readers_module._read
 
         def hang(connection: sqlite3.Connection, *arguments: Any) -> list[Record]:
             self.hanging += 1
             self.go_on.wait(60)
             return read(connection, *arguments)
 
-        monkeypatch.setattr(readers_module, "_last_between", hang)
+        monkeypatch.setattr(readers_module, "_read", hang)
 
     async def hang(self, count: int) -> None:
         with trio.fail_after(60):
@@ -312,7 +312,7 @@ async def test_reads_that_hang_are_given_up_and_the_log_recovers(path: Path, mon
         async with trio.open_nursery() as readers:
             for _ in range(5):
                 readers.start_soon(read)
-            assert (await log.append(draft())).record.offset == 10
+            assert (await append(log, draft())).record.offset == 10
         assert len(refused) == 5
         await reads.hang(2)
         assert reads.hanging == 2, "no thread but these two"
@@ -340,7 +340,7 @@ async def test_retention_that_hangs_does_not_hold_up_the_end(path: Path, monkeyp
         nursery.start_soon(lambda: log.retain(max_messages=1, max_age_ms=0, now_ms=0))
         await trio.to_thread.run_sync(hung.wait, 60)
         with pytest.raises(LogUnavailable):
-            await log.append(draft())
+            await append(log, draft())
         nursery.cancel_scope.cancel()
     hang.set()
     await log._writer_thread.run(lambda: None)  # behind what hung

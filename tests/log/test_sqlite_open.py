@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver.log import Head, LogOpenError, LogUnavailable, open_log
+from chatserver.log import open_log
 from chatserver.log import sqlite_file as file_module
+from chatserver.log.interface import Head, LogOpenError, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, ignore, listing, offsets, running, submit_all
+from tests.support.groups import append
 from tests.support.parked import descriptors
 
 PROJECT = Path(__file__).parents[2]
 OPEN_AND_REPORT = """
 import sys, trio
-from chatserver.log import LogOpenError, open_log
+from chatserver.log import open_log
+from chatserver.log.interface import LogOpenError
 async def main():
     async with trio.open_nursery() as nursery:
         try:
@@ -179,7 +182,7 @@ async def test_a_second_log_on_the_file_is_refused_until_the_first_ends(tmp_path
             message = await refused(tmp_path / name)
             assert "in use by another server" in message
             assert f"process {os.getpid()}" in message
-        await log.append(draft())
+        await append(log, draft())
     await fill(tmp_path / "alias.db")
     async with running(SqliteLog(str(path))) as log:
         assert await log.head("lobby") == Head(1, 4)
@@ -250,7 +253,7 @@ def test_a_path_that_may_not_be_written(folder_mode: int, file_mode: int, locked
 async def test_only_the_owner_can_read_what_people_say(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
     async with running(SqliteLog(str(path))) as log:
-        await log.append(draft())
+        await append(log, draft())
         modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in listing(tmp_path)}
     names = ["chat.db", "chat.db-lock", "chat.db-shm", "chat.db-wal"]
     assert modes == dict.fromkeys(names, 0o600)
@@ -264,12 +267,12 @@ async def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
     async with running(SqliteLog(str(path))) as log:
         identity = log.identity
-        first = await log.append(draft("first", key="k"))
+        first = await append(log, draft("first", key="k"))
         await submit_all(log, [draft() for _ in range(10)])
     async with running(SqliteLog(str(path))) as log:
         assert log.identity == identity
-        assert (await log.append(draft("first", key="k"))).record == first.record
-        assert (await log.append(draft())).record.offset == 12
+        assert (await append(log, draft("first", key="k"))).record == first.record
+        assert (await append(log, draft())).record.offset == 12
         assert offsets(await log.read("lobby", after=0, limit=99)) == list(range(1, 13))
 
 
@@ -281,7 +284,7 @@ async def test_an_emptied_room_goes_on_over_a_restart_and_a_clock_set_back(tmp_p
     before, clock.ms = clock.ms, clock.ms - 60_000
     async with running(SqliteLog(path, wall_ms=clock)) as log:
         assert await log.head("lobby") == Head(4, 3)
-        record = (await log.append(draft())).record
+        record = (await append(log, draft())).record
         assert (record.offset, record.time) == (4, before)
 
 
@@ -339,7 +342,7 @@ async def test_readers_cannot_write(tmp_path: Path) -> None:
 async def test_reading_needs_no_descriptor_that_was_not_there_from_the_start(tmp_path: Path) -> None:
     """SQLite opens its write-ahead log at a connection's first read: in an attack on descriptors that is too late."""
     async with running(SqliteLog(str(tmp_path / "chat.db"))) as log:
-        await log.append(draft())
+        await append(log, draft())
         before = descriptors()
         async with trio.open_nursery() as nursery:
             for _ in range(20):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver.log import Log, LogUnavailable, RoomSummary
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_readers as readers_module
+from chatserver.log.interface import Log, LogUnavailable, RoomSummary
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, fill, running
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 from outcome import Error, Outcome, Value
 
-from chatserver.log import LogUnavailable
+from chatserver.log.interface import LogUnavailable
 from chatserver.log.threads import ThreadPool
 
 

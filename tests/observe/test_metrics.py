@@ -28,14 +28,10 @@ class Making:
 @pytest.fixture
 def watched() -> ServerMetrics:
     """One whose parts nobody asks, since its text is made by `Making`."""
-    it = ServerMetrics()
-    it.watch(cast(MeasuredParts, object()))
-    return it
+    return ServerMetrics(cast(MeasuredParts, object()))
 
 
-def test_whoever_asks_now_and_then_gets_a_text_of_its_own(
-    watched: ServerMetrics, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_occasional_scrapes_each_get_a_new_text(watched: ServerMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
     making = Making(monkeypatch)
     for asked in range(1, 1000):
         assert watched.text()[0] == b"%d" % asked

@@ -45,7 +45,7 @@ def test_a_length_over_the_limit_is_refused_at_once() -> None:
     head = parse_head(request(b"Content-Length: 9223372036854775807"), HeadLimits())
     with pytest.raises(HttpError) as caught:
         body_reader(head, BodyLimits())
-    assert (caught.value.status, caught.value.reason) == (413, Reason.BODY_TOO_LARGE)
+    assert (caught.value.code.status, caught.value.reason) == (413, Reason.BODY_TOO_LARGE)
 
 
 def test_the_reader_follows_the_head() -> None:

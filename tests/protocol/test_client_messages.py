@@ -170,4 +170,4 @@ def test_publish_bodies(body: bytes, content_type: str | None, expected: Publish
 def test_bad_publish_bodies(body: bytes, content_type: str, status: int, code: str) -> None:
     with pytest.raises(MessageError) as caught:
         decode_publish(body, content_type)
-    assert (caught.value.status, caught.value.code.code) == (status, code)
+    assert (caught.value.code.status, caught.value.code.code) == (status, code)

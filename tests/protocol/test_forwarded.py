@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.protocol.forwarded import MAX_HOPS, client_of
+from chatserver.protocol.proxy import MAX_HOPS, client_of
 
 
 def trusted(address: str) -> bool:

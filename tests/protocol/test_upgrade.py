@@ -73,7 +73,7 @@ def test_refused(old: bytes, new: bytes, status: int) -> None:
     assert old in UPGRADE
     with pytest.raises(HttpError) as caught:
         answer(UPGRADE.replace(old, new, 1))
-    assert caught.value.status == status
+    assert caught.value.code.status == status
     headers = dict(caught.value.headers)
     assert headers.get("Sec-WebSocket-Version") == ("13" if status == 426 else None)
     assert headers.get("Allow") == ("GET" if status == 405 else None)

@@ -10,12 +10,13 @@ from chatserver.protocol.validation import (
     MAX_COMBINING,
     MAX_ISOLATES,
     MAX_KEY_CHARS,
-    MAX_NAME_CHARS,
     MAX_TEXT_BYTES,
+    OFFSET_LIMIT,
+    Place,
     check_key,
-    check_name,
     check_room,
     check_text,
+    parse_cursor,
 )
 from chatserver.reasons import ErrorCode
 
@@ -107,35 +108,9 @@ def test_bad_keys(key: str) -> None:
         check_key(key)
 
 
-@pytest.mark.parametrize(
-    ("name", "accepted"),
-    [
-        ("Ann", "Ann"),
-        ("  Ann  ", "Ann"),
-        ("e\u0301", "é"),
-        ("Zoë 👩\u200d💻", "Zoë 👩\u200d💻"),
-        ("x" * MAX_NAME_CHARS, "x" * MAX_NAME_CHARS),
-    ],
-)
-def test_names(name: str, accepted: str) -> None:
-    assert check_name(name) == accepted
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("", "  ", "a\nb", "a\0", "a\x1bb", "a\u202eb", "\u2066a\u2069", "a\u200bb", "\u200d", "\u0301", "a\u2028b"),
-        *("\ud800", "\ue000", "x" * (MAX_NAME_CHARS + 1), "x" * 10**6, ZALGO, "\ufeffa"),
-    ],
-)
-def test_bad_names(name: str) -> None:
-    with pytest.raises(MessageError, match=r"^name: "):
-        check_name(name)
-
-
 @given(st.one_of(st.text(), st.text(alphabet="a\u0301\u202e\u2066\u2069\r\n\x00\ud800 ")))
 def test_no_string_raises_anything_else(value: str) -> None:
-    for check in (check_room, check_text, check_key, check_name):
+    for check in (check_room, check_text, check_key):
         with suppress(MessageError):
             accepted = check(value)
             accepted.encode("utf-8")
@@ -169,3 +144,43 @@ def test_isolates_balance_or_are_refused(text: str) -> None:
     with suppress(MessageError) if kept else nullcontext():
         check_text(text)
         assert not kept
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("k3f9-41", ("k3f9", 41)),
+        ("K3F9-0", ("K3F9", 0)),
+        ("7-7", ("7", 7)),
+        ("41", (None, 41)),
+        (41, (None, 41)),
+        (0, (None, 0)),
+        (OFFSET_LIMIT - 1, (None, OFFSET_LIMIT - 1)),
+        (f"e-{OFFSET_LIMIT - 1}", ("e", OFFSET_LIMIT - 1)),
+    ],
+)
+def test_cursors(value: str | int, expected: tuple[str | None, int]) -> None:
+    assert parse_cursor(value) == Place(*expected)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "-", "k3f9", "k3f9-", "-41", "k3f9--1", "k-3-1", "k 1", "1.5", "1e3", "k-1\n", "k-\u0661", "é-1"),
+        *("k_x-1", "x" * 33 + "-1", "1" * 17, f"k-{OFFSET_LIMIT}", OFFSET_LIMIT, -1, "\0", "\ud800"),
+    ],
+)
+def test_bad_cursors(value: str | int) -> None:
+    with pytest.raises(MessageError) as caught:
+        parse_cursor(value)
+    assert caught.value.code is ErrorCode.BAD_CURSOR
+
+
+def test_a_number_too_long_to_print() -> None:
+    with pytest.raises(MessageError, match="number out of range"):
+        parse_cursor(10**5000)
+
+
+@given(st.from_regex(r"[0-9A-Za-z]{1,32}", fullmatch=True), st.integers(0, OFFSET_LIMIT - 1))
+def test_a_cursor_is_read_back(epoch: str, offset: int) -> None:
+    assert parse_cursor(f"{epoch}-{offset}") == Place(epoch, offset)

@@ -161,7 +161,7 @@ def test_close_codes() -> None:
     for wire, code in codes.items():
         last = take_frames(wire)[0][-1]
         assert isinstance(last, Violation)
-        assert last.error.close_code is code
+        assert last.error.reason.close_code is code
 
 
 def test_what_waits_is_bounded() -> None:

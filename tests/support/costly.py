@@ -12,8 +12,8 @@ from functools import partial
 from chatserver.protocol.body import BodyLimits, body_reader
 from chatserver.protocol.client_messages import decode, decode_publish
 from chatserver.protocol.errors import HttpError, MessageError
-from chatserver.protocol.forwarded import client_of
 from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
+from chatserver.protocol.proxy import client_of
 from chatserver.protocol.response import cookie, query_fields
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import FrameLimits, Text, receive

@@ -8,12 +8,12 @@ import trio
 from outcome import Error, Outcome, Value
 
 from chatserver.log.groups import Begin, GroupWriter, Outcomes
-from chatserver.log.interface import Draft
+from chatserver.log.interface import Draft, Log, LogError, Stored
 from chatserver.log.memory import MemoryLog
 
 
 def beside(commit: Callable[[Sequence[Draft]], Awaitable[Outcomes]]) -> Begin:
-    """An engine that commits beside everything else, as a thread does, whoever is cancelled meanwhile."""
+    """An engine that commits beside everything else, as a thread does, which no cancellation ends."""
 
     async def store(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         try:
@@ -26,6 +26,16 @@ def beside(commit: Callable[[Sequence[Draft]], Awaitable[Outcomes]]) -> Begin:
         trio.lowlevel.spawn_system_task(store, drafts, done)
 
     return begin
+
+
+async def append(log: Log | GroupWriter, draft: Draft) -> Stored:
+    """Submit and wait for the answer. Raises LogError."""
+    answers, answered = trio.open_memory_channel[Stored | LogError](1)
+    log.submit(draft, answers.send_nowait)
+    outcome = await answered.receive()
+    if isinstance(outcome, LogError):
+        raise outcome
+    return outcome
 
 
 @contextmanager

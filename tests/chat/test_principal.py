@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat.identity import NUMBER_BITS, TOKEN_MAX, author, guest, new_token, number_of
+from chatserver.chat.principal import NUMBER_BITS, TOKEN_MAX, author, guest, new_token, number_of
 
 SECRET = b"0123456789abcdef"
 

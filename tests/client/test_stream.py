@@ -1,6 +1,6 @@
 import pytest
 
-from chatserver.client.urls import BadUrlError, parse_target
+from chatserver.client.stream import BadUrlError, parse_target
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.api.single_flight import SingleFlight
+from chatserver.fair import SingleFlight
 
 Clock = trio.testing.MockClock
 

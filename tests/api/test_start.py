@@ -1,10 +1,11 @@
-"""Cursors: where to go on, and whether anything is missing."""
+"""Where reading starts for a cursor, and whether anything is missing."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat.cursor import Place, Start, resolve
+from chatserver.api.pages import Start, resolve
+from chatserver.protocol.validation import Place
 
 EPOCH = "e1"
 

@@ -1,6 +1,6 @@
-"""How often somebody may publish, and how many rooms nobody has written in one connection may be in."""
+"""How often somebody may publish."""
 
-from chatserver.api.limits import BURST_SECONDS, NETWORK_SHARE, EmptyRoomQuota, PublishLimit
+from chatserver.api.publishing import BURST_SECONDS, NETWORK_SHARE, PublishLimit
 from chatserver.chat.principal import Principal
 from chatserver.settings.fields import Settings
 
@@ -69,9 +69,3 @@ def test_who_is_refused_as_a_user_does_not_use_up_the_network() -> None:
 def test_no_limit_for_users_is_none_for_networks() -> None:
     it, _ = limit(0.0)
     assert {it.take(Principal(number, "here")) for number in range(1000)} == {0.0}
-
-
-def test_the_quota_of_empty_rooms_is_the_same_whoever_asks() -> None:
-    it = EmptyRoomQuota(Settings(max_empty_rooms=4))
-    assert [it.allows(count) for count in (0, 4, 5, 100)] == [True, True, False, False]
-    assert it.refusal.startswith("4 rooms")
