@@ -129,8 +129,9 @@ class Poller:
     def _gather(self) -> bool:
         """Hand every event to the scheduler; whether there was one.
 
-        A number may be another peer's at its turn, so objects are kept. Departures wait for those who stay: when thousands leave at once, giving back what they held is work for most
-        of a second. They take turns with newcomers, since a client that comes back at once needs the place it left.
+        A number may be another peer's at its turn, so objects are kept. Departures wait for those who stay: when
+        thousands leave at once, giving back what they held is work for most of a second. They take turns with
+        newcomers, since a client that comes back at once needs the place it left.
         """
         table, submit = self._connections.table, self._scheduler.submit
         ready = self._readiness.ready(MAX_EVENTS)
