@@ -31,7 +31,7 @@ class WireEncoder:
     def listing(self, presence: Presence) -> bytes:
         """Who is there, some hundreds at most, as JSON."""
         if presence.listing is None:
-            presence.listing = encoders.user_list(faces(presence.people()))
+            presence.listing = encoders.user_list(faces(presence.people())).encode()
         return presence.listing
 
 

@@ -76,7 +76,7 @@ class Pages:
         self._log = log
         self._encoder = encoder
         self.events = encoder.events
-        #: pages under way, by room, place, limit and direction: who asks for one that is being read gets the same
+        #: pages under way, by room, place, limit and direction: all who ask for a page meanwhile get the same
         self._reading: SingleFlight[tuple[str, int, int, bool], list[Record]] = SingleFlight()
 
     # -- from the ring: no waiting ----------------------------------------------------------------------------------

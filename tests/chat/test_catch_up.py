@@ -51,7 +51,7 @@ async def test_behind_the_ring_it_is_fed_from_the_log(autojump_clock: Clock) -> 
         slow = await behind(it, messages=300)
         assert it.log.reads <= 2, "nobody reads the log for a peer that takes nothing"
         it.sink.take(slow, ENDLESS)
-        await it.settle()
+        await it.until_idle()
         assert slow.offsets("lobby") == list(range(1, 301))
         assert slow.gaps("lobby") == []
 
@@ -61,7 +61,7 @@ async def test_a_trickle_from_the_log_is_in_order_too(autojump_clock: Clock) -> 
         slow = await behind(it, messages=150)
         for _ in range(1000):
             it.sink.take(slow, 7)
-            await it.settle()
+            await it.until_idle()
         assert slow.reached("lobby") == 150
         assert slow.gaps("lobby") == []
 
@@ -73,7 +73,7 @@ async def test_thousands_behind_is_a_gap_and_then_what_is_new(
     async with chatting(ring_messages=5) as it:
         slow = await behind(it, messages=80)
         it.sink.take(slow, ENDLESS)
-        await it.settle()
+        await it.until_idle()
         (gap,) = slow.gaps("lobby")
         assert gap[1] == 75, "up to what the ring holds"
         assert slow.reached("lobby") == 80
@@ -86,7 +86,7 @@ async def test_what_retention_took_is_a_gap(autojump_clock: Clock) -> None:
         it.hub.retained(await it.log.retain(max_messages=5, max_age_ms=0, now_ms=0))
         before = it.log.reads
         it.sink.take(slow, ENDLESS)
-        await it.settle()
+        await it.until_idle()
         (gap,) = slow.gaps("lobby")
         assert gap[1] == 25
         assert slow.reached("lobby") == 30
@@ -100,7 +100,7 @@ async def test_retention_between_two_reads_is_a_gap(autojump_clock: Clock, kept:
         slow = await behind(it, messages=30)
         await it.log.retain(max_messages=kept, max_age_ms=0, now_ms=0)
         it.sink.take(slow, ENDLESS)
-        await it.settle()
+        await it.until_idle()
         assert len(slow.gaps("lobby")) == 1
         assert slow.reached("lobby") == 30
 
@@ -189,7 +189,7 @@ async def test_the_log_may_be_ahead_of_the_news(autojump_clock: Clock) -> None:
         await it.publish("lobby", "ahead")
         it.hub.news = real  # type: ignore[method-assign]
         it.sink.take(slow, ENDLESS)
-        await it.settle()
+        await it.until_idle()
         assert slow.reached("lobby") == 11
         it.hub.news(await it.log.latest("lobby", 1))
         await it.publish("lobby", "next")
@@ -241,7 +241,7 @@ async def test_a_page_is_encoded_once_for_each_encoding(autojump_clock: Clock) -
         slow = await crowd_behind(it, 10, messages=50)
         events = it.peer()
         await it.join(events, "lobby", encoding=it.encoder.events, back=50)
-        await it.settle()
+        await it.until_idle()
         assert events.reached("lobby") == 50
         before = it.encoder.frames.pushed
         it.log.delay = 0.1

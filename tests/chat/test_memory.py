@@ -131,7 +131,7 @@ async def test_empty_rooms_go_first_the_oldest_before_the_others(autojump_clock:
 
 
 async def test_then_every_room_keeps_its_share(autojump_clock: Clock) -> None:
-    """Whoever is slow reads the rest from the log; nobody loses a message, and the small ones keep what they have."""
+    """Slow members read the rest from the log: none loses a message, and small rooms keep what they have."""
     async with chatting(all_rings_bytes=40_000) as it:
         peers = [it.peer() for _ in range(5)]
         slow = it.peer(space=10)
@@ -202,7 +202,7 @@ async def test_an_empty_room_makes_room(autojump_clock: Clock) -> None:
 
 
 async def test_a_network_has_a_share_of_the_rooms(autojump_clock: Clock) -> None:
-    """One that sits in as many rooms as it may keeps nobody else out of a new one."""
+    """A network in as many rooms as it may be in keeps no other network out of a new room."""
     async with chatting(max_rooms=10 * NETWORK_SHARE) as it:
         for number in range(10):
             await it.join(it.peer(), f"room-{number}")

@@ -70,7 +70,7 @@ def test_all_at_one_cursor_get_one_object() -> None:
     assert reached == 20
 
 
-def test_whoever_lacks_one_message_gets_the_frame_itself() -> None:
+def test_a_member_that_lacks_one_message_gets_the_frame_itself() -> None:
     it = ring()
     it.add(records(1, 20))
     assert it.chunk(FRAMES, 19)[0] is it.pieces(FRAMES, 19, 20)[0]

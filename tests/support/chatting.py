@@ -147,7 +147,7 @@ class Chatting:
         with self.together():
             for text in texts:
                 self.hub.publish(Draft(name, "u_1", "Ann", text), results.append)
-        await self.settle()
+        await self.until_idle()
         for result in results:
             if isinstance(result, LogError):
                 raise result
@@ -157,7 +157,7 @@ class Chatting:
         """What is published in here is stored in one group."""
         return together(self.log._groups)
 
-    async def settle(self) -> None:
+    async def until_idle(self) -> None:
         """Until nobody can do anything more without time passing."""
         await trio.testing.wait_all_tasks_blocked()
 
