@@ -1,7 +1,7 @@
 """The hub and its broadcasts against everything at once: each message once, in order, or an explicit gap.
 
 Random joins, leaves, publishes, deaths, slow peers, partial takes, polls, retention, a slow and failing log. At any
-quiet moment, each peer that is not behind has everything (no wake-up was lost); at the end, when all take all, all have.
+quiet moment, each peer that is not behind has everything (no wake-up was lost); in the end all have all.
 """
 
 from collections import Counter
