@@ -55,9 +55,11 @@ class ControlledLog(MemoryLog):
         await trio.sleep(self.delay)
         return found
 
-    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+    async def latest(
+        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+    ) -> list[Record]:
         await self._before()
-        found = await super().latest(room, limit, max_bytes=max_bytes)
+        found = await super().latest(room, limit, before=before, max_bytes=max_bytes)
         await trio.sleep(self.delay)
         return found
 
