@@ -194,7 +194,3 @@ class Ring:
     def released(self) -> None:
         """The room leaves memory."""
         self._size.budget.release(self)
-
-    def statistics(self) -> dict[str, int]:
-        """Messages and bytes of JSON held, and bytes kept in all."""
-        return {"messages": len(self._json), "bytes": self._bytes, "kept": self.kept}

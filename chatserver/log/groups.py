@@ -59,7 +59,7 @@ class GroupWriter:
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
-        self._accepting = False
+        self.accepting = False  # from the start of `run` until it is cancelled
         self._waiting: deque[_Entry] = deque()
         self._waiting_text = 0
         self._committing: Sequence[_Entry] = ()
@@ -72,18 +72,13 @@ class GroupWriter:
         self._schedule: Schedule
         self._now: Callable[[], float]
 
-    @property
-    def accepting(self) -> bool:
-        """Whether the log is open: from the start of `run` until it is cancelled."""
-        return self._accepting
-
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
         return msgspec.structs.replace(self._counts, pending=len(self._waiting) + len(self._committing))
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; see `Log.submit`."""
-        if not self._accepting:
+        if not self.accepting:
             raise LogUnavailable("the log is closed")
         if self._overdue:
             raise LogBusy(f"a commit has been under way for more than {ANSWER_DEADLINE:g} s")
@@ -102,16 +97,16 @@ class GroupWriter:
         self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE."""
-        if self._accepting:
+        if self.accepting:
             raise RuntimeError("this log runs already")
         self._news, self._schedule = news, schedule
         self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call
-        self._accepting = True
+        self.accepting = True
         task_status.started()
         try:
             await self._keep_deadlines()
         finally:
-            self._accepting = False
+            self.accepting = False
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
                 while self._committing:
                     self._idle = trio.Event()
