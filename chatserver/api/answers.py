@@ -69,5 +69,5 @@ class Commit(msgspec.Struct, gc=False):
 
 
 Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit
-#: One that has to wait for the log; `close` it if nobody wants it any more.
+#: An answer that has to wait for the log; `close` it if its connection is gone.
 Pending: TypeAlias = Coroutine[Any, Any, Answer]

@@ -5,7 +5,6 @@ are two dialects (api/dialects/); another one is a class with these methods and 
 `edge/` or `net/` changes. A room's ring keeps one encoded form for each dialect that somebody in it speaks.
 """
 
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -13,6 +12,7 @@ import msgspec
 from chatserver.chat.member import Member
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
+from chatserver.chat.ring import Encoding
 from chatserver.log.interface import Record
 from chatserver.protocol.client_messages import ClientMessage
 from chatserver.protocol.errors import MessageId
@@ -94,8 +94,11 @@ class Refused(msgspec.Struct, gc=False):
 Reply: TypeAlias = Joined | Left | Published | HistoryPage | MemberList | Alive | Echoed | Refused
 
 
-class Dialect:
-    """One language. All methods are synchronous and know no connection; frames are whole WebSocket frames."""
+class Dialect(Encoding):
+    """One language. All methods are synchronous and know no connection; frames are whole WebSocket frames.
+
+    What is pushed into a room, and how, is said by the methods of `Encoding`.
+    """
 
     #: the subprotocol that is chosen when the client offers it
     subprotocol: str | None = None
@@ -113,20 +116,6 @@ class Dialect:
     def reply(self, reply: Reply) -> list[bytes]:
         """A frame, in parts that others may have as well."""
         raise NotImplementedError
-
-    def push(self, message: bytes, room: str, offset: int) -> bytes:
-        """See `chat.ring.Encoding`."""
-        raise NotImplementedError
-
-    def gap(self, room: str, after: int, until: int) -> bytes:
-        """See `chat.ring.Encoding`."""
-        raise NotImplementedError
-
-    def presence(
-        self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int
-    ) -> bytes | None:  # fmt: skip
-        """See `chat.ring.Encoding`."""
-        return None
 
     def goaway(self, reason: str, retry_after: float) -> bytes:
         """The server will close; when to come back, in seconds. Empty for nothing."""

@@ -3,10 +3,11 @@
 Owns: the epoch that makes an offset a cursor. May not: decide who gets what.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
+from chatserver.chat.ring import Encoding
 from chatserver.log.interface import Record
 from chatserver.protocol import encoders, sse
 
@@ -31,12 +32,12 @@ class WireEncoder:
     def listing(self, presence: Presence) -> bytes:
         """Who is there, some hundreds at most, as JSON."""
         if presence.listing is None:
-            presence.listing = encoders.user_list(faces(presence.people()))
+            presence.listing = encoders.user_list(faces(presence.people())).encode()
         return presence.listing
 
 
-class Events:
-    """`chat.ring.Encoding` for server-sent events: messages and gaps, no presence."""
+class Events(Encoding):
+    """Server-sent events: messages and gaps, no presence."""
 
     def __init__(self, encoder: WireEncoder) -> None:
         self._encoder = encoder
@@ -49,9 +50,6 @@ class Events:
         """Some were skipped."""
         cursor = self._encoder.cursor
         return sse.event(cursor(until), encoders.gap(room, cursor(after), cursor(until)), "gap")
-
-    def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> None:
-        """Not told over event streams."""
 
 
 def faces(people: Iterable[Principal]) -> list[tuple[str, str]]:

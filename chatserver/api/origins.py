@@ -80,20 +80,15 @@ def source_of(headers: Mapping[str, str], policy: Policy) -> Source:
         # look like that, so it may do what a foreign one may: read what is public.
         return Source.FOREIGN if policy.hosts is not None or origin is not None or site not in _OURS else Source.OWN
     if policy.hosts is not None and host not in policy.hosts:
-        _check_host(host, policy.hosts, policy)
+        name, is_address = _host_of(host)
+        if name not in policy.hosts and not (is_address and policy.any_address):
+            message = f"this server does not go by the name {name[:80]!r}; --allow-host gives it one"
+            raise HttpError(ErrorCode.MISDIRECTED, message)
     if origin is None:
         return Source.OWN if site in _OURS else Source.FOREIGN
     if origin in policy.origins:
         return Source.ALLOWED
     return Source.OWN if site in _OURS and _is_own(origin, host, policy.scheme) else Source.FOREIGN
-
-
-def _check_host(host: str, hosts: frozenset[str], policy: Policy) -> None:
-    name, is_address = _host_of(host)
-    if name not in hosts and not (is_address and policy.any_address):
-        raise HttpError(
-            ErrorCode.MISDIRECTED, f"this server does not go by the name {name[:80]!r}; --allow-host gives it one"
-        )
 
 
 @lru_cache(HOSTS_REMEMBERED)

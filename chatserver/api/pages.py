@@ -76,7 +76,7 @@ class Pages:
         self._log = log
         self._encoder = encoder
         self.events = encoder.events
-        #: pages under way, by room, place, limit and direction: who asks for one that is being read gets the same
+        #: pages under way, by room, place, limit and direction: all who ask for a page meanwhile get the same
         self._reading: SingleFlight[tuple[str, int, int, bool], list[Record]] = SingleFlight()
 
     # -- from the ring: no waiting ----------------------------------------------------------------------------------
@@ -170,13 +170,11 @@ class Pages:
 
     async def _before(self, room: str, place: Place, limit: int) -> Page:
         ours = self._is_ours(place)
-        if ours:
-            records = await self._reading.get(
-                (room, place.offset, limit, False),
-                lambda: self._log.read_before(room, before=place.offset, limit=limit, max_bytes=PAGE_BYTES),
-            )
-        else:
-            records = await self._log.latest(room, limit)
+        before = place.offset if ours else None  # of another epoch: the newest
+        records = await self._reading.get(
+            (room, -1 if before is None else before, limit, False),
+            lambda: self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES),
+        )
         reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0
         found = [self._encoder.message(record) for record in records]
         return Page(reaches, ours, items=_newest(found, PAGE_BYTES))

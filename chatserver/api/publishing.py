@@ -33,7 +33,7 @@ class PublishLimit:
         self._clock = clock
 
     def take(self, principal: Principal) -> float:
-        """Count one. 0.0 when both allow it, else the seconds until the one that does not would."""
+        """Count one message. 0.0 when both rates allow it, else the seconds until they do."""
         if not self._limited:
             return 0.0
         now = int(self._clock() / MICROSECOND)

@@ -170,10 +170,7 @@ class Broadcaster:
                 self._sink.guarded(member.connection, self._keep_partly, member, ring, reached, taken)
 
     def _keep_partly(self, connection: object, member: Member, ring: Ring, reached: int, taken: int) -> None:
-        if taken:
-            self._keep_rest(member, ring.pieces(member.encoding, member.cursor, reached), taken)
-        else:
-            self._sink.keep(connection, b"", 0)
+        self._keep_rest(member, ring.pieces(member.encoding, member.cursor, reached), taken)
 
     def _deliver_to(self, connection: object, member: Member) -> None:
         self.deliver(member)
@@ -197,10 +194,8 @@ class Broadcaster:
                 member.cursor = reached
                 self.delivered += reached - cursor
                 continue
-            if taken > 0:
+            if taken >= 0:
                 self._keep_rest(member, ring.pieces(member.encoding, cursor, reached), taken)
-            elif taken == 0:
-                self._sink.keep(member.connection, b"", 0)
             return
 
     def give(self, member: Member, pieces: list[bytes]) -> None:

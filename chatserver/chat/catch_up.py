@@ -32,7 +32,7 @@ class CatchUp:
         self._encoder = encoder
         self._sink = sink
         self._waiting: FairQueue[tuple[str, int]] = FairQueue()
-        self._places: dict[tuple[str, int], list[Member]] = {}  # members that wait, by room and cursor
+        self.places: dict[tuple[str, int], list[Member]] = {}  # members that wait, by room and cursor
         self._asked = trio.Event()
         self.broadcaster: Broadcaster | None = None  # set by the hub, which makes both
         self.pages = 0  # read from the log
@@ -40,9 +40,9 @@ class CatchUp:
     def add(self, member: Member) -> None:
         """Read on for a member, from its cursor."""
         place = (member.room.name, member.cursor)
-        members = self._places.get(place)
+        members = self.places.get(place)
         if members is None:
-            self._places[place] = [member]
+            self.places[place] = [member]
             self._waiting.push(self._sink.network(member.connection), place)
             self._asked.set()
         else:
@@ -53,11 +53,11 @@ class CatchUp:
         while True:
             while self._waiting:
                 name, cursor = self._waiting.pop()
-                members = [member for member in self._places[name, cursor] if member.source is Source.LOG]
+                members = [member for member in self.places[name, cursor] if member.source is Source.LOG]
                 if members:
                     await self._feed(name, cursor)
                 else:
-                    del self._places[name, cursor]
+                    del self.places[name, cursor]
             if self._asked.is_set():
                 self._asked = trio.Event()
             await self._asked.wait()
@@ -74,7 +74,7 @@ class CatchUp:
         except Exception as error:  # noqa: BLE001  a fault of ours costs the members at this place
             records = error
         pieces: dict[object, list[bytes]] = {}
-        for member in self._places.pop((name, cursor)):
+        for member in self.places.pop((name, cursor)):
             if member.source is Source.LOG:  # else it left while we read
                 member.source = Source.RING
                 self._sink.guarded(member.connection, self._go_on, member, records, pieces)
@@ -109,7 +109,3 @@ class CatchUp:
                 break
             pieces.append(piece)
         return pieces
-
-    def statistics(self) -> dict[str, int]:
-        """Places that are waited for, and pages read."""
-        return {"places": len(self._places), "pages": self.pages}

@@ -29,14 +29,13 @@ MAX_LISTED = 500
 class Presence:
     """The people of one room, by number. Lean: there is one for each room, and most rooms hold one or two people."""
 
-    __slots__ = ("_connections", "_joined", "_leases", "_left", "_people", "_unnamed", "listing", "told_at")
+    __slots__ = ("_changes", "_connections", "_leases", "_people", "_unnamed", "listing", "told_at")
 
     def __init__(self) -> None:
         self._people: dict[int, Principal] = {}
         self._connections: dict[int, int] | None = None  # how many, of those who are here more than once
         self._leases: dict[int, float] | None = None
-        self._joined: dict[int, Principal] | None = None
-        self._left: dict[int, Principal] | None = None
+        self._changes: dict[int, tuple[Principal, bool]] | None = None  # True: it has joined
         self._unnamed = False  # the room was large when something changed: only the count is told
         self.told_at = -math.inf
         #: `users` as clients read it, kept by its maker; as old as the last telling in a large room, where making it
@@ -61,9 +60,7 @@ class Presence:
             self._connections[number] = self._connections.get(number, 1) + 1
             return
         self._people[number] = principal
-        if self._joined is None:
-            self._joined = {}
-        self._note(principal, self._joined, self._left)
+        self._note(principal, joined=True)
 
     def leave(self, number: int) -> None:
         """One less."""
@@ -72,10 +69,7 @@ class Presence:
             if count > 2 and self._connections is not None:
                 self._connections[number] = count - 1
             return
-        principal = self._people.pop(number)
-        if self._left is None:
-            self._left = {}
-        self._note(principal, self._left, self._joined)
+        self._note(self._people.pop(number), joined=False)
 
     def leave_by(self, number: int, deadline: float) -> None:
         """One less, at a later time, unless the person comes back before."""
@@ -97,23 +91,24 @@ class Presence:
         """Whether somebody is present by lease only."""
         return bool(self._leases)
 
-    def _note(self, principal: Principal, into: dict[int, Principal], out_of: dict[int, Principal] | None) -> None:
+    def _note(self, principal: Principal, *, joined: bool) -> None:
         if len(self._people) > NAMED_ROOM:
             self._unnamed = True
-            self._joined = self._left = None
+            self._changes = None
         else:
             self.listing = None
         if self._unnamed:
             return  # names from before the room grew, or after it shrank, would be a part of the truth only
-        if out_of is not None and principal.number in out_of:
-            del out_of[principal.number]  # came and went between two tellings: nothing to tell
-        else:
-            into[principal.number] = principal
+        if self._changes is None:
+            self._changes = {}
+        # Who came and went between two tellings, or the other way round, is nothing to tell.
+        if self._changes.pop(principal.number, None) is None:
+            self._changes[principal.number] = (principal, joined)
 
     @property
     def changed(self) -> bool:
         """Whether there is something to tell."""
-        return bool(self._joined or self._left or self._unnamed)
+        return bool(self._changes or self._unnamed)
 
     def may_tell(self, now: float) -> bool:
         """Whether the last telling is long enough ago for as many as are here now."""
@@ -121,9 +116,9 @@ class Presence:
 
     def tell(self, now: float) -> tuple[list[Principal], list[Principal]]:
         """Who joined and who left since the last call; both empty in a large room, where only the count is told."""
-        joined, left = list((self._joined or {}).values()), list((self._left or {}).values())
-        self._joined = self._left = None
+        changes = [] if self._changes is None else list(self._changes.values())
+        self._changes = None
         self._unnamed = False
         self.listing = None
         self.told_at = now
-        return joined, left
+        return [who for who, joined in changes if joined], [who for who, joined in changes if not joined]

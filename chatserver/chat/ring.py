@@ -28,19 +28,22 @@ CUTS = 8
 ENTRY_BYTES = 80
 
 
-class Encoding(Protocol):
+class Encoding:
     """How one kind of client is told of things: the pushes of a WebSocket dialect, or server-sent events."""
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         """A message, of which the JSON is given."""
+        raise NotImplementedError
 
     def gap(self, room: str, after: int, until: int) -> bytes:
         """The offsets from `after` + 1 to `until` were skipped."""
+        raise NotImplementedError
 
     def presence(
         self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int
     ) -> bytes | None:  # fmt: skip
         """Who came and went; None where that is not told."""
+        return None
 
 
 class MessageEncoder(Protocol):
@@ -194,7 +197,3 @@ class Ring:
     def released(self) -> None:
         """The room leaves memory."""
         self._size.budget.release(self)
-
-    def statistics(self) -> dict[str, int]:
-        """Messages and bytes of JSON held, and bytes kept in all."""
-        return {"messages": len(self._json), "bytes": self._bytes, "kept": self.kept}

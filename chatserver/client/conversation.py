@@ -12,7 +12,7 @@ import trio_websocket
 
 from chatserver.client.events import Event, GoingAway
 from chatserver.client.session import Session
-from chatserver.client.stream import Ear
+from chatserver.client.stream import Ear, EndedError
 from chatserver.client.wire import ProtocolError
 
 SILENCE = 30.0  # s without a byte before we ask; the server pings every 25, so we rarely need to
@@ -25,15 +25,6 @@ _NO_CLOSE_FRAME = 1006  # RFC 6455 7.1.5
 
 class RejectedError(Exception):
     """The server does not want this client back, whatever it does."""
-
-
-class EndedError(Exception):
-    """A connection is over or could not be made: why, and in how many seconds the server wants us back."""
-
-    def __init__(self, why: str, *, asked: float | None = None) -> None:
-        super().__init__(why)
-        self.why = why
-        self.asked = asked
 
 
 class Bell:

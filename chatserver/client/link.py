@@ -22,10 +22,10 @@ from typing import NoReturn
 import trio
 import trio_websocket
 
-from chatserver.client.conversation import Bell, Conversation, EndedError, RejectedError
+from chatserver.client.conversation import Bell, Conversation, RejectedError
 from chatserver.client.events import Event, Reconnecting
 from chatserver.client.session import Session
-from chatserver.client.stream import DialError, Ear, Target, dial, parse_target
+from chatserver.client.stream import Ear, EndedError, Target, dial, parse_target
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS, and again for the upgrade
 CLOSE_TIMEOUT = 2.0  # s for a polite goodbye
@@ -114,15 +114,12 @@ class Client:
                         return
                     self._backoff.lived(trio.current_time() - started)
                     delay = self._backoff.delay(asked=ended.asked)
-                    await self._emit.send(Reconnecting(ended.why, delay))
+                    await self._emit.send(Reconnecting(str(ended), delay))
                     await trio.sleep(delay)
 
     async def _one_connection(self) -> NoReturn:
         """Connect and converse until it is over; always ends by raising how it ended."""
-        try:
-            ear = await dial(self._target, timeout=CONNECT_TIMEOUT)
-        except DialError as error:
-            raise EndedError(str(error)) from error
+        ear = await dial(self._target, timeout=CONNECT_TIMEOUT)
         ending: RejectedError | EndedError | None = None
         try:
             async with trio.open_nursery() as nursery:

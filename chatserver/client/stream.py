@@ -59,8 +59,12 @@ def parse_target(text: str) -> Target:
     return Target(parts.hostname, (443 if secure else 80) if port is None else port, path, secure)
 
 
-class DialError(Exception):
-    """No connection to the server; says why in a few words."""
+class EndedError(Exception):
+    """A connection is over or could not be made: why, and in how many seconds the server wants us back."""
+
+    def __init__(self, why: str, *, asked: float | None = None) -> None:
+        super().__init__(why)
+        self.asked = asked
 
 
 class Ear(trio.abc.Stream):
@@ -101,25 +105,22 @@ class Ear(trio.abc.Stream):
 
 
 async def dial(target: Target, *, timeout: float) -> Ear:  # noqa: ASYNC109  (says "within", not where)
-    """Connect, with TLS if the URL said so."""
+    """Connect, with TLS if the URL said so. Raises EndedError."""
     try:
         with trio.fail_after(timeout):
-            stream = await trio.open_tcp_stream(target.host, target.port)
             if not target.secure:
-                return Ear(stream)
-            secure = trio.SSLStream(
-                stream, ssl.create_default_context(), server_hostname=target.host, https_compatible=True
-            )
+                return Ear(await trio.open_tcp_stream(target.host, target.port))
+            secure = await trio.open_ssl_over_tcp_stream(target.host, target.port, https_compatible=True)
             try:
                 await secure.do_handshake()
             except BaseException:
-                await trio.aclose_forcefully(stream)
+                await trio.aclose_forcefully(secure)
                 raise
             return Ear(secure)
     except trio.TooSlowError as error:
-        raise DialError(f"no connection within {timeout:g} s") from error
+        raise EndedError(f"no connection within {timeout:g} s") from error
     except (OSError, trio.BrokenResourceError) as error:
-        raise DialError(f"cannot connect: {_words(error)}") from error
+        raise EndedError(f"cannot connect: {_words(error)}") from error
 
 
 def _words(error: BaseException) -> str:

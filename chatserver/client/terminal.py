@@ -183,7 +183,7 @@ class Room:
         self._online = False
         self._me: User | None = None
         self._day = ""
-        self._settled = trio.Event()  # set when nothing is left to be acknowledged
+        self._all_acknowledged = trio.Event()  # set when nothing is left to be acknowledged
 
     def show(self, event: events.Event) -> None:
         """Print an event, and what it changes in the prompt."""
@@ -193,7 +193,7 @@ class Room:
             self._online = False
         self.prompt()
         if not self._client.unacknowledged:
-            self._settled.set()
+            self._all_acknowledged.set()
         if isinstance(event, events.Received):
             if (day := render.day(event.message)) != self._day:
                 self._day = day
@@ -239,8 +239,8 @@ class Room:
         """Give what was typed last a moment to be acknowledged."""
         with trio.move_on_after(LEAVE_PATIENCE):
             if self._client.unacknowledged:
-                self._settled = trio.Event()
-                await self._settled.wait()
+                self._all_acknowledged = trio.Event()
+                await self._all_acknowledged.wait()
         if waiting := self._client.unacknowledged:
             self._screen.note(f"{waiting} not acknowledged and perhaps not sent")
         raise _Done(EXIT_FAILED if waiting else EXIT_DONE)

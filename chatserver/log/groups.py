@@ -63,7 +63,7 @@ class GroupWriter:
         self._begin = begin
         self._interval = interval  # s, at least, from the beginning of a group to that of the next
         self._next_begin = -math.inf
-        self._accepting = False
+        self.accepting = False  # from the start of `run` until it is cancelled
         self._waiting: deque[_Entry] = deque()
         self._waiting_text = 0
         self._committing: Sequence[_Entry] = ()
@@ -77,18 +77,13 @@ class GroupWriter:
         self._now: Callable[[], float]
         self._nap: trio.CancelScope  # of the task that keeps the deadlines
 
-    @property
-    def accepting(self) -> bool:
-        """Whether the log is open: from the start of `run` until it is cancelled."""
-        return self._accepting
-
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
         return msgspec.structs.replace(self._counts, pending=len(self._waiting) + len(self._committing))
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; see `Log.submit`."""
-        if not self._accepting:
+        if not self.accepting:
             raise LogUnavailable("the log is closed")
         if self._overdue:
             raise LogBusy(f"a commit has been under way for more than {ANSWER_DEADLINE:g} s")
@@ -107,16 +102,16 @@ class GroupWriter:
         self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE."""
-        if self._accepting:
+        if self.accepting:
             raise RuntimeError("this log runs already")
         self._news, self._schedule = news, schedule
         self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call
-        self._accepting = True
+        self.accepting = True
         task_status.started()
         try:
             await self._keep_deadlines()
         finally:
-            self._accepting = False
+            self.accepting = False
             if not self._committing:
                 self._begin_when_due()
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
@@ -158,7 +153,7 @@ class GroupWriter:
     def _begin_when_due(self) -> None:
         if not self._waiting:
             return
-        if self._now() >= self._next_begin or not self._accepting:
+        if self._now() >= self._next_begin or not self.accepting:
             self._begin_group()
         else:
             self._nap.deadline = min(self._nap.deadline, self._next_begin)
@@ -250,13 +245,6 @@ def refuse_surrogates(draft: Draft) -> None:
 
     `json.loads` makes a lone surrogate of half an emoji.
     """
-    key = draft.key or ""
-    # `isascii` only reads a flag of the string, so most messages are not encoded.
-    if not (
-        draft.text.isascii()
-        and draft.user_name.isascii()
-        and draft.room.isascii()
-        and draft.user_id.isascii()
-        and key.isascii()
-    ):
-        "".join((draft.text, draft.user_name, draft.room, draft.user_id, key)).encode()
+    for text in (draft.text, draft.user_name, draft.room, draft.user_id, draft.key or ""):
+        if not text.isascii():  # which only reads a flag of the string, so most messages are not encoded
+            text.encode()

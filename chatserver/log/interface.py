@@ -185,11 +185,10 @@ class Log(Protocol):
         Fewer than `limit` do not mean that there are no more. A record longer than `max_bytes` is read alone.
         """
 
-    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The last records ahead of offset `before`, oldest first, bounded as in `read`."""
-
-    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The last records, oldest first, bounded as in `read`."""
+    async def latest(
+        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+    ) -> list[Record]:
+        """The last records, or the last ahead of offset `before`, oldest first, bounded as in `read`."""
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, of the MAX_READ written last, most recently written first.

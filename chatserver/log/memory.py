@@ -79,14 +79,15 @@ class MemoryLog:
         high = min(low + _bounded(limit) - 1, found.last)
         return within_bytes(map(found.records.__getitem__, range(low, high + 1)), max_bytes)
 
-    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The last records ahead of offset `before`; see `Log.read_before`."""
-        return _last(await self._find(room), before - 1, limit, max_bytes)
-
-    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+    async def latest(
+        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+    ) -> list[Record]:
         """The last records; see `Log.latest`."""
         found = await self._find(room)
-        return _last(found, found.last, limit, max_bytes)
+        high = found.last if before is None else min(before - 1, found.last)
+        low = max(high - _bounded(limit) + 1, found.first)
+        newest_first = within_bytes(map(found.records.__getitem__, range(high, low - 1, -1)), max_bytes)
+        return newest_first[::-1]
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
@@ -178,14 +179,6 @@ class MemoryLog:
         for key in list(islice(expired, 2 * self._keys_since_expiry)):
             del self._keys[key]
         self._keys_since_expiry = 0
-
-
-def _last(room: _Room, high: int, limit: int, max_bytes: int) -> list[Record]:
-    """The last records up to offset `high`, oldest first."""
-    high = min(high, room.last)
-    low = max(high - _bounded(limit) + 1, room.first)
-    newest_first = within_bytes(map(room.records.__getitem__, range(high, low - 1, -1)), max_bytes)
-    return newest_first[::-1]
 
 
 def _bounded(limit: int) -> int:

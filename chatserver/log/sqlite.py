@@ -89,13 +89,12 @@ class SqliteLog:
         """The first records behind offset `after`; see `Log.read`."""
         return await self._open_parts().readers.read(room, after + 1, OFFSETS, limit, max_bytes, last=False)
 
-    async def read_before(self, room: str, *, before: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The last records ahead of offset `before`; see `Log.read_before`."""
-        return await self._open_parts().readers.read(room, 1, before - 1, limit, max_bytes, last=True)
-
-    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+    async def latest(
+        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+    ) -> list[Record]:
         """The last records; see `Log.latest`."""
-        return await self._open_parts().readers.read(room, 1, OFFSETS, limit, max_bytes, last=True)
+        high = OFFSETS if before is None else before - 1
+        return await self._open_parts().readers.read(room, 1, high, limit, max_bytes, last=True)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""

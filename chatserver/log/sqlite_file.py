@@ -120,7 +120,10 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
     connection = _connect(path)
     try:
         _refuse_foreign(connection, path)
-        _refuse_damaged(connection, path)
+        small = path.stat().st_size <= CHECKED_AT_OPEN
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if small else "ok"
+        if found != "ok":
+            raise _damaged(path, found)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
@@ -170,13 +173,6 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has schema {version}, this server knows up to {len(MIGRATIONS)}; "
             "use the newer server that wrote it"
         )
-
-
-def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
-    if path.stat().st_size <= CHECKED_AT_OPEN:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise _damaged(path, found)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:

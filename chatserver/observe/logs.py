@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -141,13 +140,6 @@ class Writer:
         return True
 
 
-@dataclass(slots=True)
-class _Window:
-    started: float
-    written: int = 0
-    left_out: int = 0
-
-
 class Limiter:
     """Lets at most N lines a second of each (event, reason) through, and reports the others as a number.
 
@@ -158,7 +150,7 @@ class Limiter:
     def __init__(self, *, per_second: int = LINES_PER_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
         self._clock = clock
-        self._windows: dict[tuple[str, str], _Window] = {}
+        self._asked: dict[tuple[str, str], tuple[float, int]] = {}  # since when, and how often since
 
     def write(self, write: Callable[..., object], event: str, *, reason: str, **fields: object) -> bool:
         """Call `write(event, reason=…, …)` if this second's share allows; say how many came before it.
@@ -166,26 +158,25 @@ class Limiter:
         `write` is a logger's method: `limiter.write(log.info, "closed", reason="head-deadline", peer=…)`.
         """
         now = self._clock()
-        window = self._windows.setdefault((event, reason), _Window(now))
-        if now - window.started >= 1.0:
-            if window.left_out:
-                fields["left_out"] = window.left_out
-            window.started, window.written, window.left_out = now, 0, 0
-        if window.written >= self._per_second:
-            window.left_out += 1
+        began, asked = self._asked.get((event, reason), (now, 0))
+        if now - began >= 1.0:
+            if asked > self._per_second:
+                fields["left_out"] = asked - self._per_second
+            began, asked = now, 0
+        self._asked[event, reason] = (began, asked + 1)
+        if asked >= self._per_second:
             return False
-        window.written += 1
         write(event, reason=reason, **fields)
         return True
 
     def report(self, write: Callable[..., object]) -> None:
         """Write what was left out of seconds that are over, and forget them; for a call now and then."""
         now = self._clock()
-        for (event, reason), window in list(self._windows.items()):
-            if now - window.started >= 1.0:
-                del self._windows[event, reason]
-                if window.left_out:
-                    write(event, reason=reason, left_out=window.left_out)
+        for (event, reason), (began, asked) in list(self._asked.items()):
+            if now - began >= 1.0:
+                del self._asked[event, reason]
+                if asked > self._per_second:
+                    write(event, reason=reason, left_out=asked - self._per_second)
 
 
 class _Forward(logging.Handler):

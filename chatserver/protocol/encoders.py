@@ -146,20 +146,16 @@ def _crowd(room: str, users: bytes, count: int) -> bytes:
     return b'"room":"%b","members":%b,"count":%d' % (room.encode(), users, count)
 
 
-def user_list(users: Iterable[User]) -> bytes:
-    """A list of users, for `members`: encoded once for all who ask."""
-    return _users(users).encode()
+def user_list(users: Iterable[User]) -> str:
+    """A list of users, for `members` and `presence`."""
+    return f"[{','.join(_user_json(user_id, name) for user_id, name in users)}]"
 
 
 def presence(room: str, joined: Iterable[User], left: Iterable[User], members: int) -> bytes:
     """Who came and went."""
     return (
-        f'{{"type":"presence","room":"{room}","joined":{_users(joined)},"left":{_users(left)},"members":{members}}}'
+        f'{{"type":"presence","room":"{room}","joined":{user_list(joined)},"left":{user_list(left)},"members":{members}}}'
     ).encode()
-
-
-def _users(users: Iterable[User]) -> str:
-    return f"[{','.join(_user_json(user_id, name) for user_id, name in users)}]"
 
 
 def gap(room: str, after: str, until: str) -> bytes:

@@ -84,16 +84,15 @@ def _convert(name: str, value: object) -> object:
         if text is None or (not text and SPECS[name].zero is None):
             raise ConfigError(flag_name(name), f"{value!r} is no text")
         return text
-    what = "whole number" if kind is int else "number"
     # True is an int for Python, 1.5 would become 1, and int() alone takes "1_0".
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or (text and "_" in text):
-        raise ConfigError(flag_name(name), f"{value!r} is not a {what}")
-    if kind is int and isinstance(value, float):
-        raise ConfigError(flag_name(name), f"{value!r} is not a {what}")
+    taken = str | int if kind is int else str | int | float
     try:
+        if isinstance(value, bool) or not isinstance(value, taken) or (text and "_" in text):
+            raise ValueError
         return kind(value)
-    except ValueError as error:
-        raise ConfigError(flag_name(name), f"{value!r} is not a {what}") from error
+    except ValueError:
+        what = "whole number" if kind is int else "number"
+        raise ConfigError(flag_name(name), f"{value!r} is not a {what}") from None
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

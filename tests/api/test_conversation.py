@@ -130,7 +130,7 @@ async def test_a_publish_is_acknowledged_when_it_is_durable(autojump_clock: Cloc
         ann = place.client()
         assert ann.hear(Publish("lobby", "hi", id=7)) is None
         assert (ann.dialect.replies, ann.session.in_flight) == ([], 1)
-        await place.it.settle()
+        await place.it.until_idle()
         (reply,) = ann.dialect.replies
         assert isinstance(reply, Published)
         assert (reply.id, reply.record.offset, reply.record.text) == (7, 1, "hi")
@@ -142,7 +142,7 @@ async def test_a_failing_log_is_told_to_its_publisher(autojump_clock: Clock) -> 
         ann = place.client()
         place.it.log.failing_commits = 1
         ann.hear(Publish("lobby", "hi", id=7))
-        await place.it.settle()
+        await place.it.until_idle()
         (reply,) = ann.dialect.replies
         assert isinstance(reply, Refused)
         assert (reply.id, reply.code) == (7, ErrorCode.UNAVAILABLE)
@@ -183,7 +183,7 @@ async def test_so_many_may_wait_for_the_log_and_then_it_is_not_read(
             outcomes = [ann.hear(Publish("lobby", "hi")) for _ in range(4)]
         assert outcomes == [None, None, None, PAUSE]
         assert (ann.session.waits, ann.peer.resumed) == (Waits.LOG, 0)
-        await place.it.settle()
+        await place.it.until_idle()
         assert ann.peer.resumed == 1, "once, with the first that is durable"
         assert len(ann.dialect.replies) == 4
 
@@ -198,7 +198,7 @@ async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock:
         room = place.it.hub.rooms["lobby"]
         assert ann.session.waits is room
         assert list(room.paused or ()) == [ann.peer]
-        await place.it.settle()
+        await place.it.until_idle()
         assert ann.peer.resumed == 1
         assert bob.peer.offsets("lobby") == list(range(1, 10))
 
@@ -212,7 +212,7 @@ async def test_a_publisher_that_goes_is_forgotten_and_not_answered(autojump_cloc
                 ann.hear(Publish("lobby", "hi"))
         ann.close()
         assert not place.it.hub.rooms["lobby"].paused
-        await place.it.settle()
+        await place.it.until_idle()
         assert (ann.session.waits, ann.session.in_flight, ann.dialect.replies) == (Waits.GONE, 9, [])
         assert bob.peer.offsets("lobby") == list(range(1, 10)), "what it said is said"
 

@@ -82,18 +82,15 @@ async def test_a_heartbeat_in_silence() -> None:
         assert await peer.until(b"\n\n") == b":\n\n"
 
 
-@pytest.mark.parametrize(
-    ("path", "code"),
-    [
-        ("/rooms/lobby/events?after=x-y", "bad_cursor"),
-        ("/rooms/Lobby/events", "bad_room"),
-        ("/rooms/lobby/events?since=4", "bad_field"),
-    ],
-)
-async def test_streams_that_make_no_sense(path: str, code: str) -> None:
+async def test_streams_that_make_no_sense() -> None:
     async with serving() as server, connect(server.address) as peer:
-        answer = await peer.request("GET", path)
-        assert (answer.status, answer.error) == (400, code)
+        for path, code in [
+            ("/rooms/lobby/events?after=x-y", "bad_cursor"),
+            ("/rooms/Lobby/events", "bad_room"),
+            ("/rooms/lobby/events?since=4", "bad_field"),
+        ]:
+            answer = await peer.request("GET", path)
+            assert (answer.status, answer.error) == (400, code)
 
 
 async def test_a_bad_last_event_id_is_told() -> None:

@@ -146,14 +146,12 @@ async def test_what_is_not_recovered_is_told_at_once() -> None:
         assert rooms["ops"]["recovered"] is True
 
 
-@pytest.mark.parametrize(
-    "query", ["", "room=", "room=a&room=a", "room=A", "wait=5", "&".join(f"room=r{n}" for n in range(4))]
-)
-async def test_polls_that_make_no_sense(query: str) -> None:
+async def test_polls_that_make_no_sense() -> None:
     async with serving(max_rooms_per_connection=3) as server:
-        answer = await ask(server.address, "GET", f"/poll?{query}")
-        assert answer.status == 400
-        assert answer.error in ("bad_field", "bad_room")
+        for query in ["", "room=", "room=a&room=a", "room=A", "wait=5", "&".join(f"room=r{n}" for n in range(4))]:
+            answer = await ask(server.address, "GET", f"/poll?{query}")
+            assert answer.status == 400
+            assert answer.error in ("bad_field", "bad_room")
 
 
 async def test_behind_the_ring_it_is_answered_from_the_log(tmp_path: Path) -> None:

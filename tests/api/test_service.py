@@ -106,28 +106,17 @@ async def test_messages_are_counted() -> None:
 # -- methods and paths ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/chat.js",
-        "/healthz",
-        "/metrics",
-        "/rooms",
-        "/rooms/lobby",
-        "/rooms/lobby/messages",
-        "/rooms/lobby/members",
-    ],
-)
-async def test_head_is_get_without_a_body(path: str) -> None:
+async def test_head_is_get_without_a_body() -> None:
     async with serving() as server, connect(server.address) as peer:
         await publish(server.address, "lobby", "hi")
-        head = await peer.request("HEAD", path)
-        got = await peer.request("GET", path)  # on the same connection: a body too many would be read as this answer
-        assert (head.status, got.status) == (200, 200)
-        assert head.headers["content-type"] == got.headers["content-type"]
-        if path != "/metrics":
-            assert head.headers["content-length"] == str(len(got.body))
+        in_room = ("/rooms/lobby", "/rooms/lobby/messages", "/rooms/lobby/members")
+        for path in ("/", "/chat.js", "/healthz", "/metrics", "/rooms", *in_room):
+            head = await peer.request("HEAD", path)
+            got = await peer.request("GET", path)  # a body too many would be read as this answer
+            assert (head.status, got.status) == (200, 200)
+            assert head.headers["content-type"] == got.headers["content-type"]
+            if path != "/metrics":
+                assert head.headers["content-length"] == str(len(got.body))
 
 
 async def test_head_of_what_never_ends_ends() -> None:
@@ -141,37 +130,31 @@ async def test_head_of_what_never_ends_ends() -> None:
             assert await peer.rest() == b""
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [
-        ("POST", "/", "GET, HEAD"),
-        ("DELETE", "/rooms/lobby/messages", "GET, HEAD, POST"),
-        ("PUT", "/rooms/lobby", "GET, HEAD"),
-        ("OPTIONS", "/poll", "GET, HEAD"),
-        ("POST", "/ws", "GET"),
-        ("BREW", "/healthz", "GET, HEAD"),
-    ],
-)
-async def test_the_wrong_method_is_told_the_right_ones(method: str, path: str, allow: str) -> None:
+async def test_the_wrong_method_is_told_the_right_ones() -> None:
     async with serving() as server, connect(server.address) as peer:
-        answer = await peer.request(method, path)
-        assert answer.status == 405
-        assert answer.headers["allow"] == allow
-        if method != "HEAD":
+        for method, path, allow in [
+            ("POST", "/", "GET, HEAD"),
+            ("DELETE", "/rooms/lobby/messages", "GET, HEAD, POST"),
+            ("PUT", "/rooms/lobby", "GET, HEAD"),
+            ("OPTIONS", "/poll", "GET, HEAD"),
+            ("POST", "/ws", "GET"),
+            ("BREW", "/healthz", "GET, HEAD"),
+        ]:
+            answer = await peer.request(method, path)
+            assert answer.status == 405
+            assert answer.headers["allow"] == allow
             assert answer.error == "method_not_allowed"
-        assert (await peer.request("GET", "/healthz")).status == 200
+            assert (await peer.request("GET", "/healthz")).status == 200
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/nothing", "/rooms/", "/rooms/lobby/", "/rooms/lobby/secrets", "/rooms//messages", "/../etc/passwd", "/chat.js/",
-     "/%2e%2e/chatserver/config.py", "/index.html", "/echo", "//", "/rooms/lobby/messages/1/2"],
-)  # fmt: skip
-async def test_there_is_nothing_elsewhere(path: str) -> None:
+async def test_there_is_nothing_elsewhere() -> None:
     async with serving() as server, connect(server.address) as peer:
-        answer = await peer.request("GET", path)
-        assert (answer.status, answer.error) == (404, "not_found")
-        assert (await peer.request("GET", "/healthz")).status == 200
+        paths = "/nothing /rooms/ /rooms/lobby/ /rooms/lobby/secrets /rooms//messages /../etc/passwd /chat.js/"
+        more = "/%2e%2e/chatserver/config.py /index.html /echo // /rooms/lobby/messages/1/2"
+        for path in f"{paths} {more}".split():
+            answer = await peer.request("GET", path)
+            assert (answer.status, answer.error) == (404, "not_found")
+            assert (await peer.request("GET", "/healthz")).status == 200
 
 
 async def test_an_absolute_target_and_an_escaped_path_are_the_same_place() -> None:
@@ -230,13 +213,13 @@ async def test_a_cookie_counts_from_our_own_page(origin: str) -> None:
             assert again.hello["user"] == friend.hello["user"]
 
 
-@pytest.mark.parametrize("token", ["short", "x" * 65, "a b" * 8, "../" * 8, '"' * 20])
-async def test_what_is_no_token_is_nobody(token: str) -> None:
+async def test_what_is_no_token_is_nobody() -> None:
     async with serving() as server:
-        headers = {"Cookie": f"chat_session={token}"}
-        async with chatter(server.address, headers=headers) as friend:
-            assert friend.hello["session"] != token
-            assert "set-cookie" in friend.handshake.headers
+        for token in ["short", "x" * 65, "a b" * 8, "../" * 8, '"' * 20]:
+            headers = {"Cookie": f"chat_session={token}"}
+            async with chatter(server.address, headers=headers) as friend:
+                assert friend.hello["session"] != token
+                assert "set-cookie" in friend.handshake.headers
 
 
 # -- the page -------------------------------------------------------------------------------------------------------
@@ -293,17 +276,17 @@ async def test_every_answer_forbids_to_guess_and_json_ends_its_line() -> None:
         assert (await peer.head()).headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("path", ["/", "/chat.js", "/chat.css"])
-async def test_headers_that_keep_a_page_to_itself(path: str) -> None:
+async def test_headers_that_keep_a_page_to_itself() -> None:
     async with serving() as server:
-        headers = (await ask(server.address, "GET", path)).headers
-        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
-        assert policy["default-src"] == "'none'"
-        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
-        assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
-        assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
-        assert headers["cache-control"] == "no-cache"
+        for path in ["/", "/chat.js", "/chat.css"]:
+            headers = (await ask(server.address, "GET", path)).headers
+            policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+            assert policy["default-src"] == "'none'"
+            assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+            assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["cache-control"] == "no-cache"
 
 
 async def test_a_browser_that_has_it_is_told_so() -> None:
@@ -322,33 +305,30 @@ async def test_a_browser_that_has_it_is_told_so() -> None:
 # -- the handshake --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("wire", "status", "code"),
-    [
-        (request("GET", "/ws"), 426, "upgrade_required"),
-        (upgrade(headers={"Upgrade": "h2c"}), 426, "upgrade_required"),
-        (upgrade(headers={"Sec-WebSocket-Version": "8"}), 426, "upgrade_required"),
-        (upgrade(without=["Sec-WebSocket-Version"]), 426, "upgrade_required"),
-        (upgrade(headers={"Connection": "keep-alive"}), 400, "bad_request"),
-        (upgrade(headers={"Sec-WebSocket-Key": "short"}), 400, "bad_request"),
-        (upgrade(headers={"Sec-WebSocket-Key": "!" + WEBSOCKET_KEY[1:]}), 400, "bad_request"),
-        (upgrade(without=["Sec-WebSocket-Key"]), 400, "bad_request"),
-        (upgrade().replace(b"GET", b"POST"), 405, "method_not_allowed"),
-        (upgrade().replace(b"GET", b"HEAD"), 405, "method_not_allowed"),
-        (upgrade("/echo"), 404, "not_found"),
-    ],
-)
-async def test_a_bad_upgrade_is_a_clear_answer_and_the_connection_lives(wire: bytes, status: int, code: str) -> None:
+async def test_a_bad_upgrade_is_a_clear_answer_and_the_connection_lives() -> None:
     async with serving() as server, connect(server.address) as peer:
-        await peer.send(wire)
-        head_only = wire.startswith(b"HEAD")
-        answer = await peer.response(head_only=head_only)
-        assert answer.status == status
-        if status == 426:
-            assert answer.headers["sec-websocket-version"] == "13"
-        if not head_only:
-            assert answer.error == code
-        assert (await peer.request("GET", "/healthz")).status == 200
+        for wire, status, code in [
+            (request("GET", "/ws"), 426, "upgrade_required"),
+            (upgrade(headers={"Upgrade": "h2c"}), 426, "upgrade_required"),
+            (upgrade(headers={"Sec-WebSocket-Version": "8"}), 426, "upgrade_required"),
+            (upgrade(without=["Sec-WebSocket-Version"]), 426, "upgrade_required"),
+            (upgrade(headers={"Connection": "keep-alive"}), 400, "bad_request"),
+            (upgrade(headers={"Sec-WebSocket-Key": "short"}), 400, "bad_request"),
+            (upgrade(headers={"Sec-WebSocket-Key": "!" + WEBSOCKET_KEY[1:]}), 400, "bad_request"),
+            (upgrade(without=["Sec-WebSocket-Key"]), 400, "bad_request"),
+            (upgrade().replace(b"GET", b"POST"), 405, "method_not_allowed"),
+            (upgrade().replace(b"GET", b"HEAD"), 405, "method_not_allowed"),
+            (upgrade("/echo"), 404, "not_found"),
+        ]:
+            await peer.send(wire)
+            head_only = wire.startswith(b"HEAD")
+            answer = await peer.response(head_only=head_only)
+            assert answer.status == status
+            if status == 426:
+                assert answer.headers["sec-websocket-version"] == "13"
+            if not head_only:
+                assert answer.error == code
+            assert (await peer.request("GET", "/healthz")).status == 200
 
 
 async def test_the_subprotocol_is_ours_or_none() -> None:

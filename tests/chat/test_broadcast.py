@@ -89,7 +89,7 @@ async def test_rooms_take_turns(autojump_clock: Clock, monkeypatch: pytest.Monke
         await it.fill("small", 1)
         await quiet(it)
         say(it, "large", "small")
-        await it.settle()
+        await it.until_idle()
         order = rooms_in_order(it)
         assert len(order) == 51
         assert order.index("small") == 5
@@ -117,7 +117,7 @@ async def test_presence_in_many_rooms_is_no_longer_a_turn_than_a_message(
             await trio.lowlevel.checkpoint()
         notices = sum(chunk.startswith(b"P ") for chunk in it.sink.chunks)
         assert notices < 30 * 6, "a step of each, or a little more, and not all that any of them has"
-        await it.settle()
+        await it.until_idle()
         assert sum(chunk.startswith(b"P ") for chunk in it.sink.chunks) == 30 * 8
 
 
@@ -144,7 +144,7 @@ async def test_news_alone_is_enough(autojump_clock: Clock) -> None:
         await it.join(member, "lobby")
         await it.poll(poll, "lobby")
         it.hub.news([Record("lobby", 1, 0, "u_9", "Zoe", "from elsewhere")])
-        await it.settle()
+        await it.until_idle()
         assert member.offsets("lobby") == [1]
         assert poll.answers == [[("lobby", 0)]]
         assert not it.hub.rooms["lobby"].congested
@@ -163,7 +163,7 @@ async def test_who_publishes_is_answered_before_anybody_hears(autojump_clock: Cl
         with it.together():
             for _ in range(2):
                 it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), done)
-        await it.settle()
+        await it.until_idle()
         assert heard == [[], []]
         assert member.offsets("lobby") == [1, 2]
 
@@ -193,7 +193,7 @@ async def test_members_at_other_places_and_members_that_are_behind_stand_between
         await it.publish("lobby", "new", "newer")
         for peer in peers:
             it.sink.take(peer, ENDLESS)
-        await it.settle()
+        await it.until_idle()
         assert [peer.reached("lobby") for peer in peers] == [7] * 9
 
 
@@ -246,7 +246,7 @@ async def test_a_fault_in_keeping_the_rest_costs_only_that_one(
         monkeypatch.undo()
         for peer in peers:
             it.sink.take(peer, ENDLESS)
-        await it.settle()
+        await it.until_idle()
         assert [peer.gone for peer in peers] == [False, True, False, False, False]
         assert all(peer.offsets("lobby") == [1, 2] for peer in peers if not peer.gone)
 
@@ -273,7 +273,7 @@ async def test_a_fault_in_a_step_costs_what_it_would_have_done(
         monkeypatch.setattr(it.hub.broadcaster, "_visit", fail)
         say(it, *["lobby"] * 9, "ops")
         it.hub.pause(it.hub.rooms["lobby"], publisher)
-        await it.settle()
+        await it.until_idle()
         assert it.hub.rooms["lobby"].broadcast is None
         assert other.offsets("ops") == [1]
         assert publisher.resumed == 1
@@ -299,7 +299,7 @@ async def test_a_fault_in_one_rooms_news_costs_that_room_only(
 
         monkeypatch.setattr(it.hub, "_take_in", fail)
         say(it, "a", "b", "c")
-        await it.settle()
+        await it.until_idle()
         monkeypatch.undo()
         assert (peers["a"].offsets("a"), peers["c"].offsets("c")) == ([1], [1])
         await it.publish("b", "after")

@@ -139,7 +139,7 @@ class TestMemory:
             await trio.sleep(4)
             assert it.hub.rooms == {}
 
-    async def test_whoever_returns_in_time_finds_the_ring(self, autojump_clock: Clock) -> None:
+    async def test_a_member_that_returns_in_time_finds_the_ring(self, autojump_clock: Clock) -> None:
         async with chatting() as it:
             member = await it.join(it.peer(), "lobby")
             room = member.room
@@ -184,7 +184,7 @@ class TestMemory:
             assert room.pending == 1
             it.hub.registry._empty[room] = 0.0
             it.hub.tick()
-            await it.settle()
+            await it.until_idle()
             assert len(answers) == 1
             await trio.sleep(EMPTY_STAYS * 2)
             assert it.hub.rooms == {}
@@ -274,7 +274,7 @@ class TestMembers:
             await it.join(peer, "lobby")
             await it.publish("lobby", "one", "two")
             it.hub.news(await it.log.latest("lobby", 1))
-            await it.settle()
+            await it.until_idle()
             assert peer.offsets("lobby") == [1, 2]
             ring = it.hub.rooms["lobby"].ring
             assert ring is not None
@@ -311,10 +311,10 @@ class TestPolls:
             it.hub.news([Record("lobby", 1, 0, "u_1", "Ann", "hi")])
             peer = it.peer()
             it.hold_now(peer, ["lobby"])  # before the polls of those news are answered
-            await it.settle()
+            await it.until_idle()
             assert peer.answers == []
             it.hub.news([Record("lobby", 2, 0, "u_1", "Ann", "ho")])
-            await it.settle()
+            await it.until_idle()
             assert peer.answers == [[("lobby", 1)]]
 
     async def test_a_released_poll_is_not_answered(self, autojump_clock: Clock) -> None:

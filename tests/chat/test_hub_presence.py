@@ -66,7 +66,7 @@ async def test_who_is_behind_gets_the_count_when_it_has_room_again(autojump_cloc
             await trio.sleep(2.0)
         before = len(slow.presence("lobby"))
         it.sink.take(slow, 10_000)
-        await it.settle()
+        await it.until_idle()
         assert slow.presence("lobby")[before:] == [("-", "-", 6)], "once, however often it was missed"
 
 
@@ -140,7 +140,7 @@ async def test_rooms_that_all_have_left_cost_no_notice(autojump_clock: Clock) ->
         it.leave(member)
         it.hub.tick()
         room = it.hub.rooms["lobby"]
-        await it.settle()
+        await it.until_idle()
         assert (room.telling, room.presence.changed, room.broadcast) == (None, False, None)
 
 
@@ -176,7 +176,7 @@ async def test_presence_during_a_broadcast_is_told_by_the_next(
         peer = Peer(50)
         it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=room.last)
         room.telling = trio.current_time()
-        await it.settle()
+        await it.until_idle()
         assert {watcher.presence("lobby")[-1] for watcher in watchers} == {("50", "-", 7)}
         assert all(watcher.offsets("lobby") == [1] for watcher in watchers)
 

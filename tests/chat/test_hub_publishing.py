@@ -35,7 +35,7 @@ async def test_who_is_ahead_by_half_a_ring_is_paused_and_resumed(autojump_clock:
         assert paused(it) == []
         publish(it, publisher, 1)
         assert paused(it) == [publisher]
-        await it.settle()
+        await it.until_idle()
         assert publisher.resumed == 1
         assert paused(it) == []
         assert listener.offsets("lobby") == list(range(1, 7))
@@ -54,7 +54,7 @@ async def test_nobody_goes_on_before_the_members_were_offered_everything(
         it.sink.before_offer = lambda peer: resumed.append(publisher.resumed)
         publish(it, publisher, 8)
         assert paused(it) == [publisher]
-        await it.settle()
+        await it.until_idle()
         assert resumed == [0] * 20
         assert publisher.resumed == 1
         assert [len(member.offsets("lobby")) for member in members] == [8] * 20
@@ -67,7 +67,7 @@ async def test_bytes_count_as_well(autojump_clock: Clock) -> None:
         room = it.hub.publish(Draft("lobby", "u_1", "Ann", "x" * 501), answers.append)
         assert room is not None
         assert room.congested
-        await it.settle()
+        await it.until_idle()
         assert not room.congested
 
 
@@ -77,7 +77,7 @@ async def test_a_room_without_members_pauses_nobody(autojump_clock: Clock) -> No
         publisher = it.peer()
         publish(it, publisher, 50)
         assert paused(it) == []
-        await it.settle()
+        await it.until_idle()
         await it.join(it.peer(), "lobby")
         assert not it.hub.rooms["lobby"].congested, "what was said before it came"
 
@@ -95,7 +95,7 @@ async def test_a_publisher_that_is_gone_is_forgotten(autojump_clock: Clock) -> N
         it.hub.forget_publisher(room, gone)  # harmless
         unforgotten.gone = True
         assert paused(it) == [unforgotten, waits]
-        await it.settle()
+        await it.until_idle()
         assert (gone.resumed, unforgotten.resumed, waits.resumed) == (0, 0, 1)
 
 
@@ -116,7 +116,7 @@ async def test_a_fault_in_resuming_one_costs_only_that_one(
             resume(connection)
 
         monkeypatch.setattr(it.sink, "resume", fail)
-        await it.settle()
+        await it.until_idle()
         assert [publisher.gone for publisher in publishers] == [True, False, False]
         assert [publisher.resumed for publisher in publishers] == [0, 1, 1]
         assert member.offsets("lobby") == list(range(1, 25))
@@ -130,7 +130,7 @@ async def test_a_failing_log_resumes_too(autojump_clock: Clock) -> None:
         it.log.failing_commits = 1
         answers = publish(it, publisher, 8)
         assert paused(it) == [publisher]
-        await it.settle()
+        await it.until_idle()
         assert all(isinstance(answer, LogError) for answer in answers)
         assert len(it.failures) == 8
         assert publisher.resumed == 1
@@ -144,7 +144,7 @@ async def test_repeated_keys_resume_too(autojump_clock: Clock) -> None:
         publisher = it.peer()
         publish(it, publisher, 8, key="k")
         assert paused(it) == [publisher]
-        await it.settle()
+        await it.until_idle()
         assert publisher.resumed == 1
         assert it.hub.rooms["lobby"].last == 1
 
@@ -167,7 +167,7 @@ async def test_a_member_that_takes_nothing_holds_no_publisher_up(autojump_clock:
         publisher = it.peer()
         for round_ in range(1, 6):
             publish(it, publisher, 8)
-            await it.settle()
+            await it.until_idle()
             assert publisher.resumed == round_
 
 
@@ -184,5 +184,5 @@ async def test_a_busy_log_says_so_and_counts_nothing(
             with pytest.raises(LogBusy):
                 it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
         assert it.hub.rooms["lobby"].pending == 2
-        await it.settle()
+        await it.until_idle()
         assert it.hub.rooms["lobby"].pending == 0

@@ -1,7 +1,7 @@
 """The hub and its broadcasts against everything at once: each message once, in order, or an explicit gap.
 
 Random joins, leaves, publishes, deaths, slow peers, partial takes, polls, retention, a slow and failing log. At any
-quiet moment, whoever is not behind has everything (no wake-up was lost); at the end, when all take all, everybody has.
+quiet moment, each peer that is not behind has everything (no wake-up was lost); in the end all have all.
 """
 
 from collections import Counter
@@ -31,8 +31,8 @@ Act = tuple[str, int, int]
 ACTS = st.lists(
     st.tuples(
         st.sampled_from(
-            "publish publish publish publish join join join leave take take take slow die poll poll wait wait settle "
-            "retain slow_log fail_reads fail_commits doomed publisher publisher".split()
+            "publish publish publish publish join join join leave take take take slow die poll poll wait wait "
+            "until_idle retain slow_log fail_reads fail_commits doomed publisher publisher".split()
         ),
         st.integers(0, PEERS - 1),
         st.integers(0, 40),
@@ -66,7 +66,7 @@ class Play:
             )
 
     async def publisher(self, which: int, amount: int) -> None:
-        """One that waits for the members if it is ahead of them, and may be gone before it is told to go on."""
+        """Waits for the members if it is ahead of them, and may be gone before it is told to go on."""
         peer = self.peers[which]
         name = ROOMS[amount % 3]
         for _ in range(amount):
@@ -132,8 +132,8 @@ class Play:
     async def wait(self, which: int, amount: int) -> None:
         await trio.sleep(amount / 10)
 
-    async def settle(self, which: int, amount: int) -> None:
-        await self.it.settle()
+    async def until_idle(self, which: int, amount: int) -> None:
+        await self.it.until_idle()
         self.check_quiet()
 
     async def retain(self, which: int, amount: int) -> None:
@@ -152,7 +152,7 @@ class Play:
     # -- what must be so --------------------------------------------------------------------------------------------
 
     def check_quiet(self) -> None:
-        """Nobody can do anything until time passes: then whoever could be given something has it."""
+        """Nobody can do anything until time passes: then all peers have what they could be given."""
         for peer in self.peers:
             for member in peer.members:
                 if member.source is Source.RING and not peer.is_blocked:
@@ -204,12 +204,12 @@ class Play:
         for peer in self.peers:
             self.it.sink.take(peer, ENDLESS)
         await trio.sleep(100.0)
-        await self.it.settle()
+        await self.it.until_idle()
         self.check_quiet()
         assert self.loading == 0, "a room never finished loading"
         assert len(self.answered) == self.published, "a publisher was never answered"
         assert self.it.schedule.waiting == 0
-        assert self.it.hub.catch_up.statistics()["places"] == 0
+        assert not self.it.hub.catch_up.places
         assert not self.it.hub.catch_up._waiting
         for peer in self.peers:
             assert not peer.is_blocked

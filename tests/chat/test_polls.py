@@ -27,7 +27,7 @@ async def test_members_do_not_wait_for_polls(autojump_clock: Clock, monkeypatch:
         while member.offsets("lobby") != [1]:
             await trio.lowlevel.checkpoint()
         assert sum(bool(peer.answers) for peer in polls) < 25, "most are held yet"
-        await it.settle()
+        await it.until_idle()
         assert all(len(peer.answers) == 1 for peer in polls)
 
 
@@ -58,7 +58,7 @@ async def test_who_comes_back_meanwhile_is_answered_again(
         it.hold_now(early, ["lobby"])
         news(it, 2, "lobby")
         assert not all(peer.answers for peer in late)
-        await it.settle()
+        await it.until_idle()
         assert early.answers == [[("lobby", 0)], [("lobby", 1)]]
         assert all(peer.answers == [[("lobby", 0)]] for peer in late)
 
@@ -75,7 +75,7 @@ async def test_news_faster_than_polls_are_answered_is_one_pass_at_a_time(
         for offset in range(1, 1001):
             news(it, offset, "lobby")
             assert it.schedule.waiting <= 1
-        await it.settle()
+        await it.until_idle()
         assert [len(peer.answers) for peer in polls] == [1] * 50
         assert it.schedule.waiting == 0
 
@@ -97,7 +97,7 @@ async def test_polls_that_go_while_others_are_answered(
 
         monkeypatch.setattr(it.sink, "answer", answer_while_they_go)
         news(it, 1, "lobby")
-        await it.settle()
+        await it.until_idle()
         assert [len(peer.answers) for peer in polls] == [1, 0] * 25
         assert it.hub.rooms["lobby"].answering is None
 
@@ -112,12 +112,12 @@ async def test_a_fault_costs_the_rest_of_the_pass_only(
             await it.poll(peer, "lobby")
         monkeypatch.setattr(it.sink, "answer", lambda waiter: 1 // 0)
         news(it, 1, "lobby")
-        await it.settle()
+        await it.until_idle()
         monkeypatch.undo()
         assert it.hub.rooms["lobby"].answering is None
         assert not any(peer.answers for peer in polls)
         news(it, 2, "lobby")
-        await it.settle()
+        await it.until_idle()
         assert [len(peer.answers) for peer in polls] == [1] * 6
 
 
@@ -127,7 +127,7 @@ async def test_a_poll_on_several_rooms_is_answered_once_for_all_their_news(autoj
         for peer in polls:
             await it.poll(peer, "a", "b", "c")
         news(it, 1, "a", "b", "c")
-        await it.settle()
+        await it.until_idle()
         assert [len(peer.answers) for peer in polls] == [1] * 20
         assert it.hub.statistics()["waiters"] == 0
         assert all(not room.waiters for room in it.hub.rooms.values())
@@ -141,4 +141,4 @@ async def test_publishers_do_not_wait_for_polls(autojump_clock: Clock) -> None:
             room = it.hub.publish(Draft("lobby", "u_1", "Ann", "x"), lambda result: None)
             assert room is not None
             assert not room.congested
-        await it.settle()
+        await it.until_idle()

@@ -130,7 +130,7 @@ def test_what_changed_is_bounded_in_large_rooms() -> None:
     it = Presence()
     for user in range(10_000):
         it.come(user)
-    assert len(it._joined or ()) + len(it._left or ()) <= NAMED_ROOM
+    assert len(it._changes or ()) <= NAMED_ROOM
 
 
 def test_a_list_of_users_is_bounded() -> None:

@@ -33,14 +33,14 @@ def test_bounded_by_count() -> None:
     it = ring(max_count=5)
     it.add(records(1, 12))
     assert (it.first, it.last) == (8, 12)
-    assert it.statistics()["messages"] == 5
+    assert len(it._json) == 5
 
 
 def test_bounded_by_bytes() -> None:
     it = ring(max_bytes=100)
     it.add(records(1, 12, text="x" * 30))
     assert (it.first, it.last) == (10, 12)
-    assert it.statistics() == {"messages": 3, "bytes": 90, "kept": 90 + 3 * ENTRY_BYTES}
+    assert (len(it._json), it._bytes, it.kept) == (3, 90, 90 + 3 * ENTRY_BYTES)
 
 
 def test_the_newest_stays_however_big_it_is() -> None:
@@ -57,7 +57,7 @@ def test_news_that_is_not_the_next_begins_anew() -> None:
     assert (it.first, it.last) == (9, 10)
     assert it.holds_after(8)
     assert not it.holds_after(5)
-    assert it.statistics() == {"messages": 2, "bytes": 4, "kept": 4 + 2 * ENTRY_BYTES}
+    assert (len(it._json), it._bytes, it.kept) == (2, 4, 4 + 2 * ENTRY_BYTES)
     assert it.chunk(FRAMES, 8) == (b"M lobby 9 hi\nM lobby 10 hi\n", 10)
 
 
@@ -70,7 +70,7 @@ def test_all_at_one_cursor_get_one_object() -> None:
     assert reached == 20
 
 
-def test_whoever_lacks_one_message_gets_the_frame_itself() -> None:
+def test_a_member_that_lacks_one_message_gets_the_frame_itself() -> None:
     it = ring()
     it.add(records(1, 20))
     assert it.chunk(FRAMES, 19)[0] is it.pieces(FRAMES, 19, 20)[0]
@@ -140,8 +140,8 @@ def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_by
         assert it.last == last
         assert it.first == model[0].offset
         assert it.after(it.first - 1, 1000) == [kept.text.encode() for kept in model]
-        assert it.statistics()["messages"] == len(model)
-        assert it.statistics()["bytes"] == sum(len(kept.text) for kept in model)
+        assert len(it._json) == len(model)
+        assert it._bytes == sum(len(kept.text) for kept in model)
         for cursor in range(it.first - 1, it.last):
             chunk, reached = it.chunk(FRAMES, cursor)
             assert chunk == b"".join(it.pieces(FRAMES, cursor, reached))

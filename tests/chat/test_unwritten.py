@@ -49,7 +49,7 @@ async def test_news_from_elsewhere_makes_the_ring(autojump_clock: Clock) -> None
             other.hub.news = it.news  # type: ignore[method-assign]
             await other.publish("den", "hi")
             nursery.cancel_scope.cancel()
-        await it.settle()
+        await it.until_idle()
         assert ann.offsets("den") == [1]
 
 

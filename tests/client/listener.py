@@ -7,7 +7,7 @@ import trio
 from chatserver.client import Client
 from chatserver.client.events import Event, Received
 
-SOON = 30.0  # s; never reached unless something is broken
+SOON = 120.0  # s; never reached unless something is broken, however busy the machine is
 
 
 class Listener:

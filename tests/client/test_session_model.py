@@ -103,7 +103,7 @@ class World:
             self.keys[request["key"]] = self.append(request["text"])
         return self.keys[request["key"]]
 
-    def settle(self) -> None:
+    def until_idle(self) -> None:
         """Let an honest server finish: everything answered, and the last message pushed."""
         for _ in range(10 * (len(self.log) + len(self.published)) + 10):
             self.wait(0)
@@ -134,7 +134,7 @@ def test_once_and_in_order(story: list[tuple[Any, int]]) -> None:
     world = World()
     for action, number in story:
         action(world, number)
-    world.settle()
+    world.until_idle()
     first = world.delivered[0]
     assert world.delivered == list(range(first, len(world.log) + 1))
     assert [message["text"] for message in world.log if message["text"].startswith("mine")] == world.published

@@ -83,7 +83,7 @@ def _check_work_is_done(world: World) -> None:
     assert scheduler.idle, scheduler.statistics()
     assert scheduler.asleep, "who has work for it would not wake it"
     if world.log.well:
-        assert parts.hub.catch_up.statistics()["places"] == 0
+        assert not parts.hub.catch_up.places
         assert parts.log.statistics().pending == 0
         assert parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}, "a task is never done"
         assert len(parts.exchanges._pages._reading) == 0

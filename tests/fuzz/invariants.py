@@ -308,7 +308,7 @@ def _check_catch_up(world: World, members: list[Member]) -> None:
     """Each member that is fed from the log is at one place there; who stands at a place is in a room, or has left."""
     catch_up = world.parts.hub.catch_up
     reading: list[Member] = []
-    for (name, cursor), there in catch_up._places.items():
+    for (name, cursor), there in catch_up.places.items():
         for member in there:
             if member.source is Source.NOTHING:
                 assert member.connection is None, "a member that has left could still be fed"
@@ -317,4 +317,4 @@ def _check_catch_up(world: World, members: list[Member]) -> None:
             reading.append(member)
     assert len(reading) == len(set(reading)), "a member is fed twice"
     assert set(reading) == {member for member in members if member.source is Source.LOG}, "nobody feeds a member"
-    assert set(entries(catch_up._waiting)) <= catch_up._places.keys(), "a place is waited for that nobody is at"
+    assert set(entries(catch_up._waiting)) <= catch_up.places.keys(), "a place is waited for that nobody is at"

@@ -52,9 +52,11 @@ class MoodyLog(ControlledLog):
         with self._busy():
             return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
 
-    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+    async def latest(
+        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+    ) -> list[Record]:
         with self._busy():
-            return await super().latest(room, limit, max_bytes=max_bytes)
+            return await super().latest(room, limit, before=before, max_bytes=max_bytes)
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         trio.lowlevel.spawn_system_task(self._commit_later, drafts, done)

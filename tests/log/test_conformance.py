@@ -170,7 +170,7 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
         with pytest.raises(LogUnavailable):
             await closed_log.read("lobby", after=0, limit=1)
         with pytest.raises(LogUnavailable):
-            await closed_log.read_before("lobby", before=1, limit=1)
+            await closed_log.latest("lobby", 1, before=1)
         with pytest.raises(LogUnavailable):
             await closed_log.latest("lobby", 1)
         with pytest.raises(LogUnavailable):

@@ -14,7 +14,7 @@ async def test_a_room_never_written_is_empty(log: Log) -> None:
     assert await log.head("nobody") == Head(1, 0)
     assert await log.latest("nobody", 10) == []
     assert await log.read("nobody", after=0, limit=10) == []
-    assert await log.read_before("nobody", before=100, limit=10) == []
+    assert await log.latest("nobody", 10, before=100) == []
     assert await log.rooms(10) == []
 
 
@@ -57,7 +57,7 @@ async def test_read(log: Log, after: int, limit: int, expected: list[int]) -> No
 )
 async def test_read_before(log: Log, before: int, limit: int, expected: list[int]) -> None:
     await fill(log, 10)
-    assert offsets(await log.read_before("lobby", before=before, limit=limit)) == expected
+    assert offsets(await log.latest("lobby", limit, before=before)) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ async def test_latest(log: Log, limit: int, expected: list[int]) -> None:
 async def test_no_read_is_longer_than_its_bound(log: Log) -> None:
     await fill(log, MAX_READ + 1)
     assert len(await log.read("lobby", after=0, limit=MAX_READ + 1)) == MAX_READ
-    assert len(await log.read_before("lobby", before=2**40, limit=MAX_READ + 1)) == MAX_READ
+    assert len(await log.latest("lobby", MAX_READ + 1, before=2**40)) == MAX_READ
     assert len(await log.latest("lobby", MAX_READ + 1)) == MAX_READ
 
 
@@ -84,7 +84,7 @@ async def test_a_read_is_bounded_in_bytes(log: Log, max_bytes: int, expected: in
     await submit_all(log, [draft(str(number) * 10) for number in range(6)])
     first, last = list(range(1, expected + 1)), list(range(7 - expected, 7))
     assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=max_bytes)) == first
-    assert offsets(await log.read_before("lobby", before=7, limit=99, max_bytes=max_bytes)) == last
+    assert offsets(await log.latest("lobby", 99, before=7, max_bytes=max_bytes)) == last
     assert offsets(await log.latest("lobby", 99, max_bytes=max_bytes)) == last
     assert await log.read("lobby", after=6, limit=99, max_bytes=max_bytes) == []
     assert await log.latest("lobby", 0, max_bytes=max_bytes) == []
@@ -105,7 +105,7 @@ async def test_a_long_message_between_short_ones_is_read_alone(log: Log) -> None
         after = page[-1].offset
     assert pages == [[1], [2], [3, 4]]
     pages, before = [], 5
-    while page := await log.read_before("lobby", before=before, limit=99, max_bytes=10):
+    while page := await log.latest("lobby", 99, before=before, max_bytes=10):
         pages.append(offsets(page))
         before = page[0].offset
     assert pages == [[3, 4], [2], [1]]
@@ -114,7 +114,7 @@ async def test_a_long_message_between_short_ones_is_read_alone(log: Log) -> None
 async def test_a_read_that_names_no_bound_has_one(log: Log) -> None:
     await submit_all(log, [draft("x" * (MAX_READ_BYTES // 4)) for _ in range(6)])
     assert offsets(await log.read("lobby", after=0, limit=99)) == [1, 2, 3, 4]
-    assert offsets(await log.read_before("lobby", before=7, limit=99)) == [3, 4, 5, 6]
+    assert offsets(await log.latest("lobby", 99, before=7)) == [3, 4, 5, 6]
     assert offsets(await log.latest("lobby", 99)) == [3, 4, 5, 6]
 
 
@@ -123,7 +123,7 @@ async def test_rooms_do_not_see_each_others_messages(log: Log) -> None:
         await fill(log, 2, room)
     assert {record.room for record in await log.latest("b", 10)} == {"b"}
     assert {record.room for record in await log.read("b", after=0, limit=10)} == {"b"}
-    assert {record.room for record in await log.read_before("b", before=10, limit=10)} == {"b"}
+    assert {record.room for record in await log.latest("b", 10, before=10)} == {"b"}
 
 
 async def test_rooms_come_most_recently_written_first(log: Log, clock: Clock) -> None:
@@ -160,8 +160,8 @@ async def test_retain_keeps_the_newest(log: Log, clock: Clock) -> None:
     assert await log.head("lobby") == Head(7, 10)
     assert offsets(await log.read("lobby", after=0, limit=99)) == [7, 8, 9, 10]
     assert offsets(await log.read("lobby", after=8, limit=99)) == [9, 10]
-    assert offsets(await log.read_before("lobby", before=9, limit=99)) == [7, 8]
-    assert await log.read_before("lobby", before=7, limit=99) == []
+    assert offsets(await log.latest("lobby", 99, before=9)) == [7, 8]
+    assert await log.latest("lobby", 99, before=7) == []
     assert await log.head("small") == Head(1, 3)
     assert RoomSummary("lobby", 4, 10) in await log.rooms(10)
 

@@ -198,7 +198,7 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
             for log in engines:
                 assert await log.head(room) == Head(model.first[room], len(model.ever[room]))
                 assert await log.read(room, after=offset, limit=limit, max_bytes=max_bytes) == behind
-                assert await log.read_before(room, before=offset, limit=limit, max_bytes=max_bytes) == ahead
+                assert await log.latest(room, limit, before=offset, max_bytes=max_bytes) == ahead
                 assert await log.latest(room, limit, max_bytes=max_bytes) == latest
                 model.check_rooms(await log.rooms(MAX_READ))
 

@@ -140,7 +140,7 @@ def test_a_page_is_made_of_the_very_bytes_that_everybody_has() -> None:
             {"rooms": {"lobby": PAGE, "ops": {"cursor": "z-0", "recovered": False, "messages": []}}},
         ),
         (
-            encoders.members(5, "lobby", encoders.user_list([ANN, BOB]), 9),
+            encoders.members(5, "lobby", encoders.user_list([ANN, BOB]).encode(), 9),
             {"type": "members", "id": 5, "room": "lobby", "members": USERS, "count": 9},
         ),
         (
@@ -165,7 +165,7 @@ def test_answers(encoded: bytes, expected: dict[str, object]) -> None:
 
 
 def test_what_is_a_body_ends_a_line_and_what_is_a_frame_does_not() -> None:
-    users = encoders.user_list([ANN])
+    users = encoders.user_list([ANN]).encode()
     bodies = [
         encoders.published("lobby", 42, "k3f9-42", "2026-11-20T12:00:00.000Z"),
         b"".join(encoders.page("lobby", "k3f9-42", True, ITEMS)),

@@ -55,9 +55,11 @@ class ControlledLog(MemoryLog):
         await trio.sleep(self.delay)
         return found
 
-    async def latest(self, room: str, limit: int, *, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+    async def latest(
+        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+    ) -> list[Record]:
         await self._before()
-        found = await super().latest(room, limit, max_bytes=max_bytes)
+        found = await super().latest(room, limit, before=before, max_bytes=max_bytes)
         await trio.sleep(self.delay)
         return found
 
@@ -147,7 +149,7 @@ class Chatting:
         with self.together():
             for text in texts:
                 self.hub.publish(Draft(name, "u_1", "Ann", text), results.append)
-        await self.settle()
+        await self.until_idle()
         for result in results:
             if isinstance(result, LogError):
                 raise result
@@ -157,7 +159,7 @@ class Chatting:
         """What is published in here is stored in one group."""
         return together(self.log._groups)
 
-    async def settle(self) -> None:
+    async def until_idle(self) -> None:
         """Until nobody can do anything more without time passing."""
         await trio.testing.wait_all_tasks_blocked()
 

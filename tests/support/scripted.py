@@ -13,6 +13,7 @@ import trio
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.principal import Principal
+from chatserver.chat.ring import Encoding
 from chatserver.chat.room import Room
 from chatserver.log.interface import Record
 
@@ -21,7 +22,7 @@ ENDLESS = 1 << 40
 HERE = "192.0.2.1"
 
 
-class LineEncoding:
+class LineEncoding(Encoding):
     """Every message a line, so that a test can read it: `M lobby 7 text`."""
 
     def __init__(self, *, tells_presence: bool = True) -> None:
