@@ -1,6 +1,6 @@
 """Frames that no honest client sends, and the last word of a server that nobody listened to.
 
-Owns: the bytes for which `wire.frame` has no argument: reserved bits, fragments, lengths that are lies, masks that mask.
+Owns: the bytes for which `wire.frame` has no argument: reserved bits, fragments, lengths that are lies, any mask.
 """
 
 from typing import Final
@@ -27,9 +27,7 @@ LAST_WORD_BYTES: Final = 127
 _MASKED: Final = 0x80
 
 
-def frame(
-    first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = NO_MASKING
-) -> bytes:
+def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = NO_MASKING) -> bytes:
     """Encode a frame with this first byte; `announced` is a length other than the payload's, no mask is illegal."""
     length = len(payload) if announced is None else announced
     bit = 0 if mask is None else _MASKED

@@ -11,9 +11,9 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from loadgen.frames import CLOSE, FIN, PONG, close_code, frame
 from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http
 from loadgen.personas import malformed_chat as chat
-from loadgen.frames import CLOSE, FIN, PONG, close_code, frame
 from tests.loadgen.stage import Server, WebSocket, listening, playing, reset, until
 
 _HTTP = _malformed_http.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
