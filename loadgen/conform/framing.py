@@ -114,9 +114,9 @@ def fragmented() -> Iterator[Case]:
             yield fails(f"5.{at}", f"{name} fragment of nothing, then a text, {way}", "5.4", sends)
     nothing = frame(MORE, b"fragment3")
     yield fails("5.15", "fragment of nothing after a whole message", "5.4", [first, last, nothing, text(HELLO)], whole)
-    for number, bits in ((16, 0), (17, FIN)):
+    for number, bits, name in ((16, 0, "first"), (17, FIN, "last")):
         sends = [frame(bits | MORE, HELLO), first, last] * 2
-        yield fails(f"5.{number}", "fragment of nothing before a fragmented text, twice", "5.4", sends)
+        yield fails(f"5.{number}", f"{name} fragment of nothing, then a fragmented text, twice", "5.4", sends)
     yield fails("5.18", "two fragments that both say text", "5.4", [first, frame(FIN | TEXT, halves[1])])
     five = [b"fragment%d" % number for number in range(1, 6)]
     parts = fragments(TEXT, *five)

@@ -19,8 +19,8 @@ _LIMITS: Final = frozenset({1008, 1009, 1013})
 #: The same over HTTP.
 _TURNED_AWAY: Final = frozenset({429, 503})
 
-#: A server's limits must let at least so much pass to be worth the name: what one control frame may carry.
-_LEAST_BYTES: Final = 125
+#: The longest control frame, head included. Every server must take that much, so it cannot be over a limit.
+_LEAST_BYTES: Final = 6 + 125
 
 #: Codes that say that something was wrong with what it closes for.
 _BLAMING: Final = frozenset({1002, 1003, 1007, 1011})
