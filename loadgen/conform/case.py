@@ -8,6 +8,7 @@ May not: send anything, or judge.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from functools import partial
 from typing import Final, NamedTuple
 
 from loadgen import frames
@@ -143,39 +144,27 @@ def pong(payload: bytes) -> Said:
     return Said(Kind.PONG, payload)
 
 
-def holds(id_: str, title: str, section: str, sends: Sequence[bytes], *hears: Said) -> Case:
-    """What a server must take."""
-    return scripted(id_, title, section, Script(sends=sends, hears=hears))
-
-
-def fails(
+def holds(
     id_: str,
     title: str,
     section: str,
     sends: Sequence[bytes],
     *hears: Said,
-    codes: Iterable[int] = (PROTOCOL_ERROR,),
+    end: End = End.OPEN,
+    codes: Iterable[int] = (),
     then: Sequence[bytes] = (),
     lenient: bool = False,
 ) -> Case:
-    """What a server must end the connection for, with one of these codes."""
-    script = Script(sends=sends, hears=hears, end=End.FAILED, codes=frozenset(codes), then=then, lenient=lenient)
+    """What a server must take, unless it is told otherwise."""
+    script = Script(sends=sends, hears=hears, end=end, codes=frozenset(codes), then=then, lenient=lenient)
     return scripted(id_, title, section, script)
 
 
-def closes(
-    id_: str,
-    title: str,
-    section: str,
-    sends: Sequence[bytes],
-    *hears: Said,
-    codes: Iterable[int] = (NORMAL,),
-    then: Sequence[bytes] = (),
-    lenient: bool = False,
-) -> Case:
-    """A close that a server must answer, with one of these codes."""
-    script = Script(sends=sends, hears=hears, end=End.CLOSED, codes=frozenset(codes), then=then, lenient=lenient)
-    return scripted(id_, title, section, script)
+#: What a server must end the connection for.
+fails: Final = partial(holds, end=End.FAILED, codes=[PROTOCOL_ERROR])
+
+#: A close that a server must answer.
+closes: Final = partial(holds, end=End.CLOSED, codes=[NORMAL])
 
 
 def scripted(id_: str, title: str, section: str, script: Script) -> Case:

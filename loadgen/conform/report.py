@@ -11,6 +11,9 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+import msgspec
+
+from loadgen import format as fmt
 from loadgen.conform.case import Case
 from loadgen.conform.catalogue import FAMILIES
 from loadgen.conform.judge import Finding, Mark
@@ -54,56 +57,34 @@ class Result(NamedTuple):
 
 def make_report(options: Options, results: Sequence[Result], *, started: datetime, stopped: bool) -> Report:
     """Everything in one."""
-    parts = list(_parts(options, results, started))
-    return _report(
-        "conform",
-        options,
-        started,
-        round((datetime.now(UTC) - started).total_seconds(), 2),
-        _judge(options, results, stopped=stopped),
-        results,
-        tables=[_families(parts), *_told("cases that are not ok", [each for each in results if each.finding.why])],
-        parts=parts,
-    )
-
-
-def _parts(options: Options, results: Sequence[Result], started: datetime) -> Iterator[Report]:
-    """A report for each family, so that junit.xml has a test case for it and report.json every case."""
-    for number, group in groupby(results, key=lambda each: each.case.family):
-        found = list(group)
-        seconds = round(sum(each.seconds for each in found), 2)
-        outcome = _outcome(found)
-        short = outcome is Outcome.FELL_SHORT
-        reasons = _reasons(found, Mark.WRONG if short else Mark.NOT_EXERCISED) if outcome is not Outcome.HELD else []
-        tables = _told("cases", found)
-        name = f"{number} {FAMILIES[number]}"
-        yield _report(name, options, started, seconds, verdict(outcome, reasons), found, tables=tables)
-
-
-def _report(
-    command: str,
-    options: Options,
-    started: datetime,
-    seconds: float,
-    decided: Verdict,
-    results: Sequence[Result],
-    *,
-    tables: list[Table],
-    parts: Sequence[Report] = (),
-) -> Report:
-    return Report(
-        command=command,
+    whole = Report(
+        command="conform",
         arguments=options.arguments,
         target=options.target.url + options.path,
         seed=0,  # nothing is left to chance
         started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        seconds=seconds,
-        verdict=decided,
+        seconds=round((datetime.now(UTC) - started).total_seconds(), 2),
+        verdict=_judge(options, results, stopped=stopped),
         figures=_figures(results),
         meanings=dict(FIGURES),
-        tables=tables,
-        parts=list(parts),
     )
+    whole.parts = list(_parts(whole, results))
+    whole.tables = [_families(whole.parts), _cases("cases that are not ok", [it for it in results if it.finding.why])]
+    return whole
+
+
+def _parts(whole: Report, results: Sequence[Result]) -> Iterator[Report]:
+    """A report for each family, so that junit.xml has a test case for it and report.json every case."""
+    for number, group in groupby(results, key=lambda each: each.case.family):
+        found = list(group)
+        yield msgspec.structs.replace(
+            whole,
+            command=f"{number} {FAMILIES[number]}",
+            seconds=round(sum(each.seconds for each in found), 2),
+            verdict=_verdict(found),
+            figures=_figures(found),
+            tables=[_cases("cases", found)],
+        )
 
 
 def counts(results: Sequence[Result]) -> str:
@@ -114,28 +95,29 @@ def counts(results: Sequence[Result]) -> str:
 
 def _figures(results: Sequence[Result]) -> dict[str, float | None]:
     marks = Counter(each.finding.mark for each in results)
-    counts = {name: float(marks[Mark(name.replace("_", "-"))]) for name in ("ok", "non_strict", "wrong")}
-    return {"cases": float(len(results)), **counts, "not_exercised": float(marks[Mark.NOT_EXERCISED])}
+    counted: dict[str, float | None] = {mark.name.lower(): float(marks[mark]) for mark in Mark}
+    return {"cases": float(len(results)), **counted}
 
 
-def _outcome(results: Sequence[Result]) -> Outcome:
+def _verdict(results: Sequence[Result]) -> Verdict:
     marks = {each.finding.mark for each in results}
     if Mark.WRONG in marks:
-        return Outcome.FELL_SHORT
-    return Outcome.HELD if marks - {Mark.NOT_EXERCISED} else Outcome.NOT_EXERCISED
+        return verdict(Outcome.FELL_SHORT, _reasons(results, Mark.WRONG))
+    if marks <= {Mark.NOT_EXERCISED}:
+        return verdict(Outcome.NOT_EXERCISED, _reasons(results, Mark.NOT_EXERCISED))
+    return verdict(Outcome.HELD, [])
 
 
 def _judge(options: Options, results: Sequence[Result], *, stopped: bool) -> Verdict:
-    figures = _figures(results)
-    notes = [counts(results)]
-    broken = [why for condition in options.conditions if (why := condition.judge(figures))]
-    wrong = [] if options.no_bar else _reasons(results, Mark.WRONG)
-    outcome = _outcome(results)
+    notes, found = [counts(results)], _verdict(results)
     if stopped:
         return verdict(Outcome.INTERRUPTED, ["stopped before the end; the tables cover what was played"], notes)
-    if outcome is Outcome.NOT_EXERCISED:
-        return verdict(outcome, _reasons(results, Mark.NOT_EXERCISED), notes)
-    return verdict(Outcome.FELL_SHORT if wrong or broken else Outcome.HELD, [*wrong, *broken], notes)
+    if found.outcome == fmt.worded(Outcome.NOT_EXERCISED):
+        return verdict(Outcome.NOT_EXERCISED, found.reasons, notes)
+    figures = _figures(results)
+    broken = [why for condition in options.conditions if (why := condition.judge(figures))]
+    short = ([] if options.no_bar else found.reasons) + broken
+    return verdict(Outcome.FELL_SHORT if short else Outcome.HELD, short, notes)
 
 
 def _reasons(results: Sequence[Result], mark: Mark) -> list[str]:
@@ -144,17 +126,11 @@ def _reasons(results: Sequence[Result], mark: Mark) -> list[str]:
 
 
 def _families(parts: Sequence[Report]) -> Table:
-    rows = [
-        [part.command, part.verdict.outcome, *(f"{part.figures[name] or 0:.0f}" for name in FIGURES)] for part in parts
-    ]
-    return Table(
-        title="RFC 6455 by family", columns=["family", "verdict", *(n.replace("_", " ") for n in FIGURES)], rows=rows
-    )
+    columns = ["family", "verdict", *(name.replace("_", " ") for name in FIGURES)]
+    rows = [[each.command, each.verdict.outcome, *(f"{each.figures[name]:.0f}" for name in FIGURES)] for each in parts]
+    return Table(title="RFC 6455 by family", columns=columns, rows=rows)
 
 
-def _told(title: str, results: Sequence[Result]) -> list[Table]:
-    rows = [
-        [each.case.id, each.finding.mark.value, each.case.title, each.case.section, each.finding.why]
-        for each in results
-    ]
-    return [Table(title=title, columns=["case", "mark", "what is sent", "section", "what came of it"], rows=rows)]
+def _cases(title: str, results: Sequence[Result]) -> Table:
+    rows = [[each.id, found.mark.value, each.title, each.section, found.why] for each, found, _ in results]
+    return Table(title=title, columns=["case", "mark", "what is sent", "section", "what came of it"], rows=rows)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
+import trio
 from trio.testing import MockClock
 
 from loadgen.conform import Options, play
@@ -142,6 +146,20 @@ async def test_a_limit_below_every_message_is_no_limit_but_a_fault(clock: MockCl
     async with planted(Plant(most_bytes=100)) as server:
         report = await conform(server, select(["1.1.2"]))
     assert marks(report) == {"1.1.2": "wrong"}
+
+
+async def test_ctrl_c_ends_it_with_what_there_is(clock: MockClock) -> None:
+    async def press(server: Server) -> None:
+        while server.connections < 3:  # the first is asked for an echo
+            await trio.sleep(0.1)
+        await trio.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async with planted(Plant(no_close=True)) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(press, server)
+        report = await conform(server, select(["1.1.1,7.3.3"]))
+    assert report.outcome is Outcome.INTERRUPTED
+    assert marks(report) == {"1.1.1": "ok"}
 
 
 async def test_a_server_that_dies_falls_short(clock: MockClock) -> None:
