@@ -16,6 +16,7 @@ from loadgen.progress import Progress
 from loadgen.report import Outcome, Report
 from tests.loadgen.conform.marks import marks, only, reasons
 from tests.loadgen.conform.planted import Plant, Server, planted
+from tests.loadgen.stage import until
 
 #: Seconds without anything to do before the clock jumps: what the kernel may need to hand over what was sent.
 _IDLE = 0.05
@@ -150,8 +151,7 @@ async def test_a_limit_below_every_message_is_no_limit_but_a_fault(clock: MockCl
 
 async def test_ctrl_c_ends_it_with_what_there_is(clock: MockClock) -> None:
     async def press(server: Server) -> None:
-        while server.connections < 3:  # the first is asked for an echo
-            await trio.sleep(0.1)
+        await until(lambda: server.connections == 3)  # the first is asked for an echo
         await trio.sleep(0.5)
         os.kill(os.getpid(), signal.SIGINT)
 
