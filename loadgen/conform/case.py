@@ -46,7 +46,7 @@ class Said(NamedTuple):
 
 
 #: Longer payloads are told by their length.
-_SHOWN_BYTES: Final = 32
+_SHOWN_BYTES: Final = 64
 
 
 class End(Enum):

@@ -44,8 +44,9 @@ def conform(
 
     The cases have the numbers of the Autobahn test suite where that has the same. A case is ok, non-strict (the RFC
     leaves it to the server, others do better), wrong, or not exercised: a limit of the server's own came first, which
-    long cases meet; of chatserver that is --max-message-bytes. The default bar: nothing is wrong. Exit code 3 means
-    that nothing was exercised: nobody answers, or there is no echo.
+    long cases meet. chatserver takes them all with --max-message-bytes 33554432 --all-unfinished-bytes 268435456
+    --max-fragments 4096 --message-rate 0, but those of more fragments. The default bar: nothing is wrong. Exit code 3
+    means that nothing was exercised: nobody answers, or there is no echo.
     """
     cases = select(case)
     if list_:

@@ -31,7 +31,7 @@ FIGURES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-#: The verdict names so many cases; the table has all.
+#: So many cases are named where many are alike; report.json has all.
 _NAMED: Final = 5
 
 
@@ -69,7 +69,7 @@ def make_report(options: Options, results: Sequence[Result], *, started: datetim
         meanings=dict(FIGURES),
     )
     whole.parts = list(_parts(whole, results))
-    whole.tables = [_families(whole.parts), _cases("cases that are not ok", [it for it in results if it.finding.why])]
+    whole.tables = [_families(whole.parts), _not_ok(results)]
     return whole
 
 
@@ -83,7 +83,7 @@ def _parts(whole: Report, results: Sequence[Result]) -> Iterator[Report]:
             seconds=round(sum(each.seconds for each in found), 2),
             verdict=_verdict(found),
             figures=_figures(found),
-            tables=[_cases("cases", found)],
+            tables=[_cases(found)],
         )
 
 
@@ -131,6 +131,20 @@ def _families(parts: Sequence[Report]) -> Table:
     return Table(title="RFC 6455 by family", columns=columns, rows=rows)
 
 
-def _cases(title: str, results: Sequence[Result]) -> Table:
-    rows = [[each.id, found.mark.value, each.title, each.section, found.why] for each, found, _ in results]
-    return Table(title=title, columns=["case", "mark", "what is sent", "section", "what came of it"], rows=rows)
+def _not_ok(results: Sequence[Result]) -> Table:
+    """The worst first, and what happened in many cases once: a server may be lax in one way a hundred times."""
+    rows = []
+    for mark in (Mark.WRONG, Mark.NON_STRICT, Mark.NOT_EXERCISED):
+        alike: dict[str, list[Case]] = {}
+        for case, finding, _ in results:
+            if finding.mark is mark:
+                alike.setdefault(finding.why, []).append(case)
+        for why, cases in alike.items():
+            named = [f"{case.title} ({case.id})" for case in cases[:_NAMED]]
+            rows.append([mark.value, f"{len(cases)}", why, "; ".join(named) + ("; ..." if len(cases) > _NAMED else "")])
+    return Table(title="what is not ok", columns=["mark", "cases", "what came of it", "of what was sent"], rows=rows)
+
+
+def _cases(results: Sequence[Result]) -> Table:
+    rows = [[case.id, found.mark.value, case.title, case.section, found.why] for case, found, _ in results]
+    return Table(title="cases", columns=["case", "mark", "what is sent", "section", "what came of it"], rows=rows)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -15,6 +16,7 @@ from loadgen.conform.catalogue import select
 from loadgen.progress import Progress
 from loadgen.report import Outcome
 from tests.loadgen.conform.marks import only, reasons
+from tests.support.certificates import certificate
 from tests.support.serving import serving
 
 #: All but the long ones.
@@ -31,6 +33,15 @@ async def test_ours_does_what_the_rfc_wants() -> None:
     assert report.outcome is Outcome.HELD
     assert only(report, "ok") == {case.id for case in SHORT} - LATE, reasons(report)
     assert only(report, "non-strict") == LATE
+
+
+async def test_over_tls_the_cases_are_the_same(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    cases = select(["0.2,1.1.8,1.3.1,2.11,6.2.3,7.1.1,7.9.1"])
+    async with serving(echo=True, tls_cert=cert, tls_key=key, max_message_bytes=1 << 17) as server:
+        where = target.find(f"https://{server.address.host}:{server.address.port}")
+        report = await play(Options(target=where, path="/echo"), cases, Progress())
+    assert only(report, "ok") == {case.id for case in cases}, reasons(report)
 
 
 async def test_ours_is_not_blamed_for_its_limits() -> None:
