@@ -14,6 +14,7 @@ from loadgen.common import COMMON, Common, arguments, find, finish, whose
 from loadgen.conform.catalogue import select
 from loadgen.conform.report import FIGURES, Options
 from loadgen.conform.suite import SIDE_BY_SIDE, play
+from loadgen.output import require
 from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
 from loadgen.target import TargetDownError, UsageError
@@ -57,6 +58,8 @@ def conform(
         raise UsageError("URL: name a WebSocket that echoes, for example ws://127.0.0.1:8000/echo")
     conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
     flags.between("--timeout", timeout, 0.1, 600)
+    if common.report is not None:
+        require(common.report)
     parts = urlsplit(url if "//" in url else f"ws://{url}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     flags.path("URL", path)

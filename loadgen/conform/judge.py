@@ -47,7 +47,7 @@ def judge(script: Script, heard: Heard) -> Finding:
     if heard.fault:
         return Finding(Mark.WRONG, heard.fault)
     if heard.head is not None and heard.head.status in _TURNED_AWAY and heard.head.status not in script.codes:
-        return Finding(Mark.NOT_EXERCISED, f"the server turned us away: {heard.head.status}")
+        return Finding(Mark.NOT_EXERCISED, f"turns us away: {heard.head.status}")
     if script.end is End.REFUSED:
         return _refused(script, heard)
     if not heard.opened:
@@ -132,7 +132,7 @@ def _agreed(opening: Opening, heard: Heard) -> str:
 def _answer(heard: Heard) -> str:
     if heard.head is not None:
         return f"answers the handshake with {heard.head.status}"
-    return f"no answer to the handshake, but {heard.ended}" if heard.ended else "no answer to the handshake"
+    return "does not answer the handshake" + (f", but {heard.ended}" if heard.ended else "")
 
 
 def _code(heard: Heard) -> int | None:

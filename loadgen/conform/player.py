@@ -46,7 +46,7 @@ async def play(script: Script, target: Target, path: str, seconds: float) -> Hea
         ) as line:
             await _Conversation(script, heard, line, request(script, target, path)).run(seconds)
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        heard.fault = f"no connection: {word(error)}"
+        heard.fault = f"cannot be reached: {word(error)}"
     return heard
 
 
@@ -91,15 +91,18 @@ class _Conversation:
             await self._send(self._head)
             await self._opened.wait()
             await self._send(script.sends)
+            fails_fast = script.end is End.FAILED and bool(script.then)  # what is sent so far may end within a frame
+            if not fails_fast:
+                self._sent.set()
             if script.end is End.FAILED:
                 await trio.sleep(NOTICE_SECONDS)
             elif script.then or script.end is End.OPEN:
                 await self._complete.wait()
-            heard.late = bool(script.then) and script.end is End.FAILED and heard.close is None
+            heard.late = fails_fast and heard.close is None
             await self._send(script.then)
-            if script.then and script.end is End.FAILED:
+            if fails_fast:
                 await trio.sleep(NOTICE_SECONDS)
-            self._sent.set()
+                self._sent.set()
             if script.end in {End.OPEN, End.FAILED} and heard.close is None:
                 await self._line.send(ping(PROBE))
 

@@ -29,6 +29,7 @@ class Plant:
     ignores_mask: bool = False  # takes the payload as it came
     pong: bytes = b""  # added to what a ping had
     no_pong: bool = False
+    asks_first: bool = False  # sends a ping before an echo, and echoes when it is answered
     no_close: bool = False  # close frames are not answered
     close_code: int | None = None  # answers a close with this
     fails_silently: bool = False  # without a close frame
@@ -101,6 +102,7 @@ class Echo:
     data: bytearray = field(default_factory=bytearray)
     opcode: int = 0  # of the message that is unfinished
     parts: list[bytes] = field(default_factory=list)
+    answered: bool = True  # our ping
     echoes: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def run(self) -> None:
@@ -182,6 +184,8 @@ class Echo:
     async def _control(self, opcode: int, payload: bytes) -> None:
         if opcode == _PING and not self.plant.no_pong:
             await self._send(0x80 | _PONG, payload + self.plant.pong)
+        elif opcode == _PONG:
+            self.answered = self.answered or payload == b"first"
         elif opcode == _CLOSE and not self.plant.no_close:
             self._check("close-size", len(payload) != 1)
             self._check("close-code", not payload or int.from_bytes(payload[:2]) in _GOOD_CODES)
@@ -204,6 +208,11 @@ class Echo:
         self.opcode = 0
         if kind == _TEXT:
             self._check("utf8", _is_text(message), 1007)
+        if self.plant.asks_first:
+            self.answered = False
+            await self._send(0x80 | _PING, b"first")
+            while not self.answered:
+                await self._frame()
         if self.plant.drops_every and next(self.echoes) % self.plant.drops_every == 0:
             return
         message = message[: self.plant.cuts_at]

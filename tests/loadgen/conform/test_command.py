@@ -58,6 +58,7 @@ def served(plant: Plant) -> Iterator[str]:
         (["ws://127.0.0.1:1/é"], "URL: '/é' is no path"),
         (["ftp://127.0.0.1:1/echo"], "URL"),
         (["ws://127.0.0.1:1/echo", "--fail-if", "speed>1"], "known are cases"),
+        (["ws://127.0.0.1:1/echo", "--report", "/dev/null/no"], "--report"),
     ],
 )
 def test_bad_flags(arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,10 +84,11 @@ def test_the_list_needs_no_target(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_does_not_echo_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with served(Plant(status=404)) as url:
-        assert exit_code(url) == 3
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert "/echo is no WebSocket that echoes: it answers the handshake with 404" in error
+    for status, why in ((404, "answers the handshake with 404"), (503, "turns us away: 503")):
+        with served(Plant(status=status)) as url:
+            assert exit_code(url) == 3
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"/echo is no WebSocket that echoes: it {why}" in error
 
 
 def test_a_report_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

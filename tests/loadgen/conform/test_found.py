@@ -149,6 +149,12 @@ async def test_a_limit_below_every_message_is_no_limit_but_a_fault(clock: MockCl
     assert marks(report) == {"1.1.2": "wrong"}
 
 
+async def test_a_server_s_own_pings_are_answered(clock: MockClock) -> None:
+    async with planted(Plant(asks_first=True)) as server:
+        report = await conform(server, select(["1.1.8,5.5,7.1.1,1.3.1"]))
+    assert set(marks(report).values()) == {"ok"}, reasons(report)
+
+
 async def test_ctrl_c_ends_it_with_what_there_is(clock: MockClock) -> None:
     async def press(server: Server) -> None:
         await until(lambda: server.connections == 3)  # the first is asked for an echo
@@ -166,4 +172,4 @@ async def test_a_server_that_dies_falls_short(clock: MockClock) -> None:
     async with planted(Plant(dies=True)) as server:
         report = await conform(server, select(["1.1.1"]))
     assert marks(report) == {"1.1.1": "wrong"}
-    assert "no connection" in reasons(report)["1.1.1"]
+    assert "cannot be reached: connection refused" in reasons(report)["1.1.1"]
