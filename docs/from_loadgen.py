@@ -5,6 +5,7 @@ Owns: how each is shown. May not: know a fact; each comes from the module that o
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import get_type_hints
@@ -13,6 +14,8 @@ from markdown_table import table
 
 from loadgen import figures, report
 from loadgen.client import Attacker, Client
+from loadgen.conform import catalogue as conform_catalogue
+from loadgen.conform import report as conform_report
 from loadgen.fingerprint import neighbour, practice, probes
 from loadgen.latency import Spread
 from loadgen.personas import registry, summary
@@ -140,6 +143,20 @@ def figures_common() -> str:
 def figures_fingerprint() -> str:
     """The figures of `loadgen fingerprint`."""
     return _figures(practice.FIGURES)
+
+
+def figures_conform() -> str:
+    """The figures of `loadgen conform`."""
+    return _figures(conform_report.FIGURES)
+
+
+def conform_families() -> str:
+    """What `loadgen conform` plays."""
+    numbers = Counter(case.family for case in conform_catalogue.CASES)
+    return table(
+        ("family", "of", "cases"),
+        ((number, name, str(numbers[number])) for number, name in conform_catalogue.FAMILIES.items()),
+    )
 
 
 def good_practice() -> str:

@@ -49,6 +49,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "figures-attack": from_loadgen.figures_attack,
     "figures-common": from_loadgen.figures_common,
     "figures-fingerprint": from_loadgen.figures_fingerprint,
+    "figures-conform": from_loadgen.figures_conform,
+    "conform-families": from_loadgen.conform_families,
     "good-practice": from_loadgen.good_practice,
 }
 

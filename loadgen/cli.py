@@ -19,6 +19,8 @@ from loadgen.attack import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECOND
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
+from loadgen.conform.command import conform
+from loadgen.diff import diff
 from loadgen.exercise import served, unmet
 from loadgen.fingerprint.command import fingerprint
 from loadgen.personas import registry, summary
@@ -272,6 +274,8 @@ def scorecard(
 
 app.command(fingerprint)
 app.command(compare)
+app.command(conform)
+app.command(diff)
 
 
 @app.command(name="list")

@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from loadgen import wire
 from loadgen.client import CLOSED_FOR_NOW, Attacker, Cohort, Needs, Stage, Threat
-from loadgen.personas._frames import LAST_WORD_BYTES, close_code
+from loadgen.frames import LAST_WORD_BYTES, close_code
 
 #: What one read of most servers takes; 300 that are let at one block a tick are 1 GB/s, more than a loopback carries.
 BLOCK_BYTES: Final = 16 * 1024

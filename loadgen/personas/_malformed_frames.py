@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from loadgen.personas._frames import BINARY, CLOSE, FIN, MORE, PING, PONG, RSV1, RSV2, RSV3, TEXT, frame
+from loadgen.frames import BINARY, CLOSE, FIN, MORE, PING, PONG, RSV1, RSV2, RSV3, TEXT, frame
 
 #: Codes that may not stand in a close frame (section 7.4): reserved, for local use only, or not assigned.
 _BAD_CODES: Final = (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
@@ -28,8 +28,8 @@ def _close(code: int, reason: bytes = b"") -> bytes:
 
 CASES: Final[Mapping[str, bytes]] = MappingProxyType(
     {
-        "unmasked": frame(FIN | TEXT, b"hello", masked=False),  # 5.1
-        "unmasked ping": frame(FIN | PING, masked=False),
+        "unmasked": frame(FIN | TEXT, b"hello", mask=None),  # 5.1
+        "unmasked ping": frame(FIN | PING, mask=None),
         "reserved bit 1": frame(FIN | RSV1 | TEXT, b"hello"),  # 5.2
         "reserved bit 2": frame(FIN | RSV2 | TEXT, b"hello"),
         "reserved bit 3": frame(FIN | RSV3 | TEXT, b"hello"),

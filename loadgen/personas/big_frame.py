@@ -3,9 +3,9 @@
 from typing import Final
 
 from loadgen import wire
+from loadgen.frames import FIN, MORE, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._flood import BLOCK_BYTES, FrameFlooder
-from loadgen.personas._frames import FIN, MORE, TEXT, frame
 
 #: Past every default: ws 100 MiB, uvicorn 16 MiB, aiohttp 4 MiB, websockets 1 MiB, chatserver 16 KiB.
 FRAME_BYTES: Final = 1 << 30

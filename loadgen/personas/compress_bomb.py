@@ -5,9 +5,9 @@ from functools import cache
 from typing import Final
 
 from loadgen import wire
+from loadgen.frames import BINARY, FIN, RSV1, frame
 from loadgen.personas import persona
 from loadgen.personas._flood import FrameFlooder
-from loadgen.personas._frames import BINARY, FIN, RSV1, frame
 
 #: What a bomb grows to: 1,000 times what is sent, the most that DEFLATE can do.
 BOMB_BYTES: Final = 32 * 1024 * 1024

@@ -3,9 +3,9 @@
 from typing import Final
 
 from loadgen import wire
+from loadgen.frames import MORE, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._flood import FrameFlooder, fill
-from loadgen.personas._frames import MORE, TEXT, frame
 
 _CONTINUATIONS: Final = fill(frame(MORE))
 

@@ -4,8 +4,8 @@ from typing import Final
 
 from loadgen import wire
 from loadgen.client import CLOSED, Stage
+from loadgen.frames import FIN, TEXT, frame
 from loadgen.personas import persona
-from loadgen.personas._frames import FIN, TEXT, frame
 from loadgen.personas._lingering import Lingerer
 
 #: How often it looks whether the server still waits for it.

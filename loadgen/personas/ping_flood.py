@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from loadgen.frames import FIN, PING, frame
 from loadgen.personas import persona
 from loadgen.personas._flood import FrameFlooder, fill
-from loadgen.personas._frames import FIN, PING, frame
 
 # The smallest cost the sender least; the largest pass a limit on frames at a time, and come back at full size.
 _BLOCKS: Final = (fill(frame(FIN | PING)), fill(frame(FIN | PING, bytes(125))))

@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from loadgen.frames import FIN, PONG, frame
 from loadgen.personas import persona
 from loadgen.personas._flood import FrameFlooder, fill
-from loadgen.personas._frames import FIN, PONG, frame
 
 _BLOCKS: Final = (fill(frame(FIN | PONG)), fill(frame(FIN | PONG, bytes(125))))
 

@@ -1,9 +1,9 @@
 """A message without end."""
 
 from loadgen import wire
+from loadgen.frames import FIN, MORE, PING, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._drip import Dripper
-from loadgen.personas._frames import FIN, MORE, PING, TEXT, frame
 from loadgen.personas._lingering import Lingerer
 
 _NEXT = frame(MORE, b"x") + frame(FIN | PING, b"still here")

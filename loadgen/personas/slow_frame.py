@@ -3,9 +3,9 @@
 from typing import Final
 
 from loadgen import wire
+from loadgen.frames import FIN, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._drip import Dripper
-from loadgen.personas._frames import FIN, TEXT, frame
 from loadgen.personas._lingering import Lingerer
 
 #: Within what every server takes for a message (websockets 1 MiB, ws 100 MiB, chatserver 16 KiB).

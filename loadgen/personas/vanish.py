@@ -3,8 +3,8 @@
 from typing import Final
 
 from loadgen import wire
+from loadgen.frames import FIN, PONG, frame
 from loadgen.personas import persona
-from loadgen.personas._frames import FIN, PONG, frame
 from loadgen.personas._lingering import Lingerer
 from loadgen.personas._vanishing import Vanishing
 from loadgen.personas._websocket import join

@@ -11,9 +11,9 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from loadgen.frames import CLOSE, FIN, PONG, close_code, frame
 from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http
 from loadgen.personas import malformed_chat as chat
-from loadgen.personas._frames import CLOSE, FIN, PONG, close_code, frame
 from tests.loadgen.stage import Server, WebSocket, listening, playing, reset, until
 
 _HTTP = _malformed_http.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
@@ -95,7 +95,7 @@ def test_the_last_word_is_found_at_the_end_of_the_stream(tail: bytes, code: int 
 def test_frames_may_lie_about_their_length() -> None:
     assert frame(FIN | CLOSE, b"\x03\xe8") == b"\x88\x82\0\0\0\0\x03\xe8"
     assert frame(FIN | PONG, announced=1 << 62) == b"\x8a\xff" + (1 << 62).to_bytes(8) + b"\0\0\0\0"
-    assert frame(FIN | PONG, b"x" * 200, masked=False) == b"\x8a\x7e\x00\xc8" + b"x" * 200
+    assert frame(FIN | PONG, b"x" * 200, mask=None) == b"\x8a\x7e\x00\xc8" + b"x" * 200
 
 
 # How they are played
@@ -155,7 +155,7 @@ async def test_frames_are_played_case_by_case_and_booked_by_close_code() -> None
             await socket.accept()
             heard = await socket.receive()
             assert isinstance(heard, events.CloseConnection)
-            await stream.send_all(frame(FIN | CLOSE, int(heard.code).to_bytes(2), masked=False))
+            await stream.send_all(frame(FIN | CLOSE, int(heard.code).to_bytes(2), mask=None))
             reset(stream)
         await until(lambda: play.cohort.ended == {"close 1002": 3})
         assert play.cohort.answers == {"close 1002": 3}

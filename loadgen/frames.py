@@ -1,10 +1,11 @@
-"""Frames that no honest client sends, and the last word of a server that nobody listened to. No persona itself.
+"""Frames that no honest client sends, and the last word of a server that nobody listened to.
 
-Owns: the bytes for which `wire.frame` has no argument: reserved bits, fragments, lengths that are lies. The mask is
-zero here as well.
+Owns: the bytes for which `wire.frame` has no argument: reserved bits, fragments, lengths that are lies, any mask.
 """
 
 from typing import Final
+
+from wsproto.frame_protocol import XorMaskerSimple
 
 FIN: Final = 0x80
 RSV1: Final = 0x40
@@ -17,24 +18,28 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
+#: A legal mask that leaves the payload as it is, at no cost.
+NO_MASKING: Final = bytes(4)
+
 #: A server's close frame: two bytes of head, two of code, at most 123 of reason (RFC 6455 section 5.5).
 LAST_WORD_BYTES: Final = 127
 
 _MASKED: Final = 0x80
-_MASK: Final = b"\0\0\0\0"
 
 
-def frame(first: int, payload: bytes = b"", *, announced: int | None = None, masked: bool = True) -> bytes:
-    """Encode a frame with this first byte; `announced` is a length other than the payload's."""
+def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = NO_MASKING) -> bytes:
+    """Encode a frame with this first byte; `announced` is a length other than the payload's, no mask is illegal."""
     length = len(payload) if announced is None else announced
-    bit = _MASKED if masked else 0
+    bit = 0 if mask is None else _MASKED
     if length < 126:
         head = bytes((first, bit | length))
     elif length < 1 << 16:
         head = bytes((first, bit | 126)) + length.to_bytes(2)
     else:
         head = bytes((first, bit | 127)) + length.to_bytes(8)
-    return head + (_MASK if masked else b"") + payload
+    if mask is None or mask == NO_MASKING:
+        return head + (mask or b"") + payload
+    return head + mask + XorMaskerSimple(mask).process(bytearray(payload))
 
 
 def close_code(tail: bytes) -> int | None:

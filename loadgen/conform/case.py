@@ -1,0 +1,172 @@
+"""What a conformance case is, and the shapes that most of them have.
+
+Owns: the declaration. Each case says what is sent, what must be heard, and how the connection must then be: open, ended
+by the server because of what was sent, closed in order, or never opened. Every frame is masked with a mask that masks.
+May not: send anything, or judge.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from functools import partial
+from typing import Final, NamedTuple
+
+from loadgen import frames
+from loadgen.frames import BINARY, CLOSE, FIN, MORE, PING, TEXT
+
+#: The mask of the RFC's own examples (section 5.7).
+MASK: Final = bytes((0x37, 0xFA, 0x21, 0x3D))
+
+NORMAL: Final = 1000
+PROTOCOL_ERROR: Final = 1002
+BAD_TEXT: Final = 1007
+TOO_BIG: Final = 1009
+
+
+class Kind(StrEnum):
+    """What a server may say."""
+
+    TEXT = "text"
+    BINARY = "binary"
+    PONG = "pong"
+    CLOSE = "close"
+
+
+class Said(NamedTuple):
+    """One message or control frame of the server."""
+
+    kind: Kind
+    payload: bytes
+
+    def __str__(self) -> str:
+        if self.kind is Kind.CLOSE:
+            return f"close {int.from_bytes(self.payload[:2])}" if self.payload else "close without a code"
+        shown = f" {self.payload!r}" if len(self.payload) <= _SHOWN_BYTES else f" of {len(self.payload):,} bytes"
+        return f"{self.kind.value}{shown}"
+
+
+#: Longer payloads are told by their length.
+_SHOWN_BYTES: Final = 64
+
+
+class End(Enum):
+    """How the connection must be when everything was sent and heard."""
+
+    OPEN = "open"  # a ping is still answered
+    FAILED = "failed"  # the server has ended it: RFC 6455 section 7.1.7
+    CLOSED = "closed"  # the server has answered our close frame and ended it: section 7.1.1
+    REFUSED = "refused"  # the opening handshake was answered with an error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What is particular about the opening handshake; its answer is judged, too."""
+
+    changes: tuple[tuple[str, str], ...] = ()  # texts of the usual request, and what stands there instead
+    fields: tuple[str, ...] = ()  # more header fields
+    bytewise: bool = False
+    extension: str = ""  # that the server may agree to; it may agree to no subprotocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """What happens in a case."""
+
+    sends: Sequence[bytes] = ()  # each is written by itself
+    hears: Sequence[Said] = ()  # in this order
+    end: End = End.OPEN
+    codes: frozenset[int] = frozenset()  # that a close frame may have, or that a refusal may be answered with
+    then: Sequence[bytes] = ()  # sent when all was heard; after a violation, when a strict server has noticed it
+    lenient: bool = False  # the RFC does not say that a server must notice
+    field: str = ""  # that a refusal must bring
+    opening: Opening | None = None
+
+    @property
+    def sent_bytes(self) -> int:
+        """All that is sent after the opening handshake."""
+        return sum(map(len, self.sends)) + sum(map(len, self.then))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One case. Its number is that of the Autobahn test suite where that has the same case."""
+
+    id: str
+    title: str
+    section: str  # of RFC 6455, unless it names another
+    script: Callable[[], Script] = field(repr=False)  # made when it is played: some are of 16 MiB
+    heavy: bool = False  # of a megabyte or more: few of them are played side by side
+
+    @property
+    def family(self) -> str:
+        """The number before the first point."""
+        return self.id.partition(".")[0]
+
+
+def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = MASK) -> bytes:
+    """A client's frame."""
+    return frames.frame(first, payload, announced=announced, mask=mask)
+
+
+def text(payload: bytes) -> bytes:
+    """A text message in one frame."""
+    return frame(FIN | TEXT, payload)
+
+
+def ping(payload: bytes) -> bytes:
+    """A ping."""
+    return frame(FIN | PING, payload)
+
+
+def close(code: int | None = None, reason: bytes = b"") -> bytes:
+    """A close frame."""
+    return frame(FIN | CLOSE, (b"" if code is None else code.to_bytes(2)) + reason)
+
+
+def fragments(opcode: int, *payloads: bytes) -> list[bytes]:
+    """A message of the same opcode in a frame for each payload."""
+    last = len(payloads) - 1
+    return [frame((FIN if at == last else 0) | (opcode if at == 0 else MORE), part) for at, part in enumerate(payloads)]
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    """The same bytes in pieces of a size."""
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def echo(payload: bytes, opcode: int = TEXT) -> Said:
+    """What an echo of a message is."""
+    return Said(Kind.BINARY if opcode == BINARY else Kind.TEXT, payload)
+
+
+def pong(payload: bytes) -> Said:
+    """What answers a ping."""
+    return Said(Kind.PONG, payload)
+
+
+def holds(
+    id_: str,
+    title: str,
+    section: str,
+    sends: Sequence[bytes],
+    *hears: Said,
+    end: End = End.OPEN,
+    codes: Iterable[int] = (),
+    then: Sequence[bytes] = (),
+    lenient: bool = False,
+) -> Case:
+    """What a server must take, unless it is told otherwise."""
+    script = Script(sends=sends, hears=hears, end=end, codes=frozenset(codes), then=then, lenient=lenient)
+    return scripted(id_, title, section, script)
+
+
+#: What a server must end the connection for.
+fails: Final = partial(holds, end=End.FAILED, codes=[PROTOCOL_ERROR])
+
+#: A close that a server must answer.
+closes: Final = partial(holds, end=End.CLOSED, codes=[NORMAL])
+
+
+def scripted(id_: str, title: str, section: str, script: Script) -> Case:
+    """A case of any other shape."""
+    return Case(id=id_, title=title, section=section, script=lambda: script)

@@ -1,0 +1,129 @@
+"""Frames: lengths, pings, reserved bits and opcodes, fragments (families 1 to 5).
+
+Owns: the declarations; the section that each is from stands in it.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from loadgen.conform.case import (
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    Case,
+    cut,
+    echo,
+    fails,
+    fragments,
+    frame,
+    holds,
+    ping,
+    pong,
+    text,
+)
+from loadgen.frames import BINARY, CLOSE, FIN, MORE, NO_MASKING, PING, PONG, RSV1, RSV2, RSV3, TEXT
+
+HELLO: Final = b"Hello, world!"
+_BYTES: Final = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"
+
+#: Both sides of each form that a length has.
+_LENGTHS: Final = (0, 125, 126, 127, 128, 65_535, 65_536)
+_LONGEST_CONTROL: Final = 125
+_PIECE: Final = 997
+
+#: How bytes may come: each frame by itself, all at once, byte by byte.
+_WAYS: Final = ("frame by frame", "at once", "byte by byte")
+
+
+def _ways(sends: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    whole = b"".join(sends)
+    yield from zip(_WAYS, (sends, [whole], cut(whole, 1)), strict=True)
+
+
+def framing() -> Iterator[Case]:
+    """Family 1: messages of every length; frames whose head is wrong."""
+    for group, (opcode, name) in enumerate(((TEXT, "text"), (BINARY, "binary")), 1):
+        for number, length in enumerate(_LENGTHS, 1):
+            payload = b"*" * length
+            title = f"{name} of {length:,} bytes"
+            yield holds(f"1.{group}.{number}", title, "5.6", [frame(FIN | opcode, payload)], echo(payload, opcode))
+        pieces = cut(frame(FIN | opcode, payload), _PIECE)
+        title = f"{name} of {len(payload):,} bytes in pieces of {_PIECE}"
+        yield holds(f"1.{group}.8", title, "5.6", pieces, echo(payload, opcode))
+    short = bytes((FIN | TEXT, 0x80 | 126)) + (5).to_bytes(2) + NO_MASKING + b"hello"
+    longer = bytes((FIN | TEXT, 0x80 | 127)) + (5).to_bytes(8) + NO_MASKING + b"hello"
+    highest = bytes((FIN | BINARY, 0x80 | 127)) + (1 << 63).to_bytes(8) + NO_MASKING
+    yield fails("1.3.1", "text that is not masked", "5.1", [frame(FIN | TEXT, HELLO, mask=None)])
+    yield fails("1.3.2", "ping that is not masked", "5.1", [frame(FIN | PING, HELLO, mask=None)])
+    yield holds("1.3.3", "text with a mask of zeros", "5.3", [frame(FIN | TEXT, HELLO, mask=NO_MASKING)], echo(HELLO))
+    yield fails("1.4.1", "length of 5 in 16 bits", "5.2", [short], lenient=True)
+    yield fails("1.4.2", "length of 5 in 64 bits", "5.2", [longer], lenient=True)
+    yield fails("1.4.3", "length with its highest bit", "5.2", [highest], codes=[PROTOCOL_ERROR, TOO_BIG])
+
+
+def pings() -> Iterator[Case]:
+    """Family 2."""
+    most = b"\xfe" * _LONGEST_CONTROL
+    for number, (name, payload) in enumerate(
+        (("empty ping", b""), ("ping with text", HELLO), ("ping with bytes", _BYTES), ("ping of 125 bytes", most)), 1
+    ):
+        yield holds(f"2.{number}", name, "5.5.3", [ping(payload)], pong(payload))
+    yield fails("2.5", "ping of 126 bytes", "5.5", [ping(most + b"\xfe")])
+    yield holds("2.6", "ping of 125 bytes, byte by byte", "5.5.3", cut(ping(most), 1), pong(most))
+    yield holds("2.7", "pong that nobody asked for, empty", "5.5.3", [frame(FIN | PONG)])
+    yield holds("2.8", "pong that nobody asked for", "5.5.3", [frame(FIN | PONG, HELLO)])
+    sends = [frame(FIN | PONG, b"unsolicited"), ping(HELLO)]
+    yield holds("2.9", "pong that nobody asked for, then a ping", "5.5.3", sends, pong(HELLO))
+    names = [b"payload-%d" % number for number in range(10)]
+    many = [ping(each) for each in names]
+    yield holds("2.10", "ten pings", "5.5.3", many, *map(pong, names))
+    yield holds("2.11", "ten pings, byte by byte", "5.5.3", cut(b"".join(many), 1), *map(pong, names))
+
+
+def reserved() -> Iterator[Case]:
+    """Families 3 and 4: bits and opcodes that mean nothing."""
+    after = [text(HELLO), frame(FIN | RSV2 | TEXT, HELLO), ping(b"")]
+    yield fails("3.1", "text with reserved bit 3", "5.2", [frame(FIN | RSV3 | TEXT, HELLO)])
+    for number, (way, sends) in enumerate(_ways(after), 2):
+        yield fails(f"3.{number}", f"text, text with reserved bit 2, ping, {way}", "5.2", sends, echo(HELLO))
+    yield fails("3.5", "binary with reserved bits 1 and 3", "5.2", [frame(FIN | RSV1 | RSV3 | BINARY, _BYTES)])
+    yield fails("3.6", "ping with reserved bits 1 and 2", "5.2", [frame(FIN | RSV1 | RSV2 | PING, HELLO)])
+    yield fails("3.7", "close with all reserved bits", "5.2", [frame(FIN | RSV1 | RSV2 | RSV3 | CLOSE)])
+    yield fails("3.8", "text with reserved bit 1", "5.2", [frame(FIN | RSV1 | TEXT, HELLO)])
+    for group, first in ((1, 0x3), (2, 0xB)):
+        for number in range(1, 6):
+            opcode, payload = first + number - 1, b"" if number % 2 else HELLO
+            title = f"opcode {opcode}" + (" with a payload" if payload else "")
+            before, heard = ([text(HELLO)], [echo(HELLO)]) if number > 2 else ([], [])
+            sends = [*before, frame(FIN | opcode, payload), ping(b"")]
+            yield fails(f"4.{group}.{number}", title + (" after a text" if before else ""), "5.2", sends, *heard)
+
+
+def fragmented() -> Iterator[Case]:
+    """Family 5."""
+    halves = (b"fragment1", b"fragment2")
+    whole = echo(b"".join(halves))
+    first, last = fragments(TEXT, *halves)
+    yield fails("5.1", "ping in two fragments", "5.5", fragments(PING, *halves))
+    yield fails("5.2", "pong in two fragments", "5.5", fragments(PONG, *halves))
+    for number, (way, sends) in enumerate(_ways([first, last]), 3):
+        yield holds(f"5.{number}", f"text in two fragments, {way}", "5.4", sends, whole)
+    for number, (way, sends) in enumerate(_ways([first, ping(b"between"), last]), 6):
+        yield holds(f"5.{number}", f"ping between two fragments, {way}", "5.4", sends, pong(b"between"), whole)
+    for number, (bits, name) in enumerate(((FIN, "last"), (0, "first")), 0):
+        for at, (way, sends) in enumerate(_ways([frame(bits | MORE, HELLO), text(HELLO)]), 9 + 3 * number):
+            yield fails(f"5.{at}", f"{name} fragment of nothing, then a text, {way}", "5.4", sends)
+    nothing = frame(MORE, b"fragment3")
+    yield fails("5.15", "fragment of nothing after a whole message", "5.4", [first, last, nothing, text(HELLO)], whole)
+    for number, bits, name in ((16, 0, "first"), (17, FIN, "last")):
+        sends = [frame(bits | MORE, HELLO), first, last] * 2
+        yield fails(f"5.{number}", f"{name} fragment of nothing, then a fragmented text, twice", "5.4", sends)
+    yield fails("5.18", "two fragments that both say text", "5.4", [first, frame(FIN | TEXT, halves[1])])
+    five = [b"fragment%d" % number for number in range(1, 6)]
+    parts = fragments(TEXT, *five)
+    sends = [*parts[:2], ping(b"pongme 1"), *parts[2:4], ping(b"pongme 2"), parts[4]]
+    hears = (pong(b"pongme 1"), pong(b"pongme 2"), echo(b"".join(five)))
+    for number, (way, chunks) in enumerate(_ways(sends)):
+        title = f"text in five fragments, two pings between, {way}"
+        yield holds(f"5.{19 + number}", title, "5.4", chunks, *hears)
+    yield fails("5.22", "binary inside a fragmented text", "5.4", [first, frame(FIN | BINARY, _BYTES), last])
+    yield fails("5.23", "close in two fragments", "5.5", [frame(CLOSE, b"\x03"), frame(FIN | MORE, b"\xe8")])

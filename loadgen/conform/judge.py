@@ -1,0 +1,148 @@
+"""What a case comes to.
+
+Owns: the four marks, and which of them what was heard deserves. May not: wait, or touch a socket.
+
+*Wrong* is what breaks a MUST of RFC 6455. *Non-strict* is what breaks a SHOULD, or is left to the server: ending a
+connection without a close frame or with another code, noticing late, not giving back what came just before.
+"""
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from loadgen import wire
+from loadgen.conform.case import End, Opening, Script
+from loadgen.conform.heard import Heard
+
+#: Codes with which a server may end a legal conversation, because of a limit of its own: RFC 6455 section 7.4.1, IANA.
+_LIMITS: Final = frozenset({1008, 1009, 1013})
+
+#: The same over HTTP.
+_TURNED_AWAY: Final = frozenset({429, 503})
+
+#: The longest control frame, head included. Every server must take that much, so it cannot be over a limit.
+_LEAST_BYTES: Final = 6 + 125
+
+#: Codes that say that something was wrong with what it closes for.
+_BLAMING: Final = frozenset({1002, 1003, 1007, 1011})
+
+
+class Mark(StrEnum):
+    """How a server did in a case."""
+
+    OK = "ok"
+    NON_STRICT = "non-strict"
+    WRONG = "wrong"
+    NOT_EXERCISED = "not exercised"
+
+
+class Finding(NamedTuple):
+    """A mark and why."""
+
+    mark: Mark
+    why: str = ""
+
+
+def judge(script: Script, heard: Heard) -> Finding:
+    """Decide."""
+    if heard.fault:
+        return Finding(Mark.WRONG, heard.fault)
+    if heard.head is not None and heard.head.status in _TURNED_AWAY and heard.head.status not in script.codes:
+        return Finding(Mark.NOT_EXERCISED, f"turns us away: {heard.head.status}")
+    if script.end is End.REFUSED:
+        return _refused(script, heard)
+    if not heard.opened:
+        return Finding(Mark.WRONG, _answer(heard))
+    if script.opening is not None and (fault := _agreed(script.opening, heard)):
+        return Finding(Mark.WRONG, fault)
+    if script.end is not End.FAILED and _code(heard) in _LIMITS and script.sent_bytes > _LEAST_BYTES:
+        return Finding(Mark.NOT_EXERCISED, f"over a limit of the server's own: {heard.close}")
+    if heard.unexpected is not None:
+        mark = Mark.NON_STRICT if script.lenient else Mark.WRONG
+        return Finding(mark, f"says {heard.unexpected}")
+    match script.end:
+        case End.FAILED:
+            return _failed(script, heard)
+        case End.CLOSED:
+            return _closed(script, heard)
+        case _:
+            return _open(heard)
+
+
+def _open(heard: Heard) -> Finding:
+    if heard.close is not None or heard.ended is not None:
+        return Finding(Mark.WRONG, f"ends the connection: {heard.close or heard.ended}")
+    if heard.missing:
+        return Finding(Mark.WRONG, f"never says {heard.missing[0]}")
+    return Finding(Mark.OK) if heard.alive else Finding(Mark.WRONG, "does not answer a ping afterwards")
+
+
+def _failed(script: Script, heard: Heard) -> Finding:
+    if heard.close is None and heard.ended is None:
+        mark = Mark.NON_STRICT if script.lenient and heard.alive else Mark.WRONG
+        return Finding(mark, "goes on as if nothing were wrong" if heard.alive else "waits for more")
+    told = [
+        f"never says {heard.missing[0]}" if heard.missing else "",
+        "notices late" if heard.late else "",
+        f"no close frame, but {heard.ended}" if heard.close is None else _other_code(script, heard),
+        "leaves the connection open" if heard.ended is None else "",
+    ]
+    return _strict_unless(told)
+
+
+def _closed(script: Script, heard: Heard) -> Finding:
+    if heard.close is None:
+        return Finding(Mark.WRONG, f"no close frame, but {heard.ended}" if heard.ended else "does not answer the close")
+    if heard.ended is None:
+        return Finding(Mark.WRONG, "leaves the connection open after both close frames")
+    if _code(heard) in _BLAMING - script.codes:
+        mark = Mark.NON_STRICT if script.lenient else Mark.WRONG
+        return Finding(mark, f"takes it for an error: {heard.close}")
+    return _strict_unless([f"never says {heard.missing[0]}" if heard.missing else "", _other_code(script, heard)])
+
+
+def _refused(script: Script, heard: Heard) -> Finding:
+    if heard.opened:
+        return Finding(Mark.NON_STRICT if script.lenient else Mark.WRONG, "says yes")
+    if heard.head is None:
+        return Finding(Mark.NON_STRICT if heard.ended else Mark.WRONG, _answer(heard))
+    if script.field and script.field not in heard.head.fields:
+        return Finding(Mark.WRONG, f"{_answer(heard)} without {script.field}")
+    return _strict_unless(["" if heard.head.status in script.codes else _answer(heard)])
+
+
+def _agreed(opening: Opening, heard: Heard) -> str:
+    """What is wrong with a yes."""
+    assert heard.head is not None
+    fields = heard.head.fields
+    try:
+        wire.check_upgrade(heard.head)
+    except wire.WireError as error:
+        return str(error)
+    if fields.get("upgrade", "").lower() != "websocket" or "upgrade" not in fields.get("connection", "").lower():
+        return "a 101 without Upgrade: websocket and Connection: Upgrade"
+    name, _, parameters = fields.get("sec-websocket-extensions", "").partition(";")
+    if name.strip() not in {"", opening.extension}:
+        return f"agrees to the extension {name.strip()!r}"
+    if "client_max_window_bits" in parameters:  # RFC 7692 section 7.1.2.2
+        return "answers with client_max_window_bits, which was not offered"
+    protocol = fields.get("sec-websocket-protocol")
+    return f"agrees to the subprotocol {protocol!r}" if protocol else ""
+
+
+def _answer(heard: Heard) -> str:
+    if heard.head is not None:
+        return f"answers the handshake with {heard.head.status}"
+    return "does not answer the handshake" + (f", but {heard.ended}" if heard.ended else "")
+
+
+def _code(heard: Heard) -> int | None:
+    return None if heard.close is None else int.from_bytes(heard.close.payload[:2]) or 1005
+
+
+def _other_code(script: Script, heard: Heard) -> str:
+    return "" if _code(heard) in script.codes else f"says {heard.close}, not {min(script.codes)}"
+
+
+def _strict_unless(told: list[str]) -> Finding:
+    reasons = ", ".join(filter(None, told))
+    return Finding(Mark.NON_STRICT, reasons) if reasons else Finding(Mark.OK)

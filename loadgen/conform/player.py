@@ -1,0 +1,149 @@
+"""Plays one case over one connection.
+
+Owns: what is sent when, how long is waited for what, and that both go on at once: a server may stop reading until it
+was read. May not: judge.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from loadgen import wire
+from loadgen.conform.case import End, Script, close, cut, ping
+from loadgen.conform.heard import PROBE, Heard
+from loadgen.fingerprint.line import EndedError, Line, dial
+from loadgen.fingerprint.survey import word
+from loadgen.frames import FIN, PONG, frame
+from loadgen.target import Target, client_context
+
+#: After a violation, before more is sent. A strict server has noticed by then; it is asked whether it lives, and the
+#: ping must not meet a closed socket, since a reset would take the close frame away.
+NOTICE_SECONDS: Final = 1.0
+
+#: For the end of TCP, once both close frames were sent.
+END_SECONDS: Final = 5.0
+
+#: For a close frame, once a ping was answered after a violation: some look at messages in another task than at pings.
+AFTERTHOUGHT_SECONDS: Final = 2.0
+
+#: What a slow server may take for a long case, beside the timeout.
+LEAST_BYTES_PER_S: Final = 256 * 1024
+MOST_SECONDS_PER_WRITE: Final = 0.002
+
+
+async def play(script: Script, target: Target, path: str, seconds: float) -> Heard:
+    """Play a case, and tell what was heard."""
+    heard = Heard(script)
+    try:
+        async with dial(
+            target.address,
+            target.port,
+            family=target.family,
+            tls=client_context() if target.tls else None,
+            host=target.host,
+        ) as line:
+            await _Conversation(script, heard, line, request(script, target, path)).run(seconds)
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+        heard.fault = f"cannot be reached: {word(error)}"
+    return heard
+
+
+def request(script: Script, target: Target, path: str) -> list[bytes]:
+    """The opening handshake as it is sent."""
+    opening = script.opening
+    if opening is None:
+        return [wire.upgrade_request(path, target.authority)]
+    told = wire.upgrade_request(path, target.authority, *opening.fields).decode("ascii")
+    for usual, instead in opening.changes:
+        assert usual in told, usual
+        told = told.replace(usual, instead, 1)
+    return cut(told.encode("ascii"), 1 if opening.bytewise else len(told))
+
+
+class _Conversation:
+    """A case that is being played."""
+
+    def __init__(self, script: Script, heard: Heard, line: Line, head: list[bytes]) -> None:
+        self._script = script
+        self._heard = heard
+        self._line = line
+        self._head = head
+        self._opened = trio.Event()
+        self._complete = trio.Event()  # everything that must be heard was heard
+        self._sent = trio.Event()
+        self._patience = trio.CancelScope()
+
+    async def run(self, seconds: float) -> None:
+        script = self._script
+        sent = script.sent_bytes / LEAST_BYTES_PER_S + len(script.sends) * MOST_SECONDS_PER_WRITE
+        self._patience.deadline = trio.current_time() + seconds + sent
+        with self._patience:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._speak)
+                await self._listen(nursery)
+                nursery.cancel_scope.cancel()
+
+    async def _speak(self) -> None:
+        script, heard = self._script, self._heard
+        with suppress(EndedError):  # the listener hears of it too, after what was said last
+            await self._send(self._head)
+            await self._opened.wait()
+            await self._send(script.sends)
+            fails_fast = script.end is End.FAILED and bool(script.then)  # what is sent so far may end within a frame
+            if not fails_fast:
+                self._sent.set()
+            if script.end is End.FAILED:
+                await trio.sleep(NOTICE_SECONDS)
+            elif script.then or script.end is End.OPEN:
+                await self._complete.wait()
+            heard.late = fails_fast and heard.close is None
+            await self._send(script.then)
+            if fails_fast:
+                await trio.sleep(NOTICE_SECONDS)
+                self._sent.set()
+            if script.end in {End.OPEN, End.FAILED} and heard.close is None:
+                await self._line.send(ping(PROBE))
+
+    async def _send(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            await self._line.send(piece)
+
+    async def _listen(self, nursery: trio.Nursery) -> None:
+        heard, closing = self._heard, False
+        try:
+            while not self._is_over():
+                heard.feed(await self._line.receive())
+                if heard.opened:
+                    self._opened.set()
+                if not heard.missing:
+                    self._complete.set()
+                if heard.close is not None and not closing:
+                    closing = True
+                    self._hurry(END_SECONDS)
+                    if self._script.end is not End.CLOSED:
+                        nursery.start_soon(self._reply, close(1000))
+                elif heard.alive:
+                    self._hurry(AFTERTHOUGHT_SECONDS)
+                while heard.pinged and self._sent.is_set():  # inside a frame of ours a pong would be payload
+                    nursery.start_soon(self._reply, frame(FIN | PONG, heard.pinged.pop(0)))
+        except EndedError as error:
+            heard.ended = error.ending
+
+    def _hurry(self, seconds: float) -> None:
+        self._patience.deadline = min(self._patience.deadline, trio.current_time() + seconds)
+
+    def _is_over(self) -> bool:
+        """Whether nothing can change what the case comes to."""
+        heard, script = self._heard, self._script
+        refused = heard.head is not None and not heard.opened
+        if heard.fault or refused or heard.unexpected is not None:
+            return True
+        if script.end is End.REFUSED:
+            return heard.opened
+        return script.end is End.OPEN and (heard.alive or heard.close is not None)
+
+    async def _reply(self, data: bytes) -> None:
+        with suppress(EndedError):
+            await self._line.send(data)

@@ -1,0 +1,150 @@
+"""The report of a conformance run: a row a family, a row for each case that is not as it should be, the verdict.
+
+Owns: the words and the figures. May not: wait, or touch a socket.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import msgspec
+
+from loadgen import format as fmt
+from loadgen.conform.case import Case
+from loadgen.conform.catalogue import FAMILIES
+from loadgen.conform.judge import Finding, Mark
+from loadgen.figures import Condition
+from loadgen.report import Outcome, Report, Table, Verdict, verdict
+from loadgen.target import Target
+
+FIGURES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "cases": "cases that were played",
+        "ok": "cases in which the server did what RFC 6455 wants",
+        "non_strict": "cases in which it did what the RFC leaves to it, and others do better",
+        "wrong": "cases in which it did what the RFC forbids",
+        "not_exercised": "cases that a limit of the server's own kept from being played",
+    }
+)
+
+#: So many cases are named where many are alike; report.json has all.
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a conformance run is told."""
+
+    target: Target
+    path: str
+    timeout: float = 10.0
+    arguments: str = ""
+    conditions: tuple[Condition, ...] = ()
+    no_bar: bool = False
+
+
+class Result(NamedTuple):
+    """A case that was played."""
+
+    case: Case
+    finding: Finding
+    seconds: float
+
+
+def make_report(options: Options, results: Sequence[Result], *, started: datetime, stopped: bool) -> Report:
+    """Everything in one."""
+    whole = Report(
+        command="conform",
+        arguments=options.arguments,
+        target=options.target.url + options.path,
+        seed=0,  # nothing is left to chance
+        started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        seconds=round((datetime.now(UTC) - started).total_seconds(), 2),
+        verdict=_judge(options, results, stopped=stopped),
+        figures=_figures(results),
+        meanings=dict(FIGURES),
+    )
+    whole.parts = list(_parts(whole, results))
+    whole.tables = [_families(whole.parts), _not_ok(results)]
+    return whole
+
+
+def _parts(whole: Report, results: Sequence[Result]) -> Iterator[Report]:
+    """A report for each family, so that junit.xml has a test case for it and report.json every case."""
+    for number, group in groupby(results, key=lambda each: each.case.family):
+        found = list(group)
+        yield msgspec.structs.replace(
+            whole,
+            command=f"{number} {FAMILIES[number]}",
+            seconds=round(sum(each.seconds for each in found), 2),
+            verdict=_verdict(found),
+            figures=_figures(found),
+            tables=[_cases(found)],
+        )
+
+
+def counts(results: Sequence[Result]) -> str:
+    """How many have which mark, in words."""
+    marks = Counter(each.finding.mark for each in results)
+    return ", ".join(f"{marks[mark]} {mark.value}" for mark in Mark if marks[mark])
+
+
+def _figures(results: Sequence[Result]) -> dict[str, float | None]:
+    marks = Counter(each.finding.mark for each in results)
+    counted: dict[str, float | None] = {mark.name.lower(): float(marks[mark]) for mark in Mark}
+    return {"cases": float(len(results)), **counted}
+
+
+def _verdict(results: Sequence[Result]) -> Verdict:
+    marks = {each.finding.mark for each in results}
+    if Mark.WRONG in marks:
+        return verdict(Outcome.FELL_SHORT, _reasons(results, Mark.WRONG))
+    if marks <= {Mark.NOT_EXERCISED}:
+        return verdict(Outcome.NOT_EXERCISED, _reasons(results, Mark.NOT_EXERCISED))
+    return verdict(Outcome.HELD, [])
+
+
+def _judge(options: Options, results: Sequence[Result], *, stopped: bool) -> Verdict:
+    notes, found = [counts(results)], _verdict(results)
+    if stopped:
+        return verdict(Outcome.INTERRUPTED, ["stopped before the end; the tables cover what was played"], notes)
+    if found.outcome == fmt.worded(Outcome.NOT_EXERCISED):
+        return verdict(Outcome.NOT_EXERCISED, found.reasons, notes)
+    figures = _figures(results)
+    broken = [why for condition in options.conditions if (why := condition.judge(figures))]
+    short = ([] if options.no_bar else found.reasons) + broken
+    return verdict(Outcome.FELL_SHORT if short else Outcome.HELD, short, notes)
+
+
+def _reasons(results: Sequence[Result], mark: Mark) -> list[str]:
+    found = [f"{each.case.id} {each.case.title}: {each.finding.why}" for each in results if each.finding.mark is mark]
+    return found[:_NAMED] + [f"and {len(found) - _NAMED} more"] * (len(found) > _NAMED)
+
+
+def _families(parts: Sequence[Report]) -> Table:
+    columns = ["family", "verdict", *(name.replace("_", " ") for name in FIGURES)]
+    rows = [[each.command, each.verdict.outcome, *(f"{each.figures[name]:.0f}" for name in FIGURES)] for each in parts]
+    return Table(title="RFC 6455 by family", columns=columns, rows=rows)
+
+
+def _not_ok(results: Sequence[Result]) -> Table:
+    """The worst first, and what happened in many cases once: a server may be lax in one way a hundred times."""
+    rows = []
+    for mark in (Mark.WRONG, Mark.NON_STRICT, Mark.NOT_EXERCISED):
+        alike: dict[str, list[Case]] = {}
+        for case, finding, _ in results:
+            if finding.mark is mark:
+                alike.setdefault(finding.why, []).append(case)
+        for why, cases in alike.items():
+            named = [f"{case.title} ({case.id})" for case in cases[:_NAMED]]
+            rows.append([mark.value, f"{len(cases)}", why, "; ".join(named) + ("; ..." if len(cases) > _NAMED else "")])
+    return Table(title="what is not ok", columns=["mark", "cases", "what came of it", "of what was sent"], rows=rows)
+
+
+def _cases(results: Sequence[Result]) -> Table:
+    rows = [[case.id, found.mark.value, case.title, case.section, found.why] for case, found, _ in results]
+    return Table(title="cases", columns=["case", "mark", "what is sent", "section", "what came of it"], rows=rows)

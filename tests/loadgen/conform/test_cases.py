@@ -1,0 +1,145 @@
+"""The cases without a socket: wsproto's server, which had no part in writing them, sees in them what they say."""
+
+from __future__ import annotations
+
+import pytest
+from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
+
+from loadgen import target
+from loadgen.conform.case import End, Kind, Said, Script, cut, pong
+from loadgen.conform.catalogue import CASES, FAMILIES, select
+from loadgen.conform.heard import PROBE, Heard
+from loadgen.conform.judge import Mark, judge
+from loadgen.conform.player import request
+from loadgen.target import UsageError
+
+TARGET = target.find("http://127.0.0.1:1")
+SHORT = [case for case in CASES if case.family != "9"]
+
+YES = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: ngcGWyF8tIn3jB6dPF8F0kwU1Vc=\r\n\r\n"
+)
+
+
+def understood(data: bytes) -> tuple[list[Said], bool]:
+    """What an echo would say to these bytes, and whether it would have to end the connection for them."""
+    server, said, parts = FrameProtocol(client=False, extensions=[]), list[Said](), list[bytes]()
+    server.receive_bytes(data)
+    try:
+        for opcode, payload, _, finished in server.received_frames():
+            if opcode is Opcode.CLOSE:
+                return said, False
+            assert not isinstance(payload, tuple)
+            body = payload.encode() if isinstance(payload, str) else bytes(payload)
+            if opcode is Opcode.PING:
+                said.append(pong(body))
+            elif opcode in {Opcode.TEXT, Opcode.BINARY}:
+                parts.append(body)
+                if finished:
+                    said.append(Said(Kind.TEXT if opcode is Opcode.TEXT else Kind.BINARY, b"".join(parts)))
+                    parts.clear()
+    except ParseFailed:
+        return said, True
+    return said, False
+
+
+def test_every_case_says_what_an_independent_parser_sees() -> None:
+    for case in SHORT:
+        script = case.script()
+        said, failed = understood(b"".join([*script.sends, *script.then]))
+        assert said == list(script.hears), case
+        assert failed is (script.end is End.FAILED), case
+
+
+def test_long_cases_say_what_an_independent_parser_sees() -> None:
+    for case in select(["9.1.1,9.4.9,9.5.1,9.8.2"]):
+        script = case.script()
+        assert understood(b"".join(script.sends)) == (script.hears, False), case
+
+
+def test_numbers_are_unique_and_every_case_is_of_a_family() -> None:
+    assert len({case.id for case in CASES}) == len(CASES) > 320
+    assert {case.family for case in CASES} == set(FAMILIES)
+    assert all(case.title and case.section for case in CASES)
+    assert len({case.title for case in CASES if case.family != "6"}) == len(
+        [each for each in CASES if each.family != "6"]
+    )
+
+
+def test_cases_are_chosen_by_number() -> None:
+    assert [case.id for case in select(["12.*", "10.1.1"])] == ["10.1.1", "12.1", "12.2", "12.3"]
+    assert select(["0.1, 0.2"]) == CASES[:2]
+    assert select([]) == CASES
+    with pytest.raises(UsageError, match=r"--case: no case is '8\.\*'"):
+        select(["1.*,8.*"])
+
+
+def test_every_opening_is_the_usual_request_with_its_changes() -> None:
+    usual = b"".join(request(Script(), TARGET, "/echo"))
+    assert usual.startswith(b"GET /echo HTTP/1.1\r\n")
+    openings = [b"".join(request(case.script(), TARGET, "/echo")) for case in select(["0.*,12.*"])]
+    same = [each for each in openings if each == usual]
+    assert len(same) == 3, "0.1, 0.2 byte by byte, 12.1"
+    assert len(set(openings)) == len(openings) - 2
+    assert len(request(select(["0.2"])[0].script(), TARGET, "/echo")) == len(usual)
+
+
+def heard_of(script: Script, *chunks: bytes) -> Heard:
+    heard = Heard(script)
+    for chunk in (YES, *chunks):
+        heard.feed(chunk)
+    return heard
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_what_is_heard_does_not_depend_on_how_it_comes(step: int) -> None:
+    script = Script(hears=[pong(b"a"), Said(Kind.TEXT, b"hello")])
+    data = YES + b"\x8a\x01a" + b"\x01\x02he" + b"\x89\x01p" + b"\x80\x03llo" + b"\x8a\x0c" + PROBE
+    heard = Heard(script)
+    for chunk in cut(data, step):
+        heard.feed(chunk)
+    assert (list(heard.missing), heard.unexpected, heard.fault) == ([], None, "")
+    assert heard.alive
+    assert heard.pinged == [b"p"]
+    assert judge(script, heard).mark is Mark.OK
+
+
+def test_a_pong_may_answer_all_pings_before_it() -> None:
+    script = Script(hears=[pong(b"1"), pong(b"2"), pong(b"3"), Said(Kind.TEXT, b"x")])
+    assert list(heard_of(script, b"\x8a\x012").missing) == [pong(b"3"), Said(Kind.TEXT, b"x")]
+    assert heard_of(script, b"\x8a\x014").unexpected == pong(b"4")
+    assert heard_of(script, b"\x8a\x013", b"\x8a\x011").unexpected == pong(b"1"), "none goes back"
+    assert heard_of(script, b"\x81\x01x").unexpected == Said(Kind.TEXT, b"x"), "a message waits for its pongs"
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (b"\x88\x02\x03\xed", "which is no code that may be sent"),
+        (b"\x88\x03\x03\xe8\xff", "a reason that is not UTF-8"),
+        (b"\x88\x01\x03", "which is no code that may be sent"),
+        (b"\x88\x00\x81\x00", "goes on after its close frame"),
+        (b"\x81\x01\xff", "sends what it may not"),
+        (b"\x80\x00", "unexpected CONTINUATION"),
+        (b"\x83\x00", "Invalid opcode"),
+        (b"\x89\x7e\x00\x7e", "len > 125"),
+    ],
+)
+def test_what_no_server_may_send_is_a_fault(said: bytes, fault: str) -> None:
+    heard = heard_of(Script(), said)
+    assert fault in heard.fault
+    assert judge(Script(), heard).mark is Mark.WRONG
+
+
+def test_an_answer_that_is_no_http_is_a_fault() -> None:
+    heard = Heard(Script())
+    heard.feed(b"SSH-2.0-OpenSSH\r\n\r\n")
+    assert "not an HTTP/1.1 status line" in heard.fault
+
+
+@pytest.mark.parametrize(("status", "mark"), [(429, Mark.NOT_EXERCISED), (503, Mark.NOT_EXERCISED), (404, Mark.WRONG)])
+def test_a_server_that_turns_us_away_is_not_judged(status: int, mark: Mark) -> None:
+    heard = Heard(Script())
+    heard.feed(b"HTTP/1.1 %d Sorry\r\n\r\n" % status)
+    assert judge(Script(), heard).mark is mark

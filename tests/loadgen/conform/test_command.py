@@ -1,0 +1,108 @@
+"""The flags of `loadgen conform`, its exit codes, and its report on disk."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from loadgen.cli import main
+from loadgen.report import Report
+from tests.loadgen.conform.marks import marks
+from tests.loadgen.conform.planted import Plant, planted
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exited:
+        main(["conform", *arguments])
+    assert isinstance(exited.value.code, int)
+    return exited.value.code
+
+
+@contextmanager
+def served(plant: Plant) -> Iterator[str]:
+    """A planted server in a thread: the command runs a loop of its own."""
+    urls, ready, stop = list[str](), threading.Event(), trio.Event()
+    tokens = list[trio.lowlevel.TrioToken]()
+
+    async def serve() -> None:
+        async with planted(plant) as server:
+            urls.append(f"ws://127.0.0.1:{server.target.port}/echo")
+            tokens.append(trio.lowlevel.current_trio_token())
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=trio.run, args=(serve,))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield urls[0]
+    finally:
+        trio.from_thread.run_sync(stop.set, trio_token=tokens[0])
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([], "URL: name a WebSocket that echoes"),
+        (["ws://127.0.0.1:1/echo", "--case", "8.*"], "--case: no case is '8.*'"),
+        (["ws://127.0.0.1:1/echo", "--timeout", "0"], "--timeout"),
+        (["ws://127.0.0.1:1/é"], "URL: '/é' is no path"),
+        (["ftp://127.0.0.1:1/echo"], "URL"),
+        (["ws://127.0.0.1:1/echo", "--fail-if", "speed>1"], "known are cases"),
+        (["ws://127.0.0.1:1/echo", "--report", "/dev/null/no"], "--report"),
+    ],
+)
+def test_bad_flags(arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(*arguments) == 2
+    assert error in capsys.readouterr().err
+
+
+def test_a_target_that_is_not_ours_is_refused() -> None:
+    assert exit_code("ws://192.0.2.1/echo") == 4
+
+
+def test_nobody_there_means_that_nothing_was_exercised(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert exit_code(f"ws://127.0.0.1:{unused.getsockname()[1]}/echo") == 3
+    assert "invalid run: nothing answers at 127.0.0.1" in capsys.readouterr().err
+
+
+def test_the_list_needs_no_target(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("--list", "--case", "6.1.*") == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()] == ["6.1.1", "6.1.2", "6.1.3"]
+
+
+def test_what_does_not_echo_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for status, why in ((404, "answers the handshake with 404"), (503, "turns us away: 503")):
+        with served(Plant(status=status)) as url:
+            assert exit_code(url) == 3
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"/echo is no WebSocket that echoes: it {why}" in error
+
+
+def test_a_report_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(Plant(overlooks=("unmasked",))) as url:
+        assert exit_code(url, "--case", "1.1.2,1.3.1,2.1", "--report", str(tmp_path), "--json") == 1
+        printed = msgspec.json.decode(capsys.readouterr().out, type=Report)
+        assert exit_code(url, "--case", "1.1.2,1.3.1", "--no-bar", "--fail-if", "wrong>1") == 0
+        assert exit_code(url, "--case", "1.1.2", "--fail-if", "ok<2") == 1
+    report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
+    assert msgspec.json.encode(report) == msgspec.json.encode(printed)
+    assert marks(report) == {"1.1.2": "ok", "1.3.1": "wrong", "2.1": "ok"}
+    assert report.figures == {"cases": 3, "ok": 2, "non_strict": 0, "wrong": 1, "not_exercised": 0}
+    families = {
+        case.get("name"): case.find("failure") is not None for case in ET.parse(tmp_path / "junit.xml").iter("testcase")
+    }
+    assert families == {"1 frames": True, "2 pings and pongs": False}
+    assert "1.3.1" in (tmp_path / "report.html").read_text(encoding="utf-8")

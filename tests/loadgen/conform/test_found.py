@@ -1,0 +1,175 @@
+"""A server that breaks one rule is found by the case of that rule; one that breaks none is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from loadgen.conform import Options, play
+from loadgen.conform.case import Case
+from loadgen.conform.catalogue import select
+from loadgen.progress import Progress
+from loadgen.report import Outcome, Report
+from tests.loadgen.conform.marks import marks, only, reasons
+from tests.loadgen.conform.planted import Plant, Server, planted
+from tests.loadgen.stage import until
+
+#: Seconds without anything to do before the clock jumps: what the kernel may need to hand over what was sent.
+_IDLE = 0.05
+
+
+@pytest.fixture
+def clock() -> MockClock:
+    """Waiting for what never comes takes no time."""
+    return MockClock(autojump_threshold=_IDLE)
+
+
+async def conform(server: Server, cases: tuple[Case, ...], **changes: object) -> Report:
+    options = Options(target=server.target, path="/", **changes)  # type: ignore[arg-type]
+    return await play(options, cases, Progress())
+
+
+async def test_a_server_that_keeps_to_the_rules_is_ok_in_every_case(clock: MockClock) -> None:
+    cases = tuple(case for case in select(()) if case.family != "9")
+    async with planted() as server:
+        report = await conform(server, cases)
+    assert report.outcome is Outcome.HELD
+    assert set(marks(report)) == {case.id for case in cases}
+    # the planted one looks at text when it is whole
+    assert only(report, "non-strict") == {f"6.4.{number}" for number in range(1, 5)}
+    assert only(report, "ok") == set(marks(report)) - only(report, "non-strict")
+    assert server.most_at_once <= 8 + 1, "the connection before the last may still be closing"
+
+
+async def test_long_and_many_messages_come_back(clock: MockClock) -> None:
+    async with planted() as server:
+        report = await conform(server, select(["9.1.3,9.3.5,9.5.6,9.8.3"]))
+    assert set(marks(report).values()) == {"ok"}, reasons(report)
+
+
+def _overlooks(*names: str) -> Plant:
+    return Plant(overlooks=names)
+
+
+@pytest.mark.parametrize(
+    ("plant", "cases", "wrong", "why"),
+    [
+        (_overlooks("unmasked"), "1.*", "1.3.1 1.3.2", "says text b'Hello, world!'"),
+        (_overlooks("reserved"), "3.*", "3.1 3.2 3.3 3.4 3.5 3.6 3.8", "says text b'Hello, world!'"),
+        (_overlooks("opcode"), "4.1.1,4.1.2", "4.1.1 4.1.2", "Invalid opcode 0x4"),
+        (_overlooks("opcode"), "4.2.1", "4.2.1", "says pong b''"),
+        (_overlooks("fragmented-control"), "5.1,5.2,5.3", "5.1", "says pong b'fragment1'"),
+        (_overlooks("long-control"), "2.*", "2.5", "sends what it may not"),
+        (_overlooks("highest"), "1.4.3", "", ""),  # 1009: as good
+        (_overlooks("nothing-to-continue"), "5.9,5.3", "5.9", "says text"),
+        (_overlooks("interleaved"), "5.18,5.22,5.3", "5.18 5.22", "says text"),
+        (_overlooks("utf8"), "6.3.1,6.20.*,6.2.1", "6.3.1 6.20.1 6.20.2 6.20.3 6.20.4 6.20.5 6.20.6 6.20.7", "may not"),
+        (_overlooks("close-size", "close-code"), "7.3.*", "7.3.2", "is no code that may be sent"),
+        (_overlooks("close-code"), "7.9.1,7.9.4,7.3.3", "7.9.1 7.9.4", "is no code that may be sent"),
+        (_overlooks("close-utf8"), "7.5.1", "", ""),
+        (Plant(ignores_mask=True), "1.2.2", "1.2.2", "says binary of 125 bytes"),
+        (Plant(pong=b"!"), "2.1,2.2", "2.1 2.2", "says pong b'!'"),
+        (Plant(no_pong=True), "2.2,2.7,1.1.2", "2.2 2.7 1.1.2", "never says pong"),
+        (Plant(no_close=True), "7.1.1,7.3.3", "7.1.1 7.3.3", "does not answer the close"),
+        (Plant(close_code=1002), "7.3.3", "7.3.3", "takes it for an error: close 1002"),
+        (Plant(close_code=1005), "7.3.3", "7.3.3", "is no code that may be sent"),
+        (Plant(stays=True), "7.3.3", "7.3.3", "leaves the connection open"),
+        (Plant(after_close=b"\x81\x03hey"), "7.3.3", "7.3.3", "goes on after its close frame"),
+        (Plant(echo_as=2), "1.1.2,1.2.2", "1.1.2", "says binary"),
+        (Plant(cuts_at=65_535), "1.1.6,1.1.7", "1.1.7", "says text of 65,535 bytes"),
+        (Plant(echo_bits=0x40), "1.3.3", "1.3.3", "Reserved bit"),
+        (Plant(echo_masked=True), "1.3.3", "1.3.3", "masked"),
+        (Plant(halves=(0x01, 0x81)), "1.3.3", "1.3.3", "expected CONTINUATION"),
+        (Plant(halves=(0x01, 0x01)), "1.3.3", "1.3.3", "expected CONTINUATION"),
+        (Plant(halves=(0x01, 0x80)), "1.3.3,6.2.1", "", ""),  # as good as one frame
+        (Plant(drops_every=500), "9.7.1", "9.7.1", "never says text b''"),
+        (Plant(accept="AAAA"), "0.1,1.1.2", "0.1", "wrong Sec-WebSocket-Accept"),
+        (Plant(fields=("Sec-WebSocket-Extensions: permessage-deflate",)), "12.*", "12.1 12.2", "agrees to"),
+        (
+            Plant(fields=("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=9",)),
+            "12.3",
+            "12.3",
+            "which was not offered",
+        ),
+        (Plant(fields=("Sec-WebSocket-Protocol: chat",)), "0.1,0.6", "0.1 0.6", "agrees to the subprotocol 'chat'"),
+        (Plant(takes_any=("upgrade", "connection")), "0.7,0.8,0.9,0.10", "0.7 0.8 0.9", "says yes"),
+        (Plant(takes_any=("method", "http", "host")), "0.10,0.11,0.17,0.15", "0.10 0.11 0.17", "says yes"),
+        (Plant(takes_any=("version",)), "0.15,0.16", "0.15 0.16", "says yes"),
+    ],
+)  # fmt: skip
+async def test_a_broken_rule_is_found(plant: Plant, cases: str, wrong: str, why: str, clock: MockClock) -> None:
+    async with planted(plant) as server:
+        report = await conform(server, select([cases]))
+    assert only(report, "wrong") == set(wrong.split()), reasons(report)
+    assert report.outcome is (Outcome.FELL_SHORT if wrong else Outcome.HELD)
+    assert why in " ".join(reasons(report).values())
+    for case in wrong.split()[:5]:
+        assert any(told.startswith(f"{case} ") for told in report.verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("plant", "cases", "why"),
+    [
+        (Plant(fails_silently=True), "1.3.1", "no close frame, but FIN"),
+        (Plant(fails_with=1000), "1.3.1", "says close 1000, not 1002"),
+        (Plant(stays=True), "1.3.1", "leaves the connection open"),
+        (Plant(close_code=1001), "7.3.3", "says close 1001, not 1000"),
+        (_overlooks("minimal"), "1.4.1", "says text b'hello'"),
+        (Plant(takes_any=("key",)), "0.13", "says yes"),
+        (Plant(), "6.4.1", "notices late"),
+    ],
+)
+async def test_what_the_rfc_leaves_to_a_server_is_non_strict(
+    plant: Plant, cases: str, why: str, clock: MockClock
+) -> None:
+    async with planted(plant) as server:
+        report = await conform(server, select([cases]))
+    assert marks(report) == {cases: "non-strict"}
+    assert reasons(report)[cases] == why
+    assert report.outcome is Outcome.HELD
+
+
+async def test_a_limit_of_the_server_s_own_is_not_called_ok(clock: MockClock) -> None:
+    async with planted(Plant(most_bytes=1000)) as server:
+        report = await conform(server, select(["1.1.5,1.1.6,7.1.6"]))
+        alone = await conform(server, select(["1.1.6"]))
+    assert marks(report) == {"1.1.5": "ok", "1.1.6": "not exercised", "7.1.6": "not exercised"}
+    assert report.outcome is Outcome.HELD
+    assert alone.outcome is Outcome.NOT_EXERCISED
+    assert alone.exit_code == 3
+
+
+async def test_a_limit_below_every_message_is_no_limit_but_a_fault(clock: MockClock) -> None:
+    async with planted(Plant(most_bytes=100)) as server:
+        report = await conform(server, select(["1.1.2"]))
+    assert marks(report) == {"1.1.2": "wrong"}
+
+
+async def test_a_server_s_own_pings_are_answered(clock: MockClock) -> None:
+    async with planted(Plant(asks_first=True)) as server:
+        report = await conform(server, select(["1.1.8,5.5,7.1.1,1.3.1"]))
+    assert set(marks(report).values()) == {"ok"}, reasons(report)
+
+
+async def test_ctrl_c_ends_it_with_what_there_is(clock: MockClock) -> None:
+    async def press(server: Server) -> None:
+        await until(lambda: server.connections == 3)  # the first is asked for an echo
+        await trio.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async with planted(Plant(no_close=True)) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(press, server)
+        report = await conform(server, select(["1.1.1,7.3.3"]))
+    assert report.outcome is Outcome.INTERRUPTED
+    assert marks(report) == {"1.1.1": "ok"}
+
+
+async def test_a_server_that_dies_falls_short(clock: MockClock) -> None:
+    async with planted(Plant(dies=True)) as server:
+        report = await conform(server, select(["1.1.1"]))
+    assert marks(report) == {"1.1.1": "wrong"}
+    assert "cannot be reached: connection refused" in reasons(report)["1.1.1"]

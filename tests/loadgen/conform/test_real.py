@@ -1,0 +1,88 @@
+"""Servers that people use: ours is never wrong, and what `websockets` does is what docs/loadgen.md says."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from websockets.asyncio.server import ServerConnection, serve
+
+from loadgen import target
+from loadgen.conform import Options, play
+from loadgen.conform.catalogue import select
+from loadgen.progress import Progress
+from loadgen.report import Outcome
+from tests.loadgen.conform.marks import only, reasons
+from tests.support.certificates import certificate
+from tests.support.serving import serving
+
+#: All but the long ones.
+SHORT = tuple(case for case in select(()) if case.family != "9")
+
+#: What both do: text is looked at when it is whole.
+LATE = {f"6.4.{number}" for number in range(1, 5)}
+
+
+async def test_ours_does_what_the_rfc_wants() -> None:
+    async with serving(echo=True, max_message_bytes=1 << 19) as server:
+        where = target.find(f"http://{server.address.host}:{server.address.port}")
+        report = await play(Options(target=where, path="/echo"), SHORT, Progress())
+    assert report.outcome is Outcome.HELD
+    assert only(report, "ok") == {case.id for case in SHORT} - LATE, reasons(report)
+    assert only(report, "non-strict") == LATE
+
+
+async def test_over_tls_the_cases_are_the_same(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    cases = select(["0.2,1.1.8,1.3.1,2.11,6.2.3,7.1.1,7.9.1"])
+    async with serving(echo=True, tls_cert=cert, tls_key=key, max_message_bytes=1 << 17) as server:
+        where = target.find(f"https://{server.address.host}:{server.address.port}")
+        report = await play(Options(target=where, path="/echo"), cases, Progress())
+    assert only(report, "ok") == {case.id for case in cases}, reasons(report)
+
+
+async def test_ours_is_not_blamed_for_its_limits() -> None:
+    async with serving(echo=True) as server:
+        where = target.find(f"http://{server.address.host}:{server.address.port}")
+        report = await play(Options(target=where, path="/echo"), select(["9.1.*,9.3.5,10.*"]), Progress())
+    assert len(only(report, "not exercised")) == 8, reasons(report)
+    assert report.outcome is Outcome.NOT_EXERCISED
+
+
+@contextmanager
+def websockets_echo() -> Iterator[int]:
+    """The library's own asyncio server, in a thread; its port."""
+    loop, ports, stop = asyncio.new_event_loop(), list[int](), asyncio.Event()
+    ready = threading.Event()
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async def main() -> None:
+        async with serve(echo, "127.0.0.1", 0, max_size=1 << 20) as server:
+            ports.append(next(iter(server.sockets)).getsockname()[1])
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield ports[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+async def test_websockets_keeps_to_the_rfc_once_it_is_open() -> None:
+    with websockets_echo() as port:
+        report = await play(Options(target=target.find(f"http://127.0.0.1:{port}"), path="/"), SHORT, Progress())
+    assert only(report, "wrong") == {"0.16", "0.17"}, reasons(report)
+    assert "400 without sec-websocket-version" in reasons(report)["0.16"]
+    assert {"1.4.1", "1.4.2", "7.1.5", *LATE} <= only(report, "non-strict")
+    assert only(report, "not exercised") == set()
