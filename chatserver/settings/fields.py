@@ -189,7 +189,7 @@ class Settings:
     max_fragments: int = size(
         64, "Frames of one fragmented message, empty ones included.",
         "websockets 4096; trio-websocket kept 200,001 empty ones",
-        Unit.FRAGMENTS, 1, 4096,
+        Unit.FRAGMENTS, 1, 1_000_000,
     )
     max_rooms_per_connection: int = size(
         100, "Rooms that one connection may be in.",
