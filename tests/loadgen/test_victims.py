@@ -1,12 +1,17 @@
 """Victims of every kind against a server that treats them well, and one that does not."""
 
 import pytest
+import trio
 
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
+from loadgen.victims.http import HttpPeer
 from loadgen.victims.kinds import CHAT_MIX, ESTABLISHED, WHAT
+from loadgen.victims.upgrade import upgrade
+from loadgen.victims.victim import OperationFailedError, describe, failure_in
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import play_attack
+from tests.loadgen.stage import PATIENCE, listening, reset
 
 EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 2)
 
@@ -75,3 +80,32 @@ async def test_what_a_server_planted_as_delay_is_what_its_users_felt() -> None:
     for row in report.phases:
         assert row.spread.p50_ms is not None
         assert row.spread.p50_ms >= 150
+
+
+@pytest.mark.parametrize(("resets", "reason"), [(False, "closed"), (True, "Connection reset by peer")])
+@pytest.mark.parametrize("speaks", ["WebSocket", "HTTP"])
+async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(
+    speaks: str, resets: bool, reason: str
+) -> None:
+    """trio-websocket waits for the rest of a handshake: a victim was out for ten seconds more than its server."""
+
+    async def ask(stream: trio.SocketStream) -> None:
+        if speaks == "HTTP":
+            await HttpPeer(stream, "x").request("GET", "/")
+        async with trio.open_nursery() as nursery:
+            await upgrade(nursery, stream, "x", "/ws")
+
+    async def close() -> None:
+        accepted = await server.accept()
+        await accepted.receive_some()
+        reset(accepted) if resets else await accepted.aclose()
+
+    with trio.fail_after(PATIENCE):
+        async with listening() as server, trio.open_nursery() as nursery:
+            nursery.start_soon(close)
+            async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+                with pytest.raises((OperationFailedError, trio.BrokenResourceError, BaseExceptionGroup)) as raised:
+                    await ask(stream)
+    failure = failure_in(raised.value)
+    assert not isinstance(failure, trio.TooSlowError)
+    assert reason in describe(failure)
