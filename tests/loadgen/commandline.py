@@ -16,6 +16,7 @@ from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from unittest.mock import patch
 
 import msgspec
@@ -78,7 +79,7 @@ class Ended:
         return any(noise.busy(part.figures) or noise.suspects(part.figures) for part in parts)
 
 
-def loadgen(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -> Ended:
+def call(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -> CompletedProcess[str]:
     """Run it to its end; `beside` runs in a thread meanwhile and is told what is printed on standard error."""
     out, errors = io.StringIO(), io.StringIO()
     with ExitStack() as stack:
@@ -91,12 +92,18 @@ def loadgen(*arguments: str, beside: Callable[[io.StringIO], None] | None = None
         # Beside other tests a crowd that gives way may not come at all; that it gives way is test_processes.py's.
         stack.enter_context(patch("loadgen.attack.CROWD_NICENESS", 0))
         try:
-            main([*arguments, "--json"])
+            main(arguments)
         except SystemExit as exited:
             code = exited.code
     assert isinstance(code, int)
-    assert out.getvalue(), errors.getvalue()
-    return Ended(code, msgspec.json.decode(out.getvalue(), type=Report), errors.getvalue())
+    return CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
+
+
+def loadgen(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -> Ended:
+    """Run it to its end, and read its report."""
+    done = call(*arguments, "--json", beside=beside)
+    assert done.stdout, done.stderr
+    return Ended(done.returncode, msgspec.json.decode(done.stdout, type=Report), done.stderr)
 
 
 def attack(

@@ -71,7 +71,7 @@ def config(
     neighbours: Mapping[str, int] | None = None,
     baseline: float = 0.6,
     recovery: float = 0.6,
-    operation_timeout: float = 5.0,
+    operation_timeout: float = 10.0,
     newcomers_per_s: float = 10.0,
 ) -> AttackConfig:
     return AttackConfig(
@@ -95,7 +95,7 @@ async def play_attack(
     neighbours: Mapping[str, int] | None = None,
     baseline: float = 0.6,
     recovery: float = 0.6,
-    operation_timeout: float = 5.0,
+    operation_timeout: float = 10.0,
     newcomers_per_s: float = 10.0,
     server_pid: int | None = None,
     conditions: tuple[Condition, ...] = (),

@@ -217,6 +217,7 @@ def test_v11_the_row_that_did_it_is_blamed() -> None:
     assert first.verdict.reasons[0] == f"the server died: process {pid} is gone"
     assert (second.command, second.outcome) == ("idle-connect", Outcome.NOT_EXERCISED)
     assert "gone before this attack" in second.verdict.reasons[0]
+    assert "Traceback" not in ended.errors
 
 
 # V13: honest load
