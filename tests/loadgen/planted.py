@@ -1,4 +1,4 @@
-"""Planted servers: in a thread, or in a process of their own (`command`)."""
+"""Planted servers: in a thread, or in a process of their own (`python -m tests.loadgen.planted`)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from pathlib import Path
 
 from tests.loadgen.planted_chat import Server
 from tests.loadgen.plants import Plant
-
-ROOT = Path(__file__).parents[2]
 
 __all__ = ["Plant", "Server", "planted", "planted_process"]
 
@@ -33,16 +31,11 @@ def planted(plant: Plant | None = None, *, host: str = "127.0.0.1") -> Iterator[
         server.close()
 
 
-def command(plant: Plant, port: int = 0) -> list[str]:
-    """What serves in a process of its own, from any folder."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.loadgen.planted import main; main()"
-    return [sys.executable, "-c", code, json.dumps(asdict(plant)), str(port)]
-
-
 @contextmanager
 def planted_process(plant: Plant | None = None) -> Iterator[tuple[str, int]]:
     """Serve in a process of its own, whose memory can be told from ours; its URL and pid."""
-    with subprocess.Popen(command(plant or Plant()), stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "tests.loadgen.planted", json.dumps(asdict(plant or Plant()))]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip(), process.pid
@@ -51,6 +44,10 @@ def planted_process(plant: Plant | None = None) -> Iterator[tuple[str, int]]:
 
 
 def main() -> None:
-    server = Server(Plant(**json.loads(sys.argv[1])), at_port=int(sys.argv[2]))
+    server = Server(Plant(**json.loads(sys.argv[1])))
     print(server.url, flush=True)
     server.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -55,7 +55,6 @@ class _Peer:
 class Server:
     plant: Plant
     host: str = "127.0.0.1"
-    at_port: int = 0  # 0: any that is free
     peers: set[_Peer] = field(default_factory=set)
     rooms: dict[str, list[str]] = field(default_factory=dict)
     held: list[tuple[_Peer, str, int]] = field(default_factory=list)
@@ -79,7 +78,7 @@ class Server:
         self._hoard: list[bytearray] = []
         self._hoard_of_files: list[socket.socket] = []
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._listener = socket.create_server((self.host, self.at_port), family=family, backlog=self.plant.backlog)
+        self._listener = socket.create_server((self.host, 0), family=family, backlog=self.plant.backlog)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"

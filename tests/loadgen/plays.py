@@ -49,7 +49,7 @@ async def play_run(
     rooms: tuple[str, ...] = ("lobby",),
     poll_wait: float = 25.0,
     server_pid: int | None = None,
-    drain: float = 5.0,
+    drain: float = 20.0,
     processes: int = 1,
 ) -> Report:
     load = Load(

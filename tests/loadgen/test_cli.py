@@ -235,7 +235,7 @@ def test_ctrl_c_ends_with_the_report_so_far() -> None:
                 if "steady" in line:
                     break
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "INTERRUPTED" in out
     assert "idle  wanted 16  held 16" in out
