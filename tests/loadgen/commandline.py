@@ -115,7 +115,7 @@ def attack(
     baseline: float = 0.8,
     duration: float = 2.0,
     recovery: float = 0.6,
-    timeout: float = 10.0,  # a loaded machine costs no operation; those that wait for a failure want less
+    timeout: float = 30.0,  # a loaded machine costs no operation; those that wait for a failure want less
     neighbours: int = 0,
     fixed_duration: bool = True,
     command: str = "attack",

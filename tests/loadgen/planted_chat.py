@@ -1,7 +1,7 @@
 """A small chat.v1 server with planted behaviours: what loadgen is tested against.
 
-It reads with h11 and wsproto, so that loadgen's own reading of the protocols is checked by somebody else's. One thread,
-one selector.
+It reads with h11 and wsproto, so that loadgen's own reading of the protocols is checked by other people's code. One
+thread, one selector.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Server:
             sent = peer.sock.send(data)
         except OSError:
             sent = 0
-        if sent < len(data):  # gone, or too slow for us: this server keeps nothing for anybody
+        if sent < len(data):  # gone, or too slow for us: this server keeps nothing for a client
             # a reset, so that the peer learns of it now, and not when it has read everything that came before
             peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._close(peer)

@@ -28,7 +28,7 @@ class Site:
     """How it serves; by default well."""
 
     late: float = 0.0  # before each answer
-    stops_reading: bool = False  # from an attack's first connection on, answer nobody who comes
+    stops_reading: bool = False  # from an attack's first connection on, answer no new client
 
 
 class Static:

@@ -18,12 +18,12 @@ def is_crowd(address: str) -> bool:
 
 @dataclass(kw_only=True)
 class Plant:
-    """What is wrong with the server; by default nothing but that it never times anybody out."""
+    """What is wrong with the server; by default only that it has no deadlines."""
 
     head_deadline: float | None = None  # close connections that are not a WebSocket, held or answered by then
     says_408: bool = False  # ... with an answer
     delay: float = 0.0  # before a publish is acknowledged and told
-    drop_every: int = 0  # acknowledge every n-th publish and tell nobody
+    drop_every: int = 0  # acknowledge every n-th publish and deliver it to no member
     close_members_after: float | None = None  # throw members out
     refuse: bool = False  # answer everything 503
     pings_every: float | None = None
@@ -34,16 +34,16 @@ class Plant:
     stalls_every: float | None = None  # sleep for `stall` again and again
     stalls_until_attacked: bool = False  # ... as long as no attack has come
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out
-    stall: float = 0.0  # sleep that long, and hold up everybody, ...
+    stall: float = 0.0  # sleep that long, and hold up all clients, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it
     dies_after_texts: int | None = None  # stop serving when so many were published
     turns_away_after: int | None = None  # answer 503 to connections after so many
     accepts_every: float = 0.0  # take so long for each connection of the crowd, ...
     backlog: int = 4096  # ... of which so many may wait
-    deaf_every: int = 0  # tell every n-th message to nobody but its author
+    deaf_every: int = 0  # tell every n-th message to its author only
     echo_delay: float = 0.0  # acknowledge at once, and tell so much later
-    per_address: int = 0  # close on those who come from an address that has so many
-    unanswered_room: str = ""  # never answer those who join it
+    per_address: int = 0  # close on clients from an address that has so many
+    unanswered_room: str = ""  # never answer its joins
     takes_anything: bool = False  # answer malformed requests 200
 
     # from the attack's first connection on, for ever
@@ -55,7 +55,7 @@ class Plant:
     fails_one: bool = False  # answer one message of an established member with an error, a moment later
 
     # while an attacker is connected
-    no_newcomers: bool = False  # serve those who are connected and the attackers, close on all others who come
+    no_newcomers: bool = False  # serve established clients and attackers, close on all others that connect
     slow_when_attacked: float = 0.0  # be so late
 
     slow_afterwards: float = 0.0  # when the last attacker has gone, be so late

@@ -140,6 +140,7 @@ def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
     done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head,idle-connect", "--clients", "5",
         "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--neighbours", "0", "--json",
+        "--timeout", "30",
         "--start", f"{beside} serve --quiet --port {port}",
     )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr

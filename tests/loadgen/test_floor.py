@@ -1,4 +1,4 @@
-"""The floor of a scorecard: everybody who is played can be there, and one that fails is told and no more."""
+"""The floor of a scorecard: every victim and neighbour can play there, and a floor that fails is a note and no more."""
 
 import signal
 import sys
@@ -24,7 +24,7 @@ from tests.loadgen.plays import config, plan
 EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 1)
 NEIGHBOURS = {name: 1 for name, persona in registry().items() if persona.slow}
 
-#: Nobody is there: who plays at the floor does not look at the plan's own target.
+#: Nothing listens there: an attack on the floor does not look at the plan's own target.
 NOBODY = "http://127.0.0.1:9"
 
 

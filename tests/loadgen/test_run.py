@@ -26,7 +26,7 @@ async def test_a_healthy_server_holds() -> None:
         assert report.figures[name] == 0, name
     sent = report.phases[0].succeeded
     assert sent == report.phases[1].succeeded >= 20
-    # two rooms, each with half of everybody: every message reaches 10 idle, 5 polls, and 2 or 3 streams and chatters
+    # two rooms, each with half of the clients: every message reaches 10 idle, 5 polls, and 2 or 3 streams and chatters
     assert _row(report, "idle").deliveries == 10 * sent
     assert 2 * sent <= _row(report, "sse").deliveries <= 3 * sent
     assert 2 * sent <= _row(report, "chat").deliveries <= 3 * sent

@@ -1,4 +1,4 @@
-"""A comparison in miniature: two peers, and one that dies, on twenty clients."""
+"""A comparison in miniature: two peers, and peers that die, on twenty clients."""
 
 from dataclasses import replace
 from pathlib import Path
