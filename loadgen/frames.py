@@ -45,8 +45,8 @@ def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mas
 def close_code(tail: bytes) -> int | None:
     """Find the code of a close frame with which the bytes end, or `None`.
 
-    A close frame is the last thing that a server sends. So whoever is sent millions of pongs need not read them all to
-    know why it was thrown out: it keeps the last few bytes and looks there when the connection ends.
+    A close frame is the last thing that a server sends. So a client that is sent millions of pongs need not read them
+    all to know why it was thrown out: it keeps the last few bytes and looks there when the connection ends.
     """
     for start in range(max(len(tail) - LAST_WORD_BYTES, 0), len(tail) - 1):
         if tail[start] == FIN | CLOSE and tail[start + 1] == len(tail) - start - 2:

@@ -33,7 +33,7 @@ class Peer:
     can: Can
     kit: Kit
     groups: frozenset[str] = frozenset()  # of scenarios, where it has something to show; empty = all that it can
-    relay: str = ""  # where a server that only relays takes what it tells everybody at /ws, see relay.py
+    relay: str = ""  # where a server that only relays takes messages for all members at /ws, see relay.py
 
 
 OURS: Final = "chatserver"

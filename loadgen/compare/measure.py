@@ -1,6 +1,6 @@
 """One measurement: a `Run` or an `Attack` against one server, and its report.
 
-Owns: what every measurement of a comparison has in common, and what one that came to nothing is called. What a figure
+Owns: what every measurement of a comparison has in common, and what a failed measurement is called. What a figure
 means, and how honestly it was taken, is the business of run.py and attack.py. Errors may come in groups: there are
 nurseries here.
 """
@@ -52,7 +52,7 @@ class NoFigureError(Exception):
 
 
 class StoppedMeasurementError(Exception):
-    """Somebody pressed Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 @dataclass(frozen=True, kw_only=True)

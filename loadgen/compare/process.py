@@ -45,7 +45,7 @@ class Server:
         return self._child.pid
 
     def put_down(self, reason: str) -> None:
-        """End it at once, and let `require` say why: whoever waits for it will wait no longer."""
+        """End it at once, and let `require` say why, so that its user waits no longer."""
         self._put_down = reason
         os.killpg(self.pid, signal.SIGKILL)
 
@@ -128,7 +128,7 @@ async def _answers(server: Server) -> None:
 def _ending(child: "subprocess.Popen[bytes]") -> str:
     """How it ended; empty while it runs.
 
-    It is not reaped by that: as long as it is a zombie, its number is that of its group and of nobody else.
+    It is not reaped by that: as long as it is a zombie, its number belongs to its group and to no other process.
     """
     found = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if found is None:
@@ -137,7 +137,7 @@ def _ending(child: "subprocess.Popen[bytes]") -> str:
 
 
 def _free_port() -> int:
-    """A port that nobody has now. Asked of the kernel and given back, which is the best that works for any server."""
+    """A port that is free now: asked of the kernel and given back, which works for any server."""
     with socket.socket() as sock:
         sock.bind((HOST, 0))
         return int(sock.getsockname()[1])

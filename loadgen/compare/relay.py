@@ -1,4 +1,4 @@
-"""What is said to a server that only relays: one that does not speak chat.v1, but hands on what is posted to it.
+"""The publisher for a server that only relays: it does not speak chat.v1, but hands on what is posted to it.
 
 Its clients are told that they joined, and later what others say, by messages of ours that it takes for any text. Owns:
 these messages, and a publisher that posts them on one connection. It says nothing before everybody is there: whoever
@@ -19,7 +19,7 @@ from loadgen.timers import now
 
 JOINED: Final = msgspec.json.encode({"type": "joined", "id": -1, "room": "lobby"})
 
-#: As large as everybody's.
+#: As large as the other servers' messages.
 _MESSAGE: Final = msgspec.json.encode(
     {
         "type": "message",
@@ -37,7 +37,7 @@ _ANSWER_BYTES: Final = 4096
 
 
 class Relay:
-    """A server that only relays, before anybody has come."""
+    """A server that only relays, before its first member."""
 
     def __init__(self, server: Server, path: str) -> None:
         self._server = server
@@ -46,7 +46,7 @@ class Relay:
         self._empty = self._descriptors()
 
     def greet(self) -> None:
-        """Have everybody who comes be told that it joined; said again when something else was, which it would hear."""
+        """Post `joined`, the message that a client gets when it connects; to be repeated after any other message."""
         self._server.post(self._path, JOINED)
 
     async def publish(self, *, members: int, rate: float) -> None:
@@ -66,7 +66,7 @@ class Relay:
 
 
 async def _post(stream: trio.SocketStream, path: str, rate: float) -> None:
-    """One request after the other; one that is late is followed by the next at once."""
+    """One request after the other; after a late request the next follows at once."""
     fields = ("Content-Type: application/json", f"Content-Length: {len(_MESSAGE)}")
     request = wire.request("POST", path, HOST, *fields) + _MESSAGE
     begun = now()

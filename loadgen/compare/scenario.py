@@ -86,7 +86,7 @@ class Scenario:
     layouts: Sequence[Layout]
     play: Callable[[Meter, Peer, Sizes], Awaitable[Sample]]
     needs: Can
-    seconds: float  # about how long, for each server: an estimate for whoever waits
+    seconds: float  # about how long, for each server: an estimate for the user
 
     def takes(self, peer: Peer) -> bool:
         """Whether a server takes part."""

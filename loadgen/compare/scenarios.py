@@ -25,10 +25,10 @@ _MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 
-#: Below this a growth of memory says nothing of those who came.
+#: Below this a growth of memory says nothing of the clients that came.
 _LEAST_GROWTH: Final = _MIB / 2
 
-#: What run.py calls the phase after everybody has come.
+#: What run.py calls the phase in which all clients are connected.
 _STEADY: Final = "steady"
 
 
@@ -113,7 +113,7 @@ _POLL: Final = Scenario(
 
 # -- busy -------------------------------------------------------------------------------------------------------------
 
-#: Deliveries a second that a fan-out asks for: what everybody manages, and what hardly anybody does.
+#: Deliveries a second that a fan-out asks for: a rate that every server manages, and one that hardly any does.
 _PACED_DELIVERIES: Final = 4_000
 _FLOOD_DELIVERIES: Final = 100_000
 
@@ -238,7 +238,7 @@ _BESIDE: Final = Scenario(
 
 # -- attacked ---------------------------------------------------------------------------------------------------------
 
-#: What a server must do for an attack to have anything to play. Half a request may be sent to anybody.
+#: What a server must do for an attack to have anything to play. Half a request can be sent to any server.
 _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT: Can.CHAT}
 
 
@@ -308,7 +308,7 @@ def _rooms(clients: int) -> int:
 
 
 def _all_held(report: Report) -> Report:
-    """The report, if everybody got in and stayed: fewer would cost less than they do."""
+    """The report, if all clients were let in and stayed: fewer would cost less."""
     wanted = sum(row.wanted for row in report.cohorts)
     held = report.figures["held"]
     lost = sum(sum(row.ended.values()) for row in report.cohorts)

@@ -1,6 +1,6 @@
 """aiohttp: its WebSocketResponse with a heartbeat, and a broadcast as in its own example, one `await` after the other.
 
-One member that does not read holds up everybody behind it.
+A member that does not read holds up all members behind it.
 """
 # /// script
 # dependencies = ["aiohttp"]

@@ -17,10 +17,10 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-#: Connections that may wait for accept: a backlog of 100 costs whoever comes 101st a second (a repeated SYN).
+#: Connections that may wait for accept: with a backlog of 100 the 101st client loses a second (a repeated SYN).
 BACKLOG: Final = 4096
 
-#: Messages that a room remembers, for polls and for those who join.
+#: Messages that a room remembers, for polls and for members that join.
 KEPT: Final = 50
 
 PAGE: Final = "<!doctype html><title>chat</title><p>A peer of chatserver. Speak chat.v1 at /ws.\n"
@@ -40,14 +40,14 @@ class News(Protocol):
     """The event of a framework: set once, then replaced."""
 
     def set(self) -> object:
-        """Wake everybody who waits."""
+        """Wake all held polls."""
 
 
 N = TypeVar("N", bound=News)
 
 
 class Room(Generic[N]):
-    """A room: who is in it and what was said last. `news` is set when something is said."""
+    """A room: its members and its last messages. `news` is set when a message comes."""
 
     def __init__(self, name: str, news: N) -> None:
         self.name = name
@@ -103,7 +103,7 @@ class Chat(Generic[N]):
         return Reply(encode({"type": "error", "id": number, "code": "unknown_type", "message": "join or publish"}))
 
     def say(self, name: str, text: str) -> tuple[dict[str, Any], str, Collection[Any]]:
-        """Publish: the receipt, the event, and whom to tell."""
+        """Publish: the receipt, the event, and the members that get it."""
         room = self.room(name)
         room.offset += 1
         receipt = {

@@ -28,7 +28,7 @@ from chatroom import (  # type: ignore[import-not-found]
 
 told = arguments()
 chat = Chat(threading.Event)
-speaking = threading.Lock()  # rooms are everybody's
+speaking = threading.Lock()  # all threads use the rooms
 
 
 class Member:
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    members: set[Member] = set()  # noqa: RUF012  everybody's, on purpose
+    members: set[Member] = set()  # noqa: RUF012  shared by all handlers on purpose
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  the name is http.server's
         """Say nothing."""
@@ -133,7 +133,7 @@ def tell(members: Collection[Member], event: str) -> None:
 
 
 def heartbeat() -> None:
-    """Ping everybody, for ever."""
+    """Ping all members, for ever."""
     while True:
         time.sleep(told.ping)
         for member in list(Handler.members):

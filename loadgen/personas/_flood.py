@@ -52,7 +52,7 @@ class Flooder(Attacker):
         self.on_drained()
 
     def on_drained(self) -> None:
-        """Send the next block, unless it was enough or nobody wants more: whoever has an answer waits for the end."""
+        """Send the next block, unless all is sent or the server has answered: an answered client waits for the end."""
         if self._left <= 0 or self.answered:
             return
         block = self.block()

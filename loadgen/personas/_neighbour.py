@@ -13,7 +13,7 @@ from loadgen.personas._websocket import Envelope, Member, decode, publish
 
 
 class Neighbour(Planner, Member):
-    """A member of a room whom no attack may hurt."""
+    """An honest member of a room: no attack may hurt it."""
 
     __slots__ = ("_acknowledged", "_next_offset", "_said")
 

@@ -1,4 +1,4 @@
-"""An open tab that nobody looks at."""
+"""A browser tab in the background: connected, joined and silent."""
 
 from loadgen.personas import persona
 from loadgen.personas._websocket import Member

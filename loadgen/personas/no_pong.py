@@ -1,4 +1,4 @@
-"""Somebody is there, but does not answer."""
+"""A connected WebSocket client that answers no ping."""
 
 from loadgen import wire
 from loadgen.personas import persona

@@ -1,4 +1,4 @@
-"""A company with one way out."""
+"""Many honest members behind one address."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""One that says it has said all."""
+"""A half-closed long-poll: the client has sent FIN and still waits for the answer."""
 
 from typing import Final
 

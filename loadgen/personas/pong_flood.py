@@ -1,4 +1,4 @@
-"""Control frames that nobody asked for."""
+"""Unsolicited pongs."""
 
 from typing import Final
 

@@ -21,7 +21,7 @@ SEGMENT_BYTES: Final = 1460
 SIP_BYTES: Final = 256
 SIP_EVERY_SECONDS: Final = 4.0
 
-#: How often those who read nothing ask whether they are still held.
+#: How often a client that reads nothing asks whether it is still held.
 LOOK_EVERY_SECONDS: Final = 2.0
 
 

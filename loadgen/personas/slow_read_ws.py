@@ -1,4 +1,4 @@
-"""Slow read, where what is not read is everybody else's talk."""
+"""Slow read over WebSocket: the unread bytes are the room's messages."""
 
 from typing import Final
 

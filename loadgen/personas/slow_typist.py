@@ -1,4 +1,4 @@
-"""Somebody with telnet and two fingers."""
+"""A request typed by hand, in telnet."""
 
 from functools import partial
 from typing import Final

@@ -1,4 +1,4 @@
-"""A herd on one bell."""
+"""Many long-polls that are woken at once."""
 
 from typing import Final
 
@@ -8,10 +8,10 @@ from loadgen.personas import persona
 from loadgen.personas.poll import Poll
 from loadgen.timers import now
 
-#: All processes of a run ring at the same moments of the machine's clock, so that theirs are one herd.
+#: All processes of a run publish at the same moments of the machine's clock, so that all polls are woken at once.
 BELL_EVERY_SECONDS: Final = 2.0
 
-#: Nobody else is in it: victims' messages would wake the herd ten times a second.
+#: The room is theirs alone: victims' messages would wake the polls ten times a second.
 ROOM: Final = "thunder"
 
 
@@ -36,7 +36,7 @@ class ThunderingPoll(Poll):
         self._rings = cohort.made == 1
 
     def opening(self) -> bytes:
-        """Poll; or, for the one who rings, say nothing yet."""
+        """Poll; the client that publishes says nothing yet."""
         return b"" if self._rings else super().opening()
 
     def on_connected(self) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import trio
 import trio_websocket
 
+from loadgen.victims.upgrade import upgrade
 from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, OperationFailedError, Victim, text_of
 
 
@@ -31,10 +32,7 @@ class WebSocketVictim(Victim):
         """Join, then publish on schedule."""
         async with await self.dial() as stream, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                runner = self.runner
-                peer = await trio_websocket.wrap_client_stream(
-                    nursery, stream, runner.target.authority, runner.websocket_path
-                )
+                peer = await upgrade(nursery, stream, self.runner.target.authority, self.runner.websocket_path)
                 await join(peer, self.room)
             with self.runner.counted(self):
                 nursery.start_soon(self._listen, peer)
@@ -67,10 +65,7 @@ class EchoVictim(Victim):
         """Connect, then echo on schedule."""
         async with await self.dial() as stream, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                runner = self.runner
-                peer = await trio_websocket.wrap_client_stream(
-                    nursery, stream, runner.target.authority, runner.websocket_path
-                )
+                peer = await upgrade(nursery, stream, self.runner.target.authority, self.runner.websocket_path)
             with self.runner.counted(self):
                 nursery.start_soon(self._listen, peer)
                 while True:

@@ -15,6 +15,7 @@ from loadgen.timers import now
 from loadgen.victims.chat import decoder, encode, join
 from loadgen.victims.http import HttpPeer
 from loadgen.victims.schedule import Schedule
+from loadgen.victims.upgrade import upgrade
 from loadgen.victims.victim import (
     OperationFailedError,
     Stream,
@@ -101,7 +102,7 @@ async def _get(runner: "ProbeRunner", stream: Stream, number: int, done: Callabl
 
 async def _echo(runner: "ProbeRunner", stream: Stream, number: int, done: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
-        peer = await _upgrade(runner, nursery, stream)
+        peer = await upgrade(nursery, stream, runner.target.authority, runner.websocket_path)
         text = f"newcomer {number}"
         await peer.send_message(text)
         while await peer.get_message() != text:
@@ -113,7 +114,7 @@ async def _echo(runner: "ProbeRunner", stream: Stream, number: int, done: Callab
 async def _chat(runner: "ProbeRunner", stream: Stream, number: int, done: Callable[[], None]) -> None:
     room = f"{runner.tag}-new-{number % ADDRESSES}"
     async with trio.open_nursery() as nursery:
-        peer = await _upgrade(runner, nursery, stream)
+        peer = await upgrade(nursery, stream, runner.target.authority, runner.websocket_path)
         await join(peer, room)
         await peer.send_message(encode({"type": "publish", "id": number, "room": room, "text": text_of(number)}))
         while True:
@@ -124,10 +125,6 @@ async def _chat(runner: "ProbeRunner", stream: Stream, number: int, done: Callab
                 raise OperationFailedError(f"error {reply.code}")
         done()
         await _leave(peer, nursery)
-
-
-async def _upgrade(runner: "ProbeRunner", nursery: trio.Nursery, stream: Stream) -> trio_websocket.WebSocketConnection:
-    return await trio_websocket.wrap_client_stream(nursery, stream, runner.target.authority, runner.websocket_path)
 
 
 async def _leave(peer: trio_websocket.WebSocketConnection, nursery: trio.Nursery) -> None:

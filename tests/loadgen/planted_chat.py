@@ -1,7 +1,7 @@
 """A small chat.v1 server with planted behaviours: what loadgen is tested against.
 
-It reads with h11 and wsproto, so that loadgen's own reading of the protocols is checked by somebody else's. One thread,
-one selector.
+It reads with h11 and wsproto, so that loadgen's own reading of the protocols is checked by other people's code. One
+thread, one selector.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ import wsproto
 from wsproto import events
 from wsproto.utilities import generate_accept_token
 
-from tests.loadgen.plants import Plant
+from tests.loadgen.plants import Plant, is_crowd
+
+#: A message this long after the first attacker belongs to the attack: the crowd comes a moment before the phase begins.
+_WELL_INTO_THE_ATTACK = 0.4
+
+#: A newcomer says one thing and goes; a member that has said as much stays.
+_ESTABLISHED_AFTER_TEXTS = 3
 
 
 @dataclass(eq=False)
@@ -38,6 +44,11 @@ class _Peer:
     room: str = ""
     pongs: int = 0
     address: str = ""
+    published: int = 0
+
+    @property
+    def is_established(self) -> bool:
+        return self.published > _ESTABLISHED_AFTER_TEXTS
 
 
 @dataclass(eq=False)
@@ -50,7 +61,8 @@ class Server:
     streams: list[tuple[_Peer, str]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     pongs: int = 0
-    crowded: bool = False
+    attacked_at: float | None = None  # since when an attack has come
+    attackers: int = 0  # connected now
     published: int = 0
     _unlucky: _Peer | None = None
     _by_address: Counter[str] = field(default_factory=Counter)
@@ -66,7 +78,7 @@ class Server:
         self._hoard: list[bytearray] = []
         self._hoard_of_files: list[socket.socket] = []
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._listener = socket.create_server((self.host, 0), family=family, backlog=4096)
+        self._listener = socket.create_server((self.host, 0), family=family, backlog=self.plant.backlog)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
@@ -79,7 +91,7 @@ class Server:
 
     def _stall(self) -> None:
         assert self.plant.stalls_every is not None
-        if self.crowded:
+        if self.plant.stalls_until_attacked and self.attacked_at is not None:
             return
         time.sleep(self.plant.stall)
         self._later(self.plant.stalls_every, self._stall)
@@ -126,22 +138,25 @@ class Server:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.plant.send_buffer:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.plant.send_buffer)
-            peer = _Peer(sock)
-            self.peers.add(peer)
-            self.accepted_from.add(address[0])
-            peer.address = address[0]
-            self._by_address[peer.address] += 1
+            peer = _Peer(sock, address=address[0])
+            self._count(peer, 1)
+            self.accepted_from.add(peer.address)
+            is_attacker = is_crowd(peer.address)
+            if is_attacker and self.plant.accepts_every:
+                time.sleep(self.plant.accepts_every)
             if 0 < self.plant.per_address < self._by_address[peer.address]:
                 self._forget(peer)
                 continue
             self.idle.clear()
             self.accepted += 1
-            if len(self.peers) > self.plant.crowd and not self.crowded:
-                self._crowd()
-            if self.crowded and (self.plant.locks_out or self.plant.no_newcomers):
+            if is_attacker and self.attacked_at is None:
+                self._attack_begins()
+            closed_to_all = self.attacked_at is not None and self.plant.locks_out
+            closed_to_newcomers = self.attackers and self.plant.no_newcomers and not is_attacker
+            if closed_to_all or closed_to_newcomers:
                 self._forget(peer)
                 continue
-            if self.crowded and self.plant.leaks_descriptors:
+            if is_attacker and self.plant.leaks_descriptors:
                 self._hoard_of_files.append(sock.dup())
             if self.plant.leak_bytes:
                 self._hoard.append(bytearray(b"x" * self.plant.leak_bytes))
@@ -154,12 +169,17 @@ class Server:
 
     def _forget(self, peer: _Peer) -> None:
         """Close a connection of which nothing is known yet."""
-        self._by_address[peer.address] -= 1
-        self.peers.remove(peer)
+        self._count(peer, -1)
         peer.sock.close()
 
-    def _crowd(self) -> None:
-        self.crowded = True
+    def _count(self, peer: _Peer, change: int) -> None:
+        """Add a connection to those that there are, or take it away."""
+        (self.peers.add if change > 0 else self.peers.remove)(peer)
+        self._by_address[peer.address] += change
+        self.attackers += change * is_crowd(peer.address)
+
+    def _attack_begins(self) -> None:
+        self.attacked_at = time.monotonic()
         if self.plant.dies:
             raise SystemExit("planted: it dies")
         if self.plant.locks_out:
@@ -175,8 +195,7 @@ class Server:
 
     def _close(self, peer: _Peer) -> None:
         if peer in self.peers:
-            self._by_address[peer.address] -= 1
-            self.peers.remove(peer)
+            self._count(peer, -1)
             self._selector.unregister(peer.sock)
             peer.sock.close()
             if not self.peers:
@@ -187,7 +206,7 @@ class Server:
             sent = peer.sock.send(data)
         except OSError:
             sent = 0
-        if sent < len(data):  # gone, or too slow for us: this server keeps nothing for anybody
+        if sent < len(data):  # gone, or too slow for us: this server keeps nothing for a client
             # a reset, so that the peer learns of it now, and not when it has read everything that came before
             peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._close(peer)
@@ -211,14 +230,14 @@ class Server:
         parser.receive_data(peer.data)
         try:
             request = parser.next_event()
+            body = b""
+            while isinstance(event := parser.next_event(), h11.Data):
+                body += event.data
         except h11.RemoteProtocolError:
             self._answer(peer, 200 if self.plant.takes_anything else 400, {})
             self._close(peer)
             return
         assert isinstance(request, h11.Request)
-        body = b""
-        while isinstance(event := parser.next_event(), h11.Data):
-            body += event.data
         if event is h11.NEED_DATA:
             return  # the body is not complete
         peer.data = b""
@@ -230,6 +249,8 @@ class Server:
         elif target.path == "/.well-known/loadgen-consent" and self.plant.consent is not None:
             length = len(self.plant.consent)
             self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (length, self.plant.consent))
+        elif target.path in {"/ws", "/echo"} and b"sec-websocket-key" not in dict(request.headers):
+            self._answer(peer, 200 if self.plant.takes_anything else 400, {})
         elif target.path in {"/ws", "/echo"}:
             peer.echoes = target.path == "/echo"
             self._upgrade(peer, dict(request.headers))
@@ -265,16 +286,16 @@ class Server:
         if closing:
             self._close(peer)
 
-    def _page(self, room: str, after: int) -> dict[str, object]:
+    def _page(self, room: str, after: int, *, is_history: bool = False) -> dict[str, object]:
         messages = self.rooms.setdefault(room, [])
-        if self.crowded and self.plant.forgets:
+        if is_history and self.attacked_at is not None and self.plant.forgets:
             messages = messages[: len(messages) // 2] + ["" for _ in messages[len(messages) // 2 :]]
         found = [{"room": room, "offset": n + 1, "text": text} for n, text in enumerate(messages)][after:]
         return {"room": room, "cursor": f"e-{len(messages)}", "recovered": True, "messages": found}
 
     def _messages(self, peer: _Peer, room: str, query: dict[str, list[str]]) -> None:
         after = int(query.get("after", ["e-0"])[0].rpartition("-")[2])
-        page = self._page(room, after)
+        page = self._page(room, after, is_history="wait" not in query)
         peer.settled = True
         if "wait" in query and not page["messages"]:
             held = (peer, room, after)
@@ -338,38 +359,38 @@ class Server:
                 return
             self._write(peer, self._text(peer, {"type": "joined", "id": message["id"], "room": peer.room}))
         elif message["type"] == "publish":
-            self.published += 1
-            if self.published == self.plant.dies_after_texts:
-                self.stop()
-            if self.plant.stall_on_text is not None and self.plant.stall_on_text in str(message["text"]):
-                self.plant.stall_on_text = None
-                time.sleep(self.plant.stall)
-            if self.crowded and self.plant.fails_one:
-                self.plant.fails_one = False
-                self._write(peer, self._text(peer, {"type": "error", "id": message["id"], "code": "oops"}))
-                return
-            silent = self.plant.drop_every and self.published % self.plant.drop_every == 0
-            delay = self.plant.delay
-            if self.crowded and self._is_unlucky(peer):
-                delay = self.plant.one_waits
-            if self._is_attacked():
-                delay += self.plant.slow_when_crowded
-            if self.crowded and not self._is_attacked():
-                delay += self.plant.slow_afterwards
-            if delay:
-                self._later(delay, lambda: self._tell(peer, message, silent=bool(silent)))
-            else:
-                self._tell(peer, message, silent=bool(silent))
+            self._publication(peer, message)
 
-    def _is_unlucky(self, peer: _Peer) -> bool:
-        """Whether it is the one that is made to wait: the first that spoke under attack, for ever."""
-        if not self.plant.one_waits:
-            return False
-        self._unlucky = self._unlucky or peer
-        return peer is self._unlucky
+    def _publication(self, peer: _Peer, message: dict[str, object]) -> None:
+        self.published += 1
+        peer.published += 1
+        if self.published == self.plant.dies_after_texts:
+            self.stop()
+        if self.plant.stall_on_text is not None and self.plant.stall_on_text in str(message["text"]):
+            self.plant.stall_on_text = None
+            time.sleep(self.plant.stall)
+        if self.plant.fails_one and peer.is_established and self._is_well_attacked():
+            self.plant.fails_one = False
+            self._write(peer, self._text(peer, {"type": "error", "id": message["id"], "code": "oops"}))
+            return
+        silent = self.plant.drop_every and self.published % self.plant.drop_every == 0
+        delay = self._delay(peer)
+        if delay:
+            self._later(delay, lambda: self._tell(peer, message, silent=bool(silent)))
+        else:
+            self._tell(peer, message, silent=bool(silent))
 
-    def _is_attacked(self) -> bool:
-        return len(self.peers) > self.plant.crowd
+    def _delay(self, peer: _Peer) -> float:
+        """How late its message is acknowledged."""
+        if self.attacked_at is None:
+            return self.plant.delay
+        if self.plant.one_waits and peer.is_established:
+            self._unlucky = self._unlucky or peer  # for ever
+        delay = self.plant.one_waits if peer is self._unlucky else self.plant.delay
+        return delay + (self.plant.slow_when_attacked if self.attackers else self.plant.slow_afterwards)
+
+    def _is_well_attacked(self) -> bool:
+        return self.attacked_at is not None and time.monotonic() - self.attacked_at > _WELL_INTO_THE_ATTACK
 
     def _tell(self, author: _Peer, message: dict[str, object], *, silent: bool) -> None:
         if author in self.peers:

@@ -9,13 +9,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
+
+from tests.loadgen.plants import is_crowd
 
 #: As nginx has it; the default of many small servers would drop SYNs of a crowd.
 BACKLOG = 511
@@ -26,9 +28,7 @@ class Site:
     """How it serves; by default well."""
 
     late: float = 0.0  # before each answer
-    crowd: int = 25  # connections at which the faults below begin
-    stops_reading: bool = False  # answer nobody new
-    most: int = 0  # accept so many connections and no more, if not 0
+    stops_reading: bool = False  # from an attack's first connection on, answer no new client
 
 
 class Static:
@@ -36,21 +36,16 @@ class Static:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.open = 0
-        self.crowded = False
+        self.attacked = False
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        self.open += 1
-        self.crowded = self.crowded or self.open > self.site.crowd
-        try:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):  # the client left; so do we
+            address, _ = stream.socket.getpeername()
+            self.attacked = self.attacked or is_crowd(address)
             await self._serve(stream)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # the client left; so do we
-        finally:
-            self.open -= 1
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        if self.crowded and self.site.stops_reading:
+        if self.attacked and self.site.stops_reading:
             await trio.sleep_forever()
         rest = b""
         while data := await stream.receive_some(65536):

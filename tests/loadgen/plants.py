@@ -1,18 +1,29 @@
-"""What may be wrong with a planted server."""
+"""What may be wrong with a planted server, and which of its peers are the attack."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, ip_address
+from typing import Final
+
+#: The addresses of a crowd's clients. Victims, newcomers and honest slow clients have addresses behind these, and
+#: everything that is no load comes from 127.0.0.1.
+CROWD: Final = IPv4Network("127.16.0.0/23")
+
+
+def is_crowd(address: str) -> bool:
+    """Whether a connection from this address is one of the crowd's: of an attack's, while there are no neighbours."""
+    return ip_address(address) in CROWD
 
 
 @dataclass(kw_only=True)
 class Plant:
-    """What is wrong with the server; by default nothing but that it never times anybody out."""
+    """What is wrong with the server; by default only that it has no deadlines."""
 
     head_deadline: float | None = None  # close connections that are not a WebSocket, held or answered by then
     says_408: bool = False  # ... with an answer
     delay: float = 0.0  # before a publish is acknowledged and told
-    drop_every: int = 0  # acknowledge every n-th publish and tell nobody
+    drop_every: int = 0  # acknowledge every n-th publish and deliver it to no member
     close_members_after: float | None = None  # throw members out
     refuse: bool = False  # answer everything 503
     pings_every: float | None = None
@@ -21,26 +32,30 @@ class Plant:
     consent: bytes | None = None
     no_page: bool = False  # answer `GET /` 404
     stalls_every: float | None = None  # sleep for `stall` again and again
+    stalls_until_attacked: bool = False  # ... as long as no attack has come
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out
-    stall: float = 0.0  # sleep that long, and hold up everybody, ...
+    stall: float = 0.0  # sleep that long, and hold up all clients, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it
     dies_after_texts: int | None = None  # stop serving when so many were published
     turns_away_after: int | None = None  # answer 503 to connections after so many
-
-    # what goes wrong once so many are connected, and stays wrong: an attack is there
-    crowd: int = 25
-    locks_out: bool = False  # cut everybody, and whoever comes afterwards
-    no_newcomers: bool = False  # serve those who are in, close on those who come
-    fails_one: bool = False  # answer one message with an error
-    dies: bool = False  # end the process
-    forgets: bool = False  # lose half of what was acknowledged
-    leaks_descriptors: bool = False  # one for each that comes
-    one_waits: float = 0.0  # let one member wait so long for its acknowledgements
-    slow_afterwards: float = 0.0  # when the crowd has gone, be so late
+    accepts_every: float = 0.0  # take so long for each connection of the crowd, ...
+    backlog: int = 4096  # ... of which so many may wait
+    deaf_every: int = 0  # tell every n-th message to its author only
+    echo_delay: float = 0.0  # acknowledge at once, and tell so much later
+    per_address: int = 0  # close on clients from an address that has so many
+    unanswered_room: str = ""  # never answer its joins
     takes_anything: bool = False  # answer malformed requests 200
 
-    deaf_every: int = 0  # tell every n-th message to nobody but its author
-    echo_delay: float = 0.0  # acknowledge at once, and tell so much later
-    slow_when_crowded: float = 0.0  # be so late while an attack is there
-    per_address: int = 0  # close on those who come from an address that has so many
-    unanswered_room: str = ""  # never answer those who join it
+    # from the attack's first connection on, for ever
+    locks_out: bool = False  # cut all connections, and close each that comes afterwards
+    dies: bool = False  # end the process
+    forgets: bool = False  # have half of what was acknowledged no more in the history
+    leaks_descriptors: bool = False  # one for each attacker
+    one_waits: float = 0.0  # let one established member wait so long for its acknowledgements
+    fails_one: bool = False  # answer one message of an established member with an error, a moment later
+
+    # while an attacker is connected
+    no_newcomers: bool = False  # serve established clients and attackers, close on all others that connect
+    slow_when_attacked: float = 0.0  # be so late
+
+    slow_afterwards: float = 0.0  # when the last attacker has gone, be so late

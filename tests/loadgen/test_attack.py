@@ -13,32 +13,36 @@ from tests.loadgen.plays import play_attack
 EVERY_KIND = {"slow-head": 10, "idle-connect": 10, "slow-body": 10}
 
 
-async def test_a_server_without_deadlines_holds_its_attackers_for_ever() -> None:
+async def test_a_server_without_deadlines_holds_its_attackers_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside it: what was asked for is judged, and what the host took of the processors is told by phase."""
+    baseline, attack = (Ticks(1000, 50), Ticks(1200, 56)), (Ticks(1300, 90), Ticks(1700, 190))
+    readings = iter([*baseline, *attack, Ticks(1800, 200), Ticks(1900, 290)])
+    monkeypatch.setattr(cpu_steal, "read", lambda: next(readings))
+    asked = (Condition("oldest_attacker_s", ">", 0.5),)
     with planted() as server:
-        report = await play_attack(server.url, EVERY_KIND, seconds=4.0)
-    assert report.figures["attackers_peak"] == 30
+        report = await play_attack(server.url, EVERY_KIND, conditions=asked)
+    assert report.figures["attackers_peak"] == report.figures["attackers_held"] == 30
     assert report.figures["attackers_killed"] == report.figures["attackers_refused"] == 0
     oldest = report.figures["oldest_attacker_s"]
     assert oldest is not None
-    assert oldest >= 2.0, "for most of the attack; a loaded machine may be late with it"
+    assert oldest >= 1.0, "for most of the attack; a loaded machine may be late with it"
+    assert any(reason.startswith("oldest_attacker_s is") for reason in report.verdict.reasons)
     assert list(dict.fromkeys(row.name for row in report.phases)) == ["baseline", "attack", "recovery"]
     assert all(row.succeeded and not row.failed for row in report.phases)
     assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100
+    assert (report.figures["baseline_steal_percent"], report.figures["steal_percent"]) == (3.0, 25.0)
 
 
-@pytest.mark.parametrize("answers", [False, True])
-async def test_a_deadline_is_found_and_attackers_return(answers: bool) -> None:
-    with planted(Plant(head_deadline=0.5, says_408=answers)) as server:
-        report = await play_attack(server.url, EVERY_KIND, seconds=4.0)
+async def test_a_deadline_is_found_and_attackers_return() -> None:
+    with planted(Plant(head_deadline=0.5, says_408=True)) as server:
+        report = await play_attack(server.url, EVERY_KIND, seconds=3.0)
     killed, median = report.figures["attackers_killed"], report.figures["kill_p50_s"]
     assert killed is not None
     assert killed > 30, "each was thrown out more than once"
     assert median is not None
     assert median >= 0.499
     assert report.figures["success_percent"] == 100
-    reason = "answered 408" if answers else "closed"
-    for row in report.cohorts:
-        assert reason in row.ended, row
+    assert all("answered 408" in row.ended for row in report.cohorts)
 
 
 async def test_attackers_turned_away_are_not_called_killed() -> None:
@@ -50,37 +54,17 @@ async def test_attackers_turned_away_are_not_called_killed() -> None:
     assert refused >= 5
 
 
-async def test_a_leak_is_found() -> None:
+async def test_a_leak_is_found_and_what_is_left_however_short_the_recovery_was() -> None:
+    """What is left was read at a clock's ticks, and a busy machine's short recovery could be between two of them."""
     with planted_process(Plant(leak_bytes=50_000)) as (url, pid):
-        report = await play_attack(url, {"idle-connect": 200}, server_pid=pid, seconds=3.0)  # on a busy machine as well
-    grown = report.figures["server_bytes_per_attacker"]
+        report = await play_attack(url, {"idle-connect": 200}, server_pid=pid, seconds=3.0, recovery=0.001)
+    grown, left = report.figures["server_bytes_per_attacker"], report.figures["server_bytes_left"]
     assert grown is not None
     assert grown > 50_000
+    assert left is not None
+    assert left > 200 * 25_000, "and it does not give it back"
     assert any("server_bytes_over_bar" in reason for reason in report.verdict.reasons)
     assert all(row.server_pss_bytes for row in report.phases)
-
-
-async def test_what_is_left_is_known_however_short_the_recovery_was() -> None:
-    """It was read at a clock's ticks, and a busy machine's recovery of 600 ms could be between two of them."""
-    with planted_process() as (url, pid):
-        report = await play_attack(url, {"idle-connect": 5}, server_pid=pid, recovery=0.001)
-    assert report.figures["server_bytes_left"] is not None
-
-
-async def test_what_the_host_took_is_told_by_phase(monkeypatch: pytest.MonkeyPatch) -> None:
-    baseline, attack = (Ticks(1000, 50), Ticks(1200, 56)), (Ticks(1300, 90), Ticks(1700, 190))
-    readings = iter([*baseline, *attack, Ticks(1800, 200), Ticks(1900, 290)])
-    monkeypatch.setattr(cpu_steal, "read", lambda: next(readings))
-    with planted() as server:
-        report = await play_attack(server.url, {"idle-connect": 5})
-    assert (report.figures["baseline_steal_percent"], report.figures["steal_percent"]) == (3.0, 25.0)
-
-
-async def test_a_machine_that_does_not_tell_what_its_host_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_steal, "read", lambda: None)
-    with planted() as server:
-        report = await play_attack(server.url, {"idle-connect": 5})
-    assert report.figures["baseline_steal_percent"] is report.figures["steal_percent"] is None
 
 
 async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:
@@ -92,7 +76,8 @@ async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:
     assert any("success_percent" in reason for reason in report.verdict.reasons)
     lost = sum(sum(row.failed.values()) for row in report.phases)
     operations = lost + sum(row.succeeded for row in report.phases)
-    assert operations // 10 - 2 <= lost <= operations // 10 + 2
+    assert lost >= operations // 10 - 2
+    assert operations > 2 * lost, "one that waits for ever holds up none of those behind it"
 
 
 async def test_without_victims_there_is_no_run() -> None:

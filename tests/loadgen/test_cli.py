@@ -17,6 +17,7 @@ from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.render import show
 from loadgen.report import SCHEMA, Report
+from tests.loadgen.commandline import call
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import play_attack
 
@@ -99,20 +100,15 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "Usage: loadgen" in capsys.readouterr().out
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "loadgen", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
 def test_json_is_all_that_is_on_standard_output() -> None:
     with planted() as server:
-        done = _run("run", server.url, "--clients", "20", "--duration", "0.2", "--json", "--seed", "7")
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "0.2", "--json",
+                "--seed", "7",
+            ],
+            cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
     assert done.returncode in {0, 3}, done.stderr
     report = json.loads(done.stdout)
     assert report["schema"] == SCHEMA
@@ -123,8 +119,8 @@ def test_json_is_all_that_is_on_standard_output() -> None:
 
 def test_a_scorecard_has_a_row_for_each_attack_and_writes_its_report(tmp_path: Path) -> None:
     with planted(Plant(head_deadline=0.8)) as server:
-        done = _run(
-            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "5",
+        done = call(
+            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "2.5",
             "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "ws", "--neighbours", "0",
             "--report", str(tmp_path / "report"), "--no-bar", "--fail-if", "attackers_killed<10",
         )  # fmt: skip
@@ -137,24 +133,14 @@ def test_a_scorecard_has_a_row_for_each_attack_and_writes_its_report(tmp_path: P
     assert "slow-head" in done.stdout
 
 
-def test_a_server_that_is_gone_after_an_attack_is_a_row_and_not_the_end() -> None:
-    with planted(Plant(dies_after_texts=40)) as server:
-        done = _run(
-            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "5", "--duration", "1",
-            "--baseline", "1", "--recovery", "0.6", "--victims", "5", "--victim", "ws", "--neighbours", "0", "--json",
-        )  # fmt: skip
-    assert done.returncode in {1, 3}, done.stderr
-    assert [part["verdict"]["outcome"] for part in json.loads(done.stdout)["parts"]] != ["held", "held"]
-    assert "Traceback" not in done.stderr
-
-
 def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     beside = Path(sys.executable).with_name("chatserver")
-    done = _run(
+    done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head,idle-connect", "--clients", "5",
-        "--duration", "5", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--neighbours", "0", "--json",
+        "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--neighbours", "0", "--json",
+        "--timeout", "30",
         "--start", f"{beside} serve --quiet --port {port}",
     )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr
@@ -169,7 +155,7 @@ def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
 def test_a_target_that_does_not_start_is_a_row_that_says_why() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    done = _run(
+    done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head", "--clients", "5", "--json",
         "--start", f"{sys.executable} -c 'raise SystemExit(\"no disk\")'",
     )  # fmt: skip
@@ -188,7 +174,7 @@ def test_what_listens_already_is_not_started(capsys: pytest.CaptureFixture[str])
 def test_a_floor_is_beside_each_attack_that_has_one_and_the_table_is_written(tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     with planted(Plant(head_deadline=0.8)) as server:
-        done = _run(
+        done = call(
             "scorecard", server.url, "--kind", "idle-connect,malformed-http", "--clients", "5", "--duration", "1",
             "--baseline", "0.6", "--recovery", "0.6", "--victims", "4", "--victim", "ws", "--neighbours", "0",
             "--floor", "--markdown", str(card), "--json",
@@ -229,7 +215,7 @@ def test_ctrl_c_at_the_floor_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_thresholds_decide_the_exit_code() -> None:
     with planted() as server:
-        done = _run("run", server.url, "--clients", "20", "--duration", "0.2", "--fail-if", "held>19,lag_max_ms<0")
+        done = call("run", server.url, "--clients", "20", "--duration", "0.2", "--fail-if", "held>19,lag_max_ms<0")
     assert done.returncode in {1, 3}, done.stderr
     assert "held is 20 (held>19)" in done.stdout
     assert "\x1b" not in done.stdout, "no colours in a pipe"
@@ -250,7 +236,7 @@ def test_ctrl_c_ends_with_the_report_so_far() -> None:
                 if "steady" in line:
                     break
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "INTERRUPTED" in out
     assert "idle  wanted 16  held 16" in out

@@ -26,7 +26,7 @@ async def test_a_healthy_server_holds() -> None:
         assert report.figures[name] == 0, name
     sent = report.phases[0].succeeded
     assert sent == report.phases[1].succeeded >= 20
-    # two rooms, each with half of everybody: every message reaches 10 idle, 5 polls, and 2 or 3 streams and chatters
+    # two rooms, each with half of the clients: every message reaches 10 idle, 5 polls, and 2 or 3 streams and chatters
     assert _row(report, "idle").deliveries == 10 * sent
     assert 2 * sent <= _row(report, "sse").deliveries <= 3 * sent
     assert 2 * sent <= _row(report, "chat").deliveries <= 3 * sent
@@ -54,7 +54,7 @@ async def test_a_stalled_server_is_charged_with_the_messages_that_waited() -> No
 
 async def test_lost_messages_are_named() -> None:
     with planted(Plant(drop_every=4)) as server:
-        report = await play_run(server.url, {"chat": 5}, rate=40, drain=0.3)
+        report = await play_run(server.url, {"chat": 5}, rate=40, drain=3.0)
     assert report.figures["unacknowledged"] == 0
     assert report.figures["unreturned"] == report.phases[0].succeeded // 4 > 0
     assert any("unreturned" in reason for reason in report.verdict.reasons)
@@ -62,7 +62,7 @@ async def test_lost_messages_are_named() -> None:
 
 async def test_members_thrown_out_are_counted_with_their_age() -> None:
     with planted(Plant(close_members_after=0.4)) as server:
-        report = await play_run(server.url, {"idle": 10, "sse": 3}, seconds=4.0)
+        report = await play_run(server.url, {"idle": 10, "sse": 3}, seconds=2.0)
     row = _row(report, "idle")
     assert row.ended == {"closed": 10}
     assert row.held == 0
@@ -98,7 +98,7 @@ async def test_polls_ask_again_from_their_cursor_also_when_every_answer_closes()
 
 async def test_a_server_that_dies_is_a_server_that_fell_short() -> None:
     with planted(Plant(dies_after_texts=5)) as server:
-        report = await play_run(server.url, EVERYBODY, rate=20, seconds=4.0, drain=0.3)
+        report = await play_run(server.url, EVERYBODY, rate=20, seconds=2.0, drain=0.3)
     assert report.figures["ended"] == 40
     assert report.exit_code in {1, 3}
 

@@ -5,9 +5,12 @@ from collections import Counter
 import pytest
 
 from loadgen import preflight, target
+from loadgen.messages import Role
 from loadgen.preflight import InvalidRunError
-from loadgen.target import PER_SOURCE, Target, TargetDownError, TargetRefusedError, UsageError
+from loadgen.target import PER_SOURCE, SHARED_INDEX, Target, TargetDownError, TargetRefusedError, UsageError
+from loadgen.victims.runner import ProbeRunner
 from tests.loadgen.planted import Plant, planted
+from tests.loadgen.plants import is_crowd
 
 
 def _target(address: str, port: int, host: str = "chat.example") -> Target:
@@ -92,3 +95,12 @@ def test_preflight_counts_ports_where_sources_cannot_be_spread(monkeypatch: pyte
     preflight.check(_target("127.0.0.1", 80), 200_000)
     with pytest.raises(InvalidRunError, match="ip_local_port_range"):
         preflight.check(_target("::1", 80), 200_000)
+
+
+def test_planted_servers_can_tell_a_crowd_by_its_addresses() -> None:
+    where = _target("127.0.0.1", 80)
+    victims = ProbeRunner(Role(target=where, seed=1, connect_rate=0.0, niceness=0))
+    crowd = [where.source(index) or "" for index in (0, 1_000, 99_999)]
+    others = [victims.source(0) or "", victims.source(500) or "", where.source(SHARED_INDEX) or "", "127.0.0.1", "::1"]
+    assert all(map(is_crowd, crowd))
+    assert not any(map(is_crowd, others))

@@ -53,6 +53,7 @@ def test_tables_as_markdown_and_a_report_as_json(
         peers="floor",
         only="idle",
         clients=20,
+        repeats=1,
         idle_seconds=1.0,
         peers_dir=str(tmp_path / "peers"),
         markdown_file=str(file),

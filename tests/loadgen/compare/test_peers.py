@@ -176,7 +176,7 @@ async def test_the_floor_s_event_streams_hear_what_is_said_from_now_on() -> None
 async def test_the_floor_passes_over_what_makes_no_sense(nonsense: bytes) -> None:
     async with serving(PEERS["floor"]) as server:
         async with await trio.open_tcp_stream(HOST, server.port) as stream:
-            with suppress(trio.BrokenResourceError):  # it keeps no megabyte of anybody
+            with suppress(trio.BrokenResourceError):  # it keeps no megabyte of a client
                 await stream.send_all(nonsense)
             assert (await ask(server, "GET", "/"))[0] == 200
         server.require()

@@ -19,7 +19,7 @@ def python(code: str) -> Callable[[Path, int], list[str]]:
 
 
 def is_there(pid: int) -> bool:
-    """Whether a process runs; a zombie that nobody has reaped yet does not."""
+    """Whether a process runs; a zombie that is not reaped yet does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -71,7 +71,7 @@ async def test_its_children_are_gone_too(leader: str, tmp_path: Path) -> None:
         while not (told.exists() and told.read_text().endswith("\n")):  # noqa: ASYNC110
             await trio.sleep(0.01)
     child = int(told.read_text())
-    with trio.fail_after(30):  # whoever adopted it has to reap it
+    with trio.fail_after(30):  # the process that adopted it has to reap it
         while is_there(child):  # noqa: ASYNC110
             await trio.sleep(0.01)
 

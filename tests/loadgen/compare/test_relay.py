@@ -18,7 +18,7 @@ ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
 
 
 class Standing:
-    """A server in our own process: whoever connects costs two descriptors, one on either side."""
+    """A server in our own process: a connection costs two descriptors, one on either side."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -1,4 +1,4 @@
-"""Those who ask one thing at a time, and cost the server more than themselves."""
+"""Personas that ask one thing at a time, at a higher cost to the server than to themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Those who send without end: the server's end is h11's and wsproto's."""
+"""Personas that send without end: the server's end is h11's and wsproto's."""
 
 from __future__ import annotations
 

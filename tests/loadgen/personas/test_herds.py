@@ -1,4 +1,4 @@
-"""Those who do together what each may do alone."""
+"""Personas that do together what each may do alone."""
 
 from __future__ import annotations
 

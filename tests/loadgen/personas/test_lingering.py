@@ -1,4 +1,4 @@
-"""Those who come by WebSocket and stay: the server's end is wsproto's."""
+"""Personas that connect by WebSocket and stay: the server's end is wsproto's."""
 
 from __future__ import annotations
 

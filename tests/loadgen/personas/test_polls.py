@@ -1,4 +1,4 @@
-"""Those who ask for a long-poll and then are not, or only half, there."""
+"""Personas that ask for a long-poll and then close it, wholly or by half."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Those who ask and do not read."""
+"""Personas that ask and do not read."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_half_of_them_read_a_little_and_the_others_only_the_status() -> No
 
 
 def _abandon(stream: trio.SocketStream) -> None:
-    """Close; what stands unsent keeps the FIN back, so that nobody who does not read is told."""
+    """Close; what stands unsent keeps the FIN back, so that a client that does not read is not told."""
     stream.socket.close()
 
 

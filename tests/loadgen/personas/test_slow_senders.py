@@ -1,4 +1,4 @@
-"""Those who send too little, too slowly: what they send is read by h11, OpenSSL or wsproto."""
+"""Personas that send too little, too slowly: what they send is read by h11, OpenSSL or wsproto."""
 
 from __future__ import annotations
 

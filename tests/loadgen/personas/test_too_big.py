@@ -1,4 +1,4 @@
-"""Those who send more than anybody takes."""
+"""Personas that send more than a server takes."""
 
 from __future__ import annotations
 

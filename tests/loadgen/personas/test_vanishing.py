@@ -1,4 +1,4 @@
-"""Those who vanish: no FIN, no RST, no acknowledgement."""
+"""Personas that vanish: no FIN, no RST, no acknowledgement."""
 
 from __future__ import annotations
 
