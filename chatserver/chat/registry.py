@@ -72,30 +72,22 @@ class Registry:
 
     @asynccontextmanager
     async def using(self, name: str, network: str) -> AsyncGenerator[Room, None]:
-        """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError."""
-        room = await self._pin(name, network)
-        try:
-            yield room
-        finally:
-            room.pins -= 1
-            self.note_empty(room)
+        """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError.
 
-    async def _pin(self, name: str, network: str) -> Room:
-        """The room, loaded. If that fails, all who wait for it are told, and the next asker tries again."""
-        room = self.rooms.get(name)
-        if room is None:
-            room = self._make(name, network)
+        If loading fails, all who wait for it are told, and the next asker tries again.
+        """
+        room = self.rooms.get(name) or self._make(name, network)
         room.pins += 1
         try:
             if not room.ready:
                 await self._loading.get(room, partial(self._load, room))
-        except BaseException:
+            yield room
+        finally:
             room.pins -= 1
-            if not room.ready and not room.pins:
+            if room.ready:
+                self.note_empty(room)
+            elif not room.pins:
                 self._remove(room)
-            self.note_empty(room)
-            raise
-        return room
 
     async def load(self, names: Iterable[str], network: str) -> None:
         """Bring rooms into memory, some side by side; they stay for a while even if nobody comes.

@@ -66,12 +66,13 @@ class Ring:
     """Entries for the offsets `first` to `last`; empty when `first == last + 1`."""
 
     __slots__ = (
-        "_bytes", "_chunks", "_joined", "_json", "_pushes", "_room", "_size", "first", "kept", "last", "written",
+        "_budget", "_bytes", "_chunks", "_encoder", "_joined", "_json", "_max_bytes", "_max_count", "_pushes", "_room",
+        "first", "kept", "last", "written",
     )  # fmt: skip
 
     def __init__(self, room: str, size: RingSize, *, last: int = 0) -> None:
         self._room = room
-        self._size = size
+        self._encoder, self._max_count, self._max_bytes, self._budget = size
         self.first = last + 1
         self.last = last
         self.written = 0  # bytes of JSON that ever came in
@@ -87,11 +88,10 @@ class Ring:
 
     def add(self, records: Iterable[Record]) -> None:
         """Append news; older entries make room."""
-        encode = self._size.encoder.message
         for record in records:
             if record.offset != self.last + 1:
                 self._begin_anew(record.offset)
-            json = encode(record)
+            json = self._encoder.message(record)
             self._json.append(json)
             for pushes in self._pushes.values():
                 pushes.append(None)
@@ -108,10 +108,10 @@ class Ring:
         self.first = offset
 
     def _trim(self) -> None:
-        json, most = self._json, self._size.max_bytes
-        surplus = max(0, len(json) - self._size.max_count)
+        json = self._json
+        surplus = max(0, len(json) - self._max_count)
         self._bytes -= sum(map(len, json[:surplus]))
-        while self._bytes > most and surplus < len(json) - 1:
+        while self._bytes > self._max_bytes and surplus < len(json) - 1:
             self._bytes -= len(json[surplus])
             surplus += 1
         if surplus:
@@ -131,7 +131,7 @@ class Ring:
     def _count(self) -> None:
         """Charge what is kept by now. The budget may be over then: the registry relieves it."""
         self.kept = (self._bytes + ENTRY_BYTES * len(self._json)) * (1 + len(self._pushes)) + self._joined
-        self._size.budget.resize(self, self.kept)
+        self._budget.resize(self, self.kept)
 
     def cut(self, most: int) -> None:
         """Give up what is oldest until no more than this is kept; members that lack it read it from the log."""
@@ -196,4 +196,4 @@ class Ring:
 
     def released(self) -> None:
         """The room leaves memory."""
-        self._size.budget.release(self)
+        self._budget.release(self)

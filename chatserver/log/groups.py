@@ -245,6 +245,13 @@ def refuse_surrogates(draft: Draft) -> None:
 
     `json.loads` makes a lone surrogate of half an emoji.
     """
-    for text in (draft.text, draft.user_name, draft.room, draft.user_id, draft.key or ""):
-        if not text.isascii():  # which only reads a flag of the string, so most messages are not encoded
-            text.encode()
+    key = draft.key or ""
+    # `isascii` only reads a flag of the string, so most messages are not encoded.
+    if not (
+        draft.text.isascii()
+        and draft.user_name.isascii()
+        and draft.room.isascii()
+        and draft.user_id.isascii()
+        and key.isascii()
+    ):
+        "".join((draft.text, draft.user_name, draft.room, draft.user_id, key)).encode()
