@@ -13,7 +13,7 @@ from markdown_table import table
 
 from loadgen import figures, report
 from loadgen.client import Attacker, Client
-from loadgen.fingerprint import neighbour, practice, probes
+from loadgen.fingerprint import probes
 from loadgen.latency import Spread
 from loadgen.personas import registry, summary
 from tests.attacks import catalogue
@@ -139,16 +139,14 @@ def figures_common() -> str:
 
 def figures_fingerprint() -> str:
     """The figures of `loadgen fingerprint`."""
-    return _figures(practice.FIGURES)
+    return _figures(probes.FIGURES)
 
 
 def good_practice() -> str:
     """What `loadgen fingerprint` looks for, and what it thinks of what it finds."""
-    names = {probe.figure: probe.name for probe in (*probes.FIRST, *probes.ALONGSIDE)}
-    names[neighbour.FIGURE] = neighbour.NAME
     return table(
         ("probe", "figure", "good", "what others do, and why"),
-        ((names[limit.figure], f"`{limit.figure}`", limit.bounds, limit.why) for limit in practice.LIMITS.values()),
+        ((limit.name, f"`{limit.figure}`", limit.bounds, limit.why) for limit in probes.LIMITS.values()),
     )
 
 
