@@ -16,7 +16,7 @@ from loadgen import figures, report
 from loadgen.client import Attacker, Client
 from loadgen.conform import catalogue as conform_catalogue
 from loadgen.conform import report as conform_report
-from loadgen.fingerprint import neighbour, practice, probes
+from loadgen.fingerprint import probes
 from loadgen.latency import Spread
 from loadgen.personas import registry, summary
 from tests.attacks import catalogue
@@ -142,7 +142,7 @@ def figures_common() -> str:
 
 def figures_fingerprint() -> str:
     """The figures of `loadgen fingerprint`."""
-    return _figures(practice.FIGURES)
+    return _figures(probes.FIGURES)
 
 
 def figures_conform() -> str:
@@ -161,11 +161,9 @@ def conform_families() -> str:
 
 def good_practice() -> str:
     """What `loadgen fingerprint` looks for, and what it thinks of what it finds."""
-    names = {probe.figure: probe.name for probe in (*probes.FIRST, *probes.ALONGSIDE)}
-    names[neighbour.FIGURE] = neighbour.NAME
     return table(
         ("probe", "figure", "good", "what others do, and why"),
-        ((names[limit.figure], f"`{limit.figure}`", limit.bounds, limit.why) for limit in practice.LIMITS.values()),
+        ((limit.name, f"`{limit.figure}`", limit.bounds, limit.why) for limit in probes.LIMITS.values()),
     )
 
 

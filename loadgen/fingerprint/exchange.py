@@ -1,27 +1,71 @@
-"""Requests and their answers on one line, read by h11.
+"""The answers to requests on one line, read by h11.
 
-Owns: what a request looks like and when an answer is there. Requests are given out as bytes, because the probes send
+Owns: when an answer is there, and what can go wrong instead. Requests are bytes from elsewhere, because the probes send
 them in strange ways; answers are read strictly, because what a server says last is part of what is measured.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import h11
 import trio
 
+from loadgen.client import TURNED_AWAY
+from loadgen.fingerprint.findings import Failed, NotApplicable
 from loadgen.fingerprint.line import EndedError, Line
 
-Field = tuple[str, str]
+T = TypeVar("T")
 
 #: Heads of answers above are taken for garbage, as in browsers.
 _MAX_HEAD_BYTES: Final = 256 * 1024
 
 
 class GarbledError(Exception):
-    """What came is no HTTP."""
+    """What came is no HTTP, or no WebSocket."""
+
+
+class NotServedError(Exception):
+    """What a probe needs is not served."""
+
+
+class TurnedAwayError(Exception):
+    """The server has no place: whatever was asked, that is no answer to it."""
+
+
+#: What can become of a connection, apart from what one hoped for.
+TROUBLE: Final = (
+    OSError,
+    trio.TooSlowError,
+    trio.BrokenResourceError,
+    EndedError,
+    GarbledError,
+    NotServedError,
+    TurnedAwayError,
+)
+
+
+def word(error: BaseException) -> str:
+    """What became of a connection, in words."""
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, trio.BrokenResourceError):
+        return f"TLS failed: {error.__cause__ or error}"
+    return str(error) or type(error).__name__
+
+
+async def tried(play: Callable[[], Awaitable[T]]) -> T | Failed | NotApplicable:
+    """What is found; a connection that fails is no finding, and never the end of others."""
+    try:
+        return await play()
+    except NotServedError as error:
+        return NotApplicable(why=str(error))
+    except TROUBLE as error:
+        return Failed(why=word(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,30 +76,27 @@ class Answer:
     fields: Mapping[str, str]  # by lower-case name
     size: int  # bytes of body and head
     closes: bool  # it will not take another request on this connection
+    hints: tuple[int, ...] = ()  # 1xx answers on the way
 
 
 class Exchange:
-    """One request and its answer."""
+    """The answer to one request, however that is sent."""
 
-    def __init__(self, authority: str) -> None:
-        self.hints: list[int] = []  # 1xx answers on the way
-        self._authority = authority
+    def __init__(self) -> None:
+        self._hints: list[int] = []
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        # h11 takes 1xx and 101 for answers only after a request that may have them
+        upgrade = [("Host", "x"), ("Upgrade", "websocket"), ("Connection", "Upgrade")]
+        self._h11.send(h11.Request(method="GET", target="/", headers=upgrade))
+        self._h11.send(h11.EndOfMessage())
         self._size = 0
-
-    def request(self, method: str, path: str, fields: Sequence[Field] = ()) -> bytes:
-        """The head of a request."""
-        request = h11.Request(method=method, target=path, headers=[("Host", self._authority), *fields])
-        head = self._h11.send(request)
-        assert head is not None
-        return head
 
     async def begin(self, line: Line) -> Answer:
         """Wait for the head of the answer."""
         while True:
             event = await self._next(line)
             if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
-                self.hints.append(event.status_code)
+                self._hints.append(event.status_code)
             elif isinstance(event, h11.Response | h11.InformationalResponse):
                 return self._answer(event)
 
@@ -75,7 +116,13 @@ class Exchange:
 
     def _answer(self, head: h11.Response | h11.InformationalResponse) -> Answer:
         fields = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-        return Answer(status=head.status_code, fields=fields, size=self._size, closes=self._closes())
+        return Answer(
+            status=head.status_code,
+            fields=fields,
+            size=self._size,
+            closes=self._closes(),
+            hints=tuple(self._hints),
+        )
 
     def _closes(self) -> bool:
         return self._h11.their_state in {h11.MUST_CLOSE, h11.CLOSED}
@@ -103,24 +150,38 @@ class Exchange:
             raise
 
 
-async def exchange(line: Line, talk: Exchange, pieces: Iterable[bytes], *, pause: float = 0.0) -> Answer:
-    """Send a request in pieces while listening: the answer may come, or the line end, before all of it is sent."""
-    outcome: Answer | EndedError | GarbledError
+async def while_sending(
+    line: Line, pieces: Iterable[bytes], listen: Callable[[], Awaitable[T]], pace: float = 0.0
+) -> T:
+    """Listen while pieces are sent, the first at once and another each `pace` seconds, until something is heard.
+
+    The answer may come, or the line end, before all of it is sent.
+    """
 
     async def send() -> None:
-        with suppress(EndedError):  # whoever listens hears of it too, after what was said last
-            for number, piece in enumerate(pieces):
-                if number and pause:
-                    await trio.sleep(pause)
+        due = trio.current_time()
+        with suppress(EndedError):  # the listener hears of it too, after what was said last
+            for piece in pieces:
+                await trio.sleep_until(due)
                 await line.send(piece)
+                due += pace
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
+        trouble = None
         try:
-            outcome = await talk.whole(line)
+            heard = await listen()
         except (EndedError, GarbledError) as error:
-            outcome = error  # raised outside: the nursery would wrap it in a group
+            trouble = error  # raised outside: the nursery would wrap it in a group
         nursery.cancel_scope.cancel()
-    if isinstance(outcome, Answer):
-        return outcome
-    raise outcome
+    if trouble is not None:
+        raise trouble
+    return heard
+
+
+async def exchange(line: Line, pieces: Iterable[bytes], *, pause: float = 0.0) -> Answer:
+    """Send a request in pieces; the answer may come before all of it is sent."""
+    answer = await while_sending(line, pieces, partial(Exchange().whole, line), pause)
+    if answer.status in TURNED_AWAY:
+        raise TurnedAwayError(f"turned away: {answer.status}")
+    return answer

@@ -1,11 +1,17 @@
 """What a probe found: a value, nothing as far as it looked, nothing to look at, or a failure of its own.
 
-Owns: the four shapes and how they are worded. They are kept apart because their meanings are: "none seen within 100 s"
-says something of the server, "not applicable" and "failed" do not.
+Owns: the four shapes, how they are worded, and what several samples come to. The shapes are kept apart because their
+meanings are: "none seen within 100 s" says something of the server, "not applicable" and "failed" do not.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Final
+
+#: Two times that differ by less than this part are the same deadline.
+_SAME: Final = 0.1
 
 
 class Unit(Enum):
@@ -36,12 +42,24 @@ class Found:
     """A limit, and how the server enforced it.
 
     A time may be off by `uncertainty` either way. A size or a rate is the last one that was tried on the honest side;
-    the limit lies at most `uncertainty` beyond it.
+    the limit lies at most `uncertainty` beyond it. `others` are what further samples found; infinity is one that was
+    not ended.
     """
 
     value: float
     uncertainty: float = 0.0
     how: str = ""
+    others: tuple[float, ...] = ()
+
+    @property
+    def least(self) -> float:
+        """The least of all samples."""
+        return min(self.value, *self.others) if self.others else self.value
+
+    @property
+    def most(self) -> float:
+        """The most of all samples."""
+        return max(self.value, *self.others) if self.others else self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +87,76 @@ class Failed:
 Finding = Found | NoneSeen | NotApplicable | Failed
 
 
+def merge(samples: Sequence[Finding], *, kept_is_good: bool = False) -> Finding:
+    """What several samples of one limit come to: the median and the others, and the least favourable kind."""
+    found = sorted((each for each in samples if isinstance(each, Found)), key=lambda each: each.value)
+    kept = [each for each in samples if isinstance(each, NoneSeen)]
+    failed = [each for each in samples if isinstance(each, Failed)]
+    if 2 * len(failed) > len(samples):
+        return failed[0]
+    doubt = f"{len(failed)} of {len(samples)} failed: {failed[0].why}" if failed else ""
+    outlived = max(kept, key=lambda each: each.looked, default=None)
+    if found and (outlived is None or kept_is_good or outlived.looked <= found[-1].most):
+        others = [value for each in found for value in (each.value, *each.others)]
+        middle = found[len(found) // 2]
+        others.remove(middle.value)
+        doubts = max(each.uncertainty for each in found)
+        return replace(middle, uncertainty=doubts, others=tuple(others), how=_sentence(middle.how, doubt))
+    if outlived is not None:
+        ended = f"{len(found)} of {len(samples)} ended after {found[0].least:.1f} s" if found else ""
+        return NoneSeen(looked=outlived.looked, how=_sentence(outlived.how, ended, doubt))
+    return failed[0] if failed else samples[0]
+
+
+def longest(ways: Mapping[str, Finding], fast: str = "") -> Finding:
+    """What several ways of making a server wait come to: the deadline is that of the way that it waits for longest.
+
+    If only the `fast` way lasts longer, the slow ones were ended by a least rate and not by a deadline.
+    """
+    known = {name: each for name, each in ways.items() if isinstance(each, Found | NoneSeen)}
+    slow = [each for name, each in known.items() if name != fast]
+    failed = next((each for each in ways.values() if isinstance(each, Failed)), None)
+    if failed or not slow:  # the way that is not known may be the one that outlives the others
+        return failed or merge(list(ways.values()))
+    finding = max(slow, key=_held)
+    if isinstance(finding, Found) and fast in known and _later(known[fast], finding):
+        kept = known[fast]
+        bound = kept.value if isinstance(kept, Found) else math.inf
+        return replace(finding, others=(bound,), how=_sentence(finding.how, _compared(known), "a least rate"))
+    if len(known) == 1:
+        return finding
+    if isinstance(finding, NoneSeen):
+        ended = any(isinstance(each, Found) for each in known.values())
+        return replace(finding, how=_sentence(finding.how, f"{_compared(known)}: no total deadline" if ended else ""))
+    if any(_later(finding, each) for each in known.values() if isinstance(each, Found)):
+        return replace(finding, how=_sentence(finding.how, _compared(known), "progress extends it"))
+    return replace(finding, how=_sentence(finding.how, "a total deadline"))
+
+
+def _held(finding: Found | NoneSeen) -> float:
+    return finding.value if isinstance(finding, Found) else finding.looked
+
+
+def _later(late: Found | NoneSeen, early: Found) -> bool:
+    return _held(late) > early.value + max(early.uncertainty, _SAME * early.value)
+
+
+def _compared(ways: Mapping[str, Found | NoneSeen]) -> str:
+    return ", ".join(f"{name} {describe(each, Unit.SECONDS)}" for name, each in ways.items())
+
+
+def _sentence(*parts: str) -> str:
+    return "; ".join(filter(None, parts))
+
+
 def describe(finding: Finding, unit: Unit) -> str:
     """Word what was found."""
     match finding:
+        case Found() if unit is Unit.YES_NO and finding.least != finding.most:
+            return "not always"
+        case Found() if finding.most - finding.least > finding.uncertainty:
+            least = unit.show(finding.least)
+            return f"{least} or more" if math.isinf(finding.most) else f"{least} to {unit.show(finding.most)}"
         case Found():
             return f"{unit.show(finding.value)}{_doubt(finding, unit)}"
         case NoneSeen():

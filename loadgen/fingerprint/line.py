@@ -1,7 +1,7 @@
 """One connection of ours, and how it ended.
 
 Owns: the socket, its options, TLS around it, and the two ways a server ends it: FIN and RST. May not: know HTTP or
-WebSocket, or decide when to give up; whoever waits on a line does so under a limit of its own.
+WebSocket, or decide when to give up; every wait on a line is under a limit of the caller's.
 """
 
 import socket
@@ -48,7 +48,7 @@ class Line:
     def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream) -> None:
         self._sock = sock
         self._stream = stream
-        self._sending = trio.Lock()  # a dripper and whoever answers pings share the line
+        self._sending = trio.Lock()  # a dripper and the answers to pings share the line
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""
@@ -86,6 +86,11 @@ class Line:
     def ending(self) -> Ending | None:
         """Whether the server has ended it, without reading: a FIN is noticed when all before it was taken."""
         return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(self._tcp_info()[0])
+
+    @property
+    def fileno(self) -> int:
+        """The descriptor, to ask the kernel about the other end."""
+        return self._sock.fileno()
 
     @property
     def round_trip_seconds(self) -> float:

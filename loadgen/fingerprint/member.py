@@ -8,7 +8,8 @@ import base64
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -19,55 +20,37 @@ from wsproto.events import CloseConnection, Event, Ping, Pong
 from wsproto.frame_protocol import Opcode
 from wsproto.utilities import generate_accept_token
 
-from loadgen.fingerprint.exchange import Answer, Exchange, Field, GarbledError
+from loadgen.client import TURNED_AWAY
+from loadgen.fingerprint.exchange import Exchange, GarbledError, NotServedError, TurnedAwayError, while_sending
 from loadgen.fingerprint.line import EndedError, Line
 from loadgen.fingerprint.site import ANSWER_SECONDS, Site
-from loadgen.fingerprint.watch import Sign, until_moved_on
-
-_MASK: Final = bytes(4)  # a legal mask that leaves the payload as it is
+from loadgen.personas._frames import FIN, frame
 
 #: No opcode of RFC 6455: every server must fail the connection, so every server sends a close frame.
 RESERVED_OPCODE: Final = 0x3
+
+PONG: Final = "a pong"
 
 #: Between the pong behind a message and the last look at what the server made of it.
 AFTERTHOUGHT_SECONDS: Final = 0.05
 
 
-class NotServedError(Exception):
-    """There is no WebSocket at this path."""
-
-
-def upgrade_fields() -> tuple[Field, ...]:
+def upgrade_fields(key: str) -> tuple[str, ...]:
     """The fields that ask for a WebSocket."""
-    key = base64.b64encode(secrets.token_bytes(16)).decode()
-    return (
-        ("Upgrade", "websocket"),
-        ("Connection", "Upgrade"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", key),
-    )
+    return ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}")
 
 
-def frame_head(opcode: int, size: int, *, final: bool = True) -> bytes:
-    """The head of a client's frame, mask included."""
-    first = (0x80 if final else 0) | opcode
-    if size < 126:
-        return bytes((first, 0x80 | size)) + _MASK
-    if size < 65536:
-        return bytes((first, 0x80 | 126)) + size.to_bytes(2) + _MASK
-    return bytes((first, 0x80 | 127)) + size.to_bytes(8) + _MASK
-
-
-def frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
-    """A client's frame."""
-    return frame_head(opcode, len(payload), final=final) + payload
+def new_key() -> str:
+    """What the server must answer to."""
+    return base64.b64encode(secrets.token_bytes(16)).decode()
 
 
 class Member:
     """An open WebSocket."""
 
-    def __init__(self, line: Line, rest: bytes) -> None:
+    def __init__(self, line: Line, rest: bytes, *, answering: bool = False) -> None:
         self.line = line
+        self.answering = answering
         self.opened = trio.current_time()
         self.pinged: list[float] = []  # when the server's pings came
         self._events: deque[Event] = deque()
@@ -92,56 +75,41 @@ class Member:
 
     async def answer(self, ping: Ping) -> None:
         """Send the pong."""
-        await self.line.send(frame(Opcode.PONG, bytes(ping.payload)))
+        await self.line.send(frame(FIN | Opcode.PONG, bytes(ping.payload)))
 
-    async def end(self, until: float, *, answering: bool) -> Sign | None:
-        """Wait for a close frame or the end without one, answering pings meanwhile or not."""
-
-        async def listen() -> Sign:
-            try:
-                how = await self._listen(answering=answering)
-            except EndedError as error:
-                how = error.ending
-            except GarbledError as error:
-                how = str(error)
-            return Sign(at=trio.current_time(), how=how)
-
-        return await until_moved_on(listen, self.line, until)
-
-    async def _listen(self, *, answering: bool) -> str:
+    async def listen(self) -> str:
+        """Wait for a close frame, answering pings meanwhile or not."""
         while True:
             event = await self.hear()
             if isinstance(event, CloseConnection):
                 return word_close(event)
-            if answering and isinstance(event, Ping):
+            if self.answering and isinstance(event, Ping):
                 await self.answer(event)
 
-    async def say(self, pieces: Iterable[bytes]) -> str | None:
-        """Send a message: `None` if the server still answers pings behind it, or how it ended the connection."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send, chain(pieces, [frame(Opcode.PING, b"1")]))
-            try:
-                how = await self._pong_or_close(b"1")
-                if how is None:
-                    # some answer pings as they are read and look at the message afterwards, in another task
-                    await trio.sleep(AFTERTHOUGHT_SECONDS)
-                    await self.line.send(frame(Opcode.PING, b"2"))
-                    how = await self._pong_or_close(b"2")
-            except (EndedError, GarbledError) as error:
-                how = str(error)
-            nursery.cancel_scope.cancel()
+    @property
+    def before(self) -> str:
+        """The first ping, which may be what was not answered."""
+        return f", after a ping at {self.pinged[0] - self.opened:.1f} s" if self.pinged else ""
+
+    async def say(self, pieces: Iterable[bytes]) -> str:
+        """Send a message: `PONG` if the server still answers pings behind it, or how it ended the connection."""
+        try:
+            pinged = chain(pieces, [frame(FIN | Opcode.PING, b"1")])
+            how = await while_sending(self.line, pinged, partial(self._pong_or_close, b"1"))
+            if how == PONG:
+                # some answer pings as they are read and look at the message afterwards, in another task
+                await trio.sleep(AFTERTHOUGHT_SECONDS)
+                await self.line.send(frame(FIN | Opcode.PING, b"2"))
+                how = await self._pong_or_close(b"2")
+        except (EndedError, GarbledError) as error:
+            how = str(error)
         return how
 
-    async def _send(self, pieces: Iterable[bytes]) -> None:
-        with suppress(EndedError):  # whoever listens hears of it too, after what was said last
-            for piece in pieces:
-                await self.line.send(piece)
-
-    async def _pong_or_close(self, token: bytes) -> str | None:
+    async def _pong_or_close(self, token: bytes) -> str:
         while True:
             event = await self.hear()
             if isinstance(event, Pong) and bytes(event.payload) == token:
-                return None
+                return PONG
             if isinstance(event, CloseConnection):
                 return word_close(event)
 
@@ -152,23 +120,17 @@ def word_close(event: CloseConnection) -> str:
 
 
 @asynccontextmanager
-async def join(site: Site) -> AsyncIterator[Member]:
+async def join(site: Site, *, answering: bool = False) -> AsyncIterator[Member]:
     """Open a WebSocket."""
     async with site.dial() as line:
-        talk = site.exchange()
+        talk, key = Exchange(), new_key()
         with trio.fail_after(ANSWER_SECONDS):
-            answer = await upgrade(line, talk, site.options.websocket_path)
+            await line.send(site.get(site.options.ws_path, *upgrade_fields(key)))
+            answer = await talk.begin(line)
+        if answer.status in TURNED_AWAY:
+            raise TurnedAwayError(f"turned away: {answer.status}")
         if answer.status != 101:
-            raise NotServedError(f"{site.options.websocket_path} answers an upgrade with {answer.status}")
-        yield Member(line, talk.rest)
-
-
-async def upgrade(line: Line, talk: Exchange, path: str) -> Answer:
-    """Ask for a WebSocket and check that it is one."""
-    fields = upgrade_fields()
-    await line.send(talk.request("GET", path, fields))
-    answer = await talk.begin(line)
-    wanted = generate_accept_token(dict(fields)["Sec-WebSocket-Key"].encode()).decode()
-    if answer.status == 101 and answer.fields.get("sec-websocket-accept") != wanted:
-        raise GarbledError("a 101 with the wrong Sec-WebSocket-Accept")
-    return answer
+            raise NotServedError(f"{site.options.ws_path} answers an upgrade with {answer.status}")
+        if answer.fields.get("sec-websocket-accept") != generate_accept_token(key.encode()).decode():
+            raise GarbledError("a 101 with the wrong Sec-WebSocket-Accept")
+        yield Member(line, talk.rest, answering=answering)

@@ -8,17 +8,24 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import exchange
-from loadgen.fingerprint.findings import Finding, Found, NotApplicable
+from loadgen.fingerprint.exchange import TROUBLE, exchange
+from loadgen.fingerprint.findings import Failed, Finding, Found, NotApplicable, Unit, remark
+from loadgen.fingerprint.practice import Limit, Mark
 from loadgen.fingerprint.site import ANSWER_SECONDS, LAG_EVERY_SECONDS, Need, Site
-from loadgen.fingerprint.survey import TROUBLE
 
 #: Refused so often in a row, nobody listens any more.
 _REFUSALS: Final = 2
 _AGAIN_SECONDS: Final = 0.2
 
-NAME: Final = "plain requests meanwhile"
-FIGURE: Final = "answers_meanwhile_percent"
+MEANWHILE: Final = Limit(
+    name="plain requests meanwhile",
+    figure="answers_meanwhile_percent",
+    meaning="plain requests answered while all slow probes were open, one a second",
+    why="a hundred slow clients must not stop a server; one with that many threads or less stops",
+    unit=Unit.PERCENT,
+    good=(99, None),
+    below=Mark.MISSING,
+)
 
 
 class Neighbour:
@@ -57,15 +64,14 @@ class Neighbour:
         with trio.fail_after(ANSWER_SECONDS):
             async with self._site.dial() as line:
                 self.last_alive = begun
-                talk = self._site.exchange()
-                answer = await exchange(line, talk, [self._site.plain_request(talk)])
+                answer = await exchange(line, [self._site.plain_request()])
         return answer.status == self._site.survey.plain_status
 
     def finding(self) -> Finding:
         """How many were answered."""
         lack = self._site.survey.lacks.get(Need.HTTP)
         if lack is not None:
-            return Found(value=0, how=lack)
+            return lack if isinstance(lack, Failed) else Found(value=0, how=remark(lack))
         if not self._asked:
             return NotApplicable(why="there was no time to ask")
         return Found(value=100 * self._answered / self._asked, how=f"{self._answered} of {self._asked}")

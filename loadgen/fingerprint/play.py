@@ -6,20 +6,21 @@ row of the table and never the end of the others. May not: know what a probe doe
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import trio
 
 from loadgen.figures import Condition
 from loadgen.fingerprint import neighbour
-from loadgen.fingerprint.findings import Failed, Finding, NotApplicable, describe, remark
-from loadgen.fingerprint.member import NotServedError
-from loadgen.fingerprint.neighbour import Neighbour
-from loadgen.fingerprint.practice import LIMITS, mark
-from loadgen.fingerprint.probes import ALONGSIDE, FIRST, Probe
+from loadgen.fingerprint.exchange import tried
+from loadgen.fingerprint.findings import Failed, Finding, describe, merge, remark
+from loadgen.fingerprint.neighbour import MEANWHILE, Neighbour
+from loadgen.fingerprint.practice import Mark, Probe, mark
+from loadgen.fingerprint.probes import ALONGSIDE, FIRST, PROBES
 from loadgen.fingerprint.results import Result, make_report
 from loadgen.fingerprint.site import Options, Site
-from loadgen.fingerprint.survey import TROUBLE, survey, word
+from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress
 from loadgen.report import Report, Sample
 from loadgen.stopping import watch_signals
@@ -27,6 +28,11 @@ from loadgen.target import Target
 
 #: A probe ends by itself when patience does; this much later it is ended.
 GRACE_SECONDS: Final = 5.0
+
+#: Between two samples, in paces: a server that looks at its deadlines every 1, 5 or 10 s is met at other moments. With
+#: little patience it is a part of that.
+_SAMPLE_PACES: Final = 10 / 3
+_SAMPLE_PART: Final = 1 / 30
 
 #: Between two probes, so that the smallest listen backlogs (5) hold those that come at once.
 _STAGGER_SECONDS: Final = 0.01
@@ -36,9 +42,32 @@ _PHASE: Final = "probing"
 _UNDECIDED: Final = "undecided probes"
 
 
-async def play(target: Target, options: Options, progress: Progress, conditions: tuple[Condition, ...] = ()) -> Report:
+async def play(
+    target: Target,
+    options: Options,
+    progress: Progress,
+    conditions: tuple[Condition, ...] = (),
+    *,
+    no_bar: bool = False,
+) -> Report:
     """Find the limits of a server and compare them with good practice."""
-    return await Fingerprint(Site(target, options), progress).play(conditions)
+    return await Fingerprint(Site(target, options), progress).play(conditions, no_bar=no_bar)
+
+
+async def sampled(site: Site, probe: Probe) -> Finding:
+    """Play a probe as often as one sample proves too little, at different moments."""
+    samples: list[Finding] = [Failed(why="it did not end in time")] * probe.samples
+    apart = min(_SAMPLE_PACES * site.options.pace, _SAMPLE_PART * site.options.within)
+
+    async def sample(number: int) -> None:
+        await trio.sleep(number * apart)
+        samples[number] = await tried(partial(probe.play, site))
+
+    with trio.move_on_at(site.until + GRACE_SECONDS):
+        async with trio.open_nursery() as nursery:
+            for number in range(probe.samples):
+                nursery.start_soon(sample, number)
+    return merge(samples, kept_is_good=probe.absent is Mark.GOOD)
 
 
 class Fingerprint:
@@ -47,12 +76,11 @@ class Fingerprint:
     def __init__(self, site: Site, progress: Progress) -> None:
         self._site = site
         self._progress = progress
-        self._probes = (*FIRST, *ALONGSIDE)
         self._decided: dict[str, tuple[Finding, float]] = {}  # by figure, with the moment
         self._neighbour = Neighbour(site)
         self._stop = trio.Event()
 
-    async def play(self, conditions: tuple[Condition, ...]) -> Report:
+    async def play(self, conditions: tuple[Condition, ...], *, no_bar: bool) -> Report:
         """Play all probes, as many as there is time for, and report."""
         started = datetime.now(UTC)
         async with trio.open_nursery() as nursery:
@@ -65,11 +93,17 @@ class Fingerprint:
             nursery.cancel_scope.cancel()
         self._progress.done()
         return make_report(
-            self._site, self._results(), conditions=conditions, started=started, stopped=self._stop.is_set()
+            self._site,
+            self._results(),
+            conditions=conditions,
+            no_bar=no_bar,
+            started=started,
+            died=self._death(),
+            stopped=self._stop.is_set(),
         )
 
     async def _act(self, nursery: trio.Nursery) -> None:
-        self._site.survey = await survey(self._site)
+        await survey(self._site)
         for note in self._site.survey.notes:
             self._progress.say(note)
         for probe in self._applicable(FIRST):
@@ -92,48 +126,40 @@ class Fingerprint:
         lacks = self._site.survey.lacks
         for probe in probes:
             if probe.need in lacks:
-                self._decided[probe.figure] = NotApplicable(why=lacks[probe.need]), self._site.begun
+                self._decided[probe.figure] = lacks[probe.need], self._site.begun
         return [probe for probe in probes if probe.need not in lacks]
 
     async def _decide(self, probe: Probe) -> None:
-        finding = await self._try(probe)
+        finding = await sampled(self._site, probe)
         self._decided[probe.figure] = finding, trio.current_time()
-        limit = LIMITS[probe.figure]
         self._progress.say(
-            f"{len(self._decided)}/{len(self._probes)}  {probe.name}: {describe(finding, limit.unit)}"
-            + "".join(f", {text}" for text in (remark(finding), mark(limit, finding)) if text)
+            f"{len(self._decided)}/{len(PROBES)}  {probe.name}: {describe(finding, probe.unit)}"
+            + "".join(f", {text}" for text in (remark(finding), mark(probe, finding)) if text)
         )
-
-    async def _try(self, probe: Probe) -> Finding:
-        finding: Finding = Failed(why="it did not end in time")
-        with trio.move_on_at(self._site.until + GRACE_SECONDS):
-            try:
-                finding = await probe.play(self._site)
-            except (*TROUBLE, NotServedError) as error:
-                finding = Failed(why=word(error))
-        return finding
 
     async def _tick(self) -> None:
         while True:
             seconds = trio.current_time() - self._site.begun
-            left = len(self._probes) - len(self._decided)
+            left = len(PROBES) - len(self._decided)
             held = {_UNDECIDED: left}
             self._progress.tick(Sample(seconds=round(seconds, 2), phase=_PHASE, held=held, ended={}, refused={}))
             await trio.sleep(_TICK_SECONDS)
 
     def _results(self) -> list[Result]:
-        results = [Result(probe.name, probe.figure, self._believed(probe)) for probe in self._probes]
-        return [*results, Result(neighbour.NAME, neighbour.FIGURE, self._neighbour.finding())]
+        results = [Result(probe, self._believed(probe)) for probe in PROBES]
+        return [*results, Result(MEANWHILE, self._neighbour.finding())]
 
     def _believed(self, probe: Probe) -> Finding:
         finding, decided_at = self._decided.get(probe.figure, (None, 0.0))
-        if self._neighbour.died.is_set() and decided_at > self._neighbour.last_alive:
-            finding = None
-        if finding is not None:
+        death = self._death()
+        if finding is not None and not (death and decided_at > self._neighbour.last_alive):
             return finding
-        if self._neighbour.died.is_set():
-            return Failed(why=f"the server died {self._neighbour.last_alive - self._site.begun:.0f} s into the run")
-        return Failed(why="stopped before it was decided")
+        return Failed(why=death or "stopped before it was decided")
+
+    def _death(self) -> str:
+        if not self._neighbour.died.is_set():
+            return ""
+        return f"the server died {self._neighbour.last_alive - self._site.begun:.0f} s into the run"
 
 
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -1,4 +1,4 @@
-"""Finding a size limit: doubling until it is refused, then halving the gap.
+"""Finding a size limit: doubling until it is refused, then halving the gap, then asking at both edges again.
 
 Owns: the order of the steps and when it is near enough. May not: know what is sized; a step is a function that tries
 one size on a new connection and says how it was refused.
@@ -18,6 +18,10 @@ _PART: Final = 256
 #: An unclear step (no answer in time, 503) is tried once more after this long.
 RETRY_SECONDS: Final = 1.0
 
+#: Edges that answer otherwise when asked again so often are no edges: one connection in a few dozen may meet an
+#: accident, and a search has some twenty.
+_SURPRISES: Final = 3
+
 Try = Callable[[int], Awaitable[str | None]]
 
 
@@ -27,53 +31,68 @@ class UnclearError(Exception):
 
 async def search(attempt: Try, *, first: int, most: int, until: float) -> Finding:
     """Find the largest size from `first` to `most` that is let through."""
-    known = _Gap()
+    gap = _Search(attempt, first, most)
     unclear = ""
     with trio.move_on_at(until):
         try:
-            await _narrow(attempt, known, first, most)
+            await gap.narrow()
         except UnclearError as error:
             unclear = str(error)
-    if known.refused is not None:
-        how = known.how if not unclear else f"{known.how}; then {unclear}"
-        return Found(value=known.passed, uncertainty=known.refused - known.passed, how=how)
-    if not known.passed:
+    if gap.surprises > _SURPRISES:
+        return Failed(why=f"the same size is let through and refused: {gap.passed:,}")
+    if gap.refused is not None:
+        how = gap.how if not unclear else f"{gap.how}; then {unclear}"
+        return Found(value=gap.passed, uncertainty=gap.refused - gap.passed, how=how)
+    if not gap.passed:
         return Failed(why=unclear or "no step of the search was answered in time")
-    return NoneSeen(looked=known.passed, how="" if known.passed >= most else unclear or "time was over")
+    return NoneSeen(looked=gap.passed, how="" if gap.passed >= most else unclear or "time was over")
 
 
-class _Gap:
+class _Search:
     """What is known so far: the limit lies from `passed` to below `refused`."""
 
-    def __init__(self) -> None:
+    def __init__(self, attempt: Try, first: int, most: int) -> None:
         self.passed = 0
         self.refused: int | None = None
         self.how = ""
+        self.surprises = 0
+        self._attempt = attempt
+        self._first = first
+        self._most = most
 
-    def note(self, size: int, refusal: str | None) -> None:
+    async def narrow(self) -> None:
+        """Close the gap until both its edges answer the same again."""
+        while self.surprises <= _SURPRISES:
+            while (size := self._next()) is not None:
+                await self._try(size)
+            refused, passed = self.refused, self.passed
+            if refused is not None:
+                await self._try(refused)
+            if self.refused == refused and passed:
+                await self._try(passed)
+            if (self.refused, self.passed) == (refused, passed):
+                return
+            self.surprises += 1
+
+    def _next(self) -> int | None:
+        if not self.passed:
+            return self._first if self.refused is None or self.refused > self._first else None
+        if self.refused is None:
+            return min(self.passed * 2, self._most) if self.passed < self._most else None
+        near = 1 if self.passed < _EXACT_BELOW else self.passed // _PART
+        return (self.passed + self.refused) // 2 if self.refused - self.passed > near else None
+
+    async def _try(self, size: int) -> None:
+        try:
+            refusal = await self._attempt(size)
+        except UnclearError:
+            await trio.sleep(RETRY_SECONDS)
+            refusal = await self._attempt(size)
         if refusal is None:
             self.passed = size
+            if self.refused == size:
+                self.refused = None
         else:
             self.refused, self.how = size, refusal
-
-
-async def _narrow(attempt: Try, known: _Gap, first: int, most: int) -> None:
-    size = first
-    while known.refused is None and known.passed < most:
-        known.note(size, await _twice(attempt, size))
-        size = min(size * 2, most)
-    while known.passed and known.refused is not None and known.refused - known.passed > _near_enough(known.passed):
-        middle = (known.passed + known.refused) // 2
-        known.note(middle, await _twice(attempt, middle))
-
-
-async def _twice(attempt: Try, size: int) -> str | None:
-    try:
-        return await attempt(size)
-    except UnclearError:
-        await trio.sleep(RETRY_SECONDS)
-        return await attempt(size)
-
-
-def _near_enough(size: int) -> int:
-    return 1 if size < _EXACT_BELOW else size // _PART
+            if self.passed == size:
+                self.passed = 0

@@ -3,69 +3,75 @@
 Owns: the options of a fingerprint, the needs that a probe may have of a server, and how sure a measured time is.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Final
 
 import trio
+from cyclopts import Parameter
 
-from loadgen.fingerprint.exchange import Exchange, Field
+from loadgen import wire
+from loadgen.fingerprint.exchange import Answer, exchange
+from loadgen.fingerprint.findings import Finding
 from loadgen.fingerprint.line import Line, dial
 from loadgen.target import PER_SOURCE, Target, client_context
 
-#: Patience. Long enough for nginx's and aiohttp's 75 s and node's 89, short enough for two minutes in all.
-WITHIN_SECONDS: Final = 105.0
-
 #: Looking around takes two or three; a server that makes it take longer must not make the whole last for ever.
-LOOK_AROUND_SECONDS: Final = 10.0
-
-#: Between two drips, two looks at a slow reader and two plain requests.
-PACE_SECONDS: Final = 1.0
-
-#: A server that has not begun to answer by then is waiting for something.
-PROMPT_SECONDS: Final = 1.0
+LOOK_AROUND_SECONDS: Final = 5.0
 
 #: A plain request, or one step of a search, that takes longer has no answer.
 ANSWER_SECONDS: Final = 5.0
 
-#: Connections opened from one address: twice an office. More could take all descriptors of a small server.
-CONNECTIONS: Final = 600
-
-#: The rates of the slow readers, in bytes a second: not at all; on both sides of the floors in use (240, 256), since
-#: one that reads at a floor's own rate lives or dies by the size of its segments; a phone's on 2G.
-READ_RATES: Final = (0, 50, 100, 200, 300, 600, 1000, 3072)
-
-#: Where the chat contract has what we look for.
-PATH: Final = "/"
-POST_PATH: Final = "/rooms/fingerprint/messages"
-POLL_PATH: Final = "/rooms/fingerprint-quiet/messages?wait={wait}"
-WEBSOCKET_PATH: Final = "/ws"
+#: How often our own lateness is looked at; a stall that begins and ends between two looks is not seen.
+LAG_EVERY_SECONDS: Final = 0.05
 
 #: Stands for the seconds in the path of a long-poll.
 WAIT: Final = "{wait}"
 
+#: A body that no server takes for a message of a chat, at any size: an answer, but no entry in a log.
+BODY_TYPE: Final = "Content-Type: application/json"
+BODY_BEGIN: Final = b"{"
+
 #: Source addresses in turn: more than there are probes, so that a cap per address meets only the probe of it.
 _SOURCES: Final = 200
 
+_NO_FLAG: Final = Parameter(parse=False)
 
+
+@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a fingerprint is told."""
+    """What a fingerprint is told. The paths are by default those of the chat contract."""
 
-    within: float = WITHIN_SECONDS
-    pace: float = PACE_SECONDS
-    prompt: float = PROMPT_SECONDS
-    path: str = PATH
-    read_path: str | None = None  # of a large answer; by default `path`
-    post_path: str = POST_PATH
-    poll_path: str = POLL_PATH
-    websocket_path: str = WEBSOCKET_PATH
-    connections: int = CONNECTIONS  # 0: leave it alone
-    read_rates: tuple[int, ...] = READ_RATES
-    arguments: str = ""
+    # long enough for nginx's and aiohttp's 75 s and node's 89, short enough for two minutes in all
+    within: Annotated[float, Parameter(help="Patience of each probe in seconds: a deadline beyond it is not seen.")] = (
+        105.0
+    )
+    path: Annotated[str, Parameter(help="A page for plain requests.")] = "/"
+    read_path: Annotated[
+        str | None, Parameter(help="What the slow readers ask for; by default --path, many times over.")
+    ] = None
+    post_path: Annotated[str, Parameter(help="Where the server takes a body; if it is not there, --path.")] = (
+        "/rooms/fingerprint/messages"
+    )
+    poll_path: Annotated[str, Parameter(help=f"Where a request is held for {WAIT} seconds if there is no news.")] = (
+        f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
+    )
+    ws_path: Annotated[str, Parameter(help="Where the server speaks WebSocket.")] = "/ws"
+    # twice an office; more could take all descriptors of a small server
+    connections: Annotated[
+        int, Parameter(help="Connections to open from one address, to find its cap; 0 leaves that alone.")
+    ] = 600
+    # between two drips, two looks at a slow reader and two plain requests
+    pace: Annotated[float, _NO_FLAG] = 1.0
+    # a server that has not begun to answer by then is waiting for something
+    prompt: Annotated[float, _NO_FLAG] = 1.0
+    # bytes a second of the slow readers: none; on both sides of the floors in use (240, 256), since one that reads at
+    # a floor's own rate lives or dies by the size of its segments; a phone's on 2G
+    read_rates: Annotated[tuple[int, ...], _NO_FLAG] = (0, 50, 100, 200, 300, 600, 1000, 3072)
+    arguments: Annotated[str, _NO_FLAG] = ""
 
 
 class Need(Enum):
@@ -80,16 +86,16 @@ class Need(Enum):
     CROWD = "many connections"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Survey:
     """What the server turned out to serve."""
 
-    lacks: Mapping[Need, str] = field(default_factory=lambda: MappingProxyType({}))  # with the reason
+    lacks: dict[Need, Finding] = field(default_factory=dict)  # what is found where that is needed
     plain_status: int = 0  # what it answers to a request that it takes
-    plain_path: str = PATH  # of that request
-    plain_fields: tuple[Field, ...] = ()  # its fields: an upgrade's where that is all it takes
-    body_path: str = PATH
-    notes: tuple[str, ...] = ()
+    plain_path: str = "/"  # of that request
+    plain_fields: tuple[str, ...] = ()  # its fields: an upgrade's where that is all it takes
+    body_path: str = "/"
+    notes: list[str] = field(default_factory=list)
 
 
 class Site:
@@ -98,7 +104,7 @@ class Site:
     def __init__(self, target: Target, options: Options) -> None:
         self.target = target
         self.options = options
-        self.survey = Survey()
+        self.survey = Survey(plain_path=options.path)
         self.begun = trio.current_time()
         self.until = self.begun + options.within  # until the probes begin, from when on they have as much
         self.worst_lag = 0.0  # how late our own schedule ran at worst, so far
@@ -136,18 +142,24 @@ class Site:
         """An address that no `dial` comes from by itself."""
         return self.target.source(_SOURCES * PER_SOURCE)
 
-    def exchange(self) -> Exchange:
-        """A request to this server, not yet written."""
-        return Exchange(self.target.authority)
+    def get(self, path: str, *fields: str) -> bytes:
+        """A request."""
+        return wire.request("GET", path, self.target.authority, *fields)
 
-    def plain_request(self, talk: Exchange, more: tuple[Field, ...] = ()) -> bytes:
+    def plain_request(self, *more: str) -> bytes:
         """The request that this server is known to answer, with more fields."""
-        return talk.request("GET", self.survey.plain_path, [*self.survey.plain_fields, *more])
+        return self.get(self.survey.plain_path, *self.survey.plain_fields, *more)
+
+    def post(self, *fields: str, path: str = "") -> bytes:
+        """The head of a request where a body is waited for."""
+        return wire.request("POST", path or self.survey.body_path, self.target.authority, BODY_TYPE, *fields)
+
+    async def ask(self, *pieces: bytes, pause: float = 0.0) -> Answer:
+        """What a request on a new connection is answered."""
+        with trio.fail_after(ANSWER_SECONDS + pause * len(pieces)):
+            async with self.dial() as line:
+                return await exchange(line, pieces, pause=pause)
 
     def doubt(self, line: Line) -> float:
         """How far a measured time may be off: a round trip, how late we ran, and how often we look at that."""
         return line.round_trip_seconds + self.worst_lag + LAG_EVERY_SECONDS
-
-
-#: How often our own lateness is looked at; a stall that begins and ends between two looks is not seen.
-LAG_EVERY_SECONDS: Final = 0.05

@@ -1,24 +1,29 @@
 """How many connections one address may hold.
 
-Owns: opening them, gently: a few at a time, none says a byte, all are closed within seconds, and it stops at the
-first that is turned away. It runs before all other probes, which would be turned away with them.
+Owns: opening them, gently: a few at a time, none says a byte, all are closed within seconds, and it stops when some are
+turned away. It runs before all other probes, which would be turned away with them. Turned away is a connection that
+ends as soon as it is there, and more than one: a single RST may be an accident, and those that end later have met a
+deadline or made room for others.
 """
 
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
-from loadgen.client import TURNED_AWAY
-from loadgen.fingerprint.findings import Finding, Found, NoneSeen
+from loadgen.fingerprint.exchange import TROUBLE, word
+from loadgen.fingerprint.findings import Finding, Found, NoneSeen, Unit
 from loadgen.fingerprint.line import Line
-from loadgen.fingerprint.probes.secure import alert_or_end
-from loadgen.fingerprint.site import ANSWER_SECONDS, Site
-from loadgen.fingerprint.survey import TROUBLE, ask, word
-from loadgen.fingerprint.watch import OPEN, answer_or_end
+from loadgen.fingerprint.practice import Mark, Probe
+from loadgen.fingerprint.probes.secure import TlsClient
+from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Options, Site
+from loadgen.fingerprint.slow import OPEN, HttpClient, first_sign
 
 #: As many as the smallest listen backlogs hold (http.server's): one more costs a second for the SYN to come again.
 _AT_ONCE: Final = 5
+
+#: So many must be turned away for it to be a cap.
+_CAPPED: Final = 3
 
 #: A server that is about to turn connections away has done so by then.
 _SETTLE_SECONDS: Final = 0.5
@@ -30,59 +35,105 @@ _LIMIT_SECONDS: Final = 6.0
 
 async def per_address(site: Site) -> Finding:
     """Connect again and again from one address, until some are turned away."""
-    finding = await _crowd(site)
+    async with AsyncExitStack() as stack:
+        finding = await _Crowd(site, stack).find()
     await trio.sleep(_SETTLE_SECONDS)  # the server sees that they have gone, before others come from that address
     return finding
 
 
-async def _crowd(site: Site) -> Finding:
-    lines: list[Line] = []
-    refusals: list[str] = []
-    async with AsyncExitStack() as crowd:
+class _Member(NamedTuple):
+    line: Line
+    opened: float
 
-        async def connect() -> None:
-            try:
-                # TLS or not: such a cap is one of connections, and costs less than a handshake
-                dialling = site.dial(source=site.lonely_source, plaintext=True)
-                lines.append(await crowd.enter_async_context(dialling))
-            except OSError as error:
-                refusals.append(word(error))
 
+class _Crowd:
+    def __init__(self, site: Site, stack: AsyncExitStack) -> None:
+        self._site = site
+        self._stack = stack
+        self._standing: list[_Member] = []
+        self._most = 0  # stood at once
+        self._ended_later = 0
+        self._turned_away: list[Line | str] = []  # or why it could not connect
+
+    async def find(self) -> Finding:
+        remarks = []
         try:
             with trio.fail_after(_LIMIT_SECONDS):
-                while len(lines) < site.options.connections and not refusals and not _ended(lines):
-                    async with trio.open_nursery() as nursery:
-                        for _ in range(min(_AT_ONCE, site.options.connections - len(lines))):
-                            nursery.start_soon(connect)
-                    await trio.sleep(_BETWEEN_SECONDS)
+                await self._open()
         except* trio.TooSlowError:
-            slow = "it accepts slowly"
+            remarks.append("it accepts slowly")
+        with trio.move_on_after(_SETTLE_SECONDS):
+            while True:
+                await trio.sleep(_BETWEEN_SECONDS)
+                self._look()
+        if len(self._turned_away) >= _CAPPED:
+            how = await self._last_words(self._turned_away[0])
+            return Found(value=len(self._standing), how=f"{how}; {await self._others()}")
+        if self._turned_away:
+            remarks.append(f"{len(self._turned_away)} turned away")
+        if self._ended_later:
+            remarks.append(f"{self._ended_later} ended later")
+        return NoneSeen(looked=self._most, how="; ".join(remarks))
+
+    async def _open(self) -> None:
+        asked = self._site.options.connections
+        for begun in range(0, asked, _AT_ONCE):
+            if len(self._turned_away) >= _CAPPED:
+                return
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(_AT_ONCE, asked - begun)):
+                    nursery.start_soon(self._connect)
+            await trio.sleep(_BETWEEN_SECONDS)
+            self._look()
+
+    async def _connect(self) -> None:
+        try:
+            # TLS or not: such a cap is one of connections, and costs less than a handshake
+            dialling = self._site.dial(source=self._site.lonely_source, plaintext=True)
+            line = await self._stack.enter_async_context(dialling)
+        except OSError as error:
+            self._turned_away.append(word(error))
         else:
-            slow = ""
-        await trio.sleep(_SETTLE_SECONDS)
-        ended = _ended(lines)
-        if not ended and not refusals:
-            return NoneSeen(looked=len(lines), how=slow)
-        how = refusals[0] if refusals else await _last_words(site, ended[0])
-        return Found(value=len(lines) - len(ended), how=f"{how}; {await _others(site)}")
+            self._standing.append(_Member(line, trio.current_time()))
+
+    def _look(self) -> None:
+        late = trio.current_time() - _SETTLE_SECONDS
+        ended = [member for member in self._standing if member.line.ending is not None]
+        early = [member.line for member in ended if member.opened > late]
+        self._turned_away += early
+        self._ended_later += len(ended) - len(early)
+        self._standing = [member for member in self._standing if member not in ended]
+        self._most = max(self._most, len(self._standing))
+
+    async def _last_words(self, line: Line | str) -> str:
+        if isinstance(line, str):
+            return line
+        client = TlsClient(line) if self._site.target.tls else HttpClient(line)
+        sign = await first_sign(client, trio.current_time() + ANSWER_SECONDS)
+        return sign.how if sign else OPEN
+
+    async def _others(self) -> str:
+        """Whether it was a cap on this address, or one on everybody."""
+        if not self._site.target.spreads_sources:
+            return "there is no other address to come from"
+        try:
+            await self._site.ask(self._site.plain_request())
+        except TROUBLE:
+            return "other addresses are turned away as well"
+        return "other addresses are served"
 
 
-def _ended(lines: list[Line]) -> list[Line]:
-    return [line for line in lines if line.ending is not None]
-
-
-async def _last_words(site: Site, line: Line) -> str:
-    until = trio.current_time() + ANSWER_SECONDS
-    sign = await (alert_or_end(line, until) if site.target.tls else answer_or_end(line, site.exchange(), until))
-    return sign.how if sign else OPEN
-
-
-async def _others(site: Site) -> str:
-    """Whether it was a cap on this address, or one on everybody."""
-    if not site.target.spreads_sources:
-        return "there is no other address to come from"
-    try:
-        served = (await ask(site, site.options.path)).status not in TURNED_AWAY
-    except TROUBLE:
-        served = False
-    return "other addresses are served" if served else "other addresses are turned away as well"
+PROBES: Final = (
+    Probe(
+        name="connections from one address",
+        figure="connections_per_address",
+        meaning="connections that one address may hold",
+        why="an office of 300 sits behind one address; without a cap one machine can take all places",
+        unit=Unit.CONNECTIONS,
+        good=(300, None),
+        absent=Mark.LENIENT,
+        enough=Options.connections,
+        need=Need.CROWD,
+        play=per_address,
+    ),
+)

@@ -1,131 +1,110 @@
 """Deadlines of HTTP: a request is begun in some way, and then nothing, or next to nothing, comes.
 
-Owns: the openings. A probe that stalls finds the deadline between two bytes, its twin that drips finds the total one;
-a server that starts its clock anew at each byte has the first and not the second.
+Owns: what is begun and how it goes on. A stall finds the deadline between two reads. A byte and a line a second find
+the total one: a server that starts its clock anew at each byte, or at each line, has the first and not the second. A
+fast way tells it from a least rate, which ends the slow ones early and lets an attacker of a few hundred bytes a second
+stay.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import repeat
+from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import Exchange, exchange
-from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.exchange import exchange
+from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.line import EndedError, Ending, Line
-from loadgen.fingerprint.site import ANSWER_SECONDS, WAIT, Site
-from loadgen.fingerprint.survey import BODY_BEGIN, BODY_TYPE
-from loadgen.fingerprint.watch import MOMENT_SECONDS, OPEN, Sign, answer_or_end, dripping, ending_of
+from loadgen.fingerprint.practice import Probe
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, WAIT, Need, Site
+from loadgen.fingerprint.slow import MOMENT_SECONDS, OPEN, Sign, Slow, elapsed, first_sign, http, script
 
-#: A body that would take half a day at a byte a second, and that every server of chat messages would take.
-_BODY_BYTES = 48 * 1024
+#: More than comes at a byte a second, and less than any server of messages takes.
+_BODY_BYTES: Final = 4096
 
-#: Sixteen bytes a chunk, so that no rule about overhead ends the connection before the deadline.
-CHUNK = b"10\r\n" + b" " * 16 + b"\r\n"
+#: The same for the fast way. Twice the highest least rate in use (240 B/s) is a few seconds short of this.
+_FAST_BODY_BYTES: Final = 48 * 1024
+
+_FAST_BYTES: Final = 400
+_FAST: Final = "400 B/s"
 
 #: While the last word of a server is tested, a byte is sent this often: the answer to one after the end is RST.
-_NUDGE_SECONDS = 0.25
+_NUDGE_SECONDS: Final = 0.25
 
-Opening = Callable[[Site, Exchange], bytes]
-
-
-def nothing(site: Site, talk: Exchange) -> bytes:
-    """Not a byte."""
-    return b""
+Opening = Callable[[Site], bytes]
 
 
-def head(site: Site, talk: Exchange) -> bytes:
-    """A head that lacks its end, within a field that goes on and on."""
-    return site.plain_request(talk).removesuffix(b"\r\n") + b"X-Slow: "
+def _lines(site: Site) -> bytes:
+    """A head that lacks its end."""
+    return site.plain_request().removesuffix(b"\r\n")
 
 
-def body(site: Site, talk: Exchange) -> bytes:
+def _field(site: Site) -> bytes:
+    """The same, within a field that goes on and on."""
+    return _lines(site) + b"X-Slow: "
+
+
+def _body(size: int) -> Opening:
     """A body of which a byte is there."""
-    return talk.request("POST", site.survey.body_path, [BODY_TYPE, ("Content-Length", str(_BODY_BYTES))]) + BODY_BEGIN
+    return lambda site: site.post(f"Content-Length: {size}") + BODY_BEGIN
 
 
-def chunked_body(site: Site, talk: Exchange) -> bytes:
+def _chunk(size: int) -> bytes:
+    return b"%x\r\n%b\r\n" % (size, b" " * size)
+
+
+#: Sixteen bytes, so that no rule about overhead ends the connection before the deadline.
+_CHUNK: Final = _chunk(16)
+
+
+def _chunks(site: Site) -> bytes:
     """A body in chunks of which one is there."""
-    return talk.request("POST", site.survey.body_path, [BODY_TYPE, ("Transfer-Encoding", "chunked")]) + CHUNK
+    return site.post("Transfer-Encoding: chunked") + _CHUNK
 
 
-def expectation(site: Site, talk: Exchange) -> bytes:
+def _expectation(site: Site) -> bytes:
     """A head that asks whether it may send the body."""
-    fields = [BODY_TYPE, ("Content-Length", str(_BODY_BYTES)), ("Expect", "100-continue")]
-    return talk.request("POST", site.survey.body_path, fields)
+    return site.post(f"Content-Length: {_BODY_BYTES}", "Expect: 100-continue")
 
 
-async def stalled(site: Site, opening: Opening) -> Finding:
-    """Begin, and wait."""
-    return await _begin(site, opening, drip=())
-
-
-async def dripped(site: Site, opening: Opening, piece: bytes) -> Finding:
-    """Begin, and go on a little a second."""
-    return await _begin(site, opening, drip=repeat(piece))
-
-
-async def _begin(site: Site, opening: Opening, drip: Iterable[bytes]) -> Finding:
-    async with site.dial() as line:
-        talk = site.exchange()
-        begun = trio.current_time()
-        with suppress(EndedError):  # whoever listens hears of it too
-            await line.send(opening(site, talk))
-        async with dripping(line, drip, site.options.pace):
-            sign = await answer_or_end(line, talk, site.until)
-        hints = "".join(f"{hint}, then " for hint in talk.hints)
-        return elapsed(site, line, begun, sign, before=hints)
-
-
-def elapsed(site: Site, line: Line, begun: float, sign: Sign | None, *, before: str = "") -> Finding:
-    """How long it took until the sign."""
-    if sign is None:
-        return NoneSeen(looked=max(site.until - begun, 0.0), how=f"{before}{OPEN}" if before else "")
-    return Found(value=sign.at - begun, uncertainty=site.doubt(line), how=before + sign.how)
+_STALLED_HEAD: Final = {"stalled": script(_field)}
+_STALLED_BODY: Final = {"stalled": script(_body(_BODY_BYTES))}
 
 
 async def keepalive(site: Site) -> Finding:
     """Be answered, and ask no more."""
-    async with site.dial() as line:
-        talk = site.exchange()
+    async with http(site) as client:
         with trio.fail_after(ANSWER_SECONDS):
-            await exchange(line, talk, [site.plain_request(talk)])
+            await exchange(client.line, [site.plain_request()])
         begun = trio.current_time()
-        return elapsed(site, line, begun, await answer_or_end(line, site.exchange(), site.until))
+        finding = elapsed(site, client.line, begun, await first_sign(client, site.until))
+    if isinstance(finding, Found) and finding.value < site.options.prompt:
+        return NotApplicable(why=f"it closes after an answer without saying so: {finding.how}")
+    return finding
 
 
 async def held_poll(site: Site) -> Finding:
     """Ask a long-poll to be held for a second, then for an hour."""
-    path = site.options.poll_path
-    async with site.dial() as line:
-        talk = site.exchange()
-        begun = trio.current_time()
-        with trio.fail_after(ANSWER_SECONDS + site.options.prompt):
-            answer = await exchange(line, talk, [talk.request("GET", path.replace(WAIT, f"{site.options.prompt:g}"))])
-        held = trio.current_time() - begun
-    if answer.status >= 400 or held < site.options.prompt / 2:
+    path, prompt = site.options.poll_path, site.options.prompt
+    begun = trio.current_time()
+    answer = await site.ask(site.get(path.replace(WAIT, f"{prompt:g}")))
+    if answer.status >= 400 or trio.current_time() - begun < prompt / 2:
         return NotApplicable(why=f"GET {path} is answered {answer.status} at once")
-    async with site.dial() as line:
-        talk = site.exchange()
-        begun = trio.current_time()
-        await line.send(talk.request("GET", path.replace(WAIT, "3600")))
-        sign = await answer_or_end(line, talk, site.until)
-        if sign is not None and sign.at - begun < site.options.prompt / 2 and not sign.how.startswith("200"):
-            return NotApplicable(why=f"it refuses to hold for an hour: {sign.how}")
-        return elapsed(site, line, begun, sign)
+    return await Slow(http, {"silent": script(site.get(path.replace(WAIT, "3600")))})(site)
 
 
 async def linger(site: Site) -> Finding:
     """Say something that is no HTTP, and go on talking after the server's last word."""
-    async with site.dial() as line:
-        talk = site.exchange()
-        await line.send(b"this is not HTTP\r\n\r\n")
-        sign = await answer_or_end(line, talk, min(site.until, trio.current_time() + ANSWER_SECONDS))
+    async with http(site) as client:
+        await client.line.send(b"this is not HTTP\r\n\r\n")
+        sign = await first_sign(client, min(site.until, trio.current_time() + ANSWER_SECONDS))
         if sign is None or sign.how.endswith(OPEN):
             return NotApplicable(why="it does not close after bytes that are no HTTP")
+        if sign.turned_away:
+            return Failed(why=f"turned away: {sign.how}")
         if sign.how.endswith("RST"):
             return Found(value=0.0, uncertainty=MOMENT_SECONDS, how=sign.how)
-        return await _nudge(site, line, sign)
+        return await _nudge(site, client.line, sign)
 
 
 async def _nudge(site: Site, line: Line, sign: Sign) -> Finding:
@@ -143,9 +122,120 @@ async def _nudge(site: Site, line: Line, sign: Sign) -> Finding:
     return NoneSeen(looked=site.until - sign.at, how=f"{sign.how}, and still reading")
 
 
-async def closes_in(site: Site, line: Line, since: float) -> Finding:
-    """How long a server takes to end the connection after its last word."""
-    how = await ending_of(line, max(site.until - trio.current_time(), 0))
-    if how == OPEN:
-        return NoneSeen(looked=site.until - since, how=OPEN)
-    return Found(value=trio.current_time() - since, uncertainty=site.doubt(line), how=how)
+PROBES: Final = (
+    Probe(
+        name="connected, silent",
+        figure="first_byte_deadline_s",
+        meaning="until a connection that sends nothing is ended",
+        why="cowboy 5, uWS and websockets 10, Apache 20-40, nginx 60; browsers open connections ahead of need",
+        good=(5, 60),
+        need=Need.NOTHING,
+        play=Slow(http, {"silent": script(b"")}),
+    ),
+    Probe(
+        name="head, stalled",
+        figure="head_stall_deadline_s",
+        meaning="until a request head that was begun and not continued ends the connection",
+        why="cowboy 5, uWS and websockets 10, Apache 20, Kestrel 30, nginx 60",
+        good=(5, 30),
+        need=Need.HTTP,
+        play=Slow(http, _STALLED_HEAD),
+    ),
+    Probe(
+        name="head, slowly",
+        figure="head_deadline_s",
+        meaning="until a request head that comes by a byte or a line a second ends the connection: a total deadline",
+        why="cowboy 5, set once; uWS and websockets 10; Apache 20-40; Kestrel 30. Started anew by each line it is none",
+        good=(5, 30),
+        need=Need.HTTP,
+        play=Slow(
+            http,
+            {
+                **_STALLED_HEAD,
+                "a byte a second": script(_field, b"a"),
+                "a line a second": script(_lines, b"X-Slow: a\r\n"),
+                _FAST: script(_lines, b"X-Slow: %b\r\n" % (b"a" * (_FAST_BYTES - 10))),
+            },
+            fast=_FAST,
+        ),
+    ),
+    Probe(
+        name="body, stalled",
+        figure="body_stall_deadline_s",
+        meaning="until a request body that was begun and not continued ends the connection",
+        why="Kestrel 5 of grace, uWS 10, Apache 20, nginx 60",
+        good=(5, 60),
+        need=Need.BODY,
+        play=Slow(http, _STALLED_BODY),
+    ),
+    Probe(
+        name="body, slowly",
+        figure="body_deadline_s",
+        meaning="until a request body that comes at a byte a second ends the connection",
+        why="Apache 20 and 1 per 500 B, Kestrel 240 B/s after 5; nginx has none, hypercorn and aiohttp neither",
+        good=(5, 60),
+        need=Need.BODY,
+        play=Slow(
+            http,
+            {
+                **_STALLED_BODY,
+                "a byte a second": script(_body(_BODY_BYTES), b" "),
+                _FAST: script(_body(_FAST_BODY_BYTES), b" " * _FAST_BYTES, most=_FAST_BODY_BYTES // _FAST_BYTES),
+            },
+            fast=_FAST,
+        ),
+    ),
+    Probe(
+        name="body in chunks, slowly",
+        figure="chunked_body_deadline_s",
+        meaning="the same for a chunked body, a small chunk a second",
+        why="as for a body with a length",
+        good=(5, 60),
+        need=Need.BODY,
+        play=Slow(
+            http,
+            {
+                "stalled": script(_chunks),
+                "a chunk a second": script(_chunks, _CHUNK),
+                _FAST: script(_chunks, _chunk(_FAST_BYTES)),
+            },
+            fast=_FAST,
+        ),
+    ),
+    Probe(
+        name="Expect: 100-continue, silent",
+        figure="continue_deadline_s",
+        meaning="until silence after `Expect: 100-continue` ends the connection",
+        why="as for a body: the server has asked for it, or not, and waits",
+        good=(5, 60),
+        need=Need.BODY,
+        play=Slow(http, {"silent": script(_expectation)}),
+    ),
+    Probe(
+        name="keep-alive",
+        figure="keepalive_deadline_s",
+        meaning="until an idle connection that was answered before is ended",
+        why="Apache, node, uvicorn and hypercorn 5, nginx and aiohttp 75, Kestrel 120; a page's next comes in 2",
+        good=(2, 90),
+        need=Need.KEEPALIVE,
+        play=keepalive,
+    ),
+    Probe(
+        name="after the last word",
+        figure="linger_deadline_s",
+        meaning="until the server, after its last word, stops reading what we still send",
+        why="nginx lingers 5 between reads and 30 in all, Apache 30",
+        good=(None, 30),
+        need=Need.HTTP,
+        play=linger,
+    ),
+    Probe(
+        name="long-poll",
+        figure="poll_hold_s",
+        meaning="how long a long-poll that asks for an hour is held",
+        why="25-30 is usual and many proxies give up at 60; shorter makes every client ask all the time",
+        good=(10, 90),
+        need=Need.HTTP,
+        play=held_poll,
+    ),
+)

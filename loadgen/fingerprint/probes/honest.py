@@ -1,15 +1,17 @@
-"""The honest slow, one of each: they must be served, however tight the deadlines are for others."""
+"""The honest slow, one of each: they must be served, however tight the deadlines are for others.
+
+Owns: what they send and how slowly. Served is what gets the answer that the same bytes get when they come at once.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import Exchange, exchange
-from loadgen.fingerprint.findings import Finding, Found, NotApplicable
+from loadgen.fingerprint.findings import Finding, Found, NotApplicable, Unit
 from loadgen.fingerprint.line import EndedError
-from loadgen.fingerprint.site import ANSWER_SECONDS, Site
-from loadgen.fingerprint.survey import BODY_BEGIN, BODY_TYPE
+from loadgen.fingerprint.practice import Probe
+from loadgen.fingerprint.site import BODY_BEGIN, Need, Site
 
 #: How many paces a typist takes for a head, and a phone for a body.
 TYPING_PACES: Final = 8
@@ -18,41 +20,60 @@ POSTING_PACES: Final = 8
 #: What a phone on 2G sends in one pace.
 _PHONE_BYTES: Final = 3072
 
-_TOO_SLOW: Final = frozenset({408})
-_TOO_LARGE: Final = frozenset({413})
+_TOO_LARGE: Final = 413
 
 
 async def typist(site: Site) -> Finding:
     """Type a head by hand."""
-    talk = site.exchange()
-    head = site.plain_request(talk)
+    head = site.plain_request()
     step = len(head) / TYPING_PACES
     pieces = [head[round(at * step) : round((at + 1) * step)] for at in range(TYPING_PACES)]
     # the line end that completes the head is typed last, a whole pace after the rest
-    pieces = [*pieces[:-1], pieces[-1][:-2], pieces[-1][-2:]]
-    return await _served(site, talk, pieces)
+    return await _served(site, [*pieces[:-1], pieces[-1][:-2], pieces[-1][-2:]])
 
 
 async def poster(site: Site) -> Finding:
     """Send a body as a phone on 2G does."""
-    talk = site.exchange()
-    size = _PHONE_BYTES * POSTING_PACES
-    head = talk.request("POST", site.survey.body_path, [BODY_TYPE, ("Content-Length", str(size))])
+    head = site.post(f"Content-Length: {_PHONE_BYTES * POSTING_PACES}")
     block = b" " * _PHONE_BYTES
-    pieces = [head + BODY_BEGIN + block[1:], *[block] * (POSTING_PACES - 1)]
-    return await _served(site, talk, pieces)
+    return await _served(site, [head + BODY_BEGIN + block[1:], *[block] * (POSTING_PACES - 1)])
 
 
-async def _served(site: Site, talk: Exchange, pieces: Sequence[bytes]) -> Finding:
-    """Send a piece in each pace: is it answered at the end, and not cut off before?"""
+async def _served(site: Site, pieces: Sequence[bytes]) -> Finding:
+    """Send all at once, then a piece in each pace: is it answered the same?"""
+    wanted = await site.ask(*pieces)
+    if wanted.status == _TOO_LARGE:
+        return NotApplicable(why=f"so much is not taken at all: {wanted.status}")
     begun = trio.current_time()
     try:
-        with trio.fail_after(site.options.pace * len(pieces) + ANSWER_SECONDS):
-            async with site.dial() as line:
-                answer = await exchange(line, talk, pieces, pause=site.options.pace)
+        how = str((await site.ask(*pieces, pause=site.options.pace)).status)
     except EndedError as error:
-        return Found(value=0, how=f"{error.ending} after {trio.current_time() - begun:.1f} s")
-    how = f"{answer.status} after {trio.current_time() - begun:.1f} s"
-    if answer.status in _TOO_LARGE:
-        return NotApplicable(why=f"{how}: so much is not taken at all")
-    return Found(value=int(answer.status not in _TOO_SLOW), how=how)
+        how = error.ending
+    told = f"{how} after {trio.current_time() - begun:.1f} s"
+    if how == str(wanted.status):
+        return Found(value=1, how=told)
+    return Found(value=0, how=f"{told}, and {wanted.status} to the same sent at once")
+
+
+PROBES: Final = (
+    Probe(
+        name="head, typed in 8 s",
+        figure="slow_typist_served",
+        meaning="whether a person who types a request head in 8 s is answered",
+        why="people with telnet, lines that lose touch for seconds",
+        unit=Unit.YES_NO,
+        good=(1, None),
+        need=Need.HTTP,
+        play=typist,
+    ),
+    Probe(
+        name="body at 3 KB/s",
+        figure="slow_poster_served",
+        meaning="whether a body of 24 KiB at 3 KB/s is taken",
+        why="a phone on 2G sends no faster",
+        unit=Unit.YES_NO,
+        good=(1, None),
+        need=Need.BODY,
+        play=poster,
+    ),
+)

@@ -1,22 +1,25 @@
 """Slow readers: much is asked for, and the answers are taken at a fixed rate, or not at all.
 
 Owns: the pace of reading. Requests are sent one behind the other until more is asked for than is read and the sockets
-of both sides hold, so that any page will do. A reader that does not read never sees the end of its connection, so the
-kernel is asked; and as a FIN waits behind the bytes that are not taken, one more request is sent now and then: where
-nobody has the connection any more, the answer is RST.
+of both sides hold, so that any page will do. After that nothing is sent: a request would be a sign of life, and start
+anew the very timer that is looked for. A reader that does not read never sees the end of its connection either, so the
+kernel is asked for the server's end of it. Of a server elsewhere it knows nothing, and only a reset is seen.
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
 
-from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
-from loadgen.fingerprint.line import EndedError, Ending, Line
-from loadgen.fingerprint.site import Site
-from loadgen.fingerprint.survey import ask
+from loadgen.fingerprint.exchange import NotServedError, tried
+from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
+from loadgen.fingerprint.line import EndedError, Line
+from loadgen.fingerprint.practice import Mark, Probe
+from loadgen.fingerprint.site import Need, Site
+from loadgen.sock_diag import SockDiag
 
 #: What is asked for beyond what is read: more than the sockets of both sides hold, with such segments and windows.
 _BEYOND_BYTES: Final = 512 * 1024
@@ -36,44 +39,41 @@ _GOODBYE: Final = b"connection: close"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """What became of one reader: ended after so long, or `ended` is `None` and it lived as long as we looked."""
+    """What became of one reader: ended after so long, or `ended` is empty and it lived as long as we looked."""
 
     seconds: float
-    ended: Ending | None
+    ended: str
+    doubt: float = 0.0
 
 
 async def never(site: Site) -> Finding:
     """Read nothing."""
-    page = await _page(site)
-    if not isinstance(page, _Page):
-        return page
-    fate = await _read_at(site, 0, page)
-    if fate is None:
-        return _ALL_ANSWERED
-    if fate.ended is None:
+    fate = await _read_at(site, 0, await _page(site))
+    if not fate.ended:
         return NoneSeen(looked=fate.seconds)
-    return Found(value=fate.seconds, uncertainty=site.options.pace * (1 + 1 / _LOOKS), how=fate.ended)
+    return Found(value=fate.seconds, uncertainty=fate.doubt, how=fate.ended)
 
 
 async def floor(site: Site) -> Finding:
     """Read at several rates side by side: which live?"""
     page = await _page(site)
-    if not isinstance(page, _Page):
-        return page
     fates: dict[int, Fate] = {}
+    unknown: list[Failed | NotApplicable] = []
 
     async def read(rate: int) -> None:
-        fate = await _read_at(site, rate, page)
-        if fate is not None:
+        fate = await tried(partial(_read_at, site, rate, page))
+        if isinstance(fate, Fate):
             fates[rate] = fate
+        else:
+            unknown.append(fate)
 
     async with trio.open_nursery() as nursery:
         for rate in site.options.read_rates:
             nursery.start_soon(read, rate)
+    failed = [each for each in unknown if isinstance(each, Failed)]
+    if failed or not fates:
+        return [*failed, *unknown][0]
     return lowest(fates, by_rate=page.lasts)
-
-
-_ALL_ANSWERED: Final = NotApplicable(why="it closes after some answers; give --read-path of a large page")
 
 
 def lowest(fates: Mapping[int, Fate], *, by_rate: bool) -> Finding:
@@ -82,8 +82,6 @@ def lowest(fates: Mapping[int, Fate], *, by_rate: bool) -> Finding:
     Many requests in a row are no honest thing, and a server may end them for their own sake (node does, for a head that
     it has half read). If all readers end and it is not `by_rate`, that is what happened, and nothing is known.
     """
-    if not fates:
-        return _ALL_ANSWERED
     dead = {rate: fate for rate, fate in fates.items() if fate.ended}
     if not dead:
         return NoneSeen(looked=min(fate.seconds for fate in fates.values()), how=f"{min(fates)} B/s was kept")
@@ -111,49 +109,60 @@ class _Page:
         return self.request if self.lasts else self.request * -(-size // self.size)
 
 
-async def _page(site: Site) -> _Page | Finding:
+async def _page(site: Site) -> _Page:
     path = site.options.read_path or site.options.path
-    answer = await ask(site, path)
+    answer = await site.ask(site.get(path))
     enough = _enough(site, max(site.options.read_rates))
     if answer.status >= 400:
-        return NotApplicable(why=f"GET {path} is answered {answer.status}: nothing to read")
+        raise NotServedError(f"GET {path} is answered {answer.status}: nothing to read")
     if answer.closes and answer.size < enough:
-        return NotApplicable(why=f"it closes after one answer of {answer.size:,} B: too little to be read slowly")
-    return _Page(request=site.exchange().request("GET", path), size=answer.size, lasts=answer.size >= enough)
+        raise NotServedError(f"it closes after one answer of {answer.size:,} B: too little to be read slowly")
+    return _Page(request=site.get(path), size=answer.size, lasts=answer.size >= enough)
 
 
 def _enough(site: Site, rate: int) -> int:
     return int(rate * site.options.within) + _BEYOND_BYTES
 
 
-async def _read_at(site: Site, rate: int, page: _Page) -> Fate | None:
-    """Read at a rate for as long as patience lasts; `None` if the server said by itself that it would close."""
-    async with (
-        site.dial(receive_buffer_bytes=_RECEIVE_BUFFER_BYTES, segment_bytes=_SEGMENT_BYTES) as line,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(_ask, line, page, _enough(site, rate), site.options.pace)
-        begun = trio.current_time()
-        announced = await _take(line, rate, site.options.pace / _LOOKS, site.until)
-        fate = Fate(seconds=trio.current_time() - begun, ended=line.ending)
-        nursery.cancel_scope.cancel()
-    return None if announced and fate.ended else fate
+async def _read_at(site: Site, rate: int, page: _Page) -> Fate:
+    """Read at a rate for as long as patience lasts."""
+    tick = site.options.pace / _LOOKS
+    with closing(SockDiag()) as sock_diag:
+        async with (
+            site.dial(receive_buffer_bytes=_RECEIVE_BUFFER_BYTES, segment_bytes=_SEGMENT_BYTES) as line,
+            trio.open_nursery() as nursery,
+        ):
+            # elsewhere, or behind a translation of addresses, its end of what was just opened is not there
+            known = site.target.on_loopback and sock_diag.closed(line.fileno) is False
+            kernel = sock_diag if known else None
+            nursery.start_soon(_ask, line, page.requests(_enough(site, rate)))
+            begun = trio.current_time()
+            announced = await _take(line, rate, tick, site.until, kernel)
+            ended = _ended(line, kernel)
+            fate = Fate(seconds=trio.current_time() - begun, ended=ended, doubt=tick + site.doubt(line))
+            nursery.cancel_scope.cancel()
+    if ended and announced:
+        raise NotServedError("it closes after some answers; give --read-path of a large page")
+    if not ended and not known:
+        raise NotServedError("only the kernel can tell, and the server's end is not on this machine")
+    return fate
 
 
-async def _ask(line: Line, page: _Page, size: int, pace: float) -> None:
+async def _ask(line: Line, requests: bytes) -> None:
     # where the server stops reading because we do, this waits, and is cancelled with the reader
     with suppress(EndedError):
-        await line.send(page.requests(size))
-        while True:
-            await trio.sleep(pace)
-            await line.send(page.request)
+        await line.send(requests)
 
 
-async def _take(line: Line, rate: int, tick: float, until: float) -> bool:
+def _ended(line: Line, kernel: SockDiag | None) -> str:
+    return line.ending or ("closed" if kernel is not None and kernel.closed(line.fileno) else "")
+
+
+async def _take(line: Line, rate: int, tick: float, until: float, kernel: SockDiag | None) -> bool:
     """Read so many bytes a second until the line ends; whether the server said that it would close."""
     allowance, tail, announced = 0.0, b"", False
     due = trio.current_time()
-    while line.ending is None and due < until:
+    while due < until and not _ended(line, kernel):
         due += tick
         allowance += rate * tick
         with trio.move_on_at(due), suppress(EndedError):
@@ -164,3 +173,29 @@ async def _take(line: Line, rate: int, tick: float, until: float) -> bool:
                 announced = announced or _GOODBYE in tail
         await trio.sleep_until(due)
     return announced
+
+
+PROBES: Final = (
+    Probe(
+        name="slow readers",
+        figure="slow_read_floor_bps",
+        meaning="slowest reader of answers that is not ended",
+        why="Kestrel 240 B/s after 5 s; a phone on 2G reads 3 KB/s, and less while it shares the line",
+        unit=Unit.RATE,
+        good=(None, 1024),
+        above=Mark.HARSH,
+        enough=60,
+        nothing=0,
+        need=Need.HTTP,
+        play=floor,
+    ),
+    Probe(
+        name="never reads",
+        figure="never_read_deadline_s",
+        meaning="until a client that asks for much and reads nothing is ended",
+        why="Kestrel 5, uWS 10, nginx 60; a tunnel or a lift takes the line away for 5 to 25",
+        good=(5, 90),
+        need=Need.HTTP,
+        play=never,
+    ),
+)

@@ -4,7 +4,9 @@ Owns: what is sent and whether the server's own pings are answered meanwhile. Wh
 inside a frame) an unanswered ping may be what ends the connection; the remark then says that one had come.
 """
 
-from itertools import chain, cycle, repeat
+from dataclasses import replace
+from functools import partial
+from typing import Final
 
 import trio
 from wsproto.events import CloseConnection, Ping
@@ -12,16 +14,23 @@ from wsproto.frame_protocol import Opcode
 
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.line import EndedError
-from loadgen.fingerprint.member import RESERVED_OPCODE, Member, frame, frame_head, join, word_close
-from loadgen.fingerprint.probes.deadlines import closes_in
-from loadgen.fingerprint.site import ANSWER_SECONDS, Site
-from loadgen.fingerprint.watch import OPEN, Sign, dripping
+from loadgen.fingerprint.member import RESERVED_OPCODE, Member, join, word_close
+from loadgen.fingerprint.practice import Mark, Probe
+from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Site
+from loadgen.fingerprint.slow import OPEN, Sign, Slow, elapsed, ending_of, first_sign, script
+from loadgen.personas._frames import FIN, frame
 
 #: The frame that is begun: below what any server takes, so that no size limit ends it.
-_FRAME_BYTES = 4000
+_FRAME_BYTES: Final = 4000
+
+#: As fast as such a frame may come and still outlast patience.
+_FAST_BYTES: Final = 36
+_FAST: Final = f"{_FAST_BYTES} B/s"
 
 #: Pings between two fragments of the message that never ends: few fragments, so that no limit on them ends it.
-_PINGS_A_FRAGMENT = 4
+_PINGS_A_FRAGMENT: Final = 4
+
+_FRAME: Final = frame(FIN | Opcode.TEXT, b" ", announced=_FRAME_BYTES)
 
 
 async def silence(site: Site) -> Finding:
@@ -53,105 +62,150 @@ def _ended_before_a_ping(member: Member, how: str) -> Finding:
 async def no_pong(site: Site) -> Finding:
     """Answer no ping."""
     async with join(site) as member:
-        sign = await member.end(site.until, answering=False)
+        sign = await first_sign(member, site.until)
         if not member.pinged:
             if sign is None:
-                return NotApplicable(why=f"no ping came within {site.until - member.opened:.0f} s")
+                return NotApplicable(why=f"no ping came within {site.options.within:.0f} s")
             return _ended_before_a_ping(member, sign.how)
-        since = member.pinged[0]
-        if sign is None:
-            return NoneSeen(looked=site.until - since, how=f"{len(member.pinged)} pings unanswered")
-        whole = sign.at - member.opened
-        return Found(
-            value=sign.at - since,
-            uncertainty=site.doubt(member.line),
-            how=f"{sign.how}; {whole:.1f} s after the upgrade",
-        )
+        return elapsed(site, member.line, member.pinged[0], sign)
 
 
 async def only_pongs(site: Site) -> Finding:
     """Say nothing but pong."""
-    async with join(site) as member:
-        sign = await member.end(site.until, answering=True)
-        pings = f"{len(member.pinged)} pings answered"
-        if sign is None:
-            return NoneSeen(looked=site.until - member.opened, how=pings)
-        return Found(value=sign.at - member.opened, uncertainty=site.doubt(member.line), how=f"{sign.how}; {pings}")
-
-
-async def frame_stalled(site: Site) -> Finding:
-    """Begin a frame, and wait."""
-    async with join(site) as member:
-        await member.line.send(frame_head(Opcode.TEXT, _FRAME_BYTES) + b" ")
-        return _after(site, member, await member.end(site.until, answering=False))
-
-
-async def frame_dripped(site: Site) -> Finding:
-    """Begin a frame, and go on with a byte a second."""
-    async with join(site) as member:
-        await member.line.send(frame_head(Opcode.TEXT, _FRAME_BYTES) + b" ")
-        async with dripping(member.line, repeat(b" "), site.options.pace):
-            sign = await member.end(site.until, answering=False)
-        return _after(site, member, sign)
-
-
-async def message_without_end(site: Site) -> Finding:
-    """Send a fragment now and then, and pings in between."""
-    fragment, ping = frame(Opcode.CONTINUATION, b" ", final=False), frame(Opcode.PING, b"")
-    async with join(site) as member:
-        await member.line.send(frame(Opcode.TEXT, b" ", final=False))
-        pieces = cycle(chain(repeat(ping, _PINGS_A_FRAGMENT - 1), [fragment]))
-        async with dripping(member.line, pieces, site.options.pace):
-            sign = await member.end(site.until, answering=True)
-        return _after(site, member, sign)
-
-
-def _after(site: Site, member: Member, sign: Sign | None) -> Finding:
-    pinged = f", after a ping at {member.pinged[0] - member.opened:.1f} s" if member.pinged else ""
-    if sign is None:
-        return NoneSeen(looked=site.until - member.opened, how=pinged.removeprefix(", "))
-    return Found(value=sign.at - member.opened, uncertainty=site.doubt(member.line), how=sign.how + pinged)
+    async with join(site, answering=True) as member:
+        sign = await first_sign(member, site.until)
+        finding = elapsed(site, member.line, member.opened, sign)
+        return _led_by(finding, f"{len(member.pinged)} pings answered")
 
 
 async def close_unanswered(site: Site) -> Finding:
     """Break the protocol, and leave the server's close frame without an answer."""
-    async with join(site) as member:
-        await member.line.send(frame(RESERVED_OPCODE, b""))
+    async with join(site, answering=True) as member:
+        await member.line.send(frame(FIN | RESERVED_OPCODE))
         try:
             with trio.fail_after(ANSWER_SECONDS):
-                close = await _close_of(member)
+                close = await member.listen()
         except EndedError as error:
             return NotApplicable(why=f"it ends a broken connection without a close frame: {error.ending}")
         except trio.TooSlowError:
             return NotApplicable(why="a reserved opcode did not make it close")
-        finding = await closes_in(site, member.line, trio.current_time())
-        return _led_by(finding, word_close(close))
+        return _led_by(await _closes(site, member, trio.current_time()), close)
 
 
 async def goodbye(site: Site) -> Finding:
     """Send a close frame, and leave the rest to the server."""
     async with join(site) as member:
         begun = trio.current_time()
-        await member.line.send(frame(Opcode.CLOSE, (1000).to_bytes(2)))
-        sign = await member.end(site.until, answering=False)
-        if sign is None:
-            return NoneSeen(looked=site.until - begun, how="no close frame came back")
-        if not sign.how.endswith(OPEN):
-            return Found(value=sign.at - begun, uncertainty=site.doubt(member.line), how=sign.how)
-        return _led_by(await closes_in(site, member.line, begun), sign.how)
+        await member.line.send(frame(FIN | Opcode.CLOSE, (1000).to_bytes(2)))
+        sign = await first_sign(member, site.until)
+        if sign is None or not sign.how.endswith(OPEN):
+            return elapsed(site, member.line, begun, sign)
+        return _led_by(await _closes(site, member, begun), sign.how)
 
 
-async def _close_of(member: Member) -> CloseConnection:
-    while not isinstance(event := await member.hear(), CloseConnection):
-        if isinstance(event, Ping):
-            await member.answer(event)
-    return event
+async def _closes(site: Site, member: Member, since: float) -> Finding:
+    """How long a server takes to end the connection after its last word."""
+    how = await ending_of(member.line, max(site.until - trio.current_time(), 0))
+    return elapsed(site, member.line, since, None if how == OPEN else Sign(at=trio.current_time(), how=how))
 
 
 def _led_by(finding: Finding, first: str) -> Finding:
-    match finding:
-        case Found(value=value, uncertainty=doubt, how=how):
-            return Found(value=value, uncertainty=doubt, how=f"{first}, {how}")
-        case NoneSeen(looked=looked, how=how):
-            return NoneSeen(looked=looked, how=f"{first}, {how}")
+    if isinstance(finding, Found | NoneSeen):
+        return replace(finding, how=", ".join(filter(None, (first, finding.how))))
     return finding
+
+
+_STALLED_FRAME: Final = {"stalled": script(_FRAME)}
+
+#: A fragment now and then, and pings in between.
+_FRAGMENTS: Final = script(
+    frame(Opcode.TEXT, b" "),
+    *[frame(FIN | Opcode.PING)] * (_PINGS_A_FRAGMENT - 1),
+    frame(Opcode.CONTINUATION, b" "),
+)
+
+
+PROBES: Final = (
+    Probe(
+        name="WebSocket, silent",
+        figure="ws_ping_s",
+        meaning="silence on a WebSocket until the server sends a ping",
+        why="websockets 20, Centrifugo and Engine.IO 25; proxies and carriers forget a silent connection after 30-60",
+        good=(5, 60),
+        need=Need.WEBSOCKET,
+        play=silence,
+    ),
+    Probe(
+        name="WebSocket, no pong",
+        figure="ws_pong_deadline_s",
+        meaning="from an unanswered ping until the WebSocket is ended",
+        why="Centrifugo 8, Engine.IO and websockets 20",
+        good=(5, 30),
+        need=Need.WEBSOCKET,
+        play=no_pong,
+    ),
+    Probe(
+        name="WebSocket, only pongs",
+        figure="ws_idle_deadline_s",
+        meaning="until a silent WebSocket that answers every ping is ended all the same",
+        why="a background tab says nothing for hours and is no attacker",
+        good=(3600, None),
+        absent=Mark.GOOD,
+        enough=60,
+        need=Need.WEBSOCKET,
+        play=only_pongs,
+    ),
+    Probe(
+        name="frame, stalled",
+        figure="ws_frame_stall_deadline_s",
+        meaning="until a WebSocket frame that was begun and not continued ends the connection",
+        why="only few servers have one of its own; an unanswered ping ends the others after 40",
+        good=(5, 60),
+        need=Need.WEBSOCKET,
+        play=Slow(join, _STALLED_FRAME),
+    ),
+    Probe(
+        name="frame, slowly",
+        figure="ws_frame_deadline_s",
+        meaning="the same for one that comes at a byte a second",
+        why="16 KiB at 1 KB/s take 16; a frame that never ends must",
+        good=(5, 60),
+        need=Need.WEBSOCKET,
+        play=Slow(
+            join,
+            {
+                **_STALLED_FRAME,
+                "a byte a second": script(_FRAME, b" "),
+                _FAST: script(_FRAME, b" " * _FAST_BYTES, most=_FRAME_BYTES // _FAST_BYTES),
+            },
+            fast=_FAST,
+        ),
+    ),
+    Probe(
+        name="fragments without end",
+        figure="ws_message_deadline_s",
+        meaning="until a fragmented message that never ends, with pings in between, ends the connection",
+        why="as for a frame; a ping is no progress",
+        good=(5, 60),
+        need=Need.WEBSOCKET,
+        play=Slow(partial(join, answering=True), {"a fragment each 4 s": _FRAGMENTS}),
+    ),
+    Probe(
+        name="server's close unanswered",
+        figure="ws_close_deadline_s",
+        meaning="from the server's close frame until it ends a connection that does not answer it",
+        why="websockets, aiohttp and trio-websocket 10; nobody waits for what comes after goodbye",
+        good=(None, 15),
+        need=Need.WEBSOCKET,
+        play=close_unanswered,
+    ),
+    Probe(
+        name="our close",
+        figure="ws_goodbye_deadline_s",
+        meaning="from our close frame until the server ends the connection, which RFC 6455 leaves to it",
+        why="RFC 6455 section 7.1.1: the server closes first, and at once",
+        good=(None, 15),
+        need=Need.WEBSOCKET,
+        play=goodbye,
+    ),
+)

@@ -6,64 +6,19 @@ Every limit is off unless planted.
 
 from __future__ import annotations
 
-import ssl
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 import h11
 import trio
-from wsproto.utilities import generate_accept_token
 
 from loadgen import target
 from loadgen.target import Target
-
-NEVER: Final = float("inf")
-
-
-@dataclass(kw_only=True)
-class Plant:
-    """The limits; seconds, bytes or numbers."""
-
-    head_total: float = NEVER
-    head_idle: float = NEVER  # armed anew by each read
-    body_total: float = NEVER
-    body_idle: float = NEVER
-    keepalive: float = NEVER
-    poll_max: float = NEVER
-    linger: float = 0.0
-    send_stall: float = NEVER  # for 512 bytes of an answer to be taken
-    max_head: float = NEVER
-    max_fields: float = NEVER
-    max_body: float = NEVER
-    max_overhead: float = NEVER
-    per_address: float = NEVER
-    ping_every: float = NEVER
-    pong_within: float = NEVER
-    frame_total: float = NEVER
-    message_total: float = NEVER
-    close_within: float = 0.0
-    max_message: float = NEVER
-    max_fragments: float = NEVER
-    websocket: bool = True
-    answer_bytes: int = 2000
-    posts: bool = True  # else 405, before the body
-    one_at_a_time: bool = False
-    resets: bool = False  # every connection, at once
-    says: bytes = b""  # to every connection, and closes
-    dies_after: float = NEVER
-    tls: ssl.SSLContext | None = None
-    tls_total: float = NEVER
-
-
-class LateError(Exception):
-    """A deadline has struck."""
-
-
-class GoneError(Exception):
-    """The peer has."""
+from tests.loadgen.fingerprint.plant import GRACE_SECONDS, LATE_SECONDS, NEVER, RESET, GoneError, LateError, Plant
+from tests.loadgen.fingerprint.planted_frames import Frames
 
 
 @dataclass(eq=False)
@@ -71,6 +26,7 @@ class Server:
     plant: Plant
     listener: trio.SocketListener
     held: dict[str, int] = field(default_factory=dict)
+    connections: int = 0
     requests: int = 0
 
     @property
@@ -100,8 +56,9 @@ class Server:
             stream.socket.close()
 
     async def _admit(self, stream: trio.SocketStream, address: str) -> None:
-        if self.plant.resets:
-            stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.connections += 1
+        if self.plant.resets or self.connections == self.plant.reset_connection:
+            stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
         elif self.plant.says:
             await stream.send_all(self.plant.says)
         elif self.held[address] > self.plant.per_address:
@@ -160,8 +117,13 @@ class Conversation:
     # HTTP
 
     async def _request(self, *, first: bool) -> bool:
+        begun = trio.current_time()
         request = await self._head(first=first)
+        late = trio.current_time() - begun > LATE_SECONDS
         self.server.requests += 1
+        if self.plant.busy or (late and self.plant.late_head):
+            await self._answer(503 if self.plant.busy else self.plant.late_head, close=True)
+            return False
         path = urlsplit(request.target.decode())
         fields = dict(request.headers)
         if path.path == "/ws" and self.plant.websocket and b"upgrade" in fields:
@@ -176,18 +138,27 @@ class Conversation:
 
     async def _head(self, *, first: bool) -> h11.Request:
         begun = trio.current_time()
-        until, idle = begun + self.plant.head_total, self.plant.head_idle
         if not first and not self.data:
             self.data = await self.receive(begun + self.plant.keepalive)
-            until = trio.current_time() + self.plant.head_total
+            begun = trio.current_time()
+        line = begun  # when the line that is not complete was begun
         while b"\r\n\r\n" not in self.data:
             try:
-                self.data += await self.receive(until, idle)
+                new = await self.receive(self._head_until(begun, line), self.plant.head_idle)
+                line = trio.current_time() if b"\n" in new else line
+                self.data += new
+                if len(self.data) > self.plant.max_begun and b"\r\n\r\n" not in self.data:
+                    await self._answer(431, close=True)
+                    raise GoneError
             except LateError:
                 if self.data:
                     await self._answer(408, close=True)
                 raise
         size = self.data.index(b"\r\n\r\n") + 4
+        if size >= self.plant.reset_head_once:
+            self.plant.reset_head_once = NEVER
+            self.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+            raise GoneError
         head, self.data = self.data[:size], self.data[size:]
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 24)
         self.h11.receive_data(head)
@@ -198,16 +169,26 @@ class Conversation:
         assert isinstance(request, h11.Request)
         return request
 
+    def _head_until(self, begun: float, line: float) -> float:
+        plant = self.plant
+        until = min(
+            begun + plant.head_total, line + plant.head_line, _least_rate(begun, len(self.data), plant.head_rate)
+        )
+        return math.ceil(until / plant.sweep) * plant.sweep if plant.sweep else until
+
     async def _post(self, fields: dict[bytes, bytes]) -> bool:
         if not self.plant.posts:
             await self._answer(405, close=True)
+            return False
+        if self.plant.chunked and b"transfer-encoding" in fields:
+            await self._answer(self.plant.chunked, close=True)
             return False
         if int(fields.get(b"content-length", b"0")) > self.plant.max_body:
             await self._answer(413, close=True)
             return False
         if self.h11.they_are_waiting_for_100_continue:
             await self.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-        until = trio.current_time() + self.plant.body_total
+        begun = trio.current_time()
         body, wire = 0, len(self.data)
         if self.data:
             self.h11.receive_data(self.data)
@@ -219,6 +200,7 @@ class Conversation:
                     await self._answer(400, close=True)
                     return False
                 try:
+                    until = min(begun + self.plant.body_total, _least_rate(begun, wire, self.plant.body_rate))
                     data = await self.receive(until, self.plant.body_idle)
                 except LateError:
                     await self._answer(408, close=True)
@@ -241,109 +223,20 @@ class Conversation:
         for at in range(0, len(data), 512):
             with trio.move_on_after(self.plant.send_stall) as scope:
                 await self.stream.send_all(data[at : at + 512])
-            if scope.cancelled_caught:
+            if scope.cancelled_caught and not (self.plant.any_activity and await self._came()):
                 raise LateError
 
-
-class Frames:
-    """A WebSocket: pings, deadlines and limits; what is said is thrown away."""
-
-    def __init__(self, conversation: Conversation, key: bytes) -> None:
-        self.conversation = conversation
-        self.plant = conversation.plant
-        self.key = key
-        self.data = bytearray()  # messages of 32 MiB come in 500 pieces
-        self.fragments = 0
-        self.message_begun = NEVER
-        self.frame_begun = NEVER
-        self.heard = trio.current_time()
-        self.pinged = NEVER
-
-    async def run(self) -> None:
-        accept = generate_accept_token(self.key)
-        await self.conversation.stream.send_all(
-            b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-            + accept
-            + b"\r\n\r\n"
-        )
-        while True:
-            if not await self._turn():
-                return
-
-    async def _turn(self) -> bool:
-        plant = self.plant
-        ping_at = self.heard + plant.ping_every if self.pinged == NEVER else NEVER
-        cut_at = min(
-            self.pinged + plant.pong_within,
-            self.frame_begun + plant.frame_total,
-            self.message_begun + plant.message_total,
-        )
-        try:
-            self.data += await self.conversation.receive(min(ping_at, cut_at))
-        except LateError:
-            if trio.current_time() >= cut_at:
-                return await self._close(1008)
-            self.pinged = trio.current_time()
-            await self._send(0x9, b"")
+    async def _came(self) -> bool:
+        """Whether anything came in meanwhile."""
+        with trio.move_on_after(0.001):
+            self.data += await self.receive(NEVER)
             return True
-        self.heard, self.pinged = trio.current_time(), NEVER
-        while (found := _split(self.data)) is not None:
-            first, payload, end = found
-            del self.data[:end]
-            self.frame_begun = NEVER
-            if not await self._frame(first, payload):
-                return False
-        announced = _announced(self.data)
-        if announced > plant.max_message:
-            return await self._close(1009)
-        if self.data and self.frame_begun == NEVER:
-            self.frame_begun = trio.current_time()
-        return True
-
-    async def _frame(self, first: int, payload: bytes) -> bool:
-        opcode, final = first & 0x0F, first >= 0x80
-        if opcode == 0x8:
-            await self._send(0x8, payload)
-            return False
-        if opcode == 0x9:
-            await self._send(0xA, payload)
-        elif opcode in {0x0, 0x1, 0x2}:
-            self.fragments += 1
-            self.message_begun = min(self.message_begun, trio.current_time())
-            if self.fragments > self.plant.max_fragments or len(payload) > self.plant.max_message:
-                return await self._close(1009)
-            if final:
-                self.fragments, self.message_begun = 0, NEVER
-        elif opcode != 0xA:
-            return await self._close(1002)
-        return True
-
-    async def _send(self, opcode: int, payload: bytes) -> None:
-        await self.conversation.stream.send_all(bytes((0x80 | opcode, len(payload))) + payload)
-
-    async def _close(self, code: int) -> bool:
-        await self._send(0x8, code.to_bytes(2) + b"planted")
-        until = trio.current_time() + self.plant.close_within
-        while True:
-            await self.conversation.receive(until)
+        return False
 
 
-def _announced(data: bytearray) -> int:
-    if len(data) < 10:
-        return 0
-    short = data[1] & 0x7F
-    return short if short < 126 else int.from_bytes(data[2 : 4 if short == 126 else 10])
-
-
-def _split(data: bytearray) -> tuple[int, bytes, int] | None:
-    """The first whole frame and where it ends. Masks are zero, as loadgen's are."""
-    if len(data) < 6:
-        return None
-    short = data[1] & 0x7F
-    start = {126: 4, 127: 10}.get(short, 2)
-    size = short if short < 126 else int.from_bytes(data[2:start])
-    end = start + 4 + size
-    return (data[0], bytes(data[start + 4 : end]), end) if len(data) >= end else None
+def _least_rate(begun: float, came: int, rate: float) -> float:
+    """Until when so many bytes are enough."""
+    return begun + max(GRACE_SECONDS, came / rate) if rate else NEVER
 
 
 @asynccontextmanager

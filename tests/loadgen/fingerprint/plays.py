@@ -7,9 +7,15 @@ from typing import Final
 
 from loadgen.figures import Condition
 from loadgen.fingerprint import Options, play
+from loadgen.fingerprint.play import sampled
+from loadgen.fingerprint.probes import PROBES
+from loadgen.fingerprint.results import Result
+from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress
 from loadgen.report import Report
-from tests.loadgen.fingerprint.planted import Server
+from tests.loadgen.fingerprint.plant import Plant
+from tests.loadgen.fingerprint.planted import Server, planted
 
 #: Deadlines are found by virtual time; what is left is the prober's 50 ms between two looks at its own lateness.
 SLACK: Final = 0.3
@@ -18,8 +24,43 @@ SLACK: Final = 0.3
 OPTIONS: Final = Options(post_path="/post", poll_path="/poll?wait={wait}", read_rates=(0,), connections=0)
 
 
-async def fingerprint(server: Server, *conditions: Condition, **changes: object) -> Report:
-    return await play(server.target, dataclasses.replace(OPTIONS, **changes), Progress(), conditions)  # type: ignore[arg-type]
+#: A server whose every limit is good practice.
+GOOD: Final = Plant(
+    head_total=10,
+    body_total=12,
+    keepalive=60,
+    poll_max=30,
+    linger=2,
+    send_stall=20,
+    max_head=16_384,
+    max_fields=100,
+    max_body=65_536,
+    max_overhead=1_500,
+    per_address=400,
+    ping_every=25,
+    pong_within=10,
+    frame_total=15,
+    message_total=20,
+    close_within=3,
+    max_message=16_384,
+    max_fragments=64,
+)
+
+
+async def find(plant: Plant, figure: str, **changes: object) -> Result:
+    """What one probe finds."""
+    [probe] = (each for each in PROBES if each.figure == figure)
+    async with planted(plant) as server:
+        site = Site(server.target, dataclasses.replace(OPTIONS, **changes))  # type: ignore[arg-type]
+        await survey(site)
+        site.begin()
+        lack = site.survey.lacks.get(probe.need)
+        return Result(probe, lack or await sampled(site, probe))
+
+
+async def fingerprint(server: Server, *conditions: Condition, no_bar: bool = False, **changes: object) -> Report:
+    options = dataclasses.replace(OPTIONS, **changes)  # type: ignore[arg-type]
+    return await play(server.target, options, Progress(), conditions, no_bar=no_bar)
 
 
 class Rows:

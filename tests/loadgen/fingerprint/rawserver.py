@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from loadgen.fingerprint.line import Line, dial
-
-RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER on, for no time: close is RST
+from tests.loadgen.fingerprint.plant import RESET
 
 
 @asynccontextmanager

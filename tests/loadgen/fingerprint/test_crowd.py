@@ -8,7 +8,8 @@ from loadgen.fingerprint import Options
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen
 from loadgen.fingerprint.probes.crowd import per_address
 from loadgen.fingerprint.site import Site
-from tests.loadgen.fingerprint.planted import Plant, planted
+from tests.loadgen.fingerprint.plant import Plant
+from tests.loadgen.fingerprint.planted import planted
 
 
 async def crowd(plant: Plant, connections: int) -> Finding:

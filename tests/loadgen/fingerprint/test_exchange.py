@@ -3,12 +3,16 @@
 import pytest
 import trio
 
-from loadgen.fingerprint.exchange import Answer, Exchange, GarbledError, exchange
-from loadgen.fingerprint.line import EndedError
+from loadgen.fingerprint.exchange import Answer, GarbledError, NotServedError, TurnedAwayError, exchange, tried
+from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
+from loadgen.fingerprint.line import EndedError, Ending
+from loadgen.wire import request
 from tests.loadgen.fingerprint.rawserver import line_to, reset
 
+GET = request("GET", "/", "127.0.0.1")
 
-async def answered(said: bytes, *, sent: int = 1, keep: bool = True) -> tuple[Answer, list[int]]:
+
+async def answered(said: bytes, *, sent: int = 1, keep: bool = True) -> Answer:
     """Ask a server that reads so many bytes and says this."""
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -21,14 +25,13 @@ async def answered(said: bytes, *, sent: int = 1, keep: bool = True) -> tuple[An
 
     outcome: Answer | Exception
     async with line_to(serve) as line:
-        talk = Exchange("127.0.0.1")
         try:
-            outcome = await exchange(line, talk, [talk.request("GET", "/")])
-        except (EndedError, GarbledError) as error:
+            outcome = await exchange(line, [GET])
+        except (EndedError, GarbledError, TurnedAwayError) as error:
             outcome = error  # raised outside: the nursery would wrap it in a group
     if isinstance(outcome, Exception):
         raise outcome
-    return outcome, talk.hints
+    return outcome
 
 
 @pytest.mark.parametrize(
@@ -42,19 +45,19 @@ async def answered(said: bytes, *, sent: int = 1, keep: bool = True) -> tuple[An
     ],
 )
 async def test_whole_answers(said: bytes, status: int, closes: bool) -> None:
-    answer, _ = await answered(said)
+    answer = await answered(said)
     assert (answer.status, answer.closes, answer.size) == (status, closes, len(said))
 
 
 async def test_a_body_that_ends_with_the_connection() -> None:
-    answer, _ = await answered(b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nhello", keep=False)
+    answer = await answered(b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nhello", keep=False)
     assert (answer.status, answer.closes, answer.fields) == (200, True, {"server": "old"})
 
 
 async def test_hints_are_no_answers() -> None:
     hinted = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
-    answer, hints = await answered(hinted + b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
-    assert (answer.status, hints) == (201, [100, 103])
+    answer = await answered(hinted + b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+    assert (answer.status, answer.hints) == (201, (100, 103))
 
 
 @pytest.mark.parametrize(
@@ -75,9 +78,8 @@ async def test_the_end_without_an_answer() -> None:
     with pytest.raises(EndedError, match="FIN"):
         await answered(b"", keep=False)
     async with line_to(reset) as line:
-        talk = Exchange("127.0.0.1")
         with pytest.raises(EndedError, match="RST"):
-            await exchange(line, talk, [talk.request("GET", "/")])
+            await exchange(line, [GET])
 
 
 async def test_an_answer_may_come_before_all_is_sent() -> None:
@@ -87,7 +89,28 @@ async def test_an_answer_may_come_before_all_is_sent() -> None:
         await trio.sleep_forever()
 
     async with line_to(serve) as line:
-        talk = Exchange("127.0.0.1")
-        head = talk.request("POST", "/", [("Content-Length", str(1 << 30))])
-        answer = await exchange(line, talk, [head, *[bytes(1 << 16)] * 1000])
+        head = request("POST", "/", "127.0.0.1", f"Content-Length: {1 << 30}")
+        answer = await exchange(line, [head, *[bytes(1 << 16)] * 1000])
         assert answer.status == 413
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_without_a_place_has_not_answered(status: int) -> None:
+    with pytest.raises(TurnedAwayError, match=f"turned away: {status}"):
+        await answered(b"HTTP/1.1 %d Later\r\nContent-Length: 0\r\n\r\n" % status)
+
+
+@pytest.mark.parametrize(
+    ("error", "finding"),
+    [
+        (TurnedAwayError("turned away: 503"), Failed(why="turned away: 503")),
+        (EndedError(Ending.RST), Failed(why="RST")),
+        (trio.TooSlowError(), Failed(why="no answer in time")),
+        (NotServedError("no WebSocket"), NotApplicable(why="no WebSocket")),
+    ],
+)
+async def test_a_probe_whose_connection_fails_is_a_finding(error: Exception, finding: Finding) -> None:
+    async def play() -> Finding:
+        raise error
+
+    assert await tried(play) == finding

@@ -2,13 +2,28 @@
 
 import pytest
 
-from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit, describe, remark
+from loadgen.fingerprint.findings import (
+    Failed,
+    Finding,
+    Found,
+    NoneSeen,
+    NotApplicable,
+    Unit,
+    describe,
+    longest,
+    merge,
+    remark,
+)
 
 
 @pytest.mark.parametrize(
     ("finding", "unit", "words"),
     [
         (Found(value=10.018, uncertainty=0.06), Unit.SECONDS, "10.0 s ±0.06"),
+        (Found(value=10.018, uncertainty=0.06, others=(10.0, 10.05)), Unit.SECONDS, "10.0 s ±0.06"),
+        (Found(value=75, uncertainty=0.06, others=(60, 89)), Unit.SECONDS, "60.0 s to 89.0 s"),
+        (Found(value=5, uncertainty=0.06, others=(float("inf"),)), Unit.SECONDS, "5.00 s or more"),
+        (Found(value=1, others=(0, 1)), Unit.YES_NO, "not always"),
         (Found(value=2.5, uncertainty=0.3), Unit.SECONDS, "2.50 s ±0.30"),
         (Found(value=16384, uncertainty=1), Unit.BYTES, "16,384 B"),
         (Found(value=16384, uncertainty=64), Unit.BYTES, "16,384 B (to 16,448)"),
@@ -34,3 +49,66 @@ def test_remarks() -> None:
     assert remark(NoneSeen(looked=1)) == ""
     assert remark(NotApplicable(why="no TLS")) == "no TLS"
     assert remark(Failed(why="RST")) == "RST"
+
+
+def found(value: float, *others: float, how: str = "") -> Found:
+    return Found(value=value, uncertainty=0.1, how=how, others=others)
+
+
+NONE = NoneSeen(looked=100)
+FAILED, LEFT_OUT = Failed(why="RST"), NotApplicable(why="no TLS")
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([found(12), found(10), found(11)], found(11, 10, 12)),
+        ([found(10), NONE, found(11)], NoneSeen(looked=100, how="2 of 3 ended after 10.0 s")),
+        ([found(10), NoneSeen(looked=9), found(11)], found(11, 10)),
+        ([NONE, NoneSeen(looked=93)], NONE),
+        ([found(10), FAILED, found(11)], found(11, 10, how="1 of 3 failed: RST")),
+        ([found(10), FAILED, FAILED], FAILED),
+        ([LEFT_OUT, FAILED, LEFT_OUT], FAILED),
+        ([LEFT_OUT, LEFT_OUT], LEFT_OUT),
+    ],
+)
+def test_samples(samples: list[Finding], expected: Finding) -> None:
+    assert merge(samples) == expected
+
+
+def test_where_none_is_good_one_that_ended_counts() -> None:
+    assert merge([NONE, found(10), NONE], kept_is_good=True) == found(10)
+
+
+@pytest.mark.parametrize(
+    ("stalled", "byte", "line", "fast", "expected", "nature"),
+    [
+        (found(10), found(10.4), found(10), found(10), found(10.4), "a total deadline"),
+        (found(10), found(10), found(30), found(31), found(30), "progress extends it"),
+        (found(10), NONE, NONE, NONE, NONE, "no total deadline"),
+        (found(10), found(10), NONE, NONE, NONE, "no total deadline"),
+        (found(5), found(5), found(5), NONE, found(5, float("inf")), "a least rate"),
+        (found(20), found(20), found(20), found(40), found(20, 40), "a least rate"),
+        (found(5), found(5), found(5), NoneSeen(looked=32), found(5, float("inf")), "a least rate"),
+        (found(10), found(10), NoneSeen(looked=8), NoneSeen(looked=3), found(10), "a total deadline"),
+        (NONE, NONE, NONE, NONE, NONE, ""),
+        (FAILED, FAILED, FAILED, FAILED, FAILED, ""),
+        (LEFT_OUT, LEFT_OUT, LEFT_OUT, FAILED, FAILED, ""),
+        (found(10), FAILED, FAILED, found(10), FAILED, ""),  # it was good without the drips
+        (found(10), found(10), LEFT_OUT, LEFT_OUT, found(10), "a total deadline"),
+    ],
+)
+def test_the_nature_of_a_deadline(
+    stalled: Finding, byte: Finding, line: Finding, fast: Finding, expected: Finding, nature: str
+) -> None:
+    finding = longest({"stalled": stalled, "a byte": byte, "a line": line, "fast": fast}, "fast")
+    assert type(finding) is type(expected)
+    if isinstance(finding, Found) and isinstance(expected, Found):
+        assert (finding.value, finding.others) == (expected.value, expected.others)
+    if isinstance(finding, Found | NoneSeen):
+        assert finding.how.endswith(nature)
+        assert nature or not finding.how
+
+
+def test_one_way_has_no_nature() -> None:
+    assert longest({"stalled": found(10, how="408")}) == found(10, how="408")

@@ -3,7 +3,8 @@
 import pytest
 
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
-from loadgen.fingerprint.practice import COUNTS, FIGURES, LIMITS, Mark, mark
+from loadgen.fingerprint.practice import Limit, Mark, mark
+from loadgen.fingerprint.probes import COUNTS, FIGURES, LIMITS
 
 HEAD, FLOOR, IDLE = LIMITS["head_deadline_s"], LIMITS["slow_read_floor_bps"], LIMITS["ws_idle_deadline_s"]
 CROWD, TYPIST, FIELDS = LIMITS["connections_per_address"], LIMITS["slow_typist_served"], LIMITS["head_fields"]
@@ -18,6 +19,9 @@ MEANWHILE = LIMITS["answers_meanwhile_percent"]
         (HEAD, Found(value=4.9, uncertainty=0.2), Mark.GOOD),  # it may be 5
         (HEAD, Found(value=30.1, uncertainty=0.2), Mark.GOOD),
         (HEAD, Found(value=60, uncertainty=0.2), Mark.LENIENT),
+        (HEAD, Found(value=29, others=(28, 31)), Mark.LENIENT),  # the longest sample decides
+        (HEAD, Found(value=10, others=(2, 11)), Mark.GOOD),  # one that ended early may be an accident
+        (HEAD, Found(value=5, others=(float("inf"),)), Mark.LENIENT),
         (HEAD, NoneSeen(looked=105), Mark.MISSING),
         (HEAD, NoneSeen(looked=29), Mark.UNDECIDED),
         (HEAD, NotApplicable(why=""), Mark.NONE),
@@ -32,24 +36,27 @@ MEANWHILE = LIMITS["answers_meanwhile_percent"]
         (CROWD, Found(value=512), Mark.GOOD),
         (CROWD, Found(value=100), Mark.HARSH),
         (CROWD, NoneSeen(looked=600), Mark.LENIENT),
+        (CROWD, NoneSeen(looked=475), Mark.UNDECIDED),  # a server that accepts slowly was called lenient
         (TYPIST, Found(value=1), Mark.GOOD),
         (TYPIST, Found(value=0), Mark.HARSH),
+        (TYPIST, Found(value=1, others=(1, 0)), Mark.HARSH),
         (FIELDS, Found(value=4096, uncertainty=4000), Mark.LENIENT),
         (FIELDS, NoneSeen(looked=8192), Mark.MISSING),
         (MEANWHILE, Found(value=100), Mark.GOOD),
         (MEANWHILE, Found(value=50), Mark.MISSING),
     ],
 )
-def test_marks(limit: object, finding: Finding, expected: Mark) -> None:
-    assert mark(limit, finding) is expected  # type: ignore[arg-type]
+def test_marks(limit: Limit, finding: Finding, expected: Mark) -> None:
+    assert mark(limit, finding) is expected
 
 
 def test_each_limit_has_a_range_a_reason_and_a_meaning() -> None:
     for limit in LIMITS.values():
         assert limit.why
         assert limit.meaning
-        assert limit.least is not None or limit.most is not None, limit.figure
-        assert (limit.least or 0) <= (limit.most or float("inf")), limit.figure
+        least, most = limit.good
+        assert least is not None or most is not None, limit.figure
+        assert (least or 0) <= (most or float("inf")), limit.figure
 
 
 def test_units_are_in_the_names() -> None:

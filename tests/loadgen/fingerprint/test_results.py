@@ -2,21 +2,25 @@
 
 from loadgen.figures import Condition
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
-from loadgen.fingerprint.results import LAG_LIMIT_SECONDS, Result, figures, judge, nature
+from loadgen.fingerprint.probes import LIMITS
+from loadgen.fingerprint.results import LAG_LIMIT_SECONDS, Result, figures, judge
 from loadgen.report import Outcome, Verdict
 
-GOOD = Result("head", "head_deadline_s", Found(value=10.0004, uncertainty=0.1))
-MISSING = Result("slow readers", "slow_read_floor_bps", NoneSeen(looked=105))
-HARSH = Result("typist", "slow_typist_served", Found(value=0, how="FIN"))
-LEFT_OUT = Result("hello", "tls_deadline_s", NotApplicable(why="the target is plain http"))
-FAILED = Result("fields", "head_fields", Failed(why="no answer in time"))
-UNDECIDED = Result("keep-alive", "keepalive_deadline_s", NoneSeen(looked=20))
+
+def result(figure: str, finding: Finding) -> Result:
+    return Result(LIMITS[figure], finding)
 
 
-def verdict(
-    *results: Result, conditions: tuple[Condition, ...] = (), lag: float = 0.0, stopped: bool = False
-) -> Verdict:
-    return judge(results, conditions, lag=lag, stopped=stopped)
+GOOD = result("head_deadline_s", Found(value=10.0004, uncertainty=0.1))
+MISSING = result("slow_read_floor_bps", NoneSeen(looked=105))
+HARSH = result("slow_typist_served", Found(value=0, how="FIN"))
+LEFT_OUT = result("tls_deadline_s", NotApplicable(why="the target is plain http"))
+FAILED = result("head_fields", Failed(why="no answer in time"))
+UNDECIDED = result("keepalive_deadline_s", NoneSeen(looked=20))
+
+
+def verdict(*results: Result, conditions: tuple[Condition, ...] = (), no_bar: bool = False) -> Verdict:
+    return judge(results, conditions, no_bar=no_bar)
 
 
 def test_the_default_bar() -> None:
@@ -25,27 +29,43 @@ def test_the_default_bar() -> None:
         outcome="fell short",
         reasons=[
             "missing: slow readers (none seen within 105 s)",
-            "harsh: typist (no)",
+            "harsh: head, typed in 8 s (no)",
             "failed: fields (no answer in time)",
         ],
     )
 
 
-def test_thresholds_replace_it() -> None:
-    assert verdict(MISSING, conditions=(Condition("limits_missing", ">", 1),)).outcome == "held"
+def test_a_probe_that_failed_is_not_the_target_s_fault() -> None:
+    """It was: exit code 1 for a probe that had met no answer in time."""
+    assert verdict(GOOD, FAILED) == Verdict(outcome="invalid", reasons=["failed: fields (no answer in time)"])
+
+
+def test_thresholds_add_to_it_or_stand_alone() -> None:
     floor = Condition("slow_read_floor_bps", "<", 100)
-    assert verdict(MISSING, conditions=(floor,)).reasons == ["slow_read_floor_bps is 0 (slow_read_floor_bps<100)"]
+    too_low = "slow_read_floor_bps is 0 (slow_read_floor_bps<100)"
+    assert verdict(MISSING, conditions=(floor,)).reasons == ["missing: slow readers (none seen within 105 s)", too_low]
+    assert verdict(MISSING, conditions=(floor,), no_bar=True).reasons == [too_low]
+    assert verdict(MISSING, FAILED, conditions=(Condition("limits_missing", ">", 1),), no_bar=True).outcome == "held"
     keep = Condition("keepalive_deadline_s", ">", 75)
     assert verdict(UNDECIDED, conditions=(keep,)).reasons == ["keepalive_deadline_s is inf (keepalive_deadline_s>75)"]
     hello = Condition("tls_deadline_s", ">", 10)
     assert verdict(LEFT_OUT, conditions=(hello,)).outcome == "fell short", "asked for and not measured"
 
 
-def test_stopped_and_late() -> None:
-    assert verdict(MISSING, stopped=True).outcome == Outcome.INTERRUPTED.name.lower()
-    late = verdict(MISSING, lag=LAG_LIMIT_SECONDS * 2)
+def test_a_threshold_is_broken_by_any_sample() -> None:
+    ranged = result("head_deadline_s", Found(value=20, others=(10, 25)))
+    for condition in (Condition("head_deadline_s", ">", 22), Condition("head_deadline_s", "<", 15)):
+        assert verdict(ranged, conditions=(condition,)).outcome == "fell short"
+    assert verdict(ranged, conditions=(Condition("head_deadline_s", ">", 25),)).outcome == "held"
+
+
+def test_stopped_late_and_died() -> None:
+    assert judge([MISSING], (), stopped=True).outcome == Outcome.INTERRUPTED.name.lower()
+    late = judge([MISSING], (), lag=LAG_LIMIT_SECONDS * 2)
     assert late.outcome == "invalid"
     assert late.reasons[0].startswith("the prober's own schedule was 2.0 s late")
+    died = judge([GOOD, FAILED], (), died="the server died 3 s into the run")
+    assert died == Verdict(outcome="fell short", reasons=["the server died 3 s into the run"])
 
 
 def test_figures() -> None:
@@ -61,14 +81,3 @@ def test_figures() -> None:
         "limits_undecided": 1,
         "probes_failed": 1,
     }
-
-
-def test_the_nature_of_a_deadline() -> None:
-    def of(seconds: float) -> Finding:
-        return Found(value=seconds, uncertainty=0.1)
-
-    none = NoneSeen(looked=105)
-    assert nature(of(10), of(10.9)) == "a total deadline"
-    assert nature(of(10), of(30)) == "progress extends it"
-    assert nature(of(10), none) == "each byte starts the clock anew"
-    assert nature(of(10), of(5)) == nature(none, none) == nature(none, of(10)) == ""

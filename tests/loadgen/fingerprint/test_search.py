@@ -1,5 +1,7 @@
 """Searching a limit: the steps, the end, and what an unclear answer does."""
 
+from itertools import count
+
 import pytest
 import trio
 from hypothesis import given, settings
@@ -36,16 +38,46 @@ def test_large_limits_are_found_to_one_part_in_256(limit: int) -> None:
     assert found.uncertainty <= limit / 256 + 1
 
 
-async def test_the_steps_double_and_then_halve() -> None:
+async def test_the_steps_double_and_then_halve_and_then_ask_at_both_edges() -> None:
     sizes: list[int] = []
     await find(21, sizes=sizes)
-    assert sizes == [8, 16, 32, 24, 20, 22, 21]
+    assert sizes == [8, 16, 32, 24, 20, 22, 21, 22, 21]
 
 
 async def test_no_limit() -> None:
     sizes: list[int] = []
     assert await find(FOREVER, most=100, sizes=sizes) == NoneSeen(looked=100)
-    assert sizes == [8, 16, 32, 64, 100]
+    assert sizes == [8, 16, 32, 64, 100, 100]
+
+
+@settings(deadline=None)
+@given(limit=st.integers(8, 5000), at=st.integers(0, 30), refused=st.booleans())
+def test_one_accident_is_no_limit(limit: int, at: int, refused: bool) -> None:
+    """A single RST was once an exact limit. An answer that is yes by accident is none either."""
+
+    async def find() -> Finding:
+        steps = count()
+
+        async def attempt(size: int) -> str | None:
+            passes = not refused if next(steps) == at else size <= limit
+            return None if passes else "RST"
+
+        return await search(attempt, first=8, most=1 << 20, until=FOREVER)
+
+    assert trio.run(find) == Found(value=limit, uncertainty=1, how="RST")
+
+
+async def test_a_server_that_lets_through_what_it_refused_before_has_no_limit() -> None:
+    asked: set[int] = set()
+
+    async def attempt(size: int) -> str | None:
+        again = size in asked
+        asked.add(size)
+        return None if again else "RST"
+
+    finding = await search(attempt, first=8, most=1 << 20, until=FOREVER)
+    assert isinstance(finding, Failed)
+    assert finding.why.startswith("the same size is let through and refused")
 
 
 async def test_a_limit_below_the_first_step() -> None:
@@ -53,7 +85,7 @@ async def test_a_limit_below_the_first_step() -> None:
 
 
 async def test_an_unclear_step_is_tried_once_more(autojump_clock: MockClock) -> None:
-    answers = iter([UnclearError("answered 503"), None, None, "413", "413", "413"])
+    answers = iter([UnclearError("answered 503"), None, None, "413", "413", "413", "413", None])
 
     async def attempt(size: int) -> str | None:
         answer = next(answers)

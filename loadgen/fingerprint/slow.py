@@ -1,0 +1,163 @@
+"""Clients that begin something and make the server wait for the rest.
+
+Owns: the one way in which every deadline is measured. A client's clock starts with the last thing that a good one would
+have done and runs until an answer, a close frame, FIN or RST comes, or patience ends. What follows within a moment is
+noted too, so that a 408 before the FIN can be told from a silent close. An end that says "too large" or "not like
+this" is no deadline, and none that comes at once is.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, cycle, islice
+from typing import Final, Protocol
+
+import trio
+
+from loadgen.client import TURNED_AWAY
+from loadgen.fingerprint.exchange import Exchange, GarbledError, tried, while_sending
+from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, longest
+from loadgen.fingerprint.line import EndedError, Ending, Line
+from loadgen.fingerprint.site import Site
+
+#: What follows the first sign within this belongs to it: an answer and its FIN are often two segments.
+MOMENT_SECONDS: Final = 1.0
+
+OPEN: Final = "left open"
+
+#: With these a server ends what has grown too large, or has too many lines: no deadline, however long it took.
+_TOO_LARGE: Final = ("400", "413", "414", "431", "close 1009")
+
+_TURNED_AWAY: Final = tuple(str(status) for status in TURNED_AWAY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """That the server has had enough."""
+
+    at: float
+    how: str
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether it is the answer of a server that has no place."""
+        return self.how.startswith(_TURNED_AWAY)
+
+
+class Client(Protocol):
+    """A connection on which something can be begun."""
+
+    line: Line
+
+    async def listen(self) -> str:
+        """Wait for the first sign, in words."""
+
+    @property
+    def before(self) -> str:
+        """What else had come before it, in words."""
+
+
+class HttpClient:
+    """A connection for a request that is sent in some strange way."""
+
+    before = ""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+    async def listen(self) -> str:
+        """Wait for the head of an answer."""
+        answer = await Exchange().begin(self.line)
+        return " after ".join(map(str, (answer.status, *answer.hints)))
+
+
+@asynccontextmanager
+async def http(site: Site) -> AsyncIterator[HttpClient]:
+    """Connect."""
+    async with site.dial() as line:
+        yield HttpClient(line)
+
+
+async def first_sign(client: Client, until: float) -> Sign | None:
+    """Listen until the first sign comes or patience ends; then for a moment to what follows."""
+    how, at = "", 0.0
+    with trio.move_on_at(until):
+        try:
+            how = await client.listen()
+        except (EndedError, GarbledError) as error:
+            how = str(error)
+        at = trio.current_time()
+    if not how:
+        return None
+    follows = "" if how in set(Ending) else f", {await ending_of(client.line, MOMENT_SECONDS)}"
+    return Sign(at=at, how=how + follows + client.before)
+
+
+async def ending_of(line: Line, seconds: float) -> str:
+    """How the line ends, if it does within so many seconds; what comes before is thrown away."""
+    with trio.move_on_after(seconds):
+        try:
+            while True:
+                await line.receive()
+        except EndedError as error:
+            return error.ending
+    return OPEN
+
+
+def elapsed(site: Site, line: Line, begun: float, sign: Sign | None) -> Finding:
+    """How long it took until the sign."""
+    if sign is None:
+        return NoneSeen(looked=max(site.until - begun, 0.0))
+    return Found(value=sign.at - begun, uncertainty=site.doubt(line), how=sign.how)
+
+
+#: What is sent first, and then at each pace.
+Script = tuple[bytes, Iterable[bytes]]
+
+
+def script(begin: Callable[[Site], bytes] | bytes, *pieces: bytes, most: int | None = None) -> Callable[[Site], Script]:
+    """Begin something and go on with these pieces in turn, with so many at most: it must never be complete."""
+
+    def write(site: Site) -> Script:
+        return begin if isinstance(begin, bytes) else begin(site), islice(cycle(pieces), most) if pieces else ()
+
+    return write
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Clients side by side that each keep the server waiting in a way of their own."""
+
+    connect: Callable[[Site], AbstractAsyncContextManager[Client]]
+    ways: Mapping[str, Callable[[Site], Script]]
+    fast: str = ""  # the way that satisfies a least rate
+
+    async def __call__(self, site: Site) -> Finding:
+        """How long the server waits for the client that it waits for longest."""
+        findings: dict[str, Finding] = dict.fromkeys(self.ways, Failed(why="not begun"))
+
+        async def go(name: str) -> None:
+            findings[name] = await tried(partial(self._go, site, *self.ways[name](site)))
+
+        async with trio.open_nursery() as nursery:
+            for name in self.ways:
+                nursery.start_soon(go, name)
+        return longest(findings, self.fast)
+
+    async def _go(self, site: Site, opening: bytes, pieces: Iterable[bytes]) -> Finding:
+        async with self.connect(site) as client:
+            begun = trio.current_time()
+            listen = partial(first_sign, client, site.until)
+            sign = await while_sending(client.line, chain([opening], pieces), listen, site.options.pace)
+            finding = elapsed(site, client.line, begun, sign)
+        if sign is None or not isinstance(finding, Found):
+            return finding
+        at_once = finding.value < site.options.prompt
+        if at_once and (sign.turned_away or (opening and sign.how in set(Ending))):
+            return Failed(why=f"turned away at once: {sign.how}")
+        if at_once and opening:
+            return NotApplicable(why=f"refused at once: {sign.how}")
+        if pieces and sign.how.startswith(_TOO_LARGE):
+            return NoneSeen(looked=finding.value, how=f"refused as too large: {sign.how}")
+        return finding

@@ -1,0 +1,70 @@
+"""What can be planted in a server: its limits, all off by default, and its faults."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+NEVER: Final = float("inf")
+
+#: A least rate counts from then on, as Kestrel's does.
+GRACE_SECONDS: Final = 5.0
+
+LATE_SECONDS: Final = 5.0
+
+RESET: Final = b"\1\0\0\0\0\0\0\0"  # SO_LINGER on, for no time: close is RST
+
+
+@dataclass(kw_only=True)
+class Plant:
+    """The limits; seconds, bytes or numbers."""
+
+    head_total: float = NEVER
+    head_idle: float = NEVER  # armed anew by each read
+    head_line: float = NEVER  # armed anew by each line that is complete
+    head_rate: float = 0.0  # bytes a second, from GRACE_SECONDS on
+    sweep: float = 0.0  # deadlines of heads are looked at so often
+    body_total: float = NEVER
+    body_idle: float = NEVER
+    body_rate: float = 0.0
+    keepalive: float = NEVER
+    poll_max: float = NEVER
+    linger: float = 0.0
+    send_stall: float = NEVER  # for 512 bytes of an answer to be taken
+    any_activity: bool = False  # what comes in meanwhile arms that anew
+    max_head: float = NEVER  # looked at when it is complete
+    max_begun: float = NEVER  # looked at before
+    max_fields: float = NEVER
+    max_body: float = NEVER
+    max_overhead: float = NEVER
+    per_address: float = NEVER
+    ping_every: float = NEVER
+    pong_within: float = NEVER
+    frame_total: float = NEVER
+    message_total: float = NEVER
+    close_within: float = 0.0
+    max_message: float = NEVER
+    max_fragments: float = NEVER
+    websocket: bool = True
+    answer_bytes: int = 2000
+    posts: bool = True  # else 405, before the body
+    chunked: int = 0  # what a chunked body is answered, before it comes
+    late_head: int = 0  # what a head is answered that took longer than LATE_SECONDS
+    busy: bool = False  # every request is answered 503
+    reset_connection: int = 0  # this one is ended with RST, at once
+    reset_head_once: float = NEVER  # the first head of at least so many bytes is answered with RST
+    one_at_a_time: bool = False
+    resets: bool = False  # every connection, at once
+    says: bytes = b""  # to every connection, and closes
+    dies_after: float = NEVER
+    tls: ssl.SSLContext | None = None
+    tls_total: float = NEVER
+
+
+class LateError(Exception):
+    """A deadline has struck."""
+
+
+class GoneError(Exception):
+    """The peer has."""

@@ -1,0 +1,27 @@
+"""A ClientHello in pieces is still one: OpenSSL reads on until the last piece."""
+
+import ssl
+
+import pytest
+import trustme
+from trio.testing import MockClock
+
+from loadgen import target
+from loadgen.fingerprint import Options
+from loadgen.fingerprint.probes.secure import client_hello, in_bytes, in_records
+from loadgen.fingerprint.site import Site
+
+
+@pytest.mark.parametrize("cut", [in_bytes, in_records])
+async def test_openssl_waits_for_the_last_piece(cut: object, autojump_clock: MockClock) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(heard, said, server_side=True)
+    pieces = cut(client_hello(Site(target.find("https://127.0.0.1:1"), Options())))  # type: ignore[operator]
+    for piece in pieces:
+        assert not said.pending
+        heard.write(piece)
+        with pytest.raises(ssl.SSLWantReadError):
+            server.do_handshake()
+    assert said.pending, "the server's hello"
