@@ -103,7 +103,7 @@ def test_v10_and_v12_one_failure_is_one_beside_what_was_asked_for() -> None:
         return sum(row.failed.get("error oops", 0) for row in ended.report.phases if row.name == "attack")
 
     ended = falls_short(
-        Plant(fails_one=True), "idle-connect", "--fail-if", "attackers_held>0", victims=20,
+        Plant(fails_one=True), "idle-connect", "--fail-if", "attackers_held>0",
         duration=4.0,
         blamed=("attack_failed", "attackers_held"), shown=lambda ended: failed(ended) == 1,
     )  # fmt: skip
