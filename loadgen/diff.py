@@ -19,7 +19,7 @@ from loadgen import bar, output
 from loadgen import format as fmt
 from loadgen.common import Common, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
-from loadgen.fingerprint import practice
+from loadgen.fingerprint import probes
 from loadgen.report import SCHEMA, Outcome, Report, Table, verdict
 from loadgen.target import UsageError
 
@@ -158,7 +158,7 @@ def _mark(figure: str, a: Sequence[float], b: Sequence[float]) -> str:
 
 
 def _is_neither(figure: str) -> bool:
-    is_limit = figure in practice.LIMITS  # a deadline may be too long or too short
+    is_limit = figure in probes.LIMITS  # a deadline may be too long or too short
     return is_limit or fmt.group_of(figure) in {"generator", "attackers"} or bool(_NEITHER.search(figure))
 
 

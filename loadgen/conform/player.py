@@ -13,8 +13,8 @@ import trio
 from loadgen import wire
 from loadgen.conform.case import End, Script, close, cut, ping
 from loadgen.conform.heard import PROBE, Heard
+from loadgen.fingerprint.exchange import word
 from loadgen.fingerprint.line import EndedError, Line, dial
-from loadgen.fingerprint.survey import word
 from loadgen.frames import FIN, PONG, frame
 from loadgen.target import Target, client_context
 

@@ -24,7 +24,7 @@ from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.exchange import Exchange, GarbledError, NotServedError, TurnedAwayError, while_sending
 from loadgen.fingerprint.line import EndedError, Line
 from loadgen.fingerprint.site import ANSWER_SECONDS, Site
-from loadgen.personas._frames import FIN, frame
+from loadgen.frames import FIN, frame
 
 #: No opcode of RFC 6455: every server must fail the connection, so every server sends a close frame.
 RESERVED_OPCODE: Final = 0x3

@@ -19,7 +19,7 @@ from loadgen.fingerprint.member import join
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.search import UnclearError, search
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
-from loadgen.personas._frames import FIN, frame
+from loadgen.frames import FIN, frame
 
 #: Where each search begins and gives up. The largest are beyond what any server of messages takes, and small enough
 #: to be sent twenty times in a few seconds.

@@ -18,7 +18,7 @@ from loadgen.fingerprint.member import RESERVED_OPCODE, Member, join, word_close
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Site
 from loadgen.fingerprint.slow import OPEN, Sign, Slow, elapsed, ending_of, first_sign, script
-from loadgen.personas._frames import FIN, frame
+from loadgen.frames import FIN, frame
 
 #: The frame that is begun: below what any server takes, so that no size limit ends it.
 _FRAME_BYTES: Final = 4000
