@@ -287,8 +287,9 @@ class Server:
 
     def _send_away(self, connection: Connection, after: float) -> None:
         """Answer what can be answered, close what is idle, tell the others when to come back."""
-        parts, context = self.parts, connection.context
+        parts = self.parts
         parts.connections.hurry(connection)
+        context = connection.context  # only now: a peer may be found to have gone
         match context:
             case WebSocketSession():
                 parts.websockets.drain(connection, after)

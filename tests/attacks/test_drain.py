@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.net.states import State
+from chatserver.protocol.websocket import text_frame
 from tests.support.groups import GatedLog
 from tests.support.peers import PATIENCE, Address, EndOfStreamError, chatter, connect, request, say, upgrade
 from tests.support.serving import Serving, eventually, neighbour, serving
@@ -248,3 +250,18 @@ async def test_a_fault_in_keeping_house_costs_one_call(part: str, monkeypatch: p
 
         monkeypatch.setattr(owner, call, fail_once)
         await called_again.wait()
+
+
+async def test_a_member_that_is_found_gone_as_it_is_sent_away_is_no_fault() -> None:
+    """The flush that a drain begins with met the reset of a peer that read nothing, which then had no session left."""
+    async with serving() as server, connect(server.address, receive_buffer=4096) as peer:
+        await peer.send(upgrade())
+        await server.in_phase("open")
+        connections = server.server.parts.connections
+        [connection] = [each for each in connections.table if each is not None and each.state is State.OPEN]
+        connections.step(connection, connections.send, text_frame(bytes(4 << 20)))
+        assert connection.blocked
+        peer.reset()  # and nobody else has a turn before the next line
+        connections.step(connection, server.server._send_away, 1.0)
+        assert connection.descriptor < 0
+        assert connections.faults.count == 0
