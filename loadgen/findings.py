@@ -12,7 +12,8 @@ from loadgen import bar, expected, noise
 from loadgen import format as fmt
 from loadgen.client import Client, Threat
 from loadgen.exercise import not_exercised
-from loadgen.figures import ATTACK, Condition, Figures
+from loadgen.figure import When
+from loadgen.figures import ATTACK, Condition, Figures, bar_of, meanings
 from loadgen.latency import Latency, milliseconds
 from loadgen.memory import Growth, Size
 from loadgen.messages import Group, PhaseResult
@@ -96,7 +97,7 @@ class Findings:
             seconds=session.seconds,
             verdict=self._verdict(figures),
             figures=figures,
-            meanings=dict(ATTACK),
+            meanings=meanings(ATTACK),
             phases=[self._phase_row(result) for name in PHASES for result in self._operations.results(name)],
             cohorts=cohort_rows(session.totals, honest),
             timeline=session.timeline,
@@ -127,14 +128,15 @@ class Findings:
     def _bar(self, figures: Figures) -> tuple[Condition, ...]:
         if self._plan.no_bar:
             return ()
-        return bar.attack_bar(
-            newcomers=bool(self._operations.kinds("attack", NEWCOMERS)),
-            neighbours=bool(self._groups(BESIDE)),
-            keeps_messages=figures["acknowledged"] is not None,
-            malformed=figures["malformed_accepted"] is not None,
-            watched=self._plan.server is not None,
-            round_trip_ms=max(figures["baseline_p50_ms"] or 0.0, figures["round_trip_ms"] or 0.0),
-        )
+        has = {
+            When.NEWCOMERS: bool(self._operations.kinds("attack", NEWCOMERS)),
+            When.NEIGHBOURS: bool(self._groups(BESIDE)),
+            When.KEPT: figures["acknowledged"] is not None,
+            When.MALFORMED: figures["malformed_accepted"] is not None,
+            When.WATCHED: self._plan.server is not None,
+        }
+        far = max(figures["baseline_p50_ms"] or 0.0, figures["round_trip_ms"] or 0.0)
+        return bar_of(ATTACK, (when for when, is_so in has.items() if is_so), round_trip_ms=far)
 
     def _faults(self, figures: Figures) -> list[str]:
         if self._session.stopped:
@@ -295,6 +297,7 @@ class Findings:
             "bytes_cost_ratio": per(received, sent),
             "server_cpu_cost_ratio": self._cpu_cost_ratio(),
             "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
+            "server_cpu_percent": self._span("attack").cpu_percent,
             **self._memory_figures(came),
             "server_descriptors_left": _over(self.descriptors_after, self.descriptors_before or 0),
             **self._session.own_figures(self.own_growth, peak, measuring="victims", phases=PHASES),
@@ -353,7 +356,8 @@ class Findings:
             succeeded=latency.count - sum(result.failed.values()),
             failed=result.failed,
             spread=latency.spread(),
-            server_cpu_percent=None if span.cpu_share is None else round(100 * span.cpu_share, 1),
+            histogram=result.latency.histogram,
+            server_cpu_percent=span.cpu_percent,
             server_pss_bytes=span.after.pss_bytes if span.after else None,
         )
 

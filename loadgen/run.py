@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from loadgen import cpu_steal
-from loadgen.bar import run_bar
 from loadgen.client import Client
-from loadgen.figures import RUN, Condition
+from loadgen.figure import When
+from loadgen.figures import RUN, Condition, bar_of, meanings
 from loadgen.latency import milliseconds
 from loadgen.messages import StopTraffic
 from loadgen.noise import busy, suspects
@@ -211,6 +211,7 @@ class Run:
                 succeeded=latency.count - sum(missing.values()),
                 failed={reason: number for reason, number in missing.items() if number},
                 spread=latency.spread(),
+                histogram=latency.recording().histogram,
                 server_cpu_percent=per(None if self._cpu is None else 100 * self._cpu, self._steady),
             )
             for what, latency, missing in (
@@ -222,7 +223,8 @@ class Run:
     def _bar(self) -> tuple[Condition, ...]:
         if self._plan.no_bar:
             return ()
-        return run_bar(speaks=bool(self._load.rate), round_trip_ms=1000 * self._round_trip)
+        given = (When.SPEAKERS, When.ECHOES) if self._load.rate else ()
+        return bar_of(RUN, given, round_trip_ms=1000 * self._round_trip)
 
     def _report(self) -> Report:
         session, figures = self._session, self._figures()
@@ -245,7 +247,7 @@ class Run:
                 )
             ),
             figures=figures,
-            meanings=dict(RUN),
+            meanings=meanings(RUN),
             phases=self._phases() if self._load.rate else [],
             cohorts=cohort_rows(session.totals, honest),
             timeline=session.timeline,

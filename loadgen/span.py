@@ -31,6 +31,11 @@ class Span(NamedTuple):
         return per(self.after.cpu_seconds - self.before.cpu_seconds, self.seconds)
 
     @property
+    def cpu_percent(self) -> float | None:
+        """The server's, of one core."""
+        return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
+
+    @property
     def steal_percent(self) -> float | None:
         """What the host took from this machine's processors meanwhile."""
         return cpu_steal.percent(self.ticks_before, self.ticks_after)
