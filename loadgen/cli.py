@@ -7,24 +7,26 @@ stopped by Ctrl-C). May not: contain anything that a test would want to call wit
 import sys
 import traceback
 from collections.abc import Iterable
+from dataclasses import replace
+from importlib import metadata
 from typing import Annotated, Final, NamedTuple
 
 import cyclopts
 import trio
 from cyclopts import App, Parameter
 
-from loadgen import figures, flags, markdown, target
+from loadgen import experiment, flags, markdown, scenariofile, target
 from loadgen import floor as floors
-from loadgen.attack import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Attack, AttackConfig
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
 from loadgen.exercise import served, unmet
+from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment, Probes
 from loadgen.fingerprint.command import fingerprint
 from loadgen.personas import registry, summary
+from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
-from loadgen.run import Load, Run
 from loadgen.scorecard import Scorecard
 from loadgen.scoretables import by_threat
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
@@ -38,7 +40,7 @@ app = App(
     name="loadgen",
     help="A load generator for chat servers that tells who got hurt.\n\nExit codes: 0 the target held, 1 it fell short,"
     " 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
-    version_flags=(),
+    version=lambda: f"loadgen {metadata.version('chatserver')}",
     result_action="return_value",
 )
 
@@ -110,30 +112,22 @@ def run(
     flags.seconds("--duration", duration)
     flags.seconds("--poll-wait", poll_wait)
     counts = flags.mix(mix, clients)
-    chatters = any(persona.name == "chat" for persona in counts)
+    speakers = any(persona.speaks for persona in counts)
     if rate is not None:
         flags.at_least("--rate", rate, 0)
-        if rate and not chatters:
+        if rate and not speakers:
             raise UsageError("--rate: nobody speaks; add chat=… to --mix")
     if rooms is not None:
         flags.at_least("--rooms", rooms, 1)
-    load = Load(
-        counts=counts,
+    what = experiment.honest_load(
+        counts,
         rooms=flags.rooms(rooms, room, clients),
-        rate=(DEFAULT_RATE if rate is None else rate) if chatters else 0.0,
+        rate=(DEFAULT_RATE if rate is None else rate) if speakers else 0.0,
         seconds=duration,
         poll_wait_seconds=poll_wait,
     )
-    plan = make_plan(
-        url,
-        common,
-        loading,
-        connections=clients,
-        connect_rate=connect_rate,
-        known=figures.RUN,
-        seconds=duration,
-    )
-    return finish(trio.run(Run(plan, load).play), common)
+    plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
+    return finish(trio.run(Player(plan, what).play), common)
 
 
 @app.command
@@ -173,20 +167,12 @@ def attack(
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
     healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
-    config, path = _config(healthy, baseline, duration, recovery)
-    needs = served(config.victims)
+    what, path = _attack(healthy, baseline, duration, recovery)
+    needs = served(what.victims)
     playable = [each for each in kinds if not unmet(each, needs)]
-    counts = flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {}
-    plan = make_plan(
-        url,
-        common,
-        _with_path(loading, path),
-        connections=clients + config.beside,
-        connect_rate=connect_rate,
-        known=figures.ATTACK,
-        seconds=baseline + duration + recovery,
-    )
-    played = Attack(plan, config.against(counts))
+    what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
+    plan = make_plan(url, common, _with_path(loading, path), what, connect_rate=connect_rate)
+    played = Player(plan, what)
     for each in kinds:
         if each not in playable:
             played.leave_out(unmet(each, needs))
@@ -245,7 +231,7 @@ def scorecard(
     """
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
-    config, path = _config(healthy, baseline, duration, recovery)
+    what, path = _attack(healthy, baseline, duration, recovery)
     every = [persona for persona in registry().values() if not persona.honest]
     kinds = flags.attacks(kind, "--kind") or every
     markdown.require(markdown_file)
@@ -254,20 +240,39 @@ def scorecard(
     command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
     if command and loading.server_pid is not None:
         raise UsageError("--server-pid: with --start it is known")
+    largest = max(kinds, key=lambda each: each.usual_clients)
     plan = make_plan(
         url,
         common,
         _with_path(loading, path),
-        connections=min(clients, max(each.usual_clients for each in kinds)) + config.beside,
+        what.against({largest: min(clients, largest.usual_clients)}),
         connect_rate=connect_rate,
-        known=figures.ATTACK,
-        seconds=(1 + floor) * len(kinds) * (baseline + duration + recovery),
+        rounds=(1 + floor) * len(kinds),
         started_by_us=bool(command),
     )
-    report = trio.run(Scorecard(plan, config, kinds, clients, with_floor=floor, start=command).play)
+    report = trio.run(Scorecard(plan, what, kinds, clients, with_floor=floor, start=command).play)
     if markdown_file is not None:
         markdown.write(markdown_file, by_threat(report))
     return finish(report, common)
+
+
+@app.command
+def play(
+    url: Url,
+    /,
+    *,
+    scenario: Annotated[str, Parameter(help="The TOML file, see docs/loadgen.md.")],
+    loading: Loading = LOADING,
+    common: Common = COMMON,
+) -> int:
+    """Play a scenario from a file: groups, phases with ramps, spikes and soaks, victims, thresholds.
+
+    `run` and `attack` are presets of what such a file can say. --fail-if adds to what the file asks for.
+    """
+    told = scenariofile.read(scenario)
+    common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
+    plan = make_plan(url, common, _with_path(loading, told.path), told.experiment, connect_rate=told.connect_rate)
+    return finish(trio.run(Player(plan, told.experiment).play), common)
 
 
 app.command(fingerprint)
@@ -308,8 +313,8 @@ class _Healthy(NamedTuple):
     fixed_duration: bool
 
 
-def _config(victims: _Healthy, baseline: float, duration: float, recovery: float) -> tuple[AttackConfig, str | None]:
-    """What both attacking commands are told; and the path that `--victim 'GET /path'` names."""
+def _attack(victims: _Healthy, baseline: float, duration: float, recovery: float) -> tuple[Experiment, str | None]:
+    """What both attacking commands play, without attackers; and the path that `--victim 'GET /path'` names."""
     flags.at_least("--victims", victims.number, 1)
     flags.at_least("--newcomers", victims.newcomers_per_s, 0)
     flags.at_least("--neighbours", victims.neighbours, 0)
@@ -319,18 +324,16 @@ def _config(victims: _Healthy, baseline: float, duration: float, recovery: float
     kinds, path = flags.victims(victims.kind, victims.number)
     needs = served(kinds)
     slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
-    config = AttackConfig(
-        counts={},
-        victims=kinds,
+    what = experiment.attack(
+        {},
+        probes=Probes(victims=kinds, newcomers_per_s=victims.newcomers_per_s, timeout_seconds=victims.timeout_seconds),
         neighbours=flags.neighbours(slow, victims.neighbours),
         baseline_seconds=baseline,
         attack_seconds=duration,
         recovery_seconds=recovery,
-        timeout_seconds=victims.timeout_seconds,
-        newcomers_per_s=victims.newcomers_per_s,
         fixed_duration=victims.fixed_duration,
     )
-    return config, path
+    return what, path
 
 
 def _with_path(loading: Loading, path: str | None) -> Loading:

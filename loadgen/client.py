@@ -14,12 +14,13 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
 from loadgen import wire
+from loadgen.endpoint import USUAL, Endpoint
 from loadgen.latency import Latency
 from loadgen.timers import NEVER, now
+from loadgen.traffic import Traffic
 
 if TYPE_CHECKING:
     from loadgen.engine import Engine
-    from loadgen.traffic import Traffic
 
 #: An attacker that was thrown out tries again after this long, give or take half: slow-loris tools do, and one that
 #: did not would leave nothing to measure after the first deadline.
@@ -81,13 +82,21 @@ class Place:
     poll_wait_seconds: float
     random: Random  # the only randomness of a persona, so that a run can be replayed
     traffic: Traffic | None = None
-    # Where attacks go. The defaults are the chat contract's; another server has other paths. `{room}` and `{wait}`
-    # are filled in where they occur.
-    path: str = "/"
-    websocket_path: str = "/ws"
+    endpoint: Endpoint = USUAL
+    # The chat contract's; `{room}` and `{wait}` are filled in where they occur.
     post_path: str = "/rooms/{room}/messages"
     poll_path: str = "/rooms/{room}/messages?wait={wait:g}"
     stream_path: str = "/rooms/{room}/events"
+
+    @property
+    def path(self) -> str:
+        """What plain requests ask for."""
+        return self.endpoint.path
+
+    @property
+    def websocket_path(self) -> str:
+        """Where the target speaks WebSocket."""
+        return self.endpoint.websocket_path
 
 
 @dataclass(kw_only=True, eq=False)
@@ -163,6 +172,8 @@ class Client:
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
     below_tls: ClassVar[bool] = False  # sends its bytes as they are to a TLS target, too
     one_address: ClassVar[bool] = False  # all clients of this persona share one source address
+    speaks: ClassVar[bool] = False  # the schedule may call upon it
+    echoes: ClassVar[bool] = False  # what it says comes back to it
     silent: ClassVar[bool] = False  # sends no byte, on purpose
     cycle_seconds: ClassVar[float] = 0.0  # of one that is slow: until it has done once all that it does
 

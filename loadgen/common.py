@@ -8,7 +8,6 @@ import os
 import random
 import shlex
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
@@ -17,12 +16,14 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import figures, flags, preflight, target
+from loadgen.endpoint import Endpoint
+from loadgen.experiment import MEASURED, Experiment
 from loadgen.output import require, save
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
-from loadgen.scenario import Plan
+from loadgen.session import Plan
 from loadgen.target import Target
 
 Url = Annotated[
@@ -98,16 +99,16 @@ def make_plan(
     url: str,
     common: Common,
     loading: Loading,
+    experiment: Experiment,
     *,
-    connections: int,
     connect_rate: float,
-    known: Iterable[str],
-    seconds: float,
+    rounds: int = 1,
     started_by_us: bool = False,
 ) -> Plan:
     """Check everything that can be checked before a connection is opened, the cheapest first."""
+    connections, seconds = experiment.connections, rounds * experiment.seconds(*MEASURED)
     watched = started_by_us or loading.server_pid is not None
-    conditions = figures.parse(common.fail_if, known, server_pid=watched)
+    conditions = figures.parse(common.fail_if, experiment.known, server_pid=watched)
     flags.at_least("--connect-rate", connect_rate, 0)
     flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
     flags.path("--path", loading.path)
@@ -139,8 +140,7 @@ def make_plan(
         conditions=conditions,
         progress=progress,
         processes=loading.processes,
-        path=loading.path,
-        websocket_path=loading.ws_path,
+        endpoint=Endpoint(path=loading.path, websocket_path=loading.ws_path),
         arguments=arguments(),
         no_bar=common.no_bar,
     )

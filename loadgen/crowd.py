@@ -15,7 +15,7 @@ from loadgen.messages import (
     BeginPhase,
     Close,
     FailPending,
-    Group,
+    GroupStatus,
     Lifetimes,
     MakeClients,
     MakeVictims,
@@ -46,7 +46,7 @@ class _MadeGroup:
         self.cohorts = cohorts
         self.clients = clients
         self.opened = 0
-        self.closed: list[Group] | None = None  # how they stood when we closed them
+        self.closed: list[GroupStatus] | None = None  # how they stood when we closed them
         self.oldest: float | None = None
 
 
@@ -57,7 +57,7 @@ class Crowd:
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
         self._engine = engine_for(role.target, connect_rate=role.connect_rate)
         self._target = role.target
-        self._traffic = Traffic(self._random)
+        self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag)
         self._made: dict[str, _MadeGroup] = {}
 
     async def run(self) -> None:
@@ -75,7 +75,7 @@ class Crowd:
                 self._engine.open(made.clients[made.opened : upto])
                 made.opened = upto
             case StartTraffic():
-                self._traffic.start(self._engine, order.rate, text_bytes=order.text_bytes)
+                self._traffic.start(order.rate, text_bytes=order.text_bytes, over_seconds=order.over_seconds)
             case StopTraffic():
                 self._traffic.stop()
             case Close():
@@ -92,8 +92,7 @@ class Crowd:
             host=self._target.authority,
             rooms=tuple(order.rooms),
             poll_wait_seconds=order.poll_wait_seconds,
-            path=order.path,
-            websocket_path=order.websocket_path,
+            endpoint=order.endpoint,
             random=self._random,
             traffic=self._traffic,
         )
@@ -120,6 +119,9 @@ class Crowd:
         return Status(
             heard=heard,
             groups=[_group(cohort, name) for name, made in self._made.items() for cohort in made.cohorts],
+            speakers=sum(
+                cohort.wanted for made in self._made.values() for cohort in made.cohorts if cohort.persona.speaks
+            ),
             settled=self._engine.settled,
             outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
             connected=0,
@@ -170,7 +172,7 @@ class Crowd:
                     found.setdefault(client.name, Counter())[client.room] += 1
         return {name: dict(rooms) for name, rooms in found.items()}
 
-    def _groups(self) -> list[Group]:
+    def _groups(self) -> list[GroupStatus]:
         """How all stand, or stood when we closed them: that was our doing and tells nothing of the target."""
         return [
             group
@@ -191,8 +193,8 @@ def _oldest(clients: Iterable[Client]) -> float | None:
     return max((now() - client.born for client in clients if client.fd >= 0 and not client.honest), default=None)
 
 
-def _group(cohort: Cohort, group: str, starved: int = 0) -> Group:
-    return Group(
+def _group(cohort: Cohort, group: str, starved: int = 0) -> GroupStatus:
+    return GroupStatus(
         persona=cohort.persona.name,
         group=group,
         wanted=cohort.wanted,

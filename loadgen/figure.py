@@ -14,6 +14,7 @@ class When(Enum):
     ALWAYS = "always"
     SPEAKERS = "somebody speaks on a schedule"
     ECHOES = "what is said comes back"
+    GATHERED = "what is said comes back, and nobody comes after the first message"
     NEWCOMERS = "newcomers came"
     NEIGHBOURS = "honest slow clients are beside it"
     KEPT = "messages were read again"

@@ -103,7 +103,7 @@ _MESSAGES: Final = (
     Figure("unreturned", "", "messages sent that never came back to their sender", _none(When.ECHOES)),
     Figure("missed", "",
            "messages acknowledged that members of their room were never given, for each member that missed one",
-           _none(When.ECHOES)),
+           _none(When.GATHERED)),
     Figure("message_errors", "", "messages and requests that the server refused with an error", _none(When.SPEAKERS)),
     Figure("messages_per_s", "/s", "messages acknowledged or requests answered, late ones too, for each second of the"
            " steady window", tile="messages acknowledged"),

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from loadgen.endpoint import Endpoint
 from loadgen.latency import PhaseLag, Recording
 from loadgen.target import Target
 
@@ -24,8 +25,7 @@ class MakeClients(Order, frozen=True, kw_only=True):
     counts: dict[str, int]
     rooms: list[str]
     poll_wait_seconds: float
-    path: str
-    websocket_path: str
+    endpoint: Endpoint
     first_index: int  # of the source addresses
 
 
@@ -37,9 +37,10 @@ class Open(Order, frozen=True, kw_only=True):
 
 
 class StartTraffic(Order, frozen=True, kw_only=True):
-    """Let the chatters publish this many messages a second, open-loop, until `StopTraffic`."""
+    """Let the speakers send this many messages a second, open-loop, until `StopTraffic` or another rate."""
 
     rate: float
+    over_seconds: float = 0.0  # the rate grows, or falls, to it for so long
     text_bytes: int = 0  # at least so long is each message; 0 = a short sentence
 
 
@@ -60,8 +61,7 @@ class MakeVictims(Order, frozen=True, kw_only=True):
     timeout_seconds: float
     interval_seconds: float  # between two operations of one victim
     newcomers_per_s: float
-    path: str
-    websocket_path: str
+    endpoint: Endpoint
 
 
 class BeginPhase(Order, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     niceness: int = 0  # by how much it gives way to others who want the CPU
 
 
-class Group(msgspec.Struct, kw_only=True):
+class GroupStatus(msgspec.Struct, kw_only=True):
     """How one persona's clients stand, or stood when they were closed."""
 
     persona: str
@@ -123,7 +123,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """How a worker stands; sent a few times a second and after each order."""
 
     heard: int  # orders so far
-    groups: list[Group]
+    groups: list[GroupStatus]
+    speakers: int  # clients that the schedule may call upon, as soon as they are held
     settled: bool  # every client that was to be opened is held or has failed
     outstanding: int  # messages or operations without an answer yet
     connected: int  # victims
@@ -176,7 +177,7 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Everything, for once; the answer to `SendResult`."""
 
-    groups: list[Group]
+    groups: list[GroupStatus]
     lifetimes: list[Lifetimes]
     traffic: TrafficResult | None
     phases: list[PhaseResult]

@@ -17,9 +17,9 @@ from loadgen.compare.measure import Meter, NoFigureError
 from loadgen.compare.relay import Relay
 from loadgen.compare.scenario import Column, Layout, Sample, Scenario, Sizes
 from loadgen.compare.threads import ThreadWatch
+from loadgen.experiment import WARM_UP_CLIENTS
 from loadgen.personas import summary
 from loadgen.report import Report
-from loadgen.run import WARM_UP_CLIENTS
 
 _MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
@@ -28,7 +28,7 @@ _MIB: Final = 2**20
 #: Below this a growth of memory says nothing of those who came.
 _LEAST_GROWTH: Final = _MIB / 2
 
-#: What run.py calls the phase after everybody has come.
+#: What experiment.py calls the phase after everybody has come.
 _STEADY: Final = "steady"
 
 

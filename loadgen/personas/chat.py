@@ -14,6 +14,8 @@ class Chat(Member):
     __slots__ = ("_traffic",)
 
     name = "chat"
+    speaks = True
+    echoes = True
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)

@@ -33,7 +33,7 @@ class WebSocketVictim(Victim):
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 runner = self.runner
                 peer = await trio_websocket.wrap_client_stream(
-                    nursery, stream, runner.target.authority, runner.websocket_path
+                    nursery, stream, runner.target.authority, runner.endpoint.websocket_path
                 )
                 await join(peer, self.room)
             with self.runner.counted(self):
@@ -69,7 +69,7 @@ class EchoVictim(Victim):
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 runner = self.runner
                 peer = await trio_websocket.wrap_client_stream(
-                    nursery, stream, runner.target.authority, runner.websocket_path
+                    nursery, stream, runner.target.authority, runner.endpoint.websocket_path
                 )
             with self.runner.counted(self):
                 nursery.start_soon(self._listen, peer)

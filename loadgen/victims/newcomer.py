@@ -93,7 +93,7 @@ class Newcomers:
 
 async def _get(runner: "ProbeRunner", stream: Stream, number: int, done: Callable[[], None]) -> None:
     del number
-    status, _ = await HttpPeer(stream, runner.target.authority).request("GET", runner.path)
+    status, _ = await HttpPeer(stream, runner.target.authority).request("GET", runner.endpoint.path)
     if not 200 <= status < 400:
         raise OperationFailedError(f"answered {status}")
     done()
@@ -127,7 +127,9 @@ async def _chat(runner: "ProbeRunner", stream: Stream, number: int, done: Callab
 
 
 async def _upgrade(runner: "ProbeRunner", nursery: trio.Nursery, stream: Stream) -> trio_websocket.WebSocketConnection:
-    return await trio_websocket.wrap_client_stream(nursery, stream, runner.target.authority, runner.websocket_path)
+    return await trio_websocket.wrap_client_stream(
+        nursery, stream, runner.target.authority, runner.endpoint.websocket_path
+    )
 
 
 async def _leave(peer: trio_websocket.WebSocketConnection, nursery: trio.Nursery) -> None:

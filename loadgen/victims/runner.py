@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 import trio
 
+from loadgen.endpoint import Endpoint
 from loadgen.messages import (
     AnyOrder,
     BeginPhase,
@@ -59,8 +60,7 @@ class ProbeRunner:
         self.recorder = Recorder()
         self.stopped = False
         self.tag = f"v{Random(role.seed).getrandbits(32):08x}"  # noqa: S311  tells this run's rooms from another's
-        self.path = ""
-        self.websocket_path = ""
+        self.endpoint = Endpoint()
         self.timeout_seconds = 0.0
         self._probes: list[Victim | Newcomers] = []
         self._reread: Reread | None = None
@@ -102,8 +102,7 @@ class ProbeRunner:
                 assert_never(order)
 
     def _make_victims(self, order: MakeVictims) -> None:
-        self.path = order.path
-        self.websocket_path = order.websocket_path
+        self.endpoint = order.endpoint
         self.timeout_seconds = self.recorder.timeout_seconds = order.timeout_seconds
         kinds = [KINDS[kind] for kind, number in order.counts.items() for _ in range(number)]
         begun = now()
@@ -145,6 +144,7 @@ class ProbeRunner:
         return Status(
             heard=heard,
             groups=[],
+            speakers=0,
             settled=True,
             outstanding=sum(len(probe.pending) for probe in self._probes),
             connected=self._connected,

@@ -47,7 +47,7 @@ class GetVictim(Victim):
     async def _get(self, peer: HttpPeer) -> None:
         number = await self.next_operation()
         with trio.fail_after(self.runner.timeout_seconds):
-            status, _ = await peer.request("GET", self.runner.path)
+            status, _ = await peer.request("GET", self.runner.endpoint.path)
         if 200 <= status < 400:
             self.returned(number)
         else:

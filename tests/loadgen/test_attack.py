@@ -6,7 +6,7 @@ from loadgen import cpu_steal
 from loadgen.cpu_steal import Ticks
 from loadgen.figures import Condition
 from loadgen.preflight import InvalidRunError
-from loadgen.scenario import LOOKS
+from loadgen.session import LOOKS
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import play_attack
 

@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from loadgen.latency import Latency, PhaseLag
-from loadgen.messages import Group, Result
+from loadgen.messages import GroupStatus, Result
 from loadgen.preflight import InvalidRunError
-from loadgen.scenario import Session
+from loadgen.session import Session
 from loadgen.stopping import StoppedError
 from loadgen.worker import lines
 from loadgen.workers import merge
@@ -127,7 +127,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
     lived = Latency()
     for age in ages:
         lived.record(age)
-    group = Group(
+    group = GroupStatus(
         persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, came=held, starved=0, left=0,
         refused={"full": 1}, failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""What `run` and `attack` have in common: the workers, the clock, the timeline, the stop button.
+"""The surroundings of an experiment: its workers, the clock, the timeline, the stop button.
 
-Owns: the life of a run. A scenario's phases are one straight-line function that calls `pause` and `until`; Ctrl-C makes
+Owns: the life of a run. What is played is one straight-line function that calls `pause` and `until`; Ctrl-C makes
 the next of those raise `StoppedError`, which ends that function; what was found so far is reported.
 """
 
@@ -14,14 +14,16 @@ import msgspec
 import trio
 
 from loadgen import stopping
+from loadgen.endpoint import USUAL, Endpoint
 from loadgen.errors import first
 from loadgen.figures import Condition
 from loadgen.latency import Latency, milliseconds
-from loadgen.messages import BeginPhase, Group, Role
+from loadgen.messages import BeginPhase, GroupStatus, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import CohortRow, Sample
+from loadgen.span import per
 from loadgen.target import Page, Target, fetch
 from loadgen.timers import now
 from loadgen.workers import Totals, Worker, Workers, merge, merge_groups, spawn, take_recent
@@ -44,7 +46,7 @@ _KILL_SECONDS: Final = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What every scenario is told."""
+    """What every experiment is told beside what it plays."""
 
     target: Target
     connect_rate: float  # a second; 0 = as fast as the target takes them
@@ -53,15 +55,14 @@ class Plan:
     conditions: tuple[Condition, ...]  # beside the bar
     progress: Progress
     processes: int = 1
-    path: str = "/"
-    websocket_path: str = "/ws"
+    endpoint: Endpoint = USUAL
     arguments: str = ""
     no_bar: bool = False
     settle_seconds: float = SETTLE_SECONDS
 
 
 class Session:
-    """The surroundings of one scenario."""
+    """The surroundings of one experiment."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -81,7 +82,7 @@ class Session:
         self._shares = {plan.server: plan.server.share()} if plan.server else {}
         self._spent: dict[str, float | None] = {}
 
-    # What scenarios use
+    # What a player uses
 
     async def spawn_crowd(self, *, niceness: int = 0) -> Workers:
         """Start the processes that the crowd is played in."""
@@ -96,7 +97,7 @@ class Session:
         return victims
 
     async def _spawn(self, part: Literal["crowd", "victims"], connect_rate: float, niceness: int = 0) -> Worker:
-        assert self._nursery is not None, "workers are spawned within a scenario"
+        assert self._nursery is not None, "workers are spawned within `play`"
         # each worker makes its own choices, and the same ones again in a replay
         seed = self.plan.seed * 1000 + len(self._workers)
         role = Role(target=self.plan.target, seed=seed, connect_rate=connect_rate, niceness=niceness)
@@ -136,13 +137,13 @@ class Session:
         usages = [worker.watched.usage() for worker in self._workers]
         return sum(usage.pss_bytes for usage in usages if usage is not None)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[GroupStatus]:
         """How all clients stand."""
         return merge_groups(worker.status.groups for worker in self._workers if worker.status is not None)
 
     async def look(self) -> list[Page]:
         """Fetch the target's page a few times before anything else is done: how far away it is."""
-        return [await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.path) for _ in range(LOOKS)]
+        return [await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.endpoint.path) for _ in range(LOOKS)]
 
     # The life of it
 
@@ -259,7 +260,7 @@ class Session:
         return {
             "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
             "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
-            "own_bytes_per_client": per(own_bytes, crowd),
+            "own_bytes_per_client": per(own_bytes, crowd) if own_bytes and own_bytes > 0 else None,
             "own_cpu_percent": self._spent.get("running"),
             "own_cpu_wait_percent": self._spent.get("waiting"),
             "server_cpu_wait_percent": self._spent.get("server waiting"),
@@ -308,13 +309,3 @@ def cohort_rows(totals: Totals, honest: Mapping[str, tuple[bool, bool]]) -> list
             )
         )
     return rows
-
-
-def per(amount: float | None, number: float) -> float | None:
-    """Divide, where there is something to divide; to four significant digits."""
-    return None if amount is None or number <= 0 else float(f"{amount / number:.4g}")
-
-
-def ratio(value: float | None, base: float | None) -> float | None:
-    """Compare, where both were measured."""
-    return None if value is None or base is None else per(value, base)
