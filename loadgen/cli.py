@@ -20,12 +20,13 @@ from loadgen import floor as floors
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
-from loadgen.exercise import served, unmet
+from loadgen.exercise import unmet
 from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment, Probes
 from loadgen.fingerprint.command import fingerprint
 from loadgen.personas import registry, summary
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
+from loadgen.protocols import served
 from loadgen.report import Outcome
 from loadgen.scorecard import Scorecard
 from loadgen.scoretables import by_threat
@@ -35,6 +36,9 @@ BAD_FLAGS: Final = 2
 REFUSED: Final = 4
 
 DEFAULT_RATE: Final = 10.0
+
+#: A chat, as most are.
+CHAT_LOAD: Final = "idle=80,poll=15,chat=5"
 
 app = App(
     name="loadgen",
@@ -84,11 +88,12 @@ def run(
     *,
     clients: Annotated[int, Parameter(help="Virtual clients in all.")] = 1000,
     mix: Annotated[
-        str, Parameter(help="Shares of the personas, see `loadgen list`: idle=80,poll=15,chat=5.")
-    ] = "idle=80,poll=15,chat=5",
+        str | None,
+        Parameter(help=f"Shares of the personas, see `loadgen list`. Default {CHAT_LOAD}; with --request request=100."),
+    ] = None,
     rate: Annotated[
         float | None,
-        Parameter(help=f"Messages a second, over all chatters, open-loop. Default {DEFAULT_RATE:g} if there are any."),
+        Parameter(help=f"Messages or requests a second, open-loop. Default {DEFAULT_RATE:g} if anybody speaks."),
     ] = None,
     duration: Annotated[float, Parameter(help="Seconds of steady load, after everybody is connected.")] = 30.0,
     rooms: Annotated[
@@ -111,12 +116,12 @@ def run(
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     flags.seconds("--duration", duration)
     flags.seconds("--poll-wait", poll_wait)
-    counts = flags.mix(mix, clients)
+    counts = flags.mix(mix or ("request=100" if loading.request else CHAT_LOAD), clients)
     speakers = any(persona.speaks for persona in counts)
     if rate is not None:
         flags.at_least("--rate", rate, 0)
         if rate and not speakers:
-            raise UsageError("--rate: nobody speaks; add chat=… to --mix")
+            raise UsageError("--rate: nobody speaks; add chat=… to --mix, or request=… or echo=…")
     if rooms is not None:
         flags.at_least("--rooms", rooms, 1)
     what = experiment.honest_load(

@@ -122,6 +122,8 @@ class Cohort:
     ended: Counter[str] = field(default_factory=Counter)  # held, then ended by the server
     answers: Counter[str] = field(default_factory=Counter)  # what attackers were told, whether it ended them or not
     lifetime: Latency = field(default_factory=Latency)  # from connect to the server's ending it
+    connects: Latency = field(default_factory=Latency)  # from connect to the connection's being made
+    handshakes: Latency = field(default_factory=Latency)  # from connect to being held
 
     def member(self, index: int) -> Client:
         """Make a client; `index` is its number in the run and decides its source address.

@@ -16,7 +16,6 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import figures, flags, preflight, target
-from loadgen.endpoint import Endpoint
 from loadgen.experiment import MEASURED, Experiment
 from loadgen.output import require, save
 from loadgen.procfs import Process
@@ -78,6 +77,19 @@ class Loading:
     ] = 1
     path: Annotated[str, Parameter(help="What plain GETs fetch.")] = "/"
     ws_path: Annotated[str, Parameter(help="Where the target speaks WebSocket.")] = "/ws"
+    request: Annotated[
+        str | None, Parameter(help="What plain requests ask, for example 'POST /api': a method and a path.")
+    ] = None
+    header: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="A field of plain requests and WebSocket upgrades, 'Name: value' (cookies, bearer tokens); repeatable."
+            " @FILE reads one a line, and keeps them out of the report.",
+        ),
+    ] = ()
+    body: Annotated[str | None, Parameter(help="A file with the body of --request.")] = None
+    subprotocol: Annotated[str, Parameter(help="The subprotocol that WebSockets ask for.")] = ""
 
     def with_path(self, path: str) -> "Loading":
         """The same with another `path`."""
@@ -111,8 +123,14 @@ def make_plan(
     conditions = figures.parse(common.fail_if, experiment.known, server_pid=watched)
     flags.at_least("--connect-rate", connect_rate, 0)
     flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
-    flags.path("--path", loading.path)
-    flags.path("--ws-path", loading.ws_path)
+    endpoint = flags.endpoint(
+        page=loading.path,
+        websocket_path=loading.ws_path,
+        request=loading.request,
+        headers=loading.header,
+        body=loading.body,
+        subprotocol=loading.subprotocol,
+    )
     if common.report is not None:
         require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)
@@ -140,7 +158,7 @@ def make_plan(
         conditions=conditions,
         progress=progress,
         processes=loading.processes,
-        endpoint=Endpoint(path=loading.path, websocket_path=loading.ws_path),
+        endpoint=endpoint,
         arguments=arguments(),
         no_bar=common.no_bar,
     )

@@ -145,7 +145,13 @@ class Crowd:
             unsent=traffic.unsent,
         )
         lifetimes = [
-            Lifetimes(persona=cohort.persona.name, group=group, ages=cohort.lifetime.recording())
+            Lifetimes(
+                persona=cohort.persona.name,
+                group=group,
+                ages=cohort.lifetime.recording(),
+                connects=cohort.connects.recording(),
+                handshakes=cohort.handshakes.recording(),
+            )
             for group, made in self._made.items()
             for cohort in made.cohorts
         ]

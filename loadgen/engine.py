@@ -144,6 +144,8 @@ class Engine:
         cohort.count_coming(client)
         cohort.peak = max(cohort.peak, cohort.held)
         self.last_held = now()
+        if client.honest:
+            cohort.handshakes.record(self.last_held - client.born)
         self.wheel.set(client, NEVER)
 
     def send(self, client: Client, data: bytes) -> bool:
@@ -323,8 +325,14 @@ class Engine:
         self._epoll.modify(client.fd, mask | select.EPOLLOUT if client.outgoing else mask)
 
     def _connected(self, client: Client) -> None:
-        client.stage = Stage.OPENING
+        self._made(client)
         client.on_connected()
+
+    def _made(self, client: Client) -> None:
+        """Book that the connection stands."""
+        client.stage = Stage.OPENING
+        if client.honest:
+            client.cohort.connects.record(now() - client.born)
 
     def _time_up(self, client: Client, moment: float) -> None:
         if client.stage is Stage.WAITING:

@@ -19,17 +19,6 @@ MOST_ABSENT: Final = 0.05
 
 Counts = Mapping[type[Client], int]
 
-#: What each kind of victim proves its server to speak.
-_PROVES: Final[Mapping[str, frozenset[Needs]]] = {
-    "get": frozenset((Needs.HTTP,)),
-    "ws-echo": frozenset((Needs.HTTP, Needs.WEBSOCKET)),
-}
-
-
-def served(victims: Iterable[str]) -> frozenset[Needs]:
-    """What a server speaks that such victims can use."""
-    return frozenset(need for kind in victims for need in _PROVES.get(kind, frozenset(Needs)))
-
 
 def unmet(persona: type[Client], needs: frozenset[Needs]) -> str:
     """Why a persona has nothing to play at such a server; empty if it has."""

@@ -116,6 +116,12 @@ _CLIENTS: Final = (
     Figure("failed", "", "clients that were not established for another reason", _NONE),
     Figure("ended", "", "clients that were established and that the server then ended", _NONE,
            tile="clients ended by the server"),
+    Figure("connect_p50_ms", "ms", "from connect to the connection's being made, median"),
+    Figure("connect_p99_ms", "ms", "from connect to the connection's being made, 99th percentile"),
+    Figure("handshake_p50_ms", "ms", "from connect until a client was established (TLS, upgrade, join), median"),
+    Figure("handshake_p99_ms", "ms", "from connect until a client was established, 99th percentile"),
+    Figure("sent_bytes_per_s", "B/s", "bytes that clients sent a second in the steady window"),
+    Figure("received_bytes_per_s", "B/s", "bytes that clients received a second in the steady window"),
 )  # fmt: skip
 
 _ATTACKERS: Final = (

@@ -14,11 +14,11 @@ from loadgen.figures import Condition, Figures, bar_of, meanings
 from loadgen.latency import Latency
 from loadgen.measured import Measured
 from loadgen.messages import PhaseResult
+from loadgen.protocols import NEWCOMERS, WHAT
 from loadgen.report import PhaseRow, Report, Verdict
 from loadgen.scrape import growth
 from loadgen.session import cohort_rows
 from loadgen.verdict import Facts, decide
-from loadgen.victims.kinds import NEWCOMERS, WHAT
 
 #: A process of the generator's own that stood still for this part of a victim's timeout made the failures itself.
 _STOOD_STILL: Final = 0.5

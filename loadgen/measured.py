@@ -5,6 +5,7 @@ as it happens; nothing here waits, judges or touches a socket.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,7 +102,8 @@ class Measured:
 
     def _honest_load(self) -> dict[str, float | None]:
         totals, steady = self._session.totals, self._span(Counts.LOAD)
-        groups = [group for load in self.experiment.load for group in self._groups(load.name)]
+        names = [load.name for load in self.experiment.load]
+        groups = [group for name in names for group in self._groups(name)]
         openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
         seconds = steady.seconds if steady else 0.0
         held = steady.before.held if steady else 0
@@ -114,6 +116,10 @@ class Measured:
             "refused": sum(sum(group.refused.values()) for group in groups),
             "failed": sum(sum(group.failed.values()) for group in groups),
             "ended": sum(sum(group.ended.values()) for group in groups),
+            **_came("connect", totals.connects, names),
+            **_came("handshake", totals.handshakes, names),
+            "sent_bytes_per_s": rate("sent_bytes"),
+            "received_bytes_per_s": rate("received_bytes"),
             **{f"ack_{name}": value for name, value in _spread(totals.acks).items()},
             **{f"echo_{name}": value for name, value in _spread(totals.echoes).items()},
             "unacknowledged": totals.unacknowledged + totals.unsent,
@@ -304,6 +310,14 @@ def _spread(latency: Latency) -> dict[str, float | None]:
         "p99_ms": milliseconds(latency.at(99)),
         "max_ms": milliseconds(latency.longest),
     }
+
+
+def _came(what: str, found: Mapping[str, Latency], names: Iterable[str]) -> dict[str, float | None]:
+    """How long those of some groups took to come."""
+    latency = Latency()
+    for name in names:
+        latency.merge(found.get(name, Latency()))
+    return {f"{what}_p50_ms": milliseconds(latency.at(50)), f"{what}_p99_ms": milliseconds(latency.at(99))}
 
 
 def _over(amount: int | None, allowed: int) -> int | None:

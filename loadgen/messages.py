@@ -135,11 +135,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
-    """How old one persona's clients were when they were ended."""
+    """How long one persona's clients took to come, and how old they were when they were ended."""
 
     persona: str
     group: str
     ages: Recording
+    connects: Recording | None = None  # of honest ones
+    handshakes: Recording | None = None
 
 
 class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from loadgen import bar
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
 from loadgen.messages import PhaseResult
-from loadgen.victims.kinds import ESTABLISHED, NEWCOMERS, WHAT
+from loadgen.protocols import ESTABLISHED, NEWCOMERS, WHAT
 
 PHASES: Final = ("baseline", "attack", "recovery")
 

@@ -19,12 +19,12 @@ from loadgen.memory import Size
 from loadgen.messages import FailPending, MakeVictims, RereadMessages, StopTraffic
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
+from loadgen.protocols import KEEPS_MESSAGES
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scrape import scrape
 from loadgen.session import Plan, Session
 from loadgen.span import Reading, Span
 from loadgen.timers import now
-from loadgen.victims.kinds import KEEPS_MESSAGES
 from loadgen.workers import Worker, Workers
 
 #: Before anything is measured: how long, and how often each, the victims try to come in.
@@ -47,6 +47,9 @@ RETURN_SECONDS: Final = 5.0
 #: Nothing is on its way any more when nothing has come for so long.
 QUIET_SECONDS: Final = 0.5
 
+#: Nobody at all has come by then: nobody will. Longer than two SYN retransmits.
+FIRST_SECONDS: Final = 8.0
+
 #: Steps of a ramp.
 RAMP_SECONDS: Final = 0.2
 
@@ -65,6 +68,7 @@ class Player:
         self._crowd = Workers([])
         self._shares: dict[str, float] = {}  # of each group, how much was told to come before this phase
         self._before: Reading | None = None  # this phase
+        self._load_names = {group.name for group in experiment.load}
 
     async def play(self) -> Report:
         """Play it and report."""
@@ -158,11 +162,25 @@ class Player:
     async def _fill(self, phase: Phase) -> None:
         """Let clients come, and wait until each is established or has failed."""
         await self._open(phase, 1.0)
-        # the engine gives up on each client after its own deadline, so this ends without a limit of its own
-        await self._session.until(lambda: self._crowd.settled, phase.seconds or float("inf"))
+        if not await self._session.until(lambda: self._crowd.settled, phase.seconds or FIRST_SECONDS):
+            self._require_somebody()
+        if not phase.seconds:
+            # the engine gives up on each client after its own deadline, so this ends without a limit of its own
+            await self._session.until(lambda: self._crowd.settled, float("inf"))
         if phase.rate is not None:
             await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes)
         await self._session.pause(self._plan.settle_seconds)
+
+    def _require_somebody(self) -> None:
+        """Say why at once where nobody can come in: most likely the target speaks another protocol."""
+        load = [group for group in self._session.groups() if group.group in self._load_names]
+        if not load or any(group.opened or group.failed or group.refused for group in load):
+            return
+        needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
+        raise InvalidRunError(
+            f"nobody was established in {FIRST_SECONDS:g} s: the target connects, but does not answer as"
+            f" {' and '.join(sorted(needs))} does; for another server say --request 'GET /path' or --mix echo=100"
+        )
 
     async def _lapse(self, phase: Phase) -> None:
         """Let a phase of a fixed length go by."""
@@ -251,9 +269,7 @@ class Player:
     # Readings
 
     def _reading(self, *, measured: bool) -> Reading:
-        groups = [
-            group for group in self._session.groups() if group.group in {each.name for each in self._experiment.load}
-        ]
+        groups = [group for group in self._session.groups() if group.group in self._load_names]
         return Reading(
             moment=now(),
             server=self._usage(),

@@ -14,7 +14,7 @@ import msgspec
 
 from loadgen import flags
 from loadgen.client import Client
-from loadgen.exercise import served, unmet
+from loadgen.exercise import unmet
 from loadgen.experiment import (
     BESIDE,
     DRAIN_SECONDS,
@@ -29,6 +29,7 @@ from loadgen.experiment import (
     arrival,
 )
 from loadgen.personas import registry
+from loadgen.protocols import served
 from loadgen.target import UsageError
 
 

@@ -15,13 +15,14 @@ import trio
 from loadgen import floor, stopping
 from loadgen.client import Client
 from loadgen.compare.process import DiedError, running
-from loadgen.exercise import served, unmet
+from loadgen.exercise import unmet
 from loadgen.experiment import Experiment
 from loadgen.liveness import cause_of_death
 from loadgen.measured import Floor
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
+from loadgen.protocols import served
 from loadgen.report import Outcome, Report, verdict
 from loadgen.session import Plan
 from loadgen.timers import now

@@ -5,12 +5,12 @@ counted from them: to the acknowledgement and to the sender's own message coming
 to a slow target and then report only the messages that it did send (coordinated omission).
 """
 
-from bisect import insort
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from math import sqrt
 from random import Random
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from loadgen.interval import Interval
 from loadgen.lag import Lag
@@ -31,6 +31,7 @@ class Speaker(Protocol):
 
     index: int  # its number in the run
     room: str  # where it speaks
+    echoes: ClassVar[bool]  # whether what it says comes back to it
 
     def publish(self, number: int, text: str) -> None:
         """Send `text`, asking for an acknowledgement under `number`."""
@@ -71,7 +72,6 @@ class Traffic:
         self.intended = 0
         self.unsent = 0  # due while nobody could speak
         self.speakers: list[Speaker] = []
-        self._random = random
         self.acknowledged_in: Counter[str] = Counter()  # messages that the target keeps, by room
         self._unacknowledged: dict[int, tuple[float, str]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
@@ -79,7 +79,14 @@ class Traffic:
 
     def enter(self, speaker: Speaker) -> None:
         """Be one of those whom the schedule calls upon; in the order of numbers, so that a replay calls the same."""
-        insort(self.speakers, speaker, key=lambda each: each.index)
+        place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
+        if self.speakers[place : place + 1] != [speaker]:
+            self.speakers.insert(place, speaker)
+
+    def leave(self, speaker: Speaker) -> None:
+        """Be called upon no more."""
+        if speaker in self.speakers:
+            self.speakers.remove(speaker)
 
     def start(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
         """Speak at `rate` messages a second from now on, or from `over_seconds` on and evenly nearer to it until then.
@@ -116,9 +123,10 @@ class Traffic:
         if not self.speakers:
             self.unsent += 1
             return
-        speaker = self._random.choice(self.speakers)
+        speaker = self.speakers[number % len(self.speakers)]
         self._unacknowledged[number] = (due, speaker.room)
-        self._unreturned[number] = (due, speaker)
+        if speaker.echoes:
+            self._unreturned[number] = (due, speaker)
         speaker.publish(number, f"{self.tag} {number} {self._text}")
 
     def acknowledged(self, number: int) -> None:
@@ -140,15 +148,20 @@ class Traffic:
             self.acks.record(max(now() - sent[0], TIMEOUT_SECONDS))
         self._unreturned.pop(number, None)
 
-    def heard(self, speaker: Speaker, text: str) -> None:
-        """Book that `speaker` received a message, which may be its own."""
+    def number_in(self, text: str) -> int | None:
+        """The number of a message of this run."""
         tag, _, rest = text.partition(" ")
         number = rest.partition(" ")[0]
-        if tag != self.tag or not number.isdecimal():
+        return int(number) if tag == self.tag and number.isdecimal() else None
+
+    def heard(self, speaker: Speaker, text: str) -> None:
+        """Book that `speaker` received a message, which may be its own."""
+        number = self.number_in(text)
+        if number is None:
             return
-        due, author = self._unreturned.get(int(number), (0.0, None))
+        due, author = self._unreturned.get(number, (0.0, None))
         if author is speaker:
-            del self._unreturned[int(number)]
+            del self._unreturned[number]
             self.echoes.record(now() - due)
 
     def latencies(self) -> tuple[Latency, Latency]:

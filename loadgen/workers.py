@@ -152,6 +152,8 @@ class Totals:
 
     groups: list[GroupStatus]
     lifetimes: dict[tuple[str, str], Latency]  # by group and persona
+    connects: dict[str, Latency] = field(default_factory=dict)  # by group
+    handshakes: dict[str, Latency] = field(default_factory=dict)
     acks: Latency = field(default_factory=Latency)
     echoes: Latency = field(default_factory=Latency)
     errors: Counter[str] = field(default_factory=Counter)
@@ -190,6 +192,9 @@ class Totals:
 
     def _age(self, lifetimes: Lifetimes) -> None:
         self.lifetimes.setdefault((lifetimes.group, lifetimes.persona), Latency()).add(lifetimes.ages)
+        for found, recording in ((self.connects, lifetimes.connects), (self.handshakes, lifetimes.handshakes)):
+            if recording is not None:
+                found.setdefault(lifetimes.group, Latency()).add(recording)
 
     def _hear(self, traffic: TrafficResult) -> None:
         self.acks.add(traffic.acks)

@@ -29,6 +29,7 @@ def registry() -> Mapping[str, type[Client]]:
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
             import_module(f"{__name__}.{module.name}")
+    import_module("loadgen.protocols")  # each has its own speakers
     return MappingProxyType(dict(sorted(_registry.items())))  # one may have imported another before its turn
 
 

@@ -29,8 +29,7 @@ class Chat(Member):
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
         """Leave the schedule too."""
-        if self in self._traffic.speakers:
-            self._traffic.speakers.remove(self)
+        self._traffic.leave(self)
         super().fail(reason, turned_away=turned_away)
 
     def publish(self, number: int, text: str) -> None:

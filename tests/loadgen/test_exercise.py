@@ -3,9 +3,10 @@
 import pytest
 
 from loadgen.client import Needs
-from loadgen.exercise import not_exercised, served, unmet, whole_cycles, without_a_page
+from loadgen.exercise import not_exercised, unmet, whole_cycles, without_a_page
 from loadgen.messages import GroupStatus
 from loadgen.personas import registry
+from loadgen.protocols import served
 
 PERSONAS = registry()
 

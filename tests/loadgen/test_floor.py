@@ -13,15 +13,15 @@ from loadgen.client import Threat
 from loadgen.measured import Floor
 from loadgen.personas import registry
 from loadgen.player import Player
+from loadgen.protocols import MIXES
 from loadgen.report import Outcome, Report
 from loadgen.scorecard import Scorecard
 from loadgen.target import UsageError
-from loadgen.victims.kinds import CHAT_MIX
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import config, plan
 
-EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 1)
+EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 1)
 NEIGHBOURS = {name: 1 for name, persona in registry().items() if persona.slow}
 
 #: Nobody is there: who plays at the floor does not look at the plan's own target.

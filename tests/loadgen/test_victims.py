@@ -3,12 +3,12 @@
 import pytest
 
 from loadgen.preflight import InvalidRunError
+from loadgen.protocols import ESTABLISHED, MIXES, WHAT
 from loadgen.report import Report
-from loadgen.victims.kinds import CHAT_MIX, ESTABLISHED, WHAT
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import play_attack
 
-EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 2)
+EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 2)
 
 
 def _by_kind(report: Report, phase: str) -> dict[str, int]:
@@ -19,10 +19,10 @@ def _by_kind(report: Report, phase: str) -> dict[str, int]:
 async def test_every_kind_of_a_chat_s_users_gets_through() -> None:
     with planted() as server:
         report = await play_attack(server.url, {"idle-connect": 3}, victims=EVERY_CHATTER, seconds=1.0)
-    assert list(_by_kind(report, "attack")) == [WHAT[kind] for kind in CHAT_MIX]
+    assert list(_by_kind(report, "attack")) == [WHAT[kind] for kind in MIXES["chat"]]
     assert all(count >= 5 for count in _by_kind(report, "attack").values())
     assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100
-    for kind in CHAT_MIX:
+    for kind in MIXES["chat"]:
         assert report.figures[f"attack_{kind}_p99_ms"] is not None
     assert sum(sample.succeeded for sample in report.timeline) >= sum(_by_kind(report, "attack").values())
 
