@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import cyclopts
 import trio
@@ -17,11 +17,13 @@ from cyclopts import App, Parameter
 
 from loadgen import experiment, flags, markdown, scenariofile, target
 from loadgen import floor as floors
+from loadgen.capacity import Capacity, Of, Search, trial_of
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
 from loadgen.exercise import unmet
 from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment, Probes
+from loadgen.figures import CAPACITY
 from loadgen.fingerprint.command import fingerprint
 from loadgen.personas import registry, summary
 from loadgen.player import Player
@@ -278,6 +280,38 @@ def play(
     common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
     plan = make_plan(url, common, _with_path(loading, told.path), told.experiment, connect_rate=told.connect_rate)
     return finish(trio.run(Player(plan, told.experiment).play), common)
+
+
+@app.command
+def capacity(
+    url: Url,
+    /,
+    *,
+    of: Annotated[Of, Parameter(help="What to look for: idle connections, newcomers or messages a second.")] = Of.IDLE,
+    protocol: Annotated[
+        Literal["chat", "http", "ws-echo"], Parameter(help="What the target speaks; http and ws-echo need no chat.")
+    ] = "chat",
+    first: Annotated[int, Parameter(help="The size that is tried first; then twice as much, and so on.")] = 100,
+    most: Annotated[int, Parameter(help="No more is tried.")] = 10_000,
+    precision: Annotated[float, Parameter(help="Share of the result by which it may be off.")] = 0.1,
+    duration: Annotated[float, Parameter(help="Seconds of each trial.")] = 5.0,
+    connect_rate: ConnectRate = 0.0,
+    loading: Loading = LOADING,
+    common: Common = COMMON,
+) -> int:
+    """Find the most connections, newcomers or messages a second at which the bar still holds.
+
+    Sizes are doubled until the target falls short, then bisected; the report says which condition gave way. --fail-if
+    'capacity<5000' makes a test of it.
+    """
+    flags.between("--first", first, 1, flags.MAX_CLIENTS)
+    flags.between("--most", most, first, flags.MAX_CLIENTS)
+    flags.between("--precision", precision, 0.01, 1)
+    flags.seconds("--duration", duration)
+    largest = trial_of(of, protocol, most, duration)
+    plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8)
+    found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)
+    return finish(trio.run(found.play), common)
 
 
 app.command(fingerprint)

@@ -8,6 +8,7 @@ import os
 import random
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
@@ -72,6 +73,7 @@ class Loading:
             " fresh: memory that an earlier crowd left behind is used again and not seen."
         ),
     ] = None
+    wait: Annotated[float, Parameter(help="Seconds to wait for the target to listen; 0 = it does already.")] = 0.0
     processes: Annotated[
         int, Parameter(help="Processes to play the crowd in; one holds about 18,000 clients and half a core.")
     ] = 1
@@ -114,14 +116,16 @@ def make_plan(
     experiment: Experiment,
     *,
     connect_rate: float,
+    known: Iterable[str] = (),
     rounds: int = 1,
     started_by_us: bool = False,
 ) -> Plan:
     """Check everything that can be checked before a connection is opened, the cheapest first."""
     connections, seconds = experiment.connections, rounds * experiment.seconds(*MEASURED)
     watched = started_by_us or loading.server_pid is not None
-    conditions = figures.parse(common.fail_if, experiment.known, server_pid=watched)
+    conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
     flags.at_least("--connect-rate", connect_rate, 0)
+    flags.between("--wait", loading.wait, 0, flags.MAX_SECONDS)
     flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
     endpoint = flags.endpoint(
         page=loading.path,
@@ -139,6 +143,7 @@ def make_plan(
     where = target.find(url, allow=common.allow_target)
     notes = preflight.check(where, connections, loading.processes)
     if not started_by_us:
+        target.await_open(where, loading.wait)
         target.probe(where)
     seed = make_seed(common)
     progress = Progress()

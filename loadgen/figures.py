@@ -230,6 +230,12 @@ ATTACK: Final = MappingProxyType(
     | COMMON
 )
 ALL: Final = MappingProxyType(ATTACK | RUN)
+CAPACITY: Final = MappingProxyType(
+    {
+        "capacity": Figure("capacity", "", "the most at which the bar still held"),
+        "fell_short_at": Figure("fell_short_at", "", "the least at which it did not"),
+    }
+)
 
 #: The units of figures that are declared elsewhere, by the last word of their names.
 _BY_LAST_WORD: Final = {"percent": "%", "bytes": "B", "bps": "B/s", "ms": "ms", "s": "s", "ratio": TIMES}

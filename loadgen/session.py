@@ -107,7 +107,8 @@ class Session:
         return worker
 
     def begin(self, phase: str) -> None:
-        """Note that a phase begins."""
+        """Note that a phase begins; the entry of the timeline before it ends there, and not up to a second later."""
+        self._sample()
         self.phase = phase
         self.plan.progress.phase(phase)
 

@@ -28,8 +28,8 @@ _MIB: Final = 2**20
 #: Below this a growth of memory says nothing of those who came.
 _LEAST_GROWTH: Final = _MIB / 2
 
-#: What experiment.py calls the phase after everybody has come.
-_STEADY: Final = "steady"
+#: What experiment.py calls the phases in which the crowd comes, after the warm-up.
+_OPENING: Final = "opening"
 
 
 # -- idle -------------------------------------------------------------------------------------------------------------
@@ -332,15 +332,13 @@ def _above_noise(each: float | None, clients: float | None) -> float | None:
 def _cpu_to_open(report: Report, clients: int) -> float:
     """The server's CPU for one client until it was held, in microseconds, from the timeline.
 
-    Its first entry comes when the warm-up's clients have settled, and its first of the steady window has the end of the
-    opening in it.
+    Each of its entries is of one phase, and has what was used since the one before it.
     """
     spent, last = 0.0, 0.0
     for sample in report.timeline:
-        spent += (sample.server_cpu_percent or 0.0) / 100 * (sample.seconds - last)
+        if sample.phase.startswith(_OPENING):
+            spent += (sample.server_cpu_percent or 0.0) / 100 * (sample.seconds - last)
         last = sample.seconds
-        if sample.phase == _STEADY:
-            break
     return spent * _MICRO / (clients - min(WARM_UP_CLIENTS, clients // 10))
 
 

@@ -249,6 +249,8 @@ PROTOCOL: Final = Protocol(
     name="chat",
     victims=(WebSocketVictim, PollVictim, StreamVictim),
     newcomer=Newcomer("new-ws", "newcomer, WebSocket", _come),
+    speaker="chat",
+    idle="idle",
     proves=frozenset(Needs),
     # who uses a chat: most come by WebSocket, some by what is left where that does not work
     mix={"ws": 60.0, "poll": 15.0, "sse": 15.0, "get": 10.0},

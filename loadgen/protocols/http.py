@@ -219,5 +219,7 @@ PROTOCOL: Final = Protocol(
     name="http",
     victims=(GetVictim,),
     newcomer=Newcomer("new-get", "newcomer, GET", _come),
+    speaker="request",
+    idle="request",
     proves=frozenset((Needs.HTTP,)),
 )

@@ -20,6 +20,8 @@ class Protocol:
     name: str
     victims: tuple[type[Victim], ...]  # those that stay connected
     newcomer: Newcomer
+    speaker: str  # the persona that the schedule calls upon
+    idle: str  # the persona that only stays
     proves: frozenset[Needs]  # what a server speaks on which such victims do their work
     mix: Mapping[str, float] = field(default_factory=dict)  # shares of its victims, where `--victim` has its name
     #: Asks for every message that the server acknowledged to these victims.

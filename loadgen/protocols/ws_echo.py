@@ -127,5 +127,7 @@ PROTOCOL: Final = Protocol(
     name="ws-echo",
     victims=(EchoVictim,),
     newcomer=Newcomer("new-echo", "newcomer, WebSocket echo", _come),
+    speaker="echo",
+    idle="echo",
     proves=frozenset((Needs.HTTP, Needs.WEBSOCKET)),
 )

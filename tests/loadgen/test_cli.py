@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,13 @@ def _exit_code(*arguments: str) -> int:
         (["attack", "http://127.0.0.1:1", "--kind", ","], "--kind"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victims", "0"], "--victims"),
         (["atack"], "atack"),
+        (["run", "http://127.0.0.1:1", "--request", "GET"], "--request"),
+        (["run", "http://127.0.0.1:1", "--header", "nothing"], "--header"),
+        (["run", "http://127.0.0.1:1", "--wait", "-1"], "--wait"),
+        (["play", "http://127.0.0.1:1", "--scenario", "/nowhere.toml"], "--scenario: /nowhere.toml: No such file"),
+        (["capacity", "http://127.0.0.1:1", "--of", "joy"], "joy"),
+        (["capacity", "http://127.0.0.1:1", "--first", "0"], "--first"),
+        (["capacity", "http://127.0.0.1:1", "--most", "9"], "--most: 9 is below 100"),
     ],
 )
 def test_bad_flags_are_one_line_that_names_them(
@@ -94,8 +102,10 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     for name in registry():
         assert f"  {name} " in listed
-    for command in ([], ["run"], ["attack"], ["scorecard"], ["fingerprint"], ["compare"], ["list"]):
-        assert _exit_code(*command, "--help") == 0
+    assert _exit_code("--version") == 0
+    assert capsys.readouterr().out == f"loadgen {metadata.version('chatserver')}\n"
+    for command in ("", "run", "attack", "play", "scorecard", "capacity", "fingerprint", "compare", "list"):
+        assert _exit_code(*command.split(), "--help") == 0
         assert "Usage: loadgen" in capsys.readouterr().out
 
 

@@ -1,5 +1,6 @@
 import ipaddress
 import socket
+import threading
 from collections import Counter
 
 import pytest
@@ -92,3 +93,17 @@ def test_preflight_counts_ports_where_sources_cannot_be_spread(monkeypatch: pyte
     preflight.check(_target("127.0.0.1", 80), 200_000)
     with pytest.raises(InvalidRunError, match="ip_local_port_range"):
         preflight.check(_target("::1", 80), 200_000)
+
+
+def test_a_target_that_is_on_its_way_up_is_waited_for() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        where = _target("127.0.0.1", sock.getsockname()[1])
+        target.await_open(where, 0.0)  # nobody asked to wait
+        with pytest.raises(TargetDownError):
+            target.probe(where)
+        listening = threading.Timer(0.3, sock.listen)
+        listening.start()
+        target.await_open(where, 60.0)
+        assert target.is_open(where)
+        listening.join()
