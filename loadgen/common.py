@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import figures, flags, preflight, target
+from loadgen.endpoint import Endpoint
 from loadgen.experiment import MEASURED, Experiment
 from loadgen.output import require, save
 from loadgen.procfs import Process
@@ -93,6 +94,17 @@ class Loading:
     body: Annotated[str | None, Parameter(help="A file with the body of --request.")] = None
     subprotocol: Annotated[str, Parameter(help="The subprotocol that WebSockets ask for.")] = ""
 
+    def endpoint(self) -> Endpoint:
+        """What is asked of the target."""
+        return flags.endpoint(
+            page=self.path,
+            websocket_path=self.ws_path,
+            request=self.request,
+            headers=self.header,
+            body=self.body,
+            subprotocol=self.subprotocol,
+        )
+
     def with_path(self, path: str) -> "Loading":
         """The same with another `path`."""
         return replace(self, path=path)
@@ -127,14 +139,7 @@ def make_plan(
     flags.at_least("--connect-rate", connect_rate, 0)
     flags.between("--wait", loading.wait, 0, flags.MAX_SECONDS)
     flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
-    endpoint = flags.endpoint(
-        page=loading.path,
-        websocket_path=loading.ws_path,
-        request=loading.request,
-        headers=loading.header,
-        body=loading.body,
-        subprotocol=loading.subprotocol,
-    )
+    endpoint = loading.endpoint()
     if common.report is not None:
         require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)

@@ -14,7 +14,7 @@ import trio
 
 from loadgen import experiment, flags, target
 from loadgen.client import Client
-from loadgen.compare.process import Server
+from loadgen.compare.process import Running, Server
 from loadgen.endpoint import Endpoint
 from loadgen.experiment import Experiment, Group, Probes
 from loadgen.messages import Role
@@ -62,16 +62,24 @@ class Options:
     arguments: str
     progress: Progress
     settle_seconds: float = SETTLE_SECONDS
+    endpoint: Endpoint = ENDPOINT
+    allow_target: str | None = None
 
 
 class Meter:
     """Measures one server, and keeps the reports."""
 
-    def __init__(self, server: Server, options: Options) -> None:
+    def __init__(self, server: Running, options: Options) -> None:
         self.server = server
         self.reports: list[Report] = []
         self._options = options
-        self._target = target.find(server.url)
+        self._target = target.find(server.url, allow=options.allow_target)
+
+    @property
+    def started(self) -> Server:
+        """The server as one of ours, for what asks for its process."""
+        assert isinstance(self.server, Server), "a server that runs already plays no such scenario"
+        return self.server
 
     async def run(
         self, counts: Mapping[str, int], *, label: str = "", seconds: float, rate: float = 0.0, rooms: int = 1
@@ -121,12 +129,12 @@ class Meter:
             target=self._target,
             connect_rate=connect_rate,
             seed=options.seed,
-            server=Process(self.server.pid),
+            server=None if self.server.pid is None else Process(self.server.pid),
             conditions=(),
             no_bar=True,  # a comparison judges nobody
             progress=options.progress,
             processes=options.processes,
-            endpoint=ENDPOINT,
+            endpoint=options.endpoint,
             arguments=options.arguments,
             settle_seconds=options.settle_seconds,
         )

@@ -4,7 +4,7 @@ Owns: the loads, the columns and the arithmetic. Each scenario is one function t
 returns its figures by column. May not: start a server, or know how figures are shown.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -125,7 +125,7 @@ _EACH_PER_S: Final = 10.0
 
 
 async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-    relay = Relay(meter.server, peer.relay) if peer.relay else None
+    relay = Relay(meter.started, peer.relay) if peer.relay else None
     paced = await _broadcast(meter, relay, sizes, _PACED_DELIVERIES, "paced")
     flood = await _broadcast(meter, relay, sizes, _FLOOD_DELIVERIES, "flood")
     return {
@@ -236,6 +236,34 @@ _BESIDE: Final = Scenario(
 )
 
 
+# -- servers that run already -----------------------------------------------------------------------------------------
+
+#: Figures that are told of each, and those of which a ratio says something.
+_TOLD: Final = {
+    "messages_per_s": ("answers/s", True),
+    "ack_p50_ms": ("p50, ms", True),
+    "ack_p99_ms": ("p99, ms", True),
+    "ack_max_ms": ("at worst, ms", False),
+    "message_errors": ("errors", False),
+    "connect_p99_ms": ("connect p99, ms", False),
+    "handshake_p99_ms": ("established p99, ms", True),
+    "received_bytes_per_s": ("received, B/s", False),
+}
+
+
+def load(counts: Mapping[str, int], *, rate: float, seconds: float) -> Scenario:
+    """The same honest load on each."""
+
+    async def play(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
+        figures = _all_held(await meter.run(counts, rate=rate, seconds=seconds)).figures
+        return {name: figures[name] for name in _TOLD}
+
+    columns = [Column(name=name, title=title, compared=compared) for name, (title, compared) in _TOLD.items()]
+    note = f"{sum(counts.values()):,} clients, {rate:,g} messages or requests a second for {seconds:g} s."
+    layout = Layout(title="The same load", columns=columns, note=note)
+    return Scenario(name="load", group="load", layouts=(layout,), play=play, needs=Can(0), seconds=seconds + 4)
+
+
 # -- attacked ---------------------------------------------------------------------------------------------------------
 
 #: What a server must do for an attack to have anything to play. Half a request may be sent to anybody.
@@ -243,7 +271,7 @@ _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT
 
 
 async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
-    watch = ThreadWatch(meter.server.pid)
+    watch = ThreadWatch(meter.started.pid)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         report = await meter.attack(
