@@ -115,6 +115,7 @@ def run(
     Latencies count from the moment a message was due, so a target that stalls cannot hide it. The default bar:
     nobody refused, failed or ended, every message acknowledged and back at its sender.
     """
+    loading.load_personas()
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     flags.seconds("--duration", duration)
     flags.seconds("--poll-wait", poll_wait)
@@ -169,6 +170,7 @@ def attack(
     1.5 times the baseline's or 15 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
     memory grows by at most 2 KiB for each attacker.
     """
+    loading.load_personas()
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     kinds = flags.attacks(kind, "--kind")
     if not kinds:
@@ -236,6 +238,7 @@ def scorecard(
 
     Each attack has its own baseline and its own recovery; --fail-if is judged for each.
     """
+    loading.load_personas()
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
     what, path = _attack(healthy, baseline, duration, recovery)
@@ -276,6 +279,7 @@ def play(
 
     `run` and `attack` are presets of what such a file can say. --fail-if adds to what the file asks for.
     """
+    loading.load_personas()
     told = scenariofile.read(scenario)
     common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
     plan = make_plan(url, common, _with_path(loading, told.path), told.experiment, connect_rate=told.connect_rate)

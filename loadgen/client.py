@@ -11,16 +11,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 from loadgen import wire
 from loadgen.endpoint import USUAL, Endpoint
 from loadgen.latency import Latency
-from loadgen.timers import NEVER, now
+from loadgen.timers import NEVER, Wheel, now
 from loadgen.traffic import Traffic
-
-if TYPE_CHECKING:
-    from loadgen.engine import Engine
 
 #: An attacker that was thrown out tries again after this long, give or take half: slow-loris tools do, and one that
 #: did not would leave nothing to measure after the first deadline.
@@ -99,12 +96,32 @@ class Place:
         return self.endpoint.websocket_path
 
 
+class Connections(Protocol):
+    """What a client has done for it: the engine, seen from a client. `Client` says what each is for."""
+
+    wheel: Wheel[Client]
+    own_faults: Counter[str]  # what this machine, not the target, refused
+
+    def send(self, client: Client, data: bytes) -> bool: ...  # noqa: D102
+    def finish_sending(self, client: Client) -> None: ...  # noqa: D102
+    def stop_reading(self, client: Client) -> None: ...  # noqa: D102
+    def resume_reading(self, client: Client) -> None: ...  # noqa: D102
+    def go_dark(self, client: Client) -> None: ...  # noqa: D102
+    def come_back(self, client: Client) -> None: ...  # noqa: D102
+    def is_dark(self, client: Client) -> bool: ...  # noqa: D102
+    def is_forgotten(self, client: Client) -> bool | None: ...  # noqa: D102
+    def leave(self, client: Client, *, return_in: float, reset: bool) -> None: ...  # noqa: D102
+    def hold(self, client: Client) -> None: ...  # noqa: D102
+    def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None: ...  # noqa: D102
+    def reopen(self, client: Client) -> None: ...  # noqa: D102
+
+
 @dataclass(kw_only=True, eq=False)
 class Cohort:
     """All clients of one persona, and what became of them."""
 
     persona: type[Client]
-    engine: Engine
+    engine: Connections
     place: Place
     wanted: int
     made: int = 0

@@ -16,7 +16,7 @@ import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
-from loadgen import figures, flags, preflight, target
+from loadgen import figures, flags, personas, preflight, target
 from loadgen.endpoint import Endpoint
 from loadgen.experiment import MEASURED, Experiment
 from loadgen.output import require, save
@@ -92,6 +92,10 @@ class Loading:
         ),
     ] = ()
     body: Annotated[str | None, Parameter(help="A file with the body of --request.")] = None
+    persona: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", help="A Python file with a persona of your own, see docs/personas.md; repeatable."),
+    ] = ()
     subprotocol: Annotated[str, Parameter(help="The subprotocol that WebSockets ask for.")] = ""
 
     def endpoint(self) -> Endpoint:
@@ -104,6 +108,11 @@ class Loading:
             body=self.body,
             subprotocol=self.subprotocol,
         )
+
+    def load_personas(self) -> None:
+        """Make those known that are not ours, before anything names one."""
+        for file in self.persona:
+            personas.load(file)
 
     def with_path(self, path: str) -> "Loading":
         """The same with another `path`."""
@@ -170,6 +179,7 @@ def make_plan(
         processes=loading.processes,
         endpoint=endpoint,
         arguments=arguments(),
+        personas=loading.persona,
         no_bar=common.no_bar,
     )
 

@@ -30,7 +30,7 @@ from loadgen.messages import (
     StopTraffic,
     TrafficResult,
 )
-from loadgen.personas import registry
+from loadgen.personas import load, registry
 from loadgen.secure import engine_for
 from loadgen.timers import now
 from loadgen.traffic import Traffic
@@ -54,6 +54,8 @@ class Crowd:
     """See the module."""
 
     def __init__(self, role: Role) -> None:
+        for file in role.personas:
+            load(file)
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
         self._engine = engine_for(role.target, connect_rate=role.connect_rate)
         self._target = role.target

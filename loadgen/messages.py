@@ -88,6 +88,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     seed: int
     connect_rate: float
+    personas: list[str] = []  # files with personas that are not ours
     niceness: int = 0  # by how much it gives way to others who want the CPU
 
 

@@ -57,6 +57,7 @@ class Plan:
     processes: int = 1
     endpoint: Endpoint = USUAL
     arguments: str = ""
+    personas: tuple[str, ...] = ()  # files with personas that are not ours
     no_bar: bool = False
     settle_seconds: float = SETTLE_SECONDS
 
@@ -100,7 +101,13 @@ class Session:
         assert self._nursery is not None, "workers are spawned within `play`"
         # each worker makes its own choices, and the same ones again in a replay
         seed = self.plan.seed * 1000 + len(self._workers)
-        role = Role(target=self.plan.target, seed=seed, connect_rate=connect_rate, niceness=niceness)
+        role = Role(
+            target=self.plan.target,
+            seed=seed,
+            connect_rate=connect_rate,
+            personas=list(self.plan.personas),
+            niceness=niceness,
+        )
         worker = await spawn(self._nursery, part, role)
         self._workers.append(worker)
         self._shares[worker.watched] = worker.watched.share()

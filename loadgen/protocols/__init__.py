@@ -11,14 +11,14 @@ from typing import Final
 
 from loadgen.client import Needs
 from loadgen.messages import Reread
-from loadgen.protocols import chat, http, ws_echo
+from loadgen.protocols import chat_v1, http, ws_echo
 from loadgen.protocols.protocol import Protocol
 from loadgen.victims.context import Context
 from loadgen.victims.newcomer import Newcomer
 from loadgen.victims.victim import Victim
 
 #: In the order of reports.
-ADAPTERS: Final = (chat.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)
+ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)
 
 VICTIMS: Final = MappingProxyType({victim.kind: victim for each in ADAPTERS for victim in each.victims})
 

@@ -26,6 +26,7 @@ def plan(
     processes: int = 1,
     path: str = "/",
     websocket_path: str = "/ws",
+    personas: tuple[str, ...] = (),
 ) -> Plan:
     return Plan(
         target=target.find(url),
@@ -37,6 +38,7 @@ def plan(
         processes=processes,
         endpoint=Endpoint(path=path, websocket_path=websocket_path),
         settle_seconds=0.3,
+        personas=personas,
     )
 
 
