@@ -150,10 +150,16 @@ class Experiment:
         return any(phase.rate for phase in self.phases if phase.counts_as in MEASURED)
 
     @property
+    def echoes(self) -> bool:
+        """Whether what is said comes back to somebody."""
+        return any(persona.echoes for group in self.load for persona in group.counts)
+
+    @property
     def is_gathered(self) -> bool:
         """Whether all honest load has come before anything is said, so that each message is for everybody."""
         names = {group.name for group in self.load}
-        return not any(names & phase.open.keys() for phase in self.phases if phase.counts_as in MEASURED)
+        comes_late = any(names & phase.open.keys() for phase in self.phases if phase.counts_as in MEASURED)
+        return self.echoes and not comes_late
 
     @property
     def connections(self) -> int:

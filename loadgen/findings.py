@@ -70,7 +70,7 @@ class Findings(Measured):
             return ()
         speakers = [persona for group in self.experiment.load for persona in group.counts if persona.speaks]
         speaks = bool(speakers) and self.experiment.speaks
-        echoes = speaks and any(persona.echoes for persona in speakers)
+        echoes = speaks and self.experiment.echoes
         has = {
             When.SPEAKERS: speaks,
             When.ECHOES: echoes,

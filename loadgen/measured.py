@@ -123,7 +123,7 @@ class Measured:
             **{f"ack_{name}": value for name, value in _spread(totals.acks).items()},
             **{f"echo_{name}": value for name, value in _spread(totals.echoes).items()},
             "unacknowledged": totals.unacknowledged + totals.unsent,
-            "unreturned": totals.unreturned,
+            "unreturned": totals.unreturned if self.experiment.echoes else None,
             "missed": totals.missed() if self.experiment.is_gathered else None,
             "message_errors": totals.errors.total(),
             "messages_per_s": per(totals.acknowledged_in.total(), seconds),

@@ -133,7 +133,10 @@ class Player:
         session, findings, measured = self._session, self._findings, phase.counts_as in MEASURED
         if measured and not any(span.counts_as in MEASURED for span in findings.spans):
             await self._begin_measuring()
-        await (session.enter(phase.name) if measured else self._announce(phase))
+        if measured:
+            await session.enter(phase.name)
+        else:
+            session.begin(phase.name)
         before = self._before = self._reading(measured=measured)
         try:
             await (self._lapse(phase) if measured else self._fill(phase))
@@ -147,11 +150,6 @@ class Player:
             await self._crowd.close(name)
         if phase.close:
             await session.until(lambda: self._crowd.settled, CONNECT_LIMIT_SECONDS)
-
-    async def _announce(self, phase: Phase) -> None:
-        self._session.begin(phase.name)
-        number = sum(group.size for group in self._experiment.groups if group.name in phase.open)
-        self._plan.progress.say(f"{phase.name}: {number:,} clients to {self._plan.target.url}")
 
     async def _begin_measuring(self) -> None:
         """Servers finish what they put off; then everything is read for the first time."""
