@@ -13,7 +13,7 @@ from typing import Final
 from loadgen.client import Client, Needs
 from loadgen.figure import Figure
 from loadgen.figures import ALL, ATTACK, RUN
-from loadgen.personas.chat import Chat
+from loadgen.personas.honest import Chat
 
 #: Names of the groups that the presets have.
 CROWD: Final = "crowd"

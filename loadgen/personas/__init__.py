@@ -1,7 +1,7 @@
-"""The personas: each file of this package that does not begin with an underscore is one.
+"""The personas: each file of this package that does not begin with an underscore is a family of them.
 
-Owns: the registry. A file defines one subclass of `Client` decorated with `@persona`; dropping it here is all that
-it takes to appear in `loadgen list`, `--mix` and `--kind`. A file elsewhere is named with `--persona`.
+Owns: the registry. A file defines subclasses of `Client` decorated with `@persona`; dropping it here is all that it
+takes to appear in `loadgen list`, `--mix` and `--kind`. A file elsewhere is named with `--persona`.
 """
 
 import importlib.util

@@ -68,8 +68,7 @@ def test_names_that_no_room_has(name: str) -> None:
 def test_every_persona_says_in_one_line_what_it_does() -> None:
     for name, persona in registry().items():
         assert persona.name == name
-        own = f"loadgen.personas.{name.replace('-', '_')}"
-        assert persona.__module__ == own or persona.__module__.startswith("loadgen.protocols.")
+        assert persona.__module__.startswith(("loadgen.personas.", "loadgen.protocols."))
         assert 20 < len(summary(persona)) < 110
         assert "__slots__" in vars(persona), "a dict for each client would triple its memory"
 
