@@ -9,29 +9,24 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal
 
 import cyclopts
 import trio
 from cyclopts import App, Parameter
 
-from loadgen import experiment, flags, markdown, scenariofile, target
-from loadgen import floor as floors
+from loadgen import experiment, flags, scenariofile
+from loadgen.attacking import attack, scorecard
 from loadgen.capacity import Capacity, Of, Search, trial_of
 from loadgen.client import Threat
-from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
+from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
-from loadgen.exercise import unmet
-from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment, Probes
 from loadgen.figures import CAPACITY
 from loadgen.fingerprint.command import fingerprint
 from loadgen.personas import registry, summary
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
-from loadgen.protocols import served
 from loadgen.report import Outcome
-from loadgen.scorecard import Scorecard
-from loadgen.scoretables import by_threat
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
 BAD_FLAGS: Final = 2
@@ -44,43 +39,11 @@ CHAT_LOAD: Final = "idle=80,poll=15,chat=5"
 
 app = App(
     name="loadgen",
-    help="A load generator for chat servers that tells who got hurt.\n\nExit codes: 0 the target held, 1 it fell short,"
-    " 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
+    help="A load generator for HTTP and WebSocket servers that tells who got hurt.\n\nExit codes: 0 the target held,"
+    " 1 it fell short, 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
     version=lambda: f"loadgen {metadata.version('chatserver')}",
     result_action="return_value",
 )
-
-ConnectRate = Annotated[float, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")]
-VictimKind = Annotated[
-    str,
-    Parameter(
-        help="Who the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for"
-        " other servers ws-echo and 'GET /path'."
-    ),
-]
-Victims = Annotated[int, Parameter(help="Healthy clients, each with an operation every 100 ms.")]
-Newcomers = Annotated[
-    float,
-    Parameter(
-        help="Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."
-    ),
-]
-Timeout = Annotated[float, Parameter(help="Seconds after which a victim's operation has failed.")]
-Neighbours = Annotated[
-    int,
-    Parameter(
-        help="Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that"
-        " is hurt is collateral; 0 = none. Those play whose needs the victims show to be met."
-    ),
-]
-FixedDuration = Annotated[
-    bool,
-    Parameter(
-        negative="",
-        help="Leave out honest slow clients that need longer than the attack lasts for all that they do; otherwise it"
-        " lasts as long as they need.",
-    ),
-]
 
 
 @app.command
@@ -138,132 +101,8 @@ def run(
     return finish(trio.run(Player(plan, what).play), common)
 
 
-@app.command
-def attack(
-    url: Url,
-    /,
-    *,
-    kind: Annotated[
-        str,
-        Parameter(
-            help="Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,"
-            " all-malformed."
-        ),
-    ],
-    clients: Annotated[int, Parameter(help="Attackers in all, shared evenly among the kinds.")] = 8000,
-    duration: Annotated[float, Parameter(help="Seconds of attack.")] = 20.0,
-    victims: Victims = 50,
-    victim: VictimKind = "chat",
-    newcomers: Newcomers = NEWCOMERS_PER_S,
-    timeout: Timeout = OPERATION_TIMEOUT_SECONDS,
-    neighbours: Neighbours = NEIGHBOURS,
-    fixed_duration: FixedDuration = False,
-    baseline: Annotated[float, Parameter(help="Seconds to measure before the attack.")] = 5.0,
-    recovery: Annotated[float, Parameter(help="Seconds to measure after it.")] = 5.0,
-    connect_rate: ConnectRate = 5000.0,
-    loading: Loading = LOADING,
-    common: Common = COMMON,
-) -> int:
-    """Attack a server and measure healthy clients beside it: baseline, attack, recovery.
-
-    The default bar: every operation of the victims succeeds, during the attack and after it; their p99 stays below
-    1.5 times the baseline's or 15 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
-    memory grows by at most 2 KiB for each attacker.
-    """
-    loading.load_personas()
-    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    kinds = flags.attacks(kind, "--kind")
-    if not kinds:
-        raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
-    healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
-    what, path = _attack(healthy, baseline, duration, recovery)
-    needs = served(what.victims)
-    playable = [each for each in kinds if not unmet(each, needs)]
-    what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
-    plan = make_plan(url, common, _with_path(loading, path), what, connect_rate=connect_rate)
-    played = Player(plan, what)
-    for each in kinds:
-        if each not in playable:
-            played.leave_out(unmet(each, needs))
-    return finish(trio.run(played.play) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
-
-
-@app.command
-def scorecard(
-    url: Url,
-    /,
-    *,
-    kind: Annotated[
-        str,
-        Parameter(
-            help="Only these attacks, with commas between; all-slow, all-greedy and all-malformed are groups of them."
-            " By default all that can be played."
-        ),
-    ] = "",
-    clients: Annotated[
-        int, Parameter(help="Most attackers of one kind; some have fewer by nature, see `loadgen list`.")
-    ] = 8000,
-    duration: Annotated[float, Parameter(help="Seconds of each attack.")] = 12.0,
-    victims: Victims = 50,
-    victim: VictimKind = "chat",
-    newcomers: Newcomers = NEWCOMERS_PER_S,
-    timeout: Timeout = OPERATION_TIMEOUT_SECONDS,
-    neighbours: Neighbours = NEIGHBOURS,
-    fixed_duration: FixedDuration = False,
-    baseline: Annotated[float, Parameter(help="Seconds to measure before each attack.")] = 3.0,
-    recovery: Annotated[float, Parameter(help="Seconds to measure after each.")] = 3.0,
-    floor: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Play each slow or greedy attack on a bare epoll loop first, as what this machine allows: the bar for"
-            " p99 is then at least 1.5 times the floor's, 3 times for the greedy.",
-        ),
-    ] = False,
-    start: Annotated[
-        str | None,
-        Parameter(
-            help="Start the target anew for each attack, by this command that listens at URL, in an empty folder, and"
-            " kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack."
-        ),
-    ] = None,
-    markdown_file: Annotated[
-        str | None, Parameter(name="--markdown", help="Also write the table there, as Markdown.")
-    ] = None,
-    connect_rate: ConnectRate = 5000.0,
-    loading: Loading = LOADING,
-    common: Common = COMMON,
-) -> int:
-    """Play every attack in turn and print one verdict table.
-
-    Each attack has its own baseline and its own recovery; --fail-if is judged for each.
-    """
-    loading.load_personas()
-    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
-    what, path = _attack(healthy, baseline, duration, recovery)
-    every = [persona for persona in registry().values() if not persona.honest]
-    kinds = flags.attacks(kind, "--kind") or every
-    markdown.require(markdown_file)
-    if floor:
-        floors.require(target.find(url, allow=common.allow_target))
-    command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
-    if command and loading.server_pid is not None:
-        raise UsageError("--server-pid: with --start it is known")
-    largest = max(kinds, key=lambda each: each.usual_clients)
-    plan = make_plan(
-        url,
-        common,
-        _with_path(loading, path),
-        what.against({largest: min(clients, largest.usual_clients)}),
-        connect_rate=connect_rate,
-        rounds=(1 + floor) * len(kinds),
-        started_by_us=bool(command),
-    )
-    report = trio.run(Scorecard(plan, what, kinds, clients, with_floor=floor, start=command).play)
-    if markdown_file is not None:
-        markdown.write(markdown_file, by_threat(report))
-    return finish(report, common)
+app.command(attack)
+app.command(scorecard)
 
 
 @app.command
@@ -282,7 +121,7 @@ def play(
     loading.load_personas()
     told = scenariofile.read(scenario)
     common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
-    plan = make_plan(url, common, _with_path(loading, told.path), told.experiment, connect_rate=told.connect_rate)
+    plan = make_plan(url, common, loading.with_path(told.path), told.experiment, connect_rate=told.connect_rate)
     return finish(trio.run(Player(plan, told.experiment).play), common)
 
 
@@ -343,44 +182,6 @@ def list_() -> int:
         for persona in personas:
             print(f"  {persona.name:<{width}}  {summary(persona)}")
     return 0
-
-
-class _Healthy(NamedTuple):
-    """What both attacking commands are told of the healthy."""
-
-    kind: str
-    number: int
-    newcomers_per_s: float
-    timeout_seconds: float
-    neighbours: int
-    fixed_duration: bool
-
-
-def _attack(victims: _Healthy, baseline: float, duration: float, recovery: float) -> tuple[Experiment, str | None]:
-    """What both attacking commands play, without attackers; and the path that `--victim 'GET /path'` names."""
-    flags.at_least("--victims", victims.number, 1)
-    flags.at_least("--newcomers", victims.newcomers_per_s, 0)
-    flags.at_least("--neighbours", victims.neighbours, 0)
-    for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
-        flags.seconds(flag, value)
-    flags.between("--timeout", victims.timeout_seconds, 0.1, 60)
-    kinds, path = flags.victims(victims.kind, victims.number)
-    needs = served(kinds)
-    slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
-    what = experiment.attack(
-        {},
-        probes=Probes(victims=kinds, newcomers_per_s=victims.newcomers_per_s, timeout_seconds=victims.timeout_seconds),
-        neighbours=flags.neighbours(slow, victims.neighbours),
-        baseline_seconds=baseline,
-        attack_seconds=duration,
-        recovery_seconds=recovery,
-        fixed_duration=victims.fixed_duration,
-    )
-    return what, path
-
-
-def _with_path(loading: Loading, path: str | None) -> Loading:
-    return loading if path is None else loading.with_path(path)
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol
 from loadgen import wire
 from loadgen.endpoint import USUAL, Endpoint
 from loadgen.latency import Latency
+from loadgen.target import PER_SOURCE, SHARED_INDEX
 from loadgen.timers import NEVER, Wheel, now
 from loadgen.traffic import Traffic
 
@@ -338,3 +339,10 @@ class Attacker(Client):
     def pace(self, seconds: float) -> float:
         """Spread an interval by a fifth either way, so that a crowd does not act in step."""
         return seconds * self.cohort.place.random.uniform(0.8, 1.2)
+
+
+def source_index(client: Client) -> int:
+    """Whose source address a client has: the honest slow come alone, not from the address of a crowd."""
+    if client.one_address:
+        return SHARED_INDEX
+    return SHARED_INDEX + (1 + client.index) * PER_SOURCE if client.slow else client.index

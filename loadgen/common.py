@@ -30,6 +30,7 @@ from loadgen.target import Target
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
 ]
+ConnectRate = Annotated[float, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")]
 
 
 @Parameter(name="*")
@@ -38,7 +39,8 @@ class Common:
     """The flags that every measuring command has."""
 
     report: Annotated[
-        str | None, Parameter(help="Write report.html, report.json and junit.xml into this directory.")
+        str | None,
+        Parameter(help="Write it into this directory: HTML, JSON, JUnit, CSV, OpenMetrics, HDR log."),
     ] = None
     json: Annotated[bool, Parameter(negative="", help="Print the report as JSON on standard output.")] = False
     fail_if: Annotated[
@@ -114,9 +116,9 @@ class Loading:
         for file in self.persona:
             personas.load(file)
 
-    def with_path(self, path: str) -> "Loading":
-        """The same with another `path`."""
-        return replace(self, path=path)
+    def with_path(self, path: str | None) -> "Loading":
+        """The same with another `path`, if there is one."""
+        return self if path is None else replace(self, path=path)
 
 
 COMMON: Final = Common()
