@@ -71,8 +71,7 @@ class HttpPeer:
         wire = (wire or b"") + (self._http.send(h11.EndOfMessage()) or b"")
         await self._stream.send_all(wire)
         while not isinstance(event := await self._next(), h11.Response):
-            if isinstance(event, h11.ConnectionClosed):
-                raise OperationFailedError("closed")
+            pass  # 100 Continue and its like
         return event
 
     async def _body(self) -> AsyncIterator[bytes]:
@@ -82,7 +81,10 @@ class HttpPeer:
 
     async def _next(self) -> h11.Event:
         while (event := self._http.next_event()) is h11.NEED_DATA or event is h11.PAUSED:
-            self._http.receive_data(bytes(await self._stream.receive_some(_CHUNK)))
+            data = await self._stream.receive_some(_CHUNK)
+            if not data and self._http.their_state is h11.SEND_RESPONSE:
+                raise OperationFailedError("closed")
+            self._http.receive_data(bytes(data))
         assert isinstance(event, h11.Event)
         return event
 

@@ -25,19 +25,59 @@ LEAVE_SECONDS: Final = 1.0
 WebSocket = trio_websocket.WebSocketConnection
 
 
+class _Handshake(trio.abc.Stream):
+    """Passes everything on, and raises when the server closes before the handshake is done.
+
+    trio-websocket waits for ever for the rest of the answer, and a victim would be out for its whole timeout where the
+    server was gone for a moment.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.is_done = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive."""
+        if self.is_done:
+            return await self._stream.receive_some(max_bytes)
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError as error:
+            raise OperationFailedError(str(error)) from error
+        if not data:
+            raise OperationFailedError("closed")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait for room."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close."""
+        await self._stream.aclose()
+
+
 async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> WebSocket:
     """Open a WebSocket as the command line says."""
     endpoint = context.endpoint
     fields = [(name.strip().encode(), value.strip().encode()) for name, _, value in
               (field.partition(":") for field in endpoint.fields)]  # fmt: skip
-    return await trio_websocket.wrap_client_stream(
+    handshake = _Handshake(stream)
+    # it takes any stream, and asks only for the addresses of those that it knows
+    peer = await trio_websocket.wrap_client_stream(
         nursery,
-        stream,
+        handshake,  # type: ignore[arg-type]
         context.target.authority,
         endpoint.websocket_path,
         subprotocols=[endpoint.subprotocol] if endpoint.subprotocol else None,
         extra_headers=fields,
     )
+    handshake.is_done = True
+    return peer
 
 
 async def leave(peer: WebSocket, nursery: trio.Nursery) -> None:
