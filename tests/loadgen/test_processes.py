@@ -179,3 +179,11 @@ async def test_lines_are_lines_however_they_are_cut(cut: int) -> None:
 
         nursery.start_soon(send)
         assert [line async for line in lines(receiver)] == [b"one", b"two", b"", b"three"]
+
+
+def test_the_timeline_ends_each_phase_when_it_ended() -> None:
+    """An attack of 6 s was drawn 7 s wide, and attackers before its line."""
+    session = Session(plan("http://127.0.0.1:9"))
+    for phase in ("baseline", "attack", "recovery"):
+        session.begin(phase)
+    assert [sample.phase for sample in session.timeline] == ["start", "baseline", "attack"]
