@@ -150,7 +150,7 @@ class Request(Client):
         traffic = cohort.place.traffic
         assert traffic is not None, "a run with speakers has traffic"
         self._traffic: Traffic = traffic
-        self._queue: deque[int] = deque()  # due, and not sent
+        self._queue: deque[int] | None = None  # due, and not sent: an empty one would be four times the client
         self._asked: int | None = None  # sent, and not answered
 
     def opening(self) -> bytes:
@@ -166,12 +166,16 @@ class Request(Client):
     def publish(self, number: int, text: str) -> None:
         """Ask, as soon as the request before it is answered."""
         del text  # what is asked is the same each time
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(number)
         self._send_next()
 
     def _send_next(self) -> None:
         if self._asked is None and self._queue and self.fd >= 0:
             self._asked = self._queue.popleft()
+            if not self._queue:
+                self._queue = None
             self.send(encoded(self.cohort.place.endpoint, self.cohort.place.host))
 
     def on_data(self, data: bytes) -> None:
