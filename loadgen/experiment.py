@@ -96,7 +96,7 @@ class Phase:
 class Probes:
     """Healthy clients beside it all, whose operations are judged."""
 
-    victims: Mapping[str, int]  # by kind, see victims/kinds.py
+    victims: Mapping[str, int]  # by kind, see loadgen/protocols
     newcomers_per_s: float = NEWCOMERS_PER_S
     timeout_seconds: float = OPERATION_TIMEOUT_SECONDS
 

@@ -1,7 +1,7 @@
 """Every figure of a run and of an attack; `--fail-if` and every output know these and no others.
 
 Owns: the closed list, in the order in which reports show it. A new figure is a new row here, and the code that measures
-it in findings.py.
+it in measured.py.
 """
 
 import operator

@@ -2,7 +2,7 @@
 
 Owns: the life of that server, fresh for each attack and gone after it, and what of its run is worth telling. What
 victims feel there is the machine's doing, and the generator's: they share it with any server. May not: judge; what the
-figures mean is said in findings.py.
+figures mean is said in measured.py.
 """
 
 import resource

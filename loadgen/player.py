@@ -62,7 +62,6 @@ class Player:
     def __init__(self, plan: Plan, experiment: Experiment, floor: Floor | None = None) -> None:
         self._plan = plan
         self._experiment = experiment
-        self._floor = floor
         self._session = Session(plan)
         self._findings = Findings(plan, self._session, experiment, floor)
         self._crowd = Workers([])
@@ -106,7 +105,8 @@ class Player:
         session, experiment = self._session, self._experiment
         probes = experiment.probes
         victims = await session.spawn_victims() if probes else None
-        self._crowd = await session.spawn_crowd(niceness=CROWD_NICENESS if probes else 0)
+        # who is measured itself gives way to nobody
+        self._crowd = await session.spawn_crowd(niceness=0 if experiment.load else CROWD_NICENESS)
         if victims is not None and probes is not None:
             session.begin("warm-up")
             await self._invite(victims, probes)
@@ -155,7 +155,8 @@ class Player:
         """Servers finish what they put off; then everything is read for the first time."""
         if not self._findings.spans:
             await self._session.pause(self._plan.settle_seconds)
-        self._findings.counters_before = await self._scrape()
+        if self._experiment.probes:
+            self._findings.counters_before = await self._scrape()
 
     async def _fill(self, phase: Phase) -> None:
         """Let clients come, and wait until each is established or has failed."""
