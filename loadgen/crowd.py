@@ -7,10 +7,12 @@ decide when anything happens; the conductor does.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from loadgen.client import Client, Cohort, Place, Stage
 from loadgen.messages import (
+    COUNTS,
+    REASONS,
     AnyOrder,
     BeginPhase,
     Close,
@@ -126,9 +128,6 @@ class Crowd:
             ),
             settled=self._engine.settled,
             outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
-            connected=0,
-            failures=0,
-            last_failure="",
             last_held=self._engine.last_held,
             recent=self._traffic.interval.take() if self._traffic.intended else Recent(latency=None, failed=0),
         )
@@ -162,8 +161,6 @@ class Crowd:
             groups=self._groups(),
             lifetimes=lifetimes,
             traffic=messages if traffic.intended else None,
-            phases=[],
-            reread=None,
             role="crowd",
             lags=self._engine.lag.results(),
             oldest=max(ages, default=None),
@@ -202,24 +199,9 @@ def _oldest(clients: Iterable[Client]) -> float | None:
 
 
 def _group(cohort: Cohort, group: str, starved: int = 0) -> GroupStatus:
-    return GroupStatus(
-        persona=cohort.persona.name,
-        group=group,
-        wanted=cohort.wanted,
-        held=cohort.held,
-        peak=cohort.peak,
-        opened=cohort.opened,
-        came=cohort.came,
-        starved=starved,
-        left=cohort.left,
-        refused=dict(cohort.refused),
-        failed=dict(cohort.failed),
-        ended=dict(cohort.ended),
-        answers=dict(cohort.answers),
-        sent_bytes=cohort.sent_bytes,
-        received_bytes=cohort.received_bytes,
-        deliveries=cohort.deliveries,
-    )
+    told: dict[str, Any] = {name: getattr(cohort, name) for name in COUNTS}
+    told |= {name: dict(getattr(cohort, name)) for name in REASONS}
+    return GroupStatus(persona=cohort.persona.name, group=group, starved=starved, **told)
 
 
 def mixed(counts: Mapping[type[Client], int]) -> list[type[Client]]:

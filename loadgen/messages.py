@@ -5,7 +5,7 @@ says how many a worker has heard, so that the conductor never takes an old state
 Times are `time.monotonic()`, which all processes of a machine share.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -92,6 +92,12 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     niceness: int = 0  # by how much it gives way to others who want the CPU
 
 
+#: What is counted of a persona's clients, and what is counted by reason: a new one is a name here, and a field of
+#: `Cohort` and `GroupStatus`.
+COUNTS: Final = ("wanted", "held", "peak", "opened", "came", "left", "sent_bytes", "received_bytes", "deliveries")
+REASONS: Final = ("refused", "failed", "ended", "answers")
+
+
 class GroupStatus(msgspec.Struct, kw_only=True):
     """How one persona's clients stand, or stood when they were closed."""
 
@@ -124,14 +130,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """How a worker stands; sent a few times a second and after each order."""
 
     heard: int  # orders so far
-    groups: list[GroupStatus]
-    speakers: int  # clients that the schedule may call upon, as soon as they are held
-    settled: bool  # every client that was to be opened is held or has failed
+    groups: list[GroupStatus] = []
+    speakers: int = 0  # clients that the schedule may call upon, as soon as they are held
+    settled: bool = True  # every client that was to be opened is held or has failed
     outstanding: int  # messages or operations without an answer yet
-    connected: int  # victims
-    failures: int  # of victims to connect, or their connections that ended
-    last_failure: str
-    last_held: float  # when a client last came to be held
+    connected: int = 0  # victims
+    failures: int = 0  # of victims to connect, or their connections that ended
+    last_failure: str = ""
+    last_held: float = 0.0  # when a client last came to be held
     recent: Recent
 
 
@@ -180,16 +186,16 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Everything, for once; the answer to `SendResult`."""
 
-    groups: list[GroupStatus]
-    lifetimes: list[Lifetimes]
-    traffic: TrafficResult | None
-    phases: list[PhaseResult]
-    reread: Reread | None
+    groups: list[GroupStatus] = []
+    lifetimes: list[Lifetimes] = []
+    traffic: TrafficResult | None = None
+    phases: list[PhaseResult] = []
+    reread: Reread | None = None
     role: Literal["crowd", "victims"]
     lags: list[PhaseLag]  # of this process
-    oldest: float | None  # age of the oldest attacker still connected
-    own_faults: dict[str, int]
-    listeners: dict[str, dict[str, int]]  # quick honest clients held now, by persona and room
+    oldest: float | None = None  # age of the oldest attacker still connected
+    own_faults: dict[str, int] = {}
+    listeners: dict[str, dict[str, int]] = {}  # quick honest clients held now, by persona and room
 
 
 AnyOrder = (

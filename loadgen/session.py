@@ -293,27 +293,16 @@ def _with_server(sample: Sample, server: Process, cpu_percent: float | None) -> 
 def cohort_rows(totals: Totals, honest: Mapping[str, tuple[bool, bool]]) -> list[CohortRow]:
     """The crowd's part of a report; `honest` says for each persona whether it is honest, and whether slow."""
     rows = []
+    shared = [name for name in CohortRow.__struct_fields__ if name in GroupStatus.__struct_fields__]
     for group in totals.groups:
         lifetime = totals.lifetimes.get((group.group, group.persona), Latency())
         rows.append(
             CohortRow(
-                persona=group.persona,
                 honest=honest[group.persona][0],
                 slow=honest[group.persona][1],
-                wanted=group.wanted,
-                held=group.held,
-                peak=group.peak,
-                opened=group.opened,
-                left=group.left,
-                refused=group.refused,
-                failed=group.failed,
-                ended=group.ended,
-                answers=group.answers,
                 lifetime=lifetime.spread(),
                 kills=lifetime.histogram(_KILL_SECONDS),
-                sent_bytes=group.sent_bytes,
-                received_bytes=group.received_bytes,
-                deliveries=group.deliveries,
+                **{name: getattr(group, name) for name in shared},
             )
         )
     return rows

@@ -18,6 +18,8 @@ from loadgen.endpoint import Endpoint
 from loadgen.experiment import Group
 from loadgen.latency import Latency
 from loadgen.messages import (
+    COUNTS,
+    REASONS,
     AnyAnswer,
     AnyOrder,
     Close,
@@ -225,11 +227,6 @@ def merge(results: Iterable[Result]) -> Totals:
     return totals
 
 
-_COUNTS: Final = (
-    "wanted", "held", "peak", "opened", "came", "starved", "left", "sent_bytes", "received_bytes", "deliveries",
-)  # fmt: skip
-
-
 def merge_groups(many: Iterable[Iterable[GroupStatus]]) -> list[GroupStatus]:
     """Add the same persona's parts in several processes; their peaks may not have been at one moment."""
     merged: dict[tuple[str, str], GroupStatus] = {}
@@ -238,9 +235,9 @@ def merge_groups(many: Iterable[Iterable[GroupStatus]]) -> list[GroupStatus]:
         if known is None:
             merged[group.group, group.persona] = msgspec.structs.replace(group)
             continue
-        for name in _COUNTS:
+        for name in (*COUNTS, "starved"):
             setattr(known, name, getattr(known, name) + getattr(group, name))
-        for name in ("refused", "failed", "ended", "answers"):
+        for name in REASONS:
             setattr(known, name, dict(Counter(getattr(known, name)) + Counter(getattr(group, name))))
     return list(merged.values())
 

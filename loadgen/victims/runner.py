@@ -120,28 +120,18 @@ class ProbeRunner:
         """How the victims stand."""
         return Status(
             heard=heard,
-            groups=[],
-            speakers=0,
-            settled=True,
             outstanding=sum(len(probe.pending) for probe in self._probes),
             connected=self._context.connected,
             failures=self._context.failures,
             last_failure=self._context.last_failure,
-            last_held=0.0,
             recent=self._context.recorder.interval.take(),
         )
 
     def result(self) -> Result:
         """Everything."""
         return Result(
-            groups=[],
-            lifetimes=[],
-            traffic=None,
             phases=self._context.recorder.results(self._expected()),
             reread=self._reread,
             role="victims",
             lags=self._context.clock.lag.results(),
-            oldest=None,
-            own_faults={},
-            listeners={},
         )
