@@ -187,3 +187,11 @@ def test_the_timeline_ends_each_phase_when_it_ended() -> None:
     for phase in ("baseline", "attack", "recovery"):
         session.begin(phase)
     assert [sample.phase for sample in session.timeline] == ["start", "baseline", "attack"]
+
+
+def test_memory_that_shrank_is_no_cost() -> None:
+    """A report said that each client costs the generator -4,557 B."""
+    session = Session(plan("http://127.0.0.1:9"))
+    for growth, each in ((-45_570, None), (None, None), (45_570, 4557.0)):
+        figures = session.own_figures(growth, 10, measuring="crowd", phases=())
+        assert figures["own_bytes_per_client"] == each
