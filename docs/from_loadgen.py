@@ -16,6 +16,7 @@ from loadgen import figures, report
 from loadgen.client import Attacker, Client
 from loadgen.conform import catalogue as conform_catalogue
 from loadgen.conform import report as conform_report
+from loadgen.figure import Figure
 from loadgen.fingerprint import probes
 from loadgen.latency import Spread
 from loadgen.personas import registry, summary
@@ -125,19 +126,24 @@ def _figures(meanings: Mapping[str, str]) -> str:
     return table(("figure", "what it is"), ((f"`{name}`", meaning) for name, meaning in meanings.items()))
 
 
+def _own(known: Mapping[str, Figure]) -> str:
+    """Those that not every command has."""
+    return _figures({name: each.meaning for name, each in known.items() if name not in figures.COMMON})
+
+
 def figures_run() -> str:
     """The figures of `loadgen run`."""
-    return _figures({name: meaning for name, meaning in figures.RUN.items() if name not in figures.COMMON})
+    return _own(figures.RUN)
 
 
 def figures_attack() -> str:
     """The figures of `loadgen attack`."""
-    return _figures({name: meaning for name, meaning in figures.ATTACK.items() if name not in figures.COMMON})
+    return _own(figures.ATTACK)
 
 
 def figures_common() -> str:
     """What both say of the generator itself."""
-    return _figures(figures.COMMON)
+    return _figures(figures.meanings(figures.COMMON))
 
 
 def figures_fingerprint() -> str:

@@ -7,28 +7,28 @@ stopped by Ctrl-C). May not: contain anything that a test would want to call wit
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import Annotated, Final, NamedTuple
+from dataclasses import replace
+from importlib import metadata
+from typing import Annotated, Final, Literal
 
 import cyclopts
 import trio
 from cyclopts import App, Parameter
 
-from loadgen import figures, flags, markdown, target
-from loadgen import floor as floors
-from loadgen.attack import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Attack, AttackConfig
+from loadgen import experiment, flags, scenariofile
+from loadgen.attacking import attack, scorecard
+from loadgen.capacity import Capacity, Of, Search, trial_of
 from loadgen.client import Threat
-from loadgen.common import COMMON, LOADING, Common, Loading, Url, finish, make_plan
+from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.compare.command import compare
 from loadgen.conform.command import conform
 from loadgen.diff import diff
-from loadgen.exercise import served, unmet
+from loadgen.figures import CAPACITY
 from loadgen.fingerprint.command import fingerprint
 from loadgen.personas import registry, summary
+from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
-from loadgen.run import Load, Run
-from loadgen.scorecard import Scorecard
-from loadgen.scoretables import by_threat
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
 BAD_FLAGS: Final = 2
@@ -36,45 +36,16 @@ REFUSED: Final = 4
 
 DEFAULT_RATE: Final = 10.0
 
+#: A chat, as most are.
+CHAT_LOAD: Final = "idle=80,poll=15,chat=5"
+
 app = App(
     name="loadgen",
-    help="A load generator for chat servers that tells who got hurt.\n\nExit codes: 0 the target held, 1 it fell short,"
-    " 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
-    version_flags=(),
+    help="A load generator for HTTP and WebSocket servers that tells who got hurt.\n\nExit codes: 0 the target held,"
+    " 1 it fell short, 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
+    version=lambda: f"loadgen {metadata.version('chatserver')}",
     result_action="return_value",
 )
-
-ConnectRate = Annotated[float, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")]
-VictimKind = Annotated[
-    str,
-    Parameter(
-        help="Who the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for"
-        " other servers ws-echo and 'GET /path'."
-    ),
-]
-Victims = Annotated[int, Parameter(help="Healthy clients, each with an operation every 100 ms.")]
-Newcomers = Annotated[
-    float,
-    Parameter(
-        help="Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."
-    ),
-]
-Timeout = Annotated[float, Parameter(help="Seconds after which a victim's operation has failed.")]
-Neighbours = Annotated[
-    int,
-    Parameter(
-        help="Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that"
-        " is hurt is collateral; 0 = none. Those play whose needs the victims show to be met."
-    ),
-]
-FixedDuration = Annotated[
-    bool,
-    Parameter(
-        negative="",
-        help="Leave out honest slow clients that need longer than the attack lasts for all that they do; otherwise it"
-        " lasts as long as they need.",
-    ),
-]
 
 
 @app.command
@@ -84,11 +55,12 @@ def run(
     *,
     clients: Annotated[int, Parameter(help="Virtual clients in all.")] = 1000,
     mix: Annotated[
-        str, Parameter(help="Shares of the personas, see `loadgen list`: idle=80,poll=15,chat=5.")
-    ] = "idle=80,poll=15,chat=5",
+        str | None,
+        Parameter(help=f"Shares of the personas, see `loadgen list`. Default {CHAT_LOAD}; with --request request=100."),
+    ] = None,
     rate: Annotated[
         float | None,
-        Parameter(help=f"Messages a second, over all chatters, open-loop. Default {DEFAULT_RATE:g} if there are any."),
+        Parameter(help=f"Messages or requests a second, open-loop. Default {DEFAULT_RATE:g} if anybody speaks."),
     ] = None,
     duration: Annotated[float, Parameter(help="Seconds of steady load, after everybody is connected.")] = 30.0,
     rooms: Annotated[
@@ -108,168 +80,83 @@ def run(
     Latencies count from the moment a message was due, so a target that stalls cannot hide it. The default bar:
     nobody refused, failed or ended, every message acknowledged and back at its sender.
     """
+    loading.load_personas()
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     flags.seconds("--duration", duration)
     flags.seconds("--poll-wait", poll_wait)
-    counts = flags.mix(mix, clients)
-    chatters = any(persona.name == "chat" for persona in counts)
+    counts = flags.mix(mix or ("request=100" if loading.request else CHAT_LOAD), clients)
+    speakers = any(persona.speaks for persona in counts)
     if rate is not None:
         flags.at_least("--rate", rate, 0)
-        if rate and not chatters:
-            raise UsageError("--rate: nobody speaks; add chat=… to --mix")
+        if rate and not speakers:
+            raise UsageError("--rate: nobody speaks; add chat=… to --mix, or request=… or echo=…")
     if rooms is not None:
         flags.at_least("--rooms", rooms, 1)
-    load = Load(
-        counts=counts,
+    what = experiment.honest_load(
+        counts,
         rooms=flags.rooms(rooms, room, clients),
-        rate=(DEFAULT_RATE if rate is None else rate) if chatters else 0.0,
+        rate=(DEFAULT_RATE if rate is None else rate) if speakers else 0.0,
         seconds=duration,
         poll_wait_seconds=poll_wait,
     )
-    plan = make_plan(
-        url,
-        common,
-        loading,
-        connections=clients,
-        connect_rate=connect_rate,
-        known=figures.RUN,
-        seconds=duration,
-    )
-    return finish(trio.run(Run(plan, load).play), common)
+    plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
+    return finish(trio.run(Player(plan, what).play), common)
+
+
+app.command(attack)
+app.command(scorecard)
 
 
 @app.command
-def attack(
+def play(
     url: Url,
     /,
     *,
-    kind: Annotated[
-        str,
-        Parameter(
-            help="Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,"
-            " all-malformed."
-        ),
-    ],
-    clients: Annotated[int, Parameter(help="Attackers in all, shared evenly among the kinds.")] = 8000,
-    duration: Annotated[float, Parameter(help="Seconds of attack.")] = 20.0,
-    victims: Victims = 50,
-    victim: VictimKind = "chat",
-    newcomers: Newcomers = NEWCOMERS_PER_S,
-    timeout: Timeout = OPERATION_TIMEOUT_SECONDS,
-    neighbours: Neighbours = NEIGHBOURS,
-    fixed_duration: FixedDuration = False,
-    baseline: Annotated[float, Parameter(help="Seconds to measure before the attack.")] = 5.0,
-    recovery: Annotated[float, Parameter(help="Seconds to measure after it.")] = 5.0,
-    connect_rate: ConnectRate = 5000.0,
+    scenario: Annotated[str, Parameter(help="The TOML file, see docs/loadgen.md.")],
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
-    """Attack a server and measure healthy clients beside it: baseline, attack, recovery.
+    """Play a scenario from a file: groups, phases with ramps, spikes and soaks, victims, thresholds.
 
-    The default bar: every operation of the victims succeeds, during the attack and after it; their p99 stays below
-    1.5 times the baseline's or 15 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
-    memory grows by at most 2 KiB for each attacker.
+    `run` and `attack` are presets of what such a file can say. --fail-if adds to what the file asks for.
     """
-    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    kinds = flags.attacks(kind, "--kind")
-    if not kinds:
-        raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
-    healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
-    config, path = _config(healthy, baseline, duration, recovery)
-    needs = served(config.victims)
-    playable = [each for each in kinds if not unmet(each, needs)]
-    counts = flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {}
-    plan = make_plan(
-        url,
-        common,
-        _with_path(loading, path),
-        connections=clients + config.beside,
-        connect_rate=connect_rate,
-        known=figures.ATTACK,
-        seconds=baseline + duration + recovery,
-    )
-    played = Attack(plan, config.against(counts))
-    for each in kinds:
-        if each not in playable:
-            played.leave_out(unmet(each, needs))
-    return finish(trio.run(played.play) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
+    loading.load_personas()
+    told = scenariofile.read(scenario)
+    common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
+    plan = make_plan(url, common, loading.with_path(told.path), told.experiment, connect_rate=told.connect_rate)
+    return finish(trio.run(Player(plan, told.experiment).play), common)
 
 
 @app.command
-def scorecard(
+def capacity(
     url: Url,
     /,
     *,
-    kind: Annotated[
-        str,
-        Parameter(
-            help="Only these attacks, with commas between; all-slow, all-greedy and all-malformed are groups of them."
-            " By default all that can be played."
-        ),
-    ] = "",
-    clients: Annotated[
-        int, Parameter(help="Most attackers of one kind; some have fewer by nature, see `loadgen list`.")
-    ] = 8000,
-    duration: Annotated[float, Parameter(help="Seconds of each attack.")] = 12.0,
-    victims: Victims = 50,
-    victim: VictimKind = "chat",
-    newcomers: Newcomers = NEWCOMERS_PER_S,
-    timeout: Timeout = OPERATION_TIMEOUT_SECONDS,
-    neighbours: Neighbours = NEIGHBOURS,
-    fixed_duration: FixedDuration = False,
-    baseline: Annotated[float, Parameter(help="Seconds to measure before each attack.")] = 3.0,
-    recovery: Annotated[float, Parameter(help="Seconds to measure after each.")] = 3.0,
-    floor: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Play each slow or greedy attack on a bare epoll loop first, as what this machine allows: the bar for"
-            " p99 is then at least 1.5 times the floor's, 3 times for the greedy.",
-        ),
-    ] = False,
-    start: Annotated[
-        str | None,
-        Parameter(
-            help="Start the target anew for each attack, by this command that listens at URL, in an empty folder, and"
-            " kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack."
-        ),
-    ] = None,
-    markdown_file: Annotated[
-        str | None, Parameter(name="--markdown", help="Also write the table there, as Markdown.")
-    ] = None,
-    connect_rate: ConnectRate = 5000.0,
+    of: Annotated[Of, Parameter(help="What to look for: idle connections, newcomers or messages a second.")] = Of.IDLE,
+    protocol: Annotated[
+        Literal["chat", "http", "ws-echo"], Parameter(help="What the target speaks; http and ws-echo need no chat.")
+    ] = "chat",
+    first: Annotated[int, Parameter(help="The size that is tried first; then twice as much, and so on.")] = 100,
+    most: Annotated[int, Parameter(help="No more is tried.")] = 10_000,
+    precision: Annotated[float, Parameter(help="Share of the result by which it may be off.")] = 0.1,
+    duration: Annotated[float, Parameter(help="Seconds of each trial.")] = 5.0,
+    connect_rate: ConnectRate = 0.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
-    """Play every attack in turn and print one verdict table.
+    """Find the most connections, newcomers or messages a second at which the bar still holds.
 
-    Each attack has its own baseline and its own recovery; --fail-if is judged for each.
+    Sizes are doubled until the target falls short, then bisected; the report says which condition gave way. --fail-if
+    'capacity<5000' makes a test of it.
     """
-    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
-    config, path = _config(healthy, baseline, duration, recovery)
-    every = [persona for persona in registry().values() if not persona.honest]
-    kinds = flags.attacks(kind, "--kind") or every
-    markdown.require(markdown_file)
-    if floor:
-        floors.require(target.find(url, allow=common.allow_target))
-    command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
-    if command and loading.server_pid is not None:
-        raise UsageError("--server-pid: with --start it is known")
-    plan = make_plan(
-        url,
-        common,
-        _with_path(loading, path),
-        connections=min(clients, max(each.usual_clients for each in kinds)) + config.beside,
-        connect_rate=connect_rate,
-        known=figures.ATTACK,
-        seconds=(1 + floor) * len(kinds) * (baseline + duration + recovery),
-        started_by_us=bool(command),
-    )
-    report = trio.run(Scorecard(plan, config, kinds, clients, with_floor=floor, start=command).play)
-    if markdown_file is not None:
-        markdown.write(markdown_file, by_threat(report))
-    return finish(report, common)
+    flags.between("--first", first, 1, flags.MAX_CLIENTS)
+    flags.between("--most", most, first, flags.MAX_CLIENTS)
+    flags.between("--precision", precision, 0.01, 1)
+    flags.seconds("--duration", duration)
+    largest = trial_of(of, protocol, most, duration)
+    plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8)
+    found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)
+    return finish(trio.run(found.play), common)
 
 
 app.command(fingerprint)
@@ -299,46 +186,6 @@ def list_() -> int:
         for persona in personas:
             print(f"  {persona.name:<{width}}  {summary(persona)}")
     return 0
-
-
-class _Healthy(NamedTuple):
-    """What both attacking commands are told of the healthy."""
-
-    kind: str
-    number: int
-    newcomers_per_s: float
-    timeout_seconds: float
-    neighbours: int
-    fixed_duration: bool
-
-
-def _config(victims: _Healthy, baseline: float, duration: float, recovery: float) -> tuple[AttackConfig, str | None]:
-    """What both attacking commands are told; and the path that `--victim 'GET /path'` names."""
-    flags.at_least("--victims", victims.number, 1)
-    flags.at_least("--newcomers", victims.newcomers_per_s, 0)
-    flags.at_least("--neighbours", victims.neighbours, 0)
-    for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
-        flags.seconds(flag, value)
-    flags.between("--timeout", victims.timeout_seconds, 0.1, 60)
-    kinds, path = flags.victims(victims.kind, victims.number)
-    needs = served(kinds)
-    slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
-    config = AttackConfig(
-        counts={},
-        victims=kinds,
-        neighbours=flags.neighbours(slow, victims.neighbours),
-        baseline_seconds=baseline,
-        attack_seconds=duration,
-        recovery_seconds=recovery,
-        timeout_seconds=victims.timeout_seconds,
-        newcomers_per_s=victims.newcomers_per_s,
-        fixed_duration=victims.fixed_duration,
-    )
-    return config, path
-
-
-def _with_path(loading: Loading, path: str | None) -> Loading:
-    return loading if path is None else loading.with_path(path)
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

@@ -11,15 +11,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 from loadgen import wire
+from loadgen.endpoint import USUAL, Endpoint
 from loadgen.latency import Latency
-from loadgen.timers import NEVER, now
-
-if TYPE_CHECKING:
-    from loadgen.engine import Engine
-    from loadgen.traffic import Traffic
+from loadgen.target import PER_SOURCE, SHARED_INDEX
+from loadgen.timers import NEVER, Wheel, now
+from loadgen.traffic import Traffic
 
 #: An attacker that was thrown out tries again after this long, give or take half: slow-loris tools do, and one that
 #: did not would leave nothing to measure after the first deadline.
@@ -81,13 +80,41 @@ class Place:
     poll_wait_seconds: float
     random: Random  # the only randomness of a persona, so that a run can be replayed
     traffic: Traffic | None = None
-    # Where attacks go. The defaults are the chat contract's; another server has other paths. `{room}` and `{wait}`
-    # are filled in where they occur.
-    path: str = "/"
-    websocket_path: str = "/ws"
+    endpoint: Endpoint = USUAL
+    # The chat contract's; `{room}` and `{wait}` are filled in where they occur.
     post_path: str = "/rooms/{room}/messages"
     poll_path: str = "/rooms/{room}/messages?wait={wait:g}"
     stream_path: str = "/rooms/{room}/events"
+
+    @property
+    def path(self) -> str:
+        """What plain requests ask for."""
+        return self.endpoint.path
+
+    @property
+    def websocket_path(self) -> str:
+        """Where the target speaks WebSocket."""
+        return self.endpoint.websocket_path
+
+
+class Connections(Protocol):
+    """What a client has done for it: the engine, seen from a client. `Client` says what each is for."""
+
+    wheel: Wheel[Client]
+    own_faults: Counter[str]  # what this machine, not the target, refused
+
+    def send(self, client: Client, data: bytes) -> bool: ...  # noqa: D102
+    def finish_sending(self, client: Client) -> None: ...  # noqa: D102
+    def stop_reading(self, client: Client) -> None: ...  # noqa: D102
+    def resume_reading(self, client: Client) -> None: ...  # noqa: D102
+    def go_dark(self, client: Client) -> None: ...  # noqa: D102
+    def come_back(self, client: Client) -> None: ...  # noqa: D102
+    def is_dark(self, client: Client) -> bool: ...  # noqa: D102
+    def is_forgotten(self, client: Client) -> bool | None: ...  # noqa: D102
+    def leave(self, client: Client, *, return_in: float, reset: bool) -> None: ...  # noqa: D102
+    def hold(self, client: Client) -> None: ...  # noqa: D102
+    def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None: ...  # noqa: D102
+    def reopen(self, client: Client) -> None: ...  # noqa: D102
 
 
 @dataclass(kw_only=True, eq=False)
@@ -95,7 +122,7 @@ class Cohort:
     """All clients of one persona, and what became of them."""
 
     persona: type[Client]
-    engine: Engine
+    engine: Connections
     place: Place
     wanted: int
     made: int = 0
@@ -113,6 +140,8 @@ class Cohort:
     ended: Counter[str] = field(default_factory=Counter)  # held, then ended by the server
     answers: Counter[str] = field(default_factory=Counter)  # what attackers were told, whether it ended them or not
     lifetime: Latency = field(default_factory=Latency)  # from connect to the server's ending it
+    connects: Latency = field(default_factory=Latency)  # from connect to the connection's being made
+    handshakes: Latency = field(default_factory=Latency)  # from connect to being held
 
     def member(self, index: int) -> Client:
         """Make a client; `index` is its number in the run and decides its source address.
@@ -163,6 +192,8 @@ class Client:
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
     below_tls: ClassVar[bool] = False  # sends its bytes as they are to a TLS target, too
     one_address: ClassVar[bool] = False  # all clients of this persona share one source address
+    speaks: ClassVar[bool] = False  # the schedule may call upon it
+    echoes: ClassVar[bool] = False  # what it says comes back to it
     silent: ClassVar[bool] = False  # sends no byte, on purpose
     cycle_seconds: ClassVar[float] = 0.0  # of one that is slow: until it has done once all that it does
 
@@ -308,3 +339,10 @@ class Attacker(Client):
     def pace(self, seconds: float) -> float:
         """Spread an interval by a fifth either way, so that a crowd does not act in step."""
         return seconds * self.cohort.place.random.uniform(0.8, 1.2)
+
+
+def source_index(client: Client) -> int:
+    """Whose source address a client has: the honest slow come alone, not from the address of a crowd."""
+    if client.one_address:
+        return SHARED_INDEX
+    return SHARED_INDEX + (1 + client.index) * PER_SOURCE if client.slow else client.index

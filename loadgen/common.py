@@ -16,18 +16,21 @@ import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
-from loadgen import figures, flags, preflight, target
+from loadgen import figures, flags, personas, preflight, target
+from loadgen.endpoint import Endpoint
+from loadgen.experiment import MEASURED, Experiment
 from loadgen.output import require, save
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
-from loadgen.scenario import Plan
+from loadgen.session import Plan
 from loadgen.target import Target
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
 ]
+ConnectRate = Annotated[float, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")]
 
 
 @Parameter(name="*")
@@ -36,7 +39,8 @@ class Common:
     """The flags that every measuring command has."""
 
     report: Annotated[
-        str | None, Parameter(help="Write report.html, report.json and junit.xml into this directory.")
+        str | None,
+        Parameter(help="Write it into this directory: HTML, JSON, JUnit, CSV, OpenMetrics, HDR log."),
     ] = None
     json: Annotated[bool, Parameter(negative="", help="Print the report as JSON on standard output.")] = False
     fail_if: Annotated[
@@ -72,15 +76,49 @@ class Loading:
             " fresh: memory that an earlier crowd left behind is used again and not seen."
         ),
     ] = None
+    wait: Annotated[float, Parameter(help="Seconds to wait for the target to listen; 0 = it does already.")] = 0.0
     processes: Annotated[
         int, Parameter(help="Processes to play the crowd in; one holds about 18,000 clients and half a core.")
     ] = 1
     path: Annotated[str, Parameter(help="What plain GETs fetch.")] = "/"
     ws_path: Annotated[str, Parameter(help="Where the target speaks WebSocket.")] = "/ws"
+    request: Annotated[
+        str | None, Parameter(help="What plain requests ask, for example 'POST /api': a method and a path.")
+    ] = None
+    header: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="A field of plain requests and WebSocket upgrades, 'Name: value' (cookies, bearer tokens); repeatable."
+            " @FILE reads one a line, and keeps them out of the report.",
+        ),
+    ] = ()
+    body: Annotated[str | None, Parameter(help="A file with the body of --request.")] = None
+    persona: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", help="A Python file with a persona of your own, see docs/personas.md; repeatable."),
+    ] = ()
+    subprotocol: Annotated[str, Parameter(help="The subprotocol that WebSockets ask for.")] = ""
 
-    def with_path(self, path: str) -> "Loading":
-        """The same with another `path`."""
-        return replace(self, path=path)
+    def endpoint(self) -> Endpoint:
+        """What is asked of the target."""
+        return flags.endpoint(
+            page=self.path,
+            websocket_path=self.ws_path,
+            request=self.request,
+            headers=self.header,
+            body=self.body,
+            subprotocol=self.subprotocol,
+        )
+
+    def load_personas(self) -> None:
+        """Make those known that are not ours, before anything names one."""
+        for file in self.persona:
+            personas.load(file)
+
+    def with_path(self, path: str | None) -> "Loading":
+        """The same with another `path`, if there is one."""
+        return self if path is None else replace(self, path=path)
 
 
 COMMON: Final = Common()
@@ -98,20 +136,21 @@ def make_plan(
     url: str,
     common: Common,
     loading: Loading,
+    experiment: Experiment,
     *,
-    connections: int,
     connect_rate: float,
-    known: Iterable[str],
-    seconds: float,
+    known: Iterable[str] = (),
+    rounds: int = 1,
     started_by_us: bool = False,
 ) -> Plan:
     """Check everything that can be checked before a connection is opened, the cheapest first."""
+    connections, seconds = experiment.connections, rounds * experiment.seconds(*MEASURED)
     watched = started_by_us or loading.server_pid is not None
-    conditions = figures.parse(common.fail_if, known, server_pid=watched)
+    conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
     flags.at_least("--connect-rate", connect_rate, 0)
+    flags.between("--wait", loading.wait, 0, flags.MAX_SECONDS)
     flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
-    flags.path("--path", loading.path)
-    flags.path("--ws-path", loading.ws_path)
+    endpoint = loading.endpoint()
     if common.report is not None:
         require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)
@@ -120,6 +159,7 @@ def make_plan(
     where = target.find(url, allow=common.allow_target)
     notes = preflight.check(where, connections, loading.processes)
     if not started_by_us:
+        target.await_open(where, loading.wait)
         target.probe(where)
     seed = make_seed(common)
     progress = Progress()
@@ -139,9 +179,9 @@ def make_plan(
         conditions=conditions,
         progress=progress,
         processes=loading.processes,
-        path=loading.path,
-        websocket_path=loading.ws_path,
+        endpoint=endpoint,
         arguments=arguments(),
+        personas=loading.persona,
         no_bar=common.no_bar,
     )
 

@@ -7,15 +7,17 @@ decide when anything happens; the conductor does.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from loadgen.client import Client, Cohort, Place, Stage
 from loadgen.messages import (
+    COUNTS,
+    REASONS,
     AnyOrder,
     BeginPhase,
     Close,
     FailPending,
-    Group,
+    GroupStatus,
     Lifetimes,
     MakeClients,
     MakeVictims,
@@ -30,7 +32,7 @@ from loadgen.messages import (
     StopTraffic,
     TrafficResult,
 )
-from loadgen.personas import registry
+from loadgen.personas import load, registry
 from loadgen.secure import engine_for
 from loadgen.timers import now
 from loadgen.traffic import Traffic
@@ -46,7 +48,7 @@ class _MadeGroup:
         self.cohorts = cohorts
         self.clients = clients
         self.opened = 0
-        self.closed: list[Group] | None = None  # how they stood when we closed them
+        self.closed: list[GroupStatus] | None = None  # how they stood when we closed them
         self.oldest: float | None = None
 
 
@@ -54,10 +56,12 @@ class Crowd:
     """See the module."""
 
     def __init__(self, role: Role) -> None:
+        for file in role.personas:
+            load(file)
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
         self._engine = engine_for(role.target, connect_rate=role.connect_rate)
         self._target = role.target
-        self._traffic = Traffic(self._random)
+        self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag)
         self._made: dict[str, _MadeGroup] = {}
 
     async def run(self) -> None:
@@ -75,7 +79,7 @@ class Crowd:
                 self._engine.open(made.clients[made.opened : upto])
                 made.opened = upto
             case StartTraffic():
-                self._traffic.start(self._engine, order.rate, text_bytes=order.text_bytes)
+                self._traffic.start(order.rate, text_bytes=order.text_bytes, over_seconds=order.over_seconds)
             case StopTraffic():
                 self._traffic.stop()
             case Close():
@@ -92,8 +96,7 @@ class Crowd:
             host=self._target.authority,
             rooms=tuple(order.rooms),
             poll_wait_seconds=order.poll_wait_seconds,
-            path=order.path,
-            websocket_path=order.websocket_path,
+            endpoint=order.endpoint,
             random=self._random,
             traffic=self._traffic,
         )
@@ -120,11 +123,11 @@ class Crowd:
         return Status(
             heard=heard,
             groups=[_group(cohort, name) for name, made in self._made.items() for cohort in made.cohorts],
+            speakers=sum(
+                cohort.wanted for made in self._made.values() for cohort in made.cohorts if cohort.persona.speaks
+            ),
             settled=self._engine.settled,
             outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
-            connected=0,
-            failures=0,
-            last_failure="",
             last_held=self._engine.last_held,
             recent=self._traffic.interval.take() if self._traffic.intended else Recent(latency=None, failed=0),
         )
@@ -143,7 +146,13 @@ class Crowd:
             unsent=traffic.unsent,
         )
         lifetimes = [
-            Lifetimes(persona=cohort.persona.name, group=group, ages=cohort.lifetime.recording())
+            Lifetimes(
+                persona=cohort.persona.name,
+                group=group,
+                ages=cohort.lifetime.recording(),
+                connects=cohort.connects.recording(),
+                handshakes=cohort.handshakes.recording(),
+            )
             for group, made in self._made.items()
             for cohort in made.cohorts
         ]
@@ -152,8 +161,6 @@ class Crowd:
             groups=self._groups(),
             lifetimes=lifetimes,
             traffic=messages if traffic.intended else None,
-            phases=[],
-            reread=None,
             role="crowd",
             lags=self._engine.lag.results(),
             oldest=max(ages, default=None),
@@ -170,7 +177,7 @@ class Crowd:
                     found.setdefault(client.name, Counter())[client.room] += 1
         return {name: dict(rooms) for name, rooms in found.items()}
 
-    def _groups(self) -> list[Group]:
+    def _groups(self) -> list[GroupStatus]:
         """How all stand, or stood when we closed them: that was our doing and tells nothing of the target."""
         return [
             group
@@ -191,25 +198,10 @@ def _oldest(clients: Iterable[Client]) -> float | None:
     return max((now() - client.born for client in clients if client.fd >= 0 and not client.honest), default=None)
 
 
-def _group(cohort: Cohort, group: str, starved: int = 0) -> Group:
-    return Group(
-        persona=cohort.persona.name,
-        group=group,
-        wanted=cohort.wanted,
-        held=cohort.held,
-        peak=cohort.peak,
-        opened=cohort.opened,
-        came=cohort.came,
-        starved=starved,
-        left=cohort.left,
-        refused=dict(cohort.refused),
-        failed=dict(cohort.failed),
-        ended=dict(cohort.ended),
-        answers=dict(cohort.answers),
-        sent_bytes=cohort.sent_bytes,
-        received_bytes=cohort.received_bytes,
-        deliveries=cohort.deliveries,
-    )
+def _group(cohort: Cohort, group: str, starved: int = 0) -> GroupStatus:
+    told: dict[str, Any] = {name: getattr(cohort, name) for name in COUNTS}
+    told |= {name: dict(getattr(cohort, name)) for name in REASONS}
+    return GroupStatus(persona=cohort.persona.name, group=group, starved=starved, **told)
 
 
 def mixed(counts: Mapping[type[Client], int]) -> list[type[Client]]:

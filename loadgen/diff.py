@@ -15,7 +15,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from cyclopts import Parameter
 
-from loadgen import bar, output
+from loadgen import bar, figures, output
 from loadgen import format as fmt
 from loadgen.common import Common, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
@@ -159,7 +159,9 @@ def _mark(figure: str, a: Sequence[float], b: Sequence[float]) -> str:
 
 def _is_neither(figure: str) -> bool:
     is_limit = figure in probes.LIMITS  # a deadline may be too long or too short
-    return is_limit or fmt.group_of(figure) in {"generator", "attackers"} or bool(_NEITHER.search(figure))
+    declared = figures.ALL.get(figure)
+    is_loads = declared is not None and declared.group in {"generator", "attackers"}
+    return is_limit or is_loads or bool(_NEITHER.search(figure))
 
 
 def _limit(figure: str, value: float) -> float:

@@ -16,10 +16,10 @@ from typing import Final
 import trio
 
 from loadgen import sockets
-from loadgen.client import CLOSED, Client, Cohort, Stage
+from loadgen.client import CLOSED, Client, Cohort, Stage, source_index
 from loadgen.lag import Lag
 from loadgen.sock_diag import SockDiag
-from loadgen.target import PER_SOURCE, SHARED_INDEX, Target
+from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
 
@@ -74,7 +74,7 @@ class Engine:
         self._wake = WakeUp()
         self._epoll.register(self._wake.fd, select.EPOLLIN)
 
-    # What scenarios use
+    # What a crowd uses
 
     async def run(self) -> None:
         """Serve the crowd until cancelled; everything is closed afterwards."""
@@ -83,7 +83,8 @@ class Engine:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 self._turn()
         finally:
-            self.close_all()
+            for client in list(self._clients.values()):
+                self._close(client)
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
             self._wake.close()
@@ -103,20 +104,6 @@ class Engine:
         """Call `action` at a moment, to the microsecond; the lateness is recorded."""
         self.alarms.add(when, action)
         self._arm()
-
-    async def sleep_until(self, when: float) -> None:
-        """Sleep to the microsecond, unlike `trio.sleep_until`."""
-        reached = trio.Event()
-        self.at(when, reached.set)
-        await reached.wait()
-
-    def close_all(self) -> None:
-        """Close every connection and forget those that wait; nobody is counted as ended."""
-        self._queue.clear()
-        for client in list(self._clients.values()):
-            self._close(client)
-            client.stage = Stage.OVER
-            self.wheel.set(client, NEVER)
 
     async def close_cohorts(self, unwanted: Iterable[Cohort]) -> None:
         """Close every client of these cohorts for good, those waiting to return included."""
@@ -144,6 +131,8 @@ class Engine:
         cohort.count_coming(client)
         cohort.peak = max(cohort.peak, cohort.held)
         self.last_held = now()
+        if client.honest:
+            cohort.handshakes.record(self.last_held - client.born)
         self.wheel.set(client, NEVER)
 
     def send(self, client: Client, data: bytes) -> bool:
@@ -323,8 +312,14 @@ class Engine:
         self._epoll.modify(client.fd, mask | select.EPOLLOUT if client.outgoing else mask)
 
     def _connected(self, client: Client) -> None:
-        client.stage = Stage.OPENING
+        self._made(client)
         client.on_connected()
+
+    def _made(self, client: Client) -> None:
+        """Book that the connection stands."""
+        client.stage = Stage.OPENING
+        if client.honest:
+            client.cohort.connects.record(now() - client.born)
 
     def _time_up(self, client: Client, moment: float) -> None:
         if client.stage is Stage.WAITING:
@@ -353,7 +348,7 @@ class Engine:
         try:
             client.fd = sockets.connect(
                 self._target,
-                _source_index(client),
+                source_index(client),
                 receive_buffer_bytes=client.receive_buffer_bytes,
                 send_buffer_bytes=client.send_buffer_bytes,
                 segment_bytes=client.segment_bytes,
@@ -398,10 +393,3 @@ class Engine:
 
 def _name(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
-
-
-def _source_index(client: Client) -> int:
-    """Whose source address it has: the honest slow come alone, not from the address of a crowd."""
-    if client.one_address:
-        return SHARED_INDEX
-    return SHARED_INDEX + (1 + client.index) * PER_SOURCE if client.slow else client.index

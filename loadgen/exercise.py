@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from loadgen.client import ABSENT_STATUSES, Client, Needs, Threat
-from loadgen.messages import Group
+from loadgen.messages import GroupStatus
 
 #: Of an attack's clients so many must have reached the server.
 LEAST_SHARE: Final = 0.95
@@ -18,17 +18,6 @@ LEAST_SHARE: Final = 0.95
 MOST_ABSENT: Final = 0.05
 
 Counts = Mapping[type[Client], int]
-
-#: What each kind of victim proves its server to speak.
-_PROVES: Final[Mapping[str, frozenset[Needs]]] = {
-    "get": frozenset((Needs.HTTP,)),
-    "ws-echo": frozenset((Needs.HTTP, Needs.WEBSOCKET)),
-}
-
-
-def served(victims: Iterable[str]) -> frozenset[Needs]:
-    """What a server speaks that such victims can use."""
-    return frozenset(need for kind in victims for need in _PROVES.get(kind, frozenset(Needs)))
 
 
 def unmet(persona: type[Client], needs: frozenset[Needs]) -> str:
@@ -62,7 +51,7 @@ def whole_cycles(neighbours: Counts, seconds: float) -> tuple[Counts, list[str]]
     return kept, [f"not exercised: collateral of {', '.join(short)}: {seconds:g} s are too short (--fixed-duration)"]
 
 
-def not_exercised(groups: Iterable[Group], personas: Mapping[str, type[Client]]) -> list[str]:
+def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Client]]) -> list[str]:
     """Why the attack proves nothing, for each of its personas of which that is so."""
     found = []
     for group in groups:
@@ -73,7 +62,7 @@ def not_exercised(groups: Iterable[Group], personas: Mapping[str, type[Client]])
     return found
 
 
-def _too_few(group: Group) -> str:
+def _too_few(group: GroupStatus) -> str:
     if group.came >= LEAST_SHARE * group.wanted:
         return ""
     why = Counter(group.failed) + Counter(group.refused)
@@ -81,7 +70,7 @@ def _too_few(group: Group) -> str:
     return f"only {group.came:,} of {group.wanted:,} came{most}"
 
 
-def _absent(group: Group, persona: type[Client]) -> str:
+def _absent(group: GroupStatus, persona: type[Client]) -> str:
     """Whether what it asked for is not there. Of the malformed, many ask for what cannot be there."""
     if persona.threat is Threat.MALFORMED:
         return ""
@@ -93,5 +82,5 @@ def _absent(group: Group, persona: type[Client]) -> str:
     return f"{told:,} of {attempts:,} requests met nothing ({statuses}); name a path that is there (--path, --ws-path)"
 
 
-def _silent(group: Group, persona: type[Client]) -> str:
+def _silent(group: GroupStatus, persona: type[Client]) -> str:
     return "it sent nothing" if not persona.silent and not group.sent_bytes else ""

@@ -1,7 +1,7 @@
-"""The named figures of a run, and thresholds over them.
+"""Every figure of a run and of an attack; `--fail-if` and every output know these and no others.
 
-Owns: the closed list of names that `--fail-if` understands and that `report.json` carries, each with its unit and
-meaning. A new figure is a new row here first.
+Owns: the closed list, in the order in which reports show it. A new figure is a new row here, and the code that measures
+it in measured.py.
 """
 
 import operator
@@ -10,132 +10,239 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from loadgen import bar
+from loadgen.figure import MARKDOWN_ONLY, Bar, Column, Figure, When
 from loadgen.target import UsageError
 
 Figures = Mapping[str, float | None]
 
-COMMON: Final = {
-    "round_trip_ms": "what a GET took before all else, connecting included: how far away the target is",
-    "lag_p99_ms": "how late the processes that measure ran while they measured, 99th percentile, the latest of them",
-    "lag_max_ms": "how late the processes that measure ran while they measured, at worst",
-    "own_bytes_per_client": "memory of the generator for each virtual client",
-    "own_cpu_percent": "CPU that the busiest process that measures used, of one core",
-    "own_cpu_wait_percent": "time that a process that measures was ready to run and others had the CPU, at worst",
-    "server_cpu_wait_percent": "time that the server was ready to run and other programs had the CPU (--server-pid)",
-    "steal_percent": (
-        "time that the host took from this machine's processors, of all their time: in the steady window, or during the"
-        " attack"
-    ),
-    "connects_per_s": "connections established a second while the crowd opened",
-}
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
-RUN: Final = MappingProxyType(
-    {
-        "held": "clients established in the steady window",
-        "refused": "clients turned away: connection refused, 429, 503",
-        "failed": "clients that were not established for another reason",
-        "ended": "clients that were established and that the server then ended",
-        "ack_p50_ms": "intended send time to acknowledgement, median",
-        "ack_p99_ms": "intended send time to acknowledgement, 99th percentile",
-        "ack_max_ms": "intended send time to acknowledgement, at worst",
-        "echo_p50_ms": "intended send time to the sender's own message coming back, median",
-        "echo_p99_ms": "intended send time to the sender's own message coming back, 99th percentile",
-        "echo_max_ms": "intended send time to the sender's own message coming back, at worst",
-        "unacknowledged": "messages sent and never acknowledged",
-        "unreturned": "messages sent that never came back to their sender",
-        "missed": "messages acknowledged that members of their room were never given, for each member that missed one",
-        "message_errors": "messages that the server refused with an error",
-        "messages_per_s": "messages acknowledged, late ones too, for each second of the steady window",
-        "deliveries_per_s": "messages delivered to virtual clients a second",
-        "server_bytes_per_connection": "growth of the server's memory for each connection (--server-pid)",
-        "server_bytes_per_further_connection": "the same growth for the second half of the crowd alone (--server-pid)",
-        "server_cpu_us_per_connection_s": "server CPU per connection-second when steady, in us (--server-pid)",
-        **COMMON,
-    }
+_NONE: Final = Bar()
+
+
+def _none(when: When) -> Bar:
+    return Bar(when=when)
+
+
+def _wide(heading: str) -> Column:
+    return Column(heading, MARKDOWN_ONLY)
+
+
+_P50: Final = _wide("p50, ms")
+_P99: Final = Column("p99, ms", 1)
+_STEAL: Final = _wide("the host took, %")
+
+_VICTIMS: Final = (
+    Figure("success_percent", "%", "victims' operations during the attack that succeeded",
+           Bar("<", 100, When.SHOWN), Column("victims, %", 2), "of the victims' operations succeeded under attack"),
+    Figure("baseline_failed", "", "victims' operations before the attack that failed", _NONE),
+    Figure("attack_failed", "", "victims' operations during the attack that failed", _NONE),
+    Figure("recovery_failed", "", "victims' operations after the attack that failed", _NONE),
+    Figure("newcomers_came", "", "healthy clients that connected, did one operation and left, during the attack"),
+    Figure("newcomers_success_percent", "%", "of these, the part that succeeded", column=Column("new, %", 2)),
+    Figure("newcomers_failed", "", "newcomers that failed, in all phases", _none(When.NEWCOMERS)),
+    Figure("newcomers_p99_ms", "ms", "what newcomers took during the attack, connecting included, 99th percentile"),
+    Figure("baseline_p50_ms", "ms", "the victims' operations before the attack, median", column=_P50),
+    Figure("baseline_p99_ms", "ms", "the victims' operations before the attack, 99th percentile", column=_P99),
+    Figure("attack_p50_ms", "ms", "the victims' operations during the attack, median", column=_P50),
+    Figure("attack_p99_ms", "ms", "the victims' operations during the attack, 99th percentile",
+           Bar(">", bar.NOTICED_MS, far=True), _P99, "victims' 99th percentile under attack"),
+    Figure("attack_p999_ms", "ms", "the victims' operations during the attack, 99.9th percentile"),
+    Figure("attack_max_ms", "ms", "the victims' operations during the attack, at worst"),
+    Figure("attack_ws_p99_ms", "ms", "WebSocket round trips during the attack, 99th percentile"),
+    Figure("attack_poll_p99_ms", "ms", "long-polls during the attack, 99th percentile"),
+    Figure("attack_sse_p99_ms", "ms", "event streams during the attack, 99th percentile"),
+    Figure("attack_get_p99_ms", "ms", "plain requests during the attack, 99th percentile"),
+    Figure("recovery_p50_ms", "ms", "the victims' operations after the attack, median", column=_P50),
+    Figure("recovery_p99_ms", "ms", "the victims' operations after the attack, 99th percentile", column=_P99),
+    Figure("recovery_success_percent", "%", "victims' operations after the attack that succeeded"),
+    Figure("p50_ratio", TIMES, "median during the attack divided by the baseline's", late=True),
+    Figure("p99_ratio", TIMES, "99th percentile during the attack divided by the baseline's", late=True),
+    Figure("floor_baseline_p99_ms", "ms",
+           "the same victims at the floor, before the same attack, 99th percentile (--floor)",
+           column=_wide("the floor's p99, ms")),
+    Figure("floor_p50_ms", "ms", "the same victims at the floor during the same attack, median (--floor)"),
+    Figure("floor_p99_ms", "ms", "the same victims at the floor during the same attack, 99th percentile (--floor); who"
+           " was not answered there waited for as long as victims do", column=_wide("the floor's p99, ms")),
+    Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's during the same"
+           " (--floor)", column=_wide("ratio to the floor"), late=True),
+    Figure("floor_over_ms", "ms",
+           "the floor's 99th percentile above its baseline, where it did not fail its victims (--floor)"),
+    Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that is furthest from it; the bar"
+           " is 1.5 times its baseline's or 25 ms above it, whichever is more", _NONE),
+    Figure("recovery_p99_over_bar_ms", "ms", "the same after the attack", _NONE),
+    Figure("worst_victim_over_bar_ms", "ms",
+           "the median of the victim that fared worst during the attack, above the same bar", _NONE),
+    Figure("first_failure_s", "s", "from the attack's begin to the first operation that failed"),
+    Figure("recover_s", "s", "from the attack's end until nothing failed any more and the bar was kept", late=True),
+)  # fmt: skip
+
+_MESSAGES_KEPT: Final = (
+    Figure("acknowledged", "", "messages that the server acknowledged and that were looked for after the attack"),
+    Figure("acknowledged_lost", "", "of these, no longer in their room's history", _none(When.KEPT)),
 )
 
+_NEIGHBOURS: Final = (
+    Figure("neighbours", "", "honest slow clients beside the attack"),
+    Figure("collateral", "", "honest clients beside the attack that the server refused, failed, ended or did not let"
+           " in", _none(When.NEIGHBOURS), Column("collateral", 3), "honest slow clients hurt"),
+)  # fmt: skip
+
+_MESSAGES: Final = (
+    Figure("ack_p50_ms", "ms", "intended send time to acknowledgement, of a request to its answer, median"),
+    Figure("ack_p99_ms", "ms", "intended send time to acknowledgement, 99th percentile",
+           Bar(">", bar.NOTICED_MS, When.SPEAKERS, far=True), tile="to the acknowledgement, 99th percentile"),
+    Figure("ack_max_ms", "ms", "intended send time to acknowledgement, at worst"),
+    Figure("echo_p50_ms", "ms", "intended send time to the sender's own message coming back, median"),
+    Figure("echo_p99_ms", "ms", "intended send time to the sender's own message coming back, 99th percentile",
+           Bar(">", bar.NOTICED_MS, When.ECHOES, far=True), tile="until a message is back, 99th percentile"),
+    Figure("echo_max_ms", "ms", "intended send time to the sender's own message coming back, at worst"),
+    Figure("unacknowledged", "", "messages sent and never acknowledged, and requests never answered",
+           _none(When.SPEAKERS)),
+    Figure("unreturned", "", "messages sent that never came back to their sender", _none(When.ECHOES)),
+    Figure("missed", "",
+           "messages acknowledged that members of their room were never given, for each member that missed one",
+           _none(When.GATHERED)),
+    Figure("message_errors", "", "messages and requests that the server refused with an error", _none(When.SPEAKERS)),
+    Figure("messages_per_s", "/s", "messages acknowledged or requests answered, late ones too, for each second of the"
+           " steady window", tile="messages acknowledged"),
+    Figure("deliveries_per_s", "/s", "messages delivered to virtual clients a second"),
+)  # fmt: skip
+
+_CLIENTS: Final = (
+    Figure("held", "", "clients established in the steady window"),
+    Figure("refused", "", "clients turned away: connection refused, 429, 503", _NONE),
+    Figure("failed", "", "clients that were not established for another reason", _NONE),
+    Figure("ended", "", "clients that were established and that the server then ended", _NONE,
+           tile="clients ended by the server"),
+    Figure("connect_p50_ms", "ms", "from connect to the connection's being made, median"),
+    Figure("connect_p99_ms", "ms", "from connect to the connection's being made, 99th percentile"),
+    Figure("handshake_p50_ms", "ms", "from connect until a client was established (TLS, upgrade, join), median"),
+    Figure("handshake_p99_ms", "ms", "from connect until a client was established, 99th percentile"),
+    Figure("sent_bytes_per_s", "B/s", "bytes that clients sent a second in the steady window"),
+    Figure("received_bytes_per_s", "B/s", "bytes that clients received a second in the steady window"),
+)  # fmt: skip
+
+_ATTACKERS: Final = (
+    Figure("attackers_asked", "", "attackers that were to come", column=_wide("attackers asked")),
+    Figure("attackers_came", "", "attackers that reached the server at some time: let in, or turned away by an answer",
+           column=Column("came", 6)),
+    Figure("attempts_per_s", "/s", "connections that attackers tried to make a second", column=_wide("attempts/s")),
+    Figure("attacker_bytes_per_s", "B/s", "bytes that attackers sent a second", column=_wide("sent, B/s")),
+    Figure("attackers_peak", "", "most attackers connected at one moment", column=_wide("at one moment")),
+    Figure("attackers_held", "", "attackers still connected when the attack ended", column=Column("at the end", 5)),
+    Figure("attackers_refused", "", "attempts turned away: connection refused, 429, 503"),
+    Figure("attackers_killed", "", "attackers thrown out after they were connected", tile="attackers thrown out"),
+    Figure("kill_p50_s", "s", "age at which attackers were thrown out, median",
+           column=Column("killed at, s", 4)),
+    Figure("kill_max_s", "s", "age at which attackers were thrown out, at worst"),
+    Figure("oldest_attacker_s", "s", "age of the oldest attacker still connected when the attack ended"),
+    Figure("malformed_accepted", "", "malformed requests taken although two programs may read them differently",
+           _none(When.MALFORMED)),
+)  # fmt: skip
+
+_RUN_COST: Final = (
+    Figure("server_bytes_per_connection", "B", "growth of the server's memory for each connection (--server-pid)",
+           tile="of server memory for each connection"),
+    Figure("server_bytes_per_further_connection", "B",
+           "the same growth for the second half of the crowd alone (--server-pid)"),
+    Figure("server_cpu_us_per_connection_s", "µs",
+           "server CPU per connection-second when steady, in us (--server-pid)"),
+)  # fmt: skip
+
+_ATTACK_COST: Final = (
+    Figure("bytes_cost_ratio", TIMES, "bytes that attackers received for each that they sent"),
+    Figure("server_cpu_cost_ratio", TIMES,
+           "server CPU above the baseline for each second of the attackers' (--server-pid)"),
+    Figure("server_cpu_us_per_attacker_s", "µs",
+           "server CPU above the baseline per attacker-second, in us (--server-pid)"),
+    Figure("server_cpu_percent", "%", "server CPU during the attack, of one core (--server-pid)",
+           column=_wide("server CPU, % of a core")),
+    Figure("server_bytes_grown", "B", "the most that the server's memory grew by in the attack, without the baseline's"
+           " growth (--server-pid)", column=_wide("memory")),
+    Figure("server_bytes_per_attacker", "B", "the same for each attacker that came (--server-pid)",
+           column=_wide("an attacker"), tile="of server memory for each attacker"),
+    Figure("server_bytes_over_bar", "B",
+           "the same above what attackers may cost: 2 KiB each and 512 KiB once (--server-pid)",
+           _none(When.WATCHED)),
+    Figure("server_bytes_left_over_bar", "B",
+           "what is left above what may be: 1 KiB each and 512 KiB once (--server-pid)", _none(When.WATCHED)),
+    Figure("server_bytes_left", "B", "server memory after recovery above the baseline, without its growth"
+           " (--server-pid)", column=_wide("left")),
+    Figure("server_growth_bytes_s", "B",
+           "growth of the server's memory in the baseline: its victims' messages (--server-pid)"),
+    Figure("server_descriptors_left", "", "server descriptors after recovery above the baseline (--server-pid)",
+           Bar(">", bar.DESCRIPTORS_LEFT, When.WATCHED)),
+)  # fmt: skip
+
+_ATTACK_NOISE: Final = (
+    Figure("crowd_lag_p99_ms", "ms",
+           "how late the attackers' own processes ran during the attack; they give way to all others"),
+    Figure("baseline_pressure_percent", "%",
+           "time before the attack in which a program of this machine waited for a processor"),
+    Figure("recovery_pressure_percent", "%", "the same after the attack"),
+    Figure("baseline_steal_percent", "%",
+           "time that the host took from this machine's processors, of all their time: before the attack",
+           column=_STEAL),
+)  # fmt: skip
+
+_NOISE: Final = (
+    Figure("round_trip_ms", "ms", "what a GET took before all else, connecting included: how far away the target is"),
+    Figure("lag_p99_ms", "ms", "how late the processes that measure ran while they measured, 99th percentile, the"
+           " latest of them"),
+    Figure("lag_max_ms", "ms", "how late the processes that measure ran while they measured, at worst"),
+    Figure("own_bytes_per_client", "B", "memory of the generator for each virtual client"),
+    Figure("own_cpu_percent", "%", "CPU that the busiest process that measures used, of one core"),
+    Figure("own_cpu_wait_percent", "%",
+           "time that a process that measures was ready to run and others had the CPU, at worst"),
+    Figure("server_cpu_wait_percent", "%",
+           "time that the server was ready to run and other programs had the CPU (--server-pid)"),
+    Figure("steal_percent", "%", "time that the host took from this machine's processors, of all their time: in the"
+           " steady window, or during the attack", column=_STEAL),
+    Figure("connects_per_s", "/s", "connections established a second while the crowd opened"),
+)  # fmt: skip
+
+
+def _named(**groups: Iterable[Figure]) -> dict[str, Figure]:
+    """Figures by name, each with its group; an underscore stands for a blank."""
+    return {
+        figure.name: figure._replace(group=group.replace("_", " "))
+        for group, figures in groups.items()
+        for figure in figures
+    }
+
+
+#: The groups in which figures are shown.
+GROUPS: Final = ("victims", "honest slow clients", "messages", "clients", "attackers", "cost", "generator")
+
+COMMON: Final = MappingProxyType(_named(generator=_NOISE))
+RUN: Final = MappingProxyType(_named(clients=_CLIENTS, messages=_MESSAGES, cost=_RUN_COST) | COMMON)
 ATTACK: Final = MappingProxyType(
+    _named(
+        victims=_VICTIMS,
+        messages=_MESSAGES_KEPT,
+        honest_slow_clients=_NEIGHBOURS,
+        attackers=_ATTACKERS,
+        cost=_ATTACK_COST,
+        generator=_ATTACK_NOISE,
+    )
+    | COMMON
+)
+ALL: Final = MappingProxyType(ATTACK | RUN)
+CAPACITY: Final = MappingProxyType(
     {
-        "success_percent": "victims' operations during the attack that succeeded",
-        "baseline_failed": "victims' operations before the attack that failed",
-        "attack_failed": "victims' operations during the attack that failed",
-        "recovery_failed": "victims' operations after the attack that failed",
-        "newcomers_came": "healthy clients that connected, did one operation and left, during the attack",
-        "newcomers_success_percent": "of these, the part that succeeded",
-        "newcomers_failed": "newcomers that failed, in all phases",
-        "newcomers_p99_ms": "what newcomers took during the attack, connecting included, 99th percentile",
-        "baseline_p50_ms": "the victims' operations before the attack, median",
-        "baseline_p99_ms": "the victims' operations before the attack, 99th percentile",
-        "attack_p50_ms": "the victims' operations during the attack, median",
-        "attack_p99_ms": "the victims' operations during the attack, 99th percentile",
-        "attack_p999_ms": "the victims' operations during the attack, 99.9th percentile",
-        "attack_max_ms": "the victims' operations during the attack, at worst",
-        "attack_ws_p99_ms": "WebSocket round trips during the attack, 99th percentile",
-        "attack_poll_p99_ms": "long-polls during the attack, 99th percentile",
-        "attack_sse_p99_ms": "event streams during the attack, 99th percentile",
-        "attack_get_p99_ms": "plain GETs during the attack, 99th percentile",
-        "recovery_p50_ms": "the victims' operations after the attack, median",
-        "recovery_p99_ms": "the victims' operations after the attack, 99th percentile",
-        "recovery_success_percent": "victims' operations after the attack that succeeded",
-        "p50_ratio": "median during the attack divided by the baseline's",
-        "p99_ratio": "99th percentile during the attack divided by the baseline's",
-        "floor_baseline_p99_ms": "the same victims at the floor, before the same attack, 99th percentile (--floor)",
-        "floor_p50_ms": "the same victims at the floor during the same attack, median (--floor)",
-        "floor_p99_ms": (
-            "the same victims at the floor during the same attack, 99th percentile (--floor); who was not answered"
-            " there waited for as long as victims do"
-        ),
-        "floor_p99_ratio": "99th percentile during the attack divided by the floor's during the same (--floor)",
-        "floor_over_ms": "the floor's 99th percentile above its baseline, where it did not fail its victims (--floor)",
-        "p99_over_bar_ms": (
-            "99th percentile above the bar, of the transport that is furthest from it; the bar is 1.5 times its"
-            " baseline's or 25 ms above it, whichever is more"
-        ),
-        "recovery_p99_over_bar_ms": "the same after the attack",
-        "worst_victim_over_bar_ms": "the median of the victim that fared worst during the attack, above the same bar",
-        "first_failure_s": "from the attack's begin to the first operation that failed",
-        "recover_s": "from the attack's end until nothing failed any more and the bar was kept",
-        "acknowledged": "messages that the server acknowledged and that were looked for after the attack",
-        "acknowledged_lost": "of these, no longer in their room's history",
-        "malformed_accepted": "malformed requests taken although two programs may read them differently",
-        "neighbours": "honest slow clients beside the attack",
-        "collateral": "honest clients beside the attack that the server refused, failed, ended or did not let in",
-        "attackers_asked": "attackers that were to come",
-        "attackers_came": "attackers that reached the server at some time: let in, or turned away by an answer",
-        "attempts_per_s": "connections that attackers tried to make a second",
-        "attacker_bytes_per_s": "bytes that attackers sent a second",
-        "attackers_peak": "most attackers connected at one moment",
-        "attackers_held": "attackers still connected when the attack ended",
-        "attackers_refused": "attempts turned away: connection refused, 429, 503",
-        "attackers_killed": "attackers thrown out after they were connected",
-        "kill_p50_s": "age at which attackers were thrown out, median",
-        "kill_max_s": "age at which attackers were thrown out, at worst",
-        "oldest_attacker_s": "age of the oldest attacker still connected when the attack ended",
-        "bytes_cost_ratio": "bytes that attackers received for each that they sent",
-        "server_cpu_cost_ratio": "server CPU above the baseline for each second of the attackers' (--server-pid)",
-        "server_cpu_us_per_attacker_s": "server CPU above the baseline per attacker-second, in us (--server-pid)",
-        "server_bytes_grown": "the most that the server's memory grew by in the attack, without the baseline's growth"
-        " (--server-pid)",
-        "server_bytes_per_attacker": "the same for each attacker that came (--server-pid)",
-        "server_bytes_over_bar": "the same above what attackers may cost: 2 KiB each and 512 KiB once (--server-pid)",
-        "server_bytes_left_over_bar": "what is left above what may be: 1 KiB each and 512 KiB once (--server-pid)",
-        "server_bytes_left": "server memory after recovery above the baseline, without its growth (--server-pid)",
-        "server_growth_bytes_s": "growth of the server's memory in the baseline: its victims' messages (--server-pid)",
-        "server_descriptors_left": "server descriptors after recovery above the baseline (--server-pid)",
-        "crowd_lag_p99_ms": "how late the attackers' own processes ran during the attack; they give way to all others",
-        "baseline_pressure_percent": "time before the attack in which a program of this machine waited for a processor",
-        "recovery_pressure_percent": "the same after the attack",
-        "baseline_steal_percent": (
-            "time that the host took from this machine's processors, of all their time: before the attack"
-        ),
-        **COMMON,
+        "capacity": Figure("capacity", "", "the most at which the bar still held"),
+        "fell_short_at": Figure("fell_short_at", "", "the least at which it did not"),
     }
 )
+
+#: The units of figures that are declared elsewhere, by the last word of their names.
+_BY_LAST_WORD: Final = {"percent": "%", "bytes": "B", "bps": "B/s", "ms": "ms", "s": "s", "ratio": TIMES}
 
 _OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = MappingProxyType(
     {">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne}
 )
-_TIME: Final = re.compile(r".*_ms|p\d+_ratio|floor_p99_ratio|recover_s")
 _CONDITION: Final = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(>=|<=|==|!=|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)\s*")
 
 
@@ -152,7 +259,7 @@ class Condition(NamedTuple):
     @property
     def is_time(self) -> bool:
         """Whether it is about how long something took, which other programs can change."""
-        return _TIME.fullmatch(self.figure) is not None
+        return self.figure in ALL and ALL[self.figure].is_time
 
     def judge(self, figures: Figures) -> str | None:
         """Say why the run fails by this condition, or return `None`."""
@@ -160,6 +267,35 @@ class Condition(NamedTuple):
         if value is None:
             return f"{self.figure} was not measured, so {self} cannot be judged"
         return f"{self.figure} is {value:g} ({self})" if _OPERATORS[self.sign](value, self.limit) else None
+
+
+def meanings(known: Mapping[str, Figure]) -> dict[str, str]:
+    """What figures are, in a sentence each."""
+    return {name: figure.meaning for name, figure in known.items()}
+
+
+def unit_of(name: str) -> str:
+    """The unit of a figure."""
+    return ALL[name].unit if name in ALL else _BY_LAST_WORD.get(name.rpartition("_")[2], "")
+
+
+def columns() -> dict[Column, list[str]]:
+    """The columns of a table of attacks, each with the figures that share its cells."""
+    found: dict[Column, list[str]] = {}
+    for figure in ATTACK.values():
+        if figure.column is not None:
+            found.setdefault(figure.column, []).append(figure.name)
+    return found
+
+
+def bar_of(known: Mapping[str, Figure], given: Iterable[When], *, round_trip_ms: float) -> tuple[Condition, ...]:
+    """What a target must hold to when nobody says otherwise, by what there is to judge."""
+    given = {When.ALWAYS, *given}
+    return tuple(
+        Condition(figure.name, figure.bar.sign, round(figure.bar.limit + figure.bar.far * round_trip_ms, 1))
+        for figure in known.values()
+        if figure.bar is not None and figure.bar.when in given
+    )
 
 
 def parse(conditions: Iterable[str], known: Iterable[str], *, server_pid: bool) -> tuple[Condition, ...]:

@@ -13,9 +13,10 @@ from typing import Final, Literal, TypeVar
 
 from loadgen import target
 from loadgen.client import Client, Threat
+from loadgen.endpoint import Endpoint
 from loadgen.personas import registry
+from loadgen.protocols import ESTABLISHED, MIXES
 from loadgen.target import Target, UsageError
-from loadgen.victims.kinds import CHAT_MIX, WHAT
 
 #: A run is a measurement, not a way of life.
 MAX_SECONDS: Final = 3600.0
@@ -31,6 +32,12 @@ _ALL_OF: Final = {threat.everybody: threat for threat in Threat}
 
 #: Members of one room, unless --rooms says otherwise: the size of a busy team.
 CLIENTS_PER_ROOM: Final = 50
+
+#: RFC 9110 section 5.6.2.
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: Fields that say where a request goes and where it ends.
+_OURS: Final = frozenset(("host", "content-length", "transfer-encoding", "connection", "upgrade"))
 
 T = TypeVar("T")
 
@@ -138,12 +145,13 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
         if not path.startswith("/"):
             raise UsageError(f"--victim: {path!r} is no path; it begins with /")
         return {"get": number}, path
-    if path or word not in {"chat", *WHAT}:
-        near = difflib.get_close_matches(text, ["chat", *WHAT], n=3, cutoff=0.4) or ["chat", *WHAT]
+    known = [*MIXES, *ESTABLISHED]
+    if path or word not in known:
+        near = difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known
         raise UsageError(f"--victim: there is no {text!r}; did you mean {' or '.join(near)}, or 'GET /path'?")
-    if word != "chat":
-        return {word: number}, None
-    return _divide(CHAT_MIX if number >= len(CHAT_MIX) else {"ws": 1.0}, number), None
+    mix = MIXES.get(word, {word: 1.0})
+    # fewer than there are kinds are all of the first, which most are
+    return _divide(mix if number >= len(mix) else {next(iter(mix)): 1.0}, number), None
 
 
 def neighbours(slow: Iterable[type[Client]], number: int) -> dict[type[Client], int]:
@@ -155,6 +163,60 @@ def path(flag: str, text: str) -> None:
     """Refuse what cannot be a request target."""
     if not text.startswith("/") or any(not "!" <= letter <= "~" for letter in text):
         raise UsageError(f"{flag}: {text!r} is no path: it begins with / and is visible ASCII")
+
+
+def endpoint(
+    *,
+    page: str,
+    websocket_path: str,
+    request: str | None = None,
+    headers: Iterable[str] = (),
+    body: str | None = None,
+    subprotocol: str = "",
+) -> Endpoint:
+    """Read what is asked of the target, and with which fields."""
+    method, target = "GET", page
+    if request is not None:
+        method, _, target = request.strip().partition(" ")
+        target = target.strip()
+        if not _TOKEN.fullmatch(method) or not target:
+            raise UsageError(f"--request: {request!r} is not of the form 'GET /path'")
+        path("--request", target)
+    path("--path", page)
+    path("--ws-path", websocket_path)
+    if subprotocol and not _TOKEN.fullmatch(subprotocol):
+        raise UsageError(f"--subprotocol: {subprotocol!r} is no token")
+    fields = tuple(field for text in headers for field in _fields(text))
+    return Endpoint(
+        path=target,
+        websocket_path=websocket_path,
+        method=method,
+        fields=fields,
+        body=b"" if body is None else _file("--body", body),
+        subprotocol=subprotocol,
+    )
+
+
+def _fields(text: str) -> list[str]:
+    """A field, or with `@FILE` those of a file: what is secret stands on no command line and in no report."""
+    lines = [text]
+    if text.startswith("@"):
+        lines = _file("--header", text[1:]).decode("utf-8", "replace").splitlines()
+    for line in filter(None, lines):
+        name, colon, value = line.partition(":")
+        if not colon or not _TOKEN.fullmatch(name) or not value.isascii() or not value.strip().isprintable():
+            where = text if text.startswith("@") else repr(text)
+            raise UsageError(f"--header: {where} is not of the form 'Name: value'")
+        if name.lower() in _OURS:
+            raise UsageError(f"--header: {name} is written by loadgen itself")
+    return [line for line in lines if line]
+
+
+def _file(flag: str, name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{flag}: {name}: {error.strerror}") from None
 
 
 def between(flag: str, value: float, least: float, most: float) -> None:

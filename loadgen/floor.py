@@ -2,7 +2,7 @@
 
 Owns: the life of that server, fresh for each attack and gone after it, and what of its run is worth telling. What
 victims feel there is the machine's doing, and the generator's: they share it with any server. May not: judge; what the
-figures mean is said in findings.py.
+figures mean is said in measured.py.
 """
 
 import resource
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from loadgen import target
-from loadgen.attack import Attack, AttackConfig
 from loadgen.client import Threat
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, Server, running
-from loadgen.findings import Floor
+from loadgen.endpoint import USUAL
+from loadgen.experiment import Experiment
+from loadgen.measured import Floor
+from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.report import Outcome, Report
-from loadgen.scenario import Plan
+from loadgen.session import Plan
 from loadgen.target import Target, UsageError
 
 #: It bounds nothing that it keeps for those who do not read. Beyond this it ends, before the machine does.
@@ -37,17 +39,17 @@ def require(where: Target) -> None:
         raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
 
 
-def is_fair(config: AttackConfig) -> bool:
+def is_fair(experiment: Experiment) -> bool:
     """Whether the attack is one that it can meet: it understands nothing that is malformed."""
-    return all(persona.threat is not Threat.MALFORMED for persona in config.counts)
+    return all(persona.threat is not Threat.MALFORMED for persona in experiment.attackers)
 
 
-async def play(plan: Plan, config: AttackConfig) -> Floor:
+async def play(plan: Plan, experiment: Experiment) -> Floor:
     """Play the attack there. A floor that comes to nothing is one that says why, and no reason to end a scorecard."""
     try:
         async with running(_command) as server:
             resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-            return await _play_at(server, plan, config)
+            return await _play_at(server, plan, experiment)
     except DiedError as error:
         return Floor(fault=f"the floor {error}")
 
@@ -56,18 +58,17 @@ def _command(work: Path, port: int) -> list[str]:
     return _PEER.kit.command(work, work, port, _PING_SECONDS)
 
 
-async def _play_at(server: Server, plan: Plan, config: AttackConfig) -> Floor:
+async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
     there = replace(
         plan,
         target=target.find(server.url),
         server=Process(server.pid) if plan.server else None,  # what is looked at costs a little
         conditions=(),
         no_bar=True,  # the floor is a measure, and judged by nobody
-        path="/",
-        websocket_path="/ws",
+        endpoint=USUAL,
     )
     try:
-        report = await Attack(there, config).play()
+        report = await Player(there, experiment).play()
     except InvalidRunError as error:
         server.require()  # that it died says more
         return Floor(fault=str(error))

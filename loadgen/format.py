@@ -1,11 +1,10 @@
 """How numbers, figures and parts of a report are worded, the same on the terminal, on the page and in junit.xml.
 
-Owns: digits and thousands, the unit that a figure's name carries, the groups in which figures are shown, what a part
-of a scorecard is called, and that nothing a server said can steer a terminal. May not: print, or know HTML.
+Owns: digits and thousands, what a part of a scorecard is called, and that nothing a server said can steer a terminal.
+May not: print, or know HTML.
 """
 
 import math
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,50 +22,6 @@ SENTENCES: Final[Mapping[Outcome, str]] = {
     Outcome.INTERRUPTED: "Stopped before the end.",
 }
 
-_TIMES: Final = "\N{MULTIPLICATION SIGN}"
-
-#: The unit of a figure, by the first of these that its name contains.
-_UNITS: Final = (
-    (re.compile(r"ratio"), _TIMES),
-    (re.compile(r"percent"), "%"),
-    (re.compile(r"_bytes_per_s$"), "B/s"),
-    (re.compile(r"(^|_)bytes(_|$)"), "B"),
-    (re.compile(r"(^|_)us(_|$)"), "µs"),
-    (re.compile(r"_bps$"), "B/s"),
-    (re.compile(r"_ms$"), "ms"),
-    (re.compile(r"_per_s$"), "/s"),
-    (re.compile(r"_s$"), "s"),
-)
-
-#: The group of a figure, by the first of these that its name matches; shown in the order of GROUPS.
-_GROUPS: Final = (
-    ("generator", re.compile(r"(crowd_)?lag_|own_|(baseline|recovery)_pressure_|(baseline_)?steal_|connects_per_s")),
-    ("honest slow clients", re.compile(r"collateral|neighbours?")),
-    ("cost", re.compile(r"server_|cost_|.*_(cost|spent)(_|$)")),
-    ("attackers", re.compile(r"attackers?_(?!p\d|max)|attempts_|kill|oldest_attacker|malformed")),
-    ("messages", re.compile(r"ack_|echo_|missed|acknowledged|unacknowledged|unreturned|message|deliveries")),
-    ("clients", re.compile(r"(held|refused|failed|ended)$")),
-    (
-        "victims",
-        re.compile(
-            r"(baseline|attack|recovery|floor|victims?|newcomers|worst|round|success|failed|p\d+|max)_|first_fail|.*recover"
-        ),
-    ),
-)
-OTHER: Final = "other"
-GROUPS: Final = (
-    "victims",
-    "honest slow clients",
-    "messages",
-    "clients",
-    "attackers",
-    "cost",
-    "generator",
-    OTHER,
-)
-
-_KNOWN: Final = frozenset((*figures.RUN, *figures.ATTACK))
-
 _STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi overrides, lone surrogates, line ends
 
 
@@ -77,7 +32,7 @@ class Amount(NamedTuple):
     unit: str
 
     def __str__(self) -> str:
-        return self.value + (self.unit if self.unit in {"", "%", _TIMES} else f" {self.unit}")
+        return self.value + (self.unit if self.unit in {"", "%", figures.TIMES} else f" {self.unit}")
 
 
 class FigureGroup(NamedTuple):
@@ -156,25 +111,20 @@ def span(seconds: float) -> str:
 
 def figure(name: str, value: float) -> Amount:
     """A figure of the report."""
-    unit = next((unit for pattern, unit in _UNITS if pattern.search(name)), "")
+    unit = figures.unit_of(name)
     if unit == "B":
         return size(value)
     return Amount(percent(value) if unit == "%" else number(value), unit)
 
 
-def group_of(name: str) -> str:
-    """The group that a figure is shown in."""
-    return next((group for group, pattern in _GROUPS if pattern.match(name)), OTHER)
-
-
 def grouped(report: Report) -> list[FigureGroup]:
     """What was measured, in groups; figures that are not of run or attack stay together."""
     measured = {name: value for name, value in report.figures.items() if value is not None}
-    if not report.figures.keys() <= _KNOWN:
+    if not report.figures.keys() <= figures.ALL.keys():
         return [FigureGroup(report.command, measured)] if measured else []
     groups = [
-        FigureGroup(title, {name: value for name, value in measured.items() if group_of(name) == title})
-        for title in GROUPS
+        FigureGroup(title, {name: value for name, value in measured.items() if figures.ALL[name].group == title})
+        for title in figures.GROUPS
     ]
     return [group for group in groups if group.figures]
 
@@ -182,6 +132,20 @@ def grouped(report: Report) -> list[FigureGroup]:
 def total(reasons: Mapping[str, int]) -> int:
     """How many, for whatever reason."""
     return sum(reasons.values())
+
+
+def cell(report: Report, names: Sequence[str]) -> str:
+    """Figures that share a cell, with arrows between and without the unit that the heading has; empty if none is."""
+    values = [(name, report.figures.get(name)) for name in names]
+    if all(value is None for _, value in values):
+        return ""
+    return " \N{RIGHTWARDS ARROW} ".join("?" if value is None else _bare(name, value) for name, value in values)
+
+
+def _bare(name: str, value: float) -> str:
+    """Sizes keep their unit, which goes by the number."""
+    shown = figure(name, value)
+    return str(shown) if figures.unit_of(name) == "B" else shown.value
 
 
 def percent(value: float) -> str:

@@ -5,10 +5,11 @@ says how many a worker has heard, so that the conductor never takes an old state
 Times are `time.monotonic()`, which all processes of a machine share.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
+from loadgen.endpoint import Endpoint
 from loadgen.latency import PhaseLag, Recording
 from loadgen.target import Target
 
@@ -24,8 +25,7 @@ class MakeClients(Order, frozen=True, kw_only=True):
     counts: dict[str, int]
     rooms: list[str]
     poll_wait_seconds: float
-    path: str
-    websocket_path: str
+    endpoint: Endpoint
     first_index: int  # of the source addresses
 
 
@@ -37,9 +37,10 @@ class Open(Order, frozen=True, kw_only=True):
 
 
 class StartTraffic(Order, frozen=True, kw_only=True):
-    """Let the chatters publish this many messages a second, open-loop, until `StopTraffic`."""
+    """Let the speakers send this many messages a second, open-loop, until `StopTraffic` or another rate."""
 
     rate: float
+    over_seconds: float = 0.0  # the rate grows, or falls, to it for so long
     text_bytes: int = 0  # at least so long is each message; 0 = a short sentence
 
 
@@ -60,8 +61,7 @@ class MakeVictims(Order, frozen=True, kw_only=True):
     timeout_seconds: float
     interval_seconds: float  # between two operations of one victim
     newcomers_per_s: float
-    path: str
-    websocket_path: str
+    endpoint: Endpoint
 
 
 class BeginPhase(Order, frozen=True, kw_only=True):
@@ -88,10 +88,17 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     seed: int
     connect_rate: float
+    personas: list[str] = []  # files with personas that are not ours
     niceness: int = 0  # by how much it gives way to others who want the CPU
 
 
-class Group(msgspec.Struct, kw_only=True):
+#: What is counted of a persona's clients, and what is counted by reason: a new one is a name here, and a field of
+#: `Cohort` and `GroupStatus`.
+COUNTS: Final = ("wanted", "held", "peak", "opened", "came", "left", "sent_bytes", "received_bytes", "deliveries")
+REASONS: Final = ("refused", "failed", "ended", "answers")
+
+
+class GroupStatus(msgspec.Struct, kw_only=True):
     """How one persona's clients stand, or stood when they were closed."""
 
     persona: str
@@ -123,22 +130,25 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """How a worker stands; sent a few times a second and after each order."""
 
     heard: int  # orders so far
-    groups: list[Group]
-    settled: bool  # every client that was to be opened is held or has failed
+    groups: list[GroupStatus] = []
+    speakers: int = 0  # clients that the schedule may call upon, as soon as they are held
+    settled: bool = True  # every client that was to be opened is held or has failed
     outstanding: int  # messages or operations without an answer yet
-    connected: int  # victims
-    failures: int  # of victims to connect, or their connections that ended
-    last_failure: str
-    last_held: float  # when a client last came to be held
+    connected: int = 0  # victims
+    failures: int = 0  # of victims to connect, or their connections that ended
+    last_failure: str = ""
+    last_held: float = 0.0  # when a client last came to be held
     recent: Recent
 
 
 class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
-    """How old one persona's clients were when they were ended."""
+    """How long one persona's clients took to come, and how old they were when they were ended."""
 
     persona: str
     group: str
     ages: Recording
+    connects: Recording | None = None  # of honest ones
+    handshakes: Recording | None = None
 
 
 class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,16 +186,16 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Everything, for once; the answer to `SendResult`."""
 
-    groups: list[Group]
-    lifetimes: list[Lifetimes]
-    traffic: TrafficResult | None
-    phases: list[PhaseResult]
-    reread: Reread | None
+    groups: list[GroupStatus] = []
+    lifetimes: list[Lifetimes] = []
+    traffic: TrafficResult | None = None
+    phases: list[PhaseResult] = []
+    reread: Reread | None = None
     role: Literal["crowd", "victims"]
     lags: list[PhaseLag]  # of this process
-    oldest: float | None  # age of the oldest attacker still connected
-    own_faults: dict[str, int]
-    listeners: dict[str, dict[str, int]]  # quick honest clients held now, by persona and room
+    oldest: float | None = None  # age of the oldest attacker still connected
+    own_faults: dict[str, int] = {}
+    listeners: dict[str, dict[str, int]] = {}  # quick honest clients held now, by persona and room
 
 
 AnyOrder = (

@@ -3,15 +3,15 @@
 Owns: pooling, percentiles and counts of what the victims' process booked. May not: judge, or know what an attack is.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from loadgen import bar
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
 from loadgen.messages import PhaseResult
-from loadgen.victims.kinds import ESTABLISHED, NEWCOMERS, WHAT
+from loadgen.protocols import ESTABLISHED, NEWCOMERS, WHAT
 
 PHASES: Final = ("baseline", "attack", "recovery")
 
@@ -21,12 +21,20 @@ class Operations:
     """All of them."""
 
     phases: Sequence[PhaseResult]
+    counts_as: Mapping[str, str] = field(default_factory=lambda: dict(zip(PHASES, PHASES, strict=True)))  # by name
+
+    def in_order(self) -> list[PhaseResult]:
+        """Everything that reports show, phase by phase."""
+        return [result for name in self.counts_as for result in self._named({name})]
+
+    def _named(self, names: Collection[str]) -> list[PhaseResult]:
+        order = list(WHAT)
+        found = [result for result in self.phases if result.phase in names and result.latency.count]
+        return sorted(found, key=lambda each: order.index(each.kind))
 
     def results(self, phase: str) -> list[PhaseResult]:
-        """In the order of reports, those of a phase that there were any of."""
-        order = list(WHAT)
-        found = [result for result in self.phases if result.phase == phase and result.latency.count]
-        return sorted(found, key=lambda each: order.index(each.kind))
+        """In the order of reports, those of the phases that count as this, that there were any of."""
+        return self._named([name for name, counts_as in self.counts_as.items() if counts_as == phase])
 
     def kinds(self, phase: str, kinds: Collection[str] = WHAT) -> list[PhaseResult]:
         """The same, of some kinds."""
@@ -65,7 +73,10 @@ class Operations:
 
     def worst_victim_over_bar(self) -> float | None:
         """The victim that fared worst, by its median: one of two hundred is in no percentile of all."""
-        medians = {result.kind: milliseconds(result.worst_median) for result in self.kinds("attack", ESTABLISHED)}
+        worst: dict[str, float] = {}
+        for result in self.kinds("attack", ESTABLISHED):
+            worst[result.kind] = max(worst.get(result.kind, 0.0), result.worst_median or 0.0)
+        medians = {kind: milliseconds(seconds) for kind, seconds in worst.items()}
         before = {kind: milliseconds(self.latency("baseline", (kind,)).at(99)) for kind in medians}
         return bar.most_over(before, medians)
 
@@ -98,7 +109,7 @@ class Operations:
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
             f" {result.latency.count:,} were booked"
             for result in self.phases
-            if result.phase in PHASES and result.expected != result.latency.count
+            if result.phase in self.counts_as and result.expected != result.latency.count
         ]
 
     def loud_baseline(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""`--report DIR`: report.html for people, report.json for programs, junit.xml for whatever runs the tests.
+"""`--report DIR`: report.html for people, report.json and figures.csv for programs, junit.xml for what runs tests.
 
 Owns: the names of the files and the directory that they are in. May not: know what is in them.
 """
@@ -10,13 +10,16 @@ from typing import Final
 
 import msgspec
 
-from loadgen import junit, page
+from loadgen import exports, junit, page
 from loadgen.report import Report
 from loadgen.target import UsageError
 
 PAGE: Final = "report.html"
 JSON: Final = "report.json"
 JUNIT: Final = "junit.xml"
+CSV: Final = "figures.csv"
+METRICS: Final = "metrics.txt"
+LATENCIES: Final = "latencies.hlog"
 
 
 def require(directory: str) -> None:
@@ -30,13 +33,19 @@ def require(directory: str) -> None:
 
 
 def save(report: Report, directory: str) -> None:
-    """Write the three files, over those of a former run."""
+    """Write the files, over those of a former run."""
     require(directory)
     path = Path(directory)
     try:
         page.write(report, path / PAGE)
         (path / JSON).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
         junit.write(report, path / JUNIT)
+        for name, text in (
+            (CSV, exports.csv_of(report)),
+            (METRICS, exports.openmetrics_of(report)),
+            (LATENCIES, exports.hdr_log_of(report)),
+        ):
+            (path / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise _cannot(directory, error.strerror or str(error)) from None
 

@@ -51,6 +51,7 @@ class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: int  # operations
     failed: dict[str, int]  # by reason
     spread: Spread  # of all; one that failed took the whole timeout
+    histogram: str = ""  # the same whole: HdrHistogram V2 in base64, in microseconds
     server_cpu_percent: float | None = None  # of one core, children included
     server_pss_bytes: int | None = None  # at the phase's end, shared pages counted once
 

@@ -1,6 +1,6 @@
 """`loadgen scorecard`: every attack in turn, one verdict table.
 
-Owns: which attacks are played, in which order and with how many attackers; each is a whole `Attack` of its own, with
+Owns: which attacks are played, in which order and with how many attackers; each is a whole experiment of its own, with
 its own baseline, so that one does not colour the next. With a floor beside, each is played there first. A target that
 is started anew for each attack has nothing left of the attack before in its memory.
 """
@@ -13,16 +13,18 @@ from datetime import UTC, datetime
 import trio
 
 from loadgen import floor, stopping
-from loadgen.attack import Attack, AttackConfig
 from loadgen.client import Client
 from loadgen.compare.process import DiedError, running
-from loadgen.exercise import served, unmet
-from loadgen.findings import Floor
+from loadgen.exercise import unmet
+from loadgen.experiment import Experiment
 from loadgen.liveness import cause_of_death
+from loadgen.measured import Floor
+from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
+from loadgen.protocols import served
 from loadgen.report import Outcome, Report, verdict
-from loadgen.scenario import Plan
+from loadgen.session import Plan
 from loadgen.timers import now
 from loadgen.verdict import worst
 
@@ -33,7 +35,7 @@ class Scorecard:
     def __init__(
         self,
         plan: Plan,
-        config: AttackConfig,
+        experiment: Experiment,
         kinds: Iterable[type[Client]],
         clients: int,
         *,
@@ -41,7 +43,7 @@ class Scorecard:
         start: Sequence[str] = (),
     ) -> None:
         self._plan = plan
-        self._config = config  # its counts are not looked at
+        self._experiment = experiment  # its attackers are not looked at
         self._kinds = list(kinds)
         self._clients = clients
         self._with_floor = with_floor
@@ -69,25 +71,25 @@ class Scorecard:
         for number, kind in enumerate(self._kinds, start=1):
             count = min(kind.usual_clients, self._clients)
             self._plan.progress.say(f"attack {number} of {len(self._kinds)}: {count:,} {kind.name}")
-            part = await self._play_one(kind, self._config.against({kind: count}))
+            part = await self._play_one(kind, self._experiment.against({kind: count}))
             self._parts.append(part)
             if part.outcome is Outcome.INTERRUPTED:
                 self._stop.set()
                 return
 
-    async def _play_one(self, kind: type[Client], config: AttackConfig) -> Report:
-        why_not = unmet(kind, served(config.victims)) or await self._why_gone()
+    async def _play_one(self, kind: type[Client], experiment: Experiment) -> Report:
+        why_not = unmet(kind, served(experiment.victims)) or await self._why_gone()
         if why_not:
-            part = Attack(self._plan, config).report_without(why_not, Outcome.NOT_EXERCISED)
+            part = Player(self._plan, experiment).report_without(why_not, Outcome.NOT_EXERCISED)
             part.command = kind.name
             return part
-        found = await self._play_at_the_floor(config)
+        found = await self._play_at_the_floor(experiment)
         if found is not None and found.interrupted:
-            part = Attack(self._plan, config, found).report_without(
+            part = Player(self._plan, experiment, found).report_without(
                 "stopped at the floor, before the target was attacked", Outcome.INTERRUPTED
             )
         else:
-            part = await self._play_at_the_target(config, found)
+            part = await self._play_at_the_target(experiment, found)
         part.command = kind.name
         return part
 
@@ -103,16 +105,16 @@ class Scorecard:
             last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"])
         return f"not exercised: the server was gone before this attack ({cause})"
 
-    async def _play_at_the_target(self, config: AttackConfig, found: Floor | None) -> Report:
-        attack = Attack(self._plan, config, found)
+    async def _play_at_the_target(self, experiment: Experiment, found: Floor | None) -> Report:
+        player = Player(self._plan, experiment, found)
         try:
             async with self._running_target() as plan:
-                attack = Attack(plan, config, found)
-                return await attack.play()
+                player = Player(plan, experiment, found)
+                return await player.play()
         except InvalidRunError as error:  # the server did not get up again, most likely: that is this row's finding
-            return attack.report_without(str(error))
+            return player.report_without(str(error))
         except DiedError as error:
-            return attack.report_without(f"--start: the target {error}")
+            return player.report_without(f"--start: the target {error}")
 
     @asynccontextmanager
     async def _running_target(self) -> AsyncIterator[Plan]:
@@ -123,11 +125,11 @@ class Scorecard:
         async with running(lambda work, port: self._start, port=plan.target.port) as server:
             yield replace(plan, server=Process(server.pid))
 
-    async def _play_at_the_floor(self, config: AttackConfig) -> Floor | None:
-        if not self._with_floor or not floor.is_fair(config):
+    async def _play_at_the_floor(self, experiment: Experiment) -> Floor | None:
+        if not self._with_floor or not floor.is_fair(experiment):
             return None
         self._plan.progress.say("at the floor first")
-        found = await floor.play(self._plan, config)
+        found = await floor.play(self._plan, experiment)
         self._plan.progress.say(f"now at {self._plan.target.url}")
         return found
 

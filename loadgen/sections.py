@@ -7,21 +7,11 @@ how a row is drawn.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from loadgen import figures as known
 from loadgen import format as fmt
+from loadgen.figure import MARKDOWN_ONLY
 from loadgen.format import Tone
 from loadgen.report import CohortRow, PhaseRow, Report, Table
-
-#: What the verdict table of a scorecard says beside the verdict: columns, and the figures that they show.
-VERDICT_FIGURES: Final = (
-    ("attackers", 6, "attackers_came"),
-    ("held at end", 5, "attackers_held"),
-    ("killed at", 4, "kill_p50_s"),
-    ("victims", 2, "success_percent"),
-    ("newcomers", 2, "newcomers_success_percent"),
-    ("p99 before", 7, "baseline_p99_ms"),
-    ("p99 during", 1, "attack_p99_ms"),
-    ("collateral", 3, "collateral"),
-)
 
 #: Columns that hold words of judgement.
 _JUDGING: Final = frozenset({"verdict", "mark"})
@@ -236,29 +226,15 @@ def _table(table: Table) -> Section:
 def verdicts(report: Report) -> Section:
     """One row for each part, where that is the report's own verdict and it has no table of its own for it."""
     names = fmt.part_names(report.parts)
-    columns = (
-        Column("part"),
-        Column("verdict"),
-        *(Column(heading, spare) for heading, spare, _ in VERDICT_FIGURES),
-        Column("why"),
-    )
+    told = [(column, which) for column, which in known.columns().items() if column.spare < MARKDOWN_ONLY]
+    columns = (Column("part"), Column("verdict"), *(Column(*column) for column, _ in told), Column("why"))
     rows = [
-        (
-            name,
-            part.verdict.outcome,
-            *(_told(part.figures, figure) for _, _, figure in VERDICT_FIGURES),
-            "; ".join(part.verdict.told),
-        )
+        (name, part.verdict.outcome, *(fmt.cell(part, which) for _, which in told), "; ".join(part.verdict.told))
         for name, part in zip(names, report.parts, strict=True)
     ]
     told_already = any([row[0] for row in table.rows] == names for table in report.tables)
     needed = fmt.judges_parts(report) and not told_already
     return _without_empty_columns(Section("verdicts", columns, rows if needed else []))
-
-
-def _told(figures: Mapping[str, float | None], name: str) -> str:
-    value = figures.get(name)
-    return "" if value is None else str(fmt.figure(name, value))
 
 
 def _fixed(value: float | None) -> str:

@@ -10,7 +10,7 @@ import ssl
 from contextlib import suppress
 from typing import Final
 
-from loadgen.client import CLOSED, Client, Stage
+from loadgen.client import CLOSED, Client
 from loadgen.engine import Engine
 from loadgen.target import Target, client_context, describe_tls
 from loadgen.wire import WireError
@@ -113,7 +113,7 @@ class SecureEngine(Engine):
         if client.below_tls:
             super()._connected(client)
         else:
-            client.stage = Stage.OPENING  # the handshake has begun
+            self._made(client)  # the handshake has begun
 
     def _take(self, client: Client) -> None:
         link = self._links.get(client)

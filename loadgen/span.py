@@ -1,43 +1,107 @@
-"""One phase of an attack: how long it was, and what the server and the machine did meanwhile.
+"""One phase of an experiment: how long it was, and what the server, the crowd and the machine did meanwhile.
 
 Owns: readings at both ends and what they come to. May not: take them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from loadgen import cpu_steal
+from loadgen.experiment import Counts
 from loadgen.procfs import Usage
-from loadgen.scenario import per
+
+
+class Reading(NamedTuple):
+    """How things stood at a moment."""
+
+    moment: float
+    server: Usage | None
+    held: int  # clients of honest load
+    own_bytes: int  # memory of the generator's own processes
+    crowd_cpu_seconds: float  # what the crowd's processes have used
+    deliveries: int  # messages that reached anybody
+    sent_bytes: int  # by honest load
+    received_bytes: int
+    ticks: cpu_steal.Ticks | None = None  # read where a phase is measured
+    pressure: float | None = None
 
 
 class Span(NamedTuple):
-    """How long a phase was, what the server had used before and after it, and what the machine took meanwhile."""
+    """A phase, by what was read before and after it."""
 
-    begun: float
-    seconds: float
-    before: Usage | None
-    after: Usage | None
-    crowd_cpu_seconds: float  # what the attackers' own processes used
-    ticks_before: cpu_steal.Ticks | None
-    ticks_after: cpu_steal.Ticks | None
-    pressure_before: float | None
-    pressure_after: float | None
+    name: str
+    counts_as: Counts
+    before: Reading
+    after: Reading
+    opening_seconds: float = 0.0  # until the last client that came was established
+
+    @property
+    def begun(self) -> float:
+        """When."""
+        return self.before.moment
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return self.after.moment - self.before.moment
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """The server's."""
+        before, after = self.before.server, self.after.server
+        return None if before is None or after is None else after.cpu_seconds - before.cpu_seconds
 
     @property
     def cpu_share(self) -> float | None:
-        """CPU seconds a second."""
-        if self.before is None or self.after is None:
-            return None
-        return per(self.after.cpu_seconds - self.before.cpu_seconds, self.seconds)
+        """The server's CPU seconds a second."""
+        return per(self.cpu_seconds, self.seconds)
+
+    @property
+    def cpu_percent(self) -> float | None:
+        """The server's, of one core."""
+        return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
+
+    @property
+    def crowd_cpu_seconds(self) -> float:
+        """The crowd's own."""
+        return self.after.crowd_cpu_seconds - self.before.crowd_cpu_seconds
+
+    @property
+    def server_bytes(self) -> int | None:
+        """The server's memory at the end."""
+        return None if self.after.server is None else self.after.server.pss_bytes
 
     @property
     def steal_percent(self) -> float | None:
         """What the host took from this machine's processors meanwhile."""
-        return cpu_steal.percent(self.ticks_before, self.ticks_after)
+        return cpu_steal.percent(self.before.ticks, self.after.ticks)
 
     @property
     def pressure_percent(self) -> float | None:
         """In how much of it a program waited for a processor."""
-        if self.pressure_before is None or self.pressure_after is None:
+        if self.before.pressure is None or self.after.pressure is None:
             return None
-        return per(100 * (self.pressure_after - self.pressure_before), self.seconds)
+        return per(100 * (self.after.pressure - self.before.pressure), self.seconds)
+
+
+def bytes_each(earlier: Span, later: Span) -> float | None:
+    """The server's growth from the end of one phase to that of another, for each client that came in between."""
+    if earlier.server_bytes is None or later.server_bytes is None:
+        return None
+    return per(later.server_bytes - earlier.server_bytes, later.after.held - earlier.after.held)
+
+
+def joined(spans: Sequence[Span], counts_as: Counts) -> Span | None:
+    """All phases that count as this as one; `None` without any."""
+    found = [span for span in spans if span.counts_as is counts_as]
+    return found[0]._replace(after=found[-1].after) if found else None
+
+
+def per(amount: float | None, number: float) -> float | None:
+    """Divide, where there is something to divide; to four significant digits."""
+    return None if amount is None or number <= 0 else float(f"{amount / number:.4g}")
+
+
+def ratio(value: float | None, base: float | None) -> float | None:
+    """Compare, where both were measured."""
+    return None if value is None or base is None else per(value, base)

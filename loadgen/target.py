@@ -9,6 +9,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
@@ -33,6 +34,9 @@ SHARED_INDEX: Final = 2_000_000
 _FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.16.0.1"))
 
 PROBE_SECONDS: Final = 5.0
+
+#: Between two looks whether a target listens by now.
+WAIT_SECONDS: Final = 0.1
 
 #: How long a server may take to say that it does not understand empty lines. A plain one says nothing and costs this.
 ANSWER_SECONDS: Final = 0.2
@@ -205,6 +209,13 @@ def probe(target: Target) -> None:
         ) from None
     except OSError as error:
         raise TargetDownError(f"nothing answers at {where}: {error.strerror or error}") from None
+
+
+def await_open(target: Target, seconds: float) -> None:
+    """Wait until something listens there, or so long."""
+    deadline = now() + seconds
+    while now() < deadline and not is_open(target):
+        time.sleep(WAIT_SECONDS)
 
 
 def is_open(target: Target) -> bool:

@@ -5,19 +5,17 @@ counted from them: to the acknowledgement and to the sender's own message coming
 to a slow target and then report only the messages that it did send (coordinated omission).
 """
 
-from __future__ import annotations
-
-from bisect import insort
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
+from math import sqrt
 from random import Random
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from loadgen.interval import Interval
+from loadgen.lag import Lag
 from loadgen.latency import Latency
-from loadgen.timers import now
-
-if TYPE_CHECKING:
-    from loadgen.engine import Engine
+from loadgen.timers import NEVER, now
 
 #: Messages sent in one go when the schedule is behind, before the engine looks at its sockets again.
 CATCH_UP_BATCH: Final = 64
@@ -33,15 +31,39 @@ class Speaker(Protocol):
 
     index: int  # its number in the run
     room: str  # where it speaks
+    echoes: ClassVar[bool]  # whether what it says comes back to it
 
     def publish(self, number: int, text: str) -> None:
         """Send `text`, asking for an acknowledgement under `number`."""
 
 
-class Traffic:
-    """What the chatters of a run say."""
+class Pace(NamedTuple):
+    """When messages are due: from one rate to another over a span, and at that from then on."""
 
-    def __init__(self, random: Random) -> None:
+    begun: float
+    from_rate: float
+    to_rate: float
+    over_seconds: float
+
+    def due(self, number: int) -> float:
+        """When the message of this number, from 0 on, is due: where the area below the rate has grown to it."""
+        slope = (self.to_rate - self.from_rate) / self.over_seconds if self.over_seconds else 0.0
+        meanwhile = (self.from_rate + self.to_rate) / 2 * self.over_seconds
+        if number >= meanwhile:
+            return self.begun + self.over_seconds + (number - meanwhile) / self.to_rate if self.to_rate else NEVER
+        if not slope:
+            return self.begun + number / self.from_rate
+        return self.begun + (sqrt(self.from_rate**2 + 2 * slope * number) - self.from_rate) / slope
+
+
+class Traffic:
+    """What the speakers of a run say."""
+
+    def __init__(self, random: Random, *, at: Callable[[float, Callable[[], None]], None], lag: Lag) -> None:
+        self._at = at  # calls at a moment
+        self._lag = lag
+        self._rate = 0.0
+        self._paces = 0  # so far
         self.tag = f"lg{random.getrandbits(32):08x}"  # tells this run's messages from a former run's
         self.acks = Latency()
         self.echoes = Latency()
@@ -50,39 +72,50 @@ class Traffic:
         self.intended = 0
         self.unsent = 0  # due while nobody could speak
         self.speakers: list[Speaker] = []
-        self._random = random
         self.acknowledged_in: Counter[str] = Counter()  # messages that the target keeps, by room
         self._unacknowledged: dict[int, tuple[float, str]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
-        self._running = False
         self._text = _SENTENCE
 
     def enter(self, speaker: Speaker) -> None:
         """Be one of those whom the schedule calls upon; in the order of numbers, so that a replay calls the same."""
-        insort(self.speakers, speaker, key=lambda each: each.index)
+        place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
+        if self.speakers[place : place + 1] != [speaker]:
+            self.speakers.insert(place, speaker)
 
-    def start(self, engine: Engine, rate: float, *, text_bytes: int = 0) -> None:
-        """Begin to speak at `rate` messages a second, one every 1/rate seconds, until `stop`."""
-        self._running = True
+    def leave(self, speaker: Speaker) -> None:
+        """Be called upon no more."""
+        if speaker in self.speakers:
+            self.speakers.remove(speaker)
+
+    def start(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
+        """Speak at `rate` messages a second from now on, or from `over_seconds` on and evenly nearer to it until then.
+
+        It lasts until `stop`, or until another rate is set.
+        """
         self._text = _SENTENCE.ljust(text_bytes, "~")
-        begun = now()
+        pace = Pace(now(), self._rate if over_seconds else rate, rate, over_seconds)
+        self._rate = rate
+        self._paces += 1
+        mine, first = self._paces, self.intended
 
         def speak() -> None:
             moment = now()
             for _ in range(CATCH_UP_BATCH):
-                due = begun + self.intended / rate
-                if due > moment or not self._running:
+                due = pace.due(self.intended - first)
+                if due > moment or mine != self._paces:
                     break
                 self._speak(due)
-                engine.lag.record(now() - due)
-            if self._running:
-                engine.at(begun + self.intended / rate, speak)
+                self._lag.record(now() - due)
+            if mine == self._paces and (due := pace.due(self.intended - first)) < NEVER:
+                self._at(due, speak)
 
-        engine.at(begun, speak)
+        speak()
 
     def stop(self) -> None:
         """Send nothing more; answers are still counted."""
-        self._running = False
+        self._paces += 1
+        self._rate = 0.0
 
     def _speak(self, due: float) -> None:
         number = self.intended
@@ -90,9 +123,10 @@ class Traffic:
         if not self.speakers:
             self.unsent += 1
             return
-        speaker = self._random.choice(self.speakers)
+        speaker = self.speakers[number % len(self.speakers)]
         self._unacknowledged[number] = (due, speaker.room)
-        self._unreturned[number] = (due, speaker)
+        if speaker.echoes:
+            self._unreturned[number] = (due, speaker)
         speaker.publish(number, f"{self.tag} {number} {self._text}")
 
     def acknowledged(self, number: int) -> None:
@@ -114,15 +148,20 @@ class Traffic:
             self.acks.record(max(now() - sent[0], TIMEOUT_SECONDS))
         self._unreturned.pop(number, None)
 
-    def heard(self, speaker: Speaker, text: str) -> None:
-        """Book that `speaker` received a message, which may be its own."""
+    def number_in(self, text: str) -> int | None:
+        """The number of a message of this run."""
         tag, _, rest = text.partition(" ")
         number = rest.partition(" ")[0]
-        if tag != self.tag or not number.isdecimal():
+        return int(number) if tag == self.tag and number.isdecimal() else None
+
+    def heard(self, speaker: Speaker, text: str) -> None:
+        """Book that `speaker` received a message, which may be its own."""
+        number = self.number_in(text)
+        if number is None:
             return
-        due, author = self._unreturned.get(int(number), (0.0, None))
+        due, author = self._unreturned.get(number, (0.0, None))
         if author is speaker:
-            del self._unreturned[int(number)]
+            del self._unreturned[number]
             self.echoes.record(now() - due)
 
     def latencies(self) -> tuple[Latency, Latency]:

@@ -138,6 +138,16 @@ def read_response(data: bytes) -> Response | None:
     return Response(head.status, head.fields, data[head.size : end], data[end:])
 
 
+def read_bodiless(data: bytes) -> Response | None:
+    """Parse the answer to a HEAD, which has no body whatever its length says."""
+    head = read_head(data)
+    if head is None:
+        return None
+    if 100 <= head.status < 200:
+        return read_bodiless(data[head.size :])
+    return Response(head.status, head.fields, b"", data[head.size :])
+
+
 def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
     """Join the chunks from `at` on; the body and where it ends, trailers skipped."""
     parts: list[bytes] = []

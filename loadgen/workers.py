@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
 import trio
 
+from loadgen.endpoint import Endpoint
+from loadgen.experiment import Group
 from loadgen.latency import Latency
 from loadgen.messages import (
+    COUNTS,
+    REASONS,
     AnyAnswer,
     AnyOrder,
     Close,
-    Group,
+    GroupStatus,
     Lifetimes,
     MakeClients,
     Open,
@@ -40,9 +44,6 @@ from loadgen.worker import lines
 #: How long a worker may take to start, to answer, or to end. Generous: a machine under attack is slow.
 ANSWER_SECONDS: Final = 60.0
 LEAVE_SECONDS: Final = 10.0
-
-#: The persona that the schedule calls upon.
-SPEAKER: Final = "chat"
 
 _decoder: Final = msgspec.json.Decoder(AnyAnswer)
 
@@ -151,8 +152,10 @@ async def spawn(nursery: trio.Nursery, part: Literal["crowd", "victims"], role: 
 class Totals:
     """The results of several workers, merged."""
 
-    groups: list[Group]
+    groups: list[GroupStatus]
     lifetimes: dict[tuple[str, str], Latency]  # by group and persona
+    connects: dict[str, Latency] = field(default_factory=dict)  # by group
+    handshakes: dict[str, Latency] = field(default_factory=dict)
     acks: Latency = field(default_factory=Latency)
     echoes: Latency = field(default_factory=Latency)
     errors: Counter[str] = field(default_factory=Counter)
@@ -191,6 +194,9 @@ class Totals:
 
     def _age(self, lifetimes: Lifetimes) -> None:
         self.lifetimes.setdefault((lifetimes.group, lifetimes.persona), Latency()).add(lifetimes.ages)
+        for found, recording in ((self.connects, lifetimes.connects), (self.handshakes, lifetimes.handshakes)):
+            if recording is not None:
+                found.setdefault(lifetimes.group, Latency()).add(recording)
 
     def _hear(self, traffic: TrafficResult) -> None:
         self.acks.add(traffic.acks)
@@ -221,33 +227,17 @@ def merge(results: Iterable[Result]) -> Totals:
     return totals
 
 
-_COUNTS: Final = (
-    "wanted", "held", "peak", "opened", "came", "starved", "left", "sent_bytes", "received_bytes", "deliveries",
-)  # fmt: skip
-
-
-def merge_groups(many: Iterable[Iterable[Group]]) -> list[Group]:
+def merge_groups(many: Iterable[Iterable[GroupStatus]]) -> list[GroupStatus]:
     """Add the same persona's parts in several processes; their peaks may not have been at one moment."""
-    merged: dict[tuple[str, str], Group] = {}
+    merged: dict[tuple[str, str], GroupStatus] = {}
     for group in (group for groups in many for group in groups):
         known = merged.get((group.group, group.persona))
         if known is None:
             merged[group.group, group.persona] = msgspec.structs.replace(group)
             continue
-        for name in (
-            "wanted",
-            "held",
-            "peak",
-            "opened",
-            "came",
-            "starved",
-            "left",
-            "sent_bytes",
-            "received_bytes",
-            "deliveries",
-        ):
+        for name in (*COUNTS, "starved"):
             setattr(known, name, getattr(known, name) + getattr(group, name))
-        for name in ("refused", "failed", "ended", "answers"):
+        for name in REASONS:
             setattr(known, name, dict(Counter(getattr(known, name)) + Counter(getattr(group, name))))
     return list(merged.values())
 
@@ -269,32 +259,22 @@ class Workers:
         self.workers = workers
         self._next_index = 0
 
-    async def make(
-        self,
-        group: str,
-        counts: Mapping[str, int],
-        *,
-        rooms: tuple[str, ...],
-        poll_wait_seconds: float,
-        path: str,
-        websocket_path: str,
-    ) -> None:
+    async def make(self, group: Group, endpoint: Endpoint) -> None:
         """Make a group's clients, spread evenly over the processes."""
         number = len(self.workers)
         for place, worker in enumerate(self.workers):
             # the remainder of one persona goes to other workers than that of the next
             share = {
-                name: count // number + ((place + offset) % number < count % number)
-                for offset, (name, count) in enumerate(counts.items())
+                persona.name: count // number + ((place + offset) % number < count % number)
+                for offset, (persona, count) in enumerate(group.counts.items())
             }
             await worker.order(
                 MakeClients(
-                    group=group,
+                    group=group.name,
                     counts={name: count for name, count in share.items() if count},
-                    rooms=list(rooms),
-                    poll_wait_seconds=poll_wait_seconds,
-                    path=path,
-                    websocket_path=websocket_path,
+                    rooms=list(group.rooms),
+                    poll_wait_seconds=group.poll_wait_seconds,
+                    endpoint=endpoint,
                     first_index=self._next_index,
                 )
             )
@@ -306,14 +286,13 @@ class Workers:
         for worker in self.workers:
             await worker.order(Open(group=group, share=share))
 
-    async def speak(self, rate: float, *, text_bytes: int = 0) -> None:
-        """Begin the schedule; each process has the share of the rate that it has of the speakers."""
-        speakers = [
-            sum(group.wanted for group in worker.current.groups if group.persona == SPEAKER) for worker in self.workers
-        ]
+    async def speak(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
+        """Set the schedule; each process has the share of the rate that it has of the speakers."""
+        speakers = [worker.current.speakers for worker in self.workers]
         for worker, number in zip(self.workers, speakers, strict=True):
             if number:
-                await worker.order(StartTraffic(rate=rate * number / sum(speakers), text_bytes=text_bytes))
+                each = rate * number / sum(speakers)
+                await worker.order(StartTraffic(rate=each, text_bytes=text_bytes, over_seconds=over_seconds))
 
     async def order(self, order: AnyOrder) -> None:
         """Give everybody the same order."""
@@ -334,7 +313,7 @@ class Workers:
         """Whether every message that was sent is accounted for."""
         return all(worker.up_to_date and not worker.current.outstanding for worker in self.workers)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[GroupStatus]:
         """How all groups stand."""
         return merge_groups(worker.current.groups for worker in self.workers)
 
@@ -346,7 +325,3 @@ class Workers:
     def last_held(self) -> float:
         """When a client last came to be held."""
         return max(worker.current.last_held for worker in self.workers)
-
-    async def send_result(self) -> Totals:
-        """Everything that all processes have to tell."""
-        return merge([await worker.send_result() for worker in self.workers])

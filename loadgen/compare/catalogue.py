@@ -32,6 +32,7 @@ class Peer:
     title: str
     can: Can
     kit: Kit
+    url: str = ""  # of a server that runs already
     groups: frozenset[str] = frozenset()  # of scenarios, where it has something to show; empty = all that it can
     relay: str = ""  # where a server that only relays takes messages for all members at /ws, see relay.py
 

@@ -4,6 +4,7 @@ Owns: its flags and what is checked before anything is installed or started.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,14 +13,15 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import flags, markdown, preflight, target
-from loadgen.common import COMMON, Common, arguments, finish, make_seed
-from loadgen.compare.catalogue import OURS, PEERS, Peer
+from loadgen.common import COMMON, LOADING, Common, Loading, arguments, find, finish, make_seed
+from loadgen.compare.catalogue import OURS, PEERS, Can, Peer
 from loadgen.compare.comparison import ComparePlan, Comparison
-from loadgen.compare.measure import Options
+from loadgen.compare.kits import Nothing
+from loadgen.compare.measure import ENDPOINT, Options
 from loadgen.compare.process import HOST
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.compare.scenario import Scenario, Sizes
-from loadgen.compare.scenarios import scenarios
+from loadgen.compare.scenarios import load, scenarios
 from loadgen.output import require
 from loadgen.progress import Progress
 from loadgen.target import UsageError
@@ -37,7 +39,7 @@ MAX_REPEATS: Final = 100
 
 
 def compare(
-    *,
+    *urls: Annotated[str, Parameter(help="Servers that run already, two or more, instead of the named ones.")],
     peers: Annotated[
         str, Parameter(help=f"Only these servers, with commas between, and {OURS}, to which the ratios are.")
     ] = "",
@@ -59,14 +61,17 @@ def compare(
         Parameter(help="Seconds of the idle window, and between pings: each connection is pinged once in it."),
     ] = Sizes.idle_seconds,
     attack_seconds: Annotated[float, Parameter(help="Seconds of each attack.")] = Sizes.attack_seconds,
-    processes: Annotated[int, Parameter(help="Processes to play a crowd in.")] = 1,
     peers_dir: Annotated[str, Parameter(help="Where the peers' own environments are.")] = DEFAULT_PEERS_DIR,
     markdown_file: Annotated[
         str | None, Parameter(name="--markdown", help="Also write the tables there, as Markdown.")
     ] = None,
+    mix: Annotated[str | None, Parameter(help="Of URLs: what is played; by default request=100.")] = None,
+    rate: Annotated[float, Parameter(help="Of URLs: messages or requests a second.")] = 100.0,
+    duration: Annotated[float, Parameter(help="Of URLs: seconds of each turn.")] = 5.0,
+    loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
-    """Measure this server beside others: the same scenarios, in turns, with ratios.
+    """Measure this server beside others, or servers that run already: the same load, in turns, with ratios.
 
     The others are small servers that come with loadgen. Each is installed at its first use, in an environment of its
     own; one that cannot be had here is skipped with a line that says why. Nothing is installed into the system.
@@ -75,7 +80,7 @@ def compare(
         raise UsageError("--fail-if: compare judges nobody; it prints what it found")
     flags.between("--repeats", repeats, 1, MAX_REPEATS)
     flags.between("--scale", scale, 0.001, 10)
-    flags.between("--processes", processes, 1, flags.MAX_PROCESSES)
+    flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
     flags.seconds("--idle-seconds", idle_seconds)
     flags.seconds("--attack-seconds", attack_seconds)
     if clients is not None:
@@ -84,8 +89,15 @@ def compare(
         require(common.report)
     markdown.require(markdown_file)
     sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
-    chosen, played = _peers(peers), _scenarios(only, attacks)
-    _preflight(sizes)
+    if urls:
+        flags.at_least("--rate", rate, 0.1)
+        flags.seconds("--duration", duration)
+        chosen = _running(urls, common)
+        counts = {each.name: number for each, number in flags.mix(mix or "request=100", clients or 20).items()}
+        played = [load(counts, rate=rate, seconds=duration)]
+    else:
+        chosen, played = _peers(peers), _scenarios(only, attacks)
+        _preflight(sizes)
     progress = Progress()
     compared = ComparePlan(
         peers=chosen,
@@ -95,12 +107,15 @@ def compare(
         peers_dir=Path(peers_dir).expanduser(),
         options=Options(
             seed=make_seed(common),
-            processes=processes,
+            processes=loading.processes,
             arguments=arguments(),
             # the phases of sixty measurements are worth a live view, but not a log
+            endpoint=loading.endpoint() if urls else ENDPOINT,
+            allow_target=common.allow_target,
             progress=progress if sys.stderr.isatty() else Progress(Console(stderr=True, quiet=True)),
         ),
         say=progress.say,
+        base=chosen[0].name,
     )
     progress.banner([compared.options.arguments, _summary(compared)])
     report = trio.run(Comparison(compared).play)
@@ -114,6 +129,15 @@ def _summary(compared: ComparePlan) -> str:
         f"{len(compared.peers)} servers, {len(compared.scenarios)} scenarios, {compared.repeats} rounds:"
         f" about {compared.seconds / 60:.0f} min, seed {compared.options.seed}; Ctrl-C ends it with what there is"
     )
+
+
+def _running(urls: Sequence[str], common: Common) -> list[Peer]:
+    """Servers that run already; the ratios are to the first."""
+    if len(set(urls)) < max(len(urls), 2):
+        raise UsageError("URL: name two servers or more, each once")
+    for url in urls:
+        find(url, common)
+    return [Peer(name=url, title="runs already", can=Can(0), kit=Nothing(), url=url) for url in urls]
 
 
 def _peers(text: str) -> list[Peer]:

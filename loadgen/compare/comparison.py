@@ -5,6 +5,7 @@ ended after it; a server that dies or cannot be measured is a row that says so. 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,10 +15,10 @@ from typing import Final
 import trio
 
 from loadgen import stopping
-from loadgen.compare.catalogue import Peer
+from loadgen.compare.catalogue import OURS, Peer
 from loadgen.compare.kits import MissingError
 from loadgen.compare.measure import Meter, NoFigureError, Options, StoppedMeasurementError
-from loadgen.compare.process import DiedError, Server, running
+from loadgen.compare.process import DiedError, Running, Server, running, started
 from loadgen.compare.relay import Relay
 from loadgen.compare.results import Entry, Results
 from loadgen.compare.scenario import Sample, Scenario, Sizes
@@ -40,6 +41,7 @@ class ComparePlan:
     peers_dir: Path
     options: Options
     say: Callable[[str], None]  # tells a person who waits what goes on
+    base: str = OURS  # the server to which the ratios are
 
     @property
     def seconds(self) -> float:
@@ -89,7 +91,7 @@ class Comparison:
                 self._say(f"skipping {peer.name}: {error}")
 
     async def _play_scenario(self, scenario: Scenario) -> None:
-        results = Results(scenario)
+        results = Results(scenario, self._plan.base)
         self._results.append(results)
         peers = [peer for peer in self._plan.peers if scenario.takes(peer) and peer.name not in self._skipped]
         for number in range(1, self._plan.repeats + 1):
@@ -105,8 +107,8 @@ class Comparison:
         failure = ""
         reports: list[Report] = []
         try:
-            async with running(partial(self._command, peer)) as server, trio.open_nursery() as nursery:
-                if peer.relay:
+            async with self._server(peer) as server, trio.open_nursery() as nursery:
+                if peer.relay and isinstance(server, Server):
                     Relay(server, peer.relay).greet()
                 nursery.start_soon(_limit, server)
                 meter = Meter(server, self._plan.options)
@@ -124,6 +126,9 @@ class Comparison:
         self._parts += reports
         doubts = [_doubt(each) for each in reports if each.outcome in {Outcome.INVALID, Outcome.NOT_EXERCISED}]
         return Entry(peer=peer.name, sample=sample, failure=failure, doubt=", ".join(doubts))
+
+    def _server(self, peer: Peer) -> AbstractAsyncContextManager[Running]:
+        return started(peer.url) if peer.url else running(partial(self._command, peer))
 
     def _command(self, peer: Peer, work: Path, port: int) -> list[str]:
         return peer.kit.command(self._home(peer), work, port, self._plan.sizes.idle_seconds)
@@ -165,11 +170,12 @@ class Comparison:
             [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
             for peer in self._plan.peers
         ]
-        notes = [f"{self._plan.sizes}; {self._plan.repeats} rounds."]
+        sizes = "" if any(peer.url for peer in self._plan.peers) else f"{self._plan.sizes}; "
+        notes = [f"{sizes}{self._plan.repeats} rounds."]
         return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows, notes=notes)
 
 
-async def _limit(server: Server) -> None:
+async def _limit(server: Running) -> None:
     """End the server, and so the measurement, which then ends in good order, if it takes too long."""
     await trio.sleep(MEASUREMENT_SECONDS)
     server.put_down(f"not measured in {MEASUREMENT_SECONDS:g} s")

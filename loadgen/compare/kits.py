@@ -58,6 +58,25 @@ class Kit(Protocol):
         """What is installed, for the record."""
 
 
+class Nothing:
+    """For a server that runs already."""
+
+    def is_ready(self, home: Path) -> bool:
+        """It is."""
+        return True
+
+    def install(self, home: Path) -> None:
+        """Nothing is ours to install."""
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        """Nobody starts it."""
+        raise NotImplementedError
+
+    def versions(self, home: Path) -> str:
+        """Nobody knows."""
+        return ""
+
+
 class Chatserver:
     """Our own server, by its command: no code is shared."""
 

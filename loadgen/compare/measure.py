@@ -1,7 +1,7 @@
-"""One measurement: a `Run` or an `Attack` against one server, and its report.
+"""One measurement: an experiment against one server, and its report.
 
-Owns: what every measurement of a comparison has in common, and what a failed measurement is called. What a figure
-means, and how honestly it was taken, is the business of run.py and attack.py. Errors may come in groups: there are
+Owns: what every measurement of a comparison has in common, and what one that came to nothing is called. What a figure
+means, and how honestly it was taken, is the business of findings.py. Errors may come in groups: there are
 nurseries here.
 """
 
@@ -12,18 +12,19 @@ from typing import Final
 
 import trio
 
-from loadgen import flags, target
-from loadgen.attack import Attack, AttackConfig
+from loadgen import experiment, flags, target
 from loadgen.client import Client
-from loadgen.compare.process import Server
+from loadgen.compare.process import Running, Server
+from loadgen.endpoint import Endpoint
+from loadgen.experiment import Experiment, Group, Probes
 from loadgen.messages import Role
 from loadgen.personas import registry
+from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report
-from loadgen.run import Load, Run
-from loadgen.scenario import Plan
+from loadgen.session import Plan
 from loadgen.workers import Workers, spawn
 
 #: After a crowd has come, before anything is read. A little less than a lone run takes: there are many.
@@ -36,10 +37,7 @@ RECOVERY_SECONDS: Final = 1.0
 CONNECT_RATE: Final = 5000.0
 
 #: Where every peer speaks, and what it answers with a short page.
-PATH: Final = "/healthz"
-WEBSOCKET_PATH: Final = "/ws"
-
-_POLL_WAIT_SECONDS: Final = 25.0
+ENDPOINT: Final = Endpoint(path="/healthz")
 
 #: A crowd that has not come by then, will not. A slow server takes 800 a second.
 _COMING_SECONDS: Final = 60.0
@@ -64,41 +62,48 @@ class Options:
     arguments: str
     progress: Progress
     settle_seconds: float = SETTLE_SECONDS
+    endpoint: Endpoint = ENDPOINT
+    allow_target: str | None = None
 
 
 class Meter:
     """Measures one server, and keeps the reports."""
 
-    def __init__(self, server: Server, options: Options) -> None:
+    def __init__(self, server: Running, options: Options) -> None:
         self.server = server
         self.reports: list[Report] = []
         self._options = options
-        self._target = target.find(server.url)
+        self._target = target.find(server.url, allow=options.allow_target)
+
+    @property
+    def started(self) -> Server:
+        """The server as one of ours, for what asks for its process."""
+        assert isinstance(self.server, Server), "a server that runs already plays no such scenario"
+        return self.server
 
     async def run(
         self, counts: Mapping[str, int], *, label: str = "", seconds: float, rate: float = 0.0, rooms: int = 1
     ) -> Report:
         """Play honest load, see `loadgen run`; `label` tells the runs of one scenario apart."""
-        load = Load(
-            counts=_personas(counts),
+        load = experiment.honest_load(
+            _personas(counts),
             rooms=flags.rooms(rooms, "compare", sum(counts.values())),
             rate=rate,
             seconds=seconds,
-            poll_wait_seconds=_POLL_WAIT_SECONDS,
         )
-        return await self._played(Run(self._plan(connect_rate=0.0), load), label)
+        return await self._played(load, 0.0, label)
 
     async def attack(self, counts: Mapping[str, int], *, victims: Mapping[str, int], seconds: float) -> Report:
         """Play an attack, see `loadgen attack`."""
-        config = AttackConfig(
-            counts=_personas(counts),
-            victims=victims,
+        attacked = experiment.attack(
+            _personas(counts),
+            probes=Probes(victims=victims),
             neighbours={},  # most peers speak too little for them
             baseline_seconds=BASELINE_SECONDS,
             attack_seconds=seconds,
             recovery_seconds=RECOVERY_SECONDS,
         )
-        return await self._played(Attack(self._plan(connect_rate=CONNECT_RATE), config), "")
+        return await self._played(attacked, CONNECT_RATE, "")
 
     @asynccontextmanager
     async def beside(self, counts: Mapping[str, int]) -> AsyncIterator[int]:
@@ -108,14 +113,7 @@ class Meter:
             worker = await spawn(nursery, "crowd", role)
             try:
                 crowd = Workers([worker])
-                await crowd.make(
-                    _BESIDE,
-                    counts,
-                    rooms=(_BESIDE,),
-                    poll_wait_seconds=_POLL_WAIT_SECONDS,
-                    path=PATH,
-                    websocket_path=WEBSOCKET_PATH,
-                )
+                await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)), ENDPOINT)
                 await crowd.open(_BESIDE, 1.0)
                 with trio.move_on_after(_COMING_SECONDS):
                     while not crowd.settled:  # noqa: ASYNC110  workers tell how they stand; none can be waited for
@@ -131,20 +129,19 @@ class Meter:
             target=self._target,
             connect_rate=connect_rate,
             seed=options.seed,
-            server=Process(self.server.pid),
+            server=None if self.server.pid is None else Process(self.server.pid),
             conditions=(),
             no_bar=True,  # a comparison judges nobody
             progress=options.progress,
             processes=options.processes,
-            path=PATH,
-            websocket_path=WEBSOCKET_PATH,
+            endpoint=options.endpoint,
             arguments=options.arguments,
             settle_seconds=options.settle_seconds,
         )
 
-    async def _played(self, play: Run | Attack, label: str) -> Report:
+    async def _played(self, what: Experiment, connect_rate: float, label: str) -> Report:
         try:
-            report = await play.play()
+            report = await Player(self._plan(connect_rate=connect_rate), what).play()
         except InvalidRunError as error:
             self.server.require()  # that it died says more
             raise NoFigureError(str(error)) from None

@@ -29,20 +29,31 @@ class DiedError(Exception):
     """A server that did not start, or did not live; the text has the last that it printed."""
 
 
-class Server:
-    """A running server."""
+class Running:
+    """A server that somebody else started, and ends."""
+
+    pid: int | None = None  # not known, so its memory and CPU are not measured
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def put_down(self, reason: str) -> None:
+        """Nothing: it is not ours to end."""
+
+    def require(self) -> None:
+        """Nothing: what it no longer answers, its figures say."""
+
+
+class Server(Running):
+    """A server of ours."""
 
     def __init__(self, child: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
+        super().__init__(f"http://{HOST}:{port}")
         self.port = port
-        self.url = f"http://{HOST}:{port}"
+        self.pid: int = child.pid  # which is also its process group
         self._child = child
         self._output = output
         self._put_down = ""
-
-    @property
-    def pid(self) -> int:
-        """Its process, which is also its process group."""
-        return self._child.pid
 
     def put_down(self, reason: str) -> None:
         """End it at once, and let `require` say why, so that its user waits no longer."""
@@ -99,6 +110,12 @@ async def running(
             # also when its leader has ended: it may have left workers behind.
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+
+@asynccontextmanager
+async def started(url: str) -> AsyncIterator[Running]:
+    """A server that runs already, in the place of one that is started."""
+    yield Running(url)
 
 
 def _start(command: Sequence[str], work: Path, output: Path) -> "subprocess.Popen[bytes]":

@@ -40,8 +40,9 @@ class Entry:
 class Results:
     """All entries of one scenario, by round."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, base: str = OURS) -> None:
         self.scenario = scenario
+        self._base = base  # to which the ratios are
         self.rounds: list[dict[str, Entry]] = []
 
     def begin_round(self) -> None:
@@ -98,14 +99,14 @@ class Results:
         text = number(statistics.median(values))
         if len(values) > 1:
             text += f" ({number(min(values))}-{number(max(values))})"
-        ratios = self._ratios(peer, column.name) if column.compared and peer != OURS else []
+        ratios = self._ratios(peer, column.name) if column.compared and peer != self._base else []
         return f"{text} · {number(statistics.median(ratios))}{_TIMES}" if ratios else text
 
     def _ratios(self, peer: str, column: str) -> list[float]:
         """The ratio to ours in each round that has both; none where these are too few."""
         ratios = []
         for entries in self.rounds:
-            value, ours = (entries[name].sound.get(column) if name in entries else None for name in (peer, OURS))
+            value, ours = (entries[name].sound.get(column) if name in entries else None for name in (peer, self._base))
             # growth of memory may be nothing, or less, where little was measured
             if value is not None and ours is not None and value > 0 and ours > 0:
                 ratios.append(value / ours)

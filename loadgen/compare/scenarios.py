@@ -4,7 +4,7 @@ Owns: the loads, the columns and the arithmetic. Each scenario is one function t
 returns its figures by column. May not: start a server, or know how figures are shown.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -17,9 +17,9 @@ from loadgen.compare.measure import Meter, NoFigureError
 from loadgen.compare.relay import Relay
 from loadgen.compare.scenario import Column, Layout, Sample, Scenario, Sizes
 from loadgen.compare.threads import ThreadWatch
+from loadgen.experiment import WARM_UP_CLIENTS
 from loadgen.personas import summary
 from loadgen.report import Report
-from loadgen.run import WARM_UP_CLIENTS
 
 _MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
@@ -28,8 +28,8 @@ _MIB: Final = 2**20
 #: Below this a growth of memory says nothing of the clients that came.
 _LEAST_GROWTH: Final = _MIB / 2
 
-#: What run.py calls the phase in which all clients are connected.
-_STEADY: Final = "steady"
+#: What experiment.py calls the phases in which the crowd comes, after the warm-up.
+_OPENING: Final = "opening"
 
 
 # -- idle -------------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ _EACH_PER_S: Final = 10.0
 
 
 async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-    relay = Relay(meter.server, peer.relay) if peer.relay else None
+    relay = Relay(meter.started, peer.relay) if peer.relay else None
     paced = await _broadcast(meter, relay, sizes, _PACED_DELIVERIES, "paced")
     flood = await _broadcast(meter, relay, sizes, _FLOOD_DELIVERIES, "flood")
     return {
@@ -236,6 +236,34 @@ _BESIDE: Final = Scenario(
 )
 
 
+# -- servers that run already -----------------------------------------------------------------------------------------
+
+#: Figures that are told of each, and those of which a ratio says something.
+_TOLD: Final = {
+    "messages_per_s": ("answers/s", True),
+    "ack_p50_ms": ("p50, ms", True),
+    "ack_p99_ms": ("p99, ms", True),
+    "ack_max_ms": ("at worst, ms", False),
+    "message_errors": ("errors", False),
+    "connect_p99_ms": ("connect p99, ms", False),
+    "handshake_p99_ms": ("established p99, ms", True),
+    "received_bytes_per_s": ("received, B/s", False),
+}
+
+
+def load(counts: Mapping[str, int], *, rate: float, seconds: float) -> Scenario:
+    """The same honest load on each."""
+
+    async def play(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
+        figures = _all_held(await meter.run(counts, rate=rate, seconds=seconds)).figures
+        return {name: figures[name] for name in _TOLD}
+
+    columns = [Column(name=name, title=title, compared=compared) for name, (title, compared) in _TOLD.items()]
+    note = f"{sum(counts.values()):,} clients, {rate:,g} messages or requests a second for {seconds:g} s."
+    layout = Layout(title="The same load", columns=columns, note=note)
+    return Scenario(name="load", group="load", layouts=(layout,), play=play, needs=Can(0), seconds=seconds + 4)
+
+
 # -- attacked ---------------------------------------------------------------------------------------------------------
 
 #: What a server must do for an attack to have anything to play. Half a request can be sent to any server.
@@ -243,7 +271,7 @@ _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT
 
 
 async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
-    watch = ThreadWatch(meter.server.pid)
+    watch = ThreadWatch(meter.started.pid)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         report = await meter.attack(
@@ -332,15 +360,13 @@ def _above_noise(each: float | None, clients: float | None) -> float | None:
 def _cpu_to_open(report: Report, clients: int) -> float:
     """The server's CPU for one client until it was held, in microseconds, from the timeline.
 
-    Its first entry comes when the warm-up's clients have settled, and its first of the steady window has the end of the
-    opening in it.
+    Each of its entries is of one phase, and has what was used since the one before it.
     """
     spent, last = 0.0, 0.0
     for sample in report.timeline:
-        spent += (sample.server_cpu_percent or 0.0) / 100 * (sample.seconds - last)
+        if sample.phase.startswith(_OPENING):
+            spent += (sample.server_cpu_percent or 0.0) / 100 * (sample.seconds - last)
         last = sample.seconds
-        if sample.phase == _STEADY:
-            break
     return spent * _MICRO / (clients - min(WARM_UP_CLIENTS, clients // 10))
 
 

@@ -221,9 +221,9 @@ def _summary(series: Series, unit: str) -> str:
 
 
 def _bands(samples: Sequence[Sample]) -> list[Band]:
-    """The phases of a run, each until the next begins."""
+    """The phases of a run; the last sample of each is from the moment at which it ended."""
     phases = [samples[0].phase, *(after.phase for before, after in pairwise(samples) if before.phase != after.phase)]
-    turns = [after.seconds for before, after in pairwise(samples) if before.phase != after.phase]
+    turns = [before.seconds for before, after in pairwise(samples) if before.phase != after.phase]
     spans = pairwise([0.0, *turns, samples[-1].seconds])
     return [Band(phase, *span, shaded=phase == ATTACK) for phase, span in zip(phases, spans, strict=True)]
 

@@ -11,33 +11,18 @@ from typing import Final
 
 from loadgen import format as fmt
 from loadgen import sections
-from loadgen.figures import Condition
+from loadgen.figures import ALL, Condition
 from loadgen.page import charts
 from loadgen.page.charts import Chart
 from loadgen.page.elements import Element, node
 from loadgen.report import Outcome, Report
 from loadgen.sections import Section
 
-#: The figures that are shown large, as far as they were measured, in words of a few syllables: who got hurt, first.
-TILES: Final = {
-    "success_percent": "of the victims' operations succeeded under attack",
-    "attack_p99_ms": "victims' 99th percentile under attack",
-    "collateral": "honest slow clients hurt",
-    "ack_p99_ms": "to the acknowledgement, 99th percentile",
-    "echo_p99_ms": "until a message is back, 99th percentile",
-    "attackers_killed": "attackers thrown out",
-    "server_bytes_per_attacker": "of server memory for each attacker",
-    "server_bytes_per_connection": "of server memory for each connection",
-    "messages_per_s": "messages acknowledged",
-    "ended": "clients ended by the server",
-}
+#: Of the figures that are shown large, as far as they were measured: who got hurt comes first.
 MOST_TILES: Final = 4
 
 #: With more parts than this they are shown without plots: a comparison has hundreds, and tables of its own.
 MOST_DRAWN: Final = 60
-
-#: When a large figure is red.
-_BAD: Final = (Condition("success_percent", "<", 100), Condition("collateral", ">", 0), Condition("ended", ">", 0))
 
 #: A cell with more letters than this may wrap, and gets room to do it in.
 _LONG: Final = 36
@@ -127,7 +112,7 @@ def _body(
     report: Report, ident: str, *, level: int, links: Mapping[str, str] = _NO_LINKS, drawn: bool = True
 ) -> Iterable[Element]:
     """What one run found; the same for a report and for each of its parts."""
-    tiles = [name for name in TILES if report.figures.get(name) is not None][:MOST_TILES]
+    tiles = [name for name, each in ALL.items() if each.tile and report.figures.get(name) is not None][:MOST_TILES]
     if tiles:
         yield node("dl", *(_tile(report, name) for name in tiles), class_="tiles")
     for section in sections.tables(report):
@@ -169,13 +154,14 @@ def _tile(report: Report, name: str) -> Element:
     assert value is not None, "only what was measured is a tile"
     return node(
         "div",
-        node("dt", TILES[name], title=name),
+        node("dt", ALL[name].tile, title=name),
         node("dd", *_amount(fmt.figure(name, value)), class_="toned bad" if _is_bad(report, name) else None),
     )
 
 
 def _is_bad(report: Report, name: str) -> bool:
-    return any(each.judge(report.figures) for each in _BAD if each.figure == name)
+    bar = ALL[name].bar
+    return bar is not None and Condition(name, bar.sign, bar.limit).judge(report.figures) is not None
 
 
 def _amount(amount: fmt.Amount) -> list[Element | str]:

@@ -1,19 +1,23 @@
-"""The personas: each file of this package that does not begin with an underscore is one.
+"""The personas: each file of this package that does not begin with an underscore is a family of them.
 
-Owns: the registry. A file defines one subclass of `Client` decorated with `@persona`; dropping it here is all that
-it takes to appear in `loadgen list`, `--mix` and `--kind`.
+Owns: the registry. A file defines subclasses of `Client` decorated with `@persona`; dropping it here is all that it
+takes to appear in `loadgen list`, `--mix` and `--kind`. A file elsewhere is named with `--persona`.
 """
 
+import importlib.util
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 from loadgen.client import Client
+from loadgen.target import UsageError
 
 P = TypeVar("P", bound=type[Client])
 _registry: dict[str, type[Client]] = {}
+_loaded: set[Path] = set()  # files from outside
 
 
 def persona(cls: P) -> P:
@@ -24,11 +28,30 @@ def persona(cls: P) -> P:
     return cls
 
 
+def load(file: str) -> None:
+    """Load the personas of a file that is not one of ours, once."""
+    path = Path(file).resolve()
+    if path in _loaded:
+        return
+    spec = importlib.util.spec_from_file_location(f"loadgen_persona_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--persona: {file} is no Python file")
+    before = len(_registry)
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:  # noqa: BLE001  it is somebody else's program
+        raise UsageError(f"--persona: {file}: {type(error).__name__}: {' '.join(str(error).split())}") from None
+    if len(_registry) == before:
+        raise UsageError(f"--persona: {file} has no class with @persona")
+    _loaded.add(path)
+
+
 def registry() -> Mapping[str, type[Client]]:
     """Every persona by name, in alphabetical order."""
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
             import_module(f"{__name__}.{module.name}")
+    import_module("loadgen.protocols")  # each has its own speakers
     return MappingProxyType(dict(sorted(_registry.items())))  # one may have imported another before its turn
 
 

@@ -79,7 +79,8 @@ class Intruder(Attacker):
     def opening(self) -> bytes:
         """Ask for the upgrade."""
         place = self.cohort.place
-        return wire.upgrade_request(place.websocket_path, place.host, *self.upgrade_fields)
+        fields = (*place.endpoint.upgrade_fields, *self.upgrade_fields)
+        return wire.upgrade_request(place.websocket_path, place.host, *fields)
 
     def on_connected(self) -> None:
         """Wait for the answer: there is no WebSocket yet to do harm with."""

@@ -24,8 +24,8 @@ _decoder = msgspec.json.Decoder(Envelope)
 JOIN_ID = -1
 
 
-class Member(Client):
-    """A WebSocket client joined to a room."""
+class WebSocketClient(Client):
+    """A client that opens a WebSocket in good order and minds its control frames."""
 
     __slots__ = ()
 
@@ -33,11 +33,16 @@ class Member(Client):
 
     def opening(self) -> bytes:
         """Ask for the upgrade."""
-        return wire.upgrade_request(self.cohort.place.websocket_path, self.cohort.place.host)
+        place = self.cohort.place
+        return wire.upgrade_request(place.websocket_path, place.host, *place.endpoint.upgrade_fields)
 
-    def joining(self) -> bytes:
-        """Return the first frame."""
-        return join(JOIN_ID, self.room)
+    def on_open(self) -> None:
+        """React to the WebSocket's being open."""
+        raise NotImplementedError
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """React to a frame that is no control frame."""
+        raise NotImplementedError
 
     def on_data(self, data: bytes) -> None:
         """Finish the handshake, then take frame after frame."""
@@ -52,7 +57,7 @@ class Member(Client):
                 return
             wire.check_upgrade(head)
             data = data[head.size :]
-            self.send(self.joining())
+            self.on_open()
         frames, self.unread = wire.read_frames(data)
         for frame in frames:
             if self.fd < 0:
@@ -68,6 +73,20 @@ class Member(Client):
             self.fail(f"close {frame.close_code}", turned_away=frame.close_code in CLOSED_FOR_NOW)
         elif frame.opcode != wire.PONG:
             self.on_text(frame)
+
+
+class Member(WebSocketClient):
+    """A WebSocket client joined to a room."""
+
+    __slots__ = ()
+
+    def joining(self) -> bytes:
+        """Return the first frame."""
+        return join(JOIN_ID, self.room)
+
+    def on_open(self) -> None:
+        """Ask to be let into the room."""
+        self.send(self.joining())
 
     def on_text(self, frame: wire.Frame) -> None:
         """Wait for the join to be answered; afterwards only count what is said."""

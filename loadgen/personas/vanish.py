@@ -1,11 +1,14 @@
-"""A battery at its end."""
+"""Peers that are gone without a word, or seem to be: no FIN, no RST, or half a connection."""
 
 from typing import Final
 
 from loadgen import wire
+from loadgen.client import Cohort, Needs, Threat
 from loadgen.frames import FIN, PONG, frame
 from loadgen.personas import persona
 from loadgen.personas._lingering import Lingerer
+from loadgen.personas._polling import HeldPoll
+from loadgen.personas._posting import post_head
 from loadgen.personas._vanishing import Vanishing
 from loadgen.personas._websocket import join
 
@@ -29,3 +32,129 @@ class Vanish(Lingerer, Vanishing):
         """Join (a server of another kind sees a text message), and stay for a moment."""
         self.vanish_soon()
         self.send(join(_JOIN_ID, self.room))
+
+
+@persona
+class VanishStream(Vanishing):
+    """Event stream that vanishes without FIN or RST.
+
+    There is no pong in server-sent events: only what nobody acknowledges tells.
+    """
+
+    __slots__ = ()
+
+    name = "vanish-stream"
+    needs = Needs.CHAT
+
+    def opening(self) -> bytes:
+        """Ask for the stream."""
+        place = self.cohort.place
+        path = place.stream_path.format(room=self.room)
+        return wire.request("GET", path, place.host, "Accept: text/event-stream")
+
+    def on_connected(self) -> None:
+        """Stay for a moment."""
+        super().on_connected()
+        self.vanish_soon()
+
+
+@persona
+class PollAbandon(HeldPoll, Vanishing):
+    """Opens a long-poll and vanishes without FIN while it is held.
+
+    The server learns nothing until it writes, and then only that nobody acknowledges. Where a held poll is a task or
+    a thread that waits for the news, and writes without a deadline, it waits for as long as TCP sends again: 15 min.
+    """
+
+    __slots__ = ()
+
+    name = "poll-abandon"
+
+    def on_connected(self) -> None:
+        """Stay for a moment."""
+        super().on_connected()
+        self.vanish_soon()
+
+
+#: Who does it right answers at once: 8,000 who came back each second would be a flood, which is another attack.
+RETURNS_SECONDS: Final = 10.0
+
+
+@persona
+class PollHalfclose(HeldPoll):
+    """Opens a long-poll and sends FIN behind it: it will not say more, and reads on.
+
+    It may (RFC 9112 section 9.6: that does not mean that it "is no longer interested in a response"), and `nc -N` and
+    some proxies do. A server that takes it for gone leaves somebody waiting; one that never notices keeps the polls of
+    all who are gone.
+    """
+
+    __slots__ = ()
+
+    name = "poll-halfclose"
+    returns_seconds = RETURNS_SECONDS
+
+    def on_connected(self) -> None:
+        """Say that this was all."""
+        super().on_connected()
+        self.finish_sending()
+
+
+#: A room of its own: its members take 8 KB for each message, which would drown the victims' room.
+ROOM: Final = "publish-reset"
+
+#: Just below the 8 KiB that chatserver takes: few messages make the room busy.
+TEXT_BYTES: Final = 8000
+
+#: Between a reset and the next connection; 300 of these publish 600 messages a second, more than most rooms take.
+RETURN_SECONDS: Final = 0.5
+
+
+@persona
+class PublishReset(Lingerer):
+    """Posts 8 KB messages into a busy room, reads the 201 and resets at once; half of them are the room's members.
+
+    A server that pauses publishers while a room is congested keeps a list of them. A connection that was closed and is
+    still on that list is resumed later: chatserver asked the kernel about descriptor -1, and the process ended.
+    """
+
+    __slots__ = ("_publishes",)
+
+    name = "publish-reset"
+    threat = Threat.GREEDY
+    needs = Needs.CHAT
+    usual_clients = 600
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self.room = ROOM
+        self._publishes = cohort.made % 2 == 0
+
+    def opening(self) -> bytes:
+        """Post at once, or ask for the upgrade."""
+        if not self._publishes:
+            return super().opening()
+        # Servers that know guests by address and agent give each of these its own rate.
+        fields = (f"Content-Length: {TEXT_BYTES}", f"User-Agent: publisher-{self.index}")
+        return post_head(self.cohort.place, self.room, *fields) + b"x" * TEXT_BYTES
+
+    def on_connected(self) -> None:
+        """Be held at once as a publisher; a member is held when the WebSocket is open."""
+        super().on_connected()
+        if self._publishes:
+            self.hold()
+
+    def on_open(self, head: wire.Head) -> None:
+        """Join."""
+        self.send(join(0, self.room))
+
+    def on_data(self, data: bytes) -> None:
+        """Reset at the answer's first line, or listen as a member."""
+        if not self._publishes:
+            super().on_data(data)
+            return
+        self.unread += data
+        status = wire.final_status(self.unread)
+        if status is not None:
+            self.cohort.answers[f"answered {status}"] += 1
+            self.abort(return_in=self.pace(RETURN_SECONDS))

@@ -6,47 +6,37 @@ that a server which lets nobody in is met as often as one that does.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 import trio
-import trio_websocket
 
 from loadgen.timers import now
-from loadgen.victims.chat import decoder, encode, join
-from loadgen.victims.http import HttpPeer
+from loadgen.victims.context import Context, Stream
 from loadgen.victims.schedule import Schedule
-from loadgen.victims.upgrade import upgrade
-from loadgen.victims.victim import (
-    OperationFailedError,
-    Stream,
-    describe,
-    dial,
-    failure_in,
-    number_in,
-    text_of,
-)
-
-if TYPE_CHECKING:
-    from loadgen.victims.runner import ProbeRunner
+from loadgen.victims.victim import describe, failure_in
 
 #: Addresses, and rooms, that newcomers take in turns: more than one, so that no cap by address is what they meet.
 ADDRESSES: Final = 64
 
-#: How long a newcomer may take to say goodbye; its operation is booked by then.
-LEAVE_SECONDS: Final = 1.0
 
-Operation = Callable[["ProbeRunner", Stream, int, Callable[[], None]], Awaitable[None]]
+class Newcomer(NamedTuple):
+    """A kind of newcomer."""
+
+    kind: str
+    words: str  # what reports call it
+    #: What it does on its connection: it is given its number, and what to call when the operation is done.
+    operation: Callable[[Context, Stream, int, Callable[[], None]], Awaitable[None]]
 
 
 class Newcomers:
-    """One kind of newcomer."""
+    """Those of one kind."""
 
-    def __init__(self, runner: "ProbeRunner", kind: str, schedule: Schedule, first_index: int) -> None:
-        self.kind = kind
+    def __init__(self, context: Context, newcomer: Newcomer, schedule: Schedule, first_index: int) -> None:
+        self.kind = newcomer.kind
         self.schedule = schedule
         self.pending: dict[int, float] = {}
-        self._runner = runner
-        self._operation = OPERATIONS[kind]
+        self._context = context
+        self._operation = newcomer.operation
         self._first_index = first_index  # of the source addresses
         self._issued = 0
         self._nursery: trio.Nursery | None = None
@@ -55,9 +45,9 @@ class Newcomers:
         """Let one come whenever one is due."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            while not self._runner.stopped:
-                await self._runner.clock.sleep_until(self.schedule.due(self._issued))
-                if not self._runner.stopped:
+            while not self._context.stopped:
+                await self._context.clock.sleep_until(self.schedule.due(self._issued))
+                if not self._context.stopped:
                     self.issue(now())
 
     def issue(self, moment: float) -> None:
@@ -70,10 +60,10 @@ class Newcomers:
     async def _come(self, number: int, due: float) -> None:
         index = self._first_index + number % ADDRESSES
         try:
-            with trio.fail_after(max(due + self._runner.timeout_seconds - now(), 0)):
-                stream = await dial(self._runner, index)
+            with trio.fail_after(max(due + self._context.timeout_seconds - now(), 0)):
+                stream = await self._context.dial(index)
                 async with stream:
-                    await self._operation(self._runner, stream, number, partial(self._book, number, ""))
+                    await self._operation(self._context, stream, number, partial(self._book, number, ""))
         except BaseException as error:  # noqa: BLE001  everything but the server's failures is raised again
             self._book(number, describe(failure_in(error)))
 
@@ -82,56 +72,11 @@ class Newcomers:
         if due is None:
             return  # how the goodbye went is nobody's operation
         if reason:
-            self._runner.recorder.failed(self.kind, 0, due, reason)
+            self._context.recorder.failed(self.kind, 0, due, reason)
         else:
-            self._runner.recorder.succeeded(self.kind, 0, due)
+            self._context.recorder.succeeded(self.kind, 0, due)
 
     def fail_pending(self, reason: str) -> None:
         """Book the outstanding ones as failed."""
         for number in list(self.pending):
             self._book(number, reason)
-
-
-async def _get(runner: "ProbeRunner", stream: Stream, number: int, done: Callable[[], None]) -> None:
-    del number
-    status, _ = await HttpPeer(stream, runner.target.authority).request("GET", runner.path)
-    if not 200 <= status < 400:
-        raise OperationFailedError(f"answered {status}")
-    done()
-
-
-async def _echo(runner: "ProbeRunner", stream: Stream, number: int, done: Callable[[], None]) -> None:
-    async with trio.open_nursery() as nursery:
-        peer = await upgrade(nursery, stream, runner.target.authority, runner.websocket_path)
-        text = f"newcomer {number}"
-        await peer.send_message(text)
-        while await peer.get_message() != text:
-            pass
-        done()
-        await _leave(peer, nursery)
-
-
-async def _chat(runner: "ProbeRunner", stream: Stream, number: int, done: Callable[[], None]) -> None:
-    room = f"{runner.tag}-new-{number % ADDRESSES}"
-    async with trio.open_nursery() as nursery:
-        peer = await upgrade(nursery, stream, runner.target.authority, runner.websocket_path)
-        await join(peer, room)
-        await peer.send_message(encode({"type": "publish", "id": number, "room": room, "text": text_of(number)}))
-        while True:
-            reply = decoder.decode(await peer.get_message())
-            if reply.type == "message" and number_in(reply.text) == number:
-                break
-            if reply.type == "error":
-                raise OperationFailedError(f"error {reply.code}")
-        done()
-        await _leave(peer, nursery)
-
-
-async def _leave(peer: trio_websocket.WebSocketConnection, nursery: trio.Nursery) -> None:
-    with trio.move_on_after(LEAVE_SECONDS):
-        await peer.aclose()
-    nursery.cancel_scope.cancel()  # a server that does not answer the goodbye would be waited for
-
-
-#: What each kind does, by the name that reports use.
-OPERATIONS: Final[dict[str, Operation]] = {"new-ws": _chat, "new-get": _get, "new-echo": _echo}

@@ -7,7 +7,9 @@ is like.
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Final
 
 import h11
 import msgspec
@@ -16,17 +18,12 @@ import trio_websocket
 import wsproto.utilities
 
 from loadgen.errors import first
-from loadgen.target import client_context
 from loadgen.timers import now
+from loadgen.victims.context import Context, Stream
 from loadgen.victims.schedule import Schedule
-
-if TYPE_CHECKING:
-    from loadgen.victims.runner import ProbeRunner
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 RECONNECT_SECONDS: Final = 0.25
-
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 UNANSWERED: Final = "no answer in time"
 
@@ -41,11 +38,13 @@ class OperationFailedError(Exception):
 class Victim(ABC):
     """One healthy client."""
 
-    kind: ClassVar[str]  # see kinds.py
+    kind: ClassVar[str]  # what --victim calls it
+    words: ClassVar[str]  # what reports call it
+    keeps_messages: ClassVar[bool] = False  # the server says that it keeps what this one says
 
-    def __init__(self, runner: "ProbeRunner", index: int, schedule: Schedule) -> None:
-        self.runner = runner
-        self.room = f"{runner.tag}-{index}"  # a room for each: fan-out is not what is measured here
+    def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
+        self.context = context
+        self.room = f"{context.tag}-{index}"  # a room for each: fan-out is not what is measured here
         self.schedule = schedule
         self.pending: dict[int, float] = {}  # operations by number, oldest first, each with when it was due
         self.acknowledged: set[int] = set()  # operations whose message the server says it keeps
@@ -70,14 +69,14 @@ class Victim(ABC):
                 except BaseException as error:  # noqa: BLE001  everything but our own failures is raised again
                     reason = describe(failure_in(error))
                 self._locked_out = reason
-                self.runner.ended(reason)
+                self.context.ended(reason)
                 self._fail_sent(reason)
                 await trio.sleep(RECONNECT_SECONDS)
 
     async def _keep_schedule(self) -> None:
-        while not self.runner.stopped:
-            await self.runner.clock.sleep_until(self.schedule.due(self._issued))
-            if not self.runner.stopped:
+        while not self.context.stopped:
+            await self.context.clock.sleep_until(self.schedule.due(self._issued))
+            if not self.context.stopped:
                 self.issue(now())
 
     def issue(self, moment: float) -> None:
@@ -86,19 +85,22 @@ class Victim(ABC):
             self.pending[self._issued] = due
             self._unsent.append(self._issued)
             self._issued += 1
-        self.fail_pending(self._locked_out or UNANSWERED, due_before=moment - self.runner.timeout_seconds)
+        self.fail_pending(self._locked_out or UNANSWERED, due_before=moment - self.context.timeout_seconds)
         self._issue.unpark_all()
 
     # What a kind of victim uses
 
-    def connected(self) -> None:
-        """Declare the connection ready for operations."""
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Declare the connection ready for operations meanwhile."""
         self._locked_out = ""
+        with self.context.counted():
+            yield
 
     async def dial(self) -> Stream:
         """Connect from an address of one's own: healthy users are no single greedy address."""
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-            return await dial(self.runner, self.index)
+            return await self.context.dial(self.index)
 
     async def next_operation(self) -> int:
         """Wait for the next operation that is still worth sending, and give its number."""
@@ -113,13 +115,13 @@ class Victim(ABC):
         """Book that an operation came back; a second time, or late, does not count."""
         due = self.pending.pop(number, None)
         if due is not None:
-            self.runner.recorder.succeeded(self.kind, self.index, due)
+            self.context.recorder.succeeded(self.kind, self.index, due)
 
     def refused(self, number: int, reason: str) -> None:
         """Book that the server would not take an operation."""
         due = self.pending.pop(number, None)
         if due is not None:
-            self.runner.recorder.failed(self.kind, self.index, due, reason)
+            self.context.recorder.failed(self.kind, self.index, due, reason)
 
     def heard(self, text: str) -> None:
         """Book the operation that a message carries, if it does."""
@@ -149,21 +151,6 @@ def number_in(text: str) -> int | None:
     """The operation that a victim's text names."""
     word, _, number = text.partition(" ")
     return int(number) if word == _WORD and number.isdecimal() else None
-
-
-async def dial(runner: "ProbeRunner", index: int) -> Stream:
-    """Connect from the address of one of the healthy."""
-    target = runner.target
-    stream = await trio.open_tcp_stream(target.address, target.port, local_address=runner.source(index))
-    if not target.tls:
-        return stream
-    secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
-    try:
-        await secure.do_handshake()
-    except BaseException:
-        await trio.aclose_forcefully(secure)
-        raise
-    return secure
 
 
 _FAILURES: Final = (

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from unittest.mock import patch
 
-from loadgen import target
-from loadgen.attack import Attack, AttackConfig
+from loadgen import experiment, target
+from loadgen.endpoint import Endpoint
+from loadgen.experiment import Experiment, Probes
 from loadgen.figures import Condition
 from loadgen.personas import registry
+from loadgen.player import Player
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import Report
-from loadgen.run import Load, Run
-from loadgen.scenario import Plan
+from loadgen.session import Plan
 
 #: A loaded machine costs no victim an operation; where a server never answers, a test says how long is waited.
 PATIENCE = 30.0
@@ -28,6 +29,7 @@ def plan(
     processes: int = 1,
     path: str = "/",
     websocket_path: str = "/ws",
+    personas: tuple[str, ...] = (),
 ) -> Plan:
     return Plan(
         target=target.find(url),
@@ -37,9 +39,9 @@ def plan(
         conditions=conditions,
         progress=Progress(),
         processes=processes,
-        path=path,
-        websocket_path=websocket_path,
+        endpoint=Endpoint(path=path, websocket_path=websocket_path),
         settle_seconds=0.3,
+        personas=personas,
     )
 
 
@@ -55,15 +57,15 @@ async def play_run(
     drain: float = 20.0,
     processes: int = 1,
 ) -> Report:
-    load = Load(
-        counts={registry()[name]: number for name, number in counts.items()},
+    load = experiment.honest_load(
+        {registry()[name]: number for name, number in counts.items()},
         rooms=rooms,
         rate=rate,
         seconds=seconds,
         poll_wait_seconds=poll_wait,
         drain_seconds=drain,
     )
-    return await Run(plan(url, server_pid=server_pid, processes=processes), load).play()
+    return await Player(plan(url, server_pid=server_pid, processes=processes), load).play()
 
 
 def config(
@@ -76,16 +78,18 @@ def config(
     recovery: float = 0.6,
     operation_timeout: float = PATIENCE,
     newcomers_per_s: float = 10.0,
-) -> AttackConfig:
-    return AttackConfig(
-        counts={registry()[name]: number for name, number in counts.items()},
-        victims={"ws": victims} if isinstance(victims, int) else victims,
+) -> Experiment:
+    return experiment.attack(
+        {registry()[name]: number for name, number in counts.items()},
+        probes=Probes(
+            victims={"ws": victims} if isinstance(victims, int) else victims,
+            newcomers_per_s=newcomers_per_s,
+            timeout_seconds=operation_timeout,
+        ),
         neighbours={registry()[name]: number for name, number in (neighbours or {}).items()},
         baseline_seconds=baseline,
         attack_seconds=seconds,
         recovery_seconds=recovery,
-        timeout_seconds=operation_timeout,
-        newcomers_per_s=newcomers_per_s,
     )
 
 
@@ -119,7 +123,7 @@ async def play_attack(
     # Beside other tests on both processors, a crowd that gives way had not one attacker in after two seconds. That it
     # gives way is test_processes.py's.
     with ExitStack() as patches:
-        patches.enter_context(patch("loadgen.attack.CROWD_NICENESS", 0))
+        patches.enter_context(patch("loadgen.player.CROWD_NICENESS", 0))
         for persona in what.neighbours:  # seconds must do, whatever they would like to do
             patches.enter_context(patch.object(persona, "cycle_seconds", 0.0))
-        return await Attack(where, what).play()
+        return await Player(where, what).play()

@@ -17,7 +17,7 @@ from loadgen.report import CohortRow, Outcome, PhaseRow, Report, Sample, Table, 
 
 HOSTILE = "</title></style><script>alert('x')</script>\"'&<img src=x onerror=alert(1)>\x1b[31m\x00\u202eevil"
 
-MEANINGS = {**figures.ATTACK, **figures.RUN}
+MEANINGS = figures.meanings(figures.ALL)
 
 GROUPS = ("WebSocket round trip", "long-poll", "event stream")
 SLOW = ("curl", "office", "phone-2g", "sleepy-tab", "slow-typist", "tunnel")
@@ -193,6 +193,7 @@ def attack(
         "server_bytes_left": 1_843_200.0,
         "server_growth_bytes_s": 204_800.0,
         "server_cpu_us_per_attacker_s": 18.4,
+        "server_cpu_percent": 18.4,
         "bytes_cost_ratio": 0.66,
         "server_cpu_cost_ratio": 0.421,
         "baseline_steal_percent": 0.42,

@@ -23,6 +23,7 @@ from wsproto import events
 
 from loadgen import target
 from loadgen.client import Client, Cohort, Place
+from loadgen.endpoint import Endpoint
 from loadgen.engine import Engine
 from loadgen.personas import registry
 from loadgen.secure import engine_for
@@ -54,6 +55,9 @@ async def playing(
 ) -> AsyncIterator[Play]:
     """Play so many clients of a persona (a name, or a class of the test's own); `place` is passed to `Place`."""
     engine = engine_for(target.find(url), connect_rate=connect_rate)
+    paths = {name: place.pop(name) for name in ("path", "websocket_path") if name in place}
+    if paths:
+        place["endpoint"] = Endpoint(**paths)
     where = Place(**{"host": "x", "rooms": ("lobby",), "poll_wait_seconds": 25.0, "random": Random(1), **place})
     group = registry()[persona] if isinstance(persona, str) else persona
     cohort = Cohort(persona=group, engine=engine, place=where, wanted=clients)

@@ -6,7 +6,7 @@ from loadgen import cpu_steal
 from loadgen.cpu_steal import Ticks
 from loadgen.figures import Condition
 from loadgen.preflight import InvalidRunError
-from loadgen.scenario import LOOKS
+from loadgen.session import LOOKS
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import play_attack
 
@@ -86,3 +86,13 @@ async def test_without_victims_there_is_no_run() -> None:
     )
     with planted(Plant(refuse=True)) as server, refused:
         await play_attack(server.url, {"slow-head": 5})
+
+
+async def test_a_dead_server_is_not_said_to_speak_something_else() -> None:
+    """It was told to use --victim, which was in use, where nothing listened any more."""
+    with planted() as server:
+        url = server.url
+    with pytest.raises(InvalidRunError) as refused:
+        await play_attack(url, {"idle-connect": 1}, victims=2, newcomers_per_s=0.0)
+    assert "nothing listens at 127.0.0.1" in str(refused.value)
+    assert "--victim" not in str(refused.value)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def _exit_code(*arguments: str) -> int:
         (["attack", "http://127.0.0.1:1", "--kind", ","], "--kind"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victims", "0"], "--victims"),
         (["atack"], "atack"),
+        (["run", "http://127.0.0.1:1", "--request", "GET"], "--request"),
+        (["run", "http://127.0.0.1:1", "--header", "nothing"], "--header"),
+        (["run", "http://127.0.0.1:1", "--wait", "-1"], "--wait"),
+        (["play", "http://127.0.0.1:1", "--scenario", "/nowhere.toml"], "--scenario: /nowhere.toml: No such file"),
+        (["capacity", "http://127.0.0.1:1", "--of", "joy"], "joy"),
+        (["capacity", "http://127.0.0.1:1", "--first", "0"], "--first"),
+        (["capacity", "http://127.0.0.1:1", "--most", "9"], "--most: 9 is below 100"),
     ],
 )
 def test_bad_flags_are_one_line_that_names_them(
@@ -95,8 +103,10 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     for name in registry():
         assert f"  {name} " in listed
-    for command in ([], ["run"], ["attack"], ["scorecard"], ["fingerprint"], ["compare"], ["list"]):
-        assert _exit_code(*command, "--help") == 0
+    assert _exit_code("--version") == 0
+    assert capsys.readouterr().out == f"loadgen {metadata.version('chatserver')}\n"
+    for command in ("", "run", "attack", "play", "scorecard", "capacity", "fingerprint", "compare", "list"):
+        assert _exit_code(*command.split(), "--help") == 0
         assert "Usage: loadgen" in capsys.readouterr().out
 
 
@@ -129,7 +139,7 @@ def test_a_scorecard_has_a_row_for_each_attack_and_writes_its_report(tmp_path: P
     assert [part["command"] for part in report["parts"]] == ["slow-head", "idle-connect"]
     assert all(part["figures"]["attackers_killed"] >= 10 for part in report["parts"])
     assert report["figures"]["attacks"] == 2
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "report.json", "junit.xml"}
+    assert {"report.html", "report.json"} <= {path.name for path in (tmp_path / "report").iterdir()}
     assert "slow-head" in done.stdout
 
 

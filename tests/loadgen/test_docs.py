@@ -14,7 +14,7 @@ from tests.loadgen import reports
 
 PAGE = (Path(__file__).parents[2] / "docs" / "loadgen.md").read_text(encoding="utf-8")
 EXIT_CODES = PAGE.partition("## Exit codes")[2].partition("##")[0]
-COMMANDS = {"run", "attack", "scorecard", "fingerprint", "compare", "conform", "diff"}
+COMMANDS = {"run", "attack", "play", "capacity", "scorecard", "fingerprint", "compare", "conform", "diff"}
 
 
 def structs() -> dict[str, dict[str, str]]:

@@ -3,19 +3,20 @@
 import pytest
 
 from loadgen.client import Needs
-from loadgen.exercise import not_exercised, served, unmet, whole_cycles, without_a_page
-from loadgen.messages import Group
+from loadgen.exercise import not_exercised, unmet, whole_cycles, without_a_page
+from loadgen.messages import GroupStatus
 from loadgen.personas import registry
+from loadgen.protocols import served
 
 PERSONAS = registry()
 
 
-def _group(persona: str, **counts: object) -> Group:
+def _group(persona: str, **counts: object) -> GroupStatus:
     usual: dict[str, object] = {
         "wanted": 100, "held": 0, "peak": 100, "opened": 100, "came": 100, "starved": 0, "left": 0, "refused": {},
         "failed": {}, "ended": {}, "answers": {}, "sent_bytes": 5_000, "received_bytes": 0, "deliveries": 0,
     }  # fmt: skip
-    return Group(persona=persona, group="attackers", **{**usual, **counts})  # type: ignore[arg-type]
+    return GroupStatus(persona=persona, group="attackers", **{**usual, **counts})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +68,7 @@ def test_names_that_no_room_has(name: str) -> None:
 def test_every_persona_says_in_one_line_what_it_does() -> None:
     for name, persona in registry().items():
         assert persona.name == name
-        assert persona.__module__ == f"loadgen.personas.{name.replace('-', '_')}"
+        assert persona.__module__.startswith(("loadgen.personas.", "loadgen.protocols."))
         assert 20 < len(summary(persona)) < 110
         assert "__slots__" in vars(persona), "a dict for each client would triple its memory"
 
@@ -83,3 +86,40 @@ def test_groups_of_attacks_are_all_of_them_and_each_is_named_once() -> None:
 def test_an_attack_that_is_none_names_the_flag() -> None:
     with pytest.raises(UsageError, match=r"--kind: there is no 'slow-haed'; did you mean slow-head"):
         flags.attacks("all-slow,slow-haed", "--kind")
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"request": "GET"}, r"--request: 'GET' is not of the form"),
+        ({"request": "GE T /"}, "--request"),
+        ({"request": "POST no"}, "--request: 'no' is no path"),
+        ({"headers": ["Cookie"]}, "--header: 'Cookie' is not of the form 'Name: value'"),
+        ({"headers": ["A B: c"]}, "--header"),
+        ({"headers": ["X: a\r\nY: b"]}, "--header"),
+        ({"headers": ["X: \u00fc"]}, "--header"),
+        ({"headers": ["Host: elsewhere"]}, "--header: Host is written by loadgen itself"),
+        ({"headers": ["@/nowhere/fields"]}, "--header: /nowhere/fields: No such file"),
+        ({"body": "/nowhere/body"}, "--body: /nowhere/body: No such file"),
+        ({"subprotocol": "a b"}, "--subprotocol: 'a b' is no token"),
+    ],
+)
+def test_a_request_that_cannot_be_sent_names_its_flag(asked: dict[str, Any], error: str) -> None:
+    with pytest.raises(UsageError, match=error):
+        flags.endpoint(page="/", websocket_path="/ws", **asked)
+
+
+def test_a_request_has_all_that_was_said_of_it(tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(b"{}")
+    (tmp_path / "fields").write_text("Cookie: a=1\n\nX-B: 2\n")
+    found = flags.endpoint(
+        page="/elsewhere",
+        websocket_path="/socket",
+        request="POST /api?x=1",
+        headers=["Authorization: Bearer t", f"@{tmp_path / 'fields'}"],
+        body=str(tmp_path / "body"),
+        subprotocol="chat.v1",
+    )
+    assert (found.method, found.path, found.body) == ("POST", "/api?x=1", b"{}")
+    assert found.fields == ("Authorization: Bearer t", "Cookie: a=1", "X-B: 2")
+    assert found.upgrade_fields[-1] == "Sec-WebSocket-Protocol: chat.v1"

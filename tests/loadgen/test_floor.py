@@ -9,19 +9,19 @@ import trio
 import trio.testing
 
 from loadgen import floor, target
-from loadgen.attack import Attack
 from loadgen.client import Threat
-from loadgen.findings import Floor
+from loadgen.measured import Floor
 from loadgen.personas import registry
+from loadgen.player import Player
+from loadgen.protocols import MIXES
 from loadgen.report import Outcome, Report
 from loadgen.scorecard import Scorecard
 from loadgen.target import UsageError
-from loadgen.victims.kinds import CHAT_MIX
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import config, plan
 
-EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 1)
+EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 1)
 NEIGHBOURS = {name: 1 for name, persona in registry().items() if persona.slow}
 
 #: Nothing listens there: an attack on the floor does not look at the plan's own target.
@@ -31,12 +31,12 @@ NOBODY = "http://127.0.0.1:9"
 async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     played = []
 
-    class Watched(Attack):
+    class Watched(Player):
         async def play(self) -> Report:
             played.append(await super().play())
             return played[0]
 
-    monkeypatch.setattr(floor, "Attack", Watched)
+    monkeypatch.setattr(floor, "Player", Watched)
     for name in NEIGHBOURS:
         monkeypatch.setattr(registry()[name], "cycle_seconds", 0.0)
     found = await floor.play(plan(NOBODY), config({"slow-head": 3}, victims=EVERY_CHATTER, neighbours=NEIGHBOURS))
@@ -106,7 +106,7 @@ async def test_a_late_floor_is_a_suspect() -> None:
     """One that failed its victims is none: test_verdicts.py."""
     with planted() as server:
         beside = Floor(baseline_p99_ms=2.0, p50_ms=3.0, p99_ms=10_000.0)
-        report = await Attack(plan(server.url), config({"idle-connect": 3}), beside).play()
+        report = await Player(plan(server.url), config({"idle-connect": 3}), beside).play()
     figures = report.figures
     during = figures["attack_p99_ms"]
     assert during is not None
@@ -117,7 +117,7 @@ async def test_a_late_floor_is_a_suspect() -> None:
 
 async def test_a_floor_that_was_not_played_is_among_the_reasons() -> None:
     with planted() as server:
-        report = await Attack(plan(server.url), config({"idle-connect": 3}), Floor(fault="the floor fell")).play()
+        report = await Player(plan(server.url), config({"idle-connect": 3}), Floor(fault="the floor fell")).play()
     assert report.verdict.notes[-1] == "nothing to compare with at the floor: the floor fell"
     assert report.figures["floor_p99_ms"] is report.figures["floor_p99_ratio"] is None
 

@@ -68,10 +68,16 @@ def test_a_rate_says_100_only_if_nothing_failed() -> None:
     assert fmt.success_percent(0, {}) == ""
 
 
-@pytest.mark.parametrize("name", [*figures.RUN, *figures.ATTACK])
-def test_every_figure_has_a_group(name: str) -> None:
-    """A new figure needs a place to be shown in: see fmt._GROUPS."""
-    assert fmt.group_of(name) != fmt.OTHER
+def test_every_figure_has_a_group() -> None:
+    assert {figure.group for figure in figures.ALL.values()} == set(figures.GROUPS)
+
+
+def test_a_cell_has_the_figures_that_share_its_heading() -> None:
+    report = reports.attack()
+    assert fmt.cell(report, ["baseline_p99_ms", "attack_p99_ms"]) == "1.84 → 9.13"
+    assert fmt.cell(report, ["first_failure_s", "attack_p99_ms"]) == "? → 9.13"
+    assert fmt.cell(report, ["first_failure_s"]) == ""
+    assert fmt.cell(report, ["server_bytes_grown"]) == "2,117 KiB"
 
 
 def test_groups_keep_order_and_leave_out_what_was_not_measured() -> None:

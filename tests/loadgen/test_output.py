@@ -10,12 +10,14 @@ from loadgen.report import Report
 from loadgen.target import UsageError
 from tests.loadgen import reports
 
+FILES = {"report.html", "report.json", "junit.xml", "figures.csv", "metrics.txt", "latencies.hlog"}
+
 
 @pytest.mark.parametrize("kind", sorted(reports.KINDS))
-def test_three_files_are_written(tmp_path: Path, kind: str) -> None:
+def test_all_files_are_written(tmp_path: Path, kind: str) -> None:
     report, directory = reports.KINDS[kind](), tmp_path / "a" / "b"
     output.save(report, str(directory))
-    assert {path.name for path in directory.iterdir()} == {"report.html", "report.json", "junit.xml"}
+    assert {path.name for path in directory.iterdir()} == FILES
     read = msgspec.json.decode((directory / "report.json").read_bytes(), type=Report)
     assert json.loads(msgspec.json.encode(read)) == json.loads(msgspec.json.encode(report))
     assert (directory / "report.html").read_text().startswith("<!DOCTYPE html>")

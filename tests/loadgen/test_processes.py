@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from loadgen.latency import Latency, PhaseLag
-from loadgen.messages import Group, Result
+from loadgen.messages import GroupStatus, Result
 from loadgen.preflight import InvalidRunError
-from loadgen.scenario import Session
+from loadgen.session import Session
 from loadgen.stopping import StoppedError
 from loadgen.worker import lines
 from loadgen.workers import merge
@@ -127,7 +127,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
     lived = Latency()
     for age in ages:
         lived.record(age)
-    group = Group(
+    group = GroupStatus(
         persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, came=held, starved=0, left=0,
         refused={"full": 1}, failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
     )  # fmt: skip
@@ -179,3 +179,19 @@ async def test_lines_are_lines_however_they_are_cut(cut: int) -> None:
 
         nursery.start_soon(send)
         assert [line async for line in lines(receiver)] == [b"one", b"two", b"", b"three"]
+
+
+def test_the_timeline_ends_each_phase_when_it_ended() -> None:
+    """An attack of 6 s was drawn 7 s wide, and attackers before its line."""
+    session = Session(plan("http://127.0.0.1:9"))
+    for phase in ("baseline", "attack", "recovery"):
+        session.begin(phase)
+    assert [sample.phase for sample in session.timeline] == ["start", "baseline", "attack"]
+
+
+def test_memory_that_shrank_is_no_cost() -> None:
+    """A report said that each client costs the generator -4,557 B."""
+    session = Session(plan("http://127.0.0.1:9"))
+    for growth, each in ((-45_570, None), (None, None), (45_570, 4557.0)):
+        figures = session.own_figures(growth, 10, measuring="crowd", phases=())
+        assert figures["own_bytes_per_client"] == each

@@ -29,8 +29,8 @@ async def test_honest_slow_readers_thrown_out_are_collateral(throws_out: bool, m
 
     As the kernel counts it, that is 0.7 s of what is said: a client that merely waits for a busy machine stays.
     """
-    monkeypatch.setattr("loadgen.attack.NEIGHBOURS_RATE", 20.0)
-    monkeypatch.setattr("loadgen.attack.NEIGHBOURS_TEXT_BYTES", 2000)
+    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_RATE", 20.0)
+    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_TEXT_BYTES", 2000)
     with planted(Plant(send_buffer=16_384 if throws_out else 0)) as server:
         report = await play_attack(
             server.url, {"idle-connect": 5}, neighbours={"phone-2g": 3, "sleepy-tab": 2}, seconds=6.0

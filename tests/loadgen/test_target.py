@@ -1,14 +1,14 @@
 import ipaddress
 import socket
+import threading
 from collections import Counter
 
 import pytest
 
 from loadgen import preflight, target
-from loadgen.messages import Role
 from loadgen.preflight import InvalidRunError
 from loadgen.target import PER_SOURCE, SHARED_INDEX, Target, TargetDownError, TargetRefusedError, UsageError
-from loadgen.victims.runner import ProbeRunner
+from loadgen.victims.context import Context
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plants import is_crowd
 
@@ -99,8 +99,22 @@ def test_preflight_counts_ports_where_sources_cannot_be_spread(monkeypatch: pyte
 
 def test_planted_servers_can_tell_a_crowd_by_its_addresses() -> None:
     where = _target("127.0.0.1", 80)
-    victims = ProbeRunner(Role(target=where, seed=1, connect_rate=0.0, niceness=0))
+    victims = Context(where, "run")
     crowd = [where.source(index) or "" for index in (0, 1_000, 99_999)]
     others = [victims.source(0) or "", victims.source(500) or "", where.source(SHARED_INDEX) or "", "127.0.0.1", "::1"]
     assert all(map(is_crowd, crowd))
     assert not any(map(is_crowd, others))
+
+
+def test_a_target_that_is_on_its_way_up_is_waited_for() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        where = _target("127.0.0.1", sock.getsockname()[1])
+        target.await_open(where, 0.0)  # nobody asked to wait
+        with pytest.raises(TargetDownError):
+            target.probe(where)
+        listening = threading.Timer(0.3, sock.listen)
+        listening.start()
+        target.await_open(where, 60.0)
+        assert target.is_open(where)
+        listening.join()

@@ -1,9 +1,12 @@
 """The verdict, as a table: facts in, outcome and reasons out."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from loadgen import bar, noise
-from loadgen.figures import ATTACK, RUN, Condition
+from loadgen.figure import Figure, When
+from loadgen.figures import ATTACK, RUN, Condition, bar_of
 from loadgen.report import Outcome, Verdict
 from loadgen.verdict import Facts, decide, worst
 
@@ -92,14 +95,26 @@ def test_several_outcomes_come_to_the_gravest(outcomes: list[Outcome], outcome: 
     assert worst(outcomes) is outcome
 
 
-def test_every_figure_of_the_bar_is_known() -> None:
-    run = bar.run_bar(speaks=True, round_trip_ms=0.0)
-    attack = bar.attack_bar(
-        newcomers=True, neighbours=True, keeps_messages=True, malformed=True, watched=True, round_trip_ms=0.0
-    )
-    assert {condition.figure for condition in run} <= RUN.keys()
-    assert {condition.figure for condition in attack} <= ATTACK.keys()
-    assert not {each.figure for each in (*run, *attack)} & {"steal_percent", "baseline_steal_percent"}
+def test_the_bar_goes_by_what_there_is_to_judge() -> None:
+    def names(known: Mapping[str, Figure], *given: When) -> set[str]:
+        return {condition.figure for condition in bar_of(known, given, round_trip_ms=0.0)}
+
+    assert names(RUN) == {"refused", "failed", "ended"}
+    assert names(RUN, When.SPEAKERS) - names(RUN) == {"ack_p99_ms", "unacknowledged", "message_errors"}
+    assert names(RUN, When.ECHOES) - names(RUN) == {"echo_p99_ms", "unreturned"}
+    assert names(RUN, When.GATHERED) - names(RUN) == {"missed"}
+    always = names(ATTACK)
+    assert always == {
+        "baseline_failed", "attack_failed", "recovery_failed", "attack_p99_ms", "p99_over_bar_ms",
+        "recovery_p99_over_bar_ms", "worst_victim_over_bar_ms",
+    }  # fmt: skip
+    assert names(ATTACK, When.NEWCOMERS) - always == {"newcomers_failed"}
+    assert names(ATTACK, When.NEIGHBOURS) - always == {"collateral"}
+    assert names(ATTACK, When.KEPT) - always == {"acknowledged_lost"}
+    assert names(ATTACK, When.MALFORMED) - always == {"malformed_accepted"}
+    assert names(ATTACK, When.WATCHED) - always == {
+        "server_bytes_over_bar", "server_bytes_left_over_bar", "server_descriptors_left",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -124,18 +139,7 @@ def test_the_transport_that_is_furthest_from_its_bar_decides() -> None:
 
 def test_a_target_far_away_is_allowed_its_way() -> None:
     def noticed(round_trip_ms: float) -> float:
-        [found] = [
-            each
-            for each in bar.attack_bar(
-                newcomers=False,
-                neighbours=False,
-                keeps_messages=False,
-                malformed=False,
-                watched=False,
-                round_trip_ms=round_trip_ms,
-            )
-            if each.figure == "attack_p99_ms"
-        ]
+        [found] = [each for each in bar_of(ATTACK, (), round_trip_ms=round_trip_ms) if each.figure == "attack_p99_ms"]
         return found.limit
 
     assert (noticed(0.0), noticed(400.0)) == (250.0, 650.0)

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from loadgen import floor
-from loadgen.findings import Floor
+from loadgen.measured import Floor
 from loadgen.report import Outcome
 from tests.loadgen import reports
 from tests.loadgen.commandline import Ended, attack, run, stand_still, tried, with_short_cycles

@@ -4,16 +4,18 @@ import pytest
 import trio
 
 from loadgen.preflight import InvalidRunError
+from loadgen.protocols import ESTABLISHED, MIXES, WHAT
+from loadgen.protocols.http import HttpPeer
+from loadgen.protocols.ws_echo import upgrade
 from loadgen.report import Report
-from loadgen.victims.http import HttpPeer
-from loadgen.victims.kinds import CHAT_MIX, ESTABLISHED, WHAT
-from loadgen.victims.upgrade import upgrade
+from loadgen.target import find
+from loadgen.victims.context import Context
 from loadgen.victims.victim import OperationFailedError, describe, failure_in
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import play_attack
 from tests.loadgen.stage import PATIENCE, listening, reset
 
-EVERY_CHATTER = dict.fromkeys(CHAT_MIX, 2)
+EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 2)
 
 
 def _by_kind(report: Report, phase: str) -> dict[str, int]:
@@ -24,10 +26,10 @@ def _by_kind(report: Report, phase: str) -> dict[str, int]:
 async def test_every_kind_of_a_chat_s_users_gets_through() -> None:
     with planted(Plant(delay=0.15)) as server:
         report = await play_attack(server.url, {"idle-connect": 3}, victims=EVERY_CHATTER)
-    assert list(_by_kind(report, "attack")) == [WHAT[kind] for kind in CHAT_MIX]
+    assert list(_by_kind(report, "attack")) == [WHAT[kind] for kind in MIXES["chat"]]
     assert all(count >= 5 for count in _by_kind(report, "attack").values())
     assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100
-    for kind in CHAT_MIX:
+    for kind in MIXES["chat"]:
         assert report.figures[f"attack_{kind}_p99_ms"] is not None
     [members] = [row for row in report.phases if (row.name, row.what) == ("attack", WHAT["ws"])]
     assert members.spread.p50_ms is not None
@@ -89,7 +91,7 @@ async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(
         if speaks == "HTTP":
             await HttpPeer(stream, "x").request("GET", "/")
         async with trio.open_nursery() as nursery:
-            await upgrade(nursery, stream, "x", "/ws")
+            await upgrade(Context(find("http://127.0.0.1:9"), "run"), nursery, stream)
 
     async def close() -> None:
         accepted = await server.accept()

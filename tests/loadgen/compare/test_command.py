@@ -7,12 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadgen.common import Common
+from loadgen.common import Common, Loading
 from loadgen.compare.catalogue import OURS, PEERS
 from loadgen.compare.command import compare
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
 from loadgen.target import UsageError
+from tests.loadgen.planted import planted
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from loadgen.target import UsageError
         ({"clients": 1}, "--clients"),
         ({"idle_seconds": 0.0}, "--idle-seconds"),
         ({"attack_seconds": float("nan")}, "--attack-seconds"),
-        ({"processes": 0}, "--processes"),
+        ({"loading": Loading(processes=0)}, "--processes"),
         ({"markdown_file": "/nowhere/tables.md"}, "--markdown: there is no folder"),
         ({"common": Common(report="/proc/nowhere")}, "--report"),
         ({"common": Common(fail_if=("p99_ratio>1",))}, "--fail-if: compare judges nobody"),
@@ -65,3 +66,20 @@ def test_tables_as_markdown_and_a_report_as_json(
     assert {part.target for part in report.parts} == {OURS, "floor"}
     assert "### Idle WebSockets: what one costs\n\n| server | memory each, B" in file.read_text()
     assert PEERS["floor"].title in file.read_text()
+
+
+@pytest.mark.parametrize("urls", [["http://127.0.0.1:1"], ["http://127.0.0.1:1", "http://127.0.0.1:1"]])
+def test_two_servers_or_more_are_compared(urls: list[str]) -> None:
+    with pytest.raises(UsageError, match="URL: name two servers or more, each once"):
+        compare(*urls)
+
+
+def test_servers_that_run_already_are_compared_in_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    with planted() as one, planted() as other:
+        code = compare(one.url, other.url, clients=4, rate=20.0, duration=0.4, repeats=1)
+        asked = (len(one.requests), len(other.requests))
+    out = capsys.readouterr().out
+    assert code in {0, 3}
+    assert min(asked) >= 4, "each was asked eight times, and a few more"
+    for url in (one.url, other.url):
+        assert f"The same load: {url}" in out

@@ -9,7 +9,7 @@ import pytest
 
 from loadgen.page import charts
 from loadgen.page.charts import MOST_COLOURS, MOST_MOMENTS, Chart
-from loadgen.report import Outcome
+from loadgen.report import Outcome, Sample
 from tests.loadgen import reports
 
 
@@ -154,3 +154,19 @@ def test_every_plot_has_a_title_and_a_description_in_words() -> None:
         assert chart.drawing.get("aria-describedby") == description.get("id")
         idents += [title.get("id"), description.get("id")]
     assert len(set(idents)) == len(idents)
+
+
+def test_a_phase_is_drawn_until_its_last_sample() -> None:
+    """The last sample of a phase is from the moment at which it ended; the next comes up to a second later."""
+    samples = [
+        Sample(seconds=seconds, phase=phase, held={}, ended={}, refused={})
+        for seconds, phase in (
+            (1.0, "baseline"),
+            (1.4, "baseline"),
+            (2.4, "attack"),
+            (7.4, "attack"),
+            (8.0, "recovery"),
+        )
+    ]
+    bands = [(band.name, band.begins, band.ends) for band in charts._bands(samples)]
+    assert bands == [("baseline", 0.0, 1.4), ("attack", 1.4, 7.4), ("recovery", 7.4, 8.0)]

@@ -9,7 +9,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import ask_the_log, catch_up, costly_text, fill_rooms
+from loadgen.personas import askers
 from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
 
 _PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -18,11 +18,11 @@ _CLOSING = b"HTTP/1.1 413 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask_the_log, "REFUSED_SECONDS", 0.05)
-    monkeypatch.setattr(catch_up, "REFUSED_SECONDS", 0.05)
-    monkeypatch.setattr(catch_up, "AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(fill_rooms, "REFUSED_SECONDS", 0.05)
-    monkeypatch.setattr(costly_text, "POST_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(askers, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(askers, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(askers, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(askers, "REFUSED_SECONDS", 0.05)
+    monkeypatch.setattr(askers, "POST_EVERY_SECONDS", 0.02)
 
 
 def _refusal(status: int) -> bytes:
@@ -116,7 +116,7 @@ async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
 async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again() -> None:
     async with listening() as server, playing(server.url, "catch-up") as play:
         socket = await _opened(server)
-        written = [await _hear(socket) for _ in range(catch_up.MESSAGES)]
+        written = [await _hear(socket) for _ in range(askers.MESSAGES)]
         assert {(message["type"], message["room"]) for message in written} == {("publish", "catch-up")}
         for number in range(1, 4):
             join = await _hear(socket)
@@ -130,7 +130,7 @@ async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again()
 async def test_it_waits_after_a_refusal_and_answers_pings() -> None:
     async with listening() as server, playing(server.url, "catch-up") as play:
         socket = await _opened(server)
-        for _ in range(catch_up.MESSAGES):
+        for _ in range(askers.MESSAGES):
             await _hear(socket)
         await _hear(socket)
         await socket.send(events.Ping(b"there?"))
@@ -170,7 +170,7 @@ async def test_isolates_keys_and_marks_are_posted_again_and_again_whatever_is_an
 
 
 async def test_it_writes_in_a_room_and_joins_it_and_goes_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_rooms, "ROOMS", 3)
+    monkeypatch.setattr(askers, "FILL_ROOMS_ROOMS", 3)
     async with listening() as server, playing(server.url, "fill-rooms") as play:
         socket = await _opened(server)
         for number in range(3):

@@ -12,7 +12,7 @@ import trio
 from wsproto import events
 
 from loadgen.personas._flood import BLOCK_BYTES
-from loadgen.personas.compress_bomb import BOMB_BYTES, bomb
+from loadgen.personas.floods import BOMB_BYTES, bomb
 from tests.loadgen.stage import Play, WebSocket, listening, parsed, playing, read_until, reset, until
 
 FLOODS = ("ping-flood", "pong-flood", "empty-fragments", "tiny-frames", "room-churn", "long-messages")

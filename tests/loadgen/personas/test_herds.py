@@ -10,7 +10,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import descriptor_exhaust, join_many, publish_reset, reconnect_storm, thundering_poll
+from loadgen.personas import askers, herds, vanish
 from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
 
 _PAGE = b'{"cursor":"e-%d","messages":[]}'
@@ -18,12 +18,12 @@ _PAGE = b'{"cursor":"e-%d","messages":[]}'
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptor_exhaust, "ASK_EVERY_SECONDS", 0.05)
-    monkeypatch.setattr(publish_reset, "RETURN_SECONDS", 0.05)
-    monkeypatch.setattr(reconnect_storm, "STORM_EVERY_SECONDS", 0.3)
-    monkeypatch.setattr(reconnect_storm, "DROP_WITHIN_SECONDS", 0.05)
-    monkeypatch.setattr(reconnect_storm, "RETURN_WITHIN_SECONDS", 0.05)
-    monkeypatch.setattr(thundering_poll, "BELL_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(herds, "ASK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(vanish, "RETURN_SECONDS", 0.05)
+    monkeypatch.setattr(herds, "STORM_EVERY_SECONDS", 0.3)
+    monkeypatch.setattr(herds, "DROP_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(herds, "RETURN_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(herds, "BELL_EVERY_SECONDS", 0.2)
 
 
 def _whole(got: bytes) -> bool:
@@ -76,20 +76,20 @@ async def test_join_many_joins_on_as_it_is_answered() -> None:
     async with listening() as server, playing(server.url, "join-many") as play:
         socket = WebSocket(await server.accept())
         await socket.accept()
-        asked = await _joins(socket, join_many.WINDOW)
+        asked = await _joins(socket, askers.WINDOW)
         assert {message["type"] for message in asked} == {"join"}
         await _say(socket, type="hello")
         for message in asked[:40]:
             await _say(socket, type="joined", id=message["id"], room=message["room"])
         for message in asked[40:]:
             await _say(socket, type="error", id=message["id"], code="too_many_rooms")
-        asked += await _joins(socket, join_many.WINDOW // 2)
+        asked += await _joins(socket, askers.WINDOW // 2)
         assert len({message["room"] for message in asked}) == len(asked)
         await until(lambda: play.cohort.answers == {"joined": 40, "error too_many_rooms": 10})
 
 
 async def test_join_many_stops_when_there_are_no_more_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join_many, "ROOMS", 60)
+    monkeypatch.setattr(askers, "JOIN_MANY_ROOMS", 60)
     async with listening() as server, playing(server.url, "join-many") as play:
         socket = WebSocket(await server.accept())
         await socket.accept()
@@ -127,7 +127,7 @@ async def test_the_storm_takes_all_and_brings_them_back_to_where_they_were() -> 
 
 
 async def test_somebody_in_each_room_speaks_before_the_storm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnect_storm, "ROOMS", 1)
+    monkeypatch.setattr(herds, "ROOMS", 1)
     async with listening() as server, playing(server.url, "reconnect-storm", clients=2) as play:
         first, _ = await _join(server, "e-7")
         second, _ = await _join(server, "e-7")
@@ -143,12 +143,12 @@ async def test_somebody_in_each_room_speaks_before_the_storm(monkeypatch: pytest
 
 async def _posted(server: Server) -> trio.SocketStream:
     stream = await server.accept()
-    said = await read_until(stream, lambda got: got.endswith(b"x" * publish_reset.TEXT_BYTES))
+    said = await read_until(stream, lambda got: got.endswith(b"x" * vanish.TEXT_BYTES))
     request, body = parsed(said)
     assert (request.method, request.target) == (b"POST", b"/rooms/publish-reset/messages")
     data = body.next_event()
     assert isinstance(data, h11.Data)
-    assert len(data.data) == publish_reset.TEXT_BYTES
+    assert len(data.data) == vanish.TEXT_BYTES
     return stream
 
 

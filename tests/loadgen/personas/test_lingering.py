@@ -9,8 +9,8 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import no_close, registry
-from loadgen.personas.slow_frame import FRAME_BYTES
+from loadgen.personas import registry, slow_ws
+from loadgen.personas.slow_ws import FRAME_BYTES
 from tests.loadgen.stage import Play, WebSocket, listening, playing, reset, until
 
 LINGERING = ("slow-frame", "slow-fragment", "no-pong", "no-close", "vanish")
@@ -19,7 +19,7 @@ ANSWERING = ("slow-fragment", "vanish")
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(no_close, "LOOK_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_ws, "CLOSE_LOOK_SECONDS", 0.02)
     for name in ("slow-frame", "slow-fragment"):
         monkeypatch.setattr(registry()[name], "every_seconds", 0.005)
 

@@ -12,7 +12,7 @@ import trio
 from wsproto import events
 
 from loadgen.client import Stage
-from loadgen.personas import bandwidth, curl, office, phone_2g, registry, sleepy_tab, slow_typist, tunnel
+from loadgen.personas import registry, slow_members, slow_users
 from tests.loadgen.stage import Play, Server, WebSocket, listening, parsed, playing, read_until, reset, until
 
 MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
@@ -21,22 +21,22 @@ SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth")
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phone_2g, "ROUND_TRIP_SECONDS", 0.05)
-    monkeypatch.setattr(phone_2g, "READ_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(phone_2g, "SPEAKS_EVERY_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(phone_2g, "TOUCH_SECONDS", (600.0, 600.0))
-    monkeypatch.setattr(phone_2g, "DARK_SECONDS", 0.1)
-    monkeypatch.setattr(sleepy_tab, "WAKES_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(tunnel, "FIRST_TUNNEL_AFTER_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(tunnel, "DAYLIGHT_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(tunnel, "TUNNEL_SECONDS", 0.1)
-    monkeypatch.setattr(office, "SPEAKS_EVERY_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_typist, "TYPES_IN_SECONDS", 0.5)
-    monkeypatch.setattr(slow_typist, "THINKS_SECONDS", 0.05)
-    monkeypatch.setattr(curl, "READS_AFTER_SECONDS", 0.1)
-    monkeypatch.setattr(curl, "PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(bandwidth, "MOVES_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(bandwidth, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(slow_members, "ROUND_TRIP_SECONDS", 0.05)
+    monkeypatch.setattr(slow_members, "READ_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_members, "PHONE_2G_SPEAKS_EVERY_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (600.0, 600.0))
+    monkeypatch.setattr(slow_members, "DARK_SECONDS", 0.1)
+    monkeypatch.setattr(slow_members, "WAKES_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(slow_members, "FIRST_TUNNEL_AFTER_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(slow_members, "DAYLIGHT_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(slow_members, "TUNNEL_SECONDS", 0.1)
+    monkeypatch.setattr(slow_members, "OFFICE_SPEAKS_EVERY_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(slow_users, "TYPES_IN_SECONDS", 0.5)
+    monkeypatch.setattr(slow_users, "THINKS_SECONDS", 0.05)
+    monkeypatch.setattr(slow_users, "READS_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(slow_users, "CURL_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(slow_users, "MOVES_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_users, "BANDWIDTH_PAUSE_SECONDS", 0.05)
 
 
 def test_all_are_honest_and_slow() -> None:
@@ -85,8 +85,8 @@ async def _joined(name: str) -> AsyncIterator[tuple[Play, _Room]]:
 
 @pytest.mark.parametrize("name", MEMBERS)
 async def test_what_they_say_is_to_be_acknowledged(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    module = {"phone-2g": phone_2g, "sleepy-tab": sleepy_tab, "tunnel": tunnel, "office": office}[name]
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1.0)
+    patience = f"{name.replace('-', '_').upper()}_PATIENCE_SECONDS"
+    monkeypatch.setattr(slow_members, patience, 1.0)
     async with _joined(name) as (play, room):
         for number in range(1, 4):
             said = await room.hear()
@@ -159,15 +159,15 @@ async def test_the_phone_reads_little_at_a_time() -> None:
         for number in range(20):
             await room.say(type="message", room="lobby", offset=number + 1, text=text)
         await until(lambda: play.cohort.deliveries == 20)
-        reads = (play.cohort.received_bytes - before) / phone_2g.Phone2G.read_bytes
-        assert trio.current_time() - begun >= (reads - 2) * phone_2g.READ_EVERY_SECONDS
+        reads = (play.cohort.received_bytes - before) / slow_members.Phone2G.read_bytes
+        assert trio.current_time() - begun >= (reads - 2) * slow_members.READ_EVERY_SECONDS
 
 
 async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phone_2g, "TOUCH_SECONDS", (0.1, 0.1))
+    monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (0.1, 0.1))
     async with _joined("phone-2g") as (play, room):
         await until(lambda: play.client.is_dark)
-        monkeypatch.setattr(phone_2g, "TOUCH_SECONDS", (600.0, 600.0))
+        monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (600.0, 600.0))
         await room.tell(1)
         assert not play.cohort.deliveries
         await until(lambda: play.cohort.deliveries == 1)
@@ -259,7 +259,7 @@ async def test_a_typist_told_off_in_the_middle_of_a_line_is_hurt(answer: bytes, 
 
 
 async def test_a_typist_who_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_typist, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(slow_users, "SLOW_TYPIST_PATIENCE_SECONDS", 0.2)
     async with listening() as server, playing(server.url, "slow-typist") as play:
         await server.accept()
         await until(lambda: play.cohort.ended == {"no answer in 0.2 s": 1})
@@ -274,7 +274,7 @@ async def _poll(server: Server) -> trio.SocketStream:
 
 
 async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curl, "READS_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr(slow_users, "READS_AFTER_SECONDS", 1.0)
     async with listening() as server, playing(server.url, "curl") as play:
         stream = await _poll(server)
         for number in range(2):
@@ -300,7 +300,7 @@ async def test_curl_bears_a_close_between_two_polls_and_none_within() -> None:
 async def _post(stream: trio.SocketStream) -> int:
     """Take a message, and say in how many pieces it came."""
     pieces, got = 0, b""
-    while not got.endswith(b"x" * bandwidth.TEXT_BYTES):
+    while not got.endswith(b"x" * slow_users.TEXT_BYTES):
         got += await stream.receive_some(1 << 20)
         pieces += 1
     request, _ = parsed(got)
@@ -320,8 +320,8 @@ async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> Non
             before, begun = play.cohort.received_bytes, trio.current_time()
             await _answer(stream, 200, body)
             await until(lambda before=before: play.cohort.received_bytes > before + len(body))  # type: ignore[misc]
-            reads = len(body) / bandwidth.Bandwidth.read_bytes
-            assert trio.current_time() - begun >= (reads - 2) * bandwidth.MOVES_EVERY_SECONDS
+            reads = len(body) / slow_users.Bandwidth.read_bytes
+            assert trio.current_time() - begun >= (reads - 2) * slow_users.MOVES_EVERY_SECONDS
         assert not play.cohort.ended
 
 
@@ -349,7 +349,7 @@ async def test_a_thin_line_that_is_refused_is_hurt(status: int) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
 async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bandwidth, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(slow_users, "BANDWIDTH_PATIENCE_SECONDS", 0.3)
     async with listening() as server, playing(server.url, "bandwidth") as play:
         stream = await server.accept()
         await _post(stream)

@@ -9,7 +9,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import registry, slow_read, slow_read_ws
+from loadgen.personas import registry, slow_http, slow_ws
 from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, reset, until
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
@@ -17,18 +17,18 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_read, "LOOK_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(slow_read_ws, "LOOK_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(slow_read, "SIP_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(slow_read_ws, "SPEAK_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_http, "LOOK_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_ws, "LOOK_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_http, "SIP_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(slow_ws, "SPEAK_EVERY_SECONDS", 0.02)
 
 
 async def _asked(server: Server) -> trio.SocketStream:
     stream = await server.accept()
-    asked = await read_until(stream, lambda got: got.count(b"\r\n\r\n") == slow_read.REQUESTS)
+    asked = await read_until(stream, lambda got: got.count(b"\r\n\r\n") == slow_http.REQUESTS)
     request, _ = parsed(asked)
     assert (request.method, request.target) == (b"GET", b"/page")
-    assert asked == asked[: len(asked) // slow_read.REQUESTS] * slow_read.REQUESTS
+    assert asked == asked[: len(asked) // slow_http.REQUESTS] * slow_http.REQUESTS
     return stream
 
 
@@ -49,7 +49,7 @@ async def test_half_of_them_read_a_little_and_the_others_only_the_status() -> No
             stream = await _asked(server)
             await stream.send_all(_HEAD)
             assert _stuff(stream) < 100_000
-        await until(lambda: play.cohort.received_bytes > 10 * slow_read.SIP_BYTES)
+        await until(lambda: play.cohort.received_bytes > 10 * slow_http.SIP_BYTES)
         assert play.cohort.held == 2
         assert not play.cohort.ended
         assert [client._sips for client in play.clients] == [False, True]  # type: ignore[attr-defined]

@@ -13,9 +13,7 @@ from wsproto import events
 
 from loadgen.client import Client
 from loadgen.personas import registry
-from loadgen.personas.slow_body import BODY_BYTES
-from loadgen.personas.slow_chunk import EXTENSION_BYTES
-from loadgen.personas.slow_tls import SlowTls
+from loadgen.personas.slow_http import BODY_BYTES, EXTENSION_BYTES, SlowTls
 from tests.loadgen.stage import DEADLINE_ANSWER, Server, listening, parsed, playing, read_until, until
 
 DRIPPERS = ("slow-head", "drip-head", "slow-handshake", "slow-body", "slow-chunk", "slow-tls")

@@ -6,8 +6,8 @@ import h11
 import pytest
 
 from loadgen.client import Stage
-from loadgen.personas import big_body, big_frame
-from loadgen.personas.huge_length import _LENGTHS
+from loadgen.personas import oversize
+from loadgen.personas.oversize import _LENGTHS
 from tests.loadgen.stage import WebSocket, listening, parsed, playing, read_until, reset, until
 
 _REFUSAL = b"HTTP/1.1 431 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -15,8 +15,8 @@ _REFUSAL = b"HTTP/1.1 431 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(big_body.BigBody, "most_bytes", 200_000)
-    monkeypatch.setattr(big_frame.BigFrame, "most_bytes", 200_000)
+    monkeypatch.setattr(oversize.BigBody, "most_bytes", 200_000)
+    monkeypatch.setattr(oversize.BigFrame, "most_bytes", 200_000)
 
 
 async def test_big_head_is_one_field_of_256_kib() -> None:

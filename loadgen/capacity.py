@@ -1,0 +1,177 @@
+"""`loadgen capacity`: the most of something at which the bar still holds, and which condition gave way.
+
+Owns: the search (doubling, then bisection) and what is tried at each size. Each trial is an experiment of its own, and
+judged as such: a trial in which the generator was the bottleneck ends the search, since more would only measure that.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from loadgen import experiment, flags
+from loadgen.bar import NOTICED_MS
+from loadgen.experiment import Counts, Experiment, Phase, Probes
+from loadgen.figures import CAPACITY, Condition, Figures, meanings
+from loadgen.personas import registry
+from loadgen.player import Player
+from loadgen.preflight import InvalidRunError
+from loadgen.protocols import ADAPTERS
+from loadgen.report import Outcome, Report, Table, verdict
+from loadgen.session import Plan
+from loadgen.timers import now
+from loadgen.verdict import Facts, decide
+
+#: Victims beside newcomers, and speakers beside idle connections: enough to feel a stall.
+WATCHERS: Final = 5
+WATCHERS_RATE: Final = 10.0
+
+#: What one speaker says a second, at most: servers bound what one user may say, ours at 20.
+EACH_PER_S: Final = 10.0
+
+
+class Of(StrEnum):
+    """What is looked for."""
+
+    IDLE = "idle"  # connections that do nothing
+    NEWCOMERS = "newcomers"  # a second: connect, one operation, leave
+    MESSAGES = "messages"  # a second; over HTTP requests
+
+
+_UNITS: Final = {Of.IDLE: "idle connections", Of.NEWCOMERS: "newcomers a second", Of.MESSAGES: "messages a second"}
+
+
+@dataclass
+class Search:
+    """Doubling from the first size, halving if that is too much already, then bisection."""
+
+    first: int
+    most: int
+    precision: float
+    held: int = 0  # the most that held
+    fell_short: int | None = None  # the least that did not
+    trials: list[tuple[int, Report]] = field(default_factory=list)
+
+    async def run(self, trial: Callable[[int], Awaitable[Report]]) -> Report | None:
+        """Search; the report of a trial that says nothing of the target ended it, else `None`."""
+        size: int | None = self.first
+        while size is not None:
+            report = await trial(size)
+            self.trials.append((size, report))
+            if report.outcome is Outcome.HELD:
+                self.held = size
+            elif report.outcome is Outcome.FELL_SHORT:
+                self.fell_short = size
+            else:
+                return report
+            size = self._next()
+        return None
+
+    def _next(self) -> int | None:
+        if self.fell_short is None:
+            return min(2 * self.held, self.most) if self.held < self.most else None
+        if not self.held:
+            return self.fell_short // 2 or None
+        if self.fell_short - self.held <= max(self.precision * self.held, 1):
+            return None
+        return (self.held + self.fell_short) // 2
+
+
+def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
+    """What is played to try a size."""
+    adapter = next(each for each in ADAPTERS if each.name == protocol)
+    known = registry()
+    if of is Of.NEWCOMERS:
+        probes = Probes(victims={adapter.victims[0].kind: WATCHERS}, newcomers_per_s=size)
+        phases = (
+            Phase(name="baseline", counts_as=Counts.BASELINE, seconds=min(seconds, 2.0)),
+            Phase(name="newcomers", counts_as=Counts.LOAD, seconds=seconds),
+            Phase(name="recovery", counts_as=Counts.RECOVERY, seconds=1.0),
+        )
+        return Experiment(command="capacity", groups=(), phases=phases, probes=probes)
+    speaker, rate = known[adapter.speaker], WATCHERS_RATE
+    if of is Of.MESSAGES:
+        rate = float(size)
+        counts = {speaker: max(WATCHERS, math.ceil(size / EACH_PER_S))}
+    else:
+        counts = {known[adapter.idle]: size}
+        counts[speaker] = counts.get(speaker, 0) + WATCHERS
+    rooms = flags.rooms(None, None, sum(counts.values()))
+    return replace(experiment.honest_load(counts, rooms=rooms, rate=rate, seconds=seconds), command="capacity")
+
+
+class Capacity:
+    """One search."""
+
+    def __init__(self, plan: Plan, of: Of, protocol: str, search: Search, *, seconds: float) -> None:
+        self._plan = plan
+        self._of = of
+        self._protocol = protocol
+        self._search = search
+        self._seconds = seconds
+        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    async def play(self) -> Report:
+        """Search and report."""
+        begun = now()
+        ended = await self._search.run(self._try)
+        search = self._search
+        figures: Figures = {"capacity": search.held or None, "fell_short_at": search.fell_short}
+        return Report(
+            command="capacity",
+            arguments=self._plan.arguments,
+            target=self._plan.target.url,
+            seed=self._plan.seed,
+            started=self._started,
+            seconds=round(now() - begun, 2),
+            verdict=verdict(*self._outcome(figures, ended)),
+            figures=dict(figures),
+            meanings=meanings(CAPACITY),
+            tables=[self._table()],
+        )
+
+    async def _try(self, size: int) -> Report:
+        self._plan.progress.say(f"{size:,} {_UNITS[self._of]}")
+        tried = trial_of(self._of, self._protocol, size, self._seconds)
+        conditions: tuple[Condition, ...] = ()
+        if self._of is Of.NEWCOMERS:
+            conditions = (Condition("newcomers_p99_ms", ">", NOTICED_MS),)
+        player = Player(replace(self._plan, conditions=conditions), tried)
+        try:
+            return await player.play()
+        except InvalidRunError as error:  # so many that nobody at all came in is an answer as well
+            outcome = Outcome.FELL_SHORT if self._search.held else Outcome.INVALID
+            return player.report_without(str(error), outcome)
+
+    def _outcome(self, figures: Figures, ended: Report | None) -> tuple[Outcome, list[str]]:
+        search, unit = self._search, _UNITS[self._of]
+        if ended is not None and (not search.held or ended.outcome is Outcome.INTERRUPTED):
+            return ended.outcome, ended.verdict.reasons
+        if not search.held:
+            return Outcome.FELL_SHORT, [f"not even {search.fell_short:,} {unit}: {self._gave_way()}"]
+        told = [f"{search.held:,} {unit} held"]
+        if ended is not None:
+            told.append(
+                f"at {search.trials[-1][0]:,} the generator, not the target, gave way: {ended.verdict.reasons[0]}"
+            )
+        elif search.fell_short is None:
+            told.append("no more were tried (--most)")
+        else:
+            told.append(f"at {search.fell_short:,}: {self._gave_way()}")
+        judged = decide(Facts(figures=figures, bar=self._plan.conditions))
+        outcome = Outcome[judged.outcome.replace(" ", "_").upper()]
+        return outcome, [*judged.reasons, *told]
+
+    def _gave_way(self) -> str:
+        """Which conditions the least size that fell short broke."""
+        [report] = [report for size, report in self._search.trials if size == self._search.fell_short]
+        return "; ".join(report.verdict.reasons)
+
+    def _table(self) -> Table:
+        rows = [
+            [f"{size:,}", report.verdict.outcome, "; ".join(report.verdict.reasons)]
+            for size, report in sorted(self._search.trials, key=lambda trial: trial[0])
+        ]
+        return Table(title="what was tried", columns=[_UNITS[self._of], "verdict", "why"], rows=rows)

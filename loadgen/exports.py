@@ -1,0 +1,98 @@
+"""The figures for other programs: CSV, OpenMetrics text, and the latencies as an HDR log.
+
+Owns: these three forms, one small function each. All of them are made from the declarations in figures.py and from
+what a report has; none knows a figure. May not: open a file.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogWriter
+from prometheus_client import Metric
+from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from loadgen import figures
+from loadgen import format as fmt
+from loadgen.report import Report
+
+#: Histograms count microseconds; the log's column of maxima is in milliseconds.
+_PER_MILLISECOND: Final = 1000.0
+
+#: OpenMetrics has names for units in letters alone.
+_UNITS: Final = {"%": "percent", "B": "bytes", "B/s": "bytes_per_second", "s": "seconds", "ms": "milliseconds"}
+
+
+def parts_of(report: Report) -> list[tuple[str, Report]]:
+    """The runs that a report is of: its parts, or itself."""
+    parts = report.parts or [report]
+    return list(zip(fmt.part_names(parts), parts, strict=True))
+
+
+def csv_of(report: Report) -> str:
+    """A line for each figure of each part; what was not measured is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("part", "target", "verdict", "figure", "value", "unit", "meaning"))
+    for name, part in parts_of(report):
+        for figure, value in part.figures.items():
+            told = "" if value is None else f"{value:.10g}"
+            words = (name, part.target, part.verdict.outcome, figure)
+            tail = (figures.unit_of(figure), part.meanings.get(figure, ""))
+            writer.writerow([*map(fmt.printable, words), told, *map(fmt.printable, tail)])
+    return text.getvalue()
+
+
+class _Measured(Collector):
+    """A report as the client library asks for it."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def collect(self) -> Iterable[Metric]:
+        """A gauge for each figure that is in the closed list."""
+        parts = parts_of(self._report)
+        for name, figure in figures.ALL.items():
+            values = [(part, each, value) for part, each in parts if (value := each.figures.get(name)) is not None]
+            if values:
+                metric = Metric(f"loadgen_{name}", _help(figure.meaning, figure.unit), "gauge")
+                for part, each, value in values:
+                    labels = {"part": fmt.printable(part), "target": fmt.printable(each.target)}
+                    metric.add_sample(metric.name, labels, value)
+                yield metric
+
+
+def _help(meaning: str, unit: str) -> str:
+    """The meaning with its unit, which the name of a figure says in its own way."""
+    return f"{meaning} ({_UNITS[unit]})" if unit in _UNITS else meaning
+
+
+def openmetrics_of(report: Report) -> str:
+    """Every figure that was measured, as a gauge with the part and the target as labels."""
+    text: bytes = generate_latest(_Measured(report))  # type: ignore[no-untyped-call]
+    return text.decode()
+
+
+def hdr_log_of(report: Report) -> str:
+    """The whole distribution of each group in each phase, tagged, for HdrHistogram's own tools."""
+    text = io.StringIO()
+    log = HistogramLogWriter(text)
+    log.output_log_format_version()
+    log.output_comment(fmt.printable(f"loadgen {report.command} {report.target}, microseconds"))
+    log.output_legend()
+    for tag, seconds, histogram in _histograms(report):
+        text.write(f"Tag={tag},")
+        # a start of zero would be taken for none
+        log.output_interval_histogram(histogram, 1e-6, seconds, _PER_MILLISECOND)
+    return text.getvalue()
+
+
+def _histograms(report: Report) -> Iterator[tuple[str, float, HdrHistogram]]:
+    for name, part in parts_of(report):
+        for row in part.phases:
+            if row.histogram:
+                words = fmt.printable(f"{name}: {row.what}: {row.name}")
+                yield words.replace(",", ";").replace(" ", "_"), row.seconds, HdrHistogram.decode(row.histogram)

@@ -1,0 +1,328 @@
+"""What an experiment measured, as figures.
+
+Owns: the arithmetic from what was noted and counted to each figure of figures.py. `player.py` notes what happened here
+as it happens; nothing here waits, judges or touches a socket.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from loadgen import bar, expected
+from loadgen.client import Threat
+from loadgen.experiment import BESIDE, MEASURED, Counts, Experiment
+from loadgen.figures import Figures
+from loadgen.latency import Latency, milliseconds
+from loadgen.memory import Growth, Size
+from loadgen.messages import GroupStatus
+from loadgen.operations import PHASES, Operations
+from loadgen.report import Sample
+from loadgen.scrape import Counters
+from loadgen.session import Plan, Session
+from loadgen.span import Span, bytes_each, joined, per, ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """What the same victims met beside the same attack at the floor, see floor.py."""
+
+    baseline_p99_ms: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    failed: int = 0  # operations of its victims
+    attempts_per_s: float | None = None  # of its attackers
+    bytes_per_s: float | None = None  # that these sent
+    fault: str = ""  # why there are no figures
+    interrupted: bool = False
+
+
+_NO_FLOOR: Final = Floor()
+
+#: The phases that figures are named after.
+_NAMES: Final = dict(zip(PHASES, MEASURED, strict=True))
+
+
+class Measured:
+    """What one experiment measured."""
+
+    def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Floor | None = None) -> None:
+        self.experiment = experiment
+        self.spans: list[Span] = []
+        self.memory: dict[str, list[Size]] = {}  # of the server, by phase
+        self.descriptors_before: int | None = None
+        self.descriptors_after: int | None = None
+        self.round_trip_seconds = 0.0
+        self.died = ""  # what shows that the server is gone
+        self.left_out: list[str] = []  # what was not played, and why
+        self.own_growth: int | None = None
+        self.attacker_seconds = 0.0
+        self.opening_seconds = 0.0
+        self.counters_before: Counters | None = None
+        self.counters_after: Counters | None = None
+        self._plan = plan
+        self._session = session
+        self._floor = floor or _NO_FLOOR
+
+    @property
+    def _operations(self) -> Operations:
+        kinds = {kind: name for name, kind in _NAMES.items()}
+        named = {phase.name: kinds[phase.counts_as] for phase in self.experiment.phases if phase.counts_as in kinds}
+        return Operations(self._session.totals.phases, named)
+
+    def figures(self) -> dict[str, float | None]:
+        """All figures that the experiment has."""
+        found: dict[str, float | None] = {"round_trip_ms": milliseconds(self.round_trip_seconds)}
+        if self.experiment.probes is not None:
+            found |= self._under_attack()
+        if self.experiment.load:
+            found |= self._honest_load()
+        steady = self._span(Counts.LOAD)
+        found["steal_percent"] = steady.steal_percent if steady else None
+        return found | self._own()
+
+    def _own(self) -> dict[str, float | None]:
+        """What the generator itself cost, and how late it was."""
+        session, groups = self._session, self._session.totals.groups
+        if self.experiment.probes is not None:
+            peak = sum(group.peak for group in groups if group.group != BESIDE)
+            own = session.own_figures(
+                self.own_growth, peak, measuring="victims", phases={span.name for span in self.spans}
+            )
+            return {**own, "connects_per_s": per(peak, self.opening_seconds)}
+        openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
+        came, growth, seconds = 0, None, 0.0
+        if openings:
+            came = openings[-1].after.held - openings[0].after.held
+            growth = openings[-1].after.own_bytes - openings[0].after.own_bytes
+            seconds = sum(span.opening_seconds for span in openings[1:])
+        measured = {span.name for span in self.spans if span.counts_as in MEASURED} | {"drain"}
+        own = session.own_figures(growth, came, measuring="crowd", phases=measured)
+        return {**own, "connects_per_s": per(came, seconds)}
+
+    def _honest_load(self) -> dict[str, float | None]:
+        totals, steady = self._session.totals, self._span(Counts.LOAD)
+        names = [load.name for load in self.experiment.load]
+        groups = [group for name in names for group in self._groups(name)]
+        openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
+        seconds = steady.seconds if steady else 0.0
+        held = steady.before.held if steady else 0
+
+        def rate(amount: str) -> float | None:
+            return per(getattr(steady.after, amount) - getattr(steady.before, amount), seconds) if steady else None
+
+        return {
+            "held": held,
+            "refused": sum(sum(group.refused.values()) for group in groups),
+            "failed": sum(sum(group.failed.values()) for group in groups),
+            "ended": sum(sum(group.ended.values()) for group in groups),
+            **_came("connect", totals.connects, names),
+            **_came("handshake", totals.handshakes, names),
+            "sent_bytes_per_s": rate("sent_bytes"),
+            "received_bytes_per_s": rate("received_bytes"),
+            **{f"ack_{name}": value for name, value in _spread(totals.acks).items()},
+            **{f"echo_{name}": value for name, value in _spread(totals.echoes).items()},
+            "unacknowledged": totals.unacknowledged + totals.unsent,
+            "unreturned": totals.unreturned if self.experiment.echoes else None,
+            "missed": totals.missed() if self.experiment.is_gathered else None,
+            "message_errors": totals.errors.total(),
+            "messages_per_s": per(totals.acknowledged_in.total(), seconds),
+            "deliveries_per_s": rate("deliveries"),
+            "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if len(openings) > 1 else None,
+            "server_bytes_per_further_connection": bytes_each(openings[-2], openings[-1]) if openings[1:] else None,
+            "server_cpu_us_per_connection_s": per(
+                None if steady is None or steady.cpu_seconds is None else steady.cpu_seconds * 1e6, held * seconds
+            ),
+        }
+
+    def _under_attack(self) -> dict[str, float | None]:
+        operations, attack = self._operations, self._span(Counts.LOAD)
+        base, during, after = (operations.latency(name) for name in PHASES)
+        base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
+        p99s = {phase: operations.p99s(phase) for phase in PHASES}
+        return {
+            "success_percent": operations.success_percent("attack"),
+            **{f"{phase}_failed": operations.failed_of_some(phase) for phase in PHASES},
+            "baseline_p50_ms": milliseconds(base.at(50)),
+            "baseline_p99_ms": base_p99,
+            "attack_p50_ms": milliseconds(during.at(50)),
+            "attack_p99_ms": attack_p99,
+            "attack_p999_ms": milliseconds(during.at(99.9)),
+            "attack_max_ms": milliseconds(during.longest),
+            **{f"attack_{kind}_p99_ms": self._p99(kind) for kind in ("ws", "poll", "sse", "get")},
+            "recovery_p50_ms": milliseconds(after.at(50)),
+            "recovery_p99_ms": milliseconds(after.at(99)),
+            "recovery_success_percent": operations.success_percent("recovery"),
+            **operations.newcomers(),
+            "p50_ratio": ratio(during.at(50), base.at(50)),
+            "p99_ratio": ratio(attack_p99, base_p99),
+            **self._at_the_floor(attack_p99),
+            "p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["attack"]),
+            "recovery_p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["recovery"]),
+            "worst_victim_over_bar_ms": operations.worst_victim_over_bar(),
+            "first_failure_s": operations.first_failure(attack.begun if attack else 0.0),
+            "recover_s": self._recover(None if base_p99 is None else bar.limit_ms(base_p99)),
+            **self._messages(),
+            "malformed_accepted": self._malformed_accepted(),
+            **self._neighbours(),
+            **self._attackers(),
+        }
+
+    def _messages(self) -> Figures:
+        found = self._session.totals.reread
+        if found is None or not found.asked:
+            return {"acknowledged": None, "acknowledged_lost": None}
+        return {"acknowledged": found.asked, "acknowledged_lost": found.lost}
+
+    def _accepted(self) -> dict[str, int]:
+        """Malformed requests that were taken, by case."""
+        answers: Counter[str] = Counter()
+        for group in self._attacking():
+            answers.update(group.answers)
+        return expected.accepted(answers)
+
+    def _malformed_accepted(self) -> int | None:
+        played = any(persona.threat is Threat.MALFORMED for persona in self.experiment.attackers)
+        return sum(self._accepted().values()) if played else None
+
+    def _at_the_floor(self, attack_p99: float | None) -> dict[str, float | None]:
+        floor = self._floor
+        over = None
+        if not floor.failed and floor.p99_ms is not None and floor.baseline_p99_ms is not None:
+            over = round(floor.p99_ms - floor.baseline_p99_ms, 3)
+        return {
+            "floor_baseline_p99_ms": floor.baseline_p99_ms,
+            "floor_p50_ms": floor.p50_ms,
+            "floor_p99_ms": floor.p99_ms,
+            "floor_p99_ratio": ratio(attack_p99, floor.p99_ms),
+            "floor_over_ms": over,
+        }
+
+    def _p99(self, kind: str) -> float | None:
+        return milliseconds(self._operations.latency("attack", (kind,)).at(99))
+
+    def _groups(self, name: str) -> list[GroupStatus]:
+        return [group for group in self._session.totals.groups if group.group == name]
+
+    def _attacking(self) -> list[GroupStatus]:
+        names = {persona.name for persona in self.experiment.attackers}
+        return [group for group in self._session.totals.groups if group.persona in names]
+
+    def _neighbours(self) -> dict[str, float | None]:
+        groups = self._groups(BESIDE)
+        hurt = sum(sum(each.values()) for group in groups for each in (group.refused, group.failed, group.ended))
+        hurt += sum(group.starved for group in groups)
+        return {
+            "neighbours": sum(self.experiment.neighbours.values()) if groups else 0,
+            "collateral": hurt if groups else None,
+        }
+
+    def _attackers(self) -> dict[str, float | None]:
+        totals, groups = self._session.totals, self._attacking()
+        lives = Latency()
+        for group in groups:
+            lives.merge(totals.lifetimes[group.group, group.persona])
+        received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
+        came = sum(group.came for group in groups)
+        attempts = sum(group.opened + sum(group.failed.values()) + sum(group.refused.values()) for group in groups)
+        attack, baseline, recovery = map(self._span, (Counts.LOAD, Counts.BASELINE, Counts.RECOVERY))
+        seconds = attack.seconds if attack else 0.0
+        return {
+            "attackers_asked": sum(self.experiment.attackers.values()),
+            "attackers_came": came,
+            "attempts_per_s": per(attempts, seconds),
+            "attacker_bytes_per_s": per(sent, seconds),
+            "attackers_peak": sum(group.peak for group in groups),
+            "attackers_held": sum(group.held for group in groups),
+            "attackers_refused": sum(sum(group.refused.values()) for group in groups),
+            "attackers_killed": sum(sum(group.ended.values()) for group in groups),
+            "kill_p50_s": lives.at(50),
+            "kill_max_s": lives.longest,
+            "oldest_attacker_s": totals.oldest,
+            "bytes_cost_ratio": per(received, sent),
+            "server_cpu_cost_ratio": self._cpu_cost_ratio(),
+            "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
+            "server_cpu_percent": attack.cpu_percent if attack else None,
+            **self._memory_figures(came),
+            "server_descriptors_left": _over(self.descriptors_after, self.descriptors_before or 0),
+            "crowd_lag_p99_ms": milliseconds(totals.lag("crowd", 99, self._names(Counts.LOAD))),
+            "baseline_pressure_percent": baseline.pressure_percent if baseline else None,
+            "recovery_pressure_percent": recovery.pressure_percent if recovery else None,
+            "baseline_steal_percent": baseline.steal_percent if baseline else None,
+        }
+
+    def _span(self, counts_as: Counts) -> Span | None:
+        """All phases that count as this, as one."""
+        return joined(self.spans, counts_as)
+
+    def _names(self, counts_as: Counts) -> set[str]:
+        return {span.name for span in self.spans if span.counts_as is counts_as}
+
+    def _sizes(self, counts_as: Counts) -> list[Size]:
+        """The server's memory in such phases, and when they were over: it is always read then, however busy we are."""
+        sizes = [size for name in self._names(counts_as) for size in self.memory.get(name, [])]
+        span = self._span(counts_as)
+        if span is not None and span.server_bytes is not None:
+            sizes.append(Size(span.after.moment, span.server_bytes))
+        return sizes
+
+    def _memory_figures(self, came: int) -> Figures:
+        grown = Growth([size for name in self._names(Counts.BASELINE) for size in self.memory.get(name, [])])
+        most, left = grown.most(self._sizes(Counts.LOAD)), grown.most(self._sizes(Counts.RECOVERY)[-1:])
+        return {
+            "server_bytes_grown": most,
+            # By all who came, not by those who were there at one moment: the sooner a server throws them out, the fewer
+            # these are, and 100 KB that it needs for its first work would be a kilobyte for each of a hundred.
+            "server_bytes_per_attacker": per(most, came),
+            "server_bytes_over_bar": _over(most, came * bar.BYTES_EACH + bar.BYTES_ONCE),
+            "server_bytes_left": left,
+            "server_bytes_left_over_bar": _over(left, came * bar.BYTES_EACH_LEFT + bar.BYTES_ONCE),
+            "server_growth_bytes_s": grown.rate if self.memory else None,
+        }
+
+    def _cpu_above(self, unit: float) -> float | None:
+        """The server's CPU during the attack above the baseline's."""
+        base, during = self._span(Counts.BASELINE), self._span(Counts.LOAD)
+        if base is None or during is None or base.cpu_share is None or during.cpu_share is None:
+            return None
+        return (during.cpu_share - base.cpu_share) * during.seconds * unit
+
+    def _cpu_cost_ratio(self) -> float | None:
+        base, during = self._span(Counts.BASELINE), self._span(Counts.LOAD)
+        if base is None or during is None or not base.seconds:
+            return None
+        spent = during.crowd_cpu_seconds - base.crowd_cpu_seconds / base.seconds * during.seconds
+        return per(self._cpu_above(1.0), spent)
+
+    def _recover(self, bar_ms: float | None) -> float | None:
+        """Seconds of the recovery until the last bad one was over; `None` if it ended badly."""
+        names = {span.name for span in self.spans if span.counts_as is Counts.RECOVERY}
+        samples = [sample for sample in self._session.timeline if sample.phase in names]
+        if not samples or bar_ms is None or not _good(samples[-1], bar_ms):
+            return None
+        bad = [number for number, sample in enumerate(samples) if not _good(sample, bar_ms)]
+        return float(bad[-1] + 1) if bad else 0.0
+
+
+def _spread(latency: Latency) -> dict[str, float | None]:
+    return {
+        "p50_ms": milliseconds(latency.at(50)),
+        "p99_ms": milliseconds(latency.at(99)),
+        "max_ms": milliseconds(latency.longest),
+    }
+
+
+def _came(what: str, found: Mapping[str, Latency], names: Iterable[str]) -> dict[str, float | None]:
+    """How long those of some groups took to come."""
+    latency = Latency()
+    for name in names:
+        latency.merge(found.get(name, Latency()))
+    return {f"{what}_p50_ms": milliseconds(latency.at(50)), f"{what}_p99_ms": milliseconds(latency.at(99))}
+
+
+def _over(amount: int | None, allowed: int) -> int | None:
+    return None if amount is None else amount - allowed
+
+
+def _good(sample: Sample, bar_ms: float) -> bool:
+    return sample.succeeded > 0 and not sample.failed and (sample.p99_ms or 0.0) <= bar_ms

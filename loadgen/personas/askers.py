@@ -1,0 +1,298 @@
+"""Requests that are valid and cost the server work: history, search, joins, rooms."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+from loadgen import wire
+from loadgen.client import Cohort, Needs, Threat
+from loadgen.personas import persona
+from loadgen.personas._asking import Asker
+from loadgen.personas._flood import Intruder
+from loadgen.personas._lingering import Lingerer
+from loadgen.personas._posting import post_head
+from loadgen.personas._websocket import decode, join, publish
+
+#: Their own room, so that the victims' members need not take what is written there.
+ASK_THE_LOG_ROOM: Final = "ask-the-log"
+
+#: Each client posts this once; 500 of these are 4 MB, more than servers keep of a room in memory.
+ASK_THE_LOG_TEXT: Final = (b"old words in the log " * 400)[:8000]
+
+#: The list of rooms, a page of the oldest messages, and a search. A third of the clients begins with each.
+QUESTIONS: Final = ("/rooms", f"/rooms/{ASK_THE_LOG_ROOM}/messages?after=0&limit=200", "/search?q=words&limit=100")
+
+#: After a refusal. Asking again at once would be a flood of requests, which is another attack.
+REFUSED_SECONDS: Final = 1.0
+
+
+@persona
+class AskTheLog(Asker):
+    """Asks for the list of rooms, an old page or a search, and again as soon as it is answered.
+
+    A log answers a few reads at a time. If they are served first come, first served, every join and every page of
+    others waits behind hundreds of these: with 20,000 rooms (`fill-rooms`), 500 made joins fail in chatserver.
+    """
+
+    __slots__ = ("_question", "_wrote")
+
+    name = "ask-the-log"
+    usual_clients = 500
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._question = cohort.made % len(QUESTIONS)
+        self._wrote = False
+
+    def request(self) -> bytes:
+        """Write once, then ask."""
+        place = self.cohort.place
+        if not self._wrote:
+            self._wrote = True
+            # Servers that know guests by address and agent give each of these its own rate.
+            return (
+                post_head(
+                    place,
+                    ASK_THE_LOG_ROOM,
+                    f"Content-Length: {len(ASK_THE_LOG_TEXT)}",
+                    f"User-Agent: asker-{self.index}",
+                )
+                + ASK_THE_LOG_TEXT
+            )
+        return wire.request("GET", QUESTIONS[self._question % len(QUESTIONS)], place.host)
+
+    def pause(self, status: int) -> float:
+        """Wait after a refusal only; what the server does not have is not asked for again."""
+        if status == 404:
+            self._question += 1
+        return REFUSED_SECONDS if status >= 400 else 0.0
+
+
+#: A room of their own, so that the victims need not read what they write.
+CATCH_UP_ROOM: Final = "catch-up"
+
+#: Each client publishes so many when it connects: 3,200 from 400 clients, three times what a room keeps in memory. They
+#: are short because every client reads all of them.
+MESSAGES: Final = 8
+CATCH_UP_TEXT: Final = "something that was said a while ago"
+
+#: From an answer to the next join: five a second are below the limits on messages (20 in chatserver).
+AGAIN_SECONDS: Final = 0.2
+
+_BEGINNING: Final = "0"
+_JOIN_ID: Final = 0
+
+
+@persona
+class CatchUp(Lingerer):
+    """WebSocket that joins a room from its first message on, reads for a moment and joins again, for ever.
+
+    A bot that keeps no cursor does this, and every member does it once after an outage. Most of the messages are in the
+    log only. If all who catch up share one queue for it, an honest reconnect waits: 12 s behind 400 of these.
+    """
+
+    __slots__ = ()
+
+    name = "catch-up"
+    threat = Threat.GREEDY
+    needs = Needs.CHAT
+    usual_clients = 400
+
+    def on_open(self, head: wire.Head) -> None:
+        """Write a little, so that there is something to read."""
+        self.send(b"".join(publish(CATCH_UP_ROOM, number, CATCH_UP_TEXT) for number in range(1, MESSAGES + 1)))
+        self.wake_in(self.pace(REFUSED_SECONDS))
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """Count what is read, and plan the next join."""
+        message = decode(frame)
+        if message.type == "message":
+            self.cohort.deliveries += 1
+        elif message.type == "joined":
+            self.cohort.answers["joined"] += 1
+            self.wake_in(self.pace(AGAIN_SECONDS))
+        elif message.type == "error":
+            self.cohort.answers[f"error {message.code}"] += 1
+            self.wake_in(self.pace(REFUSED_SECONDS))
+
+    def on_time(self, moment: float) -> None:
+        """Join from the beginning."""
+        self.send(join(_JOIN_ID, CATCH_UP_ROOM, after=_BEGINNING))
+
+
+#: Below the 64 KiB that most servers take as a body, and above what any takes as a chat message.
+BODY_BYTES: Final = 62_000
+
+#: Below every limit on the rate of requests or messages.
+POST_EVERY_SECONDS: Final = 1.7
+
+
+def _isolates() -> bytes:
+    """Return bidirectional isolates that balance: all are counted before that is known."""
+    pair = "\N{LEFT-TO-RIGHT ISOLATE}\N{POP DIRECTIONAL ISOLATE}".encode()
+    return pair * (BODY_BYTES // len(pair))
+
+
+def _keys() -> bytes:
+    """Return JSON with thousands of keys, one of them escaped: none may be compared before all are unescaped."""
+    head, tail = b'{"text":"","\\u006b":0', b"}"
+    count = (BODY_BYTES - len(head) - len(tail)) // len(b',"0000":0')
+    return head + b"".join(b',"%04x":0' % number for number in range(count)) + tail
+
+
+def _marks() -> bytes:
+    """Return letters with as many combining marks as chatserver allows, so that none is refused before the last."""
+    letter = ("a" + "\N{COMBINING ACUTE ACCENT}" * 8).encode()
+    return letter * (BODY_BYTES // len(letter))
+
+
+_KINDS: Final[tuple[tuple[str, Callable[[], bytes]], ...]] = (
+    ("text/plain; charset=utf-8", cache(_isolates)),
+    ("application/json", cache(_keys)),
+    ("text/plain; charset=utf-8", cache(_marks)),
+)
+
+
+@persona
+class CostlyText(Asker):
+    """Posts 62 KB of balanced isolates, of escaped keys or of combining marks every 1.7 s, all of it refused.
+
+    A server that looks at content before size and rate checks each to its end: milliseconds of a loop that all clients
+    share. 500 of these raised the ping of every chatserver client to 1.5 s.
+    """
+
+    __slots__ = ("_kind",)
+
+    name = "costly-text"
+    usual_clients = 500
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._kind = cohort.made % len(_KINDS)
+
+    def request(self) -> bytes:
+        """Post."""
+        content_type, make = _KINDS[self._kind]
+        body = make()
+        return post_head(self.cohort.place, self.room, f"Content-Length: {len(body)}", content_type=content_type) + body
+
+    def pause(self, status: int) -> float:
+        """Return the same after every answer."""
+        return POST_EVERY_SECONDS
+
+
+#: Rooms that one connection may be in: chatserver 100, Centrifugo 128.
+FILL_ROOMS_ROOMS: Final = 100
+
+
+@persona
+class FillRooms(Lingerer):
+    """WebSocket that writes one message in each of a hundred rooms of its own and sits in all of them.
+
+    No rate is exceeded, and no connection is in too many rooms. But the number of rooms in memory is limited too
+    (100,000 in chatserver), and a thousand of these take all of them: nobody else can open a room while they stay.
+    """
+
+    __slots__ = ("_joined",)
+
+    name = "fill-rooms"
+    threat = Threat.GREEDY
+    needs = Needs.CHAT
+    usual_clients = 1000
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._joined = 0
+
+    def on_open(self, head: wire.Head) -> None:
+        """Begin with the first room."""
+        self._joined = 0
+        self._write()
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """Join after an ack, go on to the next room after a join, wait after a refusal."""
+        message = decode(frame)
+        if message.type == "ack":
+            self.send(join(self._joined, self._room))
+        elif message.type == "joined":
+            self._joined += 1
+            self._write()
+        elif message.type == "error":
+            self.wake_in(self.pace(REFUSED_SECONDS))
+        if message.type in {"ack", "joined", "error"}:
+            self.cohort.answers[f"{message.type} {message.code}".rstrip()] += 1
+
+    def on_time(self, moment: float) -> None:
+        """Try again."""
+        self._write()
+
+    @property
+    def _room(self) -> str:
+        return f"fill-{self.index}-{self._joined}"
+
+    def _write(self) -> None:
+        if self._joined < FILL_ROOMS_ROOMS:
+            self.send(publish(self._room, self._joined, "mine"))
+
+
+JOIN_MANY_ROOMS: Final = 100_000
+
+#: Characters of a room's name in chat.v1.
+LONGEST_NAME: Final = 64
+
+#: Joins on their way at a time: enough that the server never waits for us.
+WINDOW: Final = 50
+
+
+@persona
+class JoinMany(Intruder):
+    """WebSocket that joins 100,000 rooms, as fast as it is answered, none of which anybody else is in.
+
+    A room is memory in the server: a history, a list of members, an entry in a cache. What bounds it is a cap on the
+    rooms of a connection; what is said beyond that is booked.
+    """
+
+    __slots__ = ("_asked", "_open")
+
+    name = "join-many"
+    threat = Threat.GREEDY
+    needs = Needs.CHAT
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._asked = 0
+        self._open = 0  # joins that are not answered
+
+    def on_open(self, head: wire.Head) -> None:
+        """Begin with the first rooms."""
+        self._asked = self._open = 0
+        self._ask()
+
+    def hear(self, data: bytes) -> None:
+        """Book every answer, and go on when half of what was asked is answered."""
+        frames, self.unread = wire.read_frames(self.unread + data)
+        for frame in frames:
+            if frame.opcode == wire.CLOSE:
+                self.closed(frame.close_code)
+                return
+            if frame.opcode == wire.TEXT:
+                self._hear_message(frame)
+        if self._open <= WINDOW // 2:
+            self._ask()
+
+    def _hear_message(self, frame: wire.Frame) -> None:
+        message = decode(frame)
+        if message.type in {"joined", "error"}:
+            self._open -= 1
+            self.cohort.answers[f"{message.type} {message.code}".rstrip()] += 1
+
+    def _ask(self) -> None:
+        first = self._asked
+        self._asked = min(first + WINDOW - self._open, JOIN_MANY_ROOMS)
+        self._open += self._asked - first
+        self.send(b"".join(join(number, self._room(number)) for number in range(first, self._asked)))
+
+    def _room(self, number: int) -> str:
+        """Half of them use names as long as a room's may be: a server that reads by bytes reads fewer at a time."""
+        name = f"join-{self.index}-{number}"
+        return name.ljust(LONGEST_NAME, "-") if self.index % 2 else name

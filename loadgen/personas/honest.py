@@ -1,0 +1,181 @@
+"""Honest clients whose load is measured: idle members, speakers, long-polls, event streams."""
+
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from loadgen import wire
+from loadgen.client import Client, Cohort, Stage
+from loadgen.personas import persona
+from loadgen.personas._websocket import Envelope, Member, decode, publish
+from loadgen.traffic import Traffic
+
+
+@persona
+class Idle(Member):
+    """WebSocket joined to a room that says nothing and answers pings.
+
+    Most of a chat's connections at any moment. A server that spends a task or a thread on each pays for all of them.
+    """
+
+    __slots__ = ()
+
+    name = "idle"
+
+
+@persona
+class Chat(Member):
+    """WebSocket joined to a room that publishes on the open-loop schedule and times acks and echoes."""
+
+    __slots__ = ("_traffic",)
+
+    name = "chat"
+    speaks = True
+    echoes = True
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        traffic = cohort.place.traffic
+        assert traffic is not None, "a run with chatters has traffic"
+        self._traffic: Traffic = traffic
+
+    def on_joined(self, message: Envelope) -> None:
+        """Be one of those whom the schedule may call upon."""
+        self._traffic.enter(self)
+
+    def fail(self, reason: str, *, turned_away: bool = False) -> None:
+        """Leave the schedule too."""
+        self._traffic.leave(self)
+        super().fail(reason, turned_away=turned_away)
+
+    def publish(self, number: int, text: str) -> None:
+        """Say something."""
+        self.send(publish(self.room, number, text))
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """Time what comes back."""
+        message = decode(frame)
+        if message.type == "message":
+            self.cohort.deliveries += 1
+            self._traffic.heard(self, message.text)
+        elif message.type == "ack" and isinstance(message.id, int):
+            self._traffic.acknowledged(message.id)
+        elif message.type == "error" and isinstance(message.id, int) and message.id >= 0:
+            self._traffic.refused(message.id, message.code)
+        else:
+            super().on_text(frame)
+
+
+#: How long over its `wait` a held poll may stay unanswered before the client gives up.
+GRACE_SECONDS = 15.0
+
+
+class _Page(msgspec.Struct):
+    cursor: str
+    messages: list[msgspec.Raw]
+
+
+_decoder = msgspec.json.Decoder(_Page)
+
+
+@persona
+class Poll(Client):
+    """Long-poll on a room that asks again as soon as it is answered."""
+
+    __slots__ = ("_cursor",)
+
+    name = "poll"
+    honest = True
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._cursor = ""
+
+    def opening(self) -> bytes:
+        """Ask where the room stands, or go on from where the former connection ended."""
+        return self.request() if self._cursor else self._get("limit=1")
+
+    def on_connected(self) -> None:
+        """Be held already when this is a poll again on a new connection."""
+        if self._cursor:
+            self.wait()
+
+    def on_data(self, data: bytes) -> None:
+        """Take an answer and ask for the next."""
+        self.unread += data
+        answer = wire.read_response(self.unread)
+        if answer is None:
+            return
+        self.unread = answer.rest
+        if answer.status != 200:
+            self.reject(answer.status)
+            return
+        try:
+            page = _decoder.decode(answer.body)
+        except msgspec.MsgspecError:
+            raise wire.WireError("an answer without cursor and messages") from None
+        if self._cursor:
+            self.cohort.deliveries += len(page.messages)
+        self._cursor = page.cursor
+        if answer.keeps_alive:
+            self.on_answered()
+        else:
+            self.cohort.engine.reopen(self)
+
+    def on_answered(self) -> None:
+        """Ask for what comes next."""
+        self.send(self.request())
+        self.wait()
+
+    def on_time(self, moment: float) -> None:
+        """Give up: the server forgot this poll."""
+        self.fail("a held poll was never answered")
+
+    def wait(self) -> None:
+        """Be held until the answer comes, but not for ever."""
+        self.hold()
+        self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
+
+    def request(self) -> bytes:
+        """Encode a poll from the cursor on."""
+        return self._get(f"after={quote(self._cursor, safe='')}&wait={self.cohort.place.poll_wait_seconds:g}")
+
+    def _get(self, query: str) -> bytes:
+        return wire.request("GET", f"/rooms/{self.room}/messages?{query}", self.cohort.place.host)
+
+
+_EVENT: Final = b"\ndata:"
+
+
+@persona
+class Sse(Client):
+    """Event stream on a room that is read and never answered."""
+
+    __slots__ = ()
+
+    name = "sse"
+    honest = True
+
+    def opening(self) -> bytes:
+        """Ask for the stream."""
+        return wire.request("GET", f"/rooms/{self.room}/events", self.cohort.place.host, "Accept: text/event-stream")
+
+    def on_data(self, data: bytes) -> None:
+        """Check the head, then count events by their data lines."""
+        if self.stage is Stage.HELD:
+            data = self.unread + data
+            self.cohort.deliveries += data.count(_EVENT)
+            self.unread = data[1 - len(_EVENT) :]  # an event may begin in the middle of it
+            return
+        self.unread += data
+        head = wire.read_head(self.unread)
+        if head is None:
+            return
+        self.unread = b""
+        if head.status != 200:
+            self.reject(head.status)
+        elif not head.fields.get("content-type", "").startswith("text/event-stream"):
+            raise wire.WireError("an event stream of another content type")
+        else:
+            self.hold()

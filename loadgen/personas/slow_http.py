@@ -1,0 +1,255 @@
+"""Slow or silent over HTTP: connections that take a place and hardly do anything."""
+
+import ssl
+from contextlib import suppress
+from functools import cache
+from typing import Final
+
+from loadgen import wire
+from loadgen.client import Attacker, Cohort
+from loadgen.personas import persona
+from loadgen.personas._drip import Dripper
+from loadgen.personas._posting import post_head
+
+
+@persona
+class IdleConnect(Attacker):
+    """Connects and never sends a byte.
+
+    Whatever has no deadline for the first byte holds it for ever: uvicorn, and Go's net/http as it comes.
+    """
+
+    __slots__ = ()
+
+    name = "idle-connect"
+    silent = True
+
+    def opening(self) -> bytes:
+        """Say nothing."""
+        return b""
+
+
+#: The original sends a line every 15 s; faster is harder on servers that judge by progress.
+LINE_EVERY_SECONDS: Final = 3.0
+
+
+@persona
+class SlowHead(Dripper):
+    """Sends one request header line every few seconds, for ever (slowloris).
+
+    Each held one of Apache 2.2's processes. It still holds whatever restarts its timer at each line, or has none:
+    uvicorn, and Go's net/http without ReadHeaderTimeout.
+    """
+
+    __slots__ = ()
+
+    name = "slow-head"
+    every_seconds = LINE_EVERY_SECONDS
+
+    def opening(self) -> bytes:
+        """Begin a request and leave its head open."""
+        return wire.request("GET", self.cohort.place.path, self.cohort.place.host)[:-2]
+
+    def drop(self, number: int) -> bytes:
+        """Return a line."""
+        return b"X-Line-%d: %d\r\n" % (number, number)
+
+
+@persona
+class DripHead(Dripper):
+    """Sends a request head a byte a second; its last field never ends.
+
+    A parser that starts again from the first byte with each that comes pays with the square of the head's size, and
+    each byte costs the server a wake-up.
+    """
+
+    __slots__ = ()
+
+    name = "drip-head"
+
+    def head(self) -> bytes:
+        """Return the part that is sent as it stands."""
+        return wire.request("GET", self.cohort.place.path, self.cohort.place.host)
+
+    def opening(self) -> bytes:
+        """Send the first byte."""
+        return self.head()[:1]
+
+    def drop(self, number: int) -> bytes:
+        """Return one byte: of the head, then of a field that would be its last."""
+        endless = self.head()[:-2] + b"X-Padding: "
+        return endless[number + 1 : number + 2] or b"a"
+
+
+#: Below the 64 KiB that most servers take, so that the length itself is no reason to refuse.
+BODY_BYTES: Final = 60_000
+
+
+@persona
+class SlowBody(Dripper):
+    """Announces a body of 60,000 bytes and sends one byte a second (R.U.D.Y.).
+
+    No HTTP server that we measured beside ours stopped a body of which a byte came every five seconds: they time the
+    silence between two bytes, or nothing.
+    """
+
+    __slots__ = ()
+
+    name = "slow-body"
+
+    def opening(self) -> bytes:
+        """Send a whole head."""
+        return post_head(self.cohort.place, self.room, f"Content-Length: {BODY_BYTES}")
+
+    def drop(self, number: int) -> bytes:
+        """Return a byte; after 17 hours, nothing."""
+        return b"x" if number < BODY_BYTES else b""
+
+
+#: Each second. More than the byte rates that are asked for where one is (Apache 500 B/s, Kestrel 240 B/s), while the
+#: body itself grows by a byte; below the 16 KiB for extensions at which llhttp stops.
+EXTENSION_BYTES: Final = 1000
+
+_CHUNK: Final = b"1;e=%s\r\nx\r\n" % (b"e" * EXTENSION_BYTES)
+
+
+@persona
+class SlowChunk(Dripper):
+    """Posts a body in one-byte chunks, one a second, each with a kilobyte of chunk extension.
+
+    Go (CVE-2023-39326), hyper, picohttpparser and waitress each had to bound what a chunk may carry beside its data: a
+    size limit on the body counts the one byte only, and a rate limit on the wire is content with the thousand.
+    """
+
+    __slots__ = ()
+
+    name = "slow-chunk"
+
+    def opening(self) -> bytes:
+        """Send a whole head."""
+        return post_head(self.cohort.place, self.room, "Transfer-Encoding: chunked")
+
+    def drop(self, number: int) -> bytes:
+        """Return a chunk."""
+        return _CHUNK
+
+
+@persona
+class ExpectContinue(Attacker):
+    """Asks whether it may send a body (`Expect: 100-continue`) and, told to go on, never does.
+
+    A server whose clock for the body starts with its first byte, or that hands the request to the application before,
+    waits for ever (RFC 9110 section 10.1.1 lets the client wait as long as it likes).
+    """
+
+    __slots__ = ()
+
+    name = "expect-continue"
+
+    def opening(self) -> bytes:
+        """Ask."""
+        return post_head(self.cohort.place, self.room, f"Content-Length: {BODY_BYTES}", "Expect: 100-continue")
+
+
+#: Requests in one write. An answer must be larger than the server's send buffer and our window together, and pages
+#: are small: slowhttptest multiplies them the same way (its `-k`). Apache allows 100 on a connection, nginx 1,000.
+REQUESTS: Final = 100
+
+#: The least that Linux gives (2,304 bytes, bookkeeping included).
+RECEIVE_BUFFER_BYTES: Final = 1024
+
+#: Ethernet's. The loopback's 64 KiB would let one segment past the smallest window.
+SEGMENT_BYTES: Final = 1460
+
+#: What half of them read at a time, and how often: a window opens anew twice a minute, often enough for every timer
+#: that starts again with each byte taken (nginx 60 s, Apache 60 s), and a quarter of what Kestrel asks for (240 B/s).
+SIP_BYTES: Final = 256
+SIP_EVERY_SECONDS: Final = 4.0
+
+#: How often those who read nothing ask whether they are still held.
+LOOK_EVERY_SECONDS: Final = 2.0
+
+
+@persona
+class SlowRead(Attacker):
+    """Asks for a hundred pages through a tiny window; half of them read a little now and then, the others never.
+
+    nginx and Apache start their clock anew with each byte taken, and are held for hours; others gather the answers in
+    memory for as long as nobody takes them, or wait in a `drain` without a deadline.
+    """
+
+    __slots__ = ("_sips",)
+
+    name = "slow-read"
+    usual_clients = 2500  # each holds up to some hundred KB of kernel memory, of which a machine has a few GB
+    receive_buffer_bytes = RECEIVE_BUFFER_BYTES
+    segment_bytes = SEGMENT_BYTES
+    read_bytes = SIP_BYTES
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._sips = cohort.made % 2 == 0
+
+    def opening(self) -> bytes:
+        """Ask for everything at once."""
+        return wire.request("GET", self.cohort.place.path, self.cohort.place.host) * REQUESTS
+
+    def on_data(self, data: bytes) -> None:
+        """Take one sip; but read on what is no page, to learn how it ends."""
+        super().on_data(data)
+        if self.answered < 400:
+            self.stop_reading()
+            self.wake_in(self.pace(SIP_EVERY_SECONDS if self._sips else LOOK_EVERY_SECONDS))
+
+    def on_time(self, moment: float) -> None:
+        """Take the next sip, unless all is over."""
+        if self.is_forgotten():
+            self.fail("closed with its answers unread")
+        elif self._sips:
+            self.resume_reading()
+        else:
+            self.wake_in(self.pace(LOOK_EVERY_SECONDS))
+
+    def on_hangup(self, how: str) -> None:
+        """Book a refusal under its status; that it was given pages says nothing about the end."""
+        if self.answered >= 400:
+            self.reject(self.answered)
+        else:
+            self.fail(how)
+
+
+#: A plain port refuses it at its first byte: 8,000 who came back each second would be a flood, which is another attack.
+RETURNS_SECONDS: Final = 10.0
+
+
+@persona
+class SlowTls(Dripper):
+    """Sends a TLS ClientHello, a byte a second or every other client all of it at once, then nothing.
+
+    The handshake comes before everything that HTTP servers time, and asyncio gives it 60 s, Node 120 s. On a plain port
+    it is a head that is no HTTP from its first byte on. (Who ends the handshake and then says nothing is idle-connect.)
+    """
+
+    __slots__ = ()
+
+    name = "slow-tls"
+    below_tls = True
+    returns_seconds = RETURNS_SECONDS
+
+    def opening(self) -> bytes:
+        """Send the first byte, or all: a server has its work with a whole one, and keeps what it has worked out."""
+        return _hello() if self.index % 2 else _hello()[:1]
+
+    def drop(self, number: int) -> bytes:
+        """Return one byte; after the last, nothing."""
+        return b"" if self.index % 2 else _hello()[number + 1 : number + 2]
+
+
+@cache
+def _hello() -> bytes:
+    """Have OpenSSL say what a browser would."""
+    said = ssl.MemoryBIO()
+    handshake = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        handshake.do_handshake()
+    return said.read()

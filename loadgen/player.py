@@ -1,0 +1,318 @@
+"""Plays an experiment: phase after phase, with probes beside the groups, and readings at both ends of each.
+
+Owns: the order of things. `findings.py` makes figures of what was noted here; nothing else decides when anything
+happens.
+"""
+
+from functools import partial
+from typing import Final
+
+import trio
+
+from loadgen import cpu_pressure, cpu_steal
+from loadgen.exercise import whole_cycles, without_a_page
+from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
+from loadgen.findings import Findings
+from loadgen.liveness import cause_of_death
+from loadgen.measured import Floor
+from loadgen.memory import Size
+from loadgen.messages import FailPending, MakeVictims, RereadMessages, StopTraffic
+from loadgen.preflight import InvalidRunError
+from loadgen.procfs import Usage
+from loadgen.protocols import KEEPS_MESSAGES
+from loadgen.report import Outcome, Report, verdict
+from loadgen.scrape import scrape
+from loadgen.session import Plan, Session
+from loadgen.span import Reading, Span
+from loadgen.timers import now
+from loadgen.workers import Worker, Workers
+
+#: Before anything is measured: how long, and how often each, the victims try to come in.
+CONNECT_LIMIT_SECONDS: Final = 15.0
+CONNECT_ATTEMPTS: Final = 3
+
+#: Each victim has an operation as often as this, ...
+OPERATION_SECONDS: Final = 0.1
+
+#: ... but over HTTP one follows the other, so that a target far away is asked once in so many of its round trips.
+ROUND_TRIPS: Final = 2.0
+
+#: Attackers have computers of their own; here they share one with the victims, and it is not their CPU that is judged.
+#: At 10 a process gets a tenth of what it competes with.
+CROWD_NICENESS: Final = 10
+
+#: How long a server may take after the recovery to have as few descriptors open as before the attack.
+RETURN_SECONDS: Final = 5.0
+
+#: Nothing is on its way any more when nothing has come for so long.
+QUIET_SECONDS: Final = 0.5
+
+#: Nobody at all has come by then: nobody will. Longer than two SYN retransmits.
+FIRST_SECONDS: Final = 8.0
+
+#: Steps of a ramp.
+RAMP_SECONDS: Final = 0.2
+
+_WATCH_SECONDS: Final = 0.5
+
+
+class Player:
+    """Plays one experiment."""
+
+    def __init__(self, plan: Plan, experiment: Experiment, floor: Floor | None = None) -> None:
+        self._plan = plan
+        self._experiment = experiment
+        self._session = Session(plan)
+        self._findings = Findings(plan, self._session, experiment, floor)
+        self._crowd = Workers([])
+        self._shares: dict[str, float] = {}  # of each group, how much was told to come before this phase
+        self._before: Reading | None = None  # this phase
+        self._load_names = {group.name for group in experiment.load}
+
+    async def play(self) -> Report:
+        """Play it and report."""
+        pages = await self._session.look()
+        self._findings.round_trip_seconds = min(page.seconds for page in pages)
+        if self._experiment.neighbours:
+            self._choose_neighbours(pages[0].status)
+        attackers = {persona.name for persona in self._experiment.attackers}
+        self._plan.progress.plan(self._experiment.course, attackers=attackers)
+        await self._session.play(self._act)
+        return self._findings.report()
+
+    def leave_out(self, reason: str) -> None:
+        """Note what is not played, and why."""
+        self._findings.left_out.append(reason)
+
+    def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
+        """A report of an experiment that could not be played, for those who go on to the next."""
+        report = self._findings.report()
+        report.verdict = verdict(outcome, [reason] if reason else list(self._findings.left_out))
+        return report
+
+    def _choose_neighbours(self, status: int | None) -> None:
+        """Only those play that can, and the attack lasts until each has done once all that it does."""
+        experiment = self._experiment
+        neighbours, no_page = without_a_page(experiment.neighbours, status)
+        longest = 0.0
+        if not experiment.fixed_duration:
+            longest = max((persona.cycle_seconds for persona in neighbours), default=0.0)
+        neighbours, too_long = whole_cycles(neighbours, max(experiment.seconds(*MEASURED), longest))
+        self._experiment = self._findings.experiment = experiment.beside(neighbours, lasting=longest)
+        self._findings.left_out += [*no_page, *too_long]
+
+    async def _act(self) -> None:
+        session, experiment = self._session, self._experiment
+        probes = experiment.probes
+        victims = await session.spawn_victims() if probes else None
+        # who is measured itself gives way to nobody
+        self._crowd = await session.spawn_crowd(niceness=0 if experiment.load else CROWD_NICENESS)
+        if victims is not None and probes is not None:
+            session.begin("warm-up")
+            await self._invite(victims, probes)
+        for group in experiment.groups:
+            await self._crowd.make(group, self._plan.endpoint)
+        async with trio.open_nursery() as nursery:
+            if probes:
+                nursery.start_soon(self._watch_memory)
+                nursery.start_soon(self._watch_attackers)
+            for phase in experiment.phases:
+                await self._play_phase(phase)
+            nursery.cancel_scope.cancel()
+        if experiment.speaks:
+            await self._drain()
+        if victims is not None and probes is not None:
+            await self._see_what_is_left()
+        self._findings.died = await cause_of_death(self._plan.target, self._plan.server)
+        if victims is not None and probes is not None:
+            await self._end(victims, probes)
+
+    # Phases
+
+    async def _play_phase(self, phase: Phase) -> None:
+        session, findings, measured = self._session, self._findings, phase.counts_as in MEASURED
+        if measured and not any(span.counts_as in MEASURED for span in findings.spans):
+            await self._begin_measuring()
+        if measured:
+            await session.enter(phase.name)
+        else:
+            session.begin(phase.name)
+        before = self._before = self._reading(measured=measured)
+        try:
+            await (self._lapse(phase) if measured else self._fill(phase))
+        finally:
+            came = max(self._crowd.last_held - before.moment, 0.0)
+            findings.spans.append(Span(phase.name, phase.counts_as, before, self._reading(measured=measured), came))
+        self._shares |= phase.open
+        if phase.counts_as is Counts.BASELINE:
+            findings.descriptors_before = self._descriptors()
+        for name in phase.close:
+            await self._crowd.close(name)
+        if phase.close:
+            await session.until(lambda: self._crowd.settled, CONNECT_LIMIT_SECONDS)
+
+    async def _begin_measuring(self) -> None:
+        """Servers finish what they put off; then everything is read for the first time."""
+        if not self._findings.spans:
+            await self._session.pause(self._plan.settle_seconds)
+        if self._experiment.probes:
+            self._findings.counters_before = await self._scrape()
+
+    async def _fill(self, phase: Phase) -> None:
+        """Let clients come, and wait until each is established or has failed."""
+        await self._open(phase, 1.0)
+        if not await self._session.until(lambda: self._crowd.settled, phase.seconds or FIRST_SECONDS):
+            self._require_somebody()
+        if not phase.seconds:
+            # the engine gives up on each client after its own deadline, so this ends without a limit of its own
+            await self._session.until(lambda: self._crowd.settled, float("inf"))
+        if phase.rate is not None:
+            await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes)
+        await self._session.pause(self._plan.settle_seconds)
+
+    def _require_somebody(self) -> None:
+        """Say why at once where nobody can come in: most likely the target speaks another protocol."""
+        load = [group for group in self._session.groups() if group.group in self._load_names]
+        if not load or any(group.opened or group.failed or group.refused for group in load):
+            return
+        needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
+        raise InvalidRunError(
+            f"nobody was established in {FIRST_SECONDS:g} s: the target connects, but does not answer as"
+            f" {' and '.join(sorted(needs))} does; for another server say --request 'GET /path' or --mix echo=100"
+        )
+
+    async def _lapse(self, phase: Phase) -> None:
+        """Let a phase of a fixed length go by."""
+        if phase.rate is not None:
+            over = phase.seconds if phase.ramp else 0.0
+            await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes, over_seconds=over)
+        begun = now()
+        if not phase.ramp or not phase.open:
+            await self._open(phase, 1.0)
+            await self._session.pause(phase.seconds)
+            return
+        while (gone := now() - begun) < phase.seconds:
+            await self._open(phase, gone / phase.seconds)
+            await self._session.pause(min(RAMP_SECONDS, phase.seconds - gone))
+        await self._open(phase, 1.0)
+
+    async def _open(self, phase: Phase, part: float) -> None:
+        """Open groups as far as this part of the phase has them come."""
+        for name, share in phase.open.items():
+            began = self._shares.get(name, 0.0)
+            await self._crowd.open(name, began + (share - began) * part)
+
+    async def _drain(self) -> None:
+        """Stop the schedule, and wait until nothing is delivered any more: what is on its way is not lost."""
+        session, limit = self._session, self._experiment.drain_seconds
+        await session.enter("drain")
+        await self._crowd.order(StopTraffic())
+        await session.until(lambda: self._crowd.quiet, limit)
+        before, deadline = -1, now() + limit
+        while self._deliveries() != before and now() < deadline:
+            before = self._deliveries()
+            await session.pause(QUIET_SECONDS)
+
+    # Probes
+
+    async def _invite(self, victims: Worker, probes: Probes) -> None:
+        """Connect the victims; without them there is no run."""
+        wanted = sum(probes.victims.values())
+        await victims.order(
+            MakeVictims(
+                counts=dict(probes.victims),
+                timeout_seconds=probes.timeout_seconds,
+                interval_seconds=max(OPERATION_SECONDS, ROUND_TRIPS * self._findings.round_trip_seconds),
+                newcomers_per_s=probes.newcomers_per_s,
+                endpoint=self._plan.endpoint,
+            )
+        )
+
+        def decided() -> bool:
+            status = victims.current
+            return status.connected == wanted or status.failures >= CONNECT_ATTEMPTS * wanted
+
+        await self._session.until(decided, CONNECT_LIMIT_SECONDS)
+        status = victims.current
+        if status.connected < wanted:
+            died = await cause_of_death(self._plan.target, self._plan.server)
+            chats = bool(KEEPS_MESSAGES & probes.victims.keys()) and not died
+            hint = "; for a server that does not speak chat.v1, say --victim 'GET /path' or --victim ws-echo"
+            raise InvalidRunError(
+                f"only {status.connected} of {wanted} victims could do their work before the attack:"
+                f" {died or status.last_failure or 'no answer'}{hint if chats else ''}"
+            )
+
+    async def _end(self, victims: Worker, probes: Probes) -> None:
+        """Let what is outstanding end, and ask for every acknowledged message."""
+        await victims.order(StopTraffic())
+        await self._session.until(
+            lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
+        )
+        await victims.order(FailPending())
+        if KEEPS_MESSAGES & probes.victims.keys():
+            await victims.order(RereadMessages())
+        self._findings.counters_after = await self._scrape()
+
+    async def _see_what_is_left(self) -> None:
+        """Let the server close what the attackers left behind, and count what it still has."""
+        findings = self._findings
+
+        def is_back() -> bool:
+            findings.descriptors_after = self._descriptors()
+            after, before = findings.descriptors_after, findings.descriptors_before
+            return after is None or before is None or after <= before
+
+        await self._session.until(is_back, RETURN_SECONDS)
+
+    # Readings
+
+    def _reading(self, *, measured: bool) -> Reading:
+        groups = [group for group in self._session.groups() if group.group in self._load_names]
+        return Reading(
+            moment=now(),
+            server=self._usage(),
+            held=sum(group.held for group in groups),
+            own_bytes=self._session.own_bytes(),
+            crowd_cpu_seconds=sum(worker.watched.cpu_seconds() or 0.0 for worker in self._crowd.workers),
+            deliveries=self._deliveries(),
+            sent_bytes=sum(group.sent_bytes for group in groups),
+            received_bytes=sum(group.received_bytes for group in groups),
+            ticks=cpu_steal.read() if measured else None,
+            pressure=cpu_pressure.read() if measured else None,
+        )
+
+    def _usage(self) -> Usage | None:
+        return self._plan.server.usage() if self._plan.server else None
+
+    def _descriptors(self) -> int | None:
+        return self._plan.server.descriptors() if self._plan.server else None
+
+    def _deliveries(self) -> int:
+        return sum(group.deliveries for group in self._session.groups())
+
+    async def _scrape(self) -> dict[str, float] | None:
+        return await trio.to_thread.run_sync(partial(scrape, self._plan.target))
+
+    async def _watch_memory(self) -> None:
+        """Read the server's memory again and again."""
+        while (usage := self._usage()) is not None:
+            self._findings.memory.setdefault(self._session.phase, []).append(Size(now(), usage.pss_bytes))
+            await trio.sleep(_WATCH_SECONDS)
+
+    async def _watch_attackers(self) -> None:
+        """Count attacker-seconds, and what we need ourselves for the most attackers that were held."""
+        findings = self._findings
+        names = {group.name for group in self._experiment.groups if group.attacks}
+        peak, last, before = 0, now(), self._before
+        while True:
+            await trio.sleep(_WATCH_SECONDS)
+            held, moment = sum(map(self._crowd.held, names)), now()
+            findings.attacker_seconds += held * (moment - last)
+            last = moment
+            if not peak:
+                before = self._before
+            if held > peak and before is not None:
+                peak = held
+                findings.opening_seconds = self._crowd.last_held - before.moment
+                findings.own_growth = self._session.own_bytes() - before.own_bytes

@@ -1,0 +1,258 @@
+"""chat.v1, the chat contract: victims by WebSocket, long-poll and event stream, newcomers, and reading messages again.
+
+Owns: what of the contract healthy clients need. The crowd's members have their own light reading of it
+(personas/_websocket.py). A server that says that older messages are gone (`recovered` is false) is asked only for those
+behind what it still has.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from loadgen.client import Needs
+from loadgen.messages import Reread
+from loadgen.personas._websocket import Envelope
+from loadgen.protocols.http import HttpPeer
+from loadgen.protocols.protocol import Protocol
+from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
+from loadgen.victims.context import Context, Stream
+from loadgen.victims.newcomer import ADDRESSES, Newcomer
+from loadgen.victims.victim import (
+    CONNECT_TIMEOUT_SECONDS,
+    OperationFailedError,
+    Victim,
+    describe,
+    failure_in,
+    number_in,
+    text_of,
+)
+
+#: What a held poll asks for; far more than the operation of its own room lets it wait.
+POLL_WAIT_SECONDS: Final = 25
+
+#: Rooms that are read again at once: enough to be done soon, few enough to be no load.
+AT_ONCE: Final = 8
+
+#: To read one room again; a page takes a few milliseconds.
+ROOM_SECONDS: Final = 20.0
+
+_PAGE_MESSAGES: Final = 50
+_EVENT_DATA: Final = b"data:"
+_JOIN_ID: Final = -1
+
+
+class _Text(msgspec.Struct):
+    text: str = ""
+
+
+class _Page(msgspec.Struct):
+    cursor: str
+    messages: list[_Text]
+    recovered: bool = True
+
+
+_pages: Final = msgspec.json.Decoder(_Page)
+_texts: Final = msgspec.json.Decoder(_Text)
+_replies: Final = msgspec.json.Decoder(Envelope)
+
+
+def _encode(message: dict[str, object]) -> str:
+    return msgspec.json.encode(message).decode()
+
+
+async def _join(peer: WebSocket, room: str) -> None:
+    """Become a member of a room."""
+    await peer.send_message(_encode({"type": "join", "id": _JOIN_ID, "room": room}))
+    while (reply := _replies.decode(await peer.get_message())).type != "joined":
+        if reply.type == "error":
+            raise OperationFailedError(f"error {reply.code}")
+
+
+class WebSocketVictim(Victim):
+    """Publishes in its own room and waits for the message to come back: one task speaks, one listens."""
+
+    kind = "ws"
+    words = "WebSocket round trip"
+    keeps_messages = True
+
+    async def live(self) -> None:
+        """Join, then publish on schedule."""
+        async with await self.dial() as stream, trio.open_nursery() as nursery:
+            with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+                peer = await upgrade(self.context, nursery, stream)
+                await _join(peer, self.room)
+            with self.connected():
+                nursery.start_soon(self._listen, peer)
+                await self._speak(peer)
+
+    async def _speak(self, peer: WebSocket) -> None:
+        while True:
+            number = await self.next_operation()
+            message = {"type": "publish", "id": number, "room": self.room, "text": text_of(number)}
+            with trio.fail_after(self.context.timeout_seconds):
+                await peer.send_message(_encode(message))
+
+    async def _listen(self, peer: WebSocket) -> None:
+        while True:
+            reply = _replies.decode(await peer.get_message())
+            if reply.type == "message":
+                self.heard(reply.text)
+            elif reply.type == "ack" and isinstance(reply.id, int):
+                self.acknowledged.add(reply.id)
+            elif reply.type == "error" and isinstance(reply.id, int):
+                self.refused(reply.id, f"error {reply.code}")
+
+
+class _Poster(Victim):
+    """Publishes by POST on one connection; a subclass listens on another."""
+
+    keeps_messages = True
+
+    async def live(self) -> None:
+        """Connect twice; one task speaks, one listens, and neither waits for the other."""
+        host = self.context.target.authority
+        async with await self.dial() as speaking, await self.dial() as listening, trio.open_nursery() as nursery:
+            await nursery.start(self._listen, HttpPeer(listening, host))
+            with self.connected():
+                await self._speak(HttpPeer(speaking, host))
+
+    async def _speak(self, peer: HttpPeer) -> None:
+        while True:
+            number = await self.next_operation()
+            with trio.fail_after(self.context.timeout_seconds):
+                status, _ = await peer.request("POST", f"/rooms/{self.room}/messages", text_of(number).encode())
+            if status == 201:
+                self.acknowledged.add(number)
+            else:
+                self.refused(number, f"answered {status}")
+
+    async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
+        raise NotImplementedError
+
+
+class PollVictim(_Poster):
+    """Waits for its own messages in a held poll."""
+
+    kind = "poll"
+    words = "long-poll round trip"
+
+    async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
+        path = f"/rooms/{self.room}/messages"
+        with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+            cursor = (await self._fetch(peer, f"{path}?limit=1")).cursor
+        task_status.started()
+        while True:
+            # the operations' own time-out judges how long this may take; this one only ends a poll that was forgotten
+            with trio.fail_after(POLL_WAIT_SECONDS + CONNECT_TIMEOUT_SECONDS):
+                query = f"after={quote(cursor, safe='')}&wait={POLL_WAIT_SECONDS}"
+                page = await self._fetch(peer, f"{path}?{query}")
+            cursor = page.cursor
+            for message in page.messages:
+                self.heard(message.text)
+
+    async def _fetch(self, peer: HttpPeer, path: str) -> _Page:
+        status, body = await peer.request("GET", path)
+        if status != 200:
+            raise OperationFailedError(f"answered {status}")
+        return _pages.decode(body)
+
+
+class StreamVictim(_Poster):
+    """Waits for its own messages on an event stream."""
+
+    kind = "sse"
+    words = "event stream round trip"
+
+    async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
+        rest = b""
+        with trio.fail_after(CONNECT_TIMEOUT_SECONDS) as connecting:
+            async for part in peer.follow(f"/rooms/{self.room}/events"):
+                if connecting.deadline != float("inf"):  # servers send something at once: a comment, or `retry:`
+                    connecting.deadline = float("inf")
+                    task_status.started()
+                *lines, rest = (rest + part).split(b"\n")
+                for line in lines:
+                    if line.startswith(_EVENT_DATA):
+                        self.heard(_texts.decode(line[len(_EVENT_DATA) :]).text)
+        raise OperationFailedError("the event stream ended")
+
+
+async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
+    """What a newcomer does."""
+    room = f"{context.tag}-new-{number % ADDRESSES}"
+    async with trio.open_nursery() as nursery:
+        peer = await upgrade(context, nursery, stream)
+        await _join(peer, room)
+        await peer.send_message(_encode({"type": "publish", "id": number, "room": room, "text": text_of(number)}))
+        while True:
+            reply = _replies.decode(await peer.get_message())
+            if reply.type == "message" and number_in(reply.text) == number:
+                break
+            if reply.type == "error":
+                raise OperationFailedError(f"error {reply.code}")
+        done()
+        await leave(peer, nursery)
+
+
+async def _reread(context: Context, victims: Sequence[Victim]) -> Reread:
+    """Ask for everything that was acknowledged."""
+    limiter = trio.CapacityLimiter(AT_ONCE)
+    asked, lost, unreadable = 0, 0, ""
+
+    async def read(victim: Victim) -> None:
+        nonlocal asked, lost, unreadable
+        async with limiter:
+            try:
+                with trio.fail_after(ROOM_SECONDS):
+                    kept, complete = await _history(context, victim)
+            except BaseException as error:  # noqa: BLE001  everything but the server's failures is raised again
+                unreadable = describe(failure_in(error))
+                return
+        oldest = 0 if complete else min(kept, default=None)
+        if oldest is None:
+            unreadable = "the server no longer has any"
+            return
+        wanted = {number for number in victim.acknowledged if number >= oldest}
+        asked += len(wanted)
+        lost += len(wanted - kept)
+
+    async with trio.open_nursery() as nursery:
+        for victim in victims:
+            nursery.start_soon(read, victim)
+    return Reread(asked=asked, lost=lost, unreadable=unreadable)
+
+
+async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
+    """The operations whose messages a room has, and whether it has had no others."""
+    kept: set[int] = set()
+    complete = True
+    async with await context.dial(victim.index) as stream:
+        peer = HttpPeer(stream, context.target.authority)
+        cursor = "0"
+        while True:
+            query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
+            status, body = await peer.request("GET", f"/rooms/{victim.room}/messages?{query}")
+            if status != 200:
+                raise OperationFailedError(f"answered {status}")
+            page = _pages.decode(body)
+            complete = complete and page.recovered
+            kept |= {number for each in page.messages if (number := number_in(each.text)) is not None}
+            if not page.messages or page.cursor == cursor:
+                return kept, complete
+            cursor = page.cursor
+
+
+PROTOCOL: Final = Protocol(
+    name="chat",
+    victims=(WebSocketVictim, PollVictim, StreamVictim),
+    newcomer=Newcomer("new-ws", "newcomer, WebSocket", _come),
+    speaker="chat",
+    idle="idle",
+    proves=frozenset(Needs),
+    # who uses a chat: most come by WebSocket, some by what is left where that does not work
+    mix={"ws": 60.0, "poll": 15.0, "sse": 15.0, "get": 10.0},
+    reread=_reread,
+)

@@ -1,0 +1,231 @@
+"""Plain HTTP, for any web server: victims that ask again and again, newcomers that ask once, load at a rate.
+
+Owns: requests as an `Endpoint` describes them, and one connection of a victim by h11. What is answered below 400 is a
+success.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+import h11
+import trio
+
+from loadgen import wire
+from loadgen.client import Client, Cohort, Needs
+from loadgen.endpoint import Endpoint
+from loadgen.personas import persona
+from loadgen.protocols.protocol import Protocol
+from loadgen.traffic import Traffic
+from loadgen.victims.context import Context, Stream
+from loadgen.victims.newcomer import Newcomer
+from loadgen.victims.victim import OperationFailedError, Victim
+
+_CHUNK: Final = 64 * 1024
+
+
+def _pair(field: str) -> tuple[str, str]:
+    name, _, value = field.partition(":")
+    return name.strip(), value.strip()
+
+
+class HttpPeer:
+    """One connection to the server. Raises what `victim` counts as failures."""
+
+    def __init__(self, stream: Stream, host: str) -> None:
+        self._stream = stream
+        self._host = host
+        self._http = h11.Connection(h11.CLIENT)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another request may follow: no, after an answer that closes."""
+        return self._http.our_state is h11.IDLE
+
+    async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
+        """Ask, and give the whole answer: status and body."""
+        response = await self._ask(method, path, body, fields)
+        parts = [part async for part in self._body()]
+        if self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+            self._http.start_next_cycle()
+        return response.status_code, b"".join(parts)
+
+    async def follow(self, path: str) -> AsyncIterator[bytes]:
+        """Ask for a stream and give what comes of it."""
+        response = await self._ask("GET", path, b"", ())
+        if response.status_code != 200:
+            raise OperationFailedError(f"answered {response.status_code}")
+        async for part in self._body():
+            yield part
+
+    async def _ask(self, method: str, path: str, body: bytes, fields: Sequence[str]) -> h11.Response:
+        if not self.is_open:
+            raise OperationFailedError("the server closed after its answer")
+        told = [("Host", self._host), ("User-Agent", "loadgen-victim"), *map(_pair, fields)]
+        if body:
+            told += [] if any(name.lower() == "content-type" for name, _ in told) else [("Content-Type", "text/plain")]
+            told.append(("Content-Length", str(len(body))))
+        wire = self._http.send(h11.Request(method=method, target=path, headers=told))
+        if body:
+            wire = (wire or b"") + (self._http.send(h11.Data(data=body)) or b"")
+        wire = (wire or b"") + (self._http.send(h11.EndOfMessage()) or b"")
+        await self._stream.send_all(wire)
+        while not isinstance(event := await self._next(), h11.Response):
+            pass  # 100 Continue and its like
+        return event
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        while not isinstance(event := await self._next(), h11.EndOfMessage | h11.ConnectionClosed):
+            if isinstance(event, h11.Data):
+                yield bytes(event.data)
+
+    async def _next(self) -> h11.Event:
+        while (event := self._http.next_event()) is h11.NEED_DATA or event is h11.PAUSED:
+            data = await self._stream.receive_some(_CHUNK)
+            if not data and self._http.their_state is h11.SEND_RESPONSE:
+                raise OperationFailedError("closed")
+            self._http.receive_data(bytes(data))
+        assert isinstance(event, h11.Event)
+        return event
+
+
+async def _ask(peer: HttpPeer, endpoint: Endpoint) -> int:
+    """Ask what the command line says; the status."""
+    status, _ = await peer.request(endpoint.method, endpoint.path, endpoint.body, endpoint.fields)
+    return status
+
+
+class GetVictim(Victim):
+    """Asks for a path: the victim for any web server."""
+
+    kind = "get"
+    words = "GET"
+
+    async def live(self) -> None:
+        """Connect, then ask at every operation; on a new connection if the server closes after each answer."""
+        stream = await self.dial()
+        with self.connected():
+            while True:
+                async with stream:
+                    peer = HttpPeer(stream, self.context.target.authority)
+                    while peer.is_open:
+                        await self._get(peer)
+                stream = await self.dial()
+
+    async def _get(self, peer: HttpPeer) -> None:
+        number = await self.next_operation()
+        with trio.fail_after(self.context.timeout_seconds):
+            status = await _ask(peer, self.context.endpoint)
+        if 200 <= status < 400:
+            self.returned(number)
+        else:
+            self.refused(number, f"answered {status}")
+
+
+async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
+    """What a newcomer does."""
+    status = await _ask(HttpPeer(stream, context.target.authority), context.endpoint)
+    if not 200 <= status < 400:
+        raise OperationFailedError(f"answered {status}")
+    done()
+
+
+@persona
+class Request(Client):
+    """Connection that sends plain requests on the open-loop schedule, one after the other (what wrk2 does).
+
+    The schedule calls upon connections in turns. A request that is due while the one before it is unanswered waits,
+    and the wait is in its latency. A connection that the server closes between two requests is made anew.
+    """
+
+    __slots__ = ("_asked", "_queue", "_traffic")
+
+    name = "request"
+    honest = True
+    needs = Needs.HTTP
+    speaks = True
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        traffic = cohort.place.traffic
+        assert traffic is not None, "a run with speakers has traffic"
+        self._traffic: Traffic = traffic
+        self._queue: deque[int] | None = None  # due, and not sent: an empty one would be four times the client
+        self._asked: int | None = None  # sent, and not answered
+
+    def opening(self) -> bytes:
+        """Connect, and wait to be called upon."""
+        return b""
+
+    def on_connected(self) -> None:
+        """Be one of those whom the schedule may call upon."""
+        self.hold()
+        self._traffic.enter(self)
+        self._send_next()
+
+    def publish(self, number: int, text: str) -> None:
+        """Ask, as soon as the request before it is answered."""
+        del text  # what is asked is the same each time
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(number)
+        self._send_next()
+
+    def _send_next(self) -> None:
+        if self._asked is None and self._queue and self.fd >= 0:
+            self._asked = self._queue.popleft()
+            if not self._queue:
+                self._queue = None
+            self.send(encoded(self.cohort.place.endpoint, self.cohort.place.host))
+
+    def on_data(self, data: bytes) -> None:
+        """Take an answer, and send what is due."""
+        self.unread += data
+        bodiless = self.cohort.place.endpoint.method == "HEAD"
+        answer = wire.read_bodiless(self.unread) if bodiless else wire.read_response(self.unread)
+        if answer is None:
+            return
+        self.unread = answer.rest
+        self._book("" if answer.status < 400 else f"answered {answer.status}")
+        if answer.keeps_alive:
+            self._send_next()
+        else:
+            self.cohort.engine.reopen(self)
+
+    def on_hangup(self, how: str) -> None:
+        """Connect again: a server may end an idle connection, but not one that waits for its answer."""
+        self._book(how)
+        self.cohort.engine.reopen(self)
+
+    def fail(self, reason: str, *, turned_away: bool = False) -> None:
+        """Leave the schedule too."""
+        self._book(reason)
+        self._traffic.leave(self)
+        super().fail(reason, turned_away=turned_away)
+
+    def _book(self, failure: str) -> None:
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return
+        if failure:
+            self._traffic.refused(asked, failure)
+        else:
+            self._traffic.acknowledged(asked)
+
+
+def encoded(endpoint: Endpoint, host: str) -> bytes:
+    """The bytes of a request."""
+    fields = list(endpoint.fields)
+    if endpoint.body:
+        fields.append(f"Content-Length: {len(endpoint.body)}")
+    return wire.request(endpoint.method, endpoint.path, host, *fields) + endpoint.body
+
+
+PROTOCOL: Final = Protocol(
+    name="http",
+    victims=(GetVictim,),
+    newcomer=Newcomer("new-get", "newcomer, GET", _come),
+    speaker="request",
+    idle="request",
+    proves=frozenset((Needs.HTTP,)),
+)

@@ -1,0 +1,28 @@
+"""What an adapter of a protocol says of itself.
+
+Owns: the shape. May not: know any protocol.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from loadgen.client import Needs
+from loadgen.messages import Reread
+from loadgen.victims.context import Context
+from loadgen.victims.newcomer import Newcomer
+from loadgen.victims.victim import Victim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A protocol that targets speak."""
+
+    name: str
+    victims: tuple[type[Victim], ...]  # those that stay connected
+    newcomer: Newcomer
+    speaker: str  # the persona that the schedule calls upon
+    idle: str  # the persona that only stays
+    proves: frozenset[Needs]  # what a server speaks on which such victims do their work
+    mix: Mapping[str, float] = field(default_factory=dict)  # shares of its victims, where `--victim` has its name
+    #: Asks for every message that the server acknowledged to these victims.
+    reread: Callable[[Context, Sequence[Victim]], Awaitable[Reread]] | None = None

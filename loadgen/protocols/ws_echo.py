@@ -1,0 +1,173 @@
+"""WebSocket echo, for servers that send back what they are sent: victims, newcomers, load at a rate.
+
+Owns: what is said and how an echo is known again.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+import trio_websocket
+
+from loadgen import wire
+from loadgen.client import Cohort, Needs, Stage
+from loadgen.personas import persona
+from loadgen.personas._websocket import WebSocketClient
+from loadgen.protocols.protocol import Protocol
+from loadgen.traffic import Traffic
+from loadgen.victims.context import Context, Stream
+from loadgen.victims.newcomer import Newcomer
+from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, OperationFailedError, Victim, text_of
+
+#: How long a newcomer may take to say goodbye; its operation is booked by then.
+LEAVE_SECONDS: Final = 1.0
+
+WebSocket = trio_websocket.WebSocketConnection
+
+
+class _Handshake(trio.abc.Stream):
+    """Passes everything on, and raises when the server closes before the handshake is done.
+
+    trio-websocket waits for ever for the rest of the answer, and a victim would be out for its whole timeout where the
+    server was gone for a moment.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.is_done = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive."""
+        if self.is_done:
+            return await self._stream.receive_some(max_bytes)
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError as error:
+            raise OperationFailedError(str(error)) from error
+        if not data:
+            raise OperationFailedError("closed")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait for room."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close."""
+        await self._stream.aclose()
+
+
+async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> WebSocket:
+    """Open a WebSocket as the command line says."""
+    endpoint = context.endpoint
+    fields = [(name.strip().encode(), value.strip().encode()) for name, _, value in
+              (field.partition(":") for field in endpoint.fields)]  # fmt: skip
+    handshake = _Handshake(stream)
+    # it takes any stream, and asks only for the addresses of those that it knows
+    peer = await trio_websocket.wrap_client_stream(
+        nursery,
+        handshake,  # type: ignore[arg-type]
+        context.target.authority,
+        endpoint.websocket_path,
+        subprotocols=[endpoint.subprotocol] if endpoint.subprotocol else None,
+        extra_headers=fields,
+    )
+    handshake.is_done = True
+    return peer
+
+
+async def leave(peer: WebSocket, nursery: trio.Nursery) -> None:
+    """Say goodbye, and go even if nobody answers."""
+    with trio.move_on_after(LEAVE_SECONDS):
+        await peer.aclose()
+    nursery.cancel_scope.cancel()
+
+
+class EchoVictim(Victim):
+    """Sends a text and waits for the same text."""
+
+    kind = "ws-echo"
+    words = "WebSocket echo"
+
+    async def live(self) -> None:
+        """Connect, then echo on schedule."""
+        async with await self.dial() as stream, trio.open_nursery() as nursery:
+            with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+                peer = await upgrade(self.context, nursery, stream)
+            with self.connected():
+                nursery.start_soon(self._listen, peer)
+                while True:
+                    number = await self.next_operation()
+                    with trio.fail_after(self.context.timeout_seconds):
+                        await peer.send_message(text_of(number))
+
+    async def _listen(self, peer: WebSocket) -> None:
+        while True:
+            self.heard(str(await peer.get_message()))
+
+
+async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
+    """What a newcomer does."""
+    async with trio.open_nursery() as nursery:
+        peer = await upgrade(context, nursery, stream)
+        text = f"newcomer {number}"
+        await peer.send_message(text)
+        while (said := await peer.get_message()) != text:
+            if not said:
+                raise OperationFailedError("an empty echo")
+        done()
+        await leave(peer, nursery)
+
+
+@persona
+class Echo(WebSocketClient):
+    """WebSocket that sends texts on the open-loop schedule and times their echoes."""
+
+    __slots__ = ("_traffic",)
+
+    name = "echo"
+    honest = True
+    needs = Needs.WEBSOCKET
+    speaks = True
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        traffic = cohort.place.traffic
+        assert traffic is not None, "a run with speakers has traffic"
+        self._traffic: Traffic = traffic
+
+    def on_open(self) -> None:
+        """Be one of those whom the schedule may call upon."""
+        self.hold()
+        self._traffic.enter(self)
+
+    def fail(self, reason: str, *, turned_away: bool = False) -> None:
+        """Leave the schedule too."""
+        self._traffic.leave(self)
+        super().fail(reason, turned_away=turned_away)
+
+    def publish(self, number: int, text: str) -> None:
+        """Say something."""
+        self.send(wire.frame(wire.TEXT, text.encode()))
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """Time the echo."""
+        if self.stage is Stage.HELD:
+            self.cohort.deliveries += 1
+            number = self._traffic.number_in(frame.payload.decode("utf-8", "replace"))
+            if number is not None:
+                self._traffic.acknowledged(number)
+
+
+PROTOCOL: Final = Protocol(
+    name="ws-echo",
+    victims=(EchoVictim,),
+    newcomer=Newcomer("new-echo", "newcomer, WebSocket echo", _come),
+    speaker="echo",
+    idle="echo",
+    proves=frozenset((Needs.HTTP, Needs.WEBSOCKET)),
+)

@@ -1,0 +1,225 @@
+"""A scenario in a TOML file: groups, phases with ramps, spikes and soaks, victims and thresholds.
+
+Owns: the file's keys, and errors that name the key and the line. What is read is an `Experiment`, the same shape that
+`run` and `attack` have. May not: play it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from loadgen import flags
+from loadgen.client import Client
+from loadgen.exercise import unmet
+from loadgen.experiment import (
+    BESIDE,
+    DRAIN_SECONDS,
+    NEWCOMERS_PER_S,
+    OPERATION_TIMEOUT_SECONDS,
+    POLL_WAIT_SECONDS,
+    Counts,
+    Experiment,
+    Group,
+    Phase,
+    Probes,
+    arrival,
+)
+from loadgen.personas import registry
+from loadgen.protocols import served
+from loadgen.target import UsageError
+
+
+class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """`[[groups]]`: who comes."""
+
+    name: str
+    clients: int
+    mix: str = ""  # honest personas, as --mix has it
+    kind: str = ""  # or attacks, as --kind has it
+    rooms: int | None = None
+    room: str | None = None
+    poll_wait: float = POLL_WAIT_SECONDS
+
+
+class _Phase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """`[[phases]]`: what happens for a while."""
+
+    name: str
+    seconds: float = 0.0
+    open: dict[str, float] = {}  # group: share of it that has come by the end
+    rate: float | None = None
+    ramp: bool = False
+    close: list[str] = []
+    text_bytes: int = 0
+    counts_as: Literal["", "opening", "baseline", "load", "recovery"] = ""
+
+
+class _Victims(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """`[victims]`: whose operations are judged."""
+
+    kind: str = "chat"
+    number: int = 50
+    newcomers: float = NEWCOMERS_PER_S
+    timeout: float = OPERATION_TIMEOUT_SECONDS
+    neighbours: int = 0
+    fixed_duration: bool = True
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    phases: list[_Phase]
+    name: str = "scenario"
+    groups: list[_Group] = []
+    victims: _Victims | None = None
+    fail_if: list[str] = []
+    no_bar: bool = False
+    drain: float = DRAIN_SECONDS
+    connect_rate: float = 0.0
+
+
+class Scenario(NamedTuple):
+    """What a file says."""
+
+    experiment: Experiment
+    fail_if: tuple[str, ...]
+    no_bar: bool
+    connect_rate: float
+    path: str | None  # that its victims fetch
+
+
+def read(file: str) -> Scenario:
+    """Read a scenario; every error is one line that names the file, the key and, where it can, the line."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--scenario: {file}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        return _scenario(msgspec.toml.decode(text, type=_File))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--scenario: {file}{_line(text, str(error))}: {_plain(str(error))}") from None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"--scenario: {file}: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"--scenario: {file}: {error}") from None
+
+
+def _line(text: str, error: str) -> str:
+    """Where the key is that an error names: the first, or in a list of tables the one of that number."""
+    keys = re.findall(r"`(\w+)`", error)[-1:] if "field `" in error else re.findall(r"\.(\w+)", error)[-1:]
+    at = re.search(r"\$\.(\w+)\[(\d+)\]", error)
+    begin, number = 0, 0
+    lines = text.splitlines()
+    if at is not None:
+        tables = [number for number, line in enumerate(lines) if line.strip() == f"[[{at[1]}]]"]
+        begin = tables[int(at[2])] if int(at[2]) < len(tables) else 0
+        number = begin + 1
+    for key in keys:
+        for index in range(begin, len(lines)):
+            if re.match(rf"\s*\[?\[?{key}\b", lines[index]) or re.search(rf"[{{,]\s*{key}\s*=", lines[index]):
+                return f", line {index + 1}"
+    return f", line {number}" if number else ""
+
+
+def _plain(error: str) -> str:
+    """msgspec's words, in those of this file."""
+    unknown = re.match(r"Object contains unknown field `(\w+)`", error)
+    missing = re.match(r"Object missing required field `(\w+)`", error)
+    if unknown:
+        return f"there is no key {unknown[1]!r} here"
+    return f"the key {missing[1]!r} is missing" if missing else error.replace(" - at `$.", " at `")
+
+
+def _scenario(file: _File) -> Scenario:
+    _only_once("groups", Counter(group.name for group in file.groups))
+    _only_once("phases", Counter(phase.name for phase in file.phases))
+    probes, slow, path = _probes(file.victims)
+    groups = tuple(map(_group, file.groups))
+    phases = tuple(_phase(phase, {group.name for group in groups}) for phase in file.phases)
+    kinds = {phase.counts_as for phase in phases}
+    if Counts.LOAD not in kinds:
+        raise UsageError("phases: none is judged; one must count as 'load'")
+    if probes is not None and Counts.BASELINE not in kinds:
+        raise UsageError("phases: victims need a phase that counts as 'baseline', to compare with")
+    if probes is None and any(group.attacks for group in groups):
+        raise UsageError("victims: attackers alone show nothing; add [victims]")
+    experiment = Experiment(
+        command=file.name,
+        groups=groups,
+        phases=(arrival(), *phases) if slow else phases,
+        probes=probes,
+        drain_seconds=file.drain,
+        fixed_duration=file.victims is None or file.victims.fixed_duration,
+    )
+    if any(phase.rate for phase in phases) and not any(persona.speaks for group in groups for persona in group.counts):
+        raise UsageError("rate: nobody speaks; add chat to a mix")
+    return Scenario(experiment.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate, path)
+
+
+def _only_once(what: str, names: Counter[str]) -> None:
+    twice = [name for name, number in names.items() if number > 1]
+    if twice:
+        raise UsageError(f"{what}: {twice[0]!r} is there twice")
+
+
+def _probes(victims: _Victims | None) -> tuple[Probes | None, Mapping[type[Client], int], str | None]:
+    if victims is None:
+        return None, {}, None
+    flags.at_least("victims.number", victims.number, 1)
+    flags.at_least("victims.newcomers", victims.newcomers, 0)
+    flags.at_least("victims.neighbours", victims.neighbours, 0)
+    flags.between("victims.timeout", victims.timeout, 0.1, 60)
+    kinds, path = flags.victims(victims.kind, victims.number)
+    needs = served(kinds)
+    slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
+    probes = Probes(victims=kinds, newcomers_per_s=victims.newcomers, timeout_seconds=victims.timeout)
+    return probes, flags.neighbours(slow, victims.neighbours), path
+
+
+def _group(group: _Group) -> Group:
+    where = f"groups.{group.name}"
+    flags.between(f"{where}.clients", group.clients, 1, flags.MAX_CLIENTS)
+    flags.seconds(f"{where}.poll_wait", group.poll_wait)
+    if bool(group.mix) == bool(group.kind):
+        raise UsageError(f"{where}: it has either mix, for honest clients, or kind, for attackers")
+    if group.name == BESIDE:
+        raise UsageError(f"{where}: that name is the honest slow clients'; say victims.neighbours = 5")
+    if group.mix:
+        counts = flags.mix(group.mix, group.clients)
+    else:
+        counts = flags.shares(dict.fromkeys(flags.attacks(group.kind, "--kind"), 1.0), group.clients)
+    return Group(
+        name=group.name,
+        counts=counts,
+        rooms=flags.rooms(group.rooms, group.room, group.clients) if group.mix else ("lobby",),
+        poll_wait_seconds=group.poll_wait,
+    )
+
+
+def _phase(phase: _Phase, groups: set[str]) -> Phase:
+    where = f"phases.{phase.name}"
+    for name in (*phase.open, *phase.close):
+        if name not in groups:
+            raise UsageError(f"{where}: there is no group {name!r}; there are {', '.join(sorted(groups)) or 'none'}")
+    for name, share in phase.open.items():
+        flags.between(f"{where}.open.{name}", share, 0, 1)
+    if phase.rate is not None:
+        flags.at_least(f"{where}.rate", phase.rate, 0)
+    usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
+    told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
+    if told is not Counts.OPENING:
+        flags.seconds(f"{where}.seconds", phase.seconds)
+    return Phase(
+        name=phase.name,
+        counts_as=told,
+        seconds=phase.seconds,
+        open=phase.open,
+        ramp=phase.ramp,
+        rate=phase.rate,
+        text_bytes=phase.text_bytes,
+        close=tuple(phase.close),
+    )

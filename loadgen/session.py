@@ -1,0 +1,308 @@
+"""The surroundings of an experiment: its workers, the clock, the timeline, the stop button.
+
+Owns: the life of a run. What is played is one straight-line function that calls `pause` and `until`; Ctrl-C makes
+the next of those raise `StoppedError`, which ends that function; what was found so far is reported.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Container, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import msgspec
+import trio
+
+from loadgen import stopping
+from loadgen.endpoint import USUAL, Endpoint
+from loadgen.errors import first
+from loadgen.figures import Condition
+from loadgen.latency import Latency, milliseconds
+from loadgen.messages import BeginPhase, GroupStatus, Role
+from loadgen.preflight import InvalidRunError
+from loadgen.procfs import Process
+from loadgen.progress import Progress
+from loadgen.report import CohortRow, Sample
+from loadgen.span import per
+from loadgen.target import Page, Target, fetch
+from loadgen.timers import now
+from loadgen.workers import Totals, Worker, Workers, merge, merge_groups, spawn, take_recent
+
+SAMPLE_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.2
+
+#: After the last client is established, before anything is measured: servers finish what they put off.
+SETTLE_SECONDS: Final = 1.0
+
+#: The shortest of so many fetches is how far away a target is.
+LOOKS: Final = 3
+
+#: How long the workers may take to tell everything after a run was stopped.
+RESULT_SECONDS: Final = 30.0
+
+#: Width of the kill-time distribution's buckets.
+_KILL_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What every experiment is told beside what it plays."""
+
+    target: Target
+    connect_rate: float  # a second; 0 = as fast as the target takes them
+    seed: int
+    server: Process | None
+    conditions: tuple[Condition, ...]  # beside the bar
+    progress: Progress
+    processes: int = 1
+    endpoint: Endpoint = USUAL
+    arguments: str = ""
+    personas: tuple[str, ...] = ()  # files with personas that are not ours
+    no_bar: bool = False
+    settle_seconds: float = SETTLE_SECONDS
+
+
+class Session:
+    """The surroundings of one experiment."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.timeline: list[Sample] = []
+        self.totals = merge(())
+        self.stopped = False
+        self.started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self.seconds = 0.0
+        self.phase = "start"
+        self._workers: list[Worker] = []
+        self._heard: list[Worker] | None = None  # whose operations make the timeline; None: everybody's
+        self._nursery: trio.Nursery | None = None
+        self._stop = trio.Event()
+        self._begun = now()
+        self._recent, self._recent_failed = Latency(), 0
+        self._cpu: tuple[float, float] | None = None  # the server's, and when
+        self._shares = {plan.server: plan.server.share()} if plan.server else {}
+        self._spent: dict[str, float | None] = {}
+
+    # What a player uses
+
+    async def spawn_crowd(self, *, niceness: int = 0) -> Workers:
+        """Start the processes that the crowd is played in."""
+        plan = self.plan
+        rate = plan.connect_rate / plan.processes
+        return Workers([await self._spawn("crowd", rate, niceness) for _ in range(plan.processes)])
+
+    async def spawn_victims(self) -> Worker:
+        """Start the process that the victims live in; from then on the timeline is theirs."""
+        victims = await self._spawn("victims", 0.0)
+        self._heard = [victims]
+        return victims
+
+    async def _spawn(self, part: Literal["crowd", "victims"], connect_rate: float, niceness: int = 0) -> Worker:
+        assert self._nursery is not None, "workers are spawned within `play`"
+        # each worker makes its own choices, and the same ones again in a replay
+        seed = self.plan.seed * 1000 + len(self._workers)
+        role = Role(
+            target=self.plan.target,
+            seed=seed,
+            connect_rate=connect_rate,
+            personas=list(self.plan.personas),
+            niceness=niceness,
+        )
+        worker = await spawn(self._nursery, part, role)
+        self._workers.append(worker)
+        self._shares[worker.watched] = worker.watched.share()
+        return worker
+
+    def begin(self, phase: str) -> None:
+        """Note that a phase begins; the entry of the timeline before it ends there, and not up to a second later."""
+        self._sample()
+        self.phase = phase
+        self.plan.progress.phase(phase)
+
+    async def enter(self, phase: str) -> None:
+        """Begin a phase that is measured: everybody books under its name from now on."""
+        self.begin(phase)
+        for worker in self._workers:
+            await worker.order(BeginPhase(phase=phase))
+
+    async def pause(self, seconds: float) -> None:
+        """Let the run go on for a while."""
+        with trio.move_on_after(seconds):
+            await self._stop.wait()
+            raise stopping.StoppedError
+
+    async def until(self, ready: Callable[[], bool], limit: float) -> bool:
+        """Wait for something to be so, and say whether it was within the limit."""
+        deadline = now() + limit
+        while not ready():
+            if now() > deadline:
+                return False
+            await self.pause(0.02)
+        return True
+
+    def own_bytes(self) -> int:
+        """Memory of all workers."""
+        usages = [worker.watched.usage() for worker in self._workers]
+        return sum(usage.pss_bytes for usage in usages if usage is not None)
+
+    def groups(self) -> list[GroupStatus]:
+        """How all clients stand."""
+        return merge_groups(worker.status.groups for worker in self._workers if worker.status is not None)
+
+    async def look(self) -> list[Page]:
+        """Fetch the target's page a few times before anything else is done: how far away it is."""
+        return [await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.endpoint.path) for _ in range(LOOKS)]
+
+    # The life of it
+
+    async def play(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Run `act` with the timeline and the stop button around it; afterwards `totals` has everything."""
+        try:
+            invalid = await self._conduct(act)
+        finally:
+            self.plan.progress.done()
+        self.seconds = round(now() - self._begun, 2)
+        if invalid is not None:
+            raise invalid
+
+    async def _conduct(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(stopping.watch_signals, self._stop, self.plan.progress.say)
+            nursery.start_soon(self._watch)
+            try:
+                invalid = await self._act_and_collect(act)
+            finally:
+                await self._dismiss()  # each worker's end is shielded, and has a limit
+            nursery.cancel_scope.cancel()
+        return invalid
+
+    async def _act_and_collect(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
+        invalid: InvalidRunError | None = None
+        try:
+            await act()
+        # either may come in a group, out of a nursery of `act`'s own
+        except* stopping.StoppedError:
+            self.stopped = True
+        except* InvalidRunError as errors:
+            invalid = InvalidRunError(str(first(errors)))  # for our caller to raise: the nursery would wrap it again
+        try:
+            self._sample()
+            self._note_shares()
+            with trio.fail_after(RESULT_SECONDS):
+                self.totals = merge([await worker.send_result() for worker in self._workers])
+        except (InvalidRunError, trio.TooSlowError) as error:
+            invalid = invalid or InvalidRunError(str(error) or "the generator's own processes do not answer")
+        return invalid
+
+    async def _dismiss(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for worker in self._workers:
+                nursery.start_soon(worker.leave)
+
+    async def _watch(self) -> None:
+        next_sample = now() + SAMPLE_SECONDS
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            if now() >= next_sample:
+                next_sample += SAMPLE_SECONDS
+                self.plan.progress.tick(self._sample())
+            else:
+                self.plan.progress.tick(self._look())
+
+    def _look(self) -> Sample:
+        """How things stand, with the operations since the last entry of the timeline."""
+        latency, failed = take_recent(self._heard or self._workers)
+        self._recent.merge(latency)
+        self._recent_failed += failed
+        spread, groups = self._recent.spread(), self.groups()
+        return Sample(
+            seconds=round(now() - self._begun, 2),
+            phase=self.phase,
+            held={group.persona: group.held for group in groups},
+            ended={group.persona: sum(group.ended.values()) for group in groups},
+            refused={group.persona: sum(group.refused.values()) for group in groups},
+            succeeded=spread.count,
+            failed=self._recent_failed,
+            p50_ms=spread.p50_ms,
+            p99_ms=spread.p99_ms,
+            max_ms=spread.max_ms,
+        )
+
+    def _sample(self) -> Sample:
+        """Make an entry of the timeline."""
+        sample, server = self._look(), self.plan.server
+        self._recent, self._recent_failed = Latency(), 0
+        if server is not None:
+            sample = _with_server(sample, server, self._cpu_percent(server))
+        self.timeline.append(sample)
+        return sample
+
+    def _cpu_percent(self, server: Process) -> float | None:
+        spent, moment = server.cpu_seconds(), time.monotonic()
+        before, self._cpu = self._cpu, None if spent is None else (spent, moment)
+        if before is None or self._cpu is None:
+            return None
+        return per(100 * (self._cpu[0] - before[0]), self._cpu[1] - before[1])
+
+    # What the generator itself cost
+
+    def _note_shares(self) -> None:
+        """While everybody is still alive: how the processes' time was spent."""
+        elapsed = now() - self._begun
+        for name in ("running", "waiting"):
+            shares = [self._share(worker.watched, name, elapsed) for worker in self._heard or self._workers]
+            self._spent[name] = max((share for share in shares if share is not None), default=None)
+        self._spent["server waiting"] = self._share(self.plan.server, "waiting", elapsed) if self.plan.server else None
+
+    def _share(self, process: Process, what: str, elapsed: float) -> float | None:
+        before, after = self._shares[process], process.share()
+        if before is None or after is None:
+            return None
+        return per(100 * (getattr(after, what) - getattr(before, what)), elapsed)
+
+    def own_figures(
+        self, own_bytes: float | None, crowd: float, *, measuring: str, phases: Container[str]
+    ) -> dict[str, float | None]:
+        """What the generator itself cost, and how late those were that measured, while they did."""
+        return {
+            "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
+            "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
+            "own_bytes_per_client": per(own_bytes, crowd) if own_bytes and own_bytes > 0 else None,
+            "own_cpu_percent": self._spent.get("running"),
+            "own_cpu_wait_percent": self._spent.get("waiting"),
+            "server_cpu_wait_percent": self._spent.get("server waiting"),
+        }
+
+    def faults(self) -> list[str]:
+        """What this machine refused the generator, as reasons for an invalid run."""
+        return [
+            f"this machine refused {number:,} connections: {what}" for what, number in self.totals.own_faults.items()
+        ]
+
+
+def _with_server(sample: Sample, server: Process, cpu_percent: float | None) -> Sample:
+    return msgspec.structs.replace(
+        sample,
+        server_rss_bytes=server.resident_bytes(),
+        server_descriptors=server.descriptors(),
+        server_cpu_percent=cpu_percent,
+    )
+
+
+def cohort_rows(totals: Totals, honest: Mapping[str, tuple[bool, bool]]) -> list[CohortRow]:
+    """The crowd's part of a report; `honest` says for each persona whether it is honest, and whether slow."""
+    rows = []
+    shared = [name for name in CohortRow.__struct_fields__ if name in GroupStatus.__struct_fields__]
+    for group in totals.groups:
+        lifetime = totals.lifetimes.get((group.group, group.persona), Latency())
+        rows.append(
+            CohortRow(
+                honest=honest[group.persona][0],
+                slow=honest[group.persona][1],
+                lifetime=lifetime.spread(),
+                kills=lifetime.histogram(_KILL_SECONDS),
+                **{name: getattr(group, name) for name in shared},
+            )
+        )
+    return rows

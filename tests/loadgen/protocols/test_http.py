@@ -1,0 +1,129 @@
+"""Plain requests at a rate: one at a time on a connection, timed from when they were due."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from loadgen import experiment
+from loadgen.endpoint import Endpoint
+from loadgen.personas import registry
+from loadgen.player import Player
+from loadgen.preflight import InvalidRunError
+from tests.loadgen.planted import planted
+from tests.loadgen.plays import plan
+from tests.loadgen.protocols.speaking import schedule, send
+from tests.loadgen.stage import listening, parsed, playing, read_until, until
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+POST = Endpoint(path="/api", method="POST", fields=("Authorization: Bearer t",), body=b"{}")
+
+
+def _whole(data: bytes) -> bool:
+    return data.endswith(b"\r\n\r\n")
+
+
+async def test_one_request_at_a_time_and_the_next_waits() -> None:
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "request", traffic=traffic) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        send(traffic, 2)
+        request, _ = parsed(await read_until(stream, _whole))
+        assert (request.method, request.target) == (b"GET", b"/")
+        with trio.move_on_after(0.05):
+            assert not await stream.receive_some(), "the second waits for the first one's answer"
+        assert traffic.unacknowledged == 2
+        await stream.send_all(OK)
+        parsed(await read_until(stream, _whole))
+        await stream.send_all(OK)
+        await until(lambda: traffic.acks.count == 2)
+        assert traffic.quiet
+        assert play.cohort.connects.count == play.cohort.handshakes.count == 1
+
+
+async def test_what_is_asked_is_what_was_said() -> None:
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "request", traffic=traffic, endpoint=POST) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        send(traffic)
+        data = await read_until(stream, lambda data: data.endswith(b"{}"))
+        request, _ = parsed(data)
+        assert (request.method, request.target) == (b"POST", b"/api")
+        assert dict(request.headers)[b"authorization"] == b"Bearer t"
+        assert dict(request.headers)[b"content-length"] == b"2"
+
+
+@pytest.mark.parametrize(
+    ("answer", "errors"),
+    [
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", {"answered 500": 1}),
+        (b"", {"closed": 1}),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", {}),
+    ],
+)
+async def test_how_an_answer_is_booked(answer: bytes, errors: dict[str, int]) -> None:
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "request", traffic=traffic) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        send(traffic)
+        await read_until(stream, _whole)
+        await (stream.send_all(answer) if answer else stream.aclose())
+        await until(lambda: traffic.quiet)
+        assert dict(traffic.errors) == errors
+        if b"close" in answer or not answer:
+            await server.accept()  # it comes again
+            await until(lambda: play.cohort.opened == 2)
+        assert not play.cohort.ended
+        assert not play.cohort.failed
+
+
+async def test_an_answer_to_head_has_no_body() -> None:
+    traffic = schedule()
+    async with (
+        listening() as server,
+        playing(server.url, "request", traffic=traffic, endpoint=Endpoint(method="HEAD")) as play,
+    ):
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        send(traffic)
+        await read_until(stream, _whole)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+        await until(lambda: traffic.acks.count == 1)
+
+
+async def test_load_at_a_rate_is_measured() -> None:
+    load = experiment.honest_load({registry()["request"]: 5}, rate=40, seconds=1.0)
+    with planted() as server:
+        report = await Player(plan(server.url), load).play()
+    figures = report.figures
+    assert report.verdict.outcome in {"held", "invalid"}, report.verdict
+    [row] = report.phases
+    assert row.what == "acknowledged"
+    assert row.succeeded >= 20, "one every 25 ms, open-loop"
+    assert figures["message_errors"] == figures["unacknowledged"] == 0
+    for name in ("ack_p99_ms", "connect_p99_ms", "handshake_p99_ms", "sent_bytes_per_s", "received_bytes_per_s"):
+        assert figures[name], name
+    for name in ("echo_p99_ms", "unreturned", "missed"):
+        assert figures[name] is None, "a request comes back to nobody"
+
+
+async def test_a_server_that_says_no_falls_short() -> None:
+    load = experiment.honest_load({registry()["request"]: 3}, rate=20, seconds=0.6)
+    with planted() as server:
+        report = await Player(plan(server.url, path="/rooms/"), load).play()
+    assert report.figures["message_errors"], "it has no such page"
+    assert report.verdict.outcome == "fell short"
+    assert any("message_errors" in reason for reason in report.verdict.reasons)
+
+
+async def test_a_server_that_does_not_speak_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took 105 seconds against an echo server, and nobody was told why."""
+    monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 0.3)
+    load = experiment.honest_load({registry()["idle"]: 3}, seconds=60.0)
+    async with listening() as server, trio.open_nursery() as nursery:
+        with pytest.raises(InvalidRunError, match=r"nobody was established in 0\.3 s: .* chat\.v1 .*--mix echo=100"):
+            await Player(plan(server.url), load).play()
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,76 @@
+"""WebSocket echo at a rate, and where WebSockets are asked for."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from wsproto import events
+
+from loadgen import target
+from loadgen.endpoint import Endpoint
+from loadgen.protocols.http import HttpPeer
+from loadgen.protocols.ws_echo import upgrade
+from loadgen.victims.context import Context, Stream
+from loadgen.victims.victim import describe, failure_in
+from tests.loadgen.protocols.speaking import schedule, send
+from tests.loadgen.stage import PATIENCE, WebSocket, listening, playing, reset, until
+
+ENDPOINT = Endpoint(websocket_path="/echo", fields=("Cookie: a=1",), subprotocol="chat.v1")
+
+
+async def test_an_echo_is_known_again() -> None:
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "echo", traffic=traffic, endpoint=ENDPOINT) as play:
+        peer = WebSocket(await server.accept())
+        request = await peer.accept()
+        assert (request.target, request.subprotocols) == ("/echo", ["chat.v1"])
+        assert (b"cookie", b"a=1") in request.extra_headers
+        await until(lambda: play.cohort.held == 1)
+        send(traffic)
+        said = await peer.receive()
+        assert isinstance(said, events.TextMessage)
+        await peer.send(events.TextMessage("something else"))
+        await peer.send(events.TextMessage(said.data))
+        await until(lambda: traffic.acks.count == 1)
+        assert traffic.quiet
+        assert play.cohort.deliveries == 2
+
+
+async def test_one_that_is_closed_speaks_no_more() -> None:
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "echo", traffic=traffic) as play:
+        peer = WebSocket(await server.accept())
+        await peer.accept()
+        await until(lambda: play.cohort.held == 1)
+        await peer.send(events.CloseConnection(1001))
+        await until(lambda: play.cohort.ended)
+        send(traffic)
+        assert traffic.unsent == 1
+
+
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("speaks", ["HTTP", "WebSocket"])
+async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(speaks: str, resets: bool) -> None:
+    """trio-websocket waits for the rest of a handshake: a victim was out for ten seconds more than its server."""
+
+    async def ask(context: Context, stream: Stream) -> None:
+        if speaks == "HTTP":
+            await HttpPeer(stream, "x").request("GET", "/")
+        async with trio.open_nursery() as nursery:
+            await upgrade(context, nursery, stream)
+
+    async with listening() as server:
+        context = Context(target.find(server.url), "t")
+        async with await context.dial(0) as stream, trio.open_nursery() as nursery:
+
+            async def close() -> None:
+                accepted = await server.accept()
+                await accepted.receive_some()
+                reset(accepted) if resets else await accepted.aclose()
+
+            nursery.start_soon(close)
+            with trio.fail_after(PATIENCE), pytest.raises(BaseException) as raised:  # noqa: PT011  in groups or not
+                await ask(context, stream)
+    failure = failure_in(raised.value)
+    assert not isinstance(failure, trio.TooSlowError)
+    assert ("reset" if resets else "closed") in describe(failure)

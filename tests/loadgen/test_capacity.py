@@ -1,0 +1,100 @@
+"""The search for a capacity, with trials that the test decides, and two that are played."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from loadgen.capacity import Capacity, Of, Search, trial_of
+from loadgen.figures import Condition
+from loadgen.report import Outcome, Report, verdict
+from tests.loadgen import reports
+from tests.loadgen.planted import planted
+from tests.loadgen.plays import plan
+
+
+def _trial(limit: int, *, generator: int = 1_000_000) -> Callable[[int], Awaitable[Report]]:
+    """A target that holds so many, and a generator that manages so many."""
+
+    async def play(size: int) -> Report:
+        report = reports.run()
+        if size > generator:
+            report.verdict = verdict(Outcome.INVALID, ["300 ms late"])
+        elif size > limit:
+            report.verdict = verdict(Outcome.FELL_SHORT, ["ack_p99_ms is 300 (ack_p99_ms>250)"])
+        return report
+
+    return play
+
+
+@pytest.mark.parametrize("limit", [1, 7, 99, 100, 101, 1234, 5000])
+async def test_what_is_found_is_within_the_precision(limit: int) -> None:
+    search = Search(first=100, most=100_000, precision=0.1)
+    assert await search.run(_trial(limit)) is None
+    assert search.fell_short is not None
+    assert search.held <= limit < search.fell_short
+    assert search.fell_short - search.held <= max(0.1 * search.held, 1)
+    assert len(search.trials) <= 16
+
+
+async def test_nothing_holds() -> None:
+    search = Search(first=8, most=100, precision=0.1)
+    assert await search.run(_trial(0)) is None
+    assert (search.held, search.fell_short) == (0, 1)
+    assert [size for size, _ in search.trials] == [8, 4, 2, 1]
+
+
+async def test_no_more_is_tried_than_was_said() -> None:
+    search = Search(first=30, most=100, precision=0.1)
+    assert await search.run(_trial(1_000)) is None
+    assert (search.held, search.fell_short) == (100, None)
+
+
+async def test_a_generator_that_gives_way_ends_it() -> None:
+    search = Search(first=10, most=1_000, precision=0.1)
+    ended = await search.run(_trial(1_000, generator=50))
+    assert ended is not None
+    assert ended.outcome is Outcome.INVALID
+    assert (search.held, search.fell_short) == (40, None)
+
+
+@pytest.mark.parametrize("protocol", ["chat", "http", "ws-echo"])
+def test_what_is_tried(protocol: str) -> None:
+    idle = trial_of(Of.IDLE, protocol, 100, 2.0)
+    assert sum(group.size for group in idle.groups) == 105
+    assert idle.speaks
+    messages = trial_of(Of.MESSAGES, protocol, 200, 2.0)
+    assert (messages.phases[-1].rate, messages.groups[0].size) == (200.0, 20)
+    newcomers = trial_of(Of.NEWCOMERS, protocol, 30, 2.0)
+    assert newcomers.probes is not None
+    assert newcomers.probes.newcomers_per_s == 30
+
+
+async def test_a_capacity_is_found_and_judged() -> None:
+    with planted() as server:
+        found = Capacity(plan(server.url), Of.IDLE, "http", Search(10, 20, 0.1), seconds=0.6)
+        report = await found.play()
+    if report.outcome is Outcome.INVALID:
+        return  # this machine was too busy for the first trial already
+    assert report.figures["capacity"] in {10, 20}
+    assert report.tables[0].rows[0][:2] == ["10", "held"]
+    assert report.verdict.reasons[0].endswith("idle connections held")
+
+
+async def test_what_was_asked_for_is_a_condition() -> None:
+    conditions = (Condition("capacity", "<", 1_000),)
+    with planted() as server:
+        found = Capacity(plan(server.url, conditions=conditions), Of.IDLE, "http", Search(5, 5, 0.1), seconds=0.3)
+        report = await found.play()
+    assert report.outcome in {Outcome.FELL_SHORT, Outcome.INVALID}
+    if report.outcome is Outcome.FELL_SHORT:
+        assert report.verdict.reasons[0] == "capacity is 5 (capacity<1000)"
+
+
+async def test_which_condition_gave_way_is_said() -> None:
+    with planted() as server:
+        where = plan(server.url, path="/rooms/")  # it answers 404 there
+        report = await Capacity(where, Of.MESSAGES, "http", Search(2, 8, 0.1), seconds=0.6).play()
+    assert report.outcome is Outcome.FELL_SHORT
+    assert report.verdict.reasons[0].startswith("not even 1 messages a second: message_errors is ")

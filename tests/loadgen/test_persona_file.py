@@ -1,0 +1,82 @@
+"""A persona that lives outside the tree."""
+
+from pathlib import Path
+
+import pytest
+
+from loadgen import experiment
+from loadgen.cli import main
+from loadgen.personas import load, registry
+from loadgen.player import Player
+from loadgen.target import UsageError
+from tests.loadgen.planted import planted
+from tests.loadgen.plays import plan
+
+OWN = '''
+"""One that says hello."""
+
+from loadgen.client import Client, Needs
+from loadgen.personas import persona
+
+
+@persona
+class Hello(Client):
+    """Connects, says hello and is happy with any answer."""
+
+    __slots__ = ()
+
+    name = "hello-from-outside"
+    honest = True
+    needs = Needs.HTTP
+
+    def opening(self) -> bytes:
+        return b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
+
+    def on_data(self, data: bytes) -> None:
+        self.hold()
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The file; what it registers is forgotten after the test."""
+    monkeypatch.setattr("loadgen.personas._registry", dict(registry()))
+    monkeypatch.setattr("loadgen.personas._loaded", set())
+    (tmp_path / "hello.py").write_text(OWN)
+    return str(tmp_path / "hello.py")
+
+
+async def test_it_is_played_in_the_processes_of_a_crowd(own: str) -> None:
+    load(own)
+    load(own)  # once is enough
+    what = experiment.honest_load({registry()["hello-from-outside"]: 4}, seconds=0.3)
+    with planted() as server:
+        report = await Player(plan(server.url, personas=(own,)), what).play()
+    assert report.figures["held"] == 4
+    assert report.cohorts[0].persona == "hello-from-outside"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("x = 1\n", "has no class with @persona"),
+        ("x = \n", "SyntaxError"),
+        ("import no_such_module\n", "ModuleNotFoundError: No module named"),
+        (OWN.replace("hello-from-outside", "idle"), "two personas are called 'idle'"),
+    ],
+)
+def test_what_is_none_is_one_line(own: str, text: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(own).write_text(text)
+    with pytest.raises(SystemExit) as exited:
+        main(["run", "http://127.0.0.1:1", "--persona", own])
+    assert exited.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"loadgen: --persona: {own}")
+    assert err.count("\n") == 1
+    assert error in err
+
+
+def test_a_file_that_is_not_there_is_named(own: str) -> None:
+    for name in (own.replace("hello.py", "none.py"), own.replace("hello.py", "hello.txt")):
+        with pytest.raises(UsageError, match="--persona: "):
+            load(name)

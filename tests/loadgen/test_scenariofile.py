@@ -1,0 +1,111 @@
+"""Scenario files: what they may say, what they are told when they say something else, and that the examples play."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loadgen import scenariofile
+from loadgen.experiment import MEASURED, Counts, Experiment
+from loadgen.personas import registry
+from loadgen.player import Player
+from loadgen.report import Report
+from loadgen.target import UsageError
+from tests.loadgen.planted import planted
+from tests.loadgen.plays import plan
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "scenarios"
+
+CROWD = '[[groups]]\nname = "crowd"\nclients = 10\nmix = "idle=80,chat=20"\n'
+STEADY = '[[phases]]\nname = "steady"\nseconds = 5\n'
+
+
+def _read(tmp_path: Path, text: str) -> Experiment:
+    (tmp_path / "it.toml").write_text(text)
+    return scenariofile.read(str(tmp_path / "it.toml")).experiment
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("phases = 3", r"it\.toml, line 1: Expected `array`, got `int` at `phases`"),
+        ("", "the key 'phases' is missing"),
+        ("phases = [", "it.toml: "),
+        (STEADY + "secnods = 3\n", r", line 4: there is no key 'secnods' here"),
+        (CROWD + STEADY + STEADY.replace('"steady"', '"more"') + "rat = 3\n", r", line 11: there is no key 'rat' here"),
+        (STEADY.replace("5", '"long"'), r", line 3: Expected `float`, got `str`"),
+        (STEADY + STEADY, "phases: 'steady' is there twice"),
+        (CROWD + STEADY + "open = { crowed = 1.0 }\n", "phases.steady: there is no group 'crowed'; there are crowd"),
+        (CROWD + STEADY + "open = { crowd = 1.5 }\n", "phases.steady.open.crowd: 1.5 is above 1"),
+        (CROWD.replace("idle=80", "idol=80") + STEADY, "did you mean idle"),
+        (CROWD + 'kind = "slow-head"\n' + STEADY, "groups.crowd: it has either mix"),
+        (CROWD.replace('mix = "idle=80,chat=20"', 'kind = "slow-head"') + STEADY, "attackers alone show nothing"),
+        (CROWD.replace("chat", "poll") + STEADY + "rate = 5\n", "rate: nobody speaks"),
+        ("[victims]\n" + STEADY, "victims need a phase that counts as 'baseline'"),
+        ('[victims]\nkind = "poled"\n' + STEADY, "did you mean poll"),
+        (CROWD + '[[phases]]\nname = "come"\nopen = { crowd = 1.0 }\n', "phases: none is judged"),
+        (STEADY.replace("5", "5000"), "phases.steady.seconds: 5000 is not between"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(UsageError, match=error) as raised:
+        _read(tmp_path, text)
+    assert str(raised.value).startswith("--scenario: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--scenario: .*none\.toml: No such file"):
+        scenariofile.read(str(tmp_path / "none.toml"))
+
+
+def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -> None:
+    text = '[victims]\nneighbours = 2\n[[phases]]\nname = "baseline"\nseconds = 2\n'
+    found = _read(tmp_path, text + STEADY + '[[phases]]\nname = "quiet"\nseconds = 3\ncounts_as = "recovery"\n')
+    kinds = [(phase.name, phase.counts_as) for phase in found.phases]
+    assert kinds == [
+        ("warm-up", Counts.OPENING),
+        ("baseline", Counts.BASELINE),
+        ("steady", Counts.LOAD),
+        ("quiet", Counts.RECOVERY),
+    ]
+    assert set(found.neighbours) == {persona for persona in registry().values() if persona.slow}
+
+
+async def _play(name: str, url: str) -> Report:
+    """An example, in a twentieth of its time, but no phase shorter than a crowd needs to come."""
+    told = scenariofile.read(str(EXAMPLES / name))
+    phases = tuple(
+        replace(each, seconds=max(each.seconds / 20, 0.6)) if each.counts_as in MEASURED else each
+        for each in told.experiment.phases
+    )
+    return await Player(plan(url), replace(told.experiment, phases=phases)).play()
+
+
+async def test_the_working_day_is_played() -> None:
+    with planted() as server:
+        report = await _play("working-day.toml", server.url)
+    assert report.command == "working day"
+    assert report.figures["held"] == 40, "those who came first, before the ramp"
+    [idle] = [row for row in report.cohorts if row.persona == "idle"]
+    assert idle.peak == 160, "and everybody by the end of it"
+    assert [row.name for row in report.phases] == ["morning to afternoon"] * 2
+    assert report.phases[0].succeeded >= 60, "the spike at noon alone is 60 messages"
+    for name in ("refused", "failed", "ended", "unacknowledged", "unreturned"):
+        assert report.figures[name] == 0, name
+    assert report.figures["missed"] is None, "those who came later were not there to be given all"
+    assert report.verdict.outcome in {"held", "invalid"}, report.verdict
+
+
+async def test_two_waves_are_played() -> None:
+    with planted() as server:
+        report = await _play("two-waves.toml", server.url)
+    names = list(dict.fromkeys(row.name for row in report.phases))
+    assert names == ["baseline", "first wave", "between", "second wave", "recovery"]
+    assert report.figures["success_percent"] == 100
+    assert report.figures["attackers_asked"] == 400
+    waves = {row.persona: row for row in report.cohorts}
+    assert waves["slow-head"].sent_bytes > 0
+    assert waves["idle-connect"].peak > 0
+    held = [sum(sample.held.values()) for sample in report.timeline if sample.phase == "recovery"]
+    assert not any(held), "both waves are gone"
