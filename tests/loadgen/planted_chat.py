@@ -25,46 +25,27 @@ import wsproto
 from wsproto import events
 from wsproto.utilities import generate_accept_token
 
+from tests.loadgen.planted_peer import Peer
 from tests.loadgen.plants import Plant, is_crowd
 
 #: A message this long after the first attacker belongs to the attack: the crowd comes a moment before the phase begins.
 _WELL_INTO_THE_ATTACK = 0.4
-
-#: A newcomer says one thing and goes; a member that has said as much stays.
-_ESTABLISHED_AFTER_TEXTS = 3
-
-
-@dataclass(eq=False)
-class _Peer:
-    sock: socket.socket
-    data: bytes = b""
-    ws: wsproto.connection.Connection | None = None
-    settled: bool = False
-    echoes: bool = False
-    room: str = ""
-    pongs: int = 0
-    address: str = ""
-    published: int = 0
-
-    @property
-    def is_established(self) -> bool:
-        return self.published > _ESTABLISHED_AFTER_TEXTS
 
 
 @dataclass(eq=False)
 class Server:
     plant: Plant
     host: str = "127.0.0.1"
-    peers: set[_Peer] = field(default_factory=set)
+    peers: set[Peer] = field(default_factory=set)
     rooms: dict[str, list[str]] = field(default_factory=dict)
-    held: list[tuple[_Peer, str, int]] = field(default_factory=list)
-    streams: list[tuple[_Peer, str]] = field(default_factory=list)
+    held: list[tuple[Peer, str, int]] = field(default_factory=list)
+    streams: list[tuple[Peer, str]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     pongs: int = 0
     attacked_at: float | None = None  # since when an attack has come
     attackers: int = 0  # connected now
     published: int = 0
-    _unlucky: _Peer | None = None
+    _unlucky: Peer | None = None
     _by_address: Counter[str] = field(default_factory=Counter)
     accepted: int = 0
     accepted_from: set[str] = field(default_factory=set)
@@ -138,7 +119,7 @@ class Server:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.plant.send_buffer:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.plant.send_buffer)
-            peer = _Peer(sock, address=address[0])
+            peer = Peer(sock, address=address[0])
             self._count(peer, 1)
             self.accepted_from.add(peer.address)
             is_attacker = is_crowd(peer.address)
@@ -167,12 +148,12 @@ class Server:
             elif self.plant.head_deadline is not None:
                 self._later(self.plant.head_deadline, partial(self._head_late, peer))
 
-    def _forget(self, peer: _Peer) -> None:
+    def _forget(self, peer: Peer) -> None:
         """Close a connection of which nothing is known yet."""
         self._count(peer, -1)
         peer.sock.close()
 
-    def _count(self, peer: _Peer, change: int) -> None:
+    def _count(self, peer: Peer, change: int) -> None:
         """Add a connection to those that there are, or take it away."""
         (self.peers.add if change > 0 else self.peers.remove)(peer)
         self._by_address[peer.address] += change
@@ -186,14 +167,14 @@ class Server:
             for peer in [each for each in self.peers if each.sock.fileno() in self._selector.get_map()]:
                 self._close(peer)
 
-    def _head_late(self, peer: _Peer) -> None:
+    def _head_late(self, peer: Peer) -> None:
         if peer in self.peers and not peer.settled:
             self.unfinished.append(peer.data)
             if self.plant.says_408:
                 self._write(peer, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self._close(peer)
 
-    def _close(self, peer: _Peer) -> None:
+    def _close(self, peer: Peer) -> None:
         if peer in self.peers:
             self._count(peer, -1)
             self._selector.unregister(peer.sock)
@@ -201,7 +182,7 @@ class Server:
             if not self.peers:
                 self.idle.set()
 
-    def _write(self, peer: _Peer, data: bytes) -> None:
+    def _write(self, peer: Peer, data: bytes) -> None:
         try:
             sent = peer.sock.send(data)
         except OSError:
@@ -211,7 +192,7 @@ class Server:
             peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._close(peer)
 
-    def _read(self, peer: _Peer) -> None:
+    def _read(self, peer: Peer) -> None:
         try:
             data = peer.sock.recv(65536)
         except OSError:
@@ -225,7 +206,7 @@ class Server:
             if b"\r\n\r\n" in peer.data:
                 self._request(peer)
 
-    def _request(self, peer: _Peer) -> None:
+    def _request(self, peer: Peer) -> None:
         parser = h11.Connection(h11.SERVER)
         parser.receive_data(peer.data)
         try:
@@ -268,12 +249,12 @@ class Server:
         else:
             self._answer(peer, 404, {})
 
-    def _post(self, peer: _Peer, room: str, text: str) -> None:
+    def _post(self, peer: Peer, room: str, text: str) -> None:
         peer.settled = True
         self._answer(peer, 201, {"room": room, "offset": len(self.rooms.setdefault(room, [])) + 1})
         self._publish(room, text)
 
-    def _answer(self, peer: _Peer, status: int, body: object, *, chunked: bool = False) -> None:
+    def _answer(self, peer: Peer, status: int, body: object, *, chunked: bool = False) -> None:
         closing = b"Connection: close\r\n" if self.plant.close_after_poll else b""
         payload = json.dumps(body).encode()
         head = b"HTTP/1.1 %d X\r\n%s" % (status, closing)
@@ -293,7 +274,7 @@ class Server:
         found = [{"room": room, "offset": n + 1, "text": text} for n, text in enumerate(messages)][after:]
         return {"room": room, "cursor": f"e-{len(messages)}", "recovered": True, "messages": found}
 
-    def _messages(self, peer: _Peer, room: str, query: dict[str, list[str]]) -> None:
+    def _messages(self, peer: Peer, room: str, query: dict[str, list[str]]) -> None:
         after = int(query.get("after", ["e-0"])[0].rpartition("-")[2])
         page = self._page(room, after, is_history="wait" not in query)
         peer.settled = True
@@ -304,14 +285,14 @@ class Server:
         else:
             self._answer(peer, 200, page, chunked="wait" in query)
 
-    def _release(self, held: tuple[_Peer, str, int]) -> None:
+    def _release(self, held: tuple[Peer, str, int]) -> None:
         if held in self.held:
             self.held.remove(held)
             peer, room, after = held
             if peer in self.peers:
                 self._answer(peer, 200, self._page(room, after), chunked=True)
 
-    def _upgrade(self, peer: _Peer, headers: dict[bytes, bytes]) -> None:
+    def _upgrade(self, peer: Peer, headers: dict[bytes, bytes]) -> None:
         accept = generate_accept_token(headers[b"sec-websocket-key"])
         peer.ws = wsproto.connection.Connection(wsproto.ConnectionType.SERVER)
         peer.settled = True
@@ -327,16 +308,16 @@ class Server:
         if self.plant.pings_every is not None:
             self._ping(peer, self.plant.pings_every)
 
-    def _ping(self, peer: _Peer, every: float) -> None:
+    def _ping(self, peer: Peer, every: float) -> None:
         if peer in self.peers and peer.ws is not None:
             self._write(peer, peer.ws.send(events.Ping(b"are you there")))
             self._later(every, lambda: self._ping(peer, every))
 
-    def _text(self, peer: _Peer, message: object) -> bytes:
+    def _text(self, peer: Peer, message: object) -> bytes:
         assert peer.ws is not None
         return peer.ws.send(events.TextMessage(json.dumps(message)))
 
-    def _frames(self, peer: _Peer, data: bytes) -> None:
+    def _frames(self, peer: Peer, data: bytes) -> None:
         assert peer.ws is not None
         peer.ws.receive_data(data)
         for event in peer.ws.events():
@@ -352,7 +333,7 @@ class Server:
                 self._close(peer)
                 return
 
-    def _message(self, peer: _Peer, message: dict[str, object]) -> None:
+    def _message(self, peer: Peer, message: dict[str, object]) -> None:
         if message["type"] == "join":
             peer.room = str(message["room"])
             if peer.room == self.plant.unanswered_room:
@@ -361,7 +342,7 @@ class Server:
         elif message["type"] == "publish":
             self._publication(peer, message)
 
-    def _publication(self, peer: _Peer, message: dict[str, object]) -> None:
+    def _publication(self, peer: Peer, message: dict[str, object]) -> None:
         self.published += 1
         peer.published += 1
         if self.published == self.plant.dies_after_texts:
@@ -380,7 +361,7 @@ class Server:
         else:
             self._tell(peer, message, silent=bool(silent))
 
-    def _delay(self, peer: _Peer) -> float:
+    def _delay(self, peer: Peer) -> float:
         """How late its message is acknowledged."""
         if self.attacked_at is None:
             return self.plant.delay
@@ -392,7 +373,7 @@ class Server:
     def _is_well_attacked(self) -> bool:
         return self.attacked_at is not None and time.monotonic() - self.attacked_at > _WELL_INTO_THE_ATTACK
 
-    def _tell(self, author: _Peer, message: dict[str, object], *, silent: bool) -> None:
+    def _tell(self, author: Peer, message: dict[str, object], *, silent: bool) -> None:
         if author in self.peers:
             self._write(author, self._text(author, {"type": "ack", "id": message["id"], "room": author.room}))
         if not silent:
@@ -400,7 +381,7 @@ class Server:
             publish = partial(self._publish, author.room, str(message["text"]), alone)
             self._later(self.plant.echo_delay, publish) if self.plant.echo_delay else publish()
 
-    def _publish(self, where: str, text: str, alone: _Peer | None = None) -> None:
+    def _publish(self, where: str, text: str, alone: Peer | None = None) -> None:
         self.rooms.setdefault(where, []).append(text)
         told = {"type": "message", "room": where, "text": text}
         for peer in list(self.peers):
