@@ -25,7 +25,7 @@ from loadgen import noise
 from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.report import Outcome, Report
-from loadgen.scenario import Plan
+from loadgen.session import Plan
 
 #: What a machine that is loaded by other programs says of itself; no fault of a target.
 OF_THE_MACHINE = ("the generator", "other programs", "the host", "the server waited", "the baseline is too loud")
@@ -90,7 +90,7 @@ def call(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -
         stack.enter_context(redirect_stderr(errors))
         stack.enter_context(patch("loadgen.common.Plan", partial(Plan, settle_seconds=0.2)))
         # Beside other tests a crowd that gives way may not come at all; that it gives way is test_processes.py's.
-        stack.enter_context(patch("loadgen.attack.CROWD_NICENESS", 0))
+        stack.enter_context(patch("loadgen.player.CROWD_NICENESS", 0))
         try:
             main(arguments)
         except SystemExit as exited:

@@ -47,8 +47,8 @@ async def test_honest_slow_readers_thrown_out_are_collateral(throws_out: bool, m
 
 async def test_honest_slow_clients_that_are_never_let_in_are_collateral(monkeypatch: pytest.MonkeyPatch) -> None:
     """They were neither refused nor ended, only never answered, and were not counted."""
-    monkeypatch.setattr("loadgen.attack.NEIGHBOURS_SECONDS", 0.3)
-    monkeypatch.setattr("loadgen.attack.CONNECT_LIMIT_SECONDS", 5.0)
+    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_SECONDS", 0.3)
+    monkeypatch.setattr("loadgen.player.CONNECT_LIMIT_SECONDS", 5.0)
     with planted(Plant(unanswered_room="lobby")) as server:
         report = await play_attack(server.url, {"idle-connect": 5}, neighbours={"sleepy-tab": 3})
     assert report.figures["collateral"] == 4, "three, and the one who was to speak to them"
