@@ -158,19 +158,19 @@ ROWS: Final[tuple[Row, ...]] = (
         "bytes",
     ),
     *_rows(
-        "publish-reset", greedy=True, settings={"ring_bytes": 65_536}, clients=600, times=1000,
+        "publish-reset", greedy=True, settings={"ring_bytes": 65_536}, clients=150, times=200,
         defence="a connection that closes leaves every list that it is on; a fault in a step of ours costs its own"
         " connection and is counted",
         ends=(Reason.PEER_RESET,), answers=("answered 201", "answered 503"), told="201",
     ),
     *_rows(
-        "ask-the-log", greedy=True, stays=True, clients=30, times=300,
+        "ask-the-log", greedy=True, stays=True, clients=30, times=100,
         defence="waiting for the log is shared by network; one query for all who ask the same; a page is read by bytes",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200, or 503 with `Retry-After`",
         answers=("answered 200", "answered 201", "answered 404", "answered 429", "answered 503"),
     ),
     *_rows(
-        "catch-up", greedy=True, stays=True, clients=30, times=200, settings={"ring_messages": 16},
+        "catch-up", greedy=True, stays=True, clients=30, times=100, settings={"ring_messages": 16},
         defence="catching up is shared by network; members at one place share one page; what is behind a room's ring is"
         " read by a few tasks, a page at a time",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`, or `error` with `retry_after`",
@@ -183,7 +183,7 @@ ROWS: Final[tuple[Row, ...]] = (
         answers=("answered 400", "answered 413", "answered 429"),
     ),
     *_rows(
-        "fill-rooms", greedy=True, stays=True, clients=40, times=300, settings={"max_rooms": 100},
+        "fill-rooms", greedy=True, stays=True, clients=40, times=120, settings={"max_rooms": 100},
         defence="a network has its share of the rooms in memory",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`ack` and `joined`, beyond the share an `error`",
     ),

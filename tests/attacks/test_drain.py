@@ -1,12 +1,10 @@
-"""SIGTERM: everybody is told, nobody who waits is left without an answer, nobody can hold it up.
+"""SIGTERM: all peers are told, nobody that waits is left without an answer, nobody can hold it up.
 
 The server runs in this process, so the signals come here; trio's receiver takes them.
 """
 
-import json
 import os
 import signal
-from typing import Any
 
 import pytest
 import trio
@@ -14,8 +12,10 @@ import trio
 from chatserver.net.states import State
 from chatserver.protocol.websocket import text_frame
 from tests.support.groups import GatedLog
-from tests.support.peers import PATIENCE, Address, EndOfStreamError, chatter, connect, request, say, upgrade
-from tests.support.serving import Serving, eventually, neighbour, serving
+from tests.support.peers import PATIENCE, EndOfStreamError, chatter, connect, request, say, upgrade
+from tests.support.serving import Serving, eventually, serving
+
+pytestmark = pytest.mark.jumping_clock
 
 
 async def drain(server: Serving) -> None:
@@ -56,7 +56,7 @@ async def test_websockets_are_told_when_to_come_back() -> None:
     assert 0 < min(retries) < max(retries) <= 10
 
 
-async def test_who_waits_is_answered() -> None:
+async def test_peers_that_wait_are_answered() -> None:
     async with (
         serving() as server,
         connect(server.address) as poller,
@@ -93,7 +93,7 @@ async def test_who_waits_is_answered() -> None:
         pytest.param(upgrade(), id="websocket"),
     ],
 )
-async def test_who_would_begin_to_wait_is_sent_away(wire: bytes) -> None:
+async def test_a_request_that_would_begin_to_wait_is_sent_away(wire: bytes) -> None:
     """A request whose head was half here: it would hold up the end, and be cut off by it."""
     async with serving(drain_timeout=60.0) as server, connect(server.address) as late:
         await late.send(wire[:20])
@@ -130,7 +130,7 @@ async def test_a_body_on_its_way_is_taken() -> None:
         assert await peer.rest() == b""
 
 
-async def test_whose_request_is_not_complete_at_the_end_is_told_so() -> None:
+async def test_a_request_that_is_not_complete_at_the_end_is_told_so() -> None:
     async with (
         serving(drain_timeout=3.0) as server,
         connect(server.address) as typist,
@@ -167,59 +167,6 @@ async def _send_for_ever(stream: trio.abc.SendStream) -> None:
         await trio.sleep(0.02)
 
 
-async def test_what_was_acknowledged_is_there_afterwards(tmp_path: Any) -> None:
-    url = f"sqlite:{tmp_path / 'chat.db'}"
-    acknowledged: list[Any] = []
-    async with serving(log=url) as server, trio.open_nursery() as nursery:
-        for number in range(4):
-            nursery.start_soon(_publish_until_the_end, server.address, number, acknowledged)
-
-        async def under_way() -> bool:
-            return len(acknowledged) > 50
-
-        await eventually(under_way)
-        os.kill(os.getpid(), signal.SIGTERM)
-    async with serving(log=url) as server, connect(server.address) as peer:
-        stored: dict[int, str] = {}
-        while True:
-            page = (await peer.request("GET", f"/rooms/lobby/messages?after={len(stored)}&limit=200")).json["messages"]
-            if not page:
-                break
-            stored.update({message["offset"]: message["text"] for message in page})
-        assert sorted(stored) == list(range(1, len(stored) + 1))
-        assert all(stored[offset] == text for offset, text in acknowledged)
-
-
-async def _publish_until_the_end(address: Address, number: int, acknowledged: list[Any]) -> None:
-    try:
-        async with connect(address) as peer:
-            for count in range(1_000_000):
-                text = f"{number}/{count}"
-                answer = await peer.request("POST", "/rooms/lobby/messages", text.encode())
-                assert answer.status == 201
-                acknowledged.append((json.loads(answer.body)["offset"], text))
-                if answer.headers["connection"] == "close":
-                    return
-    except (EndOfStreamError, trio.BrokenResourceError, ConnectionRefusedError):
-        return  # it was told to go, in between two requests
-
-
-async def test_a_fault_in_telling_one_costs_only_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by tests/fuzz: the poller, tasks and the outlet have a border where a fault ends, the drain had none. One
-    bug in answering one held poll ended the server, and everybody was cut off without a word."""
-
-    def fail(*_: Any) -> None:
-        raise RuntimeError("planted")
-
-    async with serving(faults=1) as server, connect(server.address) as poller, chatter(server.address) as friend:
-        await poller.send(request("GET", "/rooms/lobby/messages?after=0&wait=60"))
-        await server.in_phase("held")
-        monkeypatch.setattr(server.server.parts.exchanges, "answer_held", fail)
-        await drain(server)
-        assert (await poller.response()).status == 500
-        assert (await friend.closed()).code == 1012
-
-
 async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The listening sockets stay open until the process is gone; everybody is told all the same."""
 
@@ -232,24 +179,6 @@ async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.
         os.kill(os.getpid(), signal.SIGTERM)
         assert (await friend.closed()).code == 1012
         monkeypatch.setattr(server.server.parts.poller, "stop_accepting", stop)  # it is called once more at the end
-
-
-@pytest.mark.parametrize("part", ["hub.tick", "admission.tick", "publish_limit.sweep", "stats.report"])
-async def test_a_fault_in_keeping_house_costs_one_call(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(faults=1) as server, neighbour(server):
-        name, _, call = part.partition(".")
-        owner = getattr(server.server.parts, name)
-        original, planted = getattr(owner, call), [RuntimeError("planted")]
-        called_again = trio.Event()
-
-        def fail_once(*arguments: Any) -> None:
-            if planted:
-                raise planted.pop()
-            original(*arguments)
-            called_again.set()
-
-        monkeypatch.setattr(owner, call, fail_once)
-        await called_again.wait()
 
 
 async def test_a_member_that_is_found_gone_as_it_is_sent_away_is_no_fault() -> None:

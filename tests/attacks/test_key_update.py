@@ -18,6 +18,8 @@ from tests.support.handsealed import HANDSHAKE, KEY_UPDATE, Sealer, handsealed
 from tests.support.peers import PATIENCE, Peer, chatter, open_websocket, publish, request
 from tests.support.serving import Serving, neighbour, serving
 
+pytestmark = pytest.mark.jumping_clock
+
 #: Seconds of a limit that would be over long after a test has given up waiting.
 TOO_LATE = 3 * PATIENCE
 
@@ -123,11 +125,14 @@ async def test_half_a_key_update_when_the_server_stops(tmp_path: Path) -> None:
         assert (await friend.closed()).code == 1012
 
 
-async def test_a_whole_key_update_is_no_trouble(tmp_path: Path) -> None:
-    """What the halves would have made: the sealing by hand is right, and the server goes on under the next key."""
+@pytest.mark.parametrize("update", [KEY_UPDATE, KEY_UPDATE[:-1] + b"\x01"], ids=["its own key", "both keys"])
+async def test_a_whole_key_update_is_no_trouble(tmp_path: Path, update: bytes) -> None:
+    """The peer changes its key, or has the server change its own as well (RFC 8446 section 4.6.3)."""
     async with half_a_message(tmp_path) as (server, peer, sealer):
         member = await open_websocket(peer)
         await member.ask("join", room="busy")
-        await sealer.send(HANDSHAKE, KEY_UPDATE)
-        await publish(server.address, "busy", "hello")
-        assert (await member.next("message"))["text"] == "hello"
+        await sealer.send(HANDSHAKE, update)
+        for number in range(3):
+            await publish(server.address, "busy", f"message {number}")
+            assert (await member.next("message"))["text"] == f"message {number}"
+        assert await server.closes("tls-failed") == 0

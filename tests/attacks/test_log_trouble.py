@@ -3,13 +3,14 @@ nothing that was acknowledged is lost, and when the trouble ends so do the refus
 """
 
 import json
+import os
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,10 @@ import trio
 
 from chatserver.log.sqlite import SqliteLog
 from tests.support.peers import PATIENCE, Address, EndOfStreamError, Peer, ask, chatter, connect, request
-from tests.support.serving import Serving, eventually, free_flags, server_process, serving
+from tests.support.serving import Serving, eventually, free_flags, reader, server_process, serving
 
 #: Seconds in which the log answers in these tests, instead of 5.
 ANSWER = 0.5
-
-
-@asynccontextmanager
-async def reader(server: Serving) -> AsyncIterator[None]:
-    """Somebody who reads and asks, and is never refused: the healthy neighbour of a log in trouble."""
-    async with chatter(server.address) as friend, trio.open_nursery() as nursery:
-        await friend.ask("join", room="lobby")
-
-        async def live() -> None:
-            while True:
-                assert (await friend.ask("ping"))["type"] == "pong"
-                assert (await friend.ask("history", room="lobby"))["type"] == "history"
-                assert (await ask(server.address, "GET", "/rooms/lobby/messages?limit=1")).status == 200
-                await trio.sleep(0.05)
-
-        nursery.start_soon(live)
-        yield
-        nursery.cancel_scope.cancel()
 
 
 async def post(peer: Peer, text: str, key: str = "") -> tuple[int, Any]:
@@ -159,7 +142,7 @@ class Hanging:
 
 
 async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever was under way is told in time, whoever comes then at once; the queue does not grow meanwhile."""
+    """Publishers that wait are told in time, later ones at once; the queue does not grow meanwhile."""
     monkeypatch.setattr("chatserver.log.groups.ANSWER_DEADLINE", ANSWER)
     async with (
         serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server,
@@ -232,6 +215,34 @@ async def test_reads_that_hang_are_refused_and_the_connections_stay(
         assert (await friend.ask("history", room="elsewhere"))["type"] == "history"
 
 
+async def test_what_was_acknowledged_is_there_after_a_drain(tmp_path: Path) -> None:
+    url = f"sqlite:{tmp_path / 'chat.db'}"
+    acknowledged: list[Any] = []
+    async with serving(log=url) as server, trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(_publish_until_the_end, server.address, number, acknowledged)
+
+        await eventually(lambda: len(acknowledged) > 50)
+        os.kill(os.getpid(), signal.SIGTERM)
+    async with serving(log=url) as server:
+        stored = await everything(server.address)
+        assert all(stored[offset] == text for offset, text in acknowledged)
+
+
+async def _publish_until_the_end(address: Address, number: int, acknowledged: list[Any]) -> None:
+    try:
+        async with connect(address) as peer:
+            for count in range(1_000_000):
+                text = f"{number}/{count}"
+                answer = await peer.request("POST", "/rooms/lobby/messages", text.encode())
+                assert answer.status == 201
+                acknowledged.append((json.loads(answer.body)["offset"], text))
+                if answer.headers["connection"] == "close":
+                    return
+    except (EndOfStreamError, trio.BrokenResourceError, ConnectionRefusedError):
+        return  # it was told to go, in between two requests
+
+
 # -- in a process of its own, to be killed --------------------------------------------------------------------------
 
 
@@ -299,7 +310,9 @@ async def _passed(count: Callable[[], int], goal: int) -> bool:
     return count() >= goal
 
 
-async def test_who_waits_for_a_silent_disk_is_not_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_peers_that_wait_for_a_silent_disk_are_not_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Held polls, events and idle connections need no log: they stay, and get what comes after it."""
     monkeypatch.setattr("chatserver.log.groups.ANSWER_DEADLINE", ANSWER)
     async with (

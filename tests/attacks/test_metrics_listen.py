@@ -12,6 +12,8 @@ from tests.support.certificates import certificate, trusting_any
 from tests.support.peers import ask, connect, request, upgrade
 from tests.support.serving import neighbour, serving
 
+pytestmark = pytest.mark.jumping_clock
+
 THERE: dict[str, Any] = {"metrics_listen": "127.0.0.1:0"}
 #: Paths that both have.
 HEALTH = ("/healthz", "/readyz")
@@ -84,7 +86,7 @@ async def test_places_are_counted_together() -> None:
                 assert (await peer.response()).status == 503
 
 
-async def test_who_came_that_way_is_forgotten_when_gone() -> None:
+async def test_an_operator_is_forgotten_when_gone() -> None:
     """The kernel gives the same descriptor to the next peer, who is somebody else."""
     async with serving(**THERE) as server:
         known = server.server.parts.connections.operators

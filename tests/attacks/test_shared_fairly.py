@@ -1,6 +1,6 @@
-"""One address asks for as much as it can get, beside one person at another address: the house is shared by network.
+"""One address asks for as much as it can get, beside one person at another: the server is shared by network.
 
-Five hundred peers of one address are one voice. How long anything takes is not measured: counted is what the crowd was
+Five hundred peers of one address have one turn. How long anything takes is not measured: counted is what the crowd was
 given between a question of the neighbour's and its answer. First come, first served, that is all that the whole crowd
 had asked for before, and more; shared by network, it is a small part of that.
 """
@@ -18,7 +18,7 @@ from tests.support.peers import Address, Chatter, Peer, chatter, connect, reques
 from tests.support.serving import Serving, eventually, serving
 from tests.support.siege import CROWD, PERSON
 
-#: Where the neighbour is, and somebody who publishes all the time.
+#: Where the neighbour is, and a client that publishes all the time.
 NEIGHBOUR, SPEAKER = PERSON.format(1), PERSON.format(2)
 #: A part of what a crowd asks for at a time, one in so many, that may come before the neighbour's answer. First come,
 #: first served, it was all of it, or twice.
@@ -57,10 +57,7 @@ class Crowd:
                 peer = await stack.enter_async_context(connect(server.address, source=CROWD))
                 nursery.start_soon(self._ask_for_ever, peer, paths[number % len(paths)])
 
-            async def all_at_work() -> bool:
-                return len(self.bodies) >= 2 * peers
-
-            await eventually(all_at_work)
+            await eventually(lambda: len(self.bodies) >= 2 * peers)
             yield
             nursery.cancel_scope.cancel()
 
@@ -72,7 +69,7 @@ class Crowd:
 
 
 async def join_and_read(friend: Chatter, number: int) -> None:
-    """What somebody does who opens a room in which nobody is now, and scrolls back."""
+    """What a client does that opens an empty room and scrolls back."""
     joined = await friend.ask("join", room=f"cold-{number}")
     assert joined["type"] == "joined", joined
     assert [message["offset"] for message in joined["messages"]] == [1, 2, 3]
@@ -92,7 +89,7 @@ NEIGHBOURS_ROOMS = [(f"{kind}-{number}", "hello") for kind in ("cold", "old") fo
 async def test_the_list_of_rooms_asked_for_by_a_crowd(tmp_path: Path) -> None:
     """Each look at thousands of rooms is dear: one serves all who ask.
 
-    Somebody publishes all the time, so that no two looks find the same; so they can be counted from outside.
+    A client publishes all the time, so that no two looks find the same, and they can be counted from outside.
     """
     peers, rooms = 120, 2000
     url = f"sqlite:{tmp_path / 'chat.db'}"
@@ -114,7 +111,7 @@ async def test_the_list_of_rooms_asked_for_by_a_crowd(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def publishing(address: Address) -> AsyncIterator[None]:
-    """Somebody publishes, one message after the other, and each is acknowledged."""
+    """A client publishes one message after the other, and each is acknowledged."""
 
     async def speak(speaker: Chatter) -> None:
         while True:
@@ -166,10 +163,7 @@ async def test_a_crowd_that_catches_up_again_and_again(tmp_path: Path) -> None:
             member = await stack.enter_async_context(chatter(server.address, source=CROWD))
             nursery.start_soon(_catch_up_for_ever, member.peer, number, fed, rounds)
 
-        async def all_at_work() -> bool:
-            return min(rounds) >= 1
-
-        await eventually(all_at_work)
+        await eventually(lambda: min(rounds) >= 1)
         friend = await stack.enter_async_context(chatter(server.address, source=NEIGHBOUR))
         before = sum(fed)
         joined = await friend.ask("join", room="mine", after=0)

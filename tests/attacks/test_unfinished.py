@@ -1,4 +1,4 @@
-"""Unfinished requests and messages of many connections: bounded together, and no harm to whoever sends a message."""
+"""Unfinished requests and messages of many connections: bounded together, and no harm to honest clients."""
 
 from contextlib import AsyncExitStack
 from functools import partial
@@ -8,6 +8,8 @@ import trio
 
 from tests.support.peers import chatter, connect, request, say
 from tests.support.serving import eventually, neighbour, serving
+
+pytestmark = pytest.mark.jumping_clock
 
 #: Bytes of all that is unfinished.
 MOST = 65_536
@@ -28,7 +30,7 @@ HEADS = (
 
 @pytest.mark.parametrize(("fat", "fitting", "question", "status"), [BODIES, HEADS], ids=["bodies", "heads"])
 async def test_fat_requests_that_never_end(fat: bytes, fitting: int, question: bytes, status: int) -> None:
-    """One more is told to come back, an honest one that comes in two pieces is served, and so are all afterwards."""
+    """Another one is told to come back; an honest request in two pieces is served, and so are all afterwards."""
     async with serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
 
         async def kept(size: int) -> bool:
@@ -57,7 +59,7 @@ async def test_fat_requests_that_never_end(fat: bytes, fitting: int, question: b
 
 
 async def test_fat_messages_that_never_end() -> None:
-    """The fifth is told to come back; a message that comes whole, and a small one that does not, are taken."""
+    """The fifth is told to come back; a whole message is taken, and a small one in two pieces."""
     async with (
         serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server,
         neighbour(server),

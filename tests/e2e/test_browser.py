@@ -13,47 +13,48 @@ pytestmark = pytest.mark.browser
 TRANSPORTS = ["ws", "sse", "poll"]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_two_windows_chat_through_a_kill(server: Server, window: OpenWindow, transport: str) -> None:
-    """Nothing is lost, nothing doubled, whatever the transport and whenever the server dies."""
-    ann, ben = window(), window()
-    ann.open(server, transport=transport)
-    ben.open(server, transport=transport)
+def test_two_windows_chat_through_a_kill(server: Server, window: OpenWindow) -> None:
+    """Nothing is lost, nothing doubled, over each transport and whenever the server dies. A room for each transport."""
+    pairs = {transport: (window(), window()) for transport in TRANSPORTS}
+    for transport, (ann, ben) in pairs.items():
+        ann.open(server, transport=transport, room=transport)
+        ben.open(server, transport=transport, room=transport)
+        ann.say("hello", "anybody here?")
+        ben.expect_texts(["hello", "anybody here?"])
+        ben.say("I am")
+        ann.expect_texts(["hello", "anybody here?", "I am"])
 
-    ann.say("hello", "anybody here?")
-    ben.expect_texts(["hello", "anybody here?"])
-    ben.say("I am")
-    ann.expect_texts(["hello", "anybody here?", "I am"])
-
-    ann.say("said into the fall")
+    for ann, _ in pairs.values():
+        ann.say("said into the fall")
     server.kill()
-    ann.expect_away()
-    ben.expect_away()
-    ann.say("ann, while away", "ann, again")
-    ben.say("ben, while away")
-    expect(ann.pending.filter(has_text="while away")).to_have_count(1)
+    for ann, ben in pairs.values():
+        ann.expect_away()
+        ben.expect_away()
+        ann.say("ann, while away", "ann, again")
+        ben.say("ben, while away")
+        expect(ann.pending.filter(has_text="while away")).to_have_count(1)
     server.start()
-    ann.expect_live(transport)
-    ben.expect_live(transport)
-    expect(ann.texts).to_have_count(7)
-    ben.say("we are back")
-    expect(ann.texts).to_have_count(8)
 
-    log = server.messages("lobby")
-    said = [message["text"] for message in log]
     by_ann = ["hello", "anybody here?", "said into the fall", "ann, while away", "ann, again"]
     by_ben = ["I am", "ben, while away", "we are back"]
-    assert [message["offset"] for message in log] == list(range(1, 9))
-    assert sorted(said) == sorted(by_ann + by_ben)
-    ann.expect_texts(said)
-    ben.expect_texts(said)
-    expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
-    expect(ben.page.locator("#messages .own .text")).to_have_text(by_ben)
-
-    ann.page.reload()
-    ann.expect_live(transport)
-    ann.expect_texts(said)
-    expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
+    for transport, (ann, ben) in pairs.items():
+        ann.expect_live(transport)
+        ben.expect_live(transport)
+        expect(ann.texts).to_have_count(7)
+        ben.say("we are back")
+        expect(ann.texts).to_have_count(8)
+        log = server.messages(transport)
+        said = [message["text"] for message in log]
+        assert [message["offset"] for message in log] == list(range(1, 9))
+        assert sorted(said) == sorted(by_ann + by_ben)
+        ann.expect_texts(said)
+        ben.expect_texts(said)
+        expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
+        expect(ben.page.locator("#messages .own .text")).to_have_text(by_ben)
+        ann.page.reload()
+        ann.expect_live(transport)
+        ann.expect_texts(said)
+        expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
 
 
 def test_it_climbs_down_where_transports_are_blocked_and_up_again(shared_server: Server, window: OpenWindow) -> None:
@@ -145,20 +146,21 @@ def test_history_comes_on_scrolling_up_and_nothing_moves(shared_server: Server, 
     ann.expect_texts([f"message {number}" for number in range(120)] + ["news"])
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: OpenWindow, transport: str) -> None:
-    ann = window()
+def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: OpenWindow) -> None:
+    windows = {transport: window() for transport in TRANSPORTS}
     with serving(tmp_path, log="memory:") as server:
-        ann.open(server, transport=transport)
-        ann.say("forgotten", "this too")
-        ann.expect_texts(["forgotten", "this too"])
+        for transport, ann in windows.items():
+            ann.open(server, transport=transport, room=transport)
+            ann.say("forgotten", "this too")
+            ann.expect_texts(["forgotten", "this too"])
         server.kill()
         server.start()
-        server.publish("lobby", "a new life")
-        expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
-        ann.expect_texts(["a new life"])
-        ann.say("go on")
-        ann.expect_texts(["a new life", "go on"])
+        for transport, ann in windows.items():
+            server.publish(transport, "a new life")
+            expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
+            ann.expect_texts(["a new life"])
+            ann.say("go on")
+            ann.expect_texts(["a new life", "go on"])
 
 
 def test_a_hasty_writer_is_slowed_down_and_loses_nothing(tmp_path: Path, window: OpenWindow) -> None:

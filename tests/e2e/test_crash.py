@@ -18,7 +18,7 @@ from tests.support.peers import Address, Chatter, ClosedError, EndOfStreamError,
 from tests.support.peers import request as request_bytes
 from tests.support.serving import free_flags, server_process
 
-ROUNDS = 6
+ROUNDS = 4
 PUBLISHERS = 3  # over each transport
 PIPELINED = 16  # publishes that a WebSocket has under way
 ROOM = "lobby"

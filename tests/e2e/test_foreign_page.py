@@ -129,26 +129,27 @@ def test_the_page_of_an_allowed_origin_does_what_ours_does(tmp_path: Path, visit
 
 
 def test_a_link_elsewhere_leads_to_our_page_and_to_the_same_name(
-    server: Server, visitor: Page, window: OpenWindow, another_site: str
+    shared_server: Server, visitor: Page, window: OpenWindow, another_site: str
 ) -> None:
-    visitor.goto(server.url)
+    chat = f"{shared_server.url}/#links"
+    visitor.goto(chat)
     name = name_of(visitor)
     visitor.goto(another_site)
     visitor.evaluate("(url) => document.body.append(Object.assign(document.createElement('a'), "
-                     "{ href: url, textContent: 'chat' }))", server.url)  # fmt: skip
+                     "{ href: url, textContent: 'chat' }))", chat)  # fmt: skip
     visitor.click("a")
     expect(visitor.locator("#connection-text")).to_contain_text("live")
     assert name_of(visitor) == name
     visitor.fill("#text", "I came by a link")
     visitor.press("#text", "Enter")
     ann = window()
-    ann.open(server)
+    ann.open(shared_server, room="links")
     ann.expect_texts(["I came by a link"])
 
 
-def test_a_name_that_only_leads_here_shows_no_page(server: Server, visitor: Page) -> None:
+def test_a_name_that_only_leads_here_shows_no_page(shared_server: Server, visitor: Page) -> None:
     """Chromium resolves any name under localhost to this machine, as DNS rebinding would."""
-    port = server.url.rpartition(":")[2]
+    port = shared_server.url.rpartition(":")[2]
     for name, status in (("rebound.localhost", 421), ("localhost", 200), ("127.0.0.1", 200)):
         answer = visitor.goto(f"http://{name}:{port}/")
         assert answer is not None

@@ -1,21 +1,23 @@
 """The page's modules that need no page, run where they will run: imported by a browser from the server."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from tests.e2e.browser import Server
-from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def page(shared_server: Server, window: OpenWindow) -> Page:
-    opened = window()
-    opened.open(shared_server)
-    return opened.page
+@pytest.fixture(scope="module")
+def page(browser: Browser, shared_server: Server) -> Iterator[Page]:
+    """A page of the server's origin; what else is on it does not matter."""
+    opened = browser.new_page()
+    opened.goto(f"{shared_server.url}/healthz")
+    yield opened
+    opened.close()
 
 
 def run(page: Page, module: str, body: str, argument: object = None) -> Any:

@@ -11,6 +11,8 @@ from tests.support.planting import VICTIM, Scene
 from tests.support.serving import serving
 from tests.support.ways import a_paused_publisher
 
+pytestmark = pytest.mark.jumping_clock
+
 
 async def test_a_paused_publisher_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It went on to KEEPALIVE when its room's members had been told, and held the drain up to its end."""

@@ -15,6 +15,8 @@ from tests.support.planting import VICTIM, scene_of
 from tests.support.serving import serving
 from tests.support.ways import EVENTS, SETTINGS, WAYS
 
+pytestmark = pytest.mark.jumping_clock
+
 #: States that begin before TLS, and those that carry nothing.
 TLS_STATES = {State.TLS_HELLO, State.TLS_HANDSHAKE}
 WITHOUT_CONTEXT = {State.PROXY, State.TLS_HELLO, State.HEAD, State.KEEPALIVE, State.THROTTLED}

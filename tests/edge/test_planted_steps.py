@@ -36,6 +36,8 @@ from tests.support.ways import (
     one_request,
 )
 
+pytestmark = pytest.mark.jumping_clock
+
 # -- everything else that is called -----------------------------------------------------------------------------------
 
 
@@ -161,10 +163,7 @@ async def test_in_each_callback_and_step(case: Case, tmp_path: Path) -> None:
         async with connect(Address(address.host, address.port), source=VICTIM) as peer:
             await case.bring(scene, peer)
 
-            async def known() -> bool:
-                return len(scene.victims) == 1
-
-            await eventually(known)
+            await eventually(lambda: len(scene.victims) == 1)
             scene.plant(*case.where(scene), after=case.after)
             await case.trigger(scene, peer)
             await scene.went_off()
@@ -233,10 +232,7 @@ async def test_in_each_step_of_a_drain(
             await friend.ask("join", room="neighbours")
             await bring(scene, peer)
 
-            async def known() -> bool:
-                return len(scene.victims) == 1
-
-            await eventually(known)
+            await eventually(lambda: len(scene.victims) == 1)
             scene.plant(*where(scene))
             os.kill(os.getpid(), signal.SIGTERM)
             assert (await friend.next("goaway"))["reason"] == "restart"

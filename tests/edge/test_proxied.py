@@ -5,17 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from chatserver.edge.proxied import CAP_RETRY, ForwardedFor, ProxyHandler, TrustedProxies
-from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head, HeadLimits, parse_head
 from chatserver.reasons import Reason
-from tests.support.parked import Parked, ended, take
+from tests.support.parked import REFUSAL, Parked, ended, take
 from tests.support.peers import request
+from tests.support.troubled import state_of
 
 PROXY, CLIENT = "192.0.2.9", "198.51.100.1"
-REFUSAL = b"503"
 
 
 @pytest.mark.parametrize(
@@ -47,10 +46,8 @@ class Balanced(Parked):
     """Connections that begin with a PROXY header, and then with a head."""
 
     def __init__(self) -> None:
-        super().__init__(head_deadline=3.0, per_ip=2)
         proxies = TrustedProxies([PROXY])
-        self.admission = Admission(self.connections, self.settings, total=100, farewells=[], uncapped=proxies.covers)
-        self.refused: list[Reason] = []
+        super().__init__(head_deadline=3.0, per_ip=2, uncapped=proxies.covers)
         self.forwarded = ForwardedFor(proxies, self.admission, refused=self.refused.append)
         handler = ProxyHandler(self.connections, self.admission, then=State.HEAD, refusals=[REFUSAL])
         self.connections.bind(State.PROXY, handler, None)
@@ -58,7 +55,6 @@ class Balanced(Parked):
 
     def _closed(self, connection: Connection, reason: Reason) -> None:
         super()._closed(connection, reason)
-        self.admission.release(connection.network)
         self.forwarded.closed(connection)
 
 
@@ -73,13 +69,7 @@ def header(source: str = CLIENT) -> bytes:
     return f"PROXY TCP4 {source} 192.0.2.80 40000 80\r\n".encode()
 
 
-def state_of(connection: Connection) -> State:
-    """Its state, which mypy believes not to change between two looks at it."""
-    return connection.state
-
-
 def test_a_connection_counts_for_its_client_as_soon_as_the_header_is_here(it: Balanced) -> None:
-    assert it.admission.admit(PROXY) is None
     connection, peer = it.connect(address=PROXY)
     for byte in header():
         assert (state_of(connection), connection.network) == (State.PROXY, PROXY)
@@ -91,7 +81,6 @@ def test_a_connection_counts_for_its_client_as_soon_as_the_header_is_here(it: Ba
 
 
 def test_what_comes_behind_the_header_is_the_next_states(it: Balanced) -> None:
-    it.admission.admit(PROXY)
     _, peer = it.connect(address=PROXY)
     peer.send(header() + b"GET / HT")
     it.turn_over()
@@ -99,7 +88,6 @@ def test_what_comes_behind_the_header_is_the_next_states(it: Balanced) -> None:
 
 
 def test_a_direct_peer_sends_none(it: Balanced) -> None:
-    it.admission.admit(CLIENT)
     connection, peer = it.connect(address=CLIENT)
     peer.send(header())
     it.turn_over()
@@ -108,7 +96,6 @@ def test_a_direct_peer_sends_none(it: Balanced) -> None:
 
 
 def test_a_balancers_health_check_stays_the_balancers(it: Balanced) -> None:
-    it.admission.admit(PROXY)
     connection, peer = it.connect(address=PROXY)
     peer.send(b"PROXY UNKNOWN\r\n")
     it.turn_over()
@@ -118,7 +105,6 @@ def test_a_balancers_health_check_stays_the_balancers(it: Balanced) -> None:
 def test_a_client_over_its_cap_is_told_and_counts_where_it_was(it: Balanced) -> None:
     for _ in range(2):
         assert it.admission.admit(CLIENT) is None
-    it.admission.admit(PROXY)
     connection, peer = it.connect(address=PROXY)
     peer.send(header())
     it.turn_over()
@@ -133,7 +119,6 @@ def test_a_client_over_its_cap_is_told_and_counts_where_it_was(it: Balanced) -> 
 
 @pytest.mark.parametrize("wire", [b"GET / HTTP/1.1\r\n", b"PROXY " + b"x" * 200])
 def test_bytes_that_are_no_header_end_it(it: Balanced, wire: bytes) -> None:
-    it.admission.admit(PROXY)
     _, peer = it.connect(address=PROXY)
     peer.send(wire)
     it.turn_over()
@@ -142,7 +127,6 @@ def test_bytes_that_are_no_header_end_it(it: Balanced, wire: bytes) -> None:
 
 
 def test_the_header_has_a_total_deadline(it: Balanced) -> None:
-    it.admission.admit(PROXY)
     _, peer = it.connect(address=PROXY)
     for byte in header()[:29]:
         peer.send(bytes((byte,)))
@@ -163,7 +147,6 @@ def head_of(*clients: str) -> Head:
 
 
 def behind(it: Balanced, address: str = PROXY) -> Connection:
-    assert it.admission.admit(address) is None
     return it.connect(address=address)[0]
 
 
@@ -184,7 +167,7 @@ def test_each_request_counts_for_its_client(it: Balanced) -> None:
 def test_only_what_a_trusted_proxy_added_is_believed(it: Balanced) -> None:
     connection = behind(it)
     it.forwarded.apply(connection, head_of("203.0.113.66", CLIENT))
-    assert connection.address == CLIENT, "the last one that is not a proxy's"
+    assert connection.address == CLIENT, "the last address that is not a proxy's"
     liar = behind(it, "203.0.113.7")
     it.forwarded.apply(liar, head_of(CLIENT))
     assert liar.address == "203.0.113.7"

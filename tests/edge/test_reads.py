@@ -6,6 +6,8 @@ from chatserver.net.states import State
 from tests.support.peers import connect, frame, open_websocket, request
 from tests.support.serving import Serving, eventually, serving
 
+pytestmark = pytest.mark.jumping_clock
+
 MESSAGE = frame(b"x" * 10_000)
 LONG = frame(b"x" * 100_000)
 POST = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "30000"})

@@ -13,6 +13,8 @@ from tests.support.planting import VICTIM, Scene
 from tests.support.serving import serving
 from tests.support.ways import WAYS, Bring
 
+pytestmark = pytest.mark.jumping_clock
+
 
 @pytest.mark.parametrize("state", [State.OPEN, State.PINGED, State.MESSAGE, State.STREAM, State.HELD, State.BODY])
 async def test_a_peer_that_has_gone_when_its_time_is_up(state: State, monkeypatch: pytest.MonkeyPatch) -> None:

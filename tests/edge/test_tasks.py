@@ -11,44 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.chat.member import PollWaiter
-from chatserver.chat.principal import Principal
-from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import AT_ONCE, Tasks
 from chatserver.log.sqlite_readers import SqliteReaders
-from chatserver.reasons import Reason
 from tests.support.parked import parked
 from tests.support.peers import ask, chatter, connect, request
-from tests.support.serving import eventually, neighbour, serving
-
-
-async def test_a_fault_behind_a_wait_costs_its_own_connection() -> None:
-    """What followed the wait of a WebSocket's task was outside its `try`: a fault there ended the server."""
-
-    async def broken(connection: object) -> None:
-        await trio.lowlevel.checkpoint()
-        raise RuntimeError("a bug")
-
-    with parked() as it:
-        connection, _ = it.connect()
-        neighbour, _ = it.connect()
-        async with trio.open_nursery() as nursery:
-            Tasks(it.connections, nursery).start(broken, connection)
-        assert not connection.alive
-        assert neighbour.alive
-        assert it.connections.faults.count == 1
-
-
-async def test_what_goes_well_is_left_alone() -> None:
-    async def sound(connection: object) -> None:
-        await trio.lowlevel.checkpoint()
-
-    with parked() as it:
-        connection, _ = it.connect()
-        async with trio.open_nursery() as nursery:
-            Tasks(it.connections, nursery).start(sound, connection)
-        assert connection.alive
-        assert it.connections.faults.count == 0
+from tests.support.serving import eventually, serving
 
 
 class Work:
@@ -100,7 +67,7 @@ async def test_a_fault_does_not_keep_a_place() -> None:
         assert tasks.statistics() == {"running": 0, "waiting": 0}
 
 
-async def test_those_that_have_not_begun_are_called_off_as_well() -> None:
+async def test_tasks_that_have_not_begun_are_cancelled_as_well() -> None:
     """None is forgotten: Python warns of a coroutine that was never begun, and what it holds would stay."""
     work = Work()
     with parked() as it:
@@ -114,7 +81,7 @@ async def test_those_that_have_not_begun_are_called_off_as_well() -> None:
         assert sorted(work.ended) == list(range(AT_ONCE + 10))
 
 
-async def test_a_silent_disk_is_no_excuse_for_those_who_wait_behind_others(
+async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four times as many ask for history as tasks may be: each is told when its time is up, not one after another."""
@@ -150,7 +117,7 @@ HEAD_BYTES, KEPT_BYTES = 15_000, 3_000
 
 
 @pytest.mark.parametrize(("method", "target"), WAITING)
-async def test_who_waits_keeps_what_was_asked_and_not_how(
+async def test_a_request_that_waits_keeps_what_was_asked_and_not_how(
     method: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`GET /rooms` with heads of 15 KB: 8,000 who waited kept 139 MB of fields that nobody would read any more."""
@@ -179,7 +146,7 @@ async def test_who_waits_keeps_what_was_asked_and_not_how(
         assert kept < 2 * AT_ONCE * KEPT_BYTES
 
 
-async def test_who_has_gone_is_not_looked_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands who asked and went would otherwise keep the log busy for those who came after them."""
     asked, go_on = 0, trio.Event()
     original = SqliteReaders._run
@@ -210,43 +177,8 @@ async def test_who_has_gone_is_not_looked_up_for(tmp_path: Path, monkeypatch: py
         for each in [*peers[AT_ONCE:], *(friend.peer for friend in friends)]:
             each.reset()
 
-        async def gone() -> bool:
-            return server.server.parts.connections.held == held - 40
-
-        await eventually(gone)
+        await eventually(lambda: server.server.parts.connections.held == held - 40)
         go_on.set()
         await eventually(partial(stand_at, 0, 0))
         assert [(await peer.response()).status for peer in peers[:AT_ONCE]] == [200] * AT_ONCE
         assert asked <= at_work * 3, "what each of those at work reads, and nothing for the others"
-
-
-def test_a_fault_in_answering_a_poll_does_not_reach_the_room() -> None:
-    def broken(connection: object, waiter: PollWaiter) -> None:
-        raise RuntimeError("a bug")
-
-    with parked() as it:
-        connection, _ = it.connect()
-        neighbour, _ = it.connect()
-        sink = ConnectionSink(it.connections)
-        sink.answer_with = broken
-        sink.answer(PollWaiter(connection, Principal(1, "192.0.2.1"), limit=50, many=False, keep_alive=True))
-        assert not connection.alive
-        assert neighbour.alive
-        assert it.connections.faults.count == 1
-        assert it.details("closed") == [Reason.INTERNAL_ERROR]
-
-
-async def test_a_fault_in_parking_a_poll_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by tests/fuzz: behind a wait for the log, nobody answered when parking failed. It kept its place until the
-    deadline of SERVING, and then was a second fault.
-    """
-
-    def broken(waiter: PollWaiter, waits: object) -> None:
-        raise RuntimeError("a bug")
-
-    async with serving(faults=1) as server, neighbour(server), connect(server.address) as peer:
-        monkeypatch.setattr(server.server.parts.hub, "park", broken)
-        answer = await peer.request("GET", "/rooms/lobby/messages?after=0&wait=20")
-        assert (answer.status, answer.error) == (500, "internal")
-        assert await peer.rest() == b""
-        assert await server.metric("chatserver_connections", phase="serving") == 0

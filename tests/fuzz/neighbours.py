@@ -1,7 +1,7 @@
 """Healthy people in the lobby while everything else goes on in it: one talks, three listen, over a transport each.
 
-Owns: what each has said and heard. May not: measure time; they notice by counting. Whoever loses a message, hears one
-twice or is hung up on, fails.
+Owns: what each has said and heard. May not: measure time; they notice by counting. A message that is lost or
+doubled, and a hang-up, are failures.
 """
 
 from collections.abc import AsyncIterator
@@ -67,7 +67,7 @@ class Neighbours:
 async def neighbours(address: Address) -> AsyncIterator[Neighbours]:
     """They chat until the block ends, and then until each has heard everything.
 
-    All have come in when the block begins: whoever comes in the middle of an assault may find the server full.
+    All have come in when the block begins: in the middle of an assault the server may be full.
     """
     they, joined, stop, heard_all = Neighbours(), trio.Event(), trio.Event(), trio.Event()
 

@@ -59,7 +59,7 @@ class Counts:
 
 @dataclass
 class Report:
-    """What was done, for whoever reads the end of a run."""
+    """What was done, printed at the end of a run."""
 
     seed: int
     secure: bool

@@ -65,7 +65,7 @@ def state_of(machine: ConnectionMachine) -> State:
 
 @pytest.mark.parametrize("behind", [b"", SAY[:BEGUN]])
 def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
-    """Of one that came slowly, and whose answer did not fit, MESSAGE went on; the next one had what was left of it."""
+    """MESSAGE went on after a slow message whose answer did not fit; the next message had what was left of it."""
     with machine() as found:
         # The room is in memory: it is answered at once.
         found.join("127.0.1.1", False, False, "join den from the beginning")

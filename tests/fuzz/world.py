@@ -36,7 +36,6 @@ from chatserver.net.connection import Connection
 from chatserver.net.readiness import Epoll
 from chatserver.net.states import TABLE, Priority, State
 from chatserver.observe.logs import Limiter
-from chatserver.observe.memory import Collector
 from chatserver.parts import Parts
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
@@ -47,6 +46,7 @@ from tests.fuzz.witness import NEIGHBOUR, Neighbour
 from tests.support.certificates import certificate, trusting_any
 from tests.support.parked import descriptors
 from tests.support.peers import Address
+from tests.support.serving import CalmCollector
 
 #: Places, and places of one address: few, so that admission and eviction have work.
 PLACES, PER_ADDRESS = 9, 5
@@ -88,19 +88,6 @@ Result = TypeVar("Result")
 
 class PlantedError(Exception):
     """A fault that a test ordered."""
-
-
-class CalmCollector(Collector):
-    """Collects nothing: two full collections an example would be most of its time."""
-
-    def __enter__(self) -> "CalmCollector":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def tick(self, now: float) -> None:
-        """Nothing."""
 
 
 _folder = tempfile.TemporaryDirectory()  # gone at the end of the process

@@ -1,27 +1,21 @@
 """Caps by network and in total, and counts that always add up. Who gives up a place: test_reclaim.py."""
 
-from collections.abc import Iterator
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net.admission import Admission
-from chatserver.net.connection import Connection, network_of
+from chatserver.net.connection import network_of
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from tests.support.parked import Parked, parked
 
 
-@pytest.fixture
-def it() -> Iterator[Parked]:
-    with parked() as made:
-        yield made
-
-
 def admission_of(it: Parked, *, total: int = 100, per_ip: int = 0, proxy: str = "") -> Admission:
     uncapped = (lambda address: address == proxy) if proxy else None
-    return Admission(it.connections, Settings(per_ip=per_ip), total=total, farewells=[b"503"], uncapped=uncapped)
+    it.admission = Admission(
+        it.connections, Settings(per_ip=per_ip), total=total, farewells=[b"503"], uncapped=uncapped
+    )  # fmt: skip
+    return it.admission
 
 
 def test_each_network_has_its_own_cap(it: Parked) -> None:
@@ -56,14 +50,9 @@ def test_a_network_over_its_cap_is_refused_for_that(it: Parked) -> None:
     assert admission.admit("192.0.2.3") is Reason.REFUSED_FULL
 
 
-def adopt(it: Parked, admission: Admission, address: str) -> Connection:
-    assert admission.admit(address) is None
-    return it.connect(address=address)[0]
-
-
 def test_a_proxy_has_no_cap_and_its_clients_have(it: Parked) -> None:
     admission = admission_of(it, per_ip=2, proxy="192.0.2.9")
-    inside = [adopt(it, admission, "192.0.2.9") for _ in range(6)]
+    inside = [it.connect(address="192.0.2.9")[0] for _ in range(6)]
     assert [admission.move(each, "192.0.2.1") for each in inside[:3]] == [None, None, Reason.REFUSED_ADDRESS]
     assert [each.network for each in inside[:3]] == ["192.0.2.1", "192.0.2.1", "192.0.2.9"], "it stays where it was"
     assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
@@ -71,22 +60,22 @@ def test_a_proxy_has_no_cap_and_its_clients_have(it: Parked) -> None:
     assert admission.move(inside[2], "192.0.2.1") is None
     assert admission.statistics() == {"held": 6, "addresses": 2}
     for each in inside:
-        admission.release(each.network)
+        it.connections.close(each, Reason.DONE)
     assert admission.statistics() == {"held": 0, "addresses": 0}
 
 
 def test_a_move_within_a_network_needs_no_place(it: Parked) -> None:
     admission = admission_of(it, per_ip=1)
-    connection = adopt(it, admission, "2001:db8::1")
+    connection = it.connect(address="2001:db8::1")[0]
     assert admission.move(connection, "2001:db8::2") is None
     assert connection.address == "2001:db8::2"
-    admission.release(connection.network)
+    it.connections.close(connection, Reason.DONE)
     assert admission.statistics() == {"held": 0, "addresses": 0}
 
 
 def test_a_move_at_the_last_place_is_no_newcomer(it: Parked) -> None:
     admission = admission_of(it, total=1)
-    connection = adopt(it, admission, "192.0.2.9")
+    connection = it.connect(address="192.0.2.9")[0]
     assert admission.move(connection, "192.0.2.1") is None
     assert admission.held == 1
 

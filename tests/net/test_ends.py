@@ -12,118 +12,111 @@ from chatserver.net.connection import CLOSED, Connection
 from chatserver.net.readiness import READ
 from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.support.parked import Parked, descriptors, ended, parked, reset, take, tcp_pair
+from tests.support.parked import Parked, descriptors, ended, parked, reset, take
 from tests.support.troubled import BIG, fail, is_alive, state_of
 
 
 class TestEnding:
-    def test_closing_gives_everything_back_once(self) -> None:
-        with parked() as it:
-            before = descriptors()
-            connection, peer = it.connect()
-            descriptor = connection.descriptor
-            connection.context = object()
-            it.connections.close(connection, Reason.DONE)
-            it.connections.close(connection, Reason.PEER_RESET)
-            assert it.details("closed") == [Reason.DONE]
-            assert (connection.descriptor, connection.alive, connection.context) == (CLOSED, False, None)
-            assert it.connections.table[descriptor] is None
-            assert it.connections.held == 0
-            assert ended(peer)
-            peer.close()
-            assert descriptors() == before
+    def test_closing_gives_everything_back_once(self, it: Parked) -> None:
+        before = descriptors()
+        connection, peer = it.connect()
+        descriptor = connection.descriptor
+        connection.context = object()
+        it.connections.close(connection, Reason.DONE)
+        it.connections.close(connection, Reason.PEER_RESET)
+        assert it.details("closed") == [Reason.DONE]
+        assert (connection.descriptor, connection.alive, connection.context) == (CLOSED, False, None)
+        assert it.connections.table[descriptor] is None
+        assert it.connections.held == 0
+        assert ended(peer)
+        peer.close()
+        assert descriptors() == before
 
     @pytest.mark.parametrize("event", ["released", "closed"])
-    def test_a_fault_in_the_end_does_not_keep_the_descriptor(self, event: str) -> None:
-        with parked() as it:
-            before = descriptors()
-            connection, peer = it.connect()
-            connection.context = object()
-            it.recorder.on[event] = fail
-            with pytest.raises(RuntimeError):
-                it.connections.close(connection, Reason.DONE)
-            assert ended(peer)
-            assert connection.context is None
-            assert it.details("closed") == [Reason.DONE], "its place is given back as well"
-            peer.close()
-            assert descriptors() == before
+    def test_a_fault_in_the_end_does_not_keep_the_descriptor(self, it: Parked, event: str) -> None:
+        before = descriptors()
+        connection, peer = it.connect()
+        connection.context = object()
+        it.recorder.on[event] = fail
+        with pytest.raises(RuntimeError):
+            it.connections.close(connection, Reason.DONE)
+        assert ended(peer)
+        assert connection.context is None
+        assert it.details("closed") == [Reason.DONE], "its place is given back as well"
+        peer.close()
+        assert descriptors() == before
 
-    def test_one_failure_does_not_keep_the_others_open(self) -> None:
-        with parked() as it:
-            peers = [it.connect()[1] for _ in range(3)]
+    def test_one_failure_does_not_keep_the_others_open(self, it: Parked) -> None:
+        peers = [it.connect()[1] for _ in range(3)]
 
-            it.recorder.on["closed"] = fail
-            with pytest.raises(RuntimeError):
-                it.connections.close_all(Reason.DRAINING)
-            assert it.connections.held == 0
-            assert all(ended(peer) for peer in peers)
+        it.recorder.on["closed"] = fail
+        with pytest.raises(RuntimeError):
+            it.connections.close_all(Reason.DRAINING)
+        assert it.connections.held == 0
+        assert all(ended(peer) for peer in peers)
 
-    def test_finish_lets_the_peer_read_the_last_answer(self) -> None:
-        with parked() as it:
-            connection, peer = it.connect()
-            peer.send(b"not read by us")
-            it.connections.finish(connection, Reason.BAD_REQUEST, b"400")
-            assert take(peer) == b"400"
-            assert ended(peer)
-            assert connection.state is State.CLOSING
-            it.turn_over()
-            assert it.of("received") == [], "its bytes are read and dropped, so that no RST overtakes the answer"
-            peer.close()
-            it.turn_over()
-            assert it.details("closed") == [Reason.BAD_REQUEST]
+    def test_finish_lets_the_peer_read_the_last_answer(self, it: Parked) -> None:
+        connection, peer = it.connect()
+        peer.send(b"not read by us")
+        it.connections.finish(connection, Reason.BAD_REQUEST, b"400")
+        assert take(peer) == b"400"
+        assert ended(peer)
+        assert connection.state is State.CLOSING
+        it.turn_over()
+        assert it.of("received") == [], "its bytes are read and dropped, so that no RST overtakes the answer"
+        peer.close()
+        it.turn_over()
+        assert it.details("closed") == [Reason.BAD_REQUEST]
 
-    def test_finish_waits_for_a_peer_that_is_behind(self) -> None:
-        with parked() as it:
-            connection, peer = it.connect()
-            it.connections.send(connection, BIG)
-            it.connections.finish(connection, Reason.DONE, b"goodbye")
-            assert state_of(connection) is State.CLOSING
-            assert not ended(peer) or take(peer), "FIN comes behind the bytes"
-            it.connections.finish(connection, Reason.FLOOD, b"again")
-            received = it.drain(connection, peer)
-            assert (BIG + b"goodbye").endswith(received)
-            assert ended(peer)
-            assert it.of("writable") == [], "nobody shall write behind the end"
+    def test_finish_waits_for_a_peer_that_is_behind(self, it: Parked) -> None:
+        connection, peer = it.connect()
+        it.connections.send(connection, BIG)
+        it.connections.finish(connection, Reason.DONE, b"goodbye")
+        assert state_of(connection) is State.CLOSING
+        assert not ended(peer) or take(peer), "FIN comes behind the bytes"
+        it.connections.finish(connection, Reason.FLOOD, b"again")
+        received = it.drain(connection, peer)
+        assert (BIG + b"goodbye").endswith(received)
+        assert ended(peer)
+        assert it.of("writable") == [], "nobody shall write behind the end"
 
     @pytest.mark.parametrize(
         ("reason", "counts"),
         [(Reason.DONE, Reason.CLOSE_DEADLINE), (Reason.HEAD_DEADLINE, Reason.HEAD_DEADLINE)],
     )
-    def test_closing_has_a_deadline_and_the_worse_reason_counts(self, reason: Reason, counts: Reason) -> None:
-        with parked() as it:
-            connection, _ = it.connect()
-            it.connections.finish(connection, reason, b"200")
-            it.turn(seconds=2.0)
-            assert is_alive(connection)
-            it.turn(seconds=0.2)
-            assert it.details("closed") == [counts]
+    def test_closing_has_a_deadline_and_the_worse_reason_counts(
+        self, it: Parked, reason: Reason, counts: Reason
+    ) -> None:
+        connection, _ = it.connect()
+        it.connections.finish(connection, reason, b"200")
+        it.turn(seconds=2.0)
+        assert is_alive(connection)
+        it.turn(seconds=0.2)
+        assert it.details("closed") == [counts]
 
-    def test_a_peer_that_goes_on_sending_is_read_for_a_while_and_then_not_at_all(self) -> None:
+    def test_a_peer_that_goes_on_sending_is_read_for_a_while_and_then_not_at_all(self, it: Parked) -> None:
         """Nothing buys it time, and it can still read what it was told."""
-        with parked() as it:
-            connection, peer = it.connect(small=False)
-            it.connections.finish(connection, Reason.BODY_DEADLINE, b"408")
-            due = connection.deadline
-            sent = 0
-            while state_of(connection) is State.CLOSING:
-                sent += peer.send(bytes(8192))
-                it.turn_over()
-            assert LINGER_BYTES <= sent <= 2 * LINGER_BYTES
-            assert (state_of(connection), it.armed(connection)) == (State.LINGERING, 0)
-            assert connection.deadline <= due + 1
-            assert take(peer) == b"408"
-            it.turn(seconds=2.3)
-            assert it.details("closed") == [Reason.BODY_DEADLINE]
+        connection, peer = it.connect(small=False)
+        it.connections.finish(connection, Reason.BODY_DEADLINE, b"408")
+        due = connection.deadline
+        sent = 0
+        while state_of(connection) is State.CLOSING:
+            sent += peer.send(bytes(8192))
+            it.turn_over()
+        assert LINGER_BYTES <= sent <= 2 * LINGER_BYTES
+        assert (state_of(connection), it.armed(connection)) == (State.LINGERING, 0)
+        assert connection.deadline <= due + 1
+        assert take(peer) == b"408"
+        it.turn(seconds=2.3)
+        assert it.details("closed") == [Reason.BODY_DEADLINE]
 
-    def test_a_reset_is_only_how_it_took_the_end(self) -> None:
-        with parked() as it:
-            ours, peer = tcp_pair()
-            connection = it.connections.adopt(ours.detach(), "192.0.2.1")
-            it.connections.finish(connection, Reason.FLOOD)
-            reset(peer)
-            while is_alive(connection):
-                it.turn_over()
-            assert it.details("closed") == [Reason.FLOOD]
+    def test_a_reset_is_only_how_it_took_the_end(self, it: Parked) -> None:
+        connection, peer = it.connect_tcp()
+        it.connections.finish(connection, Reason.FLOOD)
+        reset(peer)
+        while is_alive(connection):
+            it.turn_over()
+        assert it.details("closed") == [Reason.FLOOD]
 
     def test_a_peer_that_never_takes_the_goodbye_is_aborted(self) -> None:
         with parked(flush_window=5.0) as it:
@@ -132,54 +125,51 @@ class TestEnding:
             it.turn(seconds=5.1)
             assert it.details("closed") == [Reason.FLUSH_DEADLINE]
 
-    def test_closed_is_freed_without_the_collector(self) -> None:
+    def test_closed_is_freed_without_the_collector(self, it: Parked) -> None:
         """These structs are not tracked: a cycle would stay for ever, and `gc` would not tell."""
-        with parked() as it:
-            connection, _ = it.connect()
-            it.connections.send(connection, BIG)
-            it.connections.abort(connection, Reason.DONE)
-            it.recorder.events.clear()
-            gc.disable()
-            try:
-                assert sys.getrefcount(connection) == 2, "this name and the argument"
-            finally:
-                gc.enable()
+        connection, _ = it.connect()
+        it.connections.send(connection, BIG)
+        it.connections.abort(connection, Reason.DONE)
+        it.recorder.events.clear()
+        gc.disable()
+        try:
+            assert sys.getrefcount(connection) == 2, "this name and the argument"
+        finally:
+            gc.enable()
 
-    def test_the_wheel_keeps_no_object(self) -> None:
-        with parked() as it:
-            connection, _ = it.connect()
-            before = sys.getrefcount(connection)
-            for _ in range(100):
-                it.connections.enter(connection, State.KEEPALIVE)
-                it.connections.enter(connection, State.HEAD)
-            assert sys.getrefcount(connection) == before
+    def test_the_wheel_keeps_no_object(self, it: Parked) -> None:
+        connection, _ = it.connect()
+        before = sys.getrefcount(connection)
+        for _ in range(100):
+            it.connections.enter(connection, State.KEEPALIVE)
+            it.connections.enter(connection, State.HEAD)
+        assert sys.getrefcount(connection) == before
 
-    def test_numbers_are_reused_and_objects_are_not(self) -> None:
+    def test_numbers_are_reused_and_objects_are_not(self, it: Parked) -> None:
         """Nothing that can be asked for a closed connection reaches the next owner of its number."""
-        with parked() as it:
-            first, _ = it.connect()
-            number = first.descriptor
-            it.connections.close(first, Reason.DONE)
-            second, peer = it.connect()
-            assert second.descriptor == number, "the kernel gives the lowest free number"
-            peer.send(b"x")
-            before = it.armed(second), second.deadline, second.state
-            it.connections.send(first, b"for the one that is gone")
-            it.connections.send_parts(first, [b"for", b"it"])
-            assert it.connections.offer(first, b"x") == -1
-            assert it.connections.offer_each([first], b"x") == [(0, -1)]
-            it.connections.keep(first, b"x", 0)
-            assert not it.connections.flush(first)
-            it.connections.arm(first)
-            it.connections.resume(first)
-            it.connections.expire(first)
-            it.connections.finish(first, Reason.FLOOD, b"x")
-            it.connections.abort(first, Reason.FLOOD)
-            assert not it.connections.step(first, fail)
-            it.run_rounds()
-            assert take(peer) == b""
-            assert it.details("closed") == [Reason.DONE]
-            assert (it.armed(second), second.deadline, second.state) == before
+        first, _ = it.connect()
+        number = first.descriptor
+        it.connections.close(first, Reason.DONE)
+        second, peer = it.connect()
+        assert second.descriptor == number, "the kernel gives the lowest free number"
+        peer.send(b"x")
+        before = it.armed(second), second.deadline, second.state
+        it.connections.send(first, b"for the closed connection")
+        it.connections.send_parts(first, [b"for", b"it"])
+        assert it.connections.offer(first, b"x") == -1
+        assert it.connections.offer_each([first], b"x") == [(0, -1)]
+        it.connections.keep(first, b"x", 0)
+        assert not it.connections.flush(first)
+        it.connections.arm(first)
+        it.connections.resume(first)
+        it.connections.expire(first)
+        it.connections.finish(first, Reason.FLOOD, b"x")
+        it.connections.abort(first, Reason.FLOOD)
+        assert not it.connections.step(first, fail)
+        it.run_rounds()
+        assert take(peer) == b""
+        assert it.details("closed") == [Reason.DONE]
+        assert (it.armed(second), second.deadline, second.state) == before
 
     def test_what_was_queued_for_a_connection_dies_with_it(self) -> None:
         """A read, a write, an expiry and a turn, all asked for before it was closed, and its number has a new owner."""
@@ -219,13 +209,12 @@ class TestInput:
 
 
 class TestBoundary:
-    def test_a_step_for_a_connection_arms_it_as_its_state_says(self) -> None:
-        with parked() as it:
-            connection, _ = it.place(State.SERVING, object())
-            assert it.armed(connection) == 0
-            assert it.connections.step(connection, lambda each, value: value, 7), "what it says about more is passed on"
-            assert not it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
-            assert it.armed(connection) == READ
+    def test_a_step_for_a_connection_arms_it_as_its_state_says(self, it: Parked) -> None:
+        connection, _ = it.place(State.SERVING, object())
+        assert it.armed(connection) == 0
+        assert it.connections.step(connection, lambda each, value: value, 7), "what it says about more is passed on"
+        assert not it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
+        assert it.armed(connection) == READ
 
     def test_what_a_step_raises_costs_its_connection(self) -> None:
         with parked() as it, capture_logs() as logs:
@@ -240,38 +229,35 @@ class TestBoundary:
                 ("fault", "RuntimeError", "HEAD")
             ]
 
-    def test_its_handler_may_say_a_word(self) -> None:
-        with parked() as it:
-            connection, peer = it.connect()
-            it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR, b"sorry")
-            it.connections.step(connection, fail)
-            assert take(peer) == b"sorry"
-            peer.close()
-            it.turn_over()
-            assert it.details("closed") == [Reason.INTERNAL_ERROR]
+    def test_its_handler_may_say_a_word(self, it: Parked) -> None:
+        connection, peer = it.connect()
+        it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR, b"sorry")
+        it.connections.step(connection, fail)
+        assert take(peer) == b"sorry"
+        peer.close()
+        it.turn_over()
+        assert it.details("closed") == [Reason.INTERNAL_ERROR]
 
-    def test_a_fault_while_it_ends_is_just_its_end(self) -> None:
-        with parked() as it:
-            connection, _ = it.connect()
-            it.connections.finish(connection, Reason.DONE)
-            it.connections.step(connection, fail)
-            assert it.details("closed") == [Reason.INTERNAL_ERROR]
-            assert it.of("faulted") == []
+    def test_a_fault_while_it_ends_is_just_its_end(self, it: Parked) -> None:
+        connection, _ = it.connect()
+        it.connections.finish(connection, Reason.DONE)
+        it.connections.step(connection, fail)
+        assert it.details("closed") == [Reason.INTERNAL_ERROR]
+        assert it.of("faulted") == []
 
     @pytest.mark.parametrize("event", ["faulted", "released", "closed"])
-    def test_a_fault_in_its_end_costs_no_more(self, event: str) -> None:
+    def test_a_fault_in_its_end_costs_no_more(self, it: Parked, event: str) -> None:
         """What broke may break the excuse and the release too: the descriptor is given back all the same."""
-        with parked() as it:
-            before = descriptors()
-            connection, peer = it.connect()
-            connection.context = object()
-            it.recorder.on[event] = fail
-            it.connections.step(connection, fail)
-            assert ended(peer)
-            assert not connection.alive
-            peer.close()
-            assert descriptors() == before
-            assert it.connections.faults.count == 1
+        before = descriptors()
+        connection, peer = it.connect()
+        connection.context = object()
+        it.recorder.on[event] = fail
+        it.connections.step(connection, fail)
+        assert ended(peer)
+        assert not connection.alive
+        peer.close()
+        assert descriptors() == before
+        assert it.connections.faults.count == 1
 
     @pytest.mark.parametrize("item", [object(), ("a", "tuple"), None])
     def test_a_fault_in_what_is_no_connection_is_counted_and_logged(self, item: object) -> None:
@@ -285,14 +271,13 @@ class TestBoundary:
             assert [(line["event"], line["item"]) for line in logs] == [("fault", type(item).__name__)]
 
     @pytest.mark.parametrize("act", [Parked.turn_over, Parked.run_rounds])
-    def test_more_to_do_is_done_behind_everything_else(self, act: Callable[[Parked], None]) -> None:
-        with parked() as it:
-            greedy, _ = it.connect()
-            other, _ = it.connect()
-            turns = iter([True, True, False])
-            it.recorder.on["resumed"] = lambda each: next(turns) if each is greedy else False
-            it.connections.resume(greedy)
-            it.connections.resume(other, later=True)
-            act(it)
-            assert it.of("resumed") == [greedy, other, greedy, greedy]
-            assert it.armed(greedy) == READ
+    def test_more_to_do_is_done_behind_everything_else(self, it: Parked, act: Callable[[Parked], None]) -> None:
+        greedy, _ = it.connect()
+        other, _ = it.connect()
+        turns = iter([True, True, False])
+        it.recorder.on["resumed"] = lambda each: next(turns) if each is greedy else False
+        it.connections.resume(greedy)
+        it.connections.resume(other, later=True)
+        act(it)
+        assert it.of("resumed") == [greedy, other, greedy, greedy]
+        assert it.armed(greedy) == READ

@@ -1,7 +1,5 @@
 """Room for newcomers: who is ended for them, what they are told, and the water marks. Who: test_reclaim.py."""
 
-from collections.abc import Iterator
-
 import pytest
 from structlog.testing import capture_logs
 
@@ -10,18 +8,11 @@ from chatserver.net.admission import HIGH_WATER, LOW_WATER
 from chatserver.net.connection import Closing, Connection
 from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.support.house import FAREWELL, House
-from tests.support.parked import ended, take
+from tests.support.house import House
+from tests.support.parked import REFUSAL, ended, take
 
 
-@pytest.fixture
-def house() -> Iterator[House]:
-    made = House()
-    yield made
-    made.close()
-
-
-def test_nobody_has_to_go_in_an_empty_house(house: House) -> None:
+def test_nobody_has_to_go_from_an_empty_server(house: House) -> None:
     assert not house.comes("192.0.2.1")
 
 
@@ -46,7 +37,7 @@ def test_a_peer_that_had_begun_to_ask_is_told(house: House, state: State, contex
     connection.context = context
     house.turn(seconds=5.0)
     assert house.comes("192.0.2.3")
-    assert take(peer) == FAREWELL
+    assert take(peer) == REFUSAL
     assert ended(peer)
     assert house.details("released") == [context] * (context is not None)
 
@@ -97,7 +88,7 @@ def test_rule_4_a_crowd_does_not_push_out_a_person(house: House) -> None:
 
 
 def test_a_newcomer_that_comes_alone_finds_a_place_whatever_the_crowd_does(house: House) -> None:
-    """The crowd replaces its own as fast as it may; there is always one that has been there for a tick."""
+    """The crowd replaces its own as fast as it may; there is always a connection that is a tick old."""
     for _ in range(40):
         house.let_in("192.0.2.1")
     for number in range(100):
@@ -109,7 +100,7 @@ def test_a_newcomer_that_comes_alone_finds_a_place_whatever_the_crowd_does(house
 
 
 def test_behind_a_balancer_all_come_from_one_address(house: House) -> None:
-    """There are no crowds then, and a peer that has waited for two seconds goes for one that comes."""
+    """There are no crowds then, and a peer that has waited for two seconds goes for a newcomer."""
     everybody = [house.let_in("192.0.2.1")[0] for _ in range(10)]
     house.turn(seconds=1.8)
     assert not house.comes("192.0.2.1")
@@ -133,7 +124,7 @@ def test_for_an_unknown_newcomer_the_worst_goes(house: House) -> None:
     assert not person.alive
 
 
-def test_those_who_moved_on_since_the_look_are_passed_over(house: House) -> None:
+def test_connections_that_moved_on_since_the_look_are_passed_over(house: House) -> None:
     everybody = []
     for number in range(4):
         everybody.append(house.let_in(f"192.0.2.{number}")[0])
@@ -185,7 +176,7 @@ def test_a_large_table_is_seen_in_turns(house: House, monkeypatch: pytest.Monkey
     assert not any(each.alive for each in everybody)
 
 
-def test_members_do_not_hide_those_who_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_do_not_hide_connections_that_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look goes through the whole table if need be: a newcomer is not refused because of where it began."""
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 4)
     monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 1)
@@ -202,7 +193,7 @@ def fail(connection: Connection, *_: object) -> None:
 
 
 @pytest.mark.parametrize("event", ["released", "closed"])
-def test_a_fault_of_ours_costs_the_one_who_goes(house: House, event: str) -> None:
+def test_a_fault_of_ours_costs_the_connection_that_goes(house: House, event: str) -> None:
     """The listener is under way when it happens: it must not end with it."""
     connection, _ = house.let_in("192.0.2.1", State.BODY)
     connection.context = object()

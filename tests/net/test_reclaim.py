@@ -2,7 +2,6 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -22,13 +21,6 @@ NOW = 10_000  # tick
 AFTER = ticks(SETTINGS.evict_after)
 NEVER = [state for state in State if TABLE[state].reclaim is Reclaim.NEVER]
 _numbers = itertools.count(1000)
-
-
-@pytest.fixture
-def house() -> Iterator[House]:
-    made = House()
-    yield made
-    made.close()
 
 
 # -- the ranking ------------------------------------------------------------------------------------------------------
@@ -154,7 +146,6 @@ def test_a_crowd_that_went_and_came_back_within_a_tick_is_still_before_a_person(
     wheel.current += AFTER + 1
     wheel.due = wheel._dues()
     for _ in range(total - 1):
-        assert house.admission.admit(crowd) is None
         house.place(State.HEAD, address=crowd, small=False)
     assert house.admission.reclaimed == total - 1
     assert person.alive

@@ -9,9 +9,7 @@ import pytest
 from chatserver.net import listener as listener_module
 from chatserver.net.listener import REST_TICKS
 from chatserver.reasons import Reason
-from tests.support.attended import REFUSAL
-from tests.support.door import Door
-from tests.support.parked import ended, take
+from tests.support.parked import REFUSAL, Parked, ended, take
 
 
 class Failing:
@@ -34,13 +32,13 @@ class Failing:
 SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
 
 
-def failing(door: Door, monkeypatch: pytest.MonkeyPatch, *script: int | None) -> Failing:
+def failing(door: Parked, monkeypatch: pytest.MonkeyPatch, *script: int | None) -> Failing:
     fake = Failing(door.socket, *script)
     monkeypatch.setattr(door.listener, "_socket", fake)
     return fake
 
 
-def someone_idle(door: Door) -> socket.socket:
+def someone_idle(door: Parked) -> socket.socket:
     """A peer inside that has waited long enough to go for another."""
     peer = door.knock()
     door.listener.accept()
@@ -49,7 +47,7 @@ def someone_idle(door: Door) -> socket.socket:
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_is_met_by_making_room(door: Door, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """The newcomer is not known yet, and comes in; nobody is refused."""
     idle = someone_idle(door)
     failing(door, monkeypatch, shortage)
@@ -61,7 +59,7 @@ def test_a_shortage_is_met_by_making_room(door: Door, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_shortage_that_is_not_ours_ends_one_and_no_more(
-    door: Door, monkeypatch: pytest.MonkeyPatch, shortage: int
+    door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int
 ) -> None:
     """One has gone, and it did not help: the next one stays. The peer is told, if that is possible."""
     door.knock()
@@ -75,7 +73,7 @@ def test_a_shortage_that_is_not_ours_ends_one_and_no_more(
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_that_stays_is_waited_out(door: Door, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """Nobody can go, and not even a refusal succeeds: it rests, asks seldom, and goes on when it is over."""
     fake = failing(door, monkeypatch, *[shortage] * 20)
     peer = door.knock()
@@ -93,7 +91,7 @@ def test_a_shortage_that_stays_is_waited_out(door: Door, monkeypatch: pytest.Mon
     assert not ended(peer)
 
 
-def test_the_spare_is_lost_and_comes_back(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its close and its return another thread took the descriptor."""
     failing(door, monkeypatch, errno.EMFILE)
     peer = door.knock()
@@ -109,7 +107,7 @@ def test_the_spare_is_lost_and_comes_back(door: Door, monkeypatch: pytest.Monkey
     assert door.listener._spare is not None
 
 
-def test_a_shortage_between_two_newcomers_is_one_anew(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shortage_between_two_newcomers_is_one_anew(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     door.knock()
     someone_idle(door)
     failing(door, monkeypatch, errno.EMFILE, None, errno.EMFILE, None)

@@ -24,7 +24,7 @@ from chatserver.net.states import (
 from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans, ticks
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
-from tests.support.parked import parked, reset, take, tcp_pair
+from tests.support.parked import Parked, parked, reset, take
 
 MOVES = list(itertools.product(State, State))
 ENDS = {State.CLOSING, State.LINGERING}
@@ -88,7 +88,7 @@ def test_members_and_peers_that_wait_for_us_never_give_up_their_place() -> None:
     assert never == members | {State.HELD, State.SERVING, State.REPLYING}
 
 
-def test_who_is_new_until_its_first_answer() -> None:
+def test_which_states_are_new_until_the_first_answer() -> None:
     new = {state for state in State if TABLE[state].priority is Priority.NEW}
     assert new == {State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.HEAD, State.BODY}
 
@@ -103,48 +103,46 @@ def test_peers_that_wait_for_us_are_not_read() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), MOVES, ids=lambda state: state.name)
-def test_every_move_is_in_the_table_or_refused(old: State, new: State) -> None:
-    with parked() as it:
-        context = Closing(Reason.DONE)
-        connection, _ = it.place(old)
-        before = connection.deadline
-        if not ALLOWED[old][new]:
-            with pytest.raises(IllegalMoveError, match=f"{old.name} does not lead to {new.name}"):
-                it.connections.enter(connection, new, context)
-            assert (connection.state, connection.deadline, connection.context) == (old, before, None)
-            return
-        it.connections.wheel.advance(it.connections.wheel.next_tick())
-        it.connections.enter(connection, new, context)
-        assert connection.state is new
-        assert connection.context is context
-        span = spans(it.settings)[new]
-        put_off = connection.deadline - (it.connections.wheel.current + 1 + span)
-        together = TABLE[new].at_rest and span >= LONG
-        assert 0 <= put_off < TOGETHER if together else put_off == 0
-        assert 0 < connection.entry <= connection.deadline, "and the wheel will look at it by then"
+def test_every_move_is_in_the_table_or_refused(it: Parked, old: State, new: State) -> None:
+    context = Closing(Reason.DONE)
+    connection, _ = it.place(old)
+    before = connection.deadline
+    if not ALLOWED[old][new]:
+        with pytest.raises(IllegalMoveError, match=f"{old.name} does not lead to {new.name}"):
+            it.connections.enter(connection, new, context)
+        assert (connection.state, connection.deadline, connection.context) == (old, before, None)
+        return
+    it.connections.wheel.advance(it.connections.wheel.next_tick())
+    it.connections.enter(connection, new, context)
+    assert connection.state is new
+    assert connection.context is context
+    span = spans(it.settings)[new]
+    put_off = connection.deadline - (it.connections.wheel.current + 1 + span)
+    together = TABLE[new].at_rest and span >= LONG
+    assert 0 <= put_off < TOGETHER if together else put_off == 0
+    assert 0 < connection.entry <= connection.deadline, "and the wheel will look at it by then"
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
-def test_every_event_reaches_the_handler_of_its_state(state: State) -> None:
-    with parked() as it:
-        connection, peer = it.place(state)
-        peer.send(b"x")
-        it.turn_over()
-        assert it.details("received") == ([b"x"] if READS[state] else [])
-        it.connections.keep(connection, b"y", 0)
-        it.turn_over()
-        assert it.of("writable") == [connection]
-        it.connections.resume(connection)
-        it.run_rounds()
-        assert it.of("resumed") == [connection]
-        it.connections.wheel.watch(connection, it.connections.wheel.current)
-        it.connections.expire(connection)
-        it.run_rounds()
-        assert it.details("expired") == [state]
-        it.recorder.on["ended"] = lambda gone: it.connections.close(gone, Reason.PEER_CLOSED)
-        peer.shutdown(socket.SHUT_WR)
-        it.turn_over()
-        assert bool(it.of("ended")) == READS[state], "a FIN is read like bytes"
+def test_every_event_reaches_the_handler_of_its_state(it: Parked, state: State) -> None:
+    connection, peer = it.place(state)
+    peer.send(b"x")
+    it.turn_over()
+    assert it.details("received") == ([b"x"] if READS[state] else [])
+    it.connections.keep(connection, b"y", 0)
+    it.turn_over()
+    assert it.of("writable") == [connection]
+    it.connections.resume(connection)
+    it.run_rounds()
+    assert it.of("resumed") == [connection]
+    it.connections.wheel.watch(connection, it.connections.wheel.current)
+    it.connections.expire(connection)
+    it.run_rounds()
+    assert it.details("expired") == [state]
+    it.recorder.on["ended"] = lambda gone: it.connections.close(gone, Reason.PEER_CLOSED)
+    peer.shutdown(socket.SHUT_WR)
+    it.turn_over()
+    assert bool(it.of("ended")) == READS[state], "a FIN is read like bytes"
 
 
 # -- enter ------------------------------------------------------------------------------------------------------------
@@ -159,95 +157,88 @@ class Other:
 
 
 @pytest.mark.parametrize("context", [None, Other()])
-def test_a_context_of_another_type_is_refused(context: object) -> None:
-    with parked() as it:
-        it.connections.bind(State.OPEN, it.handler, Kept)
-        connection, _ = it.connect()
-        with pytest.raises(IllegalMoveError, match="OPEN does not carry"):
-            it.connections.enter(connection, State.OPEN, context)
-        assert (connection.state, connection.context) == (State.HEAD, None), "a refused move has no effect"
+def test_a_context_of_another_type_is_refused(it: Parked, context: object) -> None:
+    it.connections.bind(State.OPEN, it.handler, Kept)
+    connection, _ = it.connect()
+    with pytest.raises(IllegalMoveError, match="OPEN does not carry"):
+        it.connections.enter(connection, State.OPEN, context)
+    assert (connection.state, connection.context) == (State.HEAD, None), "a refused move has no effect"
 
 
-def test_the_context_that_stays_is_of_the_type_of_the_new_state_as_well() -> None:
+def test_the_context_that_stays_is_of_the_type_of_the_new_state_as_well(it: Parked) -> None:
     """It was not looked at: a state that carries something was entered with what the one before carried."""
-    with parked() as it:
-        it.connections.bind(State.STREAM, it.handler, Kept)
-        held = Other()
-        connection, _ = it.place(State.SERVING, held)
-        with pytest.raises(IllegalMoveError, match="STREAM does not carry Other"):
-            it.connections.enter(connection, State.STREAM, held)
+    it.connections.bind(State.STREAM, it.handler, Kept)
+    held = Other()
+    connection, _ = it.place(State.SERVING, held)
+    with pytest.raises(IllegalMoveError, match="STREAM does not carry Other"):
+        it.connections.enter(connection, State.STREAM, held)
 
 
-def test_a_context_is_released_once_by_the_handler_of_its_state() -> None:
-    with parked() as it:
-        first, second = Kept(), Other()
-        connection, _ = it.connect()
-        it.connections.enter(connection, State.OPEN, first)
-        it.connections.enter(connection, State.PINGED, first)
-        it.connections.enter(connection, State.OPEN, first)
-        assert it.of("released") == [], "it goes on"
-        it.connections.enter(connection, State.MESSAGE, second)
-        assert it.details("released") == [first]
-        it.connections.close(connection, Reason.DONE)
-        it.connections.close(connection, Reason.DONE)
-        assert it.details("released") == [first, second]
+def test_a_context_is_released_once_by_the_handler_of_its_state(it: Parked) -> None:
+    first, second = Kept(), Other()
+    connection, _ = it.connect()
+    it.connections.enter(connection, State.OPEN, first)
+    it.connections.enter(connection, State.PINGED, first)
+    it.connections.enter(connection, State.OPEN, first)
+    assert it.of("released") == [], "it goes on"
+    it.connections.enter(connection, State.MESSAGE, second)
+    assert it.details("released") == [first]
+    it.connections.close(connection, Reason.DONE)
+    it.connections.close(connection, Reason.DONE)
+    assert it.details("released") == [first, second]
 
 
 @pytest.mark.parametrize("old", sorted(set(State) - ENDS))
-def test_finishing_releases_what_every_state_carries(old: State) -> None:
-    with parked() as it:
-        context = Kept()
-        connection, _ = it.place(old, context)
-        it.connections.finish(connection, Reason.DONE)
-        it.connections.finish(connection, Reason.DONE)
-        it.connections.close(connection, Reason.DONE)
-        assert it.details("released") == [context]
+def test_finishing_releases_what_every_state_carries(it: Parked, old: State) -> None:
+    context = Kept()
+    connection, _ = it.place(old, context)
+    it.connections.finish(connection, Reason.DONE)
+    it.connections.finish(connection, Reason.DONE)
+    it.connections.close(connection, Reason.DONE)
+    assert it.details("released") == [context]
 
 
-def test_what_a_closed_connection_is_given_is_released_at_once() -> None:
-    with parked() as it:
-        connection, _ = it.connect()
-        it.connections.close(connection, Reason.PEER_RESET)
-        late = Kept()
-        it.connections.enter(connection, State.OPEN, late)
-        it.connections.enter(connection, State.KEEPALIVE)
-        assert it.details("released") == [late]
-        assert (connection.context, connection.state) == (None, State.HEAD)
-        assert it.connections.wheel.statistics()["entries"] == 1, "only its old one, which says nothing"
+def test_what_a_closed_connection_is_given_is_released_at_once(it: Parked) -> None:
+    connection, _ = it.connect()
+    it.connections.close(connection, Reason.PEER_RESET)
+    late = Kept()
+    it.connections.enter(connection, State.OPEN, late)
+    it.connections.enter(connection, State.KEEPALIVE)
+    assert it.details("released") == [late]
+    assert (connection.context, connection.state) == (None, State.HEAD)
+    assert it.connections.wheel.statistics()["entries"] == 1, "only its old one, which says nothing"
 
 
-def test_a_release_that_closes_is_the_end_of_the_move() -> None:
-    with parked() as it:
-        connection, _ = it.connect()
-        it.connections.enter(connection, State.OPEN, Kept())
-        it.recorder.on["released"] = lambda gone: it.connections.close(gone, Reason.FLOOD)
-        it.connections.enter(connection, State.MESSAGE, Other())
-        assert it.details("closed") == [Reason.FLOOD]
-        assert connection.context is None
-        assert len(it.of("released")) == 2
+def test_a_release_that_closes_is_the_end_of_the_move(it: Parked) -> None:
+    connection, _ = it.connect()
+    it.connections.enter(connection, State.OPEN, Kept())
+    it.recorder.on["released"] = lambda gone: it.connections.close(gone, Reason.FLOOD)
+    it.connections.enter(connection, State.MESSAGE, Other())
+    assert it.details("closed") == [Reason.FLOOD]
+    assert connection.context is None
+    assert len(it.of("released")) == 2
 
 
 # -- deadlines --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
-def test_progress_never_moves_a_deadline(state: State) -> None:
+def test_progress_never_moves_a_deadline(it: Parked, state: State) -> None:
     """Reading, writing, resuming, bytes in the inbox: only `enter` does."""
-    with parked() as it:
-        connection, peer = it.place(state)
-        it.recorder.on["received"] = lambda connection: it.connections.send(connection, b"y")
-        due = connection.deadline
-        for _ in range(min(20, spans(it.settings)[state] - 1)):
-            it.turn(seconds=TICK)
-            if connection.deadline <= it.connections.wheel.current + 1:
-                break
-            peer.send(b"x")
-            connection.inbox += b"x"
-            it.turn_over()
-            it.connections.resume(connection)
-            it.run_rounds()
-            take(peer)
-        assert connection.deadline == due
+    connection, peer = it.place(state)
+    it.recorder.on["received"] = lambda connection: it.connections.send(connection, b"y")
+    due = connection.deadline
+    for _ in range(min(20, spans(it.settings)[state] - 1)):
+        it.turn(seconds=TICK)
+        if connection.deadline <= it.connections.wheel.current + 1:
+            break
+        peer.send(b"x")
+        connection.inbox += b"x"
+        it.turn_over()
+        it.connections.resume(connection)
+        it.run_rounds()
+        take(peer)
+    assert connection.deadline == due
 
 
 def test_a_slow_head_is_over_when_its_total_is_over() -> None:
@@ -271,12 +262,11 @@ def test_a_span_without_a_limit_has_no_end_of_its_own() -> None:
         assert it.turn(seconds=1.2) == [connection], "the next state has one again"
 
 
-def test_a_span_of_its_own() -> None:
-    with parked() as it:
-        connection, _ = it.connect()
-        it.connections.enter(connection, State.HELD, Kept(), span=ticks(2.5))
-        assert it.turn(seconds=2.5) == []
-        assert it.turn(seconds=TICK) == [connection]
+def test_a_span_of_its_own(it: Parked) -> None:
+    connection, _ = it.connect()
+    it.connections.enter(connection, State.HELD, Kept(), span=ticks(2.5))
+    assert it.turn(seconds=2.5) == []
+    assert it.turn(seconds=TICK) == [connection]
 
 
 def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() -> None:
@@ -295,78 +285,71 @@ def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() ->
 # -- reads and priority -----------------------------------------------------------------------------------------------
 
 
-def test_a_state_that_is_not_read_is_not_armed_and_one_that_is_read_is_again() -> None:
-    with parked() as it:
-        connection, peer = it.connect()
-        it.recorder.on["received"] = lambda each: it.connections.enter(each, State.SERVING, Kept())
-        peer.send(b"x")
-        it.turn_over()
-        assert it.armed(connection) == 0
-        peer.send(b"not now")
-        it.turn_over()
-        assert it.details("received") == [b"x"]
-        it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
-        assert it.armed(connection) == READ
-        it.recorder.on.clear()
-        it.turn_over()
-        assert it.details("received") == [b"x", b"not now"], "what came meanwhile is not lost"
+def test_a_state_that_is_not_read_is_not_armed_and_one_that_is_read_is_again(it: Parked) -> None:
+    connection, peer = it.connect()
+    it.recorder.on["received"] = lambda each: it.connections.enter(each, State.SERVING, Kept())
+    peer.send(b"x")
+    it.turn_over()
+    assert it.armed(connection) == 0
+    peer.send(b"not now")
+    it.turn_over()
+    assert it.details("received") == [b"x"]
+    it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
+    assert it.armed(connection) == READ
+    it.recorder.on.clear()
+    it.turn_over()
+    assert it.details("received") == [b"x", b"not now"], "what came meanwhile is not lost"
 
 
 @pytest.mark.parametrize("state", [state for state in sorted(State) if state is not State.LINGERING])
-def test_a_reset_is_noticed_wherever_the_column_says_so(state: State) -> None:
-    with parked() as it:
-        ours, peer = tcp_pair()
-        connection = it.connections.adopt(ours.detach(), "192.0.2.1")
-        connection.state = state
-        connection.context = Closing(Reason.DONE) if state is State.CLOSING else Kept()
-        it.connections.arm(connection)
-        reset(peer)
-        for _ in range(1000):
-            it.turn_over()
-        noticed = Reason.DONE if state is State.CLOSING else Reason.PEER_RESET
-        assert it.details("closed") == ([] if TABLE[state].reads is Reads.NO else [noticed])
-
-
-def test_a_report_is_void_when_the_state_is_not_read_any_more() -> None:
-    with parked() as it:
-        connection, peer = it.place(State.HELD, Kept())
-        peer.send(b"x")
-        it.poller._gather()
-        it.connections.enter(connection, State.SERVING, Kept())
-        it.run_rounds()
-        assert it.of("received") == []
-        it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
+def test_a_reset_is_noticed_wherever_the_column_says_so(it: Parked, state: State) -> None:
+    connection, peer = it.connect_tcp()
+    connection.state = state
+    connection.context = Closing(Reason.DONE) if state is State.CLOSING else Kept()
+    it.connections.arm(connection)
+    reset(peer)
+    for _ in range(1000):
         it.turn_over()
-        assert it.details("received") == [b"x"]
+    noticed = Reason.DONE if state is State.CLOSING else Reason.PEER_RESET
+    assert it.details("closed") == ([] if TABLE[state].reads is Reads.NO else [noticed])
+
+
+def test_a_report_is_void_when_the_state_is_not_read_any_more(it: Parked) -> None:
+    connection, peer = it.place(State.HELD, Kept())
+    peer.send(b"x")
+    it.poller._gather()
+    it.connections.enter(connection, State.SERVING, Kept())
+    it.run_rounds()
+    assert it.of("received") == []
+    it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
+    it.turn_over()
+    assert it.details("received") == [b"x"]
 
 
 @pytest.mark.parametrize("state", [state for state in sorted(State) if READS[state] and state not in ENDS])
-def test_each_state_has_its_events_in_its_class(state: State) -> None:
-    with parked() as it:
-        _, peer = it.place(state)
-        peer.send(b"x")
-        it.poller._gather()
-        waiting = it.connections.scheduler.statistics()
-        assert waiting == {priority.name.lower(): int(priority is PRIORITY[state]) for priority in Priority}
+def test_each_state_has_its_events_in_its_class(it: Parked, state: State) -> None:
+    _, peer = it.place(state)
+    peer.send(b"x")
+    it.poller._gather()
+    waiting = it.connections.scheduler.statistics()
+    assert waiting == {priority.name.lower(): int(priority is PRIORITY[state]) for priority in Priority}
 
 
 @pytest.mark.parametrize("state", [State.HEAD, State.OPEN])
-def test_what_is_left_is_bulk_and_those_who_leave_take_turns_with_those_who_come(state: State) -> None:
-    with parked() as it:
-        connection, _ = it.place(state)
-        it.connections.resume(connection, later=True)
-        _, peer = it.place(state)
-        peer.shutdown(socket.SHUT_WR)
-        it.poller._gather()
-        assert it.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 1}
+def test_what_is_left_is_bulk_and_departures_take_turns_with_newcomers(it: Parked, state: State) -> None:
+    connection, _ = it.place(state)
+    it.connections.resume(connection, later=True)
+    _, peer = it.place(state)
+    peer.shutdown(socket.SHUT_WR)
+    it.poller._gather()
+    assert it.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 1}
 
 
-def test_an_unbound_state_is_an_error_and_no_silence() -> None:
-    with parked() as it:
-        connections = Connections(it.readiness, it.settings, now=0.0)
-        connection, _ = it.place(State.OPEN)
-        handler = connections.handler(connection)
-        with pytest.raises(AssertionError, match="OPEN is not read"):
-            handler.received(connection, b"x")
-        with pytest.raises(AssertionError, match="nobody attends to the end of OPEN"):
-            handler.expired(connection)
+def test_an_unbound_state_is_an_error_and_no_silence(it: Parked) -> None:
+    connections = Connections(it.readiness, it.settings, now=0.0)
+    connection, _ = it.place(State.OPEN)
+    handler = connections.handler(connection)
+    with pytest.raises(AssertionError, match="OPEN is not read"):
+        handler.received(connection, b"x")
+    with pytest.raises(AssertionError, match="nobody attends to the end of OPEN"):
+        handler.expired(connection)

@@ -126,7 +126,7 @@ def test_nobody_gets_in_below_tls_1_2() -> None:
 
 
 def test_a_ticket_spares_a_signature() -> None:
-    """TLS 1.3: whoever comes back with its ticket is known again."""
+    """TLS 1.3: a client that comes back with its ticket is known again."""
     engine = TlsEngine(server_context())
     context = trusting(ssl.TLSVersion.TLSv1_3)
     first, server = Client(context), engine.accept()
@@ -237,7 +237,7 @@ def test_an_encrypted_key_is_refused_instead_of_asked_about_at_the_terminal(tmp_
     refused(cert, key, "tls-key", "encrypted")
 
 
-def test_another_context_is_for_those_who_come_later(tmp_path: Path) -> None:
+def test_another_context_is_for_later_clients(tmp_path: Path) -> None:
     engine = TlsEngine(server_context())
     client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
     engine.context = load_context(*certificate(tmp_path))

@@ -2,37 +2,38 @@
 
 import dataclasses
 import ssl
+from collections.abc import Iterator
 
 import pytest
 
-from chatserver.net.connection import Connection
 from chatserver.net.states import TABLE, State
 from chatserver.reasons import Reason
 from tests.support.parked import ended, take
-from tests.support.sealed import PLAIN_ANSWER, Client, sealed, transport_of
+from tests.support.sealed import PLAIN_ANSWER, Client, Sealed, sealed, transport_of
+from tests.support.troubled import state_of
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
-def state_of(connection: Connection) -> State:
-    """Its state, which mypy believes not to change between two looks at it."""
-    return connection.state
+@pytest.fixture
+def it() -> Iterator[Sealed]:
+    with sealed() as made:
+        yield made
 
 
 class TestHandshake:
     @pytest.mark.parametrize("version", VERSIONS)
-    def test_it_ends_in_head(self, version: ssl.TLSVersion) -> None:
-        with sealed() as it:
-            connection, client = it.meet(version)
-            client.send(b"hello")
-            it.turn_over()
-            assert it.details("received") == [b"hello"]
-            assert it.handshakes.completed == 1
-            assert client.tls.version() == version.name.replace("_", ".")
-            assert transport_of(connection).sealed == b""
+    def test_it_ends_in_head(self, it: Sealed, version: ssl.TLSVersion) -> None:
+        connection, client = it.meet(version)
+        client.send(b"hello")
+        it.turn_over()
+        assert it.details("received") == [b"hello"]
+        assert it.handshakes.completed == 1
+        assert client.tls.version() == version.name.replace("_", ".")
+        assert transport_of(connection).sealed == b""
 
     @pytest.mark.parametrize("version", VERSIONS)
-    def test_byte_by_byte(self, version: ssl.TLSVersion) -> None:
+    def test_byte_by_byte(self, it: Sealed, version: ssl.TLSVersion) -> None:
         """Each flight and then a request, a byte at a time: the same end, and only whole records reach OpenSSL."""
 
         def drip(flight: bytes) -> None:
@@ -40,19 +41,18 @@ class TestHandshake:
                 client.socket.send(bytes((byte,)))
                 it.turn_over()
 
-        with sealed() as it:
-            connection, client = it.dial(version)
-            hello = client.hello()
-            drip(hello[:-1])
-            assert state_of(connection) is State.TLS_HELLO, "before its last byte a peer costs what it has sent"
-            drip(hello[-1:])
-            while not client.shake(drip):
-                pass
-            record = client.seal(b"hello")
-            drip(record[:-1])
-            assert it.details("received") == []
-            drip(record[-1:])
-            assert it.details("received") == [b"hello"]
+        connection, client = it.dial(version)
+        hello = client.hello()
+        drip(hello[:-1])
+        assert state_of(connection) is State.TLS_HELLO, "before its last byte a peer costs what it has sent"
+        drip(hello[-1:])
+        while not client.shake(drip):
+            pass
+        record = client.seal(b"hello")
+        drip(record[:-1])
+        assert it.details("received") == []
+        drip(record[-1:])
+        assert it.details("received") == [b"hello"]
 
     def test_the_deadline_is_total_and_the_head_has_its_own(self) -> None:
         with sealed(tls_deadline=3.0, head_deadline=5.0) as it:
@@ -84,132 +84,77 @@ class TestHandshake:
             assert it.details("closed") == [Reason.TLS_DEADLINE]
             assert (len(it.handshakes.half_open), it.budget.used) == (0, 0)
 
-    def test_whoever_speaks_plain_http_is_told_so_in_plain(self) -> None:
-        with sealed() as it:
-            connection, client = it.dial()
-            client.socket.send(b"GET / HTTP/1.1\r\n")
-            it.turn_over()
-            assert take(client.socket) == PLAIN_ANSWER
-            assert state_of(connection) is State.CLOSING
-            client.socket.send(b"Host: x\r\n\r\n")
-            it.turn_over()
-            client.socket.close()
-            it.turn_over()
-            assert it.details("closed") == [Reason.TLS_FAILED]
-
-    @pytest.mark.parametrize("data", [b"\x00", b"\x80\x2e\x01\x03\x01", b"\x16\x03\x01\xff\xff", b"\x16\x02"])
-    def test_bytes_that_are_no_hello(self, data: bytes) -> None:
-        with sealed() as it:
-            connection, client = it.dial()
-            client.socket.send(data)
-            it.turn_over()
-            assert (take(client.socket), state_of(connection)) == (b"", State.CLOSING)
-            assert [reason for reason, _ in it.notes] == [Reason.TLS_FAILED]
-
-    def test_no_version_in_common_is_an_alert_that_can_be_read(self) -> None:
-        with sealed() as it:
-            it.engine.context.minimum_version = ssl.TLSVersion.TLSv1_3
-            try:
-                _, client = it.dial(ssl.TLSVersion.TLSv1_2)
-                client.socket.send(client.hello())
-                it.turn_over()
-                with pytest.raises(ssl.SSLError, match=r"(?i)alert protocol version"):
-                    client.shake()
-                assert it.notes == [(Reason.TLS_FAILED, "unsupported protocol")]
-            finally:
-                it.engine.context.minimum_version = ssl.TLSVersion.TLSv1_2
+    def test_a_client_that_speaks_plain_http_is_told_so_in_plain(self, it: Sealed) -> None:
+        connection, client = it.dial()
+        client.socket.send(b"GET / HTTP/1.1\r\n")
+        it.turn_over()
+        assert take(client.socket) == PLAIN_ANSWER
+        assert state_of(connection) is State.CLOSING
+        client.socket.send(b"Host: x\r\n\r\n")
+        it.turn_over()
+        client.socket.close()
+        it.turn_over()
+        assert it.details("closed") == [Reason.TLS_FAILED]
 
     @pytest.mark.parametrize("version", VERSIONS)
-    def test_a_client_that_does_not_trust_us(self, version: ssl.TLSVersion) -> None:
-        with sealed() as it:
-            connection, client = it.dial()
-            stranger = ssl.create_default_context()
-            stranger.maximum_version = version
-            client = Client(client.socket, stranger)
-            client.socket.send(client.hello())
-            it.turn_over()
-            with pytest.raises(ssl.SSLCertVerificationError):
-                client.shake()
-            it.turn_over()
-            assert state_of(connection) is State.CLOSING
-            assert it.notes == [(Reason.TLS_FAILED, "tlsv1 alert unknown ca")]
+    def test_a_client_that_does_not_trust_us(self, it: Sealed, version: ssl.TLSVersion) -> None:
+        connection, client = it.dial()
+        stranger = ssl.create_default_context()
+        stranger.maximum_version = version
+        client = Client(client.socket, stranger)
+        client.socket.send(client.hello())
+        it.turn_over()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            client.shake()
+        it.turn_over()
+        assert state_of(connection) is State.CLOSING
+        assert it.notes == [(Reason.TLS_FAILED, "tlsv1 alert unknown ca")]
 
-    def test_a_broken_finish_is_a_failure(self) -> None:
-        with sealed() as it:
-            connection, client = it.dial(ssl.TLSVersion.TLSv1_3)
-            client.socket.send(client.hello())
-            it.turn_over()
-            client.socket.send(b"\x14\x03\x03\x00\x01\x01" + b"\x17\x03\x03\x00\x30" + bytes(48))
-            it.turn_over()
-            assert state_of(connection) is State.CLOSING
-            assert [reason for reason, _ in it.notes] == [Reason.TLS_FAILED]
+    def test_fin_without_a_word_is_no_fault(self, it: Sealed) -> None:
+        _, client = it.dial()
+        client.socket.close()
+        it.turn_over()
+        assert it.details("closed") == [Reason.PEER_CLOSED]
+        assert it.notes == []
 
-    def test_fin_without_a_word_is_no_fault(self) -> None:
-        with sealed() as it:
-            _, client = it.dial()
-            client.socket.close()
-            it.turn_over()
-            assert it.details("closed") == [Reason.PEER_CLOSED]
-            assert it.notes == []
+    def test_a_hello_waits_for_its_turn_among_newcomers(self, it: Sealed) -> None:
+        connection, client = it.dial()
+        client.socket.send(client.hello())
+        it.poller._gather()
+        assert it.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 0}
+        it.connections.close(connection, Reason.PEER_RESET)
+        it.run_rounds()
+        assert not it.handshakes.half_open, "and costs nothing more when it has gone meanwhile"
 
-    def test_a_hello_waits_for_its_turn_among_those_who_are_new(self) -> None:
-        with sealed() as it:
-            connection, client = it.dial()
-            client.socket.send(client.hello())
-            it.poller._gather()
-            assert it.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 0}
-            it.connections.close(connection, Reason.PEER_RESET)
-            it.run_rounds()
-            assert not it.handshakes.half_open, "and costs nothing more when it has gone meanwhile"
-
-    def test_only_so_many_are_half_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_only_so_many_are_half_way(self, it: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
         """One more, and the longest of the most crowded network goes for it; a peer that is alone stays."""
         row = dataclasses.replace(TABLE[State.TLS_HANDSHAKE], most=3)
         monkeypatch.setitem(TABLE, State.TLS_HANDSHAKE, row)
-        with sealed() as it:
-            addresses = ["192.0.2.1", "198.51.100.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"]
-            met = [it.dial(address=address) for address in addresses]
-            for address in addresses:
-                assert it.admission.admit(address) is None
-            (first, _), (_, lone_client), (second, _), (third, _), (newest, _) = met
-            for _, client in met:
-                client.socket.send(client.hello())
-                it.turn_over()
-                it.turn(seconds=0.1)
-            assert [each.alive for each, _ in met] == [False, True, False, True, True]
-            assert it.of("closed") == [first, second]
-            assert it.details("closed") == [Reason.EVICTED] * 2
-            while not lone_client.shake():
-                it.turn_over()
-            it.turn_over()
-            assert list(it.handshakes.half_open) == [third, newest], "who is through is not half-way"
-            for _, client in met:
-                client.socket.close()
-            it.turn_over()
-            assert not it.handshakes.half_open
-
-    def test_whoever_fails_is_not_half_way(self) -> None:
-        with sealed() as it:
-            connection, client = it.dial()
+        addresses = ["192.0.2.1", "198.51.100.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"]
+        met = [it.dial(address=address) for address in addresses]
+        (first, _), (_, lone_client), (second, _), (third, _), (newest, _) = met
+        for _, client in met:
             client.socket.send(client.hello())
             it.turn_over()
-            assert list(it.handshakes.half_open) == [connection]
-            client.socket.send(b"\x17\x03\x03\xff\xff")
+            it.turn(seconds=0.1)
+        assert [each.alive for each, _ in met] == [False, True, False, True, True]
+        assert it.of("closed") == [first, second]
+        assert it.details("closed") == [Reason.EVICTED] * 2
+        while not lone_client.shake():
             it.turn_over()
-            assert state_of(connection) is State.CLOSING
-            assert not it.handshakes.half_open
+        it.turn_over()
+        assert list(it.handshakes.half_open) == [third, newest], "who is through is not half-way"
+        for _, client in met:
+            client.socket.close()
+        it.turn_over()
+        assert not it.handshakes.half_open
 
-    def test_a_fault_of_ours_costs_its_own_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with sealed() as it:
-            victim, client = it.dial()
-            bystander, other = it.dial()
-            client.socket.send(client.hello())
-            accept = it.engine.accept
-            monkeypatch.setattr(it.engine, "accept", lambda: 1 / 0)
-            it.turn_over()
-            monkeypatch.setattr(it.engine, "accept", accept)
-            it.shake(bystander, other)
-            assert it.of("closed") == [victim]
-            assert it.details("closed") == [Reason.INTERNAL_ERROR]
-            assert it.of("faulted") == [], "there is nobody to excuse it to"
-            assert not it.handshakes.half_open
+    def test_a_failed_handshake_is_not_half_open(self, it: Sealed) -> None:
+        connection, client = it.dial()
+        client.socket.send(client.hello())
+        it.turn_over()
+        assert list(it.handshakes.half_open) == [connection]
+        client.socket.send(b"\x17\x03\x03\xff\xff")
+        it.turn_over()
+        assert state_of(connection) is State.CLOSING
+        assert not it.handshakes.half_open

@@ -13,7 +13,7 @@ from chatserver.log.memory import MemoryLog
 
 
 def beside(commit: Callable[[Sequence[Draft]], Awaitable[Outcomes]]) -> Begin:
-    """An engine that commits beside everything else, as a thread does, which no cancellation ends."""
+    """An engine that commits beside everything else, as a thread does, and is never cancelled."""
 
     async def store(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         try:

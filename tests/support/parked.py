@@ -1,6 +1,7 @@
 """Parked connections for tests: real descriptors, a real readiness, a handler that writes it all down.
 
-Owns: socket pairs as connections; the poller's and the clock's part, which the test plays. May not: know HTTP.
+Owns: socket pairs as connections, clients of a listener; the poller's and the clock's part, which the test plays. May
+not: know HTTP.
 
     with parked(head_deadline=3.0) as it:
         connection, peer = it.connect()
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from chatserver.net import closing
+from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
+from chatserver.net.listener import Listener, bind
 from chatserver.net.poller import Poller
 from chatserver.net.readiness import Readiness, open_readiness
 from chatserver.net.states import State
@@ -30,14 +33,16 @@ from chatserver.settings.fields import Settings
 
 #: Bytes of a small kernel buffer: a few of these and the peer is behind. The kernel rounds it up.
 SMALL = 2048
-#: Rounds after which a scheduler that still has work is taken for one that never ends.
+#: Rounds after which a scheduler that still has work is taken for endless.
 MANY_ROUNDS = 100_000
+#: What a peer is told that finds no place, or loses it.
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
 _ENDING = (State.CLOSING, State.LINGERING)
 
 
 @dataclass
 class Recorder:
-    """What happened to whom, in order; a test may hang code on an event."""
+    """What happened to which connection, in order; a test may hang code on an event."""
 
     events: list[tuple[str, Connection, object]] = field(default_factory=list)
     on: dict[str, Callable[[Connection], object]] = field(default_factory=dict)
@@ -123,24 +128,56 @@ class WatchedReadiness:
 
 
 class Parked:
-    """`Connections` by themselves: the test plays poller and clock. All states are bound, with any context."""
+    """`Connections` and their admission; the test plays poller and clock. All states are bound, with any context."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.settings = Settings(**settings)
+    def __init__(
+        self, *, total: int = 1000, listen: bool = False, now: float = 0.0,
+        uncapped: Callable[[str], bool] | None = None, **settings: Any,
+    ) -> None:  # fmt: skip
+        self.settings = Settings(**{"per_ip": 0, **settings})
         self.readiness = WatchedReadiness()
         self.recorder = Recorder()
-        self.connections = Connections(self.readiness, self.settings, now=0.0, closed=self._closed)
+        self.connections = Connections(self.readiness, self.settings, now=now, closed=self._closed)
+        self.admission = Admission(
+            self.connections, self.settings, total=total, farewells=[REFUSAL], uncapped=uncapped
+        )  # fmt: skip
         self.handler = RecordingHandler(self.connections, self.recorder)
         closing.bind(self.connections)
         for state in State:
             if state not in _ENDING:
                 self.connections.bind(state, self.handler, object)
-        self.poller = Poller(self.connections, self.readiness, [])
-        self.now = 0.0
+        self.refused: list[Reason] = []
+        self.listeners = [self._listener()] if listen else []
+        self.poller = Poller(self.connections, self.readiness, self.listeners)
+        self.now = now
         self.peers: list[socket.socket] = []
+
+    def _listener(self) -> Listener:
+        self.socket = bind("127.0.0.1", 0, send_buffer=0)
+        self.address: tuple[str, int] = self.socket.getsockname()
+        refused = self.refused.append
+        return Listener(self.socket, self.connections, self.admission, refusals=[REFUSAL], refused=refused)
+
+    @property
+    def listener(self) -> Listener:
+        """The only one."""
+        [listener] = self.listeners
+        return listener
+
+    def knock(self) -> socket.socket:
+        """A client of the listener; non-blocking, and connected at once since the kernel does that."""
+        peer = socket.create_connection(self.address)
+        peer.setblocking(False)
+        self.peers.append(peer)
+        return peer
+
+    def inside(self) -> list[Connection]:
+        """The connections that were let in and have not gone."""
+        return [connection for connection in self.connections.table if connection is not None]
 
     def _closed(self, connection: Connection, reason: Reason) -> None:
         self.recorder.note("closed", connection, reason)
+        self.admission.release(connection.network)
 
     def of(self, event: str) -> list[Connection]:
         """The connections to which something happened, in order."""
@@ -151,9 +188,17 @@ class Parked:
         return self.recorder.details(event)
 
     def connect(self, *, small: bool = True, address: str = "192.0.2.1") -> tuple[Connection, socket.socket]:
-        """A connection, and the peer's end of it."""
-        ours, peer = pair(small=small)
+        """A connection that was admitted, and the peer's end of it."""
+        return self._adopt(pair(small=small), address)
+
+    def connect_tcp(self) -> tuple[Connection, socket.socket]:
+        """The same over loopback: what shutdown and reset mean there, a socket pair does not know."""
+        return self._adopt(tcp_pair(), "192.0.2.1")
+
+    def _adopt(self, ends: tuple[socket.socket, socket.socket], address: str) -> tuple[Connection, socket.socket]:
+        ours, peer = ends
         self.peers.append(peer)
+        assert self.admission.admit(address) is None
         return self.connections.adopt(ours.detach(), address), peer
 
     def place(self, state: State, context: object = None, **options: Any) -> tuple[Connection, socket.socket]:
@@ -208,6 +253,8 @@ class Parked:
         """Everything, the peers' ends too."""
         self.recorder.on.clear()
         self.connections.close_all(Reason.DRAINING)
+        for listener in self.listeners:
+            listener.close()
         self.readiness.close()
         for peer in self.peers:
             peer.close()

@@ -37,7 +37,7 @@ class PlantedError(RuntimeError):
 
 
 class Scene:
-    """One server, and the one that is to be hit."""
+    """One server, and the connection that is to be hit."""
 
     def __init__(self, server: Serving, patch: pytest.MonkeyPatch) -> None:
         self.server = server
@@ -58,7 +58,7 @@ class Scene:
         return connection
 
     def concerns_the_victim(self, *arguments: object) -> bool:
-        """Whether a call is for the victim's connection or rooms; one that names nobody is everybody's."""
+        """Whether a call is for the victim's connection or rooms; a call that names none is for all."""
         named = [name for each in arguments for name in _names(each)]
         return all(name == VICTIM or name.startswith(ROOM) for name in named)
 
@@ -87,18 +87,12 @@ class Scene:
     async def went_off(self) -> None:
         """Wait until it has raised."""
 
-        async def raised() -> bool:
-            return self.raised > 0
-
-        await eventually(raised)
+        await eventually(lambda: self.raised > 0)
 
     async def until_state(self, name: str) -> None:
         """Wait until the victim is in a state."""
 
-        async def there() -> bool:
-            return [each.state.name for each in self.victims] == [name]
-
-        await eventually(there)
+        await eventually(lambda: [each.state.name for each in self.victims] == [name])
 
     def holdings(self) -> dict[str, int]:
         """Whatever a connection can take of the server, and must give back."""

@@ -233,7 +233,7 @@ class ScriptedSink:
                 return
 
     def die(self, peer: Peer) -> None:
-        """The connection is closed, by whoever notices."""
+        """The connection is closed."""
         assert self.hub is not None
         if peer.gone:
             return

@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.net.tls import TlsEngine, load_context
@@ -26,7 +25,7 @@ from chatserver.net.tls_handshake import Handshakes
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.reasons import Reason
 from tests.support.certificates import NAMES, certificate, trusting_any
-from tests.support.parked import Parked, tcp_pair
+from tests.support.parked import Parked
 
 PLAIN_ANSWER = b"this is TLS"
 #: Bytes of hellos and records that all peers may have unfinished: one of the largest size, and a half.
@@ -117,7 +116,6 @@ class Sealed(Parked):
         self.engine = TlsEngine(server_context())
         self.budget = self.connections.input_budget
         self.budget.most = MOST_UNFINISHED
-        self.admission = Admission(self.connections, self.settings, total=1000, farewells=[])
         self.handshakes = Handshakes(
             self.connections, self.engine, self.budget, worst_of=self.admission.worst_of, plain_answer=PLAIN_ANSWER
         )  # fmt: skip
@@ -138,9 +136,8 @@ class Sealed(Parked):
 
     def dial_tcp(self, version: ssl.TLSVersion | None = None) -> tuple[Connection, Client]:
         """The same over loopback: what shutdown means for a socket pair is not what it means there."""
-        ours, peer = tcp_pair()
-        self.peers.append(peer)
-        return self.connections.adopt(ours.detach(), "192.0.2.1"), Client(peer, trusting_any(version))
+        connection, peer = self.connect_tcp()
+        return connection, Client(peer, trusting_any(version))
 
     def shake(self, connection: Connection, client: Client) -> None:
         """The handshake of two ends, to its end."""

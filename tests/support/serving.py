@@ -8,6 +8,7 @@ except to see at the end that no fault of its own was hidden.
         await server.counted("head-deadline")
 """
 
+import math
 import re
 import resource
 import subprocess
@@ -17,10 +18,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import trio
 from structlog.testing import capture_logs
 
+from chatserver import server as server_module
+from chatserver.observe import metrics
+from chatserver.observe.memory import Collector
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from tests.support.peers import PATIENCE, Address, Chatter, ask, chatter
@@ -30,7 +35,7 @@ LIFE = 90.0
 #: Seconds between looks at something that should soon be true.
 LOOK = 0.02
 #: Seconds between a neighbour's round trips.
-NEIGHBOUR_PAUSE = 0.05
+NEIGHBOUR_PAUSE = 0.1
 #: What a test's only client, on one address and in a hurry, would run into.
 RATES = ("publish_rate", "message_rate", "request_rate")
 #: What tests of raw bytes call the server, since a short head is easier to read and to drip.
@@ -40,21 +45,35 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 LogLine = MutableMapping[str, Any]
 
 
-async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
+async def eventually(look: Callable[[], bool | Awaitable[bool]]) -> None:
     """Look again and again until it is so."""
     with trio.fail_after(PATIENCE):
-        while not await look():  # noqa: ASYNC110  what it waits for is on the other side of a socket
+        # What it waits for is on the other side of a socket.
+        while not (await found if isinstance(found := look(), Awaitable) else found):  # noqa: ASYNC110
             await trio.sleep(LOOK)
 
 
-def sample(metrics: bytes, name: str, **labels: str) -> float:
+def sample(text: bytes, name: str, **labels: str) -> float:
     """A sample of what /metrics answered, summed over the labels that are not given."""
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
     return sum(
         float(value)
-        for found, given, value in _SAMPLE.findall(metrics.decode())
+        for found, given, value in _SAMPLE.findall(text.decode())
         if found == name and all(label in given for label in wanted)
     )
+
+
+class CalmCollector(Collector):
+    """Collects nothing: a full collection of all that a test run has imported takes longer than most tests."""
+
+    def __enter__(self) -> "CalmCollector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def tick(self, now: float) -> None:
+        """Nothing is due."""
 
 
 class Serving:
@@ -83,7 +102,7 @@ class Serving:
         assert await self.closes(reason) == times, (reason, self.logs)
 
     async def held(self, connections: int) -> None:
-        """Wait until so many connections are held, not counting the one that asks."""
+        """Wait until so many connections are held, not counting the connection that asks."""
 
         async def so_many() -> bool:
             return await self.metric("chatserver_connections") == connections + 1
@@ -100,13 +119,21 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(*, total: int = 1000, faults: int = 0, **settings: Any) -> AsyncIterator[Serving]:
+async def serving(
+    *, total: int = 1000, faults: int = 0, collector: Any = CalmCollector, **settings: Any
+) -> AsyncIterator[Serving]:
     """Serve until the block ends. No address cap and no rates, unless the test gives them; `faults` that it plants."""
     options = {
         "port": 0, "log": "memory:", "per_ip": 0, "allow_host": (SHORT_HOST,), **dict.fromkeys(RATES, 0.0), **settings,
     }  # fmt: skip
     server = Server(Settings(**options), total=total)
-    with capture_logs() as logs, trio.fail_after(LIFE):
+    with (
+        mock.patch.object(server_module, "Collector", collector),
+        # A busy machine uses up the share of time that /metrics may take, and would be shown what was true before.
+        mock.patch.object(metrics, "AT_ONCE_SECONDS", math.inf),
+        capture_logs() as logs,
+        trio.fail_after(LIFE),
+    ):
         async with trio.open_nursery() as nursery:
             await nursery.start(server.main)
             running = Serving(server, logs)
@@ -143,6 +170,24 @@ async def _live(address: Address, friend: Chatter, room: str, stop: trio.Event, 
             await stop.wait()
     await friend.close()
     done.set()
+
+
+@asynccontextmanager
+async def reader(server: Serving, room: str = "lobby") -> AsyncIterator[None]:
+    """A healthy client that reads and asks, and is never refused: the neighbour of a log that cannot store."""
+    async with chatter(server.address) as friend, trio.open_nursery() as nursery:
+        await friend.ask("join", room=room)
+
+        async def live() -> None:
+            while True:
+                assert (await friend.ask("ping"))["type"] == "pong"
+                assert (await friend.ask("history", room=room))["type"] == "history"
+                assert (await ask(server.address, "GET", f"/rooms/{room}/messages?limit=1")).status == 200
+                await trio.sleep(NEIGHBOUR_PAUSE)
+
+        nursery.start_soon(live)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 # -- in a process of its own ------------------------------------------------------------------------------------------

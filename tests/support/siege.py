@@ -19,8 +19,8 @@ from tests.support.peers import Address, Answer, EndOfStreamError, Peer, chatter
 CROWD, PERSON = "127.0.1.1", "127.0.2.{}"
 #: What a slow head begins with.
 HALF_A_HEAD = b"GET /rooms HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
-#: Seconds an attacker waits before it comes back: none to speak of.
-AT_ONCE = 0.01
+#: Seconds an attacker waits before it comes back: hardly any.
+AT_ONCE = 0.05
 
 
 class Attack:
@@ -62,7 +62,7 @@ class Attack:
 
 
 async def visit(address: Address, source: str) -> None:
-    """A whole visit of somebody who is new: in, heard, out."""
+    """A whole visit of a newcomer: in, heard, out."""
     async with chatter(address, source=source) as newcomer:
         await newcomer.ask("join", room="lobby")
         assert (await newcomer.ask("publish", room="lobby", text="hello"))["type"] == "ack"

@@ -32,10 +32,7 @@ async def nothing(scene: Scene, peer: Peer) -> None:
 async def half_a_head(scene: Scene, peer: Peer) -> None:
     await peer.send(b"GET /rooms HTTP/1.1\r\nHost: t\r\nX: " + b"x" * 3000)
 
-    async def charged() -> bool:
-        return scene.parts.input_budget.used > 3000
-
-    await eventually(charged)
+    await eventually(lambda: scene.parts.input_budget.used > 3000)
 
 
 async def half_a_hello(scene: Scene, peer: Peer) -> None:
