@@ -27,6 +27,7 @@ class Facts:
     faults: tuple[str, ...] = ()  # why nothing that was measured counts
     busy: tuple[str, ...] = ()  # why what was measured proves too little, unless a count is broken
     noise: tuple[str, ...] = ()  # why a late answer need not be the target's
+    loose: tuple[str, ...] = ()  # why the bar allowed more than it should have: what is over it all the same counts
     not_exercised: tuple[str, ...] = ()  # why holding proves nothing
     notes: tuple[str, ...] = ()  # what else a reader must know
     interrupted: bool = False
@@ -55,8 +56,8 @@ def _decide(facts: Facts) -> tuple[Outcome, list[str]]:
         return Outcome.FELL_SHORT, [*in_times, *facts.not_exercised]
     if facts.not_exercised:
         return Outcome.NOT_EXERCISED, [*facts.not_exercised, *doubts, *in_times]
-    if in_times or facts.busy:
-        return Outcome.INVALID, [*doubts, *in_times]
+    if in_times or facts.busy or facts.loose:
+        return Outcome.INVALID, [*doubts, *facts.loose, *in_times]
     return Outcome.HELD, []
 
 

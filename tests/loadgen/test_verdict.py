@@ -36,6 +36,10 @@ def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object
         (HARD, {"noise": ("the host took 9%",), "busy": ("300 ms late",)}, Outcome.FELL_SHORT),
         (GOOD, {"noise": ("the host took 9%",)}, Outcome.HELD),
         (GOOD, {"busy": ("300 ms late",)}, Outcome.INVALID),
+        # a bar that a loud baseline made loose: keeping it proves nothing, being over it all the same does
+        (GOOD, {"loose": ("a loud baseline",)}, Outcome.INVALID),
+        (LATE, {"loose": ("a loud baseline",)}, Outcome.FELL_SHORT),
+        (LATE, {"loose": ("a loud baseline",), "noise": ("the host took 9%",)}, Outcome.INVALID),
         # a generator that ran out of something measured itself
         (GOOD, {"faults": ("no ports",)}, Outcome.INVALID),
         (HARD, {"faults": ("no ports",)}, Outcome.INVALID),
