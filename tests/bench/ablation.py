@@ -172,7 +172,10 @@ def _newcomers_beside(port: int, until: float, found: list[float]) -> None:
             peer.sendall(_UPGRADE % b"/ws" + _frame(b'{"type":"ping"}'))
             answer = b""
             while b"pong" not in answer:
-                answer += peer.recv(1 << 16)
+                data = peer.recv(1 << 16)
+                if not data:
+                    raise ConnectionError(f"a newcomer was hung up on after {answer!r}")
+                answer += data
         found.append(time.monotonic() - due)
         due = max(due + 0.05, time.monotonic() - 0.05)
 
@@ -217,7 +220,7 @@ def _percentile(values: list[float], share: float) -> float:
 
 def _run(mechanism: str, load: str, *, off: bool) -> tuple[float, float]:
     """p99 in milliseconds, of the members and of the newcomers."""
-    flags = ["--port", "0", "--log", "memory:", "--per-ip", "0", "--quiet"]
+    flags = ["--port", "0", "--log", "memory:", "--quiet"]
     command = [sys.executable, "-m", "tests.bench.ablation", "--serve", mechanism if off else "nothing", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as server:
         assert server.stdout is not None
