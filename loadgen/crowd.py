@@ -126,7 +126,7 @@ class Crowd:
             speakers=sum(
                 cohort.wanted for made in self._made.values() for cohort in made.cohorts if cohort.persona.speaks
             ),
-            settled=self._engine.settled,
+            has_opened=self._engine.has_opened,
             outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
             last_held=self._engine.last_held,
             recent=self._traffic.interval.take() if self._traffic.intended else Recent(latency=None, failed=0),

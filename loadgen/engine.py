@@ -96,7 +96,7 @@ class Engine:
         self._arm()
 
     @property
-    def settled(self) -> bool:
+    def has_opened(self) -> bool:
         """Whether every client that was asked for is held, or has failed."""
         return not self._queue and not self.opening
 

@@ -1,4 +1,4 @@
-"""Nurseries wrap what ends them in groups, whoever raised it; here is the way back."""
+"""Trio wraps each error that leaves a nursery in a group; these functions unwrap it."""
 
 
 def first(error: BaseException) -> BaseException:

@@ -132,7 +132,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     heard: int  # orders so far
     groups: list[GroupStatus] = []
     speakers: int = 0  # clients that the schedule may call upon, as soon as they are held
-    settled: bool = True  # every client that was to be opened is held or has failed
+    has_opened: bool = True  # every client that was to be opened is held or has failed
     outstanding: int  # messages or operations without an answer yet
     connected: int = 0  # victims
     failures: int = 0  # of victims to connect, or their connections that ended

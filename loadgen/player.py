@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from loadgen import cpu_pressure, cpu_steal
+from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
 from loadgen.findings import Findings
@@ -49,6 +50,10 @@ QUIET_SECONDS: Final = 0.5
 
 #: Nobody at all has come by then: nobody will. Longer than two SYN retransmits.
 FIRST_SECONDS: Final = 8.0
+
+#: Clients established a second, at least, beyond which a run does not wait for the rest: a synchronous server that
+#: spends 50 ms on each manages so many.
+LEAST_OPENED_PER_S: Final = 20.0
 
 #: Steps of a ramp.
 RAMP_SECONDS: Final = 0.2
@@ -149,7 +154,7 @@ class Player:
         for name in phase.close:
             await self._crowd.close(name)
         if phase.close:
-            await session.until(lambda: self._crowd.settled, CONNECT_LIMIT_SECONDS)
+            await session.until(lambda: self._crowd.has_opened, CONNECT_LIMIT_SECONDS)
 
     async def _begin_measuring(self) -> None:
         """Servers finish what they put off; then everything is read for the first time."""
@@ -161,14 +166,19 @@ class Player:
     async def _fill(self, phase: Phase) -> None:
         """Let clients come, and wait until each is established or has failed."""
         await self._open(phase, 1.0)
-        if not await self._session.until(lambda: self._crowd.settled, phase.seconds or FIRST_SECONDS):
+        if not await self._session.until(lambda: self._crowd.has_opened, phase.seconds or FIRST_SECONDS):
             self._require_somebody()
         if not phase.seconds:
-            # the engine gives up on each client after its own deadline, so this ends without a limit of its own
-            await self._session.until(lambda: self._crowd.settled, float("inf"))
+            await self._all_opened()
         if phase.rate is not None:
             await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes)
         await self._session.pause(self._plan.settle_seconds)
+
+    async def _all_opened(self) -> None:
+        clients, rate = sum(group.size for group in self._experiment.groups), self._plan.connect_rate
+        limit = 2 * OPEN_DEADLINE_SECONDS + clients / LEAST_OPENED_PER_S + (clients / rate if rate else 0.0)
+        if not await self._session.until(lambda: self._crowd.has_opened, limit):
+            raise InvalidRunError(f"after {limit:,.0f} s some clients were neither established nor given up")
 
     def _require_somebody(self) -> None:
         """Say why at once where nobody can come in: most likely the target speaks another protocol."""

@@ -1,7 +1,7 @@
 """What goes on, on standard error: a live view on a terminal, now and then a plain line elsewhere.
 
-Owns: the terminal while a command runs, and the banner before it. The view is drawn by whoever calls `tick`, on the
-caller's time; there is no thread. May not: write to standard output, which belongs to the report, or end a run: where
+Owns: the terminal while a command runs, and the banner before it. The view is drawn by the caller of `tick`, on its
+time; there is no thread. May not: write to standard output, which belongs to the report, or end a run: where
 a terminal is too narrow, too short or too dumb, less is shown.
 
     progress.banner(["attack http://127.0.0.1:8000 with ..."])

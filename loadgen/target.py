@@ -26,8 +26,8 @@ CONSENT_TEXT: Final = "loadgen may load this host"
 #: say 10 to 100), and that cap is an answer to one greedy address, not to a crowd.
 PER_SOURCE: Final = 200
 
-#: The index of whoever shares one address with all others of its persona: beyond any crowd's. Beyond it are those who
-#: have an address each.
+#: The index of clients that share one address with all others of their persona: beyond any crowd's. Beyond it are the
+#: clients with an address each.
 SHARED_INDEX: Final = 2_000_000
 
 #: Source addresses begin at 127.16.0.1: away from 127.0.0.1, which the machine's own programs use.

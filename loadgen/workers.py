@@ -304,9 +304,9 @@ class Workers:
         await self.order(Close(group=group))
 
     @property
-    def settled(self) -> bool:
+    def has_opened(self) -> bool:
         """Whether every client that was to be opened is held or has failed."""
-        return all(worker.up_to_date and worker.current.settled for worker in self.workers)
+        return all(worker.up_to_date and worker.current.has_opened for worker in self.workers)
 
     @property
     def quiet(self) -> bool:

@@ -116,7 +116,7 @@ class Meter:
                 await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)), ENDPOINT)
                 await crowd.open(_BESIDE, 1.0)
                 with trio.move_on_after(_COMING_SECONDS):
-                    while not crowd.settled:  # noqa: ASYNC110  workers tell how they stand; none can be waited for
+                    while not crowd.has_opened:  # noqa: ASYNC110  workers tell how they stand; none can be waited for
                         await trio.sleep(_LOOK_SECONDS)
                 yield crowd.held(_BESIDE)
             finally:

@@ -1,8 +1,8 @@
 """The publisher for a server that only relays: it does not speak chat.v1, but hands on what is posted to it.
 
 Its clients are told that they joined, and later what others say, by messages of ours that it takes for any text. Owns:
-these messages, and a publisher that posts them on one connection. It says nothing before everybody is there: whoever
-came later would get a message in the place of being told that it joined.
+these messages, and a publisher that posts them on one connection. It says nothing before all have joined: a later
+member would get a message in the place of being told that it joined.
 """
 
 import itertools

@@ -115,7 +115,7 @@ async def dial(
 ) -> AsyncIterator[Line]:
     """Connect, from `source` if one is given; the connection is gone when the block is left."""
     with trio.socket.socket(family) as sock:
-        if receive_buffer_bytes:  # before connect: the window's scale is settled in the handshake
+        if receive_buffer_bytes:  # before connect: the window's scale is fixed in the handshake
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         if segment_bytes:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)

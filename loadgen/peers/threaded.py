@@ -1,7 +1,7 @@
 """A thread for each connection, from the standard library alone: `http.server`, and WebSockets by hand.
 
 Nothing here waits for a peer with a limit, since nothing in `http.server` does by itself. With `--workers` the
-threads are a pool of that size, as in Apache (256), Tomcat (200) or gunicorn: whoever comes when all are taken, waits.
+threads are a pool of that size, as in Apache (256), Tomcat (200) or gunicorn: a connection waits while all are taken.
 """
 
 import socket

@@ -109,7 +109,7 @@ class BigBody(Flooder):
 _LENGTHS: Final = (
     ("Content-Length: 9223372036854775807", b"hello"),  # 2**63 - 1: the largest a signed 64 bit number may be
     ("Content-Length: 9223372036854775808", b"hello"),  # the first that is negative
-    ("Content-Length: 18446744073709551621", b"hello"),  # 5, to whoever keeps the lower 64 bits
+    ("Content-Length: 18446744073709551621", b"hello"),  # 5, in a parser that keeps the lower 64 bits
     ("Content-Length: " + "9" * 500, b"hello"),
     ("Transfer-Encoding: chunked", b"7fffffffffffffff\r\nhello"),
     ("Transfer-Encoding: chunked", b"ffffffffffffffff\r\nhello"),  # -1

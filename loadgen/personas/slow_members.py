@@ -145,8 +145,8 @@ class SleepyTab(Neighbour):
 TUNNEL_SECONDS: Final = 25.0
 FIRST_TUNNEL_AFTER_SECONDS: Final = (5.0, 15.0)
 
-#: TCP's waits double, so after the tunnel it may not try for as long as the tunnel was. Whoever is back in the next one
-#: by then is cut off by TCP, not by the server.
+#: TCP's waits double, so after the tunnel it may not try for as long as the tunnel was. A member that
+#: is in the next tunnel by then is cut off by TCP, not by the server.
 DAYLIGHT_SECONDS: Final = (30.0, 60.0)
 
 #: Until TCP has tried, and the server has said all that there was meanwhile.

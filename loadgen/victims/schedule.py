@@ -1,4 +1,4 @@
-"""When operations are due: at fixed moments, whoever is connected and however the last one went.
+"""When operations are due: at fixed moments, connected or not, however the last one went.
 
 Owns: the moments of one victim and how many of them fall into a phase. May not: send anything. The count is arithmetic
 on the schedule alone, so that it checks what was booked rather than repeats it.

@@ -1,7 +1,7 @@
 """Memory of the server for each kind of peer that it holds.
 
 How: a fresh server for each kind. Some hundreds are opened and closed first, so that modules, pools and tables have
-been paid for. Then Pss before and after the crowd has come and settled, by its number.
+been paid for. Then Pss before the crowd and after all of it has come, by its number.
 What would fool it: a server that has closed some of them (so /metrics must show the phase with all of them in it);
 growth in steps, as of lists and arenas, which a crowd of thousands averages out. Kernel memory is not in it.
 Deadlines of attackers are lifted: what is measured is how they sit, not how they end.

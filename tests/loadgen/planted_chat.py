@@ -168,7 +168,7 @@ class Server:
                 self._close(peer)
 
     def _head_late(self, peer: Peer) -> None:
-        if peer in self.peers and not peer.settled:
+        if peer in self.peers and not peer.has_asked:
             self.unfinished.append(peer.data)
             if self.plant.says_408:
                 self._write(peer, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -236,21 +236,21 @@ class Server:
             peer.echoes = target.path == "/echo"
             self._upgrade(peer, dict(request.headers))
         elif target.path == "/" and not self.plant.no_page:
-            peer.settled = True
+            peer.has_asked = True
             self._answer(peer, 200, {"page": "here"})
         elif request.method == b"POST":
             self._post(peer, target.path.split("/")[2], body.decode())
         elif target.path.endswith("/messages"):
             self._messages(peer, target.path.split("/")[2], query)
         elif target.path.endswith("/events"):
-            peer.settled = True
+            peer.has_asked = True
             self.streams.append((peer, target.path.split("/")[2]))
             self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n")
         else:
             self._answer(peer, 404, {})
 
     def _post(self, peer: Peer, room: str, text: str) -> None:
-        peer.settled = True
+        peer.has_asked = True
         self._answer(peer, 201, {"room": room, "offset": len(self.rooms.setdefault(room, [])) + 1})
         self._publish(room, text)
 
@@ -277,7 +277,7 @@ class Server:
     def _messages(self, peer: Peer, room: str, query: dict[str, list[str]]) -> None:
         after = int(query.get("after", ["e-0"])[0].rpartition("-")[2])
         page = self._page(room, after, is_history="wait" not in query)
-        peer.settled = True
+        peer.has_asked = True
         if "wait" in query and not page["messages"]:
             held = (peer, room, after)
             self.held.append(held)
@@ -295,7 +295,7 @@ class Server:
     def _upgrade(self, peer: Peer, headers: dict[bytes, bytes]) -> None:
         accept = generate_accept_token(headers[b"sec-websocket-key"])
         peer.ws = wsproto.connection.Connection(wsproto.ConnectionType.SERVER)
-        peer.settled = True
+        peer.has_asked = True
         self._write(
             peer,
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -16,7 +16,7 @@ class Peer:
     sock: socket.socket
     data: bytes = b""
     ws: wsproto.connection.Connection | None = None
-    settled: bool = False
+    has_asked: bool = False
     echoes: bool = False
     room: str = ""
     pongs: int = 0

@@ -84,7 +84,7 @@ async def test_a_closed_port_refuses() -> None:
     async with listening() as server:
         url = server.url
     async with playing(url, Probe) as play:
-        await until(lambda: play.engine.settled)
+        await until(lambda: play.engine.has_opened)
         assert play.cohort.refused == {"connection refused": 1}
 
 
@@ -97,7 +97,7 @@ async def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("loadgen.engine.OPEN_DEADLINE_SECONDS", 0.1)
     async with listening() as server, playing(server.url, Patient) as play:
-        await until(lambda: play.engine.settled)
+        await until(lambda: play.engine.has_opened)
         assert play.cohort.failed == {"not established in 0.1 s": 1}
 
 
@@ -107,7 +107,7 @@ async def test_our_own_lack_of_descriptors_is_no_fault_of_the_target(monkeypatch
 
     monkeypatch.setattr("loadgen.sockets.connect", none_left)
     async with listening() as server, playing(server.url, Probe) as play:
-        await until(lambda: play.engine.settled)
+        await until(lambda: play.engine.has_opened)
         assert play.engine.own_faults == {"too many open files": 1}
         assert not play.cohort.refused
 

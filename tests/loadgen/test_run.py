@@ -6,6 +6,7 @@ import pytest
 
 from loadgen import cpu_steal
 from loadgen.cpu_steal import Ticks
+from loadgen.preflight import InvalidRunError
 from loadgen.report import CohortRow, Report
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import play_run
@@ -80,6 +81,18 @@ async def test_a_server_that_is_full_refuses_and_is_not_called_broken() -> None:
     assert _row(report, "idle").refused == {"answered 503": 20}
     assert report.figures["unreturned"] in {0, report.figures["unacknowledged"]}
     assert report.exit_code in {1, 3}
+
+
+async def test_clients_that_are_neither_established_nor_given_up_are_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 4.0)
+    monkeypatch.setattr("loadgen.player.OPEN_DEADLINE_SECONDS", 0.1)
+    with (
+        planted(Plant(unanswered_room="dead")) as server,
+        pytest.raises(InvalidRunError, match="neither established nor given up"),
+    ):
+        await play_run(server.url, {"idle": 4}, rooms=("lobby", "dead"))
 
 
 async def test_pings_are_answered() -> None:

@@ -63,10 +63,10 @@ class ReconnectStorm(Member):
             self.leave(return_in)
 
 
-#: All processes of a run ring at the same moments of the machine's clock, so that theirs are one herd.
+#: All processes of a run ring at the same moments of the machine's clock, so that all polls are woken at once.
 BELL_EVERY_SECONDS: Final = 2.0
 
-#: Nobody else is in it: victims' messages would wake the herd ten times a second.
+#: The room is theirs alone: victims' messages would wake the polls ten times a second.
 ROOM: Final = "thunder"
 
 

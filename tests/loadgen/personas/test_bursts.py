@@ -10,7 +10,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas import askers, herds, vanish
+from loadgen.personas import askers, bursts, vanish
 from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
 
 _PAGE = b'{"cursor":"e-%d","messages":[]}'
@@ -18,12 +18,12 @@ _PAGE = b'{"cursor":"e-%d","messages":[]}'
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(herds, "ASK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(bursts, "ASK_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(vanish, "RETURN_SECONDS", 0.05)
-    monkeypatch.setattr(herds, "STORM_EVERY_SECONDS", 0.3)
-    monkeypatch.setattr(herds, "DROP_WITHIN_SECONDS", 0.05)
-    monkeypatch.setattr(herds, "RETURN_WITHIN_SECONDS", 0.05)
-    monkeypatch.setattr(herds, "BELL_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(bursts, "STORM_EVERY_SECONDS", 0.3)
+    monkeypatch.setattr(bursts, "DROP_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(bursts, "RETURN_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(bursts, "BELL_EVERY_SECONDS", 0.2)
 
 
 def _whole(got: bytes) -> bool:
@@ -127,7 +127,7 @@ async def test_the_storm_takes_all_and_brings_them_back_to_where_they_were() -> 
 
 
 async def test_somebody_in_each_room_speaks_before_the_storm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(herds, "ROOMS", 1)
+    monkeypatch.setattr(bursts, "ROOMS", 1)
     async with listening() as server, playing(server.url, "reconnect-storm", clients=2) as play:
         first, _ = await _join(server, "e-7")
         second, _ = await _join(server, "e-7")
