@@ -130,7 +130,10 @@ class Broadcaster:
             return
         taken = self._sink.offer(member.connection, notice)
         if taken == 0:
-            member.uninformed = True
+            room = member.room
+            if room.uninformed is None:
+                room.uninformed = set()
+            room.uninformed.add(member)
             self._sink.keep(member.connection, b"", 0)
         elif 0 < taken < len(notice):
             self._sink.keep(member.connection, notice, taken)

@@ -161,9 +161,9 @@ class Hub:
         self, room: Room, connection: object, *, encoding: Encoding, principal: Principal, cursor: int
     ) -> Member:  # fmt: skip
         """Make a connection a member from a place on. Call `deliver` once it may be sent to."""
-        member = Member(room, connection, encoding, principal, cursor)
+        member = Member(room, connection, encoding, cursor)
         self._enter(room, principal)
-        room.members[member] = None  # last: a fault leaves no member that nobody knows of
+        room.members[member] = principal  # last: a fault leaves no member that nobody knows of
         self._members += 1
         return member
 
@@ -179,8 +179,9 @@ class Hub:
         member.connection = None
         self._members -= 1
         room = member.room
-        del room.members[member]
-        room.presence.leave(member.principal.number)
+        principal = room.members.pop(member)
+        self._informed(member)
+        room.presence.leave(principal.number)
         self._left(room)
 
     def _enter(self, room: Room, principal: Principal) -> None:
@@ -198,13 +199,22 @@ class Hub:
 
     def writable(self, member: Member) -> None:
         """A member's connection has room again."""
-        if member.uninformed:
-            member.uninformed = False
+        if self._informed(member):
             room = member.room
             notice = member.encoding.presence(room.name, (), (), len(room.presence))
             if notice is not None:
                 self._sink.send(member.connection, notice)
         self.deliver(member)
+
+    def _informed(self, member: Member) -> bool:
+        """It need not be told of presence any more: whether it had to be."""
+        uninformed = member.room.uninformed
+        if uninformed is None or member not in uninformed:
+            return False
+        uninformed.remove(member)
+        if not uninformed:
+            member.room.uninformed = None
+        return True
 
     # -- polls ------------------------------------------------------------------------------------------------------
 

@@ -27,15 +27,13 @@ class Source(IntEnum):
 
 
 class Member(msgspec.Struct, gc=False, eq=False):
-    """One connection in one room."""
+    """One connection in one room; whose it is stands in `Room.members`."""
 
     room: "Room"
     connection: object
     encoding: Encoding
-    principal: Principal
     cursor: int  # the offset up to which everything was given to its connection
     source: Source = Source.RING
-    uninformed: bool = False  # was behind when presence was told
     next: "Member | None" = None  # the same connection's membership in another room
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.presence import Presence
+from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Ring, RingSize
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class Room:
 
     __slots__ = (
         "_size", "answering", "broadcast", "cache", "first", "members", "name", "network", "offered", "offered_bytes",
-        "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring", "seen", "telling", "waiters",
+        "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring", "seen", "telling", "uninformed",
+        "waiters",
     )  # fmt: skip
 
     def __init__(self, name: str, size: RingSize, *, network: str) -> None:
@@ -32,7 +34,8 @@ class Room:
         self.network = network  # of the connection for which it came into memory: it counts for its share of rooms
         self.ring: Ring | None = None
         self.first = 1  # oldest offset the log keeps
-        self.members: dict[Member, None] = {}
+        self.members: dict[Member, Principal] = {}
+        self.uninformed: set[Member] | None = None  # those who were behind when presence was told
         self.waiters: dict[PollWaiter, None] | None = None
         self.presence = Presence()
         self.telling: float | None = None  # since when presence waits to be told by the next pass

@@ -15,7 +15,6 @@ client sends ahead stays in its inbox, and beyond one read of it, in the kernel.
 
 import math
 import random
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -72,7 +71,6 @@ class HttpExchanges:
         self._pages = pages
         self._serving_deadline = settings.serving_deadline
         self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
-        self._most_requests = settings.max_requests_per_connection or sys.maxsize
         self._secret = secret
         self._tasks = tasks
         self._stats = stats
@@ -92,8 +90,7 @@ class HttpExchanges:
     def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> bool:
         """A whole request. True: another one may be in the inbox."""
         connection.rate = self._bucket.spend(connection.rate, self._now())
-        connection.requests = requests = connection.requests + 1
-        another = head.keep_alive and not self.draining and requests < self._most_requests
+        another = head.keep_alive and not self.draining
         if not self._connections.keep_ahead(connection, rest):
             another = False
         exchange = Exchange(another, head.method == "HEAD", self._routes.cors(head))

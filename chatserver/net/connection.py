@@ -97,20 +97,18 @@ class Closing(msgspec.Struct, gc=False, eq=False):
 
 
 class Connection(msgspec.Struct, gc=False, eq=False):
-    """A peer. Hashable by identity; about 110 bytes."""
+    """A peer. Hashable by identity; 96 bytes."""
 
     descriptor: int
     address: str
     transport: Transport
     state: State
     deadline: int  # tick of the wheel
-    entry: int = 0  # tick of its earliest entry in the wheel, 0 when it has none
     armed: int = 0  # what the kernel is asked to report once: readiness.READ, WRITE
     inbox: bytes = b""  # received, not yet parsed; bounded by the limits of what is being parsed
     backlog: Backlog | None = None
     context: object = None  # what the connection carries in its state; its type is a column of the table
     rate: int = 0  # state of its token bucket
-    requests: int = 0  # HTTP requests that were answered on it
 
     @property
     def alive(self) -> bool:

@@ -252,7 +252,7 @@ class Connections:
                 return
             connection.backlog = None
         connection.deadline = due
-        entry = connection.entry
+        entry = wheel.entries[connection.descriptor]
         if entry == 0 or due < entry:
             wheel.watch(connection, due)
 

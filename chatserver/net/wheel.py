@@ -5,10 +5,10 @@ Owns: the ticks, and which descriptor is looked at in which tick. May not: read 
     wheel.due[State.HEAD]            the tick at which a head that starts now is late
     wheel.watch(connection, tick)    set the deadline; an attribute write when an earlier entry stands already
 
-Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, the connection is asked for its
-deadline; if that has moved on, it is entered again there. So extending a deadline costs nothing, and a closed
-connection leaves four bytes behind, not an object. A number that was reused meanwhile fails the test
-`connection.entry == tick`, or passes it because the new connection has an entry in this very slot: both are right.
+Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, the connection of that number is
+asked for its deadline; if that has moved on, it is entered again there. So extending a deadline costs nothing, and a
+closed connection leaves eight bytes behind, not an object. The entry is the number's: a connection that takes over a
+number takes over its entry. Only the earliest entry of a number counts, a later one is passed over.
 
 Served time: when the loop was late by L, so is every deadline. A peer that could not be read because *we* stalled is
 not to blame; a laptop that was asleep for an hour must not hang up on everybody when it wakes.
@@ -51,7 +51,8 @@ class Wheel:
         self._steps = tuple(
             TOGETHER if row.at_rest and span >= LONG else 1 for row, span in zip(ROWS, self._spans, strict=True)
         )
-        self._slots: dict[int, tuple[int, array[int]]] = {}
+        self._slots: dict[int, array[int]] = {}
+        self.entries = array("I")  # for each descriptor number the tick of its earliest entry, 0 when it has none
         self._origin = now  # trio's clock at tick 0; moves on when we were late
         self.current = 0
         self._turned = 0  # the last tick whose slot was emptied
@@ -102,13 +103,15 @@ class Wheel:
     def watch(self, connection: Connection, tick: int) -> None:
         """Set the deadline of a connection to a tick."""
         connection.deadline = tick
-        entry = connection.entry
+        entries = self.entries
+        if len(entries) < len(self._table):
+            entries.extend([0] * (len(self._table) - len(entries)))
+        entry = entries[connection.descriptor]
         if entry == 0 or tick < entry:
-            self._enter(connection, tick)
+            self._enter(connection.descriptor, tick)
 
-    def _enter(self, connection: Connection, tick: int) -> None:
+    def _enter(self, descriptor: int, tick: int) -> None:
         if tick >= NEVER:
-            connection.entry = 0
             return
         if tick < self._waking:
             self._waking = tick
@@ -116,9 +119,9 @@ class Wheel:
             self.wake(self.planned)
         slot = self._slots.get(tick)
         if slot is None:
-            slot = self._slots[tick] = (tick, array("i"))
-        slot[1].append(connection.descriptor)
-        connection.entry = slot[0]  # the slot's own int: nothing per connection
+            slot = self._slots[tick] = array("i")
+        slot.append(descriptor)
+        self.entries[descriptor] = tick
 
     def turn(self, now: float) -> Iterator[Connection]:
         """Advance to `now` and yield the connections whose deadline has passed.
@@ -136,21 +139,23 @@ class Wheel:
         slot = self._slots.get(tick)
         if slot is None:
             return
-        table = self._table
-        for descriptor in slot[1]:
+        table, entries = self._table, self.entries
+        for descriptor in slot:
+            if entries[descriptor] != tick:
+                continue
+            entries[descriptor] = 0
             connection = table[descriptor]
-            if connection is None or connection.entry != tick:
+            if connection is None:
                 continue
             if connection.deadline > tick:
-                self._enter(connection, connection.deadline)
+                self._enter(descriptor, connection.deadline)
             else:
-                connection.entry = 0
                 yield connection
         del self._slots[tick]
 
     def statistics(self) -> dict[str, int]:
         """Entries in the wheel, stale ones included, and the slots that hold them."""
-        return {"entries": sum(len(slot[1]) for slot in self._slots.values()), "slots": len(self._slots)}
+        return {"entries": sum(len(slot) for slot in self._slots.values()), "slots": len(self._slots)}
 
 
 def ticks(seconds: float) -> int:

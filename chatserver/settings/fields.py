@@ -201,11 +201,6 @@ class Settings:
         "names are free: a hundred made up for each connection would be thirty times what it costs",
         Unit.ROOMS, 1, 10_000,
     )
-    max_requests_per_connection: int = size(
-        10_000, "Requests on one connection; the last is answered with Connection: close.",
-        "nginx 1,000, Apache 100; a balancer may then send the next one elsewhere",
-        Unit.REQUESTS, 1, 1_000_000, zero="any number",
-    )
 
     publish_rate: float = rate(
         20.0,

@@ -36,7 +36,6 @@ class Unit(Enum):
     MESSAGES_PER_SECOND = "messages/s"
     REQUESTS_PER_SECOND = "requests/s"
     MESSAGES = "messages"
-    REQUESTS = "requests"
     CONNECTIONS = "connections"
     FIELDS = "fields"
     FRAGMENTS = "fragments"

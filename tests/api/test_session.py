@@ -17,7 +17,7 @@ SIZE = RingSize(LineEncoder(), max_count=16, max_bytes=1000, budget=ByteBudget(1
 
 
 def member_of(name: str) -> Member:
-    return Member(Room(name, SIZE, network="here"), None, LineEncoder().frames, ANN, 0)
+    return Member(Room(name, SIZE, network="here"), None, LineEncoder().frames, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), max_size=40))

@@ -280,27 +280,6 @@ async def test_a_client_that_goes_while_it_waits_for_its_turn() -> None:
             assert (await hasty.rest()).count(b"200 OK") == 3
 
 
-async def test_the_last_request_of_a_connection_is_answered_and_says_so() -> None:
-    async with (
-        serving(max_requests_per_connection=3) as server,
-        neighbour(server),
-        connect(server.address) as peer,
-    ):
-        for kept in ("keep-alive", "keep-alive", "close"):
-            assert (await peer.request("GET", "/healthz")).headers["connection"] == kept
-        assert await peer.rest() == b""
-
-
-async def test_the_last_request_may_be_a_poll() -> None:
-    async with serving(max_requests_per_connection=1) as server, connect(server.address) as poller:
-        await poller.send(request("GET", "/rooms/r/messages?after=0&wait=60"))
-        await server.in_phase("held")
-        await ask(server.address, "POST", "/rooms/r/messages", b"hi")
-        answer = await poller.response()
-        assert (len(answer.json["messages"]), answer.headers["connection"]) == (1, "close")
-        assert await poller.rest() == b""
-
-
 async def test_a_pipeline_whose_answers_are_not_taken_is_not_read() -> None:
     """It can send no more than the kernel's buffers hold and one read of ours, however long it tries."""
     page = request("GET", "/chat.js")

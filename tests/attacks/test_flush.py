@@ -58,7 +58,7 @@ async def test_flush_a_reader_that_stopped_is_aborted() -> None:
 async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() -> None:
     """Hundreds of requests ahead and a sip of each answer, at a quarter of the rate: what it owes is judged as one."""
     async with (
-        serving(flush_window=2.0, flush_rate=1024, max_requests_per_connection=0) as server,
+        serving(flush_window=2.0, flush_rate=1024) as server,
         neighbour(server),
         connect(server.address, receive_buffer=1024) as sipper,
         trio.open_nursery() as nursery,

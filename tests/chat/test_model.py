@@ -175,7 +175,7 @@ class Play:
         assert hub.statistics()["waiters"] == sum(len(room.waiters or ()) for room in rooms)
         for room in rooms:
             assert (room.ring is None) == (room.last == 0)
-            here = [member.principal.number for member in room.members]
+            here = [principal.number for principal in room.members.values()]
             here += [waiter.principal.number for waiter in room.waiters or ()]
             here += room.presence._leases or ()
             assert {person.number for person in room.presence.people()} == set(here)

@@ -114,11 +114,12 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
 def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> None:
     """It is in the wheel, at its deadline or before; or its end is about to be seen to."""
     wheel = world.parts.connections.wheel
-    if connection.entry == 0:
+    entry = wheel.entries[connection.descriptor]
+    if entry == 0:
         assert "_expire_each" in waiting, "nobody looks at its deadline"
         return
-    assert wheel._turned < connection.entry <= connection.deadline, "its entry is not before its deadline"
-    assert connection.descriptor in wheel._slots[connection.entry][1], "it is not in the wheel"
+    assert wheel._turned < entry <= connection.deadline, "its entry is not before its deadline"
+    assert connection.descriptor in wheel._slots[entry], "it is not in the wheel"
 
 
 def _check_armed(connection: Connection, waiting: set[str]) -> None:
@@ -254,7 +255,8 @@ def _check_room(room: Room, members: list[Member], waiters: list[PollWaiter], wa
         waits = context.room if isinstance(context, PausedPublisher) else getattr(context, "waits", None)
         assert waits is room, f"it goes on, and {room.name} believes that it waits"
     presence = room.presence
-    present = Counter(member.principal.number for member in members)
+    assert set(room.uninformed or ()) <= set(members), f"{room.name} keeps a member that has left"
+    present = Counter(room.members[member].number for member in members)
     present.update(waiter.principal.number for waiter in waiters)
     present.update((presence._leases or {}).keys())
     several = presence._connections or {}

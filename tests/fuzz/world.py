@@ -64,7 +64,7 @@ SETTINGS: dict[str, Any] = {
     "body_deadline": 1.0, "body_deadline_max": 3.0, "keepalive_deadline": 4.0, "serving_deadline": 2.0,
     "poll_wait_max": 4.0, "heartbeat_interval": 2.0, "ping_interval": 3.0, "pong_deadline": 1.0,
     "message_deadline": 2.0, "flush_window": 2.0, "close_deadline": 0.5, "drain_timeout": 5.0, "max_fragments": 4,
-    "max_rooms_per_connection": 3, "max_requests_per_connection": 30, "publish_rate": 20.0, "message_rate": 2.0,
+    "max_rooms_per_connection": 3, "publish_rate": 20.0, "message_rate": 2.0,
     "request_rate": 5.0, "ring_messages": 16, "ring_bytes": 65_536, "send_buffer": 4096,
     "all_unfinished_bytes": 65_536, "max_empty_rooms": 2, "allow_origin": (APP,),
     "trusted_proxy": (PROXIES,), "proxy_protocol": True, "metrics_listen": "127.0.0.1:0",
@@ -338,5 +338,6 @@ class World:
 
 def _is_neighbours(argument: object) -> bool:
     if isinstance(argument, Member):
-        return argument.principal.network == NEIGHBOUR
+        principal = argument.room.members.get(argument)
+        return principal is not None and principal.network == NEIGHBOUR
     return isinstance(argument, Connection) and argument.address == NEIGHBOUR

@@ -120,7 +120,9 @@ def test_every_move_is_in_the_table_or_refused(it: Parked, old: State, new: Stat
     put_off = connection.deadline - (it.connections.wheel.current + 1 + span)
     together = TABLE[new].at_rest and span >= LONG
     assert 0 <= put_off < TOGETHER if together else put_off == 0
-    assert 0 < connection.entry <= connection.deadline, "and the wheel will look at it by then"
+    assert 0 < it.connections.wheel.entries[connection.descriptor] <= connection.deadline, (
+        "and the wheel will look at it by then"
+    )
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
@@ -256,7 +258,6 @@ def test_a_span_without_a_limit_has_no_end_of_its_own() -> None:
         connection, _ = it.connect()
         it.connections.enter(connection, State.KEEPALIVE, span=NEVER)
         assert it.turn(seconds=600.0) == []
-        assert connection.entry == 0
         assert it.connections.wheel.statistics() == {"entries": 0, "slots": 0}
         it.connections.enter(connection, State.HEAD)
         assert it.turn(seconds=1.2) == [connection], "the next state has one again"
