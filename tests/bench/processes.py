@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GRACE = 15.0
 _LIFTED = [
     word
-    for flag in ("--per-ip", "--publish-rate", "--message-rate", "--request-rate", "--max-requests-per-connection")
+    for flag in ("--per-ip", "--publish-rate", "--message-rate", "--request-rate")
     for word in (flag, "0")
 ]
 _SERVE = "import sys; from chatserver.cli import main; sys.argv[1:1] = ['serve']; main()"
