@@ -1,11 +1,11 @@
 """WebSocket frames: bytes in, events out, and the server's own frames as bytes.
 
 Owns: the bounds that wsproto does not have (a message's bytes, its fragments, the declared length of a frame
-that has not come yet) and the decision when to trouble wsproto at all. wsproto's `FrameProtocol` judges and decodes
-every frame; it is a reference cycle of 0.9 KB, so none is ever kept for a peer: a frame is handed over once it is
-whole, and the frames of a fragmented message once its last one is here, so that wsproto is only ever seen at a
-message boundary, where one spare object serves every connection. What waits is bytes, and bounded; whatever its size,
-each byte is copied a fixed number of times.
+that has not come yet) and the decision when to trouble wsproto at all. A text in one frame has been judged by then,
+and needs wsproto's unmasking only. `FrameProtocol` judges and decodes the others; it is a reference cycle of 0.9 KB,
+so none is ever kept for a peer: a frame is handed over once it is whole, and the frames of a fragmented message once
+its last one is here, so that one spare object at a message boundary serves every connection. What waits is bytes, and
+bounded; whatever its size, each byte is copied a fixed number of times.
 May not: answer anything. A `Ping` is an event like any other.
 
     events, rest, assembly, more = receive(rest + data, assembly, FrameLimits())
@@ -17,7 +17,7 @@ from struct import Struct
 from typing import TypeAlias
 
 import msgspec
-from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
+from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed, XorMaskerSimple
 
 from chatserver.protocol.errors import FrameError
 from chatserver.reasons import Reason
@@ -100,6 +100,8 @@ _CONTINUED = _CONTROLS | {0x00, 0x80}
 _UINT16, _UINT64 = Struct("!H"), Struct("!Q")
 _MAX_CONTROL = 125  # bytes, RFC 6455 section 5.5
 
+_WHOLE_TEXT = 0x81
+_NOT_UTF8, _LONG_LENGTH = "a text is not UTF-8", "a length that is not in its shortest form"
 _TEXT, _PING, _PONG, _CLOSE = Opcode.TEXT, Opcode.PING, Opcode.PONG, Opcode.CLOSE
 
 # At a message boundary, waiting to be used again: one, unless threads are at work.
@@ -117,9 +119,14 @@ def receive(
     if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG and (assembly is None or not assembly.lacking):
         return [PONG], b"", assembly, False  # what an idle peer sends, and all it sends
     ready, at, assembly, error, more = _split(buffer, assembly, limits, limits.turn if turn is None else turn)
-    events = _decode(ready) if ready else []
-    if events and isinstance(events[-1], Close | Violation):
-        return events, b"", None, False
+    events: list[Event] = []
+    for frames in ready:
+        if frames[0] == _WHOLE_TEXT:
+            events.append(_text(frames))
+        else:
+            events += _decode(frames)
+        if isinstance(events[-1], Close | Violation):
+            return events, b"", None, False
     if error is not None:
         events.append(Violation(error))
         return events, b"", None, False
@@ -234,11 +241,22 @@ def _refuse_size(length: int, assembly: Assembly | None, limits: FrameLimits) ->
     return None
 
 
-def _decode(frames: list[bytes]) -> list[Event]:
-    """What whole frames, from one message boundary to the next, mean to wsproto."""
+def _text(frame: bytes) -> Event:
+    """A text in one frame, which is nearly all that comes: `_split` has looked at all of it that wsproto would."""
+    header, length = _measure(frame, 0)
+    if header != (6 if length < 126 else 8 if length < 1 << 16 else 14):
+        return Violation(FrameError(Reason.BAD_FRAME, _LONG_LENGTH))
+    payload = XorMaskerSimple(frame[header - 4 : header]).process(bytearray(frame[header:]))
+    try:
+        return Text(payload.decode())
+    except UnicodeDecodeError:
+        return Violation(FrameError(Reason.BAD_TEXT, _NOT_UTF8))
+
+
+def _decode(frames: bytes) -> list[Event]:
+    """What a control frame, or all frames of a message, mean to wsproto."""
     protocol = _spare.pop() if _spare else FrameProtocol(client=False, extensions=[])
-    for frame in frames:
-        protocol.receive_bytes(frame)
+    protocol.receive_bytes(frames)
     events: list[Event] = []
     text: list[str] = []
     binary: list[bytes] = []
@@ -278,9 +296,9 @@ def _broken(error: ParseFailed) -> FrameError:
     """In our words: wsproto's have the codec's in them."""
     close = "CLOSE" in str(error)
     if error.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA:
-        return FrameError(Reason.BAD_TEXT, "a close frame's reason is not UTF-8" if close else "a text is not UTF-8")
+        return FrameError(Reason.BAD_TEXT, "a close frame's reason is not UTF-8" if close else _NOT_UTF8)
     # Whatever else a frame may be was looked at before wsproto saw it.
-    message = "a close frame's code is none that may be sent" if close else "a length that is not in its shortest form"
+    message = "a close frame's code is none that may be sent" if close else _LONG_LENGTH
     return FrameError(Reason.BAD_FRAME, message)
 
 
