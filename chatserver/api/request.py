@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.api.origins import forbidden
-from chatserver.chat.principal import TOKEN_MAX, Principal, number_of
+from chatserver.chat.principal import TOKEN_MAX, Principal, principal_of
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
@@ -51,13 +51,13 @@ class Request(msgspec.Struct, gc=False):
 
     @property
     def principal(self) -> Principal:
-        """Who sent it: 2 µs, and a WebSocket's handshake has no use for it. Raises HttpError (403)."""
+        """Who sent it: a WebSocket's handshake has no use for it. Raises HttpError (403)."""
         if self.foreign:
             raise forbidden(self.head)
         if self._principal is None:
             # With a space in it, it looks like no token of ours.
             token = token_in(self.head) or f"{self.address} {self.head.headers.get('user-agent', '')}"
-            self._principal = Principal(number_of(token, self.secret), self.network)
+            self._principal = principal_of(token, self.secret, self.network)
         return self._principal
 
     def shrink(self) -> None:

@@ -100,3 +100,9 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
     def may(self, action: Action, room: str) -> bool:
         """Whether this is allowed to it in this room: to guests, anything but moderation everywhere."""
         return action is not Action.MODERATE
+
+
+@lru_cache(maxsize=REMEMBERED)
+def principal_of(token: str, secret: bytes, network: str) -> Principal:
+    """Who has a token, for requests: their client comes again, and may hold several polls."""
+    return Principal(number_of(token, secret), network)
