@@ -321,7 +321,7 @@ def metrics() -> str:
     return table(("metric", "kind", "what it is"), rows)
 
 
-_ENTRIES = 12  # bytes: a place in the table, an entry in the wheel
+_ENTRIES = 16  # bytes: a place in the table, an entry in the wheel and its tick
 _GC_HEAD, _HAS_GC = 16, 1 << 14  # bytes in front of an object that the collector visits; the flag of its type
 _PARKED: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("any", (), ""),
