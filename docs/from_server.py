@@ -27,7 +27,7 @@ from chatserver.edge.exchange import Upload
 from chatserver.log import open_log
 from chatserver.net import admission, listener, poller
 from chatserver.net.connection import Connection
-from chatserver.net.readiness import open_readiness
+from chatserver.net.readiness import Readiness
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import TABLE, Deadline, Priority, Reads, Reclaim, Row, State
 from chatserver.net.tls import TlsEngine
@@ -113,7 +113,7 @@ def built() -> Built:
         settings, log = Settings(log="memory:"), open_log("memory:")
         async with trio.open_nursery() as nursery:
             await nursery.start(log.run, lambda records: None)
-            with closing(open_readiness()) as readiness:
+            with closing(Readiness()) as readiness:
                 parts = build(
                     settings, total=1, log=log, readiness=readiness, listening=[], operators=None, nursery=nursery,
                     loop=LoopMeter(), garbage=Collector(), ready=lambda: True,

@@ -13,13 +13,14 @@ is released at once.
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from enum import IntEnum
+from socket import SHUT_WR
 from typing import Any
 
 import structlog
 
 from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
+from chatserver.net.closing import ClosingHandler
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
 from chatserver.net.faults import Faults
 from chatserver.net.handler import Handler
@@ -40,13 +41,6 @@ _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
 #: Bytes of an unfinished head, body, message or record that are free, whatever all others keep: a browser's head, a
 #: ClientHello, a message of usual length. 20,000 of these are 40 MB, on top of the budget.
 FREE_INPUT = 2048
-
-
-class Finality(IntEnum):
-    """How a descriptor is given back."""
-
-    CLOSE = 0  # the kernel goes on sending what it holds
-    ABORT = 1  # RST, and the kernel drops it
 
 
 class Connections:
@@ -70,7 +64,9 @@ class Connections:
         self._readiness = readiness
         self._closed = closed
         self._handlers: list[Handler] = [Handler(self)] * len(State)
-        self._contexts: list[type | tuple[type, ...]] = [object] * len(State)
+        self._contexts: list[tuple[type, ...]] = [(object,)] * len(State)
+        for state in ENDING:
+            self.bind(state, ClosingHandler(self), Closing)
 
     def bind(self, state: State, handler: Handler, *contexts: type | None) -> None:
         """The two columns that this layer cannot name: who attends to a state, and what type its context has."""
@@ -83,8 +79,7 @@ class Connections:
 
     def context_types(self, state: State) -> Sequence[type]:
         """The types that the context of a state may have."""
-        types = self._contexts[state]
-        return types if isinstance(types, tuple) else (types,)
+        return self._contexts[state]
 
     # -- coming and going -------------------------------------------------------------------------------------------
 
@@ -107,8 +102,8 @@ class Connections:
             raise
         return connection
 
-    def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
-        """End it now. What it held is released exactly once; closing twice is harmless."""
+    def close(self, connection: Connection, reason: Reason, *, reset: bool = False) -> None:
+        """End it now, or with a reset. What it held is released exactly once; closing twice is harmless."""
         descriptor = connection.descriptor
         if descriptor < 0:
             return
@@ -116,33 +111,30 @@ class Connections:
         self.held -= 1
         self.operators.discard(connection)
         try:
-            if connection.transport is not PLAIN and finality is Finality.CLOSE and reason not in _GONE:
-                self._say_goodbye(connection)
+            if connection.transport is not PLAIN and not (reset or connection.blocked or reason in _GONE):
+                with suppress(OSError, TransportError):  # not taken: the peer learns of the end by FIN alone
+                    connection.transport.finish(connection)
         finally:
             connection.descriptor = CLOSED
             connection.backlog = None
             try:
                 self.drop_inbox(connection)
                 connection.transport.released()
-                self._release(connection)
+                context, connection.context = connection.context, None
+                if context is not None:
+                    self._handlers[connection.state].released(connection, context)
             finally:
                 try:
                     self._closed(connection, reason)
                 finally:
-                    if finality is Finality.ABORT:
+                    if reset:
                         sockets.abort(descriptor)
                     else:
                         os.close(descriptor)
 
     def abort(self, connection: Connection, reason: Reason) -> None:
         """End it with RST, and have the kernel drop what it still holds: for a peer that does not take it."""
-        self.close(connection, reason, Finality.ABORT)
-
-    def _say_goodbye(self, connection: Connection) -> None:
-        if connection.backlog is not None and connection.backlog.blocked:
-            return
-        with suppress(OSError, TransportError):  # the kernel does not take it: the peer learns of the end by FIN alone
-            connection.transport.finish(connection)
+        self.close(connection, reason, reset=True)
 
     def keep_ahead(self, connection: Connection, data: bytes) -> bool:
         """Keep what a peer sent ahead of our answer; False when all together keep too much: then it is dropped."""
@@ -157,12 +149,6 @@ class Connections:
         connection.inbox = b""
         if self.input_budget.used:
             self.input_budget.release(connection)
-
-    def _release(self, connection: Connection) -> None:
-        context = connection.context
-        if context is not None:
-            connection.context = None
-            self._handlers[connection.state].released(connection, context)
 
     def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
         """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.
@@ -187,12 +173,12 @@ class Connections:
             if not connection.transport.finish(connection):
                 self.keep(connection, b"", 0)  # FIN comes behind the goodbye
                 return
-        except (OSError, TransportError):
-            self.close(connection, Reason.PEER_RESET)
+        except (OSError, TransportError) as error:
+            self.broken(connection, error)
             return
         connection.transport.released()
         connection.transport = PLAIN
-        sockets.end_writing(connection.descriptor)
+        sockets.shutdown(connection.descriptor, SHUT_WR)
 
     # -- acting on one from outside ---------------------------------------------------------------------------------
 
@@ -323,11 +309,8 @@ class Connections:
             taken = connection.transport.offer(connection, data)
         except BlockingIOError:
             return 0
-        except OSError:
-            self.step(connection, self.close, Reason.PEER_RESET)  # it may be one of many: its end is guarded
-            return -1
-        except TransportError as error:
-            self.step(connection, self.broken, error)
+        except (OSError, TransportError) as error:
+            self.step(connection, self.broken, error)  # it may be one of many: its end is guarded
             return -1
         except Exception:  # noqa: BLE001
             self.faults.end(connection, excuse=False)  # an excuse would be written by what has just failed
@@ -402,19 +385,19 @@ class Connections:
                 return False
         except BlockingIOError:
             return False
-        except OSError:
-            self.close(connection, Reason.PEER_RESET)
-            return False
-        except TransportError as error:
+        except (OSError, TransportError) as error:
             self.broken(connection, error)
             return False
         self.judge.lift(connection, backlog)
         return self._handlers[connection.state].writable(connection)
 
-    def broken(self, connection: Connection, error: TransportError) -> None:
-        """Its transport can neither seal nor open any more."""
-        self.misbehaved(connection, error.reason, str(error))
-        self.close(connection, error.reason)
+    def broken(self, connection: Connection, error: OSError | TransportError) -> None:
+        """The peer is gone, or its transport can neither seal nor open any more."""
+        reason = Reason.PEER_RESET
+        if isinstance(error, TransportError):
+            reason = error.reason
+            self.misbehaved(connection, reason, str(error))
+        self.close(connection, reason)
 
     def close_all(self, reason: Reason) -> None:
         """End everything, without waiting for anybody. A fault in ending one does not keep the others open."""

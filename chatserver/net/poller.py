@@ -147,7 +147,7 @@ class Poller:
             if events & WRITE or connection.blocked:
                 step = self._write
             else:
-                step = self._read if events & (READ | ENDED) else self._hung_up
+                step = self._read if events & (READ | ENDED) else self._reset
             submit(priority, step, connection, connection.network)
         return bool(ready)
 
@@ -190,8 +190,7 @@ class Poller:
             connections.arm(connection)
             return False
         except OSError:
-            self._reset(connection)
-            return False
+            return self._reset(connection)
         if count == 0:
             connections.handler(connection).ended(connection)
         elif self._take(connection, bytes(_BUFFER[:count])):
@@ -211,8 +210,7 @@ class Poller:
             try:
                 data = transport.open(connection, data)
             except OSError:
-                self._reset(connection)
-                return False
+                return self._reset(connection)
             except TransportError as error:
                 connections.broken(connection, error)
                 return False
@@ -227,15 +225,11 @@ class Poller:
         lacking = connection.transport.lacking(connection) or self._connections.handler(connection).lacking(connection)
         return min(lacking, READ_MOST_BYTES) + READ_BYTES
 
-    def _hung_up(self, connection: Connection) -> bool:
-        if connection.descriptor >= 0:
-            connection.armed = 0
-            self._reset(connection)
-        return False
-
-    def _reset(self, connection: Connection) -> None:
+    def _reset(self, connection: Connection) -> bool:
         """The peer has reset it. After our end that is only how it took it: the reason for that end stands."""
+        connection.armed = 0
         if isinstance(connection.context, Closing):
             self._connections.handler(connection).ended(connection)
         else:
             self._connections.close(connection, Reason.PEER_RESET)
+        return False

@@ -13,7 +13,7 @@ import termios
 #: Linger on, for zero seconds: closing sends RST at once and the kernel forgets what it still had to send.
 _ABORT = struct.pack("ii", 1, 0)
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
-_INT = struct.calcsize("i")
+_INT = struct.Struct("i")
 _UNLIMITED = (1 << 31) - 1
 #: Linux' struct tcp_info as far as it is of use: state of congestion, backoff, and the present wait in microseconds.
 _TCP_INFO = struct.Struct("xB2xB3xI")
@@ -44,11 +44,7 @@ def outstanding(descriptor: int) -> int:
             return borrowed.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
         finally:
             borrowed.detach()
-    return _asked(descriptor, termios.TIOCOUTQ)
-
-
-def _asked(descriptor: int, question: int) -> int:
-    return int(struct.unpack("i", fcntl.ioctl(descriptor, question, b"\0" * _INT))[0])
+    return int(_INT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(_INT.size)))[0])
 
 
 def take_all(descriptor: int) -> None:
@@ -86,24 +82,13 @@ def latest_try(descriptor: int) -> float | None:
     return (wait - (wait >> backoff)) / 1e6 if state == _TCP_CA_LOSS else None
 
 
-def end_writing(descriptor: int) -> None:
-    """Send FIN behind what was written. A peer that is already gone is no error."""
+def shutdown(descriptor: int, how: int) -> None:
+    """`SHUT_WR`: send FIN behind what was written. `SHUT_RD`: report the end as if the peer's FIN were here."""
     borrowed = _borrow(descriptor)
     try:
-        borrowed.shutdown(socket.SHUT_WR)
+        borrowed.shutdown(how)
     except OSError:
-        pass  # ENOTCONN: it reset the connection meanwhile, which the next read will tell
-    finally:
-        borrowed.detach()
-
-
-def end_reading(descriptor: int) -> None:
-    """Have the kernel report the end of what comes in, as often as it is asked, as if the peer's FIN were here."""
-    borrowed = _borrow(descriptor)
-    try:
-        borrowed.shutdown(socket.SHUT_RD)
-    except OSError:
-        pass  # ENOTCONN: it reset the connection meanwhile, which the next read will tell
+        pass  # ENOTCONN: the peer reset the connection meanwhile, which the next read will tell
     finally:
         borrowed.detach()
 

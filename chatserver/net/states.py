@@ -21,41 +21,24 @@ from chatserver.reasons import Reason
 
 
 class State(IntEnum):
-    """What a connection waits for. An IntEnum: it indexes tables, and hashing it costs no Python call."""
+    """The rows; `TABLE` says what each waits for. An IntEnum indexes tables, and hashing it costs no Python call."""
 
-    #: the PROXY header of a trusted balancer, before anything else
     PROXY = 0
-    #: the end of a TLS ClientHello, from accept
     TLS_HELLO = 1
-    #: the end of the TLS handshake, since our answer to the hello
     TLS_HANDSHAKE = 2
-    #: the end of the request head, from accept or from its first byte
     HEAD = 3
-    #: the rest of a request body
     BODY = 4
-    #: the next request
     KEEPALIVE = 5
-    #: its rate: it asked faster than it may
     THROTTLED = 6
-    #: our answer to an HTTP request
     SERVING = 7
-    #: the members of a room, which it publishes into faster than they can be told
     PAUSED = 8
-    #: a message, for a long-poll
     HELD = 9
-    #: a message, for server-sent events
     STREAM = 10
-    #: a frame, or a message to push
     OPEN = 11
-    #: any byte at all, after our ping
     PINGED = 12
-    #: the rest of a frame or of a fragmented message
     MESSAGE = 13
-    #: our reply to a WebSocket's message, or the log and the room it publishes into
     REPLYING = 14
-    #: the peer's end of the close
     CLOSING = 15
-    #: the end of its time to read our last words; it sends too much to be read on
     LINGERING = 16
 
 
@@ -131,7 +114,7 @@ TABLE: dict[State, Row] = {
     _S.TLS_HELLO: Row(
         waits_for="the end of a TLS ClientHello",
         seconds="tls_deadline", deadline=_D.TOTAL, expires=Reason.TLS_DEADLINE,
-        priority=_P.NEW, reclaim=_R.ASKING, announces=True, next=(_S.TLS_HANDSHAKE,),
+        priority=_P.NEW, reclaim=_R.ASKING, next=(_S.TLS_HANDSHAKE,),
         precedent="ranch 5 s, Kestrel 10 s, nginx 60 s",
     ),
     _S.TLS_HANDSHAKE: Row(

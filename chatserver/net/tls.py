@@ -21,7 +21,6 @@ What is off: renegotiation (the peer makes us compute at will), compression (CRI
 that comes back with it spares us the signature, and it is the peer who keeps it.
 """
 
-import contextlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,6 @@ class TlsError(Exception):
 
     def __init__(self, message: str, reply: bytes) -> None:
         super().__init__(message)
-        self.message = message
         self.reply = reply
 
 
@@ -75,7 +73,7 @@ class TlsEngine:
     def _take_in(self, tls: ssl.SSLObject, records: bytes, *, handshake: bool) -> tuple[bool, Received]:
         incoming = self._incoming
         pieces: list[bytes] = []
-        ended, failure = False, ""
+        ended = False
         try:
             incoming.write(records)
             if handshake:
@@ -90,12 +88,10 @@ class TlsEngine:
         except ssl.SSLWantReadError:
             pass  # the last record held no plaintext
         except ssl.SSLError as error:
-            failure = _words(error)
+            raise TlsError(_words(error), self._outgoing.read()) from None
         finally:
             incoming.read()
             reply = self._outgoing.read()
-        if failure:
-            raise TlsError(failure, reply)
         return not handshake, Received(b"".join(pieces), reply, ended)
 
     def seal(self, tls: ssl.SSLObject, data: bytes | memoryview) -> bytes:
@@ -103,22 +99,20 @@ class TlsEngine:
 
         OpenSSL refuses to while it waits for the rest of a handshake message that the peer has begun.
         """
-        failure = ""
         try:
             tls.write(data)
         except ssl.SSLError as error:
-            failure = _words(error)
+            raise TlsError(_words(error), self._outgoing.read()) from None
         finally:
             sealed = self._outgoing.read()
-        if failure:
-            raise TlsError(failure, sealed)
         return sealed
 
     def goodbye(self, tls: ssl.SSLObject) -> bytes:
         """The close_notify; nothing can be sealed after it."""
         try:
-            with contextlib.suppress(ssl.SSLError):  # it would like to read the peer's own, which we do not wait for
-                tls.unwrap()
+            tls.unwrap()
+        except ssl.SSLError:
+            pass  # it would like to read the peer's own, which we do not wait for
         finally:
             last = self._outgoing.read()
         return last

@@ -32,11 +32,6 @@ class RecordError(Exception):
     """These bytes are not TLS, or not within its bounds; the message says which."""
 
 
-def record_length(data: bytes) -> int:
-    """What the first record announces, without its header, of which at least five bytes are here."""
-    return data[3] << 8 | data[4]
-
-
 def whole_records(data: bytes) -> int:
     """Where the last whole record ends; 0 while not even one is here."""
     end, size = 0, len(data)

@@ -38,10 +38,6 @@ _ROUNDING = 1e-6
 NEVER = 1 << 30
 
 
-def _nobody_sleeps(_: float) -> None:
-    """Until the wheel's task runs."""
-
-
 class Wheel:
     """Deadlines in ticks since it was made. `table` maps descriptor numbers to connections."""
 
@@ -58,7 +54,7 @@ class Wheel:
         self._waking = 1
         self.planned = now + TICK  # when `turn` is to be called at the latest
         #: told of an earlier time to call `turn` than was planned; set by the task that sleeps until then
-        self.wake: Callable[[float], None] = _nobody_sleeps
+        self.wake: Callable[[float], None] = lambda planned: None
         self.lateness = 0.0  # s, total by which deadlines were moved
         #: for each state, the tick at which it is due if it begins now: made once a tick, so that all connections
         #: of a state and a tick share one int object. One tick more than the span, since part of the current one is

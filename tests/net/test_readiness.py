@@ -4,12 +4,12 @@ import select
 import socket
 
 from chatserver.net.poller import MAX_EVENTS
-from chatserver.net.readiness import ENDED, READ, WRITE, open_readiness
+from chatserver.net.readiness import ENDED, READ, WRITE, Readiness
 from tests.support.parked import pair
 
 
 def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
-    readiness = open_readiness()
+    readiness = Readiness()
     pairs = [pair() for _ in range(5)]
     try:
         for ours, peer in pairs:
@@ -28,7 +28,7 @@ def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
 
 
 def test_readiness_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile() -> None:
-    readiness = open_readiness()
+    readiness = Readiness()
     ours, peer = pair()
     try:
         readiness.add(ours.fileno(), READ)
@@ -52,7 +52,7 @@ def test_readiness_reports_once_until_it_is_armed_again_and_then_what_came_meanw
 
 
 def test_readiness_is_woken_once() -> None:
-    readiness = open_readiness()
+    readiness = Readiness()
     try:
         assert select.select([readiness.fileno()], [], [], 0)[0] == []
         readiness.wake()

@@ -59,7 +59,7 @@ def test_outstanding_borrows_the_descriptor() -> None:
         before = descriptors()
         for _ in range(50):
             sockets.outstanding(ours.fileno())
-            sockets.end_writing(ours.fileno())
+            sockets.shutdown(ours.fileno(), socket.SHUT_WR)
         assert descriptors() == before
         assert ours.fileno() >= 0
 
@@ -103,7 +103,7 @@ def test_end_writing_sends_fin_behind_the_bytes() -> None:
     ours, peer = pair()
     with ours, peer:
         ours.send(b"last words")
-        sockets.end_writing(ours.fileno())
+        sockets.shutdown(ours.fileno(), socket.SHUT_WR)
         assert take(peer) == b"last words"
         assert ended(peer)
         peer.send(b"still read by us")
@@ -115,8 +115,8 @@ def test_end_writing_to_a_peer_that_is_gone_is_no_error() -> None:
     with ours:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         peer.close()
-        sockets.end_writing(ours.fileno())
-        sockets.end_writing(ours.fileno())
+        sockets.shutdown(ours.fileno(), socket.SHUT_WR)
+        sockets.shutdown(ours.fileno(), socket.SHUT_WR)
 
 
 def test_abort_resets_and_drops_what_was_not_sent() -> None:
