@@ -80,7 +80,7 @@ def build(
     first_words = [REFUSAL] if engine is not None else refusals
     proxies = TrustedProxies(settings.trusted_proxy)
     admission = Admission(
-        connections, settings, total=total, farewells=refusals, uncapped=proxies.covers if proxies else None
+        connections, settings, total=total, farewells=refusals, uncapped=proxies.covers
     )  # fmt: skip
     forwarded = ForwardedFor(proxies, admission, refused=stats.refused)
     # Chat, over what it sees of the connections.

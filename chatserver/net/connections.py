@@ -2,9 +2,9 @@
 
 Owns: the table, every descriptor in it, the step in which each is acted on. May not: wait, or know what bytes mean.
 
-Every call here is synchronous and never blocks: what the kernel does not take is remembered as (chunk, position) and
-written when the descriptor becomes writable. While anything is remembered, the peer is not read: it owes us first.
-So a connection holds at most the rest of one chunk plus the answers to what it had already asked.
+What the kernel does not take is remembered as (chunk, position) and written when the descriptor becomes writable. While
+anything is remembered, the peer is not read. So a connection holds at most the rest of one chunk plus the answers to
+what it had already asked.
 
 A dead connection cannot be acted on: every call is a no-op on one that is closed, and what `enter` would have given it
 is released at once.

@@ -1,9 +1,6 @@
 """How many connections this process can hold: the descriptor limit, raised and shared out, and the room for them.
 
 Owns: RLIMIT_NOFILE, the size of the kernel's table. May not: import trio, or know what the descriptors are for.
-
-    most = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
-    make_room(most)
 """
 
 import fcntl

@@ -3,10 +3,10 @@
 Owns: the windows, and the judgement at the end of each. May not: write.
 
 A peer that takes less than `flush_rate` bytes a second over a whole window, and not even what was outstanding when the
-window began, is aborted. What counts is what the peer's kernel acknowledged, not what ours accepted: acknowledged =
-written since the window began + outstanding then - outstanding now. A shorter window would be unfair: a receiving
-kernel opens its window in bursts, on loopback up to half its buffer. A peer from which the kernel cannot have heard,
-since it has not tried again, gets a second window.
+window began, is aborted. What its kernel acknowledged counts, not what ours accepted: acknowledged = written since the
+window began + outstanding then - outstanding now. A shorter window would be unfair: a receiving kernel opens its window
+in bursts, on loopback up to half its buffer. A peer from which the kernel cannot have heard, since it has not tried
+again, gets a second window.
 
 A missing pong is judged only when nothing of ours stands before the ping: a slow but honest reader answers when it gets
 there. Until then its window judges.

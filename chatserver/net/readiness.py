@@ -2,10 +2,9 @@
 
 Owns: the kernel object that all parked connections are registered in. May not: know what a connection is.
 
-One-shot: a descriptor is reported once, and then not until it is armed again. So not armed means not read, whatever
-waits in the scheduler's queues is never reported twice, and a peer that is not read costs nothing. The kernel looks at
-the descriptor when it is armed, so no event can be lost between a report and the next arming. The kernel object is
-itself a descriptor that becomes readable when any of its members is ready, so one trio task can wait for all of them.
+One-shot: a descriptor is reported once, and then not until it is armed again. So not armed means not read, and nothing
+that waits in the scheduler's queues is reported twice. The kernel looks at a descriptor when it is armed: no event is
+lost in between. The kernel object is itself readable when any of its members is ready: one trio task waits for all.
 Closing a descriptor removes it, on both systems; there is nothing to unregister.
 """
 

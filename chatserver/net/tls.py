@@ -3,22 +3,15 @@
 Owns: the rules of our TLS (`load_context`), and the one pair of buffers that all connections share. May not: read or
 write a descriptor, know a phase.
 
-    tls = engine.accept()
-    done, received = engine.handshake(tls, hello)        received.reply is to be sent
-    received = engine.receive(tls, records)          plaintext, and perhaps a reply
-    os.write(descriptor, engine.seal(tls, b"..."))
+OpenSSL on the descriptor itself could not tell "encrypted and kept" from "not yet encrypted", so a slow member could
+not be served from a shared ring. Reading is one system call for all records that came instead of two for each.
 
-Why buffers in memory, and not OpenSSL on the descriptor: what is written must be split into "encrypted and kept" and
-"not yet encrypted" by us, or a slow member could not be served from a shared ring. Reading is one system call for all
-records that came instead of two for each.
+Nothing here waits, so each call leaves both buffers empty, and the next one may be for another peer: a pair for each
+connection costs 0.7 to 1.7 KB more. What is left behind would reach another peer, so every way out of a call empties
+both.
 
-Why one pair for all: nothing here waits, so each call leaves both buffers empty, and the next call may be for
-somebody else. A pair for each connection costs 0.7 to 1.7 KB more, and grows to what the handshake once needed.
-A reply or an input left behind would reach another peer, so every way out of a call empties both.
-
-What is off: renegotiation (the peer makes us compute at will), compression (CRIME; Python's default), TLS below 1.2
-(Python's default, said once more), early data (never on). Tickets are on, one for each TLS 1.3 handshake: a peer
-that comes back with it spares us the signature, and it is the peer who keeps it.
+Off are renegotiation (the peer makes us compute at will), compression (CRIME) and TLS below 1.2. One ticket is sent in
+each TLS 1.3 handshake: a peer that comes back with it spares us the signature, and it is the peer that keeps it.
 """
 
 import ssl
@@ -129,8 +122,11 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = TICKETS
     context.set_alpn_protocols(["http/1.1"])
-    _check_readable("tls-cert", certificate)
-    _check_readable("tls-key", key)
+    for flag, path in (("tls-cert", certificate), ("tls-key", key)):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigError(flag, f"cannot read {path}: {error.strerror}") from None
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
@@ -141,14 +137,6 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
 def _no_password() -> str:
     # Without this OpenSSL would ask at the terminal, and wait there.
     raise ConfigError("tls-key", "the key is encrypted; give one that is not, and guard its file")
-
-
-def _check_readable(flag: str, path: str) -> None:
-    try:
-        with Path(path).open("rb"):
-            pass
-    except OSError as error:
-        raise ConfigError(flag, f"cannot read {path}: {error.strerror}") from None
 
 
 def _explained(error: ssl.SSLError, certificate: str, key: str) -> ConfigError:

@@ -2,12 +2,10 @@
 
 Owns: the handshakes under way. May not: know what plaintext means.
 
-A ClientHello is gathered as bytes, and only a whole one is given to OpenSSL: until then a peer has cost what it has
-sent. From its hello on, and until its handshake is over, a peer costs us 43 KB of OpenSSL's, so only so many are under
-way at a time (the table's column `most`): one more, and the worst of them goes for it, as admission ranks them.
-
-A hello is the one step of the program that takes longer than half a millisecond, for our signature: 0.3 to 0.7 ms, in
-the newcomers' share of the loop.
+Only a whole ClientHello is given to OpenSSL: until then a peer costs what it has sent. From then on, and until its
+handshake is over, it costs 43 KB, so only so many are under way at a time (the table's column `most`): for one more the
+worst of them goes, as admission ranks them. A hello is the one step of the program that takes longer than half a
+millisecond: our signature takes 0.3 to 0.7 ms, in the newcomers' share of the loop.
 """
 
 import socket

@@ -3,13 +3,10 @@
 Owns: what one peer needs for it: OpenSSL's object, a record that is not whole yet, the rest of the last one that was
 sealed. May not: close, or know what plaintext means. The handshake is net/tls_handshake.py's.
 
-What differs from a plain connection is where bytes are kept that the kernel would not take. Plaintext that was not
-sealed yet stays what it was: a place in a shared chunk. What was sealed must be sent exactly so, and is this peer's
-alone: at most one record, `unsent`. So records are small (`RECORD`), one is sealed only when all before it are in the
-kernel, and a peer that never reads costs 4 KiB more than on a plain connection.
-
-A caller is told how much was *sealed*. What the kernel did not take of the last record is kept here, and the
-connection is blocked: the caller sees that as for any other.
+Plaintext that is not sealed yet stays a place in a shared chunk. What is sealed must be sent exactly so, and is this
+peer's alone: at most one record, `unsent`. So records are small, one is sealed only when all before it are in the
+kernel, and a peer that never reads costs 4 KiB more than on a plain connection. A caller is told how much was *sealed*;
+while a rest of that is kept here the connection is blocked.
 """
 
 import os

@@ -5,10 +5,10 @@ Owns: the ticks, and which descriptor is looked at in which tick. May not: read 
     wheel.due[State.HEAD]            the tick at which a head that starts now is late
     wheel.watch(connection, tick)    set the deadline; an attribute write when an earlier entry stands already
 
-Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, the connection is asked for its
-deadline; if that has moved on, it is entered again there. So extending a deadline costs nothing, and a closed
-connection leaves four bytes behind, not an object. A number that was reused meanwhile fails the test
-`connection.entry == tick`, or passes it because the new connection has an entry in this very slot: both are right.
+Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, the connection is entered again
+if its deadline has moved on. So extending a deadline costs nothing, and a closed connection leaves four bytes behind. A
+number that was reused meanwhile fails the test `connection.entry == tick`, or passes it because the new connection has
+an entry in this very slot: both are right.
 
 Served time: when the loop was late by L, so is every deadline. A peer that could not be read because *we* stalled is
 not to blame; a laptop that was asleep for an hour must not hang up on everybody when it wakes.
@@ -66,10 +66,6 @@ class Wheel:
         return [-(-(earliest + span) // step) * step for span, step in zip(self._spans, self._steps, strict=True)]
 
     # -- time -------------------------------------------------------------------------------------------------------
-
-    def next_tick(self) -> float:
-        """When the next tick begins, on the clock that `now` came from."""
-        return self._origin + (self.current + 1) * TICK
 
     def advance(self, now: float) -> None:
         """Make `current` the tick that it is; to be called before anything else is done at a time."""

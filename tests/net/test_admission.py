@@ -11,10 +11,9 @@ from tests.support.parked import Parked, parked
 
 
 def admission_of(it: Parked, *, total: int = 100, per_ip: int = 0, proxy: str = "") -> Admission:
-    uncapped = (lambda address: address == proxy) if proxy else None
     it.admission = Admission(
-        it.connections, Settings(per_ip=per_ip), total=total, farewells=[b"503"], uncapped=uncapped
-    )  # fmt: skip
+        it.connections, Settings(per_ip=per_ip), total=total, farewells=[b"503"], uncapped=lambda each: each == proxy
+    )
     return it.admission
 
 

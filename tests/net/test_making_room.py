@@ -120,7 +120,7 @@ def test_for_an_unknown_newcomer_the_worst_goes(house: House) -> None:
     """Out of descriptors, nobody can be asked where he comes from."""
     person, _ = house.let_in("192.0.2.200")
     house.turn(seconds=8.0)
-    assert house.admission.descriptor_needed()
+    assert house.admission.make_room()
     assert not person.alive
 
 

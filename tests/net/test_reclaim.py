@@ -63,7 +63,7 @@ def test_rule_1_members_and_peers_that_wait_for_us_never_go(house: House, state:
     house.connections.wheel.advance(1000.0)
     house.connections.wheel.current += 10_000
     assert not house.comes("192.0.2.9")
-    assert not house.admission.descriptor_needed()
+    assert not house.admission.make_room()
     assert house.reasons() == []
 
 

@@ -14,7 +14,6 @@ from chatserver.net.states import (
     READS,
     ROWS,
     TABLE,
-    Deadline,
     IllegalMoveError,
     Priority,
     Reads,
@@ -24,7 +23,7 @@ from chatserver.net.states import (
 from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans, ticks
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
-from tests.support.parked import Parked, parked, reset, take
+from tests.support.parked import Parked, next_tick, parked, reset, take
 
 MOVES = list(itertools.product(State, State))
 ENDS = {State.CLOSING, State.LINGERING}
@@ -74,12 +73,7 @@ def test_what_never_follows(old: State, never: set[State]) -> None:
 
 def test_waiting_for_the_peer_ends_for_a_reason_and_waiting_for_us_does_not() -> None:
     blameless = {state for state in State if TABLE[state].expires is None}
-    assert blameless == {state for state in State if TABLE[state].deadline is Deadline.REPEATED}
     assert blameless == {State.THROTTLED, State.PAUSED, State.HELD, State.STREAM, State.OPEN}
-
-
-def test_progress_extends_a_body_alone() -> None:
-    assert {state for state in State if TABLE[state].deadline is Deadline.CAPPED} == {State.BODY}
 
 
 def test_members_and_peers_that_wait_for_us_never_give_up_their_place() -> None:
@@ -112,7 +106,7 @@ def test_every_move_is_in_the_table_or_refused(it: Parked, old: State, new: Stat
             it.connections.enter(connection, new, context)
         assert (connection.state, connection.deadline, connection.context) == (old, before, None)
         return
-    it.connections.wheel.advance(it.connections.wheel.next_tick())
+    it.connections.wheel.advance(next_tick(it.connections.wheel))
     it.connections.enter(connection, new, context)
     assert connection.state is new
     assert connection.context is context
@@ -273,7 +267,7 @@ def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() ->
     with parked(head_deadline=1.0) as it:
         connection, _ = it.connect()
         for _ in range(11):
-            it.now = it.connections.wheel.next_tick()
+            it.now = next_tick(it.connections.wheel)
             for expired in it.connections.wheel.turn(it.now):
                 it.connections.expire(expired)
         it.connections.enter(connection, State.KEEPALIVE)

@@ -11,6 +11,7 @@ from chatserver.net.states import State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import LATE, NAP, NEVER, TICK, Wheel, spans, ticks
 from chatserver.settings.fields import Settings
+from tests.support.parked import next_tick
 
 
 class Table:
@@ -29,7 +30,7 @@ class Table:
         """That many ticks, each in time."""
         expired: list[Connection] = []
         for _ in range(count):
-            expired += self.wheel.turn(self.wheel.next_tick())
+            expired += self.wheel.turn(next_tick(self.wheel))
         return expired
 
     @property
@@ -126,7 +127,7 @@ def test_lateness_shifts_every_deadline() -> None:
     assert list(table.wheel.turn(stalled_until)) == [], "a minute of ours is one nap of theirs"
     assert table.wheel.current == 10 + NAP
     assert table.wheel.lateness == pytest.approx(60.0)
-    assert table.wheel.next_tick() == pytest.approx(stalled_until + TICK)
+    assert next_tick(table.wheel) == pytest.approx(stalled_until + TICK)
     assert table.turn(39 - NAP) == []
     assert table.turn() == [connection]
 
@@ -168,11 +169,11 @@ def test_ticks_that_were_slept_through_are_turned() -> None:
 
 def test_small_lateness_is_caught_up() -> None:
     table = Table()
-    planned = table.wheel.next_tick()
+    planned = next_tick(table.wheel)
     list(table.wheel.turn(planned + LATE - 0.01))
     assert table.wheel.lateness == 0.0
     assert table.wheel.current == 2, "both ticks that have begun"
-    assert table.wheel.next_tick() == pytest.approx(planned + 2 * TICK)
+    assert next_tick(table.wheel) == pytest.approx(planned + 2 * TICK)
 
 
 def test_due_follows_the_tick() -> None:
@@ -198,7 +199,7 @@ def test_others_may_be_closed_and_entered_between_two() -> None:
     for connection in (first, second, third):
         table.wheel.watch(connection, 5)
     table.turn(4)
-    expiring = table.wheel.turn(table.wheel.next_tick())
+    expiring = table.wheel.turn(next_tick(table.wheel))
     assert next(expiring) is first
     table.wheel.watch(first, table.wheel.current + 1)
     table.slots[2] = None

@@ -26,7 +26,7 @@ from chatserver.net.listener import Listener, bind
 from chatserver.net.poller import Poller
 from chatserver.net.readiness import Readiness
 from chatserver.net.states import State
-from chatserver.net.wheel import TICK
+from chatserver.net.wheel import TICK, Wheel
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 
@@ -120,7 +120,7 @@ class Parked:
 
     def __init__(
         self, *, total: int = 1000, listen: bool = False, now: float = 0.0,
-        uncapped: Callable[[str], bool] | None = None, **settings: Any,
+        uncapped: Callable[[str], bool] = lambda address: False, **settings: Any,
     ) -> None:  # fmt: skip
         self.settings = Settings(**{"per_ip": 0, **settings})
         self.readiness = WatchedReadiness()
@@ -222,7 +222,7 @@ class Parked:
         """Let time pass, punctually. Returns those whose handler was told of the end of their time."""
         before = len(self.of("expired"))
         for _ in range(round(seconds / TICK)):
-            self.now = self.connections.wheel.next_tick()
+            self.now = next_tick(self.connections.wheel)
             for connection in self.connections.wheel.turn(self.now):
                 self.connections.expire(connection)
             self.run_rounds()
@@ -245,6 +245,11 @@ class Parked:
         self.readiness.close()
         for peer in self.peers:
             peer.close()
+
+
+def next_tick(wheel: Wheel) -> float:
+    """When the next tick begins, on the clock of the wheel."""
+    return wheel._origin + (wheel.current + 1) * TICK
 
 
 @contextmanager
