@@ -38,16 +38,6 @@ class Table:
         return self.wheel.statistics()["entries"]
 
 
-def test_due_exactly_at_its_tick() -> None:
-    table = Table()
-    connection = table.put(3)
-    table.wheel.watch(connection, 5)
-    assert table.turn(4) == []
-    assert table.turn() == [connection]
-    assert connection.entry == 0
-    assert table.entries == 0
-
-
 def test_extending_is_no_new_entry() -> None:
     table = Table()
     connection = table.put(3)
@@ -57,47 +47,6 @@ def test_extending_is_no_new_entry() -> None:
     assert table.entries == 1
     assert table.turn(498) == []
     assert table.turn() == [connection]
-
-
-def test_shortening_is_one_new_entry_and_the_old_one_is_harmless() -> None:
-    table = Table()
-    connection = table.put(3)
-    table.wheel.watch(connection, 10)
-    table.wheel.watch(connection, 4)
-    assert table.turn(4) == [connection]
-    table.wheel.watch(connection, 30)
-    assert table.turn(25) == [], "the stale entry in slot 10 says nothing"
-    assert table.turn() == [connection]
-
-
-def test_shortened_and_extended_again_is_yielded_once() -> None:
-    table = Table()
-    connection = table.put(3)
-    table.wheel.watch(connection, 10)
-    table.wheel.watch(connection, 4)
-    table.wheel.watch(connection, 10)  # at tick 4 it is entered in slot 10, where an old entry stands already
-    assert table.turn(9) == []
-    assert table.turn() == [connection]
-    assert table.entries == 0
-
-
-def test_a_closed_connection_leaves_an_entry_that_says_nothing() -> None:
-    table = Table()
-    table.wheel.watch(table.put(3), 5)
-    table.slots[3] = None
-    assert table.turn(20) == []
-    assert table.entries == 0
-
-
-@pytest.mark.parametrize("new_deadline", [4, 5, 6])
-def test_a_reused_number_is_judged_by_its_new_owner(new_deadline: int) -> None:
-    table = Table()
-    table.wheel.watch(table.put(3), 5)
-    successor = table.put(3)
-    table.wheel.watch(successor, new_deadline)
-    assert table.turn(new_deadline - 1) == []
-    assert table.turn() == [successor]
-    assert table.turn(20) == []
 
 
 def test_never_leaves_no_entry() -> None:

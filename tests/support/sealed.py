@@ -14,9 +14,9 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
@@ -25,9 +25,10 @@ from chatserver.net.tls_handshake import Handshakes
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.reasons import Reason
 from tests.support.certificates import NAMES, certificate, trusting_any
-from tests.support.parked import Parked
+from tests.support.parked import Parked, parked, take
 
 PLAIN_ANSWER = b"this is TLS"
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 #: Bytes of hellos and records that all peers may have unfinished: one of the largest size, and a half.
 MOST_UNFINISHED = 24 * 1024
 #: Looks until something that must come is given up.
@@ -108,6 +109,19 @@ class Client:
             pass
 
 
+class PlainClient:
+    """The same without TLS, as far as both can."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.socket = peer
+        self.heard = b""
+
+    def hear(self, most: int = 1 << 20) -> bytes:
+        """All bytes so far, with at most so many more."""
+        self.heard += take(self.socket, most)
+        return self.heard
+
+
 class Sealed(Parked):
     """Parked connections that begin with a handshake; behind it the recording handler attends."""
 
@@ -163,6 +177,14 @@ class Sealed(Parked):
         raise AssertionError("it did not come")
 
 
+def read_all(it: Parked, client: Client | PlainClient) -> bytes:
+    """Let the peer take everything."""
+    while any(each is not None and each.blocked for each in it.connections.table):
+        client.hear()
+        it.turn_over()
+    return client.hear()
+
+
 def transport_of(connection: Connection) -> TlsTransport:
     """Its transport, which is sealed."""
     assert isinstance(connection.transport, TlsTransport)
@@ -177,3 +199,30 @@ def sealed(**settings: Any) -> Iterator[Sealed]:
         yield made
     finally:
         made.close()
+
+
+class Either(NamedTuple):
+    """Connections of one kind, and how two ends of them meet."""
+
+    it: Parked
+    meet: Callable[..., tuple[Connection, Client | PlainClient]]  # with a small buffer of the kernel's, or not
+
+
+#: Kinds of connections.
+KINDS = ("plain", *(version.name for version in VERSIONS))
+
+
+@contextmanager
+def either(kind: str) -> Iterator[Either]:
+    """Connections with TLS of some version, or without."""
+    if kind != "plain":
+        with sealed() as it:
+            yield Either(it, partial(it.meet, ssl.TLSVersion[kind]))
+        return
+    with parked() as plain:
+
+        def meet(*, small: bool = False) -> tuple[Connection, PlainClient]:
+            connection, peer = plain.connect(small=small)
+            return connection, PlainClient(peer)
+
+        yield Either(plain, meet)
