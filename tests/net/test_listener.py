@@ -6,12 +6,12 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import pytest
 
-from chatserver.net import listener as listener_module
-from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, Listener, bind
-from chatserver.net.poller import Poller
+from chatserver.net import sockets
+from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, bind
 from chatserver.net.readiness import READ
 from chatserver.reasons import Reason
 from tests.support.attended import attended
@@ -42,13 +42,6 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def lose_the_spare(listener: Listener) -> None:
-    """As when another thread was quicker to take it."""
-    assert listener._spare is not None
-    os.close(listener._spare)
-    listener._spare = None
-
-
 def test_a_batch_and_no_more(door: Parked) -> None:
     for _ in range(ACCEPT_BATCH + 3):
         door.knock()
@@ -59,115 +52,65 @@ def test_a_batch_and_no_more(door: Parked) -> None:
 
 
 def test_accepted_do_not_block_and_have_the_options_of_the_listener(door: Parked) -> None:
+    """The kernel does not judge slow readers: Linux counts TCP_USER_TIMEOUT through zero-window probes, and reset 25
+    honest members with a 4 KiB receive buffer after 40 s though they acknowledged bytes all the time."""
     door.knock()
     door.listener.accept()
     (connection,) = door.inside()
     assert connection.address == "127.0.0.1"
     assert not os.get_blocking(connection.descriptor)
     assert not os.get_inheritable(connection.descriptor)
-    borrowed = socket.socket(fileno=os.dup(connection.descriptor))
-    with borrowed:
+    with socket.socket(fileno=os.dup(connection.descriptor)) as borrowed:
         assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
-def test_the_kernel_does_not_judge_slow_readers(door: Parked) -> None:
-    """It did, after 40 s: 25 honest members with a 4 KiB receive buffer that read 3 KB/s from an 8 KB/s room were all
-    reset, though they acknowledged bytes all the time. Linux counts TCP_USER_TIMEOUT through zero-window probes."""
-    door.knock()
+def test_a_refused_peer_reads_why(door: Parked) -> None:
+    door.admission.total = 1
+    inside, outside = door.knock(), door.knock()
+    outside.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
     door.listener.accept()
-    (connection,) = door.inside()
-    with socket.socket(fileno=os.dup(connection.descriptor)) as borrowed:
-        assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    assert take(outside) == REFUSAL
+    assert (ended(outside), ended(inside)) == (True, False)
+    assert (door.refused, door.connections.held) == ([Reason.REFUSED_FULL], 1)
 
 
-def test_a_refused_peer_reads_why() -> None:
-    door = Parked(listen=True, total=1)
-    try:
-        inside, outside = door.knock(), door.knock()
-        outside.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
-        door.listener.accept()
-        assert take(outside) == REFUSAL
-        assert ended(outside)
-        assert not ended(inside)
-        assert door.refused == [Reason.REFUSED_FULL]
-        assert door.connections.held == 1
-    finally:
-        door.close()
+def test_room_is_made_for_a_newcomer_when_all_places_are_taken(door: Parked) -> None:
+    door.admission.total = 1
+    inside = door.knock()
+    door.listener.accept()
+    door.turn(seconds=2.5)
+    newcomer = door.knock()
+    door.listener.accept()
+    assert (ended(inside), ended(newcomer)) == (True, False)
+    assert (door.refused, door.admission.held, door.admission.reclaimed) == ([], 1, 1)
 
 
-def test_a_peer_that_gave_up_in_the_queue_is_no_error(door: Parked) -> None:
-    peer = door.knock()
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    peer.close()
-    door.knock()
-    assert not door.listener.accept()
-    assert door.connections.held >= 1
-
-
-async def test_a_resting_listener_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_resting_listener_does_not_spin() -> None:
     """Its socket stays readable all the while; the poller must not look at it."""
-    attempts = 0
-
     async with attended(listen=True) as it:
-        (listener,) = it.listeners
-        real = listener._socket
-
-        class Failing:
-            def _accept(self) -> None:
-                nonlocal attempts
-                attempts += 1
-                raise OSError(errno.EMFILE, "too many open files")
-
-            def close(self) -> None:
-                real.close()
-
-        monkeypatch.setattr(listener_module, "_open_spare", lambda: None)
-        monkeypatch.setattr(listener, "_socket", Failing())
-        lose_the_spare(listener)
-        it.knock()
-        await it.until(lambda: attempts >= 3)
-        before, ticks = attempts, len(it.ticks)
-        await it.until(lambda: len(it.ticks) >= ticks + 6)
-        assert attempts - before <= 6 / REST_TICKS + 1, "one attempt a rest"
-        monkeypatch.setattr(listener, "_socket", real)
+        attempts = mock.Mock(side_effect=OSError(errno.EMFILE, "too many open files"))
+        with mock.patch.object(sockets, "accept", attempts):
+            it.knock()
+            await it.until(lambda: attempts.call_count >= 6)
+            before, ticks = attempts.call_count, len(it.ticks)
+            await it.until(lambda: len(it.ticks) >= ticks + 6)
+            assert attempts.call_count - before <= 2 * (6 / REST_TICKS + 1), "two attempts a rest, see test_shortage.py"
         await it.until(lambda: it.connections.held == 1)
-
-
-def test_room_is_made_for_a_newcomer_when_all_places_are_taken() -> None:
-    door = Parked(listen=True, total=1)
-    try:
-        inside = door.knock()
-        door.listener.accept()
-        door.turn(seconds=2.5)
-        newcomer = door.knock()
-        door.listener.accept()
-        assert ended(inside)
-        assert not ended(newcomer)
-        assert door.refused == []
-        assert (door.admission.held, door.admission.reclaimed) == (1, 1)
-    finally:
-        door.close()
 
 
 async def test_the_server_lives_through_emfile() -> None:
     async with attended(listen=True) as it:
         insider = it.knock()
         await it.until(lambda: it.connections.held == 1)
-        outside = socket.socket()
-        late = socket.socket()
-        with outside, late:
+        with socket.socket() as outside, socket.socket() as late:
             with no_descriptors_left():
                 outside.connect(it.address)
                 outside.setblocking(False)
-                received = bytearray()
-
-                def told() -> bool:
-                    received.extend(take(outside))
-                    return bytes(received) == REFUSAL
-
-                await it.until(told)
+                await it.until(lambda: it.refused)
+                assert take(outside) == REFUSAL
                 insider.send(b"attended to all the while")
                 await it.until(lambda: it.of("received"))
             late.connect(it.address)
@@ -175,26 +118,18 @@ async def test_the_server_lives_through_emfile() -> None:
         assert it.refused == [Reason.REFUSED_DESCRIPTORS]
 
 
-def test_closing_gives_both_descriptors_back() -> None:
-    door = Parked(listen=True)
-    try:
-        before = descriptors()
-        door.listener.close()
-        door.listener.close()
-        assert descriptors() == before - 2
-    finally:
-        door.close()
+def test_closing_gives_both_descriptors_back(door: Parked) -> None:
+    before = descriptors()
+    door.listener.close()
+    door.listener.close()
+    assert descriptors() == before - 2
 
 
-def test_a_taken_port_is_an_error_and_leaks_nothing() -> None:
-    door = Parked(listen=True)
-    try:
-        before = descriptors()
-        with pytest.raises(OSError, match="in use"):
-            bind("127.0.0.1", door.address[1], send_buffer=0)
-        assert descriptors() == before
-    finally:
-        door.close()
+def test_a_taken_port_is_an_error_and_leaks_nothing(door: Parked) -> None:
+    before = descriptors()
+    with pytest.raises(OSError, match="in use"):
+        bind("127.0.0.1", door.address[1], send_buffer=0)
+    assert descriptors() == before
 
 
 def test_ipv6_in_brackets_or_not() -> None:
@@ -208,11 +143,10 @@ def test_ipv6_in_brackets_or_not() -> None:
 
 
 def test_a_poller_over_a_closed_listener_ignores_it(door: Parked) -> None:
-    poller = Poller(door.connections, door.readiness, [door.listener])
     door.readiness.add(door.listener.descriptor, READ)
     door.knock()
-    poller._gather()
-    poller.stop_accepting()
-    poller.stop_accepting()
+    door.poller._gather()
+    door.poller.stop_accepting()
+    door.poller.stop_accepting()
     door.run_rounds()
     assert (door.connections.held, door.connections.faults.count) == (0, 0)

@@ -19,11 +19,6 @@ from tests.support.parked import Parked, descriptors, ended, reset, take
 pytestmark = pytest.mark.jumping_clock
 
 
-def closes(it: Parked) -> None:
-    """A handler that takes a FIN for the end, as all do."""
-    it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.PEER_CLOSED)
-
-
 async def test_bytes_fin_and_reset_reach_the_handler() -> None:
     async with attended(listen=True) as it:
         peer, other = it.knock(), it.knock()
@@ -124,7 +119,7 @@ def test_a_peer_is_not_read_on_when_what_it_said_stops_it(it: Parked, stop: str)
 
 def test_what_was_said_before_the_end_is_heard(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE)
-    closes(it)
+    it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.PEER_CLOSED)
     peer.send(b"last words")
     peer.shutdown(socket.SHUT_WR)
     it.turn_over()

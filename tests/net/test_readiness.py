@@ -2,17 +2,28 @@
 
 import select
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
 
 from chatserver.net.poller import MAX_EVENTS
 from chatserver.net.readiness import ENDED, READ, WRITE, Readiness
 from tests.support.parked import pair
 
 
-def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
-    readiness = Readiness()
+@pytest.fixture
+def readiness() -> Iterator[Readiness]:
+    with closing(Readiness()) as made:
+        yield made
+
+
+def test_readiness_reports_at_most_what_was_asked_and_loses_nothing(readiness: Readiness) -> None:
     pairs = [pair() for _ in range(5)]
-    try:
+    with ExitStack() as stack:
         for ours, peer in pairs:
+            stack.enter_context(ours)
+            stack.enter_context(peer)
             readiness.add(ours.fileno(), READ)
             peer.send(b"x")
         first = readiness.ready(2)
@@ -20,45 +31,33 @@ def test_readiness_reports_at_most_what_was_asked_and_loses_nothing() -> None:
         rest = readiness.ready(MAX_EVENTS)
         assert {descriptor for descriptor, _ in first + rest} == {ours.fileno() for ours, _ in pairs}
         assert len(rest) == 3, "each once"
-    finally:
-        readiness.close()
-        for ours, peer in pairs:
-            ours.close()
-            peer.close()
 
 
-def test_readiness_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile() -> None:
-    readiness = Readiness()
+def test_readiness_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile(readiness: Readiness) -> None:
     ours, peer = pair()
-    try:
+    with ours, peer:
         readiness.add(ours.fileno(), READ)
         assert readiness.ready(5) == []
         peer.send(b"x")
         assert readiness.ready(5) == [(ours.fileno(), READ)]
         peer.send(b"y")
         assert readiness.ready(5) == [], "not armed means not reported, whatever comes"
-        readiness.arm(ours.fileno(), READ)
-        assert readiness.ready(5) == [(ours.fileno(), READ)]
-        readiness.arm(ours.fileno(), WRITE)
-        assert readiness.ready(5) == [(ours.fileno(), WRITE)]
+        for interest in (READ, WRITE):
+            readiness.arm(ours.fileno(), interest)
+            assert readiness.ready(5) == [(ours.fileno(), interest)]
         peer.shutdown(socket.SHUT_WR)
         readiness.arm(ours.fileno(), READ)
         [(_, events)] = readiness.ready(5)
         assert events & ENDED
-    finally:
-        readiness.close()
-        ours.close()
-        peer.close()
 
 
-def test_readiness_is_woken_once() -> None:
-    readiness = Readiness()
-    try:
-        assert select.select([readiness.fileno()], [], [], 0)[0] == []
-        readiness.wake()
-        readiness.wake()
-        assert select.select([readiness.fileno()], [], [], 0)[0]
-        assert readiness.ready(5) == [], "a waking is no event of anybody"
-        assert select.select([readiness.fileno()], [], [], 0)[0] == []
-    finally:
-        readiness.close()
+def test_readiness_is_woken_once(readiness: Readiness) -> None:
+    def is_readable() -> bool:
+        return bool(select.select([readiness.fileno()], [], [], 0)[0])
+
+    assert not is_readable()
+    readiness.wake()
+    readiness.wake()
+    assert is_readable()
+    assert readiness.ready(5) == [], "a waking is no event of anybody"
+    assert not is_readable()

@@ -7,35 +7,33 @@ import socket
 import pytest
 
 from chatserver.net import listener as listener_module
+from chatserver.net import sockets
 from chatserver.net.listener import REST_TICKS
 from chatserver.reasons import Reason
 from tests.support.parked import REFUSAL, Parked, ended, take
 
-
-class Failing:
-    """A listening socket whose accept fails as a script says (None: it does not), and works after that."""
-
-    def __init__(self, real: socket.socket, *script: int | None) -> None:
-        self.real = real
-        self.script = list(script)
-
-    def _accept(self) -> object:
-        number = self.script.pop(0) if self.script else None
-        if number is not None:
-            raise OSError(number, os.strerror(number))
-        return self.real._accept()  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        self.real.close()
-
-
 SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
 
 
-def failing(door: Parked, monkeypatch: pytest.MonkeyPatch, *script: int | None) -> Failing:
-    fake = Failing(door.socket, *script)
-    monkeypatch.setattr(door.listener, "_socket", fake)
-    return fake
+def failing(monkeypatch: pytest.MonkeyPatch, *script: int | None) -> list[int | None]:
+    """Accept fails as a script says (None: it does not), and works after that. Returns what is left of the script."""
+    left, real = list(script), sockets.accept
+
+    def accept(listening: socket.socket) -> tuple[int, str]:
+        number = left.pop(0) if left else None
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+        return real(listening)
+
+    monkeypatch.setattr(sockets, "accept", accept)
+    return left
+
+
+def test_a_peer_that_gave_up_in_the_queue_is_no_error(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, errno.ECONNABORTED)
+    door.knock()
+    assert not door.listener.accept()
+    assert (door.connections.held, door.refused) == (1, [])
 
 
 def someone_idle(door: Parked) -> socket.socket:
@@ -50,7 +48,7 @@ def someone_idle(door: Parked) -> socket.socket:
 def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """The newcomer is not known yet, and comes in; nobody is refused."""
     idle = someone_idle(door)
-    failing(door, monkeypatch, shortage)
+    failing(monkeypatch, shortage)
     door.knock()
     door.listener.accept()
     assert ended(idle)
@@ -64,7 +62,7 @@ def test_a_shortage_that_is_not_ours_ends_one_and_no_more(
     """One has gone, and it did not help: the next one stays. The peer is told, if that is possible."""
     door.knock()
     someone_idle(door)
-    failing(door, monkeypatch, shortage, shortage)
+    failing(monkeypatch, shortage, shortage)
     peer = door.knock()
     door.listener.accept()
     assert door.connections.held == 1
@@ -75,10 +73,10 @@ def test_a_shortage_that_is_not_ours_ends_one_and_no_more(
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """Nobody can go, and not even a refusal succeeds: it rests, asks seldom, and goes on when it is over."""
-    fake = failing(door, monkeypatch, *[shortage] * 20)
+    left = failing(monkeypatch, *[shortage] * 20)
     peer = door.knock()
     rests = 0
-    while fake.script:
+    while left:
         assert not door.listener.accept()
         assert door.listener.resting
         rests += 1
@@ -93,7 +91,7 @@ def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.M
 
 def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its close and its return another thread took the descriptor."""
-    failing(door, monkeypatch, errno.EMFILE)
+    failing(monkeypatch, errno.EMFILE)
     peer = door.knock()
     real = listener_module._open_spare
     monkeypatch.setattr(listener_module, "_open_spare", lambda: None)
@@ -110,7 +108,7 @@ def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.Monk
 def test_a_shortage_between_two_newcomers_is_one_anew(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     door.knock()
     someone_idle(door)
-    failing(door, monkeypatch, errno.EMFILE, None, errno.EMFILE, None)
+    failing(monkeypatch, errno.EMFILE, None, errno.EMFILE, None)
     door.knock()
     door.knock()
     door.listener.accept()

@@ -21,7 +21,7 @@ from chatserver.net.states import (
     Row,
     State,
 )
-from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans, ticks
+from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from tests.support.parked import Parked, next_tick, parked, reset, take
@@ -107,9 +107,12 @@ def test_every_move_is_in_the_table_or_refused(it: Parked, old: State, new: Stat
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
-def test_every_event_reaches_the_handler_of_its_state(it: Parked, state: State) -> None:
+def test_every_event_reaches_the_handler_of_its_state_in_its_class(it: Parked, state: State) -> None:
     connection, peer = it.place(state)
     peer.send(b"x")
+    it.poller._gather()
+    waiting = it.connections.scheduler.statistics()
+    assert waiting == {each.name.lower(): int(READS[state] and each is PRIORITY[state]) for each in Priority}
     it.turn_over()
     assert it.details("received") == ([b"x"] if READS[state] else [])
     it.connections.keep(connection, b"y", 0)
@@ -228,13 +231,6 @@ def test_a_span_without_a_limit_has_no_end_of_its_own() -> None:
         assert it.turn(seconds=1.2) == [connection], "the next state has one again"
 
 
-def test_a_span_of_its_own(it: Parked) -> None:
-    connection, _ = it.connect()
-    it.connections.enter(connection, State.HELD, Kept(), span=ticks(2.5))
-    assert it.turn(seconds=2.5) == []
-    assert it.turn(seconds=TICK) == [connection]
-
-
 def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() -> None:
     with parked(head_deadline=1.0) as it:
         connection, _ = it.connect()
@@ -290,15 +286,6 @@ def test_a_report_is_void_when_the_state_is_not_read_any_more(it: Parked) -> Non
     it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
     it.turn_over()
     assert it.details("received") == [b"x"]
-
-
-@pytest.mark.parametrize("state", [state for state in sorted(State) if READS[state] and state not in ENDS])
-def test_each_state_has_its_events_in_its_class(it: Parked, state: State) -> None:
-    _, peer = it.place(state)
-    peer.send(b"x")
-    it.poller._gather()
-    waiting = it.connections.scheduler.statistics()
-    assert waiting == {priority.name.lower(): int(priority is PRIORITY[state]) for priority in Priority}
 
 
 @pytest.mark.parametrize("state", [State.HEAD, State.OPEN])

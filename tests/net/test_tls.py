@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from chatserver.net.tls import TlsEngine, TlsError, load_context
 from chatserver.settings.spec import ConfigError
 from tests.support.certificates import certificate, trusting, trusting_any
-from tests.support.sealed import server_context
-
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+from tests.support.sealed import VERSIONS, server_context
 
 
 class Client:
@@ -46,57 +44,16 @@ class Client:
 
 
 def handshake(engine: TlsEngine, version: ssl.TLSVersion) -> tuple[Client, ssl.SSLObject]:
-    client, server = Client(trusting_any(version)), engine.accept()
-    done, wire = False, b""
+    return shake(engine, Client(trusting_any(version)))
+
+
+def shake(engine: TlsEngine, client: Client) -> tuple[Client, ssl.SSLObject]:
+    server, done, wire = engine.accept(), False, b""
     while not done:
         done, received = engine.handshake(server, client.step(wire))
         wire = received.reply
     client.step(wire)
     return client, server
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_there_and_back(version: ssl.TLSVersion) -> None:
-    engine = TlsEngine(server_context())
-    client, server = handshake(engine, version)
-    assert engine.receive(server, client.seal(b"to the server")).plaintext == b"to the server"
-    assert client.open(engine.seal(server, b"to the client")) == b"to the client"
-    assert client.tls.version() == version.name.replace("_", ".")
-
-
-def test_the_first_request_may_come_with_the_end_of_the_handshake() -> None:
-    engine = TlsEngine(server_context())
-    client, server = Client(trusting(ssl.TLSVersion.TLSv1_3)), engine.accept()
-    _, received = engine.handshake(server, client.step(b""))
-    flight = client.step(received.reply)
-    done, received = engine.handshake(server, flight + client.seal(b"GET"))
-    assert done
-    assert received.plaintext == b"GET"
-
-
-def test_close_notify_is_the_end_and_what_came_before_it_is_not_lost() -> None:
-    engine = TlsEngine(server_context())
-    client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
-    wire = client.seal(b"last words")
-    with pytest.raises(ssl.SSLWantReadError):
-        client.tls.unwrap()
-    received = engine.receive(server, wire + client.outgoing.read())
-    assert (received.plaintext, received.ended) == (b"last words", True)
-    assert engine.receive(server, b"").ended is False, "nothing came"
-
-
-def test_our_goodbye_is_a_close_notify() -> None:
-    engine = TlsEngine(server_context())
-    client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
-    assert client.open(engine.seal(server, b"bye") + engine.goodbye(server)) == b"bye"
-    assert client.tls.read(1) == b"", "the end, not a cut"
-
-
-def test_a_goodbye_in_the_middle_of_a_handshake_is_nothing() -> None:
-    engine = TlsEngine(server_context())
-    client, server = Client(trusting()), engine.accept()
-    engine.handshake(server, client.step(b""))
-    assert engine.goodbye(server) == b""
 
 
 def test_http_1_is_what_is_agreed_on() -> None:
@@ -105,10 +62,7 @@ def test_http_1_is_what_is_agreed_on() -> None:
         context = trusting()
         if offered:
             context.set_alpn_protocols(offered)
-        client, server = Client(context), engine.accept()
-        wire = b""
-        for _ in range(3):
-            wire = engine.handshake(server, client.step(wire))[1].reply
+        client, _ = shake(engine, Client(context))
         assert client.tls.selected_alpn_protocol() == chosen
 
 
@@ -129,19 +83,14 @@ def test_a_ticket_spares_a_signature() -> None:
     """TLS 1.3: a client that comes back with its ticket is known again."""
     engine = TlsEngine(server_context())
     context = trusting(ssl.TLSVersion.TLSv1_3)
-    first, server = Client(context), engine.accept()
-    wire = b""
-    for _ in range(3):
-        wire = engine.handshake(server, first.step(wire))[1].reply
-    assert first.open(wire) == b""
+    first, _ = shake(engine, Client(context))
+    assert first.open(b"") == b""
     session = first.tls.session
     assert session is not None
     assert session.has_ticket
     again = Client(context)
     again.tls.session = session
-    server, wire = engine.accept(), b""
-    for _ in range(3):
-        wire = engine.handshake(server, again.step(wire))[1].reply
+    shake(engine, again)
     assert again.tls.session_reused
 
 

@@ -32,18 +32,35 @@ def test_byte_by_byte(tls: Sealed, version: ssl.TLSVersion) -> None:
             client.socket.send(bytes((byte,)))
             tls.turn_over()
 
+    tls.budget._free = 0
     connection, client = tls.dial(version)
     hello = client.hello()
     drip(hello[:-1])
+    assert tls.budget.used == len(hello) - 1
     assert state_of(connection) is State.TLS_HELLO, "before its last byte a peer costs what it has sent"
     drip(hello[-1:])
     while not client.shake(drip):
         pass
+    assert (tls.budget.used, tls.handshakes.half_open) == (0, {})
     record = client.seal(b"hello")
     drip(record[:-1])
     assert tls.details("received") == []
     drip(record[-1:])
     assert tls.details("received") == [b"hello"]
+
+
+def test_what_comes_with_the_end_of_the_handshake_is_not_lost(tls: Sealed) -> None:
+    _, client = tls.dial(ssl.TLSVersion.TLSv1_3)
+    client.socket.send(client.hello())
+    tls.turn_over()
+    flight: list[bytes] = []
+    assert client.shake(flight.append)
+    first, second = client.seal(b"first"), client.seal(b"second")
+    client.socket.send(b"".join(flight) + first + second[:9])
+    tls.turn_over()
+    client.socket.send(second[9:])
+    tls.turn_over()
+    assert tls.details("received") == [b"first", b"second"]
 
 
 def test_the_deadline_is_total_and_the_head_has_its_own() -> None:
