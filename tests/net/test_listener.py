@@ -2,10 +2,7 @@
 
 import errno
 import os
-import resource
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from unittest import mock
 
 import pytest
@@ -18,28 +15,6 @@ from tests.support.attended import attended
 from tests.support.parked import REFUSAL, Parked, descriptors, ended, take
 
 pytestmark = pytest.mark.jumping_clock
-
-
-@contextmanager
-def no_descriptors_left() -> Iterator[None]:
-    """Whatever needs a descriptor fails with EMFILE, as it does for a process at its limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = descriptors() - 1  # the listing itself takes one
-    highest = max(int(name) for name in os.listdir("/dev/fd"))  # noqa: PTH208
-    fillers = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(highest, used) + 1, hard))
-    try:
-        try:
-            while True:
-                fillers.append(os.open(os.devnull, os.O_RDONLY))
-        except OSError as error:
-            if error.errno != errno.EMFILE:
-                raise
-        yield
-    finally:
-        for filler in fillers:
-            os.close(filler)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_batch_and_no_more(door: Parked) -> None:
@@ -99,23 +74,6 @@ async def test_a_resting_listener_does_not_spin() -> None:
             await it.until(lambda: len(it.ticks) >= ticks + 6)
             assert attempts.call_count - before <= 2 * (6 / REST_TICKS + 1), "two attempts a rest, see test_shortage.py"
         await it.until(lambda: it.connections.held == 1)
-
-
-async def test_the_server_lives_through_emfile() -> None:
-    async with attended(listen=True) as it:
-        insider = it.knock()
-        await it.until(lambda: it.connections.held == 1)
-        with socket.socket() as outside, socket.socket() as late:
-            with no_descriptors_left():
-                outside.connect(it.address)
-                outside.setblocking(False)
-                await it.until(lambda: it.refused)
-                assert take(outside) == REFUSAL
-                insider.send(b"attended to all the while")
-                await it.until(lambda: it.of("received"))
-            late.connect(it.address)
-            await it.until(lambda: it.connections.held == 2)
-        assert it.refused == [Reason.REFUSED_DESCRIPTORS]
 
 
 def test_closing_gives_both_descriptors_back(door: Parked) -> None:

@@ -15,18 +15,6 @@ from tests.support.parked import REFUSAL, ended, take
 from tests.support.troubled import fail
 
 
-def test_the_worst_is_closed_and_no_more(house: House) -> None:
-    old, old_peer = house.let_in("192.0.2.1")
-    house.turn(seconds=1.0)
-    young, young_peer = house.let_in("192.0.2.2")
-    house.turn(seconds=3.0)
-    assert house.comes("192.0.2.3")
-    assert (old.alive, young.alive) == (False, True)
-    assert house.reasons() == [Reason.EVICTED]
-    assert ended(old_peer), "in good order, and without a word: it had not asked"
-    assert not ended(young_peer)
-
-
 @pytest.mark.parametrize(
     ("state", "context", "sent", "told"),
     [

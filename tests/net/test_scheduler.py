@@ -111,27 +111,6 @@ def test_debtors_alone_do_not_wait(stage: Stage) -> None:
     assert stage.done == ["long", "next", "last"]
 
 
-def test_a_debt_is_paid_while_others_have_work(stage: Stage) -> None:
-    stage.submit(Priority.BULK, "long", takes=10 * MILLISECOND)
-    stage.submit(Priority.BULK, "next")
-    stage.scheduler.round()
-    rounds = 0
-    while "next" not in stage.done:
-        stage.submit(Priority.ESTABLISHED, "in")
-        stage.scheduler.round()
-        rounds += 1
-    assert rounds == 10 * MILLISECOND / QUANTUM[Priority.BULK]
-
-
-def test_a_debt_is_forgotten_when_all_is_done(stage: Stage) -> None:
-    stage.submit(Priority.BULK, "long", takes=1.0)
-    stage.rounds()
-    stage.submit(Priority.BULK, "later")
-    stage.submit(Priority.ESTABLISHED, "in")
-    stage.scheduler.round()
-    assert stage.done == ["long", "in", "later"]
-
-
 # -- more -------------------------------------------------------------------------------------------------------------
 
 

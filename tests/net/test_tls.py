@@ -4,7 +4,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,40 +13,14 @@ from hypothesis import strategies as st
 from chatserver.net.tls import TlsEngine, TlsError, load_context
 from chatserver.settings.spec import ConfigError
 from tests.support.certificates import certificate, trusting, trusting_any
-from tests.support.sealed import VERSIONS, server_context
+from tests.support.sealed import VERSIONS, BareClient, server_context
 
 
-class Client:
-    """A client without a socket."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-
-    def step(self, wire: bytes) -> bytes:
-        self.incoming.write(wire)
-        with suppress(ssl.SSLWantReadError):
-            self.tls.do_handshake()
-        return self.outgoing.read()
-
-    def seal(self, data: bytes) -> bytes:
-        self.tls.write(data)
-        return self.outgoing.read()
-
-    def open(self, wire: bytes) -> bytes:
-        self.incoming.write(wire)
-        opened = b""
-        with suppress(ssl.SSLWantReadError):
-            while piece := self.tls.read(1 << 14):
-                opened += piece
-        return opened
+def handshake(engine: TlsEngine, version: ssl.TLSVersion) -> tuple[BareClient, ssl.SSLObject]:
+    return shake(engine, BareClient(trusting_any(version)))
 
 
-def handshake(engine: TlsEngine, version: ssl.TLSVersion) -> tuple[Client, ssl.SSLObject]:
-    return shake(engine, Client(trusting_any(version)))
-
-
-def shake(engine: TlsEngine, client: Client) -> tuple[Client, ssl.SSLObject]:
+def shake(engine: TlsEngine, client: BareClient) -> tuple[BareClient, ssl.SSLObject]:
     server, done, wire = engine.accept(), False, b""
     while not done:
         done, received = engine.handshake(server, client.step(wire))
@@ -62,7 +35,7 @@ def test_http_1_is_what_is_agreed_on() -> None:
         context = trusting()
         if offered:
             context.set_alpn_protocols(offered)
-        client, _ = shake(engine, Client(context))
+        client, _ = shake(engine, BareClient(context))
         assert client.tls.selected_alpn_protocol() == chosen
 
 
@@ -75,7 +48,7 @@ def test_nobody_gets_in_below_tls_1_2() -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     engine = TlsEngine(server_context())
     with pytest.raises(TlsError, match="unsupported protocol") as caught:
-        engine.handshake(engine.accept(), Client(context).step(b""))
+        engine.handshake(engine.accept(), BareClient(context).step())
     assert caught.value.reply[:1] == b"\x15", "an alert, so that the client can say why"
 
 
@@ -83,12 +56,12 @@ def test_a_ticket_spares_a_signature() -> None:
     """TLS 1.3: a client that comes back with its ticket is known again."""
     engine = TlsEngine(server_context())
     context = trusting(ssl.TLSVersion.TLSv1_3)
-    first, _ = shake(engine, Client(context))
+    first, _ = shake(engine, BareClient(context))
     assert first.open(b"") == b""
     session = first.tls.session
     assert session is not None
     assert session.has_ticket
-    again = Client(context)
+    again = BareClient(context)
     again.tls.session = session
     shake(engine, again)
     assert again.tls.session_reused
@@ -121,7 +94,7 @@ def test_renegotiation_is_refused() -> None:
 # -- one pair of buffers ----------------------------------------------------------------------------------------------
 
 
-def broken_record(client: Client) -> bytes:
+def broken_record(client: BareClient) -> bytes:
     sealed = bytearray(client.seal(b"x" * 50))
     sealed[-1] ^= 1
     return bytes(sealed)

@@ -8,19 +8,8 @@ import pytest
 from chatserver.net.states import TABLE, State
 from chatserver.reasons import Reason
 from tests.support.parked import ended, take
-from tests.support.sealed import PLAIN_ANSWER, VERSIONS, Client, Sealed, sealed, transport_of
+from tests.support.sealed import PLAIN_ANSWER, VERSIONS, Client, Sealed, sealed
 from tests.support.troubled import state_of
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_it_ends_in_head(tls: Sealed, version: ssl.TLSVersion) -> None:
-    connection, client = tls.meet(version)
-    client.send(b"hello")
-    tls.turn_over()
-    assert tls.details("received") == [b"hello"]
-    assert tls.handshakes.completed == 1
-    assert client.tls.version() == version.name.replace("_", ".")
-    assert transport_of(connection).sealed == b""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -34,14 +23,15 @@ def test_byte_by_byte(tls: Sealed, version: ssl.TLSVersion) -> None:
 
     tls.budget._free = 0
     connection, client = tls.dial(version)
-    hello = client.hello()
+    hello = client.step()
     drip(hello[:-1])
     assert tls.budget.used == len(hello) - 1
     assert state_of(connection) is State.TLS_HELLO, "before its last byte a peer costs what it has sent"
     drip(hello[-1:])
     while not client.shake(drip):
         pass
-    assert (tls.budget.used, tls.handshakes.half_open) == (0, {})
+    assert (tls.budget.used, tls.handshakes.half_open, tls.handshakes.completed) == (0, {}, 1)
+    assert client.tls.version() == version.name.replace("_", ".")
     record = client.seal(b"hello")
     drip(record[:-1])
     assert tls.details("received") == []
@@ -51,7 +41,7 @@ def test_byte_by_byte(tls: Sealed, version: ssl.TLSVersion) -> None:
 
 def test_what_comes_with_the_end_of_the_handshake_is_not_lost(tls: Sealed) -> None:
     _, client = tls.dial(ssl.TLSVersion.TLSv1_3)
-    client.socket.send(client.hello())
+    client.socket.send(client.step())
     tls.turn_over()
     flight: list[bytes] = []
     assert client.shake(flight.append)
@@ -66,7 +56,7 @@ def test_what_comes_with_the_end_of_the_handshake_is_not_lost(tls: Sealed) -> No
 def test_the_deadline_is_total_and_the_head_has_its_own() -> None:
     with sealed(tls_deadline=3.0, head_deadline=5.0) as it:
         connection, client = it.dial()
-        hello = client.hello()
+        hello = client.step()
         for byte in hello[:28]:
             client.socket.send(bytes((byte,)))
             it.turn_over()
@@ -86,7 +76,7 @@ def test_a_hello_and_then_nothing() -> None:
     with sealed(tls_deadline=3.0) as it:
         connection, client = it.dial()
         it.turn(seconds=2.0)
-        client.socket.send(client.hello())
+        client.socket.send(client.step())
         it.turn_over()
         assert state_of(connection) is State.TLS_HANDSHAKE
         it.turn(seconds=1.2)
@@ -114,31 +104,13 @@ def test_a_client_that_does_not_trust_us(tls: Sealed, version: ssl.TLSVersion) -
     stranger = ssl.create_default_context()
     stranger.maximum_version = version
     client = Client(client.socket, stranger)
-    client.socket.send(client.hello())
+    client.socket.send(client.step())
     tls.turn_over()
     with pytest.raises(ssl.SSLCertVerificationError):
         client.shake()
     tls.turn_over()
     assert state_of(connection) is State.CLOSING
     assert tls.notes == [(Reason.TLS_FAILED, "tlsv1 alert unknown ca")]
-
-
-def test_fin_without_a_word_is_no_fault(tls: Sealed) -> None:
-    _, client = tls.dial()
-    client.socket.close()
-    tls.turn_over()
-    assert tls.details("closed") == [Reason.PEER_CLOSED]
-    assert tls.notes == []
-
-
-def test_a_hello_waits_for_its_turn_among_newcomers(tls: Sealed) -> None:
-    connection, client = tls.dial()
-    client.socket.send(client.hello())
-    tls.poller._gather()
-    assert tls.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 0}
-    tls.connections.close(connection, Reason.PEER_RESET)
-    tls.run_rounds()
-    assert not tls.handshakes.half_open, "and costs nothing more when it has gone meanwhile"
 
 
 def test_only_so_many_are_half_way(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +121,7 @@ def test_only_so_many_are_half_way(tls: Sealed, monkeypatch: pytest.MonkeyPatch)
     met = [tls.dial(address=address) for address in addresses]
     (first, _), (_, lone_client), (second, _), (third, _), (newest, _) = met
     for _, client in met:
-        client.socket.send(client.hello())
+        client.socket.send(client.step())
         tls.turn_over()
         tls.turn(seconds=0.1)
     assert [each.alive for each, _ in met] == [False, True, False, True, True]
@@ -167,7 +139,7 @@ def test_only_so_many_are_half_way(tls: Sealed, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_failed_handshake_is_not_half_open(tls: Sealed) -> None:
     connection, client = tls.dial()
-    client.socket.send(client.hello())
+    client.socket.send(client.step())
     tls.turn_over()
     assert list(tls.handshakes.half_open) == [connection]
     client.socket.send(b"\x17\x03\x03\xff\xff")

@@ -18,6 +18,8 @@ from chatserver.net.tls_records import (
     hello_is_whole,
     whole_records,
 )
+from tests.support.certificates import trusting_any
+from tests.support.sealed import BareClient
 
 
 def record(payload: bytes, *, kind: int = 22) -> bytes:
@@ -26,15 +28,6 @@ def record(payload: bytes, *, kind: int = 22) -> bytes:
 
 def hello_message(size: int = 200) -> bytes:
     return b"\x01" + size.to_bytes(3, "big") + bytes(size)
-
-
-def real_hello() -> bytes:
-    """What OpenSSL sends."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    return outgoing.read()
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
@@ -65,12 +58,11 @@ def test_a_record_has_a_largest_size_which_its_header_tells(length: int, fits: b
 # -- hellos -----------------------------------------------------------------------------------------------------------
 
 
-def check(wire: bytes, *, whole: bool) -> None:
+def check(wire: bytes) -> None:
     """Fed a byte at a time: it is whole with its last byte, and not before; what comes behind makes no difference."""
     assert [at for at in range(len(wire)) if hello_is_whole(wire[:at])] == []
-    assert hello_is_whole(wire) is whole
-    if whole:
-        assert hello_is_whole(wire + b"\xff\xff")
+    assert hello_is_whole(wire)
+    assert hello_is_whole(wire + b"\xff\xff")
 
 
 def refused(wire: bytes, words: str) -> None:
@@ -86,18 +78,14 @@ def refused(wire: bytes, words: str) -> None:
 
 
 def test_a_hello_as_openssl_sends_it() -> None:
-    check(real_hello(), whole=True)
+    check(BareClient(trusting_any()).step())
 
 
 @pytest.mark.parametrize("cuts", [(1,), (3,), (4,), (5,), (100,), (1, 2, 3, 4, 5, 6)])
 def test_a_hello_in_several_records(cuts: tuple[int, ...]) -> None:
     message = hello_message()
     places = (0, *cuts, len(message))
-    check(b"".join(record(message[a:b]) for a, b in itertools.pairwise(places)), whole=True)
-
-
-def test_a_hello_that_does_not_end() -> None:
-    check(record(hello_message()[:-1]), whole=False)
+    check(b"".join(record(message[a:b]) for a, b in itertools.pairwise(places)))
 
 
 @pytest.mark.parametrize(
@@ -130,10 +118,7 @@ def test_any_bytes_are_a_hello_or_not_yet_or_refused(data: bytes) -> None:
 
 
 def test_the_refusal_is_an_alert_that_openssl_understands() -> None:
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    incoming.write(REFUSAL)
+    client = BareClient(trusting_any())
+    client.step()
     with pytest.raises(ssl.SSLError, match=r"(?i)alert internal error"):
-        client.do_handshake()
+        client.step(REFUSAL)

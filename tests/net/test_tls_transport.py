@@ -188,7 +188,7 @@ def test_records_without_data_are_bounded(tls: Sealed, monkeypatch: pytest.Monke
 def test_too_many_hellos(tls: Sealed) -> None:
     (first, one), (second, two), (_, small) = tls.dial(), tls.dial(), tls.dial()
     one.socket.send(HALF_HELLO)
-    small.socket.send(small.hello()[:-1])
+    small.socket.send(small.step()[:-1])
     tls.turn_over()
     assert tls.budget.used == len(HALF_HELLO), "who sends little is not whom this is for"
     two.socket.send(HALF_HELLO)
@@ -225,7 +225,7 @@ def test_too_many_records(tls: Sealed) -> None:
 def test_too_many_records_of_a_handshake(tls: Sealed) -> None:
     (_, one), (second, two) = tls.meet(), tls.dial()
     one.socket.send(HALF_RECORD)
-    two.socket.send(two.hello())
+    two.socket.send(two.step())
     tls.turn_over()
     assert state_of(second) is State.TLS_HANDSHAKE
     two.socket.send(HALF_RECORD)

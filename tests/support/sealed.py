@@ -42,23 +42,49 @@ def server_context() -> ssl.SSLContext:
         return load_context(*certificate(Path(folder)))
 
 
-class Client:
-    """The other end: a non-blocking socket, and TLS that runs only when it is told to."""
+class BareClient:
+    """The other end without a socket: TLS that runs only when it is told to."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=NAMES[0])
+
+    def step(self, wire: bytes = b"") -> bytes:
+        """Go on with the handshake; the next flight, which first is the hello."""
+        self.incoming.write(wire)
+        with suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self.outgoing.read()
+
+    def seal(self, data: bytes) -> bytes:
+        """Records that hold this."""
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def open(self, wire: bytes) -> bytes:
+        """The plaintext in records."""
+        self.incoming.write(wire)
+        opened = b""
+        with suppress(ssl.SSLWantReadError):
+            while piece := self.tls.read(1 << 14):
+                opened += piece
+        return opened
+
+    def goodbye(self) -> bytes:
+        """Our close_notify."""
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        return self.outgoing.read()
+
+
+class Client(BareClient):
+    """The other end: a non-blocking socket."""
 
     def __init__(self, peer: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(context)
         self.socket = peer
         self.heard = b""  # plaintext
         self.closed = False  # whether a close_notify came
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=NAMES[0])
-
-    def hello(self) -> bytes:
-        """The first flight, not yet sent."""
-        try:
-            self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return self._outgoing.read()
-        raise AssertionError("a handshake without a server")
 
     def shake(self, send: Callable[[bytes], object] | None = None) -> bool:
         """Take what came and go on; whether the handshake is over."""
@@ -68,22 +94,11 @@ class Client:
         except ssl.SSLWantReadError:
             return False
         finally:
-            (send or self.socket.send)(self._outgoing.read())
+            (send or self.socket.send)(self.outgoing.read())
         return True
-
-    def seal(self, data: bytes) -> bytes:
-        """Records that hold this, not yet sent."""
-        self.tls.write(data)
-        return self._outgoing.read()
 
     def send(self, data: bytes) -> None:
         self.socket.send(self.seal(data))
-
-    def goodbye(self) -> bytes:
-        """Our close_notify, not yet sent."""
-        with suppress(ssl.SSLWantReadError):
-            self.tls.unwrap()
-        return self._outgoing.read()
 
     def hear(self, most: int = 1 << 20) -> bytes:
         """All plaintext so far, with what is in at most so many more bytes of ciphertext."""
@@ -103,7 +118,7 @@ class Client:
                 data = self.socket.recv(min(most, 65_536))
                 if not data:
                     break
-                self._incoming.write(data)
+                self.incoming.write(data)
                 most -= len(data)
         except BlockingIOError:
             pass
@@ -155,7 +170,7 @@ class Sealed(Parked):
 
     def shake(self, connection: Connection, client: Client) -> None:
         """The handshake of two ends, to its end."""
-        client.socket.send(client.hello())
+        client.socket.send(client.step())
         self.until(lambda: connection.state is not State.TLS_HELLO)
         while not client.shake():
             self.turn_over()
