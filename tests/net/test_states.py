@@ -288,16 +288,6 @@ def test_a_report_is_void_when_the_state_is_not_read_any_more(it: Parked) -> Non
     assert it.details("received") == [b"x"]
 
 
-@pytest.mark.parametrize("state", [State.HEAD, State.OPEN])
-def test_what_is_left_is_bulk_and_departures_take_turns_with_newcomers(it: Parked, state: State) -> None:
-    connection, _ = it.place(state)
-    it.connections.resume(connection, later=True)
-    _, peer = it.place(state)
-    peer.shutdown(socket.SHUT_WR)
-    it.poller._gather()
-    assert it.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 1}
-
-
 def test_an_unbound_state_is_an_error_and_no_silence(it: Parked) -> None:
     connections = Connections(it.readiness, it.settings, now=0.0)
     connection, _ = it.place(State.OPEN)

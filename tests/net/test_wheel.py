@@ -1,7 +1,5 @@
 """The wheel is lazy and exact: nobody is looked at early, nobody is forgotten, nothing is left behind."""
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,25 +79,15 @@ def test_lateness_shifts_every_deadline() -> None:
     assert table.turn() == [connection]
 
 
-def test_the_wheel_sleeps_until_something_is_due() -> None:
-    table = Table()
-    wheel = table.wheel
-    assert wheel.plan() == pytest.approx(NAP * TICK), "nothing is due: a nap"
-    wheel.watch(table.put(3), 3)
-    assert wheel.planned == pytest.approx(3 * TICK)
-    assert wheel.plan() == pytest.approx(3 * TICK)
-
-
-def test_an_earlier_deadline_wakes_the_sleeper() -> None:
+def test_the_wheel_sleeps_until_something_is_due_and_is_woken_for_what_is_earlier() -> None:
     table = Table()
     woken: list[float] = []
     table.wheel.wake = woken.append
-    table.wheel.plan()
-    table.wheel.watch(table.put(3), 4)
-    table.wheel.watch(table.put(4), 4)
-    table.wheel.watch(table.put(5), 2)
-    table.wheel.watch(table.put(6), 90)
+    assert table.wheel.plan() == pytest.approx(NAP * TICK), "nothing is due: a nap"
+    for descriptor, tick in ((3, 4), (4, 4), (5, 2), (6, 90)):
+        table.wheel.watch(table.put(descriptor), tick)
     assert woken == pytest.approx([4 * TICK, 2 * TICK])
+    assert table.wheel.planned == table.wheel.plan() == pytest.approx(2 * TICK)
 
 
 def test_ticks_that_were_slept_through_are_turned() -> None:
@@ -158,31 +146,17 @@ def test_others_may_be_closed_and_entered_between_two() -> None:
     assert table.turn() == [first, newcomer]
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one tick brings for one descriptor: a new connection, a new deadline, a close."""
-
-    descriptor: int
-    action: str
-    span: int
+#: What a tick brings for some of four descriptors: a new connection, a new deadline, a close.
+STEP = st.tuples(st.integers(0, 3), st.sampled_from(["open", "watch", "close"]), st.integers(1, 12))
 
 
-STEPS = st.lists(
-    st.lists(
-        st.builds(Step, st.integers(0, 3), st.sampled_from(["open", "watch", "close"]), st.integers(1, 12)), max_size=3
-    ),
-    min_size=1,
-    max_size=60,
-)
-
-
-@given(STEPS)
-def test_against_the_plainest_model(steps: list[list[Step]]) -> None:
+@given(st.lists(st.lists(STEP, max_size=3), min_size=1, max_size=60))
+def test_against_the_plainest_model(steps: list[list[tuple[int, str, int]]]) -> None:
     """Each tick yields exactly those whose deadline it is, each once; at the end nothing is left."""
     table = Table()
     deadlines: dict[int, int] = {}
     for step in [*steps, *([[]] * 13)]:
-        for descriptor, action, span in [(s.descriptor, s.action, s.span) for s in step]:
+        for descriptor, action, span in step:
             connection = table.slots[descriptor]
             if action == "close":
                 table.slots[descriptor] = None
