@@ -1,4 +1,4 @@
-"""Room for newcomers: who is ended for them, what they are told, and the water marks. Who: test_reclaim.py."""
+"""Room for newcomers: who is ended for them, what they are told, and the water marks. Who: test_admission.py."""
 
 from unittest import mock
 
@@ -6,7 +6,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from chatserver.net import admission as admission_module
-from chatserver.net.admission import LOW_WATER
 from chatserver.net.connection import Closing
 from chatserver.net.states import State
 from chatserver.reasons import Reason
@@ -189,30 +188,29 @@ def test_a_fault_that_leaves_it_in_its_place_is_no_place_for_a_newcomer(house: H
 # -- the water marks --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("held", "begins"), [(95, False), (96, True), (100, True)])
-def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(house: House, held: int, begins: bool) -> None:
+@pytest.mark.parametrize(
+    ("held", "state", "left"),
+    [
+        (95, State.KEEPALIVE, 95),
+        (96, State.KEEPALIVE, 90),
+        (100, State.KEEPALIVE, 90),
+        (100, State.OPEN, 100),  # it ends though nobody may go
+    ],
+)
+def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(
+    house: House, held: int, state: State, left: int
+) -> None:
     house.admission.total = 100
     for number in range(held):
-        house.let_in(f"192.0.2.{number}", State.KEEPALIVE)
+        house.let_in(f"192.0.2.{number}", state)
     house.turn(seconds=3.0)
     with capture_logs() as logs:
         house.admission.tick()
         house.run_rounds()
-    assert house.admission.held == (int(100 * LOW_WATER) if begins else held)
-    assert [(line["held"], line["places"]) for line in logs if line["event"] == "places_short"] == [
-        (held, 100)
-    ] * begins
-    assert set(house.reasons()) == ({Reason.EVICTED} if begins else set())
-
-
-def test_it_ends_though_nobody_may_go(house: House) -> None:
-    house.admission.total = 100
-    for number in range(100):
-        house.let_in(f"192.0.2.{number}", State.OPEN)
-    house.turn(seconds=3.0)
-    house.admission.tick()
-    house.run_rounds()
-    assert house.admission.held == 100
+    assert house.admission.held == left
+    begun = [(line["held"], line["places"]) for line in logs if line["event"] == "places_short"]
+    assert begun == ([(held, 100)] if held > 95 else [])
+    assert house.reasons() == [Reason.EVICTED] * (held - left)
 
 
 def test_the_worst_go_first_down_to_the_low_mark(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from chatserver.net.connection import Closing
 from chatserver.net.connections import Connections
-from chatserver.net.readiness import READ
 from chatserver.net.states import (
     ALLOWED,
     PRIORITY,
@@ -54,12 +53,9 @@ NEVER_LEADS_TO = {
 # -- the rows ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_state_has_a_row_and_an_end() -> None:
+def test_every_state_has_a_row_a_limit_and_an_end_in_good_order() -> None:
     assert list(TABLE) == list(State)
     assert all(0 < span < 1 << 20 for span in spans(Settings())), "no state is without an end by default"
-
-
-def test_every_state_can_be_closed_in_good_order() -> None:
     assert {state for state in State if not ALLOWED[state][State.CLOSING]} == ENDS
 
 
@@ -245,22 +241,6 @@ def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() ->
 
 
 # -- reads and priority -----------------------------------------------------------------------------------------------
-
-
-def test_a_state_that_is_not_read_is_not_armed_and_one_that_is_read_is_again(it: Parked) -> None:
-    connection, peer = it.connect()
-    it.recorder.on["received"] = lambda each: it.connections.enter(each, State.SERVING, Kept())
-    peer.send(b"x")
-    it.turn_over()
-    assert it.armed(connection) == 0
-    peer.send(b"not now")
-    it.turn_over()
-    assert it.details("received") == [b"x"]
-    it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
-    assert it.armed(connection) == READ
-    it.recorder.on.clear()
-    it.turn_over()
-    assert it.details("received") == [b"x", b"not now"], "what came meanwhile is not lost"
 
 
 @pytest.mark.parametrize("state", [state for state in sorted(State) if state is not State.LINGERING])

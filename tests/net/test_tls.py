@@ -1,5 +1,7 @@
-"""The engine: one pair of buffers for everybody, and nothing of one peer ever reaches another."""
+"""The engine, whose one pair of buffers lets nothing of one peer reach another, and the form of records and hellos."""
 
+import itertools
+import re
 import shutil
 import socket
 import ssl
@@ -11,6 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net.tls import TlsEngine, TlsError, load_context
+from chatserver.net.tls_records import (
+    HEADER,
+    MAX_HELLO,
+    MAX_HELLO_RECORDS,
+    MAX_RECORD,
+    REFUSAL,
+    RecordError,
+    hello_is_whole,
+    whole_records,
+)
 from chatserver.settings.spec import ConfigError
 from tests.support.certificates import certificate, trusting, trusting_any
 from tests.support.sealed import VERSIONS, BareClient, server_context
@@ -126,7 +138,7 @@ def test_nothing_of_one_peer_reaches_another(acts: list[tuple[int, str]]) -> Non
 # -- the certificate --------------------------------------------------------------------------------------------------
 
 
-def refused(certificate_path: object, key_path: object, flag: str, words: str) -> None:
+def refuses(certificate_path: object, key_path: object, flag: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         load_context(str(certificate_path), str(key_path))
     assert caught.value.flag == flag
@@ -138,14 +150,14 @@ def test_what_is_wrong_with_the_files_is_said_in_one_line_that_names_the_flag(tm
     _, other_key = certificate(tmp_path, "other")
     text = tmp_path / "text"
     text.write_text("hello")
-    refused(tmp_path / "none", key, "tls-cert", "No such file")
-    refused(cert, tmp_path / "none", "tls-key", "No such file")
-    refused(tmp_path, key, "tls-cert", "Is a directory")
-    refused(text, key, "tls-cert", "no certificate in PEM form")
-    refused(cert, text, "tls-key", "no private key in PEM form")
-    refused(key, key, "tls-cert", "no certificate in PEM form")
-    refused(cert, cert, "tls-key", "no private key in PEM form")
-    refused(cert, other_key, "tls-key", "is not the key of the certificate")
+    refuses(tmp_path / "none", key, "tls-cert", "No such file")
+    refuses(cert, tmp_path / "none", "tls-key", "No such file")
+    refuses(tmp_path, key, "tls-cert", "Is a directory")
+    refuses(text, key, "tls-cert", "no certificate in PEM form")
+    refuses(cert, text, "tls-key", "no private key in PEM form")
+    refuses(key, key, "tls-cert", "no certificate in PEM form")
+    refuses(cert, cert, "tls-key", "no private key in PEM form")
+    refuses(cert, other_key, "tls-key", "is not the key of the certificate")
 
 
 def test_an_encrypted_key_is_refused_instead_of_asked_about_at_the_terminal(tmp_path: Path) -> None:
@@ -156,7 +168,7 @@ def test_an_encrypted_key_is_refused_instead_of_asked_about_at_the_terminal(tmp_
     encryption = serialization.BestAvailableEncryption(b"secret")
     form = serialization.PrivateFormat.PKCS8
     Path(key).write_bytes(plain.private_bytes(serialization.Encoding.PEM, form, encryption))
-    refused(cert, key, "tls-key", "encrypted")
+    refuses(cert, key, "tls-key", "encrypted")
 
 
 def test_another_context_is_for_later_clients(tmp_path: Path) -> None:
@@ -166,3 +178,108 @@ def test_another_context_is_for_later_clients(tmp_path: Path) -> None:
     later, _ = handshake(engine, ssl.TLSVersion.TLSv1_3)
     assert client.tls.getpeercert(binary_form=True) != later.tls.getpeercert(binary_form=True)
     assert client.open(engine.seal(server, b"still here")) == b"still here"
+
+
+# -- records and hellos: bytes only -----------------------------------------------------------------------------------
+
+
+def record(payload: bytes, *, kind: int = 22) -> bytes:
+    return bytes((kind, 3, 1)) + len(payload).to_bytes(2, "big") + payload
+
+
+def hello_message(size: int = 200) -> bytes:
+    return b"\x01" + size.to_bytes(3, "big") + bytes(size)
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8), st.integers(0, 200))
+def test_whole_records_end_where_a_record_ends(payloads: list[bytes], cut: int) -> None:
+    """Whatever is cut off the end: what is taken is whole records, and as many as there are."""
+    wire = b"".join(record(payload, kind=23) for payload in payloads)
+    ends = [0]
+    for payload in payloads:
+        ends.append(ends[-1] + HEADER + len(payload))
+    cut = min(cut, len(wire))
+    assert whole_records(wire[:cut]) == max(end for end in ends if end <= cut)
+
+
+@pytest.mark.parametrize(("length", "fits"), [(MAX_RECORD, True), (MAX_RECORD + 1, False), (65_535, False)])
+def test_a_record_has_a_largest_size_which_its_header_tells(length: int, fits: bool) -> None:
+    header = b"\x17\x03\x03" + length.to_bytes(2, "big")
+    if fits:
+        assert whole_records(header) == 0
+        assert whole_records(header + bytes(length)) == HEADER + length
+    else:
+        with pytest.raises(RecordError, match=f"{length:,} bytes"):
+            whole_records(header)
+
+
+# -- hellos -----------------------------------------------------------------------------------------------------------
+
+
+def check(wire: bytes) -> None:
+    """Fed a byte at a time: it is whole with its last byte, and not before; what comes behind makes no difference."""
+    assert [at for at in range(len(wire)) if hello_is_whole(wire[:at])] == []
+    assert hello_is_whole(wire)
+    assert hello_is_whole(wire + b"\xff\xff")
+
+
+def refused(wire: bytes, words: str) -> None:
+    """Refused, and each of its beginnings is unfinished or refused alike."""
+    with pytest.raises(RecordError, match=words):
+        hello_is_whole(wire)
+    for at in range(len(wire)):
+        try:
+            assert not hello_is_whole(wire[:at])
+        except RecordError as error:
+            assert re.search(words, str(error))  # noqa: PT017
+            break
+
+
+def test_a_hello_as_openssl_sends_it() -> None:
+    check(BareClient(trusting_any()).step())
+
+
+@pytest.mark.parametrize("cuts", [(1,), (3,), (4,), (5,), (100,), (1, 2, 3, 4, 5, 6)])
+def test_a_hello_in_several_records(cuts: tuple[int, ...]) -> None:
+    message = hello_message()
+    places = (0, *cuts, len(message))
+    check(b"".join(record(message[a:b]) for a, b in itertools.pairwise(places)))
+
+
+@pytest.mark.parametrize(
+    ("wire", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n", "0x47"),
+        (b"\x80\x2e\x01\x03\x01", "0x80"),  # SSL 2's hello
+        (b"\x17\x03\x03\x00\x05", "0x17"),
+        (b"\x16\x02\x00\x00\x05", "major version 2"),
+        (b"\x16\x03\x01\x00\x00", "empty or oversized"),
+        (b"\x16\x03\x01\xff\xff", "empty or oversized"),
+        (record(b"\x02\x00\x00\x01\x00"), "ClientHello"),
+        (record(b"\x01\x02\x00\x00"), "131,076 bytes"),
+        (record(hello_message(MAX_HELLO)), f"limit {MAX_HELLO:,}"),
+        (record(b"\x01") + b"GET / ", "0x47"),
+        (b"".join(record(hello_message()[at : at + 1]) for at in range(MAX_HELLO_RECORDS + 1)), "more than 8 records"),
+    ],
+)
+def test_what_is_no_hello(wire: bytes, words: str) -> None:
+    refused(wire, words)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_a_hello_or_not_yet_or_refused(data: bytes) -> None:
+    try:
+        hello_is_whole(data)
+        whole_records(data)
+    except RecordError:
+        pass
+
+
+def test_the_refusal_is_an_alert_that_openssl_understands() -> None:
+    client = BareClient(trusting_any())
+    client.step()
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert internal error"):
+        client.step(REFUSAL)
