@@ -11,8 +11,7 @@ The rules of `reclaim`, when a newcomer finds no place, and once a second from a
    comes from few addresses waits in crowds, however quickly it comes back.
 3. Nobody goes for whom that product is below `evict_after`: it may be about to finish.
 4. A newcomer takes no place of a network that holds fewer connections than its own; of one that holds as many, its own
-   above all, only if that peer has waited `evict_after` by itself. Else a crowd that comes back and back would use up
-   all looks of a tick for its own places.
+   above all, only if that peer has waited `evict_after` by itself. Else a crowd would use up all looks of a tick.
 Thousands of machines that send one slow head each cannot be told from as many honest slow people: the oldest goes.
 """
 

@@ -103,7 +103,10 @@ class Connections:
         return connection
 
     def close(self, connection: Connection, reason: Reason, *, reset: bool = False) -> None:
-        """End it now, or with a reset. What it held is released exactly once; closing twice is harmless."""
+        """End it now. What it held is released exactly once; closing twice is harmless.
+
+        With a reset the kernel drops what it still holds: for a peer that does not take it.
+        """
         descriptor = connection.descriptor
         if descriptor < 0:
             return
@@ -131,10 +134,6 @@ class Connections:
                         sockets.abort(descriptor)
                     else:
                         os.close(descriptor)
-
-    def abort(self, connection: Connection, reason: Reason) -> None:
-        """End it with RST, and have the kernel drop what it still holds: for a peer that does not take it."""
-        self.close(connection, reason, reset=True)
 
     def keep_ahead(self, connection: Connection, data: bytes) -> bool:
         """Keep what a peer sent ahead of our answer; False when all together keep too much: then it is dropped."""
@@ -183,10 +182,9 @@ class Connections:
     # -- acting on one from outside ---------------------------------------------------------------------------------
 
     def step(self, connection: Connection, act: Callable[..., Any], *arguments: object) -> bool:
-        """Do something for a connection, whatever comes of it, then arm it as its state says.
+        """Act on a connection from outside its own events, then arm it as its state says.
 
-        Everything that acts on a connection from outside its own events (an answer of the log, a room that has news,
-        the end of a task, a drain) goes through here. What it raises costs this connection and nobody else's.
+        What an answer of the log, a room's news, a task's end or a drain raises costs this connection and no other.
         """
         if connection.descriptor < 0:
             return False

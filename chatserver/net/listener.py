@@ -52,10 +52,9 @@ _log = structlog.get_logger("chatserver.net")
 
 
 class Listener:
-    """One listening socket. Closed by `close`; safe to close twice.
+    """One listening socket; safe to close twice.
 
-    With `operators`, the peers it accepts are noted in `Connections.operators`. They send no PROXY header, since
-    operators look from behind the balancer.
+    With `operators`, its peers are noted in `Connections.operators`. They send no PROXY header: they are behind it.
     """
 
     def __init__(
@@ -176,9 +175,8 @@ def bind(host: str, port: int, *, send_buffer: int) -> socket.socket:
         if send_buffer:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         if sys.platform == "linux":
-            # No TCP_USER_TIMEOUT: Linux counts it through zero-window probes, and takes no notice of bytes acknowledged
-            # meanwhile if the segment at the head of the queue is larger than the window. Honest members with a small
-            # receive buffer that read 3 KB/s were reset after 40 s. A peer that vanished is found by `FLUSH`.
+            # No TCP_USER_TIMEOUT: Linux counts it through zero-window probes, and honest members with a small receive
+            # buffer that read 3 KB/s were reset after 40 s. `FLUSH` finds a peer that vanished.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
         listening.bind(address)
         listening.listen(LISTEN_BACKLOG)

@@ -28,8 +28,7 @@ def _borrow(descriptor: int) -> socket.socket:
 def accept(listening: socket.socket) -> tuple[int, str]:
     """Accept one peer: its descriptor, made non-blocking, and its address. Raises OSError as accept(2) does.
 
-    `socket.accept` wraps the descriptor in an object that would be taken off again at once, which is 5 of its 10 µs and
-    an eighth of a whole handshake's CPU. What it calls itself, in every CPython from 3.0 to 3.14, gives the number.
+    `socket.accept` wraps the number in an object, which takes 5 of its 10 µs; what it calls itself does not.
     """
     descriptor, address = listening._accept()  # type: ignore[attr-defined]
     os.set_blocking(descriptor, False)
@@ -63,10 +62,9 @@ def take_all(descriptor: int) -> None:
 def latest_try(descriptor: int) -> float | None:
     """Seconds from when the oldest unacknowledged bytes were first sent to when TCP last tried again (RFC 6298).
 
-    None while TCP has no reason to try again: all is acknowledged, or the peer acknowledges and its window is shut. The
-    waits double, R, 2R, 4R, so the next one after a try at 24 s comes at about 49 s: a peer that is back after 25 s is
-    not heard from for another 24, and nothing that it sends makes TCP try sooner. 0 when a try has just met with an
-    answer, and what was lost is being sent again.
+    None while TCP has no reason to try again: all is acknowledged, or the peer's window is shut. The waits double, so
+    that a peer that is back after 25 s may not be heard from until 49 s, whatever it sends. 0 when a try has just met
+    with an answer, and what was lost is being sent again.
     """
     if sys.platform == "darwin":
         return None  # its TCP_CONNECTION_INFO counts retransmissions over the connection's life only

@@ -79,8 +79,7 @@ class Handshakes(Handler):
             end = whole_records(sealed)
             transport.sealed = sealed[end:]
             if not self.budget.resize(transport, len(transport.sealed)):
-                full = Reason.UNFINISHED_FULL
-                self.failed(connection, "too many records are unfinished", REFUSAL, full)
+                self.failed(connection, "too many records are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
                 return False
             if not end:
                 return False

@@ -56,9 +56,8 @@ class Wheel:
         #: told of an earlier time to call `turn` than was planned; set by the task that sleeps until then
         self.wake: Callable[[float], None] = lambda planned: None
         self.lateness = 0.0  # s, total by which deadlines were moved
-        #: for each state, the tick at which it is due if it begins now: made once a tick, so that all connections
-        #: of a state and a tick share one int object. One tick more than the span, since part of the current one is
-        #: over: a deadline may come a tick late, never early
+        #: for each state, the tick at which it is due if it begins now: one int object for all of a state and a tick.
+        #: One tick more than the span, since part of the current one is over: a deadline is never early
         self.due: list[int] = self._dues()
 
     def _dues(self) -> list[int]:
@@ -115,8 +114,7 @@ class Wheel:
     def turn(self, now: float) -> Iterator[Connection]:
         """Advance to `now` and yield the connections whose deadline has passed.
 
-        The caller may close or re-enter each one it gets, and may wait between two: nothing is lost, since what was
-        not yet yielded stays in its slot.
+        The caller may close or re-enter each, and may wait between two: what was not yet yielded stays in its slot.
         """
         self.advance(now)
         while self._turned < self.current:

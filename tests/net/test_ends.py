@@ -139,7 +139,7 @@ class TestEnding:
         it.connections.resume(first)
         it.connections.expire(first)
         it.connections.finish(first, Reason.FLOOD, b"x")
-        it.connections.abort(first, Reason.FLOOD)
+        it.connections.close(first, Reason.FLOOD, reset=True)
         assert not it.connections.step(first, fail)
         it.run_rounds()
         assert take(peer) == b""

@@ -266,12 +266,12 @@ def test_finish_waits_for_a_peer_that_is_behind(tls: Sealed, before: int) -> Non
     assert tls.of("writable") == [], "nobody shall write behind the end"
 
 
-@pytest.mark.parametrize(("end", "says"), [("close", True), ("abort", False)])
-def test_close_says_close_notify_and_an_abort_says_nothing(tls: Sealed, end: str, says: bool) -> None:
+@pytest.mark.parametrize("reset", [False, True])
+def test_close_says_close_notify_unless_it_is_a_reset(tls: Sealed, reset: bool) -> None:
     connection, client = tls.meet()
-    getattr(tls.connections, end)(connection, Reason.KEEPALIVE_DEADLINE)
+    tls.connections.close(connection, Reason.KEEPALIVE_DEADLINE, reset=reset)
     client.hear()
-    assert client.closed is says
+    assert client.closed is not reset
 
 
 def test_nothing_is_said_behind_half_a_record(tls: Sealed) -> None:
