@@ -129,11 +129,3 @@ def test_parts_go_out_in_one_write_and_the_rest_is_the_shared_ones(it: Parked) -
     assert 0 < len(kept) < len(parts)
     assert all(one is another for one, another in zip(kept, parts[-len(kept) :], strict=True)), "no copies"
     assert it.drain(connection, peer) == b"".join(parts)
-
-
-def test_keeping_nothing_asks_to_be_told_of_room(it: Parked) -> None:
-    connection, _ = it.connect()
-    it.connections.keep(connection, b"", 0)
-    assert it.armed(connection) == WRITE
-    it.connections.flush(connection)
-    assert it.of("writable") == [connection]

@@ -238,14 +238,3 @@ class TestBoundary:
             it.run_rounds()
             assert it.connections.faults.count == 1
             assert [(line["event"], line["item"]) for line in logs] == [("fault", type(item).__name__)]
-
-    def test_more_to_do_is_done_behind_everything_else(self, it: Parked) -> None:
-        greedy, _ = it.connect()
-        other, _ = it.connect()
-        turns = iter([True, True, False])
-        it.recorder.on["resumed"] = lambda each: next(turns) if each is greedy else False
-        it.connections.resume(greedy)
-        it.connections.resume(other, later=True)
-        it.turn_over()
-        assert it.of("resumed") == [greedy, other, greedy, greedy]
-        assert it.armed(greedy) == READ

@@ -53,17 +53,6 @@ def test_a_refused_peer_reads_why(door: Parked) -> None:
     assert (door.refused, door.connections.held) == ([Reason.REFUSED_FULL], 1)
 
 
-def test_room_is_made_for_a_newcomer_when_all_places_are_taken(door: Parked) -> None:
-    door.admission.total = 1
-    inside = door.knock()
-    door.listener.accept()
-    door.turn(seconds=2.5)
-    newcomer = door.knock()
-    door.listener.accept()
-    assert (ended(inside), ended(newcomer)) == (True, False)
-    assert (door.refused, door.admission.held, door.admission.reclaimed) == ([], 1, 1)
-
-
 async def test_a_resting_listener_does_not_spin() -> None:
     """Its socket stays readable all the while; the poller must not look at it."""
     async with attended(listen=True) as it:
@@ -77,18 +66,14 @@ async def test_a_resting_listener_does_not_spin() -> None:
         await it.until(lambda: it.connections.held == 1)
 
 
-def test_closing_gives_both_descriptors_back(door: Parked) -> None:
-    before = descriptors()
-    door.listener.close()
-    door.listener.close()
-    assert descriptors() == before - 2
-
-
-def test_a_taken_port_is_an_error_and_leaks_nothing(door: Parked) -> None:
+def test_descriptors_are_given_back(door: Parked) -> None:
     before = descriptors()
     with pytest.raises(OSError, match="in use"):
         bind("127.0.0.1", door.address[1], send_buffer=0)
     assert descriptors() == before
+    door.listener.close()
+    door.listener.close()
+    assert descriptors() == before - 2
 
 
 def test_ipv6_in_brackets_or_not() -> None:

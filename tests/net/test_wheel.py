@@ -90,20 +90,6 @@ def test_the_wheel_sleeps_until_something_is_due_and_is_woken_for_what_is_earlie
     assert table.wheel.planned == table.wheel.plan() == pytest.approx(2 * TICK)
 
 
-def test_ticks_that_were_slept_through_are_turned() -> None:
-    """Time is advanced at each pass of the loop; what fell due meanwhile is still found, in order."""
-    table = Table()
-    wheel = table.wheel
-    wheel.plan()
-    first, second = table.put(1), table.put(2)
-    wheel.watch(first, 2)
-    wheel.watch(second, 3)
-    wheel.advance(3 * TICK)
-    assert wheel.current == 3
-    assert wheel.due[State.HEAD] == 104
-    assert list(wheel.turn(3 * TICK)) == [first, second]
-
-
 def test_small_lateness_is_caught_up() -> None:
     table = Table()
     planned = next_tick(table.wheel)
