@@ -126,7 +126,7 @@ def built() -> Built:
                     handlers[state] = type(handler).__name__
                     contexts[state] = " or ".join(
                         "" if each is type(None) else f"`{each.__name__}`"
-                        for each in parts.connections.context_types(state)
+                        for each in parts.connections.context_types[state]
                     )
                 found = Built(handlers, contexts, list(metrics.collect()))
             nursery.cancel_scope.cancel()

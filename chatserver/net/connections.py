@@ -55,8 +55,7 @@ class Connections:
         self.faults = Faults(self)
         self.scheduler = Scheduler(faulted=self.faults.caught, wake=readiness.wake)
         self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
-        #: what all keep together of what came and is not whole
-        self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)
+        self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)  # what all keep together
         self.held = 0
         self.lines = Limiter()  # for what a peer can have written to our log
         self.operators: set[Connection] = set()  # those accepted where operators look, see Listener
@@ -64,22 +63,18 @@ class Connections:
         self._readiness = readiness
         self._closed = closed
         self._handlers: list[Handler] = [Handler(self)] * len(State)
-        self._contexts: list[tuple[type, ...]] = [(object,)] * len(State)
+        self.context_types: list[tuple[type, ...]] = [(object,)] * len(State)  # by state
         for state in ENDING:
             self.bind(state, ClosingHandler(self), Closing)
 
     def bind(self, state: State, handler: Handler, *contexts: type | None) -> None:
         """The two columns that this layer cannot name: who attends to a state, and what type its context has."""
         self._handlers[state] = handler
-        self._contexts[state] = tuple(type(None) if each is None else each for each in contexts)
+        self.context_types[state] = tuple(type(None) if each is None else each for each in contexts)
 
     def handler(self, connection: Connection) -> Handler:
         """Who attends to it now."""
         return self._handlers[connection.state]
-
-    def context_types(self, state: State) -> Sequence[type]:
-        """The types that the context of a state may have."""
-        return self._contexts[state]
 
     # -- coming and going -------------------------------------------------------------------------------------------
 
@@ -152,8 +147,7 @@ class Connections:
     def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
         """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.
 
-        Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
-        (RFC 9112 section 9.6).
+        Closing at once would answer unread bytes with RST, which can destroy the answer (RFC 9112 section 9.6).
         """
         if connection.state in ENDING:
             return
@@ -198,10 +192,10 @@ class Connections:
 
     def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
         """Write a line: a peer broke a rule, and its connection ends for this."""
+        phase = connection.state.name
         self.lines.write(
-            _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=connection.state.name,
-            detail=detail,
-        )  # fmt: skip
+            _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=phase, detail=detail
+        )
 
     # -- states -----------------------------------------------------------------------------------------------------
 
@@ -218,7 +212,7 @@ class Connections:
         if not ALLOWED[before][state]:
             raise IllegalMoveError(f"{before.name} does not lead to {state.name}")
         old = connection.context
-        if (state is not before or context is not old) and not isinstance(context, self._contexts[state]):
+        if (state is not before or context is not old) and not isinstance(context, self.context_types[state]):
             raise IllegalMoveError(f"{state.name} does not carry {type(context).__name__}")
         connection.state = state
         if context is not old:
@@ -281,11 +275,10 @@ class Connections:
         return False
 
     def _expire(self, connection: Connection) -> None:
+        backlog = connection.backlog
         if connection.deadline > self.wheel.current:
             self.wheel.watch(connection, connection.deadline)  # it has moved on while this waited for its turn
-            return
-        backlog = connection.backlog
-        if backlog is not None:
+        elif backlog is not None:
             self.judge.judge(connection, backlog)
         else:
             self._handlers[connection.state].expired(connection)
@@ -295,8 +288,7 @@ class Connections:
     def offer(self, connection: Connection, data: bytes) -> int:
         """Write what the kernel takes now: how many bytes it took, 0 if it is behind, -1 if the peer is gone.
 
-        The caller must `keep` the rest of a frame of which a part was taken, and `keep` nothing (position 0 of an
-        empty chunk) to be told when there is room again.
+        The caller must `keep` the rest of a frame that was begun, and nothing (b"", 0) to be told of room.
         """
         backlog = connection.backlog
         if backlog is not None and backlog.blocked:
@@ -344,7 +336,7 @@ class Connections:
             self.keep(connection, data, taken)
 
     def send_parts(self, connection: Connection, parts: list[bytes]) -> None:
-        """The same in parts that others have as well, so that a peer that does not take them costs no copy."""
+        """The same in parts that others have as well: a peer that does not take them costs no copy."""
         taken = self.offer(connection, b"".join(parts))
         if taken < 0:
             return

@@ -74,7 +74,6 @@ else:
         def __init__(self) -> None:
             self._queue = select.kqueue()
             self._user = -10 if sys.platform == "darwin" else -11  # EVFILT_USER; select does not name it
-            self._note_trigger = 0x01000000  # NOTE_TRIGGER
             flags = select.KQ_EV_ADD | select.KQ_EV_CLEAR
             self._queue.control([select.kevent(self._WAKER, self._user, flags)], 0, 0)
             self.fileno = self._queue.fileno
@@ -103,7 +102,7 @@ else:
 
         def wake(self) -> None:
             """Make `fileno()` readable once."""
-            self._queue.control([select.kevent(self._WAKER, self._user, fflags=self._note_trigger)], 0, 0)
+            self._queue.control([select.kevent(self._WAKER, self._user, fflags=0x01000000)], 0, 0)  # NOTE_TRIGGER
 
         def close(self) -> None:
             """Give the kernel object back."""

@@ -117,26 +117,21 @@ class Wheel:
         The caller may close or re-enter each, and may wait between two: what was not yet yielded stays in its slot.
         """
         self.advance(now)
-        while self._turned < self.current:
-            self._turned += 1
-            yield from self._expire(self._turned)
-        self.plan()
-
-    def _expire(self, tick: int) -> Iterator[Connection]:
-        slot = self._slots.get(tick)
-        if slot is None:
-            return
         table = self._table
-        for descriptor in slot[1]:
-            connection = table[descriptor]
-            if connection is None or connection.entry != tick:
-                continue
-            if connection.deadline > tick:
-                self._enter(connection, connection.deadline)
-            else:
-                connection.entry = 0
-                yield connection
-        del self._slots[tick]
+        while self._turned < self.current:
+            tick = self._turned = self._turned + 1
+            slot = self._slots.get(tick)
+            for descriptor in slot[1] if slot is not None else ():
+                connection = table[descriptor]
+                if connection is None or connection.entry != tick:
+                    continue
+                if connection.deadline > tick:
+                    self._enter(connection, connection.deadline)
+                else:
+                    connection.entry = 0
+                    yield connection
+            self._slots.pop(tick, None)
+        self.plan()
 
     def statistics(self) -> dict[str, int]:
         """Entries in the wheel, stale ones included, and the slots that hold them."""

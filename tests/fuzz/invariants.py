@@ -98,7 +98,7 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
     state, context = connection.state, connection.context
     assert connections.table[connection.descriptor] is connection, "not in its own place"
     assert stat.S_ISSOCK(os.fstat(connection.descriptor).st_mode), "its descriptor is something else"
-    assert isinstance(context, tuple(connections.context_types(state))), "a context of another state"
+    assert isinstance(context, tuple(connections.context_types[state])), "a context of another state"
     _check_deadline(world, connection, waiting)
     _check_armed(connection, waiting)
     _check_kept(world, connection)

@@ -98,7 +98,13 @@ def test_rule_1_members_and_peers_that_wait_for_us_never_go(house: House, state:
     assert house.reasons() == []
 
 
-ANYBODY = st.builds(one, st.sampled_from(State), waited=st.integers(-1, 200), address=ADDRESSES, behind=st.booleans())
+ANYBODY = st.builds(
+    one,
+    st.sampled_from(State),
+    waited=st.integers(-1, 200) | st.integers(AFTER - 1, AFTER + 1),
+    address=ADDRESSES,
+    behind=st.booleans(),
+)
 
 
 @given(st.lists(ANYBODY, max_size=60))

@@ -62,7 +62,7 @@ async def test_a_resting_listener_does_not_spin() -> None:
             await it.until(lambda: attempts.call_count >= 6)
             before, ticks = attempts.call_count, len(it.ticks)
             await it.until(lambda: len(it.ticks) >= ticks + 6)
-            assert attempts.call_count - before <= 2 * (6 / REST_TICKS + 1), "two attempts a rest, see test_shortage.py"
+            assert attempts.call_count - before <= 2 * (6 / REST_TICKS + 1), "two attempts a rest, see below"
         await it.until(lambda: it.connections.held == 1)
 
 
