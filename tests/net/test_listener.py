@@ -178,13 +178,15 @@ def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.M
 
 def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its close and its return another thread took the descriptor."""
-    failing(monkeypatch, errno.EMFILE)
+    failing(monkeypatch, errno.EMFILE, None, errno.EMFILE)
     peer = door.knock()
     real = listener_module._open_spare
     monkeypatch.setattr(listener_module, "_open_spare", lambda: None)
     door.listener.accept()
     assert take(peer) == REFUSAL
-    assert door.listener._spare is None
+    assert (door.listener._spare, door.listener.resting) == (None, False)
+    door.listener.accept()
+    assert door.listener.resting, "nobody can be told"
     door.listener.tick()
     assert door.listener._spare is None
     monkeypatch.setattr(listener_module, "_open_spare", real)

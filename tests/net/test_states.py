@@ -157,19 +157,9 @@ def test_a_context_is_released_once_by_the_handler_of_its_state(it: Parked) -> N
     assert it.of("released") == [], "it goes on"
     it.connections.enter(connection, State.MESSAGE, second)
     assert it.details("released") == [first]
-    it.connections.close(connection, Reason.DONE)
+    it.connections.finish(connection, Reason.DONE)
     it.connections.close(connection, Reason.DONE)
     assert it.details("released") == [first, second]
-
-
-@pytest.mark.parametrize("old", sorted(set(State) - ENDS))
-def test_finishing_releases_what_every_state_carries(it: Parked, old: State) -> None:
-    context = Kept()
-    connection, _ = it.place(old, context)
-    it.connections.finish(connection, Reason.DONE)
-    it.connections.finish(connection, Reason.DONE)
-    it.connections.close(connection, Reason.DONE)
-    assert it.details("released") == [context]
 
 
 def test_what_a_closed_connection_is_given_is_released_at_once(it: Parked) -> None:

@@ -47,17 +47,6 @@ def test_extending_is_no_new_entry() -> None:
     assert table.turn() == [connection]
 
 
-def test_never_leaves_no_entry() -> None:
-    table = Table()
-    connection = table.put(3)
-    table.wheel.watch(connection, NEVER)
-    assert (connection.entry, table.entries) == (0, 0)
-    table.wheel.watch(connection, 5)
-    table.wheel.watch(connection, NEVER + 7)
-    assert table.turn(50) == []
-    assert (connection.entry, table.entries) == (0, 0)
-
-
 def test_zero_seconds_mean_never_and_a_moment_means_a_tick() -> None:
     assert ticks(0) == NEVER
     assert ticks(0.001) == 1
