@@ -40,7 +40,7 @@ UNSEALED = frozenset((State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.C
 #: States of which nothing is in the inbox once its bytes have been looked at.
 EMPTY_HANDED = frozenset((State.TLS_HANDSHAKE, State.STREAM, State.CLOSING, State.LINGERING))
 #: Steps of the scheduler that attend to a connection, by their names.
-ATTENDING = frozenset(("_read", "_write", "_hung_up", "_resume"))
+ATTENDING = frozenset(("_read", "_write", "_reset", "_resume"))
 #: Bytes that a peer may make us keep: of what it sends, one read and one head or message; of what it does not take,
 #: one page, one frame and the answers to what was read before it was known to be behind.
 MOST_INBOX, MOST_BACKLOG = 2 * 16_384 + 1024, 256 * 1024
