@@ -28,7 +28,6 @@ from chatserver.edge.sink import ConnectionSink, LoopSchedule
 from chatserver.edge.tasks import Tasks
 from chatserver.edge.websocket import OpenHandler, PingedHandler, WebSocketHandler
 from chatserver.log.interface import Log
-from chatserver.net import closing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -81,7 +80,7 @@ def build(
     first_words = [REFUSAL] if engine is not None else refusals
     proxies = TrustedProxies(settings.trusted_proxy)
     admission = Admission(
-        connections, settings, total=total, farewells=refusals, uncapped=proxies.covers if proxies else None
+        connections, settings, total=total, farewells=refusals, uncapped=proxies.covers
     )  # fmt: skip
     forwarded = ForwardedFor(proxies, admission, refused=stats.refused)
     # Chat, over what it sees of the connections.
@@ -112,14 +111,13 @@ def build(
     if proxies:
         exchanges.forwarded = forwarded.apply
     sink.answer_with = exchanges.answer_held
-    closing.bind(connections)
     bind(connections, settings, budget, hub=hub, exchanges=exchanges, websockets=websockets)
     first = State.HEAD
     handshakes = None
     if engine is not None:
         first = State.TLS_HELLO
         handshakes = Handshakes(
-            connections, engine, budget, worst_of=admission.worst_of, plain_answer=_spoke_plain_http()
+            connections, engine, worst_of=admission.worst_of, plain_answer=_spoke_plain_http()
         )  # fmt: skip
         handshakes.bind()
     connections.bind(

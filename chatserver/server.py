@@ -28,7 +28,7 @@ from chatserver.log.interface import LogError, LogOpenError, Record
 from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
 from chatserver.net.listener import bind
-from chatserver.net.readiness import open_readiness
+from chatserver.net.readiness import Readiness
 from chatserver.net.states import Priority, State
 from chatserver.net.tls import TlsEngine, load_context
 from chatserver.observe import logs
@@ -145,7 +145,7 @@ class Server:
         async with trio.open_nursery() as log_nursery:
             await log_nursery.start(partial(log.run, schedule=self._hand_out), self._news)
             with ExitStack() as stack:
-                readiness = open_readiness()
+                readiness = Readiness()
                 stack.callback(readiness.close)
                 garbage = stack.enter_context(Collector())
                 async with trio.open_nursery() as nursery:

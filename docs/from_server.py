@@ -27,9 +27,9 @@ from chatserver.edge.exchange import Upload
 from chatserver.log import open_log
 from chatserver.net import admission, listener, poller
 from chatserver.net.connection import Connection
-from chatserver.net.readiness import open_readiness
+from chatserver.net.readiness import Readiness
 from chatserver.net.scheduler import QUANTUM
-from chatserver.net.states import TABLE, Deadline, Priority, Reads, Reclaim, Row, State
+from chatserver.net.states import TABLE, Priority, Reads, Reclaim, Row, State
 from chatserver.net.tls import TlsEngine
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.net.transport import PLAIN
@@ -113,7 +113,7 @@ def built() -> Built:
         settings, log = Settings(log="memory:"), open_log("memory:")
         async with trio.open_nursery() as nursery:
             await nursery.start(log.run, lambda records: None)
-            with closing(open_readiness()) as readiness:
+            with closing(Readiness()) as readiness:
                 parts = build(
                     settings, total=1, log=log, readiness=readiness, listening=[], operators=None, nursery=nursery,
                     loop=LoopMeter(), garbage=Collector(), ready=lambda: True,
@@ -126,7 +126,7 @@ def built() -> Built:
                     handlers[state] = type(handler).__name__
                     contexts[state] = " or ".join(
                         "" if each is type(None) else f"`{each.__name__}`"
-                        for each in parts.connections.context_types(state)
+                        for each in parts.connections.context_types[state]
                     )
                 found = Built(handlers, contexts, list(metrics.collect()))
             nursery.cancel_scope.cancel()
@@ -135,11 +135,6 @@ def built() -> Built:
     return trio.run(ask)
 
 
-_KINDS = {
-    Deadline.TOTAL: "in total",
-    Deadline.CAPPED: "in total, more with progress",
-    Deadline.REPEATED: "",
-}
 _READS = {Reads.YES: "yes", Reads.NO: "no", Reads.HANGUP: "no, but a reset is noticed"}
 
 
@@ -149,7 +144,7 @@ def states() -> str:
         (
             f"`{state.name}`",
             row.waits_for,
-            _span(row),
+            _span(state, row),
             f"`{row.expires.label}`" if row.expires else "no fault",
             "never" if row.reclaim is Reclaim.NEVER else f"{row.reclaim + 1}",
             row.precedent,
@@ -166,12 +161,14 @@ def states() -> str:
     return f"{table(head, rows)}\n\n{flush}"
 
 
-def _span(row: Row) -> str:
+def _span(state: State, row: Row) -> str:
     if isinstance(row.seconds, str):
         shown = f"{shown_value(row.seconds, getattr(Settings(), row.seconds))}, `--{flag_name(row.seconds)}`"
     else:
         shown = f"{row.seconds:g} s"
-    return ", ".join(filter(None, (shown, _KINDS[row.deadline])))
+    if row.expires is None:
+        return shown
+    return f"{shown}, in total, more with progress" if state is State.BODY else f"{shown}, in total"
 
 
 def state_handlers() -> str:

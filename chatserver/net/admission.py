@@ -11,8 +11,7 @@ The rules of `reclaim`, when a newcomer finds no place, and once a second from a
    comes from few addresses waits in crowds, however quickly it comes back.
 3. Nobody goes for whom that product is below `evict_after`: it may be about to finish.
 4. A newcomer takes no place of a network that holds fewer connections than its own; of one that holds as many, its own
-   above all, only if that peer has waited `evict_after` by itself. Else a crowd that comes back and back would use up
-   all looks of a tick for its own places.
+   above all, only if that peer has waited `evict_after` by itself. Else a crowd would use up all looks of a tick.
 Thousands of machines that send one slow head each cannot be told from as many honest slow people: the oldest goes.
 """
 
@@ -65,7 +64,7 @@ class Admission:
 
     def __init__(
         self, connections: Connections, settings: Settings, *, total: int, farewells: Sequence[bytes],
-        uncapped: Callable[[str], bool] | None = None,
+        uncapped: Callable[[str], bool] = lambda address: False,
     ) -> None:  # fmt: skip
         self.total = total
         self.held = 0
@@ -93,7 +92,7 @@ class Admission:
         if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
         full = self.held >= self.total
-        if full and not self._make_room(count):
+        if full and not self.make_room(count):
             return Reason.REFUSED_FULL
         self._by_network[network] = count = self._by_network.get(network, 0) + 1  # one of the same may have gone
         if full:
@@ -102,9 +101,7 @@ class Admission:
         return None
 
     def _is_over(self, count: int, address: str) -> bool:
-        if not self._per_network or count < self._per_network:
-            return False
-        return self._uncapped is None or not self._uncapped(address)
+        return 0 < self._per_network <= count and not self._uncapped(address)
 
     def move(self, connection: Connection, address: str) -> Reason | None:
         """Count it for the client behind a proxy from now on, or say why not; then it stays where it was."""
@@ -130,16 +127,11 @@ class Admission:
 
     # -- reclaiming -------------------------------------------------------------------------------------------------
 
-    def descriptor_needed(self) -> bool:
-        """The process is out of descriptors: whether somebody's has been given back."""
-        return self._make_room(None)
-
     def tick(self) -> None:
         """Once a second: begin to reclaim if more places are taken than the high water mark."""
         if self.held > self.total * HIGH_WATER:
-            before = self.reclaimed
             self._connections.scheduler.submit(Priority.BULK, self._relieve, self)
-            _log.info("places_short", held=self.held, places=self.total, reclaimed=before)
+            _log.info("places_short", held=self.held, places=self.total, reclaimed=self.reclaimed)
 
     def _relieve(self, _: object) -> bool:
         """One look's worth. True: the low water mark is not reached, and there is somebody to look at."""
@@ -150,11 +142,10 @@ class Admission:
         ranking = self._rank(self._look(SCAN_BUDGET))
         for candidate in ranking[-surplus:][::-1]:
             self._end(candidate.connection)
-        wrapped = self._hand <= begin
-        return not wrapped and self.held > self.total * LOW_WATER
+        return self._hand > begin and self.held > self.total * LOW_WATER
 
-    def _make_room(self, newcomers: int | None) -> bool:
-        """End the worst, for a newcomer of a network with so many connections; False if nobody has to go for it."""
+    def make_room(self, newcomers: int | None = None) -> bool:
+        """End the worst for a newcomer, of a network with so many connections if known; False if nobody has to go."""
         tick = self._connections.wheel.current
         if tick != self._looked:
             self._looked, self._scanned = tick, 0
@@ -239,10 +230,7 @@ class Admission:
         if connection.state in _SPEAKING and (connection.inbox or connection.context is not None):
             connections.offer(connection, random.choice(self._farewells))  # noqa: S311  jitter, not secrecy
         # What it did not take is dropped: the kernel would go on offering it, and a place is needed now.
-        if connection.backlog is not None:
-            connections.abort(connection, Reason.EVICTED)
-        else:
-            connections.close(connection, Reason.EVICTED)
+        connections.close(connection, Reason.EVICTED, reset=connection.backlog is not None)
 
     def statistics(self) -> dict[str, int]:
         """Connections held, and the networks they come from."""

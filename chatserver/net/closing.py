@@ -4,7 +4,6 @@ Owns: what a peer's last bytes, its FIN and the end of its time mean when all is
 """
 
 from chatserver.net.connection import Closing, Connection
-from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
 from chatserver.net.states import State
 from chatserver.reasons import Reason
@@ -14,12 +13,6 @@ _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
 #: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
 #: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
 LINGER_BYTES = 64 * 1024
-
-
-def bind(connections: Connections) -> None:
-    """Attend to the two states."""
-    for state in (State.CLOSING, State.LINGERING):
-        connections.bind(state, ClosingHandler(connections), Closing)
 
 
 class ClosingHandler(Handler):

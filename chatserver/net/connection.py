@@ -11,13 +11,19 @@ object (`descriptor >= 0`), never of the number.
 
 import socket
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import msgspec
 
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
+if TYPE_CHECKING:
+    from chatserver.net.tls_transport import TlsTransport
+    from chatserver.net.transport import PlainTransport
+
+#: How bytes get to a peer and back; both have the methods of `PlainTransport`, none of which waits.
+Transport: TypeAlias = Union["PlainTransport", "TlsTransport"]
 #: `Connection.descriptor` once it is closed.
 CLOSED = -1
 #: IPv6 addresses whose network is remembered: asked several times for each event.
@@ -46,35 +52,6 @@ class TransportError(Exception):
     def __init__(self, message: str, reason: Reason = Reason.TLS_FAILED) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class Transport(Protocol):
-    """How bytes get to a peer and back: plain, or sealed by TLS. None of this waits."""
-
-    @property
-    def unsent(self) -> bytes:
-        """Sealed bytes that the kernel did not take: they go before anything else."""
-
-    def offer(self, connection: "Connection", data: bytes) -> int:
-        """Write what the kernel takes now: how many of these bytes are on their way.
-
-        Raises BlockingIOError when it takes nothing, OSError when the peer is gone, TransportError.
-        """
-
-    def flush(self, connection: "Connection", backlog: "Backlog") -> bool:
-        """Write what is kept; whether all of it is on its way. Raises the same."""
-
-    def open(self, connection: "Connection", data: bytes) -> bytes:
-        """The plaintext in what came. Raises TransportError, and OSError for what it has to answer itself."""
-
-    def lacking(self, connection: "Connection") -> int:
-        """Bytes that a sealed record has announced and not brought."""
-
-    def finish(self, connection: "Connection") -> bool:
-        """Say goodbye, if the protocol has a word for it; whether the kernel took it. Raises OSError."""
-
-    def released(self) -> None:
-        """Nothing more is sealed or opened."""
 
 
 class Backlog(msgspec.Struct, gc=False):

@@ -2,9 +2,9 @@
 
 Owns: the table, every descriptor in it, the step in which each is acted on. May not: wait, or know what bytes mean.
 
-Every call here is synchronous and never blocks: what the kernel does not take is remembered as (chunk, position) and
-written when the descriptor becomes writable. While anything is remembered, the peer is not read: it owes us first.
-So a connection holds at most the rest of one chunk plus the answers to what it had already asked.
+What the kernel does not take is remembered as (chunk, position) and written when the descriptor becomes writable. While
+anything is remembered, the peer is not read. So a connection holds at most the rest of one chunk plus the answers to
+what it had already asked.
 
 A dead connection cannot be acted on: every call is a no-op on one that is closed, and what `enter` would have given it
 is released at once.
@@ -13,13 +13,14 @@ is released at once.
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from enum import IntEnum
+from socket import SHUT_WR
 from typing import Any
 
 import structlog
 
 from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
+from chatserver.net.closing import ClosingHandler
 from chatserver.net.connection import CLOSED, Closing, Connection, TransportError
 from chatserver.net.faults import Faults
 from chatserver.net.handler import Handler
@@ -42,13 +43,6 @@ _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
 FREE_INPUT = 2048
 
 
-class Finality(IntEnum):
-    """How a descriptor is given back."""
-
-    CLOSE = 0  # the kernel goes on sending what it holds
-    ABORT = 1  # RST, and the kernel drops it
-
-
 class Connections:
     """The table and everything that can be done to a connection without waiting."""
 
@@ -61,8 +55,7 @@ class Connections:
         self.faults = Faults(self)
         self.scheduler = Scheduler(faulted=self.faults.caught, wake=readiness.wake)
         self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
-        #: what all keep together of what came and is not whole
-        self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)
+        self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)  # what all keep together
         self.held = 0
         self.lines = Limiter()  # for what a peer can have written to our log
         self.operators: set[Connection] = set()  # those accepted where operators look, see Listener
@@ -70,21 +63,18 @@ class Connections:
         self._readiness = readiness
         self._closed = closed
         self._handlers: list[Handler] = [Handler(self)] * len(State)
-        self._contexts: list[type | tuple[type, ...]] = [object] * len(State)
+        self.context_types: list[tuple[type, ...]] = [(object,)] * len(State)  # by state
+        for state in ENDING:
+            self.bind(state, ClosingHandler(self), Closing)
 
     def bind(self, state: State, handler: Handler, *contexts: type | None) -> None:
         """The two columns that this layer cannot name: who attends to a state, and what type its context has."""
         self._handlers[state] = handler
-        self._contexts[state] = tuple(type(None) if each is None else each for each in contexts)
+        self.context_types[state] = tuple(type(None) if each is None else each for each in contexts)
 
     def handler(self, connection: Connection) -> Handler:
         """Who attends to it now."""
         return self._handlers[connection.state]
-
-    def context_types(self, state: State) -> Sequence[type]:
-        """The types that the context of a state may have."""
-        types = self._contexts[state]
-        return types if isinstance(types, tuple) else (types,)
 
     # -- coming and going -------------------------------------------------------------------------------------------
 
@@ -107,8 +97,11 @@ class Connections:
             raise
         return connection
 
-    def close(self, connection: Connection, reason: Reason, finality: Finality = Finality.CLOSE) -> None:
-        """End it now. What it held is released exactly once; closing twice is harmless."""
+    def close(self, connection: Connection, reason: Reason, *, reset: bool = False) -> None:
+        """End it now. What it held is released exactly once; closing twice is harmless.
+
+        With a reset the kernel drops what it still holds: for a peer that does not take it.
+        """
         descriptor = connection.descriptor
         if descriptor < 0:
             return
@@ -116,33 +109,26 @@ class Connections:
         self.held -= 1
         self.operators.discard(connection)
         try:
-            if connection.transport is not PLAIN and finality is Finality.CLOSE and reason not in _GONE:
-                self._say_goodbye(connection)
+            if connection.transport is not PLAIN and not (reset or connection.blocked or reason in _GONE):
+                with suppress(OSError, TransportError):  # not taken: the peer learns of the end by FIN alone
+                    connection.transport.finish(connection)
         finally:
             connection.descriptor = CLOSED
             connection.backlog = None
             try:
                 self.drop_inbox(connection)
                 connection.transport.released()
-                self._release(connection)
+                context, connection.context = connection.context, None
+                if context is not None:
+                    self._handlers[connection.state].released(connection, context)
             finally:
                 try:
                     self._closed(connection, reason)
                 finally:
-                    if finality is Finality.ABORT:
+                    if reset:
                         sockets.abort(descriptor)
                     else:
                         os.close(descriptor)
-
-    def abort(self, connection: Connection, reason: Reason) -> None:
-        """End it with RST, and have the kernel drop what it still holds: for a peer that does not take it."""
-        self.close(connection, reason, Finality.ABORT)
-
-    def _say_goodbye(self, connection: Connection) -> None:
-        if connection.backlog is not None and connection.backlog.blocked:
-            return
-        with suppress(OSError, TransportError):  # the kernel does not take it: the peer learns of the end by FIN alone
-            connection.transport.finish(connection)
 
     def keep_ahead(self, connection: Connection, data: bytes) -> bool:
         """Keep what a peer sent ahead of our answer; False when all together keep too much: then it is dropped."""
@@ -158,17 +144,10 @@ class Connections:
         if self.input_budget.used:
             self.input_budget.release(connection)
 
-    def _release(self, connection: Connection) -> None:
-        context = connection.context
-        if context is not None:
-            connection.context = None
-            self._handlers[connection.state].released(connection, context)
-
     def finish(self, connection: Connection, reason: Reason, data: bytes = b"") -> None:
         """Write the last bytes, send FIN, then read until the peer's FIN or the `CLOSING` deadline.
 
-        Closing at once would answer unread bytes with RST, which can destroy the answer in the peer's buffer
-        (RFC 9112 section 9.6).
+        Closing at once would answer unread bytes with RST, which can destroy the answer (RFC 9112 section 9.6).
         """
         if connection.state in ENDING:
             return
@@ -187,20 +166,19 @@ class Connections:
             if not connection.transport.finish(connection):
                 self.keep(connection, b"", 0)  # FIN comes behind the goodbye
                 return
-        except (OSError, TransportError):
-            self.close(connection, Reason.PEER_RESET)
+        except (OSError, TransportError) as error:
+            self.broken(connection, error)
             return
         connection.transport.released()
         connection.transport = PLAIN
-        sockets.end_writing(connection.descriptor)
+        sockets.shutdown(connection.descriptor, SHUT_WR)
 
     # -- acting on one from outside ---------------------------------------------------------------------------------
 
     def step(self, connection: Connection, act: Callable[..., Any], *arguments: object) -> bool:
-        """Do something for a connection, whatever comes of it, then arm it as its state says.
+        """Act on a connection from outside its own events, then arm it as its state says.
 
-        Everything that acts on a connection from outside its own events (an answer of the log, a room that has news,
-        the end of a task, a drain) goes through here. What it raises costs this connection and nobody else's.
+        What an answer of the log, a room's news, a task's end or a drain raises costs this connection and no other.
         """
         if connection.descriptor < 0:
             return False
@@ -214,10 +192,10 @@ class Connections:
 
     def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
         """Write a line: a peer broke a rule, and its connection ends for this."""
+        phase = connection.state.name
         self.lines.write(
-            _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=connection.state.name,
-            detail=detail,
-        )  # fmt: skip
+            _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=phase, detail=detail
+        )
 
     # -- states -----------------------------------------------------------------------------------------------------
 
@@ -234,7 +212,7 @@ class Connections:
         if not ALLOWED[before][state]:
             raise IllegalMoveError(f"{before.name} does not lead to {state.name}")
         old = connection.context
-        if (state is not before or context is not old) and not isinstance(context, self._contexts[state]):
+        if (state is not before or context is not old) and not isinstance(context, self.context_types[state]):
             raise IllegalMoveError(f"{state.name} does not carry {type(context).__name__}")
         connection.state = state
         if context is not old:
@@ -297,11 +275,10 @@ class Connections:
         return False
 
     def _expire(self, connection: Connection) -> None:
+        backlog = connection.backlog
         if connection.deadline > self.wheel.current:
             self.wheel.watch(connection, connection.deadline)  # it has moved on while this waited for its turn
-            return
-        backlog = connection.backlog
-        if backlog is not None:
+        elif backlog is not None:
             self.judge.judge(connection, backlog)
         else:
             self._handlers[connection.state].expired(connection)
@@ -311,8 +288,7 @@ class Connections:
     def offer(self, connection: Connection, data: bytes) -> int:
         """Write what the kernel takes now: how many bytes it took, 0 if it is behind, -1 if the peer is gone.
 
-        The caller must `keep` the rest of a frame of which a part was taken, and `keep` nothing (position 0 of an
-        empty chunk) to be told when there is room again.
+        The caller must `keep` the rest of a frame that was begun, and nothing (b"", 0) to be told of room.
         """
         backlog = connection.backlog
         if backlog is not None and backlog.blocked:
@@ -323,11 +299,8 @@ class Connections:
             taken = connection.transport.offer(connection, data)
         except BlockingIOError:
             return 0
-        except OSError:
-            self.step(connection, self.close, Reason.PEER_RESET)  # it may be one of many: its end is guarded
-            return -1
-        except TransportError as error:
-            self.step(connection, self.broken, error)
+        except (OSError, TransportError) as error:
+            self.step(connection, self.broken, error)  # it may be one of many: its end is guarded
             return -1
         except Exception:  # noqa: BLE001
             self.faults.end(connection, excuse=False)  # an excuse would be written by what has just failed
@@ -363,7 +336,7 @@ class Connections:
             self.keep(connection, data, taken)
 
     def send_parts(self, connection: Connection, parts: list[bytes]) -> None:
-        """The same in parts that others have as well, so that a peer that does not take them costs no copy."""
+        """The same in parts that others have as well: a peer that does not take them costs no copy."""
         taken = self.offer(connection, b"".join(parts))
         if taken < 0:
             return
@@ -402,19 +375,19 @@ class Connections:
                 return False
         except BlockingIOError:
             return False
-        except OSError:
-            self.close(connection, Reason.PEER_RESET)
-            return False
-        except TransportError as error:
+        except (OSError, TransportError) as error:
             self.broken(connection, error)
             return False
         self.judge.lift(connection, backlog)
         return self._handlers[connection.state].writable(connection)
 
-    def broken(self, connection: Connection, error: TransportError) -> None:
-        """Its transport can neither seal nor open any more."""
-        self.misbehaved(connection, error.reason, str(error))
-        self.close(connection, error.reason)
+    def broken(self, connection: Connection, error: OSError | TransportError) -> None:
+        """The peer is gone, or its transport can neither seal nor open any more."""
+        reason = Reason.PEER_RESET
+        if isinstance(error, TransportError):
+            reason = error.reason
+            self.misbehaved(connection, reason, str(error))
+        self.close(connection, reason)
 
     def close_all(self, reason: Reason) -> None:
         """End everything, without waiting for anybody. A fault in ending one does not keep the others open."""

@@ -1,9 +1,6 @@
 """How many connections this process can hold: the descriptor limit, raised and shared out, and the room for them.
 
 Owns: RLIMIT_NOFILE, the size of the kernel's table. May not: import trio, or know what the descriptors are for.
-
-    most = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
-    make_room(most)
 """
 
 import fcntl
@@ -49,9 +46,8 @@ def connection_limit(configured: int, *, descriptors: int) -> int:
 def make_room(connections: int) -> None:
     """Have the kernel's table of this process's descriptors grow once, now, and not while a crowd comes.
 
-    Linux doubles the table when a number does not fit, and in a process with threads it waits for all processors to
-    let go of the old one (`synchronize_rcu` in fs/file.c): 9 to 20 ms each time, in which nobody was served, four times
-    on the way to 8,000 connections. The table never shrinks; it costs the kernel 8 bytes a number.
+    Linux doubles the table when a number does not fit, and a process with threads then waits for all processors
+    (`synchronize_rcu` in fs/file.c): 9 to 20 ms, four times on the way to 8,000 connections. It never shrinks.
     """
     with Path(os.devnull).open("rb") as any_file:
         os.close(fcntl.fcntl(any_file, fcntl.F_DUPFD_CLOEXEC, connections))

@@ -1,7 +1,7 @@
-"""Who attends to a connection in a state: the interface, and what most handlers do alike.
+"""What attends to a connection in a state: the interface, and what most handlers do alike.
 
 Owns: the shape. May not: know any state's business. Handlers are shared, stateless singletons: what they need of a
-connection is its context. Every call is synchronous, and made inside the fault boundary of `Connections.step`.
+connection is its context. Every call is synchronous, and made inside a fault boundary.
 """
 
 from typing import TYPE_CHECKING

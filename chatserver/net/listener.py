@@ -2,15 +2,14 @@
 
 Owns: the listening descriptor and a spare one. May not: decide who may come in (admission does), or read from peers.
 
-trio's own accept takes one connection a pass; taking some at a time is what makes ten thousand handshakes a second
-possible. Options are set on the listening socket: the kernel copies them to each accepted one
-(Linux and the BSDs do), which saves five system calls a peer.
+trio's own accept takes one connection a pass; taking some at a time makes ten thousand handshakes a second possible.
+Options are set on the listening socket, since Linux and the BSDs copy them to each accepted one: five system calls a
+peer are saved.
 
-When all places are taken, admission makes room before a newcomer is refused; likewise when the process or the system is
-out of descriptors before that. Then accept fails with EMFILE and the socket stays readable: the loop would spin. So
-where nobody can go, one descriptor is kept in reserve, given up to accept the peer, tell it 503, and close (the trick
-of nginx's and Go's forefathers; Marc Lehmann describes it in libev's manual, "Special problems of being out of file
-descriptors"). Where even that fails, the listener rests.
+When places or descriptors run out, admission makes room before a newcomer is refused. Where nobody can go and accept
+fails with EMFILE, the socket stays readable and the loop would spin. So one descriptor is kept in reserve and given up
+to accept the peer, tell it 503, and close (libev's manual, "Special problems of being out of file descriptors"). Where
+even that fails, the listener rests.
 """
 
 import contextlib
@@ -53,10 +52,9 @@ _log = structlog.get_logger("chatserver.net")
 
 
 class Listener:
-    """One listening socket. Closed by `close`; safe to close twice.
+    """One listening socket; safe to close twice.
 
-    With `operators`, the peers it accepts are noted in `Connections.operators`. They send no PROXY header, since
-    operators look from behind the balancer.
+    With `operators`, its peers are noted in `Connections.operators`. They send no PROXY header: they are behind it.
     """
 
     def __init__(
@@ -86,7 +84,7 @@ class Listener:
                     continue
                 if error.errno not in _OUT_OF_DESCRIPTORS:
                     raise
-                if not made_room and self._admission.descriptor_needed():
+                if not made_room and self._admission.make_room():
                     made_room = True  # if that did not help, it is not our descriptors that are short
                     continue
                 self._refuse_with_spare()
@@ -177,9 +175,8 @@ def bind(host: str, port: int, *, send_buffer: int) -> socket.socket:
         if send_buffer:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         if sys.platform == "linux":
-            # No TCP_USER_TIMEOUT: Linux counts it through zero-window probes, and takes no notice of bytes acknowledged
-            # meanwhile if the segment at the head of the queue is larger than the window. Honest members with a small
-            # receive buffer that read 3 KB/s were reset after 40 s. A peer that vanished is found by `FLUSH`.
+            # No TCP_USER_TIMEOUT: Linux counts it through zero-window probes, and honest members with a small receive
+            # buffer that read 3 KB/s were reset after 40 s. `FLUSH` finds a peer that vanished.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
         listening.bind(address)
         listening.listen(LISTEN_BACKLOG)

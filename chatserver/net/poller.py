@@ -1,9 +1,6 @@
 """The task that runs the scheduler on what the kernel reports, and the task that turns the wheel.
 
 Owns: how an event becomes an item of work, and how a peer is read. May not: know what bytes mean, or order work.
-
-One trio task waits until the kernel's readiness object is itself readable, hands every event to the scheduler, runs one
-round of it, lets every other task run, and comes back. The wheel's task hands over who has expired.
 """
 
 import os
@@ -14,7 +11,7 @@ from time import perf_counter
 import structlog
 import trio
 
-from chatserver.net.connection import Closing, Connection, TransportError
+from chatserver.net.connection import Closing, Connection, Transport, TransportError
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
 from chatserver.net.readiness import BROKEN, ENDED, QUEUED, READ, WRITE, Readiness
@@ -147,7 +144,7 @@ class Poller:
             if events & WRITE or connection.blocked:
                 step = self._write
             else:
-                step = self._read if events & (READ | ENDED) else self._hung_up
+                step = self._read if events & (READ | ENDED) else self._reset
             submit(priority, step, connection, connection.network)
         return bool(ready)
 
@@ -175,12 +172,14 @@ class Poller:
         if connection.descriptor < 0:
             return False
         connection.armed = 0
-        state = connection.state
+        state, transport = connection.state, connection.transport
         if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
             connections.arm(connection)  # it has changed since it was reported
             return False
-        if _ANNOUNCES[state] or connection.transport is not PLAIN:
-            size = self._announced(connection)
+        handler = connections.handler(connection)
+        if _ANNOUNCES[state] or transport is not PLAIN:
+            lacking = transport.lacking(connection) or handler.lacking(connection)
+            size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # so much behind it shows whether there is more
             buffers: tuple[memoryview, ...] = (_BUFFER[:size],)
         else:
             size, buffers = READ_BYTES, _SHORT
@@ -190,11 +189,13 @@ class Poller:
             connections.arm(connection)
             return False
         except OSError:
-            self._reset(connection)
-            return False
+            return self._reset(connection)
+        data = bytes(_BUFFER[:count])
+        if count and transport is not PLAIN:
+            data = self._open(connection, transport, data)
         if count == 0:
-            connections.handler(connection).ended(connection)
-        elif self._take(connection, bytes(_BUFFER[:count])):
+            handler.ended(connection)
+        elif data and handler.received(connection, data):
             connections.resume(connection, later=True)
             return False
         elif count == size and connection.descriptor >= 0:
@@ -203,39 +204,26 @@ class Poller:
         connections.arm(connection)
         return False
 
-    def _take(self, connection: Connection, data: bytes) -> bool:
-        """Hand on what came. True: its handler has more to do with it."""
+    def _open(self, connection: Connection, transport: Transport, data: bytes) -> bytes:
+        """The plaintext in what came; nothing when it is its end."""
         connections = self._connections
-        transport = connection.transport
-        if transport is not PLAIN:
-            try:
-                data = transport.open(connection, data)
-            except OSError:
-                self._reset(connection)
-                return False
-            except TransportError as error:
-                connections.broken(connection, error)
-                return False
-            if transport.unsent:
-                connections.keep(connection, b"", 0)
-            if not data or connection.descriptor < 0:
-                return False
-        return connections.handler(connection).received(connection, data)
-
-    def _announced(self, connection: Connection) -> int:
-        """Bytes to read of what has told its length, and so many behind it that it is seen whether there is more."""
-        lacking = connection.transport.lacking(connection) or self._connections.handler(connection).lacking(connection)
-        return min(lacking, READ_MOST_BYTES) + READ_BYTES
-
-    def _hung_up(self, connection: Connection) -> bool:
-        if connection.descriptor >= 0:
-            connection.armed = 0
+        try:
+            data = transport.open(connection, data)
+        except OSError:
             self._reset(connection)
-        return False
+            return b""
+        except TransportError as error:
+            connections.broken(connection, error)
+            return b""
+        if transport.unsent:
+            connections.keep(connection, b"", 0)
+        return data if connection.descriptor >= 0 else b""
 
-    def _reset(self, connection: Connection) -> None:
+    def _reset(self, connection: Connection) -> bool:
         """The peer has reset it. After our end that is only how it took it: the reason for that end stands."""
+        connection.armed = 0
         if isinstance(connection.context, Closing):
             self._connections.handler(connection).ended(connection)
         else:
             self._connections.close(connection, Reason.PEER_RESET)
+        return False

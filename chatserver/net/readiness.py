@@ -2,17 +2,16 @@
 
 Owns: the kernel object that all parked connections are registered in. May not: know what a connection is.
 
-One-shot: a descriptor is reported once, and then not until it is armed again. So not armed means not read, whatever
-waits in the scheduler's queues is never reported twice, and a peer that is not read costs nothing. The kernel looks at
-the descriptor when it is armed, so no event can be lost between a report and the next arming. The kernel object is
-itself a descriptor that becomes readable when any of its members is ready, so one trio task can wait for all of them.
+One-shot: a descriptor is reported once, and then not until it is armed again. So not armed means not read, and nothing
+that waits in the scheduler's queues is reported twice. The kernel looks at a descriptor when it is armed: no event is
+lost in between. The kernel object is itself readable when any of its members is ready: one trio task waits for all.
 Closing a descriptor removes it, on both systems; there is nothing to unregister.
 """
 
 import os
 import select
 import sys
-from typing import Protocol
+from typing import TypeAlias
 
 #: Interest and events, in epoll's own numbers so that epoll's results need no translation.
 READ = 0x001
@@ -25,30 +24,8 @@ HANGUP, QUEUED = 0x200, 0x100
 _ONCE = 1 << 30  # EPOLLONESHOT
 
 
-class Readiness(Protocol):
-    """The interface that both have."""
-
-    def fileno(self) -> int:
-        """The descriptor to wait on."""
-
-    def add(self, descriptor: int, interest: int) -> None:
-        """Register a descriptor, and arm it."""
-
-    def arm(self, descriptor: int, interest: int) -> None:
-        """Report it once more."""
-
-    def ready(self, limit: int) -> list[tuple[int, int]]:
-        """At most `limit` pairs of descriptor and events, without waiting."""
-
-    def wake(self) -> None:
-        """Make `fileno()` readable once, for who waits on it."""
-
-    def close(self) -> None:
-        """Give the kernel objects back."""
-
-
 class Epoll:
-    """Linux."""
+    """Linux; `Kqueue` has the same methods."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -76,7 +53,7 @@ class Epoll:
         return events
 
     def wake(self) -> None:
-        """Make `fileno()` readable once."""
+        """Make `fileno()` readable once, for who waits on it."""
         os.eventfd_write(self._waker, 1)
 
     def close(self) -> None:
@@ -85,7 +62,9 @@ class Epoll:
         self._epoll.close()
 
 
-if sys.platform != "linux":
+if sys.platform == "linux":
+    Readiness: TypeAlias = Epoll
+else:
 
     class Kqueue:
         """macOS and the BSDs: one filter for each direction, a hang-up is a flag on either."""
@@ -95,22 +74,19 @@ if sys.platform != "linux":
         def __init__(self) -> None:
             self._queue = select.kqueue()
             self._user = -10 if sys.platform == "darwin" else -11  # EVFILT_USER; select does not name it
-            self._note_trigger = 0x01000000  # NOTE_TRIGGER
             flags = select.KQ_EV_ADD | select.KQ_EV_CLEAR
             self._queue.control([select.kevent(self._WAKER, self._user, flags)], 0, 0)
             self.fileno = self._queue.fileno
 
-        def add(self, descriptor: int, interest: int) -> None:
-            """Register a descriptor, and arm it."""
-            self.arm(descriptor, interest)
-
         def arm(self, descriptor: int, interest: int) -> None:
-            """Report it once more."""
+            """Report it once more, or for the first time."""
             flags = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
             filters = ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE))
             self._queue.control(
                 [select.kevent(descriptor, name, flags) for bit, name in filters if interest & bit], 0, 0
             )
+
+        add = arm
 
         def ready(self, limit: int) -> list[tuple[int, int]]:
             """At most `limit` pairs of descriptor and events, without waiting."""
@@ -126,16 +102,10 @@ if sys.platform != "linux":
 
         def wake(self) -> None:
             """Make `fileno()` readable once."""
-            self._queue.control([select.kevent(self._WAKER, self._user, fflags=self._note_trigger)], 0, 0)
+            self._queue.control([select.kevent(self._WAKER, self._user, fflags=0x01000000)], 0, 0)  # NOTE_TRIGGER
 
         def close(self) -> None:
             """Give the kernel object back."""
             self._queue.close()
 
-
-def open_readiness() -> Readiness:
-    """The best one this system has."""
-    if sys.platform == "linux":
-        return Epoll()
-    else:  # noqa: RET505  mypy reads the two branches of a platform check, not what follows it
-        return Kqueue()
+    Readiness: TypeAlias = Kqueue

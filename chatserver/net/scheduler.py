@@ -6,10 +6,9 @@ does, or what an item is.
     scheduler.submit(Priority.ESTABLISHED, step, item, network)
     step(item) -> bool          about 0.1 ms; True: there is more to do
 
-The rules:
-1. Three classes (`Priority`), each with a share of a round: who is in, who comes, and what is left of long work. A
-   class that has nothing to do leaves its share to the others. What a step takes over its class's share is taken off
-   the next one (deficit round robin, Shreedhar and Varghese 1995, by time instead of bytes).
+1. Each class (`Priority`) has a share of a round, which it leaves to the others when it has nothing to do. What a step
+   takes over its class's share is taken off the next one (deficit round robin, Shreedhar and Varghese 1995, by time
+   instead of bytes).
 2. An item that has more to do goes to the tail of `BULK`: nothing long is ever in front of somebody.
 3. Within a class each network has a queue of its own, and the queues take turns: five hundred peers of one address are
    one voice.

@@ -13,7 +13,7 @@ import termios
 #: Linger on, for zero seconds: closing sends RST at once and the kernel forgets what it still had to send.
 _ABORT = struct.pack("ii", 1, 0)
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
-_INT = struct.calcsize("i")
+_INT = struct.Struct("i")
 _UNLIMITED = (1 << 31) - 1
 #: Linux' struct tcp_info as far as it is of use: state of congestion, backoff, and the present wait in microseconds.
 _TCP_INFO = struct.Struct("xB2xB3xI")
@@ -28,8 +28,7 @@ def _borrow(descriptor: int) -> socket.socket:
 def accept(listening: socket.socket) -> tuple[int, str]:
     """Accept one peer: its descriptor, made non-blocking, and its address. Raises OSError as accept(2) does.
 
-    `socket.accept` wraps the descriptor in an object that would be taken off again at once, which is 5 of its 10 µs and
-    an eighth of a whole handshake's CPU. What it calls itself, in every CPython from 3.0 to 3.14, gives the number.
+    `socket.accept` wraps the number in an object, which takes 5 of its 10 µs; what it calls itself does not.
     """
     descriptor, address = listening._accept()  # type: ignore[attr-defined]
     os.set_blocking(descriptor, False)
@@ -44,11 +43,7 @@ def outstanding(descriptor: int) -> int:
             return borrowed.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
         finally:
             borrowed.detach()
-    return _asked(descriptor, termios.TIOCOUTQ)
-
-
-def _asked(descriptor: int, question: int) -> int:
-    return int(struct.unpack("i", fcntl.ioctl(descriptor, question, b"\0" * _INT))[0])
+    return int(_INT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(_INT.size)))[0])
 
 
 def take_all(descriptor: int) -> None:
@@ -67,10 +62,9 @@ def take_all(descriptor: int) -> None:
 def latest_try(descriptor: int) -> float | None:
     """Seconds from when the oldest unacknowledged bytes were first sent to when TCP last tried again (RFC 6298).
 
-    None while TCP has no reason to try again: all is acknowledged, or the peer acknowledges and its window is shut. The
-    waits double, R, 2R, 4R, so the next one after a try at 24 s comes at about 49 s: a peer that is back after 25 s is
-    not heard from for another 24, and nothing that it sends makes TCP try sooner. 0 when a try has just met with an
-    answer, and what was lost is being sent again.
+    None while TCP has no reason to try again: all is acknowledged, or the peer's window is shut. The waits double, so
+    that a peer that is back after 25 s may not be heard from until 49 s, whatever it sends. 0 when a try has just met
+    with an answer, and what was lost is being sent again.
     """
     if sys.platform == "darwin":
         return None  # its TCP_CONNECTION_INFO counts retransmissions over the connection's life only
@@ -86,24 +80,13 @@ def latest_try(descriptor: int) -> float | None:
     return (wait - (wait >> backoff)) / 1e6 if state == _TCP_CA_LOSS else None
 
 
-def end_writing(descriptor: int) -> None:
-    """Send FIN behind what was written. A peer that is already gone is no error."""
+def shutdown(descriptor: int, how: int) -> None:
+    """`SHUT_WR`: send FIN behind what was written. `SHUT_RD`: report the end as if the peer's FIN were here."""
     borrowed = _borrow(descriptor)
     try:
-        borrowed.shutdown(socket.SHUT_WR)
+        borrowed.shutdown(how)
     except OSError:
-        pass  # ENOTCONN: it reset the connection meanwhile, which the next read will tell
-    finally:
-        borrowed.detach()
-
-
-def end_reading(descriptor: int) -> None:
-    """Have the kernel report the end of what comes in, as often as it is asked, as if the peer's FIN were here."""
-    borrowed = _borrow(descriptor)
-    try:
-        borrowed.shutdown(socket.SHUT_RD)
-    except OSError:
-        pass  # ENOTCONN: it reset the connection meanwhile, which the next read will tell
+        pass  # ENOTCONN: the peer reset the connection meanwhile, which the next read will tell
     finally:
         borrowed.detach()
 

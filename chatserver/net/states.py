@@ -1,15 +1,12 @@
 """What a parked connection waits for: the one table.
 
 Owns: `State`, and for each state every fact about it that the layers above do not have to know. May not: read a clock,
-touch a socket. Nothing else in the program lists states; what a handler and its context are for each is bound once, in
-`edge/dispatch.py`, because their types live above this layer.
+touch a socket. The handlers and the types of their contexts live above; `edge/dispatch.py` binds them once.
 
-Rules:
-1. A connection is always in exactly one state, and `Connections.enter` sets the state, its context and its deadline in
-   one call: a state without a deadline cannot be written down.
+1. A connection is always in exactly one state. `Connections.enter` sets the state, its context and its deadline in one
+   call: a state without a deadline cannot be written down.
 2. Progress never moves a *total* deadline. `BODY` alone is entered again as bytes come, up to a cap.
-3. The columns `reads` and `priority` are all that poller and scheduler know of a state.
-4. `FLUSH` is no row: it lies over any state while the peer has not taken what was written (net/flush.py), and judges
+3. `FLUSH` is no row: it lies over any state while the peer has not taken what was written (net/flush.py), and judges
    alone as long as it lasts. The state beneath gets its remaining time back afterwards.
 """
 
@@ -21,41 +18,24 @@ from chatserver.reasons import Reason
 
 
 class State(IntEnum):
-    """What a connection waits for. An IntEnum: it indexes tables, and hashing it costs no Python call."""
+    """The rows; `TABLE` says what each waits for. An IntEnum indexes tables, and hashing it costs no Python call."""
 
-    #: the PROXY header of a trusted balancer, before anything else
     PROXY = 0
-    #: the end of a TLS ClientHello, from accept
     TLS_HELLO = 1
-    #: the end of the TLS handshake, since our answer to the hello
     TLS_HANDSHAKE = 2
-    #: the end of the request head, from accept or from its first byte
     HEAD = 3
-    #: the rest of a request body
     BODY = 4
-    #: the next request
     KEEPALIVE = 5
-    #: its rate: it asked faster than it may
     THROTTLED = 6
-    #: our answer to an HTTP request
     SERVING = 7
-    #: the members of a room, which it publishes into faster than they can be told
     PAUSED = 8
-    #: a message, for a long-poll
     HELD = 9
-    #: a message, for server-sent events
     STREAM = 10
-    #: a frame, or a message to push
     OPEN = 11
-    #: any byte at all, after our ping
     PINGED = 12
-    #: the rest of a frame or of a fragmented message
     MESSAGE = 13
-    #: our reply to a WebSocket's message, or the log and the room it publishes into
     REPLYING = 14
-    #: the peer's end of the close
     CLOSING = 15
-    #: the end of its time to read our last words; it sends too much to be read on
     LINGERING = 16
 
 
@@ -85,22 +65,13 @@ class Reads(Enum):
     HANGUP = "hang-up"  # no, but its reset is noticed
 
 
-class Deadline(Enum):
-    """Whether progress moves a state's deadline."""
-
-    TOTAL = "total"  # no
-    CAPPED = "capped"  # yes, up to a cap
-    REPEATED = "repeated"  # its end is no fault: a ping, a heartbeat, an empty answer
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One row of the table."""
 
     waits_for: str
     seconds: str | float  # the setting that says how long, or the seconds themselves
-    deadline: Deadline
-    expires: Reason | None  # what its end counts as; None: no fault
+    expires: Reason | None  # what its end counts as; None: no fault, so it may begin anew
     priority: Priority
     reclaim: Reclaim = Reclaim.NEVER
     reads: Reads = Reads.YES
@@ -117,103 +88,87 @@ MAX_HALF_OPEN: Final = 256
 #: Seconds for which a connection that asks too fast is not read: long enough to be worth a timer, and hardly noticed.
 THROTTLE_SECONDS: Final = 0.2
 
-_S, _P, _D, _R = State, Priority, Deadline, Reclaim
+_S, _P, _R = State, Priority, Reclaim
 
 #: Where an HTTP connection may go when its request is complete.
 _ANSWERS = (_S.KEEPALIVE, _S.SERVING, _S.HELD, _S.STREAM, _S.OPEN, _S.PAUSED)
 
 TABLE: dict[State, Row] = {
     _S.PROXY: Row(
-        waits_for="the PROXY header of a trusted balancer",
-        seconds="head_deadline", deadline=_D.TOTAL, expires=Reason.PROXY_HEADER,
+        waits_for="the PROXY header of a trusted balancer", seconds="head_deadline", expires=Reason.PROXY_HEADER,
         priority=_P.NEW, reclaim=_R.ASKING, next=(_S.TLS_HELLO, _S.HEAD), precedent="nginx 30 s, Caddy 5 s",
     ),
     _S.TLS_HELLO: Row(
-        waits_for="the end of a TLS ClientHello",
-        seconds="tls_deadline", deadline=_D.TOTAL, expires=Reason.TLS_DEADLINE,
-        priority=_P.NEW, reclaim=_R.ASKING, announces=True, next=(_S.TLS_HANDSHAKE,),
-        precedent="ranch 5 s, Kestrel 10 s, nginx 60 s",
+        waits_for="the end of a TLS ClientHello", seconds="tls_deadline", expires=Reason.TLS_DEADLINE,
+        priority=_P.NEW, reclaim=_R.ASKING, next=(_S.TLS_HANDSHAKE,), precedent="ranch 5 s, Kestrel 10 s, nginx 60 s",
     ),
     _S.TLS_HANDSHAKE: Row(
-        waits_for="the end of the TLS handshake",
-        seconds="tls_deadline", deadline=_D.TOTAL, expires=Reason.TLS_DEADLINE,
+        waits_for="the end of the TLS handshake", seconds="tls_deadline", expires=Reason.TLS_DEADLINE,
         priority=_P.NEW, reclaim=_R.ASKING, most=MAX_HALF_OPEN, next=(_S.HEAD,),
         precedent="the same time goes on: it began with the hello",
     ),
     _S.HEAD: Row(
-        waits_for="the end of the request head",
-        seconds="head_deadline", deadline=_D.TOTAL, expires=Reason.HEAD_DEADLINE,
+        waits_for="the end of the request head", seconds="head_deadline", expires=Reason.HEAD_DEADLINE,
         priority=_P.NEW, reclaim=_R.ASKING, next=(_S.BODY, *_ANSWERS),
         precedent="cowboy 5 s 'set once', uWS and websockets 10 s, Apache 20-40 s, nginx 60 s (a total too)",
     ),
     _S.BODY: Row(
-        waits_for="the rest of the request body",
-        seconds="body_deadline", deadline=_D.CAPPED, expires=Reason.BODY_DEADLINE,
+        waits_for="the rest of the request body", seconds="body_deadline", expires=Reason.BODY_DEADLINE,
         priority=_P.NEW, reclaim=_R.SENDING, announces=True, next=(_S.BODY, *_ANSWERS),
         precedent="Apache 20 s + 1 s per 500 B (no cap), Kestrel 240 B/s after 5 s",
     ),
     _S.KEEPALIVE: Row(
-        waits_for="the next request",
-        seconds="keepalive_deadline", deadline=_D.TOTAL, expires=Reason.KEEPALIVE_DEADLINE,
+        waits_for="the next request", seconds="keepalive_deadline", expires=Reason.KEEPALIVE_DEADLINE,
         priority=_P.ESTABLISHED, reclaim=_R.IDLE, at_rest=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, *_ANSWERS),
         precedent="nginx 75 s, hypercorn 5 s",
     ),
     _S.THROTTLED: Row(
-        waits_for="its rate: it asks too fast",
-        seconds=THROTTLE_SECONDS, deadline=_D.REPEATED, expires=None,
+        waits_for="its rate: it asks too fast", seconds=THROTTLE_SECONDS, expires=None,
         priority=_P.BULK, reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
         precedent="nginx limit_req delays too",
     ),
     _S.SERVING: Row(
-        waits_for="our answer to its request",
-        seconds="serving_deadline", deadline=_D.TOTAL, expires=Reason.SERVING_DEADLINE,
+        waits_for="our answer to its request", seconds="serving_deadline", expires=Reason.SERVING_DEADLINE,
         priority=_P.ESTABLISHED, reads=Reads.HANGUP, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
     ),
     _S.PAUSED: Row(
-        waits_for="a room's members, which it publishes too fast for",
-        seconds="serving_deadline", deadline=_D.REPEATED, expires=None,
+        waits_for="a room's members, which it publishes too fast for", seconds="serving_deadline", expires=None,
         priority=_P.ESTABLISHED, reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
         precedent="backpressure; RabbitMQ blocks publishing connections",
     ),
     _S.HELD: Row(
-        waits_for="a message, for a long-poll",
-        seconds="poll_wait_max", deadline=_D.REPEATED, expires=None,
+        waits_for="a message, for a long-poll", seconds="poll_wait_max", expires=None,
         priority=_P.ESTABLISHED, next=(_S.KEEPALIVE, _S.SERVING), precedent="25-30 s is usual",
     ),
     _S.STREAM: Row(
-        waits_for="a message, for server-sent events",
-        seconds="heartbeat_interval", deadline=_D.REPEATED, expires=None,
+        waits_for="a message, for server-sent events", seconds="heartbeat_interval", expires=None,
         priority=_P.ESTABLISHED, at_rest=True, next=(_S.STREAM,), precedent="15-30 s is usual",
     ),
     _S.OPEN: Row(
-        waits_for="a frame, or a message to push",
-        seconds="ping_interval", deadline=_D.REPEATED, expires=None,
+        waits_for="a frame, or a message to push", seconds="ping_interval", expires=None,
         priority=_P.ESTABLISHED, at_rest=True, next=(_S.OPEN, _S.PINGED, _S.MESSAGE, _S.REPLYING),
         precedent="Centrifugo 25 s, Engine.IO 25 s",
     ),
     _S.PINGED: Row(
-        waits_for="any byte after our ping",
-        seconds="pong_deadline", deadline=_D.TOTAL, expires=Reason.PONG_DEADLINE,
+        waits_for="any byte after our ping", seconds="pong_deadline", expires=Reason.PONG_DEADLINE,
         priority=_P.ESTABLISHED, next=(_S.OPEN, _S.MESSAGE, _S.REPLYING), precedent="Centrifugo 8 s, Engine.IO 20 s",
     ),
     _S.MESSAGE: Row(
         waits_for="the rest of a frame or of a fragmented message",
-        seconds="message_deadline", deadline=_D.TOTAL, expires=Reason.MESSAGE_DEADLINE,
+        seconds="message_deadline", expires=Reason.MESSAGE_DEADLINE,
         priority=_P.ESTABLISHED, announces=True, next=(_S.OPEN, _S.REPLYING), precedent="none of the peers has one",
     ),
     _S.REPLYING: Row(
         waits_for="our reply to a message, or the log and the room it publishes into",
-        seconds="serving_deadline", deadline=_D.TOTAL, expires=Reason.SERVING_DEADLINE,
+        seconds="serving_deadline", expires=Reason.SERVING_DEADLINE,
         priority=_P.ESTABLISHED, reads=Reads.HANGUP, next=(_S.OPEN, _S.MESSAGE), precedent="as SERVING",
     ),
     _S.CLOSING: Row(
-        waits_for="the peer's end of the close",
-        seconds="close_deadline", deadline=_D.TOTAL, expires=Reason.CLOSE_DEADLINE,
+        waits_for="the peer's end of the close", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
         priority=_P.BULK, reclaim=_R.LINGERING, announces=True, next=(_S.LINGERING,), precedent="nginx 5 s lingering",
     ),
     _S.LINGERING: Row(
-        waits_for="the end of its time to read our last words",
-        seconds="close_deadline", deadline=_D.TOTAL, expires=Reason.CLOSE_DEADLINE,
+        waits_for="the end of its time to read our last words", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
         priority=_P.BULK, reclaim=_R.LINGERING, reads=Reads.NO, next=(), precedent="the same time goes on",
     ),
 }  # fmt: skip

@@ -3,25 +3,17 @@
 Owns: the rules of our TLS (`load_context`), and the one pair of buffers that all connections share. May not: read or
 write a descriptor, know a phase.
 
-    tls = engine.accept()
-    done, received = engine.handshake(tls, hello)        received.reply is to be sent
-    received = engine.receive(tls, records)          plaintext, and perhaps a reply
-    os.write(descriptor, engine.seal(tls, b"..."))
+OpenSSL on the descriptor itself could not tell "encrypted and kept" from "not yet encrypted", so a slow member could
+not be served from a shared ring. Reading is one system call for all records that came instead of two for each.
 
-Why buffers in memory, and not OpenSSL on the descriptor: what is written must be split into "encrypted and kept" and
-"not yet encrypted" by us, or a slow member could not be served from a shared ring. Reading is one system call for all
-records that came instead of two for each.
+Nothing here waits, so each call leaves both buffers empty, and the next one may be for another peer: a pair for each
+connection costs 0.7 to 1.7 KB more. What is left behind would reach another peer, so every way out of a call empties
+both.
 
-Why one pair for all: nothing here waits, so each call leaves both buffers empty, and the next call may be for
-somebody else. A pair for each connection costs 0.7 to 1.7 KB more, and grows to what the handshake once needed.
-A reply or an input left behind would reach another peer, so every way out of a call empties both.
-
-What is off: renegotiation (the peer makes us compute at will), compression (CRIME; Python's default), TLS below 1.2
-(Python's default, said once more), early data (never on). Tickets are on, one for each TLS 1.3 handshake: a peer
-that comes back with it spares us the signature, and it is the peer who keeps it.
+Off are renegotiation (the peer makes us compute at will), compression (CRIME) and TLS below 1.2. One ticket is sent in
+each TLS 1.3 handshake: a peer that comes back with it spares us the signature, and it is the peer that keeps it.
 """
 
-import contextlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +31,6 @@ class TlsError(Exception):
 
     def __init__(self, message: str, reply: bytes) -> None:
         super().__init__(message)
-        self.message = message
         self.reply = reply
 
 
@@ -75,7 +66,7 @@ class TlsEngine:
     def _take_in(self, tls: ssl.SSLObject, records: bytes, *, handshake: bool) -> tuple[bool, Received]:
         incoming = self._incoming
         pieces: list[bytes] = []
-        ended, failure = False, ""
+        ended = False
         try:
             incoming.write(records)
             if handshake:
@@ -90,12 +81,10 @@ class TlsEngine:
         except ssl.SSLWantReadError:
             pass  # the last record held no plaintext
         except ssl.SSLError as error:
-            failure = _words(error)
+            raise TlsError(_words(error), self._outgoing.read()) from None
         finally:
             incoming.read()
             reply = self._outgoing.read()
-        if failure:
-            raise TlsError(failure, reply)
         return not handshake, Received(b"".join(pieces), reply, ended)
 
     def seal(self, tls: ssl.SSLObject, data: bytes | memoryview) -> bytes:
@@ -103,22 +92,20 @@ class TlsEngine:
 
         OpenSSL refuses to while it waits for the rest of a handshake message that the peer has begun.
         """
-        failure = ""
         try:
             tls.write(data)
         except ssl.SSLError as error:
-            failure = _words(error)
+            raise TlsError(_words(error), self._outgoing.read()) from None
         finally:
             sealed = self._outgoing.read()
-        if failure:
-            raise TlsError(failure, sealed)
         return sealed
 
     def goodbye(self, tls: ssl.SSLObject) -> bytes:
         """The close_notify; nothing can be sealed after it."""
         try:
-            with contextlib.suppress(ssl.SSLError):  # it would like to read the peer's own, which we do not wait for
-                tls.unwrap()
+            tls.unwrap()
+        except ssl.SSLError:
+            pass  # it would like to read the peer's own, which we do not wait for
         finally:
             last = self._outgoing.read()
         return last
@@ -135,8 +122,11 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = TICKETS
     context.set_alpn_protocols(["http/1.1"])
-    _check_readable("tls-cert", certificate)
-    _check_readable("tls-key", key)
+    for flag, path in (("tls-cert", certificate), ("tls-key", key)):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigError(flag, f"cannot read {path}: {error.strerror}") from None
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
@@ -147,14 +137,6 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
 def _no_password() -> str:
     # Without this OpenSSL would ask at the terminal, and wait there.
     raise ConfigError("tls-key", "the key is encrypted; give one that is not, and guard its file")
-
-
-def _check_readable(flag: str, path: str) -> None:
-    try:
-        with Path(path).open("rb"):
-            pass
-    except OSError as error:
-        raise ConfigError(flag, f"cannot read {path}: {error.strerror}") from None
 
 
 def _explained(error: ssl.SSLError, certificate: str, key: str) -> ConfigError:

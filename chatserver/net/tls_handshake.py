@@ -2,17 +2,15 @@
 
 Owns: the handshakes under way. May not: know what plaintext means.
 
-A ClientHello is gathered as bytes, and only a whole one is given to OpenSSL: until then a peer has cost what it has
-sent. From its hello on, and until its handshake is over, a peer costs us 43 KB of OpenSSL's, so only so many are under
-way at a time (the table's column `most`): one more, and the worst of them goes for it, as admission ranks them.
-
-A hello is the one step of the program that takes longer than half a millisecond, for our signature: 0.3 to 0.7 ms, in
-the newcomers' share of the loop.
+Only a whole ClientHello is given to OpenSSL: until then a peer costs what it has sent. From then on, and until its
+handshake is over, it costs 43 KB, so only so many are under way at a time (the table's column `most`): for one more the
+worst of them goes, as admission ranks them. A hello is the one step of the program that takes longer than half a
+millisecond: our signature takes 0.3 to 0.7 ms, in the newcomers' share of the loop.
 """
 
+import socket
 from collections.abc import Callable, Iterable
 
-from chatserver.meters import ByteBudget
 from chatserver.net import sockets
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -26,24 +24,24 @@ from chatserver.reasons import Reason
 WorstOf = Callable[[Iterable[Connection]], Connection | None]
 
 
-class Handshakes:
-    """What both handlers share: OpenSSL, the budget for what is not whole, and who is half-way."""
+class Handshakes(Handler):
+    """`TLS_HANDSHAKE`, whose context is the transport that comes of it; and what it shares with `TLS_HELLO`."""
 
     def __init__(
-        self, connections: Connections, engine: TlsEngine, budget: ByteBudget, *, worst_of: WorstOf, plain_answer: bytes
-    ) -> None:
-        self.connections = connections
-        self.engine = engine
-        self.budget = budget
+        self, connections: Connections, engine: TlsEngine, *, worst_of: WorstOf, plain_answer: bytes
+    ) -> None:  # fmt: skip
+        super().__init__(connections)
         self.half_open: dict[Connection, None] = {}
         self.completed = 0
+        self.budget = connections.input_budget
+        self.engine = engine
         self._worst_of = worst_of
         self._plain_answer = plain_answer  # for a peer that speaks plain HTTP to us
 
     def bind(self) -> None:
         """Attend to the two states."""
-        self.connections.bind(State.TLS_HELLO, HelloHandler(self), None)
-        self.connections.bind(State.TLS_HANDSHAKE, HandshakeHandler(self), TlsTransport)
+        self._connections.bind(State.TLS_HELLO, HelloHandler(self._connections, self), None)
+        self._connections.bind(State.TLS_HANDSHAKE, self, TlsTransport)
 
     def begin(self, connection: Connection) -> None:
         """A whole hello is here: the handshake is under way from now on."""
@@ -52,11 +50,11 @@ class Handshakes:
         if len(self.half_open) >= most:
             worst = self._worst_of(self.half_open)
             if worst is not None:
-                self.connections.step(worst, self.connections.close, Reason.EVICTED)
+                self._connections.step(worst, self._connections.close, Reason.EVICTED)
         transport = TlsTransport(self.engine, self.budget, self.engine.accept())
-        left = max(connection.deadline - self.connections.wheel.current - 1, 0)  # its time goes on
+        left = max(connection.deadline - self._connections.wheel.current - 1, 0)  # its time goes on
         self.half_open[connection] = None
-        self.connections.enter(connection, State.TLS_HANDSHAKE, transport, span=left)
+        self._connections.enter(connection, State.TLS_HANDSHAKE, transport, span=left)
 
     def failed(
         self, connection: Connection, message: str, last: bytes = b"", reason: Reason = Reason.TLS_FAILED
@@ -64,20 +62,73 @@ class Handshakes:
         """No TLS comes of it. `last` goes out as it is."""
         if not last and connection.inbox[:1].isalpha():
             last = self._plain_answer
-        self.connections.misbehaved(connection, reason, message)
-        self.connections.finish(connection, reason, last)
+        self._connections.misbehaved(connection, reason, message)
+        self._connections.finish(connection, reason, last)
 
-    def expired(self, connection: Connection, begun: str) -> None:
+    def late(self, connection: Connection, begun: str) -> None:
         """Not over in time; nobody is there to be told."""
-        self.connections.misbehaved(connection, Reason.TLS_DEADLINE, begun)
-        self.connections.close(connection, Reason.TLS_DEADLINE)
+        self._connections.misbehaved(connection, Reason.TLS_DEADLINE, begun)
+        self._connections.close(connection, Reason.TLS_DEADLINE)
+
+    def received(self, connection: Connection, data: bytes) -> bool:
+        """Records of a handshake, and perhaps the first ones behind it."""
+        transport = connection.context
+        assert isinstance(transport, TlsTransport)
+        sealed = transport.sealed + data
+        try:
+            end = whole_records(sealed)
+            transport.sealed = sealed[end:]
+            if not self.budget.resize(transport, len(transport.sealed)):
+                self.failed(connection, "too many records are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
+                return False
+            if not end:
+                return False
+            done, received = self.engine.handshake(transport.tls, sealed[:end])
+        except RecordError as error:
+            self.failed(connection, str(error), REFUSAL)
+            return False
+        except TlsError as error:
+            self.failed(connection, str(error), error.reply)
+            return False
+        if received.reply:
+            self._connections.send(connection, received.reply)
+        return self._secured(connection, transport, received) if done else False
+
+    def _secured(self, connection: Connection, transport: TlsTransport, received: Received) -> bool:
+        if connection.descriptor < 0:
+            return False
+        self.completed += 1
+        connection.context = None  # the transport stays: it is not released
+        self.half_open.pop(connection, None)
+        self._connections.enter(connection, State.HEAD)
+        connection.transport = transport
+        backlog = connection.backlog
+        if backlog is not None and backlog.chunks:  # the end of the handshake, sealed already
+            transport.unsent = b"".join(backlog.chunks)[backlog.position :]
+            backlog.chunks.clear()
+            backlog.position = 0
+        if received.ended:
+            sockets.shutdown(connection.descriptor, socket.SHUT_RD)
+        if received.plaintext:
+            return self._connections.handler(connection).received(connection, received.plaintext)
+        return False
+
+    def expired(self, connection: Connection) -> None:
+        """The peer did not go on with it in time."""
+        self.late(connection, "the handshake was begun")
+
+    def released(self, connection: Connection, context: object) -> None:
+        """It came to nothing."""
+        assert isinstance(context, TlsTransport)
+        self.half_open.pop(connection, None)
+        context.released()
 
 
 class HelloHandler(Handler):
     """`TLS_HELLO`: the hello is gathered in the inbox."""
 
-    def __init__(self, handshakes: Handshakes) -> None:
-        super().__init__(handshakes.connections)
+    def __init__(self, connections: Connections, handshakes: Handshakes) -> None:
+        super().__init__(connections)
         self._handshakes = handshakes
 
     def received(self, connection: Connection, data: bytes) -> bool:
@@ -98,72 +149,6 @@ class HelloHandler(Handler):
             handshakes.failed(connection, "too many ClientHellos are unfinished", REFUSAL, Reason.UNFINISHED_FULL)
         return False
 
-    def lacking(self, connection: Connection) -> int:
-        """Unknown; a hello is short."""
-        return 0
-
     def expired(self, connection: Connection) -> None:
         """No whole hello in time."""
-        self._handshakes.expired(connection, "no whole ClientHello")
-
-
-class HandshakeHandler(Handler):
-    """`TLS_HANDSHAKE`: the context is the transport that comes of it."""
-
-    def __init__(self, handshakes: Handshakes) -> None:
-        super().__init__(handshakes.connections)
-        self._handshakes = handshakes
-
-    def received(self, connection: Connection, data: bytes) -> bool:
-        """Records of a handshake, and perhaps the first ones behind it."""
-        transport = connection.context
-        assert isinstance(transport, TlsTransport)
-        sealed = transport.sealed + data
-        try:
-            end = whole_records(sealed)
-            transport.sealed = sealed[end:]
-            if not transport.budget.resize(transport, len(transport.sealed)):
-                full = Reason.UNFINISHED_FULL
-                self._handshakes.failed(connection, "too many records are unfinished", REFUSAL, full)
-                return False
-            if not end:
-                return False
-            done, received = transport.engine.handshake(transport.tls, sealed[:end])
-        except RecordError as error:
-            self._handshakes.failed(connection, str(error), REFUSAL)
-            return False
-        except TlsError as error:
-            self._handshakes.failed(connection, error.message, error.reply)
-            return False
-        if received.reply:
-            self._connections.send(connection, received.reply)
-        return self._secured(connection, transport, received) if done else False
-
-    def _secured(self, connection: Connection, transport: TlsTransport, received: Received) -> bool:
-        if connection.descriptor < 0:
-            return False
-        self._handshakes.completed += 1
-        connection.context = None  # the transport stays: it is not released
-        self._handshakes.half_open.pop(connection, None)
-        self._connections.enter(connection, State.HEAD)
-        connection.transport = transport
-        backlog = connection.backlog
-        if backlog is not None and backlog.chunks:  # the end of the handshake, sealed already
-            transport.unsent = b"".join(backlog.chunks)[backlog.position :]
-            backlog.chunks.clear()
-            backlog.position = 0
-        if received.ended:
-            sockets.end_reading(connection.descriptor)
-        if received.plaintext:
-            return self._connections.handler(connection).received(connection, received.plaintext)
-        return False
-
-    def expired(self, connection: Connection) -> None:
-        """The peer did not go on with it in time."""
-        self._handshakes.expired(connection, "the handshake was begun")
-
-    def released(self, connection: Connection, context: object) -> None:
-        """It came to nothing."""
-        assert isinstance(context, TlsTransport)
-        self._handshakes.half_open.pop(connection, None)
-        context.released()
+        self._handshakes.late(connection, "no whole ClientHello")

@@ -2,11 +2,9 @@
 
 Owns: the form of records, and the bounds on a hello. May not: decrypt, or keep anything.
 
-OpenSSL is fed whole records only, as h11 is fed whole heads. Given half a record it takes a buffer for the largest that
-there is, 17 KB, and keeps it until the rest comes; we keep the bytes that came. And it sees nobody before the whole
-ClientHello is here: from then on a handshake costs 40 KB until it is over, and a hello that only announces its largest
-size, 128 KiB, would have OpenSSL clear that much memory for four bytes. So a peer that sends its hello byte by byte
-costs what it has sent.
+OpenSSL is fed whole records only, as h11 is fed whole heads: given half a record it takes a buffer for the largest that
+there is, 17 KB. It sees nobody before the whole ClientHello is here, since a hello that only announces its largest
+size, 128 KiB, would have it clear that much memory for four bytes.
 """
 
 #: Bytes before each record: its type, its version, its length (RFC 8446 section 5.1).
@@ -30,11 +28,6 @@ _MESSAGE_HEADER = 4  # bytes: its type, and its length in three
 
 class RecordError(Exception):
     """These bytes are not TLS, or not within its bounds; the message says which."""
-
-
-def record_length(data: bytes) -> int:
-    """What the first record announces, without its header, of which at least five bytes are here."""
-    return data[3] << 8 | data[4]
 
 
 def whole_records(data: bytes) -> int:

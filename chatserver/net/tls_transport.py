@@ -3,16 +3,14 @@
 Owns: what one peer needs for it: OpenSSL's object, a record that is not whole yet, the rest of the last one that was
 sealed. May not: close, or know what plaintext means. The handshake is net/tls_handshake.py's.
 
-What differs from a plain connection is where bytes are kept that the kernel would not take. Plaintext that was not
-sealed yet stays what it was: a place in a shared chunk. What was sealed must be sent exactly so, and is this peer's
-alone: at most one record, `unsent`. So records are small (`RECORD`), one is sealed only when all before it are in the
-kernel, and a peer that never reads costs 4 KiB more than on a plain connection.
-
-A caller is told how much was *sealed*. What the kernel did not take of the last record is kept here, and the
-connection is blocked: the caller sees that as for any other.
+Plaintext that is not sealed yet stays a place in a shared chunk. What is sealed must be sent exactly so, and is this
+peer's alone: at most one record, `unsent`. So records are small, one is sealed only when all before it are in the
+kernel, and a peer that never reads costs 4 KiB more than on a plain connection. A caller is told how much was *sealed*;
+while a rest of that is kept here the connection is blocked.
 """
 
 import os
+import socket
 import ssl
 
 import msgspec
@@ -21,7 +19,7 @@ from chatserver.meters import ByteBudget
 from chatserver.net import sockets
 from chatserver.net.connection import Backlog, Connection, TransportError
 from chatserver.net.tls import TlsEngine, TlsError
-from chatserver.net.tls_records import HEADER, MAX_RECORD, RecordError, record_length, whole_records
+from chatserver.net.tls_records import HEADER, MAX_RECORD, RecordError, whole_records
 from chatserver.reasons import Reason
 
 #: Plaintext in one record: 64 KiB cost 40 µs in records of 4 KiB, 23 in records of 16, without the system calls.
@@ -47,13 +45,13 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
 
     def offer(self, connection: Connection, data: bytes) -> int:
         """Seal and write until all is sealed or the kernel has enough."""
-        if self.unsent and not self._write_rest(connection):
+        if self.unsent and not self._write(connection, self.unsent):
             raise BlockingIOError
         return self._seal(connection, data, 0)
 
     def flush(self, connection: Connection, backlog: Backlog) -> bool:
         """Write the rest of the last record, then seal what is kept."""
-        if self.unsent and not self._write_rest(connection, backlog):
+        if self.unsent and not self._write(connection, self.unsent, backlog):
             return False
         chunks = backlog.chunks
         while chunks:
@@ -68,19 +66,16 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
 
     def _seal(self, connection: Connection, data: bytes, start: int, backlog: Backlog | None = None) -> int:
         whole, end = memoryview(data), len(data)
-        while start < end:
-            record = self._sealed(whole[start : start + RECORD])
-            start = min(start + RECORD, end)
-            if not self._write(connection, record, backlog):
-                break
-        return start
-
-    def _sealed(self, data: bytes | memoryview) -> bytes:
         try:
-            return self.engine.seal(self.tls, data)
+            while start < end:
+                record = self.engine.seal(self.tls, whole[start : start + RECORD])
+                start = min(start + RECORD, end)
+                if not self._write(connection, record, backlog):
+                    break
         except TlsError as error:
             # OpenSSL reads before it writes while half a post-handshake message is here: nothing can be sealed then.
-            raise TransportError(error.message) from None
+            raise TransportError(str(error)) from None
+        return start
 
     def _write(self, connection: Connection, record: bytes, backlog: Backlog | None = None) -> bool:
         """Give ciphertext to the kernel and keep what it does not take; whether it took all."""
@@ -92,10 +87,6 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
             backlog.written += taken
         self.unsent = record[taken:]
         return not self.unsent
-
-    def _write_rest(self, connection: Connection, backlog: Backlog | None = None) -> bool:
-        rest, self.unsent = self.unsent, b""
-        return self._write(connection, rest, backlog)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -116,11 +107,11 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
         except TlsError as error:
             if error.reply:
                 self._write(connection, self.unsent + error.reply)
-            raise TransportError(error.message) from None
+            raise TransportError(str(error)) from None
         if received.reply:
             self._write(connection, self.unsent + received.reply)
         if received.ended:
-            sockets.end_reading(connection.descriptor)
+            sockets.shutdown(connection.descriptor, socket.SHUT_RD)
         if received.plaintext:
             self.empty = 0
         else:
@@ -131,9 +122,8 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
 
     def lacking(self, connection: Connection) -> int:
         """Bytes that the record under way has announced and not brought."""
-        if len(self.sealed) < HEADER:
-            return 0
-        return max(HEADER + record_length(self.sealed) - len(self.sealed), 0)
+        sealed = self.sealed
+        return max(HEADER + (sealed[3] << 8 | sealed[4]) - len(sealed), 0) if len(sealed) >= HEADER else 0
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -142,7 +132,7 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
         if not self.finished:
             self.finished = True
             return self._write(connection, self.unsent + self.engine.goodbye(self.tls))
-        return not self.unsent or self._write_rest(connection)
+        return not self.unsent or self._write(connection, self.unsent)
 
     def released(self) -> None:
         """The connection is gone, or has nothing more to say."""

@@ -5,10 +5,10 @@ Owns: the ticks, and which descriptor is looked at in which tick. May not: read 
     wheel.due[State.HEAD]            the tick at which a head that starts now is late
     wheel.watch(connection, tick)    set the deadline; an attribute write when an earlier entry stands already
 
-Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, the connection of that number is
-asked for its deadline; if that has moved on, it is entered again there. So extending a deadline costs nothing, and a
-closed connection leaves eight bytes behind, not an object. The entry is the number's: a connection that takes over a
-number takes over its entry. Only the earliest entry of a number counts, a later one is passed over.
+Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, its connection is entered again
+if the deadline has moved on. So extending a deadline costs nothing, and a closed connection leaves eight bytes behind.
+The entry is the number's: a connection that takes over a number takes over its entry. Only the earliest entry of a
+number counts, a later one is passed over.
 
 Served time: when the loop was late by L, so is every deadline. A peer that could not be read because *we* stalled is
 not to blame; a laptop that was asleep for an hour must not hang up on everybody when it wakes.
@@ -38,10 +38,6 @@ _ROUNDING = 1e-6
 NEVER = 1 << 30
 
 
-def _nobody_sleeps(_: float) -> None:
-    """Until the wheel's task runs."""
-
-
 class Wheel:
     """Deadlines in ticks since it was made. `table` maps descriptor numbers to connections."""
 
@@ -59,11 +55,10 @@ class Wheel:
         self._waking = 1
         self.planned = now + TICK  # when `turn` is to be called at the latest
         #: told of an earlier time to call `turn` than was planned; set by the task that sleeps until then
-        self.wake: Callable[[float], None] = _nobody_sleeps
+        self.wake: Callable[[float], None] = lambda planned: None
         self.lateness = 0.0  # s, total by which deadlines were moved
-        #: for each state, the tick at which it is due if it begins now: made once a tick, so that all connections
-        #: of a state and a tick share one int object. One tick more than the span, since part of the current one is
-        #: over: a deadline may come a tick late, never early
+        #: for each state, the tick at which it is due if it begins now: one int object for all of a state and a tick.
+        #: One tick more than the span, since part of the current one is over: a deadline is never early
         self.due: list[int] = self._dues()
 
     def _dues(self) -> list[int]:
@@ -71,10 +66,6 @@ class Wheel:
         return [-(-(earliest + span) // step) * step for span, step in zip(self._spans, self._steps, strict=True)]
 
     # -- time -------------------------------------------------------------------------------------------------------
-
-    def next_tick(self) -> float:
-        """When the next tick begins, on the clock that `now` came from."""
-        return self._origin + (self.current + 1) * TICK
 
     def advance(self, now: float) -> None:
         """Make `current` the tick that it is; to be called before anything else is done at a time."""
@@ -126,32 +117,25 @@ class Wheel:
     def turn(self, now: float) -> Iterator[Connection]:
         """Advance to `now` and yield the connections whose deadline has passed.
 
-        The caller may close or re-enter each one it gets, and may wait between two: nothing is lost, since what was
-        not yet yielded stays in its slot.
+        The caller may close or re-enter each, and may wait between two: what was not yet yielded stays in its slot.
         """
         self.advance(now)
-        while self._turned < self.current:
-            self._turned += 1
-            yield from self._expire(self._turned)
-        self.plan()
-
-    def _expire(self, tick: int) -> Iterator[Connection]:
-        slot = self._slots.get(tick)
-        if slot is None:
-            return
         table, entries = self._table, self.entries
-        for descriptor in slot:
-            if entries[descriptor] != tick:
-                continue
-            entries[descriptor] = 0
-            connection = table[descriptor]
-            if connection is None:
-                continue
-            if connection.deadline > tick:
-                self._enter(descriptor, connection.deadline)
-            else:
-                yield connection
-        del self._slots[tick]
+        while self._turned < self.current:
+            tick = self._turned = self._turned + 1
+            for descriptor in self._slots.get(tick, ()):
+                if entries[descriptor] != tick:
+                    continue
+                entries[descriptor] = 0
+                connection = table[descriptor]
+                if connection is None:
+                    continue
+                if connection.deadline > tick:
+                    self._enter(descriptor, connection.deadline)
+                else:
+                    yield connection
+            self._slots.pop(tick, None)
+        self.plan()
 
     def statistics(self) -> dict[str, int]:
         """Entries in the wheel, stale ones included, and the slots that hold them."""

@@ -23,12 +23,12 @@ def check_bindings(connections: Connections, states: set[State]) -> None:
         handler = connections._handlers[state]
         assert type(handler) is not Handler, f"nobody attends to {state.name}"
         assert type(handler).expired is not Handler.expired, f"nobody attends to the end of {state.name}"
-        assert connections.context_types(state) != (object,), f"{state.name} may carry anything"
+        assert connections.context_types[state] != (object,), f"{state.name} may carry anything"
         if READS[state]:
             assert type(handler).received is not Handler.received, f"{state.name} is read by nobody"
         if TABLE[state].announces:
             assert type(handler).lacking is not Handler.lacking, f"{state.name} announces, and is not asked"
-        carries = set(connections.context_types(state)) - {NoneType}
+        carries = set(connections.context_types[state]) - {NoneType}
         if carries and state not in ENDS:
             assert type(handler).released is not Handler.released or state in KEEPS_NOTHING, state.name
 

@@ -59,5 +59,5 @@ async def test_a_state_without_context_releases_nothing() -> None:
     """What the walk leaves out is left out for this reason."""
     async with serving() as server:
         connections = server.server.parts.connections
-        empty = {state for state in State if connections.context_types(state) == (type(None),)}
+        empty = {state for state in State if connections.context_types[state] == (type(None),)}
         assert empty | {State.TLS_HELLO} == WITHOUT_CONTEXT

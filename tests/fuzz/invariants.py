@@ -40,7 +40,7 @@ UNSEALED = frozenset((State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.C
 #: States of which nothing is in the inbox once its bytes have been looked at.
 EMPTY_HANDED = frozenset((State.TLS_HANDSHAKE, State.STREAM, State.CLOSING, State.LINGERING))
 #: Steps of the scheduler that attend to a connection, by their names.
-ATTENDING = frozenset(("_read", "_write", "_hung_up", "_resume"))
+ATTENDING = frozenset(("_read", "_write", "_reset", "_resume"))
 #: Bytes that a peer may make us keep: of what it sends, one read and one head or message; of what it does not take,
 #: one page, one frame and the answers to what was read before it was known to be behind.
 MOST_INBOX, MOST_BACKLOG = 2 * 16_384 + 1024, 256 * 1024
@@ -98,7 +98,7 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
     state, context = connection.state, connection.context
     assert connections.table[connection.descriptor] is connection, "not in its own place"
     assert stat.S_ISSOCK(os.fstat(connection.descriptor).st_mode), "its descriptor is something else"
-    assert isinstance(context, tuple(connections.context_types(state))), "a context of another state"
+    assert isinstance(context, tuple(connections.context_types[state])), "a context of another state"
     _check_deadline(world, connection, waiting)
     _check_armed(connection, waiting)
     _check_kept(world, connection)

@@ -7,6 +7,7 @@ import pytest
 from tests.support import examples
 from tests.support.house import House
 from tests.support.parked import Parked, parked
+from tests.support.sealed import KINDS, Either, Sealed, either, sealed
 
 examples.load()
 
@@ -14,15 +15,28 @@ examples.load()
 @pytest.fixture
 def door() -> Iterator[Parked]:
     """A listener without a poller, with room for a thousand."""
-    made = Parked(listen=True)
-    yield made
-    made.close()
+    with parked(listen=True) as made:
+        yield made
 
 
 @pytest.fixture
 def it() -> Iterator[Parked]:
     """Connections without a poller."""
     with parked() as made:
+        yield made
+
+
+@pytest.fixture
+def tls() -> Iterator[Sealed]:
+    """The same under TLS."""
+    with sealed() as made:
+        yield made
+
+
+@pytest.fixture(params=KINDS)
+def both(request: pytest.FixtureRequest) -> Iterator[Either]:
+    """With TLS, and without."""
+    with either(request.param) as made:
         yield made
 
 

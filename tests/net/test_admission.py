@@ -1,99 +1,61 @@
-"""Caps by network and in total, and counts that always add up. Who gives up a place: test_reclaim.py."""
+"""Caps by network and in total, counts that always add up, and who gives up a place (rule 4: test_making_room.py)."""
 
+import itertools
+from collections import Counter
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.net.admission import Admission
-from chatserver.net.connection import network_of
+from chatserver.net.connection import Backlog, Connection, network_of
+from chatserver.net.readiness import WRITE
+from chatserver.net.states import TABLE, Reclaim, State
+from chatserver.net.transport import PLAIN
+from chatserver.net.wheel import spans, ticks
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
-from tests.support.parked import Parked, parked
+from tests.support.house import House
+from tests.support.parked import parked
 
-
-def admission_of(it: Parked, *, total: int = 100, per_ip: int = 0, proxy: str = "") -> Admission:
-    uncapped = (lambda address: address == proxy) if proxy else None
-    it.admission = Admission(
-        it.connections, Settings(per_ip=per_ip), total=total, farewells=[b"503"], uncapped=uncapped
-    )  # fmt: skip
-    return it.admission
-
-
-def test_each_network_has_its_own_cap(it: Parked) -> None:
-    admission = admission_of(it, per_ip=2)
-    assert [admission.admit("192.0.2.1") for _ in range(3)] == [None, None, Reason.REFUSED_ADDRESS]
-    assert admission.admit("192.0.2.2") is None
-    admission.release("192.0.2.1")
-    assert admission.admit("192.0.2.1") is None
-
-
-def test_a_customer_with_two_to_the_64_addresses_has_one_cap(it: Parked) -> None:
-    admission = admission_of(it, per_ip=2)
-    answers = [admission.admit(f"2001:db8::{number:x}") for number in range(1, 5)]
-    assert answers == [None, None, Reason.REFUSED_ADDRESS, Reason.REFUSED_ADDRESS]
-    assert admission.admit("2001:db8:0:1::1") is None
-    assert admission.admit("::ffff:192.0.2.1") is None
-    assert admission.statistics() == {"held": 4, "addresses": 3}
-
-
-def test_the_total(it: Parked) -> None:
-    admission = admission_of(it, total=2)
-    assert [admission.admit("192.0.2.1") for _ in range(3)] == [None, None, Reason.REFUSED_FULL]
-    assert admission.held == 2
-
-
-def test_a_network_over_its_cap_is_refused_for_that(it: Parked) -> None:
-    """Refused as full, it would have had somebody ended, and would then not be let in all the same."""
-    admission = admission_of(it, total=2, per_ip=1)
-    admission.admit("192.0.2.1")
-    admission.admit("192.0.2.2")
-    assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
-    assert admission.admit("192.0.2.3") is Reason.REFUSED_FULL
-
-
-def test_a_proxy_has_no_cap_and_its_clients_have(it: Parked) -> None:
-    admission = admission_of(it, per_ip=2, proxy="192.0.2.9")
-    inside = [it.connect(address="192.0.2.9")[0] for _ in range(6)]
-    assert [admission.move(each, "192.0.2.1") for each in inside[:3]] == [None, None, Reason.REFUSED_ADDRESS]
-    assert [each.network for each in inside[:3]] == ["192.0.2.1", "192.0.2.1", "192.0.2.9"], "it stays where it was"
-    assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
-    assert admission.move(inside[0], "192.0.2.9") is None
-    assert admission.move(inside[2], "192.0.2.1") is None
-    assert admission.statistics() == {"held": 6, "addresses": 2}
-    for each in inside:
-        it.connections.close(each, Reason.DONE)
-    assert admission.statistics() == {"held": 0, "addresses": 0}
-
-
-def test_a_move_within_a_network_needs_no_place(it: Parked) -> None:
-    admission = admission_of(it, per_ip=1)
-    connection = it.connect(address="2001:db8::1")[0]
-    assert admission.move(connection, "2001:db8::2") is None
-    assert connection.address == "2001:db8::2"
-    it.connections.close(connection, Reason.DONE)
-    assert admission.statistics() == {"held": 0, "addresses": 0}
-
-
-def test_a_move_at_the_last_place_is_no_newcomer(it: Parked) -> None:
-    admission = admission_of(it, total=1)
-    connection = it.connect(address="192.0.2.9")[0]
-    assert admission.move(connection, "192.0.2.1") is None
-    assert admission.held == 1
-
-
-def test_refused_are_not_counted_in(it: Parked) -> None:
-    admission = admission_of(it, total=2, per_ip=1)
-    admission.admit("192.0.2.1")
-    admission.admit("192.0.2.1")
-    assert admission.statistics() == {"held": 1, "addresses": 1}
-
-
+SETTINGS = Settings()
+SPANS = spans(SETTINGS)
+NOW = 10_000  # tick
 ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "::ffff:192.0.2.1"])
+AFTER, WINDOW = ticks(SETTINGS.evict_after), ticks(SETTINGS.flush_window)
+NEVER = [state for state in State if TABLE[state].reclaim is Reclaim.NEVER]
+_numbers = itertools.count(1000)
+
+
+def test_a_proxy_has_no_cap_and_its_clients_have() -> None:
+    with parked(per_ip=2, uncapped=lambda address: address == "192.0.2.9") as it:
+        admission = it.admission
+        inside = [it.connect(address="192.0.2.9")[0] for _ in range(6)]
+        assert [admission.move(each, "192.0.2.1") for each in inside[:3]] == [None, None, Reason.REFUSED_ADDRESS]
+        assert [each.network for each in inside[:3]] == ["192.0.2.1", "192.0.2.1", "192.0.2.9"], "it stays where it was"
+        assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
+        assert admission.move(inside[0], "192.0.2.9") is None
+        assert admission.move(inside[2], "192.0.2.1") is None
+        assert admission.statistics() == {"held": 6, "addresses": 2}
+        for each in inside:
+            it.connections.close(each, Reason.DONE)
+        assert admission.statistics() == {"held": 0, "addresses": 0}
+
+
+def test_a_move_within_a_network_or_at_the_last_place_is_no_newcomer() -> None:
+    with parked(per_ip=1, total=1) as it:
+        connection = it.connect(address="2001:db8::1")[0]
+        for address in ("2001:db8::2", "192.0.2.1"):
+            assert it.admission.move(connection, address) is None
+            assert (connection.address, it.admission.held) == (address, 1)
+        it.connections.close(connection, Reason.DONE)
+        assert it.admission.statistics() == {"held": 0, "addresses": 0}
 
 
 @given(st.lists(st.tuples(ADDRESSES, st.booleans())))
 def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
-    with parked() as it:
-        admission = admission_of(it, total=6, per_ip=3)
+    """A network over its cap is refused for that, even when all is full: nobody goes for a peer that stays out."""
+    with parked(total=4, per_ip=2) as it:
+        admission = it.admission
         inside: list[str] = []
         for address, comes in acts:
             if not comes:
@@ -102,11 +64,98 @@ def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
                     admission.release(network_of(address))
                 continue
             alike = sum(network_of(other) == network_of(address) for other in inside)
+            full = Reason.REFUSED_FULL if len(inside) == 4 else None
             answer = admission.admit(address)
-            assert (answer is None) == (len(inside) < 6 and alike < 3)
+            assert answer is (Reason.REFUSED_ADDRESS if alike == 2 else full)
             if answer is None:
                 inside.append(address)
         assert admission.statistics() == {"held": len(inside), "addresses": len(set(map(network_of, inside)))}
         for address in inside:
             admission.release(network_of(address))
         assert admission.statistics() == {"held": 0, "addresses": 0}
+
+
+# -- who gives up a place ---------------------------------------------------------------------------------------------
+
+
+def one(state: State = State.HEAD, *, waited: int = 50, address: str = "192.0.2.1", behind: bool = False) -> Connection:
+    """A connection that has waited so many ticks, in its state or under `FLUSH`."""
+    span = WINDOW if behind else SPANS[state]
+    connection = Connection(next(_numbers), address, PLAIN, state, NOW + 2 + span - waited)
+    if behind:
+        connection.backlog = Backlog([b"x"], 0, 10, 0, blocked=True)
+        connection.armed = WRITE
+    return connection
+
+
+@pytest.mark.parametrize("state", NEVER)
+def test_rule_1_members_and_peers_that_wait_for_us_never_go(house: House, state: State) -> None:
+    house.let_in("192.0.2.1", state)
+    house.connections.wheel.advance(1000.0)
+    house.connections.wheel.current += 10_000
+    assert not house.comes("192.0.2.9")
+    assert not house.admission.make_room()
+    assert house.reasons() == []
+
+
+ANYBODY = st.builds(
+    one,
+    st.sampled_from(State),
+    waited=st.integers(-1, 200) | st.integers(AFTER - 1, AFTER + 1),
+    address=ADDRESSES,
+    behind=st.booleans(),
+)
+
+
+@given(st.lists(ANYBODY, max_size=60))
+def test_ranking_keeps_its_rules(waiting: list[Connection]) -> None:
+    """A body that comes puts its deadline off, so that what is left of its span says how little of that came."""
+    crowds = Counter(each.network for each in waiting)
+    with parked() as it:
+        it.connections.wheel.current = NOW
+        it.admission._by_network = dict(crowds)
+        may_go = [each for each in waiting if TABLE[each.state].reclaim is not Reclaim.NEVER]
+        ranked = [candidate.connection for candidate in reversed(it.admission._rank(may_go))]
+
+    def product(connection: Connection) -> int:
+        span = WINDOW if connection.backlog else SPANS[connection.state]
+        return max(span - (connection.deadline - NOW - 2), 1) * crowds[connection.network]
+
+    def rank(connection: Connection) -> Reclaim:
+        return Reclaim.NEVER if connection.backlog else TABLE[connection.state].reclaim
+
+    assert len({each.descriptor for each in ranked}) == len(ranked)
+    keys = [(rank(each), -product(each)) for each in ranked]
+    assert keys == sorted(keys)
+    for connection in waiting:
+        assert (connection in ranked) == (connection in may_go and product(connection) >= AFTER)
+
+
+def test_the_worst_of_some_is_by_rule_2(house: House) -> None:
+    alone, _ = house.let_in("198.51.100.1", State.TLS_HANDSHAKE)
+    house.turn(seconds=1.0)
+    first, _ = house.let_in("192.0.2.1", State.TLS_HANDSHAKE)
+    house.turn(seconds=0.5)
+    second, _ = house.let_in("192.0.2.1", State.TLS_HANDSHAKE)
+    house.turn(seconds=2.0)
+    assert house.admission.worst_of([alone, second, first]) is first
+    assert house.admission.worst_of([alone, second]) is second
+    assert house.admission.worst_of([]) is None
+
+
+def test_a_crowd_that_went_and_came_back_within_a_tick_is_still_before_a_person(house: House) -> None:
+    """Of those that the tick's look had found the person was the last one: the crowd were newcomers by then."""
+    crowd, total = "203.0.113.1", 31
+    person, _ = house.let_in("198.51.100.1")
+    for _ in range(total - 1):
+        house.let_in(crowd)
+    house.admission.total = total
+    wheel = house.connections.wheel
+    wheel.current += AFTER + 1
+    wheel.due = wheel._dues()
+    for _ in range(total - 1):
+        house.place(State.HEAD, address=crowd, small=False)
+    assert house.admission.reclaimed == total - 1
+    assert person.alive
+    assert house.admission.admit("198.51.100.2") is None
+    assert person.alive, "it has waited alone, and one of the crowd went for the newcomer"

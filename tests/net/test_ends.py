@@ -2,53 +2,48 @@
 
 import gc
 import sys
-from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
 
 from chatserver.net.closing import LINGER_BYTES
-from chatserver.net.connection import CLOSED, Connection
+from chatserver.net.connection import CLOSED
 from chatserver.net.readiness import READ
-from chatserver.net.states import State
+from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.support.parked import Parked, descriptors, ended, parked, reset, take
+from tests.support.sealed import Either
 from tests.support.troubled import BIG, fail, is_alive, state_of
 
 
 class TestEnding:
-    def test_closing_gives_everything_back_once(self, it: Parked) -> None:
+    def test_closing_gives_everything_back_once(self, both: Either) -> None:
+        """These structs are not tracked by the collector: a cycle would stay for ever, and `gc` would not tell."""
+        it, meet = both
         before = descriptors()
-        connection, peer = it.connect()
+        connection, client = meet(small=True)
         descriptor = connection.descriptor
         connection.context = object()
+        it.connections.send(connection, BIG)
         it.connections.close(connection, Reason.DONE)
         it.connections.close(connection, Reason.PEER_RESET)
         assert it.details("closed") == [Reason.DONE]
         assert (connection.descriptor, connection.alive, connection.context) == (CLOSED, False, None)
-        assert it.connections.table[descriptor] is None
-        assert it.connections.held == 0
-        assert ended(peer)
-        peer.close()
+        assert (connection.backlog, connection.transport.unsent, it.connections.input_budget.used) == (None, b"", 0)
+        assert (it.connections.table[descriptor], it.connections.held) == (None, 0)
+        client.hear()
+        assert ended(client.socket)
+        client.socket.close()
         assert descriptors() == before
-
-    @pytest.mark.parametrize("event", ["released", "closed"])
-    def test_a_fault_in_the_end_does_not_keep_the_descriptor(self, it: Parked, event: str) -> None:
-        before = descriptors()
-        connection, peer = it.connect()
-        connection.context = object()
-        it.recorder.on[event] = fail
-        with pytest.raises(RuntimeError):
-            it.connections.close(connection, Reason.DONE)
-        assert ended(peer)
-        assert connection.context is None
-        assert it.details("closed") == [Reason.DONE], "its place is given back as well"
-        peer.close()
-        assert descriptors() == before
+        it.recorder.events.clear()
+        gc.disable()
+        try:
+            assert sys.getrefcount(connection) == 2, "this name and the argument"
+        finally:
+            gc.enable()
 
     def test_one_failure_does_not_keep_the_others_open(self, it: Parked) -> None:
         peers = [it.connect()[1] for _ in range(3)]
-
         it.recorder.on["closed"] = fail
         with pytest.raises(RuntimeError):
             it.connections.close_all(Reason.DRAINING)
@@ -125,26 +120,6 @@ class TestEnding:
             it.turn(seconds=5.1)
             assert it.details("closed") == [Reason.FLUSH_DEADLINE]
 
-    def test_closed_is_freed_without_the_collector(self, it: Parked) -> None:
-        """These structs are not tracked: a cycle would stay for ever, and `gc` would not tell."""
-        connection, _ = it.connect()
-        it.connections.send(connection, BIG)
-        it.connections.abort(connection, Reason.DONE)
-        it.recorder.events.clear()
-        gc.disable()
-        try:
-            assert sys.getrefcount(connection) == 2, "this name and the argument"
-        finally:
-            gc.enable()
-
-    def test_the_wheel_keeps_no_object(self, it: Parked) -> None:
-        connection, _ = it.connect()
-        before = sys.getrefcount(connection)
-        for _ in range(100):
-            it.connections.enter(connection, State.KEEPALIVE)
-            it.connections.enter(connection, State.HEAD)
-        assert sys.getrefcount(connection) == before
-
     def test_numbers_are_reused_and_objects_are_not(self, it: Parked) -> None:
         """Nothing that can be asked for a closed connection reaches the next owner of its number."""
         first, _ = it.connect()
@@ -164,7 +139,7 @@ class TestEnding:
         it.connections.resume(first)
         it.connections.expire(first)
         it.connections.finish(first, Reason.FLOOD, b"x")
-        it.connections.abort(first, Reason.FLOOD)
+        it.connections.close(first, Reason.FLOOD, reset=True)
         assert not it.connections.step(first, fail)
         it.run_rounds()
         assert take(peer) == b""
@@ -189,23 +164,20 @@ class TestEnding:
             assert {event for event, _, _ in it.recorder.events} == {"closed"}
             assert all(heir.alive and take(peer) == b"" for heir, peer in heirs)
 
+    @pytest.mark.parametrize("end", ["finish", "close"])
+    def test_input_that_is_charged_is_given_back_however_it_ends(self, it: Parked, end: str) -> None:
+        connection, _ = it.connect()
+        assert it.connections.keep_ahead(connection, bytes(5000))
+        assert it.connections.input_budget.used == 5000
+        getattr(it.connections, end)(connection, Reason.DONE)
+        assert connection.inbox == b""
+        assert it.connections.input_budget.used == len(it.connections.input_budget) == 0
 
-class TestInput:
-    def test_what_is_charged_is_given_back_however_it_ends(self) -> None:
-        def finish(it: Parked, connection: Connection) -> None:
-            it.connections.finish(connection, Reason.DONE)
-
-        def close(it: Parked, connection: Connection) -> None:
-            it.connections.close(connection, Reason.DONE)
-
-        for end in (finish, close):
-            with parked() as it:
-                connection, _ = it.connect()
-                connection.inbox = bytes(5000)
-                assert it.connections.input_budget.resize(connection, 5000)
-                end(it, connection)
-                assert connection.inbox == b""
-                assert it.connections.input_budget.used == len(it.connections.input_budget) == 0
+    def test_input_is_not_kept_when_all_keep_too_much(self, it: Parked) -> None:
+        it.connections.input_budget.most = 4000
+        connection, _ = it.connect()
+        assert not it.connections.keep_ahead(connection, bytes(5000))
+        assert (connection.inbox, it.connections.input_budget.used) == (b"", 0)
 
 
 class TestBoundary:
@@ -254,30 +226,15 @@ class TestBoundary:
         it.recorder.on[event] = fail
         it.connections.step(connection, fail)
         assert ended(peer)
-        assert not connection.alive
+        assert (connection.alive, connection.context, it.connections.faults.count) == (False, None, 1)
+        assert it.details("closed") == [Reason.INTERNAL_ERROR], "its place is given back as well"
         peer.close()
         assert descriptors() == before
-        assert it.connections.faults.count == 1
 
     @pytest.mark.parametrize("item", [object(), ("a", "tuple"), None])
     def test_a_fault_in_what_is_no_connection_is_counted_and_logged(self, item: object) -> None:
-        def broken(item: object) -> bool:
-            raise RuntimeError("a bug")
-
         with parked() as it, capture_logs() as logs:
-            it.connections.scheduler.submit(0, broken, item)  # type: ignore[arg-type]
+            it.connections.scheduler.submit(Priority.NEW, fail, item)  # type: ignore[arg-type]
             it.run_rounds()
             assert it.connections.faults.count == 1
             assert [(line["event"], line["item"]) for line in logs] == [("fault", type(item).__name__)]
-
-    @pytest.mark.parametrize("act", [Parked.turn_over, Parked.run_rounds])
-    def test_more_to_do_is_done_behind_everything_else(self, it: Parked, act: Callable[[Parked], None]) -> None:
-        greedy, _ = it.connect()
-        other, _ = it.connect()
-        turns = iter([True, True, False])
-        it.recorder.on["resumed"] = lambda each: next(turns) if each is greedy else False
-        it.connections.resume(greedy)
-        it.connections.resume(other, later=True)
-        act(it)
-        assert it.of("resumed") == [greedy, other, greedy, greedy]
-        assert it.armed(greedy) == READ

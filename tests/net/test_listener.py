@@ -1,52 +1,21 @@
-"""Accepting: batches, refusals that can be read, and a process that is out of descriptors."""
+"""Accepting: batches, refusals that can be read, and a process that is out of descriptors or of kernel memory."""
 
 import errno
 import os
-import resource
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from unittest import mock
 
 import pytest
 
 from chatserver.net import listener as listener_module
-from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, Listener, bind
-from chatserver.net.poller import Poller
+from chatserver.net import sockets
+from chatserver.net.listener import ACCEPT_BATCH, REST_TICKS, bind
 from chatserver.net.readiness import READ
 from chatserver.reasons import Reason
 from tests.support.attended import attended
 from tests.support.parked import REFUSAL, Parked, descriptors, ended, take
 
 pytestmark = pytest.mark.jumping_clock
-
-
-@contextmanager
-def no_descriptors_left() -> Iterator[None]:
-    """Whatever needs a descriptor fails with EMFILE, as it does for a process at its limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = descriptors() - 1  # the listing itself takes one
-    highest = max(int(name) for name in os.listdir("/dev/fd"))  # noqa: PTH208
-    fillers = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(highest, used) + 1, hard))
-    try:
-        try:
-            while True:
-                fillers.append(os.open(os.devnull, os.O_RDONLY))
-        except OSError as error:
-            if error.errno != errno.EMFILE:
-                raise
-        yield
-    finally:
-        for filler in fillers:
-            os.close(filler)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def lose_the_spare(listener: Listener) -> None:
-    """As when another thread was quicker to take it."""
-    assert listener._spare is not None
-    os.close(listener._spare)
-    listener._spare = None
 
 
 def test_a_batch_and_no_more(door: Parked) -> None:
@@ -59,142 +28,52 @@ def test_a_batch_and_no_more(door: Parked) -> None:
 
 
 def test_accepted_do_not_block_and_have_the_options_of_the_listener(door: Parked) -> None:
+    """The kernel does not judge slow readers: Linux counts TCP_USER_TIMEOUT through zero-window probes, and reset 25
+    honest members with a 4 KiB receive buffer after 40 s though they acknowledged bytes all the time."""
     door.knock()
     door.listener.accept()
     (connection,) = door.inside()
     assert connection.address == "127.0.0.1"
     assert not os.get_blocking(connection.descriptor)
     assert not os.get_inheritable(connection.descriptor)
-    borrowed = socket.socket(fileno=os.dup(connection.descriptor))
-    with borrowed:
+    with socket.socket(fileno=os.dup(connection.descriptor)) as borrowed:
         assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
-def test_the_kernel_does_not_judge_slow_readers(door: Parked) -> None:
-    """It did, after 40 s: 25 honest members with a 4 KiB receive buffer that read 3 KB/s from an 8 KB/s room were all
-    reset, though they acknowledged bytes all the time. Linux counts TCP_USER_TIMEOUT through zero-window probes."""
-    door.knock()
+def test_a_refused_peer_reads_why(door: Parked) -> None:
+    door.admission.total = 1
+    inside, outside = door.knock(), door.knock()
+    outside.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
     door.listener.accept()
-    (connection,) = door.inside()
-    with socket.socket(fileno=os.dup(connection.descriptor)) as borrowed:
-        assert borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    assert take(outside) == REFUSAL
+    assert (ended(outside), ended(inside)) == (True, False)
+    assert (door.refused, door.connections.held) == ([Reason.REFUSED_FULL], 1)
 
 
-def test_a_refused_peer_reads_why() -> None:
-    door = Parked(listen=True, total=1)
-    try:
-        inside, outside = door.knock(), door.knock()
-        outside.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
-        door.listener.accept()
-        assert take(outside) == REFUSAL
-        assert ended(outside)
-        assert not ended(inside)
-        assert door.refused == [Reason.REFUSED_FULL]
-        assert door.connections.held == 1
-    finally:
-        door.close()
-
-
-def test_a_peer_that_gave_up_in_the_queue_is_no_error(door: Parked) -> None:
-    peer = door.knock()
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    peer.close()
-    door.knock()
-    assert not door.listener.accept()
-    assert door.connections.held >= 1
-
-
-async def test_a_resting_listener_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_resting_listener_does_not_spin() -> None:
     """Its socket stays readable all the while; the poller must not look at it."""
-    attempts = 0
-
     async with attended(listen=True) as it:
-        (listener,) = it.listeners
-        real = listener._socket
-
-        class Failing:
-            def _accept(self) -> None:
-                nonlocal attempts
-                attempts += 1
-                raise OSError(errno.EMFILE, "too many open files")
-
-            def close(self) -> None:
-                real.close()
-
-        monkeypatch.setattr(listener_module, "_open_spare", lambda: None)
-        monkeypatch.setattr(listener, "_socket", Failing())
-        lose_the_spare(listener)
-        it.knock()
-        await it.until(lambda: attempts >= 3)
-        before, ticks = attempts, len(it.ticks)
-        await it.until(lambda: len(it.ticks) >= ticks + 6)
-        assert attempts - before <= 6 / REST_TICKS + 1, "one attempt a rest"
-        monkeypatch.setattr(listener, "_socket", real)
+        attempts = mock.Mock(side_effect=OSError(errno.EMFILE, "too many open files"))
+        with mock.patch.object(sockets, "accept", attempts):
+            it.knock()
+            await it.until(lambda: attempts.call_count >= 6)
+            before, ticks = attempts.call_count, len(it.ticks)
+            await it.until(lambda: len(it.ticks) >= ticks + 6)
+            assert attempts.call_count - before <= 2 * (6 / REST_TICKS + 1), "two attempts a rest, see below"
         await it.until(lambda: it.connections.held == 1)
 
 
-def test_room_is_made_for_a_newcomer_when_all_places_are_taken() -> None:
-    door = Parked(listen=True, total=1)
-    try:
-        inside = door.knock()
-        door.listener.accept()
-        door.turn(seconds=2.5)
-        newcomer = door.knock()
-        door.listener.accept()
-        assert ended(inside)
-        assert not ended(newcomer)
-        assert door.refused == []
-        assert (door.admission.held, door.admission.reclaimed) == (1, 1)
-    finally:
-        door.close()
-
-
-async def test_the_server_lives_through_emfile() -> None:
-    async with attended(listen=True) as it:
-        insider = it.knock()
-        await it.until(lambda: it.connections.held == 1)
-        outside = socket.socket()
-        late = socket.socket()
-        with outside, late:
-            with no_descriptors_left():
-                outside.connect(it.address)
-                outside.setblocking(False)
-                received = bytearray()
-
-                def told() -> bool:
-                    received.extend(take(outside))
-                    return bytes(received) == REFUSAL
-
-                await it.until(told)
-                insider.send(b"attended to all the while")
-                await it.until(lambda: it.of("received"))
-            late.connect(it.address)
-            await it.until(lambda: it.connections.held == 2)
-        assert it.refused == [Reason.REFUSED_DESCRIPTORS]
-
-
-def test_closing_gives_both_descriptors_back() -> None:
-    door = Parked(listen=True)
-    try:
-        before = descriptors()
-        door.listener.close()
-        door.listener.close()
-        assert descriptors() == before - 2
-    finally:
-        door.close()
-
-
-def test_a_taken_port_is_an_error_and_leaks_nothing() -> None:
-    door = Parked(listen=True)
-    try:
-        before = descriptors()
-        with pytest.raises(OSError, match="in use"):
-            bind("127.0.0.1", door.address[1], send_buffer=0)
-        assert descriptors() == before
-    finally:
-        door.close()
+def test_descriptors_are_given_back(door: Parked) -> None:
+    before = descriptors()
+    with pytest.raises(OSError, match="in use"):
+        bind("127.0.0.1", door.address[1], send_buffer=0)
+    assert descriptors() == before
+    door.listener.close()
+    door.listener.close()
+    assert descriptors() == before - 2
 
 
 def test_ipv6_in_brackets_or_not() -> None:
@@ -208,11 +87,118 @@ def test_ipv6_in_brackets_or_not() -> None:
 
 
 def test_a_poller_over_a_closed_listener_ignores_it(door: Parked) -> None:
-    poller = Poller(door.connections, door.readiness, [door.listener])
     door.readiness.add(door.listener.descriptor, READ)
     door.knock()
-    poller._gather()
-    poller.stop_accepting()
-    poller.stop_accepting()
+    door.poller._gather()
+    door.poller.stop_accepting()
+    door.poller.stop_accepting()
     door.run_rounds()
     assert (door.connections.held, door.connections.faults.count) == (0, 0)
+
+
+# -- shortage: room is made, or the peer is told, or the listener rests -----------------------------------------------
+
+
+SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, *script: int | None) -> list[int | None]:
+    """Accept fails as a script says (None: it does not), and works after that. Returns what is left of the script."""
+    left, real = list(script), sockets.accept
+
+    def accept(listening: socket.socket) -> tuple[int, str]:
+        number = left.pop(0) if left else None
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+        return real(listening)
+
+    monkeypatch.setattr(sockets, "accept", accept)
+    return left
+
+
+def test_a_peer_that_gave_up_in_the_queue_is_no_error(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, errno.ECONNABORTED)
+    door.knock()
+    assert not door.listener.accept()
+    assert (door.connections.held, door.refused) == (1, [])
+
+
+def someone_idle(door: Parked) -> socket.socket:
+    """A peer inside that has waited long enough to go for another."""
+    peer = door.knock()
+    door.listener.accept()
+    door.turn(seconds=2.5)
+    return peer
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+    """The newcomer is not known yet, and comes in; nobody is refused."""
+    idle = someone_idle(door)
+    failing(monkeypatch, shortage)
+    door.knock()
+    door.listener.accept()
+    assert ended(idle)
+    assert (door.connections.held, door.refused) == (1, [])
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_that_is_not_ours_ends_one_and_no_more(
+    door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int
+) -> None:
+    """One has gone, and it did not help: the next one stays. The peer is told, if that is possible."""
+    door.knock()
+    someone_idle(door)
+    failing(monkeypatch, shortage, shortage)
+    peer = door.knock()
+    door.listener.accept()
+    assert door.connections.held == 1
+    assert take(peer) == REFUSAL
+    assert door.refused == [Reason.REFUSED_DESCRIPTORS]
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+    """Nobody can go, and not even a refusal succeeds: it rests, asks seldom, and goes on when it is over."""
+    left = failing(monkeypatch, *[shortage] * 20)
+    peer = door.knock()
+    rests = 0
+    while left:
+        assert not door.listener.accept()
+        assert door.listener.resting
+        rests += 1
+        for _ in range(REST_TICKS):
+            door.listener.tick()
+    assert rests == 10, "two attempts a rest: one for itself, one with the spare"
+    assert door.listener._spare is not None
+    door.listener.accept()
+    assert door.connections.held == 1
+    assert not ended(peer)
+
+
+def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its close and its return another thread took the descriptor."""
+    failing(monkeypatch, errno.EMFILE, None, errno.EMFILE)
+    peer = door.knock()
+    real = listener_module._open_spare
+    monkeypatch.setattr(listener_module, "_open_spare", lambda: None)
+    door.listener.accept()
+    assert take(peer) == REFUSAL
+    assert (door.listener._spare, door.listener.resting) == (None, False)
+    door.listener.accept()
+    assert door.listener.resting, "nobody can be told"
+    door.listener.tick()
+    assert door.listener._spare is None
+    monkeypatch.setattr(listener_module, "_open_spare", real)
+    door.listener.tick()
+    assert door.listener._spare is not None
+
+
+def test_a_shortage_between_two_newcomers_is_one_anew(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    door.knock()
+    someone_idle(door)
+    failing(monkeypatch, errno.EMFILE, None, errno.EMFILE, None)
+    door.knock()
+    door.knock()
+    door.listener.accept()
+    assert (door.admission.reclaimed, door.connections.held, door.refused) == (2, 2, [])

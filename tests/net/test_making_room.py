@@ -1,53 +1,41 @@
-"""Room for newcomers: who is ended for them, what they are told, and the water marks. Who: test_reclaim.py."""
+"""Room for newcomers: who is ended for them, what they are told, and the water marks. Who: test_admission.py."""
+
+from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
 
 from chatserver.net import admission as admission_module
-from chatserver.net.admission import HIGH_WATER, LOW_WATER
-from chatserver.net.connection import Closing, Connection
+from chatserver.net.connection import Closing
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.support.house import House
 from tests.support.parked import REFUSAL, ended, take
-
-
-def test_nobody_has_to_go_from_an_empty_server(house: House) -> None:
-    assert not house.comes("192.0.2.1")
-
-
-def test_the_worst_is_closed_and_no_more(house: House) -> None:
-    old, old_peer = house.let_in("192.0.2.1")
-    house.turn(seconds=1.0)
-    young, young_peer = house.let_in("192.0.2.2")
-    house.turn(seconds=3.0)
-    assert house.comes("192.0.2.3")
-    assert (old.alive, young.alive) == (False, True)
-    assert house.reasons() == [Reason.EVICTED]
-    assert ended(old_peer), "in good order, and without a word: it had not asked"
-    assert not ended(young_peer)
+from tests.support.troubled import fail
 
 
 @pytest.mark.parametrize(
-    ("state", "context", "sent"),
-    [(State.HEAD, None, b"GET / HT"), (State.BODY, object(), b""), (State.KEEPALIVE, None, b"GE")],
+    ("state", "context", "sent", "told"),
+    [
+        (State.HEAD, None, b"GET / HT", True),
+        (State.BODY, object(), b"", True),
+        (State.KEEPALIVE, None, b"GE", True),
+        (State.KEEPALIVE, None, b"", False),
+        (State.PROXY, None, b"PRO", False),
+        (State.TLS_HELLO, None, b"half a hello", False),
+        (State.TLS_HANDSHAKE, None, b"half a record", False),
+    ],
 )
-def test_a_peer_that_had_begun_to_ask_is_told(house: House, state: State, context: object, sent: bytes) -> None:
+def test_a_peer_that_had_begun_to_ask_in_http_is_told(
+    house: House, state: State, context: object, sent: bytes, told: bool
+) -> None:
     connection, peer = house.let_in("192.0.2.1", state, sent=sent)
     connection.context = context
     house.turn(seconds=5.0)
     assert house.comes("192.0.2.3")
-    assert take(peer) == REFUSAL
+    assert take(peer) == REFUSAL * told
     assert ended(peer)
     assert house.details("released") == [context] * (context is not None)
-
-
-@pytest.mark.parametrize("state", [State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE])
-def test_a_peer_that_does_not_speak_http_yet_is_not_told_in_it(house: House, state: State) -> None:
-    _, peer = house.let_in("192.0.2.1", state, sent=b"half a hello")
-    house.turn(seconds=5.0)
-    assert house.comes("192.0.2.3")
-    assert take(peer) == b""
 
 
 def test_a_peer_that_only_lingers_has_had_its_end(house: House) -> None:
@@ -109,18 +97,12 @@ def test_behind_a_balancer_all_come_from_one_address(house: House) -> None:
     assert sum(each.alive for each in everybody) == 9
 
 
-def test_the_last_place_is_for_a_newcomer_that_is_alone_as_well(house: House) -> None:
-    person, _ = house.let_in("192.0.2.200")
-    house.turn(seconds=8.0)
-    assert house.comes("192.0.2.7")
-    assert not person.alive
-
-
-def test_for_an_unknown_newcomer_the_worst_goes(house: House) -> None:
+@pytest.mark.parametrize("address", ["192.0.2.7", None])
+def test_the_last_place_is_for_a_newcomer_that_is_alone_or_unknown(house: House, address: str | None) -> None:
     """Out of descriptors, nobody can be asked where he comes from."""
     person, _ = house.let_in("192.0.2.200")
     house.turn(seconds=8.0)
-    assert house.admission.descriptor_needed()
+    assert house.comes(address) if address else house.admission.make_room()
     assert not person.alive
 
 
@@ -140,27 +122,19 @@ def test_connections_that_moved_on_since_the_look_are_passed_over(house: House) 
 
 def test_looks_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """One serves as long as it has somebody to offer; and a tick has a bound on what is looked at."""
-    looks = 0
-    real = house.admission._look
-
-    def counting(places: int) -> list[Connection]:
-        nonlocal looks
-        looks += 1
-        return real(places)
-
-    monkeypatch.setattr(house.admission, "_look", counting)
+    looks = mock.Mock(side_effect=house.admission._look)
+    monkeypatch.setattr(house.admission, "_look", looks)
     for number in range(20):
         house.let_in(f"192.0.2.{number}")
     house.turn(seconds=5.0)
     assert sum(house.comes("198.51.100.9") for _ in range(20)) == 20
-    assert looks == 1
+    assert looks.call_count == 1
     assert not any(house.comes("198.51.100.9") for _ in range(1000))
-    most = admission_module.SCAN_BUDGET // len(house.connections.table) + 2
-    assert looks <= most
+    before = looks.call_count
+    assert before <= admission_module.SCAN_BUDGET // len(house.connections.table) + 2
     house.turn(seconds=0.1)
-    before = looks
     assert not house.comes("198.51.100.9")
-    assert looks == before + 1
+    assert looks.call_count == before + 1
 
 
 def test_a_large_table_is_seen_in_turns(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,10 +162,6 @@ def test_members_do_not_hide_connections_that_wait(house: House, monkeypatch: py
     assert not waiting.alive
 
 
-def fail(connection: Connection, *_: object) -> None:
-    raise RuntimeError("a bug")
-
-
 @pytest.mark.parametrize("event", ["released", "closed"])
 def test_a_fault_of_ours_costs_the_connection_that_goes(house: House, event: str) -> None:
     """The listener is under way when it happens: it must not end with it."""
@@ -204,75 +174,60 @@ def test_a_fault_of_ours_costs_the_connection_that_goes(house: House, event: str
     assert house.connections.faults.count == 1
 
 
-def test_a_fault_that_leaves_it_in_its_place_is_no_place_for_a_newcomer() -> None:
+def test_a_fault_that_leaves_it_in_its_place_is_no_place_for_a_newcomer(house: House) -> None:
     """Its handler excuses itself, and it lingers: who was let in for it would be one too many."""
-    house = House(total=1)
-    try:
-        connection, _ = house.let_in("192.0.2.1", sent=b"GET")
-        house.turn(seconds=5.0)
-        house.connections.offer = fail  # type: ignore[method-assign, assignment]
-        house.recorder.on["faulted"] = lambda each: house.connections.finish(each, Reason.INTERNAL_ERROR)
-        assert house.admission.admit("192.0.2.3") is Reason.REFUSED_FULL
-        assert connection.alive
-        assert house.admission.held == 1
-    finally:
-        house.close()
+    house.admission.total = 1
+    connection, _ = house.let_in("192.0.2.1", sent=b"GET")
+    house.turn(seconds=5.0)
+    house.connections.offer = fail  # type: ignore[method-assign, assignment]
+    house.recorder.on["faulted"] = lambda each: house.connections.finish(each, Reason.INTERNAL_ERROR)
+    assert house.admission.admit("192.0.2.3") is Reason.REFUSED_FULL
+    assert (connection.alive, house.admission.held) == (True, 1)
 
 
 # -- the water marks --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("held", "begins"), [(95, False), (96, True), (100, True)])
-def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(held: int, begins: bool) -> None:
-    house = House(total=100)
-    try:
-        for number in range(held):
-            house.let_in(f"192.0.2.{number}", State.KEEPALIVE)
-        house.turn(seconds=3.0)
-        with capture_logs() as logs:
-            house.admission.tick()
-            house.run_rounds()
-        assert house.admission.held == (int(100 * LOW_WATER) if begins else held)
-        assert HIGH_WATER * 100 == 95
-        assert [(line["event"], line["held"], line["places"]) for line in logs if line["event"] == "places_short"] == (
-            [("places_short", held, 100)] * begins
-        )
-        assert set(house.reasons()) == ({Reason.EVICTED} if begins else set())
-    finally:
-        house.close()
-
-
-def test_it_ends_though_nobody_may_go() -> None:
-    house = House(total=100)
-    try:
-        for number in range(100):
-            house.let_in(f"192.0.2.{number}", State.OPEN)
-        house.turn(seconds=3.0)
+@pytest.mark.parametrize(
+    ("held", "state", "left"),
+    [
+        (95, State.KEEPALIVE, 95),
+        (96, State.KEEPALIVE, 90),
+        (100, State.KEEPALIVE, 90),
+        (100, State.OPEN, 100),  # it ends though nobody may go
+    ],
+)
+def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(
+    house: House, held: int, state: State, left: int
+) -> None:
+    house.admission.total = 100
+    for number in range(held):
+        house.let_in(f"192.0.2.{number}", state)
+    house.turn(seconds=3.0)
+    with capture_logs() as logs:
         house.admission.tick()
         house.run_rounds()
-        assert house.admission.held == 100
-    finally:
-        house.close()
+    assert house.admission.held == left
+    begun = [(line["held"], line["places"]) for line in logs if line["event"] == "places_short"]
+    assert begun == ([(held, 100)] if held > 95 else [])
+    assert house.reasons() == [Reason.EVICTED] * (held - left)
 
 
-def test_the_worst_go_first_down_to_the_low_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worst_go_first_down_to_the_low_mark(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """And in steps of one look each, so that a large table is no long step."""
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 16)
     monkeypatch.setattr(admission_module, "SCAN_BUDGET", 16)
-    house = House(total=100)
-    try:
-        members = [house.let_in("192.0.2.200", State.OPEN)[0] for _ in range(60)]
-        lingering = [house.let_in(f"192.0.2.{number}", State.CLOSING)[0] for number in range(5)]
-        for each in lingering:
-            each.context = Closing(Reason.DONE)
-            each.deadline = house.connections.wheel.current + 1
-        idle = [house.let_in(f"198.51.100.{number}", State.KEEPALIVE)[0] for number in range(35)]
-        house.connections.wheel.advance(3.0)
-        house.connections.wheel.current += 30
-        house.admission.tick()
-        house.run_rounds()
-        assert house.admission.held == 90
-        assert all(each.alive for each in members)
-        assert sum(each.alive for each in idle) >= 25
-    finally:
-        house.close()
+    house.admission.total = 100
+    members = [house.let_in("192.0.2.200", State.OPEN)[0] for _ in range(60)]
+    lingering = [house.let_in(f"192.0.2.{number}", State.CLOSING)[0] for number in range(5)]
+    for each in lingering:
+        each.context = Closing(Reason.DONE)
+        each.deadline = house.connections.wheel.current + 1
+    idle = [house.let_in(f"198.51.100.{number}", State.KEEPALIVE)[0] for number in range(35)]
+    house.connections.wheel.advance(3.0)
+    house.connections.wheel.current += 30
+    house.admission.tick()
+    house.run_rounds()
+    assert house.admission.held == 90
+    assert all(each.alive for each in members)
+    assert sum(each.alive for each in idle) >= 25

@@ -1,27 +1,26 @@
-"""The poller: who is read, how much of each, what a fault costs, and the end. In which turn: test_turns.py."""
+"""The poller: who is read, how much of each, in which turn, what a fault costs, and the end."""
 
+import select
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 import pytest
 import trio
 import trio.lowlevel
 import trio.testing
 
+from chatserver.net import scheduler
 from chatserver.net.connection import Connection
-from chatserver.net.poller import MAX_EXPIRED, READ_BYTES, READ_MOST_BYTES
-from chatserver.net.readiness import READ
+from chatserver.net.poller import MAX_EVENTS, MAX_EXPIRED, READ_BYTES, READ_MOST_BYTES
+from chatserver.net.readiness import ENDED, READ, WRITE, Readiness
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 from tests.support.attended import attended
-from tests.support.parked import Parked, descriptors, ended, reset, take
+from tests.support.parked import Parked, descriptors, ended, pair, reset, take
 
 pytestmark = pytest.mark.jumping_clock
-
-
-def closes(it: Parked) -> None:
-    """A handler that takes a FIN for the end, as all do."""
-    it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.PEER_CLOSED)
 
 
 async def test_bytes_fin_and_reset_reach_the_handler() -> None:
@@ -88,19 +87,26 @@ def test_a_full_read_is_followed_by_another_behind_everybody_else(it: Parked) ->
     other, peer = it.place(State.KEEPALIVE)
     flood.send(bytes(4 * READ_BYTES))
     peer.send(b"x")
-    it.turn_over()
-    assert it.of("received")[:2] == [greedy, other]
-    assert it.of("received").count(greedy) == 4
+    it.poller._gather()
+    it.run_rounds()
+    assert it.of("received") == [greedy, other, greedy, greedy, greedy], "one report, and what is left is bulk"
     assert it.armed(greedy) == READ
 
 
 def test_what_the_handler_has_yet_to_do_comes_before_another_read(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE, small=False)
+    other, _ = it.connect()
+    more = iter([True, True, False])
     it.recorder.on["received"] = lambda each: len(it.of("received")) == 1
+    it.recorder.on["resumed"] = lambda each: each is connection and next(more)
     peer.send(bytes(2 * READ_BYTES))
+    it.poller._gather()
+    it.connections.resume(other)
     it.turn_over()
-    events = [event for event, whose, _ in it.recorder.events if whose is connection]
-    assert events == ["received", "resumed", "received"]
+    events = [(event, whose) for event, whose, _ in it.recorder.events]
+    mine = ("resumed", connection)
+    assert events == [("received", connection), ("resumed", other), mine, mine, mine, ("received", connection)]
+    assert it.armed(connection) == READ
 
 
 @pytest.mark.parametrize("stop", ["serve", "block", "close"])
@@ -124,7 +130,7 @@ def test_a_peer_is_not_read_on_when_what_it_said_stops_it(it: Parked, stop: str)
 
 def test_what_was_said_before_the_end_is_heard(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE)
-    closes(it)
+    it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.PEER_CLOSED)
     peer.send(b"last words")
     peer.shutdown(socket.SHUT_WR)
     it.turn_over()
@@ -139,6 +145,50 @@ def test_more_to_do_after_a_backlog_is_done(it: Parked) -> None:
     it.turn_over()
     assert it.of("resumed") == [connection]
     assert it.armed(connection) == READ
+
+
+# -- turns ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+
+    def work(connection: Connection) -> None:
+        nonlocal now
+        now += 0.0009
+
+    monkeypatch.setattr(scheduler, "perf_counter", lambda: now)
+    it.recorder.on["received"] = work
+    crowd = [it.place(State.KEEPALIVE, address="192.0.2.1") for _ in range(100)]
+    person, hers = it.place(State.KEEPALIVE, address="198.51.100.1")
+    for _, peer in (*crowd, (person, hers)):
+        peer.send(b"x")
+    it.poller._gather()
+    it.connections.scheduler.round()
+    assert person in it.of("received")[:2]
+    assert len(it.of("received")) == 3, "2 ms are their share of a round"
+
+
+@pytest.mark.parametrize("state", [State.HEAD, State.OPEN])
+def test_what_is_left_is_bulk_and_departures_take_turns_with_newcomers(it: Parked, state: State) -> None:
+    """When thousands leave at once, giving back what they held is work for most of a second."""
+    connection, _ = it.place(state)
+    it.connections.resume(connection, later=True)
+    _, peer = it.place(state)
+    peer.shutdown(socket.SHUT_WR)
+    it.poller._gather()
+    assert it.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 1}
+
+
+async def test_asking_from_another_task_wakes_a_sleeping_poller() -> None:
+    async with attended() as it:
+        connection, _ = it.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.connections.scheduler.asleep
+        it.connections.resume(connection)
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.of("resumed") == [connection]
+        assert it.connections.scheduler.asleep, "and then it sleeps again"
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -241,3 +291,57 @@ async def test_stop_accepting_keeps_what_is_connected() -> None:
             it.knock()
         peer.send(b"x")
         await it.until(lambda: it.details("received") == [b"x"])
+
+
+# -- readiness: one-shot, and nothing is lost between a report and the next arming ------------------------------------
+
+
+@pytest.fixture
+def readiness() -> Iterator[Readiness]:
+    with closing(Readiness()) as made:
+        yield made
+
+
+def test_readiness_reports_at_most_what_was_asked_and_loses_nothing(readiness: Readiness) -> None:
+    pairs = [pair() for _ in range(5)]
+    with ExitStack() as stack:
+        for ours, peer in pairs:
+            stack.enter_context(ours)
+            stack.enter_context(peer)
+            readiness.add(ours.fileno(), READ)
+            peer.send(b"x")
+        first = readiness.ready(2)
+        assert len(first) == 2
+        rest = readiness.ready(MAX_EVENTS)
+        assert {descriptor for descriptor, _ in first + rest} == {ours.fileno() for ours, _ in pairs}
+        assert len(rest) == 3, "each once"
+
+
+def test_readiness_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile(readiness: Readiness) -> None:
+    ours, peer = pair()
+    with ours, peer:
+        readiness.add(ours.fileno(), READ)
+        assert readiness.ready(5) == []
+        peer.send(b"x")
+        assert readiness.ready(5) == [(ours.fileno(), READ)]
+        peer.send(b"y")
+        assert readiness.ready(5) == [], "not armed means not reported, whatever comes"
+        for interest in (READ, WRITE):
+            readiness.arm(ours.fileno(), interest)
+            assert readiness.ready(5) == [(ours.fileno(), interest)]
+        peer.shutdown(socket.SHUT_WR)
+        readiness.arm(ours.fileno(), READ)
+        [(_, events)] = readiness.ready(5)
+        assert events & ENDED
+
+
+def test_readiness_is_woken_once(readiness: Readiness) -> None:
+    def is_readable() -> bool:
+        return bool(select.select([readiness.fileno()], [], [], 0)[0])
+
+    assert not is_readable()
+    readiness.wake()
+    readiness.wake()
+    assert is_readable()
+    assert readiness.ready(5) == [], "a waking is no event of anybody"
+    assert not is_readable()

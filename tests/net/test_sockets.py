@@ -1,4 +1,4 @@
-"""The few socket calls on bare descriptor numbers."""
+"""The few socket calls on bare descriptor numbers, and the table of those that the kernel keeps."""
 
 import ctypes
 import os
@@ -7,11 +7,15 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from chatserver.net import sockets
-from tests.support.parked import descriptors, ended, pair, take, tcp_pair
+from chatserver.net.descriptors import RESERVED_DESCRIPTORS, make_room
+from tests.support.parked import descriptors, ended, pair, reset, take, tcp_pair
+from tests.support.serving import free_flags, server_process
 
 # A filter that lets nothing in, so that to its peer a socket is gone: SO_ATTACH_FILTER with the program "return 0".
 _SO_ATTACH_FILTER = 26
@@ -19,68 +23,66 @@ _RETURN_NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0)
 _DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_RETURN_NOTHING))
 
 
-def test_outstanding_counts_what_was_not_acknowledged() -> None:
-    ours, peer = tcp_pair()
+@pytest.fixture
+def tcp() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Ours and the peer's, which has a small window."""
+    ours, peer = tcp_pair(receive_buffer=4096)
     with ours, peer:
-        assert sockets.outstanding(ours.fileno()) == 0
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        written = 0
-        try:
-            while True:
-                written += ours.send(b"x" * 65536)
-        except BlockingIOError:
-            pass
-        assert 0 < sockets.outstanding(ours.fileno()) <= written
+        yield ours, peer
+
+
+def stuffed(ours: socket.socket) -> int:
+    """Written until the kernel takes no more: how much that was."""
+    written = 0
+    try:
+        while True:
+            written += ours.send(b"x" * 65536)
+    except BlockingIOError:
+        return written
+
+
+def test_outstanding_counts_what_was_not_acknowledged(tcp: tuple[socket.socket, socket.socket]) -> None:
+    ours, _ = tcp
+    assert sockets.outstanding(ours.fileno()) == 0
+    written = stuffed(ours)
+    assert 0 < sockets.outstanding(ours.fileno()) <= written
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere that is how it is")
-def test_the_kernel_takes_all_that_fits_when_it_is_asked_to() -> None:
+def test_the_kernel_takes_all_that_fits_when_it_is_asked_to(tcp: tuple[socket.socket, socket.socket]) -> None:
     """At a drain: what the peer's window has no room for yet is sent when we are gone."""
-    ours, peer = tcp_pair(receive_buffer=4096)
-    with ours, peer:
-        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
-        ours.send(bytes(20_000))
-        while select.select([], [ours], [], 0)[1]:
-            ours.send(bytes(1_000))
+    ours, _ = tcp
+    ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
+    ours.send(bytes(20_000))
+    while select.select([], [ours], [], 0)[1]:
+        ours.send(bytes(1_000))
+    sockets.take_all(ours.fileno())
+    assert select.select([], [ours], [], 0)[1]
+
+
+def test_every_call_borrows_the_descriptor(tcp: tuple[socket.socket, socket.socket]) -> None:
+    ours, _ = tcp
+    before = descriptors()
+    for _ in range(50):
+        sockets.outstanding(ours.fileno())
         sockets.take_all(ours.fileno())
-        assert select.select([], [ours], [], 0)[1]
-
-
-def test_taking_all_is_nothing_to_a_socket_pair() -> None:
-    ours, peer = pair()
-    with ours, peer:
-        sockets.take_all(ours.fileno())
-        assert ours.send(b"x") == 1
-
-
-def test_outstanding_borrows_the_descriptor() -> None:
-    ours, peer = tcp_pair()
-    with ours, peer:
-        before = descriptors()
-        for _ in range(50):
-            sockets.outstanding(ours.fileno())
-            sockets.end_writing(ours.fileno())
-        assert descriptors() == before
-        assert ours.fileno() >= 0
-
-
-def _stuffed(ours: socket.socket) -> None:
-    try:
-        while True:
-            ours.send(b"x" * 65536)
-    except BlockingIOError:
-        pass
+        sockets.latest_try(ours.fileno())
+        sockets.shutdown(ours.fileno(), socket.SHUT_WR)
+    assert descriptors() == before
+    assert ours.fileno() >= 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO, and a filter to lose segments with")
-def test_the_latest_try_is_what_tells_a_lost_peer_from_one_that_does_not_read() -> None:
-    ours, peer = tcp_pair()
+def test_the_latest_try_is_what_tells_a_lost_peer_from_one_that_does_not_read(
+    tcp: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, peer = tcp
     reader, lazy = tcp_pair()
-    with ours, peer, reader, lazy:
+    with reader, lazy:
         assert sockets.latest_try(ours.fileno()) is None
         peer.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
         ours.send(b"into the dark")
-        _stuffed(reader)
+        stuffed(reader)
         tries: set[float] = set()
         deadline = time.monotonic() + 20
         while len(tries) < 2 and time.monotonic() < deadline:  # after 0.2 and 0.6 s, as a rule
@@ -92,42 +94,40 @@ def test_the_latest_try_is_what_tells_a_lost_peer_from_one_that_does_not_read() 
         assert sockets.latest_try(reader.fileno()) is None
 
 
-def test_a_socket_pair_loses_nothing() -> None:
+def test_a_socket_pair_loses_nothing_and_has_nothing_to_take() -> None:
     ours, peer = pair()
     with ours, peer:
-        _stuffed(ours)
+        sockets.take_all(ours.fileno())
+        assert stuffed(ours)
         assert sockets.latest_try(ours.fileno()) is None
 
 
-def test_end_writing_sends_fin_behind_the_bytes() -> None:
+def test_shutdown_sends_fin_behind_the_bytes() -> None:
     ours, peer = pair()
     with ours, peer:
         ours.send(b"last words")
-        sockets.end_writing(ours.fileno())
+        sockets.shutdown(ours.fileno(), socket.SHUT_WR)
         assert take(peer) == b"last words"
         assert ended(peer)
         peer.send(b"still read by us")
         assert take(ours) == b"still read by us"
 
 
-def test_end_writing_to_a_peer_that_is_gone_is_no_error() -> None:
+@pytest.mark.parametrize("how", [socket.SHUT_WR, socket.SHUT_RD])
+def test_shutdown_for_a_peer_that_is_gone_is_no_error(how: int) -> None:
     ours, peer = tcp_pair()
     with ours:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        peer.close()
-        sockets.end_writing(ours.fileno())
-        sockets.end_writing(ours.fileno())
+        reset(peer)
+        sockets.shutdown(ours.fileno(), how)
+        sockets.shutdown(ours.fileno(), how)
 
 
 def test_abort_resets_and_drops_what_was_not_sent() -> None:
     ours, peer = tcp_pair()
     with peer:
         before = descriptors()
-        descriptor = ours.detach()
-        sockets.abort(descriptor)
+        sockets.abort(ours.detach())
         assert descriptors() == before - 1
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(descriptor)
         peer.setblocking(True)
         with pytest.raises(ConnectionResetError):
             peer.recv(4096)
@@ -143,3 +143,26 @@ def test_abort_gives_the_descriptor_back_even_if_the_option_fails(monkeypatch: p
             sockets.abort(descriptor)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+
+
+# -- room for descriptors ---------------------------------------------------------------------------------------------
+
+
+def table_size(process: int | str = "self") -> int:
+    """Descriptors that fit the kernel's table of a process; it never shrinks."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition("FDSize:")[2].split()[0])
+
+
+def test_nothing_stays_open() -> None:
+    before = descriptors()
+    make_room(50)
+    assert descriptors() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="says so in /proc")
+async def test_a_server_does_not_stop_to_make_room_while_a_crowd_comes(tmp_path: Path) -> None:
+    """Each doubling stopped the loop for 9 to 20 ms."""
+    async with server_process(tmp_path, *free_flags(tmp_path), "--max-connections", "3000") as server:
+        assert table_size(server.process.pid) >= 3000
+        assert descriptors(server.process.pid) <= RESERVED_DESCRIPTORS

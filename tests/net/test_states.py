@@ -2,32 +2,34 @@
 
 import itertools
 import socket
+from collections.abc import Callable
 
 import pytest
 
 from chatserver.net.connection import Closing
 from chatserver.net.connections import Connections
-from chatserver.net.readiness import READ
 from chatserver.net.states import (
     ALLOWED,
     PRIORITY,
     READS,
-    ROWS,
     TABLE,
-    Deadline,
     IllegalMoveError,
     Priority,
     Reads,
     Reclaim,
+    Row,
     State,
 )
-from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans, ticks
+from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
-from tests.support.parked import Parked, parked, reset, take
+from tests.support.parked import Parked, next_tick, parked, reset, take
 
 MOVES = list(itertools.product(State, State))
 ENDS = {State.CLOSING, State.LINGERING}
+MEMBERS = {State.STREAM, State.OPEN, State.PINGED, State.MESSAGE}
+UNANSWERED = {State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.HEAD, State.BODY}
+WAIT_FOR_US = {State.THROTTLED, State.SERVING, State.PAUSED, State.REPLYING}
 HTTP_ONLY = {State.HEAD, State.BODY, State.KEEPALIVE, State.HELD, State.STREAM, State.SERVING, State.PAUSED}
 
 #: What the table must say whatever else it says: written down again, so that an edit of the table is a decision.
@@ -51,20 +53,10 @@ NEVER_LEADS_TO = {
 # -- the rows ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_state_has_a_row_and_the_fast_copies_agree() -> None:
+def test_every_state_has_a_row_a_limit_and_an_end_in_good_order() -> None:
     assert list(TABLE) == list(State)
-    assert list(ROWS) == [TABLE[state] for state in State]
-    assert [READS[state] for state in State] == [TABLE[state].reads is Reads.YES for state in State]
-    assert [PRIORITY[state] for state in State] == [TABLE[state].priority for state in State]
-
-
-def test_every_state_has_an_end() -> None:
     assert all(0 < span < 1 << 20 for span in spans(Settings())), "no state is without an end by default"
-
-
-@pytest.mark.parametrize("state", set(State) - ENDS)
-def test_every_state_can_be_closed_in_good_order(state: State) -> None:
-    assert ALLOWED[state][State.CLOSING]
+    assert {state for state in State if not ALLOWED[state][State.CLOSING]} == ENDS
 
 
 @pytest.mark.parametrize(("old", "never"), NEVER_LEADS_TO.items(), ids=str)
@@ -72,31 +64,18 @@ def test_what_never_follows(old: State, never: set[State]) -> None:
     assert not {new for new in State if ALLOWED[old][new]} & never
 
 
-def test_waiting_for_the_peer_ends_for_a_reason_and_waiting_for_us_does_not() -> None:
-    blameless = {state for state in State if TABLE[state].expires is None}
-    assert blameless == {state for state in State if TABLE[state].deadline is Deadline.REPEATED}
-    assert blameless == {State.THROTTLED, State.PAUSED, State.HELD, State.STREAM, State.OPEN}
-
-
-def test_progress_extends_a_body_alone() -> None:
-    assert {state for state in State if TABLE[state].deadline is Deadline.CAPPED} == {State.BODY}
-
-
-def test_members_and_peers_that_wait_for_us_never_give_up_their_place() -> None:
-    never = {state for state in State if TABLE[state].reclaim is Reclaim.NEVER}
-    members = {State.STREAM, State.OPEN, State.PINGED, State.MESSAGE}
-    assert never == members | {State.HELD, State.SERVING, State.REPLYING}
-
-
-def test_which_states_are_new_until_the_first_answer() -> None:
-    new = {state for state in State if TABLE[state].priority is Priority.NEW}
-    assert new == {State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.HEAD, State.BODY}
-
-
-def test_peers_that_wait_for_us_are_not_read() -> None:
-    assert {state for state in State if TABLE[state].reads is not Reads.YES} == {
-        State.THROTTLED, State.SERVING, State.PAUSED, State.REPLYING, State.LINGERING,
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("so", "states"),
+    [
+        (lambda row: row.expires is None, {State.THROTTLED, State.PAUSED, State.HELD, State.STREAM, State.OPEN}),
+        (lambda row: row.reclaim is Reclaim.NEVER, MEMBERS | {State.HELD, State.SERVING, State.REPLYING}),
+        (lambda row: row.priority is Priority.NEW, UNANSWERED),
+        (lambda row: row.reads is not Reads.YES, WAIT_FOR_US | {State.LINGERING}),
+    ],
+    ids=["no fault", "never reclaimed", "new until the first answer", "not read"],
+)
+def test_what_the_columns_say(so: Callable[[Row], bool], states: set[State]) -> None:
+    assert {state for state in State if so(TABLE[state])} == states
 
 
 # -- moves ------------------------------------------------------------------------------------------------------------
@@ -112,7 +91,7 @@ def test_every_move_is_in_the_table_or_refused(it: Parked, old: State, new: Stat
             it.connections.enter(connection, new, context)
         assert (connection.state, connection.deadline, connection.context) == (old, before, None)
         return
-    it.connections.wheel.advance(it.connections.wheel.next_tick())
+    it.connections.wheel.advance(next_tick(it.connections.wheel))
     it.connections.enter(connection, new, context)
     assert connection.state is new
     assert connection.context is context
@@ -126,9 +105,12 @@ def test_every_move_is_in_the_table_or_refused(it: Parked, old: State, new: Stat
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
-def test_every_event_reaches_the_handler_of_its_state(it: Parked, state: State) -> None:
+def test_every_event_reaches_the_handler_of_its_state_in_its_class(it: Parked, state: State) -> None:
     connection, peer = it.place(state)
     peer.send(b"x")
+    it.poller._gather()
+    waiting = it.connections.scheduler.statistics()
+    assert waiting == {each.name.lower(): int(READS[state] and each is PRIORITY[state]) for each in Priority}
     it.turn_over()
     assert it.details("received") == ([b"x"] if READS[state] else [])
     it.connections.keep(connection, b"y", 0)
@@ -160,20 +142,12 @@ class Other:
 
 @pytest.mark.parametrize("context", [None, Other()])
 def test_a_context_of_another_type_is_refused(it: Parked, context: object) -> None:
+    """One that stays is looked at as well: a state was entered with what the one before carried."""
     it.connections.bind(State.OPEN, it.handler, Kept)
-    connection, _ = it.connect()
+    connection, _ = it.place(State.HEAD, context)
     with pytest.raises(IllegalMoveError, match="OPEN does not carry"):
         it.connections.enter(connection, State.OPEN, context)
-    assert (connection.state, connection.context) == (State.HEAD, None), "a refused move has no effect"
-
-
-def test_the_context_that_stays_is_of_the_type_of_the_new_state_as_well(it: Parked) -> None:
-    """It was not looked at: a state that carries something was entered with what the one before carried."""
-    it.connections.bind(State.STREAM, it.handler, Kept)
-    held = Other()
-    connection, _ = it.place(State.SERVING, held)
-    with pytest.raises(IllegalMoveError, match="STREAM does not carry Other"):
-        it.connections.enter(connection, State.STREAM, held)
+    assert (connection.state, connection.context) == (State.HEAD, context), "a refused move has no effect"
 
 
 def test_a_context_is_released_once_by_the_handler_of_its_state(it: Parked) -> None:
@@ -185,19 +159,9 @@ def test_a_context_is_released_once_by_the_handler_of_its_state(it: Parked) -> N
     assert it.of("released") == [], "it goes on"
     it.connections.enter(connection, State.MESSAGE, second)
     assert it.details("released") == [first]
-    it.connections.close(connection, Reason.DONE)
+    it.connections.finish(connection, Reason.DONE)
     it.connections.close(connection, Reason.DONE)
     assert it.details("released") == [first, second]
-
-
-@pytest.mark.parametrize("old", sorted(set(State) - ENDS))
-def test_finishing_releases_what_every_state_carries(it: Parked, old: State) -> None:
-    context = Kept()
-    connection, _ = it.place(old, context)
-    it.connections.finish(connection, Reason.DONE)
-    it.connections.finish(connection, Reason.DONE)
-    it.connections.close(connection, Reason.DONE)
-    assert it.details("released") == [context]
 
 
 def test_what_a_closed_connection_is_given_is_released_at_once(it: Parked) -> None:
@@ -215,9 +179,10 @@ def test_a_release_that_closes_is_the_end_of_the_move(it: Parked) -> None:
     connection, _ = it.connect()
     it.connections.enter(connection, State.OPEN, Kept())
     it.recorder.on["released"] = lambda gone: it.connections.close(gone, Reason.FLOOD)
+    due = connection.deadline
     it.connections.enter(connection, State.MESSAGE, Other())
     assert it.details("closed") == [Reason.FLOOD]
-    assert connection.context is None
+    assert (connection.context, connection.deadline) == (None, due)
     assert len(it.of("released")) == 2
 
 
@@ -243,16 +208,6 @@ def test_progress_never_moves_a_deadline(it: Parked, state: State) -> None:
     assert connection.deadline == due
 
 
-def test_a_slow_head_is_over_when_its_total_is_over() -> None:
-    with parked(head_deadline=3.0) as it:
-        connection, peer = it.connect()
-        for _ in range(29):
-            peer.send(b"x")
-            it.turn_over()
-            assert it.turn(seconds=TICK) == []
-        assert it.turn(seconds=2 * TICK) == [connection]
-
-
 def test_a_span_without_a_limit_has_no_end_of_its_own() -> None:
     with parked(head_deadline=1.0) as it:
         connection, _ = it.connect()
@@ -263,18 +218,11 @@ def test_a_span_without_a_limit_has_no_end_of_its_own() -> None:
         assert it.turn(seconds=1.2) == [connection], "the next state has one again"
 
 
-def test_a_span_of_its_own(it: Parked) -> None:
-    connection, _ = it.connect()
-    it.connections.enter(connection, State.HELD, Kept(), span=ticks(2.5))
-    assert it.turn(seconds=2.5) == []
-    assert it.turn(seconds=TICK) == [connection]
-
-
 def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() -> None:
     with parked(head_deadline=1.0) as it:
         connection, _ = it.connect()
         for _ in range(11):
-            it.now = it.connections.wheel.next_tick()
+            it.now = next_tick(it.connections.wheel)
             for expired in it.connections.wheel.turn(it.now):
                 it.connections.expire(expired)
         it.connections.enter(connection, State.KEEPALIVE)
@@ -284,22 +232,6 @@ def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() ->
 
 
 # -- reads and priority -----------------------------------------------------------------------------------------------
-
-
-def test_a_state_that_is_not_read_is_not_armed_and_one_that_is_read_is_again(it: Parked) -> None:
-    connection, peer = it.connect()
-    it.recorder.on["received"] = lambda each: it.connections.enter(each, State.SERVING, Kept())
-    peer.send(b"x")
-    it.turn_over()
-    assert it.armed(connection) == 0
-    peer.send(b"not now")
-    it.turn_over()
-    assert it.details("received") == [b"x"]
-    it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
-    assert it.armed(connection) == READ
-    it.recorder.on.clear()
-    it.turn_over()
-    assert it.details("received") == [b"x", b"not now"], "what came meanwhile is not lost"
 
 
 @pytest.mark.parametrize("state", [state for state in sorted(State) if state is not State.LINGERING])
@@ -325,25 +257,6 @@ def test_a_report_is_void_when_the_state_is_not_read_any_more(it: Parked) -> Non
     it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
     it.turn_over()
     assert it.details("received") == [b"x"]
-
-
-@pytest.mark.parametrize("state", [state for state in sorted(State) if READS[state] and state not in ENDS])
-def test_each_state_has_its_events_in_its_class(it: Parked, state: State) -> None:
-    _, peer = it.place(state)
-    peer.send(b"x")
-    it.poller._gather()
-    waiting = it.connections.scheduler.statistics()
-    assert waiting == {priority.name.lower(): int(priority is PRIORITY[state]) for priority in Priority}
-
-
-@pytest.mark.parametrize("state", [State.HEAD, State.OPEN])
-def test_what_is_left_is_bulk_and_departures_take_turns_with_newcomers(it: Parked, state: State) -> None:
-    connection, _ = it.place(state)
-    it.connections.resume(connection, later=True)
-    _, peer = it.place(state)
-    peer.shutdown(socket.SHUT_WR)
-    it.poller._gather()
-    assert it.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 1}
 
 
 def test_an_unbound_state_is_an_error_and_no_silence(it: Parked) -> None:

@@ -1,10 +1,8 @@
-"""The engine: one pair of buffers for everybody, and nothing of one peer ever reaches another."""
+"""The engine, whose one pair of buffers lets nothing of one peer reach another, and the form of records and hellos."""
 
-import shutil
-import socket
+import itertools
+import re
 import ssl
-import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,91 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net.tls import TlsEngine, TlsError, load_context
+from chatserver.net.tls_records import (
+    HEADER,
+    MAX_HELLO,
+    MAX_HELLO_RECORDS,
+    MAX_RECORD,
+    REFUSAL,
+    RecordError,
+    hello_is_whole,
+    whole_records,
+)
 from chatserver.settings.spec import ConfigError
 from tests.support.certificates import certificate, trusting, trusting_any
-from tests.support.sealed import server_context
-
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+from tests.support.sealed import VERSIONS, BareClient, server_context
 
 
-class Client:
-    """A client without a socket."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-
-    def step(self, wire: bytes) -> bytes:
-        self.incoming.write(wire)
-        with suppress(ssl.SSLWantReadError):
-            self.tls.do_handshake()
-        return self.outgoing.read()
-
-    def seal(self, data: bytes) -> bytes:
-        self.tls.write(data)
-        return self.outgoing.read()
-
-    def open(self, wire: bytes) -> bytes:
-        self.incoming.write(wire)
-        opened = b""
-        with suppress(ssl.SSLWantReadError):
-            while piece := self.tls.read(1 << 14):
-                opened += piece
-        return opened
+def handshake(engine: TlsEngine, version: ssl.TLSVersion) -> tuple[BareClient, ssl.SSLObject]:
+    return shake(engine, BareClient(trusting_any(version)))
 
 
-def handshake(engine: TlsEngine, version: ssl.TLSVersion) -> tuple[Client, ssl.SSLObject]:
-    client, server = Client(trusting_any(version)), engine.accept()
-    done, wire = False, b""
+def shake(engine: TlsEngine, client: BareClient) -> tuple[BareClient, ssl.SSLObject]:
+    server, done, wire = engine.accept(), False, b""
     while not done:
         done, received = engine.handshake(server, client.step(wire))
         wire = received.reply
     client.step(wire)
     return client, server
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_there_and_back(version: ssl.TLSVersion) -> None:
-    engine = TlsEngine(server_context())
-    client, server = handshake(engine, version)
-    assert engine.receive(server, client.seal(b"to the server")).plaintext == b"to the server"
-    assert client.open(engine.seal(server, b"to the client")) == b"to the client"
-    assert client.tls.version() == version.name.replace("_", ".")
-
-
-def test_the_first_request_may_come_with_the_end_of_the_handshake() -> None:
-    engine = TlsEngine(server_context())
-    client, server = Client(trusting(ssl.TLSVersion.TLSv1_3)), engine.accept()
-    _, received = engine.handshake(server, client.step(b""))
-    flight = client.step(received.reply)
-    done, received = engine.handshake(server, flight + client.seal(b"GET"))
-    assert done
-    assert received.plaintext == b"GET"
-
-
-def test_close_notify_is_the_end_and_what_came_before_it_is_not_lost() -> None:
-    engine = TlsEngine(server_context())
-    client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
-    wire = client.seal(b"last words")
-    with pytest.raises(ssl.SSLWantReadError):
-        client.tls.unwrap()
-    received = engine.receive(server, wire + client.outgoing.read())
-    assert (received.plaintext, received.ended) == (b"last words", True)
-    assert engine.receive(server, b"").ended is False, "nothing came"
-
-
-def test_our_goodbye_is_a_close_notify() -> None:
-    engine = TlsEngine(server_context())
-    client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
-    assert client.open(engine.seal(server, b"bye") + engine.goodbye(server)) == b"bye"
-    assert client.tls.read(1) == b"", "the end, not a cut"
-
-
-def test_a_goodbye_in_the_middle_of_a_handshake_is_nothing() -> None:
-    engine = TlsEngine(server_context())
-    client, server = Client(trusting()), engine.accept()
-    engine.handshake(server, client.step(b""))
-    assert engine.goodbye(server) == b""
 
 
 def test_http_1_is_what_is_agreed_on() -> None:
@@ -105,10 +44,7 @@ def test_http_1_is_what_is_agreed_on() -> None:
         context = trusting()
         if offered:
             context.set_alpn_protocols(offered)
-        client, server = Client(context), engine.accept()
-        wire = b""
-        for _ in range(3):
-            wire = engine.handshake(server, client.step(wire))[1].reply
+        client, _ = shake(engine, BareClient(context))
         assert client.tls.selected_alpn_protocol() == chosen
 
 
@@ -121,7 +57,7 @@ def test_nobody_gets_in_below_tls_1_2() -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     engine = TlsEngine(server_context())
     with pytest.raises(TlsError, match="unsupported protocol") as caught:
-        engine.handshake(engine.accept(), Client(context).step(b""))
+        engine.handshake(engine.accept(), BareClient(context).step())
     assert caught.value.reply[:1] == b"\x15", "an alert, so that the client can say why"
 
 
@@ -129,50 +65,27 @@ def test_a_ticket_spares_a_signature() -> None:
     """TLS 1.3: a client that comes back with its ticket is known again."""
     engine = TlsEngine(server_context())
     context = trusting(ssl.TLSVersion.TLSv1_3)
-    first, server = Client(context), engine.accept()
-    wire = b""
-    for _ in range(3):
-        wire = engine.handshake(server, first.step(wire))[1].reply
-    assert first.open(wire) == b""
+    first, _ = shake(engine, BareClient(context))
+    assert first.open(b"") == b""
     session = first.tls.session
     assert session is not None
     assert session.has_ticket
-    again = Client(context)
+    again = BareClient(context)
     again.tls.session = session
-    server, wire = engine.accept(), b""
-    for _ in range(3):
-        wire = engine.handshake(server, again.step(wire))[1].reply
+    shake(engine, again)
     assert again.tls.session_reused
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="Python's client cannot ask for it")
-def test_renegotiation_is_refused() -> None:
-    """OpenSSL's own client asks for one when it reads `R`."""
-    engine = TlsEngine(server_context())
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        child = subprocess.Popen(
-            ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_2", "-quiet", "-no_ign_eof"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        with child, listening.accept()[0] as peer:
-            server, done = engine.accept(), False
-            while not done:
-                done, received = engine.handshake(server, peer.recv(65_536))
-                peer.send(received.reply)
-            assert child.stdin is not None
-            child.stdin.write(b"R\n")
-            child.stdin.flush()
-            received = engine.receive(server, peer.recv(65_536))
-            assert received.plaintext == b""
-            assert received.reply[:1] == b"\x15", "no renegotiation, says an alert"
-            child.kill()
+def test_renegotiation_and_compression_are_refused() -> None:
+    """Newer versions of OpenSSL refuse both by themselves, older ones do not."""
+    refused = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    assert server_context().options & refused == refused
 
 
 # -- one pair of buffers ----------------------------------------------------------------------------------------------
 
 
-def broken_record(client: Client) -> bytes:
+def broken_record(client: BareClient) -> bytes:
     sealed = bytearray(client.seal(b"x" * 50))
     sealed[-1] ^= 1
     return bytes(sealed)
@@ -204,7 +117,7 @@ def test_nothing_of_one_peer_reaches_another(acts: list[tuple[int, str]]) -> Non
 # -- the certificate --------------------------------------------------------------------------------------------------
 
 
-def refused(certificate_path: object, key_path: object, flag: str, words: str) -> None:
+def refuses(certificate_path: object, key_path: object, flag: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         load_context(str(certificate_path), str(key_path))
     assert caught.value.flag == flag
@@ -216,14 +129,14 @@ def test_what_is_wrong_with_the_files_is_said_in_one_line_that_names_the_flag(tm
     _, other_key = certificate(tmp_path, "other")
     text = tmp_path / "text"
     text.write_text("hello")
-    refused(tmp_path / "none", key, "tls-cert", "No such file")
-    refused(cert, tmp_path / "none", "tls-key", "No such file")
-    refused(tmp_path, key, "tls-cert", "Is a directory")
-    refused(text, key, "tls-cert", "no certificate in PEM form")
-    refused(cert, text, "tls-key", "no private key in PEM form")
-    refused(key, key, "tls-cert", "no certificate in PEM form")
-    refused(cert, cert, "tls-key", "no private key in PEM form")
-    refused(cert, other_key, "tls-key", "is not the key of the certificate")
+    refuses(tmp_path / "none", key, "tls-cert", "No such file")
+    refuses(cert, tmp_path / "none", "tls-key", "No such file")
+    refuses(tmp_path, key, "tls-cert", "Is a directory")
+    refuses(text, key, "tls-cert", "no certificate in PEM form")
+    refuses(cert, text, "tls-key", "no private key in PEM form")
+    refuses(key, key, "tls-cert", "no certificate in PEM form")
+    refuses(cert, cert, "tls-key", "no private key in PEM form")
+    refuses(cert, other_key, "tls-key", "is not the key of the certificate")
 
 
 def test_an_encrypted_key_is_refused_instead_of_asked_about_at_the_terminal(tmp_path: Path) -> None:
@@ -234,7 +147,7 @@ def test_an_encrypted_key_is_refused_instead_of_asked_about_at_the_terminal(tmp_
     encryption = serialization.BestAvailableEncryption(b"secret")
     form = serialization.PrivateFormat.PKCS8
     Path(key).write_bytes(plain.private_bytes(serialization.Encoding.PEM, form, encryption))
-    refused(cert, key, "tls-key", "encrypted")
+    refuses(cert, key, "tls-key", "encrypted")
 
 
 def test_another_context_is_for_later_clients(tmp_path: Path) -> None:
@@ -244,3 +157,108 @@ def test_another_context_is_for_later_clients(tmp_path: Path) -> None:
     later, _ = handshake(engine, ssl.TLSVersion.TLSv1_3)
     assert client.tls.getpeercert(binary_form=True) != later.tls.getpeercert(binary_form=True)
     assert client.open(engine.seal(server, b"still here")) == b"still here"
+
+
+# -- records and hellos: bytes only -----------------------------------------------------------------------------------
+
+
+def record(payload: bytes, *, kind: int = 22) -> bytes:
+    return bytes((kind, 3, 1)) + len(payload).to_bytes(2, "big") + payload
+
+
+def hello_message(size: int = 200) -> bytes:
+    return b"\x01" + size.to_bytes(3, "big") + bytes(size)
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8), st.integers(0, 200))
+def test_whole_records_end_where_a_record_ends(payloads: list[bytes], cut: int) -> None:
+    """Whatever is cut off the end: what is taken is whole records, and as many as there are."""
+    wire = b"".join(record(payload, kind=23) for payload in payloads)
+    ends = [0]
+    for payload in payloads:
+        ends.append(ends[-1] + HEADER + len(payload))
+    cut = min(cut, len(wire))
+    assert whole_records(wire[:cut]) == max(end for end in ends if end <= cut)
+
+
+@pytest.mark.parametrize(("length", "fits"), [(MAX_RECORD, True), (MAX_RECORD + 1, False), (65_535, False)])
+def test_a_record_has_a_largest_size_which_its_header_tells(length: int, fits: bool) -> None:
+    header = b"\x17\x03\x03" + length.to_bytes(2, "big")
+    if fits:
+        assert whole_records(header) == 0
+        assert whole_records(header + bytes(length)) == HEADER + length
+    else:
+        with pytest.raises(RecordError, match=f"{length:,} bytes"):
+            whole_records(header)
+
+
+# -- hellos -----------------------------------------------------------------------------------------------------------
+
+
+def check(wire: bytes) -> None:
+    """Fed a byte at a time: it is whole with its last byte, and not before; what comes behind makes no difference."""
+    assert [at for at in range(len(wire)) if hello_is_whole(wire[:at])] == []
+    assert hello_is_whole(wire)
+    assert hello_is_whole(wire + b"\xff\xff")
+
+
+def refused(wire: bytes, words: str) -> None:
+    """Refused, and each of its beginnings is unfinished or refused alike."""
+    with pytest.raises(RecordError, match=words):
+        hello_is_whole(wire)
+    for at in range(len(wire)):
+        try:
+            assert not hello_is_whole(wire[:at])
+        except RecordError as error:
+            assert re.search(words, str(error))  # noqa: PT017
+            break
+
+
+def test_a_hello_as_openssl_sends_it() -> None:
+    check(BareClient(trusting_any()).step())
+
+
+@pytest.mark.parametrize("cuts", [(1,), (3,), (4,), (5,), (100,), (1, 2, 3, 4, 5, 6)])
+def test_a_hello_in_several_records(cuts: tuple[int, ...]) -> None:
+    message = hello_message()
+    places = (0, *cuts, len(message))
+    check(b"".join(record(message[a:b]) for a, b in itertools.pairwise(places)))
+
+
+@pytest.mark.parametrize(
+    ("wire", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n", "0x47"),
+        (b"\x80\x2e\x01\x03\x01", "0x80"),  # SSL 2's hello
+        (b"\x17\x03\x03\x00\x05", "0x17"),
+        (b"\x16\x02\x00\x00\x05", "major version 2"),
+        (b"\x16\x03\x01\x00\x00", "empty or oversized"),
+        (b"\x16\x03\x01\xff\xff", "empty or oversized"),
+        (record(b"\x02\x00\x00\x01\x00"), "ClientHello"),
+        (record(b"\x01\x02\x00\x00"), "131,076 bytes"),
+        (record(hello_message(MAX_HELLO)), f"limit {MAX_HELLO:,}"),
+        (record(b"\x01") + b"GET / ", "0x47"),
+        (b"".join(record(hello_message()[at : at + 1]) for at in range(MAX_HELLO_RECORDS + 1)), "more than 8 records"),
+    ],
+)
+def test_what_is_no_hello(wire: bytes, words: str) -> None:
+    refused(wire, words)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_a_hello_or_not_yet_or_refused(data: bytes) -> None:
+    try:
+        hello_is_whole(data)
+        whole_records(data)
+    except RecordError:
+        pass
+
+
+def test_the_refusal_is_an_alert_that_openssl_understands() -> None:
+    client = BareClient(trusting_any())
+    client.step()
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert internal error"):
+        client.step(REFUSAL)

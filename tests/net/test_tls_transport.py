@@ -1,26 +1,61 @@
-"""Writing under TLS: what the kernel does not take is kept, once, and in order; and the end."""
+"""Under TLS: what the kernel does not take is kept once, records to plaintext, and the end in each of its forms.
 
-import gc
+What is alike without TLS: test_connections.py, test_ends.py. What follows a handshake of any kind is here.
+"""
+
+import socket
 import ssl
-import sys
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.net.readiness import READ
+from chatserver.net.connection import Connection
 from chatserver.net.states import State
-from chatserver.net.tls_transport import RECORD
+from chatserver.net.tls import Received
+from chatserver.net.tls_records import REFUSAL
+from chatserver.net.tls_transport import MAX_EMPTY_RECORDS, RECORD
 from chatserver.net.transport import PLAIN
 from chatserver.reasons import Reason
-from tests.support.parked import descriptors, ended, take
-from tests.support.sealed import Client, Sealed, sealed, transport_of
+from tests.support.parked import ended, take
+from tests.support.sealed import VERSIONS, Client, Sealed, read_all, sealed, transport_of
 from tests.support.troubled import BIG, state_of
 
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 #: What a record adds: its header, a nonce in TLS 1.2, the type in 1.3, the tag.
 OVERHEAD = 64
+TOO_LONG = b"\x17\x03\x03\xff\xff"
+#: Most of a hello and of a record; the bound on all that is unfinished is one of the largest and a half.
+HALF_HELLO = b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb" + bytes(15_000)
+HALF_RECORD = b"\x17\x03\x03\x40\x10" + bytes(15_000)
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_never_reads_costs_one_record(tls: Sealed) -> None:
+    """Its rest of a chunk is the shared chunk itself; only the record on its way is its own."""
+    connection, _ = tls.meet(small=True)
+    for _ in range(100):
+        tls.connections.send(connection, BIG)
+        tls.turn_over()
+    assert 0 < len(connection.transport.unsent) <= RECORD + OVERHEAD
+    assert connection.backlog is not None
+    assert all(chunk is BIG for chunk in connection.backlog.chunks)
+
+
+def test_taken_whole_and_still_blocked(tls: Sealed) -> None:
+    """The last record was sealed and did not fit: the caller has nothing to keep, and is told when it is gone."""
+    connection, client = tls.meet(small=True)
+    size = 0
+    while not connection.blocked:
+        assert tls.connections.offer(connection, BIG[size : size + 500]) == 500
+        size += 500
+    assert connection.transport.unsent
+    assert connection.backlog is not None
+    assert connection.backlog.chunks == []
+    assert tls.connections.offer(connection, b"more") == 0
+    assert read_all(tls, client) == BIG[:size]
+    assert tls.of("writable") == [connection]
 
 
 class Failing:
@@ -35,241 +70,253 @@ class Failing:
         raise ssl.SSLError("not now")
 
 
-def read_all(it: Sealed, client: Client) -> bytes:
-    """Let the peer take everything."""
-    while any(each is not None and each.blocked for each in it.connections.table):
+@pytest.mark.parametrize("how", ["offer", "send", "offer_each", "flush", "finish"])
+def test_an_error_of_sealing_ends_its_own_connection(tls: Sealed, how: str) -> None:
+    """Half a KeyUpdate of one member had OpenSSL refuse to seal; the error left the pump, and ended the process."""
+    unlucky, deaf = tls.meet(small=True)
+    other, client = tls.meet()
+    if how == "flush":
+        tls.connections.send(unlucky, BIG)
+    transport_of(unlucky).tls = Failing()  # type: ignore[assignment]
+    if how == "offer":
+        assert tls.connections.offer(unlucky, b"hello") == -1
+    elif how == "send":
+        tls.connections.send(unlucky, b"hello")
+    elif how == "offer_each":
+        assert tls.connections.offer_each([unlucky, other], b"hello") == [(0, -1)]
+        assert client.hear() == b"hello"
+    elif how == "flush":
+        take(deaf.socket)
+        tls.connections.flush(unlucky)
+    else:
+        tls.connections.finish(unlucky, Reason.DRAINING, b"last words")
+    assert tls.details("closed") == [Reason.TLS_FAILED]
+    assert (unlucky.alive, other.alive, tls.connections.faults.count) == (False, True, 0)
+    assert [reason for reason, _ in tls.notes] == [Reason.TLS_FAILED]
+
+
+def test_what_the_kernel_took_is_what_flush_counts(tls: Sealed) -> None:
+    connection, client = tls.meet(small=True)
+    tls.connections.send(connection, BIG)
+    assert connection.backlog is not None
+    before, heard = connection.backlog.written, len(client.hear())
+    tls.connections.flush(connection)
+    on_the_way = len(client.hear()) - heard
+    written = connection.backlog.written - before
+    assert 0 < on_the_way <= written <= on_the_way + 2 * (RECORD + OVERHEAD), "sealed bytes, and of them the taken"
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_many_records_are_one_event(tls: Sealed) -> None:
+    _, client = tls.meet()
+    client.socket.send(client.seal(b"one") + client.seal(b"two") + client.seal(b"three")[:-1])
+    tls.turn_over()
+    assert tls.details("received") == [b"onetwo"]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20_000), max_size=5), st.integers(1, 40_000))
+def test_cut_anywhere(texts: list[bytes], cut: int) -> None:
+    """However the stream is cut into reads, the same plaintext comes out, and nothing is left over."""
+    with sealed() as it:
+        connection, client = it.meet()
+        wire = b"".join(client.seal(text) for text in texts)
+        for at in range(0, len(wire), cut):
+            client.socket.send(wire[at : at + cut])
+            it.turn_over()
+        assert b"".join(map(bytes, it.details("received"))) == b"".join(texts)  # type: ignore[arg-type]
+        assert (transport_of(connection).sealed, it.budget.used) == (b"", 0)
+
+
+def test_what_a_record_lacks_is_read_at_once(tls: Sealed) -> None:
+    """A record of 16 KiB is not sixteen turns: its header says how long it is."""
+    connection, client = tls.meet()
+    record = client.seal(bytes(15_000))
+    for start, end, lacks, kept in ((0, 4, 0, 0), (4, 5_000, len(record) - 5_000, 5_000), (5_000, len(record), 0, 0)):
+        client.socket.send(record[start:end])
+        tls.turn_over()
+        assert (transport_of(connection).lacking(connection), tls.budget.used) == (lacks, kept)
+    assert tls.details("received") == [bytes(15_000)]
+
+
+def test_a_bad_record_ends_it(tls: Sealed) -> None:
+    connection, client = tls.meet()
+    tls.connections.enter(connection, State.KEEPALIVE, "kept")
+    record = bytearray(client.seal(b"hello"))
+    record[-1] ^= 1
+    client.socket.send(record)
+    tls.turn_over()
+    assert tls.details("closed") == [Reason.TLS_FAILED]
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert bad record mac"):
         client.hear()
-        it.turn_over()
-    return client.hear()
+
+
+def test_a_bad_record_while_we_are_behind(tls: Sealed) -> None:
+    """It is not read until it has taken what we wrote; then its record is its end."""
+    connection, client = tls.meet(small=True)
+    tls.connections.send(connection, bytes(100_000))
+    client.socket.send(TOO_LONG)
+    tls.turn_over()
+    assert tls.details("closed") == []
+    read_all(tls, client)
+    tls.turn_over()
+    assert tls.details("closed") == [Reason.TLS_FAILED]
+
+
+def test_records_without_data_are_bounded(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key updates, warnings, empty records: Python's client sends none, so the engine says that they came."""
+    connection, client = tls.meet()
+    transport_of(connection).empty = MAX_EMPTY_RECORDS
+    client.send(b"data makes up for all before it")
+    tls.turn_over()
+    monkeypatch.setattr(tls.engine, "receive", lambda tls, records: Received(b"", b"", ended=False))
+    sent = 0
+    while connection.alive:
+        assert sent <= MAX_EMPTY_RECORDS
+        client.send(bytes(8_000))
+        tls.turn_over()
+        sent += 8_000
+    assert sent > MAX_EMPTY_RECORDS - 16_000
+    assert tls.details("closed") == [Reason.TLS_FAILED]
+    assert "without any data" in tls.notes[0][1]
+
+
+# -- too much that is unfinished: the second is refused, and the count ends with each ----------------------------------
+
+
+def test_too_many_hellos(tls: Sealed) -> None:
+    (first, one), (second, two), (_, small) = tls.dial(), tls.dial(), tls.dial()
+    one.socket.send(HALF_HELLO)
+    small.socket.send(small.step()[:-1])
+    tls.turn_over()
+    assert tls.budget.used == len(HALF_HELLO), "who sends little is not whom this is for"
+    two.socket.send(HALF_HELLO)
+    tls.turn_over()
+    assert take(two.socket) == REFUSAL
+    assert state_of(second) is State.CLOSING
+    assert tls.notes == [(Reason.UNFINISHED_FULL, "too many ClientHellos are unfinished")]
+    assert tls.budget.used == len(first.inbox) == len(HALF_HELLO)
+    one.socket.close()
+    two.socket.close()
+    tls.turn_over()
+    assert tls.details("closed") == [Reason.PEER_CLOSED, Reason.UNFINISHED_FULL]
+    assert tls.budget.used == 0
+
+
+def test_too_many_records(tls: Sealed) -> None:
+    (first, one), (_, two), (_, small) = tls.meet(), tls.meet(), tls.meet()
+    for client in (one, two):
+        client.socket.send(HALF_RECORD)
+        tls.turn_over()
+    assert tls.details("closed") == [Reason.UNFINISHED_FULL]
+    two.hear()
+    assert two.closed, "a close_notify says that it is no accident"
+    record = small.seal(b"hello")
+    for part in (record[:9], record[9:]):
+        small.socket.send(part)
+        tls.turn_over()
+    assert tls.details("received") == [b"hello"]
+    assert tls.budget.used == len(HALF_RECORD)
+    tls.connections.finish(first, Reason.DONE)
+    assert (first.transport is PLAIN, tls.budget.used) == (True, 0), "nothing more is opened"
+
+
+def test_too_many_records_of_a_handshake(tls: Sealed) -> None:
+    (_, one), (second, two) = tls.meet(), tls.dial()
+    one.socket.send(HALF_RECORD)
+    two.socket.send(two.step())
+    tls.turn_over()
+    assert state_of(second) is State.TLS_HANDSHAKE
+    two.socket.send(HALF_RECORD)
+    tls.turn_over()
+    assert take(two.socket).endswith(REFUSAL)
+    assert [reason for reason, _ in tls.notes] == [Reason.UNFINISHED_FULL]
+    assert tls.budget.used == len(HALF_RECORD)
+    assert not tls.handshakes.half_open
+
+
+# -- our end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_finish_says_close_notify_behind_the_last_answer(tls: Sealed, version: ssl.TLSVersion) -> None:
+    connection, client = tls.meet(version)
+    tls.connections.finish(connection, Reason.DONE, b"200")
+    assert client.hear() == b"200"
+    assert client.closed
+    assert connection.state is State.CLOSING
+    assert connection.transport is PLAIN, "13 KB are given back before the peer has closed"
+
+
+@pytest.mark.parametrize("before", range(1, 4_000, 101))
+def test_finish_waits_for_a_peer_that_is_behind(tls: Sealed, before: int) -> None:
+    """Wherever the kernel's buffer ends: in an answer, in the close_notify, or just before it."""
+    connection, client = tls.meet(small=True)
+    tls.connections.send(connection, BIG[:before])
+    size = before
+    while not connection.blocked:
+        tls.connections.send(connection, BIG[size : size + 301])
+        size += 301
+    tls.connections.finish(connection, Reason.DONE, b"goodbye")
+    assert state_of(connection) is State.CLOSING
+    assert read_all(tls, client) == BIG[:size] + b"goodbye"
+    assert client.closed
+    assert state_of(connection) is State.CLOSING
+    assert tls.of("writable") == [], "nobody shall write behind the end"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_close_says_close_notify_unless_it_is_a_reset(tls: Sealed, reset: bool) -> None:
+    connection, client = tls.meet()
+    tls.connections.close(connection, Reason.KEEPALIVE_DEADLINE, reset=reset)
+    client.hear()
+    assert client.closed is not reset
+
+
+def test_nothing_is_said_behind_half_a_record(tls: Sealed) -> None:
+    connection, client = tls.meet(small=True)
+    tls.connections.send(connection, BIG)
+    tls.connections.close(connection, Reason.EVICTED)
+    assert BIG.startswith(client.hear())
+    assert not client.closed
+    assert ended(client.socket)
+
+
+# -- the peer's end, on real TCP: shutdown means something else on a socket pair --------------------------------------
 
 
 @pytest.fixture
-def it() -> Iterator[Sealed]:
-    with sealed() as made:
-        yield made
+def met(tls: Sealed) -> tuple[Connection, Client]:
+    connection, client = tls.dial_tcp()
+    tls.shake(connection, client)
+    # What is told of the end stops reading: it would be told again and again.
+    tls.recorder.on["ended"] = lambda each: tls.connections.enter(each, State.SERVING, object())
+    return connection, client
 
 
-class TestWriting:
-    @pytest.mark.parametrize("version", VERSIONS)
-    def test_what_fits_is_written_at_once(self, it: Sealed, version: ssl.TLSVersion) -> None:
-        connection, client = it.meet(version)
-        it.connections.send(connection, b"hello")
-        assert client.hear() == b"hello"
-        assert connection.backlog is None
-        assert it.armed(connection) == READ
-
-    def test_a_peer_that_never_reads_costs_one_record(self, it: Sealed) -> None:
-        """Its rest of a chunk is the shared chunk itself; only the record on its way is its own."""
-        connection, _ = it.meet(small=True)
-        it.connections.send(connection, BIG)
-        for _ in range(100):
-            it.connections.send(connection, BIG)
-            it.turn_over()
-        assert 0 < len(connection.transport.unsent) <= RECORD + OVERHEAD
-        assert connection.backlog is not None
-        assert all(chunk is BIG for chunk in connection.backlog.chunks)
-
-    def test_taken_whole_and_still_blocked(self, it: Sealed) -> None:
-        """The last record was sealed and did not fit: the caller has nothing to keep, and is told when it is gone."""
-        connection, client = it.meet(small=True)
-        size = 0
-        while not connection.blocked:
-            assert it.connections.offer(connection, BIG[size : size + 500]) == 500
-            size += 500
-        assert connection.transport.unsent
-        assert connection.backlog is not None
-        assert connection.backlog.chunks == []
-        assert it.connections.offer(connection, b"more") == 0
-        assert read_all(it, client) == BIG[:size]
-        assert it.of("writable") == [connection]
-
-    def test_offering_to_many_is_offering_to_each(self, it: Sealed) -> None:
-        fine, client = it.meet(ssl.TLSVersion.TLSv1_2)
-        behind, _ = it.meet(small=True)
-        it.connections.send(behind, BIG)
-        small, small_client = it.meet(small=True)
-        gone, gone_client = it.meet()
-        watched, watched_client = it.meet()
-        it.connections.keep(watched, b"", 0)
-        it.connections.flush(watched)
-        gone_client.socket.close()
-        data = BIG[:20_000]
-        partly = dict(it.connections.offer_each([fine, behind, small, gone, watched], data))
-        assert sorted(partly) == [1, 2, 3]
-        assert (partly[1], partly[3]) == (0, -1)
-        assert client.hear() == watched_client.hear() == data
-        small_client.hear()
-        it.connections.flush(small)
-        assert small_client.hear() == data[: partly[2]]
-        assert it.of("closed") == [gone]
-
-    @pytest.mark.parametrize("how", ["offer", "send", "offer_each", "flush", "finish"])
-    def test_an_error_of_sealing_ends_its_own_connection(self, it: Sealed, how: str) -> None:
-        """Half a KeyUpdate of one member had OpenSSL refuse to seal; the error left the pump, and ended the process."""
-        unlucky, deaf = it.meet(small=True)
-        other, client = it.meet()
-        if how == "flush":
-            it.connections.send(unlucky, BIG)
-
-        transport_of(unlucky).tls = Failing()  # type: ignore[assignment]
-        if how == "offer":
-            assert it.connections.offer(unlucky, b"hello") == -1
-        elif how == "send":
-            it.connections.send(unlucky, b"hello")
-        elif how == "offer_each":
-            assert it.connections.offer_each([unlucky, other], b"hello") == [(0, -1)]
-            assert client.hear() == b"hello"
-        elif how == "flush":
-            take(deaf.socket)
-            it.connections.flush(unlucky)
-        else:
-            it.connections.finish(unlucky, Reason.DRAINING, b"last words")
-        assert it.details("closed") == [Reason.TLS_FAILED]
-        assert (unlucky.alive, other.alive, it.connections.faults.count) == (False, True, 0)
-        assert [reason for reason, _ in it.notes] == [Reason.TLS_FAILED]
-
-    def test_a_peer_that_is_gone_is_closed_by_the_next_write(self, it: Sealed) -> None:
-        connection, client = it.meet()
-        client.socket.close()
-        assert it.connections.offer(connection, b"x") == -1
-        it.connections.send(connection, b"y")  # harmless, and not told again
-        assert it.details("closed") == [Reason.PEER_RESET]
-
-    @pytest.mark.parametrize("size", [10, 3 * RECORD])
-    def test_a_peer_that_goes_while_it_is_behind(self, it: Sealed, size: int) -> None:
-        connection, client = it.meet(small=True)
-        it.connections.send(connection, BIG)
-        it.connections.send(connection, BIG[:size])
-        client.socket.close()
-        it.connections.flush(connection)
-        assert it.details("closed") == [Reason.PEER_RESET]
-        assert (connection.backlog, connection.transport.unsent) == (None, b"")
-        assert it.of("writable") == []
-
-    def test_what_the_kernel_took_is_what_flush_counts(self, it: Sealed) -> None:
-        connection, client = it.meet(small=True)
-        it.connections.send(connection, BIG)
-        assert connection.backlog is not None
-        before = connection.backlog.written
-        heard = len(client.hear())
-        it.connections.flush(connection)
-        on_the_way = len(client.hear()) - heard
-        written = connection.backlog.written - before
-        assert on_the_way <= written <= on_the_way + 2 * (RECORD + OVERHEAD), "sealed bytes, and of them the taken"
-        assert written > 0
-
-    @given(
-        st.lists(
-            st.one_of(
-                st.tuples(st.just("send"), st.integers(1, 9_000)),
-                st.tuples(st.just("take"), st.integers(1, 20_000)),
-                st.tuples(st.just("offer"), st.integers(1, 9_000)),
-            ),
-            max_size=40,
-        ),
-        st.sampled_from(VERSIONS),
-    )
-    def test_each_byte_once_and_in_order(self, acts: list[tuple[str, int]], version: ssl.TLSVersion) -> None:
-        """Whatever the peer takes, whenever: what arrives is what was sent, without holes or repeats."""
-        with sealed() as it:
-            connection, client = it.meet(version, small=True)
-            sent = bytearray()
-            for act, size in acts:
-                data = BIG[len(sent) % 80_000 :][:size]
-                if act == "send":
-                    it.connections.send(connection, data)
-                    sent += data
-                elif act == "offer":
-                    taken = it.connections.offer(connection, data)
-                    sent += data[:taken]
-                    if 0 < taken < size:
-                        it.connections.keep(connection, data, taken)
-                        sent += data[taken:]
-                else:
-                    client.hear(size)
-                it.turn_over()
-            assert read_all(it, client) == sent
-            assert connection.backlog is None
-            it.turn_over()
-            assert it.armed(connection) == READ
+def test_close_notify_is_the_end(tls: Sealed, met: tuple[Connection, Client]) -> None:
+    connection, client = met
+    client.socket.send(client.seal(b"last words") + client.goodbye())
+    tls.until(lambda: tls.of("ended"))
+    assert tls.details("received") == [b"last words"]
+    assert tls.of("ended") == [connection]
+    tls.connections.send(connection, b"the answer")
+    tls.until(lambda: client.hear() == b"the answer")
 
 
-class TestEnding:
-    @pytest.mark.parametrize("version", VERSIONS)
-    def test_finish_says_close_notify_behind_the_last_answer(self, it: Sealed, version: ssl.TLSVersion) -> None:
-        connection, client = it.meet(version)
-        it.connections.finish(connection, Reason.DONE, b"200")
-        assert client.hear() == b"200"
-        assert client.closed
-        assert connection.state is State.CLOSING
-        assert connection.transport is PLAIN, "13 KB are given back before the peer has closed"
-
-    @pytest.mark.parametrize("before", range(0, 4_000, 101))
-    def test_finish_waits_for_a_peer_that_is_behind(self, it: Sealed, before: int) -> None:
-        """Wherever the kernel's buffer ends: in an answer, in the close_notify, or just before it."""
-        connection, client = it.meet(small=True)
-        size = before
-        it.connections.send(connection, BIG[:before] or b"x")
-        while not connection.blocked:
-            it.connections.send(connection, BIG[size : size + 301])
-            size += 301
-        it.connections.finish(connection, Reason.DONE, b"goodbye")
-        assert state_of(connection) is State.CLOSING
-        assert read_all(it, client) == (BIG[:size] if before else b"x" + BIG[:size]) + b"goodbye"
-        assert client.closed
-        assert state_of(connection) is State.CLOSING
-        assert it.of("writable") == [], "nobody shall write behind the end"
-
-    def test_close_says_close_notify_if_it_can(self, it: Sealed) -> None:
-        connection, client = it.meet()
-        it.connections.close(connection, Reason.KEEPALIVE_DEADLINE)
-        client.hear()
-        assert client.closed
-
-    def test_nothing_is_said_behind_half_a_record(self, it: Sealed) -> None:
-        connection, client = it.meet(small=True)
-        it.connections.send(connection, BIG)
-        it.connections.close(connection, Reason.EVICTED)
-        heard = client.hear()
-        assert not client.closed
-        assert BIG.startswith(heard)
-        assert ended(client.socket)
-
-    def test_an_abort_says_nothing(self, it: Sealed) -> None:
-        connection, client = it.meet()
-        it.connections.abort(connection, Reason.FLUSH_DEADLINE)
-        client.hear()
-        assert not client.closed
-
-    def test_closing_gives_everything_back(self, it: Sealed) -> None:
-        """No object is left behind: these structs are not tracked, a cycle would stay for ever."""
-        before = descriptors()
-        connection, client = it.meet(small=True)
-        it.connections.send(connection, BIG)
-        it.connections.close(connection, Reason.DONE)
-        client.socket.close()
-        assert descriptors() == before
-        it.recorder.events.clear()
-        gc.disable()
-        try:
-            assert sys.getrefcount(connection) == 2, "this name and the argument"
-        finally:
-            gc.enable()
-        assert (transport_of(connection).sealed, connection.transport.unsent) == (b"", b"")
-        assert it.budget.used == 0
+def test_what_comes_behind_close_notify_is_nothing(tls: Sealed, met: tuple[Connection, Client]) -> None:
+    connection, client = met
+    record = b"\x17\x03\x03\x00\x20" + bytes(32)
+    client.socket.send(client.goodbye() + record)
+    tls.until(lambda: tls.of("ended"))
+    client.socket.send(record)
+    tls.turn_over()
+    assert (tls.of("received"), connection.alive) == ([], True)
 
 
-def test_what_a_record_lacks_is_read_at_once(it: Sealed) -> None:
-    """A record of 16 KiB is not sixteen turns: its header says how long it is."""
-    connection, client = it.meet()
-    record = client.seal(bytes(15_000))
-    client.socket.send(record[:4])
-    it.turn_over()
-    assert transport_of(connection).lacking(connection) == 0, "not even its length is here"
-    client.socket.send(record[4:1000])
-    it.turn_over()
-    assert transport_of(connection).lacking(connection) == len(record) - 1000
-    client.socket.send(record[1000:])
-    it.turn_over()
-    assert it.details("received") == [bytes(15_000)]
-    assert transport_of(connection).lacking(connection) == 0
+def test_fin_without_close_notify_is_the_end_as_well(tls: Sealed, met: tuple[Connection, Client]) -> None:
+    connection, client = met
+    client.socket.shutdown(socket.SHUT_WR)
+    tls.until(lambda: tls.of("ended"))
+    assert tls.of("ended")[0] is connection

@@ -1,7 +1,5 @@
 """The wheel is lazy and exact: nobody is looked at early, nobody is forgotten, nothing is left behind."""
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from chatserver.net.states import State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import LATE, NAP, NEVER, TICK, Wheel, spans, ticks
 from chatserver.settings.fields import Settings
+from tests.support.parked import next_tick
 
 
 class Table:
@@ -29,21 +28,12 @@ class Table:
         """That many ticks, each in time."""
         expired: list[Connection] = []
         for _ in range(count):
-            expired += self.wheel.turn(self.wheel.next_tick())
+            expired += self.wheel.turn(next_tick(self.wheel))
         return expired
 
     @property
     def entries(self) -> int:
         return self.wheel.statistics()["entries"]
-
-
-def test_due_exactly_at_its_tick() -> None:
-    table = Table()
-    connection = table.put(3)
-    table.wheel.watch(connection, 5)
-    assert table.turn(4) == []
-    assert table.turn() == [connection]
-    assert table.entries == 0
 
 
 def test_extending_is_no_new_entry() -> None:
@@ -55,58 +45,6 @@ def test_extending_is_no_new_entry() -> None:
     assert table.entries == 1
     assert table.turn(498) == []
     assert table.turn() == [connection]
-
-
-def test_shortening_is_one_new_entry_and_the_old_one_is_harmless() -> None:
-    table = Table()
-    connection = table.put(3)
-    table.wheel.watch(connection, 10)
-    table.wheel.watch(connection, 4)
-    assert table.turn(4) == [connection]
-    table.wheel.watch(connection, 30)
-    assert table.turn(25) == [], "the stale entry in slot 10 says nothing"
-    assert table.turn() == [connection]
-
-
-def test_shortened_and_extended_again_is_yielded_once() -> None:
-    table = Table()
-    connection = table.put(3)
-    table.wheel.watch(connection, 10)
-    table.wheel.watch(connection, 4)
-    table.wheel.watch(connection, 10)  # at tick 4 it is entered in slot 10, where an old entry stands already
-    assert table.turn(9) == []
-    assert table.turn() == [connection]
-    assert table.entries == 0
-
-
-def test_a_closed_connection_leaves_an_entry_that_says_nothing() -> None:
-    table = Table()
-    table.wheel.watch(table.put(3), 5)
-    table.slots[3] = None
-    assert table.turn(20) == []
-    assert table.entries == 0
-
-
-@pytest.mark.parametrize("new_deadline", [4, 5, 6])
-def test_a_reused_number_is_judged_by_its_new_owner(new_deadline: int) -> None:
-    table = Table()
-    table.wheel.watch(table.put(3), 5)
-    successor = table.put(3)
-    table.wheel.watch(successor, new_deadline)
-    assert table.turn(new_deadline - 1) == []
-    assert table.turn() == [successor]
-    assert table.turn(20) == []
-
-
-def test_never_leaves_no_entry() -> None:
-    table = Table()
-    connection = table.put(3)
-    table.wheel.watch(connection, NEVER)
-    assert table.entries == 0
-    table.wheel.watch(connection, 5)
-    table.wheel.watch(connection, NEVER + 7)
-    assert table.turn(50) == []
-    assert table.entries == 0
 
 
 def test_zero_seconds_mean_never_and_a_moment_means_a_tick() -> None:
@@ -125,53 +63,29 @@ def test_lateness_shifts_every_deadline() -> None:
     assert list(table.wheel.turn(stalled_until)) == [], "a minute of ours is one nap of theirs"
     assert table.wheel.current == 10 + NAP
     assert table.wheel.lateness == pytest.approx(60.0)
-    assert table.wheel.next_tick() == pytest.approx(stalled_until + TICK)
+    assert next_tick(table.wheel) == pytest.approx(stalled_until + TICK)
     assert table.turn(39 - NAP) == []
     assert table.turn() == [connection]
 
 
-def test_the_wheel_sleeps_until_something_is_due() -> None:
-    table = Table()
-    wheel = table.wheel
-    assert wheel.plan() == pytest.approx(NAP * TICK), "nothing is due: a nap"
-    wheel.watch(table.put(3), 3)
-    assert wheel.planned == pytest.approx(3 * TICK)
-    assert wheel.plan() == pytest.approx(3 * TICK)
-
-
-def test_an_earlier_deadline_wakes_the_sleeper() -> None:
+def test_the_wheel_sleeps_until_something_is_due_and_is_woken_for_what_is_earlier() -> None:
     table = Table()
     woken: list[float] = []
     table.wheel.wake = woken.append
-    table.wheel.plan()
-    table.wheel.watch(table.put(3), 4)
-    table.wheel.watch(table.put(4), 4)
-    table.wheel.watch(table.put(5), 2)
-    table.wheel.watch(table.put(6), 90)
+    assert table.wheel.plan() == pytest.approx(NAP * TICK), "nothing is due: a nap"
+    for descriptor, tick in ((3, 4), (4, 4), (5, 2), (6, 90)):
+        table.wheel.watch(table.put(descriptor), tick)
     assert woken == pytest.approx([4 * TICK, 2 * TICK])
-
-
-def test_ticks_that_were_slept_through_are_turned() -> None:
-    """Time is advanced at each pass of the loop; what fell due meanwhile is still found, in order."""
-    table = Table()
-    wheel = table.wheel
-    wheel.plan()
-    first, second = table.put(1), table.put(2)
-    wheel.watch(first, 2)
-    wheel.watch(second, 3)
-    wheel.advance(3 * TICK)
-    assert wheel.current == 3
-    assert wheel.due[State.HEAD] == 104
-    assert list(wheel.turn(3 * TICK)) == [first, second]
+    assert table.wheel.planned == table.wheel.plan() == pytest.approx(2 * TICK)
 
 
 def test_small_lateness_is_caught_up() -> None:
     table = Table()
-    planned = table.wheel.next_tick()
+    planned = next_tick(table.wheel)
     list(table.wheel.turn(planned + LATE - 0.01))
     assert table.wheel.lateness == 0.0
     assert table.wheel.current == 2, "both ticks that have begun"
-    assert table.wheel.next_tick() == pytest.approx(planned + 2 * TICK)
+    assert next_tick(table.wheel) == pytest.approx(planned + 2 * TICK)
 
 
 def test_due_follows_the_tick() -> None:
@@ -197,7 +111,7 @@ def test_others_may_be_closed_and_entered_between_two() -> None:
     for connection in (first, second, third):
         table.wheel.watch(connection, 5)
     table.turn(4)
-    expiring = table.wheel.turn(table.wheel.next_tick())
+    expiring = table.wheel.turn(next_tick(table.wheel))
     assert next(expiring) is first
     table.wheel.watch(first, table.wheel.current + 1)
     table.slots[2] = None
@@ -207,31 +121,17 @@ def test_others_may_be_closed_and_entered_between_two() -> None:
     assert table.turn() == [first, newcomer]
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one tick brings for one descriptor: a new connection, a new deadline, a close."""
-
-    descriptor: int
-    action: str
-    span: int
+#: What a tick brings for some of four descriptors: a new connection, a new deadline, a close.
+STEP = st.tuples(st.integers(0, 3), st.sampled_from(["open", "watch", "close"]), st.integers(1, 12))
 
 
-STEPS = st.lists(
-    st.lists(
-        st.builds(Step, st.integers(0, 3), st.sampled_from(["open", "watch", "close"]), st.integers(1, 12)), max_size=3
-    ),
-    min_size=1,
-    max_size=60,
-)
-
-
-@given(STEPS)
-def test_against_the_plainest_model(steps: list[list[Step]]) -> None:
+@given(st.lists(st.lists(STEP, max_size=3), min_size=1, max_size=60))
+def test_against_the_plainest_model(steps: list[list[tuple[int, str, int]]]) -> None:
     """Each tick yields exactly those whose deadline it is, each once; at the end nothing is left."""
     table = Table()
     deadlines: dict[int, int] = {}
     for step in [*steps, *([[]] * 13)]:
-        for descriptor, action, span in [(s.descriptor, s.action, s.span) for s in step]:
+        for descriptor, action, span in step:
             connection = table.slots[descriptor]
             if action == "close":
                 table.slots[descriptor] = None

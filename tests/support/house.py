@@ -20,7 +20,7 @@ class House(Parked):
 
     def comes(self, address: str) -> bool:
         """Whether room is made for a newcomer from there."""
-        return self.admission._make_room(self.admission._by_network.get(network_of(address), 0))
+        return self.admission.make_room(self.admission._by_network.get(network_of(address), 0))
 
     def reasons(self) -> list[object]:
         return self.details("closed")

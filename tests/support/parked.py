@@ -18,16 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chatserver.net import closing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
 from chatserver.net.listener import Listener, bind
 from chatserver.net.poller import Poller
-from chatserver.net.readiness import Readiness, open_readiness
+from chatserver.net.readiness import Readiness
 from chatserver.net.states import State
-from chatserver.net.wheel import TICK
+from chatserver.net.wheel import TICK, Wheel
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 
@@ -94,37 +93,26 @@ class RecordingHandler(Handler):
         self.recorder.note("released", connection, context)
 
 
-class WatchedReadiness:
+class WatchedReadiness(Readiness):
     """The real one, and what it has been asked to report and has not reported yet."""
 
     def __init__(self) -> None:
-        self.real: Readiness = open_readiness()
+        super().__init__()
         self.armed: dict[int, int] = {}
-        self.woken = 0
-
-    def fileno(self) -> int:
-        return self.real.fileno()
 
     def add(self, descriptor: int, interest: int) -> None:
         self.armed[descriptor] = interest
-        self.real.add(descriptor, interest)
+        super().add(descriptor, interest)
 
     def arm(self, descriptor: int, interest: int) -> None:
         self.armed[descriptor] = interest
-        self.real.arm(descriptor, interest)
+        super().arm(descriptor, interest)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
-        events = self.real.ready(limit)
+        events = super().ready(limit)
         for descriptor, _ in events:
             self.armed.pop(descriptor, None)
         return events
-
-    def wake(self) -> None:
-        self.woken += 1
-        self.real.wake()
-
-    def close(self) -> None:
-        self.real.close()
 
 
 class Parked:
@@ -132,7 +120,7 @@ class Parked:
 
     def __init__(
         self, *, total: int = 1000, listen: bool = False, now: float = 0.0,
-        uncapped: Callable[[str], bool] | None = None, **settings: Any,
+        uncapped: Callable[[str], bool] = lambda address: False, **settings: Any,
     ) -> None:  # fmt: skip
         self.settings = Settings(**{"per_ip": 0, **settings})
         self.readiness = WatchedReadiness()
@@ -142,7 +130,6 @@ class Parked:
             self.connections, self.settings, total=total, farewells=[REFUSAL], uncapped=uncapped
         )  # fmt: skip
         self.handler = RecordingHandler(self.connections, self.recorder)
-        closing.bind(self.connections)
         for state in State:
             if state not in _ENDING:
                 self.connections.bind(state, self.handler, object)
@@ -235,7 +222,7 @@ class Parked:
         """Let time pass, punctually. Returns those whose handler was told of the end of their time."""
         before = len(self.of("expired"))
         for _ in range(round(seconds / TICK)):
-            self.now = self.connections.wheel.next_tick()
+            self.now = next_tick(self.connections.wheel)
             for connection in self.connections.wheel.turn(self.now):
                 self.connections.expire(connection)
             self.run_rounds()
@@ -258,6 +245,11 @@ class Parked:
         self.readiness.close()
         for peer in self.peers:
             peer.close()
+
+
+def next_tick(wheel: Wheel) -> float:
+    """When the next tick begins, on the clock of the wheel."""
+    return wheel._origin + (wheel.current + 1) * TICK
 
 
 @contextmanager

@@ -14,9 +14,9 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
@@ -25,9 +25,10 @@ from chatserver.net.tls_handshake import Handshakes
 from chatserver.net.tls_transport import TlsTransport
 from chatserver.reasons import Reason
 from tests.support.certificates import NAMES, certificate, trusting_any
-from tests.support.parked import Parked
+from tests.support.parked import Parked, parked, take
 
 PLAIN_ANSWER = b"this is TLS"
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 #: Bytes of hellos and records that all peers may have unfinished: one of the largest size, and a half.
 MOST_UNFINISHED = 24 * 1024
 #: Looks until something that must come is given up.
@@ -41,23 +42,49 @@ def server_context() -> ssl.SSLContext:
         return load_context(*certificate(Path(folder)))
 
 
-class Client:
-    """The other end: a non-blocking socket, and TLS that runs only when it is told to."""
+class BareClient:
+    """The other end without a socket: TLS that runs only when it is told to."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=NAMES[0])
+
+    def step(self, wire: bytes = b"") -> bytes:
+        """Go on with the handshake; the next flight, which first is the hello."""
+        self.incoming.write(wire)
+        with suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self.outgoing.read()
+
+    def seal(self, data: bytes) -> bytes:
+        """Records that hold this."""
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def open(self, wire: bytes) -> bytes:
+        """The plaintext in records."""
+        self.incoming.write(wire)
+        opened = b""
+        with suppress(ssl.SSLWantReadError):
+            while piece := self.tls.read(1 << 14):
+                opened += piece
+        return opened
+
+    def goodbye(self) -> bytes:
+        """Our close_notify."""
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        return self.outgoing.read()
+
+
+class Client(BareClient):
+    """The other end: a non-blocking socket."""
 
     def __init__(self, peer: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(context)
         self.socket = peer
         self.heard = b""  # plaintext
         self.closed = False  # whether a close_notify came
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=NAMES[0])
-
-    def hello(self) -> bytes:
-        """The first flight, not yet sent."""
-        try:
-            self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return self._outgoing.read()
-        raise AssertionError("a handshake without a server")
 
     def shake(self, send: Callable[[bytes], object] | None = None) -> bool:
         """Take what came and go on; whether the handshake is over."""
@@ -67,22 +94,11 @@ class Client:
         except ssl.SSLWantReadError:
             return False
         finally:
-            (send or self.socket.send)(self._outgoing.read())
+            (send or self.socket.send)(self.outgoing.read())
         return True
-
-    def seal(self, data: bytes) -> bytes:
-        """Records that hold this, not yet sent."""
-        self.tls.write(data)
-        return self._outgoing.read()
 
     def send(self, data: bytes) -> None:
         self.socket.send(self.seal(data))
-
-    def goodbye(self) -> bytes:
-        """Our close_notify, not yet sent."""
-        with suppress(ssl.SSLWantReadError):
-            self.tls.unwrap()
-        return self._outgoing.read()
 
     def hear(self, most: int = 1 << 20) -> bytes:
         """All plaintext so far, with what is in at most so many more bytes of ciphertext."""
@@ -102,10 +118,23 @@ class Client:
                 data = self.socket.recv(min(most, 65_536))
                 if not data:
                     break
-                self._incoming.write(data)
+                self.incoming.write(data)
                 most -= len(data)
         except BlockingIOError:
             pass
+
+
+class PlainClient:
+    """The same without TLS, as far as both can."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.socket = peer
+        self.heard = b""
+
+    def hear(self, most: int = 1 << 20) -> bytes:
+        """All bytes so far, with at most so many more."""
+        self.heard += take(self.socket, most)
+        return self.heard
 
 
 class Sealed(Parked):
@@ -117,7 +146,7 @@ class Sealed(Parked):
         self.budget = self.connections.input_budget
         self.budget.most = MOST_UNFINISHED
         self.handshakes = Handshakes(
-            self.connections, self.engine, self.budget, worst_of=self.admission.worst_of, plain_answer=PLAIN_ANSWER
+            self.connections, self.engine, worst_of=self.admission.worst_of, plain_answer=PLAIN_ANSWER
         )  # fmt: skip
         self.handshakes.bind()
         self.connections.first = lambda address: State.TLS_HELLO
@@ -141,7 +170,7 @@ class Sealed(Parked):
 
     def shake(self, connection: Connection, client: Client) -> None:
         """The handshake of two ends, to its end."""
-        client.socket.send(client.hello())
+        client.socket.send(client.step())
         self.until(lambda: connection.state is not State.TLS_HELLO)
         while not client.shake():
             self.turn_over()
@@ -163,6 +192,14 @@ class Sealed(Parked):
         raise AssertionError("it did not come")
 
 
+def read_all(it: Parked, client: Client | PlainClient) -> bytes:
+    """Let the peer take everything."""
+    while any(each is not None and each.blocked for each in it.connections.table):
+        client.hear()
+        it.turn_over()
+    return client.hear()
+
+
 def transport_of(connection: Connection) -> TlsTransport:
     """Its transport, which is sealed."""
     assert isinstance(connection.transport, TlsTransport)
@@ -177,3 +214,30 @@ def sealed(**settings: Any) -> Iterator[Sealed]:
         yield made
     finally:
         made.close()
+
+
+class Either(NamedTuple):
+    """Connections of one kind, and how two ends of them meet."""
+
+    it: Parked
+    meet: Callable[..., tuple[Connection, Client | PlainClient]]  # with a small buffer of the kernel's, or not
+
+
+#: Kinds of connections.
+KINDS = ("plain", *(version.name for version in VERSIONS))
+
+
+@contextmanager
+def either(kind: str) -> Iterator[Either]:
+    """Connections with TLS of some version, or without."""
+    if kind != "plain":
+        with sealed() as it:
+            yield Either(it, partial(it.meet, ssl.TLSVersion[kind]))
+        return
+    with parked() as plain:
+
+        def meet(*, small: bool = False) -> tuple[Connection, PlainClient]:
+            connection, peer = plain.connect(small=small)
+            return connection, PlainClient(peer)
+
+        yield Either(plain, meet)
