@@ -19,19 +19,24 @@ from chatserver.api.publishing import PublishLimit
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import Services
+from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.dispatch import WebSocketHandlers, bind
-from chatserver.edge.http import HttpExchanges
+from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, TrustedProxies
+from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
 from chatserver.edge.sink import ConnectionSink, LoopSchedule
 from chatserver.edge.tasks import Tasks
-from chatserver.edge.websocket import OpenHandler, PingedHandler, WebSocketHandler
+from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
+from chatserver.edge.websocket import WebSocketHandler
 from chatserver.log.interface import Log
 from chatserver.net import closing
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
+from chatserver.net.handler import Handler
 from chatserver.net.listener import Listener
 from chatserver.net.poller import Poller
 from chatserver.net.readiness import Readiness
@@ -103,17 +108,30 @@ def build(
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
     conversation = Conversation(services, sink.as_sink())
-    shared = (connections, hub, conversation, settings, budget, tasks, stats)
-    websockets = WebSocketHandlers(OpenHandler(*shared), PingedHandler(*shared), WebSocketHandler(*shared))
+    websockets = WebSocketHandler(connections, hub, conversation, settings, budget, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
-        upgrade=websockets.other.open,
+        upgrade=websockets.open,
     )  # fmt: skip
     if proxies:
         exchanges.forwarded = forwarded.apply
     sink.answer_with = exchanges.answer_held
     closing.bind(connections)
-    bind(connections, settings, budget, hub=hub, exchanges=exchanges, websockets=websockets)
+    requests = RequestHandler(connections, settings, budget, dispatch=exchanges.dispatch)
+    waiting = (connections, exchanges, hub)
+    rows: dict[State, tuple[Handler, type | None]] = {
+        State.HEAD: (requests, None),
+        State.KEEPALIVE: (requests, None),
+        State.BODY: (BodyHandler(connections, settings, budget, dispatch=exchanges.dispatch), Upload),
+        State.THROTTLED: (ThrottledHandler(*waiting), None),
+        State.SERVING: (ServingHandler(*waiting), Exchange),
+        State.PAUSED: (PausedHandler(*waiting), Room),
+        State.HELD: (HeldHandler(*waiting), PollWaiter),
+        State.STREAM: (StreamHandler(*waiting), Member),
+        **dict.fromkeys((State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING), (websockets, WebSocketSession)),
+    }
+    for state, (handler, context) in rows.items():
+        connections.bind(state, handler, context)
     first = State.HEAD
     handshakes = None
     if engine is not None:
@@ -138,7 +156,7 @@ def build(
         )  # fmt: skip
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=budget, hub=hub, exchanges=exchanges, websockets=websockets.other,
+        input_budget=budget, hub=hub, exchanges=exchanges, websockets=websockets,
         publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip

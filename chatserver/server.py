@@ -21,8 +21,8 @@ import trio
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
-from chatserver.edge.exchange import Exchange, PausedPublisher
-from chatserver.edge.http import return_after
+from chatserver.chat.room import Room
+from chatserver.edge.http import Exchange, return_after
 from chatserver.log import open_log
 from chatserver.log.interface import LogError, LogOpenError, Record
 from chatserver.net.connection import Connection
@@ -300,7 +300,7 @@ class Server:
                 context.keep_alive = False
             case Member():  # a browser comes back by itself, after the time it was told last
                 parts.connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
-            case None | PausedPublisher() if not connection.inbox and not connection.blocked:
+            case None | Room() if not connection.inbox and not connection.blocked:
                 parts.connections.close(connection, Reason.DRAINING)
 
     def _cut_short(self, connection: Connection) -> None:

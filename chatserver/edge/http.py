@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream, Upgrade
@@ -29,8 +30,8 @@ from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import PollWaiter
+from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.exchange import Exchange, PageWaiter, PausedPublisher
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
 from chatserver.meters import TokenBucket
@@ -57,6 +58,21 @@ _RESTARTING = "the server is restarting; come back a little later"
 def return_after(share: float | None = None) -> float:
     """Seconds to wait: somewhere in the window by chance, or for `share` (0 to 1) of those who leave before."""
     return RETURN_AFTER + RETURN_WINDOW * (random.random() if share is None else share)  # noqa: S311  no secret
+
+
+class Exchange(msgspec.Struct, gc=False, eq=False):
+    """`SERVING` carries it: a request that is being answered."""
+
+    keep_alive: bool
+    head_only: bool
+    headers: tuple[tuple[str, str], ...] = ()  # of any answer to it, besides the answer's own
+    room: Room | None = None  # the one it published into
+
+
+class PageWaiter(PollWaiter, gc=False, eq=False):
+    """A held poll of a page of an allowed origin, whose answer needs more headers; any other does without the field."""
+
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class HttpExchanges:
@@ -199,7 +215,7 @@ class HttpExchanges:
         room = exchange.room
         if room is not None and room.congested and connection.alive:
             self._hub.pause(room, connection)
-            self._connections.enter(connection, State.PAUSED, PausedPublisher(room))
+            self._connections.enter(connection, State.PAUSED, room)
             return False
         return self.go_on(connection)
 

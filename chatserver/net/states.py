@@ -2,7 +2,7 @@
 
 Owns: `State`, and for each state every fact about it that the layers above do not have to know. May not: read a clock,
 touch a socket. Nothing else in the program lists states; what a handler and its context are for each is bound once, in
-`edge/dispatch.py`, because their types live above this layer.
+`parts.py`, because their types live above this layer.
 
 Rules:
 1. A connection is always in exactly one state, and `Connections.enter` sets the state, its context and its deadline in

@@ -19,8 +19,8 @@ from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.ring import ENTRY_BYTES, Ring
 from chatserver.chat.room import Room
-from chatserver.edge.exchange import PausedPublisher, Upload
 from chatserver.edge.proxied import ForwardedFor
+from chatserver.edge.requests import Upload
 from chatserver.fair import FairQueue
 from chatserver.meters import ByteBudget
 from chatserver.net.connection import Connection
@@ -106,8 +106,8 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
         _check_session(connection, context, waiting)
     elif isinstance(context, PollWaiter | Member):
         assert context.connection is connection, "it waits for somebody else"
-    elif isinstance(context, PausedPublisher):
-        paused = context.room.paused
+    elif isinstance(context, Room):
+        paused = context.paused
         assert (paused and connection in paused) or "_resume" in waiting, "nobody will resume this publisher"
 
 
@@ -251,7 +251,7 @@ def _check_room(room: Room, members: list[Member], waiters: list[PollWaiter], wa
         assert isinstance(publisher, Connection)
         assert publisher.alive, f"a closed publisher waits for {room.name}"
         context = publisher.context
-        waits = context.room if isinstance(context, PausedPublisher) else getattr(context, "waits", None)
+        waits = context if isinstance(context, Room) else getattr(context, "waits", None)
         assert waits is room, f"it goes on, and {room.name} believes that it waits"
     presence = room.presence
     present = Counter(member.principal.number for member in members)
