@@ -18,7 +18,6 @@ import queue
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -141,42 +140,31 @@ class Writer:
 
 
 class Limiter:
-    """Lets at most N lines a second of each (event, reason) through, and reports the others as a number.
+    """Lets at most N lines of each (event, reason) through between two reports, which tell how many others there were.
 
     Thousands of bad clients a second must not cost a line each. Events and reasons are closed lists, so
     the table is small; never put what a peer sent into either.
     """
 
-    def __init__(self, *, per_second: int = LINES_PER_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, per_second: int = LINES_PER_SECOND) -> None:
         self._per_second = per_second
-        self._clock = clock
-        self._asked: dict[tuple[str, str], tuple[float, int]] = {}  # since when, and how often since
+        self._asked: dict[tuple[str, str], int] = {}
 
-    def write(self, write: Callable[..., object], event: str, *, reason: str, **fields: object) -> bool:
-        """Call `write(event, reason=…, …)` if this second's share allows; say how many came before it.
+    def write(self, write: Callable[..., object], event: str, *, reason: str, **fields: object) -> None:
+        """Call `write(event, reason=…, …)` if this second's share allows.
 
         `write` is a logger's method: `limiter.write(log.info, "closed", reason="head-deadline", peer=…)`.
         """
-        now = self._clock()
-        began, asked = self._asked.get((event, reason), (now, 0))
-        if now - began >= 1.0:
-            if asked > self._per_second:
-                fields["left_out"] = asked - self._per_second
-            began, asked = now, 0
-        self._asked[event, reason] = (began, asked + 1)
-        if asked >= self._per_second:
-            return False
-        write(event, reason=reason, **fields)
-        return True
+        self._asked[event, reason] = asked = self._asked.get((event, reason), 0) + 1
+        if asked <= self._per_second:
+            write(event, reason=reason, **fields)
 
     def report(self, write: Callable[..., object]) -> None:
-        """Write what was left out of seconds that are over, and forget them; for a call now and then."""
-        now = self._clock()
-        for (event, reason), (began, asked) in list(self._asked.items()):
-            if now - began >= 1.0:
-                del self._asked[event, reason]
-                if asked > self._per_second:
-                    write(event, reason=reason, left_out=asked - self._per_second)
+        """A second is over: write how many lines were left out, and begin anew."""
+        for (event, reason), asked in self._asked.items():
+            if asked > self._per_second:
+                write(event, reason=reason, left_out=asked - self._per_second)
+        self._asked.clear()
 
 
 class _Forward(logging.Handler):
