@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -79,6 +80,13 @@ def build(
             forwarded.closed(connection)
         stats.closed(connections, connection, reason)
 
+    def page_policy(names: Sequence[str], *bound: socket.socket) -> Policy:
+        """Which pages may ask what, where it listens by these names and at the addresses they are bound to."""
+        hosts = [*names, *(each.getsockname()[0] for each in bound)]
+        return policy_of(
+            secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
+        )
+
     connections = Connections(readiness, settings, now=trio.current_time(), closed=closed)
     stats = CloseStats(connections.lines)
     budget = connections.input_budget
@@ -98,23 +106,21 @@ def build(
         publish_limit=PublishLimit(settings, trio.current_time),
     )  # fmt: skip
     routes = Routes(
-        services, dialects=dialects(encoder, settings), ready=ready,
+        services,
+        dialects=dialects(encoder, settings),
+        ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
-        policy=_page_policy(settings, listening, settings.host, secure=engine is not None),
-        operators=None if operators is None else _page_policy(
-            settings, [operators], [listen(settings.metrics_listen)[0]], secure=engine is not None
-        ),
-    )  # fmt: skip
+        policy=page_policy(settings.host, *listening),
+        operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
+    )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
     conversation = Conversation(services, sink.as_sink())
     websockets = WebSocketHandler(connections, hub, conversation, settings, budget, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
-        upgrade=websockets.open,
+        upgrade=websockets.open, forwarded=forwarded.apply if proxies else None,
     )  # fmt: skip
-    if proxies:
-        exchanges.forwarded = forwarded.apply
     sink.answer_with = exchanges.answer_held
     closing.bind(connections)
     requests = RequestHandler(connections, settings, budget, dispatch=exchanges.dispatch)
@@ -145,15 +151,12 @@ def build(
     )  # fmt: skip
     expected = proxies.covers if settings.proxy_protocol else None
     connections.first = lambda address: State.PROXY if expected is not None and expected(address) else first
-    listeners = [
-        Listener(each, connections, admission, refusals=first_words, refused=stats.refused) for each in listening
-    ]
+    listener = partial(
+        Listener, connections=connections, admission=admission, refusals=first_words, refused=stats.refused
+    )
+    listeners = [listener(each) for each in listening]
     if operators is not None:
-        listeners.append(
-            Listener(
-                operators, connections, admission, refusals=first_words, refused=stats.refused, operators=first
-            )
-        )  # fmt: skip
+        listeners.append(listener(operators, operators=first))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
         input_budget=budget, hub=hub, exchanges=exchanges, websockets=websockets,
@@ -162,14 +165,6 @@ def build(
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
-
-
-def _page_policy(
-    settings: Settings, listening: Sequence[socket.socket], names: Sequence[str], *, secure: bool
-) -> Policy:
-    """Which pages may ask what, where it listens by these names and at the addresses they are bound to."""
-    bound = [*names, *(each.getsockname()[0] for each in listening)]
-    return policy_of(secure=secure, bound=bound, origins=settings.allow_origin, hosts=settings.allow_host)
 
 
 def _refusals() -> list[bytes]:

@@ -90,13 +90,7 @@ class Server:
         self.metrics_address = ""
         self._total = total
         self._ready = False
-        self._parts: Parts | None = None
-
-    @property
-    def parts(self) -> Parts:
-        """What runs; from the moment `main` has started."""
-        assert self._parts is not None, "the server has not started"
-        return self._parts
+        self.parts: Parts  # what runs, from the moment `main` has started
 
     async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
         """Open, serve until a signal, drain, close. Returns the exit code."""
@@ -149,7 +143,7 @@ class Server:
                 stack.callback(readiness.close)
                 garbage = stack.enter_context(Collector())
                 async with trio.open_nursery() as nursery:
-                    self._parts = build(
+                    self.parts = build(
                         self.settings, total=self._total, log=log, readiness=readiness, listening=listening,
                         operators=operators, nursery=nursery, loop=self.loop, garbage=garbage,
                         ready=lambda: self._ready, engine=self._engine,

@@ -81,6 +81,7 @@ class HttpExchanges:
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
         secret: bytes, tasks: Tasks, stats: CloseStats, upgrade: Callable[[Connection, Upgrade], bool],
+        forwarded: Callable[[Connection, Head], None] | None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
@@ -93,8 +94,7 @@ class HttpExchanges:
         self._tasks = tasks
         self._stats = stats
         self.draining = False
-        #: told of each request before it is handled; raises HttpError for one that shall not be
-        self.forwarded: Callable[[Connection, Head], None] | None = None
+        self.forwarded = forwarded  # told of each request before it is handled; may raise HttpError
         self._give: dict[type, Callable[[Connection, Exchange, Any], bool]] = {
             Response: self.respond,
             Hold: self._hold,
@@ -148,39 +148,37 @@ class HttpExchanges:
         if connection.context is not exchange:
             pending.close()  # it went while it waited for its turn
             return
-        answer: Answer | None = None
-        failure: Exception | None = None
+        result: Answer | HttpError | MessageError | LogError | None = None
         with trio.move_on_at(deadline):
             try:
-                answer = await pending
+                result = await pending
             except (HttpError, MessageError, LogError) as error:
-                failure = error
-        self._connections.step(connection, self._answered, exchange, answer, failure)
+                result = error
+        self._connections.step(connection, self._answered, exchange, result)
 
     def _answered(
-        self, connection: Connection, exchange: Exchange, answer: Answer | None, failure: Exception | None
-    ) -> None:  # fmt: skip
-        if isinstance(failure, LogError):
-            self._stats.log_failed(connection, failure)
-            answer = refusal(*log_failure(failure))
+        self, connection: Connection, exchange: Exchange, result: Answer | HttpError | MessageError | LogError | None
+    ) -> None:
+        if isinstance(result, LogError):
+            self._stats.log_failed(connection, result)
+            result = refusal(*log_failure(result))
         if connection.context is not exchange:
             return  # it went while we read
-        if isinstance(failure, HttpError | MessageError):
-            more = self._refuse_request(connection, exchange, failure)
-        elif answer is None:
-            self.give_up(connection, exchange)
-            return
+        if result is None:
+            more = self.give_up(connection, exchange)
+        elif isinstance(result, HttpError | MessageError):
+            more = self._refuse_request(connection, exchange, result)
         else:
-            more = self._answer(connection, exchange, answer)
+            more = self._answer(connection, exchange, result)
         if more:
             self._connections.resume(connection, later=True)
 
-    def give_up(self, connection: Connection, exchange: Exchange) -> None:
+    def give_up(self, connection: Connection, exchange: Exchange) -> bool:
         """We are too slow."""
         exchange.keep_alive = False
         sentence = "the answer took too long; what was asked may have been done"
         late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
-        self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
+        return self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
 
     # -- answers to bytes -------------------------------------------------------------------------------------------
 

@@ -5,10 +5,11 @@ methods *are* those of `Connections`.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 from chatserver.chat.member import PollWaiter
-from chatserver.chat.sink import Schedule, Sink
+from chatserver.chat.sink import Sink
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import Priority
@@ -25,7 +26,7 @@ class ConnectionSink:
         self.guarded = connections.step
         self.resume = connections.resume
         self._connections = connections
-        self.answer_with: Callable[[Connection, PollWaiter], object] | None = None
+        self.answer_with: Callable[[Connection, PollWaiter], bool]
 
     def blocked(self, connection: Connection) -> bool:
         """Whether it is behind."""
@@ -37,7 +38,6 @@ class ConnectionSink:
 
     def answer(self, waiter: PollWaiter) -> None:
         """There is news for a held poll."""
-        assert self.answer_with is not None, "a poll was answered before the edge was built"
         connection = cast(Connection, waiter.connection)
         if self._connections.step(connection, self.answer_with, waiter):
             self._connections.resume(connection, later=True)
@@ -51,16 +51,7 @@ class LoopSchedule:
     """`chat.sink.Schedule` over the scheduler."""
 
     def __init__(self, connections: Connections) -> None:
-        self._submit = connections.scheduler.submit
+        submit = connections.scheduler.submit
+        self.soon = partial(submit, Priority.ESTABLISHED)
+        self.later = partial(submit, Priority.BULK)
         self.faulted = connections.faults.caught
-
-    def soon(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
-        """Before anything long."""
-        self._submit(Priority.ESTABLISHED, step, item, network)
-
-    def later(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
-        """Behind everything else."""
-        self._submit(Priority.BULK, step, item, network)
-
-
-_: type[Schedule] = LoopSchedule
