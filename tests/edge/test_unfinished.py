@@ -1,7 +1,5 @@
 """What all unfinished requests keep: counted as it comes, given back however one ends."""
 
-import socket
-import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -47,8 +45,7 @@ async def fin(server: Serving, peer: Peer, part: bytes) -> None:
 
 
 async def reset(server: Serving, peer: Peer, part: bytes) -> None:
-    peer.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    await peer.stream.aclose()
+    peer.reset()
     await server.counted("peer-reset")
 
 
