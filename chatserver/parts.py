@@ -26,7 +26,7 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.http import Exchange, HttpExchanges
-from chatserver.edge.proxied import ForwardedFor, ProxyHandler, TrustedProxies
+from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
 from chatserver.edge.sink import ConnectionSink, LoopSchedule
 from chatserver.edge.tasks import Tasks
@@ -76,7 +76,7 @@ def build(
 
     def closed(connection: Connection, reason: Reason) -> None:
         admission.release(connection.network)  # first: a place is never lost to what may fail behind it
-        if proxies:
+        if forwarded is not None:
             forwarded.closed(connection)
         stats.closed(connections, connection, reason)
 
@@ -89,14 +89,11 @@ def build(
 
     connections = Connections(readiness, settings, now=trio.current_time(), closed=closed)
     stats = CloseStats(connections.lines)
-    budget = connections.input_budget
     refusals = _refusals()
     first_words = [REFUSAL] if engine is not None else refusals
-    proxies = TrustedProxies(settings.trusted_proxy)
-    admission = Admission(
-        connections, settings, total=total, farewells=refusals, uncapped=proxies.covers if proxies else None
-    )  # fmt: skip
-    forwarded = ForwardedFor(proxies, admission, refused=stats.refused)
+    trusted = trusted_proxies(settings.trusted_proxy) if settings.trusted_proxy else None
+    admission = Admission(connections, settings, total=total, farewells=refusals, uncapped=trusted)
+    forwarded = None if trusted is None else ForwardedFor(trusted, admission, refused=stats.refused)
     # Chat, over what it sees of the connections.
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
@@ -116,19 +113,19 @@ def build(
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
     conversation = Conversation(services, sink.as_sink())
-    websockets = WebSocketHandler(connections, hub, conversation, settings, budget, tasks, stats)
+    websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
-        upgrade=websockets.open, forwarded=forwarded.apply if proxies else None,
+        upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
     closing.bind(connections)
-    requests = RequestHandler(connections, settings, budget, dispatch=exchanges.dispatch)
+    requests = RequestHandler(connections, settings, exchanges.dispatch)
     waiting = (connections, exchanges, hub)
     rows: dict[State, tuple[Handler, type | None]] = {
         State.HEAD: (requests, None),
         State.KEEPALIVE: (requests, None),
-        State.BODY: (BodyHandler(connections, settings, budget, dispatch=exchanges.dispatch), Upload),
+        State.BODY: (BodyHandler(connections, settings, exchanges.dispatch), Upload),
         State.THROTTLED: (ThrottledHandler(*waiting), None),
         State.SERVING: (ServingHandler(*waiting), Exchange),
         State.PAUSED: (PausedHandler(*waiting), Room),
@@ -143,13 +140,11 @@ def build(
     if engine is not None:
         first = State.TLS_HELLO
         handshakes = Handshakes(
-            connections, engine, budget, worst_of=admission.worst_of, plain_answer=_spoke_plain_http()
-        )  # fmt: skip
+            connections, engine, connections.input_budget, worst_of=admission.worst_of, plain_answer=_spoke_plain_http()
+        )
         handshakes.bind()
-    connections.bind(
-        State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words), None
-    )  # fmt: skip
-    expected = proxies.covers if settings.proxy_protocol else None
+    connections.bind(State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words), None)
+    expected = trusted if settings.proxy_protocol else None
     connections.first = lambda address: State.PROXY if expected is not None and expected(address) else first
     listener = partial(
         Listener, connections=connections, admission=admission, refusals=first_words, refused=stats.refused
@@ -159,7 +154,7 @@ def build(
         listeners.append(listener(operators, operators=first))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=budget, hub=hub, exchanges=exchanges, websockets=websockets,
+        input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
         publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip

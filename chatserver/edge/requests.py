@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 import msgspec
 
-from chatserver.meters import ByteBudget
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
@@ -35,12 +34,10 @@ _BODY_RATE = 1024 / BODY_SECONDS_PER_KIB
 class RequestHandler(Handler):
     """`HEAD` and `KEEPALIVE`: a request head, gathered in the inbox."""
 
-    def __init__(
-        self, connections: Connections, settings: Settings, budget: ByteBudget, *, dispatch: Dispatch
-    ) -> None:  # fmt: skip
+    def __init__(self, connections: Connections, settings: Settings, dispatch: Dispatch) -> None:
         super().__init__(connections)
         self._dispatch = dispatch
-        self._budget = budget
+        self._budget = connections.input_budget
         self._head_limits = HeadLimits(max_bytes=settings.max_head_bytes, max_fields=settings.max_head_fields)
         self._body_limits = BodyLimits(max_bytes=settings.max_body_bytes)
         self._body_ticks = ticks(settings.body_deadline)

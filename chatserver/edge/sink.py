@@ -6,6 +6,7 @@ methods *are* those of `Connections`.
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import cast
 
 from chatserver.chat.member import PollWaiter
@@ -25,16 +26,10 @@ class ConnectionSink:
         self.send = connections.send
         self.guarded = connections.step
         self.resume = connections.resume
+        self.blocked = attrgetter("blocked")
+        self.network = attrgetter("network")
         self._connections = connections
         self.answer_with: Callable[[Connection, PollWaiter], bool]
-
-    def blocked(self, connection: Connection) -> bool:
-        """Whether it is behind."""
-        return connection.blocked
-
-    def network(self, connection: Connection) -> str:
-        """Where it comes from."""
-        return connection.network
 
     def answer(self, waiter: PollWaiter) -> None:
         """There is news for a held poll."""

@@ -28,7 +28,7 @@ from chatserver.chat.hub import Hub
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError
-from chatserver.meters import ByteBudget, TokenBucket
+from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
@@ -70,13 +70,13 @@ class WebSocketHandler(Handler):
     """See the module. All but `_reply_later` is synchronous."""
 
     def __init__(
-        self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, budget: ByteBudget,
-        tasks: Tasks, stats: CloseStats,
+        self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, tasks: Tasks,
+        stats: CloseStats,
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self._hub = hub
         self._conversation = conversation
-        self._budget = budget
+        self._budget = connections.input_budget
         self._tasks = tasks
         self._stats = stats
         self._text_only, self._any = (
