@@ -22,8 +22,8 @@ from chatserver.protocol.response import CONTINUE, error_response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
 
+#: What is done with a request: its head, its body, and what came behind it.
 Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], bool]
-"""What is done with a request: its head, its body, and what came behind it."""
 
 #: Seconds after which to send it again: about as long as an unfinished request lives, and spread.
 RETRIES = range(5, 15)

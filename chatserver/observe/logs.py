@@ -1,14 +1,10 @@
 """Log lines: structlog to standard error, without ever making the event loop wait for it.
 
-Owns: how lines look, the thread that writes them, what happens when nobody reads them, and how many of a
-kind are written. May not: import trio or any module of ours but config's `LogFormat`.
+Owns: how lines look, the thread that writes them, what happens when nobody reads them, and how many of a kind are
+written. May not: import trio or any module of ours but settings' `LogFormat`.
 
-Standard error may be a pipe that its reader left full; a blocking write would then stop every connection.
-Lines are therefore rendered here, put in a bounded queue, and written by one thread. What does not fit is
-counted, and the count is written when there is room again.
-
-    with logs.configured(settings.log_format, quiet=settings.quiet):
-        structlog.get_logger().info("listening", url="http://127.0.0.1:8000")
+Standard error may be a pipe that its reader left full; a blocking write would then stop every connection. So lines are
+put in a bounded queue and written by one thread. What does not fit is counted, and the count written when it fits.
 """
 
 import errno
@@ -71,8 +67,7 @@ def configured(log_format: LogFormat, *, quiet: bool, descriptor: int | None = N
 class Writer:
     """A bounded queue of lines and the daemon thread that writes them to one descriptor.
 
-    It writes with `os.write`: `sys.stderr` has a lock, and a thread stuck in a write that holds it
-    would make the interpreter abort at exit.
+    It writes with `os.write`: a thread stuck in a write to `sys.stderr` holds its lock, and would make exit abort.
     """
 
     def __init__(self, descriptor: int, *, capacity: int = QUEUE_LINES) -> None:
@@ -142,8 +137,7 @@ class Writer:
 class Limiter:
     """Lets at most N lines of each (event, reason) through between two reports, which tell how many others there were.
 
-    Thousands of bad clients a second must not cost a line each. Events and reasons are closed lists, so
-    the table is small; never put what a peer sent into either.
+    Events and reasons are closed lists, so the table is small; never put what a peer sent into either.
     """
 
     def __init__(self, *, per_second: int = LINES_PER_SECOND) -> None:
@@ -151,10 +145,7 @@ class Limiter:
         self._asked: dict[tuple[str, str], int] = {}
 
     def write(self, write: Callable[..., object], event: str, *, reason: str, **fields: object) -> None:
-        """Call `write(event, reason=…, …)` if this second's share allows.
-
-        `write` is a logger's method: `limiter.write(log.info, "closed", reason="head-deadline", peer=…)`.
-        """
+        """Call `write(event, reason=…, …)`, a logger's method, if this second's share allows."""
         self._asked[event, reason] = asked = self._asked.get((event, reason), 0) + 1
         if asked <= self._per_second:
             write(event, reason=reason, **fields)

@@ -65,7 +65,7 @@ def test_a_terminal_gets_pretty_lines() -> None:
 
 def test_pretty_escapes_what_would_drive_a_terminal_and_leaves_words_alone() -> None:
     with capture(LogFormat.PRETTY) as lines:
-        structlog.get_logger().info("joined", name="Jörg\x1b[2J\nfake line\u202e")
+        structlog.get_logger().info("joined", name="Jörg\x1b[2J\u202e", room="a\nfake line")
     (line,) = lines
     assert "Jörg" in line
     assert "\x1b" not in line
