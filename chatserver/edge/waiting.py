@@ -45,25 +45,19 @@ class ServingHandler(WaitingHandler):
 class ThrottledHandler(WaitingHandler):
     """`THROTTLED`: no context; the peer is not read."""
 
-    def expired(self, connection: Connection) -> None:
-        """It may ask again."""
-        self._connections.enter(connection, State.KEEPALIVE)
-        if self._exchanges.go_on(connection):
-            self._connections.resume(connection, later=True)
-
-
-class PausedHandler(WaitingHandler):
-    """`PAUSED`: the context is the room whose members are to be told first; the peer is not read."""
-
     def resumed(self, connection: Connection) -> bool:
-        """The room's members have been told."""
+        """It may ask again."""
         self._connections.enter(connection, State.KEEPALIVE)
         return self._exchanges.go_on(connection)
 
     def expired(self, connection: Connection) -> None:
-        """It has waited long enough, whatever became of the room."""
+        """It has waited long enough."""
         if self.resumed(connection):
             self._connections.resume(connection, later=True)
+
+
+class PausedHandler(ThrottledHandler):
+    """`PAUSED`: the context is the room whose members are to be told first; it is resumed when they have been."""
 
     def released(self, connection: Connection, context: object) -> None:
         """It does not wait any more."""
