@@ -128,24 +128,6 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert await stop(server) == 0
 
 
-async def test_the_same_port_again_at_once_and_quietly(tmp_path: Path) -> None:
-    async with server_process(tmp_path, *free_flags(tmp_path, "--quiet")) as server:
-        port = server.address.port
-        async with chatter(server.address) as friend:
-            await friend.ask("join", room="lobby")
-            server.process.kill()
-            await server.process.wait()
-            with trio.move_on_after(1):
-                await friend.peer.rest()
-    async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port)) as server:
-        assert server.address.port == port
-        async with connect(server.address) as peer:
-            await peer.send(b"\0")
-            assert (await peer.response()).status == 400
-        assert await stop(server) == 0
-        assert server.errors == ""
-
-
 async def serial(address: Address) -> str:
     """Of the certificate that a newcomer is shown."""
     async with connect(address) as peer:
