@@ -3,7 +3,7 @@
 Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`, one for each
 field. Commands import what they run only when they run, so that `--help` is quick.
 
-Exit codes: those of `serve --help`, 1 if `chat` could not do what it was asked, 130 when interrupted.
+Exit codes: those of `serve --help`, 1 if `chat` could not do what it was asked, 130 when interrupted (cyclopts').
 """
 
 import dataclasses
@@ -22,7 +22,6 @@ from chatserver.settings.sources import load_settings
 from chatserver.settings.spec import ConfigError, Section
 
 EXIT_BAD_FLAGS = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _GROUPS = {section: Group(section.value, sort_key=order) for order, section in enumerate(Section, start=1)}
 _DEFAULTS = Settings()
@@ -150,8 +149,6 @@ def run_command(tokens: list[str]) -> int:
         return _refuse(" ".join(str(error).split()))
     except ConfigError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except BrokenPipeError:  # `chatserver limits | head`; what is left unwritten would raise again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -28,7 +28,7 @@ from chatserver.edge.closes import CloseStats
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
-from chatserver.edge.sink import ConnectionSink, LoopSchedule
+from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
@@ -97,7 +97,7 @@ def build(
     # Chat, over what it sees of the connections.
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
-    hub = Hub(log, encoder, sink.as_sink(), LoopSchedule(connections), settings, note_failure=stats.publish_failed)
+    hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
     services = Services(
         hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time),

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -60,6 +61,12 @@ def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch)
     code = run("serve", "--host", "::1", "--host", "127.0.0.1", "--port", "0", "--echo", "--config", "chat.toml")
     assert code == 3
     assert seen == [Settings(host=("::1", "127.0.0.1"), port=0, echo=True, head_deadline=4.0)]
+
+
+def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.server.run", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit, match="130"):
+        run("serve")
 
 
 @pytest.mark.parametrize(

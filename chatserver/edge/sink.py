@@ -28,6 +28,10 @@ class ConnectionSink:
         self.resume = connections.resume
         self.blocked = attrgetter("blocked")
         self.network = attrgetter("network")
+        # The loop's time: chat's `Schedule`.
+        self.soon = partial(connections.scheduler.submit, Priority.ESTABLISHED)
+        self.later = partial(connections.scheduler.submit, Priority.BULK)
+        self.faulted = connections.faults.caught
         self._connections = connections
         self.answer_with: Callable[[Connection, PollWaiter], bool]
 
@@ -40,13 +44,3 @@ class ConnectionSink:
     def as_sink(self) -> Sink:
         """The same as chat types it: a connection is any object there, always one of ours here."""
         return cast(Sink, self)
-
-
-class LoopSchedule:
-    """`chat.sink.Schedule` over the scheduler."""
-
-    def __init__(self, connections: Connections) -> None:
-        submit = connections.scheduler.submit
-        self.soon = partial(submit, Priority.ESTABLISHED)
-        self.later = partial(submit, Priority.BULK)
-        self.faulted = connections.faults.caught
