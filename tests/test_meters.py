@@ -42,35 +42,21 @@ def test_a_burst_and_no_more_and_then_the_wait_that_is_told(rate: float) -> None
     assert bucket.over(bucket.spend(state, later - 2), later - 2), "not a moment sooner"
 
 
-class PlainBucket:
-    """Tokens that drip into a bucket: what everybody understands, with a float for each holder."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self.rate = rate
-        self.burst = burst
-        self.tokens = burst
-        self.at = NOW
-
-    def spend(self, now: int, cost: int) -> None:
-        self.tokens = min(self.burst, self.tokens + (now - self.at) * MICROSECOND * self.rate) - cost
-        self.at = now
-
-
 VISITS = st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(1, 5)), max_size=40)
 
 
 @given(st.sampled_from(RATES), st.integers(1, 60), VISITS)
 def test_it_is_a_bucket_of_tokens(rate: float, burst: int, visits: Sequence[tuple[int, int]]) -> None:
-    bucket, plain = TokenBucket(rate, burst=burst), PlainBucket(rate, burst)
-    state, now = 0, NOW
+    """Into which they drip: what everybody understands, with a float and a time for each holder."""
+    bucket, state, tokens, now = TokenBucket(rate, burst=burst), 0, float(burst), NOW
     for later, cost in visits:
         now += later
         state = bucket.spend(state, now, cost)
-        plain.spend(now, cost)
+        tokens = min(burst, tokens + later * MICROSECOND * rate) - cost
         # A microsecond's tokens either way is rounding.
-        if abs(plain.tokens) > 2 * rate * MICROSECOND * len(visits):
-            assert bucket.over(state, now) == (plain.tokens < 0)
-        assert bucket.wait(state, now, 0) == pytest.approx(max(0.0, -plain.tokens / rate), abs=1e-4)
+        if abs(tokens) > 2 * rate * MICROSECOND * len(visits):
+            assert bucket.over(state, now) == (tokens < 0)
+        assert bucket.wait(state, now, 0) == pytest.approx(max(0.0, -tokens / rate), abs=1e-4)
 
 
 def test_patience_is_on_top_of_the_burst() -> None:
