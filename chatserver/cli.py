@@ -1,10 +1,9 @@
 """The `chatserver` command: serve, chat, limits.
 
-Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`,
-one for each field. Commands import what they run only when they run, so that `--help` is quick.
+Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`, one for each
+field. Commands import what they run only when they run, so that `--help` is quick.
 
-Exit codes: 0 clean, 1 `chat` could not do what it was asked, 2 bad flags or config, 3 could not bind,
-4 the log cannot be opened, 130 interrupted.
+Exit codes: those of `serve --help`, 1 if `chat` could not do what it was asked, 130 when interrupted (cyclopts').
 """
 
 import dataclasses
@@ -23,7 +22,6 @@ from chatserver.settings.sources import load_settings
 from chatserver.settings.spec import ConfigError, Section
 
 EXIT_BAD_FLAGS = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _GROUPS = {section: Group(section.value, sort_key=order) for order, section in enumerate(Section, start=1)}
 _DEFAULTS = Settings()
@@ -33,18 +31,12 @@ def _flag(name: str) -> tuple[str, Any, Any]:
     """Make the flag of one field. It takes text: settings/sources.py converts, alike for file and environment."""
     spec, kind = SPECS[name], TYPES[name]
     default = shown_value(name, getattr(_DEFAULTS, name))
-    if kind is bool:
-        shape: Any = bool | None
-    elif kind == tuple[str, ...]:
-        shape = tuple[str, ...] | None
-    else:
-        shape = str | None
+    shape: Any = kind if kind in (bool, tuple[str, ...]) else str
     numeric = kind in (int, float)
     zero = f" 0: {spec.zero}." if numeric and spec.zero is not None and not default.startswith("0 ") else ""
     ending = "" if kind is bool else f"{zero} [default: {default}]"
-    help_text = spec.meaning + ending
-    flag = Parameter(help=help_text, group=_GROUPS[spec.section], negative="", metavar=spec.metavar)
-    return name, Annotated[shape, flag], None
+    flag = Parameter(help=spec.meaning + ending, group=_GROUPS[spec.section], negative="", metavar=spec.metavar)
+    return name, Annotated[shape | None, flag], None
 
 
 if TYPE_CHECKING:
@@ -157,8 +149,6 @@ def run_command(tokens: list[str]) -> int:
         return _refuse(" ".join(str(error).split()))
     except ConfigError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except BrokenPipeError:  # `chatserver limits | head`; what is left unwritten would raise again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -6,7 +6,7 @@ what a network is.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -21,27 +21,25 @@ class FairQueue(Generic[Entry]):
     __slots__ = ("_lines", "_turns")
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[Any]] = {}
-        self._turns: deque[deque[Any]] = deque()
+        self._lines: dict[str, deque[Entry]] = {}
+        self._turns: deque[str] = deque()  # each network that has a line, once
 
     def push(self, network: str, entry: Entry) -> None:
         """Behind the network's others."""
         line = self._lines.get(network)
         if line is None:
-            # The network's name is the line's first entry: it is needed to forget the line when it is empty.
-            self._lines[network] = line = deque((network, entry))
-            self._turns.append(line)
+            self._lines[network] = deque((entry,))
+            self._turns.append(network)
         else:
             line.append(entry)
 
     def pop(self) -> Entry:
         """The next entry of the network whose turn it is. Raises IndexError when there is none."""
-        line = self._turns.popleft()
-        network = line.popleft()
-        entry: Entry = line.popleft()
+        network = self._turns.popleft()
+        line = self._lines[network]
+        entry = line.popleft()
         if line:
-            line.appendleft(network)
-            self._turns.append(line)
+            self._turns.append(network)
         else:
             del self._lines[network]
         return entry
@@ -50,7 +48,7 @@ class FairQueue(Generic[Entry]):
         return bool(self._turns)
 
     def __len__(self) -> int:
-        return sum(map(len, self._turns)) - len(self._turns)
+        return sum(map(len, self._lines.values()))
 
 
 class _Flight(Generic[Value]):

@@ -2,13 +2,6 @@
 
 Owns: the arithmetic, nothing else. May not: read a clock, know what is metered, refuse anything by itself.
 
-    bucket = TokenBucket(rate=20, burst=40)
-    state = bucket.spend(state, now)             one int a holder; 0 is a full bucket
-    if bucket.over(state, now): ...
-
-    budget = ByteBudget(4 << 20, free=2048)
-    if not budget.resize(connection, len(inbox)): ...   and budget.release(connection) when it is gone
-
 Times are whole microseconds of any clock that only moves forward.
 """
 
@@ -23,8 +16,8 @@ Key = TypeVar("Key", bound=Hashable)
 class TokenBucket:
     """The generic cell rate algorithm (ITU-T I.371; Brandur Leach, "Rate Limiting, Cells, and GCRA").
 
-    A holder's whole state is the time at which its bucket is full again. `rate` is in tokens a second, `burst` in
-    tokens; a rate of 0 is no limit.
+    A holder's whole state is the time at which its bucket is full again, 0 at first. `rate` is in tokens a second,
+    `burst` in tokens; a rate of 0 is no limit.
     """
 
     __slots__ = ("_interval", "_now", "_shared", "_span")

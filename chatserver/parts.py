@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -19,18 +20,23 @@ from chatserver.api.publishing import PublishLimit
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import Services
+from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.dispatch import WebSocketHandlers, bind
-from chatserver.edge.http import HttpExchanges
-from chatserver.edge.proxied import ForwardedFor, ProxyHandler, TrustedProxies
-from chatserver.edge.sink import ConnectionSink, LoopSchedule
+from chatserver.edge.http import Exchange, HttpExchanges
+from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
+from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
+from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import Tasks
-from chatserver.edge.websocket import OpenHandler, PingedHandler, WebSocketHandler
+from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
+from chatserver.edge.websocket import WebSocketHandler
 from chatserver.log.interface import Log
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
+from chatserver.net.handler import Handler
 from chatserver.net.listener import Listener
 from chatserver.net.poller import Poller
 from chatserver.net.readiness import Readiness
@@ -69,49 +75,64 @@ def build(
 
     def closed(connection: Connection, reason: Reason) -> None:
         admission.release(connection.network)  # first: a place is never lost to what may fail behind it
-        if proxies:
+        if forwarded is not None:
             forwarded.closed(connection)
         stats.closed(connections, connection, reason)
 
+    def page_policy(names: Sequence[str], *bound: socket.socket) -> Policy:
+        """Which pages may ask what, where it listens by these names and at the addresses they are bound to."""
+        hosts = [*names, *(each.getsockname()[0] for each in bound)]
+        return policy_of(
+            secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
+        )
+
     connections = Connections(readiness, settings, now=trio.current_time(), closed=closed)
     stats = CloseStats(connections.lines)
-    budget = connections.input_budget
     refusals = _refusals()
     first_words = [REFUSAL] if engine is not None else refusals
-    proxies = TrustedProxies(settings.trusted_proxy)
-    admission = Admission(
-        connections, settings, total=total, farewells=refusals, uncapped=proxies.covers
-    )  # fmt: skip
-    forwarded = ForwardedFor(proxies, admission, refused=stats.refused)
+    trusted = trusted_proxies(settings.trusted_proxy)
+    admission = Admission(connections, settings, total=total, farewells=refusals, uncapped=trusted)
+    forwarded = ForwardedFor(trusted, admission, refused=stats.refused) if settings.trusted_proxy else None
     # Chat, over what it sees of the connections.
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
-    hub = Hub(log, encoder, sink.as_sink(), LoopSchedule(connections), settings, note_failure=stats.publish_failed)
+    hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
     services = Services(
         hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time),
     )  # fmt: skip
     routes = Routes(
-        services, dialects=dialects(encoder, settings), ready=ready,
+        services,
+        dialects=dialects(encoder, settings),
+        ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
-        policy=_page_policy(settings, listening, settings.host, secure=engine is not None),
-        operators=None if operators is None else _page_policy(
-            settings, [operators], [listen(settings.metrics_listen)[0]], secure=engine is not None
-        ),
-    )  # fmt: skip
+        policy=page_policy(settings.host, *listening),
+        operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
+    )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
     conversation = Conversation(services, sink.as_sink())
-    shared = (connections, hub, conversation, settings, budget, tasks, stats)
-    websockets = WebSocketHandlers(OpenHandler(*shared), PingedHandler(*shared), WebSocketHandler(*shared))
+    websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
-        upgrade=websockets.other.open,
+        upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
-    if proxies:
-        exchanges.forwarded = forwarded.apply
     sink.answer_with = exchanges.answer_held
-    bind(connections, settings, budget, hub=hub, exchanges=exchanges, websockets=websockets)
+    requests = RequestHandler(connections, settings, exchanges.dispatch)
+    waiting = (connections, exchanges, hub)
+    rows: dict[State, tuple[Handler, type | None]] = {
+        State.HEAD: (requests, None),
+        State.KEEPALIVE: (requests, None),
+        State.BODY: (BodyHandler(connections, settings, exchanges.dispatch), Upload),
+        State.THROTTLED: (ThrottledHandler(*waiting), None),
+        State.SERVING: (ServingHandler(*waiting), Exchange),
+        State.PAUSED: (PausedHandler(*waiting), Room),
+        State.HELD: (HeldHandler(*waiting), PollWaiter),
+        State.STREAM: (StreamHandler(*waiting), Member),
+        **dict.fromkeys((State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING), (websockets, WebSocketSession)),
+    }
+    for state, (handler, context) in rows.items():
+        connections.bind(state, handler, context)
     first = State.HEAD
     handshakes = None
     if engine is not None:
@@ -120,36 +141,23 @@ def build(
             connections, engine, worst_of=admission.worst_of, plain_answer=_spoke_plain_http()
         )  # fmt: skip
         handshakes.bind()
-    connections.bind(
-        State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words), None
-    )  # fmt: skip
-    expected = proxies.covers if settings.proxy_protocol else None
+    connections.bind(State.PROXY, ProxyHandler(connections, admission, then=first, refusals=first_words), None)
+    expected = trusted if settings.proxy_protocol else None
     connections.first = lambda address: State.PROXY if expected is not None and expected(address) else first
-    listeners = [
-        Listener(each, connections, admission, refusals=first_words, refused=stats.refused) for each in listening
-    ]
+    listener = partial(
+        Listener, connections=connections, admission=admission, refusals=first_words, refused=stats.refused
+    )
+    listeners = [listener(each) for each in listening]
     if operators is not None:
-        listeners.append(
-            Listener(
-                operators, connections, admission, refusals=first_words, refused=stats.refused, operators=first
-            )
-        )  # fmt: skip
+        listeners.append(listener(operators, operators=first))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=budget, hub=hub, exchanges=exchanges, websockets=websockets.other,
+        input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
         publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
-
-
-def _page_policy(
-    settings: Settings, listening: Sequence[socket.socket], names: Sequence[str], *, secure: bool
-) -> Policy:
-    """Which pages may ask what, where it listens by these names and at the addresses they are bound to."""
-    bound = [*names, *(each.getsockname()[0] for each in listening)]
-    return policy_of(secure=secure, bound=bound, origins=settings.allow_origin, hosts=settings.allow_host)
 
 
 def _refusals() -> list[bytes]:

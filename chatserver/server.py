@@ -21,8 +21,8 @@ import trio
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
-from chatserver.edge.exchange import Exchange, PausedPublisher
-from chatserver.edge.http import return_after
+from chatserver.chat.room import Room
+from chatserver.edge.http import Exchange, return_after
 from chatserver.log import open_log
 from chatserver.log.interface import LogError, LogOpenError, Record
 from chatserver.net.connection import Connection
@@ -90,13 +90,7 @@ class Server:
         self.metrics_address = ""
         self._total = total
         self._ready = False
-        self._parts: Parts | None = None
-
-    @property
-    def parts(self) -> Parts:
-        """What runs; from the moment `main` has started."""
-        assert self._parts is not None, "the server has not started"
-        return self._parts
+        self.parts: Parts  # what runs, from the moment `main` has started
 
     async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
         """Open, serve until a signal, drain, close. Returns the exit code."""
@@ -149,7 +143,7 @@ class Server:
                 stack.callback(readiness.close)
                 garbage = stack.enter_context(Collector())
                 async with trio.open_nursery() as nursery:
-                    self._parts = build(
+                    self.parts = build(
                         self.settings, total=self._total, log=log, readiness=readiness, listening=listening,
                         operators=operators, nursery=nursery, loop=self.loop, garbage=garbage,
                         ready=lambda: self._ready, engine=self._engine,
@@ -300,7 +294,7 @@ class Server:
                 context.keep_alive = False
             case Member():  # a browser comes back by itself, after the time it was told last
                 parts.connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
-            case None | PausedPublisher() if not connection.inbox and not connection.blocked:
+            case None | Room() if not connection.inbox and not connection.blocked:
                 parts.connections.close(connection, Reason.DRAINING)
 
     def _cut_short(self, connection: Connection) -> None:

@@ -23,7 +23,7 @@ from chatserver.chat import broadcast, hub
 from chatserver.chat.member import Member, PollWaiter, Wait
 from chatserver.chat.principal import Principal
 from chatserver.edge import tasks, websocket
-from chatserver.edge.exchange import Upload
+from chatserver.edge.requests import Upload
 from chatserver.log import open_log
 from chatserver.net import admission, listener, poller
 from chatserver.net.connection import Connection

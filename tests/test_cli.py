@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -29,39 +30,20 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"chatserver {__version__}\n"
 
 
-def test_help_of_serve_shows_every_flag_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_serve_shows_every_flag_its_default_and_what_a_value_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("serve", "--help") == 0
     shown = capsys.readouterr().out
     for name, default in ((name, getattr(Settings(), name)) for name in SPECS):
         assert f"--{flag_name(name)} " in shown
         if not isinstance(default, bool):
             assert f"[default: {shown_value(name, default)}]" in shown
+    for value in ("head-deadline SECONDS", "max-body-bytes BYTES", "flush-rate BYTES", "per-ip N", "port N",
+                  "host ADDRESS", "tls-key FILE", "log-format FORMAT"):  # fmt: skip
+        assert f"--{value} " in shown
+    assert " STR" not in shown, "a type of Python's"
 
 
-@pytest.mark.parametrize(
-    "shown",
-    [
-        "--head-deadline SECONDS ",
-        "--max-body-bytes BYTES ",
-        "--flush-rate BYTES ",
-        "--per-ip N ",
-        "--port N ",
-        "--host ADDRESS ",
-        "--tls-key FILE ",
-        "--log-format FORMAT ",
-    ],
-)
-def test_help_of_serve_says_what_a_value_is(shown: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("serve", "--help") == 0
-    assert shown in capsys.readouterr().out
-
-
-def test_help_of_serve_names_no_type_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("serve", "--help") == 0
-    assert " STR" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", ["serve", "limits", "chat"])
+@pytest.mark.parametrize("command", ["limits", "chat"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert command in capsys.readouterr().out
@@ -81,6 +63,12 @@ def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch)
     assert seen == [Settings(host=("::1", "127.0.0.1"), port=0, echo=True, head_deadline=4.0)]
 
 
+def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.server.run", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit, match="130"):
+        run("serve")
+
+
 @pytest.mark.parametrize(
     ("tokens", "words"),
     [
@@ -89,6 +77,15 @@ def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch)
         (["serve", "--port", "9" * 400], "is above the maximum, 65535"),
         (["serve", "--prot", "1"], "Did you mean --port?"),
         (["serve", "extra"], "extra"),
+        (["serve", "--max-body-bytes", "-1"], "--max-body-bytes: "),
+        (["serve", "--log-format", "xml"], "--log-format: "),
+        (["serve", "--metrics-listen", "9100"], "--metrics-listen: "),
+        (["serve", "--allow-host", "https://chat.example"], "--allow-host: "),
+        (["serve", "--allow-origin", "null"], "--allow-origin: "),
+        (["serve", "--trusted-proxy", "10.0.0.0/33"], "--trusted-proxy: "),
+        (["serve", "--proxy-protocol"], "--proxy-protocol: "),
+        (["serve", "--tls-cert", "server.pem"], "--tls-cert: "),
+        (["serve", "--tls-key", "server.key"], "--tls-key: "),
         (["limits", "--head-deadline", "0"], "--head-deadline: 0 s is below the minimum, 0.1 s"),
         (["limits", "--config", "none.toml"], "--config: cannot read none.toml"),
         (["limits", "--log", "x"], "--log: 'x' is none of memory: and sqlite:PATH"),

@@ -13,10 +13,9 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import trio
@@ -39,13 +38,10 @@ _FORMS = {
 }
 
 
-class Fence(NamedTuple):
-    kind: str
-    text: str
-
-
-def fences(page: Path) -> list[Fence]:
-    return [Fence(*found) for found in _FENCE.findall(page.read_text(encoding="utf-8"))]
+def fences(page: Path, kind: str = "") -> list[tuple[str, str]]:
+    """Kind and text of a page's fences, of all kinds or of one."""
+    found: list[tuple[str, str]] = _FENCE.findall(page.read_text(encoding="utf-8"))
+    return [fence for fence in found if kind in ("", fence[0])]
 
 
 def prose(page: Path) -> str:
@@ -60,11 +56,14 @@ def name_of(page: Path) -> str:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
+def check_tables(script: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(script), "--check"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
 def test_tables_are_what_the_code_says() -> None:
     """States, reasons, error codes, limits, dependencies: see docs/tables.py for which."""
-    check = subprocess.run(
-        [sys.executable, DOCS / "tables.py", "--check"], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    check = check_tables(DOCS / "tables.py")
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
 
 
@@ -75,19 +74,14 @@ def test_a_stale_table_is_found(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tests" / "attacks", tmp_path / "tests" / "attacks")
     page = script.parent / "protocol.md"
     page.write_text(page.read_text(encoding="utf-8").replace("| `pong-deadline` |", "| `pong-is-late` |"))
-    check = subprocess.run(
-        [sys.executable, script, "--check"], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    check = check_tables(script)
     assert check.returncode == 1
     assert "protocol.md is stale" in check.stdout
 
 
 def test_pushed_messages_are_what_the_encoders_make() -> None:
-    made = [
-        encoders.gap("lobby", "k3f9-2", "k3f9-9000"),
-        encoders.goaway("restart", 3.2),
-    ]
-    [told] = [fence.text for fence in fences(DOCS / "protocol.md") if fence.kind == "json pushed"]
+    made = [encoders.gap("lobby", "k3f9-2", "k3f9-9000"), encoders.goaway("restart", 3.2)]
+    [(_, told)] = fences(DOCS / "protocol.md", "json pushed")
     assert [json.loads(line) for line in told.splitlines()] == [json.loads(each) for each in made]
 
 
@@ -165,22 +159,10 @@ async def run_curl(command: str, lines: int, *more: str) -> str:
     return "\n".join(got[:lines] if stream else got)
 
 
-@asynccontextmanager
-async def others_talking(address: Address, room: str) -> AsyncIterator[None]:
-    async def talk() -> None:
-        while True:
-            await publish(address, room, "hello")
-            await trio.sleep(0.1)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(talk)
-        yield
-        nursery.cancel_scope.cancel()
-
-
-async def run_console(text: str) -> None:
-    for command, output in commands(text):
-        check_output(output, await run_curl(command, len(output.splitlines())))
+async def talk(address: Address) -> None:
+    while True:
+        await publish(address, "lobby", "hello")
+        await trio.sleep(0.1)
 
 
 async def run_exchange(text: str, address: Address) -> None:
@@ -211,27 +193,30 @@ async def test_examples_do_what_the_page_says(page: Path, tmp_path: Path) -> Non
         address = server.address
         empty = await ask(address, "GET", "/rooms/epoch")
         epoch = empty.json["cursor"].removesuffix("-0")
-        for fence in fences(page):
-            text = fence.text.replace("k3f9", epoch).replace("127.0.0.1:8000", f"{address.host}:{address.port}")
-            if fence.kind == "console example":
-                await run_console(text)
-            elif fence.kind == "text exchange":
+        for kind, told in fences(page):
+            text = told.replace("k3f9", epoch).replace("127.0.0.1:8000", f"{address.host}:{address.port}")
+            if kind == "console example":
+                for command, output in commands(text):
+                    check_output(output, await run_curl(command, len(output.splitlines())))
+            elif kind == "text exchange":
                 await run_exchange(text, address)
 
 
 @needs_curl
 async def test_what_the_pages_say_to_type_is_answered(tmp_path: Path) -> None:
-    lines = "".join(fence.text for page in PAGES for fence in fences(page) if fence.kind == "sh").splitlines()
+    lines = [line for page in PAGES for _, text in fences(page, "sh") for line in text.splitlines()]
     typed = [line for line in lines if line.startswith("curl ")]
     assert typed
     async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet") as server:
         address = server.address
-        async with others_talking(address, "lobby"):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(talk, address)
             for line in typed:
                 answer = await run_curl(line.replace("127.0.0.1:8000", f"{address.host}:{address.port}"), 10, "-si")
                 head, _, body = answer.partition("\n\n")
                 assert re.match(r"HTTP/1\.1 20[01] ", head), f"{line}: {answer}"
                 assert body, line
+            nursery.cancel_scope.cancel()
 
 
 def test_a_wrong_example_is_found() -> None:

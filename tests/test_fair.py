@@ -1,16 +1,19 @@
-"""What a network is, and that networks take turns: nobody waits for more than one entry of each other network."""
+"""What a network is, that networks take turns, and that a question that many ask at once is asked once."""
 
-from collections import Counter
+from functools import partial
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.fair import FairQueue
+from chatserver.fair import FairQueue, SingleFlight
 from chatserver.net.connection import network_of
 from tests.support import examples
 
 examples.load()
+Clock = trio.testing.MockClock
 
 
 @pytest.mark.parametrize(
@@ -29,37 +32,15 @@ def test_what_an_address_counts_for(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
-@given(st.ip_addresses(v=6))
-def test_two_to_the_64_addresses_are_one_network(address: object) -> None:
-    network = network_of(str(address))
-    assert network.endswith("/64") or ":" not in network, "or an IPv4 address in disguise"
-    if network.endswith("/64"):
-        assert network_of(network.removesuffix("/64")) == network
-
-
-def test_networks_take_turns() -> None:
-    queue = FairQueue[str]()
-    for entry in ("a1", "a2", "a3", "b1", "c1", "c2"):
-        queue.push(entry[0], entry)
-    assert len(queue) == 6
-    assert [queue.pop() for _ in range(6)] == ["a1", "b1", "c1", "a2", "c2", "a3"]
-    assert not queue
-    with pytest.raises(IndexError):
-        queue.pop()
-
-
-def test_an_empty_network_is_forgotten() -> None:
-    queue = FairQueue[int]()
-    for number in range(1_000):
-        queue.push(str(number), number)
-        assert queue.pop() == number
-    assert queue._lines == {}
-    assert len(queue) == 0
+# -- turns ------------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from("aaaaaabc")), max_size=120))
 def test_against_the_plainest_model(steps: list[str | None]) -> None:
-    """A push of a network, or (None) a pop: each entry once, those of one network in order, turns in between."""
+    """A push of a network, or (None) a pop: each entry once, those of one network in order, turns in between.
+
+    So nobody waits for more than one entry of each other network, however many these have and push meanwhile.
+    """
     queue, lines, turns = FairQueue[tuple[str, int]](), dict[str, list[int]](), list[str]()
     for number, network in enumerate([*steps, *[None] * len(steps)]):
         if network is not None:
@@ -75,21 +56,91 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
         assert len(queue) == sum(map(len, lines.values()))
         assert bool(queue) == bool(turns)
     assert not queue
+    with pytest.raises(IndexError):
+        queue.pop()
 
 
-@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 50), min_size=1), st.data())
-def test_no_wait_is_longer_than_a_turn_of_every_network(crowds: dict[str, int], data: st.DataObject) -> None:
-    """However many entries the others have, and push while one waits."""
-    queue = FairQueue[str]()
-    for network, count in crowds.items():
-        for _ in range(count):
-            queue.push(network, network)
-    newcomer = "new"
-    queue.push(newcomer, newcomer)
-    popped = Counter[str]()
-    while (network := queue.pop()) != newcomer:
-        popped[network] += 1
-        queue.push(network, network)
-        for other in data.draw(st.lists(st.sampled_from(sorted(crowds)), max_size=2)):
-            queue.push(other, other)
-    assert max(popped.values(), default=0) <= 1
+# -- one question -----------------------------------------------------------------------------------------------------
+
+
+class Asking:
+    """Those who ask, and a log that answers after a second with how often it was asked; or with what it is told to."""
+
+    def __init__(self) -> None:
+        self.flight: SingleFlight[str, object] = SingleFlight()
+        self.asked = 0
+        self.says: object = None
+        self.answers: list[object] = []
+
+    async def _read(self) -> object:
+        self.asked += 1
+        asked = self.asked
+        await trio.sleep(1.0)
+        if isinstance(self.says, Exception):
+            raise self.says
+        return asked if self.says is None else self.says
+
+    async def ask(self, key: str = "a", patience: float = 60.0) -> None:
+        with trio.move_on_after(patience):
+            try:
+                self.answers.append(await self.flight.get(key, self._read))
+            except OSError as error:
+                self.answers.append(str(error))
+
+
+@pytest.fixture
+def asking(autojump_clock: Clock) -> Asking:
+    return Asking()
+
+
+@pytest.mark.parametrize(
+    ("says", "answer"),
+    [
+        (None, 1),
+        ([], []),  # a page of nothing is an answer: nobody asks again
+        (OSError("no disk"), "no disk"),
+    ],
+)
+async def test_who_asks_meanwhile_gets_the_same_and_who_asks_later_asks_anew(
+    asking: Asking, says: object, answer: object
+) -> None:
+    asking.says = says
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(asking.ask)
+        await trio.sleep(0.5)
+        assert len(asking.flight) == 1
+        nursery.start_soon(asking.ask)
+    assert (asking.asked, asking.answers) == (1, [answer] * 101)
+    assert len(asking.flight) == 0
+    asking.says = None
+    assert await asking.flight.get("a", asking._read) == 2
+
+
+async def test_keys_do_not_share(asking: Asking) -> None:
+    async with trio.open_nursery() as nursery:
+        for key in "abc":
+            nursery.start_soon(asking.ask, key)
+            await trio.sleep(0.4)
+        for key in "bc":  # "a" has its answer
+            nursery.start_soon(asking.ask, key)
+    assert asking.answers == [1, 2, 2, 3, 3]
+
+
+async def test_when_the_first_is_cancelled_the_next_asks_for_all_others(asking: Asking) -> None:
+    """That was about the first one's time, not about the others'."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(asking.ask, patience=0.5))
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(5):
+            nursery.start_soon(asking.ask)
+    assert (asking.asked, asking.answers) == (2, [2] * 5)
+    await asking.ask(patience=0.5)
+    assert len(asking.flight) == 0, "nothing of one that is cancelled alone is left"
+
+
+async def test_a_fault_in_asking_is_not_hidden(asking: Asking) -> None:
+    asking.says = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        await asking.ask()
+    assert len(asking.flight) == 0

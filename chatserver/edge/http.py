@@ -18,6 +18,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream, Upgrade
@@ -28,8 +29,8 @@ from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import PollWaiter
+from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
-from chatserver.edge.exchange import Exchange, PageWaiter, PausedPublisher
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
 from chatserver.meters import TokenBucket
@@ -58,12 +59,28 @@ def return_after(share: float | None = None) -> float:
     return RETURN_AFTER + RETURN_WINDOW * (random.random() if share is None else share)  # noqa: S311  no secret
 
 
+class Exchange(msgspec.Struct, gc=False, eq=False):
+    """`SERVING` carries it: a request that is being answered."""
+
+    keep_alive: bool
+    head_only: bool
+    headers: tuple[tuple[str, str], ...] = ()  # of any answer to it, besides the answer's own
+    room: Room | None = None  # the one it published into
+
+
+class PageWaiter(PollWaiter, gc=False, eq=False):
+    """A held poll of a page of an allowed origin, whose answer needs more headers; any other does without the field."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 class HttpExchanges:
     """See the module. All but `_serve` is synchronous."""
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
         secret: bytes, tasks: Tasks, stats: CloseStats, upgrade: Callable[[Connection, Upgrade], bool],
+        forwarded: Callable[[Connection, Head], None] | None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
@@ -75,8 +92,7 @@ class HttpExchanges:
         self._tasks = tasks
         self._stats = stats
         self.draining = False
-        #: told of each request before it is handled; raises HttpError for one that shall not be
-        self.forwarded: Callable[[Connection, Head], None] | None = None
+        self.forwarded = forwarded  # told of each request before it is handled; may raise HttpError
         self._give: dict[type, Callable[[Connection, Exchange, Any], bool]] = {
             Response: self.respond,
             Hold: self._hold,
@@ -129,39 +145,37 @@ class HttpExchanges:
         if connection.context is not exchange:
             pending.close()  # it went while it waited for its turn
             return
-        answer: Answer | None = None
-        failure: Exception | None = None
+        result: Answer | HttpError | MessageError | LogError | None = None
         with trio.move_on_at(deadline):
             try:
-                answer = await pending
+                result = await pending
             except (HttpError, MessageError, LogError) as error:
-                failure = error
-        self._connections.step(connection, self._answered, exchange, answer, failure)
+                result = error
+        self._connections.step(connection, self._answered, exchange, result)
 
     def _answered(
-        self, connection: Connection, exchange: Exchange, answer: Answer | None, failure: Exception | None
-    ) -> None:  # fmt: skip
-        if isinstance(failure, LogError):
-            self._stats.log_failed(connection, failure)
-            answer = refusal(*log_failure(failure))
+        self, connection: Connection, exchange: Exchange, result: Answer | HttpError | MessageError | LogError | None
+    ) -> None:
+        if isinstance(result, LogError):
+            self._stats.log_failed(connection, result)
+            result = refusal(*log_failure(result))
         if connection.context is not exchange:
             return  # it went while we read
-        if isinstance(failure, HttpError | MessageError):
-            more = self._refuse_request(connection, exchange, failure)
-        elif answer is None:
-            self.give_up(connection, exchange)
-            return
+        if result is None:
+            more = self.give_up(connection, exchange)
+        elif isinstance(result, HttpError | MessageError):
+            more = self._refuse_request(connection, exchange, result)
         else:
-            more = self._answer(connection, exchange, answer)
+            more = self._answer(connection, exchange, result)
         if more:
             self._connections.resume(connection, later=True)
 
-    def give_up(self, connection: Connection, exchange: Exchange) -> None:
+    def give_up(self, connection: Connection, exchange: Exchange) -> bool:
         """We are too slow."""
         exchange.keep_alive = False
         sentence = "the answer took too long; what was asked may have been done"
         late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
-        self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
+        return self.respond(connection, exchange, late, Reason.SERVING_DEADLINE)
 
     # -- answers to bytes -------------------------------------------------------------------------------------------
 
@@ -196,7 +210,7 @@ class HttpExchanges:
         room = exchange.room
         if room is not None and room.congested and connection.alive:
             self._hub.pause(room, connection)
-            self._connections.enter(connection, State.PAUSED, PausedPublisher(room))
+            self._connections.enter(connection, State.PAUSED, room)
             return False
         return self.go_on(connection)
 

@@ -29,21 +29,17 @@ CAP_RETRY = 5
 REMEMBERED = 4096
 
 
-class TrustedProxies:
-    """Addresses and networks; `covers` is asked for each newcomer, where there are any."""
+def trusted_proxies(networks: Sequence[str]) -> Callable[[str], bool]:
+    """What tells whether an address is a trusted proxy's. An IPv4 address in IPv6 form is the IPv4 address."""
+    parsed_networks = [ipaddress.ip_network(each, strict=False) for each in networks]
 
-    def __init__(self, networks: Sequence[str]) -> None:
-        self._networks = [ipaddress.ip_network(each, strict=False) for each in networks]
-        self.covers = lru_cache(REMEMBERED)(self._covers)
-
-    def __bool__(self) -> bool:
-        return bool(self._networks)
-
-    def _covers(self, address: str) -> bool:
-        """Whether this address is a trusted proxy's. An IPv4 address in IPv6 form is the IPv4 address."""
+    @lru_cache(REMEMBERED)
+    def trusted(address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
         mapped = getattr(parsed, "ipv4_mapped", None)
-        return any((mapped or parsed) in network for network in self._networks)
+        return any((mapped or parsed) in network for network in parsed_networks)
+
+    return trusted
 
 
 class ProxyHandler(Handler):
@@ -91,9 +87,9 @@ class ForwardedFor:
     """`X-Forwarded-For` of trusted proxies; remembers which connections are theirs, and nothing of any other."""
 
     def __init__(
-        self, proxies: TrustedProxies, admission: Admission, *, refused: Callable[[Reason], None]
+        self, trusted: Callable[[str], bool], admission: Admission, *, refused: Callable[[Reason], None]
     ) -> None:  # fmt: skip
-        self._trusted = proxies.covers
+        self._trusted = trusted
         self._admission = admission
         self._refused = refused
         self._proxy_of: dict[Connection, str] = {}

@@ -8,22 +8,22 @@ import random
 from collections.abc import Callable
 from typing import TypeAlias
 
-from chatserver.edge.exchange import Upload
-from chatserver.meters import ByteBudget
+import msgspec
+
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
 from chatserver.net.states import State
 from chatserver.net.wheel import TICK, ticks
-from chatserver.protocol.body import BodyLimits, body_reader
+from chatserver.protocol.body import Body, BodyLimits, body_reader
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, parse_head
 from chatserver.protocol.response import CONTINUE, error_response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
 
+#: What is done with a request: its head, its body, and what came behind it.
 Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], bool]
-"""What is done with a request: its head, its body, and what came behind it."""
 
 #: Seconds after which to send it again: about as long as an unfinished request lives, and spread.
 RETRIES = range(5, 15)
@@ -34,12 +34,10 @@ _BODY_RATE = 1024 / BODY_SECONDS_PER_KIB
 class RequestHandler(Handler):
     """`HEAD` and `KEEPALIVE`: a request head, gathered in the inbox."""
 
-    def __init__(
-        self, connections: Connections, settings: Settings, budget: ByteBudget, *, dispatch: Dispatch
-    ) -> None:  # fmt: skip
+    def __init__(self, connections: Connections, settings: Settings, dispatch: Dispatch) -> None:
         super().__init__(connections)
         self._dispatch = dispatch
-        self._budget = budget
+        self._budget = connections.input_budget
         self._head_limits = HeadLimits(max_bytes=settings.max_head_bytes, max_fields=settings.max_head_fields)
         self._body_limits = BodyLimits(max_bytes=settings.max_body_bytes)
         self._body_ticks = ticks(settings.body_deadline)
@@ -125,6 +123,18 @@ class RequestHandler(Handler):
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 500."""
         self._connections.finish(connection, Reason.INTERNAL_ERROR, EXCUSE)
+
+
+class Upload(msgspec.Struct, gc=False, eq=False):
+    """`BODY` carries it: a request whose body is still coming.
+
+    The head is kept as it came and parsed once more at the end: parsed, it is six times as large, and a peer that sends
+    a body slowly enough to get here may be there 8,000 times.
+    """
+
+    head: bytes
+    body: Body
+    started: int  # tick
 
 
 class BodyHandler(RequestHandler):

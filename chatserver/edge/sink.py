@@ -5,10 +5,12 @@ methods *are* those of `Connections`.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from operator import attrgetter
+from typing import cast
 
 from chatserver.chat.member import PollWaiter
-from chatserver.chat.sink import Schedule, Sink
+from chatserver.chat.sink import Sink
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import Priority
@@ -24,20 +26,17 @@ class ConnectionSink:
         self.send = connections.send
         self.guarded = connections.step
         self.resume = connections.resume
+        self.blocked = attrgetter("blocked")
+        self.network = attrgetter("network")
+        # The loop's time: chat's `Schedule`.
+        self.soon = partial(connections.scheduler.submit, Priority.ESTABLISHED)
+        self.later = partial(connections.scheduler.submit, Priority.BULK)
+        self.faulted = connections.faults.caught
         self._connections = connections
-        self.answer_with: Callable[[Connection, PollWaiter], object] | None = None
-
-    def blocked(self, connection: Connection) -> bool:
-        """Whether it is behind."""
-        return connection.blocked
-
-    def network(self, connection: Connection) -> str:
-        """Where it comes from."""
-        return connection.network
+        self.answer_with: Callable[[Connection, PollWaiter], bool]
 
     def answer(self, waiter: PollWaiter) -> None:
         """There is news for a held poll."""
-        assert self.answer_with is not None, "a poll was answered before the edge was built"
         connection = cast(Connection, waiter.connection)
         if self._connections.step(connection, self.answer_with, waiter):
             self._connections.resume(connection, later=True)
@@ -45,22 +44,3 @@ class ConnectionSink:
     def as_sink(self) -> Sink:
         """The same as chat types it: a connection is any object there, always one of ours here."""
         return cast(Sink, self)
-
-
-class LoopSchedule:
-    """`chat.sink.Schedule` over the scheduler."""
-
-    def __init__(self, connections: Connections) -> None:
-        self._submit = connections.scheduler.submit
-        self.faulted = connections.faults.caught
-
-    def soon(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
-        """Before anything long."""
-        self._submit(Priority.ESTABLISHED, step, item, network)
-
-    def later(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
-        """Behind everything else."""
-        self._submit(Priority.BULK, step, item, network)
-
-
-_: type[Schedule] = LoopSchedule

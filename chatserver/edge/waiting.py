@@ -5,8 +5,8 @@ Owns: what a peer's bytes, its FIN and the end of its time mean there. May not: 
 
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
-from chatserver.edge.exchange import Exchange, PausedPublisher
-from chatserver.edge.http import HttpExchanges
+from chatserver.chat.room import Room
+from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.requests import EXCUSE
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -20,11 +20,12 @@ MAX_STREAM_BYTES = 64 * 1024
 
 
 class WaitingHandler(Handler):
-    """What they have in common: an excuse, and the exchanges."""
+    """What they have in common: an excuse, and what they need."""
 
-    def __init__(self, connections: Connections, exchanges: HttpExchanges) -> None:
+    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
         super().__init__(connections)
         self._exchanges = exchanges
+        self._hub = hub
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 500."""
@@ -44,42 +45,28 @@ class ServingHandler(WaitingHandler):
 class ThrottledHandler(WaitingHandler):
     """`THROTTLED`: no context; the peer is not read."""
 
-    def expired(self, connection: Connection) -> None:
-        """It may ask again."""
-        self._connections.enter(connection, State.KEEPALIVE)
-        if self._exchanges.go_on(connection):
-            self._connections.resume(connection, later=True)
-
-
-class PausedHandler(WaitingHandler):
-    """`PAUSED`: the context is the room that a publisher waits for; the peer is not read."""
-
-    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
-        super().__init__(connections, exchanges)
-        self._hub = hub
-
     def resumed(self, connection: Connection) -> bool:
-        """The room's members have been told."""
+        """It may ask again."""
         self._connections.enter(connection, State.KEEPALIVE)
         return self._exchanges.go_on(connection)
 
     def expired(self, connection: Connection) -> None:
-        """It has waited long enough, whatever became of the room."""
+        """It has waited long enough."""
         if self.resumed(connection):
             self._connections.resume(connection, later=True)
 
+
+class PausedHandler(ThrottledHandler):
+    """`PAUSED`: the context is the room whose members are to be told first; it is resumed when they have been."""
+
     def released(self, connection: Connection, context: object) -> None:
         """It does not wait any more."""
-        assert isinstance(context, PausedPublisher)
-        self._hub.forget_publisher(context.room, connection)
+        assert isinstance(context, Room)
+        self._hub.forget_publisher(context, connection)
 
 
 class HeldHandler(WaitingHandler):
     """`HELD`: the context is the poll."""
-
-    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
-        super().__init__(connections, exchanges)
-        self._hub = hub
 
     def received(self, connection: Connection, data: bytes) -> bool:
         """The next request, sent ahead: the poll is answered at once."""
@@ -98,10 +85,6 @@ class HeldHandler(WaitingHandler):
         """Its time is up: an empty answer."""
         self._exchanges.answer_held(connection, _waiter(connection))
 
-    def resumed(self, connection: Connection) -> bool:
-        """One of its rooms has news."""
-        return self._exchanges.answer_held(connection, _waiter(connection))
-
     def released(self, connection: Connection, context: object) -> None:
         """It is answered, or gone."""
         assert isinstance(context, PollWaiter)
@@ -110,10 +93,6 @@ class HeldHandler(WaitingHandler):
 
 class StreamHandler(WaitingHandler):
     """`STREAM`: the context is the member."""
-
-    def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
-        super().__init__(connections, exchanges)
-        self._hub = hub
 
     def received(self, connection: Connection, data: bytes) -> bool:
         """A client of events has nothing to say after its request: dropped, so that its FIN is seen."""
@@ -125,7 +104,9 @@ class StreamHandler(WaitingHandler):
 
     def writable(self, connection: Connection) -> bool:
         """It has taken what was kept: what else there is for it."""
-        self._hub.writable(_member(connection))
+        member = connection.context
+        assert isinstance(member, Member), "STREAM is only entered with a member"
+        self._hub.writable(member)
         return False
 
     def expired(self, connection: Connection) -> None:
@@ -149,9 +130,3 @@ def _waiter(connection: Connection) -> PollWaiter:
     waiter = connection.context
     assert isinstance(waiter, PollWaiter), "HELD is only entered with a poll"
     return waiter
-
-
-def _member(connection: Connection) -> Member:
-    member = connection.context
-    assert isinstance(member, Member), "STREAM is only entered with a member"
-    return member

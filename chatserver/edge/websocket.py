@@ -28,7 +28,7 @@ from chatserver.chat.hub import Hub
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError
-from chatserver.meters import ByteBudget, TokenBucket
+from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
@@ -67,16 +67,16 @@ _PING = ping_frame()
 
 
 class WebSocketHandler(Handler):
-    """What the four states have in common. All but `_reply_later` is synchronous."""
+    """See the module. All but `_reply_later` is synchronous."""
 
     def __init__(
-        self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, budget: ByteBudget,
-        tasks: Tasks, stats: CloseStats,
+        self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, tasks: Tasks,
+        stats: CloseStats,
     ) -> None:  # fmt: skip
         super().__init__(connections)
         self._hub = hub
         self._conversation = conversation
-        self._budget = budget
+        self._budget = connections.input_budget
         self._tasks = tasks
         self._stats = stats
         self._text_only, self._any = (
@@ -265,8 +265,21 @@ class WebSocketHandler(Handler):
             self.close(connection, error.reason, error.message)
 
     def expired(self, connection: Connection) -> None:
-        """The deadline of a message, of a pong, or of our reply has passed."""
-        reason = TABLE[connection.state].expires
+        """Silence: ask whether the peer is there. Else the deadline of a message, a pong or our reply has passed."""
+        state = connection.state
+        if state is State.OPEN:
+            session = session_of(connection)
+            expires = session.principal.expires
+            if expires is not None and trio.current_time() >= expires:
+                self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+                return
+            connection.rate = self._bucket.at_rest(connection.rate, self._now())
+            self._connections.enter(connection, State.PINGED, session)
+            self._connections.send(connection, _PING)  # last: it may find that the peer is gone
+            return
+        if state is State.PINGED and self._connections.judge.outstanding(connection):
+            return  # the peer has not even taken what stands before the ping
+        reason = TABLE[state].expires
         assert reason is not None
         self._connections.misbehaved(connection, reason, reason.sentence)
         self.close(connection, reason, reason.sentence)
@@ -287,30 +300,6 @@ class WebSocketHandler(Handler):
         self._budget.release(connection)
         context.assembly = None
         self._conversation.released(connection, context)
-
-
-class OpenHandler(WebSocketHandler):
-    """`OPEN`: nothing is under way."""
-
-    def expired(self, connection: Connection) -> None:
-        """Silence: ask whether it is there, if it may still be."""
-        session = session_of(connection)
-        expires = session.principal.expires
-        if expires is not None and trio.current_time() >= expires:
-            self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
-            return
-        connection.rate = self._bucket.at_rest(connection.rate, self._now())
-        self._connections.enter(connection, State.PINGED, session)
-        self._connections.send(connection, _PING)  # last: it may find that the peer is gone
-
-
-class PingedHandler(WebSocketHandler):
-    """`PINGED`: our ping is on its way."""
-
-    def expired(self, connection: Connection) -> None:
-        """No answer; judged only when nothing of ours stands before the ping."""
-        if not self._connections.judge.outstanding(connection):
-            super().expired(connection)
 
 
 def session_of(connection: Connection) -> WebSocketSession:

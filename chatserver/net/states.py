@@ -1,7 +1,8 @@
 """What a parked connection waits for: the one table.
 
 Owns: `State`, and for each state every fact about it that the layers above do not have to know. May not: read a clock,
-touch a socket. The handlers and the types of their contexts live above; `edge/dispatch.py` binds them once.
+touch a socket. Nothing else in the program lists states; the handlers and the types of their contexts live above, and
+`parts.py` binds them once.
 
 1. A connection is always in exactly one state. `Connections.enter` sets the state, its context and its deadline in one
    call: a state without a deadline cannot be written down.

@@ -1,14 +1,10 @@
 """Log lines: structlog to standard error, without ever making the event loop wait for it.
 
-Owns: how lines look, the thread that writes them, what happens when nobody reads them, and how many of a
-kind are written. May not: import trio or any module of ours but config's `LogFormat`.
+Owns: how lines look, the thread that writes them, what happens when nobody reads them, and how many of a kind are
+written. May not: import trio or any module of ours but settings' `LogFormat`.
 
-Standard error may be a pipe that its reader left full; a blocking write would then stop every connection.
-Lines are therefore rendered here, put in a bounded queue, and written by one thread. What does not fit is
-counted, and the count is written when there is room again.
-
-    with logs.configured(settings.log_format, quiet=settings.quiet):
-        structlog.get_logger().info("listening", url="http://127.0.0.1:8000")
+Standard error may be a pipe that its reader left full; a blocking write would then stop every connection. So lines are
+put in a bounded queue and written by one thread. What does not fit is counted, and the count written when it fits.
 """
 
 import errno
@@ -18,7 +14,6 @@ import queue
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -72,8 +67,7 @@ def configured(log_format: LogFormat, *, quiet: bool, descriptor: int | None = N
 class Writer:
     """A bounded queue of lines and the daemon thread that writes them to one descriptor.
 
-    It writes with `os.write`: `sys.stderr` has a lock, and a thread stuck in a write that holds it
-    would make the interpreter abort at exit.
+    It writes with `os.write`: a thread stuck in a write to `sys.stderr` holds its lock, and would make exit abort.
     """
 
     def __init__(self, descriptor: int, *, capacity: int = QUEUE_LINES) -> None:
@@ -141,42 +135,27 @@ class Writer:
 
 
 class Limiter:
-    """Lets at most N lines a second of each (event, reason) through, and reports the others as a number.
+    """Lets at most N lines of each (event, reason) through between two reports, which tell how many others there were.
 
-    Thousands of bad clients a second must not cost a line each. Events and reasons are closed lists, so
-    the table is small; never put what a peer sent into either.
+    Events and reasons are closed lists, so the table is small; never put what a peer sent into either.
     """
 
-    def __init__(self, *, per_second: int = LINES_PER_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, per_second: int = LINES_PER_SECOND) -> None:
         self._per_second = per_second
-        self._clock = clock
-        self._asked: dict[tuple[str, str], tuple[float, int]] = {}  # since when, and how often since
+        self._asked: dict[tuple[str, str], int] = {}
 
-    def write(self, write: Callable[..., object], event: str, *, reason: str, **fields: object) -> bool:
-        """Call `write(event, reason=…, …)` if this second's share allows; say how many came before it.
-
-        `write` is a logger's method: `limiter.write(log.info, "closed", reason="head-deadline", peer=…)`.
-        """
-        now = self._clock()
-        began, asked = self._asked.get((event, reason), (now, 0))
-        if now - began >= 1.0:
-            if asked > self._per_second:
-                fields["left_out"] = asked - self._per_second
-            began, asked = now, 0
-        self._asked[event, reason] = (began, asked + 1)
-        if asked >= self._per_second:
-            return False
-        write(event, reason=reason, **fields)
-        return True
+    def write(self, write: Callable[..., object], event: str, *, reason: str, **fields: object) -> None:
+        """Call `write(event, reason=…, …)`, a logger's method, if this second's share allows."""
+        self._asked[event, reason] = asked = self._asked.get((event, reason), 0) + 1
+        if asked <= self._per_second:
+            write(event, reason=reason, **fields)
 
     def report(self, write: Callable[..., object]) -> None:
-        """Write what was left out of seconds that are over, and forget them; for a call now and then."""
-        now = self._clock()
-        for (event, reason), (began, asked) in list(self._asked.items()):
-            if now - began >= 1.0:
-                del self._asked[event, reason]
-                if asked > self._per_second:
-                    write(event, reason=reason, left_out=asked - self._per_second)
+        """A second is over: write how many lines were left out, and begin anew."""
+        for (event, reason), asked in self._asked.items():
+            if asked > self._per_second:
+                write(event, reason=reason, left_out=asked - self._per_second)
+        self._asked.clear()
 
 
 class _Forward(logging.Handler):

@@ -2,14 +2,14 @@
 
 Owns: the collector's clock and its histogram, and the one call into the C library. May not: know what was kept.
 
-The collector's own schedule counts allocations and would run in the middle of a burst. Here it is switched off after
-start-up, what exists then is frozen (never looked at again), and it runs by the clock: the youngest generation at each
-turn of the wheel, the middle one each second, everything twice a minute. It may not simply stay off: a task ended by
-an exception leaves its traceback in a cycle, and h11 about 25 objects of a request that it refused.
+The collector's own schedule counts allocations and would run in the middle of a burst. Here that is off, what exists
+after start-up is frozen (never looked at again), and it runs by the clock: the youngest generation at each turn of the
+wheel, the middle one each second, everything twice a minute. It may not stay off altogether: a task ended by an
+exception leaves its traceback in a cycle, and h11 about 25 objects of a request that it refused.
 
-glibc gives back what is free at the end of its heap only, and what a crowd leaves lies between what stays: the newest
-messages of rooms. HAProxy and Dask trim for the same reason. It takes a millisecond for a heap of 50 MB, on the loop:
-from a thread it would hold the heap's lock against the loop for as long.
+glibc gives back what is free at the end of its heap only, and what a crowd leaves lies between the newest messages of
+rooms. HAProxy and Dask trim for the same reason. It takes a millisecond for a heap of 50 MB, on the loop: from a thread
+it would hold the heap's lock against the loop for as long.
 """
 
 import ctypes

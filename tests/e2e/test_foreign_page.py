@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -47,25 +46,10 @@ async (server) => {
 """  # noqa: E501  (a line of JavaScript is a line)
 
 
-class _Blank(BaseHTTPRequestHandler):
-    """A page with nothing on it."""
-
-    def do_GET(self) -> None:
-        body = b"<!doctype html><title>another site</title>"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the library's word)
-        pass
-
-
 @pytest.fixture(scope="module")
 def another_site() -> Iterator[str]:
-    """Its origin."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Blank) as site:
+    """Its origin. All that it serves is the library's page of an error."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as site:
         thread = threading.Thread(target=site.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{site.server_port}"
@@ -88,44 +72,24 @@ def name_of(page: Page) -> str:
     return found.inner_text()
 
 
-def test_a_foreign_page_does_nothing_here(tmp_path: Path, visitor: Page, another_site: str) -> None:
-    with serving(tmp_path, flags=["--echo"]) as server:
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_foreign_page_does_nothing_here_unless_its_origin_is_allowed(
+    tmp_path: Path, visitor: Page, another_site: str, allowed: bool
+) -> None:
+    with serving(tmp_path, flags=["--echo", *(["--allow-origin", another_site] if allowed else [])]) as server:
         visitor.goto(server.url)  # so that there is a cookie to send along
         expect(visitor.locator("#connection-text")).to_contain_text("live")
         visitor.goto(another_site)
+        streams = dict.fromkeys(("socket", "echo", "events", "events_as_user"), "open" if allowed else "refused")
+        posts = dict.fromkeys(("text_to_read", "json"), 201 if allowed else "unreadable")
+        reads = dict.fromkeys(("history", "poll"), 200 if allowed else "unreadable")
         assert visitor.evaluate(SCRIPT, server.url) == {
-            "socket": "refused",
-            "echo": "refused",
-            "events": "refused",
-            "events_as_user": "refused",
-            "text": "opaque",  # whatever came of it: the log below tells
-            "text_as_nobody": "opaque",
-            "text_to_read": "unreadable",
-            "json": "unreadable",
-            "delete": "unreadable",
-            "history": "unreadable",
-            "poll": "unreadable",
-        }
-        assert server.messages("lobby") == []
-
-
-def test_the_page_of_an_allowed_origin_does_what_ours_does(tmp_path: Path, visitor: Page, another_site: str) -> None:
-    with serving(tmp_path, flags=["--echo", "--allow-origin", another_site]) as server:
-        visitor.goto(another_site)
-        assert visitor.evaluate(SCRIPT, server.url) == {
-            "socket": "open",
-            "echo": "open",
-            "events": "open",
-            "events_as_user": "open",
-            "text": "opaque",
-            "text_as_nobody": "opaque",
-            "text_to_read": 201,
-            "json": 201,
+            **streams, **posts, **reads,
+            "text": "opaque", "text_as_nobody": "opaque",  # whatever came of it: the log below tells
             "delete": "unreadable",  # there is no such path, and so no preflight for it
-            "history": 200,
-            "poll": 200,
-        }
-        assert [message["text"] for message in server.messages("lobby")] == ["from a foreign page"] * 4
+        }  # fmt: skip
+        said = [message["text"] for message in server.messages("lobby")]
+        assert said == ["from a foreign page"] * (4 if allowed else 0)
 
 
 def test_a_link_elsewhere_leads_to_our_page_and_to_the_same_name(

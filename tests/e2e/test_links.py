@@ -14,28 +14,25 @@ from tests.e2e.conftest import OpenWindow
 pytestmark = pytest.mark.browser
 
 EPOCH = "e1"
-OTHER = {"id": "u_other", "name": "Quiet Lynx"}
 SELF = {"id": "u_self", "name": "Brisk Otter"}
 
 
+def place(offset: int) -> dict[str, Any]:
+    return {"room": "lobby", "offset": offset, "cursor": f"{EPOCH}-{offset}", "time": "2026-11-20T12:00:00.000Z"}
+
+
 def message(offset: int, text: str | None = None, user: dict[str, str] | None = None) -> dict[str, Any]:
-    return {
-        "room": "lobby",
-        "offset": offset,
-        "cursor": f"{EPOCH}-{offset}",
-        "user": user or OTHER,
-        "text": text or f"message {offset}",
-        "time": "2026-11-20T12:00:00.000Z",
-    }
+    user = user or {"id": "u_other", "name": "Quiet Lynx"}
+    return {"user": user, "text": text or f"message {offset}", **place(offset)}
 
 
-def page_of(*offsets: int, recovered: bool = True) -> dict[str, Any]:
-    cursor = f"{EPOCH}-{max(offsets, default=0)}"
-    messages = [message(offset) for offset in offsets]
-    return {"room": "lobby", "cursor": cursor, "recovered": recovered, "messages": messages}
+def page_of(*offsets: int, kind: str = "history", **more: Any) -> dict[str, Any]:
+    page = {"room": "lobby", "cursor": f"{EPOCH}-{max(offsets)}", "messages": [message(offset) for offset in offsets]}
+    return {"type": kind, **page, "recovered": True, **more}
 
 
-Answers = dict[str, Callable[[dict[str, Any]], dict[str, Any]]]
+def joined(*offsets: int, **more: Any) -> dict[str, Any]:
+    return page_of(*offsets, kind="joined", members=1, **more)
 
 
 class Script:
@@ -43,8 +40,8 @@ class Script:
 
     def __init__(self, window: Window) -> None:
         self.requests: list[dict[str, Any]] = []
-        self.answers: Answers = {
-            "join": lambda _: {"type": "joined", "members": 1, **page_of(1, 2)},
+        self.answers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "join": lambda _: joined(1, 2),
             "members": lambda _: {"type": "members", "room": "lobby", "members": [SELF], "count": 1},
             "ping": lambda _: {"type": "pong"},
         }
@@ -68,6 +65,10 @@ class Script:
     def push(self, pushed: dict[str, Any]) -> None:
         self.route.send(json.dumps(pushed))
 
+    def say(self, *messages: dict[str, Any]) -> None:
+        for each in messages:
+            self.push({"type": "message", **each})
+
     def asked(self, kind: str) -> list[dict[str, Any]]:
         return [request for request in self.requests if request["type"] == kind]
 
@@ -85,55 +86,47 @@ def ann(window: OpenWindow) -> Window:
 
 
 @pytest.fixture
-def script(ann: Window) -> Script:
-    return Script(ann)
+def script(ann: Window, shared_server: Server) -> Script:
+    """It plays for Ann, who is live and has its first two messages."""
+    played = Script(ann)
+    ann.open(shared_server, transport="ws")
+    ann.expect_texts(texts(1, 2))
+    return played
 
 
 def texts(*offsets: int) -> list[str]:
     return [f"message {offset}" for offset in offsets]
 
 
-def test_a_hole_and_a_gap_are_fetched(shared_server: Server, ann: Window, script: Script) -> None:
-    script.answers["history"] = lambda asked: {
-        "type": "history",
-        **(page_of(3, 4) if asked["after"] == f"{EPOCH}-2" else page_of(6, 7)),
-    }
-    ann.open(shared_server, transport="ws")
-    ann.expect_texts(texts(1, 2))
-    script.push({"type": "message", **message(5)})
+def test_a_hole_and_a_gap_are_fetched(ann: Window, script: Script) -> None:
+    script.answers["history"] = lambda asked: page_of(3, 4) if asked["after"] == f"{EPOCH}-2" else page_of(6, 7)
+    script.say(message(5))
     ann.expect_texts(texts(1, 2, 3, 4, 5))
     script.push({"type": "gap", "room": "lobby", "after": f"{EPOCH}-5", "until": f"{EPOCH}-7"})
     ann.expect_texts(texts(1, 2, 3, 4, 5, 6, 7))
-    script.push({"type": "message", **message(7)})
-    script.push({"type": "message", **message(8)})
+    script.say(message(7), message(8))
     ann.expect_texts(texts(*range(1, 9)))
     assert [asked["after"] for asked in script.asked("history")] == [f"{EPOCH}-2", f"{EPOCH}-5"]
 
 
-def test_what_is_gone_is_said(shared_server: Server, ann: Window, script: Script) -> None:
-    script.answers["history"] = lambda _: {"type": "history", **page_of(7, 8, recovered=False)}
-    ann.open(shared_server, transport="ws")
-    ann.expect_texts(texts(1, 2))
-    script.push({"type": "message", **message(9)})
+def test_what_is_gone_is_said(ann: Window, script: Script) -> None:
+    script.answers["history"] = lambda _: page_of(7, 8, recovered=False)
+    script.say(message(9))
     ann.expect_texts(texts(1, 2, 7, 8, 9))
     expect(ann.page.locator(".lost")).to_have_count(1)
     expect(ann.page.locator("li", has=ann.page.locator(".lost"))).to_contain_text("message 7")
 
-    script.answers["join"] = lambda _: {"type": "joined", "members": 1, **page_of(1), "cursor": "e2-1"}
+    script.answers["join"] = lambda _: joined(1, cursor="e2-1")
     script.route.close(code=1012)
     ann.expect_texts(texts(1))
     expect(ann.page.locator("#banner")).to_contain_text("some messages are gone")
 
 
-def test_what_was_not_acknowledged_goes_out_again_under_its_key(
-    shared_server: Server, ann: Window, script: Script
-) -> None:
-    ann.open(shared_server, transport="ws")
-    ann.expect_texts(texts(1, 2))
+def test_what_was_not_acknowledged_goes_out_again_under_its_key(ann: Window, script: Script) -> None:
     ann.say("important", "second")
     (first,) = script.wait_for("publish")
     expect(ann.pending).to_have_count(2)
-    script.push({"type": "message", **message(3, "important", SELF)})
+    script.say(message(3, "important", SELF))
     expect(ann.pending).to_have_count(1)  # it came in, so it is not shown as on its way too
 
     script.answers["publish"] = lambda asked: {"type": "ack", **place(3 if asked["text"] == "important" else 4)}
@@ -142,16 +135,11 @@ def test_what_was_not_acknowledged_goes_out_again_under_its_key(
     assert [each["text"] for each in published] == ["important", "important", "second"]
     assert published[1]["key"] == first["key"] != published[2]["key"]
     assert script.asked("join")[-1]["after"] == f"{EPOCH}-3"
-    script.push({"type": "message", **message(4, "second", SELF)})
+    script.say(message(4, "second", SELF))
     ann.expect_texts([*texts(1, 2), "important", "second"])
 
 
-def place(offset: int) -> dict[str, Any]:
-    return {"room": "lobby", "offset": offset, "cursor": f"{EPOCH}-{offset}", "time": "2026-11-20T12:00:00.000Z"}
-
-
-def test_what_is_on_its_way_outlives_a_reload(shared_server: Server, ann: Window, script: Script) -> None:
-    ann.open(shared_server, transport="ws")
+def test_what_is_on_its_way_outlives_a_reload(ann: Window, script: Script) -> None:
     ann.say("important")
     (first,) = script.wait_for("publish")
     ann.page.fill("#text", "a draft")
@@ -161,10 +149,7 @@ def test_what_is_on_its_way_outlives_a_reload(shared_server: Server, ann: Window
     expect(ann.page.locator("#text")).to_have_value("a draft")
 
 
-def test_a_message_that_closes_the_connection_is_not_sent_for_ever(
-    shared_server: Server, ann: Window, script: Script
-) -> None:
-    ann.open(shared_server, transport="ws")
+def test_a_message_that_closes_the_connection_is_not_sent_for_ever(ann: Window, script: Script) -> None:
     ann.say("huge")
     script.wait_for("publish")
     script.route.close(code=1009)
@@ -173,8 +158,7 @@ def test_a_message_that_closes_the_connection_is_not_sent_for_ever(
     assert len(script.asked("publish")) == 1
 
 
-def test_it_stays_away_as_long_as_it_was_asked(shared_server: Server, ann: Window, script: Script) -> None:
-    ann.open(shared_server, transport="ws")
+def test_it_stays_away_as_long_as_it_was_asked(ann: Window, script: Script) -> None:
     script.push({"type": "goaway", "reason": "draining", "retry_after": 40})
     script.route.close(code=1012)
     expect(ann.page.locator("#connection-text")).to_have_text(re.compile("reconnecting in (39|4[0-9]|50) s…"))
@@ -183,17 +167,17 @@ def test_it_stays_away_as_long_as_it_was_asked(shared_server: Server, ann: Windo
     ann.expect_live("ws")
 
 
-def test_it_does_not_come_back_where_it_must_not(shared_server: Server, ann: Window, script: Script) -> None:
-    ann.open(shared_server, transport="ws")
+def test_it_does_not_come_back_where_it_must_not(ann: Window, script: Script) -> None:
     script.route.close(code=4500, reason="banned")
     expect(ann.page.locator("#connection-text")).to_have_text("disconnected: banned")
     assert script.connections == 1
 
 
-def test_a_silent_line_is_asked_and_then_given_up(shared_server: Server, ann: Window, script: Script) -> None:
+def test_a_silent_line_is_asked_and_then_given_up(ann: Window, script: Script) -> None:
     """Browsers hide the server's pings: a page that only listens would sit on a dead line for ever."""
     ann.page.clock.install()
-    ann.open(shared_server, transport="ws")
+    ann.page.reload()
+    ann.expect_live("ws")
     ann.page.clock.run_for(28_000)
     script.wait_for("ping")
     expect(ann.page.locator("#connection-text")).to_contain_text("live")
@@ -203,4 +187,4 @@ def test_a_silent_line_is_asked_and_then_given_up(shared_server: Server, ann: Wi
     ann.page.clock.run_for(14_000)
     ann.page.clock.resume()
     ann.expect_live("ws")
-    assert script.connections == 2
+    assert script.connections == 3

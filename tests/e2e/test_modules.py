@@ -37,19 +37,14 @@ EVENTS = [
 
 
 def test_event_streams_mean_the_same_in_any_cuts(page: Page) -> None:
-    outcomes = run(
-        page,
-        "wire.js",
-        """
+    body = """
         const cut = (size) => a.match(new RegExp(`[^]{1,${size}}`, 'g'));
         return [1, 2, 3, 7, 1000].map((size) => {
           const parser = new m.EventStreamParser();
           return cut(size).flatMap((piece) => parser.feed(piece));
         });
-        """,
-        STREAM,
-    )
-    assert outcomes == [EVENTS] * 5
+    """
+    assert run(page, "wire.js", body, STREAM) == [EVENTS] * 5
 
 
 LINKS = {
@@ -73,41 +68,29 @@ def test_links(page: Page) -> None:
 TIMELINE = """
     const t = new m.Timeline();
     const at = (...offsets) => offsets.map((offset) => ({ offset, cursor: `e-${offset}` }));
-    const shown = () => t.messages.map(({ offset }) => offset);
+    const shown = () => [t.messages.map(({ offset }) => offset), t.cursor, t.hole()];
 """
 
 
 def test_a_timeline_resumes_from_before_a_hole(page: Page) -> None:
-    seen = run(
-        page,
-        "timeline.js",
-        TIMELINE
-        + """
+    body = """
         t.begin({ cursor: 'e-6', messages: at(4, 5, 6) });
         t.add(at(6, 5, 4));
-        const whole = [shown(), t.cursor, t.hole()];
+        const whole = shown();
         t.add(at(9));
-        const torn = [shown(), t.cursor, t.hole()];
-        const fresh = t.add(at(8, 7, 9)).map(({ offset }) => offset);
-        return [whole, torn, fresh, shown(), t.cursor, t.hole()];
-        """,
-    )
-    assert seen == [
+        const torn = shown();
+        return [whole, torn, t.add(at(8, 7, 9)).map(({ offset }) => offset), shown()];
+    """
+    assert run(page, "timeline.js", TIMELINE + body) == [
         [[4, 5, 6], "e-6", None],
         [[4, 5, 6, 9], "e-6", {"after": 6, "until": 9}],
         [7, 8],
-        [4, 5, 6, 7, 8, 9],
-        "e-9",
-        None,
+        [[4, 5, 6, 7, 8, 9], "e-9", None],
     ]
 
 
 def test_a_timeline_knows_what_was_skipped_and_what_is_gone(page: Page) -> None:
-    seen = run(
-        page,
-        "timeline.js",
-        TIMELINE
-        + """
+    body = """
         t.begin({ cursor: 'e-0', messages: [] });
         const empty = [t.cursor, t.complete];
         t.expect(5);
@@ -117,24 +100,19 @@ def test_a_timeline_knows_what_was_skipped_and_what_is_gone(page: Page) -> None:
         const pages = [['e-9', false], ['f-9', false], ['e-5', false], ['e-4', false], ['e-4', true]];
         const same = pages.map(([cursor, recovered]) => t.isSameLog({ cursor, recovered }));
         return [empty, skipped, t.cursor, t.hole(), [...t.lossesBefore], same];
-        """,
-    )
+    """
+    seen = run(page, "timeline.js", TIMELINE + body)
     assert seen == [["e-0", True], {"after": 0, "until": 6}, "e-5", None, [4], [True, False, True, False, True]]
 
 
 def test_back_off_is_jittered_bounded_and_never_before_the_server_said(page: Page) -> None:
-    low, high, asked = run(
-        page,
-        "backoff.js",
-        """
+    body = """
         const failures = [0, 1, 2, 5, 50];
-        return [
-          failures.map((n) => m.delayBefore(n, null, () => 0)),
-          failures.map((n) => m.delayBefore(n, null, () => 1)),
-          [0, 1].map((random) => m.delayBefore(0, 8, () => random)),
-        ];
-        """,
-    )
-    assert low == [250, 500, 1000, 8000, 10_000]
-    assert high == [500, 1000, 2000, 16_000, 20_000]
-    assert asked == [8000, 10_000]
+        return [0, 1].map((random) => [
+          failures.map((n) => m.delayBefore(n, null, () => random)), m.delayBefore(0, 8, () => random),
+        ]);
+    """
+    assert run(page, "backoff.js", body) == [
+        [[250, 500, 1000, 8000, 10_000], 8000],
+        [[500, 1000, 2000, 16_000, 20_000], 10_000],
+    ]

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import sqlite3
+import urllib.request
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 import trio
 
-from chatserver import cli
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
+from tests.support.certificates import certificate, trusting
 from tests.support.peers import Address, ask, chatter, connect, publish
 from tests.support.serving import ServerProcess, eventually, free_flags, server_process
 
@@ -35,20 +36,10 @@ async def stop(server: ServerProcess, number: signal.Signals = signal.SIGTERM) -
     return await server.ended()
 
 
-async def test_one_line_and_a_clean_end(tmp_path: Path) -> None:
-    async with server_process(tmp_path, *free_flags(tmp_path)) as server:
-        assert LINE.fullmatch(server.lines[0])
-        assert (await ask(server.address, "GET", "/readyz")).status == 200
-        assert await stop(server, signal.SIGINT) == 0
-        assert server.process.stdout is not None
-        assert await server.process.stdout.receive_some() == b"", "one line, and no more"
-        for line in server.errors.splitlines():
-            assert json.loads(line)["level"] == "info", "no terminal here: JSON"
-
-
-async def test_several_hosts(tmp_path: Path) -> None:
+async def test_a_line_for_each_host_none_for_metrics_and_a_clean_end(tmp_path: Path) -> None:
     hosts = ["127.0.0.1", "127.0.0.2", *["[::1]"] * has_ipv6()]
     flags = [word for host in hosts for word in ("--host", host)]
+    flags += ["--metrics-listen", "127.0.0.1:0"]
     async with server_process(tmp_path, *free_flags(tmp_path, *flags), lines=len(hosts)) as server:
         assert all(LINE.fullmatch(line) for line in server.lines)
         addresses = [Address.of(line.removeprefix("listening on ")) for line in server.lines]
@@ -56,38 +47,17 @@ async def test_several_hosts(tmp_path: Path) -> None:
         await publish(addresses[0], "lobby", "hi")
         async with chatter(addresses[-1]) as friend:
             assert (await friend.ask("join", room="lobby", after=0))["messages"][0]["text"] == "hi"
-        assert await stop(server) == 0
+        assert (await ask(server.address, "GET", "/metrics")).status == 404
 
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ("--port", "70000"),
-        ("--port", "http"),
-        ("--head-deadline", "0"),
-        ("--max-body-bytes", "-1"),
-        ("--log", "carrier-pigeon:"),
-        ("--log-format", "xml"),
-        ("--config", "nowhere.toml"),
-        ("--metrics-listen", "9100"),
-        ("--metrics-listen", "::1:9100"),
-        ("--allow-host", "https://chat.example"),
-        ("--allow-origin", "null"),
-        ("--trusted-proxy", "10.0.0.0/33"),
-        ("--proxy-protocol",),
-        ("--tls-cert", "server.pem"),
-        ("--tls-key", "server.key"),
-        ("--frobnicate",),
-    ],
-    ids=" ".join,
-)
-def test_bad_flags_are_exit_code_2_and_one_line_that_names_them(
-    flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.run_command(["serve", *flags]) == 2
-    shown = capsys.readouterr()
-    assert (shown.out, shown.err.count("\n")) == ("", 1)
-    assert flags[0] in shown.err
+        await eventually(lambda: "metrics_listening" in server.errors)
+        [line] = [json.loads(each) for each in server.errors.splitlines() if "metrics_listening" in each]
+        metrics = await ask(Address.of(line["address"]), "GET", "/metrics")
+        assert b"chatserver_connections" in metrics.body
+        assert await stop(server, signal.SIGINT) == 0
+        assert server.process.stdout is not None
+        assert await server.process.stdout.receive_some() == b"", "no line more"
+        for written in server.errors.splitlines():
+            assert json.loads(written)["level"] == "info", "no terminal here: JSON"
 
 
 async def refused(capsys: pytest.CaptureFixture[str], **settings: Any) -> tuple[int, str]:
@@ -130,32 +100,24 @@ async def test_a_log_that_cannot_be_opened_is_exit_code_4(
 
 
 async def test_exit_codes_and_lines_are_the_process_s_own(tmp_path: Path) -> None:
-    """A port and a log that another server has: offsets are given out by one writer, which does not notice."""
+    """A key of another certificate; a port and a log that another server has, whose one writer gives out offsets."""
+    (cert, _), (_, key) = certificate(tmp_path), certificate(tmp_path, "other")
     async with server_process(tmp_path, *free_flags(tmp_path)) as server:
-        port = str(server.address.port)
-        for code, flags in (
-            (2, ("--port", "http")),
-            (3, ("--port", port, "--log", "memory:")),
-            (4, free_flags(tmp_path)),
+        for code, flag, flags in (
+            (2, "--tls-key", ("--port", "0", "--log", "memory:", "--tls-cert", cert, "--tls-key", key)),
+            (3, "port", ("--port", str(server.address.port), "--log", "memory:")),
+            (4, "--log", free_flags(tmp_path)),
         ):
             folder = tmp_path / str(code)
             folder.mkdir()
             async with server_process(folder, *flags) as failing:
                 assert await failing.ended() == code
-                assert (failing.lines, failing.errors.count("\n")) == ([], 1)
+                assert failing.lines == []
+                [line] = failing.errors.splitlines()
+                assert line.startswith("chatserver: ")
+                assert flag in line
         await publish(server.address, "lobby", "hi")
         assert await stop(server) == 0
-
-
-async def test_metrics_have_no_line_of_their_own(tmp_path: Path) -> None:
-    async with server_process(tmp_path, *free_flags(tmp_path, "--metrics-listen", "127.0.0.1:0")) as server:
-        assert LINE.fullmatch(server.lines[0])
-        assert (await ask(server.address, "GET", "/metrics")).status == 404
-
-        await eventually(lambda: "metrics_listening" in server.errors)
-        [line] = [json.loads(each) for each in server.errors.splitlines() if "metrics_listening" in each]
-        metrics = await ask(Address.of(line["address"]), "GET", "/metrics")
-        assert b"chatserver_connections" in metrics.body
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -166,19 +128,43 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert await stop(server) == 0
 
 
-async def test_the_same_port_again_at_once_and_quietly(tmp_path: Path) -> None:
-    async with server_process(tmp_path, *free_flags(tmp_path, "--quiet")) as server:
-        port = server.address.port
-        async with chatter(server.address) as friend:
-            await friend.ask("join", room="lobby")
-            server.process.kill()
-            await server.process.wait()
-            with trio.move_on_after(1):
-                await friend.peer.rest()
-    async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port)) as server:
-        assert server.address.port == port
-        async with connect(server.address) as peer:
-            await peer.send(b"\0")
-            assert (await peer.response()).status == 400
+async def serial(address: Address) -> str:
+    """Of the certificate that a newcomer is shown."""
+    async with connect(address) as peer:
+        assert isinstance(peer.stream, trio.SSLStream)
+        shown = peer.stream.getpeercert()
+    return str(shown["serialNumber"])
+
+
+async def test_the_line_says_https_and_a_hangup_shows_newcomers_the_new_certificate(tmp_path: Path) -> None:
+    """A bad file keeps the old one, and nobody who is there notices."""
+    cert, key = certificate(tmp_path)
+    flags = free_flags(tmp_path, "--tls-cert", cert, "--tls-key", key)
+    async with server_process(tmp_path, *flags) as server, chatter(server.address) as friend:
+        assert server.lines[0].startswith("listening on https://127.0.0.1:")
+        url = server.lines[0].removeprefix("listening on ") + "/healthz"
+
+        def fetch() -> bytes:  # by a client that is nobody's
+            with urllib.request.urlopen(url, context=trusting()) as answer:
+                body: bytes = answer.read()
+                return body
+
+        assert b"ok" in await trio.to_thread.run_sync(fetch)
+        first = await serial(server.address)
+        certificate(tmp_path)  # over the old one
+        server.process.send_signal(signal.SIGHUP)
+
+        async def changed() -> bool:
+            return await serial(server.address) != first
+
+        await eventually(changed)
+        second = await serial(server.address)
+        await eventually(lambda: "certificate_reloaded" in server.errors)  # by another way than the certificate
+        (tmp_path / "server.pem").write_text("half a certi")
+        server.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: "certificate_not_reloaded" in server.errors)
+        assert "--tls-cert" in server.errors
+        assert await serial(server.address) == second
+        assert (await friend.ask("ping"))["type"] == "pong"
+        await friend.close()
         assert await stop(server) == 0
-        assert server.errors == ""

@@ -8,65 +8,60 @@ import pytest
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.observe.logs import LINES_PER_SECOND
-from tests.support.peers import Address, chatter, connect
+from tests.support.peers import ask, chatter
 from tests.support.serving import Serving, serving
 
 TIMES = 3 * LINES_PER_SECOND
 WORDS = "the disk is full"
 
 
-def hold_the_clock(server: Serving) -> None:
-    """All lines fall into one second, however slow this machine is."""
-    server.server.parts.connections.lines._clock = lambda: 0.0
+def failing(error: Exception) -> Callable[..., Any]:
+    async def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
-def written(server: Serving, event: str) -> list[Any]:
-    return [line for line in server.logs if line["event"] == event]
-
-
-async def ask_by_http(address: Address, status: int) -> None:
-    async with connect(address) as peer:
-        for _ in range(TIMES):
-            assert (await peer.request("GET", "/rooms/lobby")).status == status
+async def in_one_second(server: Serving, ask_once: Callable[[int], Any], event: str) -> set[tuple[str, str]]:
+    """Ask often, however slow this machine is: reason and detail of the lines, of which there are as many as may be."""
+    server.server.parts.connections.lines.report = lambda write: None  # type: ignore[method-assign]
+    for number in range(TIMES):
+        await ask_once(number)
+    lines = [line for line in server.logs if line["event"] == event]
+    assert len(lines) == LINES_PER_SECOND
+    return {(line["reason"], line.get("detail", "")) for line in lines}
 
 
 async def test_a_log_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line for each request of everybody, 4,000 a second on one core, once was what the operator had to read."""
-    async with serving() as server:
-        hold_the_clock(server)
+    async with serving() as server, chatter(server.address) as friend:
         monkeypatch.setattr(server.server.parts.log, "head", failing(LogUnavailable(WORDS)))
-        await ask_by_http(server.address, 503)
-        async with chatter(server.address) as friend:
-            for number in range(TIMES):
-                assert (await friend.ask("join", room=f"r{number}"))["code"] == "unavailable"
-        lines = written(server, "log_failed")
-        assert len(lines) == LINES_PER_SECOND
-        assert {(line["reason"], line["detail"]) for line in lines} == {("LogUnavailable", WORDS)}
+
+        async def read(number: int) -> None:
+            assert (await ask(server.address, "GET", "/rooms/lobby")).status == 503
+            assert (await friend.ask("join", room=f"r{number}"))["code"] == "unavailable"
+
+        assert await in_one_second(server, read, "log_failed") == {("LogUnavailable", WORDS)}
 
 
 async def test_a_log_that_cannot_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here it was the reverse: publishers were told, and the operator nothing at all."""
-
-    def commit(drafts: list[object]) -> list[LogUnavailable]:
-        return [LogUnavailable(WORDS) for _ in drafts]
-
-    async with serving() as server, chatter(server.address) as friend, connect(server.address) as poster:
-        hold_the_clock(server)
+    async with serving() as server, chatter(server.address) as friend:
         log = server.server.parts.log
         assert isinstance(log, MemoryLog)
-        monkeypatch.setattr(log, "_commit", commit)
+        monkeypatch.setattr(log, "_commit", lambda drafts: [LogUnavailable(WORDS) for _ in drafts])
         await friend.ask("join", room="lobby")
-        for _ in range(TIMES):
+
+        async def publish(number: int) -> None:
             assert (await friend.ask("publish", room="lobby", text="hello"))["code"] == "unavailable"
-            assert (await poster.request("POST", "/rooms/elsewhere/messages", b"hello")).status == 503
-        lines = written(server, "publish_failed")
-        assert [(line["reason"], line["detail"]) for line in lines] == [("LogUnavailable", WORDS)] * LINES_PER_SECOND
+            assert (await ask(server.address, "POST", "/rooms/elsewhere/messages", b"hello")).status == 503
+
+        assert await in_one_second(server, publish, "publish_failed") == {("LogUnavailable", WORDS)}
 
 
 @pytest.mark.parametrize("behind_a_wait", [False, True])
 async def test_a_bug_of_ours_that_costs_connections(monkeypatch: pytest.MonkeyPatch, behind_a_wait: bool) -> None:
     async with serving(faults=TIMES) as server:
-        hold_the_clock(server)
         parts = server.server.parts
 
         def fail(*_: object) -> None:
@@ -76,14 +71,8 @@ async def test_a_bug_of_ours_that_costs_connections(monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(parts.log, "head", failing(RuntimeError("a bug")))
         else:
             monkeypatch.setattr(parts.exchanges._routes, "handle", fail)
-        for _ in range(TIMES):
-            async with connect(server.address) as peer:
-                assert (await peer.request("GET", "/rooms/lobby")).status == 500
-        assert len(written(server, "fault")) == LINES_PER_SECOND
 
+        async def run_into_it(number: int) -> None:
+            assert (await ask(server.address, "GET", "/rooms/lobby")).status == 500
 
-def failing(error: Exception) -> Callable[[str], Any]:
-    async def fail(room: str) -> None:
-        raise error
-
-    return fail
+        assert await in_one_second(server, run_into_it, "fault") == {("RuntimeError", "")}

@@ -6,10 +6,13 @@ back. What else is called: test_planted_steps.py.
 """
 
 from pathlib import Path
+from types import NoneType
 
 import pytest
 
+from chatserver.net.handler import Handler
 from chatserver.net.states import READS, TABLE, State
+from tests.support.certificates import certificate
 from tests.support.peers import Address, connect
 from tests.support.planting import VICTIM, scene_of
 from tests.support.serving import serving
@@ -20,6 +23,8 @@ pytestmark = pytest.mark.jumping_clock
 #: States that begin before TLS, and those that carry nothing.
 TLS_STATES = {State.TLS_HELLO, State.TLS_HANDSHAKE}
 WITHOUT_CONTEXT = {State.PROXY, State.TLS_HELLO, State.HEAD, State.KEEPALIVE, State.THROTTLED}
+#: What these carry holds nothing that would have to be given back.
+KEEPS_NOTHING = {State.SERVING, State.CLOSING, State.LINGERING}
 
 
 def happens(state: State, event: str) -> bool:
@@ -55,9 +60,21 @@ async def test_in_each_method_of_each_states_handler(state: State, event: str, t
             await peer.rest()
 
 
-async def test_a_state_without_context_releases_nothing() -> None:
-    """What the walk leaves out is left out for this reason."""
-    async with serving() as server:
+async def test_a_real_server_binds_every_row(tmp_path: Path) -> None:
+    """Each has a handler that says what the end of its time means, takes bytes where it is read, and gives all back."""
+    cert, key = certificate(tmp_path)
+    async with serving(tls_cert=cert, tls_key=key, proxy_protocol=True, trusted_proxy=("192.0.2.1",)) as server:
         connections = server.server.parts.connections
-        empty = {state for state in State if connections.context_types[state] == (type(None),)}
-        assert empty | {State.TLS_HELLO} == WITHOUT_CONTEXT
+        for state, row in TABLE.items():
+            handler, contexts = type(connections._handlers[state]), connections.context_types[state]
+            assert handler.expired is not Handler.expired, f"nobody attends to the end of {state.name}"
+            assert contexts != (object,), f"{state.name} may carry anything"
+            assert (contexts == (NoneType,)) == (state in WITHOUT_CONTEXT)
+            if READS[state]:
+                assert handler.received is not Handler.received, f"{state.name} is read by nobody"
+            if row.announces:
+                assert handler.lacking is not Handler.lacking, f"{state.name} announces, and is not asked"
+            if state not in WITHOUT_CONTEXT | KEEPS_NOTHING:
+                assert handler.released is not Handler.released, f"{state.name} keeps what it carries"
+        assert connections.first("192.0.2.1") is State.PROXY
+        assert connections.first("127.0.0.1") is State.TLS_HELLO

@@ -25,6 +25,7 @@ from tests.support.ways import (
     Bring,
     a_held_poll,
     a_hello,
+    a_paused_publisher,
     a_websocket,
     an_event_stream,
     ask_for_a_poll,
@@ -37,8 +38,6 @@ from tests.support.ways import (
 )
 
 pytestmark = pytest.mark.jumping_clock
-
-# -- everything else that is called -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,7 @@ async def places_are_reclaimed(scene: Scene, peer: Peer) -> None:
 
 
 async def another_comes(scene: Scene, peer: Peer) -> None:
-    address = scene.server.address
-    async with connect(Address(address.host, address.port), source=VICTIM) as other:
+    async with connect(scene.server.address, source=VICTIM) as other:
         await scene.went_off()
         await other.end()
 
@@ -100,6 +98,21 @@ async def another_comes(scene: Scene, peer: Peer) -> None:
 async def its_deadline_passes(scene: Scene, peer: Peer) -> None:
     wheel = scene.parts.connections.wheel
     wheel.watch(scene.victim, wheel.current + 1)
+
+
+async def there_is_room_for_more(scene: Scene, peer: Peer) -> None:
+    scene.parts.connections.send(scene.victim, b"")
+    scene.parts.connections.keep(scene.victim, b"\r\n", 0)
+
+
+def of_the_transport(method: str) -> Callable[[Scene], tuple[Any, str]]:
+    def where(scene: Scene) -> tuple[Any, str]:
+        if method in ("released", "lacking"):  # its arguments do not say whose it is
+            transport = scene.victim.transport
+            scene.concerns_the_victim = lambda *arguments: arguments[0] is transport  # type: ignore[method-assign]
+        return TlsTransport, method
+
+    return where
 
 
 def listener(scene: Scene) -> Any:
@@ -153,6 +166,14 @@ CASES = [
     # TLS
     Case("a handshake begins", lambda s: (s.parts.handshakes.engine, "accept"), a_hello, tls=True),  # type: ignore[union-attr]
     Case("a handshake", lambda s: (s.parts.handshakes.engine, "handshake"), a_hello, tls=True),  # type: ignore[union-attr]
+    *(
+        Case(f"{method} of the transport, {trigger.__name__}", of_the_transport(method), trigger, one_request, tls=True,
+             after=method == "released")
+        for method, trigger in (
+            ("open", any_request), ("lacking", any_request), ("offer", any_request), ("flush", there_is_room_for_more),
+            ("finish", last_request), ("finish", it_is_ended), ("released", last_request), ("released", it_is_ended),
+        )
+    ),
 ]  # fmt: skip
 
 
@@ -160,51 +181,15 @@ CASES = [
 async def test_in_each_callback_and_step(case: Case, tmp_path: Path) -> None:
     async with scene_of(tmp_path, tls=case.tls, **case.settings) as scene:
         address = scene.server.address
-        async with connect(Address(address.host, address.port), source=VICTIM) as peer:
+        if case.trigger is a_hello:  # by hand
+            address = Address(address.host, address.port)
+        async with connect(address, source=VICTIM) as peer:
             await case.bring(scene, peer)
-
             await eventually(lambda: len(scene.victims) == 1)
             scene.plant(*case.where(scene), after=case.after)
             await case.trigger(scene, peer)
             await scene.went_off()
             await trio.testing.wait_all_tasks_blocked(0.01)
-
-
-# -- the TLS transport ------------------------------------------------------------------------------------------------
-
-
-async def the_kernel_has_room_for_more(scene: Scene, peer: Peer) -> None:
-    scene.parts.connections.send(scene.victim, b"")
-    scene.parts.connections.keep(scene.victim, b"\r\n", 0)
-
-
-@pytest.mark.parametrize(
-    ("method", "trigger"),
-    [
-        ("open", any_request),
-        ("lacking", any_request),
-        ("offer", any_request),
-        ("flush", the_kernel_has_room_for_more),
-        ("finish", last_request),
-        ("finish", it_is_ended),
-        ("released", last_request),
-        ("released", it_is_ended),
-    ],
-    ids=lambda value: getattr(value, "__name__", value),
-)
-async def test_in_each_method_of_the_tls_transport(method: str, trigger: Bring, tmp_path: Path) -> None:
-    async with (
-        scene_of(tmp_path, tls=True) as scene,
-        connect(scene.server.address, source=VICTIM) as peer,
-    ):
-        await one_request(scene, peer)
-        if method in ("released", "lacking"):  # its arguments do not say whose it is
-            transport = scene.victim.transport
-            scene.concerns_the_victim = lambda *arguments: arguments[0] is transport  # type: ignore[method-assign]
-        scene.plant(TlsTransport, method, after=method == "released")
-        await trigger(scene, peer)
-        await scene.went_off()
-        await peer.rest()
 
 
 # -- a drain ----------------------------------------------------------------------------------------------------------
@@ -243,3 +228,17 @@ async def test_in_each_step_of_a_drain(
     assert (scene.raised, scene.parts.connections.held, scene.parts.input_budget.used) == (1, 0, 0)
     assert scene.parts.admission.statistics() == {"held": 0, "addresses": 0}
     assert descriptors() == before
+
+
+async def test_a_paused_publisher_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went on to KEEPALIVE when its room's members had been told, and held the drain up to its end."""
+    async with (
+        serving(drain_timeout=60.0, serving_deadline=80.0) as server,
+        connect(server.address, source=VICTIM) as peer,
+    ):
+        scene = Scene(server, monkeypatch)
+        await a_paused_publisher(scene, peer)
+        await scene.until_state("PAUSED")
+        os.kill(os.getpid(), signal.SIGTERM)
+        with trio.fail_after(30.0):
+            assert await peer.rest() == b""

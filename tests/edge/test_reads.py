@@ -4,7 +4,7 @@ import pytest
 
 from chatserver.net.states import State
 from tests.support.peers import connect, frame, open_websocket, request
-from tests.support.serving import Serving, eventually, serving
+from tests.support.serving import eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -14,46 +14,32 @@ POST = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "3000
 CHUNKED = request("POST", "/rooms/lobby/messages", headers={"Transfer-Encoding": "chunked"})
 
 
-async def lacking(server: Serving, state: State, expected: int) -> None:
-    """Wait until the one connection in that state lacks so much: what was sent may come in pieces."""
-    await server.in_phase(state.name.lower())
-    connections = server.server.parts.connections
-
-    async def so_much() -> bool:
-        waiting = [each for each in connections.table if each is not None and each.state is state]
-        return [connections.handler(each).lacking(each) for each in waiting] == [expected]
-
-    await eventually(so_much)
-
-
 @pytest.mark.parametrize(
     ("state", "wire", "lacks"),
     [
         (State.HEAD, POST[:-2], 0),
         (State.BODY, POST + b"x" * 9_000, 21_000),
         (State.BODY, CHUNKED + b"1000\r\nxx", 0),
+        (State.MESSAGE, MESSAGE[:1], 0),
+        (State.MESSAGE, MESSAGE[:3], 0),  # an extended length, of which half is here
+        (State.MESSAGE, MESSAGE[:8], 10_000),
+        (State.MESSAGE, MESSAGE[:9_000], len(MESSAGE) - 9_000),
+        (State.MESSAGE, LONG[:70_000], len(LONG) - 70_000),
+        (State.MESSAGE, frame(b"x" * 9_000, fin=False), 0),  # how long the next will be, nobody knows
+        (State.MESSAGE, frame(b"x" * 9_000, fin=False) + frame(b"y" * 1_000, opcode=0)[:8], 1_000),
     ],
 )
-async def test_a_length_that_was_announced(state: State, wire: bytes, lacks: int) -> None:
-    async with serving() as server, connect(server.address) as peer:
-        await peer.send(wire)
-        await lacking(server, state, lacks)
-
-
-@pytest.mark.parametrize(
-    ("wire", "lacks"),
-    [
-        (MESSAGE[:1], 0),
-        (MESSAGE[:3], 0),  # an extended length, of which half is here
-        (MESSAGE[:8], 10_000),
-        (MESSAGE[:9_000], len(MESSAGE) - 9_000),
-        (LONG[:70_000], len(LONG) - 70_000),
-        (frame(b"x" * 9_000, fin=False), 0),  # how long the next will be, nobody knows
-        (frame(b"x" * 9_000, fin=False) + frame(b"y" * 1_000, opcode=0)[:8], 1_000),
-    ],
-)
-async def test_a_frame(wire: bytes, lacks: int) -> None:
+async def test_what_was_announced_and_has_not_come(state: State, wire: bytes, lacks: int) -> None:
     async with serving(max_message_bytes=1 << 20) as server, connect(server.address) as peer:
-        await open_websocket(peer)
+        if state is State.MESSAGE:
+            await open_websocket(peer)
         await peer.send(wire)
-        await lacking(server, State.MESSAGE, lacks)
+        await server.in_phase(state.name.lower())
+        connections = server.server.parts.connections
+
+        def as_expected() -> bool:
+            """What was sent may come in pieces."""
+            waiting = [each for each in connections.table if each is not None and each.state is state]
+            return [connections.handler(each).lacking(each) for each in waiting] == [lacks]
+
+        await eventually(as_expected)

@@ -2,7 +2,8 @@
 
 import gc
 import tracemalloc
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ import trio.testing
 
 from chatserver.edge.tasks import AT_ONCE, Tasks
 from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.net.connection import Connection
 from tests.support.parked import parked
 from tests.support.peers import ask, chatter, connect, request
 from tests.support.serving import eventually, serving
@@ -34,20 +36,32 @@ class Work:
             self.ended.append(number)
 
 
-async def test_so_many_are_at_work_and_the_others_in_their_order() -> None:
-    work = Work()
+@asynccontextmanager
+async def tasks_of_one() -> AsyncIterator[tuple[Tasks, Connection, trio.CancelScope]]:
+    """All are ended with the block, and none keeps its place."""
     with parked() as it:
         connection, _ = it.connect()
         async with trio.open_nursery() as nursery:
             tasks = Tasks(it.connections, nursery)
-            for number in range(AT_ONCE + 10):
-                tasks.start(work.do, connection, number)
-            await trio.testing.wait_all_tasks_blocked()
-            assert sorted(work.begun) == list(range(AT_ONCE))  # trio begins those of one pass in any order
-            assert tasks.statistics() == {"running": AT_ONCE, "waiting": 10}
-            work.may_end.set()
-        assert sorted(work.ended) == list(range(AT_ONCE + 10))
+            yield tasks, connection, nursery.cancel_scope
         assert tasks.statistics() == {"running": 0, "waiting": 0}
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_so_many_are_at_work_and_the_others_in_their_order(cancelled: bool) -> None:
+    """Cancelled, none is forgotten: Python warns of a coroutine that was never begun, and what it holds would stay."""
+    work = Work()
+    async with tasks_of_one() as (tasks, connection, cancel_scope):
+        for number in range(AT_ONCE + 10):
+            tasks.start(work.do, connection, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(work.begun) == list(range(AT_ONCE))  # trio begins those of one pass in any order
+        assert tasks.statistics() == {"running": AT_ONCE, "waiting": 10}
+        if cancelled:
+            cancel_scope.cancel()
+        else:
+            work.may_end.set()
+    assert sorted(work.ended) == list(range(AT_ONCE + 10))
 
 
 async def test_a_fault_does_not_keep_a_place() -> None:
@@ -56,38 +70,22 @@ async def test_a_fault_does_not_keep_a_place() -> None:
 
     work = Work()
     work.may_end.set()
-    with parked() as it:
-        connection, _ = it.connect()
-        async with trio.open_nursery() as nursery:
-            tasks = Tasks(it.connections, nursery)
-            for _ in range(AT_ONCE * 2):
-                tasks.start(broken, connection)
-            tasks.start(work.do, connection, 1)
-        assert work.ended == [1]
-        assert tasks.statistics() == {"running": 0, "waiting": 0}
+    async with tasks_of_one() as (tasks, connection, _):
+        for _ in range(AT_ONCE * 2):
+            tasks.start(broken, connection)
+        tasks.start(work.do, connection, 1)
+    assert work.ended == [1]
 
 
-async def test_tasks_that_have_not_begun_are_cancelled_as_well() -> None:
-    """None is forgotten: Python warns of a coroutine that was never begun, and what it holds would stay."""
-    work = Work()
-    with parked() as it:
-        connection, _ = it.connect()
-        async with trio.open_nursery() as nursery:
-            tasks = Tasks(it.connections, nursery)
-            for number in range(AT_ONCE + 10):
-                tasks.start(work.do, connection, number)
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
-        assert sorted(work.ended) == list(range(AT_ONCE + 10))
+async def silent(self: SqliteReaders, *arguments: object) -> NoReturn:
+    """As a disk that does not answer."""
+    await trio.sleep_forever()
 
 
 async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four times as many ask for history as tasks may be: each is told when its time is up, not one after another."""
-
-    async def silent(self: SqliteReaders, *arguments: object) -> NoReturn:
-        await trio.sleep_forever()
 
     monkeypatch.setattr(SqliteReaders, "_run", silent)
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=1.0) as server:
@@ -103,29 +101,26 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
         assert answers == [503] * (AT_ONCE * 4)
 
 
-#: Whatever waits for the log: method and target.
+#: Whatever waits for the log.
 WAITING = (
-    ("GET", "/rooms"),
-    ("GET", "/rooms/old"),
-    ("GET", "/rooms/old/messages?after=0"),
-    ("GET", "/rooms/old/messages?before=9"),
-    ("GET", "/rooms/old/messages?wait=60"),
-    ("GET", "/poll?room=old&room=older&wait=60"),
-    ("GET", "/rooms/old/events"),
+    "/rooms",
+    "/rooms/old",
+    "/rooms/old/messages?after=0",
+    "/rooms/old/messages?before=9",
+    "/rooms/old/messages?wait=60",
+    "/poll?room=old&room=older&wait=60",
+    "/rooms/old/events",
 )
 HEAD_BYTES, KEPT_BYTES = 15_000, 3_000
 
 
-@pytest.mark.parametrize(("method", "target"), WAITING)
+@pytest.mark.parametrize("target", WAITING)
 async def test_a_request_that_waits_keeps_what_was_asked_and_not_how(
-    method: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`GET /rooms` with heads of 15 KB: 8,000 who waited kept 139 MB of fields that nobody would read any more."""
 
-    async def silent(self: SqliteReaders, *arguments: object) -> NoReturn:
-        await trio.sleep_forever()
-
-    asking = request(method, target, headers={"x": "x" * HEAD_BYTES})
+    asking = request("GET", target, headers={"x": "x" * HEAD_BYTES})
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=60.0) as server, AsyncExitStack() as stack:
         monkeypatch.setattr(SqliteReaders, "_run", silent)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(AT_ONCE * 3)]

@@ -10,7 +10,7 @@ import reprlib
 import stat
 from collections import Counter
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain
 from types import MethodType
 from typing import Any, cast
 
@@ -19,8 +19,8 @@ from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member, PollWaiter, Source
 from chatserver.chat.ring import ENTRY_BYTES, Ring
 from chatserver.chat.room import Room
-from chatserver.edge.exchange import PausedPublisher, Upload
 from chatserver.edge.proxied import ForwardedFor
+from chatserver.edge.requests import Upload
 from chatserver.fair import FairQueue
 from chatserver.meters import ByteBudget
 from chatserver.net.connection import Connection
@@ -83,11 +83,9 @@ def queued(world: World) -> Queued:
 
 def entries(queue: FairQueue[Any]) -> Iterable[Any]:
     """What stands in the queue. Each network has one line, and it is in turn as long as somebody stands in it."""
-    assert len(queue._turns) == len(queue._lines), "a network's line is never its turn"
-    for line in queue._turns:
-        assert len(line) > 1, "an empty line waits for its turn"
-        assert queue._lines[line[0]] is line, "a network has two lines"
-        yield from islice(line, 1, None)
+    assert sorted(queue._turns) == sorted(queue._lines), "a network's line is never its turn, or twice"
+    assert all(queue._lines.values()), "an empty line waits for its turn"
+    return chain.from_iterable(queue._lines.values())
 
 
 # -- one connection -------------------------------------------------------------------------------------------------
@@ -106,8 +104,8 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
         _check_session(connection, context, waiting)
     elif isinstance(context, PollWaiter | Member):
         assert context.connection is connection, "it waits for somebody else"
-    elif isinstance(context, PausedPublisher):
-        paused = context.room.paused
+    elif isinstance(context, Room):
+        paused = context.paused
         assert (paused and connection in paused) or "_resume" in waiting, "nobody will resume this publisher"
 
 
@@ -252,7 +250,7 @@ def _check_room(room: Room, members: list[Member], waiters: list[PollWaiter], wa
         assert isinstance(publisher, Connection)
         assert publisher.alive, f"a closed publisher waits for {room.name}"
         context = publisher.context
-        waits = context.room if isinstance(context, PausedPublisher) else getattr(context, "waits", None)
+        waits = context if isinstance(context, Room) else getattr(context, "waits", None)
         assert waits is room, f"it goes on, and {room.name} believes that it waits"
     presence = room.presence
     assert set(room.uninformed or ()) <= set(members), f"{room.name} keeps a member that has left"

@@ -11,10 +11,11 @@ from chatserver.observe.metrics import AT_ONCE_SECONDS, SHARE, MeasuredParts, Se
 COST = 2.0**-8
 
 
-class Making:
-    """A clock that moves while a text is made, and how many were."""
+class Making(ServerMetrics):
+    """A clock that moves while a text is made of no parts, and how many were."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(cast(MeasuredParts, object()))
         self.now, self.made = 1000.0, 0
         monkeypatch.setattr(metrics, "perf_counter", lambda: self.now)
         monkeypatch.setattr(metrics, "generate_latest", self._make)
@@ -25,28 +26,21 @@ class Making:
         return b"%d" % self.made
 
 
-@pytest.fixture
-def watched() -> ServerMetrics:
-    """One whose parts nobody asks, since its text is made by `Making`."""
-    return ServerMetrics(cast(MeasuredParts, object()))
-
-
-def test_occasional_scrapes_each_get_a_new_text(watched: ServerMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_occasional_scrapes_each_get_a_new_text(monkeypatch: pytest.MonkeyPatch) -> None:
     making = Making(monkeypatch)
     for asked in range(1, 1000):
-        assert watched.text()[0] == b"%d" % asked
+        assert making.text()[0] == b"%d" % asked
         making.now += COST / SHARE
 
 
-def test_many_who_ask_at_once_share_one(watched: ServerMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_who_ask_at_once_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
     making = Making(monkeypatch)
     began = making.now
     for _ in range(10_000):
-        text = watched.text()[0]
-        assert text == b"%d" % making.made, "the latest that there is"
+        assert making.text()[0] == b"%d" % making.made, "the latest that there is"
         making.now += 0.0001
     assert AT_ONCE_SECONDS <= making.made * COST <= AT_ONCE_SECONDS + (making.now - began) * SHARE + 2 * COST
     before = making.made
     making.now += COST / SHARE
-    watched.text()
+    making.text()
     assert making.made == before + 1, "none is older than this"

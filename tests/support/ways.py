@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from chatserver.edge.exchange import PausedPublisher
 from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
@@ -81,7 +80,7 @@ async def a_paused_publisher(scene: Scene, peer: Peer) -> None:
 
     def pause(connection: Connection) -> None:
         hub.pause(room, connection)
-        connections.enter(connection, State.PAUSED, PausedPublisher(room))
+        connections.enter(connection, State.PAUSED, room)
 
     connections.step(scene.victim, pause)
 
