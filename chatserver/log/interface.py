@@ -31,8 +31,7 @@ MAX_PENDING_TEXT = 16 * 1024 * 1024
 MAX_GROUP = 256
 #: Records or rooms in one answer of a read; a higher `limit` is cut to this.
 MAX_READ = 1_000
-#: Bytes of text in one answer of a read that sets no bound itself: twice what MAX_READ records of ordinary chat have,
-#: and four pages of the API. 200 messages of 8 KB would be 1.6 MB.
+#: Bytes of text in one answer of a read that sets no bound itself: twice what MAX_READ records of ordinary chat have.
 MAX_READ_BYTES = 256 * 1024
 #: Seconds within which the same key from the same user in the same room means the same message.
 KEY_LIFETIME = 600.0
@@ -43,7 +42,6 @@ DRAIN_DEADLINE = 5.0
 ANSWER_DEADLINE = 5.0
 #: Letters of an epoch, of 36 different ones: 2 thousand million epochs, so two lives of a log do not get the same one.
 EPOCH_LENGTH = 6
-SECRET_BYTES = 16
 _EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -76,7 +74,7 @@ class Identity(msgspec.Struct, frozen=True):
 def new_identity() -> Identity:
     """The identity of a new log; an engine keeps it where it keeps its messages."""
     epoch = "".join(secrets.choice(_EPOCH_LETTERS) for _ in range(EPOCH_LENGTH))
-    return Identity(epoch=epoch, secret=secrets.token_bytes(SECRET_BYTES))
+    return Identity(epoch=epoch, secret=secrets.token_bytes(16))
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -204,6 +202,11 @@ class Log(Protocol):
 
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
+
+
+def bounded(limit: int) -> int:
+    """How many a read may answer when it is asked for so many; engines may take a negative number for any."""
+    return max(0, min(limit, MAX_READ))
 
 
 def within_bytes(records: Iterable[Record], max_bytes: int) -> list[Record]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatserver.log import groups as groups_module
+from chatserver.log import interface as interface_module
 from chatserver.log import memory as memory_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
@@ -27,7 +28,8 @@ MAX_GROUP = 4
 SMALL = {
     writer_module: {"FORGET_STEP": 3, "ROOMS_STEP": 2, "MAX_CACHED_ROOMS": 2, "EXPIRE_EVERY": 3},
     groups_module: {"MAX_GROUP": MAX_GROUP},
-    memory_module: {"MAX_READ": MAX_READ, "RETAIN_STEP": 3, "EXPIRE_EVERY": 3},
+    interface_module: {"MAX_READ": MAX_READ},
+    memory_module: {"RETAIN_STEP": 3, "EXPIRE_EVERY": 3},
     readers_module: {"MAX_READ": MAX_READ},
 }
 

@@ -1,6 +1,7 @@
 """A disk that is full, locked or broken while the log is open: all of a group fails, no hole stays, it goes on."""
 
 import gc
+import os
 import sqlite3
 import threading
 import time
@@ -17,7 +18,6 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailable, Record, Stored
 from chatserver.log.sqlite import SqliteLog
-from chatserver.log.sqlite_writer import Forgotten
 from tests.log.support import Clock, draft, listing, offsets, running, submit_all, texts
 from tests.support.groups import append
 
@@ -228,7 +228,7 @@ async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
     hang.set()
     await log._writer_thread.run(lambda: None)  # behind what hung
     opened.writer.close()
-    opened.lock.release()
+    os.close(opened.lock)
 
 
 class HangingReads:
@@ -331,10 +331,10 @@ async def test_retention_that_hangs_does_not_hold_up_the_end(path: Path, monkeyp
         opened = log._opened
         assert opened is not None
 
-        def hanging(*_: object, **__: object) -> Forgotten:
+        def hanging(*_: object, **__: object) -> tuple[dict[str, int], None]:
             hung.set()
             hang.wait(60)
-            return Forgotten({}, None)
+            return {}, None
 
         monkeypatch.setattr(opened.writer, "forget", hanging)
         nursery.start_soon(lambda: log.retain(max_messages=1, max_age_ms=0, now_ms=0))
@@ -345,4 +345,4 @@ async def test_retention_that_hangs_does_not_hold_up_the_end(path: Path, monkeyp
     hang.set()
     await log._writer_thread.run(lambda: None)  # behind what hung
     opened.writer.close()
-    opened.lock.release()
+    os.close(opened.lock)
