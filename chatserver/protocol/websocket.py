@@ -2,10 +2,9 @@
 
 Owns: the bounds that wsproto does not have (a message's bytes, its fragments, the declared length of a frame
 that has not come yet) and the decision when to trouble wsproto at all. wsproto's `FrameProtocol` judges and decodes
-every frame; it is a reference cycle of 0.9 KB, so none is ever kept for a peer: a frame is handed over once it is
-whole, and the frames of a fragmented message once its last one is here, so that wsproto is only ever seen at a
-message boundary, where one spare object serves every connection. What waits is bytes, and bounded; whatever its size,
-each byte is copied a fixed number of times.
+every frame; it is a reference cycle of 0.9 KB, so none is ever kept for a peer. It gets a frame once that is whole, and
+the frames of a fragmented message once the last one is here, so one spare object serves every connection. What waits is
+bytes, and bounded; whatever its size, each byte is copied a fixed number of times.
 May not: answer anything. A `Ping` is an event like any other.
 
     events, rest, assembly, more = receive(rest + data, assembly, FrameLimits())
@@ -28,8 +27,7 @@ class FrameLimits(msgspec.Struct, frozen=True, gc=False):
 
     max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
     max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
-    # Frames taken in one receive; what is behind them stays bytes. 16 KiB of empty pings would hold the loop for 17 ms,
-    # of one-letter messages for 29, before anyone could count them; so few are attended to in a fraction of one.
+    # Frames taken in one receive; what is behind them stays bytes. 16 KiB of empty pings would hold the loop for 17 ms.
     turn: int = 8
     binary: bool = False  # only /echo takes binary messages; chat.v1 is text
 
@@ -146,7 +144,9 @@ def _split(
     ready: list[bytes] = []
     at, count = 0, 0
     if assembly is not None and assembly.lacking:
-        at, count = _gather(buffer, assembly), 1
+        at, count = min(assembly.lacking, len(buffer)), 1
+        assembly.frames += buffer[:at]
+        assembly.lacking -= at
         if assembly.last and not assembly.lacking:
             ready.append(bytes(assembly.frames))
             assembly = None
@@ -187,14 +187,6 @@ def _split(
                 assembly = None
         at = end
     return ready, at, assembly, None, False
-
-
-def _gather(buffer: bytes, assembly: Assembly) -> int:
-    """Add to the frame that is begun; how many bytes of the buffer that took."""
-    taken = min(assembly.lacking, len(buffer))
-    assembly.frames += buffer[:taken]
-    assembly.lacking -= taken
-    return taken
 
 
 def _bad_start(start: int, second: int, assembly: Assembly | None) -> FrameError:
@@ -285,7 +277,7 @@ def _broken(error: ParseFailed) -> FrameError:
 
 
 _SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))
-_EMPTY_PING, _EMPTY_CLOSE = b"\x89\x00", b"\x88\x00"
+EMPTY_PING = b"\x89\x00"
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -293,49 +285,40 @@ def text_frame(payload: bytes) -> bytes:
     length = len(payload)
     if length < 126:
         return _SMALL_TEXT[length] + payload
-    return _long_header(0x81, length) + payload
+    return _header(0x81, length) + payload
 
 
 def text_frame_parts(parts: list[bytes]) -> list[bytes]:
     """The same of a payload in parts, which stay what they are."""
     length = sum(map(len, parts))
-    return [_SMALL_TEXT[length] if length < 126 else _long_header(0x81, length), *parts]
+    return [_SMALL_TEXT[length] if length < 126 else _header(0x81, length), *parts]
 
 
 def binary_frame(payload: bytes) -> bytes:
     """A binary message in one frame."""
-    if len(payload) < 126:
-        return bytes((0x82, len(payload))) + payload
-    return _long_header(0x82, len(payload)) + payload
+    return _header(0x82, len(payload)) + payload
 
 
-def _long_header(start: int, length: int) -> bytes:
+def _header(start: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((start, length))
     if length < 1 << 16:
         return bytes((start, 126)) + _UINT16.pack(length)
     return bytes((start, 127)) + _UINT64.pack(length)
 
 
-def ping_frame(payload: bytes = b"") -> bytes:
-    """A ping, empty as a rule."""
-    return _control(0x89, payload) if payload else _EMPTY_PING
-
-
 def pong_frame(payload: bytes) -> bytes:
     """The answer to a ping, with the ping's own payload."""
-    return _control(0x8A, payload)
+    if len(payload) > _MAX_CONTROL:
+        raise ValueError(f"a control frame of {len(payload)} bytes, limit {_MAX_CONTROL}")
+    return bytes((0x8A, len(payload))) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close; the reason is cut to what fits, between characters. 1005, no code was given, is never written."""
     if code == CloseReason.NO_STATUS_RCVD:
-        return _EMPTY_CLOSE
+        return b"\x88\x00"
     text = reason.encode("utf-8")
     if len(text) > _MAX_CONTROL - 2:
         text = text[: _MAX_CONTROL - 2].decode("utf-8", "ignore").encode("utf-8")
-    return _control(0x88, _UINT16.pack(code) + text)
-
-
-def _control(start: int, payload: bytes) -> bytes:
-    if len(payload) > _MAX_CONTROL:
-        raise ValueError(f"a control frame of {len(payload)} bytes, limit {_MAX_CONTROL}")
-    return bytes((start, len(payload))) + payload
+    return bytes((0x88, 2 + len(text))) + _UINT16.pack(code) + text

@@ -94,8 +94,7 @@ def test_what_is_looked_at_is_little() -> None:
     with pytest.raises(MessageError, match="8,192 bytes of fields"):
         refuse_duplicates(deep + " " * MAX_OTHER_BYTES + "}")
     refuse_duplicates('{"id":1' + " " * MAX_OTHER_BYTES + "}")
-    with pytest.raises(MessageError, match="a number of thousands of digits"):
-        refuse_duplicates('{"x":' + "9" * 5_000 + ',"y":"\\u003a"}')
+    refuse_duplicates('{"x":' + "9" * 5_000 + ',"y":"\\u003a"}')
 
 
 _KNOWN = st.sampled_from(("type", "id", "room", "text", "key", "after", "before", "limit", "x"))

@@ -1,7 +1,7 @@
 import pytest
 
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, parse_head, tokens
+from chatserver.protocol.head import BodyKind, Head, HeadLimits, find_head_end, has_token, parse_head
 from tests.protocol.samples import GET, POST, UPGRADE, request
 from tests.support.feed import feed, head_runner
 
@@ -182,10 +182,6 @@ def test_an_error_keeps_no_traceback_of_h11() -> None:
     with pytest.raises(HttpError) as caught:
         parse_head(request(b"bad name: x"), HeadLimits())
     assert caught.value.__suppress_context__
-
-
-def test_tokens() -> None:
-    assert tokens("Keep-Alive ,\tUpgrade,") == ["keep-alive", "upgrade", ""]
 
 
 @pytest.mark.parametrize(
