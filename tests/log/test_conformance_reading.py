@@ -98,30 +98,7 @@ async def test_rooms_come_most_recently_written_first(log: Log, clock: Clock) ->
     assert await log.rooms(0) == await log.rooms(-1) == []
 
 
-async def test_a_room_emptied_and_written_again_is_the_first_of_the_list(log: Log, clock: Clock) -> None:
-    for room in ("a", "b"):
-        await fill(log, 2, room)
-        clock.ms += 1_000
-    assert await log.retain(max_messages=0, max_age_ms=1_000, now_ms=clock.ms) == {"a": 3}
-    assert await log.rooms(10) == [RoomSummary("b", 2, 2)]
-    await fill(log, 1, "a")
-    assert await log.rooms(10) == [RoomSummary("a", 1, 3), RoomSummary("b", 2, 2)]
-
-
 # -- retention
-
-
-async def test_retain_keeps_the_newest(log: Log, clock: Clock) -> None:
-    await fill(log, 10)
-    await fill(log, 3, "small")
-    assert await log.retain(max_messages=4, max_age_ms=0, now_ms=clock.ms) == {"lobby": 7}
-    assert await log.head("lobby") == Head(7, 10)
-    assert offsets(await log.read("lobby", after=0, limit=99)) == [7, 8, 9, 10]
-    assert offsets(await log.read("lobby", after=8, limit=99)) == [9, 10]
-    assert offsets(await log.latest("lobby", 99, before=9)) == [7, 8]
-    assert await log.latest("lobby", 99, before=7) == []
-    assert await log.head("small") == Head(1, 3)
-    assert RoomSummary("lobby", 4, 10) in await log.rooms(10)
 
 
 @pytest.mark.parametrize(

@@ -83,12 +83,6 @@ async def test_groups_of_a_fast_disk_begin_an_interval_apart(autojump_clock: Moc
     assert (it.engine.groups[4:], it.seen) == ([["f"]], ["d", "e", "f"])
 
 
-async def test_a_group_is_bounded(it: Written) -> None:
-    it.submit_together(["x"] * (2 * MAX_GROUP + 1))
-    await wait_all_tasks_blocked()
-    assert [len(group) for group in it.engine.groups] == [MAX_GROUP, MAX_GROUP, 1]
-
-
 @pytest.mark.parametrize(
     ("limit", "value", "texts", "message"),
     [
@@ -107,12 +101,6 @@ async def test_the_queue_is_bounded(
                 it.submit("refused")
         await wait_all_tasks_blocked()
     assert it.seen == texts * 3
-
-
-async def test_a_callback_may_submit_again(it: Written) -> None:
-    it.writer.submit(draft("first"), lambda _: it.submit("second"))
-    await wait_all_tasks_blocked()
-    assert it.seen == ["second"]
 
 
 async def test_the_end_waits_for_the_commit_that_runs_and_for_what_waits() -> None:

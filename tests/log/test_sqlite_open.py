@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,23 +20,6 @@ from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, ignore, listing, offsets, running, submit_all
 from tests.support.groups import append
 from tests.support.parked import descriptors
-
-PROJECT = Path(__file__).parents[2]
-OPEN_AND_REPORT = """
-import sys, trio
-from chatserver.log import open_log
-from chatserver.log.interface import LogOpenError
-async def main():
-    async with trio.open_nursery() as nursery:
-        try:
-            await nursery.start(open_log(sys.argv[1]).run, lambda records: None)
-        except LogOpenError as error:
-            print("LogOpenError:", error)
-        else:
-            print("opened")
-        nursery.cancel_scope.cancel()
-trio.run(main)
-"""
 
 
 async def refused(path: Path | str) -> str:
@@ -167,15 +149,6 @@ async def test_a_second_log_on_the_file_is_refused_until_the_first_ends(path: Pa
     await fill(alias)
     async with running(SqliteLog(str(path))) as log:
         assert await log.head("lobby") == Head(1, 4)
-
-
-async def test_a_second_process_is_refused(path: Path) -> None:
-    command = [sys.executable, "-c", OPEN_AND_REPORT, f"sqlite:{path}"]
-    async with running(SqliteLog(str(path))):
-        beside = await trio.run_process(command, capture_stdout=True, cwd=PROJECT)
-    assert b"in use by another server" in beside.stdout
-    after = await trio.run_process(command, capture_stdout=True, cwd=PROJECT)
-    assert after.stdout == b"opened\n"
 
 
 async def test_another_program_that_holds_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

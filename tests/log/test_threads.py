@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import trio
-from outcome import Error, Outcome, Value
+from outcome import Error, Outcome
 
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.threads import ThreadPool
@@ -87,31 +87,6 @@ async def test_the_receiver_of_an_outcome_may_ask_for_more(pool: ThreadPool) -> 
     assert not pool.busy
 
 
-async def test_a_cancelled_job_does_not_begin(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
-    """A job begins before any other task runs, so the first is under way."""
-    hanging, ran = Hanging(), threading.Event()
-    pool.start(hanging, seen.append)
-    assert hanging.began.wait(60)
-    with trio.move_on_after(0) as gone:
-        await pool.run(ran.set)
-    assert gone.cancelled_caught
-    hanging.go_on.set()
-    assert await pool.run(lambda: "behind it") == "behind it"
-    assert seen == [Value(None)]
-    assert not ran.is_set()
-
-
-async def test_a_job_that_hangs_does_not_hold_the_task_that_waits_for_it(pool: ThreadPool) -> None:
-    hanging = Hanging()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pool.run, hanging)
-        await trio.to_thread.run_sync(hanging.began.wait)
-        nursery.cancel_scope.cancel()
-    assert pool.busy, "it cannot be taken back"
-    hanging.go_on.set()
-    assert await pool.run(lambda: "free again") == "free again"
-
-
 def test_a_loop_that_ends_before_the_job_is_not_called(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
     hanging = Hanging()
 
@@ -172,12 +147,12 @@ async def test_so_many_jobs_at_a_time_and_the_others_in_order() -> None:
     assert not pool.busy
 
 
-async def test_a_cancelled_job_makes_way_for_those_behind_it(pool: ThreadPool) -> None:
+async def test_a_cancelled_job_does_not_begin_and_makes_way_for_those_behind_it(pool: ThreadPool) -> None:
     hanging = Hanging()
     ran: list[str] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(pool.run, hanging)
-        await trio.testing.wait_all_tasks_blocked()
+        pool.start(hanging, lambda _: None)
+        assert hanging.began.wait(60), "it begins before any other task runs"
         async with trio.open_nursery() as others:
             for name in ("first", "second"):
                 others.start_soon(pool.run, partial(ran.append, name))
