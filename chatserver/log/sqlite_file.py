@@ -150,9 +150,10 @@ def _opening(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse the databases of other programs, and of servers newer than this one."""
-    version = _number(connection, "PRAGMA user_version")
-    application = _number(connection, "PRAGMA application_id")
-    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
+    version, application, tables = connection.execute(
+        "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema) "
+        "FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise LogOpenError(f"{path} is the database of another program; choose another path")
     if version > len(MIGRATIONS):
@@ -165,7 +166,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
     """Bring the schema up to date in one transaction. It is opened in any case, to see that the file is not locked."""
     connection.execute("BEGIN IMMEDIATE")
-    version = _number(connection, "PRAGMA user_version")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
@@ -180,10 +181,6 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
     if row is None:
         raise _damaged(path, "the log's identity is missing")
     return Identity(epoch=row[0], secret=row[1])
-
-
-def _number(connection: sqlite3.Connection, question: str) -> int:
-    return int(connection.execute(question).fetchone()[0])
 
 
 def _damaged(path: Path, what: str) -> LogOpenError:

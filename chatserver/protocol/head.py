@@ -160,6 +160,11 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     body, content_length = _NOTHING
     if "content-length" in headers or "transfer-encoding" in headers:
         body, content_length = _framing(head, headers, version)
+    expects_continue = False
+    if "expect" in headers and version == "1.1":
+        if headers["expect"].lower() != "100-continue":
+            raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only expectation met here is 100-continue")
+        expects_continue = body is not BodyKind.NONE
     return Head(
         request.method.decode("ascii"),
         path,
@@ -169,7 +174,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         content_length,
         # HTTP/1.0 is never kept alive, which is h11's rule too: its keep-alive is a mess with proxies.
         version == "1.1" and not has_token(headers.get("connection"), "close"),
-        "expect" in headers and _expects_continue(headers, version) and body is not BodyKind.NONE,
+        expects_continue,
         version,
     )
 
@@ -183,7 +188,9 @@ def _parse_with_h11(head: bytes) -> h11.Request:
     except h11.ProtocolError as error:
         # The frame that raised refers to the error: a cycle for each refused request, unless it is dropped here.
         error.__traceback__ = None
-        raise _from_h11(error) from None
+        code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
+        message = _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1")
+        raise HttpError(code, message) from None
     if request is None:
         raise HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
     return request
@@ -202,11 +209,6 @@ _WORDS = {
     "multiple Transfer-Encoding headers": "more than one Transfer-Encoding",
     "Only Transfer-Encoding": "the only Transfer-Encoding known here is chunked",
 }
-
-
-def _from_h11(error: h11.ProtocolError) -> HttpError:
-    code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
-    return HttpError(code, _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1"))
 
 
 def _headers(items: list[tuple[bytes, bytes]], lines: int) -> dict[str, str]:
@@ -262,14 +264,6 @@ def _framing(head: bytes, headers: dict[str, str], version: str) -> tuple[BodyKi
     if version == "1.0":
         raise HttpError(ErrorCode.BAD_REQUEST, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
     return BodyKind.CHUNKED, 0
-
-
-def _expects_continue(headers: dict[str, str], version: str) -> bool:
-    if version == "1.0":
-        return False
-    if headers["expect"].lower() != "100-continue":
-        raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only expectation met here is 100-continue")
-    return True
 
 
 def has_token(value: str | None, token: str) -> bool:

@@ -88,7 +88,7 @@ LONG_FRAME = 64 * 1024
 
 _FIN = 0x80
 _MASKED = 0x80
-_OPCODE, _BINARY, _CONTROL = 0x0F, 0x02, 0x08
+_OPCODE, _CONTROL = 0x0F, 0x08
 _EMPTY_PONG = b"\x8a\x80"  # and four bytes of mask, which mask nothing
 # First bytes without reserved bits or opcodes, and no control frame in fragments: of a new message, and inside one.
 _CONTROLS = frozenset((0x88, 0x89, 0x8A))

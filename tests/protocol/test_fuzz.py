@@ -1,5 +1,6 @@
 """Invariant: no bytes make a parser raise anything but the errors of its own family, however they are cut."""
 
+import json
 from contextlib import suppress
 
 import pytest
@@ -12,11 +13,7 @@ from chatserver.protocol.errors import FrameError, HttpError, MessageError
 from chatserver.protocol.head import HeadLimits, parse_head
 from chatserver.protocol.response import cookie, query_fields
 from chatserver.protocol.upgrade import accept_upgrade
-from chatserver.protocol.websocket import (
-    Close,
-    FrameLimits,
-    Violation,
-)
+from chatserver.protocol.websocket import Close, FrameLimits, Violation
 from tests.protocol.samples import GET, POST, UPGRADE, frame
 from tests.support.feed import body_runner, cuts, frame_runner, head_runner, pieces, take_frames
 
@@ -31,26 +28,8 @@ def mutated(sample: bytes) -> st.SearchStrategy[bytes]:
             wire = wire[:start] + added + wire[start + removed :]
         return wire
 
-    pieces_of_note = st.sampled_from(
-        [
-            b"\r\n",
-            b"\n",
-            b"\r",
-            b"\0",
-            b" ",
-            b"\t",
-            b":",
-            b",",
-            b"%",
-            b"%ff",
-            b"HTTP/1.1",
-            b"chunked",
-            b"\xff",
-            b"?",
-            b"#",
-        ]
-    )
-    added = st.one_of(st.binary(max_size=3), pieces_of_note)
+    notable = [b"\r\n", b"%ff", b"HTTP/1.1", b"chunked", *(bytes((byte,)) for byte in b"\r\n\0 \t:,%\xff?#")]
+    added = st.one_of(st.binary(max_size=3), st.sampled_from(notable))
     return st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 3), added), max_size=5).map(mutate)
 
 
@@ -60,6 +39,8 @@ heads = st.one_of(st.binary(max_size=300), mutated(GET), mutated(POST), mutated(
 @given(heads, cuts(400))
 def test_heads(wire: bytes, at: list[int]) -> None:
     """Cut or whole, a head means the same; and what it leads to may be refused, not crash."""
+    with suppress(HttpError):
+        parse_head(wire, HeadLimits())  # though nobody has searched for its end
     small = HeadLimits(max_bytes=350, max_fields=8, max_target=200)
     assert head_runner(small)([wire]) == head_runner(small)(pieces(wire, at))
     head, _ = head_runner()([wire])
@@ -72,12 +53,6 @@ def test_heads(wire: bytes, at: list[int]) -> None:
     with suppress(HttpError):
         assert accept_upgrade(head).startswith(b"HTTP/1.1 101 ")
     cookie(head.headers.get("cookie", ""), "a")
-
-
-@given(heads)
-def test_a_head_that_was_not_searched_for(wire: bytes) -> None:
-    with suppress(HttpError):
-        parse_head(wire, HeadLimits())
 
 
 chunked_bodies = st.one_of(
@@ -128,8 +103,6 @@ field_values = st.one_of(
 
 def written(fields: list[tuple[str, object]]) -> str:
     """A JSON object whose fields may come twice."""
-    import json
-
     return "{" + ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in fields) + "}"
 
 

@@ -1,10 +1,9 @@
-from contextlib import suppress
 from urllib.parse import parse_qsl
 
 import h11
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError, MessageError
@@ -80,11 +79,6 @@ def test_more_headers_change_nothing_else(body: bytes) -> None:
     assert (dict(head.headers)[b"vary"], read) == (b"Origin", body)
 
 
-@given(st.binary(max_size=2000))
-def test_any_body(body: bytes) -> None:
-    assert judged(response(200, body))[1] == body
-
-
 def test_continue() -> None:
     client = h11.Connection(h11.CLIENT)
     fields = [("Host", "h"), ("Expect", "100-continue"), ("Content-Length", "1")]
@@ -117,31 +111,15 @@ def test_errors() -> None:
     assert (head.status_code, may_go_on) == (400, True)
 
 
-@pytest.mark.parametrize(
-    ("query", "fields"),
-    [
-        ("", []),
-        ("a=1&b=2&a=3", [("a", "1"), ("b", "2"), ("a", "3")]),
-        ("a", [("a", "")]),
-        ("a=&=b&&", [("a", ""), ("", "b")]),
-        ("room=lobby%3Ak3f9-41&q=x+y", [("room", "lobby:k3f9-41"), ("q", "x y")]),
-        ("q=%C3%BC", [("q", "ü")]),
-        ("q=100%", [("q", "100%")]),
-        ("a=1;b=2", [("a", "1;b=2")]),
-    ],
-)
-def test_query_fields(query: str, fields: list[tuple[str, str]]) -> None:
-    assert query_fields(query) == fields
+def test_query_fields() -> None:
+    assert query_fields("room=lobby%3Ak3f9-41&q=x+y&a=1;b=2&=b&&c") == [
+        *(("room", "lobby:k3f9-41"), ("q", "x y"), ("a", "1;b=2"), ("", "b"), ("c", ""))
+    ]
 
 
-@pytest.mark.parametrize("query", ["q=%ff", "%c3=1", "q=%ed%a0%80", "&".join(["a=1"] * (MAX_QUERY_FIELDS + 1))])
-def test_bad_queries(query: str) -> None:
-    with pytest.raises(HttpError) as caught:
-        query_fields(query)
-    assert caught.value.code.status == 400
-
-
-@given(st.text(alphabet="ab=&+%2x ;c3", max_size=40))
+@given(st.text(alphabet="ab=&+%2x ;c3", max_size=40) | st.text())
+@example("q=%C3%BC")
+@example("q=100%")
 def test_a_query_means_what_the_standard_library_says(query: str) -> None:
     try:
         expected = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
@@ -152,10 +130,11 @@ def test_a_query_means_what_the_standard_library_says(query: str) -> None:
         assert query_fields(query) == expected
 
 
-@given(st.text())
-def test_no_query_raises_anything_else(query: str) -> None:
-    with suppress(HttpError):
+@pytest.mark.parametrize("query", ["q=%ff", "%c3=1", "q=%ed%a0%80", "&".join(["a=1"] * (MAX_QUERY_FIELDS + 1))])
+def test_bad_queries(query: str) -> None:
+    with pytest.raises(HttpError) as caught:
         query_fields(query)
+    assert caught.value.code.status == 400
 
 
 @pytest.mark.parametrize(
