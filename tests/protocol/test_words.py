@@ -86,6 +86,7 @@ def test_no_answer_has_python_in_it() -> None:
     [
         (head_message(request(b"X Y: z")), "a header field is not a name, a colon and a value"),
         (head_message(request(host=b"")), "Host is missing"),
+        (head_message(b"\x16\x03"), "TLS handshake"),
         (chunk_message(b"nonsense\r\n"), "a chunk does not begin with its size"),
         (chunk_message(b"1\r\nab\r\n"), "a chunk is not as long as its size says"),
         (frame_message(frame(0x88, b"\x03\xe8\xff")), "a close frame's reason is not UTF-8"),
