@@ -58,10 +58,7 @@ class LogBusy(LogError):  # noqa: N818 -- it names a state of the log, not a fau
 
 
 class LogUnavailable(LogError):  # noqa: N818 -- as LogBusy
-    """The disk is full, read-only, locked, failing or silent, or the log is closed.
-
-    Try again with the same key: a disk that did not answer in time may have stored the message.
-    """
+    """The disk is full, read-only, locked, failing or silent, or the log is closed. Try again with the same key."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -169,9 +166,8 @@ class Log(Protocol):
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
-        Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for
-        strings that are not Unicode text (lone surrogates); `done` is then never called. `news` and `done` must be
-        short and should not raise; what they raise is logged, and the others are called all the same.
+        Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for lone
+        surrogates; `done` is then never called. What `news` and `done` raise is logged, and the others are called.
         """
 
     async def head(self, room: str) -> Head:
@@ -191,7 +187,7 @@ class Log(Protocol):
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, of the MAX_READ written last, most recently written first.
 
-        Rooms written in the same millisecond, or while the clock was set back, come in any order among themselves.
+        The clock orders them, so those written in one millisecond, or while it was set back, come in any order.
         """
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
@@ -210,10 +206,7 @@ def bounded(limit: int) -> int:
 
 
 def within_bytes(records: Iterable[Record], max_bytes: int) -> list[Record]:
-    """As many of the first records as have `max_bytes` of text in UTF-8 together, but at least one.
-
-    It takes at most one record from the source that it does not return.
-    """
+    """As many of the first records as have `max_bytes` of text in UTF-8 together, but at least one."""
     taken: list[Record] = []
     for record in records:
         text = record.text

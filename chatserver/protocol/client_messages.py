@@ -111,8 +111,7 @@ def decode(data: str | bytes) -> ClientMessage:
 def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it.
 
-    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: if they are UTF-8,
-    both are text.
+    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: both are text.
     """
     media, _, parameters = (content_type or "text/plain").partition(";")
     media = media.strip().lower()

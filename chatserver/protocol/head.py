@@ -59,8 +59,8 @@ _NO_FIELDS = 2  # lines of a head without fields: the request line, and the blan
 _NOTHING = (BodyKind.NONE, 0)
 _BLANK_LINES = 4  # bytes: two empty lines before a request are forgiven; RFC 9112 section 2.2 asks for one
 _REQUEST_LINE_REST = 64  # bytes: the request line's method, version and spaces, generously
-# What takes h11 and us 30 to 100 ns each: words and list items of a head (browsers send 50), escapes in a target (a
-# poll of 100 rooms has 200). A head below 2 KiB cannot have enough of them to matter.
+# What takes 30 to 100 ns each: words and list items of a head (browsers send 50), escapes in a target (a poll of 100
+# rooms has 200). A head below 2 KiB cannot have enough of them to matter.
 _MAX_PARTS, _MAX_ESCAPES, _LONG_HEAD = 1000, 1000, 2 * 1024
 _NOT_CONTROLS = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte in b"\t\r\n")
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)

@@ -46,10 +46,7 @@ def check_room(room: str) -> str:
 
 
 def check_text(text: str) -> str:
-    """A message's text: not too long, not blank, nothing that disturbs other people's screens.
-
-    Its size first, so that what is looked at is never more than 8 KiB.
-    """
+    """A message's text: not too long (asked first), not blank, nothing that disturbs other people's screens."""
     if "\r" in text and len(text) <= 2 * MAX_TEXT_BYTES:
         text = text.replace("\r\n", "\n")
     if len(text) > MAX_TEXT_BYTES:

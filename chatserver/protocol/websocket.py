@@ -82,8 +82,8 @@ class Assembly(msgspec.Struct, gc=False):
     last: bool = False  # its last frame is the message's last
 
 
-#: Bytes from which on a frame that is not whole is gathered here, not in front of the bytes that follow: those are
-#: copied with each read. One of 16 MiB, in reads of 16 KiB, was 8 GiB of copies.
+#: Bytes from which on a frame that is not whole is gathered here. Shorter ones wait in front of the bytes that follow,
+#: which are copied with each read.
 LONG_FRAME = 64 * 1024
 
 _FIN = 0x80
@@ -107,10 +107,9 @@ _spare: list[FrameProtocol] = []
 def receive(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int | None = None
 ) -> tuple[list[Event], bytes, Assembly | None, bool]:
-    """Take the whole frames off `buffer`: events, the bytes that are left, the message that is unfinished.
+    """Take the whole frames off `buffer`: events, the bytes left, the unfinished message, whether to come again.
 
-    Not more than a turn's worth, the limits' or so many frames: the last of the four tells that there may be more of
-    them in what is left. After a `Close` or a `Violation` nothing is left over: the rest of the stream has no meaning.
+    It takes no more frames than a turn has. Behind a `Close` or a `Violation` nothing is left.
     """
     if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG and (assembly is None or not assembly.lacking):
         return [PONG], b"", assembly, False  # what an idle peer sends, and all it sends
@@ -125,10 +124,7 @@ def receive(
 
 
 def lacking(buffer: bytes, assembly: Assembly | None) -> int:
-    """Bytes that the frame which is begun still lacks, or 0 while that is not known.
-
-    Of what `receive` has left over: the first frame of the buffer is not whole, and was not refused.
-    """
+    """Bytes that the frame at the beginning of what `receive` left still lacks, or 0 while that is not known."""
     if assembly is not None and assembly.lacking:
         return assembly.lacking
     header, length = _measure(buffer, 0) if len(buffer) >= 2 else (0, 0)
@@ -138,9 +134,7 @@ def lacking(buffer: bytes, assembly: Assembly | None) -> int:
 def _split(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int
 ) -> tuple[list[bytes], int, Assembly | None, FrameError | None, bool]:
-    """Frames that may go to wsproto, where the rest begins, the unfinished message, what ended it all, and whether the
-    turn did.
-    """
+    """Frames for wsproto, where the rest begins, the unfinished message, what ended it all, whether the turn did."""
     ready: list[bytes] = []
     at, count = 0, 0
     if assembly is not None and assembly.lacking:
