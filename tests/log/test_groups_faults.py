@@ -64,17 +64,6 @@ async def test_a_publisher_that_raises(closed_log: Log, caplog: pytest.LogCaptur
     assert logged(caplog) == [ANSWER_FAILED]
 
 
-async def test_all_receivers_raise(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
-    it = Written()
-    await nursery.start(it.writer.run, broken)
-    with together(it.writer):
-        for _ in range(3):
-            it.writer.submit(draft("x"), broken)
-    await wait_all_tasks_blocked()
-    assert (await it.append("y")).text == "y"
-    assert logged(caplog) == [NEWS_FAILED, ANSWER_FAILED, ANSWER_FAILED, ANSWER_FAILED, NEWS_FAILED]
-
-
 @pytest.mark.parametrize("ends", [False, True])
 async def test_publishers_that_raise_at_their_deadline_or_at_the_end(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, ends: bool
