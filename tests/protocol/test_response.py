@@ -53,17 +53,13 @@ def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
     assert fields[b"connection"] == (b"keep-alive" if keep_alive else b"close")
 
 
-def test_head_only() -> None:
-    wire = response(200, b"hello", head_only=True)
-    head, body, may_go_on = judged(wire, "HEAD")
-    assert dict(head.headers)[b"content-length"] == b"5"
-    assert (body, may_go_on) == (b"", True)
-    assert wire + b"hello" == response(200, b"hello")
-
-
 @pytest.mark.parametrize("keep_alive", [True, False])
-def test_an_answer_without_content_has_neither_length_nor_type(keep_alive: bool) -> None:
-    """RFC 9110 section 8.6: no Content-Length with 204."""
+def test_answers_without_a_body(keep_alive: bool) -> None:
+    """RFC 9110 section 8.6: no Content-Length with 204, and that of the body for a HEAD."""
+    wire = response(200, b"hello", head_only=True, keep_alive=keep_alive)
+    head, body, may_go_on = judged(wire, "HEAD")
+    assert (dict(head.headers)[b"content-length"], body, may_go_on) == (b"5", b"", keep_alive)
+    assert wire + b"hello" == response(200, b"hello", keep_alive=keep_alive)
     head, body, may_go_on = judged(response(204, b"", headers=(("Vary", "Origin"),), keep_alive=keep_alive))
     assert (head.status_code, body, may_go_on) == (204, b"", keep_alive)
     assert {b"content-length", b"content-type"}.isdisjoint(dict(head.headers))
