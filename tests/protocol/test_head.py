@@ -154,19 +154,8 @@ def test_an_error_keeps_no_traceback_of_h11() -> None:
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize(
-    ("value", "has"),
-    [
-        (None, False),
-        ("", False),
-        ("close", True),
-        ("Close", True),
-        ("keep-alive, CLOSE", True),
-        ("close\t,x", True),
-        ("closed", False),
-        ("x-close, keep-alive", False),
-        ("clo, se", False),
-    ],
-)
-def test_has_token(value: str | None, has: bool) -> None:
-    assert has_token(value, "close") is has
+def test_has_token() -> None:
+    for value in ("close", "Close", "keep-alive, CLOSE", "close\t,x"):
+        assert has_token(value, "close")
+    for no_value in (None, "", "closed", "x-close, keep-alive", "clo, se"):
+        assert not has_token(no_value, "close")
