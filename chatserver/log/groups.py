@@ -239,10 +239,7 @@ def _checked(outcome: Outcome[Outcomes], count: int) -> Outcomes:
 
 
 def refuse_surrogates(draft: Draft) -> None:
-    """Raise ValueError for text that has no UTF-8 form, since it would fail the whole group that it is in.
-
-    `json.loads` makes a lone surrogate of half an emoji.
-    """
+    """Raise ValueError for text that has no UTF-8 form, since it would fail the whole group that it is in."""
     key = draft.key or ""
     # `isascii` only reads a flag of the string, so most messages are not encoded.
     if not (
