@@ -36,6 +36,7 @@ from chatserver.net.states import TABLE, State
 from chatserver.net.wheel import TICK_MICROSECONDS, ticks
 from chatserver.protocol.errors import FrameError, MessageError
 from chatserver.protocol.websocket import (
+    EMPTY_PING,
     Binary,
     Close,
     Event,
@@ -45,7 +46,6 @@ from chatserver.protocol.websocket import (
     Text,
     Violation,
     lacking,
-    ping_frame,
     pong_frame,
     receive,
 )
@@ -63,7 +63,6 @@ MESSAGE_BURST = 10.0
 REFUSAL, CONTROL = 3, 3
 #: Refusals after which a client that heeds none of them is closed.
 REFUSALS = 64
-_PING = ping_frame()
 
 
 class WebSocketHandler(Handler):
@@ -275,7 +274,7 @@ class WebSocketHandler(Handler):
                 return
             connection.rate = self._bucket.at_rest(connection.rate, self._now())
             self._connections.enter(connection, State.PINGED, session)
-            self._connections.send(connection, _PING)  # last: it may find that the peer is gone
+            self._connections.send(connection, EMPTY_PING)  # last: it may find that the peer is gone
             return
         if state is State.PINGED and self._connections.judge.outstanding(connection):
             return  # the peer has not even taken what stands before the ping

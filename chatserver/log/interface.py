@@ -31,8 +31,7 @@ MAX_PENDING_TEXT = 16 * 1024 * 1024
 MAX_GROUP = 256
 #: Records or rooms in one answer of a read; a higher `limit` is cut to this.
 MAX_READ = 1_000
-#: Bytes of text in one answer of a read that sets no bound itself: twice what MAX_READ records of ordinary chat have,
-#: and four pages of the API. 200 messages of 8 KB would be 1.6 MB.
+#: Bytes of text in one answer of a read that sets no bound itself: twice what MAX_READ records of ordinary chat have.
 MAX_READ_BYTES = 256 * 1024
 #: Seconds within which the same key from the same user in the same room means the same message.
 KEY_LIFETIME = 600.0
@@ -43,7 +42,6 @@ DRAIN_DEADLINE = 5.0
 ANSWER_DEADLINE = 5.0
 #: Letters of an epoch, of 36 different ones: 2 thousand million epochs, so two lives of a log do not get the same one.
 EPOCH_LENGTH = 6
-SECRET_BYTES = 16
 _EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -60,10 +58,7 @@ class LogBusy(LogError):  # noqa: N818 -- it names a state of the log, not a fau
 
 
 class LogUnavailable(LogError):  # noqa: N818 -- as LogBusy
-    """The disk is full, read-only, locked, failing or silent, or the log is closed.
-
-    Try again with the same key: a disk that did not answer in time may have stored the message.
-    """
+    """The disk is full, read-only, locked, failing or silent, or the log is closed. Try again with the same key."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -76,7 +71,7 @@ class Identity(msgspec.Struct, frozen=True):
 def new_identity() -> Identity:
     """The identity of a new log; an engine keeps it where it keeps its messages."""
     epoch = "".join(secrets.choice(_EPOCH_LETTERS) for _ in range(EPOCH_LENGTH))
-    return Identity(epoch=epoch, secret=secrets.token_bytes(SECRET_BYTES))
+    return Identity(epoch=epoch, secret=secrets.token_bytes(16))
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -171,9 +166,8 @@ class Log(Protocol):
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
-        Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for
-        strings that are not Unicode text (lone surrogates); `done` is then never called. `news` and `done` must be
-        short and should not raise; what they raise is logged, and the others are called all the same.
+        Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for lone
+        surrogates; `done` is then never called. What `news` and `done` raise is logged, and the others are called.
         """
 
     async def head(self, room: str) -> Head:
@@ -193,7 +187,7 @@ class Log(Protocol):
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, of the MAX_READ written last, most recently written first.
 
-        Rooms written in the same millisecond, or while the clock was set back, come in any order among themselves.
+        The clock orders them, so those written in one millisecond, or while it was set back, come in any order.
         """
 
     async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
@@ -206,11 +200,13 @@ class Log(Protocol):
         """Counters for `/metrics`."""
 
 
-def within_bytes(records: Iterable[Record], max_bytes: int) -> list[Record]:
-    """As many of the first records as have `max_bytes` of text in UTF-8 together, but at least one.
+def bounded(limit: int) -> int:
+    """How many a read may answer when it is asked for so many; engines may take a negative number for any."""
+    return max(0, min(limit, MAX_READ))
 
-    It takes at most one record from the source that it does not return.
-    """
+
+def within_bytes(records: Iterable[Record], max_bytes: int) -> list[Record]:
+    """As many of the first records as have `max_bytes` of text in UTF-8 together, but at least one."""
     taken: list[Record] = []
     for record in records:
         text = record.text

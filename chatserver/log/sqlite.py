@@ -5,6 +5,7 @@ Owns: which thread does what, and the order of opening and closing. May not: con
 """
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,9 +30,9 @@ from chatserver.log.interface import (
     Schedule,
     at_once,
 )
-from chatserver.log.sqlite_file import OFFSETS, FileLock, checked_path, connect_writer, create_private
+from chatserver.log.sqlite_file import OFFSETS, checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_readers import SqliteReaders
-from chatserver.log.sqlite_writer import Forgotten, SqliteWriter
+from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 
 #: Seconds more at the end for a writing thread that is still busy: with a step of retention, or a disk that hangs.
@@ -45,7 +46,7 @@ logger = logging.getLogger(__name__)
 class _Opened(NamedTuple):
     """What exists while the log is open."""
 
-    lock: FileLock
+    lock: int  # a descriptor; closing it lets another server open the file
     identity: Identity
     writer: SqliteWriter
     readers: SqliteReaders
@@ -107,15 +108,10 @@ class SqliteLog:
         first: dict[str, int] = {}
         after_room: int | None = 0
         while after_room is not None:
-            writer = self._open_parts().writer
-
-            def step(writer: SqliteWriter = writer, after_room: int = after_room) -> Forgotten:
-                return writer.forget(after_room, max_messages=max_messages, oldest_ms=oldest_ms)
-
+            forget = partial(self._open_parts().writer.forget, after_room, max_messages, oldest_ms)
             # Not in a thread of trio's, which could not be cancelled while the disk hangs.
-            forgotten = await self._writer_thread.run(step)
-            first |= forgotten.first
-            after_room = forgotten.go_on_after
+            lost, after_room = await self._writer_thread.run(forget)
+            first |= lost
         return first
 
     def _open_parts(self) -> _Opened:
@@ -128,14 +124,13 @@ class SqliteLog:
 
     def _open(self) -> _Opened:
         path = checked_path(self._path)
-        lock = FileLock(path)
+        lock = lock_file(path)
         try:
             create_private(path)
             connection, identity = connect_writer(path)
-            writer = SqliteWriter(connection, wall_ms=self._wall_ms)
-            return _Opened(lock, identity, writer, SqliteReaders(path), OrderedDict())
+            return _Opened(lock, identity, SqliteWriter(connection, self._wall_ms), SqliteReaders(path), OrderedDict())
         except BaseException:
-            lock.release()
+            os.close(lock)
             raise
 
     async def _close(self, opened: _Opened) -> None:
@@ -148,7 +143,7 @@ class SqliteLog:
         patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
             await self._writer_thread.run(opened.writer.close)
-            opened.lock.release()
+            os.close(opened.lock)
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
 

@@ -7,7 +7,8 @@ messages. Everything here blocks, and is called in a thread.
 import fcntl
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
@@ -50,42 +51,32 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
-class FileLock:
-    """The right to be the only server on a file: an `flock` on a second file beside it.
+def lock_file(database: Path) -> int:
+    """The right to be the only server on a file, until this descriptor is closed: an `flock` on a second file.
 
     On a second file, because closing any descriptor of the database drops SQLite's own POSIX locks on it. The kernel
     releases an `flock` when the process ends, so the second file is never removed. It holds the owner's process id,
     which the next server names in its error.
     """
-
-    def __init__(self, database: Path) -> None:
-        self._path = database.with_name(f"{database.name}-lock")
-        try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise LogOpenError(
-                f"cannot make {self._path}: {error.strerror}; check that the directory may be written"
-            ) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._descriptor)
-            raise LogOpenError(
-                f"{database} is in use by another server (process {owner or 'unknown'}); "
-                "stop that one or choose another --log"
-            ) from error
-        except OSError as error:
-            os.close(self._descriptor)
-            raise LogOpenError(f"cannot lock {self._path}: {error.strerror}; put it on a local disk") from error
-        # Without the number, on a full disk, the lock holds all the same.
-        with suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Let another server open the file."""
-        os.close(self._descriptor)
+    path = database.with_name(f"{database.name}-lock")
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LogOpenError(f"cannot make {path}: {error.strerror}; check that the directory may be written") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        message = f"cannot lock {path}: {error.strerror}; put it on a local disk"
+        if isinstance(error, BlockingIOError):
+            owner = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            message = f"{database} is in use by another server (process {owner}); stop that one or choose another --log"
+        os.close(lock)
+        raise LogOpenError(message) from error
+    # Without the number, on a full disk, the lock holds all the same.
+    with suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
 
 
 def checked_path(name: str) -> Path:
@@ -103,7 +94,7 @@ def checked_path(name: str) -> Path:
 def create_private(path: Path) -> None:
     """Make an empty database that only its owner can read, since it holds messages and the secret.
 
-    SQLite gives its side files the permissions of the database. Call it under the lock only (see FileLock). It opens
+    SQLite gives its side files the permissions of the database. Call it under the lock only (see `lock_file`). It opens
     the file for writing, because SQLite notices that it may not write only at the first message.
     """
     try:
@@ -117,8 +108,7 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         wanted = ".".join(map(str, MINIMUM_SQLITE))
         raise LogOpenError(f"SQLite {sqlite3.sqlite_version} is too old, {wanted} is needed; use another Python")
-    connection = _connect(path)
-    try:
+    with _opening(path) as connection:
         _refuse_foreign(connection, path)
         small = path.stat().st_size <= CHECKED_AT_OPEN
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if small else "ok"
@@ -129,13 +119,8 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
             raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
         connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
         connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
-        return connection, _migrate(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise open_error(path, error) from error
-    except BaseException:
-        connection.close()
-        raise
+        identity = _migrate(connection, path)
+    return connection, identity
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -143,29 +128,32 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
     SQLite opens the write-ahead log at the first read. An attack may have taken the last file descriptor by then.
     """
-    connection = _connect(path)
-    try:
+    with _opening(path) as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM rooms WHERE id = 0").fetchone()
-    except sqlite3.Error as error:
-        connection.close()
-        raise open_error(path, error) from error
     return connection
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # The module opens no transactions by itself, and does not check that one thread alone uses the connection.
-    try:
-        return sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise open_error(path, error) from error
+@contextmanager
+def _opening(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection, which is closed if what is done with it here fails."""
+    with ExitStack() as undo:
+        try:
+            # The module opens no transactions by itself, and does not check that one thread alone uses the connection.
+            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+            undo.callback(connection.close)
+            yield connection
+        except sqlite3.Error as error:
+            raise _open_error(path, error) from error
+        undo.pop_all()
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse the databases of other programs, and of servers newer than this one."""
-    version = _number(connection, "PRAGMA user_version")
-    application = _number(connection, "PRAGMA application_id")
-    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
+    version, application, tables = connection.execute(
+        "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema) "
+        "FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise LogOpenError(f"{path} is the database of another program; choose another path")
     if version > len(MIGRATIONS):
@@ -178,7 +166,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
     """Bring the schema up to date in one transaction. It is opened in any case, to see that the file is not locked."""
     connection.execute("BEGIN IMMEDIATE")
-    version = _number(connection, "PRAGMA user_version")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
@@ -195,17 +183,12 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
     return Identity(epoch=row[0], secret=row[1])
 
 
-def _number(connection: sqlite3.Connection, question: str) -> int:
-    return int(connection.execute(question).fetchone()[0])
-
-
 def _damaged(path: Path, what: str) -> LogOpenError:
-    return LogOpenError(
-        f"{path} is damaged ({what}); restore a backup, or save what is left with: sqlite3 {path} .recover"
-    )
+    message = f"{path} is damaged ({what}); restore a backup, or save what is left with: sqlite3 {path} .recover"
+    return LogOpenError(message)
 
 
-def open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
+def _open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
     """An error of SQLite's in words for the operator that starts the server."""
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):

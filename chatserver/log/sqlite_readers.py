@@ -3,8 +3,8 @@
 Owns: the reading connections and the queries. May not: write. With a write-ahead log readers do not wait for the
 writer, nor the writer for them. A query is one statement, and its cursor is closed at its end, so no snapshot is held.
 
-A read that hangs is given up at its deadline, but its thread cannot be ended, and keeps the connection until the disk
-answers. So the thread takes a connection and gives it back, not the task that waits for it.
+A read that hangs is given up at its deadline, but its thread keeps the connection until the disk answers. So the thread
+takes a connection and gives it back, not the task that waits for it.
 """
 
 import sqlite3
@@ -17,7 +17,16 @@ from typing import TypeVar
 
 import trio
 
-from chatserver.log.interface import ANSWER_DEADLINE, MAX_READ, Head, LogUnavailable, Record, RoomSummary, within_bytes
+from chatserver.log.interface import (
+    ANSWER_DEADLINE,
+    MAX_READ,
+    Head,
+    LogUnavailable,
+    Record,
+    RoomSummary,
+    bounded,
+    within_bytes,
+)
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
 from chatserver.log.threads import ThreadPool
 
@@ -49,11 +58,10 @@ class SqliteReaders:
     """The reading connections. Made in a thread; used and closed on the trio loop."""
 
     def __init__(self, path: Path) -> None:
-        self._idle = [connect_reader(path) for _ in range(READERS)]
-        self._closed = False
+        self._idle: list[sqlite3.Connection] | None = [connect_reader(path) for _ in range(READERS)]  # None: closed
+        # SQLite's side files stay if the last two connections close at once, so the lock is held for that too.
+        self._lock = threading.Lock()
         self._earlier: list[str] | None = None  # rooms by their last write, as they were when a list first needed them
-        self._changing = threading.Lock()  # guards the two above
-        self._closing = threading.Lock()  # the last to close removes SQLite's side files, but not if two close at once
         self._threads = ThreadPool(READERS)
 
     async def head(self, room: str) -> Head:
@@ -70,15 +78,17 @@ class SqliteReaders:
 
     def close(self) -> None:
         """Close the connections that are idle, and the others when they are given back."""
-        with self._changing:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        with self._lock:
+            for connection in self._idle or ():
+                connection.close()
+            self._idle = None
 
     async def _run(self, query: Callable[..., T], *arguments: object) -> T:
         def work() -> T:
-            connection = self._take()
+            with self._lock:
+                if self._idle is None:
+                    raise LogUnavailable("the log is closed")
+                connection = self._idle.pop()  # there are as many as threads
             try:
                 return query(connection, *arguments)
             except sqlite3.Error as error:
@@ -96,7 +106,7 @@ class SqliteReaders:
         held = (
             RoomSummary(name, head.last - head.first + 1, head.last) for name, head in heads if head.last >= head.first
         )
-        return list(islice(held, _cut(limit)))
+        return list(islice(held, bounded(limit)))
 
     def _names(self, connection: sqlite3.Connection, written: Sequence[str]) -> Iterator[str]:
         """Rooms by their last write: those written since the log was opened, then the earlier ones."""
@@ -106,20 +116,12 @@ class SqliteReaders:
         seen = set(written)
         yield from (name for name in self._earlier if name not in seen)
 
-    def _take(self) -> sqlite3.Connection:
-        """An idle connection; there are as many as threads."""
-        with self._changing:
-            if self._closed:
-                raise LogUnavailable("the log is closed")
-            return self._idle.pop()
-
     def _give_back(self, connection: sqlite3.Connection) -> None:
-        with self._changing:
-            if not self._closed:
+        with self._lock:
+            if self._idle is None:
+                connection.close()
+            else:
                 self._idle.append(connection)
-                return
-        with self._closing:
-            connection.close()
 
 
 def _head(connection: sqlite3.Connection, room: str) -> Head:
@@ -136,13 +138,9 @@ def _read(
     connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int, last: bool
 ) -> list[Record]:
     # Within the places of one room, and so within SQLite's integers.
-    parameters = (min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, _cut(limit))
+    parameters = (min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, bounded(limit))
     statement = f"{_RECORDS} ORDER BY place {'DESC' if last else 'ASC'} LIMIT ?"
     # A cursor that is left before its end keeps its snapshot, and the write-ahead log from being reused, until closed.
     with closing(connection.execute(statement, parameters)) as rows:
         found = within_bytes((Record(*row) for row in rows), max_bytes)
     return found[::-1] if last else found
-
-
-def _cut(limit: int) -> int:
-    return max(0, min(limit, MAX_READ))  # SQLite takes a negative limit for none

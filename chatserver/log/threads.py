@@ -10,7 +10,7 @@ for. Here a job begins when it is asked for, and its outcome is one callback.
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import trio
 from outcome import Error, Outcome
@@ -18,11 +18,7 @@ from outcome import Error, Outcome
 from chatserver.log.interface import LogUnavailable
 
 T = TypeVar("T")
-
-
-class _Job(NamedTuple):
-    work: Callable[[], Any]
-    done: Callable[[Outcome[Any]], object]
+Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object]]
 
 
 class ThreadPool:
@@ -34,44 +30,34 @@ class ThreadPool:
     def __init__(self, size: int) -> None:
         self._free = size
         self._size = size
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[Job] = deque()
 
     @property
     def busy(self) -> bool:
         """Whether a job is under way."""
         return self._free < self._size
 
-    def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object]) -> None:
+    def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object]) -> Job:
         """Do this in a thread, behind what was asked for before.
 
         `done` gets the outcome on the loop, later. It may not raise. It is not called once the loop has ended.
         """
-        self._add(_Job(work, done))
+        job = work, done
+        self._waiting.append(job)
+        self._begin()
+        return job
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do this in a thread and wait for it. Cancelled, it does not begin, or its outcome is dropped."""
-        finished = trio.Event()
-        result: Outcome[T] | None = None
-
-        def done(outcome: Outcome[T]) -> None:
-            nonlocal result
-            result = outcome
-            finished.set()
-
-        job = _Job(work, done)
-        self._add(job)
+        answer, answered = trio.open_memory_channel[Outcome[T]](1)
+        job = self.start(work, answer.send_nowait)
         try:
-            await finished.wait()
+            outcome = await answered.receive()
         except trio.Cancelled:
             with suppress(ValueError):
                 self._waiting.remove(job)
             raise
-        assert result is not None
-        return result.unwrap()
-
-    def _add(self, job: _Job) -> None:
-        self._waiting.append(job)
-        self._begin()
+        return outcome.unwrap()
 
     def _begin(self) -> None:
         if not (self._free and self._waiting):

@@ -2,8 +2,8 @@
 
 Owns: the shapes of client messages and what is refused about them. Every refusal is a `MessageError` that names
 the field and carries the message's id whenever that could be read, so a client can tell which of its messages it
-was. Fields unknown to us are ignored (a newer client may send more); a field sent twice is refused, because
-which of the two counts differs between JSON parsers. Size comes first: no message costs more than its limits allow.
+was. Fields unknown to us are ignored (a newer client may send more); a field sent twice is refused.
+Size comes first: no message costs more than its limits allow.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from chatserver.protocol.duplicates import refuse_duplicates
+from chatserver.protocol.duplicates import known_fields, refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_room, check_text, parse_cursor
 from chatserver.reasons import ErrorCode
@@ -28,6 +28,7 @@ _OBJECT = "a message is a JSON object"
 _PLAIN = frozenset(("text/plain", "application/x-www-form-urlencoded", "application/octet-stream"))
 
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
+_ID_RULE = f"id: a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
 
 
 class Join(msgspec.Struct, frozen=True, gc=False, tag="join"):
@@ -88,23 +89,14 @@ class PublishBody(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
 
 
-class _Envelope(msgspec.Struct, gc=False):
-    """As little as possible, to find out whom an error is for."""
-
-    type: msgspec.Raw = msgspec.Raw()
-    id: msgspec.Raw = msgspec.Raw()
-
-
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
-_envelopes = msgspec.json.Decoder(_Envelope)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
 
 def decode(data: str | bytes) -> ClientMessage:
     """The message in a text frame, every field checked."""
-    _check_size(data)
     try:
         message = _parse(data, _messages)
     except MessageError as error:
@@ -119,13 +111,11 @@ def decode(data: str | bytes) -> ClientMessage:
 def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it.
 
-    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: if they are UTF-8,
-    both are text.
+    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: both are text.
     """
     media, _, parameters = (content_type or "text/plain").partition(";")
     media = media.strip().lower()
     if media == "application/json":
-        _check_size(body)
         message = _parse(body, _publish_bodies)
         key = message.key if message.key is None else check_key(message.key)
         return PublishBody(check_text(message.text), key)
@@ -140,12 +130,9 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
 
 
-def _check_size(data: str | bytes) -> None:
+def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     if len(data) > MAX_JSON_BYTES:
         raise MessageError(ErrorCode.TOO_LARGE, f"{len(data):,} bytes of JSON, limit {MAX_JSON_BYTES:,}")
-
-
-def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
         parsed = decoder.decode(data)
         refuse_duplicates(data, _different_fields(parsed))
@@ -173,16 +160,16 @@ def _different_fields(parsed: msgspec.Struct) -> int:
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:
     """Add what can still be read of a message that was refused: its id, and whether its type was the trouble."""
-    if error.code is ErrorCode.BAD_JSON:
+    if error.code is not ErrorCode.BAD_FIELD:
         return error
     try:
-        envelope = _envelopes.decode(data)
+        fields = known_fields.decode(data)
     except (ValueError, RecursionError):
         return MessageError(ErrorCode.BAD_JSON, _OBJECT)
-    id_ = _scalar(envelope.id)
+    id_ = _scalar(fields.id)
     if not _is_id(id_):
         return MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
-    kind = _scalar(envelope.type)
+    kind = _scalar(fields.type)
     if not isinstance(kind, str):
         return MessageError(ErrorCode.BAD_FIELD, "type: a string is required", id_)
     if kind not in _MESSAGE_TYPES:
@@ -190,14 +177,9 @@ def _explain(data: str | bytes, error: MessageError) -> MessageError:
     return MessageError(error.code, error.message, id_)
 
 
-_ID_RULE = f"id: a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
-
-
 def _scalar(raw: msgspec.Raw) -> MessageId:
-    if not bytes(raw):
-        return None
     try:
-        return _scalars.decode(raw)
+        return _scalars.decode(raw) if raw else None
     except (ValueError, RecursionError):
         return math.nan  # neither an id nor a type
 
@@ -217,26 +199,17 @@ def _checked(message: ClientMessage) -> ClientMessage:
         return message
     check_room(message.room)
     if isinstance(message, Publish):
-        return _checked_publish(message)
-    if isinstance(message, Join):
-        _check_cursor(message.after)
-    elif isinstance(message, History):
-        _check_cursor(message.before)
-        _check_cursor(message.after)
-        if message.before is not None and message.after is not None:
-            raise MessageError(ErrorCode.BAD_FIELD, "before, after: one of them, not both")
+        if message.key is not None:
+            check_key(message.key)
+        text = check_text(message.text)
+        return message if text is message.text else msgspec.structs.replace(message, text=text)
+    if isinstance(message, Join | History) and message.after is not None:
+        parse_cursor(message.after)
+    if isinstance(message, History):
+        if message.before is not None:
+            parse_cursor(message.before)
+            if message.after is not None:
+                raise MessageError(ErrorCode.BAD_FIELD, "before, after: one of them, not both")
         if not 1 <= message.limit <= MAX_HISTORY:
             raise MessageError(ErrorCode.BAD_FIELD, f"limit: 1 to {MAX_HISTORY} messages")
     return message
-
-
-def _checked_publish(message: Publish) -> Publish:
-    if message.key is not None:
-        check_key(message.key)
-    text = check_text(message.text)
-    return message if text is message.text else msgspec.structs.replace(message, text=text)
-
-
-def _check_cursor(value: str | int | None) -> None:
-    if value is not None:
-        parse_cursor(value)

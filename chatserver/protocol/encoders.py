@@ -1,9 +1,8 @@
 """What the server says in chat.v1, as JSON bytes: over WebSocket, SSE and HTTP alike.
 
 Owns: the shape and the field order of every answer. A message is encoded once, by `message_json`, and every
-wire form is cut from those bytes. Pages of them are lists of parts, the messages' own bytes among them: what a peer
-does not take of a page costs no copy (`Connections.send_parts`). The hot encoders are joined
-by hand from pieces (a room's name and a cursor need no escaping), which the tests hold to what a JSON parser reads.
+wire form is cut from those bytes. Pages are lists of parts, the messages' own bytes among them, so what a peer does not
+take of a page costs no copy. The hot encoders are joined by hand (a room's name and a cursor need no escaping).
 `id` is left out when the client sent none. What goes out as the body of an answer ends with a line feed, for terminals.
 """
 
@@ -18,10 +17,7 @@ from chatserver.protocol.errors import MessageId
 from chatserver.reasons import ErrorCode
 
 PROTOCOL = "chat.v1"
-_COMMA = b","
-
-User: TypeAlias = tuple[str, str]
-"""A user's id and name."""
+User: TypeAlias = tuple[str, str]  # id and name
 
 _encode = msgspec.json.Encoder().encode
 
@@ -122,7 +118,7 @@ def poll_page(rooms: Iterable[tuple[str, str, bool, Sequence[bytes]]]) -> list[b
 
 
 def _page(begin: str, cursor: str, recovered: bool, messages: Sequence[bytes], end: str) -> list[bytes]:
-    parts = [_COMMA] * (2 * len(messages) + 1)
+    parts = [b","] * (2 * len(messages) + 1)
     parts[0] = f'{begin}"cursor":"{cursor}","recovered":{"true" if recovered else "false"},"messages":['.encode()
     parts[1::2] = messages
     if messages:

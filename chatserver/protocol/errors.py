@@ -10,11 +10,8 @@ from typing import TypeAlias
 
 from chatserver.reasons import ErrorCode, Reason
 
-Headers: TypeAlias = tuple[tuple[str, str], ...]
-"""Header fields of an answer, by name."""
-
-MessageId: TypeAlias = int | float | str | None
-"""What a client put in `id`; None when it sent none."""
+Headers: TypeAlias = tuple[tuple[str, str], ...]  # of an answer, by name
+MessageId: TypeAlias = int | float | str | None  # what a client put in `id`; None when it sent none
 
 
 class ProtocolError(Exception):

@@ -59,8 +59,8 @@ _NO_FIELDS = 2  # lines of a head without fields: the request line, and the blan
 _NOTHING = (BodyKind.NONE, 0)
 _BLANK_LINES = 4  # bytes: two empty lines before a request are forgiven; RFC 9112 section 2.2 asks for one
 _REQUEST_LINE_REST = 64  # bytes: the request line's method, version and spaces, generously
-# What takes h11 and us 30 to 100 ns each: words and list items of a head (browsers send 50), escapes in a target (a
-# poll of 100 rooms has 200). A head below 2 KiB cannot have enough of them to matter.
+# What takes 30 to 100 ns each: words and list items of a head (browsers send 50), escapes in a target (a poll of 100
+# rooms has 200). A head below 2 KiB cannot have enough of them to matter.
 _MAX_PARTS, _MAX_ESCAPES, _LONG_HEAD = 1000, 1000, 2 * 1024
 _NOT_CONTROLS = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte in b"\t\r\n")
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
@@ -79,11 +79,25 @@ def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) 
         return 0
     start = _skip_blank_lines(buffer) if buffer[0] == _CR else 0
     if start < len(buffer) and buffer[start] not in _TOKEN_BYTES:
-        raise _not_http(buffer[start])
+        message = f"a request cannot begin with byte 0x{buffer[start]:02x}"
+        if buffer[start] == _TLS_HANDSHAKE:
+            message = "this port speaks plain HTTP, and that was a TLS handshake"
+        raise HttpError(ErrorCode.BAD_REQUEST, message)
     found = buffer.find(b"\r\n\r\n", max(searched - 3, start), limits.max_bytes)
     if found >= 0:
         return found + 4
-    _refuse_early(buffer, max(searched - 1, 0), start, limits)
+    # What has not ended holds no byte of a body, and no further byte can mend it. Each byte is looked at once.
+    fresh = max(searched - 1, 0)
+    unfinished = buffer[fresh : limits.max_bytes]
+    lines = _count_lines(unfinished, fresh > 0 and unfinished[:1] == b"\n")
+    # Counted in all of it, but only when a line has ended: 101 are found at most, then it is refused.
+    if lines and buffer.count(b"\r\n", start) - 1 > limits.max_fields:
+        raise _too_large(f"more than {limits.max_fields} header fields, limit {limits.max_fields}")
+    line_limit = start + limits.max_target + _REQUEST_LINE_REST
+    if len(buffer) > line_limit and buffer.find(b"\n", start, line_limit) < 0:
+        raise _target_too_long(limits)
+    if len(buffer) >= limits.max_bytes:
+        raise _too_large(f"the request head is over its limit of {limits.max_bytes:,} bytes")
     return 0
 
 
@@ -96,29 +110,17 @@ def _skip_blank_lines(buffer: bytes | bytearray) -> int:
     return start
 
 
-def _refuse_early(buffer: bytes | bytearray, fresh: int, start: int, limits: HeadLimits) -> None:
-    """Refuse what no further byte can mend; each byte is looked at once, when it is fresh."""
-    # Only a head that has not ended comes here, so none of these bytes can belong to a body.
-    unfinished = buffer[fresh : limits.max_bytes]
-    if unfinished.translate(None, _NOT_CONTROLS):
+def _count_lines(wire: bytes | bytearray, is_cut: bool = False) -> int:
+    """How many lines end here, the first perhaps with half a line break.
+
+    h11 refuses a bare CR; bare LFs, controls in values and folded lines it lets through.
+    """
+    if wire.translate(None, _NOT_CONTROLS):
         raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the request head")
-    lines = unfinished.count(b"\r\n")
-    if unfinished.count(b"\n") - (fresh > 0 and unfinished[:1] == b"\n") > lines:
+    lines = wire.count(b"\r\n")
+    if wire.count(b"\n") - is_cut > lines:
         raise HttpError(ErrorCode.BAD_REQUEST, "a bare LF in the request head; lines end with CR LF")
-    # Counted in all of it, but only when a line has ended: 101 are found at most, then it is refused.
-    if lines and buffer.count(b"\r\n", start) - 1 > limits.max_fields:
-        raise _too_large(f"more than {limits.max_fields} header fields, limit {limits.max_fields}")
-    line_limit = start + limits.max_target + _REQUEST_LINE_REST
-    if len(buffer) > line_limit and buffer.find(b"\n", start, line_limit) < 0:
-        raise _target_too_long(limits)
-    if len(buffer) >= limits.max_bytes:
-        raise _too_large(f"the request head is over its limit of {limits.max_bytes:,} bytes")
-
-
-def _not_http(first: int) -> HttpError:
-    if first == _TLS_HANDSHAKE:
-        return HttpError(ErrorCode.BAD_REQUEST, "this port speaks plain HTTP, and that was a TLS handshake")
-    return HttpError(ErrorCode.BAD_REQUEST, f"a request cannot begin with byte 0x{first:02x}")
+    return lines
 
 
 def _too_large(message: str, code: ErrorCode = ErrorCode.HEAD_TOO_LARGE) -> HttpError:
@@ -134,7 +136,13 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     """Parse one whole head, blank line included; HttpError for anything that is wrong with it."""
     if head[:1] == b"\r":
         head = head[_skip_blank_lines(head) :]
-    lines = _count_lines(head, limits)
+    fields = _count_lines(head) - _NO_FIELDS
+    if fields > limits.max_fields:
+        raise _too_large(f"{fields:,} header fields, limit {limits.max_fields}")
+    if len(head) > _LONG_HEAD:
+        parts = head.count(b",") + head.count(b" ") + head.count(b"\t")
+        if parts > _MAX_PARTS:
+            raise _too_large(f"the request head has {parts:,} commas and spaces, limit {_MAX_PARTS:,}")
     request = _parse_with_h11(head)
     version = _VERSIONS.get(request.http_version)
     if version is None:
@@ -143,12 +151,20 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     target = request.target.decode("ascii")
     if len(target) > limits.max_target:
         raise _target_too_long(limits)
-    headers = _headers(request.headers.raw_items(), lines - _NO_FIELDS)
+    headers = _headers(request.headers.raw_items(), fields)
     path, query = _split_target(target, headers)
-    _check_host(headers)
+    # h11 has refused a missing Host (in 1.1) and a second one; what it lets through is any value at all.
+    host = headers.get("host")
+    if host is not None and not _HOST.fullmatch(host):
+        raise HttpError(ErrorCode.BAD_REQUEST, "Host is not the name or address of a host")
     body, content_length = _NOTHING
     if "content-length" in headers or "transfer-encoding" in headers:
         body, content_length = _framing(head, headers, version)
+    expects_continue = False
+    if "expect" in headers and version == "1.1":
+        if headers["expect"].lower() != "100-continue":
+            raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only expectation met here is 100-continue")
+        expects_continue = body is not BodyKind.NONE
     return Head(
         request.method.decode("ascii"),
         path,
@@ -158,30 +174,13 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         content_length,
         # HTTP/1.0 is never kept alive, which is h11's rule too: its keep-alive is a mess with proxies.
         version == "1.1" and not has_token(headers.get("connection"), "close"),
-        "expect" in headers and _expects_continue(headers, version) and body is not BodyKind.NONE,
+        expects_continue,
         version,
     )
 
 
-def _count_lines(head: bytes, limits: HeadLimits) -> int:
-    """How many lines it has. h11 refuses a bare CR; bare LFs, controls in values and folded lines it lets through."""
-    if head.translate(None, _NOT_CONTROLS):
-        raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the request head")
-    lines = head.count(b"\r\n")
-    if head.count(b"\n") != lines:
-        raise HttpError(ErrorCode.BAD_REQUEST, "a bare LF in the request head; lines end with CR LF")
-    if lines - _NO_FIELDS > limits.max_fields:
-        raise _too_large(f"{lines - _NO_FIELDS:,} header fields, limit {limits.max_fields}")
-    if len(head) > _LONG_HEAD:
-        parts = head.count(b",") + head.count(b" ") + head.count(b"\t")
-        if parts > _MAX_PARTS:
-            raise _too_large(f"the request head has {parts:,} commas and spaces, limit {_MAX_PARTS:,}")
-    return lines
-
-
 def _parse_with_h11(head: bytes) -> h11.Request:
-    # h11's reader of requests without the `Connection` around it, whose state machine has nothing to say about one
-    # whole head: 10 µs instead of 17 for 5 fields.
+    # h11's reader without the `Connection` around it, whose state machine has nothing to say about one whole head.
     buffer = ReceiveBuffer()
     buffer += head
     try:
@@ -189,7 +188,9 @@ def _parse_with_h11(head: bytes) -> h11.Request:
     except h11.ProtocolError as error:
         # The frame that raised refers to the error: a cycle for each refused request, unless it is dropped here.
         error.__traceback__ = None
-        raise _from_h11(error) from None
+        code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
+        message = _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1")
+        raise HttpError(code, message) from None
     if request is None:
         raise HttpError(ErrorCode.BAD_REQUEST, "not a whole request head")
     return request
@@ -210,21 +211,14 @@ _WORDS = {
 }
 
 
-def _from_h11(error: h11.ProtocolError) -> HttpError:
-    code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
-    return HttpError(code, _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1"))
-
-
 def _headers(items: list[tuple[bytes, bytes]], lines: int) -> dict[str, str]:
     """The fields by name. Fewer than there were lines for: h11 has joined some, and a proxy may not have."""
     if len(items) != lines:
         message = "a folded header field (obsolete, RFC 9112 section 5.2), or more than one Content-Length"
         raise HttpError(ErrorCode.BAD_REQUEST, message)
     headers = {name.decode("ascii").lower(): value.decode("latin-1") for name, value in items}
-    return headers if len(headers) == len(items) else _joined(items)
-
-
-def _joined(items: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    if len(headers) == len(items):
+        return headers
     values: dict[str, list[str]] = {}
     for name, value in items:
         values.setdefault(name.decode("ascii").lower(), []).append(value.decode("latin-1"))
@@ -246,24 +240,14 @@ def _split_target(target: str, headers: dict[str, str]) -> tuple[str, str]:
         message = f"the request target has {target.count('%'):,} escapes, limit {_MAX_ESCAPES:,}"
         raise _too_large(message, ErrorCode.TARGET_TOO_LONG)
     path, _, query = target.partition("?")
-    return (_decode_path(path) if "%" in path else path), query
-
-
-def _decode_path(path: str) -> str:
-    try:
-        decoded = unquote_to_bytes(path).decode("utf-8")
-    except UnicodeDecodeError:
-        raise HttpError(ErrorCode.BAD_REQUEST, "the path is not UTF-8") from None
-    if _CONTROL.search(decoded):
-        raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the path")
-    return decoded
-
-
-def _check_host(headers: dict[str, str]) -> None:
-    # h11 has refused a missing Host (in 1.1) and a second one; what it lets through is any value at all.
-    host = headers.get("host")
-    if host is not None and not _HOST.fullmatch(host):
-        raise HttpError(ErrorCode.BAD_REQUEST, "Host is not the name or address of a host")
+    if "%" in path:
+        try:
+            path = unquote_to_bytes(path).decode("utf-8")
+        except UnicodeDecodeError:
+            raise HttpError(ErrorCode.BAD_REQUEST, "the path is not UTF-8") from None
+        if _CONTROL.search(path):
+            raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the path")
+    return path, query
 
 
 def _framing(head: bytes, headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
@@ -282,22 +266,9 @@ def _framing(head: bytes, headers: dict[str, str], version: str) -> tuple[BodyKi
     return BodyKind.CHUNKED, 0
 
 
-def _expects_continue(headers: dict[str, str], version: str) -> bool:
-    if version == "1.0":
-        return False
-    if headers["expect"].lower() != "100-continue":
-        raise HttpError(ErrorCode.EXPECTATION_FAILED, "the only expectation met here is 100-continue")
-    return True
-
-
 def has_token(value: str | None, token: str) -> bool:
     """Whether a lower-case token is in a header value."""
     if value is None:
         return False
     value = value.lower()
-    return value == token or (token in value and token in tokens(value))
-
-
-def tokens(value: str) -> list[str]:
-    """The comma-separated tokens of a header value, lower-case."""
-    return [token.strip(" \t") for token in value.lower().split(",")]
+    return value == token or (token in value and token in [part.strip(" \t") for part in value.split(",")])

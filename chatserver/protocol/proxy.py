@@ -6,8 +6,7 @@ HAProxy's proxy-protocol.txt, versions 1 and 2.
     header = parse_proxy_header(data)           None while it is not whole, ProxyError if it can never be one
     rest = data[header.size:]
 
-Both versions are taken, since each tells itself by its first bytes. Of what a header may carry, only the source address
-is used; the bytes of version 2 that extend it (TLVs) are passed over.
+Of what a header may carry, only the source address is used; what extends version 2 (TLVs) is passed over.
 """
 
 import ipaddress

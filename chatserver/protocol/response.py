@@ -1,8 +1,8 @@
 """Responses as bytes, and the small header formats that requests use: queries and cookies.
 
 Owns: how an answer looks on the wire. Every answer has Content-Length, Content-Type and Connection (204 only the
-last), so that no client has to guess where it ends or whether another may follow, and no browser what it is. Formatted
-by hand: h11 would take 14 µs where this takes under 1, for bytes that h11's own client is the judge of in the tests.
+last), so that no client has to guess where it ends or whether another may follow. Formatted by hand, since h11 would
+take 14 µs where this takes under 1; the tests have h11's client read it.
 """
 
 from functools import lru_cache

@@ -23,34 +23,28 @@ _ANSWER = status_line(101) + header_lines((("Upgrade", "websocket"), ("Connectio
 
 def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None = SUBPROTOCOL) -> bytes:
     """The 101 answer, with `headers` added (a session cookie, say); HttpError when this is no valid upgrade."""
-    key = _check(head)
+    sent = head.headers
+    if head.method != "GET":
+        message = f"a WebSocket is opened with GET, not {head.method[:20]}"
+        raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", "GET"),))
+    if not has_token(sent.get("upgrade"), "websocket"):
+        message = "this address speaks WebSocket; send Upgrade: websocket"
+        raise HttpError(ErrorCode.UPGRADE_REQUIRED, message, headers=_HOW)
+    if sent.get("sec-websocket-version") != "13":
+        raise HttpError(ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW)
+    if head.version == "1.0" or not has_token(sent.get("connection"), "upgrade"):
+        raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade needs HTTP/1.1 and Connection: Upgrade")
+    if head.body is not BodyKind.NONE:
+        raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade has no body")
+    key = sent.get("sec-websocket-key", "")
+    if not _KEY.fullmatch(key):
+        raise HttpError(ErrorCode.BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64")
     # SHA-1 because the RFC says so; nothing secret depends on it.
     accept = b2a_base64(sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest(), newline=False)
-    offered = head.headers.get("sec-websocket-protocol")
+    offered = sent.get("sec-websocket-protocol")
     # A client that offers only protocols unknown here is accepted without one, and may close if it minds.
     chosen = b""
     if subprotocol is not None and has_token(offered, subprotocol):
         chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode("ascii")
     extra = header_lines(headers) if headers else b""
     return b"%bSec-WebSocket-Accept: %b\r\n%b%b\r\n" % (_ANSWER, accept, chosen, extra)
-
-
-def _check(head: Head) -> str:
-    """The client's key, once everything around it is right."""
-    headers = head.headers
-    if head.method != "GET":
-        message = f"a WebSocket is opened with GET, not {head.method[:20]}"
-        raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", "GET"),))
-    if not has_token(headers.get("upgrade"), "websocket"):
-        message = "this address speaks WebSocket; send Upgrade: websocket"
-        raise HttpError(ErrorCode.UPGRADE_REQUIRED, message, headers=_HOW)
-    if headers.get("sec-websocket-version") != "13":
-        raise HttpError(ErrorCode.UPGRADE_REQUIRED, "the WebSocket version spoken here is 13 (RFC 6455)", headers=_HOW)
-    if head.version == "1.0" or not has_token(headers.get("connection"), "upgrade"):
-        raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade needs HTTP/1.1 and Connection: Upgrade")
-    if head.body is not BodyKind.NONE:
-        raise HttpError(ErrorCode.BAD_REQUEST, "an upgrade has no body")
-    key = headers.get("sec-websocket-key", "")
-    if not _KEY.fullmatch(key):
-        raise HttpError(ErrorCode.BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64")
-    return key

@@ -16,8 +16,7 @@ from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 
 # Half of a message's 16 KiB: quotes and line breaks double when they are escaped as JSON, and the text must still
-# fit in one frame with its envelope. (A client that escapes everything beyond ASCII needs three bytes for one, and
-# may meet the frame's limit first.)
+# fit in one frame with its envelope.
 MAX_TEXT_BYTES = 8 * 1024
 MAX_KEY_CHARS = 64  # a UUID has 36
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
@@ -47,10 +46,7 @@ def check_room(room: str) -> str:
 
 
 def check_text(text: str) -> str:
-    """A message's text: not too long, not blank, nothing that disturbs other people's screens.
-
-    Its size first, so that what is looked at is never more than 8 KiB.
-    """
+    """A message's text: not too long (asked first), not blank, nothing that disturbs other people's screens."""
     if "\r" in text and len(text) <= 2 * MAX_TEXT_BYTES:
         text = text.replace("\r\n", "\n")
     if len(text) > MAX_TEXT_BYTES:
@@ -63,7 +59,8 @@ def check_text(text: str) -> str:
     if not text.isprintable():  # most texts are; no control and no override is
         forbidden = _FORBIDDEN.search(text)
         if forbidden:
-            raise _forbidden(forbidden[0])
+            kind = "control character" if forbidden[0] < _FIRST_OVERRIDE else "bidirectional override"
+            raise _bad(f"{kind} U+{ord(forbidden[0]):04X}")
     if not text.isascii():
         _check_isolates(text)
         _check_combining(text)
@@ -107,11 +104,6 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError:
         raise _bad("half a surrogate pair") from None
-
-
-def _forbidden(character: str) -> MessageError:
-    kind = "control character" if character < _FIRST_OVERRIDE else "bidirectional override"
-    return _bad(f"{kind} U+{ord(character):04X}")
 
 
 def _check_isolates(text: str) -> None:

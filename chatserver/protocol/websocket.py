@@ -28,8 +28,7 @@ class FrameLimits(msgspec.Struct, frozen=True, gc=False):
 
     max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
     max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
-    # Frames taken in one receive; what is behind them stays bytes. 16 KiB of empty pings would hold the loop for 17 ms,
-    # of one-letter messages for 29, before anyone could count them; so few are attended to in a fraction of one.
+    # Frames taken in one receive; what is behind them stays bytes. 16 KiB of empty pings would hold the loop for 17 ms.
     turn: int = 8
     binary: bool = False  # only /echo takes binary messages; chat.v1 is text
 
@@ -84,13 +83,13 @@ class Assembly(msgspec.Struct, gc=False):
     last: bool = False  # its last frame is the message's last
 
 
-#: Bytes from which on a frame that is not whole is gathered here, not in front of the bytes that follow: those are
-#: copied with each read. One of 16 MiB, in reads of 16 KiB, was 8 GiB of copies.
+#: Bytes from which on a frame that is not whole is gathered here. Shorter ones wait in front of the bytes that follow,
+#: which are copied with each read.
 LONG_FRAME = 64 * 1024
 
 _FIN = 0x80
 _MASKED = 0x80
-_OPCODE, _BINARY, _CONTROL = 0x0F, 0x02, 0x08
+_OPCODE, _CONTROL = 0x0F, 0x08
 _EMPTY_PONG = b"\x8a\x80"  # and four bytes of mask, which mask nothing
 # First bytes without reserved bits or opcodes, and no control frame in fragments: of a new message, and inside one.
 _CONTROLS = frozenset((0x88, 0x89, 0x8A))
@@ -111,10 +110,9 @@ _spare: list[FrameProtocol] = []
 def receive(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int | None = None
 ) -> tuple[list[Event], bytes, Assembly | None, bool]:
-    """Take the whole frames off `buffer`: events, the bytes that are left, the message that is unfinished.
+    """Take the whole frames off `buffer`: events, the bytes left, the unfinished message, whether to come again.
 
-    Not more than a turn's worth, the limits' or so many frames: the last of the four tells that there may be more of
-    them in what is left. After a `Close` or a `Violation` nothing is left over: the rest of the stream has no meaning.
+    It takes no more frames than a turn has. Behind a `Close` or a `Violation` nothing is left.
     """
     if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG and (assembly is None or not assembly.lacking):
         return [PONG], b"", assembly, False  # what an idle peer sends, and all it sends
@@ -134,10 +132,7 @@ def receive(
 
 
 def lacking(buffer: bytes, assembly: Assembly | None) -> int:
-    """Bytes that the frame which is begun still lacks, or 0 while that is not known.
-
-    Of what `receive` has left over: the first frame of the buffer is not whole, and was not refused.
-    """
+    """Bytes that the frame at the beginning of what `receive` left still lacks, or 0 while that is not known."""
     if assembly is not None and assembly.lacking:
         return assembly.lacking
     header, length = _measure(buffer, 0) if len(buffer) >= 2 else (0, 0)
@@ -147,13 +142,13 @@ def lacking(buffer: bytes, assembly: Assembly | None) -> int:
 def _split(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int
 ) -> tuple[list[bytes], int, Assembly | None, FrameError | None, bool]:
-    """Frames that may go to wsproto, where the rest begins, the unfinished message, what ended it all, and whether the
-    turn did.
-    """
+    """Frames for wsproto, where the rest begins, the unfinished message, what ended it all, whether the turn did."""
     ready: list[bytes] = []
     at, count = 0, 0
     if assembly is not None and assembly.lacking:
-        at, count = _gather(buffer, assembly), 1
+        at, count = min(assembly.lacking, len(buffer)), 1
+        assembly.frames += buffer[:at]
+        assembly.lacking -= at
         if assembly.last and not assembly.lacking:
             ready.append(bytes(assembly.frames))
             assembly = None
@@ -194,14 +189,6 @@ def _split(
                 assembly = None
         at = end
     return ready, at, assembly, None, False
-
-
-def _gather(buffer: bytes, assembly: Assembly) -> int:
-    """Add to the frame that is begun; how many bytes of the buffer that took."""
-    taken = min(assembly.lacking, len(buffer))
-    assembly.frames += buffer[:taken]
-    assembly.lacking -= taken
-    return taken
 
 
 def _bad_start(start: int, second: int, assembly: Assembly | None) -> FrameError:
@@ -303,7 +290,7 @@ def _broken(error: ParseFailed) -> FrameError:
 
 
 _SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))
-_EMPTY_PING, _EMPTY_CLOSE = b"\x89\x00", b"\x88\x00"
+EMPTY_PING = b"\x89\x00"
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -311,49 +298,40 @@ def text_frame(payload: bytes) -> bytes:
     length = len(payload)
     if length < 126:
         return _SMALL_TEXT[length] + payload
-    return _long_header(0x81, length) + payload
+    return _header(0x81, length) + payload
 
 
 def text_frame_parts(parts: list[bytes]) -> list[bytes]:
     """The same of a payload in parts, which stay what they are."""
     length = sum(map(len, parts))
-    return [_SMALL_TEXT[length] if length < 126 else _long_header(0x81, length), *parts]
+    return [_SMALL_TEXT[length] if length < 126 else _header(0x81, length), *parts]
 
 
 def binary_frame(payload: bytes) -> bytes:
     """A binary message in one frame."""
-    if len(payload) < 126:
-        return bytes((0x82, len(payload))) + payload
-    return _long_header(0x82, len(payload)) + payload
+    return _header(0x82, len(payload)) + payload
 
 
-def _long_header(start: int, length: int) -> bytes:
+def _header(start: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((start, length))
     if length < 1 << 16:
         return bytes((start, 126)) + _UINT16.pack(length)
     return bytes((start, 127)) + _UINT64.pack(length)
 
 
-def ping_frame(payload: bytes = b"") -> bytes:
-    """A ping, empty as a rule."""
-    return _control(0x89, payload) if payload else _EMPTY_PING
-
-
 def pong_frame(payload: bytes) -> bytes:
     """The answer to a ping, with the ping's own payload."""
-    return _control(0x8A, payload)
+    if len(payload) > _MAX_CONTROL:
+        raise ValueError(f"a control frame of {len(payload)} bytes, limit {_MAX_CONTROL}")
+    return bytes((0x8A, len(payload))) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close; the reason is cut to what fits, between characters. 1005, no code was given, is never written."""
     if code == CloseReason.NO_STATUS_RCVD:
-        return _EMPTY_CLOSE
+        return b"\x88\x00"
     text = reason.encode("utf-8")
     if len(text) > _MAX_CONTROL - 2:
         text = text[: _MAX_CONTROL - 2].decode("utf-8", "ignore").encode("utf-8")
-    return _control(0x88, _UINT16.pack(code) + text)
-
-
-def _control(start: int, payload: bytes) -> bytes:
-    if len(payload) > _MAX_CONTROL:
-        raise ValueError(f"a control frame of {len(payload)} bytes, limit {_MAX_CONTROL}")
-    return bytes((start, len(payload))) + payload
+    return bytes((0x88, 2 + len(text))) + _UINT16.pack(code) + text

@@ -15,6 +15,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of a database."""
+    return tmp_path / "chat.db"
+
+
+@pytest.fixture
 def news() -> list[list[Record]]:
     return []
 

@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import trio
 
@@ -26,19 +26,10 @@ class Clock:
         return self.ms
 
 
-class MakeLog(Protocol):
-    def __call__(self, folder: Path, wall_ms: Callable[[], int]) -> Log: ...
-
-
-def make_memory(folder: Path, wall_ms: Callable[[], int]) -> Log:
-    return MemoryLog(wall_ms=wall_ms)
-
-
-def make_sqlite(folder: Path, wall_ms: Callable[[], int]) -> Log:
-    return SqliteLog(str(folder / "chat.db"), wall_ms=wall_ms)
-
-
-ENGINES: dict[str, MakeLog] = {"memory": make_memory, "sqlite": make_sqlite}
+ENGINES: dict[str, Callable[[Path, Clock], Log]] = {
+    "memory": lambda folder, clock: MemoryLog(wall_ms=clock),
+    "sqlite": lambda folder, clock: SqliteLog(str(folder / "chat.db"), wall_ms=clock),
+}
 
 
 def ignore(records: Sequence[Record]) -> None:
@@ -67,18 +58,15 @@ async def submit_all(log: Log, drafts: Sequence[Draft]) -> list[Stored | LogErro
     outcomes: dict[int, Stored | LogError] = {}
     finished = trio.Event()
 
-    def submit(index: int) -> None:
-        def done(outcome: Stored | LogError) -> None:
-            assert index not in outcomes, "answered twice"
-            outcomes[index] = outcome
-            if len(outcomes) == len(drafts):
-                finished.set()
-
-        log.submit(drafts[index], done)
+    def done(index: int, outcome: Stored | LogError) -> None:
+        assert index not in outcomes, "answered twice"
+        outcomes[index] = outcome
+        if len(outcomes) == len(drafts):
+            finished.set()
 
     with together(groups_of(log)):
-        for index in range(len(drafts)):
-            submit(index)
+        for index, one in enumerate(drafts):
+            log.submit(one, partial(done, index))
     if drafts:
         await finished.wait()
     return [outcomes[index] for index in range(len(drafts))]

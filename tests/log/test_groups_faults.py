@@ -7,13 +7,15 @@ from typing import cast
 import pytest
 import trio
 from outcome import Error, Outcome, Value
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from chatserver.log.groups import GroupWriter, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE, Draft, Log, LogBusy, LogUnavailable, Record, Stored
-from tests.log.support import draft, groups_of, ignore, running
-from tests.log.test_groups import Engine, note_in, start
+from chatserver.log.groups import Begin, Outcomes
+from chatserver.log.interface import ANSWER_DEADLINE, Draft, Log, LogBusy, LogUnavailable, Record
+from tests.log.support import draft, groups_of, running
+from tests.log.writers import Written
 from tests.support.groups import append, beside, together
+
+NEWS_FAILED, ANSWER_FAILED = "a receiver of the log's news failed", "a receiver of the log's answers failed"
 
 
 def broken(_: object) -> None:
@@ -31,106 +33,80 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 async def test_a_receiver_of_news_that_raises(closed_log: Log, caplog: pytest.LogCaptureFixture) -> None:
     """In every engine: all publishers are answered, and the next group's news comes all the same."""
-    calls: list[list[str]] = []
+    it = Written()
 
     def news(records: Sequence[Record]) -> None:
-        calls.append([record.text for record in records])
-        if len(calls) == 1:
-            raise KeyError("planted")
+        it.news(records)
+        if len(it.told) == 1:
+            broken(records)
 
-    seen: list[object] = []
     async with running(closed_log, news):
         with together(groups_of(closed_log)):
             for text in "abc":
-                closed_log.submit(draft(text), note_in(seen))
+                closed_log.submit(draft(text), it.answer)
         assert (await append(closed_log, draft("d"))).record.offset == 4
-        assert (calls, seen) == ([["a", "b", "c"], ["d"]], ["a", "b", "c"])
+        assert (it.told, it.seen) == ([["a", "b", "c"], ["d"]], ["a", "b", "c"])
         assert [summary.last for summary in await closed_log.rooms(9)] == [4]
-    assert logged(caplog) == ["a receiver of the log's news failed"]
+    assert logged(caplog) == [NEWS_FAILED]
 
 
 @pytest.mark.parametrize("broken_at", [0, 1, 2])
 async def test_a_publisher_that_raises(closed_log: Log, caplog: pytest.LogCaptureFixture, broken_at: int) -> None:
     """In every engine: those before and behind it in the group are answered, and so is the next group."""
-    seen: list[object] = []
-    told: list[Record] = []
-    async with running(closed_log, told.extend):
+    it = Written()
+    async with running(closed_log, it.news):
         with together(groups_of(closed_log)):
             for number in range(3):
-                closed_log.submit(draft(str(number)), broken if number == broken_at else note_in(seen))
+                closed_log.submit(draft(str(number)), broken if number == broken_at else it.answer)
         assert (await append(closed_log, draft("3"))).record.offset == 4
-    assert seen == [str(number) for number in range(3) if number != broken_at]
-    assert [record.text for record in told] == ["0", "1", "2", "3"]
-    assert logged(caplog) == ["a receiver of the log's answers failed"]
+    assert it.seen == [str(number) for number in range(3) if number != broken_at]
+    assert it.told == [["0", "1", "2"], ["3"]]
+    assert logged(caplog) == [ANSWER_FAILED]
 
 
-async def test_all_receivers_raise(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
-    writer = GroupWriter(beside(Engine().commit))
-    await nursery.start(start(writer, broken))
-    with together(writer):
-        for _ in range(3):
-            writer.submit(draft("x"), broken)
-    await trio.testing.wait_all_tasks_blocked()
-    assert (await append(writer, draft("y"))).record.text == "y"
-    news, answers = "a receiver of the log's news failed", "a receiver of the log's answers failed"
-    assert logged(caplog) == [news, answers, answers, answers, news]
-
-
-async def test_a_publisher_that_raises_at_its_deadline(
-    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("ends", [False, True])
+async def test_publishers_that_raise_at_their_deadline_or_at_the_end(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, ends: bool
 ) -> None:
-    engine = Engine()
-    engine.gate = trio.Event()
-    writer = GroupWriter(beside(engine.commit))
-    await nursery.start(start(writer))
-    seen: list[object] = []
-    for done in (broken, broken, note_in(seen)):  # the first is being committed, the others wait
-        writer.submit(draft("x"), done)
-    await trio.sleep(ANSWER_DEADLINE + 1)
-    assert seen == [LogBusy]
-    engine.gate.set()
-    await trio.testing.wait_all_tasks_blocked()
-    assert (await append(writer, draft("y"))).record.text == "y"
-    assert logged(caplog) == ["a receiver of the log's answers failed"] * 2
-
-
-async def test_a_publisher_that_raises_at_the_end(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
-    engine = Engine()
-    engine.gate = trio.Event()
-    writer = GroupWriter(beside(engine.commit))
-    seen: list[object] = []
+    it = Written()
     async with trio.open_nursery() as nursery:
-        await nursery.start(start(writer))
-        for done in (broken, broken, note_in(seen)):
-            writer.submit(draft("x"), done)
+        await nursery.start(it.run)
+        gate = it.close_gate()
+        for done in (broken, broken, it.answer):  # the first is being committed, the others wait
+            it.writer.submit(draft("x"), done)
+        if not ends:
+            await trio.sleep(ANSWER_DEADLINE + 1)
+            gate.set()
+            await wait_all_tasks_blocked()
+            assert (await it.append("y")).text == "y"
         nursery.cancel_scope.cancel()
-    assert seen == [LogUnavailable]
-    assert logged(caplog) == ["a receiver of the log's answers failed"] * 2
+    assert it.seen == [LogUnavailable if ends else LogBusy]
+    assert logged(caplog) == [ANSWER_FAILED] * 2
 
 
 # -- engines
-
-
-Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
 
 
 def raises(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
     raise ZeroDivisionError("planted")
 
 
-def gives_a_fault(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-    trio.lowlevel.current_trio_token().run_sync_soon(done, Error(ZeroDivisionError("planted")))
+def gives(outcome: Outcome[Outcomes]) -> Begin:
+    def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(done, outcome)
+
+    return begin
 
 
-def gives_too_few(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-    trio.lowlevel.current_trio_token().run_sync_soon(done, Value([]))
+FAULTS = {
+    "raises": raises,
+    "gives a fault": gives(Error(ZeroDivisionError("planted"))),
+    "gives too few": gives(Value([])),
+    "gives nonsense": gives(cast(Outcome[Outcomes], Value(None))),
+}
 
 
-def gives_nonsense(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-    trio.lowlevel.current_trio_token().run_sync_soon(done, cast(Outcome[Outcomes], Value(None)))
-
-
-@pytest.mark.parametrize("fault", [raises, gives_a_fault, gives_too_few, gives_nonsense])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_an_engine_with_a_bug_fails_its_group_and_is_asked_again(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, fault: Begin
 ) -> None:
@@ -138,23 +114,17 @@ async def test_an_engine_with_a_bug_fails_its_group_and_is_asked_again(
     failing = True
 
     def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        if failing:
-            fault(drafts, done)
-        else:
-            beside(engine.commit)(drafts, done)
+        (fault if failing else beside(it.engine.commit))(drafts, done)
 
-    engine = Engine()
-    writer = GroupWriter(begin)
-    await nursery.start(start(writer))
-    seen: list[object] = []
-    for _ in range(3):
-        writer.submit(draft("lost"), note_in(seen))
-        assert seen == []
-    await trio.testing.wait_all_tasks_blocked()
-    assert seen == [LogUnavailable] * 3
+    it = Written(begin)
+    await nursery.start(it.run)
+    it.submit("lost", "lost", "lost")
+    assert it.seen == []
+    await wait_all_tasks_blocked()
+    assert it.seen == [LogUnavailable] * 3
     failing = False
-    assert (await append(writer, draft("kept"))).record.offset == 1
-    found = writer.statistics()
+    assert (await it.append("kept")).offset == 1
+    found = it.writer.statistics()
     assert (found.pending, found.groups, found.records, found.failures) == (0, 1, 1, 2)
     assert logged(caplog) == [f"the log's engine failed on a group of {count} drafts" for count in (1, 2)]
 
@@ -163,22 +133,16 @@ async def test_an_engine_that_raises_while_others_are_answered(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next group begins before the answers of the last one: its fault must not cost them."""
-    begun = 0
+    begun: list[Sequence[Draft]] = []
 
     def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        nonlocal begun
-        begun += 1
-        if begun == 2:
-            raise ZeroDivisionError("planted")
-        beside(engine.commit)(drafts, done)
+        begun.append(drafts)
+        (raises if len(begun) == 2 else beside(it.engine.commit))(drafts, done)
 
-    engine = Engine()
-    writer = GroupWriter(begin)
-    await nursery.start(start(writer, ignore))
-    seen: list[object] = []
-    for text in "abc":
-        writer.submit(draft(text), note_in(seen))
-    await trio.testing.wait_all_tasks_blocked()
-    assert seen == ["a", LogUnavailable, LogUnavailable]
-    assert isinstance(await append(writer, draft("d")), Stored)
+    it = Written(begin)
+    await nursery.start(it.run)
+    it.submit("a", "b", "c")
+    await wait_all_tasks_blocked()
+    assert it.seen == ["a", LogUnavailable, LogUnavailable]
+    assert (await it.append("d")).text == "d"
     assert len(logged(caplog)) == 1

@@ -1,14 +1,13 @@
 """News and answers of finished groups as steps of a schedule: in order, a few at a time, none lost."""
 
-from collections.abc import Sequence
-
+import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
-from chatserver.log.groups import ANSWERS_A_STEP, GroupWriter
-from chatserver.log.interface import Record, Step, Stored
+from chatserver.log.groups import ANSWERS_A_STEP
+from chatserver.log.interface import Step
 from tests.log.support import draft
-from tests.log.test_groups import Engine, note_in, start
-from tests.support.groups import beside, together
+from tests.log.writers import Written
 
 
 class Turns:
@@ -28,71 +27,61 @@ class Turns:
         return more
 
 
-async def test_nothing_is_told_before_its_turn_and_then_in_order(nursery: trio.Nursery) -> None:
-    turns, seen = Turns(), list[object]()
+@pytest.fixture
+def turns() -> Turns:
+    return Turns()
 
-    def news(records: Sequence[Record]) -> None:
-        seen.append([record.text for record in records])
 
-    writer = GroupWriter(beside(Engine().commit))
-    await nursery.start(start(writer, news, turns))
-    for text in "abc":  # "a" is a group of its own, since it found none under way
-        writer.submit(draft(text), note_in(seen))
-    await trio.testing.wait_all_tasks_blocked()
-    assert (seen, len(turns.steps)) == ([], 1), "one step for both groups, since the first has not had its turn"
+@pytest.fixture
+async def it(nursery: trio.Nursery, turns: Turns) -> Written:
+    it = Written(schedule=turns)
+    await nursery.start(it.run)
+    return it
+
+
+async def test_nothing_is_told_before_its_turn_and_then_in_order(it: Written, turns: Turns) -> None:
+    it.submit("a", "b", "c")  # "a" is a group of its own, since it found none under way
+    await wait_all_tasks_blocked()
+    assert (it.heard, len(turns.steps)) == ([], 1), "one step for both groups, since the first has not had its turn"
     assert not turns.turn()
-    assert seen == [["a"], "a", ["b", "c"], "b", "c"]
-    writer.submit(draft("d"), note_in(seen))
-    await trio.testing.wait_all_tasks_blocked()
+    assert it.heard == [["a"], "a", ["b", "c"], "b", "c"]
+    it.submit("d")
+    await wait_all_tasks_blocked()
     assert len(turns.steps) == 1
     assert not turns.turn()
-    assert seen[5:] == [["d"], "d"]
+    assert it.heard[5:] == [["d"], "d"]
 
 
-async def test_a_step_answers_a_few(nursery: trio.Nursery) -> None:
-    turns, seen = Turns(), list[object]()
-    writer = GroupWriter(beside(Engine().commit))
-    await nursery.start(start(writer, schedule=turns))
-    with together(writer):
-        for number in range(3 * ANSWERS_A_STEP):
-            writer.submit(draft(str(number)), note_in(seen))
-    await trio.testing.wait_all_tasks_blocked()
+async def test_a_step_answers_a_few(it: Written, turns: Turns) -> None:
+    texts = [str(number) for number in range(3 * ANSWERS_A_STEP)]
+    it.submit_together(texts)
+    await wait_all_tasks_blocked()
     assert turns.turn()
-    assert len(seen) == ANSWERS_A_STEP - 1  # and the news
+    assert len(it.seen) == ANSWERS_A_STEP - 1  # and the news
     assert turns.turn()
-    writer.submit(draft("another"), note_in(seen))
-    await trio.testing.wait_all_tasks_blocked()
+    it.submit("another")
+    await wait_all_tasks_blocked()
     assert len(turns.steps) == 1, "the step that is not done yet tells this one too"
     while turns.steps:
         turns.turn()
-    assert seen == [*map(str, range(3 * ANSWERS_A_STEP)), "another"]
+    assert it.seen == [*texts, "another"]
 
 
-async def test_what_had_no_turn_is_told_at_the_end() -> None:
-    turns, seen, told = Turns(), list[object](), list[Record]()
-    writer = GroupWriter(beside(Engine().commit))
+async def test_what_had_no_turn_is_told_at_the_end(turns: Turns) -> None:
+    it = Written(schedule=turns)
+    texts = [str(number) for number in range(ANSWERS_A_STEP + 1)]
     async with trio.open_nursery() as nursery:
-        await nursery.start(start(writer, told.extend, turns))
-        for number in range(ANSWERS_A_STEP + 1):
-            writer.submit(draft(str(number)), note_in(seen))
+        await nursery.start(it.run)
+        it.submit(*texts)
         nursery.cancel_scope.cancel()
-    expected = list(map(str, range(ANSWERS_A_STEP + 1)))
-    assert (seen, [record.text for record in told]) == (expected, expected)
+    assert (it.seen, it.told) == (texts, [texts[:1], texts[1:]])
     assert not turns.turn(), "a step that comes late finds nothing to do"
-    assert seen == expected
+    assert it.seen == texts
 
 
-async def test_a_receiver_may_publish_from_its_turn(nursery: trio.Nursery) -> None:
-    turns, seen = Turns(), list[object]()
-    writer = GroupWriter(beside(Engine().commit))
-    await nursery.start(start(writer, schedule=turns))
-
-    def again(outcome: object) -> None:
-        assert isinstance(outcome, Stored)
-        writer.submit(draft("second"), note_in(seen))
-
-    writer.submit(draft("first"), again)
+async def test_a_receiver_may_publish_from_its_turn(it: Written, turns: Turns) -> None:
+    it.writer.submit(draft("first"), lambda _: it.submit("second"))
     for _ in range(2):
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert not turns.turn()
-    assert seen == ["second"]
+    assert it.seen == ["second"]

@@ -1,9 +1,11 @@
 """A disk that is full, locked or broken while the log is open: all of a group fails, no hole stays, it goes on."""
 
 import gc
+import os
 import sqlite3
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,22 +17,28 @@ from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
-from chatserver.log.sqlite_writer import Forgotten
 from tests.log.support import Clock, draft, listing, offsets, running, submit_all, texts
 from tests.support.groups import append
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "chat.db"
+async def log(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteLog]:
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
+    log = SqliteLog(str(path), wall_ms=clock)
+    async with running(log):
+        yield log
 
 
-def writer_of(log: SqliteLog) -> sqlite3.Connection:
-    """The connection that writes, to plant a fault in; the writer's thread must be idle."""
+def writer_of(log: SqliteLog) -> writer_module.SqliteWriter:
     assert log._opened is not None
-    return log._opened.writer._connection
+    return log._opened.writer
+
+
+def connection_of(log: SqliteLog) -> sqlite3.Connection:
+    """The connection that writes, to plant a fault in; the writer's thread must be idle."""
+    return writer_of(log)._connection
 
 
 def refusals(outcomes: list[Stored | LogError]) -> list[str]:
@@ -38,213 +46,154 @@ def refusals(outcomes: list[Stored | LogError]) -> list[str]:
     return [str(outcome) for outcome in outcomes]
 
 
-async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(path: Path) -> None:
-    log = SqliteLog(str(path))
-    async with running(log):
-        await submit_all(log, [draft(str(number)) for number in range(3)])
-        connection = writer_of(log)
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-        big = [draft("x" * 3_000, key=f"k{number}", room=f"room-{number % 3}") for number in range(20)]
-        for _ in range(2):
-            assert all("SQLITE_FULL" in refusal for refusal in refusals(await submit_all(log, big)))
-        assert await log.head("room-0") == Head(1, 0)
-        assert [summary.room for summary in await log.rooms(9)] == ["lobby"]
-        assert log.statistics().failures == 2
+async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(log: SqliteLog) -> None:
+    await submit_all(log, [draft(str(number)) for number in range(3)])
+    connection = connection_of(log)
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    big = [draft("x" * 3_000, key=f"k{number}", room=f"room-{number % 3}") for number in range(20)]
+    for _ in range(2):
+        assert all("SQLITE_FULL" in refusal for refusal in refusals(await submit_all(log, big)))
+    assert await log.head("room-0") == Head(1, 0)
+    assert [summary.room for summary in await log.rooms(9)] == ["lobby"]
+    assert log.statistics().failures == 2
 
-        connection.execute("PRAGMA max_page_count = 1000000")
-        outcomes = await submit_all(log, big)
-        assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
-        assert offsets(await log.latest("room-0", 9)) == list(range(1, 8))
-        assert (await append(log, draft())).record.offset == 4
+    connection.execute("PRAGMA max_page_count = 1000000")
+    outcomes = await submit_all(log, big)
+    assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
+    assert offsets(await log.latest("room-0", 9)) == list(range(1, 8))
+    assert (await append(log, draft())).record.offset == 4
 
 
 @pytest.mark.parametrize("table", ["messages", "keys", "rooms"])
-async def test_a_failure_half_way_leaves_nothing(path: Path, table: str) -> None:
+async def test_a_failure_half_way_leaves_nothing(log: SqliteLog, table: str) -> None:
     """RAISE(FAIL) keeps what its statement had done so far: only our own rollback removes it."""
-    log = SqliteLog(str(path))
-    async with running(log):
-        await append(log, draft("before"))
-        connection = writer_of(log)
-        connection.execute(
-            f"CREATE TEMP TRIGGER fault BEFORE INSERT ON main.{table} "
-            f"WHEN (SELECT count(*) FROM main.{table}) >= 2 BEGIN SELECT RAISE(FAIL, 'planted'); END"
-        )
-        group = [draft(str(number), key=str(number), room=f"new-{number}") for number in range(5)]
-        group.insert(2, draft("in the old room"))
-        assert all("planted" in refusal for refusal in refusals(await submit_all(log, group)))
-        for kept, count in (("messages", 1), ("keys", 0), ("rooms", 1)):
-            assert connection.execute(f"SELECT count(*) FROM {kept}").fetchone() == (count,)
-        connection.execute("DROP TRIGGER fault")
-        outcomes = await submit_all(log, group)
-        assert [out.record.offset for out in outcomes if isinstance(out, Stored) and out.fresh] == [1, 1, 2, 1, 1, 1]
-    async with running(SqliteLog(str(path))) as reopened:
-        assert texts(await reopened.latest("lobby", 9)) == ["before", "in the old room"]
+    await append(log, draft("before"))
+    connection = connection_of(log)
+    connection.execute(
+        f"CREATE TEMP TRIGGER fault BEFORE INSERT ON main.{table} "
+        f"WHEN (SELECT count(*) FROM main.{table}) >= 2 BEGIN SELECT RAISE(FAIL, 'planted'); END"
+    )
+    group = [draft(str(number), key=str(number), room=f"new-{number}") for number in range(5)]
+    group.insert(2, draft("in the old room"))
+    assert all("planted" in refusal for refusal in refusals(await submit_all(log, group)))
+    for kept, count in (("messages", 1), ("keys", 0), ("rooms", 1)):
+        assert connection.execute(f"SELECT count(*) FROM {kept}").fetchone() == (count,)
+    connection.execute("DROP TRIGGER fault")
+    outcomes = await submit_all(log, group)
+    assert [out.record.offset for out in outcomes if isinstance(out, Stored) and out.fresh] == [1, 1, 2, 1, 1, 1]
+    assert texts(await log.latest("lobby", 9)) == ["before", "in the old room"]
 
 
-async def test_a_file_locked_by_another_program(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
-    log = SqliteLog(str(path))
-    async with running(log):
-        await append(log, draft("one"))
-        shell = sqlite3.connect(path, isolation_level=None)
-        shell.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
-            await append(log, draft("refused", key="k"))
-        with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
-            await log.retain(max_messages=0, max_age_ms=1, now_ms=2**60)
-        assert texts(await log.latest("lobby", 9)) == ["one"]
-        shell.execute("ROLLBACK")
-        shell.close()
-        assert (await append(log, draft("two", key="k"))).record.offset == 2
+async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path) -> None:
+    await append(log, draft("one"))
+    shell = sqlite3.connect(path, isolation_level=None)
+    shell.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
+        await append(log, draft("refused", key="k"))
+    with pytest.raises(LogUnavailable, match="SQLITE_BUSY"):
+        await log.retain(max_messages=0, max_age_ms=1, now_ms=2**60)
+    assert texts(await log.latest("lobby", 9)) == ["one"]
+    shell.execute("ROLLBACK")
+    shell.close()
+    assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
-async def test_retention_that_fails_half_way_is_undone(path: Path) -> None:
-    log = SqliteLog(str(path))
-    async with running(log):
-        await submit_all(log, [draft() for _ in range(9)])
-        connection = writer_of(log)
-        connection.execute(
-            "CREATE TEMP TRIGGER fault BEFORE UPDATE ON main.rooms BEGIN SELECT RAISE(FAIL, 'planted'); END"
-        )
-        with pytest.raises(LogUnavailable, match="planted"):
-            await log.retain(max_messages=2, max_age_ms=0, now_ms=0)
-        assert await log.head("lobby") == Head(1, 9)
-        connection.execute("DROP TRIGGER fault")
-        assert await log.retain(max_messages=2, max_age_ms=0, now_ms=0) == {"lobby": 8}
+async def test_retention_that_fails_half_way_is_undone(log: SqliteLog) -> None:
+    await submit_all(log, [draft() for _ in range(9)])
+    connection = connection_of(log)
+    connection.execute("CREATE TEMP TRIGGER fault BEFORE UPDATE ON main.rooms BEGIN SELECT RAISE(FAIL, 'planted'); END")
+    with pytest.raises(LogUnavailable, match="planted"):
+        await log.retain(max_messages=2, max_age_ms=0, now_ms=0)
+    assert await log.head("lobby") == Head(1, 9)
+    connection.execute("DROP TRIGGER fault")
+    assert await log.retain(max_messages=2, max_age_ms=0, now_ms=0) == {"lobby": 8}
 
 
-async def test_what_a_failed_rollback_left_is_not_committed_with_the_next_group(path: Path) -> None:
-    log = SqliteLog(str(path))
-    async with running(log):
-        await append(log, draft("one"))
-        connection = writer_of(log)
-        for call in ("append", "retain"):
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("UPDATE messages SET text = 'left over'")
-            if call == "append":
-                assert (await append(log, draft("two"))).record.offset == 2
-            else:
-                await log.retain(max_messages=1, max_age_ms=0, now_ms=0)
-            assert "left over" not in texts(await log.latest("lobby", 9))
+async def test_what_a_failed_rollback_left_is_not_committed_with_the_next_group(log: SqliteLog) -> None:
+    await append(log, draft("one"))
+    connection = connection_of(log)
+    for call in ("append", "retain"):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE messages SET text = 'left over'")
+        if call == "append":
+            assert (await append(log, draft("two"))).record.offset == 2
+        else:
+            await log.retain(max_messages=1, max_age_ms=0, now_ms=0)
+        assert "left over" not in texts(await log.latest("lobby", 9))
 
 
-async def test_a_bug_in_the_writer_is_undone_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = SqliteLog(str(path))
-    async with running(log):
-        await append(log, draft("one"))
-        with monkeypatch.context() as patch:
-            patch.setattr(writer_module.SqliteWriter, "_expire_keys", None)
-            with pytest.raises(LogUnavailable):
-                await append(log, draft("lost", key="k"))
-        assert (await append(log, draft("two", key="k"))).record.offset == 2
-        assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+async def test_a_bug_in_the_writer_is_undone_too(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    await append(log, draft("one"))
+    with monkeypatch.context() as patch:
+        patch.setattr(writer_module.SqliteWriter, "_expire_keys", None)
+        with pytest.raises(LogUnavailable):
+            await append(log, draft("lost", key="k"))
+    assert (await append(log, draft("two", key="k"))).record.offset == 2
+    assert texts(await log.latest("lobby", 9)) == ["one", "two"]
 
 
-async def test_a_failing_read_gives_its_connection_back(path: Path) -> None:
-    log = SqliteLog(str(path))
-    async with running(log):
-        await append(log, draft())
-        connection = writer_of(log)
-        connection.execute("ALTER TABLE messages RENAME TO elsewhere")
-        for _ in range(5):
-            with pytest.raises(LogUnavailable, match="no such table"):
-                await log.latest("lobby", 1)
-        connection.execute("ALTER TABLE elsewhere RENAME TO messages")
-        assert len(await log.latest("lobby", 1)) == 1
+async def test_a_failing_read_gives_its_connection_back(log: SqliteLog) -> None:
+    await append(log, draft())
+    connection = connection_of(log)
+    connection.execute("ALTER TABLE messages RENAME TO elsewhere")
+    for _ in range(5):
+        with pytest.raises(LogUnavailable, match="no such table"):
+            await log.latest("lobby", 1)
+    connection.execute("ALTER TABLE elsewhere RENAME TO messages")
+    assert len(await log.latest("lobby", 1)) == 1
 
 
-async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(path: Path) -> None:
+async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(log: SqliteLog) -> None:
     """A statement that is not at its end keeps the write-ahead log from being reused: the file would grow for ever."""
-    log = SqliteLog(str(path))
-    async with running(log):
-        await submit_all(log, [draft("x" * 100) for _ in range(200)])
-        for _ in range(readers_module.READERS + 1):
-            assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=1_000)) == list(range(1, 11))
-            assert offsets(await log.latest("lobby", 99, max_bytes=1_000)) == list(range(191, 201))
-        await append(log, draft())
-        assert writer_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    await submit_all(log, [draft("x" * 100) for _ in range(200)])
+    for _ in range(readers_module.READERS + 1):
+        assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=1_000)) == list(range(1, 11))
+        assert offsets(await log.latest("lobby", 99, max_bytes=1_000)) == list(range(191, 201))
+    await append(log, draft())
+    assert connection_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
-async def test_expired_keys_are_dropped_as_new_ones_come(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
-    clock = Clock()
-    log = SqliteLog(str(path), wall_ms=clock)
-    async with running(log):
-        for _ in range(4):
-            await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
-            clock.ms += int(KEY_LIFETIME * 1000)
-        assert writer_of(log).execute("SELECT count(*) FROM keys").fetchone() == (50,)
-
-
-async def test_the_rooms_in_memory_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "MAX_CACHED_ROOMS", 4)
-    log = SqliteLog(str(path))
-    async with running(log):
-        for _ in range(2):
-            for number in range(10):
-                await append(log, draft(room=f"room-{number}"))
-                assert log._opened is not None
-                assert len(log._opened.writer._rooms) <= 4
-        await submit_all(log, [draft(room=f"room-{number}") for number in range(10)])
-        assert [(await log.head(f"room-{number}")).last for number in range(10)] == [3] * 10
-
-
-async def test_the_collector_does_not_visit_the_rooms_in_memory(path: Path) -> None:
-    log = SqliteLog(str(path))
-    async with running(log):
-        await submit_all(log, [draft(room=f"room-{number}") for number in range(10)])
-        assert log._opened is not None
-        rooms = log._opened.writer._rooms
-        assert len(rooms) == 10
-        assert not any(gc.is_tracked(one) for one in (rooms, *rooms.values()))
-
-
-async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_expired_keys_are_dropped_as_new_ones_come(
+    log: SqliteLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread cannot be cancelled: its connection stays its own, and the lock stays until the process ends."""
-    for module in (groups_module, sqlite_module):
-        monkeypatch.setattr(module, "DRAIN_DEADLINE", 0.05)
-    log, hang, hung = SqliteLog(str(path)), threading.Event(), threading.Event()
-    outcomes: list[Stored | LogError] = []
-    async with running(log):
-        opened = log._opened
-        assert opened is not None
-        commit = opened.writer.commit
-
-        def hanging(drafts: list[object]) -> object:
-            hung.set()
-            hang.wait(60)
-            return commit(drafts)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(opened.writer, "commit", hanging)
-        log.submit(draft(), outcomes.append)
-        await trio.to_thread.run_sync(hung.wait, 60)
-    refusals(outcomes)
-    assert "did not finish its last commit" in caplog.text
-    with pytest.raises(LogError, match="in use by another server"):
-        await SqliteLog(str(path)).run(lambda records: None)
-    hang.set()
-    await log._writer_thread.run(lambda: None)  # behind what hung
-    opened.writer.close()
-    opened.lock.release()
+    monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
+    for _ in range(4):
+        await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
+        clock.ms += int(KEY_LIFETIME * 1000)
+    assert connection_of(log).execute("SELECT count(*) FROM keys").fetchone() == (50,)
 
 
-class HangingReads:
-    """Reads that stop in the driver, each in its thread, until they are let go."""
+async def test_the_rooms_in_memory_are_bounded_and_not_visited_by_the_collector(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every_room = [draft(room=f"room-{number}") for number in range(10)]
+    await submit_all(log, every_room)
+    rooms = writer_of(log)._rooms
+    assert len(rooms) == 10
+    assert not any(gc.is_tracked(one) for one in (rooms, *rooms.values()))
+    monkeypatch.setattr(writer_module, "MAX_CACHED_ROOMS", 4)
+    for one in every_room:
+        await append(log, one)
+        assert len(rooms) <= 4
+    await submit_all(log, every_room)
+    assert [(await log.head(one.room)).last for one in every_room] == [3] * 10
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+
+class Hanging:
+    """Calls that stop in the driver, each in its thread, until they are let go."""
+
+    def __init__(self, owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hanging = 0
         self.go_on = threading.Event()
-        read = readers_module._read
+        original = getattr(owner, name)
 
-        def hang(connection: sqlite3.Connection, *arguments: Any) -> list[Record]:
+        def hang(*arguments: Any) -> Any:
             self.hanging += 1
             self.go_on.wait(60)
-            return read(connection, *arguments)
+            return original(*arguments)
 
-        monkeypatch.setattr(readers_module, "_read", hang)
+        monkeypatch.setattr(owner, name, hang)
 
     async def hang(self, count: int) -> None:
         with trio.fail_after(60):
@@ -252,12 +201,54 @@ class HangingReads:
                 await trio.sleep(0.01)
 
 
+@pytest.mark.parametrize("hangs", ["commit", "forget"])
+async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: str
+) -> None:
+    """A thread cannot be cancelled: its connection stays its own, and the lock stays until the process ends.
+
+    Nor do publishers wait for a step of retention, which could not be called off.
+    """
+    for module in (groups_module, sqlite_module):
+        monkeypatch.setattr(module, "DRAIN_DEADLINE", 0.05)
+    monkeypatch.setattr(groups_module, "ANSWER_DEADLINE", 0.2)
+    log = SqliteLog(str(path))
+    outcomes: list[Stored | LogError] = []
+    async with running(log), trio.open_nursery() as nursery:
+        opened = log._opened
+        assert opened is not None
+        disk = Hanging(opened.writer, hangs, monkeypatch)
+        if hangs == "forget":
+            nursery.start_soon(lambda: log.retain(max_messages=1, max_age_ms=0, now_ms=0))
+            await disk.hang(1)
+            with pytest.raises(LogUnavailable):
+                await append(log, draft())
+        else:
+            log.submit(draft(), outcomes.append)
+            await disk.hang(1)
+        nursery.cancel_scope.cancel()
+    refusals(outcomes)
+    assert "did not finish its last commit" in caplog.text
+    with pytest.raises(LogError, match="in use by another server"):
+        await SqliteLog(str(path)).run(lambda records: None)
+    disk.go_on.set()
+    await log._writer_thread.run(lambda: None)  # behind what hung
+    opened.writer.close()
+    os.close(opened.lock)
+
+
 async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing does not wait for readers; the last of them closes its own connection, and no side file stays."""
-    log, reads = SqliteLog(str(path)), HangingReads(monkeypatch)
+    log, reads = SqliteLog(str(path)), Hanging(readers_module, "_read", monkeypatch)
+    refused: list[str] = []
 
     async def read() -> None:
         assert len(await log.latest("lobby", 9)) == 9
+
+    async def read_too_late() -> None:
+        with pytest.raises(LogUnavailable, match="the log is closed"):
+            await log.latest("lobby", 9)
+        refused.append("the third waited for a thread")
 
     async with trio.open_nursery() as readers:
         async with running(log):
@@ -265,7 +256,10 @@ async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path, monk
             for _ in range(2):
                 readers.start_soon(read)
             await reads.hang(2)
+            readers.start_soon(read_too_late)
+            await trio.testing.wait_all_tasks_blocked()
         reads.go_on.set()
+    assert len(refused) == 1
     assert listing(path.parent) == ["chat.db", "chat.db-lock"]
 
 
@@ -295,54 +289,27 @@ def test_readers_that_come_back_together_close_one_after_the_other(path: Path) -
     assert at_once == [1, 1]
 
 
-async def test_reads_that_hang_are_given_up_and_the_log_recovers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reads_that_hang_are_given_up_and_the_log_recovers(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both threads hang, so a third read waits for a thread: all are answered in time, writing goes on meanwhile."""
     monkeypatch.setattr(readers_module, "ANSWER_DEADLINE", 0.2)
-    log = SqliteLog(str(path))
-    async with running(log):
-        await submit_all(log, [draft() for _ in range(9)])
-        reads = HangingReads(monkeypatch)
-        refused = []
+    await submit_all(log, [draft() for _ in range(9)])
+    reads = Hanging(readers_module, "_read", monkeypatch)
+    refused = []
 
-        async def read() -> None:
-            with pytest.raises(LogUnavailable, match="took longer than"):
-                await log.latest("lobby", 9)
-            refused.append(True)
+    async def read() -> None:
+        with pytest.raises(LogUnavailable, match="took longer than"):
+            await log.latest("lobby", 9)
+        refused.append(True)
 
-        async with trio.open_nursery() as readers:
-            for _ in range(5):
-                readers.start_soon(read)
-            assert (await append(log, draft())).record.offset == 10
-        assert len(refused) == 5
-        await reads.hang(2)
-        assert reads.hanging == 2, "no thread but these two"
-        monkeypatch.setattr(readers_module, "ANSWER_DEADLINE", 60.0)
-        reads.go_on.set()
-        assert len(await log.latest("lobby", 99)) == 10
-
-
-async def test_retention_that_hangs_does_not_hold_up_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor do publishers wait for it. A step of it could not be called off: `chatserver` did not end before the disk."""
-    for module in (groups_module, sqlite_module):
-        monkeypatch.setattr(module, "DRAIN_DEADLINE", 0.05)
-    monkeypatch.setattr(groups_module, "ANSWER_DEADLINE", 0.2)
-    log, hang, hung = SqliteLog(str(path)), threading.Event(), threading.Event()
-    async with running(log), trio.open_nursery() as nursery:
-        opened = log._opened
-        assert opened is not None
-
-        def hanging(*_: object, **__: object) -> Forgotten:
-            hung.set()
-            hang.wait(60)
-            return Forgotten({}, None)
-
-        monkeypatch.setattr(opened.writer, "forget", hanging)
-        nursery.start_soon(lambda: log.retain(max_messages=1, max_age_ms=0, now_ms=0))
-        await trio.to_thread.run_sync(hung.wait, 60)
-        with pytest.raises(LogUnavailable):
-            await append(log, draft())
-        nursery.cancel_scope.cancel()
-    hang.set()
-    await log._writer_thread.run(lambda: None)  # behind what hung
-    opened.writer.close()
-    opened.lock.release()
+    async with trio.open_nursery() as readers:
+        for _ in range(5):
+            readers.start_soon(read)
+        assert (await append(log, draft())).record.offset == 10
+    assert len(refused) == 5
+    await reads.hang(2)
+    assert reads.hanging == 2, "no thread but these two"
+    monkeypatch.setattr(readers_module, "ANSWER_DEADLINE", 60.0)
+    reads.go_on.set()
+    assert len(await log.latest("lobby", 99)) == 10

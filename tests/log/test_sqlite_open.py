@@ -3,9 +3,8 @@
 import os
 import sqlite3
 import stat
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,23 +20,6 @@ from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, ignore, listing, offsets, running, submit_all
 from tests.support.groups import append
 from tests.support.parked import descriptors
-
-PROJECT = Path(__file__).parents[2]
-OPEN_AND_REPORT = """
-import sys, trio
-from chatserver.log import open_log
-from chatserver.log.interface import LogOpenError
-async def main():
-    async with trio.open_nursery() as nursery:
-        try:
-            await nursery.start(open_log(sys.argv[1]).run, lambda records: None)
-        except LogOpenError as error:
-            print("LogOpenError:", error)
-        else:
-            print("opened")
-        nursery.cancel_scope.cancel()
-trio.run(main)
-"""
 
 
 async def refused(path: Path | str) -> str:
@@ -55,6 +37,13 @@ async def fill(path: Path, count: int = 3) -> None:
         await submit_all(log, [draft(f"{number} {'x' * 200}") for number in range(count)])
 
 
+def execute(path: Path, statement: str) -> None:
+    """As another program does."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+
+
 # -- URLs and paths
 
 
@@ -69,22 +58,20 @@ def test_urls_name_engines() -> None:
     assert isinstance(open_log("sqlite:chat.db"), SqliteLog)
 
 
-async def test_a_path_is_needed() -> None:
-    assert "sqlite:chat.db" in await refused("")
-    assert "use memory:" in await refused(":memory:")
-
-
-async def test_a_directory(tmp_path: Path) -> None:
-    assert f"{tmp_path} is a directory" in await refused(tmp_path)
-
-
-async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    assert f"the directory {tmp_path}/no does not exist" in await refused(tmp_path / "no" / "chat.db")
-
-
-async def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "sqlite:chat.db"),
+        (":memory:", "use memory:"),
+        (".", "{} is a directory"),
+        ("no/chat.db", "the directory {}/no does not exist"),
+        ("file/chat.db", "the directory {}/file does not exist"),
+    ],
+)
+async def test_a_path_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    assert "does not exist" in await refused(tmp_path / "file" / "chat.db")
+    assert message.format(tmp_path) in await refused(name)
 
 
 async def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,75 +83,51 @@ async def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.
 # -- what is in the file
 
 
-async def test_not_a_database(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    path.write_bytes(b"dear diary, " * 1000)
-    assert "is not an SQLite database" in await refused(path)
-    assert path.read_bytes() == b"dear diary, " * 1000
-
-
-async def test_an_empty_file_becomes_a_log(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    path.touch()
-    await fill(path)
-
-
-async def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "bookmarks.db"
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE bookmarks (url)")
-    other.close()
-    before = path.read_bytes()
-    assert "another program" in await refused(path)
-    assert path.read_bytes() == before
-
-
-async def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    await fill(path)
-    newer = len(file_module.MIGRATIONS) + 1
-    other = sqlite3.connect(path)
-    other.execute(f"PRAGMA user_version = {newer}")
-    other.close()
-    message = await refused(path)
-    assert f"has schema {newer}, this server knows up to {newer - 1}" in message
-
-
-async def test_a_damaged_file(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    await fill(path, 500)
+def overwrite(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"\xff" * 8192)
-    message = await refused(path)
-    assert "is damaged" in message
-    assert ".recover" in message
 
 
-async def test_a_file_cut_short(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    await fill(path, 500)
-    os.truncate(path, path.stat().st_size // 2)
-    assert "is damaged" in await refused(path)
+def replace_by_another_program(path: Path) -> None:
+    path.unlink()
+    execute(path, "CREATE TABLE bookmarks (url)")
 
 
-async def test_a_log_without_its_identity(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    await fill(path)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("DELETE FROM identity")
-    other.close()
-    assert "identity is missing" in await refused(path)
+NEWER = len(file_module.MIGRATIONS) + 1
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no database": (lambda path: path.write_bytes(b"dear diary, " * 1000), "is not an SQLite database"),
+    "another program's": (replace_by_another_program, "another program"),
+    "a newer schema": (
+        lambda path: execute(path, f"PRAGMA user_version = {NEWER}"),
+        f"has schema {NEWER}, this server knows up to {NEWER - 1}",
+    ),
+    "damaged": (overwrite, "; restore a backup, or save what is left with: sqlite3"),
+    "cut short": (lambda path: os.truncate(path, path.stat().st_size // 2), "is damaged"),
+    "without identity": (lambda path: execute(path, "DELETE FROM identity"), "the log's identity is missing"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILED.values(), ids=SPOILED)
+def test_a_file_that_is_no_log_is_refused_and_left_alone(
+    path: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    trio.run(fill, path, 500)
+    spoil(path)
+    before = path.read_bytes()
+    for _ in range(2):  # the first has let go of the lock
+        assert message in trio.run(refused, path)
+        assert path.read_bytes() == before
+    path.unlink()
+    path.touch()
+    trio.run(fill, path)  # an empty file becomes a log
 
 
 async def test_damage_in_a_file_too_big_to_check_is_found_by_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "chat.db"
     await fill(path, 500)
-    with path.open("r+b") as file:
-        file.seek(path.stat().st_size // 2)
-        file.write(b"\xff" * 8192)
+    overwrite(path)
     monkeypatch.setattr(file_module, "CHECKED_AT_OPEN", 0)
     async with running(SqliteLog(str(path))) as log:
         with pytest.raises(LogUnavailable, match="SQLITE_CORRUPT"):
@@ -174,41 +137,21 @@ async def test_damage_in_a_file_too_big_to_check_is_found_by_reading(
 # -- who else has it
 
 
-async def test_a_second_log_on_the_file_is_refused_until_the_first_ends(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    (tmp_path / "alias.db").symlink_to(path)
+async def test_a_second_log_on_the_file_is_refused_until_the_first_ends(path: Path) -> None:
+    alias = path.with_name("alias.db")
+    alias.symlink_to(path)
     async with running(SqliteLog(str(path))) as log:
-        for name in ("chat.db", "alias.db"):
-            message = await refused(tmp_path / name)
+        for name in (path, alias):
+            message = await refused(name)
             assert "in use by another server" in message
             assert f"process {os.getpid()}" in message
         await append(log, draft())
-    await fill(tmp_path / "alias.db")
+    await fill(alias)
     async with running(SqliteLog(str(path))) as log:
         assert await log.head("lobby") == Head(1, 4)
 
 
-async def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    command = [sys.executable, "-c", OPEN_AND_REPORT, f"sqlite:{path}"]
-    async with running(SqliteLog(str(path))):
-        beside = await trio.run_process(command, capture_stdout=True, cwd=PROJECT)
-    assert b"in use by another server" in beside.stdout
-    after = await trio.run_process(command, capture_stdout=True, cwd=PROJECT)
-    assert after.stdout == b"opened\n"
-
-
-async def test_a_refused_opener_keeps_no_lock(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    path.write_bytes(b"dear diary, " * 1000)
-    for _ in range(2):
-        assert "is not an SQLite database" in await refused(path)
-    path.unlink()
-    await fill(path)
-
-
-async def test_another_program_that_holds_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "chat.db"
+async def test_another_program_that_holds_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(path)
     monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
     shell = sqlite3.connect(path, isolation_level=None)
@@ -250,21 +193,19 @@ def test_a_path_that_may_not_be_written(folder_mode: int, file_mode: int, locked
     assert "check" in message
 
 
-async def test_only_the_owner_can_read_what_people_say(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
+async def test_only_the_owner_can_read_what_people_say(path: Path) -> None:
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft())
-        modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in listing(tmp_path)}
+        modes = {name: stat.S_IMODE((path.parent / name).stat().st_mode) for name in listing(path.parent)}
     names = ["chat.db", "chat.db-lock", "chat.db-shm", "chat.db-wal"]
     assert modes == dict.fromkeys(names, 0o600)
-    assert listing(tmp_path) == names[:2]
+    assert listing(path.parent) == names[:2]
 
 
 # -- over restarts
 
 
-async def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
+async def test_a_log_goes_on_where_it_was(path: Path) -> None:
     async with running(SqliteLog(str(path))) as log:
         identity = log.identity
         first = await append(log, draft("first", key="k"))
@@ -276,13 +217,13 @@ async def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
         assert offsets(await log.read("lobby", after=0, limit=99)) == list(range(1, 13))
 
 
-async def test_an_emptied_room_goes_on_over_a_restart_and_a_clock_set_back(tmp_path: Path) -> None:
-    path, clock = str(tmp_path / "chat.db"), Clock()
-    async with running(SqliteLog(path, wall_ms=clock)) as log:
+async def test_an_emptied_room_goes_on_over_a_restart_and_a_clock_set_back(path: Path) -> None:
+    clock = Clock()
+    async with running(SqliteLog(str(path), wall_ms=clock)) as log:
         await submit_all(log, [draft() for _ in range(3)])
         assert await log.retain(max_messages=0, max_age_ms=1, now_ms=clock.ms + 99) == {"lobby": 4}
     before, clock.ms = clock.ms, clock.ms - 60_000
-    async with running(SqliteLog(path, wall_ms=clock)) as log:
+    async with running(SqliteLog(str(path), wall_ms=clock)) as log:
         assert await log.head("lobby") == Head(4, 3)
         record = (await append(log, draft())).record
         assert (record.offset, record.time) == (4, before)
@@ -300,48 +241,37 @@ async def test_every_new_file_is_another_epoch(tmp_path: Path) -> None:
     assert len({identity.secret for identity in identities}) == 5
 
 
-async def test_an_older_schema_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "chat.db"
-    await fill(path, 3)
-    step = ("ALTER TABLE messages ADD COLUMN colour TEXT", "UPDATE messages SET colour = 'blue'")
-    monkeypatch.setattr(file_module, "MIGRATIONS", (*file_module.MIGRATIONS, step))
-    connection, _ = file_module.connect_writer(path)
-    assert connection.execute("SELECT count(*) FROM messages WHERE colour = 'blue'").fetchone() == (3,)
-    assert connection.execute("PRAGMA user_version").fetchone() == (len(file_module.MIGRATIONS),)
-    connection.close()
-
-
-async def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "chat.db"
+async def test_an_older_schema_is_brought_up_to_date_whole_or_not_at_all(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await fill(path, 3)
     kept = file_module.MIGRATIONS
     monkeypatch.setattr(file_module, "MIGRATIONS", (*kept, ("DELETE FROM messages", "NO SUCH STATEMENT")))
     assert "cannot be opened" in await refused(path)
-    monkeypatch.setattr(file_module, "MIGRATIONS", kept)
-    async with running(SqliteLog(str(path))) as log:
-        assert await log.head("lobby") == Head(1, 3)
-
-
-async def test_what_a_commit_survives(tmp_path: Path) -> None:
-    """Loss of power, by these two settings; kill -9 is tried for real in test_crash."""
-    connection, _ = file_module.connect_writer(tmp_path / "chat.db")
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    step = ("ALTER TABLE messages ADD COLUMN colour TEXT", "UPDATE messages SET colour = 'blue'")
+    monkeypatch.setattr(file_module, "MIGRATIONS", (*kept, step))
+    connection, _ = file_module.connect_writer(path)
+    assert connection.execute("SELECT count(*) FROM messages WHERE colour = 'blue'").fetchone() == (3,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(kept) + 1,)
     connection.close()
 
 
-async def test_readers_cannot_write(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
+async def test_what_a_commit_survives_and_that_readers_cannot_write(path: Path) -> None:
+    """Loss of power, by these two settings; kill -9 is tried for real in test_crash."""
     await fill(path)
+    connection, _ = file_module.connect_writer(path)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     reader = file_module.connect_reader(path)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.execute("DELETE FROM messages")
     reader.close()
+    connection.close()
 
 
-async def test_reading_needs_no_descriptor_that_was_not_there_from_the_start(tmp_path: Path) -> None:
+async def test_reading_needs_no_descriptor_that_was_not_there_from_the_start(path: Path) -> None:
     """SQLite opens its write-ahead log at a connection's first read: in an attack on descriptors that is too late."""
-    async with running(SqliteLog(str(tmp_path / "chat.db"))) as log:
+    async with running(SqliteLog(str(path))) as log:
         await append(log, draft())
         before = descriptors()
         async with trio.open_nursery() as nursery:

@@ -50,17 +50,6 @@ async def test_only_so_many_rooms_are_kept_and_listed(tmp_path: Path, monkeypatc
             assert len(log._opened.written) <= 4
 
 
-async def test_rooms_that_retention_emptied_are_passed_over(tmp_path: Path) -> None:
-    path, clock = str(tmp_path / "chat.db"), Clock()
-    async with running(SqliteLog(path, wall_ms=clock)) as log:
-        await write(log, clock, "abc")
-        assert await listed(log) == "cba"
-        await log.retain(max_messages=0, max_age_ms=2, now_ms=clock.ms + 1)
-        assert await listed(log) == "cb"
-        await write(log, clock, "a")
-        assert await listed(log) == "acb"
-
-
 SLOW = """
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000000)
     SELECT name FROM rooms WHERE id < (SELECT max(n) FROM numbers) ORDER BY id DESC LIMIT ?

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import h11
 import pytest
 from hypothesis import given
@@ -22,42 +20,26 @@ def chunked() -> Body:
     return ChunkedBody(LIMITS)
 
 
-def length(size: int) -> Callable[[], Body]:
-    return lambda: LengthBody(size)
-
-
-def test_a_body_of_a_length() -> None:
-    assert feed(body_runner(length(5)), b"hello", trailing=GET) == (True, b"hello")
-
-
-def test_an_unfinished_body() -> None:
-    assert feed(body_runner(length(6)), b"hello") == (False, b"hello")
-
-
-def test_no_body_is_complete_at_once() -> None:
-    reader = body_reader(parse_head(GET, HeadLimits()), BodyLimits())
-    assert (reader.complete, reader.body, reader.rest, reader.received) == (True, b"", b"", 0)
-    reader.receive(GET)
-    assert reader.rest == GET
-
-
-def test_a_length_over_the_limit_is_refused_at_once() -> None:
-    head = parse_head(request(b"Content-Length: 9223372036854775807"), HeadLimits())
-    with pytest.raises(HttpError) as caught:
-        body_reader(head, BodyLimits())
-    assert (caught.value.code.status, caught.value.reason) == (413, Reason.BODY_TOO_LARGE)
-
-
 def test_the_reader_follows_the_head() -> None:
     assert isinstance(body_reader(parse_head(POST, HeadLimits()), BodyLimits()), LengthBody)
     head = parse_head(request(b"Transfer-Encoding: chunked"), HeadLimits())
     assert isinstance(body_reader(head, BodyLimits()), ChunkedBody)
+    none = body_reader(parse_head(GET, HeadLimits()), BodyLimits())
+    assert (none.complete, none.body, none.rest, none.received) == (True, b"", b"", 0)
+    none.receive(GET)
+    assert none.rest == GET
+    for length in (BodyLimits().max_bytes + 1, 2**63 - 1):
+        with pytest.raises(HttpError) as caught:
+            body_reader(parse_head(request(b"Content-Length: %d" % length), HeadLimits()), BodyLimits())
+        assert (caught.value.code, caught.value.reason) == TOO_LARGE
 
 
 @pytest.mark.parametrize(
     ("wire", "body"),
     [
         (b"0\r\n\r\n", b""),
+        (b"2\r\nab\r\n" * 64 + b"0\r\n\r\n", b"ab" * 64),  # of two bytes, but not without end
+        (b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n", b"x" * 2000),
         (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
         (b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
         (b"A\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
@@ -104,6 +86,7 @@ def test_malformed_chunks(wire: bytes) -> None:
         b"1\r\nx\r\n" * 200,
         b"0\r\n" + b"A: b\r\n" * 50,
         b"0" * 500,
+        b"2\r\nab\r\n" * 65,
     ],
 )
 def test_chunks_that_waste_are_refused(wire: bytes) -> None:
@@ -128,33 +111,6 @@ def test_a_line_is_as_long_as_it_may_be_however_it_comes(size: int) -> None:
         assert outcome == ((True, b"x" * body) if size <= 101 else OVERHEAD)
 
 
-def test_what_is_kept_of_a_body() -> None:
-    announced, in_chunks = LengthBody(10), chunked()
-    announced.receive(b"hello")
-    in_chunks.receive(b"5\r\nhello\r\n3;exten")
-    assert (announced.kept, in_chunks.kept) == (5, 5 + len(b"3;exten"))
-
-
-def test_what_a_body_lacks_is_known_if_it_was_announced() -> None:
-    announced, in_chunks = LengthBody(10), chunked()
-    announced.receive(b"hello")
-    in_chunks.receive(b"a\r\nhello")
-    assert (announced.lacking, in_chunks.lacking) == (5, 0)
-    announced.receive(b"world, and more")
-    assert announced.lacking == 0
-
-
-def test_chunks_of_two_bytes_pass_but_not_without_end() -> None:
-    wire = b"2\r\nab\r\n" * 64
-    assert feed(body_runner(chunked), wire + b"0\r\n\r\n", trailing=GET) == (True, b"ab" * 64)
-    assert feed(body_runner(chunked), wire + b"2\r\nab\r\n") == OVERHEAD
-
-
-def test_a_body_of_exactly_the_limit() -> None:
-    wire = b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n"
-    assert feed(body_runner(chunked), wire, trailing=GET) == (True, b"x" * 2000)
-
-
 @pytest.mark.parametrize(
     "wire",
     [
@@ -162,6 +118,7 @@ def test_a_body_of_exactly_the_limit() -> None:
         b"7fffffffffffffff\r\n",
         b"ffffffffffffffffffff;ext\r\n",
         b"400\r\n" + b"x" * 1024 + b"\r\n3d1\r\n",
+        b"7d0\r\n" + b"x" * 2000 + b"\r\n1\r\nx\r\n0\r\n\r\n",
     ],
 )
 def test_chunks_over_the_limit(wire: bytes) -> None:
@@ -169,18 +126,14 @@ def test_chunks_over_the_limit(wire: bytes) -> None:
     assert feed(body_runner(chunked), wire) == TOO_LARGE
 
 
-def test_an_empty_piece_is_not_the_end() -> None:
-    reader = chunked()
-    reader.receive(b"")
-    reader.receive(b"2\r\nab\r\n0\r\n\r\n")
-    assert reader.complete
-
-
-def test_what_comes_behind_a_complete_body_is_kept() -> None:
-    reader = chunked()
-    reader.receive(b"0\r\n\r\nGET")
-    reader.receive(b" /")
-    assert (reader.body, reader.rest) == (b"", b"GET /")
+def test_what_is_kept_of_a_body_and_what_it_lacks() -> None:
+    announced, in_chunks = LengthBody(10), chunked()
+    announced.receive(b"hello")
+    in_chunks.receive(b"5\r\nhello\r\n3;exten")
+    assert (announced.kept, in_chunks.kept) == (5, 5 + len(b"3;exten"))
+    assert (announced.lacking, in_chunks.lacking) == (5, 0), "chunks do not tell"
+    announced.receive(b"world, and more")
+    assert announced.lacking == 0
 
 
 @given(st.lists(st.binary(max_size=300), max_size=6))

@@ -20,6 +20,10 @@ from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
 
 BAD_FIELD, BAD_JSON = ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON
+NO_JSON = ("", "hello", '{"type":"ping"', '{"type":"ping"}x', "{'type':'ping'}")
+NO_TEXTS = ('""', "5", '"\\u0000"')
+NO_LIMITS = ("0", "201", "1e400", '"5"', "true")
+NO_IDS = ("true", "[1]", '{"a":1}', "1e999", "9007199254740992", "1" + "0" * 400, "1" + "0" * 5000, f'"{"x" * 65}"')
 
 
 @pytest.mark.parametrize(
@@ -56,28 +60,20 @@ def test_messages(data: str, message: ClientMessage) -> None:
 @pytest.mark.parametrize(
     ("data", "code", "names", "id_"),
     [
-        ("", BAD_JSON, "", None),
-        ("hello", BAD_JSON, "", None),
-        ('{"type":"ping"', BAD_JSON, "", None),
-        ('{"type":"ping"}x', BAD_JSON, "", None),
-        ("{'type':'ping'}", BAD_JSON, "", None),
+        *((data, BAD_JSON, "", None) for data in NO_JSON),
         ('{"type":"publish","room":"a","text":"\\ud800"}', BAD_JSON, "", None),
         ('{"type":"publish","room":"a","text":"\ud800"}', BAD_JSON, "", None),
         (b'{"type":"ping","id":"\xff"}', BAD_JSON, "", None),
         ("[" * 25_000, BAD_JSON, "", None),
         ('{"type":"ping","x":' + "[" * 12_500 + "]" * 12_500 + "}", BAD_JSON, "deep", None),
         ('{"type":"ping","id":1,"x":"' + "x" * MAX_JSON_BYTES + '"}', ErrorCode.TOO_LARGE, "limit 26,624", None),
-        ("[]", BAD_JSON, "object", None),
-        ('"ping"', BAD_JSON, "object", None),
-        ("1", BAD_JSON, "object", None),
-        ("null", BAD_JSON, "object", None),
+        *((data, BAD_JSON, "object", None) for data in ("[]", '"ping"', "1", "null")),
         ("{}", BAD_FIELD, "type", None),
         ('{"id":1}', BAD_FIELD, "type", 1),
         ('{"type":1,"id":1}', BAD_FIELD, "type", 1),
         ('{"type":["ping"],"id":1}', BAD_FIELD, "type", 1),
         ('{"type":"PING","id":1}', ErrorCode.UNKNOWN_TYPE, "PING", 1),
         ('{"type":"typing","id":"t","room":"a"}', ErrorCode.UNKNOWN_TYPE, "typing", "t"),
-        ('{"type":"hello"}', ErrorCode.UNKNOWN_TYPE, "hello", None),
         ('{"type":"join","id":1}', BAD_FIELD, "room", 1),
         ('{"type":"join","id":1,"room":5}', BAD_FIELD, "room", 1),
         ('{"type":"join","id":1,"room":null}', BAD_FIELD, "room", 1),
@@ -88,25 +84,13 @@ def test_messages(data: str, message: ClientMessage) -> None:
         ('{"type":"join","id":1,"room":"a","after":1' + "0" * 400 + "}", ErrorCode.BAD_CURSOR, "cursor", 1),
         ('{"type":"join","id":1,"room":"a","after":1' + "0" * 5000 + "}", BAD_FIELD, "after", 1),
         ('{"type":"publish","id":1,"room":"a"}', BAD_FIELD, "text", 1),
-        ('{"type":"publish","id":1,"room":"a","text":""}', BAD_FIELD, "text", 1),
-        ('{"type":"publish","id":1,"room":"a","text":5}', BAD_FIELD, "text", 1),
-        ('{"type":"publish","id":1,"room":"a","text":"\\u0000"}', BAD_FIELD, "text", 1),
+        *((f'{{"type":"publish","id":1,"room":"a","text":{text}}}', BAD_FIELD, "text", 1) for text in NO_TEXTS),
         ('{"type":"publish","id":1,"room":"a","text":"b","key":""}', BAD_FIELD, "key", 1),
         ('{"type":"publish","id":1,"room":"a","text":"b","key":7}', BAD_FIELD, "key", 1),
-        ('{"type":"history","id":1,"room":"a","limit":0}', BAD_FIELD, "limit", 1),
-        ('{"type":"history","id":1,"room":"a","limit":201}', BAD_FIELD, "limit", 1),
-        ('{"type":"history","id":1,"room":"a","limit":1e400}', BAD_FIELD, "limit", 1),
-        ('{"type":"history","id":1,"room":"a","limit":"5"}', BAD_FIELD, "limit", 1),
-        ('{"type":"history","id":1,"room":"a","limit":true}', BAD_FIELD, "limit", 1),
+        *((f'{{"type":"history","id":1,"room":"a","limit":{limit}}}', BAD_FIELD, "limit", 1) for limit in NO_LIMITS),
+        ('{"type":"history","id":1,"room":"a","before":"x"}', ErrorCode.BAD_CURSOR, "x", 1),
         ('{"type":"history","id":1,"room":"a","before":1,"after":2}', BAD_FIELD, "before, after", 1),
-        ('{"type":"ping","id":true}', BAD_FIELD, "id", None),
-        ('{"type":"ping","id":[1]}', BAD_FIELD, "id", None),
-        ('{"type":"ping","id":{"a":1}}', BAD_FIELD, "id", None),
-        ('{"type":"ping","id":1e999}', BAD_FIELD, "id", None),
-        ('{"type":"ping","id":9007199254740992}', BAD_FIELD, "id", None),
-        ('{"type":"ping","id":1' + "0" * 400 + "}", BAD_FIELD, "id", None),
-        ('{"type":"ping","id":1' + "0" * 5000 + "}", BAD_FIELD, "id", None),
-        (json.dumps({"type": "ping", "id": "x" * 65}), BAD_FIELD, "id", None),
+        *((f'{{"type":"ping","id":{id_}}}', BAD_FIELD, "id", None) for id_ in NO_IDS),
         ('{"type":"ping","id":1,"id":2}', BAD_FIELD, "id: sent twice", 2),
         ('{"type":"ping","type":"ping","id":1}', BAD_FIELD, "type: sent twice", 1),
         ('{"type":"join","id":1,"room":"a","room":"b"}', BAD_FIELD, "room: sent twice", 1),

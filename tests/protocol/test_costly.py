@@ -68,18 +68,13 @@ def test_a_text_that_is_too_long_is_not_looked_at(character: str) -> None:
         check_text(Unread(character * (2 * MAX_TEXT_BYTES + 1)))
 
 
-def test_nor_is_a_body_that_is_too_long() -> None:
+def test_nor_is_a_body_or_a_message_that_is_too_long() -> None:
     with pytest.raises(MessageError, match="text: 16,385 bytes, limit 8,192"):
         decode_publish(UnreadBytes(b"\xff" * (2 * MAX_TEXT_BYTES + 1)), "text/plain")
-    with pytest.raises(MessageError, match="26,625 bytes of JSON, limit 26,624") as refused:
-        decode_publish(UnreadBytes(b"\xff" * (MAX_JSON_BYTES + 1)), "application/json")
-    assert refused.value.code is ErrorCode.TOO_LARGE
-
-
-def test_nor_is_a_message_that_is_too_long() -> None:
-    with pytest.raises(MessageError) as refused:
-        decode(Unread("\ud800" * (MAX_JSON_BYTES + 1)))
-    assert refused.value.code is ErrorCode.TOO_LARGE
+    for data in (UnreadBytes(b"\xff" * (MAX_JSON_BYTES + 1)), Unread("\ud800" * (MAX_JSON_BYTES + 1))):
+        with pytest.raises(MessageError, match="26,625 bytes of JSON, limit 26,624") as refused:
+            decode(data) if isinstance(data, str) else decode_publish(data, "application/json")
+        assert refused.value.code is ErrorCode.TOO_LARGE
 
 
 def test_the_longest_text_fits_however_it_is_written() -> None:

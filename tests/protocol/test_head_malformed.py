@@ -14,30 +14,21 @@ LONG_HEAD = (ErrorCode.HEAD_TOO_LARGE, Reason.HEAD_TOO_LARGE)
 LONG_TARGET = (ErrorCode.TARGET_TOO_LONG, Reason.HEAD_TOO_LARGE)
 SMALL = HeadLimits(max_bytes=1024, max_fields=10, max_target=300)
 
+#: Request lines, separated by semicolons: forms of target that are not served here, bytes that no target has, …
+LINES = (
+    b"GET /\0 HTTP/1.1;GET /\xc3\xbc HTTP/1.1;GET /\x7f HTTP/1.1;GET /\ta HTTP/1.1;GET /a b HTTP/1.1;GET  / HTTP/1.1;"
+    b"GET rooms HTTP/1.1;OPTIONS * HTTP/1.1;CONNECT chat.example:80 HTTP/1.1;GET ftp://h/ HTTP/1.1;"
+    b"GET http:///x HTTP/1.1;GET http://u@h/ HTTP/1.1;GET /#x HTTP/1.1;"
+    b"GET /%ff HTTP/1.1;GET /%c0%af HTTP/1.1;GET /%00 HTTP/1.1;GET /a%0ab HTTP/1.1;"  # only when they are decoded
+    b"G\0ET / HTTP/1.1;GE T / HTTP/1.1;G(T / HTTP/1.1;G\xc3T / HTTP/1.1; / HTTP/1.1;\xffGET / HTTP/1.1;"
+    b"GET / http/1.1;GET / HTTP/1.10;GET / HTTP/"
+).split(b";")
+NO_LENGTHS = b"5, 6;5, 5;+5;-5;0x5;1_0;;111111111111111111111".split(b";")
+NO_HOSTS = b";a, b;a/b;u@a;a b;a:http;a:123456;[::1;\xfc".split(b";")
 MALFORMED = {
-    "NUL in the method": b"G\0ET / HTTP/1.1\r\nHost: h\r\n\r\n",
-    "space in the method": b"GE T / HTTP/1.1\r\nHost: h\r\n\r\n",
-    "bracket in the method": b"G(T / HTTP/1.1\r\nHost: h\r\n\r\n",
-    "high byte in the method": b"G\xc3T / HTTP/1.1\r\nHost: h\r\n\r\n",
-    "no method": b" / HTTP/1.1\r\nHost: h\r\n\r\n",
-    "high byte first": b"\xffGET / HTTP/1.1\r\nHost: h\r\n\r\n",
-    "NUL in the target": request(line=b"GET /\0 HTTP/1.1"),
-    "high byte in the target": request(line=b"GET /\xc3\xbc HTTP/1.1"),
-    "DEL in the target": request(line=b"GET /\x7f HTTP/1.1"),
-    "tab in the target": request(line=b"GET /\ta HTTP/1.1"),
-    "space in the target": request(line=b"GET /a b HTTP/1.1"),
-    "two spaces": request(line=b"GET  / HTTP/1.1"),
-    "relative target": request(line=b"GET rooms HTTP/1.1"),
-    "asterisk": request(line=b"OPTIONS * HTTP/1.1"),
-    "CONNECT": request(line=b"CONNECT chat.example:80 HTTP/1.1"),
-    "other scheme": request(line=b"GET ftp://h/ HTTP/1.1"),
-    "no authority": request(line=b"GET http:///x HTTP/1.1"),
-    "user in the authority": request(line=b"GET http://u@h/ HTTP/1.1"),
-    "fragment": request(line=b"GET /#x HTTP/1.1"),
-    "not UTF-8 when decoded": request(line=b"GET /%ff HTTP/1.1"),
-    "overlong UTF-8 when decoded": request(line=b"GET /%c0%af HTTP/1.1"),
-    "NUL when decoded": request(line=b"GET /%00 HTTP/1.1"),
-    "line feed when decoded": request(line=b"GET /a%0ab HTTP/1.1"),
+    **{repr(line): request(line=line) for line in LINES},
+    **{f"length {length!r}": request(b"Content-Length: " + length) for length in NO_LENGTHS},
+    **{f"Host {host!r}": request(host=b"Host: " + host) for host in NO_HOSTS},
     "NUL in a name": request(b"X-\0: y"),
     "space in a name": request(b"X Y: z"),
     "space before the colon": request(b"X : y"),
@@ -54,40 +45,20 @@ MALFORMED = {
     "bare CR in a value": request(b"X: a\rb"),
     "bare CR between fields": request(b"X: a\rY: b"),
     "CR CR LF": request(b"X: a\r"),
-    "LF first": b"\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
-    "CR first": b"\rGET / HTTP/1.1\r\nHost: h\r\n\r\n",
-    "three blank lines first": b"\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "LF first": b"\n" + request(),
+    "CR first": b"\r" + request(),
+    "three blank lines first": b"\r\n\r\n\r\n" + request(),
     "obs-fold": request(b"X: a", b" b"),
     "obs-fold with a tab": request(b"X: a", b"\tb"),
     "obs-fold before any field": b"GET / HTTP/1.1\r\n X: y\r\nHost: h\r\n\r\n",
     "two lengths": request(b"Content-Length: 5", b"Content-Length: 6"),
     "two equal lengths": request(b"Content-Length: 5", b"content-length: 5"),
-    "a list of lengths": request(b"Content-Length: 5, 6"),
-    "a list of equal lengths": request(b"Content-Length: 5, 5"),
-    "length with a sign": request(b"Content-Length: +5"),
-    "negative length": request(b"Content-Length: -5"),
-    "hexadecimal length": request(b"Content-Length: 0x5"),
-    "length with an underscore": request(b"Content-Length: 1_0"),
-    "empty length": request(b"Content-Length:"),
-    "length of 21 digits": request(b"Content-Length: " + b"1" * 21),
     "length and chunked": request(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
     "chunked and length 0": request(b"Transfer-Encoding: chunked", b"Content-Length: 0"),
     "chunked in HTTP/1.0": request(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0"),
     "no Host": request(host=b""),
     "two Hosts": request(b"Host: h"),
-    "empty Host": request(host=b"Host:"),
-    "a list of Hosts": request(host=b"Host: a, b"),
-    "Host with a path": request(host=b"Host: a/b"),
-    "Host with a user": request(host=b"Host: u@a"),
-    "Host with a space": request(host=b"Host: a b"),
-    "Host with a word for a port": request(host=b"Host: a:http"),
-    "Host with a long port": request(host=b"Host: a:123456"),
-    "Host with a broken bracket": request(host=b"Host: [::1"),
-    "Host with a high byte": request(host=b"Host: \xfc"),
     "HTTP/0.9": b"GET /\r\n\r\n",
-    "lower-case version": request(line=b"GET / http/1.1"),
-    "two-digit version": request(line=b"GET / HTTP/1.10"),
-    "no version number": request(line=b"GET / HTTP/"),
     "an SMTP greeting": b"EHLO chat.example\r\n\r\n",
     "an SSH banner": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "TLS on the plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),
@@ -100,17 +71,12 @@ def test_malformed(wire: bytes) -> None:
     assert feed(head_runner(), wire, trailing=b"\r\n\r\n") == BAD
 
 
+NO_VERSIONS = [request(line=b"GET / HTTP/" + version) for version in (b"0.9", b"1.2", b"2.0", b"3.0")]
+NO_ENCODINGS = [b"gzip", b"gzip, chunked", b"chunked, identity", b'"chunked']
 NOT_SERVED = [
-    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ErrorCode.VERSION_NOT_SUPPORTED),
-    (request(line=b"GET / HTTP/2.0"), ErrorCode.VERSION_NOT_SUPPORTED),
-    (request(line=b"GET / HTTP/3.0"), ErrorCode.VERSION_NOT_SUPPORTED),
-    (request(line=b"GET / HTTP/0.9"), ErrorCode.VERSION_NOT_SUPPORTED),
-    (request(line=b"GET / HTTP/1.2"), ErrorCode.VERSION_NOT_SUPPORTED),
-    (request(b"Transfer-Encoding: gzip"), ErrorCode.NOT_IMPLEMENTED),
-    (request(b"Transfer-Encoding: gzip, chunked"), ErrorCode.NOT_IMPLEMENTED),
-    (request(b"Transfer-Encoding: chunked, identity"), ErrorCode.NOT_IMPLEMENTED),
+    *((wire, ErrorCode.VERSION_NOT_SUPPORTED) for wire in (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", *NO_VERSIONS)),
+    *((request(b"Transfer-Encoding: " + how), ErrorCode.NOT_IMPLEMENTED) for how in NO_ENCODINGS),
     (request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), ErrorCode.NOT_IMPLEMENTED),
-    (request(b"Transfer-Encoding: \x0bchunked".replace(b"\x0b", b'"')), ErrorCode.NOT_IMPLEMENTED),
     (request(b"Expect: 200-ok"), ErrorCode.EXPECTATION_FAILED),
 ]
 
@@ -181,11 +147,6 @@ def test_too_many_fields_are_refused_when_the_limit_is_passed() -> None:
         with pytest.raises(HttpError, match="more than 100 header fields, limit 100") as refused:
             find_head_end(most + b"Y: z\r\n", searched, HeadLimits())
         assert refused.value.reason is Reason.HEAD_TOO_LARGE
-
-
-def test_messages_say_what_is_wrong() -> None:
-    with pytest.raises(HttpError, match="TLS handshake"):
-        find_head_end(b"\x16\x03", 0, HeadLimits())
     with pytest.raises(HttpError, match=r"102 header fields, limit 100"):
         parse_head(request(*[b"X: y"] * 101), HeadLimits())
 

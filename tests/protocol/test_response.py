@@ -1,10 +1,9 @@
-from contextlib import suppress
 from urllib.parse import parse_qsl
 
 import h11
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.protocol.errors import HttpError, MessageError
@@ -54,17 +53,13 @@ def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
     assert fields[b"connection"] == (b"keep-alive" if keep_alive else b"close")
 
 
-def test_head_only() -> None:
-    wire = response(200, b"hello", head_only=True)
-    head, body, may_go_on = judged(wire, "HEAD")
-    assert dict(head.headers)[b"content-length"] == b"5"
-    assert (body, may_go_on) == (b"", True)
-    assert wire + b"hello" == response(200, b"hello")
-
-
 @pytest.mark.parametrize("keep_alive", [True, False])
-def test_an_answer_without_content_has_neither_length_nor_type(keep_alive: bool) -> None:
-    """RFC 9110 section 8.6: no Content-Length with 204."""
+def test_answers_without_a_body(keep_alive: bool) -> None:
+    """RFC 9110 section 8.6: no Content-Length with 204, and that of the body for a HEAD."""
+    wire = response(200, b"hello", head_only=True, keep_alive=keep_alive)
+    head, body, may_go_on = judged(wire, "HEAD")
+    assert (dict(head.headers)[b"content-length"], body, may_go_on) == (b"5", b"", keep_alive)
+    assert wire + b"hello" == response(200, b"hello", keep_alive=keep_alive)
     head, body, may_go_on = judged(response(204, b"", headers=(("Vary", "Origin"),), keep_alive=keep_alive))
     assert (head.status_code, body, may_go_on) == (204, b"", keep_alive)
     assert {b"content-length", b"content-type"}.isdisjoint(dict(head.headers))
@@ -78,11 +73,6 @@ def test_more_headers_change_nothing_else(body: bytes) -> None:
     assert added.replace(b"Vary: Origin\r\nX-A: b\r\n", b"", 1) == plain
     head, read, _ = judged(added)
     assert (dict(head.headers)[b"vary"], read) == (b"Origin", body)
-
-
-@given(st.binary(max_size=2000))
-def test_any_body(body: bytes) -> None:
-    assert judged(response(200, body))[1] == body
 
 
 def test_continue() -> None:
@@ -117,31 +107,15 @@ def test_errors() -> None:
     assert (head.status_code, may_go_on) == (400, True)
 
 
-@pytest.mark.parametrize(
-    ("query", "fields"),
-    [
-        ("", []),
-        ("a=1&b=2&a=3", [("a", "1"), ("b", "2"), ("a", "3")]),
-        ("a", [("a", "")]),
-        ("a=&=b&&", [("a", ""), ("", "b")]),
-        ("room=lobby%3Ak3f9-41&q=x+y", [("room", "lobby:k3f9-41"), ("q", "x y")]),
-        ("q=%C3%BC", [("q", "ü")]),
-        ("q=100%", [("q", "100%")]),
-        ("a=1;b=2", [("a", "1;b=2")]),
-    ],
-)
-def test_query_fields(query: str, fields: list[tuple[str, str]]) -> None:
-    assert query_fields(query) == fields
+def test_query_fields() -> None:
+    assert query_fields("room=lobby%3Ak3f9-41&q=x+y&a=1;b=2&=b&&c") == [
+        *(("room", "lobby:k3f9-41"), ("q", "x y"), ("a", "1;b=2"), ("", "b"), ("c", ""))
+    ]
 
 
-@pytest.mark.parametrize("query", ["q=%ff", "%c3=1", "q=%ed%a0%80", "&".join(["a=1"] * (MAX_QUERY_FIELDS + 1))])
-def test_bad_queries(query: str) -> None:
-    with pytest.raises(HttpError) as caught:
-        query_fields(query)
-    assert caught.value.code.status == 400
-
-
-@given(st.text(alphabet="ab=&+%2x ;c3", max_size=40))
+@given(st.text(alphabet="ab=&+%2x ;c3", max_size=40) | st.text())
+@example("q=%C3%BC")
+@example("q=100%")
 def test_a_query_means_what_the_standard_library_says(query: str) -> None:
     try:
         expected = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
@@ -152,10 +126,11 @@ def test_a_query_means_what_the_standard_library_says(query: str) -> None:
         assert query_fields(query) == expected
 
 
-@given(st.text())
-def test_no_query_raises_anything_else(query: str) -> None:
-    with suppress(HttpError):
+@pytest.mark.parametrize("query", ["q=%ff", "%c3=1", "q=%ed%a0%80", "&".join(["a=1"] * (MAX_QUERY_FIELDS + 1))])
+def test_bad_queries(query: str) -> None:
+    with pytest.raises(HttpError) as caught:
         query_fields(query)
+    assert caught.value.code.status == 400
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,7 @@ def test_bad_rooms(room: str) -> None:
     ],
 )
 def test_texts(text: str) -> None:
-    assert check_text(text) == text
-
-
-def test_windows_line_ends_are_mended() -> None:
-    assert check_text("a\r\nb") == "a\nb"
+    assert check_text(text) == check_text(text.replace("\n", "\r\n")) == text
 
 
 @pytest.mark.parametrize(
@@ -97,15 +93,12 @@ def test_bad_texts(text: str, why: str) -> None:
     assert caught.value.code is ErrorCode.BAD_FIELD
 
 
-@pytest.mark.parametrize("key", ["a", "3f0c1d9e-7a4b-4d6e-9a55-0c1e2d3f4a5b", "ключ", "x" * MAX_KEY_CHARS])
-def test_keys(key: str) -> None:
-    assert check_key(key) == key
-
-
-@pytest.mark.parametrize("key", ["", "x" * (MAX_KEY_CHARS + 1), "a\nb", "a\0", "a\u202e", "\ud800"])
-def test_bad_keys(key: str) -> None:
-    with pytest.raises(MessageError, match=r"^key: "):
-        check_key(key)
+def test_keys() -> None:
+    for key in ("a", "3f0c1d9e-7a4b-4d6e-9a55-0c1e2d3f4a5b", "ключ", "x" * MAX_KEY_CHARS):
+        assert check_key(key) == key
+    for key in ("", "x" * (MAX_KEY_CHARS + 1), "a\nb", "a\0", "a\u202e", "\ud800"):
+        with pytest.raises(MessageError, match=r"^key: "):
+            check_key(key)
 
 
 @given(st.one_of(st.text(), st.text(alphabet="a\u0301\u202e\u2066\u2069\r\n\x00\ud800 ")))
@@ -151,9 +144,7 @@ def test_isolates_balance_or_are_refused(text: str) -> None:
     [
         ("k3f9-41", ("k3f9", 41)),
         ("K3F9-0", ("K3F9", 0)),
-        ("7-7", ("7", 7)),
         ("41", (None, 41)),
-        (41, (None, 41)),
         (0, (None, 0)),
         (OFFSET_LIMIT - 1, (None, OFFSET_LIMIT - 1)),
         (f"e-{OFFSET_LIMIT - 1}", ("e", OFFSET_LIMIT - 1)),
@@ -168,17 +159,13 @@ def test_cursors(value: str | int, expected: tuple[str | None, int]) -> None:
     [
         *("", "-", "k3f9", "k3f9-", "-41", "k3f9--1", "k-3-1", "k 1", "1.5", "1e3", "k-1\n", "k-\u0661", "é-1"),
         *("k_x-1", "x" * 33 + "-1", "1" * 17, f"k-{OFFSET_LIMIT}", OFFSET_LIMIT, -1, "\0", "\ud800"),
+        pytest.param(10**5000, id="too long to print"),
     ],
 )
 def test_bad_cursors(value: str | int) -> None:
     with pytest.raises(MessageError) as caught:
         parse_cursor(value)
     assert caught.value.code is ErrorCode.BAD_CURSOR
-
-
-def test_a_number_too_long_to_print() -> None:
-    with pytest.raises(MessageError, match="number out of range"):
-        parse_cursor(10**5000)
 
 
 @given(st.from_regex(r"[0-9A-Za-z]{1,32}", fullmatch=True), st.integers(0, OFFSET_LIMIT - 1))

@@ -1,13 +1,13 @@
 """What a peer is told is ours to word: no Python in it, none of the libraries' own exceptions."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from chatserver.protocol.body import BodyLimits, ChunkedBody
 from chatserver.protocol.client_messages import decode, decode_publish
-from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.errors import ProtocolError
 from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
 from chatserver.protocol.websocket import FrameLimits, Violation
 from tests.protocol.samples import frame, request
@@ -21,16 +21,18 @@ PYTHON = re.compile(r"bytearray|\bb['\"]|codec|in position|surrogates not|Traceb
 FALLBACKS = ("the request head is not valid HTTP/1.1", "not a whole request head")
 
 
-def head_message(wire: bytes) -> str:
-    with pytest.raises(HttpError) as caught:
-        parse_head(wire[: find_head_end(wire, 0, HeadLimits())], HeadLimits())
+def refusal(parse: Callable[..., object], *arguments: object) -> str:
+    with pytest.raises(ProtocolError) as caught:
+        parse(*arguments)
     return caught.value.message
+
+
+def head_message(wire: bytes) -> str:
+    return refusal(lambda: parse_head(wire[: find_head_end(wire, 0, HeadLimits())], HeadLimits()))
 
 
 def chunk_message(wire: bytes) -> str:
-    with pytest.raises(HttpError) as caught:
-        ChunkedBody(BodyLimits()).receive(wire)
-    return caught.value.message
+    return refusal(ChunkedBody(BodyLimits()).receive, wire)
 
 
 def frame_message(wire: bytes) -> str:
@@ -40,15 +42,15 @@ def frame_message(wire: bytes) -> str:
 
 
 def json_message(data: str | bytes) -> str:
-    with pytest.raises(MessageError) as caught:
-        decode(data)
-    return caught.value.message
+    return refusal(decode, data)
 
 
-def body_message(body: bytes, content_type: str) -> str:
-    with pytest.raises(MessageError) as caught:
-        decode_publish(body, content_type)
-    return caught.value.message
+def body_message(body: bytes, content_type: str = "application/json") -> str:
+    return refusal(decode_publish, body, content_type)
+
+
+NO_MESSAGES = ("[", "[]", "nul", '"\ud800"', b'{"type":"ping","id":"\xff"}', '{"type":"join","room":"a","after":{}}')
+NO_BODIES = (b"\xff", b"[]", b"1", b'"a"', b'{"text":"\xff"}', b'{"text":1}', b"{}", b'{"text":"\\ud800"}')
 
 
 def messages() -> Iterator[tuple[str, str]]:
@@ -60,18 +62,10 @@ def messages() -> Iterator[tuple[str, str]]:
         yield wire.decode("latin-1"), chunk_message(wire)
     for name, wire in (BROKEN | BAD_TEXT).items():
         yield name, frame_message(wire)
-    for data in (
-        "[",
-        "[]",
-        "1",
-        "nul",
-        '"\ud800"',
-        b'{"type":"ping","id":"\xff"}',
-        '{"type":"join","room":"a","after":{}}',
-    ):
+    for data in NO_MESSAGES:
         yield repr(data), json_message(data)
-    for body in (b"\xff", b"[]", b"1", b'"a"', b'{"text":"\xff"}', b'{"text":1}', b"{}", b'{"text":"\\ud800"}'):
-        yield repr(body), body_message(body, "application/json")
+    for body in NO_BODIES:
+        yield repr(body), body_message(body)
     yield "bytes", body_message(b"\x89PNG\xff", "application/octet-stream")
 
 
@@ -86,6 +80,7 @@ def test_no_answer_has_python_in_it() -> None:
     [
         (head_message(request(b"X Y: z")), "a header field is not a name, a colon and a value"),
         (head_message(request(host=b"")), "Host is missing"),
+        (head_message(b"\x16\x03"), "TLS handshake"),
         (chunk_message(b"nonsense\r\n"), "a chunk does not begin with its size"),
         (chunk_message(b"1\r\nab\r\n"), "a chunk is not as long as its size says"),
         (frame_message(frame(0x88, b"\x03\xe8\xff")), "a close frame's reason is not UTF-8"),
@@ -93,9 +88,9 @@ def test_no_answer_has_python_in_it() -> None:
         (frame_message(frame(0x81, b"\xff")), "a text is not UTF-8"),
         (json_message(b'{"type":"ping","id":"\xff"}'), "not UTF-8"),
         (json_message('"\ud800"'), "half a surrogate pair"),
-        (body_message(b"[]", "application/json"), "a message is a JSON object"),
-        (body_message(b'{"text":1}', "application/json"), "at `$.text`"),
-        (body_message(b"{}", "application/json"), "missing required field `text`"),
+        (body_message(b"[]"), "a message is a JSON object"),
+        (body_message(b'{"text":1}'), "at `$.text`"),
+        (body_message(b"{}"), "missing required field `text`"),
     ],
 )
 def test_it_says_what_is_wrong(message: str, words: str) -> None:

@@ -1,0 +1,76 @@
+"""A group writer with an engine that a test controls, and what its receivers were told."""
+
+from collections.abc import Sequence
+
+import trio
+
+from chatserver.log.groups import Begin, GroupWriter
+from chatserver.log.interface import Draft, LogError, Record, Schedule, Stored, at_once
+from tests.log.support import draft
+from tests.support.groups import append, beside, together
+
+
+class Engine:
+    """Stores nothing, notes its groups, and stops before each while `gate` is closed."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.gate = trio.Event()
+        self.gate.set()
+        self.seconds = 0.0  # that a commit takes
+
+    async def commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
+        await self.gate.wait()
+        await trio.sleep(self.seconds)
+        start = sum(map(len, self.groups))
+        self.groups.append([one.text for one in drafts])
+        return [
+            Stored(Record(one.room, start + number, 0, one.user_id, one.user_name, one.text), fresh=True)
+            for number, one in enumerate(drafts, 1)
+        ]
+
+
+class Written:
+    """The writer under test: `it.submit("a", "b")`, then `it.seen` and `it.told`."""
+
+    def __init__(self, begin: Begin | None = None, *, interval: float = 0.0, schedule: Schedule = at_once) -> None:
+        self.engine = Engine()
+        self.writer = GroupWriter(begin or beside(self.engine.commit), interval=interval)
+        self.schedule = schedule
+        self.heard: list[object] = []  # news, as lists, and answers: texts that were stored, and kinds of errors
+
+    def close_gate(self) -> trio.Event:
+        """From now on commits hang, until this is set."""
+        self.engine.gate = trio.Event()
+        return self.engine.gate
+
+    @property
+    def told(self) -> list[object]:
+        """The news."""
+        return [one for one in self.heard if isinstance(one, list)]
+
+    @property
+    def seen(self) -> list[object]:
+        """The answers."""
+        return [one for one in self.heard if not isinstance(one, list)]
+
+    def news(self, records: Sequence[Record]) -> None:
+        self.heard.append([record.text for record in records])
+
+    def answer(self, outcome: Stored | LogError) -> None:
+        self.heard.append(outcome.record.text if isinstance(outcome, Stored) else type(outcome))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        await self.writer.run(self.news, schedule=self.schedule, task_status=task_status)
+
+    def submit(self, *texts: str) -> None:
+        for text in texts:
+            self.writer.submit(draft(text), self.answer)
+
+    def submit_together(self, texts: Sequence[str]) -> None:
+        """In as few groups as may be."""
+        with together(self.writer):
+            self.submit(*texts)
+
+    async def append(self, text: str) -> Record:
+        return (await append(self.writer, draft(text))).record
