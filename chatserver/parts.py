@@ -15,10 +15,9 @@ from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
-from chatserver.api.publishing import PublishLimit
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
-from chatserver.api.services import Services
+from chatserver.api.services import PublishLimit, Services
 from chatserver.chat.hub import Hub
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.dispatch import WebSocketHandlers, bind

@@ -11,9 +11,8 @@ from typing import TypeAlias
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
 from chatserver.api.pages import Page, Start
-from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.request import Request
-from chatserver.api.services import Services
+from chatserver.api.services import Services, draft_of, log_failure, too_often
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
@@ -123,19 +122,19 @@ class RoomHandlers:
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
             return None
-        self._check_empty_rooms(sum(1 for room in rooms if room.ring is None))
-        starts = [self._pages.start(room, place, limit) for room, (_, place) in zip(rooms, places, strict=True)]
-        if wait and all(
-            start.recovered and start.offset >= room.last for start, room in zip(starts, rooms, strict=True)
-        ):
-            waits = [(room, start.offset) for room, start in zip(rooms, starts, strict=True)]
-            return Hold(waits, principal, wait, limit, many)
-        return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
+        self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
+        starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
+        if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
+            return Hold([(room, start.offset) for room, start in starts], principal, wait, limit, many)
+        for room in rooms:
+            self._hub.polled(room, principal)
+        body = self._pages.several_now(starts, limit, many=many)
+        if body is None:
+            return self._poll_from_log([(room.name, start) for room, start in starts], limit, many=many)
+        return Response(200, body)
 
-    def _check_empty_rooms(self, count: int) -> None:
-        refused = self._services.refuse_empty_rooms(count)
-        if refused is not None:
-            raise HttpError(ErrorCode.TOO_MANY_ROOMS, refused)
+    async def _poll_from_log(self, starts: list[tuple[str, Start]], limit: int, *, many: bool) -> Answer:
+        return Response(200, await self._pages.several(starts, limit, many=many))
 
     async def _poll_many_later(self, request: Request) -> Answer:
         """Read again what is wanted: thousands may wait for their turn, and places are ten times their request."""
@@ -157,20 +156,7 @@ class RoomHandlers:
             room = self._hub.room(name)
             last = room.last if room is not None else (await self._services.log.head(name)).last
             empty += last == 0
-            self._check_empty_rooms(empty)
-
-    def _poll_now(
-        self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
-    ) -> Answer | Pending:
-        for room, _ in starts:
-            self._hub.polled(room, request.principal)
-        pages = self._pages.several_now(starts, limit)
-        if pages is None:
-            return self._poll_from_log([(room.name, start) for room, start in starts], limit, many=many)
-        return Response(200, self._pages.body(pages, many=many))
-
-    async def _poll_from_log(self, starts: list[tuple[str, Start]], limit: int, *, many: bool) -> Answer:
-        return Response(200, self._pages.body(await self._pages.several(starts, limit), many=many))
+            self._services.check_empty_rooms(empty)
 
     # -- events -----------------------------------------------------------------------------------------------------
 

@@ -22,16 +22,14 @@ from chatserver.log.interface import Log, LogError
 LATEST = 50
 #: Seconds an empty room stays in memory, so that everybody who drops and returns at once finds its ring.
 EMPTY_STAYS = 30.0
-#: Empty rooms kept for that; asking for rooms that do not exist must not fill memory.
+#: Empty rooms kept for that: anybody may ask for rooms that do not exist.
 MAX_EMPTY = 1024
-#: Rooms that one poll has loaded side by side, of a hundred that it may name. Each is a task, and the log reads two at
-#: once.
+#: Rooms that one poll has loaded side by side, of a hundred that it may name: the log reads two at once.
 LOADS_AT_ONCE = 4
-#: The share of all rooms that one network may have in memory, one in so many: a network that sits in as many rooms as
-#: it may leaves room for seven others.
+#: One in so many of all rooms is what one network may have in memory: that leaves room for seven others.
 NETWORK_SHARE = 8
-#: To what share of the budget rings are cut when they are over it. Less than all of it, so that they are not over again
-#: with the next message: cutting looks at every room.
+#: To what share of the budget rings are cut when they are over it, so that they are not over again with the next
+#: message: cutting looks at every room.
 LOW_WATER = 0.75
 
 
@@ -72,10 +70,7 @@ class Registry:
 
     @asynccontextmanager
     async def using(self, name: str, network: str) -> AsyncGenerator[Room, None]:
-        """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError.
-
-        If loading fails, all who wait for it are told, and the next asker tries again.
-        """
+        """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError."""
         room = self.rooms.get(name) or self._make(name, network)
         room.pins += 1
         try:
@@ -90,10 +85,7 @@ class Registry:
                 self._remove(room)
 
     async def load(self, names: Iterable[str], network: str) -> None:
-        """Bring rooms into memory, some side by side; they stay for a while even if nobody comes.
-
-        Raises LogError, the first one, after cancelling the others.
-        """
+        """Bring rooms into memory, where they stay for a while. Raises the first LogError, and loads no more then."""
         failures: list[LogError] = []
         left = iter(names)
 
@@ -144,7 +136,7 @@ class Registry:
     # -- leaving ----------------------------------------------------------------------------------------------------
 
     def note_written(self, room: Room) -> None:
-        """Something is said in it, perhaps for the first time."""
+        """Something is said in it for the first time."""
         self._unwritten.pop(room, None)
 
     def _remove(self, room: Room) -> None:

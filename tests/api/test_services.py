@@ -1,6 +1,6 @@
 """How often somebody may publish."""
 
-from chatserver.api.publishing import BURST_SECONDS, NETWORK_SHARE, PublishLimit
+from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, PublishLimit
 from chatserver.chat.principal import Principal
 from chatserver.settings.fields import Settings
 
