@@ -3,8 +3,8 @@
 Owns: the shapes. May not: send anything.
 
 `Response` is written, and the connection kept or closed. `Hold` parks until a room has news or time is up. `Stream`
-becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits for the log to make a message durable; it is an answer
-of its own because a callback from the group commit costs 81 µs a publish in all where a task costs 108.
+becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits for the log to make a message durable: a callback from
+the group commit costs 81 µs a publish in all, a task 108.
 """
 
 from collections.abc import Callable, Coroutine

@@ -71,8 +71,6 @@ class Pages:
         #: pages under way, by room, place, limit and direction: all who ask for a page meanwhile get the same
         self._reading: SingleFlight[tuple[str, int, int, bool], list[Record]] = SingleFlight()
 
-    # -- from the ring: no waiting ----------------------------------------------------------------------------------
-
     def start(self, room: Room, place: Place | None, limit: int) -> Start:
         """Where a cursor stands in a room in memory."""
         return resolve(
@@ -119,8 +117,6 @@ class Pages:
     def _is_ours(self, place: Place) -> bool:
         """Whether a cursor is of this epoch; what stood before one of another is gone."""
         return place.epoch is None or place.epoch == self._encoder.epoch
-
-    # -- from the log -----------------------------------------------------------------------------------------------
 
     async def read(self, room: str, after: Place | None, before: Place | None, limit: int) -> Page:
         """The page behind a cursor, or with `before` the one that ends there. Raises LogError."""
@@ -170,8 +166,6 @@ class Pages:
         reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0
         found = [self._encoder.message(record) for record in records]
         return Page(reaches, ours, items=_newest(found, PAGE_BYTES))
-
-    # -- as answers -------------------------------------------------------------------------------------------------
 
     def body(self, pages: Sequence[tuple[str, Page]], *, many: bool) -> list[bytes]:
         """Pages as the body of an answer, in parts: in the shape of `/poll` if there may be many."""

@@ -24,9 +24,8 @@ from chatserver.protocol.response import error_body, json_body
 from chatserver.protocol.validation import Place, check_room, parse_cursor
 from chatserver.reasons import ErrorCode
 
+#: Rooms that a poll names, and where it stands in each; None is the latest.
 Places: TypeAlias = list[tuple[str, Place | None]]
-"""Rooms that a poll names, and where it stands in each; None is the latest."""
-
 #: Rooms in one answer to `GET /rooms`.
 MAX_ROOMS_LISTED = 200
 #: Milliseconds that a browser of server-sent events waits before it reconnects.
