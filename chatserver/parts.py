@@ -158,7 +158,7 @@ def _refusals() -> list[bytes]:
     refusals = []
     for seconds in REFUSAL_RETRIES:
         answer = refusal(ErrorCode.FULL, "the server is full; come back a little later", seconds)
-        refusals.append(response(answer.status, b"".join(answer.parts), headers=answer.headers, keep_alive=False))
+        refusals.append(response(answer.status, b"".join(answer.body), headers=answer.headers, keep_alive=False))
     random.shuffle(refusals)
     return refusals
 

@@ -24,14 +24,9 @@ class Response(msgspec.Struct, gc=False):
     """A whole answer."""
 
     status: int
-    body: bytes | list[bytes]  # whole, or in parts that others have as well
+    body: list[bytes]  # in parts, which others may have as well
     content_type: str = JSON
     headers: Headers = ()
-
-    @property
-    def parts(self) -> list[bytes]:
-        """The body in parts, in any case."""
-        return [self.body] if isinstance(self.body, bytes) else self.body
 
 
 class Hold(msgspec.Struct, gc=False):

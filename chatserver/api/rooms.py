@@ -66,7 +66,7 @@ class RoomHandlers:
         record = result.record
         cursor = self._services.encoder.cursor(record.offset)
         time = encoders.time_text(record.time)
-        return Response(201, encoders.published(record.room, record.offset, cursor, time))
+        return Response(201, [encoders.published(record.room, record.offset, cursor, time)])
 
     # -- history and long-poll --------------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class RoomHandlers:
         return self._list_later(request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED))
 
     async def _list_later(self, limit: int) -> Answer:
-        return Response(200, await self._listing.get(limit, lambda: self._list_rooms(limit)))
+        return Response(200, [await self._listing.get(limit, lambda: self._list_rooms(limit))])
 
     async def _list_rooms(self, limit: int) -> bytes:
         known = await self._services.log.rooms(limit)
@@ -214,7 +214,7 @@ class RoomHandlers:
 
     async def _show_later(self, name: str) -> Answer:
         head = await self._services.log.head(name)
-        return Response(200, json_body(self._summary(name, head.last, head.last - head.first + 1)))
+        return Response(200, [json_body(self._summary(name, head.last, head.last - head.first + 1))])
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:
         members = len(self._hub.registry.presence(name))
@@ -227,10 +227,10 @@ class RoomHandlers:
         self._check(request, Action.READ, name)
         presence = self._hub.registry.presence(name)
         users = self._services.encoder.listing(presence)
-        return Response(200, encoders.members_page(name, users, len(presence)))
+        return Response(200, [encoders.members_page(name, users, len(presence))])
 
 
 def refusal(code: ErrorCode, message: str, wait: float) -> Response:
     """An error that waiting helps against; Retry-After is in whole seconds (RFC 9110 section 10.2.3)."""
     headers = (("Retry-After", str(max(1, math.ceil(wait)))),)
-    return Response(code.status, error_body(code, message), headers=headers)
+    return Response(code.status, [error_body(code, message)], headers=headers)

@@ -81,7 +81,7 @@ class Routes:
         if methods is None:
             raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
         if source is Source.ALLOWED and head.method == "OPTIONS":
-            return Response(204, b"", headers=preflight_fields(methods))
+            return Response(204, [], headers=preflight_fields(methods))
         handler = methods.get(head.method)
         if handler is None:
             allowed = ", ".join(sorted(methods))
@@ -117,18 +117,18 @@ class Routes:
 
     def _health(self, request: Request) -> Response:
         request.parameters()
-        return Response(200, json_body({"status": "ok"}))
+        return Response(200, [json_body({"status": "ok"})])
 
     def _readiness(self, request: Request) -> Response:
         request.parameters()
         if self._ready():
-            return Response(200, json_body({"status": "ready"}))
+            return Response(200, [json_body({"status": "ready"})])
         return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
 
     def _show_metrics(self, request: Request) -> Response:
         request.parameters()
         body, content_type = self._metrics()
-        return Response(200, body, content_type)
+        return Response(200, [body], content_type)
 
 
 def _readable(handler: _Handler) -> _Methods:

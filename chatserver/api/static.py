@@ -58,8 +58,8 @@ class StaticFiles:
         if path == "/" and token_in(request.head) is None:
             headers = (*headers, set_cookie(new_token(), secure=self._secure))
         elif _names(request.head.headers.get("if-none-match", ""), etag):
-            return Response(304, b"", content_type, headers)
-        return Response(200, body, content_type, headers)
+            return Response(304, [], content_type, headers)
+        return Response(200, [body], content_type, headers)
 
 
 def _names(if_none_match: str, etag: str) -> bool:

@@ -88,7 +88,8 @@ class Ring:
         """Append news; older entries make room."""
         for record in records:
             if record.offset != self.last + 1:
-                self._begin_anew(record.offset)
+                self._drop(len(self._json))
+                self._bytes, self.first = 0, record.offset
             json = self._encoder.message(record)
             self._json.append(json)
             for pushes in self._pushes.values():
@@ -99,11 +100,6 @@ class Ring:
         self._trim()
         self._drop_chunks()
         self._count()
-
-    def _begin_anew(self, offset: int) -> None:
-        self._drop(len(self._json))
-        self._bytes = 0
-        self.first = offset
 
     def _trim(self) -> None:
         json = self._json

@@ -172,7 +172,7 @@ class HttpExchanges:
         self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
     ) -> bool:
         """Send a whole answer. True: another request may be in the inbox."""
-        parts = answer.parts
+        parts = answer.body
         head = response_head(
             answer.status, sum(map(len, parts)), content_type=answer.content_type,
             headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive,
