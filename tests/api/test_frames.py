@@ -99,13 +99,6 @@ async def test_a_close_is_answered_with_its_code(server: Serving, code: int | No
     await server.counted("peer-closed")
 
 
-async def test_a_peer_that_goes_without_a_word(server: Serving) -> None:
-    async with chatter(server.address) as friend:
-        await friend.ask("join", room="lobby")
-    await server.counted("peer-closed")
-    assert (await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 0
-
-
 async def test_trio_websocket_as_an_independent_client(server: Serving) -> None:
     host, port = server.address.host, server.address.port
     async with trio_websocket.open_websocket(host, port, "/ws", use_ssl=False, subprotocols=["chat.v1"]) as client:

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from chatserver.chat import broadcast as broadcast_module
-from chatserver.chat.member import Member, Source
+from chatserver.chat.member import Member
 from chatserver.log.interface import MAX_READ_BYTES, Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import ENDLESS, Peer
@@ -109,14 +109,6 @@ async def test_whom_the_gap_finds_dead_costs_only_itself(it: Chatting) -> None:
     assert fine.reached("lobby") == 30, "the readers live"
 
 
-async def test_a_failing_log_is_tried_again(it: Chatting) -> None:
-    slow = await behind(it, messages=30)
-    it.log.failing_reads = 5
-    it.sink.take(slow, ENDLESS)
-    await trio.sleep(20.0)
-    assert slow.offsets("lobby") == list(range(1, 31))
-
-
 async def test_a_room_that_runs_ahead_of_a_failing_log_leaves_a_gap(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,20 +124,6 @@ async def test_a_room_that_runs_ahead_of_a_failing_log_leaves_a_gap(
     ((_, until),) = slow.gaps("lobby")
     assert until == 90 - 5
     assert slow.reached("lobby") == 90
-
-
-async def test_who_leaves_while_the_log_is_read(it: Chatting) -> None:
-    slow = await behind(it, messages=30)
-    it.log.delay = 1.0
-    it.sink.take(slow, ENDLESS)
-    await trio.sleep(0.5)
-    (member,) = slow.members
-    assert member.source is Source.LOG
-    it.leave(member)
-    before = len(slow.wire)
-    await trio.sleep(10.0)
-    assert len(slow.wire) == before
-    assert not it.hub.catch_up.places
 
 
 async def test_all_of_a_place_leave_before_it_is_read(it: Chatting) -> None:

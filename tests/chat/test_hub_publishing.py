@@ -115,27 +115,20 @@ async def test_a_fault_in_resuming_one_costs_only_that_one(monkeypatch: pytest.M
         assert member.offsets("lobby") == list(range(1, 25))
 
 
-async def test_a_failing_log_resumes_too(it: Chatting) -> None:
-    """Nothing was stored, so there is no news and no broadcast: somebody else has to."""
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_failing_log_and_repeated_keys_resume_too(it: Chatting, key: str | None) -> None:
+    """There is no news and no broadcast: somebody else has to."""
     publisher = it.peer()
-    it.log.failing_commits = 1
-    answers = publish(it, publisher, 8)
+    it.log.failing_commits = int(key is None)
+    answers = publish(it, publisher, 8, key=key)
     assert paused(it) == [publisher]
     await it.until_idle()
-    assert all(isinstance(answer, LogError) for answer in answers)
-    assert len(it.failures) == 8
+    assert [isinstance(answer, LogError) for answer in answers] == [key is None] * 8
+    assert len(it.failures) == (8 if key is None else 0)
     assert publisher.resumed == 1
     room = it.hub.rooms["lobby"]
     assert (room.pending, room.pending_bytes, paused(it)) == (0, 0, [])
-
-
-async def test_repeated_keys_resume_too(it: Chatting) -> None:
-    publisher = it.peer()
-    publish(it, publisher, 8, key="k")
-    assert paused(it) == [publisher]
-    await it.until_idle()
-    assert publisher.resumed == 1
-    assert it.hub.rooms["lobby"].last == 1
+    assert room.last == (0 if key is None else 1)
 
 
 async def test_when_the_last_member_leaves_nobody_is_left_to_wait_for(it: Chatting) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import presence as presence_module
-from chatserver.chat.presence import LEASE, MAX_LISTED, NAMED_ROOM, TELL_EVERY, TELL_RATE
+from chatserver.chat.presence import MAX_LISTED, NAMED_ROOM, TELL_EVERY, TELL_RATE
 from chatserver.chat.principal import Principal
 
 
@@ -26,23 +26,6 @@ class Presence(presence_module.Presence):
         return [person.number for person in joined], [person.number for person in left]
 
 
-def test_a_lease_bridges_the_moment_between_two_polls() -> None:
-    it = Presence()
-    it.come(1)
-    it.told(0.0)
-    for now in (0.0, 5.0, 10.0):
-        it.leave_by(1, now + LEASE)
-        it.expire(now + LEASE - 1)
-        it.come(1)
-    assert not it.changed
-    it.leave_by(1, 20.0)
-    it.expire(19.9)
-    assert len(it) == 1
-    it.expire(20.0)
-    assert len(it) == 0
-    assert it.told(20.0) == ([], [1])
-
-
 def test_telling_is_at_most_once_a_second_and_less_often_in_large_rooms() -> None:
     it = Presence()
     it.come(0)
@@ -52,30 +35,6 @@ def test_telling_is_at_most_once_a_second_and_less_often_in_large_rooms() -> Non
     it.come(*range(1, 5_000))
     assert not it.may_tell(49.9 + 5_000 / TELL_RATE), "as many as are here now have to be told"
     assert it.may_tell(50.0 + 5_000 / TELL_RATE)
-
-
-def test_a_large_room_is_told_the_count_only() -> None:
-    it = Presence()
-    it.come(*range(NAMED_ROOM))
-    assert it.told(0.0) == (list(range(NAMED_ROOM)), []), "not large yet"
-    it.come(500, 501)
-    it.leave(500)
-    assert it.changed, "the count is another one, whoever made it so"
-    assert it.told(0.0) == ([], [])
-
-
-def test_a_room_that_was_large_for_a_moment_does_not_tell_half_the_names() -> None:
-    it = Presence()
-    it.come(*range(NAMED_ROOM - 1))
-    it.told(0.0)
-    it.come(*range(1000, 1010))
-    for user in range(20):
-        it.leave(user)
-    assert len(it) < NAMED_ROOM
-    assert it.changed
-    assert it.told(0.0) == ([], []), "some would be missing"
-    it.come(2000)
-    assert it.told(0.0) == ([2000], [])
 
 
 def test_what_is_listed_and_what_changed_is_bounded() -> None:

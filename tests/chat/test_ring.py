@@ -25,14 +25,6 @@ def ring(*, max_count: int = 100, max_bytes: int = 10_000, last: int = 0, budget
     return Ring("lobby", RingSize(LineEncoder(), max_count, max_bytes, budget), last=last)
 
 
-def test_empty() -> None:
-    it = ring(last=7)
-    assert (it.first, it.last) == (8, 7)
-    assert it.holds_after(7)
-    assert not it.holds_after(6)
-    assert it.after(7, 10) == []
-
-
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(1, 4)), max_size=30),
     st.integers(1, 8),
