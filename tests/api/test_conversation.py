@@ -276,21 +276,6 @@ async def test_leaving_one_and_all(autojump_clock: Clock) -> None:
 # -- asking, and rights -----------------------------------------------------------------------------------------------
 
 
-async def test_history_from_ring_and_log_is_the_same(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        await place.it.publish("lobby", *map(str, range(1, 6)))
-        ann = place.client()
-        asked = [History("lobby", limit=2), History("lobby", after=1, limit=2), History("lobby", before=4, limit=2)]
-        from_log = [await ann.answer(each) for each in asked]
-        await ann.answer(Join("lobby"))
-        from_ring = [await ann.answer(each) for each in asked]
-        for log, ring in zip(from_log, from_ring, strict=True):
-            assert log[:3] == ring[:3] == ("history", None, "lobby")
-            (_, _, _, found), (_, _, _, other) = log, ring
-            assert (found.reaches, found.recovered, len(found.items)) == (other.reaches, other.recovered, 2)
-        assert [each[-1].reaches for each in from_log] == [5, 3, 3]
-
-
 async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
     async with talking() as place:
         ann = place.client()

@@ -5,9 +5,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver.log import open_log
-from chatserver.log.interface import Draft
-from tests.support.groups import append
 from tests.support.peers import Address, ask, chatter, publish
 from tests.support.serving import Serving, eventually, serving
 from tests.support.transports import TRANSPORTS, Subscriber, collect, subscribe
@@ -96,20 +93,6 @@ async def test_another_epoch_and_a_place_never_reached_are_told(server: Serving,
         heard: list[object] = []
         while not any(isinstance(message, dict) and message["text"] == "and on" for message in heard):
             heard += await listener.batch()
-
-
-async def test_what_retention_took_is_told(transport: str, tmp_path: Path) -> None:
-    url = f"sqlite:{tmp_path / 'chat.db'}"
-    log = open_log(url)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(log.run, lambda records: None)
-        for number in range(20):
-            await append(log, Draft("lobby", "u_1", "Ann", f"m{number}"))
-        assert await log.retain(max_messages=5, max_age_ms=0, now_ms=0) == {"lobby": 16}
-        nursery.cancel_scope.cancel()
-    async with serving(log=url) as server, subscribe(transport, server.address, "lobby", "3") as listener:
-        await check(listener, first=16, last=20)
-        assert listener.told_of_loss
 
 
 async def test_retention_while_serving_is_told(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

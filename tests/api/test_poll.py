@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.support.peers import Answer, Peer, ask, chatter, connect, publish, request
+from tests.support.peers import Answer, Peer, chatter, connect, publish, request
 from tests.support.serving import Serving, eventually, serving
 
 
@@ -66,22 +66,6 @@ async def test_many_rooms_that_nobody_wrote_in() -> None:
                 await (one, one, other)[number].ask("join", room=f"room{number}")
             refused = await peer.request("GET", f"/poll?{made_up.replace('mine', 'room')}&wait=20")
             assert (refused.status, refused.error) == (400, "too_many_rooms")
-
-
-async def test_everybody_who_waits_is_answered_by_one_message(server: Serving) -> None:
-    heard: list[str] = []
-
-    async def wait(path: str) -> None:
-        heard.extend(texts(page_of(await ask(server.address, "GET", path))))
-
-    async with trio.open_nursery() as nursery:
-        for number in range(30):
-            many = "/poll?room=ops:0&room=lobby:0&wait=20"
-            nursery.start_soon(wait, many if number % 3 == 0 else "/rooms/lobby/messages?after=0&wait=20")
-        await server.in_phase("held", 30)
-        await publish(server.address, "lobby", "all of you")
-    assert heard == ["all of you"] * 30
-    await server.held(0)
 
 
 async def test_many_rooms(server: Serving, peer: Peer) -> None:
@@ -160,27 +144,6 @@ async def test_a_held_poll_behind_which_another_request_is_sent_is_answered_at_o
     await publish(server.address, "lobby", "news")
     missed = page_of(await peer.request("GET", f"/rooms/lobby/messages?after={page['cursor']}&wait=60"))
     assert texts(missed) == ["news"], "its cursor is where it was"
-
-
-async def test_a_poller_is_present_while_it_keeps_coming_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two polls nobody sees it leave; when it stays away, it is gone."""
-    monkeypatch.setattr("chatserver.chat.hub.LEASE", 2.0)
-    monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 0.1)
-    async with serving() as server, chatter(server.address) as friend, connect(server.address) as peer:
-        await friend.ask("join", room="lobby")
-        for _ in range(4):
-            await peer.request("GET", "/rooms/lobby/messages?after=0&wait=0.2")
-            members = (await ask(server.address, "GET", "/rooms/lobby/members")).json
-            assert members["count"] == len(members["members"]) == 2
-        told = await friend.next("presence")  # its own arrival, perhaps together with the poller's
-        if told["members"] == 1:
-            told = await friend.next("presence")
-        assert (told["members"], told["left"]) == (2, [])
-        gone, other = (
-            await friend.next("presence"),
-            [each for each in members["members"] if each != friend.hello["user"]],
-        )
-        assert (gone["members"], gone["left"]) == (1, other)
 
 
 async def test_a_client_that_vanishes_from_a_poll_leaves_nothing(server: Serving) -> None:

@@ -57,6 +57,9 @@ async def test_a_talk(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [message["offset"] for message in again["messages"]] == [2]
             assert (again["recovered"], again["members"]) == (True, 1)
         assert (await friend.ask("join", room="lobby", after="other-57"))["recovered"] is False
+        for bound in ({"before": 2}, {"after": 0, "limit": 1}):
+            page = await friend.ask("history", room="lobby", **bound)
+            assert [message["offset"] for message in page["messages"]] == [1]
         page = await friend.ask("history", room="lobby", limit=1)
         assert list(page) == ["type", "id", "room", "cursor", "recovered", "messages"]
         assert page["messages"] == [{name: value for name, value in own.items() if name != "type"}]
