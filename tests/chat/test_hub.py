@@ -12,7 +12,7 @@ from chatserver.chat import registry
 from chatserver.chat.member import Source
 from chatserver.chat.registry import EMPTY_STAYS, LATEST
 from chatserver.chat.room import Room
-from chatserver.log.interface import Draft, LogError, LogUnavailable, Stored
+from chatserver.log.interface import Draft, LogError, Stored
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import HERE, Peer
 
@@ -31,18 +31,6 @@ async def test_a_room_has_its_newest_messages_from_the_start() -> None:
             assert room.ring is not None
             assert (room.ring.first, room.ring.last) == (21, LATEST + 20)
             assert it.hub.room("lobby") is room
-
-
-async def test_all_who_want_it_wait_for_one_load(it: Chatting) -> None:
-    await it.publish("lobby", "hi")
-    it.log.delay = 1.0
-    peers = [it.peer() for _ in range(10)]
-    async with trio.open_nursery() as nursery:
-        for peer in peers:
-            nursery.start_soon(it.join, peer, "lobby")
-    assert it.log.reads == 2, "one head, one page"
-    await it.publish("lobby", "hello")
-    assert [peer.offsets("lobby") for peer in peers] == [[2]] * 10
 
 
 async def test_news_while_loading_is_neither_lost_nor_told_twice(it: Chatting) -> None:
@@ -92,15 +80,6 @@ async def test_who_waits_for_a_load_that_is_called_off_goes_on_itself(it: Chatti
     await it.publish("lobby", "hello")
     assert [peer.offsets("lobby") for peer in peers] == [[], [1], [1]]
     assert it.log.reads == 2, "the one that was called off, and one for both"
-
-
-async def test_the_first_failure_calls_off_the_other_loads(it: Chatting) -> None:
-    it.log.failing_reads = 1
-    with pytest.raises(LogUnavailable):
-        await it.load("a", "b", "c")
-    assert it.hub.rooms == {}
-    await it.load("a", "b", "c")
-    assert all(it.hub.room(name) for name in "abc")
 
 
 async def test_retention_while_loading_is_not_forgotten(it: Chatting) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from chatserver.chat.presence import LEASE, NAMED_ROOM, TELL_EVERY
+from chatserver.chat.presence import LEASE, TELL_EVERY
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
@@ -33,18 +33,6 @@ async def test_arrivals_and_departures_are_told_together_and_who_returns_at_once
     assert watcher.presence("lobby")[2:] == [("-", "2,4", 2)]
 
 
-async def test_a_large_room_hears_counts_and_seldom(it: Chatting) -> None:
-    watcher = await watcher_of(it, "lobby", NAMED_ROOM * 20)
-    await trio.sleep(5.0)
-    before = len(watcher.presence("lobby"))
-    for _ in range(10):
-        await it.fill("lobby", 1)
-        await trio.sleep(1.0)
-    told = watcher.presence("lobby")[before:]
-    assert 1 <= len(told) <= 4, "every 4 s in a room of 2,000"
-    assert all(joined == left == "-" for joined, left, _ in told)
-
-
 async def test_who_is_behind_gets_the_count_when_it_has_room_again(it: Chatting) -> None:
     slow = await watcher_of(it, "lobby")
     slow.space = 0
@@ -67,7 +55,7 @@ async def test_one_who_joins_and_leaves_without_end_costs_a_bounded_number_of_fr
             it.leave(await it.join(churner, "lobby"))
         await trio.sleep(1.0)
     told = it.sink.writes - before - 20 * 50  # its own answers
-    assert 1000 <= told <= 11 * 1000
+    assert 1000 <= told <= 6 * 1000
 
 
 async def test_presence_over_all_rooms_is_bounded_and_rooms_take_turns(

@@ -45,23 +45,6 @@ def test_what_is_listed_and_what_changed_is_bounded() -> None:
     assert len(it.users()) == MAX_LISTED
 
 
-def test_a_listing_is_dropped_when_it_is_no_longer_true() -> None:
-    """In a large room with the next telling: making it for every change cost a millisecond."""
-    it = Presence()
-    it.come(1)
-    it.listing = b"[1]"
-    it.come(1)
-    assert it.listing == b"[1]", "another window of the same user"
-    it.come(2)
-    assert not it.listing
-    it.come(*range(3, NAMED_ROOM + 5))
-    it.listing = b"[many]"
-    it.leave(3)
-    assert it.listing == b"[many]"
-    it.told(0.0)
-    assert it.listing is None
-
-
 USERS = st.integers(0, 4)
 ACTS = st.lists(st.tuples(st.sampled_from(["window", "close", "poll", "answer", "time", "tell"]), USERS), max_size=80)
 
