@@ -1,6 +1,6 @@
 """What each command of a WebSocket does, over a hub at work and a sink that a test rules."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partialmethod
@@ -91,41 +91,37 @@ class Talk:
         self.peer.gone = True
 
 
-class Place:
-    """A conversation, and clients as a test wants them."""
-
-    def __init__(self, it: Chatting, settings: SmallSettings) -> None:
-        self.it = it
-        encoder = WireEncoder(it.log.identity.epoch)
-        limit = PublishLimit(settings, trio.current_time)
-        services = Services(
-            hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder, publish_limit=limit,
-            settings=settings,
-        )  # fmt: skip
-        self._conversation = Conversation(services, it.sink)
-
-    def client(self, kind: type[Principal] = Principal) -> Talk:
-        peer = self.it.peer()
-        return Talk(self.it, self._conversation, peer, WebSocketSession(kind(peer.number, peer.network), LineDialect()))
-
-
 @asynccontextmanager
-async def talking(**settings: Any) -> AsyncIterator[Place]:
+async def talking(**options: Any) -> AsyncIterator[tuple[Chatting, Callable[..., Talk]]]:
+    """A conversation over a hub at work, and what makes clients of it."""
+    settings = SmallSettings(**{"publish_rate": 0.0, **options})
     async with chatting(ring_messages=16) as it:
-        yield Place(it, SmallSettings(**{"publish_rate": 0.0, **settings}))
+        encoder = WireEncoder(it.log.identity.epoch)
+        services = Services(
+            hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder, settings=settings,
+            publish_limit=PublishLimit(settings, trio.current_time),
+        )  # fmt: skip
+        conversation = Conversation(services, it.sink)
+
+        def client(kind: type[Principal] = Principal) -> Talk:
+            peer = it.peer()
+            session = WebSocketSession(kind(peer.number, peer.network), LineDialect())
+            return Talk(it, conversation, peer, session)
+
+        yield it, client
 
 
 # -- publish ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_publish_is_acknowledged_when_it_is_durable_or_has_failed(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann = place.client()
+    async with talking() as (it, client):
+        ann = client()
         for failing in (0, 1):
-            place.it.log.failing_commits = failing
+            it.log.failing_commits = failing
             assert ann.hear(Publish("lobby", "hi", id=7)) is None
             assert (len(ann.replies), ann.session.in_flight, ann.session.waits) == (failing, 1, NOTHING)
-            await place.it.until_idle()
+            await it.until_idle()
         (stored, id_, record), (refused, other_id, code, _, retry_after) = ann.replies
         assert (stored, id_, record.offset, record.text) == ("published", 7, 1, "hi")
         assert (refused, other_id, code, retry_after > 0) == ("refused", 7, ErrorCode.UNAVAILABLE, True)
@@ -134,17 +130,17 @@ async def test_a_publish_is_acknowledged_when_it_is_durable_or_has_failed(autoju
 
 async def test_a_busy_log_is_told_at_once(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.log.groups.MAX_PENDING", 1)
-    async with talking() as place:
-        ann = place.client()
-        with place.it.together():
+    async with talking() as (it, client):
+        ann = client()
+        with it.together():
             assert ann.hear(Publish("lobby", "one")) is None
             assert (await ann.answer(Publish("lobby", "two", id=2)))[:3] == ("refused", 2, ErrorCode.UNAVAILABLE)
         assert ann.session.in_flight == 1
 
 
 async def test_who_publishes_too_often_is_told_when_to_come_back(autojump_clock: Clock) -> None:
-    async with talking(publish_rate=1.0) as place:
-        ann = place.client()
+    async with talking(publish_rate=1.0) as (_, client):
+        ann = client()
         assert [ann.hear(Publish("lobby", "hi")) for _ in range(2)] == [None, None]
         outcome = ann.hear(Publish("lobby", "hi"))
         assert isinstance(outcome, Answer)
@@ -159,32 +155,32 @@ async def test_so_many_may_wait_for_the_log_and_then_it_is_not_read(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversation_module, "MAX_IN_FLIGHT", 4)
-    async with talking() as place:
-        ann = place.client()
-        with place.it.together():
+    async with talking() as (it, client):
+        ann = client()
+        with it.together():
             waits = [ann.hear(Publish("lobby", "hi")) or ann.session.waits for _ in range(4)]
         assert waits == [NOTHING, NOTHING, NOTHING, Waits.LOG]
         assert ann.peer.resumed == 0
-        await place.it.until_idle()
+        await it.until_idle()
         assert ann.peer.resumed == 1, "once, with the first that is durable"
         assert len(ann.replies) == 4
 
 
 @pytest.mark.parametrize("goes", [False, True])
 async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock: Clock, *, goes: bool) -> None:
-    async with talking() as place:
-        ann, bob = place.client(), place.client()
+    async with talking() as (it, client):
+        ann, bob = client(), client()
         await bob.answer(Join("lobby"))
-        with place.it.together():
+        with it.together():
             for _ in range(9):
                 assert ann.hear(Publish("lobby", "hi")) is None
-        room = place.it.hub.rooms["lobby"]
+        room = it.hub.rooms["lobby"]
         assert ann.session.waits is room
         assert list(room.paused or ()) == [ann.peer]
         if goes:
             ann.close()
             assert not room.paused
-        await place.it.until_idle()
+        await it.until_idle()
         assert bob.peer.offsets("lobby") == list(range(1, 10)), "what it said is said"
         assert (ann.peer.resumed, len(ann.replies)) == ((0, 0) if goes else (1, 9))
         assert ann.session.waits is (Waits.GONE if goes else room)
@@ -194,41 +190,41 @@ async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock:
 
 
 async def test_joining_gives_what_was_said_last_and_then_what_comes(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        await place.it.publish("lobby", "one", "two")
-        ann = place.client()
+    async with talking() as (it, client):
+        await it.publish("lobby", "one", "two")
+        ann = client()
         assert callable(ann.hear(Join("lobby"))), "it is not in memory"
         name, id_, member, page = await ann.answer(Join("lobby", id=1))
         assert (name, id_, page.recovered, page.items) == ("joined", 1, True, [b"one", b"two"])
         assert member.cursor == page.reaches == 2
-        await place.it.publish("lobby", "three")
+        await it.publish("lobby", "three")
         assert ann.peer.offsets("lobby") == [3]
-        assert isinstance(place.client().hear(Join("lobby")), Answer), "now it is"
+        assert isinstance(client().hear(Join("lobby")), Answer), "now it is"
 
 
 async def test_joining_again_begins_anew_from_the_cursor_it_gives(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        await place.it.publish("lobby", *map(str, range(20)))  # more than the ring holds
-        ann = place.client()
+    async with talking() as (it, client):
+        await it.publish("lobby", *map(str, range(20)))  # more than the ring holds
+        ann = client()
         _, _, first, _ = await ann.answer(Join("lobby"))
         _, _, again, page = await ann.answer(Join("lobby", after=1))
         assert len(page.items) == 19
-        assert [*ann.session.rooms()] == [again] == [*place.it.hub.rooms["lobby"].members]
+        assert [*ann.session.rooms()] == [again] == [*it.hub.rooms["lobby"].members]
         assert first.connection is None
-        assert len(place.it.hub.rooms["lobby"].presence) == 1
+        assert len(it.hub.rooms["lobby"].presence) == 1
 
 
 async def test_so_many_rooms_and_so_many_empty_ones(autojump_clock: Clock) -> None:
-    async with talking(max_rooms_per_connection=3, max_empty_rooms=1) as place:
+    async with talking(max_rooms_per_connection=3, max_empty_rooms=1) as (it, client):
         for room in ("a", "b", "c"):
-            await place.it.publish(room, "hi")
-        ann = place.client()
+            await it.publish(room, "hi")
+        ann = client()
         for _ in range(2):
             await ann.answer(Join("mine"))  # the second time it is in it already
         for _ in range(2):
             assert await ann.refused(Join("mine too", id=3)) is ErrorCode.TOO_MANY_ROOMS
-        assert "mine too" not in place.it.hub.rooms, "it was not made for nothing"
-        await place.client().answer(Join("another's"))
+        assert "mine too" not in it.hub.rooms, "it was not made for nothing"
+        await client().answer(Join("another's"))
         assert await ann.refused(Join("another's")) is ErrorCode.TOO_MANY_ROOMS, "in memory, and just as empty"
         for room in ("a", "b"):
             await ann.answer(Join(room))
@@ -237,14 +233,14 @@ async def test_so_many_rooms_and_so_many_empty_ones(autojump_clock: Clock) -> No
         await ann.answer(Leave("mine"))
         await ann.answer(Join("another's"))
         await ann.answer(Leave("b"))
-        await place.it.publish("another's", "now it is not empty")
+        await it.publish("another's", "now it is not empty")
         await ann.answer(Join("mine too"))
 
 
 async def test_who_goes_while_its_room_is_loaded_is_in_no_room(autojump_clock: Clock) -> None:
-    async with talking() as place, trio.open_nursery() as nursery:
-        place.it.log.delay = 1.0
-        ann = place.client()
+    async with talking() as (it, client), trio.open_nursery() as nursery:
+        it.log.delay = 1.0
+        ann = client()
 
         async def join() -> None:
             with pytest.raises(MessageError, match="closed"):
@@ -254,22 +250,22 @@ async def test_who_goes_while_its_room_is_loaded_is_in_no_room(autojump_clock: C
         await trio.sleep(0.5)
         ann.close()
         await trio.sleep(5.0)
-        assert place.it.hub.statistics()["members"] == 0
+        assert it.hub.statistics()["members"] == 0
         assert ann.session.members is None
 
 
 async def test_leaving_one_and_all(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann = place.client()
+    async with talking() as (it, client):
+        ann = client()
         for room in ("lobby", "a", "b"):
             await ann.answer(Join(room))
         assert await ann.refused(Leave("ops", id=4)) is ErrorCode.NOT_JOINED
         assert await ann.answer(Leave("lobby", id=5)) == ("left", 5, "lobby")
         assert await ann.refused(Leave("lobby")) is ErrorCode.NOT_JOINED
-        await place.it.publish("lobby", "hi")
+        await it.publish("lobby", "hi")
         assert ann.peer.offsets("lobby") == []
         ann.close()
-        assert place.it.hub.statistics()["members"] == 0
+        assert it.hub.statistics()["members"] == 0
         assert ann.session.members is None
 
 
@@ -277,8 +273,8 @@ async def test_leaving_one_and_all(autojump_clock: Clock) -> None:
 
 
 async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann = place.client()
+    async with talking() as (_, client):
+        ann = client()
         await ann.answer(Join("lobby"))
         name, _, _, presence = await ann.answer(Members("lobby", id=2))
         assert (name, presence.people()) == ("members", [ann.session.principal])
@@ -295,8 +291,8 @@ async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
     ids=lambda command: type(command).__name__,
 )
 async def test_what_somebody_may_not_do_is_refused(autojump_clock: Clock, command: ClientMessage) -> None:
-    async with talking() as place:
-        listener = place.client(Listener)
+    async with talking() as (it, client):
+        listener = client(Listener)
         await listener.answer(Join("lobby"))
         assert await listener.refused(command) is ErrorCode.FORBIDDEN
-        assert place.it.hub.room("secret") is None
+        assert it.hub.room("secret") is None

@@ -7,7 +7,6 @@ from chatserver.chat.registry import EMPTY_STAYS, LOW_WATER, NETWORK_SHARE, Room
 from chatserver.chat.ring import Ring
 from chatserver.log.interface import LogError
 from tests.support.chatting import Chatting, chatting
-from tests.support.scripted import HERE
 
 #: A text of which a few fill the small budget of these tests.
 LONG = "x" * 1_000
@@ -54,27 +53,23 @@ async def test_then_every_room_keeps_its_share() -> None:
         assert [peers[name].offsets(name) for name in large] == [list(range(1, 15))] * 4
 
 
-async def test_answers_count_and_are_given_up() -> None:
+async def test_answers_count_and_are_given_up_and_so_is_all_of_a_room_that_leaves() -> None:
     async with chatting(all_rings_bytes=40_000) as it:
-        await it.join(it.peer(), "lobby")
-        room = it.hub.rooms["lobby"]
+        member = await it.join(it.peer(), "lobby")
+        room = member.room
+        await it.publish("lobby", *[LONG] * 5)
         before = it.hub.statistics()["kept"]
+        assert before > 5_000
         room.remember("one", b"x" * 30_000)
         room.remember("two", b"x" * 30_000)
         assert it.hub.statistics()["kept"] == before + 60_000
         await trio.sleep(1.5)
         assert it.hub.statistics()["kept"] == before
         assert room.cache is None
-
-
-async def test_a_room_that_leaves_gives_everything_back(it: Chatting) -> None:
-    await it.publish("lobby", *[LONG] * 10)
-    async with it.hub.using("lobby", HERE) as room:
+        it.leave(member)
         room.remember("one", b"x" * 1_000)
-    assert it.hub.statistics()["kept"] > 10_000
-    await trio.sleep(EMPTY_STAYS + 2)
-    assert it.hub.rooms == {}
-    assert it.hub.statistics()["kept"] == 0
+        await trio.sleep(EMPTY_STAYS + 2)
+        assert (it.hub.rooms, it.hub.statistics()["kept"]) == ({}, 0)
 
 
 async def test_no_more_rooms_than_there_may_be_but_an_empty_one_makes_room() -> None:
