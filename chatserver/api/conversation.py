@@ -80,8 +80,6 @@ class Conversation:
         if not session.principal.may(action, room):
             raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
 
-    # -- publish ----------------------------------------------------------------------------------------------------
-
     def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
         self._check(session, Action.WRITE, message.room, message.id)
         wait = self._services.publish_limit.take(session.principal)
@@ -125,8 +123,6 @@ class Conversation:
             self._sink.send(connection, dialect.published(id_, result.record))
         if session.waits is Waits.LOG and session.in_flight == MAX_IN_FLIGHT - 1:
             self._sink.resume(connection)
-
-    # -- join and leave ---------------------------------------------------------------------------------------------
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
@@ -194,8 +190,6 @@ class Conversation:
         for member in session.rooms():
             session.remove(member)
             self._hub.leave(member)
-
-    # -- asking -----------------------------------------------------------------------------------------------------
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)

@@ -92,7 +92,7 @@ class Pages:
             return None
         if before is None:
             return self.after_now(room, self.start(room, after, limit), limit)
-        ours = self._is_ours(before)
+        ours = before.epoch in (None, self._encoder.epoch)  # what stood before a place of another epoch is gone
         end = min(before.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, end - limit)
         ring = room.ring
@@ -113,10 +113,6 @@ class Pages:
             left -= page.size
             pages.append((room.name, page))
         return self.body(pages, many=many)
-
-    def _is_ours(self, place: Place) -> bool:
-        """Whether a cursor is of this epoch; what stood before one of another is gone."""
-        return place.epoch is None or place.epoch == self._encoder.epoch
 
     async def read(self, room: str, after: Place | None, before: Place | None, limit: int) -> Page:
         """The page behind a cursor, or with `before` the one that ends there. Raises LogError."""
@@ -157,7 +153,7 @@ class Pages:
         return _page(found, [self._encoder.message(record) for record in records], most)
 
     async def _before(self, room: str, place: Place, limit: int) -> Page:
-        ours = self._is_ours(place)
+        ours = place.epoch in (None, self._encoder.epoch)
         before = place.offset if ours else None  # of another epoch: the newest
         records = await self._reading.get(
             (room, -1 if before is None else before, limit, False),

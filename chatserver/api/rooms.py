@@ -47,8 +47,6 @@ class RoomHandlers:
         if not request.principal.may(action, room):
             raise HttpError(ErrorCode.FORBIDDEN, f"not allowed in {room}")
 
-    # -- publish ----------------------------------------------------------------------------------------------------
-
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         check_room(name)
@@ -67,8 +65,6 @@ class RoomHandlers:
         cursor = self._services.encoder.cursor(record.offset)
         time = encoders.time_text(record.time)
         return Response(201, [encoders.published(record.room, record.offset, cursor, time)])
-
-    # -- history and long-poll --------------------------------------------------------------------------------------
 
     def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
@@ -157,8 +153,6 @@ class RoomHandlers:
             empty += last == 0
             self._services.check_empty_rooms(empty)
 
-    # -- events -----------------------------------------------------------------------------------------------------
-
     def events(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/events`: from the cursor on, or from now."""
         check_room(name)
@@ -185,8 +179,6 @@ class RoomHandlers:
             missed_from = after.offset if after is not None and ours else 0
             preface += encoder.events.gap(room.name, missed_from, start.offset)
         return Stream(room, start.offset, principal, preface)
-
-    # -- rooms and members ------------------------------------------------------------------------------------------
 
     def list_rooms(self, request: Request) -> Pending:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
