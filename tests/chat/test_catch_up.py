@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from chatserver.chat import broadcast as broadcast_module
-from chatserver.chat.member import Member
+from chatserver.chat.member import Member, Source
 from chatserver.log.interface import MAX_READ_BYTES, Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import ENDLESS, Peer
@@ -124,6 +124,20 @@ async def test_a_room_that_runs_ahead_of_a_failing_log_leaves_a_gap(
     ((_, until),) = slow.gaps("lobby")
     assert until == 90 - 5
     assert slow.reached("lobby") == 90
+
+
+async def test_who_leaves_while_the_log_is_read(it: Chatting) -> None:
+    slow = await behind(it, messages=30)
+    it.log.delay = 1.0
+    it.sink.take(slow, ENDLESS)
+    await trio.sleep(0.5)
+    (member,) = slow.members
+    assert member.source is Source.LOG
+    it.leave(member)
+    before = len(slow.wire)
+    await trio.sleep(10.0)
+    assert len(slow.wire) == before
+    assert not it.hub.catch_up.places
 
 
 async def test_all_of_a_place_leave_before_it_is_read(it: Chatting) -> None:
