@@ -16,10 +16,9 @@ from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
-from chatserver.api.publishing import PublishLimit
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
-from chatserver.api.services import Services
+from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
@@ -165,7 +164,7 @@ def _refusals() -> list[bytes]:
     refusals = []
     for seconds in REFUSAL_RETRIES:
         answer = refusal(ErrorCode.FULL, "the server is full; come back a little later", seconds)
-        refusals.append(response(answer.status, b"".join(answer.parts), headers=answer.headers, keep_alive=False))
+        refusals.append(response(answer.status, b"".join(answer.body), headers=answer.headers, keep_alive=False))
     random.shuffle(refusals)
     return refusals
 

@@ -3,8 +3,8 @@
 Owns: the shapes. May not: send anything.
 
 `Response` is written, and the connection kept or closed. `Hold` parks until a room has news or time is up. `Stream`
-becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits for the log to make a message durable; it is an answer
-of its own because a callback from the group commit costs 81 µs a publish in all where a task costs 108.
+becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits for the log to make a message durable: a callback from
+the group commit costs 81 µs a publish in all, a task 108.
 """
 
 from collections.abc import Callable, Coroutine
@@ -24,14 +24,9 @@ class Response(msgspec.Struct, gc=False):
     """A whole answer."""
 
     status: int
-    body: bytes | list[bytes]  # whole, or in parts that others have as well
+    body: list[bytes]  # in parts, which others may have as well
     content_type: str = JSON
     headers: Headers = ()
-
-    @property
-    def parts(self) -> list[bytes]:
-        """The body in parts, in any case."""
-        return [self.body] if isinstance(self.body, bytes) else self.body
 
 
 class Hold(msgspec.Struct, gc=False):

@@ -1,24 +1,22 @@
 """What each command of a WebSocket does (CONTRACT section 4), in any dialect.
 
-Owns: the meaning of commands. May not: read or write a socket, or know a wire form: a reply is a value, which the
-session's dialect puts into words; acknowledgements go to the sink.
+Owns: the meaning of commands. May not: read or write a socket, or know a wire form: the session's dialect puts replies
+into words; acknowledgements go to the sink.
 
     conversation.hear(connection, session, command)
 
-answers with an `Answer` to send, a `Later` to call for one (it has to wait for the log), PAUSE (read no more from this
-client until `Sink.resume`), or None (nothing to say yet).
+answers with an `Answer` to send, a `Work` to wait for (it needs the log), or None: nothing to say yet, and if
+`session.waits` says so, nothing to read either until `Sink.resume`.
 """
 
 from collections.abc import Callable, Coroutine
-from enum import Enum, auto
 from typing import Any, TypeAlias
 
 import msgspec
 
-from chatserver.api import dialect
+from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
-from chatserver.api.publishing import draft_of, log_failure, too_often
-from chatserver.api.services import Services
+from chatserver.api.services import Services, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
@@ -35,29 +33,25 @@ from chatserver.reasons import ErrorCode
 MAX_IN_FLIGHT = 64
 
 
-class Wait(Enum):
-    """Why there is no reply."""
-
-    PAUSE = auto()
-
-
-PAUSE = Wait.PAUSE
-
-
 class Answer(msgspec.Struct, gc=False):
-    """A reply for the client; `member` is to be brought up to date right behind it."""
+    """A frame for the client, in parts; `member` is to be brought up to date right behind it."""
 
-    reply: dialect.Reply
+    parts: list[bytes]
     member: Member | None = None
+    limited: bool = False  # a refusal of what came too often
 
 
-class Later(msgspec.Struct, gc=False):
-    """What to call for an answer. Thousands may wait for their turn: not a coroutine, nor a partial, of 300 bytes."""
+def refusal(
+    session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
+) -> Answer:
+    """What was asked is not done, and why; the connection lives."""
+    return Answer([session.dialect.refused(id_, code, message, wait)], limited=code is ErrorCode.RATE_LIMITED)
 
-    work: Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
 
-
-Outcome: TypeAlias = Answer | Later | Wait | None
+#: Called with the connection, the session and the command, in a task. Thousands may wait for their turn: a coroutine
+#: or a partial would cost 300 bytes.
+Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
+Outcome: TypeAlias = Answer | Work | None
 
 
 class Conversation:
@@ -68,32 +62,29 @@ class Conversation:
         self._hub = services.hub
         self._pages = services.pages
         self._sink = sink
-        self._join_later, self._history_later = Later(self._join_from_log), Later(self._history_from_log)
         self._hear: dict[type, Callable[[object, WebSocketSession, Any], Outcome]] = {
             Publish: self._publish,
             Join: self._join,
             Leave: self._leave,
             History: self._history,
             Members: self._members,
-            Ping: lambda connection, session, message: Answer(dialect.Alive(message.id)),
-            dialect.Echo: lambda connection, session, message: Answer(dialect.Echoed(message.data)),
+            Ping: lambda connection, session, message: Answer([session.dialect.alive(message.id)]),
+            Echo: lambda connection, session, message: Answer([message.frame]),
         }
 
-    def hear(self, connection: object, session: WebSocketSession, command: dialect.Command) -> Outcome:
+    def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
         """Do what a command asks. Raises MessageError."""
         return self._hear[type(command)](connection, session, command)
 
-    def _check(self, session: WebSocketSession, action: Action, room: str, id: MessageId) -> None:  # noqa: A002
+    def _check(self, session: WebSocketSession, action: Action, room: str, id_: MessageId) -> None:
         if not session.principal.may(action, room):
-            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id)
-
-    # -- publish ----------------------------------------------------------------------------------------------------
+            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
 
     def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
         self._check(session, Action.WRITE, message.room, message.id)
         wait = self._services.publish_limit.take(session.principal)
         if wait:
-            return Answer(dialect.Refused(message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait))
+            return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
 
         def done(result: Stored | LogError) -> None:
             self._sink.guarded(connection, self._acknowledge, session, message.id, result)
@@ -101,15 +92,13 @@ class Conversation:
         try:
             room = self._hub.publish(draft_of(session.principal, message.room, message.text, message.key), done)
         except LogError as error:
-            return Answer(dialect.Refused(message.id, *log_failure(error)))
+            return refusal(session, message.id, *log_failure(error))
         session.in_flight += 1
         if room is not None and room.congested:
             session.waits = room
             self._hub.pause(room, connection)
-            return PAUSE
-        if session.in_flight >= MAX_IN_FLIGHT:
+        elif session.in_flight >= MAX_IN_FLIGHT:
             session.waits = Waits.LOG
-            return PAUSE
         return None
 
     def may_go_on(self, connection: object, session: WebSocketSession) -> bool:
@@ -122,22 +111,18 @@ class Conversation:
         return waits is Waits.NOTHING
 
     def _acknowledge(
-        self, connection: object, session: WebSocketSession, id: MessageId, result: Stored | LogError  # noqa: A002
+        self, connection: object, session: WebSocketSession, id_: MessageId, result: Stored | LogError
     ) -> None:  # fmt: skip
         session.in_flight -= 1
         if session.waits is Waits.GONE:
             return
-        reply: dialect.Reply
+        dialect = session.dialect
         if isinstance(result, LogError):
-            reply = dialect.Refused(id, *log_failure(result))
+            self._sink.send(connection, dialect.refused(id_, *log_failure(result)))
         else:
-            reply = dialect.Published(id, result.record)
-        for part in session.dialect.reply(reply):
-            self._sink.send(connection, part)
+            self._sink.send(connection, dialect.published(id_, result.record))
         if session.waits is Waits.LOG and session.in_flight == MAX_IN_FLIGHT - 1:
             self._sink.resume(connection)
-
-    # -- join and leave ---------------------------------------------------------------------------------------------
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
@@ -154,13 +139,15 @@ class Conversation:
             page = self._pages.after_now(room, start, LATEST)
             if page is not None:
                 return self._enter(connection, session, message, room, page)
-        return self._join_later
+        return self._join_from_log
 
     async def _join_from_log(self, connection: object, session: WebSocketSession, message: Join) -> Answer:
-        if session.find(message.room) is None and self._too_many_empty(session):
-            head = await self._services.log.head(message.room)
-            if head.last == 0:  # looked at here, so that the room is not made for nothing
+        if session.find(message.room) is None:
+            try:
                 self._check_empty_rooms(session, message)
+            except MessageError:  # here, so that the room is not made for nothing
+                if (await self._services.log.head(message.room)).last == 0:
+                    raise
         async with self._hub.using(message.room, session.principal.network) as room:
             start = self._pages.start(room, _place(message.after), LATEST)
             page = self._pages.after_now(room, start, LATEST)
@@ -168,13 +155,9 @@ class Conversation:
                 page = await self._pages.after_start(room.name, start, LATEST)
             return self._enter(connection, session, message, room, page)
 
-    def _too_many_empty(self, session: WebSocketSession) -> str | None:
-        return self._services.refuse_empty_rooms(1 + sum(1 for member in session.rooms() if member.room.ring is None))
-
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
-        refusal = self._too_many_empty(session)
-        if refusal is not None:
-            raise MessageError(ErrorCode.TOO_MANY_ROOMS, refusal, message.id)
+        empty = sum(1 for member in session.rooms() if member.room.ring is None)
+        self._services.check_empty_rooms(empty + 1, message.id)
 
     def _enter(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
@@ -189,7 +172,7 @@ class Conversation:
             room, connection, encoding=session.dialect, principal=session.principal, cursor=page.reaches
         )  # fmt: skip
         session.add(member)
-        return Answer(dialect.Joined(message.id, member, page.recovered, page.items), member)
+        return Answer(session.dialect.joined(message.id, member, page), member)
 
     def _leave(self, connection: object, session: WebSocketSession, message: Leave) -> Outcome:
         member = session.find(message.room)
@@ -197,7 +180,7 @@ class Conversation:
             raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}", message.id)
         session.remove(member)
         self._hub.leave(member)
-        return Answer(dialect.Left(message.id, message.room))
+        return Answer([session.dialect.left(message.id, message.room)])
 
     def released(self, connection: object, session: WebSocketSession) -> None:
         """The connection is going: end its memberships, and forget that it publishes."""
@@ -208,25 +191,23 @@ class Conversation:
             session.remove(member)
             self._hub.leave(member)
 
-    # -- asking -----------------------------------------------------------------------------------------------------
-
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
         after, before = _place(message.after), _place(message.before)
         page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
-        return self._history_later if page is None else _history(message, page)
+        if page is None:
+            return self._history_from_log
+        return Answer(session.dialect.history(message.id, message.room, page))
 
     async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
         after, before = _place(message.after), _place(message.before)
-        return _history(message, await self._pages.read(message.room, after, before, message.limit))
+        page = await self._pages.read(message.room, after, before, message.limit)
+        return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
         self._check(session, Action.READ, message.room, message.id)
-        return Answer(dialect.MemberList(message.id, message.room, self._hub.registry.presence(message.room)))
-
-
-def _history(message: History, page: Page) -> Answer:
-    return Answer(dialect.HistoryPage(message.id, message.room, page.reaches, page.recovered, page.items))
+        presence = self._hub.registry.presence(message.room)
+        return Answer([session.dialect.members(message.id, message.room, presence)])
 
 
 def _place(cursor: str | int | None) -> Place | None:

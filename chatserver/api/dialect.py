@@ -1,14 +1,15 @@
 """What a WebSocket speaks: commands in, replies and pushes out.
 
-Owns: the interface, and the commands and replies that pass through it. May not: know a wire form. `chat.v1` and `/echo`
-are two dialects (api/dialects/); another one is a class with these methods and a row in `api/dialects`, and nothing in
-`edge/` or `net/` changes. A room's ring keeps one encoded form for each dialect that somebody in it speaks.
+Owns: the interface. May not: know a wire form. `chat.v1` and `/echo` are two dialects; another one is a class with
+these methods and a row in `api/dialects/`, and nothing in `edge/` or `net/` changes. A room's ring keeps one encoded
+form for each dialect that somebody in it speaks.
 """
 
 from typing import TypeAlias
 
 import msgspec
 
+from chatserver.api.pages import Page
 from chatserver.chat.member import Member
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
@@ -21,77 +22,12 @@ from chatserver.reasons import CloseCode, ErrorCode, Reason
 
 
 class Echo(msgspec.Struct, gc=False):
-    """A command: send this back."""
+    """A command that brings its own answer: send this frame back."""
 
-    data: str | bytes
+    frame: bytes
 
 
 Command: TypeAlias = ClientMessage | Echo
-
-
-class Joined(msgspec.Struct, gc=False):
-    """In a room now, with what was missed; more follows from the ring."""
-
-    id: MessageId
-    member: Member
-    recovered: bool
-    messages: list[bytes]
-
-
-class Left(msgspec.Struct, gc=False):
-    """Not in it any more."""
-
-    id: MessageId
-    room: str
-
-
-class Published(msgspec.Struct, gc=False):
-    """Durable."""
-
-    id: MessageId
-    record: Record
-
-
-class HistoryPage(msgspec.Struct, gc=False):
-    """A page of a room's log."""
-
-    id: MessageId
-    room: str
-    reaches: int
-    recovered: bool
-    messages: list[bytes]
-
-
-class MemberList(msgspec.Struct, gc=False):
-    """Who is there."""
-
-    id: MessageId
-    room: str
-    presence: Presence
-
-
-class Alive(msgspec.Struct, gc=False):
-    """The answer to a ping."""
-
-    id: MessageId
-
-
-class Echoed(msgspec.Struct, gc=False):
-    """What was sent."""
-
-    data: str | bytes
-
-
-class Refused(msgspec.Struct, gc=False):
-    """Not done, and why; the connection lives."""
-
-    id: MessageId
-    code: ErrorCode
-    message: str
-    retry_after: float | None = None
-
-
-Reply: TypeAlias = Joined | Left | Published | HistoryPage | MemberList | Alive | Echoed | Refused
 
 
 class Dialect(Encoding):
@@ -113,8 +49,32 @@ class Dialect(Encoding):
         """The command in a message. Raises MessageError."""
         raise NotImplementedError
 
-    def reply(self, reply: Reply) -> list[bytes]:
-        """A frame, in parts that others may have as well."""
+    def joined(self, id_: MessageId, member: Member, page: Page) -> list[bytes]:
+        """In a room now, with what was missed, in parts that others may have as well; more follows from the ring."""
+        raise NotImplementedError
+
+    def left(self, id_: MessageId, room: str) -> bytes:
+        """Not in it any more."""
+        raise NotImplementedError
+
+    def published(self, id_: MessageId, record: Record) -> bytes:
+        """Durable."""
+        raise NotImplementedError
+
+    def history(self, id_: MessageId, room: str, page: Page) -> list[bytes]:
+        """A page of a room's log, in parts."""
+        raise NotImplementedError
+
+    def members(self, id_: MessageId, room: str, presence: Presence) -> bytes:
+        """Who is there."""
+        raise NotImplementedError
+
+    def alive(self, id_: MessageId) -> bytes:
+        """The answer to a ping."""
+        raise NotImplementedError
+
+    def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
+        """Not done, and why; the connection lives."""
         raise NotImplementedError
 
     def goaway(self, reason: str, retry_after: float) -> bytes:

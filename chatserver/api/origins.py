@@ -3,14 +3,12 @@
 Owns: the decision about `Host`, `Origin` and `Sec-Fetch-Site`, and the CORS fields of answers. May not: know a path, a
 user or a socket.
 
-A browser lets any page send requests to any address, with the cookies for that address. It says whose page it was:
+A browser lets any page send requests to any address, with the cookies for that address, and says whose page it was:
 `Origin` (RFC 6454) with every WebSocket, with each request of a script to another site and with each that is not GET
-or HEAD; `Sec-Fetch-Site` with every request, over https and to the loopback. Neither can be set by a page. Programs
-that are no browser send neither, act for themselves, and pass.
+or HEAD; `Sec-Fetch-Site` with every request, over https and to the loopback. Programs that are no browser send neither.
 
 `Host` is held against the names of this server because `Origin` is compared with it: a page of evil.example, whose
-name is made to lead here after it has loaded (DNS rebinding), would else be our own. Its port is not looked at, since
-that attack cannot do without a foreign name, and forwarded ports (ssh, containers) are honest ones.
+name is made to lead here after it has loaded (DNS rebinding), would else be our own. Its port may be a forwarded one.
 """
 
 import ipaddress
@@ -60,8 +58,8 @@ class Policy:
 def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> Policy:
     """Make the policy of a server that listens at `bound`, names and addresses, and goes by further `hosts`.
 
-    Its addresses and localhost are always among them: nobody can make those names lead elsewhere, and health checks use
-    them. A server that is bound to all addresses and was told no name cannot know its own, and takes any.
+    localhost is always among them: nobody can make it lead elsewhere, and health checks use it. A server that is bound
+    to all addresses and was told no name cannot know its own, and takes any.
     """
     ours = frozenset(_compared(each)[0] for each in bound)
     further = frozenset(map(forms.host, hosts))

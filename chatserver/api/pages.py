@@ -4,7 +4,6 @@ Owns: the choice between the two, and pages that many get at once. May not: know
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import msgspec
 
@@ -17,12 +16,10 @@ from chatserver.protocol import encoders
 from chatserver.protocol.response import response
 from chatserver.protocol.validation import Place
 
-#: Bytes of messages in one answer, whatever its limit; a client that wants more asks again from the cursor. Bounded by
-#: count alone, a client that asked for 200 long ones and read none had us keep 2.8 MB, a poll on 100 rooms 80 MB. The
-#: first message of an answer is given whatever its length, so the bound is exceeded by one message at most.
+#: Bytes of messages in one answer, whatever its limit; a client that wants more asks again from the cursor. The first
+#: message is given whatever its length, so the bound is exceeded by one message at most.
 PAGE_BYTES = 64 * 1024
-#: Answers to held polls kept for everybody at the same place with the same limit, a room: nearly all polls have one in
-#: common, and somebody who tries every limit must not fill memory.
+#: Answers to held polls that a room keeps for all at one place with one limit: somebody may try every limit.
 ANSWERS_KEPT = 16
 
 
@@ -37,10 +34,9 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int, coming: int = 0) -> Start:
     """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
 
-    None starts before the `newest` few. Another epoch, or a place that this epoch never reached, means that the
-    client's log is not ours: it gets the same, and is told. A place before `first` means that retention passed it: it
-    goes on from the oldest. `coming` messages may be in the log already and not yet in the news: a page read from the
-    log may have told the client of them.
+    None starts before the `newest` few. So does a place of another epoch, or one that this epoch never reached, and
+    the client is told; `coming` messages may be in the log and not yet in the news. A place before `first`, which
+    retention has passed, goes on from the oldest.
     """
     fresh = max(first - 1, last - newest)
     if place is None:
@@ -65,10 +61,6 @@ class Page(msgspec.Struct, frozen=True, gc=False):
         return sum(map(len, self.items))
 
 
-#: Of rooms by name, in the order in which a client named them.
-Several: TypeAlias = list[tuple[str, Page]]
-
-
 class Pages:
     """Makes pages; one for the server."""
 
@@ -78,8 +70,6 @@ class Pages:
         self.events = encoder.events
         #: pages under way, by room, place, limit and direction: all who ask for a page meanwhile get the same
         self._reading: SingleFlight[tuple[str, int, int, bool], list[Record]] = SingleFlight()
-
-    # -- from the ring: no waiting ----------------------------------------------------------------------------------
 
     def start(self, room: Room, place: Place | None, limit: int) -> Start:
         """Where a cursor stands in a room in memory."""
@@ -102,7 +92,7 @@ class Pages:
             return None
         if before is None:
             return self.after_now(room, self.start(room, after, limit), limit)
-        ours = self._is_ours(before)
+        ours = before.epoch in (None, self._encoder.epoch)  # what stood before a place of another epoch is gone
         end = min(before.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, end - limit)
         ring = room.ring
@@ -112,9 +102,9 @@ class Pages:
             return None
         return Page(end - 1, ours, items=_newest(ring.after(start - 1, end - start), PAGE_BYTES))
 
-    def several_now(self, starts: Sequence[tuple[Room, Start]], limit: int) -> Several | None:
-        """Pages of several rooms for one answer, if their rings hold them."""
-        pages: Several = []
+    def several_now(self, starts: Sequence[tuple[Room, Start]], limit: int, *, many: bool) -> list[bytes] | None:
+        """The body of an answer with pages of several rooms, if their rings hold them."""
+        pages = []
         left = PAGE_BYTES
         for room, start in starts:
             page = self.after_now(room, start, limit, most=_share(left, len(starts)))
@@ -122,13 +112,7 @@ class Pages:
                 return None
             left -= page.size
             pages.append((room.name, page))
-        return pages
-
-    def _is_ours(self, place: Place) -> bool:
-        """Whether a cursor is of this epoch; what stood before one of another is gone."""
-        return place.epoch is None or place.epoch == self._encoder.epoch
-
-    # -- from the log -----------------------------------------------------------------------------------------------
+        return self.body(pages, many=many)
 
     async def read(self, room: str, after: Place | None, before: Place | None, limit: int) -> Page:
         """The page behind a cursor, or with `before` the one that ends there. Raises LogError."""
@@ -138,15 +122,15 @@ class Pages:
         start = resolve(after, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=limit)
         return await self.after_start(room, start, limit)
 
-    async def several(self, starts: Sequence[tuple[str, Start]], limit: int) -> Several:
-        """Pages of several rooms for one answer. Raises LogError."""
-        pages: Several = []
+    async def several(self, starts: Sequence[tuple[str, Start]], limit: int, *, many: bool) -> list[bytes]:
+        """The body of an answer with pages of several rooms. Raises LogError."""
+        pages = []
         left = PAGE_BYTES
         for room, start in starts:
             page = await self.after_start(room, start, limit, most=_share(left, len(starts)))
             left -= page.size
             pages.append((room, page))
-        return pages
+        return self.body(pages, many=many)
 
     async def after_start(self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page:
         """The page behind a start; with `most` 0 an empty one. Raises LogError."""
@@ -169,7 +153,7 @@ class Pages:
         return _page(found, [self._encoder.message(record) for record in records], most)
 
     async def _before(self, room: str, place: Place, limit: int) -> Page:
-        ours = self._is_ours(place)
+        ours = place.epoch in (None, self._encoder.epoch)
         before = place.offset if ours else None  # of another epoch: the newest
         records = await self._reading.get(
             (room, -1 if before is None else before, limit, False),
@@ -179,9 +163,7 @@ class Pages:
         found = [self._encoder.message(record) for record in records]
         return Page(reaches, ours, items=_newest(found, PAGE_BYTES))
 
-    # -- as answers -------------------------------------------------------------------------------------------------
-
-    def body(self, pages: Several, *, many: bool) -> list[bytes]:
+    def body(self, pages: Sequence[tuple[str, Page]], *, many: bool) -> list[bytes]:
         """Pages as the body of an answer, in parts: in the shape of `/poll` if there may be many."""
         parts = [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
         return encoders.poll_page(parts) if many else encoders.page(*parts[0])
@@ -200,26 +182,18 @@ class Pages:
             while wait is not None:
                 waits.append((wait.room, Start(wait.after, recovered=True)))
                 wait = wait.next
-            pages = self.several_now(waits[::-1], waiter.limit)  # in the order in which the client named them
-            if pages is None:
+            # in the order in which the client named them
+            body = self.several_now(waits[::-1], waiter.limit, many=waiter.many)
+            if body is None:
                 return None
-            wire = response(200, b"".join(self.body(pages, many=waiter.many)), keep_alive=waiter.keep_alive)
+            wire = response(200, b"".join(body), keep_alive=waiter.keep_alive)
             if shared is not None and (shared.cache is None or len(shared.cache) < ANSWERS_KEPT):
                 shared.remember(key, wire)
         return wire
 
-    async def held_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> list[bytes]:
-        """The body of the answer to a held poll whose places have left the ring. Raises LogError."""
-        starts = [(room, Start(after, recovered=True)) for room, after in places]
-        return self.body(await self.several(starts, limit), many=many)
-
 
 def _share(left: int, rooms: int) -> int:
-    """Of the bytes that are left in one answer, those for its next room.
-
-    A room for which nothing is left keeps its place, and is asked for again from there. By then those before it have
-    given what they had, so that every room has its turn.
-    """
+    """Of the bytes that are left in one answer, those for its next room; without any, a room keeps its place."""
     return max(min(PAGE_BYTES // rooms, left), 0)
 
 
@@ -234,7 +208,7 @@ def _page(start: Start, found: list[bytes], most: int) -> Page:
 
 
 def _oldest(found: list[bytes], most: int) -> list[bytes]:
-    """The first that fit, and at least one: a page that never moves on would be asked for again and again."""
+    """The first that fit, and at least one, so that every page moves on."""
     size = 0
     for count, message in enumerate(found):
         size += len(message)

@@ -2,17 +2,13 @@
 
 Owns: reading parameters, strictly, and the cookie that says whose request it is. May not: answer, or keep anything.
 
-A browser or our own client sends the guest token in a cookie. A client without one is, over plain HTTP, the guest of
-its address and user agent, so that a bot or a `curl` loop keeps one name and its idempotency keys work across requests;
-a WebSocket without a cookie is somebody new, and is given a token to come back with.
-
-A cookie may be believed here: a request of another site's page has been refused before, or is nobody's (origins.py).
-SameSite=Lax says the same once more.
+A browser or our own client sends the guest token in a cookie, which may be believed: a request of another site's page
+has been refused before, or is nobody's (origins.py). A client without one is, over plain HTTP, the guest of its address
+and user agent, so that a `curl` loop keeps one name; a WebSocket without one is somebody new, and is given a token.
 """
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
 
 import msgspec
 
@@ -30,8 +26,6 @@ COOKIE = "chat_session"
 COOKIE_LIFETIME = 365 * 24 * 3600
 
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}")
-
-_Value = TypeVar("_Value", int, float)
 
 
 class Request(msgspec.Struct, gc=False):
@@ -61,7 +55,7 @@ class Request(msgspec.Struct, gc=False):
         return self._principal
 
     def shrink(self) -> None:
-        """Keep who asks and what for: fields and body are 80 KB at most, and while a disk is silent everybody waits."""
+        """Keep who asks and what for: fields and body are up to 80 KB, and while a disk is silent everybody waits."""
         if not self.foreign:
             self.principal  # noqa: B018  (made while the fields are here)
         self.body = b""
@@ -101,15 +95,13 @@ class Parameters:
 
     def limit(self, *, default: int = DEFAULT_HISTORY, most: int = MAX_HISTORY) -> int:
         """How many messages or rooms at most."""
-        return self._number("limit", int, default=default, least=1, most=most)
+        return int(self._number("limit", int, default=default, least=1, most=most))
 
     def wait(self, most: float) -> float:
         """Seconds to hold a poll; 0 answers at once. More than we hold is cut, as every client expects."""
         return min(self._number("wait", float, default=0.0, least=0.0, most=86_400.0), most)
 
-    def _number(
-        self, name: str, kind: Callable[[str], _Value], *, default: _Value, least: _Value, most: _Value
-    ) -> _Value:
+    def _number(self, name: str, kind: Callable[[str], float], *, default: float, least: float, most: float) -> float:
         text = self.one(name)
         if text is None:
             return default

@@ -11,9 +11,8 @@ from typing import TypeAlias
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
 from chatserver.api.pages import Page, Start
-from chatserver.api.publishing import draft_of, log_failure, too_often
 from chatserver.api.request import Request
-from chatserver.api.services import Services
+from chatserver.api.services import Services, draft_of, log_failure, too_often
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
@@ -25,9 +24,8 @@ from chatserver.protocol.response import error_body, json_body
 from chatserver.protocol.validation import Place, check_room, parse_cursor
 from chatserver.reasons import ErrorCode
 
+#: Rooms that a poll names, and where it stands in each; None is the latest.
 Places: TypeAlias = list[tuple[str, Place | None]]
-"""Rooms that a poll names, and where it stands in each; None is the latest."""
-
 #: Rooms in one answer to `GET /rooms`.
 MAX_ROOMS_LISTED = 200
 #: Milliseconds that a browser of server-sent events waits before it reconnects.
@@ -49,8 +47,6 @@ class RoomHandlers:
         if not request.principal.may(action, room):
             raise HttpError(ErrorCode.FORBIDDEN, f"not allowed in {room}")
 
-    # -- publish ----------------------------------------------------------------------------------------------------
-
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         check_room(name)
@@ -68,9 +64,7 @@ class RoomHandlers:
         record = result.record
         cursor = self._services.encoder.cursor(record.offset)
         time = encoders.time_text(record.time)
-        return Response(201, encoders.published(record.room, record.offset, cursor, time))
-
-    # -- history and long-poll --------------------------------------------------------------------------------------
+        return Response(201, [encoders.published(record.room, record.offset, cursor, time)])
 
     def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
@@ -123,19 +117,19 @@ class RoomHandlers:
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
             return None
-        self._check_empty_rooms(sum(1 for room in rooms if room.ring is None))
-        starts = [self._pages.start(room, place, limit) for room, (_, place) in zip(rooms, places, strict=True)]
-        if wait and all(
-            start.recovered and start.offset >= room.last for start, room in zip(starts, rooms, strict=True)
-        ):
-            waits = [(room, start.offset) for room, start in zip(rooms, starts, strict=True)]
-            return Hold(waits, principal, wait, limit, many)
-        return self._poll_now(request, list(zip(rooms, starts, strict=True)), limit, many=many)
+        self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
+        starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
+        if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
+            return Hold([(room, start.offset) for room, start in starts], principal, wait, limit, many)
+        for room in rooms:
+            self._hub.polled(room, principal)
+        body = self._pages.several_now(starts, limit, many=many)
+        if body is None:
+            return self._poll_from_log([(room.name, start) for room, start in starts], limit, many=many)
+        return Response(200, body)
 
-    def _check_empty_rooms(self, count: int) -> None:
-        refused = self._services.refuse_empty_rooms(count)
-        if refused is not None:
-            raise HttpError(ErrorCode.TOO_MANY_ROOMS, refused)
+    async def _poll_from_log(self, starts: list[tuple[str, Start]], limit: int, *, many: bool) -> Answer:
+        return Response(200, await self._pages.several(starts, limit, many=many))
 
     async def _poll_many_later(self, request: Request) -> Answer:
         """Read again what is wanted: thousands may wait for their turn, and places are ten times their request."""
@@ -157,22 +151,7 @@ class RoomHandlers:
             room = self._hub.room(name)
             last = room.last if room is not None else (await self._services.log.head(name)).last
             empty += last == 0
-            self._check_empty_rooms(empty)
-
-    def _poll_now(
-        self, request: Request, starts: list[tuple[Room, Start]], limit: int, *, many: bool
-    ) -> Answer | Pending:
-        for room, _ in starts:
-            self._hub.polled(room, request.principal)
-        pages = self._pages.several_now(starts, limit)
-        if pages is None:
-            return self._poll_from_log([(room.name, start) for room, start in starts], limit, many=many)
-        return Response(200, self._pages.body(pages, many=many))
-
-    async def _poll_from_log(self, starts: list[tuple[str, Start]], limit: int, *, many: bool) -> Answer:
-        return Response(200, self._pages.body(await self._pages.several(starts, limit), many=many))
-
-    # -- events -----------------------------------------------------------------------------------------------------
+            self._services.check_empty_rooms(empty)
 
     def events(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/events`: from the cursor on, or from now."""
@@ -201,14 +180,12 @@ class RoomHandlers:
             preface += encoder.events.gap(room.name, missed_from, start.offset)
         return Stream(room, start.offset, principal, preface)
 
-    # -- rooms and members ------------------------------------------------------------------------------------------
-
     def list_rooms(self, request: Request) -> Pending:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
         return self._list_later(request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED))
 
     async def _list_later(self, limit: int) -> Answer:
-        return Response(200, await self._listing.get(limit, lambda: self._list_rooms(limit)))
+        return Response(200, [await self._listing.get(limit, lambda: self._list_rooms(limit))])
 
     async def _list_rooms(self, limit: int) -> bytes:
         known = await self._services.log.rooms(limit)
@@ -229,7 +206,7 @@ class RoomHandlers:
 
     async def _show_later(self, name: str) -> Answer:
         head = await self._services.log.head(name)
-        return Response(200, json_body(self._summary(name, head.last, head.last - head.first + 1)))
+        return Response(200, [json_body(self._summary(name, head.last, head.last - head.first + 1))])
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:
         members = len(self._hub.registry.presence(name))
@@ -242,10 +219,10 @@ class RoomHandlers:
         self._check(request, Action.READ, name)
         presence = self._hub.registry.presence(name)
         users = self._services.encoder.listing(presence)
-        return Response(200, encoders.members_page(name, users, len(presence)))
+        return Response(200, [encoders.members_page(name, users, len(presence))])
 
 
 def refusal(code: ErrorCode, message: str, wait: float) -> Response:
     """An error that waiting helps against; Retry-After is in whole seconds (RFC 9110 section 10.2.3)."""
     headers = (("Retry-After", str(max(1, math.ceil(wait)))),)
-    return Response(code.status, error_body(code, message), headers=headers)
+    return Response(code.status, [error_body(code, message)], headers=headers)

@@ -77,16 +77,23 @@ class Routes:
         if source is Source.FOREIGN and path not in self._static and path not in self._service:
             request.foreign = True
             check_foreign(head)
-        methods, names = self._find(path) if operators is None else (_known(self._service.get(path), path), ())
+        methods, names = self._find(path) if operators is None else (self._service.get(path), ())
+        if methods is None:
+            raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
         if source is Source.ALLOWED and head.method == "OPTIONS":
-            return Response(204, b"", headers=preflight_fields(methods))
-        return self._choose(methods, head.method)(request, *names)
+            return Response(204, [], headers=preflight_fields(methods))
+        handler = methods.get(head.method)
+        if handler is None:
+            allowed = ", ".join(sorted(methods))
+            message = f"{head.method[:20]} is not for this path; allowed: {allowed}"
+            raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", allowed),))
+        return handler(request, *names)
 
     def cors(self, head: Head) -> Headers:
         """What any answer to this request must have for a page of an allowed origin to read it."""
         return cors_fields(head, self._policy) if self._policy.origins else ()
 
-    def _find(self, path: str) -> tuple[_Methods, tuple[str, ...]]:
+    def _find(self, path: str) -> tuple[_Methods | None, tuple[str, ...]]:
         """The methods of a path, and the names in it."""
         if path.startswith("/rooms/"):
             name, slash, rest = path[7:].partition("/")
@@ -96,17 +103,7 @@ class Routes:
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
-        return _known(methods, path), ()
-
-    def _choose(self, methods: _Methods, method: str) -> _Handler:
-        handler = methods.get(method)
-        if handler is not None:
-            return handler
-        allowed = ", ".join(sorted(methods))
-        message = f"{method[:20]} is not for this path; allowed: {allowed}"
-        raise HttpError(ErrorCode.METHOD_NOT_ALLOWED, message, headers=(("Allow", allowed),))
-
-    # -- WebSocket --------------------------------------------------------------------------------------------------
+        return methods, ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         token = token_in(request.head)
@@ -118,28 +115,20 @@ class Routes:
         principal = Principal(number_of(token, self._secret), request.network)
         return Upgrade(wire + dialect.hello(principal, token), principal, dialect)
 
-    # -- the service itself -----------------------------------------------------------------------------------------
-
     def _health(self, request: Request) -> Response:
         request.parameters()
-        return Response(200, json_body({"status": "ok"}))
+        return Response(200, [json_body({"status": "ok"})])
 
     def _readiness(self, request: Request) -> Response:
         request.parameters()
         if self._ready():
-            return Response(200, json_body({"status": "ready"}))
+            return Response(200, [json_body({"status": "ready"})])
         return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
 
     def _show_metrics(self, request: Request) -> Response:
         request.parameters()
         body, content_type = self._metrics()
-        return Response(200, body, content_type)
-
-
-def _known(methods: _Methods | None, path: str) -> _Methods:
-    if methods is None:
-        raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
-    return methods
+        return Response(200, [body], content_type)
 
 
 def _readable(handler: _Handler) -> _Methods:

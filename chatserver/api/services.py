@@ -1,16 +1,57 @@
-"""What handlers work with: the parts, and the quota of empty rooms that all transports have alike.
+"""What handlers work with, and what HTTP and WebSocket have alike: rates, the quota of empty rooms, words of refusals.
 
-Owns: the list, and that rule. May not: answer.
+Owns: these rules, and who a draft is from. May not: answer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Pages
-from chatserver.api.publishing import PublishLimit
 from chatserver.chat.hub import Hub
-from chatserver.log.interface import Log
+from chatserver.chat.principal import Principal, author
+from chatserver.chat.registry import RoomsFullError
+from chatserver.log.interface import Draft, Log, LogBusy, LogError
+from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.protocol.errors import MessageError, MessageId
+from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
+
+#: Seconds' worth of the rate that may be used in one burst: people paste three lines and then think.
+BURST_SECONDS = 2.0
+#: Users who may publish at full rate from one network: another cookie makes another user, so a user's rate alone would
+#: bound nobody. 300 people behind one address have 3 a second each.
+NETWORK_SHARE = 50
+#: Seconds after which a client should try again when the log did not take its message.
+LOG_RETRY = 1.0
+
+
+class PublishLimit:
+    """A user's rate, and for all users of one network `NETWORK_SHARE` times that."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        rate = settings.publish_rate
+        self._limited = rate > 0
+        burst = max(rate * BURST_SECONDS, 1.0)
+        self._users: KeyedBuckets[int] = KeyedBuckets(rate, burst=burst)
+        self._networks: KeyedBuckets[str] = KeyedBuckets(rate * NETWORK_SHARE, burst=burst * NETWORK_SHARE)
+        self._clock = clock
+
+    def take(self, principal: Principal) -> float:
+        """Count one message. 0.0 when both rates allow it, else the seconds until they do."""
+        if not self._limited:
+            return 0.0
+        now = int(self._clock() / MICROSECOND)
+        return self._users.take(principal.number, now) or self._networks.take(principal.network, now)
+
+    def sweep(self) -> None:
+        """Forget the users and networks whose allowance is whole."""
+        now = int(self._clock() / MICROSECOND)
+        self._users.sweep(now)
+        self._networks.sweep(now)
+
+    def __len__(self) -> int:
+        return len(self._users) + len(self._networks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +65,37 @@ class Services:
     publish_limit: PublishLimit
     settings: Settings
 
-    def refuse_empty_rooms(self, count: int) -> str | None:
-        """The refusal of so many rooms in which nothing was ever said, for one connection or one poll; None if allowed.
+    def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
+        """Refuse so many rooms in which nothing was ever said, for one connection or one poll. Raises MessageError.
 
-        Names are free: a hundred of them, made up, are a hundred rooms to keep, thirty times what a connection costs.
-        The number is the same for everybody, always: what an honest client may do does not depend on strangers.
+        Names are free, and each is a room to keep. The number is the same for everybody, always: what an honest client
+        may do does not depend on strangers.
         """
         most = self.settings.max_empty_rooms
-        if count <= most:
-            return None
-        return f"{most} rooms in which nobody has written are all that one may be in: write in one first"
+        if count > most:
+            sentence = f"{most} rooms in which nobody has written are all that one may be in: write in one first"
+            raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
+
+
+def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:
+    """A message from somebody."""
+    face = author(principal.number) if type(principal) is Principal else principal.face
+    return Draft(room, face.id, face.name, text, key)
+
+
+def too_often(wait: float) -> str:
+    """The refusal of a publish over the rate."""
+    return f"too many messages; try again in {wait:.1f} s"
+
+
+def log_failure(error: LogError) -> tuple[ErrorCode, str, float]:
+    """Code, sentence and seconds to wait for a room that cannot be opened, or a message that may not have been stored.
+
+    The operator's words in `error` stay in our log: they name paths and disks.
+    """
+    sentence = "the message could not be stored; send it again with the same key"
+    if isinstance(error, RoomsFullError):
+        sentence = "as many rooms are open as may be; this one was not among them"
+    elif isinstance(error, LogBusy):
+        sentence = "the server is busy; the message was not stored, send it again"
+    return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY

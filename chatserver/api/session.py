@@ -56,8 +56,7 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
 
     def add(self, member: Member) -> None:
         """One more."""
-        member.next = self.members
-        self.members = member
+        member.next, self.members = self.members, member
 
     def remove(self, gone: Member) -> None:
         """One less; it must be there."""

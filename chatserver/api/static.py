@@ -55,13 +55,9 @@ class StaticFiles:
         path = request.head.path
         content_type, etag, body = self._files[path]
         headers: Headers = (*_HEADERS, ("ETag", etag))
+        known = request.head.headers.get("if-none-match", "")
         if path == "/" and token_in(request.head) is None:
             headers = (*headers, set_cookie(new_token(), secure=self._secure))
-        elif _names(request.head.headers.get("if-none-match", ""), etag):
-            return Response(304, b"", content_type, headers)
-        return Response(200, body, content_type, headers)
-
-
-def _names(if_none_match: str, etag: str) -> bool:
-    """Whether the field names our tag: alone, in a list, or made weak by a proxy that compressed (RFC 9110 13.1.2)."""
-    return etag in if_none_match or if_none_match == "*"
+        elif etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)
+            return Response(304, [], content_type, headers)
+        return Response(200, [body], content_type, headers)

@@ -35,7 +35,6 @@ class CatchUp:
         self.places: dict[tuple[str, int], list[Member]] = {}  # members that wait, by room and cursor
         self._asked = trio.Event()
         self.broadcaster: Broadcaster | None = None  # set by the hub, which makes both
-        self.pages = 0  # read from the log
 
     def add(self, member: Member) -> None:
         """Read on for a member, from its cursor."""
@@ -66,7 +65,6 @@ class CatchUp:
         records: list[Record] | Exception
         try:
             records = await self._log.read(name, after=cursor, limit=READ_PAGE, max_bytes=CHUNK_BYTES)
-            self.pages += 1
         except LogError as error:
             _log.warning("catch_up_failed", room=name, reason=str(error))
             await trio.sleep(READ_RETRY)

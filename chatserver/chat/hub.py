@@ -2,13 +2,13 @@
 
 Owns: that, and when presence is told. May not: know a wire form or a socket, or how rooms come into memory.
 
-Decides synchronously: joining, parking a poll and taking in news are plain functions from check to park, so no wake-up
-can be lost between them. The hub fans out on the log's news, never on a publish of its own: the same path serves one
-process and, later, many.
+Joining, parking a poll and taking in news are plain functions from check to park, so no wake-up can be lost between
+them. The hub fans out on the log's news, never on a publish of its own: a message bus can bring news as well.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -25,22 +25,20 @@ from chatserver.log.interface import Draft, Log, LogError, Record, Stored
 from chatserver.meters import ByteBudget
 from chatserver.settings.fields import Settings
 
-#: Members told of presence in one round of a second, over all rooms: 30 ms of it. A client that joins and leaves as
-#: fast as it may, in a hundred large rooms, would otherwise have ten thousands of frames sent for 20 of its own.
+#: Members told of presence in one round of a second, over all rooms: 30 ms of it. One client that comes and goes in a
+#: hundred large rooms would otherwise have ten thousands of frames sent.
 TOLD_A_ROUND = 5_000
 #: Rooms that are looked at for that, and for their leases, in one step: 0.2 ms.
 LOOKED_AT = 32
 
 
+@dataclass(slots=True)
 class _Round:
     """One round of house-keeping: the rooms that are left to look at."""
 
-    __slots__ = ("changed", "leasing", "told")
-
-    def __init__(self, leasing: deque[Room], changed: deque[Room]) -> None:
-        self.leasing = leasing
-        self.changed = changed
-        self.told = 0
+    leasing: deque[Room]
+    changed: deque[Room]
+    told: int = 0
 
 
 class Hub:
@@ -58,6 +56,7 @@ class Hub:
         self.catch_up = CatchUp(log, encoder, sink)
         self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
         self.catch_up.broadcaster = self.broadcaster
+        self.deliver = self.broadcaster.deliver
         self._log = log
         self._sink = sink
         self._schedule = schedule
@@ -160,16 +159,12 @@ class Hub:
     def attach(
         self, room: Room, connection: object, *, encoding: Encoding, principal: Principal, cursor: int
     ) -> Member:  # fmt: skip
-        """Make a connection a member from a place on. Call `deliver` once it may be sent to."""
+        """Make a connection a member from a place on. Call `deliver` once it may be sent what it lacks."""
         member = Member(room, connection, encoding, cursor)
         self._enter(room, principal)
         room.members[member] = principal  # last: a fault leaves no member that nobody knows of
         self._members += 1
         return member
-
-    def deliver(self, member: Member) -> None:
-        """Offer a member everything it lacks."""
-        self.broadcaster.deliver(member)
 
     def leave(self, member: Member) -> None:
         """End a membership; harmless when it has ended."""

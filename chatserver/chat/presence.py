@@ -3,9 +3,8 @@
 Owns: the counts, the leases of pollers, what changed since it was last told. May not: send, or read a clock.
 
 A user is present once, however many windows are open. A poller is present while its poll is held and for a lease
-after each answer, so that the moment between two polls does not read as leaving. Changes are collected and told at
-most once a second, less often in large rooms, and without names there: 9,000 people who each hear of 9,000 arrivals
-would be 81 million deliveries; counted, they are one delivery each, now and then.
+after each answer. Changes are told together, at most once a second; in large rooms less often, and without names:
+9,000 people who each hear of 9,000 arrivals would be 81 million deliveries.
 """
 
 import math
@@ -38,8 +37,8 @@ class Presence:
         self._changes: dict[int, tuple[Principal, bool]] | None = None  # True: it has joined
         self._unnamed = False  # the room was large when something changed: only the count is told
         self.told_at = -math.inf
-        #: `users` as clients read it, kept by its maker; as old as the last telling in a large room, where making it
-        #: takes a millisecond and somebody may ask and come and go all the time
+        #: `users` as clients read it, kept by its maker; in a large room, where making it takes a millisecond, it is as
+        #: old as the last telling
         self.listing: bytes | None = None
 
     def __len__(self) -> int:
@@ -98,7 +97,7 @@ class Presence:
         else:
             self.listing = None
         if self._unnamed:
-            return  # names from before the room grew, or after it shrank, would be a part of the truth only
+            return
         if self._changes is None:
             self._changes = {}
         # Who came and went between two tellings, or the other way round, is nothing to tell.

@@ -3,9 +3,8 @@
 Owns: the struct, what it may do, and how a guest gets an id and a name. May not: keep a table of guests; 15,000 idle
 ones cost one int each. Guests are one source of principals, tokens and a trusted proxy's header can be others.
 
-A guest is a random token that only the client and this computation know. A keyed digest of it is the guest's number,
-and the number gives both the public id and the name; so a guest who comes back with the token after a restart, on
-another transport or on another machine of ours is the same person, and nothing is stored anywhere.
+A guest is a random token. A keyed digest of it is the guest's number, which gives the public id and the name: with
+the token a guest is the same person after a restart, over any transport, on any machine, and nothing is stored.
 """
 
 import secrets
@@ -66,10 +65,7 @@ def guest(number: int) -> User:
 
 @lru_cache(maxsize=REMEMBERED)
 def author(number: int) -> User:
-    """The same for somebody who writes, and will write again.
-
-    Not for greeting: thousands who only listen would push the writers out, and cost 300 bytes each.
-    """
+    """The same for somebody who writes, and will write again: those who only listen would push the writers out."""
     return guest(number)
 
 

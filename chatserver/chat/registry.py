@@ -6,11 +6,10 @@ one is used.
 Only `using` and `load` wait, for the log. All else is synchronous: what finds a room and parks in it finds it there.
 """
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-
-import trio
 
 from chatserver.chat.presence import Presence
 from chatserver.chat.ring import RingSize
@@ -22,16 +21,12 @@ from chatserver.log.interface import Log, LogError
 LATEST = 50
 #: Seconds an empty room stays in memory, so that everybody who drops and returns at once finds its ring.
 EMPTY_STAYS = 30.0
-#: Empty rooms kept for that; asking for rooms that do not exist must not fill memory.
+#: Empty rooms kept for that: anybody may ask for rooms that do not exist.
 MAX_EMPTY = 1024
-#: Rooms that one poll has loaded side by side, of a hundred that it may name. Each is a task, and the log reads two at
-#: once.
-LOADS_AT_ONCE = 4
-#: The share of all rooms that one network may have in memory, one in so many: a network that sits in as many rooms as
-#: it may leaves room for seven others.
+#: One in so many of all rooms is what one network may have in memory: that leaves room for seven others.
 NETWORK_SHARE = 8
-#: To what share of the budget rings are cut when they are over it. Less than all of it, so that they are not over again
-#: with the next message: cutting looks at every room.
+#: To what share of the budget rings are cut when they are over it, so that they are not over again with the next
+#: message: cutting looks at every room.
 LOW_WATER = 0.75
 
 
@@ -48,7 +43,7 @@ class Registry:
         self._size = size
         self._max_rooms = max_rooms
         self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
-        self._of_network: dict[str, int] = {}  # rooms that are in memory because of each
+        self._of_network: Counter[str] = Counter()  # rooms that are in memory because of each
         self._clock = clock
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # in which nothing was ever said
@@ -68,14 +63,9 @@ class Registry:
         room = self.room(name)
         return Presence() if room is None else room.presence
 
-    # -- loading ----------------------------------------------------------------------------------------------------
-
     @asynccontextmanager
     async def using(self, name: str, network: str) -> AsyncGenerator[Room, None]:
-        """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError.
-
-        If loading fails, all who wait for it are told, and the next asker tries again.
-        """
+        """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError."""
         room = self.rooms.get(name) or self._make(name, network)
         room.pins += 1
         try:
@@ -90,37 +80,19 @@ class Registry:
                 self._remove(room)
 
     async def load(self, names: Iterable[str], network: str) -> None:
-        """Bring rooms into memory, some side by side; they stay for a while even if nobody comes.
-
-        Raises LogError, the first one, after cancelling the others.
-        """
-        failures: list[LogError] = []
-        left = iter(names)
-
-        async def load_some() -> None:
-            try:
-                for name in left:
-                    async with self.using(name, network):
-                        pass
-            except LogError as error:
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(LOADS_AT_ONCE):
-                nursery.start_soon(load_some)
-        if failures:
-            raise failures[0]
+        """Bring rooms into memory, where they stay for a while, one after the other. Raises the first LogError."""
+        for name in names:
+            async with self.using(name, network):
+                pass
 
     def _make(self, name: str, network: str) -> Room:
         if len(self.rooms) >= self._max_rooms:
             self._evict_oldest()
         if len(self.rooms) >= self._max_rooms:
             raise RoomsFullError(f"{len(self.rooms)} rooms are in memory, as many as may be, and none of them is empty")
-        count = self._of_network.get(network, 0)
-        if count >= self._max_of_network:
-            raise RoomsFullError(f"{count} rooms are in memory for this network, as many as may be")
-        self._of_network[network] = count + 1
+        if self._of_network[network] >= self._max_of_network:
+            raise RoomsFullError(f"{self._max_of_network} rooms are in memory for this network, as many as may be")
+        self._of_network[network] += 1
         room = self.rooms[name] = Room(name, self._size, network=network)
         return room
 
@@ -141,19 +113,15 @@ class Registry:
         room.ready = True
         return room
 
-    # -- leaving ----------------------------------------------------------------------------------------------------
-
     def note_written(self, room: Room) -> None:
-        """Something is said in it, perhaps for the first time."""
+        """Something is said in it for the first time."""
         self._unwritten.pop(room, None)
 
     def _remove(self, room: Room) -> None:
         del self.rooms[room.name]
         self._unwritten.pop(room, None)
-        count = self._of_network[room.network] - 1
-        if count:
-            self._of_network[room.network] = count
-        else:
+        self._of_network[room.network] -= 1
+        if not self._of_network[room.network]:
             del self._of_network[room.network]
         room.released()
 

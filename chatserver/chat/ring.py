@@ -6,7 +6,7 @@ has read them, or how they are encoded.
     ring.chunk(encoding, cursor)    everything after a cursor, joined: one `send` for all that a member lacks
 
 All members that stand at one cursor get the same bytes object. Offsets in the ring have no holes; news that is not
-the next offset makes the ring begin anew there, and a member that lacks what came before reads it from the log.
+the next offset makes the ring begin anew there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,13 +18,12 @@ from chatserver.meters import ByteBudget
 
 #: Bytes joined into one send: more than a socket's buffer takes at once is copied for nothing.
 CHUNK_BYTES = 64 * 1024
-#: Joined chunks kept for members that stand at the same cursor. Most stand at the newest few; without a bound, slow
-#: readers spread over a ring of a thousand messages would have 64 MiB joined for them.
+#: Joined chunks kept for members that stand at the same cursor: slow readers spread over a ring of a thousand messages
+#: would have 64 MiB joined for them.
 CHUNKS_KEPT = 16
 #: Parts in which a ring that has to shrink is given up, each an eighth of what is left.
 CUTS = 8
-#: Bytes of a copy of a message besides its contents: what a push puts around it, the head of a bytes object, its place
-#: in a list.
+#: Bytes of a copy of a message besides its contents: what a push puts around it, the bytes object, its place in a list.
 ENTRY_BYTES = 80
 
 
@@ -79,8 +78,7 @@ class Ring:
         self.kept = 0  # bytes of everything, as the budget is charged
         self._bytes = 0  # of JSON
         self._joined = 0  # bytes of joined chunks
-        # Parallel lists, not an object a message: a hundred busy rooms would make 100,000 of them, and the collector
-        # visits each.
+        # Parallel lists: a hundred busy rooms would make 100,000 objects of messages, and the collector visits each.
         self._json: list[bytes] = []
         #: for each encoding that somebody is pushed in: one more copy of everything
         self._pushes: dict[Encoding, list[bytes | None]] = {}
@@ -90,7 +88,8 @@ class Ring:
         """Append news; older entries make room."""
         for record in records:
             if record.offset != self.last + 1:
-                self._begin_anew(record.offset)
+                self._drop(len(self._json))
+                self._bytes, self.first = 0, record.offset
             json = self._encoder.message(record)
             self._json.append(json)
             for pushes in self._pushes.values():
@@ -101,11 +100,6 @@ class Ring:
         self._trim()
         self._drop_chunks()
         self._count()
-
-    def _begin_anew(self, offset: int) -> None:
-        self._drop(len(self._json))
-        self._bytes = 0
-        self.first = offset
 
     def _trim(self) -> None:
         json = self._json

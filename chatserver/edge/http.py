@@ -22,11 +22,11 @@ import msgspec
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream, Upgrade
-from chatserver.api.pages import Pages
-from chatserver.api.publishing import log_failure
+from chatserver.api.pages import Pages, Start
 from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
+from chatserver.api.services import log_failure
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
@@ -183,7 +183,7 @@ class HttpExchanges:
         self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
     ) -> bool:
         """Send a whole answer. True: another request may be in the inbox."""
-        parts = answer.parts
+        parts = answer.body
         head = response_head(
             answer.status, sum(map(len, parts)), content_type=answer.content_type,
             headers=answer.headers + exchange.headers, keep_alive=exchange.keep_alive,
@@ -262,7 +262,8 @@ class HttpExchanges:
         return False
 
     async def _answer_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> Answer:
-        return Response(200, await self._pages.held_from_log(places, limit, many=many))
+        starts = [(room, Start(after, recovered=True)) for room, after in places]
+        return Response(200, await self._pages.several(starts, limit, many=many))
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
         if exchange.head_only:

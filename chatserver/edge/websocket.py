@@ -20,10 +20,10 @@ from typing import assert_never
 import trio
 
 from chatserver.api.answers import Upgrade
-from chatserver.api.conversation import PAUSE, Answer, Conversation, Later, Outcome
-from chatserver.api.dialect import Command, Refused, echoed_code
-from chatserver.api.publishing import log_failure, too_often
-from chatserver.api.session import Waits, WebSocketSession
+from chatserver.api.conversation import Answer, Conversation, Outcome, Work, refusal
+from chatserver.api.dialect import Command, echoed_code
+from chatserver.api.services import log_failure, too_often
+from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.tasks import Tasks
@@ -170,29 +170,27 @@ class WebSocketHandler(Handler):
         try:
             command = session.dialect.decode(data)
             if self._over(connection):
-                outcome: Outcome = self._too_often(connection, command)
+                outcome: Outcome = self._too_often(connection, session, command)
             else:
                 outcome = self._conversation.hear(connection, session, command)
         except MessageError as error:
-            outcome = Answer(Refused(error.id, error.code, error.message))
+            outcome = refusal(session, error.id, error.code, error.message)
         if isinstance(outcome, Answer):
-            reply = outcome.reply
             self._reply(connection, session, outcome)
-            limited = isinstance(reply, Refused) and reply.code is ErrorCode.RATE_LIMITED
-            self._spend(connection, REFUSAL if limited else 1)
-        elif outcome is PAUSE:
-            self._connections.enter(connection, State.REPLYING, session, span=self._replying_ticks)
-        elif isinstance(outcome, Later):
+            self._spend(connection, REFUSAL if outcome.limited else 1)
+        elif outcome is not None:
             self._spend(connection, 1)
             session.waits = Waits.TASK
             self._connections.enter(connection, State.REPLYING, session, span=self._replying_ticks)
             deadline = trio.current_time() + self._serving_deadline
             self._tasks.start(self._reply_later, connection, session, command, outcome, deadline)
+        elif session.waits is not NOTHING:
+            self._connections.enter(connection, State.REPLYING, session, span=self._replying_ticks)
 
-    def _too_often(self, connection: Connection, command: Command) -> Answer:
+    def _too_often(self, connection: Connection, session: WebSocketSession, command: Command) -> Answer:
         wait = self._bucket.wait(connection.rate, self._now(), REFUSAL + 1)
         id_ = getattr(command, "id", None)
-        return Answer(Refused(id_, ErrorCode.RATE_LIMITED, too_often(wait), wait))
+        return refusal(session, id_, ErrorCode.RATE_LIMITED, too_often(wait), wait)
 
     def _now(self) -> int:
         return self._connections.wheel.current * TICK_MICROSECONDS
@@ -208,30 +206,29 @@ class WebSocketHandler(Handler):
             self._violated(connection, FrameError(Reason.FLOOD, "too many frames, and no end of them"))
 
     def _reply(self, connection: Connection, session: WebSocketSession, answer: Answer) -> None:
-        parts = session.dialect.reply(answer.reply)
-        if len(parts) == 1:
-            self._connections.send(connection, parts[0])
+        if len(answer.parts) == 1:
+            self._connections.send(connection, answer.parts[0])
         else:
-            self._connections.send_parts(connection, parts)
+            self._connections.send_parts(connection, answer.parts)
         if answer.member is not None:
             self._hub.deliver(answer.member)
 
     async def _reply_later(
-        self, connection: Connection, session: WebSocketSession, command: Command, later: Later, deadline: float
+        self, connection: Connection, session: WebSocketSession, command: Command, work: Work, deadline: float
     ) -> None:
         """Wait for an answer that needs the log; the connection is parked in REPLYING meanwhile."""
         if connection.context is not session:
             return  # it went while it waited for its turn
         id_ = getattr(command, "id", None)
-        answer = Answer(Refused(id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0))
+        answer = refusal(session, id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0)
         with trio.move_on_at(deadline):
             try:
-                answer = await later.work(connection, session, command)
+                answer = await work(connection, session, command)
             except MessageError as error:
-                answer = Answer(Refused(id_, error.code, error.message))
+                answer = refusal(session, id_, error.code, error.message)
             except LogError as error:
                 self._stats.log_failed(connection, error)
-                answer = Answer(Refused(id_, *log_failure(error)))
+                answer = refusal(session, id_, *log_failure(error))
         self._connections.step(connection, self._replied, session, answer)
 
     def _replied(self, connection: Connection, session: WebSocketSession, answer: Answer) -> None:

@@ -1,8 +1,9 @@
 """What each command of a WebSocket does, over a hub at work and a sink that a test rules."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -10,25 +11,12 @@ import trio
 import trio.testing
 
 from chatserver.api import conversation as conversation_module
-from chatserver.api.conversation import PAUSE, Answer, Conversation, Later, Outcome
-from chatserver.api.dialect import (
-    Alive,
-    Dialect,
-    Echo,
-    Echoed,
-    HistoryPage,
-    Joined,
-    Left,
-    MemberList,
-    Published,
-    Refused,
-    Reply,
-)
+from chatserver.api.conversation import Answer, Conversation, Outcome
+from chatserver.api.dialect import Dialect, Echo
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Pages
-from chatserver.api.publishing import PublishLimit
-from chatserver.api.services import Services
-from chatserver.api.session import Waits, WebSocketSession
+from chatserver.api.services import PublishLimit, Services
+from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.principal import Action, Principal
 from chatserver.protocol.client_messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError
@@ -46,19 +34,20 @@ class Listener(Principal, gc=False, frozen=True, eq=False):
         return action is Action.READ and room != "secret"
 
 
-class LineDialect(Dialect):
-    """Replies are kept as they are, pushes are lines."""
+class LineDialect(LineEncoding, Dialect):
+    """Replies are kept as they were asked for, by name; pushes are lines."""
 
     def __init__(self) -> None:
-        self.replies: list[Reply] = []
-        self._lines = LineEncoding()
-        self.push, self.gap, self.presence = (  # type: ignore[method-assign]
-            self._lines.push, self._lines.gap, self._lines.presence,
-        )  # fmt: skip
+        super().__init__()
+        self.replies: list[tuple[Any, ...]] = []
 
-    def reply(self, reply: Reply) -> list[bytes]:
-        self.replies.append(reply)
-        return [b"R\n"]
+    def keep(self, name: str, *facts: object) -> bytes:
+        self.replies.append((name, *facts))
+        return b"R\n"
+
+
+for _name in ("joined", "left", "published", "history", "members", "alive", "refused"):
+    setattr(LineDialect, _name, partialmethod(LineDialect.keep, _name))
 
 
 @dataclass
@@ -69,21 +58,26 @@ class Talk:
     conversation: Conversation
     peer: Peer
     session: WebSocketSession
-    dialect: LineDialect = field(default_factory=LineDialect)
 
-    def hear(self, command: ClientMessage | Echo) -> Outcome:
+    @property
+    def replies(self) -> list[tuple[Any, ...]]:
+        dialect = self.session.dialect
+        assert isinstance(dialect, LineDialect)
+        return dialect.replies
+
+    def hear(self, command: ClientMessage) -> Outcome:
         return self.conversation.hear(self.peer, self.session, command)
 
-    async def answer(self, command: ClientMessage | Echo) -> Any:
+    async def answer(self, command: ClientMessage) -> tuple[Any, ...]:
         """The reply, whether it has to wait for the log or not. Raises MessageError."""
         outcome = self.hear(command)
-        if isinstance(outcome, Later):
-            outcome = await outcome.work(self.peer, self.session, command)
+        if callable(outcome):
+            outcome = await outcome(self.peer, self.session, command)
         assert isinstance(outcome, Answer)
         if outcome.member is not None:
             self.peer.members.append(outcome.member)
             self.it.hub.deliver(outcome.member)
-        return outcome.reply
+        return self.replies[-1]
 
     async def refused(self, command: ClientMessage) -> ErrorCode:
         with pytest.raises(MessageError) as caught:
@@ -97,79 +91,63 @@ class Talk:
         self.peer.gone = True
 
 
-class Place:
-    """A conversation, and clients as a test wants them."""
-
-    def __init__(self, it: Chatting, settings: SmallSettings) -> None:
-        self.it = it
+@asynccontextmanager
+async def talking(**options: Any) -> AsyncIterator[tuple[Chatting, Callable[..., Talk]]]:
+    """A conversation over a hub at work, and what makes clients of it."""
+    settings = SmallSettings(**{"publish_rate": 0.0, **options})
+    async with chatting(ring_messages=16) as it:
         encoder = WireEncoder(it.log.identity.epoch)
         services = Services(
-            hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder,
+            hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder, settings=settings,
             publish_limit=PublishLimit(settings, trio.current_time),
-            settings=settings,
         )  # fmt: skip
-        self._conversation = Conversation(services, it.sink)
+        conversation = Conversation(services, it.sink)
 
-    def client(self, kind: type[Principal] = Principal) -> Talk:
-        peer, dialect = self.it.peer(), LineDialect()
-        session = WebSocketSession(kind(peer.number, peer.network), dialect)
-        return Talk(self.it, self._conversation, peer, session, dialect)
+        def client(kind: type[Principal] = Principal) -> Talk:
+            peer = it.peer()
+            session = WebSocketSession(kind(peer.number, peer.network), LineDialect())
+            return Talk(it, conversation, peer, session)
 
-
-@asynccontextmanager
-async def talking(**settings: Any) -> AsyncIterator[Place]:
-    async with chatting(ring_messages=16) as it:
-        yield Place(it, SmallSettings(**{"publish_rate": 0.0, **settings}))
+        yield it, client
 
 
 # -- publish ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_publish_is_acknowledged_when_it_is_durable(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann = place.client()
-        assert ann.hear(Publish("lobby", "hi", id=7)) is None
-        assert (ann.dialect.replies, ann.session.in_flight) == ([], 1)
-        await place.it.until_idle()
-        (reply,) = ann.dialect.replies
-        assert isinstance(reply, Published)
-        assert (reply.id, reply.record.offset, reply.record.text) == (7, 1, "hi")
+async def test_a_publish_is_acknowledged_when_it_is_durable_or_has_failed(autojump_clock: Clock) -> None:
+    async with talking() as (it, client):
+        ann = client()
+        for failing in (0, 1):
+            it.log.failing_commits = failing
+            assert ann.hear(Publish("lobby", "hi", id=7)) is None
+            assert (len(ann.replies), ann.session.in_flight, ann.session.waits) == (failing, 1, NOTHING)
+            await it.until_idle()
+        (stored, id_, record), (refused, other_id, code, _, retry_after) = ann.replies
+        assert (stored, id_, record.offset, record.text) == ("published", 7, 1, "hi")
+        assert (refused, other_id, code, retry_after > 0) == ("refused", 7, ErrorCode.UNAVAILABLE, True)
         assert ann.session.in_flight == 0
-
-
-async def test_a_failing_log_is_told_to_its_publisher(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann = place.client()
-        place.it.log.failing_commits = 1
-        ann.hear(Publish("lobby", "hi", id=7))
-        await place.it.until_idle()
-        (reply,) = ann.dialect.replies
-        assert isinstance(reply, Refused)
-        assert (reply.id, reply.code) == (7, ErrorCode.UNAVAILABLE)
-        assert reply.retry_after
 
 
 async def test_a_busy_log_is_told_at_once(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.log.groups.MAX_PENDING", 1)
-    async with talking() as place:
-        ann = place.client()
-        with place.it.together():
+    async with talking() as (it, client):
+        ann = client()
+        with it.together():
             assert ann.hear(Publish("lobby", "one")) is None
-            outcome = ann.hear(Publish("lobby", "two", id=2))
-        assert isinstance(outcome, Answer)
-        assert isinstance(outcome.reply, Refused)
-        assert (outcome.reply.code, ann.session.in_flight) == (ErrorCode.UNAVAILABLE, 1)
+            assert (await ann.answer(Publish("lobby", "two", id=2)))[:3] == ("refused", 2, ErrorCode.UNAVAILABLE)
+        assert ann.session.in_flight == 1
 
 
 async def test_who_publishes_too_often_is_told_when_to_come_back(autojump_clock: Clock) -> None:
-    async with talking(publish_rate=1.0) as place:
-        ann = place.client()
-        outcomes = [ann.hear(Publish("lobby", "hi")) for _ in range(3)]
-        assert outcomes[:2] == [None, None]
-        assert isinstance(outcomes[2], Answer)
-        assert isinstance(outcomes[2].reply, Refused)
-        assert outcomes[2].reply.code is ErrorCode.RATE_LIMITED
-        await trio.sleep(outcomes[2].reply.retry_after or 0.0)
+    async with talking(publish_rate=1.0) as (_, client):
+        ann = client()
+        assert [ann.hear(Publish("lobby", "hi")) for _ in range(2)] == [None, None]
+        outcome = ann.hear(Publish("lobby", "hi"))
+        assert isinstance(outcome, Answer)
+        assert outcome.limited
+        name, _, code, _, retry_after = ann.replies[-1]
+        assert (name, code) == ("refused", ErrorCode.RATE_LIMITED)
+        await trio.sleep(retry_after)
         assert ann.hear(Publish("lobby", "hi")) is None
 
 
@@ -177,165 +155,134 @@ async def test_so_many_may_wait_for_the_log_and_then_it_is_not_read(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversation_module, "MAX_IN_FLIGHT", 4)
-    async with talking() as place:
-        ann = place.client()
-        with place.it.together():
-            outcomes = [ann.hear(Publish("lobby", "hi")) for _ in range(4)]
-        assert outcomes == [None, None, None, PAUSE]
-        assert (ann.session.waits, ann.peer.resumed) == (Waits.LOG, 0)
-        await place.it.until_idle()
+    async with talking() as (it, client):
+        ann = client()
+        with it.together():
+            waits = [ann.hear(Publish("lobby", "hi")) or ann.session.waits for _ in range(4)]
+        assert waits == [NOTHING, NOTHING, NOTHING, Waits.LOG]
+        assert ann.peer.resumed == 0
+        await it.until_idle()
         assert ann.peer.resumed == 1, "once, with the first that is durable"
-        assert len(ann.dialect.replies) == 4
+        assert len(ann.replies) == 4
 
 
-async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann, bob = place.client(), place.client()
+@pytest.mark.parametrize("goes", [False, True])
+async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock: Clock, *, goes: bool) -> None:
+    async with talking() as (it, client):
+        ann, bob = client(), client()
         await bob.answer(Join("lobby"))
-        with place.it.together():
-            outcomes = [ann.hear(Publish("lobby", "hi")) for _ in range(9)]
-        assert outcomes[-1] is PAUSE
-        room = place.it.hub.rooms["lobby"]
+        with it.together():
+            for _ in range(9):
+                assert ann.hear(Publish("lobby", "hi")) is None
+        room = it.hub.rooms["lobby"]
         assert ann.session.waits is room
         assert list(room.paused or ()) == [ann.peer]
-        await place.it.until_idle()
-        assert ann.peer.resumed == 1
-        assert bob.peer.offsets("lobby") == list(range(1, 10))
-
-
-async def test_a_publisher_that_goes_is_forgotten_and_not_answered(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann, bob = place.client(), place.client()
-        await bob.answer(Join("lobby"))
-        with place.it.together():
-            for _ in range(9):
-                ann.hear(Publish("lobby", "hi"))
-        ann.close()
-        assert not place.it.hub.rooms["lobby"].paused
-        await place.it.until_idle()
-        assert (ann.session.waits, ann.session.in_flight, ann.dialect.replies) == (Waits.GONE, 9, [])
+        if goes:
+            ann.close()
+            assert not room.paused
+        await it.until_idle()
         assert bob.peer.offsets("lobby") == list(range(1, 10)), "what it said is said"
+        assert (ann.peer.resumed, len(ann.replies)) == ((0, 0) if goes else (1, 9))
+        assert ann.session.waits is (Waits.GONE if goes else room)
 
 
 # -- join and leave ---------------------------------------------------------------------------------------------------
 
 
 async def test_joining_gives_what_was_said_last_and_then_what_comes(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        await place.it.publish("lobby", "one", "two")
-        ann = place.client()
-        assert isinstance(ann.hear(Join("lobby")), Later), "it is not in memory"
-        joined = await ann.answer(Join("lobby", id=1))
-        assert isinstance(joined, Joined)
-        assert (joined.id, joined.recovered, joined.messages) == (1, True, [b"one", b"two"])
-        assert joined.member.cursor == 2
-        await place.it.publish("lobby", "three")
+    async with talking() as (it, client):
+        await it.publish("lobby", "one", "two")
+        ann = client()
+        assert callable(ann.hear(Join("lobby"))), "it is not in memory"
+        name, id_, member, page = await ann.answer(Join("lobby", id=1))
+        assert (name, id_, page.recovered, page.items) == ("joined", 1, True, [b"one", b"two"])
+        assert member.cursor == page.reaches == 2
+        await it.publish("lobby", "three")
         assert ann.peer.offsets("lobby") == [3]
-        assert isinstance(place.client().hear(Join("lobby")), Answer), "now it is"
+        assert isinstance(client().hear(Join("lobby")), Answer), "now it is"
 
 
 async def test_joining_again_begins_anew_from_the_cursor_it_gives(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        await place.it.publish("lobby", "one", "two", "three")
-        ann = place.client()
-        first = (await ann.answer(Join("lobby"))).member
-        again = await ann.answer(Join("lobby", after=1))
-        assert len(again.messages) == 2
-        assert [*ann.session.rooms()] == [again.member] == [*place.it.hub.rooms["lobby"].members]
+    async with talking() as (it, client):
+        await it.publish("lobby", *map(str, range(20)))  # more than the ring holds
+        ann = client()
+        _, _, first, _ = await ann.answer(Join("lobby"))
+        _, _, again, page = await ann.answer(Join("lobby", after=1))
+        assert len(page.items) == 19
+        assert [*ann.session.rooms()] == [again] == [*it.hub.rooms["lobby"].members]
         assert first.connection is None
-        assert len(place.it.hub.rooms["lobby"].presence) == 1
+        assert len(it.hub.rooms["lobby"].presence) == 1
 
 
 async def test_so_many_rooms_and_so_many_empty_ones(autojump_clock: Clock) -> None:
-    async with talking(max_rooms_per_connection=3, max_empty_rooms=1) as place:
+    async with talking(max_rooms_per_connection=3, max_empty_rooms=1) as (it, client):
         for room in ("a", "b", "c"):
-            await place.it.publish(room, "hi")
-        ann = place.client()
+            await it.publish(room, "hi")
+        ann = client()
         for _ in range(2):
             await ann.answer(Join("mine"))  # the second time it is in it already
         for _ in range(2):
             assert await ann.refused(Join("mine too", id=3)) is ErrorCode.TOO_MANY_ROOMS
-        assert "mine too" not in place.it.hub.rooms, "it was not made for nothing"
-        await place.client().answer(Join("another's"))
+        assert "mine too" not in it.hub.rooms, "it was not made for nothing"
+        await client().answer(Join("another's"))
         assert await ann.refused(Join("another's")) is ErrorCode.TOO_MANY_ROOMS, "in memory, and just as empty"
         for room in ("a", "b"):
             await ann.answer(Join(room))
         assert await ann.refused(Join("c")) is ErrorCode.TOO_MANY_ROOMS
-        assert isinstance(await ann.answer(Join("a")), Joined), "it is in it"
+        assert (await ann.answer(Join("a")))[0] == "joined", "it is in it"
         await ann.answer(Leave("mine"))
         await ann.answer(Join("another's"))
         await ann.answer(Leave("b"))
-        await place.it.publish("another's", "now it is not empty")
+        await it.publish("another's", "now it is not empty")
         await ann.answer(Join("mine too"))
 
 
 async def test_who_goes_while_its_room_is_loaded_is_in_no_room(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        place.it.log.delay = 1.0
-        ann = place.client()
-        outcome = ann.hear(Join("lobby", id=1))
-        assert isinstance(outcome, Later)
-        async with trio.open_nursery() as nursery:
+    async with talking() as (it, client), trio.open_nursery() as nursery:
+        it.log.delay = 1.0
+        ann = client()
 
-            async def join() -> None:
-                with pytest.raises(MessageError, match="closed"):
-                    await outcome.work(ann.peer, ann.session, Join("lobby", id=1))
+        async def join() -> None:
+            with pytest.raises(MessageError, match="closed"):
+                await ann.answer(Join("lobby", id=1))
 
-            nursery.start_soon(join)
-            await trio.sleep(0.5)
-            ann.close()
-        assert place.it.hub.statistics()["members"] == 0
+        nursery.start_soon(join)
+        await trio.sleep(0.5)
+        ann.close()
+        await trio.sleep(5.0)
+        assert it.hub.statistics()["members"] == 0
         assert ann.session.members is None
 
 
-async def test_leaving(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann = place.client()
-        await ann.answer(Join("lobby"))
-        assert await ann.refused(Leave("ops", id=4)) is ErrorCode.NOT_JOINED
-        assert await ann.answer(Leave("lobby", id=5)) == Left(5, "lobby")
-        assert await ann.refused(Leave("lobby")) is ErrorCode.NOT_JOINED
-        await place.it.publish("lobby", "hi")
-        assert ann.peer.offsets("lobby") == []
-
-
-async def test_the_end_of_a_connection_ends_all_its_memberships(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann = place.client()
-        for room in ("a", "b", "c"):
+async def test_leaving_one_and_all(autojump_clock: Clock) -> None:
+    async with talking() as (it, client):
+        ann = client()
+        for room in ("lobby", "a", "b"):
             await ann.answer(Join(room))
+        assert await ann.refused(Leave("ops", id=4)) is ErrorCode.NOT_JOINED
+        assert await ann.answer(Leave("lobby", id=5)) == ("left", 5, "lobby")
+        assert await ann.refused(Leave("lobby")) is ErrorCode.NOT_JOINED
+        await it.publish("lobby", "hi")
+        assert ann.peer.offsets("lobby") == []
         ann.close()
-        assert place.it.hub.statistics()["members"] == 0
+        assert it.hub.statistics()["members"] == 0
         assert ann.session.members is None
 
 
 # -- asking, and rights -----------------------------------------------------------------------------------------------
 
 
-async def test_history_from_ring_and_log_is_the_same(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        await place.it.publish("lobby", *map(str, range(1, 6)))
-        ann = place.client()
-        asked = [History("lobby", limit=2), History("lobby", after=1, limit=2), History("lobby", before=4, limit=2)]
-        from_log = [await ann.answer(each) for each in asked]
-        await ann.answer(Join("lobby"))
-        from_ring = [await ann.answer(each) for each in asked]
-        assert all(isinstance(each, HistoryPage) for each in from_log)
-        for log, ring in zip(from_log, from_ring, strict=True):
-            assert (log.reaches, log.recovered, len(log.messages)) == (ring.reaches, ring.recovered, len(ring.messages))
-        assert [each.reaches for each in from_log] == [5, 3, 3]
-
-
 async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
-    async with talking() as place:
-        ann = place.client()
+    async with talking() as (_, client):
+        ann = client()
         await ann.answer(Join("lobby"))
-        members = await ann.answer(Members("lobby", id=2))
-        assert isinstance(members, MemberList)
-        assert members.presence.people() == [ann.session.principal]
-        assert await ann.answer(Ping(3)) == Alive(3)
-        assert await ann.answer(Echo("x")) == Echoed("x")
-        assert len((await ann.answer(Members("nowhere"))).presence) == 0
+        name, _, _, presence = await ann.answer(Members("lobby", id=2))
+        assert (name, presence.people()) == ("members", [ann.session.principal])
+        assert len((await ann.answer(Members("nowhere")))[-1]) == 0
+        assert await ann.answer(Ping(3)) == ("alive", 3)
+        echoed = ann.conversation.hear(ann.peer, ann.session, Echo(b"x"))
+        assert isinstance(echoed, Answer)
+        assert echoed.parts == [b"x"]
 
 
 @pytest.mark.parametrize(
@@ -344,8 +291,8 @@ async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
     ids=lambda command: type(command).__name__,
 )
 async def test_what_somebody_may_not_do_is_refused(autojump_clock: Clock, command: ClientMessage) -> None:
-    async with talking() as place:
-        listener = place.client(Listener)
+    async with talking() as (it, client):
+        listener = client(Listener)
         await listener.answer(Join("lobby"))
         assert await listener.refused(command) is ErrorCode.FORBIDDEN
-        assert place.it.hub.room("secret") is None
+        assert it.hub.room("secret") is None

@@ -9,49 +9,41 @@ from chatserver.log.interface import Record
 
 ENCODER = WireEncoder("k3f9")
 RECORD = Record("lobby", 41, 1_763_800_000_123, "u_1", "Ann", 'a "quoted" ünï\n')
+PEOPLE = [Principal(number, "here") for number in range(NAMED_ROOM + 5)]
 
 
-def test_a_message_is_json_with_a_cursor_of_the_epoch() -> None:
-    message = json.loads(ENCODER.message(RECORD))
-    assert message["text"] == RECORD.text
+def fields_of(event: bytes) -> dict[str, str]:
+    assert event.endswith(b"\n\n"), "an empty line ends it"
+    return dict(line.split(": ", 1) for line in event.decode().split("\n") if line)
+
+
+def test_a_message_is_json_with_a_cursor_of_the_epoch_also_as_an_event() -> None:
+    wire = ENCODER.message(RECORD)
+    message = json.loads(wire)
     assert (message["room"], message["offset"], message["cursor"]) == ("lobby", 41, "k3f9-41")
-    assert message["user"] == {"id": "u_1", "name": "Ann"}
+    assert (message["user"], message["text"]) == ({"id": "u_1", "name": "Ann"}, RECORD.text)
+    event = fields_of(ENCODER.events.push(wire, "lobby", 41))
+    assert event == {"id": "k3f9-41", "event": "message", "data": wire.decode()}
 
 
-def test_an_event_carries_the_same_json_and_where_to_go_on() -> None:
-    message = ENCODER.message(RECORD)
-    lines = ENCODER.events.push(message, "lobby", 41).decode().split("\n")
-    fields = dict(line.split(": ", 1) for line in lines if line)
-    assert fields["id"] == "k3f9-41"
-    assert fields["event"] == "message"
-    assert fields["data"].encode() == message
-    assert lines[-2:] == ["", ""], "an empty line ends it"
-
-
-def test_a_gap_is_an_event_that_moves_the_cursor() -> None:
-    wire = ENCODER.events.gap("lobby", 3, 9).decode()
-    fields = dict(line.split(": ", 1) for line in wire.split("\n") if line)
-    assert (fields["id"], fields["event"]) == ("k3f9-9", "gap")
-    gap = json.loads(fields["data"])
+def test_a_gap_is_an_event_that_moves_the_cursor_and_presence_is_none() -> None:
+    event = fields_of(ENCODER.events.gap("lobby", 3, 9))
+    assert (event["id"], event["event"]) == ("k3f9-9", "gap")
+    gap = json.loads(event["data"])
     assert (gap["room"], gap["after"], gap["until"]) == ("lobby", "k3f9-3", "k3f9-9")
-
-
-def test_presence_is_not_told_over_event_streams() -> None:
-    ENCODER.events.presence("lobby", [Principal(1, "here")], [], 1)
-    assert not hasattr(ENCODER.events, "listing")
+    assert ENCODER.events.presence("lobby", PEOPLE, [], 1) is None
 
 
 def test_a_listing_is_made_once_until_somebody_comes_or_goes() -> None:
     presence = Presence()
-    presence.enter(Principal(1, "here"))
+    presence.enter(PEOPLE[0])
     first = ENCODER.listing(presence)
     assert ENCODER.listing(presence) is first
-    presence.enter(Principal(2, "here"))
-    again = ENCODER.listing(presence)
-    expected = [{"id": each_id, "name": name} for each_id, name in faces([Principal(1, "here"), Principal(2, "here")])]
-    assert json.loads(again) == expected
-    for number in range(3, NAMED_ROOM + 5):
-        presence.enter(Principal(number, "here"))
+    presence.enter(PEOPLE[1])
+    expected = [{"id": each_id, "name": name} for each_id, name in faces(PEOPLE[:2])]
+    assert json.loads(ENCODER.listing(presence)) == expected
+    for person in PEOPLE[2:]:
+        presence.enter(person)
     large = ENCODER.listing(presence)
     presence.leave(3)
     assert ENCODER.listing(presence) is large, "as old as the last telling, in a large room"

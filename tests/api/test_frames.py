@@ -7,32 +7,25 @@ import pytest
 import trio
 import trio_websocket
 
-from tests.support.peers import Chatter, ClosedError, ask, chatter, connect, frame, say, upgrade
+from tests.support.peers import Chatter, Peer, ask, chatter, frame, say, upgrade
 from tests.support.serving import Serving, serving
 
 
-async def test_frames_right_behind_the_handshake_are_not_lost() -> None:
-    """trio-websocket loses them: they come in the same read as the request."""
-    async with serving() as server, connect(server.address) as peer:
-        early = say(type="join", id=1, room="lobby") + say(type="publish", id=2, room="lobby", text="early")
-        await peer.send(upgrade() + early + say(type="ping", id=3)[:-4])
-        assert (await peer.head()).status == 101
-        friend = Chatter(peer)
-        assert (await friend.hear())["type"] == "hello"
-        assert (await friend.next("joined"))["id"] == 1
-        assert (await friend.next("ack"))["id"] == 2
-        assert (await friend.next("message"))["text"] == "early"
-        await peer.send(say(type="ping", id=3)[-4:])
-        assert (await friend.next("pong"))["id"] == 3
-
-
-async def test_a_handshake_and_everything_after_it_a_byte_at_a_time() -> None:
-    async with serving() as server, connect(server.address) as peer:
-        for byte in upgrade() + say(type="join", id=1, room="lobby") + frame("", opcode=9):
-            await peer.send(bytes([byte]))
-        assert (await peer.head()).status == 101
-        friend = Chatter(peer)
-        assert (await friend.next("joined"))["id"] == 1
+@pytest.mark.parametrize("drip", [False, True])
+async def test_frames_right_behind_the_handshake_are_not_lost(peer: Peer, *, drip: bool) -> None:
+    """trio-websocket loses them: they come in the same read as the request. Or everything a byte at a time."""
+    early = say(type="join", id=1, room="lobby") + say(type="publish", id=2, room="lobby", text="early")
+    wire = upgrade() + early + say(type="ping", id=3)
+    first = len(wire) - 4
+    for part in [wire[at : at + 1] for at in range(len(wire))] if drip else [wire[:first], wire[first:]]:
+        await peer.send(part)
+    assert (await peer.head()).status == 101
+    friend = Chatter(peer)
+    assert (await friend.hear())["type"] == "hello"
+    assert (await friend.next("joined"))["id"] == 1
+    assert (await friend.next("ack"))["id"] == 2
+    assert (await friend.next("message"))["text"] == "early"
+    assert (await friend.next("pong"))["id"] == 3
 
 
 @pytest.mark.parametrize("joined", [False, True])
@@ -48,8 +41,7 @@ async def test_publishes_pipelined(tmp_path: Path, *, joined: bool) -> None:
         wire = b"".join(say(type="publish", id=n, room="lobby", text=f"m{n}") for n in range(1, 601))
         nursery.start_soon(friend.peer.send, wire)
         acks = [await friend.next("ack") for _ in range(600)]
-        assert [ack["id"] for ack in acks] == list(range(1, 601))
-        assert [ack["offset"] for ack in acks] == list(range(1, 601))
+        assert [(ack["id"], ack["offset"]) for ack in acks] == [(n, n) for n in range(1, 601)]
         if joined:
             heard = [await friend.next("message") for _ in range(600)]
             assert [message["text"] for message in heard] == [f"m{n}" for n in range(1, 601)]
@@ -74,93 +66,72 @@ async def test_repeats_of_stored_messages_do_not_stop_a_publisher(
             assert [ack["offset"] for ack in acks] == list(range(1, 61))
 
 
-async def test_a_publisher_that_closes_behind_its_messages() -> None:
+async def test_a_publisher_that_closes_behind_its_messages(server: Serving) -> None:
     """Its messages are kept, though it did not wait, and it is counted as one that closed in good order."""
-    async with serving() as server:
-        async with chatter(server.address) as friend:
-            behind = frame((1000).to_bytes(2, "big"), opcode=8)
-            await friend.peer.send(
-                b"".join(say(type="publish", room="lobby", text=f"m{n}") for n in range(20)) + behind
-            )
-            assert (await friend.closed()).code == 1000
-            await friend.peer.rest()
-        await server.counted("peer-closed")
-        assert await server.closes("peer-reset") == 0
-        page = (await ask(server.address, "GET", "/rooms/lobby/messages")).json
-        assert [message["text"] for message in page["messages"]] == [f"m{n}" for n in range(20)]
+    behind = frame((1000).to_bytes(2, "big"), opcode=8)
+    async with chatter(server.address) as friend:
+        await friend.peer.send(b"".join(say(type="publish", room="lobby", text=f"m{n}") for n in range(20)) + behind)
+        assert (await friend.closed()).code == 1000
+    await server.counted("peer-closed")
+    assert await server.closes("peer-reset") == 0
+    page = (await ask(server.address, "GET", "/rooms/lobby/messages")).json
+    assert [message["text"] for message in page["messages"]] == [f"m{n}" for n in range(20)]
 
 
-@pytest.mark.parametrize("size", [0, 1, 125])
-async def test_pings_are_answered_with_their_payload(size: int) -> None:
-    async with serving() as server, chatter(server.address) as friend:
-        await friend.peer.send(frame(b"p" * size, opcode=9))
+async def test_a_message_in_fragments_with_pings_in_between(friend: Chatter) -> None:
+    text = json.dumps({"type": "history", "id": 1, "room": "größe"}, ensure_ascii=False).encode()
+    for size in (0, 1, 125):
+        await friend.peer.send(frame(text[:30], fin=False) + frame(b"p" * size, opcode=9))
+        await friend.peer.send(
+            b"".join(frame(text[at : at + 1], opcode=0, fin=False) + frame(b"", opcode=10) for at in range(30, 40))
+        )
         assert await friend.peer.take(2 + size) == bytes([0x8A, size]) + b"p" * size
+        await friend.peer.send(frame(text[40:], opcode=0))
+        assert (await friend.next("error"))["id"] == 1
+    assert friend.pings == 0
 
 
-async def test_a_message_in_fragments_with_pings_in_between() -> None:
-    async with serving() as server, chatter(server.address) as friend:
-        text = json.dumps({"type": "publish", "id": 1, "room": "lobby", "text": "größe"}, ensure_ascii=False).encode()
-        wire = frame(text[:30], fin=False) + frame(b"", opcode=9)
-        wire += b"".join(frame(text[at : at + 1], opcode=0, fin=False) + frame(b"", opcode=10) for at in range(30, 60))
-        await friend.peer.send(wire + frame(text[60:], opcode=0))
-        assert (await friend.next("ack"))["id"] == 1
-        assert friend.pings == 0
-        page = (await ask(server.address, "GET", "/rooms/lobby/messages")).json
-        assert page["messages"][0]["text"] == "größe"
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999, None])
+async def test_a_close_is_answered_with_its_code(server: Serving, code: int | None) -> None:
+    async with chatter(server.address) as friend:
+        await friend.peer.send(frame(b"" if code is None else code.to_bytes(2, "big") + b"bye", opcode=8))
+        assert await friend.peer.rest() == b"\x88\x02" + (code or 1000).to_bytes(2, "big")
+    await server.counted("peer-closed")
 
 
-@pytest.mark.parametrize(("sent", "answered"), [(1000, 1000), (1001, 1001), (3000, 3000), (4999, 4999)])
-async def test_a_close_is_answered_with_its_code(sent: int, answered: int) -> None:
-    async with serving() as server:
-        async with chatter(server.address) as friend:
-            await friend.peer.send(frame(sent.to_bytes(2, "big") + b"bye", opcode=8))
-            assert (await friend.closed()).code == answered
-            assert await friend.peer.rest() == b""
-        await server.counted("peer-closed")
+async def test_trio_websocket_as_an_independent_client(server: Serving) -> None:
+    host, port = server.address.host, server.address.port
+    async with trio_websocket.open_websocket(host, port, "/ws", use_ssl=False, subprotocols=["chat.v1"]) as client:
+        assert client.subprotocol == "chat.v1"
+        assert json.loads(await client.get_message())["type"] == "hello"
+        await client.send_message('{"type":"join","id":1,"room":"lobby"}')
+        assert json.loads(await client.get_message())["type"] == "joined"
+        await client.ping(b"are you there")
+        await client.send_message(json.dumps({"type": "publish", "room": "lobby", "text": "x" * 8000}))
+        kinds = {json.loads(await client.get_message())["type"] for _ in range(2)}
+        assert kinds == {"ack", "message"}
+    await server.counted("peer-closed")
 
 
-async def test_a_close_without_a_code() -> None:
-    async with serving() as server, chatter(server.address) as friend:
-        await friend.peer.send(frame(b"", opcode=8))
-        assert await friend.peer.rest() in (b"\x88\x00", b"\x88\x02\x03\xe8")
-
-
-async def test_a_peer_that_goes_without_a_word() -> None:
-    async with serving() as server:
-        async with chatter(server.address) as friend:
-            await friend.ask("join", room="lobby")
-        await server.counted("peer-closed")
-        assert (await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 0
-
-
-async def test_trio_websocket_as_an_independent_client() -> None:
-    async with serving() as server:
-        host, port = server.address.host, server.address.port
-        async with trio_websocket.open_websocket(host, port, "/ws", use_ssl=False, subprotocols=["chat.v1"]) as client:
-            assert client.subprotocol == "chat.v1"
-            assert json.loads(await client.get_message())["type"] == "hello"
-            await client.send_message('{"type":"join","id":1,"room":"lobby"}')
-            assert json.loads(await client.get_message())["type"] == "joined"
-            await client.ping(b"are you there")
-            await client.send_message(json.dumps({"type": "publish", "room": "lobby", "text": "x" * 8000}))
-            kinds = {json.loads(await client.get_message())["type"] for _ in range(2)}
-            assert kinds == {"ack", "message"}
-        await server.counted("peer-closed")
+async def test_binary_is_not_spoken_in_chat() -> None:
+    async with serving(close_deadline=0.2) as server, chatter(server.address) as friend:
+        await friend.peer.send(frame(b"\x00", opcode=2))
+        assert (await friend.closed()).code == 1002
+        await server.counted("bad-frame")
 
 
 # -- /echo ----------------------------------------------------------------------------------------------------------
 
 
 async def test_echo_sends_everything_back() -> None:
-    async with serving(echo=True, message_deadline=0.5) as server:
-        await _echo(server)
-
-
-async def _echo(server: Serving) -> None:
-    async with chatter(server.address, path="/echo") as friend, trio.open_nursery() as nursery:
+    """Each read ends in the middle of a frame for longer than a message may take: each message is its own."""
+    async with (
+        serving(echo=True, message_deadline=0.5) as server,
+        chatter(server.address, path="/echo") as friend,
+        trio.open_nursery() as nursery,
+    ):
         await friend.peer.send(frame("héllo"))
         assert await friend.peer.take(8) == b"\x81\x06" + "héllo".encode()
-        # Each read ends in the middle of a frame for longer than a message may take: each message is its own.
         count, payload = 60, bytes(range(256)) * 8
         wire = frame(payload, opcode=2)
 
@@ -194,12 +165,3 @@ async def test_an_operator_may_let_long_messages_in(fragments: int) -> None:
             assert await friend.peer.take(10) == b"\x82\x7f" + size.to_bytes(8, "big")
             assert await friend.peer.take(size) == payload
             assert await friend.peer.take(3) == b"\x8a\x01p"
-
-
-async def test_binary_is_not_spoken_in_chat() -> None:
-    async with serving(close_deadline=0.2) as server, chatter(server.address) as friend:
-        await friend.peer.send(frame(b"\x00", opcode=2))
-        with pytest.raises(ClosedError) as caught:
-            await friend.hear()
-        assert caught.value.code == 1002
-        await server.counted("bad-frame")

@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.api.origins import (
-    Policy,
-    Source,
-    check_foreign,
-    cors_fields,
-    forbidden,
-    policy_of,
-    preflight_fields,
-    source_of,
-)
+from chatserver.api import origins
+from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, forbidden, policy_of, source_of
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import BodyKind, Head
 from chatserver.reasons import ErrorCode
@@ -91,24 +83,33 @@ def test_whose_page_it_is(origin: str | None, site: str | None, source: Source) 
 
 
 @pytest.mark.parametrize(
-    ("held", "host", "origin", "source"),
+    ("held", "host", "origin", "site", "source"),
     [
-        (PLAIN, "chat.example", "http://chat.example", OWN),
-        (PLAIN, "chat.example:80", "http://chat.example", OWN),
-        (PLAIN, "chat.example:443", "https://chat.example", OWN),
-        (PLAIN, "Chat.Example", "http://chat.example", OWN),
-        (PLAIN, "chat.example:443", "http://chat.example", FOREIGN),
-        (SECURE, "chat.example", "https://chat.example", OWN),
-        (SECURE, "chat.example:443", "https://chat.example", OWN),
-        (SECURE, "[::1]:8443", "https://[::1]:8443", OWN),
-        (SECURE, "chat.example:80", "https://chat.example", FOREIGN),
+        # scheme and default port of our own page
+        (PLAIN, "chat.example", "http://chat.example", None, OWN),
+        (PLAIN, "chat.example:80", "http://chat.example", None, OWN),
+        (PLAIN, "chat.example:443", "https://chat.example", None, OWN),
+        (PLAIN, "Chat.Example", "http://chat.example", None, OWN),
+        (PLAIN, "chat.example:443", "http://chat.example", None, FOREIGN),
+        (SECURE, "chat.example", "https://chat.example", None, OWN),
+        (SECURE, "chat.example:443", "https://chat.example", None, OWN),
+        (SECURE, "[::1]:8443", "https://[::1]:8443", None, OWN),
+        (SECURE, "chat.example:80", "https://chat.example", None, FOREIGN),
         # a page that came over http may have been anybody's on its way
-        (SECURE, "chat.example", "http://chat.example", FOREIGN),
-        (SECURE, "chat.example:8443", "http://chat.example:8443", FOREIGN),
+        (SECURE, "chat.example", "http://chat.example", None, FOREIGN),
+        (SECURE, "chat.example:8443", "http://chat.example:8443", None, FOREIGN),
+        # without a host it may read what is public
+        (PLAIN, None, None, None, FOREIGN),
+        (PLAIN, None, APP, None, FOREIGN),
+        (ANYWHERE, None, None, None, OWN),
+        (ANYWHERE, None, EVIL, None, FOREIGN),
+        (ANYWHERE, None, None, "cross-site", FOREIGN),
     ],
 )
-def test_scheme_and_default_port_of_our_own_page(held: Policy, host: str, origin: str, source: Source) -> None:
-    assert source_of(fields(host, origin), held) is source
+def test_whose_page_it_is_by_other_names(
+    held: Policy, host: str | None, origin: str | None, site: str | None, source: Source
+) -> None:
+    assert source_of(fields(host, origin, site), held) is source
 
 
 @pytest.mark.parametrize(
@@ -154,22 +155,6 @@ def test_which_names_are_ours(held: Policy, host: str, *, served: bool) -> None:
     assert caught.value.code is ErrorCode.MISDIRECTED
 
 
-@pytest.mark.parametrize(
-    ("held", "origin", "site", "source"),
-    [
-        (PLAIN, None, None, FOREIGN),
-        (PLAIN, APP, None, FOREIGN),
-        (ANYWHERE, None, None, OWN),
-        (ANYWHERE, EVIL, None, FOREIGN),
-        (ANYWHERE, None, "cross-site", FOREIGN),
-    ],
-)
-def test_without_a_host_it_may_read_what_is_public(
-    held: Policy, origin: str | None, site: str | None, source: Source
-) -> None:
-    assert source_of(fields(None, origin, site), held) is source
-
-
 def test_names_that_were_bound_are_ours_however_they_are_written() -> None:
     held = policy_of(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
     for host in ("myhost:8000", "[fe80:0::1]:8000", "localhost"):
@@ -181,19 +166,19 @@ def test_what_a_foreign_page_may_read(method: str) -> None:
     check_foreign(head_of(method, fields(origin=EVIL)))
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "get"])
-def test_a_foreign_page_changes_nothing(method: str) -> None:
-    with pytest.raises(HttpError) as caught:
-        check_foreign(head_of(method, fields(origin=EVIL)))
-    assert caught.value.code is ErrorCode.FORBIDDEN
-
-
 @pytest.mark.parametrize(
-    "more", [{"cookie": "chat_session=x"}, {"authorization": "Bearer x"}, {"upgrade": "websocket"}, {"cookie": ""}]
+    ("method", "as_user"),
+    [
+        *((method, {}) for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "get")),
+        ("GET", {"cookie": "chat_session=x"}),
+        ("GET", {"authorization": "Bearer x"}),
+        ("GET", {"upgrade": "websocket"}),
+        ("GET", {"cookie": ""}),
+    ],
 )
-def test_a_foreign_page_reads_nothing_as_the_user(more: dict[str, str]) -> None:
+def test_a_foreign_page_changes_nothing_and_reads_nothing_as_the_user(method: str, as_user: dict[str, str]) -> None:
     with pytest.raises(HttpError) as caught:
-        check_foreign(head_of("GET", {**fields(origin=EVIL), **more}))
+        check_foreign(head_of(method, {**fields(origin=EVIL), **as_user}))
     assert caught.value.code is ErrorCode.FORBIDDEN
 
 
@@ -221,7 +206,7 @@ def test_answers_to_an_allowed_page_can_be_read_by_it_and_by_no_other() -> None:
 
 
 def test_a_preflight_names_the_methods_of_the_path() -> None:
-    told = dict(preflight_fields(["GET", "HEAD", "POST"]))
+    told = dict(origins.preflight_fields(["GET", "HEAD", "POST"]))
     assert told["Access-Control-Allow-Methods"] == "GET, HEAD, POST"
     assert "Content-Type" in told["Access-Control-Allow-Headers"].split(", ")
 

@@ -1,18 +1,70 @@
-"""An answer has a bound in bytes whatever its limit, and nothing is lost by it."""
+"""Where reading starts for a cursor; an answer has a bound in bytes whatever its limit, and nothing is lost by it."""
 
 from typing import Any
 
+import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chatserver.api.pages import ANSWERS_KEPT, PAGE_BYTES
-from chatserver.protocol.validation import MAX_TEXT_BYTES
-from tests.support.peers import Address, ask, chatter, publish
-from tests.support.serving import Serving, serving
+from chatserver.api.pages import ANSWERS_KEPT, PAGE_BYTES, Start, resolve
+from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
+from tests.support.peers import Address, Chatter, ask, publish
+from tests.support.serving import Serving
 
+EPOCH = "e1"
 LONG = "\n" * (MAX_TEXT_BYTES - 4)  # each is two bytes in JSON
 MESSAGES = 20
 #: One message more than fits is allowed if it is the only one; here several fit.
 MOST = PAGE_BYTES + 1024
+
+
+# -- where reading starts ---------------------------------------------------------------------------------------------
+
+FROM_50_TO_100, NEVER_WRITTEN, NOTHING_KEPT = (50, 100), (1, 0), (101, 100)
+
+
+@pytest.mark.parametrize(
+    ("kept", "place", "start"),
+    [
+        (FROM_50_TO_100, None, Start(70, recovered=True, latest=True)),
+        (FROM_50_TO_100, Place(EPOCH, 90), Start(90, recovered=True)),
+        (FROM_50_TO_100, Place(None, 90), Start(90, recovered=True)),
+        (FROM_50_TO_100, Place(EPOCH, 100), Start(100, recovered=True)),
+        # A page read from the log between a commit and its news gave a cursor that the room did not know yet.
+        (FROM_50_TO_100, Place(EPOCH, 103), Start(103, recovered=True)),
+        (FROM_50_TO_100, Place(EPOCH, 104), Start(70, recovered=False, latest=True)),
+        (FROM_50_TO_100, Place("e0", 103), Start(70, recovered=False, latest=True)),
+        (FROM_50_TO_100, Place("e0", 90), Start(70, recovered=False, latest=True)),
+        (FROM_50_TO_100, Place(EPOCH, 49), Start(49, recovered=True)),
+        (FROM_50_TO_100, Place(EPOCH, 48), Start(49, recovered=False)),
+        (FROM_50_TO_100, Place(EPOCH, 0), Start(49, recovered=False)),
+        (NEVER_WRITTEN, None, Start(0, recovered=True, latest=True)),
+        (NEVER_WRITTEN, Place(EPOCH, 0), Start(0, recovered=True)),
+        (NOTHING_KEPT, None, Start(100, recovered=True, latest=True)),
+        (NOTHING_KEPT, Place(EPOCH, 40), Start(100, recovered=False)),
+    ],
+)
+def test_where_reading_starts(kept: tuple[int, int], place: Place | None, start: Start) -> None:
+    assert resolve(place, epoch=EPOCH, first=kept[0], last=kept[1], newest=30, coming=3) == start
+
+
+@given(
+    place=st.none() | st.builds(Place, st.sampled_from([None, EPOCH, "e0"]), st.integers(0, 30)),
+    first=st.integers(1, 20),
+    kept=st.integers(0, 20),
+    newest=st.integers(0, 20),
+)
+def test_recovered_means_nothing_is_missing(place: Place | None, first: int, kept: int, newest: int) -> None:
+    last = first - 1 + kept
+    start = resolve(place, epoch=EPOCH, first=first, last=last, newest=newest)
+    assert first - 1 <= start.offset <= last, "everything behind a start can be given"
+    if place is not None and start.recovered:
+        assert start.offset == place.offset
+        assert place.epoch in {None, EPOCH}
+
+
+# -- pages ------------------------------------------------------------------------------------------------------------
 
 
 async def fill(address: Address, room: str, messages: int = MESSAGES) -> None:
@@ -31,108 +83,75 @@ def offsets(found: Any) -> list[int]:
     return [message["offset"] for message in found["messages"]]
 
 
-async def walk_on(address: Address, room: str) -> list[int]:
-    """Every offset, asked for from cursor to cursor."""
+@pytest.mark.parametrize("source", ["ring", "log"])
+async def test_a_page_has_a_bound_in_bytes_and_its_cursor_leads_to_the_rest(
+    server: Serving, friend: Chatter, source: str
+) -> None:
+    path = "/rooms/lobby/messages?limit=200"
+    await fill(server.address, "lobby")
+    if source == "ring":
+        await friend.ask("join", room="lobby")
+    assert (server.server.parts.hub.room("lobby") is not None) is (source == "ring")
+    latest = offsets(await page(server.address, path))
+    assert 1 < len(latest) < MESSAGES
+    assert latest == list(range(latest[0], MESSAGES + 1)), "the newest that fit"
+    earlier = offsets(await page(server.address, f"{path}&before={latest[0]}"))
+    assert 1 < len(earlier) < latest[0] - 1
+    assert earlier[-1] == latest[0] - 1
     found: list[int] = []
     after = "0"
     while not found or found[-1] < MESSAGES:
-        part = await page(address, f"/rooms/{room}/messages?after={after}&limit=200")
+        part = await page(server.address, f"{path}&after={after}")
         assert part["recovered"]
         assert 1 < len(part["messages"]) < MESSAGES
         assert part["cursor"] == part["messages"][-1]["cursor"]
         found += offsets(part)
         after = part["cursor"]
-    return found
+    assert found == list(range(1, MESSAGES + 1))
+    found = offsets(await friend.ask("join", room="lobby", after=0))
+    assert 1 < len(found) < MESSAGES
+    while len(found) < MESSAGES:  # what does not fit into `joined` follows
+        found.append((await friend.next("message"))["offset"])
+    assert found == list(range(1, MESSAGES + 1))
 
 
-async def both_sources(server: Serving) -> list[str]:
-    """A room whose messages are in a ring, and one whose messages are in the log only."""
-    for room in ("ring", "log"):
-        await fill(server.address, room)
-    async with chatter(server.address) as friend:
-        await friend.ask("join", room="ring")
-        assert server.server.parts.hub.room("ring") is not None
-        assert server.server.parts.hub.room("log") is None
-    return ["ring", "log"]
-
-
-async def test_a_page_has_a_bound_in_bytes_and_its_cursor_leads_to_the_rest() -> None:
-    async with serving() as server:
-        for room in await both_sources(server):
-            assert await walk_on(server.address, room) == list(range(1, MESSAGES + 1))
-
-
-async def test_the_latest_and_those_before_a_place_are_the_newest_that_fit() -> None:
-    async with serving() as server:
-        for room in await both_sources(server):
-            latest = await page(server.address, f"/rooms/{room}/messages?limit=200")
-            assert 1 < len(latest["messages"]) < MESSAGES
-            assert offsets(latest) == list(range(offsets(latest)[0], MESSAGES + 1))
-            oldest = offsets(latest)[0]
-            earlier = await page(server.address, f"/rooms/{room}/messages?before={oldest}&limit=200")
-            assert offsets(earlier)[-1] == oldest - 1
-            assert 1 < len(earlier["messages"]) < oldest - 1
-
-
-async def test_rooms_of_one_poll_share_the_bound() -> None:
-    async with serving() as server:
-        await fill(server.address, "a")
-        await fill(server.address, "b")
-        found = await page(server.address, "/poll?room=a:0&room=b:0&limit=200")
-        assert [offsets(found["rooms"][room]) for room in ("a", "b")] == [[1], [1]]
-
-
-async def test_a_poll_on_many_rooms_has_the_bound_of_one_answer_and_comes_round() -> None:
+async def test_rooms_of_one_poll_share_the_bound_and_each_has_its_turn(server: Serving, friend: Chatter) -> None:
     """One message is over a room's share here and given all the same, but not for each of a hundred rooms: unread,
     that was 1.6 MB a connection. A room for which nothing is left keeps its place."""
-    async with serving() as server:
-        rooms = [f"r{number}" for number in range(10)]
-        for room in rooms:
-            await fill(server.address, room, 2)
-        in_memory = rooms[:5]
-        async with chatter(server.address) as friend:
-            for room in in_memory:
-                await friend.ask("join", room=room)
-            cursors = dict.fromkeys(rooms, "0")
-            found: dict[str, list[int]] = {room: [] for room in rooms}
-            polls = 0
-            while any(len(each) < 2 for each in found.values()):
-                query = "&".join(f"room={room}:{cursor}" for room, cursor in cursors.items())
-                answer = await ask(server.address, "GET", "/poll?wait=30&" + query)
-                assert len(answer.body) < PAGE_BYTES + 2 * MAX_TEXT_BYTES + 4096
-                for room, part in answer.json["rooms"].items():
-                    assert part["recovered"]
-                    found[room] += offsets(part)
-                    cursors[room] = part["cursor"]
-                polls += 1
-            assert list(found.values()) == [[1, 2]] * 10
-            assert 4 < polls < 10
+    rooms = [f"r{number}" for number in range(10)]
+    for room in rooms:
+        await fill(server.address, room, 2)
+    for room in rooms[:5]:
+        await friend.ask("join", room=room)
+    found = await page(server.address, f"/poll?room={rooms[0]}:0&room={rooms[1]}:0&limit=200")
+    assert [offsets(found["rooms"][room]) for room in rooms[:2]] == [[1], [1]]
+    cursors = dict.fromkeys(rooms, "0")
+    given: dict[str, list[int]] = {room: [] for room in rooms}
+    polls = 0
+    while any(len(each) < 2 for each in given.values()):
+        query = "&".join(f"room={room}:{cursor}" for room, cursor in cursors.items())
+        answer = await ask(server.address, "GET", "/poll?wait=30&" + query)
+        assert len(answer.body) < PAGE_BYTES + 2 * MAX_TEXT_BYTES + 4096
+        for room, part in answer.json["rooms"].items():
+            assert part["recovered"]
+            given[room] += offsets(part)
+            cursors[room] = part["cursor"]
+        polls += 1
+    assert list(given.values()) == [[1, 2]] * 10
+    assert 4 < polls < 10
 
 
-async def test_what_does_not_fit_into_joined_follows_as_messages() -> None:
-    async with serving() as server:
-        for room in await both_sources(server):
-            async with chatter(server.address) as friend:
-                joined = await friend.ask("join", room=room, after=0)
-                found = offsets(joined)
-                assert 1 < len(found) < MESSAGES
-                while len(found) < MESSAGES:
-                    found.append((await friend.next("message"))["offset"])
-                assert found == list(range(1, MESSAGES + 1))
+async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> None:
+    limits = range(1, 2 * ANSWERS_KEPT + 1)
+    answers: list[list[int]] = []
 
+    async def poll(limit: int) -> None:
+        answers.append(offsets(await page(server.address, f"/rooms/a/messages?after=0&wait=30&limit={limit}")))
 
-async def test_polls_with_every_limit_do_not_fill_memory() -> None:
-    async with serving() as server:
-        limits = range(1, 2 * ANSWERS_KEPT + 1)
-        answers: list[list[int]] = []
-
-        async def poll(limit: int) -> None:
-            answers.append(offsets(await page(server.address, f"/rooms/a/messages?after=0&wait=30&limit={limit}")))
-
-        async with trio.open_nursery() as nursery:
-            for limit in limits:
-                nursery.start_soon(poll, limit)
-            await server.in_phase("held", len(limits))
-            await publish(server.address, "a", "hello")
-        assert answers == [[1]] * len(limits)
-        assert len(server.server.parts.hub.rooms["a"].cache or ()) == ANSWERS_KEPT
+    async with trio.open_nursery() as nursery:
+        for limit in limits:
+            nursery.start_soon(poll, limit)
+        await server.in_phase("held", len(limits))
+        await publish(server.address, "a", "hello")
+    assert answers == [[1]] * len(limits)
+    assert len(server.server.parts.hub.rooms["a"].cache or ()) == ANSWERS_KEPT

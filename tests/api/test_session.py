@@ -35,16 +35,3 @@ def test_against_a_dictionary(acts: list[tuple[str, bool]]) -> None:
         assert list(session.rooms()) == list(model.values())[::-1]
         for each in "abcde":
             assert session.find(each) is model.get(each)
-
-
-def test_all_may_be_removed_while_they_are_gone_through() -> None:
-    """As the end of a connection does."""
-    session = WebSocketSession(ANN, Dialect())
-    for name in "abc":
-        session.add(member_of(name))
-    seen = []
-    for member in session.rooms():
-        session.remove(member)
-        seen.append(member.room.name)
-    assert seen == ["c", "b", "a"]
-    assert session.members is None

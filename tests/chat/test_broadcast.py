@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import trio
-import trio.testing
 
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat.member import Member
@@ -12,8 +11,6 @@ from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Record, Stored
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import ENDLESS, LineEncoding, Peer
-
-Clock = trio.testing.MockClock
 
 
 def say(it: Chatting, *names: str) -> None:
@@ -30,180 +27,136 @@ async def quiet(it: Chatting) -> None:
     it.sink.chunks.clear()
 
 
-def rooms_in_order(it: Chatting) -> list[str]:
-    """The room of each write."""
-    return [chunk.split()[1].decode() for chunk in it.sink.chunks]
+async def joined(it: Chatting, name: str, count: int, *, back: int = 0) -> list[Peer]:
+    """So many members."""
+    peers = [it.peer() for _ in range(count)]
+    for peer in peers:
+        await it.join(peer, name, back=back)
+    return peers
 
 
-async def test_all_that_is_lacked_goes_in_one_write(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        await it.fill("lobby", 5)
-        await quiet(it)
-        await it.publish("lobby", "one", "two", "three")
-        assert it.sink.writes == 5
-        assert all(chunk is it.sink.chunks[0] for chunk in it.sink.chunks), "the very same bytes for all"
+async def test_all_that_is_lacked_goes_in_one_write(it: Chatting) -> None:
+    await joined(it, "lobby", 5)
+    await quiet(it)
+    await it.publish("lobby", "one", "two", "three")
+    assert it.sink.writes == 5
+    assert all(chunk is it.sink.chunks[0] for chunk in it.sink.chunks), "the very same bytes for all"
 
 
-async def test_encodings_do_not_mix(autojump_clock: Clock) -> None:
+async def test_encodings_do_not_mix(it: Chatting) -> None:
     """A third one beside the two: each message is encoded once for each that somebody hears."""
-    async with chatting() as it:
-        third = LineEncoding()
-        peers = {encoding: [it.peer() for _ in range(3)] for encoding in (it.encoder.frames, it.encoder.events, third)}
-        for of_one in zip(*peers.values(), strict=True):  # in turns, so that no two neighbours are alike
-            for encoding, peer in zip(peers, of_one, strict=True):
-                await it.join(peer, "lobby", encoding=encoding)
-        await it.publish("lobby", "hi", "ho")
-        assert all(peer.offsets("lobby") == [1, 2] for alike in peers.values() for peer in alike)
-        assert [encoding.pushed for encoding in peers] == [2, 2, 2]
-        assert it.encoder.encoded == 2
+    third = LineEncoding()
+    peers = {encoding: [it.peer() for _ in range(3)] for encoding in (it.encoder.frames, it.encoder.events, third)}
+    for of_one in zip(*peers.values(), strict=True):  # in turns, so that no two neighbours are alike
+        for encoding, peer in zip(peers, of_one, strict=True):
+            await it.join(peer, "lobby", encoding=encoding)
+    await it.publish("lobby", "hi", "ho")
+    assert all(peer.offsets("lobby") == [1, 2] for alike in peers.values() for peer in alike)
+    assert [encoding.pushed for encoding in peers] == [2, 2, 2]
+    assert it.encoder.encoded == 2
 
 
-async def test_a_large_room_lets_others_run(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 10)
-    async with chatting() as it:
-        await it.fill("large", 100)
-        lonely = it.peer()
-        await it.join(lonely, "small")
-        await quiet(it)
-        passes: list[int] = []
-
-        async def watch() -> None:
-            while it.sink.writes < 101:
-                passes.append(it.sink.writes)
-                await trio.lowlevel.checkpoint()
-
-        with trio.fail_after(100.0):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch)
-                say(it, "large", "small")
-        steps = [after - before for before, after in itertools.pairwise(passes)]
-        assert max(steps) <= 20, "a step, or two when our turn came between them"
-        assert lonely.offsets("small") == [1]
-
-
-async def test_rooms_take_turns(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rooms_take_turns(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     """One member of a room of thousands stood between two people and their answers: 256 writes, 2 ms, each way."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 5)
-    async with chatting() as it:
-        await it.fill("large", 50)
-        await it.fill("small", 1)
-        await quiet(it)
-        say(it, "large", "small")
-        await it.until_idle()
-        order = rooms_in_order(it)
-        assert len(order) == 51
-        assert order.index("small") == 5
+    await joined(it, "large", 50)
+    await joined(it, "small", 1)
+    await quiet(it)
+    say(it, "large", "small")
+    await it.until_idle()
+    order = [chunk.split()[1] for chunk in it.sink.chunks]
+    assert len(order) == 51
+    assert order.index(b"small") == 5
 
 
 async def test_presence_in_many_rooms_is_no_longer_a_turn_than_a_message(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When 8,000 came back at once, a hundred rooms' notices stood before two people's messages."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 4)
-    async with chatting() as it:
-        for number in range(30):
-            await it.fill(f"room-{number}", 8)
-        talkers = [it.peer(), it.peer()]
-        for peer in talkers:
-            await it.join(peer, "talk")
-        await quiet(it)
-        for number in range(30):
-            room = it.hub.rooms[f"room-{number}"]
-            room.presence.enter(Peer(1000 + number).principal)
-            room.telling = trio.current_time()
-            it.hub.broadcaster.announce_members(room)
-        say(it, "talk")
-        while talkers[1].offsets("talk") != [1]:
-            await trio.lowlevel.checkpoint()
-        notices = sum(chunk.startswith(b"P ") for chunk in it.sink.chunks)
-        assert notices < 30 * 6, "a step of each, or a little more, and not all that any of them has"
-        await it.until_idle()
-        assert sum(chunk.startswith(b"P ") for chunk in it.sink.chunks) == 30 * 8
+    for number in range(30):
+        await joined(it, f"room-{number}", 8)
+    talkers = await joined(it, "talk", 2)
+    await quiet(it)
+    for number in range(30):
+        room = it.hub.rooms[f"room-{number}"]
+        room.presence.enter(Peer(1000 + number).principal)
+        room.telling = trio.current_time()
+        it.hub.broadcaster.announce_members(room)
+    say(it, "talk")
+    while talkers[1].offsets("talk") != [1]:
+        await trio.lowlevel.checkpoint()
+    notices = sum(chunk.startswith(b"P ") for chunk in it.sink.chunks)
+    assert notices < 30 * 6, "a step of each, or a little more, and not all that any of them has"
+    await it.until_idle()
+    assert sum(chunk.startswith(b"P ") for chunk in it.sink.chunks) == 30 * 8
 
 
 async def test_news_during_a_broadcast_is_carried_by_it_or_the_next(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 1)
-    async with chatting() as it:
-        peers = [it.peer() for _ in range(10)]
-        for peer in peers:
-            await it.join(peer, "lobby")
-        async with trio.open_nursery() as nursery:
-            for number in range(20):
-                nursery.start_soon(it.publish, "lobby", f"text-{number}")
-                await trio.lowlevel.checkpoint()
-        assert all(peer.offsets("lobby") == list(range(1, 21)) for peer in peers)
-        assert not it.hub.rooms["lobby"].congested
+    peers = await joined(it, "lobby", 10)
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(it.publish, "lobby", f"text-{number}")
+            await trio.lowlevel.checkpoint()
+    assert all(peer.offsets("lobby") == list(range(1, 21)) for peer in peers)
+    assert not it.hub.rooms["lobby"].congested
 
 
-async def test_news_alone_is_enough(autojump_clock: Clock) -> None:
+async def test_news_alone_is_enough(it: Chatting) -> None:
     """A message bus will send what nobody here has published: delivery does not wait for an answer to anybody."""
-    async with chatting() as it:
-        member, poll = it.peer(), it.peer()
-        await it.join(member, "lobby")
-        await it.poll(poll, "lobby")
-        it.hub.news([Record("lobby", 1, 0, "u_9", "Zoe", "from elsewhere")])
-        await it.until_idle()
-        assert member.offsets("lobby") == [1]
-        assert poll.answers == [[("lobby", 0)]]
-        assert not it.hub.rooms["lobby"].congested
+    (member,), poll = await joined(it, "lobby", 1), it.peer()
+    await it.poll(poll, "lobby")
+    it.hub.news([Record("lobby", 1, 0, "u_9", "Zoe", "from elsewhere")])
+    await it.until_idle()
+    assert member.offsets("lobby") == [1]
+    assert poll.answers == [[("lobby", 0)]]
+    assert not it.hub.rooms["lobby"].congested
 
 
-async def test_who_publishes_is_answered_before_anybody_hears(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        member = it.peer()
-        await it.join(member, "lobby")
-        heard: list[list[int]] = []
+async def test_who_publishes_is_answered_before_anybody_hears(it: Chatting) -> None:
+    (member,) = await joined(it, "lobby", 1)
+    heard: list[list[int]] = []
 
-        def done(result: object) -> None:
-            assert isinstance(result, Stored)
-            heard.append(member.offsets("lobby"))
+    def done(result: object) -> None:
+        assert isinstance(result, Stored)
+        heard.append(member.offsets("lobby"))
 
-        with it.together():
-            for _ in range(2):
-                it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), done)
-        await it.until_idle()
-        assert heard == [[], []]
-        assert member.offsets("lobby") == [1, 2]
+    with it.together():
+        for _ in range(2):
+            it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), done)
+    await it.until_idle()
+    assert heard == [[], []]
+    assert member.offsets("lobby") == [1, 2]
 
 
-async def test_a_peer_that_dies_in_the_broadcast_costs_nobody_else(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        peers = [it.peer() for _ in range(10)]
-        for peer in peers:
-            await it.join(peer, "lobby")
-        for peer in peers[::2]:
-            peer.dies_at_next_write = True
-        await it.publish("lobby", "hi")
-        assert all(peer.offsets("lobby") == [1] for peer in peers[1::2])
-        assert it.hub.statistics()["members"] == 5
+async def test_members_at_other_places_behind_or_dying_stand_between_those_alike(it: Chatting) -> None:
+    await it.publish("lobby", *["old"] * 5)
+    peers = [it.peer() for _ in range(12)]
+    for index, peer in enumerate(peers):
+        await it.join(peer, "lobby", back=index % 3)
+        if index % 3 == 1:
+            peer.space = index * 3
+        peer.dies_at_next_write = index % 4 == 3
+    await it.publish("lobby", "new", "newer")
+    for peer in peers:
+        it.sink.take(peer, ENDLESS)
+    await it.until_idle()
+    assert [peer.gone for peer in peers] == [False, False, False, True] * 3
+    assert [peer.reached("lobby") for peer in peers if not peer.gone] == [7] * 9
+    assert it.hub.statistics()["members"] == 9
 
 
-async def test_members_at_other_places_and_members_that_are_behind_stand_between_those_alike(
-    autojump_clock: Clock,
-) -> None:
-    async with chatting() as it:
-        await it.publish("lobby", *["old"] * 5)
-        peers = [it.peer() for _ in range(9)]
-        for index, peer in enumerate(peers):
-            await it.join(peer, "lobby", back=index % 3)
-            if index % 3 == 1:
-                peer.space = index * 3
-        await it.publish("lobby", "new", "newer")
-        for peer in peers:
-            it.sink.take(peer, ENDLESS)
-        await it.until_idle()
-        assert [peer.reached("lobby") for peer in peers] == [7] * 9
+# -- faults of ours ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("behind", [False, True])
-async def test_a_fault_with_one_member_costs_only_that_one(autojump_clock: Clock, *, behind: bool) -> None:
+async def test_a_fault_with_one_member_costs_only_that_one(*, behind: bool) -> None:
     """Others in the same write had it twice: their places were not noted, because another's write failed."""
     async with chatting(faults=1) as it:
-        peers = [it.peer() for _ in range(5)]
-        for peer in peers:
-            await it.join(peer, "lobby", back=0)
+        peers = await joined(it, "lobby", 5)
         if behind:
             peers[2].space = 0
             await it.publish("lobby", "one")
@@ -223,14 +176,10 @@ async def test_a_fault_with_one_member_costs_only_that_one(autojump_clock: Clock
         assert all(peer.offsets("lobby") == list(range(1, last + 1)) for peer in peers if not peer.gone)
 
 
-async def test_a_fault_in_keeping_the_rest_costs_only_that_one(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fault_in_keeping_the_rest_costs_only_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those behind it in the same step are behind as well, and lost a message without a word."""
     async with chatting(faults=1) as it:
-        peers = [it.peer() for _ in range(5)]
-        for peer in peers:
-            await it.join(peer, "lobby")
+        peers = await joined(it, "lobby", 5)
         await trio.sleep(5.0)
         for peer in peers:
             peer.space = 4
@@ -252,16 +201,11 @@ async def test_a_fault_in_keeping_the_rest_costs_only_that_one(
 
 
 @pytest.mark.parametrize("step", [0, 1, 2])
-async def test_a_fault_in_a_step_costs_what_it_would_have_done(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
+async def test_a_fault_in_a_step_costs_what_it_would_have_done(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """The next news of the room is told to everybody, and includes what was not; publishers are not forgotten."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 2)
     async with chatting(ring_messages=16, faults=1) as it:
-        peers, other, publisher = [it.peer() for _ in range(6)], it.peer(), it.peer()
-        for peer in peers:
-            await it.join(peer, "lobby")
-        await it.join(other, "ops")
+        peers, (other,), publisher = await joined(it, "lobby", 6), await joined(it, "ops", 1), it.peer()
         await trio.sleep(5.0)
         visit, visits = it.hub.broadcaster._visit, itertools.count()
 
@@ -282,13 +226,9 @@ async def test_a_fault_in_a_step_costs_what_it_would_have_done(
         assert all(peer.offsets("lobby") == list(range(1, 11)) for peer in peers)
 
 
-async def test_a_fault_in_one_rooms_news_costs_that_room_only(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fault_in_one_rooms_news_costs_that_room_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting(faults=1) as it:
-        peers = {name: it.peer() for name in ("a", "b", "c")}
-        for name, peer in peers.items():
-            await it.join(peer, name)
+        peers = {name: (await joined(it, name, 1))[0] for name in ("a", "b", "c")}
         await it.publish("b", "before")
         take_in = it.hub._take_in
 

@@ -2,194 +2,181 @@
 
 import pytest
 import trio
-import trio.testing
 
-from chatserver.chat.presence import NAMED_ROOM, TELL_EVERY
+from chatserver.chat.presence import LEASE, TELL_EVERY
+from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
-from tests.support.chatting import chatting
-from tests.support.scripted import Peer
-
-Clock = trio.testing.MockClock
+from tests.support.chatting import Chatting
+from tests.support.scripted import HERE, Peer
 
 
-async def test_arrivals_and_departures_are_told_together(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        watcher = it.peer()
-        await it.join(watcher, "lobby")
-        await trio.sleep(3.0)
-        members = [await it.join(it.peer(), "lobby") for _ in range(3)]
-        await trio.sleep(3.0)
-        assert watcher.presence("lobby")[1:] == [("2,3,4", "-", 4)]
-        it.leave(members[0])
-        it.leave(members[2])
-        await trio.sleep(3.0)
-        assert watcher.presence("lobby")[2:] == [("-", "2,4", 2)]
+async def watcher_of(it: Chatting, name: str, others: int = 0) -> Peer:
+    """A member that has heard of itself, and of others who joined with it."""
+    watcher = it.peer()
+    await it.join(watcher, name)
+    await it.fill(name, others)
+    await trio.sleep(3.0)
+    return watcher
 
 
-async def test_who_drops_and_returns_at_once_is_not_told(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        watcher, other = it.peer(), it.peer()
-        await it.join(watcher, "lobby")
-        member = await it.join(other, "lobby")
-        await trio.sleep(3.0)
-        before = len(watcher.presence("lobby"))
+async def test_arrivals_and_departures_are_told_together_and_who_returns_at_once_is_not(it: Chatting) -> None:
+    watcher = await watcher_of(it, "lobby")
+    peers = [it.peer() for _ in range(3)]
+    members = [await it.join(peer, "lobby") for peer in peers]
+    await trio.sleep(3.0)
+    assert watcher.presence("lobby")[1:] == [("2,3,4", "-", 4)]
+    for member in members:
         it.leave(member)
-        await it.join(other, "lobby")
-        await trio.sleep(3.0)
-        assert len(watcher.presence("lobby")) == before
+    await it.join(Peer(peers[1].principal.number), "lobby")
+    await trio.sleep(3.0)
+    assert watcher.presence("lobby")[2:] == [("-", "2,4", 2)]
 
 
-async def test_a_large_room_hears_counts_and_seldom(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        watcher = it.peer()
-        await it.join(watcher, "lobby")
-        await it.fill("lobby", NAMED_ROOM * 20)
-        await trio.sleep(5.0)
-        before = len(watcher.presence("lobby"))
-        for _ in range(10):
-            await it.fill("lobby", 1)
-            await trio.sleep(1.0)
-        told = watcher.presence("lobby")[before:]
-        assert 1 <= len(told) <= 4, "every 4 s in a room of 2,000"
-        assert all(joined == left == "-" for joined, left, _ in told)
+async def test_who_is_behind_gets_the_count_when_it_has_room_again(it: Chatting) -> None:
+    slow = await watcher_of(it, "lobby")
+    slow.space = 0
+    for _ in range(5):
+        await it.fill("lobby", 1)
+        await trio.sleep(2.0)
+    before = len(slow.presence("lobby"))
+    it.sink.take(slow, 10_000)
+    await it.until_idle()
+    assert slow.presence("lobby")[before:] == [("-", "-", 6)], "once, however often it was missed"
 
 
-async def test_who_is_behind_gets_the_count_when_it_has_room_again(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        slow = it.peer()
-        await it.join(slow, "lobby")
-        await trio.sleep(3.0)
-        slow.space = 0
-        for _ in range(5):
-            await it.fill("lobby", 1)
-            await trio.sleep(2.0)
-        before = len(slow.presence("lobby"))
-        it.sink.take(slow, 10_000)
-        await it.until_idle()
-        assert slow.presence("lobby")[before:] == [("-", "-", 6)], "once, however often it was missed"
-
-
-async def test_one_who_joins_and_leaves_without_end_costs_a_bounded_number_of_frames(autojump_clock: Clock) -> None:
-    """1,000 members hear of one churner, and 4,000 changes, as often as of one change: every 2 s."""
-    async with chatting() as it:
-        members = [it.peer() for _ in range(1000)]
-        for member in members:
-            await it.join(member, "lobby")
-        await trio.sleep(10.0)
-        before, churner = it.sink.writes, it.peer()
-        for _ in range(20):
-            for _ in range(100):
-                it.leave(await it.join(churner, "lobby"))
-            await trio.sleep(1.0)
-        told = it.sink.writes - before - 2000  # its own answers
-        assert 1000 <= told <= 11 * 1000
-        assert {len(member.presence("lobby")) for member in members[1:]} <= set(range(22))
+async def test_one_who_joins_and_leaves_without_end_costs_a_bounded_number_of_frames(it: Chatting) -> None:
+    """1,000 members hear of one churner, and 2,000 changes, as often as of one change: every 5 s."""
+    await watcher_of(it, "lobby", 999)
+    await trio.sleep(10.0)
+    before, churner = it.sink.writes, it.peer()
+    for _ in range(20):
+        for _ in range(50):
+            it.leave(await it.join(churner, "lobby"))
+        await trio.sleep(1.0)
+    told = it.sink.writes - before - 20 * 50  # its own answers
+    assert 1000 <= told <= 6 * 1000
 
 
 async def test_presence_over_all_rooms_is_bounded_and_rooms_take_turns(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.hub.TOLD_A_ROUND", 20)
-    async with chatting() as it:
-        watchers = {f"room-{number}": it.peer() for number in range(30)}
-        for name, watcher in watchers.items():
-            for peer in (watcher, *(it.peer() for _ in range(9))):
-                await it.join(peer, name)
-        await trio.sleep(0.5)
-        for second in range(1, 16):
-            await trio.sleep(1.0)
-            told = sum(bool(watcher.presence(name)) for name, watcher in watchers.items())
-            assert told == 2 * second, "ten in each room, so two rooms a round"
-        assert all(watcher.presence(name)[-1][2] == 10 for name, watcher in watchers.items())
+    watchers = {f"room-{number}": it.peer() for number in range(30)}
+    for name, watcher in watchers.items():
+        for peer in (watcher, *(it.peer() for _ in range(9))):
+            await it.join(peer, name)
+    await trio.sleep(0.5)
+    for second in range(1, 16):
+        await trio.sleep(1.0)
+        told = sum(bool(watcher.presence(name)) for name, watcher in watchers.items())
+        assert told == 2 * second, "ten in each room, so two rooms a round"
+    assert all(watcher.presence(name)[-1][2] == 10 for name, watcher in watchers.items())
 
 
 async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """20,000 rooms in which somebody came held the loop for 54 ms, and as many that all had left for 170."""
     monkeypatch.setattr("chatserver.chat.hub.LOOKED_AT", 3)
-    async with chatting() as it:
-        watchers = {f"room-{number}": it.peer() for number in range(10)}
-        for name, watcher in watchers.items():
-            await it.join(watcher, name)
-        # Those that may not be told yet must not stand in the way of the others, round after round.
-        for number in range(3):
-            it.hub.rooms[f"room-{number}"].presence.told_at = trio.current_time() + 99.0
-        looked: list[int] = []
-        tell = it.hub._tell_presence
+    watchers = {f"room-{number}": it.peer() for number in range(10)}
+    for name, watcher in watchers.items():
+        await it.join(watcher, name)
+        it.hub.polled(it.hub.rooms[name], Principal(99, HERE))
+    # Those that may not be told yet must not stand in the way of the others, round after round.
+    for number in range(3):
+        it.hub.rooms[f"room-{number}"].presence.told_at = trio.current_time() + 99.0
+    looked: list[int] = []
+    tell = it.hub._tell_presence
 
-        def look(room: Room, now: float) -> int:
-            looked.append(it.schedule.ran)
-            return tell(room, now)
+    def look(room: Room, now: float) -> int:
+        looked.append(it.schedule.ran)
+        return tell(room, now)
 
-        monkeypatch.setattr(it.hub, "_tell_presence", look)
-        await trio.sleep(1.5)
-        told = [name for name, watcher in watchers.items() if watcher.presence(name)]
-        assert told == [f"room-{number}" for number in range(3, 10)]
-        assert max(looked.count(step) for step in looked) == 3
-        assert len(set(looked)) == 4, "ten rooms, three in a step"
-        await trio.sleep(100.0)
-        assert all(watcher.presence(name)[-1][2] == 1 for name, watcher in watchers.items())
-
-
-async def test_rooms_that_all_have_left_cost_no_notice(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        member = await it.join(it.peer(), "lobby")
-        await trio.sleep(3.5)
-        it.leave(member)
-        it.hub.tick()
-        room = it.hub.rooms["lobby"]
-        await it.until_idle()
-        assert (room.telling, room.presence.changed, room.broadcast) == (None, False, None)
+    monkeypatch.setattr(it.hub, "_tell_presence", look)
+    await trio.sleep(1.5)
+    told = [name for name, watcher in watchers.items() if watcher.presence(name)]
+    assert told == [f"room-{number}" for number in range(3, 10)]
+    assert max(looked.count(step) for step in looked) == 3
+    assert len(set(looked)) == 4, "ten rooms, three in a step"
+    await trio.sleep(LEASE - 3)
+    assert all(len(room.presence) == 2 for room in it.hub.rooms.values())
+    await trio.sleep(100.0)
+    assert all(watcher.presence(name)[-1][2] == 1 for name, watcher in watchers.items())
+    assert not it.hub._leasing
 
 
-async def test_what_falls_due_before_the_last_was_told_is_told_with_it(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        watcher = it.peer()
-        await it.join(watcher, "lobby")
-        await trio.sleep(3.0)
-        room = it.hub.rooms["lobby"]
-        for number in (50, 51):
-            peer = Peer(number)
-            it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=0)
-            room.presence.told_at = -TELL_EVERY
-            it.hub.tick()  # the schedule had no turn in between
-        await trio.sleep(3.0)
-        names = ",".join(joined for joined, _, _ in watcher.presence("lobby")[1:])
-        assert names == "50,51"
+async def test_rooms_that_all_have_left_cost_no_notice(it: Chatting) -> None:
+    member = await it.join(it.peer(), "lobby")
+    await trio.sleep(3.5)
+    it.leave(member)
+    it.hub.tick()
+    room = it.hub.rooms["lobby"]
+    await it.until_idle()
+    assert (room.telling, room.presence.changed, room.broadcast) == (None, False, None)
 
 
-async def test_presence_during_a_broadcast_is_told_by_the_next(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_falls_due_before_the_last_was_told_is_told_with_it(it: Chatting) -> None:
+    watcher = await watcher_of(it, "lobby")
+    room = it.hub.rooms["lobby"]
+    for number in (50, 51):
+        peer = Peer(number)
+        it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=0)
+        room.presence.told_at = -TELL_EVERY
+        it.hub.tick()  # the schedule had no turn in between
+    await trio.sleep(3.0)
+    assert ",".join(joined for joined, _, _ in watcher.presence("lobby")[1:]) == "50,51"
+
+
+async def test_presence_during_a_broadcast_is_told_by_the_next(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
-    async with chatting() as it:
-        watchers = [it.peer() for _ in range(6)]
-        for watcher in watchers:
-            await it.join(watcher, "lobby")
-        await trio.sleep(3.0)
-        room = it.hub.rooms["lobby"]
-        it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), lambda result: None)
-        while room.broadcast is None:
-            await trio.lowlevel.checkpoint()
-        peer = Peer(50)
-        it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=room.last)
-        room.telling = trio.current_time()
-        await it.until_idle()
-        assert {watcher.presence("lobby")[-1] for watcher in watchers} == {("50", "-", 7)}
-        assert all(watcher.offsets("lobby") == [1] for watcher in watchers)
+    watchers = [it.peer() for _ in range(6)]
+    for watcher in watchers:
+        await it.join(watcher, "lobby")
+    await trio.sleep(3.0)
+    room = it.hub.rooms["lobby"]
+    it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), lambda result: None)
+    while room.broadcast is None:
+        await trio.lowlevel.checkpoint()
+    peer = Peer(50)
+    it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=room.last)
+    room.telling = trio.current_time()
+    await it.until_idle()
+    assert {watcher.presence("lobby")[-1] for watcher in watchers} == {("50", "-", 7)}
+    assert all(watcher.offsets("lobby") == [1] for watcher in watchers)
 
 
-async def test_who_hears_no_presence_is_told_none(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        frames, events = it.peer(), it.peer()
-        await it.join(frames, "lobby")
-        await it.join(events, "lobby", encoding=it.encoder.events)
-        await trio.sleep(3.0)
-        events.space = 0
-        await it.fill("lobby", 1)
-        await trio.sleep(3.0)
-        it.sink.take(events, 1000)
-        assert frames.presence("lobby")
-        assert not events.presence("lobby")
+async def test_who_hears_no_presence_is_told_none(it: Chatting) -> None:
+    frames, events = await watcher_of(it, "lobby"), it.peer()
+    await it.join(events, "lobby", encoding=it.encoder.events)
+    events.space = 0
+    await it.fill("lobby", 1)
+    await trio.sleep(3.0)
+    it.sink.take(events, 1000)
+    assert len(frames.presence("lobby")) == 2
+    assert not events.presence("lobby")
+
+
+# -- pollers ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_poller_is_present_between_two_polls(it: Chatting) -> None:
+    watcher, poller = await watcher_of(it, "lobby"), it.peer()
+    for _ in range(5):
+        await it.poll(poller, "lobby")
+        await trio.sleep(5.0)
+        await it.publish("lobby", "hi")
+        await trio.sleep(LEASE - 2)
+    assert [told for told in watcher.presence("lobby") if told[1] != "-"] == [], "nobody was said to leave"
+    await trio.sleep(LEASE + 2)
+    assert watcher.presence("lobby")[-1] == ("-", str(poller.number), 1)
+
+
+async def test_a_poll_answered_at_once_makes_present_too(it: Chatting) -> None:
+    await it.load("lobby")
+    room, person = it.hub.rooms["lobby"], Principal(7, HERE)
+    for _ in range(2):
+        it.hub.polled(room, person)
+    assert room.presence.people() == [person]
+    await trio.sleep(LEASE + 2)
+    assert len(room.presence) == 0

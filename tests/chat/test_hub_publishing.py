@@ -1,14 +1,20 @@
 """Publishers that are ahead of a room's members are paused, and resumed whatever becomes of room, log or publisher."""
 
+from collections.abc import AsyncIterator
+
 import pytest
-import trio
-import trio.testing
 
 from chatserver.log.interface import Draft, LogBusy, LogError, Stored
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
 
-Clock = trio.testing.MockClock
+
+@pytest.fixture
+async def it() -> AsyncIterator[Chatting]:
+    """With a ring of which more than half is too far ahead, and a member in it."""
+    async with chatting(ring_messages=10) as found:
+        await found.join(found.peer(), "lobby")
+        yield found
 
 
 def publish(it: Chatting, publisher: Peer, count: int, *, key: str | None = None) -> list[Stored | LogError]:
@@ -27,85 +33,72 @@ def paused(it: Chatting) -> list[object]:
     return list(it.hub.rooms["lobby"].paused or ())
 
 
-async def test_who_is_ahead_by_half_a_ring_is_paused_and_resumed(autojump_clock: Clock) -> None:
-    async with chatting(ring_messages=10) as it:
-        listener, publisher = it.peer(), it.peer()
-        await it.join(listener, "lobby")
-        publish(it, publisher, 5)
-        assert paused(it) == []
-        publish(it, publisher, 1)
-        assert paused(it) == [publisher]
-        await it.until_idle()
-        assert publisher.resumed == 1
-        assert paused(it) == []
-        assert listener.offsets("lobby") == list(range(1, 7))
-        assert listener.gaps("lobby") == []
+async def test_who_is_ahead_by_half_a_ring_is_paused_and_resumed(it: Chatting) -> None:
+    listener, publisher = it.peer(), it.peer()
+    await it.join(listener, "lobby")
+    publish(it, publisher, 5)
+    assert paused(it) == []
+    publish(it, publisher, 1)
+    assert paused(it) == [publisher]
+    await it.until_idle()
+    assert publisher.resumed == 1
+    assert paused(it) == []
+    assert listener.offsets("lobby") == list(range(1, 7))
+    assert listener.gaps("lobby") == []
 
 
 async def test_nobody_goes_on_before_the_members_were_offered_everything(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
-    async with chatting(ring_messages=10) as it:
-        members, publisher = [it.peer() for _ in range(20)], it.peer()
-        for member in members:
-            await it.join(member, "lobby")
-        resumed: list[int] = []  # before each write
-        it.sink.before_offer = lambda peer: resumed.append(publisher.resumed)
-        publish(it, publisher, 8)
-        assert paused(it) == [publisher]
-        await it.until_idle()
-        assert resumed == [0] * 20
-        assert publisher.resumed == 1
-        assert [len(member.offsets("lobby")) for member in members] == [8] * 20
+    await it.fill("lobby", 19)
+    publisher = it.peer()
+    resumed: list[int] = []  # before each write
+    it.sink.before_offer = lambda peer: resumed.append(publisher.resumed)
+    publish(it, publisher, 8)
+    assert paused(it) == [publisher]
+    await it.until_idle()
+    assert resumed == [0] * 20
+    assert publisher.resumed == 1
 
 
-async def test_bytes_count_as_well(autojump_clock: Clock) -> None:
+async def test_bytes_count_as_well() -> None:
     async with chatting(ring_messages=1000, ring_bytes=1000) as it:
         await it.join(it.peer(), "lobby")
-        answers: list[Stored | LogError] = []
-        room = it.hub.publish(Draft("lobby", "u_1", "Ann", "x" * 501), answers.append)
+        room = it.hub.publish(Draft("lobby", "u_1", "Ann", "x" * 501), lambda result: None)
         assert room is not None
         assert room.congested
         await it.until_idle()
         assert not room.congested
 
 
-async def test_a_room_without_members_pauses_nobody(autojump_clock: Clock) -> None:
-    async with chatting(ring_messages=10) as it:
-        await it.load("lobby")
-        publisher = it.peer()
-        publish(it, publisher, 50)
-        assert paused(it) == []
-        await it.until_idle()
-        await it.join(it.peer(), "lobby")
-        assert not it.hub.rooms["lobby"].congested, "what was said before it came"
+async def test_a_room_without_members_pauses_nobody(it: Chatting) -> None:
+    (member,) = it.hub.rooms["lobby"].members
+    it.leave(member)
+    publish(it, it.peer(), 50)
+    assert paused(it) == []
+    await it.until_idle()
+    await it.join(it.peer(), "lobby")
+    assert not it.hub.rooms["lobby"].congested, "what was said before it came"
 
 
-async def test_a_publisher_that_is_gone_is_forgotten(autojump_clock: Clock) -> None:
+async def test_a_publisher_that_is_gone_is_forgotten(it: Chatting) -> None:
     """Acting on its connection raised out of the task that told all rooms: the process ended."""
-    async with chatting(ring_messages=10) as it:
-        await it.join(it.peer(), "lobby")
-        gone, unforgotten, waits = it.peer(), it.peer(), it.peer()
-        for publisher in (gone, unforgotten, waits):
-            publish(it, publisher, 8)
-        room = it.hub.rooms["lobby"]
-        gone.gone = True
-        it.hub.forget_publisher(room, gone)
-        it.hub.forget_publisher(room, gone)  # harmless
-        unforgotten.gone = True
-        assert paused(it) == [unforgotten, waits]
-        await it.until_idle()
-        assert (gone.resumed, unforgotten.resumed, waits.resumed) == (0, 0, 1)
+    gone, unforgotten, waits = it.peer(), it.peer(), it.peer()
+    for publisher in (gone, unforgotten, waits):
+        publish(it, publisher, 8)
+    gone.gone = unforgotten.gone = True
+    for _ in range(2):  # harmless the second time
+        it.hub.forget_publisher(it.hub.rooms["lobby"], gone)
+    assert paused(it) == [unforgotten, waits]
+    await it.until_idle()
+    assert (gone.resumed, unforgotten.resumed, waits.resumed) == (0, 0, 1)
 
 
-async def test_a_fault_in_resuming_one_costs_only_that_one(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fault_in_resuming_one_costs_only_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting(ring_messages=10, faults=1) as it:
-        member = it.peer()
+        member, publishers = it.peer(), [it.peer() for _ in range(3)]
         await it.join(member, "lobby")
-        publishers = [it.peer() for _ in range(3)]
         for publisher in publishers:
             publish(it, publisher, 8)
         resume = it.sink.resume
@@ -122,67 +115,47 @@ async def test_a_fault_in_resuming_one_costs_only_that_one(
         assert member.offsets("lobby") == list(range(1, 25))
 
 
-async def test_a_failing_log_resumes_too(autojump_clock: Clock) -> None:
-    """Nothing was stored, so there is no news and no broadcast: somebody else has to."""
-    async with chatting(ring_messages=10) as it:
-        await it.join(it.peer(), "lobby")
-        publisher = it.peer()
-        it.log.failing_commits = 1
-        answers = publish(it, publisher, 8)
-        assert paused(it) == [publisher]
-        await it.until_idle()
-        assert all(isinstance(answer, LogError) for answer in answers)
-        assert len(it.failures) == 8
-        assert publisher.resumed == 1
-        room = it.hub.rooms["lobby"]
-        assert (room.pending, room.pending_bytes, paused(it)) == (0, 0, [])
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_failing_log_and_repeated_keys_resume_too(it: Chatting, key: str | None) -> None:
+    """There is no news and no broadcast: somebody else has to."""
+    publisher = it.peer()
+    it.log.failing_commits = int(key is None)
+    answers = publish(it, publisher, 8, key=key)
+    assert paused(it) == [publisher]
+    await it.until_idle()
+    assert [isinstance(answer, LogError) for answer in answers] == [key is None] * 8
+    assert len(it.failures) == (8 if key is None else 0)
+    assert publisher.resumed == 1
+    room = it.hub.rooms["lobby"]
+    assert (room.pending, room.pending_bytes, paused(it)) == (0, 0, [])
+    assert room.last == (0 if key is None else 1)
 
 
-async def test_repeated_keys_resume_too(autojump_clock: Clock) -> None:
-    async with chatting(ring_messages=10) as it:
-        await it.join(it.peer(), "lobby")
-        publisher = it.peer()
-        publish(it, publisher, 8, key="k")
-        assert paused(it) == [publisher]
-        await it.until_idle()
-        assert publisher.resumed == 1
-        assert it.hub.rooms["lobby"].last == 1
+async def test_when_the_last_member_leaves_nobody_is_left_to_wait_for(it: Chatting) -> None:
+    publisher = it.peer()
+    publish(it, publisher, 8)
+    assert paused(it) == [publisher]
+    (member,) = it.hub.rooms["lobby"].members
+    it.leave(member)
+    assert publisher.resumed == 1
 
 
-async def test_when_the_last_member_leaves_nobody_is_left_to_wait_for(autojump_clock: Clock) -> None:
-    async with chatting(ring_messages=10) as it:
-        member = await it.join(it.peer(), "lobby")
-        publisher = it.peer()
-        it.log.delay = 5.0
-        publish(it, publisher, 8)
-        assert paused(it) == [publisher]
-        it.leave(member)
-        assert publisher.resumed == 1
-
-
-async def test_a_member_that_takes_nothing_holds_no_publisher_up(autojump_clock: Clock) -> None:
+async def test_a_member_that_takes_nothing_holds_no_publisher_up(it: Chatting) -> None:
     """Offered is enough: it keeps its place, and reads the log if the ring has gone on."""
-    async with chatting(ring_messages=10) as it:
-        await it.join(it.peer(space=0), "lobby")
-        publisher = it.peer()
-        for round_ in range(1, 6):
-            publish(it, publisher, 8)
-            await it.until_idle()
-            assert publisher.resumed == round_
-
-
-async def test_a_busy_log_says_so_and_counts_nothing(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
-    monkeypatch.setattr("chatserver.log.groups.MAX_PENDING", 2)
-    async with chatting() as it:
-        await it.join(it.peer(), "lobby")
-        answers: list[Stored | LogError] = []
-        with it.together():
-            for _ in range(2):
-                it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
-            with pytest.raises(LogBusy):
-                it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), answers.append)
-        assert it.hub.rooms["lobby"].pending == 2
+    await it.join(it.peer(space=0), "lobby")
+    publisher = it.peer()
+    for round_ in range(1, 6):
+        publish(it, publisher, 8)
         await it.until_idle()
-        assert it.hub.rooms["lobby"].pending == 0
+        assert publisher.resumed == round_
+
+
+async def test_a_busy_log_says_so_and_counts_nothing(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.log.groups.MAX_PENDING", 2)
+    with it.together():
+        publish(it, it.peer(), 2)
+        with pytest.raises(LogBusy):
+            publish(it, it.peer(), 1)
+    assert it.hub.rooms["lobby"].pending == 2
+    await it.until_idle()
+    assert it.hub.rooms["lobby"].pending == 0

@@ -195,8 +195,7 @@ class Play:
     async def end(self) -> None:
         """Everything heals: everybody gets everything."""
         log = self.it.log
-        log.delay = 0.0
-        log.failing_reads = log.failing_commits = 0
+        log.delay = log.failing_reads = log.failing_commits = 0
         for index, peer in enumerate(self.peers):
             if peer.dies_at_next_write or peer.gone:
                 self.it.sink.die(peer)
@@ -220,22 +219,17 @@ class Play:
             assert room.last == max((offset for name, offset in self.it.told if name == room.name), default=0)
             assert not room.congested
             assert (room.pending, room.pending_bytes, room.pins) == (0, 0, 0)
-            assert room.broadcast is None
-            assert room.answering is None
+            assert (room.broadcast, room.answering) == (None, None)
             assert not room.paused, "a publisher was forgotten"
             expected = {member for peer in self.peers for member in peer.members if member.room is room}
             assert set(room.members) == expected
-        for peer in list(self.peers):
+        for peer in self.peers:
             self.it.sink.die(peer)
         await trio.sleep(registry.EMPTY_STAYS + 100.0)
-        hub = self.it.hub
+        hub, registry_ = self.it.hub, self.it.hub.registry
         assert hub.rooms == {}, "an empty room stayed in memory"
-        assert hub.registry._unwritten == {}
-        assert hub.registry._empty == {}
-        assert hub.registry._of_network == {}
-        assert (hub.budget.used, len(hub.budget)) == (0, 0)
-        assert not self.it.hub._leasing
-        assert not self.it.hub._changed
+        assert (registry_._unwritten, registry_._empty, registry_._of_network) == ({}, {}, {})
+        assert (hub.budget.used, len(hub.budget), hub._leasing, hub._changed) == (0, 0, {}, {})
 
 
 @pytest.fixture(autouse=True, scope="module")

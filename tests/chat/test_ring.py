@@ -1,4 +1,7 @@
-"""Rings: bounded by count and bytes, one bytes object for all at one cursor, no holes."""
+"""Rings: bounded by count and bytes, one bytes object for all at one cursor, no holes, and all that is kept charged."""
+
+import gc
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -17,69 +20,55 @@ def records(first: int, last: int, *, text: str = "hi") -> list[Record]:
     return [Record("lobby", offset, 0, "u_1", "Ann", text) for offset in range(first, last + 1)]
 
 
-def ring(*, max_count: int = 100, max_bytes: int = 10_000, last: int = 0) -> Ring:
-    return Ring("lobby", RingSize(LineEncoder(), max_count, max_bytes, ByteBudget(1 << 30)), last=last)
+def ring(*, max_count: int = 100, max_bytes: int = 10_000, last: int = 0, budget: ByteBudget | None = None) -> Ring:
+    budget = ByteBudget(1 << 30) if budget is None else budget
+    return Ring("lobby", RingSize(LineEncoder(), max_count, max_bytes, budget), last=last)
 
 
-def test_empty() -> None:
-    it = ring(last=7)
-    assert (it.first, it.last) == (8, 7)
-    assert it.holds_after(7)
-    assert not it.holds_after(6)
-    assert it.after(7, 10) == []
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(1, 4)), max_size=30),
+    st.integers(1, 8),
+    st.integers(1, 60),
+)
+def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_bytes: int) -> None:
+    """Bounded by count and bytes, but the newest stays; what is not the next offset begins anew."""
+    it = ring(max_count=max_count, max_bytes=max_bytes)
+    model: list[Record] = []
+    last = written = 0
+    for skipped, size, count in news:
+        fresh = records(last + skipped + 1, last + skipped + count, text="x" * size)
+        last = fresh[-1].offset
+        written += size * count
+        it.add(fresh)
+        model = [*([] if skipped else model), *fresh]
+        while len(model) > max_count or (sum(len(kept.text) for kept in model) > max_bytes and len(model) > 1):
+            del model[0]
+        assert (it.first, it.last, it.written) == (model[0].offset, last, written)
+        assert it.holds_after(it.first - 1)
+        assert not it.holds_after(it.first - 2)
+        assert it.after(it.first - 1, 1000) == [kept.text.encode() for kept in model]
+        for cursor in range(it.first - 1, it.last):
+            chunk, reached = it.chunk(FRAMES, cursor)
+            assert chunk == b"".join(it.pieces(FRAMES, cursor, reached))
+            assert reached == it.last
 
 
-def test_bounded_by_count() -> None:
-    it = ring(max_count=5)
-    it.add(records(1, 12))
-    assert (it.first, it.last) == (8, 12)
-    assert len(it._json) == 5
-
-
-def test_bounded_by_bytes() -> None:
-    it = ring(max_bytes=100)
-    it.add(records(1, 12, text="x" * 30))
-    assert (it.first, it.last) == (10, 12)
-    assert (len(it._json), it._bytes, it.kept) == (3, 90, 90 + 3 * ENTRY_BYTES)
-
-
-def test_the_newest_stays_however_big_it_is() -> None:
-    it = ring(max_bytes=100)
-    it.add(records(1, 3, text="x" * 30))
-    it.add(records(4, 4, text="x" * 500))
-    assert (it.first, it.last) == (4, 4)
-
-
-def test_news_that_is_not_the_next_begins_anew() -> None:
-    it = ring()
-    it.add(records(1, 5))
-    it.add(records(9, 10))
-    assert (it.first, it.last) == (9, 10)
-    assert it.holds_after(8)
-    assert not it.holds_after(5)
-    assert (len(it._json), it._bytes, it.kept) == (2, 4, 4 + 2 * ENTRY_BYTES)
-    assert it.chunk(FRAMES, 8) == (b"M lobby 9 hi\nM lobby 10 hi\n", 10)
-
-
-def test_all_at_one_cursor_get_one_object() -> None:
+def test_all_at_one_cursor_get_one_object_until_there_is_news() -> None:
     it = ring()
     it.add(records(1, 20))
-    first, _ = it.chunk(FRAMES, 5)
-    again, reached = it.chunk(FRAMES, 5)
-    assert first is again
+    first, reached = it.chunk(FRAMES, 5)
+    assert it.chunk(FRAMES, 5)[0] is first
     assert reached == 20
+    assert it.chunk(FRAMES, 19)[0] is it.pieces(FRAMES, 19, 20)[0], "the frame itself"
+    it.add(records(21, 21))
+    assert it.chunk(FRAMES, 5)[1] == 21
 
 
-def test_a_member_that_lacks_one_message_gets_the_frame_itself() -> None:
-    it = ring()
-    it.add(records(1, 20))
-    assert it.chunk(FRAMES, 19)[0] is it.pieces(FRAMES, 19, 20)[0]
-
-
-def test_each_message_is_encoded_once_for_each_encoding() -> None:
+def test_each_message_is_encoded_once_for_each_encoding_that_somebody_hears() -> None:
     encoder = LineEncoder()
     it = Ring("lobby", RingSize(encoder, 100, 10_000, ByteBudget(1 << 30)))
     it.add(records(1, 10))
+    assert (encoder.encoded, encoder.pushed) == (10, 0)
     for cursor in range(10):
         it.chunk(encoder.frames, cursor)
     assert (encoder.encoded, encoder.pushed) == (10, 10)
@@ -87,21 +76,12 @@ def test_each_message_is_encoded_once_for_each_encoding() -> None:
     assert (encoder.encoded, encoder.pushed) == (10, 20)
 
 
-def test_news_ends_the_chunks() -> None:
-    it = ring()
-    it.add(records(1, 3))
-    assert it.chunk(FRAMES, 1)[1] == 3
-    it.add(records(4, 4))
-    assert it.chunk(FRAMES, 1)[1] == 4
-
-
 def test_a_chunk_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring_module, "CHUNK_BYTES", 40)
-    it = ring()
+    it, big = ring(), ring()
     it.add(records(1, 9))
     chunk, reached = it.chunk(FRAMES, 0)
     assert (len(chunk), reached) == (39, 3)
-    big = ring()
     big.add(records(1, 2, text="x" * 100))
     assert big.chunk(FRAMES, 0)[1] == 1, "one message always fits"
 
@@ -115,46 +95,6 @@ def test_slow_readers_all_over_the_ring_do_not_fill_memory() -> None:
     assert all(len(chunks) <= CHUNKS_KEPT for chunks in it._chunks.values())
 
 
-def test_written_counts_what_was_ever_added() -> None:
-    it = ring(max_count=2)
-    it.add(records(1, 10))
-    assert it.written == 20
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(1, 4)), max_size=30),
-    st.integers(1, 8),
-    st.integers(1, 60),
-)
-def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_bytes: int) -> None:
-    it = ring(max_count=max_count, max_bytes=max_bytes)
-    model: list[Record] = []
-    last = 0
-    for skipped, size, count in news:
-        fresh = records(last + skipped + 1, last + skipped + count, text="x" * size)
-        last = fresh[-1].offset
-        it.add(fresh)
-        model = [*([] if skipped else model), *fresh]
-        while len(model) > max_count or (sum(len(kept.text) for kept in model) > max_bytes and len(model) > 1):
-            del model[0]
-        assert it.last == last
-        assert it.first == model[0].offset
-        assert it.after(it.first - 1, 1000) == [kept.text.encode() for kept in model]
-        assert len(it._json) == len(model)
-        assert it._bytes == sum(len(kept.text) for kept in model)
-        for cursor in range(it.first - 1, it.last):
-            chunk, reached = it.chunk(FRAMES, cursor)
-            assert chunk == b"".join(it.pieces(FRAMES, cursor, reached))
-            assert reached == it.last
-
-
-def test_nothing_is_encoded_that_nobody_hears() -> None:
-    encoder = LineEncoder()
-    it = Ring("lobby", RingSize(encoder, 100, 10_000, ByteBudget(1 << 30)))
-    it.add(records(1, 10))
-    assert (encoder.encoded, encoder.pushed) == (10, 0)
-
-
 def test_an_encoding_that_comes_late_has_everything() -> None:
     it = ring()
     it.add(records(1, 5))
@@ -164,3 +104,64 @@ def test_an_encoding_that_comes_late_has_everything() -> None:
     it.cut(0)
     it.add(records(10, 10))
     assert it.chunk(EVENTS, 9) == it.chunk(FRAMES, 9) == (b"M lobby 10 hi\n", 10)
+
+
+# -- what is charged --------------------------------------------------------------------------------------------------
+
+
+def test_encodings_in_use_are_copies_and_joined_chunks_count_until_the_next_message() -> None:
+    budget = ByteBudget(1 << 30)
+    it = ring(budget=budget)
+    it.add(records(1, 10))
+    copy = 10 * (2 + ENTRY_BYTES)
+    assert budget.used == copy
+    it.chunk(FRAMES, 9)
+    assert budget.used == 2 * copy, "for every message, even if nobody lacks the older ones"
+    it.chunk(EVENTS, 9)
+    assert budget.used == 3 * copy
+    chunk, _ = it.chunk(FRAMES, 0)
+    assert budget.used >= 3 * copy + len(chunk)
+    it.add(records(11, 11))
+    assert budget.used == 3 * 11 * (2 + ENTRY_BYTES)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["add", "frames", "events", "cut"]), st.integers(0, 30)),
+        max_size=40,
+    )
+)
+def test_the_budget_is_the_sum_of_the_rings(acts: list[tuple[int, str, int]]) -> None:
+    budget = ByteBudget(1 << 30)
+    three = [ring(max_count=20, max_bytes=2_000, budget=budget) for _ in range(3)]
+    for index, act, number in acts:
+        it = three[index]
+        if act == "add":
+            it.add(records(it.last + 1 + number % 2, it.last + 1 + number % 5, text="x" * number))
+        elif act == "cut":
+            it.cut(number * 50)
+            assert it.kept <= number * 50
+        else:
+            it.chunk(FRAMES if act == "frames" else EVENTS, max(it.first - 1, it.last - number))
+        assert it.first + len(it._json) == it.last + 1
+        assert budget.used == sum(each.kept for each in three)
+    for it in three:
+        it.released()
+    assert budget.used == 0
+
+
+def test_what_is_charged_is_what_is_kept() -> None:
+    """Held against the allocator, with both encodings in use: no less than nine tenths of it, no more than 1.3."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        budget = ByteBudget(1 << 30)
+        it = ring(max_count=2_000, max_bytes=1 << 20, budget=budget)
+        for offset in range(1, 1_001):
+            it.add(records(offset, offset, text=f"{offset:0200}"))
+            it.chunk(FRAMES, offset - 1)
+            it.chunk(EVENTS, offset - 1)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.9 < budget.used / size < 1.3, (budget.used, size)

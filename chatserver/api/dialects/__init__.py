@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from chatserver.api.dialect import Command, Dialect, Echo, Echoed, Refused, Reply
+from chatserver.api.dialect import Command, Dialect, Echo
 from chatserver.api.dialects.chat_v1 import ChatV1
 from chatserver.api.encoder import WireEncoder
+from chatserver.protocol.errors import MessageId
 from chatserver.protocol.websocket import binary_frame, text_frame
+from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 
 
@@ -18,20 +20,12 @@ class EchoDialect(Dialect):
         pass  # it needs neither
 
     def decode(self, data: str | bytes) -> Command:
-        """Everything is a message."""
-        return Echo(data)
+        """Everything is a message, and its own answer."""
+        return Echo(text_frame(data.encode()) if isinstance(data, str) else binary_frame(data))
 
-    def reply(self, reply: Reply) -> list[bytes]:
-        """What was sent."""
-        match reply:
-            case Echoed(str(text)):
-                return [text_frame(text.encode())]
-            case Echoed(bytes(data)):
-                return [binary_frame(data)]
-            case Refused():
-                return [text_frame(reply.message.encode())]
-            case _:
-                raise AssertionError(f"{type(reply).__name__} answers no echo")
+    def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
+        """The sentence alone."""
+        return text_frame(message.encode())
 
 
 #: Made once for a server, at the path given.

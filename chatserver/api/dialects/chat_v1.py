@@ -5,19 +5,24 @@ Owns: which encoder of `protocol` says what. May not: decide anything.
 
 from collections.abc import Sequence
 
-from chatserver.api import dialect
-from chatserver.api.dialect import Joined, Published
+from chatserver.api.dialect import Command, Dialect
 from chatserver.api.encoder import WireEncoder, faces
+from chatserver.api.pages import Page
+from chatserver.chat.member import Member
+from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
+from chatserver.log.interface import Record
 from chatserver.protocol import encoders
 from chatserver.protocol.client_messages import decode
+from chatserver.protocol.errors import MessageId
 from chatserver.protocol.upgrade import SUBPROTOCOL
 from chatserver.protocol.validation import MAX_TEXT_BYTES
 from chatserver.protocol.websocket import text_frame, text_frame_parts
+from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 
 
-class ChatV1(dialect.Dialect):
+class ChatV1(Dialect):
     """See the module."""
 
     subprotocol = SUBPROTOCOL
@@ -32,38 +37,41 @@ class ChatV1(dialect.Dialect):
         face = principal.face
         return text_frame(encoders.hello(token, face.id, face.name, self._ping, self._limits))
 
-    def decode(self, data: str | bytes) -> dialect.Command:
+    def decode(self, data: str | bytes) -> Command:
         """JSON, checked."""
         return decode(data)
 
-    def reply(self, reply: dialect.Reply) -> list[bytes]:
-        """By its type; those that come most are first, and cost no pattern."""
-        cursor = self._encoder.cursor
-        if type(reply) is Published:
-            record = reply.record
-            time = encoders.time_text(record.time)
-            return [text_frame(encoders.ack(reply.id, record.room, record.offset, cursor(record.offset), time))]
-        if type(reply) is Joined:
-            member, room = reply.member, reply.member.room
-            after, people = cursor(member.cursor), len(room.presence)
-            parts = encoders.joined(reply.id, room.name, after, reply.recovered, reply.messages, people)
-            return text_frame_parts(parts)
-        match reply:
-            case dialect.Refused(id_, code, message, retry_after):
-                frame = encoders.error(id_, code, message, retry_after)
-            case dialect.HistoryPage(id_, name, reaches, recovered, messages):
-                return text_frame_parts(encoders.history(id_, name, cursor(reaches), recovered, messages))
-            case dialect.Alive(id_):
-                frame = encoders.pong(id_)
-            case dialect.Left(id_, name):
-                frame = encoders.left(id_, name)
-            case dialect.MemberList(id_, name, presence):
-                frame = encoders.members(id_, name, self._encoder.listing(presence), len(presence))
-            case _:
-                raise AssertionError(f"chat.v1 has no {type(reply).__name__}")
-        return [text_frame(frame)]
+    def joined(self, id_: MessageId, member: Member, page: Page) -> list[bytes]:
+        """With how many are there."""
+        room, cursor = member.room, self._encoder.cursor(page.reaches)
+        parts = encoders.joined(id_, room.name, cursor, page.recovered, page.items, len(room.presence))
+        return text_frame_parts(parts)
 
-    # -- pushes -----------------------------------------------------------------------------------------------------
+    def left(self, id_: MessageId, room: str) -> bytes:
+        """Of a room."""
+        return text_frame(encoders.left(id_, room))
+
+    def published(self, id_: MessageId, record: Record) -> bytes:
+        """Where the message stands."""
+        cursor, time = self._encoder.cursor(record.offset), encoders.time_text(record.time)
+        return text_frame(encoders.ack(id_, record.room, record.offset, cursor, time))
+
+    def history(self, id_: MessageId, room: str, page: Page) -> list[bytes]:
+        """Its messages, and where to go on."""
+        cursor = self._encoder.cursor(page.reaches)
+        return text_frame_parts(encoders.history(id_, room, cursor, page.recovered, page.items))
+
+    def members(self, id_: MessageId, room: str, presence: Presence) -> bytes:
+        """Some hundreds by name, and how many in all."""
+        return text_frame(encoders.members(id_, room, self._encoder.listing(presence), len(presence)))
+
+    def alive(self, id_: MessageId) -> bytes:
+        """The answer to a ping."""
+        return text_frame(encoders.pong(id_))
+
+    def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
+        """An error under the id of what it is about."""
+        return text_frame(encoders.error(id_, code, message, retry_after))
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         """A message."""

@@ -1,0 +1,63 @@
+"""How often somebody may publish."""
+
+from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, PublishLimit
+from chatserver.chat.principal import Principal
+from chatserver.settings.fields import Settings
+
+
+class Limited:
+    """A limit, and a clock in the hands of the test."""
+
+    def __init__(self, rate: float) -> None:
+        self.now = 0.0
+        self.limit = PublishLimit(Settings(publish_rate=rate), lambda: self.now)
+
+    def take(self, number: int, network: str = "here") -> float:
+        return self.limit.take(Principal(number, network))
+
+
+def test_a_burst_and_then_the_rate_for_each_user() -> None:
+    it = Limited(5.0)
+    burst = round(5 * BURST_SECONDS)
+    assert [it.take(1) for _ in range(burst)] == [0.0] * burst
+    wait = it.take(1)
+    assert 0.0 < wait <= 1 / 5
+    assert it.take(2) == 0.0
+    it.now = wait * 0.9
+    assert it.take(1) > 0.0
+    it.now = wait + 1e-6
+    assert it.take(1) == 0.0
+
+
+def test_a_rate_below_one_allows_one() -> None:
+    it = Limited(0.1)
+    assert it.take(1) == 0.0
+    assert it.take(1) > 5.0
+
+
+def test_a_network_has_a_share_under_however_many_names() -> None:
+    """A new name for each message: another cookie, another User-Agent, another connection."""
+    it = Limited(1.0)
+    burst = round(NETWORK_SHARE * BURST_SECONDS)
+    assert [it.take(number) for number in range(burst)] == [0.0] * burst
+    wait = it.take(-1)
+    assert 0.0 < wait <= 1.0 / NETWORK_SHARE + 1e-6
+    assert it.take(-2, "elsewhere") == 0.0
+    it.now = wait + 1e-6
+    assert it.take(-3) == 0.0
+
+
+def test_who_is_refused_as_a_user_does_not_use_up_the_network() -> None:
+    it = Limited(1.0)
+    for _ in range(1000):
+        it.take(1)
+    assert it.take(2) == 0.0
+    assert len(it.limit) == 3
+    it.now = 1e6
+    it.limit.sweep()
+    assert len(it.limit) == 0
+
+
+def test_no_limit_for_users_is_none_for_networks() -> None:
+    it = Limited(0.0)
+    assert {it.take(number) for number in range(1000)} == {0.0}
