@@ -5,15 +5,9 @@ Owns: the vocabulary between the library and programs on top of it. May not: car
 
 import msgspec
 
-from chatserver.client.wire import GoingAway, Message, PresenceChanged, User
+from chatserver.client.wire import Connected, GoingAway, Message, PresenceChanged
 
-__all__ = ["GoingAway", "PresenceChanged"]
-
-
-class Connected(msgspec.Struct, frozen=True):
-    """The server greeted us; `user` is who we are to it."""
-
-    user: User
+__all__ = ["Connected", "GoingAway", "PresenceChanged"]
 
 
 class Entered(msgspec.Struct, frozen=True):

@@ -32,22 +32,19 @@ def pretty_lines(message: Message, *, colours: bool) -> str:
     name = printable(message.user.name)
     lines = [printable(line) for line in message.text.splitlines()] or [""]
     text = f"\n{' ' * 7}".join(lines)
+    clock = local_time(message, "%H:%M")
     if not colours:
-        return f"{clock(message)}  {name}: {text}"
+        return f"{clock}  {name}: {text}"
     colour = _NAME_COLOURS[crc32(message.user.id.encode()) % len(_NAME_COLOURS)]
-    return f"\x1b[2m{clock(message)}\x1b[0m  \x1b[1;{colour}m{name}\x1b[0m  {text}"
+    return f"\x1b[2m{clock}\x1b[0m  \x1b[1;{colour}m{name}\x1b[0m  {text}"
 
 
-def clock(message: Message) -> str:
-    """Return the local time of a message, `14:03`."""
-    moment = _local(message)
-    return moment.strftime("%H:%M") if moment is not None else printable(message.time)
-
-
-def day(message: Message) -> str:
-    """Return the local day of a message, `Friday 20 November 2026`."""
-    moment = _local(message)
-    return f"{moment:%A} {moment.day} {moment:%B} {moment.year}" if moment is not None else ""
+def local_time(message: Message, form: str) -> str:
+    """Return the local time of a message in this form of strftime, or as it came if it is none."""
+    try:
+        return f"{datetime.fromisoformat(message.time).astimezone():{form}}"
+    except (ValueError, OverflowError):
+        return printable(message.time)
 
 
 def status(event: events.Event) -> str | None:
@@ -77,10 +74,3 @@ def _names(users: tuple[User, ...]) -> str:
     shown = ", ".join(printable(user.name) for user in users[:_NAMES_SHOWN])
     more = len(users) - _NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _local(message: Message) -> datetime | None:
-    try:
-        return datetime.fromisoformat(message.time).astimezone()
-    except (ValueError, OverflowError):
-        return None

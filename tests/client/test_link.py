@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from chatserver.client import RejectedError, connect, conversation
+from chatserver.client import RejectedError, connect, link
 from chatserver.client.events import (
     Acknowledged,
     Connected,
@@ -200,9 +200,9 @@ async def test_a_server_that_hangs_up_at_once_is_not_waited_for() -> None:
 
 async def test_a_server_gone_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took the connection and then stopped: no message, no pong, no close."""
-    monkeypatch.setattr(conversation, "SILENCE", 0.05)
-    monkeypatch.setattr(conversation, "PONG_TIMEOUT", 0.05)
-    monkeypatch.setattr("chatserver.client.link.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(link, "SILENCE", 0.05)
+    monkeypatch.setattr(link, "PONG_TIMEOUT", 0.05)
+    monkeypatch.setattr(link, "CLOSE_TIMEOUT", 0.05)
     server = FakeServer()
     async with server.running(), listening(server) as listener:
         await listener.until_kind(Entered)

@@ -62,7 +62,6 @@ class World:
             self.give(type="gap", room="lobby", after="e-0", until=self.log[-1 - back]["cursor"])
 
     def reconnect(self, _: int) -> None:
-        self.session.closed()
         self.asked.clear()
         self.session.opened()
         self.collect()
