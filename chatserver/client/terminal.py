@@ -245,9 +245,9 @@ async def _input_lines() -> AsyncIterator[tuple[int, str]]:
 
 
 def _end_if_unwelcome(event: events.Event) -> None:
-    """A room that does not let us in is the end of a command that is about one room."""
+    """A room that does not let us in is the end of a command that is about one room; it has been told."""
     if isinstance(event, events.Complaint) and event.room is not None:
-        raise _Done(_complain(render.status(event) or "", EXIT_FAILED))
+        raise _Done(EXIT_FAILED)
 
 
 def _tell(event: events.Event) -> None:

@@ -6,6 +6,7 @@ from typing import NoReturn
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from chatserver.client import RejectedError, link
 from chatserver.client.events import Acknowledged, Connected, Entered, GoingAway, Reconnecting
@@ -20,6 +21,7 @@ async def test_a_restart_in_the_middle_of_a_conversation_loses_and_doubles_nothi
     texts = [f"text {number}" for number in range(6)]
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
+        await trio.testing.wait_all_tasks_blocked()
         keys = [listener.client.publish("lobby", text) for text in texts[:3]]
         await listener.texts(4)
         await server.close_all(1012, "restart")

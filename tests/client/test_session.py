@@ -6,18 +6,7 @@ from typing import Any
 
 import pytest
 
-from chatserver.client.events import (
-    Acknowledged,
-    Complaint,
-    Connected,
-    Entered,
-    Event,
-    GoingAway,
-    Lost,
-    PresenceChanged,
-    Received,
-    Refused,
-)
+from chatserver.client import events
 from chatserver.client.session import CLOSE_TOO_BIG, HELD_MESSAGES, RETRY_DELAY, Session
 from chatserver.client.wire import ProtocolError, User
 from tests.client.fake import ME, message
@@ -40,10 +29,10 @@ class Peer:
     def sends_nothing(self) -> bool:
         return self.session.outgoing(self.now) == []
 
-    def give(self, type_: str, **fields: Any) -> list[Event]:
+    def give(self, type_: str, **fields: Any) -> list[events.Event]:
         return self.session.receive(json.dumps({"type": type_, **fields}), self.now)
 
-    def answer(self, type_: str, *offsets: int, recovered: bool = True, epoch: str = "e1") -> list[Event]:
+    def answer(self, type_: str, *offsets: int, recovered: bool = True, epoch: str = "e1") -> list[events.Event]:
         """Answer the request that the session sends now."""
         request = self.sent()
         assert request["type"] == {"joined": "join"}.get(type_, type_)
@@ -51,16 +40,16 @@ class Peer:
         messages = [message(offset, epoch=epoch) for offset in offsets]
         return self.give(type_, id=request["id"], cursor=cursor, recovered=recovered, messages=messages, members=1)
 
-    def refuse(self, code: str, **fields: Any) -> list[Event]:
+    def refuse(self, code: str, **fields: Any) -> list[events.Event]:
         """Refuse the request that the session sends now."""
         return self.give("error", id=self.sent()["id"], code=code, message="no", **fields)
 
-    def push(self, offset: int) -> list[Event]:
-        return self.give("message", **message(offset))
+    def push(self, offset: int, *, epoch: str = "e1") -> list[events.Event]:
+        return self.give("message", **message(offset, epoch=epoch))
 
 
-def offsets(events: list[Event]) -> list[int]:
-    return [event.message.offset for event in events if isinstance(event, Received)]
+def offsets(seen: list[events.Event]) -> list[int]:
+    return [event.message.offset for event in seen if isinstance(event, events.Received)]
 
 
 @pytest.fixture
@@ -82,9 +71,9 @@ def test_first_join_asks_for_the_latest(newcomer: Peer) -> None:
 
 
 def test_backlog_then_pushes(newcomer: Peer) -> None:
-    events = [*newcomer.answer("joined", 4, 5), *newcomer.push(6)]
-    assert events[0] == Entered("lobby", 1, resumed=False)
-    assert [(event.message.offset, event.past) for event in events[1:] if isinstance(event, Received)] == [
+    seen = [*newcomer.answer("joined", 4, 5), *newcomer.push(6)]
+    assert seen[0] == events.Entered("lobby", 1, resumed=False)
+    assert [(event.message.offset, event.past) for event in seen[1:] if isinstance(event, events.Received)] == [
         (4, True),
         (5, True),
         (6, False),
@@ -102,11 +91,20 @@ def test_a_room_is_resumed_from_where_it_was(newcomer: Peer, offset: int) -> Non
 def test_a_new_epoch_is_a_loss_and_its_offsets_count_anew(newcomer: Peer, fresh: tuple[int, ...]) -> None:
     newcomer.answer("joined", 1, 2, 3)
     newcomer.session.opened()
-    events = newcomer.answer("joined", *fresh, recovered=False, epoch="e2")
-    assert events[:2] == [Entered("lobby", 1, resumed=True), Lost("lobby")]
-    assert offsets(events) == list(fresh)
+    seen = newcomer.answer("joined", *fresh, recovered=False, epoch="e2")
+    assert seen[:2] == [events.Entered("lobby", 1, resumed=True), events.Lost("lobby")]
+    assert offsets(seen) == list(fresh)
     newcomer.session.opened()
     assert newcomer.sent()["after"] == f"e2-{len(fresh)}"
+
+
+def test_what_was_held_of_an_old_epoch_is_forgotten(peer: Peer) -> None:
+    peer.push(9)
+    peer.session.opened()
+    peer.answer("joined", 1, recovered=False, epoch="e2")
+    peer.push(3, epoch="e2")
+    assert offsets(peer.answer("history", 2, epoch="e2")) == [2, 3]
+    assert peer.sends_nothing()
 
 
 def test_gap_is_filled_from_our_own_cursor(peer: Peer) -> None:
@@ -127,27 +125,18 @@ def test_gap_without_anything_after_it_is_filled_to_its_end(peer: Peer) -> None:
 def test_gap_that_retention_passed_is_said_to_be_lost(peer: Peer) -> None:
     peer.give("gap", room="lobby", after="e1-1", until="e1-9")
     peer.push(10)
-    events = peer.answer("history", 8, 9, recovered=False)
-    assert events[0] == Lost("lobby")
-    assert offsets(events) == [8, 9, 10]
+    seen = peer.answer("history", 8, 9, recovered=False)
+    assert seen[0] == events.Lost("lobby")
+    assert offsets(seen) == [8, 9, 10]
 
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_a_hole_that_the_log_cannot_fill_is_lost_rather_than_waited_for(peer: Peer, refused: bool) -> None:
     peer.push(5)
-    events = peer.refuse("bad_cursor") if refused else peer.answer("history")
-    assert events[0] == Lost("lobby")
-    assert offsets(events) == [5]
+    seen = peer.refuse("bad_cursor") if refused else peer.answer("history")
+    assert seen[0] == events.Lost("lobby")
+    assert offsets(seen) == [5]
     assert offsets(peer.push(6)) == [6]
-
-
-def test_a_history_that_may_work_later_is_asked_later(peer: Peer) -> None:
-    peer.push(3)
-    assert peer.refuse("unavailable", retry_after=2.0) == []
-    assert peer.sends_nothing()
-    assert peer.session.next_time() == 2.0
-    peer.now = 2.0
-    assert offsets(peer.answer("history", 2)) == [2, 3]
 
 
 def test_what_is_held_is_bounded_and_nothing_is_lost_by_it(peer: Peer) -> None:
@@ -165,7 +154,7 @@ def test_published_texts_go_one_at_a_time_in_order(peer: Peer) -> None:
     keys = [peer.session.publish("lobby", text) for text in ("a", "b")]
     assert peer.sent() == {"type": "publish", "id": 2, "room": "lobby", "text": "a", "key": keys[0]}
     assert peer.sends_nothing()
-    assert peer.give("ack", id=2, **message(1)) == [Acknowledged(keys[0], "lobby", 1)]
+    assert peer.give("ack", id=2, **message(1)) == [events.Acknowledged(keys[0], "lobby", 1)]
     assert peer.give("ack", id=2, **message(1)) == []
     assert peer.sent()["text"] == "b"
     assert peer.session.unacknowledged == 1
@@ -190,7 +179,7 @@ def test_an_error_without_a_time_is_tried_again_after_a_while(peer: Peer) -> Non
 
 def test_a_refusal_is_final_and_the_next_goes_on(peer: Peer) -> None:
     key, _ = (peer.session.publish("lobby", text) for text in ("a", "b"))
-    assert peer.refuse("forbidden") == [Refused(key, "forbidden", "no")]
+    assert peer.refuse("forbidden") == [events.Refused(key, "forbidden", "no")]
     assert peer.sent()["text"] == "b"
 
 
@@ -199,30 +188,30 @@ def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Pe
     peer.sent()
     assert peer.session.closed(1001) == []
     (refused,) = peer.session.closed(CLOSE_TOO_BIG)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, events.Refused)
     assert refused.key == key
     assert peer.session.unacknowledged == 1
 
 
 def test_a_refused_join_is_a_complaint(newcomer: Peer) -> None:
-    assert newcomer.refuse("bad_room") == [Complaint("lobby", "bad_room", "no")]
+    assert newcomer.refuse("bad_room") == [events.Complaint("lobby", "bad_room", "no")]
 
 
 @pytest.mark.parametrize(
-    ("frame", "events"),
+    ("frame", "seen"),
     [
-        ({"type": "hello", "protocol": "chat.v1", "user": ME, "limits": {}}, [Connected(User("u_me", "Me"))]),
-        ({"type": "goaway", "reason": "restart", "retry_after": 3.2}, [GoingAway("restart", 3.2)]),
+        ({"type": "hello", "protocol": "chat.v1", "user": ME, "limits": {}}, [events.Connected(User("u_me", "Me"))]),
+        ({"type": "goaway", "reason": "restart", "retry_after": 3.2}, [events.GoingAway("restart", 3.2)]),
         (
             {"type": "presence", "room": "lobby", "joined": [ME], "left": [], "members": 2},
-            [PresenceChanged("lobby", (User("u_me", "Me"),), (), 2)],
+            [events.PresenceChanged("lobby", (User("u_me", "Me"),), (), 2)],
         ),
-        ({"type": "error", "code": "bad_json", "message": "what"}, [Complaint(None, "bad_json", "what")]),
+        ({"type": "error", "code": "bad_json", "message": "what"}, [events.Complaint(None, "bad_json", "what")]),
         ({"type": "something-new", "of": "the future"}, []),
     ],
 )
-def test_other_news(peer: Peer, frame: dict[str, Any], events: list[Event]) -> None:
-    assert peer.session.receive(json.dumps(frame), 0.0) == events
+def test_other_news(peer: Peer, frame: dict[str, Any], seen: list[events.Event]) -> None:
+    assert peer.session.receive(json.dumps(frame), 0.0) == seen
 
 
 @pytest.mark.parametrize(
