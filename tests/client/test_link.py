@@ -8,11 +8,21 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.client import RejectedError, link
+from chatserver.client import RejectedError
 from chatserver.client.events import Acknowledged, Connected, Entered, GoingAway, Reconnecting
-from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER, Backoff
+from chatserver.client.link import (
+    ASKED_SPREAD,
+    EVENTS_AHEAD,
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    SILENCE,
+    STEADY_AFTER,
+    Backoff,
+)
 from tests.client.fake import FakeServer
 from tests.client.listener import SOON, listening
+
+pytestmark = pytest.mark.jumping_clock
 
 
 async def test_a_restart_in_the_middle_of_a_conversation_loses_and_doubles_nothing() -> None:
@@ -61,7 +71,7 @@ async def test_a_gap_is_filled_from_the_history() -> None:
         assert (await listener.texts(7))[-1] == "6"
 
 
-async def test_goaway_says_when_to_come_back(autojump_clock: trio.testing.MockClock) -> None:
+async def test_goaway_says_when_to_come_back() -> None:
     server = FakeServer()
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
@@ -72,9 +82,12 @@ async def test_goaway_says_when_to_come_back(autojump_clock: trio.testing.MockCl
         assert event.why == "the server is going away: restart"
         assert 3.2 <= event.delay <= 3.2 * (1 + ASKED_SPREAD)
         await listener.until(Entered, times=2)
+        await server.close_all(1012)
+        (_, event) = await listener.until(Reconnecting, times=2)
+        assert event.why == "the server closed the connection: 1012 service restart"
 
 
-async def test_retry_after_of_a_full_server_is_honoured(autojump_clock: trio.testing.MockClock) -> None:
+async def test_retry_after_of_a_full_server_is_honoured() -> None:
     server = FakeServer(refusals=[503], retry_after="7")
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
@@ -117,7 +130,7 @@ async def test_what_is_not_chat_is_said_and_tried_again() -> None:
         assert "does not speak chat.v1" in event.why
 
 
-async def test_a_port_where_nothing_answers_is_left(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_port_where_nothing_answers_is_left() -> None:
     (server,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with server, listening(f"127.0.0.1:{server.socket.getsockname()[1]}") as listener:
         (event,) = await listener.until(Reconnecting)
@@ -135,9 +148,6 @@ async def test_a_server_that_hangs_up_at_once_is_not_waited_for() -> None:
 
 async def test_a_server_gone_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took the connection and then stopped: no message, no pong, no close."""
-    monkeypatch.setattr(link, "SILENCE", 0.05)
-    monkeypatch.setattr(link, "PONG_TIMEOUT", 0.05)
-    monkeypatch.setattr(link, "CLOSE_TIMEOUT", 0.05)
     server = FakeServer()
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
@@ -146,11 +156,32 @@ async def test_a_server_gone_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         async def deaf(_max_bytes: int) -> NoReturn:
             await trio.sleep_forever()
 
-        monkeypatch.setattr(connection._stream, "receive_some", deaf)
-        (event,) = await listener.until(Reconnecting)
+        with monkeypatch.context() as patch:
+            patch.setattr(connection._stream, "receive_some", deaf)
+            (event,) = await listener.until(Reconnecting)
         assert event.why == "the server has gone silent"
-        monkeypatch.undo()
         await listener.until(Entered, times=2)
+
+
+async def test_a_quiet_room_and_a_user_who_does_not_read_are_no_silence() -> None:
+    server = FakeServer()
+    async with server.running(), listening(server.url) as listener:
+        await listener.until(Entered)
+        await trio.sleep(10 * SILENCE)
+        for number in range(2 * EVENTS_AHEAD):
+            await server.say(str(number))
+        await trio.sleep(10 * SILENCE)
+        assert await listener.texts(2 * EVENTS_AHEAD) == [str(number) for number in range(2 * EVENTS_AHEAD)]
+        assert not listener.events(Reconnecting)
+
+
+async def test_a_limit_is_waited_for_and_nothing_overtakes() -> None:
+    limited = {"code": "rate_limited", "message": "slowly", "retry_after": 5.0}
+    server = FakeServer(errors=[limited, limited])
+    async with server.running(), listening(server.url) as listener:
+        for text in ("a", "b", "c"):
+            listener.client.publish("lobby", text)
+        assert await listener.texts(3) == ["a", "b", "c"]
 
 
 async def test_leaving_closes_politely() -> None:
