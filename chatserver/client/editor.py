@@ -10,8 +10,10 @@ import re
 
 from rich.cells import cell_len
 
+BRACKETED_PASTE = "\x1b[?2004h", "\x1b[?2004l"  # on and off; xterm's control sequences
 LONGEST_LINE = 16_384  # characters; the server's own limit for a message is in bytes, and it says so
 REMEMBERED_LINES = 100
+_BREAK = "⏎"  # stands for a line break in the one line that is shown
 
 #: A character, or a whole escape sequence (ECMA-48 5.4); the beginning of one does not match.
 _KEY = re.compile(r"\x1b\[[0-?]*+[ -/]*+.|\x1bO.|\x1b[^\[O]|[^\x1b]", re.DOTALL)
@@ -39,6 +41,7 @@ class Editor:
         self._pending = ""  # the beginning of an escape sequence
         self._earlier: list[str] = []
         self._shown = 0  # index into _earlier; its length: the new line
+        self._pasting = False  # what comes is text, line breaks too, until the paste ends
 
     def feed(self, data: bytes) -> list[str | None]:
         """Take bytes from the terminal; return the lines entered, and None for Ctrl-D on an empty line."""
@@ -47,7 +50,11 @@ class Editor:
         while found := _KEY.match(self._pending):
             key = found.group()
             self._pending = self._pending[len(key) :]
-            if key in "\r\n":
+            if key in ("\x1b[200~", "\x1b[201~"):
+                self._pasting = key == "\x1b[200~"
+            elif self._pasting:
+                self._insert(key.replace("\r", "\n"))
+            elif key in "\r\n":
                 entered.append(self._take())
             elif key == "\x04" and not self.before + self.after:
                 entered.append(None)
@@ -55,9 +62,15 @@ class Editor:
                 self._press(key)
         return entered
 
+    def clear(self) -> bool:
+        """Forget the line; return whether there was anything in it."""
+        anything = bool(self.before + self.after)
+        self._show(len(self._earlier))
+        return anything
+
     def view(self, width: int) -> tuple[str, str]:
         """Return what fits `width` columns of the line before the cursor, and after it."""
-        before, after = self.before, self.after
+        before, after = self.before.replace("\n", _BREAK), self.after.replace("\n", _BREAK)
         while before and cell_len(before) >= width:
             before = before[1:]
         while cell_len(before + after) > width:
@@ -102,5 +115,9 @@ class Editor:
                 self._show(self._shown - 1)
             case "later":
                 self._show(self._shown + 1)
-            case char if char.isprintable() and len(before + after) < LONGEST_LINE:
-                self.before += char
+            case char:
+                self._insert(char)
+
+    def _insert(self, char: str) -> None:
+        if (char.isprintable() or char == "\n") and len(self.before + self.after) < LONGEST_LINE:
+            self.before += char

@@ -5,9 +5,9 @@ Owns: the vocabulary between the library and programs on top of it. May not: car
 
 import msgspec
 
-from chatserver.client.wire import Connected, GoingAway, Message, PresenceChanged
+from chatserver.client.wire import Connected, GoingAway, Members, Message, PresenceChanged
 
-__all__ = ["Connected", "GoingAway", "PresenceChanged"]
+__all__ = ["Connected", "GoingAway", "Members", "PresenceChanged"]
 
 
 class Entered(msgspec.Struct, frozen=True):
@@ -63,4 +63,4 @@ class Reconnecting(msgspec.Struct, frozen=True):
 
 
 _Answer = Acknowledged | Refused | Complaint
-Event = Connected | Entered | Received | Lost | PresenceChanged | _Answer | GoingAway | Reconnecting
+Event = Connected | Entered | Received | Lost | PresenceChanged | Members | _Answer | GoingAway | Reconnecting

@@ -84,7 +84,7 @@ class Backoff:
 class Client:
     """A user in some rooms, whatever happens to the connection. Made by `connect`."""
 
-    def __init__(self, target: Target, rooms: Iterable[str], backoff: Backoff) -> None:
+    def __init__(self, target: Target, rooms: Iterable[str], cookie: str, backoff: Backoff) -> None:
         self._target = target
         self._session = Session(rooms)
         self._backoff = backoff
@@ -92,6 +92,7 @@ class Client:
         self._news = trio.Event()  # set when the session may have something to send
         self._goaway: GoingAway | None = None  # of this connection
         self._cookies = SimpleCookie()
+        self._keep_cookies(cookie)
         self._talking: trio.CancelScope | None = None  # around an open connection's tasks
         self._leaving = False
         self._rejection = "the client was closed"
@@ -101,11 +102,31 @@ class Client:
         """How many texts are published and neither acknowledged nor refused."""
         return self._session.unacknowledged
 
+    @property
+    def cookie(self) -> str:
+        """Who we are to the server, as `connect` takes it: a secret."""
+        return self._cookies.output(attrs=[], header="", sep=";").strip()
+
     def publish(self, room: str, text: str) -> str:
         """Publish in the order of calls; `Acknowledged` or `Refused` comes with the key returned."""
         key = self._session.publish(room, text)
         self._news.set()
         return key
+
+    def join(self, room: str) -> None:
+        """Be in a further room: `Entered` comes, or `Complaint`."""
+        self._session.join(room)
+        self._news.set()
+
+    def leave(self, room: str) -> None:
+        """Be in a room no more."""
+        self._session.leave(room)
+        self._news.set()
+
+    def ask_members(self, room: str) -> None:
+        """Ask who is in a room; `Members` comes, if there is a connection."""
+        self._session.ask_members(room)
+        self._news.set()
 
     def __aiter__(self) -> "Client":
         """Iterate over what happens, for ever."""
@@ -156,12 +177,14 @@ class Client:
                 stream,  # type: ignore[arg-type]  # any trio.abc.Stream will do
                 self._target.authority,
                 self._target.path,
-                extra_headers=self._headers(),
+                extra_headers=[(b"Cookie", self.cookie.encode("latin-1"))] if self.cookie else [],
                 max_message_size=MAX_FRAME,
                 message_queue_size=16,
             )
         stream.upgraded = True
-        self._keep_cookies(socket.handshake_headers)
+        for name, value in socket.handshake_headers:
+            if name == b"set-cookie":
+                self._keep_cookies(value.decode("latin-1"))
         self._session.opened()
         self._goaway = None
         why: str | None = None
@@ -218,16 +241,10 @@ class Client:
             return _Ending(f"the server closed the connection for good: {words}", final=True)
         return _Ending(why or f"the server closed the connection: {words}", asked)
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        cookies = self._cookies.output(attrs=[], header="", sep=";").strip()
-        return [(b"Cookie", cookies.encode("latin-1"))] if cookies else []
-
-    def _keep_cookies(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _keep_cookies(self, text: str) -> None:
         """Remember who the server says we are, so that we are the same guest when we come back."""
-        for name, value in headers:
-            if name == b"set-cookie":
-                with suppress(CookieError):
-                    self._cookies.load(value.decode("latin-1"))
+        with suppress(CookieError):
+            self._cookies.load(text)
 
     def _leave(self, nursery: trio.Nursery) -> None:
         """End `_run`: politely if there is a connection, at once if not."""
@@ -236,12 +253,15 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(url: str, *, rooms: Iterable[str] = (), backoff: Backoff | None = None) -> AsyncIterator[Client]:
+async def connect(
+    url: str, *, rooms: Iterable[str] = (), cookie: str = "", backoff: Backoff | None = None
+) -> AsyncIterator[Client]:
     """Be in `rooms` of the server at `url` until the block ends; connects in the background.
 
+    With the `cookie` of an earlier client we are the same user, if the server still knows it.
     Raises `BadUrlError`. Leaving the block says goodbye; `client.unacknowledged` tells what it would lose.
     """
-    client = Client(parse_target(url), rooms, backoff or Backoff())
+    client = Client(parse_target(url), rooms, cookie, backoff or Backoff())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client._run)
         try:

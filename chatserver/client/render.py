@@ -12,6 +12,7 @@ from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and on light
 _ZERO_WIDTH_JOINER = "\u200d"  # a format character like those that fake text, but families of emoji need it
+_MEMBERS_SHOWN = 100  # to a user who asks
 _NAMES_SHOWN = 5  # in one line of presence; a room of thousands that reconnects is not a list worth reading
 
 
@@ -59,8 +60,14 @@ def status(event: events.Event) -> str | None:
         case events.Lost(room):
             return f"some messages of {printable(room)} are gone for good and not shown"
         case events.PresenceChanged(_, joined, left, members):
-            changes = [f"{_names(users)} {verb}" for users, verb in ((joined, "came"), (left, "left")) if users]
+            changes = [
+                f"{_names(users, len(users), _NAMES_SHOWN)} {verb}"
+                for users, verb in ((joined, "came"), (left, "left"))
+                if users
+            ]
             return f"{', '.join(changes)} · {members} here" if changes else None
+        case events.Members(_, room, members, count):
+            return f"{count} in {printable(room)}: {_names(members, count, _MEMBERS_SHOWN)}"
         case events.Refused(_, code, message):
             return f"not sent: {printable(message)} ({printable(code)})"
         case events.Complaint(room, code, message):
@@ -70,7 +77,7 @@ def status(event: events.Event) -> str | None:
             return f"{printable(why)}; reconnecting in {delay:.1f} s…"
 
 
-def _names(users: tuple[User, ...]) -> str:
-    shown = ", ".join(printable(user.name) for user in users[:_NAMES_SHOWN])
-    more = len(users) - _NAMES_SHOWN
+def _names(users: tuple[User, ...], count: int, most: int) -> str:
+    shown = ", ".join(printable(user.name) for user in users[:most])
+    more = count - len(users[:most])
     return f"{shown} and {more} more" if more > 0 else shown

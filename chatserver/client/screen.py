@@ -13,7 +13,7 @@ from typing import Self
 import trio
 from rich.cells import cell_len, set_cell_size
 
-from chatserver.client.editor import Editor
+from chatserver.client.editor import BRACKETED_PASTE, Editor
 
 _CLEAR_LINE = "\r\x1b[J"  # to the end of the screen: a prompt that a smaller window wrapped goes as well
 _NARROWEST = 8  # columns for typing that stay, whatever the prompt says
@@ -35,7 +35,7 @@ class Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write(_CLEAR_LINE)
+        self._write(_CLEAR_LINE + BRACKETED_PASTE[1])
         termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
 
     async def typed(self) -> list[str | None]:
@@ -56,6 +56,12 @@ class Screen:
         """Print something about the chat rather than out of it."""
         self.print(f"\x1b[2m· {text}\x1b[0m" if self.colours else f"· {text}")
 
+    def clear(self) -> bool:
+        """Forget what is being typed; return whether there was anything."""
+        anything = self._editor.clear()
+        self.draw()
+        return anything
+
     def draw(self) -> None:
         """Show the prompt and what is being typed."""
         self._write(_CLEAR_LINE + self._prompt_line())
@@ -63,6 +69,7 @@ class Screen:
     def take_over(self) -> None:
         """Take keys one by one and without echo; also after a stop (Ctrl-Z), when the shell has undone it."""
         tty.setcbreak(self._source, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z go on working
+        self._write(BRACKETED_PASTE[0])
 
     def _prompt_line(self) -> str:
         columns = shutil.get_terminal_size().columns

@@ -34,7 +34,7 @@ _PASSING = frozenset({"rate_limited", "unavailable", "full", "draining", "intern
 
 
 class _Request(NamedTuple):
-    kind: Literal["join", "history", "publish"]
+    kind: Literal["join", "leave", "history", "members", "publish"]
     subject: str  # a room; of `publish`, the key
 
 
@@ -69,6 +69,22 @@ class Session:
         key = secrets.token_urlsafe(12)
         self._outbox[key] = (room, text)
         return key
+
+    def join(self, room: str) -> None:
+        """Be in a further room."""
+        if room not in self._rooms:
+            self._rooms[room] = _Room(room)
+            self._due.append((0.0, _Request("join", room)))
+
+    def leave(self, room: str) -> None:
+        """Be in a room no more."""
+        if self._rooms.pop(room, None) is not None:
+            self._due = [(when, what) for when, what in self._due if what.kind == "publish" or what.subject != room]
+            self._due.append((0.0, _Request("leave", room)))
+
+    def ask_members(self, room: str) -> None:
+        """Ask who is in a room, on this connection; `Members` tells."""
+        self._due.append((0.0, _Request("members", room)))
 
     def opened(self) -> None:
         """Begin on a new connection: nothing asked on an old one will be answered any more."""
@@ -110,6 +126,9 @@ class Session:
                 return list(self._filled(history))
             case wire.Pushed() as pushed:
                 return list(self._offer(pushed.room, pushed, past=False))
+            case wire.Left() | wire.Members() as answer:
+                self._requests.pop(answer.id, None)
+                return [answer] if isinstance(answer, wire.Members) else []
             case wire.Connected() | wire.PresenceChanged() | wire.GoingAway() as event:
                 return [event]
             case wire.Gap() as gap:
@@ -126,13 +145,15 @@ class Session:
             case _Request("publish", key):
                 room, text = self._outbox[key]
                 return wire.encode(type="publish", id=number, room=room, text=text, key=key)
-            case _Request(kind, room):
+            case _Request("join" | "history" as kind, room):
                 limit = HISTORY_LIMIT if kind == "history" else None
                 return wire.encode(type=kind, id=number, room=room, after=self._rooms[room].cursor, limit=limit)
+            case _Request(kind, room):
+                return wire.encode(type=kind, id=number, room=room)
 
     def _joined(self, joined: wire.Joined) -> Iterator[events.Event]:
         request = self._requests.pop(joined.id, None)
-        if request is None or request.kind != "join":
+        if request is None or request.kind != "join" or request.subject not in self._rooms:
             return
         room = self._rooms[request.subject]
         room.entered = True
@@ -182,7 +203,7 @@ class Session:
 
     def _filled(self, history: wire.History) -> Iterator[events.Event]:
         request = self._requests.pop(history.id, None)
-        if request is None or request.kind != "history":
+        if request is None or request.kind != "history" or request.subject not in self._rooms:
             return
         room = self._rooms[request.subject]
         if not history.recovered:
@@ -224,17 +245,17 @@ class Session:
     def _failed(self, error: wire.Error, now: float) -> Iterator[events.Event]:
         request = self._requests.pop(error.id, None) if isinstance(error.id, int) else None
         match request:
-            case None:
+            case None | _Request("leave" | "members"):
                 yield events.Complaint(None, error.code, error.message)
-            case _ if error.code in _PASSING:
+            case _ if error.code in _PASSING and (request.kind == "publish" or request.subject in self._rooms):
                 delay = error.retry_after if error.retry_after is not None else RETRY_DELAY
                 self._due.append((now + delay, request))
             case _Request("publish", key):
                 yield self._refuse(key, error.code, error.message)
             case _Request("join", name):
+                self._rooms.pop(name, None)
                 yield events.Complaint(name, error.code, error.message)
-            case _Request("history", name):
-                room = self._rooms[name]
+            case _Request("history", name) if (room := self._rooms.get(name)) is not None:
                 yield self._lose(room)
                 yield from self._release(room)
                 room.filling = False

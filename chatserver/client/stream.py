@@ -129,7 +129,8 @@ def _words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, not the system's
-        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        words = f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        return f"{words}; was http:// meant?" if error.reason == "WRONG_VERSION_NUMBER" else words
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # error.strerror is trio's here, with the address in it
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

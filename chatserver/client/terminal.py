@@ -20,6 +20,7 @@ from typing import NoReturn
 import trio
 
 from chatserver.client import events, render
+from chatserver.client.identity import keep_cookie, kept_cookie
 from chatserver.client.link import Client, RejectedError, connect
 from chatserver.client.screen import Screen
 from chatserver.client.stream import BadUrlError, Target, parse_target
@@ -32,10 +33,12 @@ LINES_AHEAD = 100  # published and not acknowledged, before more of standard inp
 LEAVE_PATIENCE = 3.0  # s for the last words to be acknowledged when the user leaves
 LONGEST_LINE = 1 << 20  # B; far above what a server takes, far below what memory minds
 
-_HELP = "/quit leaves, // starts a line with a slash"
+_SEE_HELP = "/help tells what one can type"
+_HELP = "/who tells who is here, /join ROOM goes to another room, /quit leaves, // starts a line with a slash"
 
 
-Mode = Callable[[Client, trio.Nursery], Awaitable[None]]
+Happenings = AsyncIterator[tuple[events.Event, str | None]]
+Mode = Callable[[Client, Happenings, trio.Nursery], Awaitable[None]]
 
 
 class _Done(Exception):  # noqa: N818  (no error)
@@ -53,20 +56,19 @@ def run(url: str, *, room: str, plain: bool, send: bool, retry_for: float) -> in
     except BadUrlError as error:
         return _complain(f"URL: {error}", EXIT_BAD_URL)
     if send:
-        return trio.run(_live, url, [], partial(_send, room, retry_for))
+        return trio.run(_live, target, [], partial(_send, room, retry_for))
     if plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return trio.run(_live, url, [room], partial(_plain, room))
-    return trio.run(_live, url, [room], partial(_interactive, room, target))
+        return trio.run(_live, target, [room], partial(_plain, room))
+    return trio.run(_live, target, [room], partial(_interactive, room, target))
 
 
-async def _live(url: str, rooms: list[str], mode: Mode) -> int:
+async def _live(target: Target, rooms: list[str], mode: Mode) -> int:
     """Connect, do what `mode` does until it raises `_Done` or a signal comes, and leave politely."""
     code = EXIT_DONE
-    async with connect(url, rooms=rooms) as client:
+    async with connect(str(target), rooms=rooms, cookie=kept_cookie(target)) as client:
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(_end_on_signal)
-                await mode(client, nursery)
+                await mode(client, _happenings(client, target), nursery)
         except* _Done as done:
             (ending,) = done.exceptions[:1]
             assert isinstance(ending, _Done)
@@ -78,14 +80,33 @@ async def _live(url: str, rooms: list[str], mode: Mode) -> int:
     return code
 
 
-async def _end_on_signal(*, task_status: trio.TaskStatus[None]) -> None:
+async def _happenings(client: Client, target: Target) -> Happenings:
+    """Yield each event with what to say about it; remember who we are; say why we are offline once, not at each try."""
+    why = ""
+    async for event in client:
+        words = render.status(event)
+        if isinstance(event, events.Reconnecting):
+            words, why = (words if event.why != why else None), event.why
+        elif isinstance(event, events.Connected):
+            why = ""
+            try:
+                keep_cookie(target, client.cookie)
+            except OSError as error:
+                words = f"{words}, but only until you leave: {error}"
+        yield event, words
+
+
+async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:
+    """Raise `_Done` at a signal; but Ctrl-C with something typed only clears that."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
+            if number == signal.SIGINT and screen is not None and screen.clear():
+                continue
             raise _Done(EXIT_BY_SIGNAL + number)
 
 
-async def _send(room: str, retry_for: float, client: Client, nursery: trio.Nursery) -> None:
+async def _send(room: str, retry_for: float, client: Client, happenings: Happenings, nursery: trio.Nursery) -> None:
     """Publish all of standard input; raise `_Done` when everything is acknowledged, or time is up."""
     numbers: dict[str, int] = {}  # of the line, by the key under which it was published
     places = trio.Semaphore(LINES_AHEAD)
@@ -108,10 +129,11 @@ async def _send(room: str, retry_for: float, client: Client, nursery: trio.Nurse
         all_published = True
         finish_if_done()
 
+    await nursery.start(_end_on_signal)
     nursery.start_soon(publish_lines)
     with patience:
-        async for event in client:
-            _tell(event)
+        async for event, words in happenings:
+            _say(words)
             if isinstance(event, events.Acknowledged | events.Refused):
                 if isinstance(event, events.Refused):
                     code = EXIT_FAILED
@@ -124,54 +146,61 @@ async def _send(room: str, retry_for: float, client: Client, nursery: trio.Nurse
     raise _Done(_complain(why, EXIT_FAILED))
 
 
-async def _plain(room: str, client: Client, nursery: trio.Nursery) -> None:
+async def _plain(room: str, client: Client, happenings: Happenings, nursery: trio.Nursery) -> None:
     """Print messages and publish lines, until a signal comes or nobody reads."""
 
     async def publish_lines() -> None:
         async for _, line in _input_lines():
             client.publish(room, line)
 
+    await nursery.start(_end_on_signal)
     nursery.start_soon(publish_lines)
-    async for event in client:
+    async for event, words in happenings:
         if isinstance(event, events.Received):
             sys.stdout.write(render.plain_line(event.message) + "\n")
             sys.stdout.flush()
         elif not isinstance(event, events.PresenceChanged):
-            _tell(event)
-        _end_if_unwelcome(event)
+            _say(words)
+        _end_if_unwelcome(event, room)
 
 
-async def _interactive(name: str, target: Target, client: Client, nursery: trio.Nursery) -> None:
+async def _interactive(
+    name: str, target: Target, client: Client, happenings: Happenings, nursery: trio.Nursery
+) -> None:
     """Show messages above a prompt, until the user leaves."""
     with Screen(sys.stdin.fileno(), sys.stdout.fileno(), colours="NO_COLOR" not in os.environ) as screen:
         room = Room(client, name, screen)
         room.prompt()
-        screen.note(f"connecting to {target}; {_HELP}")
+        screen.note(f"connecting to {target}; {_SEE_HELP}")
+        await nursery.start(_end_on_signal, screen)
         nursery.start_soon(room.keep_shape)
         nursery.start_soon(room.take_lines)
-        async for event in client:
-            room.show(event)
-            _end_if_unwelcome(event)
+        async for event, words in happenings:
+            room.show(event, words)
+            _end_if_unwelcome(event, room.name)
 
 
 class Room:
     """What the interactive mode shows of one room, and what it does with lines typed."""
 
     def __init__(self, client: Client, name: str, screen: Screen) -> None:
+        self.name = name
         self._client = client
-        self._name = name
         self._screen = screen
         self._online = False
         self._me: User | None = None
         self._day = ""
         self._all_acknowledged = trio.Event()  # set when nothing is left to be acknowledged
 
-    def show(self, event: events.Event) -> None:
+    def show(self, event: events.Event, words: str | None) -> None:
         """Print an event, and what it changes in the prompt."""
         if isinstance(event, events.Connected):
             self._online, self._me = True, event.user
         elif isinstance(event, events.Reconnecting):
             self._online = False
+        elif isinstance(event, events.Entered) and event.room != self.name:  # after /join
+            self._client.leave(self.name)
+            self.name = event.room
         self.prompt()
         if not self._client.unacknowledged:
             self._all_acknowledged.set()
@@ -180,7 +209,7 @@ class Room:
                 self._day = day
                 self._screen.note(day)
             self._screen.print(render.pretty_lines(event.message, colours=self._screen.colours))
-        elif (words := render.status(event)) and not self._is_our_own_coming(event):
+        elif words is not None and not self._is_our_own_coming(event):
             self._screen.note(words)
         else:
             self._screen.draw()
@@ -192,20 +221,35 @@ class Room:
         """Say in the prompt what is not as usual."""
         waiting = self._client.unacknowledged
         facts = ([] if self._online else ["offline"]) + ([f"{waiting} to send"] if waiting else [])
-        self._screen.prompt = f"{self._name}{' (' + ', '.join(facts) + ')' if facts else ''}> "
+        self._screen.prompt = f"{self.name}{' (' + ', '.join(facts) + ')' if facts else ''}> "
 
     async def take_lines(self) -> None:
         """Publish what is typed; raise `_Done` when the user wants to leave."""
         while True:
             for text in await self._screen.typed():
-                if text is None or text.strip() == "/quit":
+                if text is None:
                     await self._leave()
-                if text.startswith("/") and not text.startswith("//"):
-                    self._screen.note(f"no such command; {_HELP}")
+                elif text.startswith("/") and not text.startswith("//"):
+                    await self._obey(text.split())
                 elif text.strip():
-                    self._client.publish(self._name, text.removeprefix("/"))
+                    self._client.publish(self.name, text.removeprefix("/"))
                     self.prompt()
                     self._screen.draw()
+
+    async def _obey(self, command: list[str]) -> None:
+        match command:
+            case ["/quit"]:
+                await self._leave()
+            case ["/help"]:
+                self._screen.note(_HELP)
+            case ["/who" | "/join", *_] if not self._online:
+                self._screen.note("there is no connection")
+            case ["/who"]:
+                self._client.ask_members(self.name)
+            case ["/join", room]:
+                self._client.join(room)
+            case _:
+                self._screen.note(f"no such command; {_SEE_HELP}")
 
     async def keep_shape(self) -> None:
         """Draw the prompt again when the window changes, and take the keys again after Ctrl-Z and fg."""
@@ -244,15 +288,10 @@ async def _input_lines() -> AsyncIterator[tuple[int, str]]:
                 yield number, text.decode("utf-8", "replace")
 
 
-def _end_if_unwelcome(event: events.Event) -> None:
-    """A room that does not let us in is the end of a command that is about one room; it has been told."""
-    if isinstance(event, events.Complaint) and event.room is not None:
+def _end_if_unwelcome(event: events.Event, room: str) -> None:
+    """Raise `_Done` when the command's room does not let us in, which has been said."""
+    if isinstance(event, events.Complaint) and event.room == room:
         raise _Done(EXIT_FAILED)
-
-
-def _tell(event: events.Event) -> None:
-    if (words := render.status(event)) is not None:
-        _say(words)
 
 
 def _complain(message: str, code: int) -> int:
@@ -260,5 +299,6 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _say(words: str) -> None:
-    sys.stderr.write(f"chatserver: {words}\n")
+def _say(words: str | None) -> None:
+    if words is not None:
+        sys.stderr.write(f"chatserver: {words}\n")

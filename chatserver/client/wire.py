@@ -53,6 +53,21 @@ class Joined(History, frozen=True, tag="joined"):
     members: int = 0
 
 
+class Left(msgspec.Struct, frozen=True, tag_field="type", tag="left"):
+    """Answer to `leave`."""
+
+    id: int
+
+
+class Members(msgspec.Struct, frozen=True, tag_field="type", tag="members"):
+    """Answer to `members`: who is in a room, `count` in all, though not all may be named."""
+
+    id: int
+    room: str
+    members: tuple[User, ...]
+    count: int
+
+
 class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
     """Answer to `publish`: the message is durable."""
 
@@ -98,7 +113,8 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     retry_after: float | None = None
 
 
-Frame = Connected | Joined | History | Ack | Pushed | PresenceChanged | Gap | GoingAway | Error
+_Answer = Joined | Left | History | Members | Ack | Error
+Frame = Connected | _Answer | Pushed | PresenceChanged | Gap | GoingAway
 
 
 class _Tag(msgspec.Struct):

@@ -70,6 +70,7 @@ class FakeServer(Log):
     # what the client did
     joins: list[dict[str, Any]] = field(default_factory=list)
     cookies: list[str | None] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)  # to leave a room, or for its members
     # faults
     acks_to_lose: int = 0
     pushes_to_lose: int = 0
@@ -128,8 +129,17 @@ class FakeServer(Log):
             self.members.discard(connection)
 
     async def _serve(self, connection: WebSocketConnection, frame: dict[str, Any]) -> None:
-        if self.errors and frame["type"] == "publish":
+        if self.errors and frame["type"] in ("join", "publish"):
             await connection.send_message(json.dumps({"type": "error", "id": frame["id"], **self.errors.pop(0)}))
+            return
+        if frame["type"] in ("leave", "members"):
+            self.asked.append((frame["type"], frame["room"]))
+            who = (
+                {"type": "members", "members": [ME, ZED], "count": 3}
+                if frame["type"] == "members"
+                else {"type": "left"}
+            )
+            await connection.send_message(json.dumps({"id": frame["id"], "room": frame["room"], **who}))
             return
         if frame["type"] == "join":
             self.joins.append(frame)

@@ -1,7 +1,7 @@
 import pytest
 
 from chatserver.client import render
-from chatserver.client.events import Connected, Event, Lost, PresenceChanged, Reconnecting, Refused
+from chatserver.client.events import Connected, Event, Lost, Members, PresenceChanged, Reconnecting, Refused
 from chatserver.client.wire import Message, User
 
 ANN, BOB = User("u_a", "Ann"), User("u_b", "Bob")
@@ -44,6 +44,8 @@ def test_a_strange_time_is_shown_and_not_trusted() -> None:
         (PresenceChanged("ops", (ANN,), (BOB,), 3), "Ann came, Bob left · 3 here"),
         (PresenceChanged("ops", (ANN,) * 9, (), 9), "Ann, Ann, Ann, Ann, Ann and 4 more came · 9 here"),
         (PresenceChanged("ops", (), (), 3), None),
+        (Members(1, "ops", (ANN, BOB), 2), "2 in ops: Ann, Bob"),
+        (Members(1, "ops", (ANN,), 600), "600 in ops: Ann and 599 more"),
         (Refused("k", "forbidden", "no\n"), "not sent: no\\n (forbidden)"),
         (
             Reconnecting("cannot connect: Connection refused", 1.29),

@@ -193,8 +193,43 @@ def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Pe
     assert peer.session.unacknowledged == 1
 
 
-def test_a_refused_join_is_a_complaint(newcomer: Peer) -> None:
+def test_a_refused_join_is_a_complaint_and_not_tried_again(newcomer: Peer) -> None:
     assert newcomer.refuse("bad_room") == [events.Complaint("lobby", "bad_room", "no")]
+    newcomer.session.opened()
+    assert newcomer.sends_nothing()
+
+
+def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
+    peer.push(3)  # the history that is due is not asked for any more
+    peer.session.leave("lobby")
+    assert peer.sent() == {"type": "leave", "id": 2, "room": "lobby"}
+    assert peer.give("left", id=2, room="lobby") == []
+    assert peer.push(2) == []
+    peer.session.join("lobby")
+    peer.session.join("lobby")
+    assert offsets(peer.answer("joined", 2, 3)) == [2, 3]
+
+
+@pytest.mark.parametrize("kind", ["joined", "history"])
+def test_what_is_answered_after_leaving_is_dropped(newcomer: Peer, kind: str) -> None:
+    if kind == "history":
+        newcomer.answer("joined", 1)
+        newcomer.push(3)
+    number = newcomer.sent()["id"]
+    newcomer.session.leave("lobby")
+    assert newcomer.give(kind, id=number, cursor="e1-2", recovered=True, messages=[message(2)]) == []
+    assert newcomer.sent()["type"] == "leave"
+
+
+@pytest.mark.parametrize("code", ["unavailable", "forbidden"])
+def test_members_are_told_or_why_not(peer: Peer, code: str) -> None:
+    peer.session.ask_members("lobby")
+    assert peer.sent() == {"type": "members", "id": 2, "room": "lobby"}
+    assert peer.give("members", id=2, room="lobby", members=[ME], count=9) == [
+        events.Members(2, "lobby", (User("u_me", "Me"),), 9)
+    ]
+    peer.session.ask_members("lobby")
+    assert peer.refuse(code) == [events.Complaint(None, code, "no")]
 
 
 @pytest.mark.parametrize(

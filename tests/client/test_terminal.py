@@ -9,6 +9,7 @@ import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,6 +21,11 @@ SOON = 60.0  # s; never reached unless something is broken
 COMMAND = [sys.executable, "-c", "from chatserver.cli import main; main()", "chat"]
 
 
+@pytest.fixture(autouse=True)
+def _nobody_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[FakeServer]:
     server = FakeServer()
@@ -27,10 +33,10 @@ async def server() -> AsyncIterator[FakeServer]:
         yield server
 
 
-async def send(server: FakeServer, typed: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
+async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
     with trio.fail_after(SOON):
         return await trio.run_process(
-            [*COMMAND, server.url, "--send", *flags], stdin=typed, capture_stdout=True, capture_stderr=True, check=False
+            [*COMMAND, server.url, *flags], stdin=typed, capture_stdout=True, capture_stderr=True, check=False
         )
 
 
@@ -48,19 +54,20 @@ async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeSe
     lines = [*(f"line {number}" for number in range(250)), "the last, without an end"]
     server.acks_to_lose = 2
     server.errors = [{"code": "rate_limited", "message": "slowly", "retry_after": 0.01}] * 2
-    done = await send(server, "\r\n  \n".join(lines).encode())
+    done = await chat(server, "\r\n  \n".join(lines).encode(), "--send")
     assert done.returncode == 0, done.stderr
     assert b"reconnecting in" in done.stderr
     assert texts(server) == lines
+    assert server.joins == []
 
 
 async def test_send_of_nothing_is_done(server: FakeServer) -> None:
-    assert (await send(server, b"")).returncode == 0
+    assert (await chat(server, b"", "--send")).returncode == 0
 
 
 async def test_send_says_which_line_was_refused_and_goes_on(server: FakeServer) -> None:
     server.errors = [{"code": "too_large", "message": "too much"}]
-    done = await send(server, b"\na\nb\n")
+    done = await chat(server, b"\na\nb\n", "--send")
     assert done.returncode == 1
     assert b"not sent: too much (too_large)" in done.stderr
     assert b"that was line 2" in done.stderr
@@ -68,23 +75,40 @@ async def test_send_says_which_line_was_refused_and_goes_on(server: FakeServer) 
 
 
 async def test_a_line_without_an_end_is_not_kept_for_ever(server: FakeServer) -> None:
-    done = await send(server, b"x" * (LONGEST_LINE + 1))
+    done = await chat(server, b"x" * (LONGEST_LINE + 1), "--send")
     assert done.returncode == 1
     assert b"line 1 is longer than 1,048,576 B" in done.stderr
+
+
+async def test_the_next_start_is_the_same_person_or_says_why_not(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        assert b"only" not in (await chat(server, b"hi\n", "--send")).stderr
+    assert server.cookies == [None, "guest=g1"]
+    monkeypatch.setenv("XDG_STATE_HOME", os.devnull)
+    assert b"connected as Me, but only until you leave: " in (await chat(server, b"hi\n", "--send")).stderr
+
+
+async def test_a_room_that_refuses_us_is_the_end_and_said_once(server: FakeServer) -> None:
+    server.errors = [{"code": "forbidden", "message": "members only"}]
+    done = await chat(server, b"", "--plain")
+    assert done.returncode == 1
+    assert done.stderr.count(b"members only") == 1
 
 
 async def test_send_gives_up_when_nobody_answers() -> None:
     server = FakeServer()
     async with server.running():
         pass  # takes a port, and leaves it
-    done = await send(server, b"a\nb\n", "--retry-for", "0.3")
+    done = await chat(server, b"a\nb\n", "--retry-for", "0.3", "--send")
     assert done.returncode == 1
     assert b"no acknowledgement for 0.3 s: line 1 and what follows may be lost" in done.stderr
 
 
 async def test_send_to_a_server_that_does_not_want_us(server: FakeServer) -> None:
     server.refusals = [403]
-    done = await send(server, b"a\n")
+    done = await chat(server, b"a\n", "--send")
     assert done.returncode == 1
     assert done.stderr == b"chatserver: the server answered 403: not now\n"
 
@@ -141,16 +165,19 @@ class Terminal:
     def __init__(self, process: trio.Process, descriptor: int) -> None:
         self.process = process
         self._descriptor = descriptor
-        self.shown = ""
+        self._shown = ""
 
     def type(self, keys: str) -> None:
         os.write(self._descriptor, keys.encode())
 
-    async def until(self, text: str) -> None:
+    async def until(self, text: str) -> str:
+        """Wait for a text after the last one waited for; return what was shown between the two."""
         with trio.fail_after(SOON):
-            while text not in self.shown:
+            while text not in self._shown:
                 await trio.lowlevel.wait_readable(self._descriptor)
-                self.shown += os.read(self._descriptor, 65_536).decode("utf-8", "replace")
+                self._shown += os.read(self._descriptor, 65_536).decode("utf-8", "replace")
+        before, _, self._shown = self._shown.partition(text)
+        return before
 
     def echoes(self) -> bool:
         return bool(termios.tcgetattr(self._descriptor)[3] & termios.ECHO)
@@ -196,13 +223,46 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
     assert texts(server) == ["hello there", "an interruption", "/slash"]
 
 
+async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        person.type("\x1b[200~two\rlines\x1b[201~")
+        await person.until("two⏎lines")
+        person.type("\rnever said")
+        await person.until("never said")
+        person.process.send_signal(signal.SIGINT)
+        await person.until("\r\x1b[Jlobby> ")
+        person.type("said\r\x04")
+    assert texts(server) == ["two\nlines", "said"]
+
+
+async def test_a_person_looks_around(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        person.type("/help\r")
+        await person.until("/join ROOM")
+        person.type("/who\r")
+        await person.until("3 in lobby: Me, Zed and 1 more")
+        person.type("/join ops\r")
+        await person.until("in ops, 1 here")
+        await person.until("ops> ")
+        server.errors = [{"code": "bad_room", "message": "no such room"}]
+        person.type("/join Nowhere!\r")
+        await person.until("the server says: Nowhere!: no such room (bad_room)")
+        person.type("/who\r")
+        await person.until("3 in ops")
+        person.type("/quit\r")
+    assert server.asked == [("members", "lobby"), ("leave", "lobby"), ("members", "ops")]
+
+
 async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer) -> None:
     async with terminal(server) as person:
-        server.refusals = [503]
+        server.refusals = [503, 503]
         await server.close_all(1012, "restart")
         await person.until("reconnecting in")
         await person.until("lobby (offline)> ")
-        await person.until("back in lobby")
+        person.type("/who\r")
+        await person.until("there is no connection")
+        shown = await person.until("back in lobby")
+        assert shown.count("the server answered 503") == 1
         person.type("\x04")
 
 
