@@ -13,6 +13,7 @@ from rich.cells import cell_len
 BRACKETED_PASTE = "\x1b[?2004h", "\x1b[?2004l"  # on and off; xterm's control sequences
 LONGEST_LINE = 16_384  # characters; the server's own limit for a message is in bytes, and it says so
 REMEMBERED_LINES = 100
+_CHARACTERS_A_CELL = 4  # a letter and marks that combine with it; so a long line is not measured from its beginning
 _BREAK = "⏎"  # stands for a line break in the one line that is shown
 
 #: A character, or a whole escape sequence (ECMA-48 5.4); the beginning of one does not match.
@@ -70,7 +71,9 @@ class Editor:
 
     def view(self, width: int) -> tuple[str, str]:
         """Return what fits `width` columns of the line before the cursor, and after it."""
-        before, after = self.before.replace("\n", _BREAK), self.after.replace("\n", _BREAK)
+        most = width * _CHARACTERS_A_CELL
+        before = self.before[max(0, len(self.before) - most) :].replace("\n", _BREAK)
+        after = self.after[:most].replace("\n", _BREAK)
         while before and cell_len(before) >= width:
             before = before[1:]
         while cell_len(before + after) > width:
@@ -119,5 +122,5 @@ class Editor:
                 self._insert(char)
 
     def _insert(self, char: str) -> None:
-        if (char.isprintable() or char == "\n") and len(self.before + self.after) < LONGEST_LINE:
+        if (char.isprintable() or char == "\n") and len(self.before) + len(self.after) < LONGEST_LINE:
             self.before += char

@@ -151,11 +151,15 @@ class Session:
             case _Request(kind, room):
                 return wire.encode(type=kind, id=number, room=room)
 
+    def _answered(self, number: int, kind: str) -> _Room | None:
+        """Return the room that a request of ours was about, unless we left it since."""
+        request = self._requests.pop(number, None)
+        return self._rooms.get(request.subject) if request is not None and request.kind == kind else None
+
     def _joined(self, joined: wire.Joined) -> Iterator[events.Event]:
-        request = self._requests.pop(joined.id, None)
-        if request is None or request.kind != "join" or request.subject not in self._rooms:
+        room = self._answered(joined.id, "join")
+        if room is None:
             return
-        room = self._rooms[request.subject]
         room.entered = True
         resumed = room.cursor is not None
         yield events.Entered(room.name, joined.members, resumed)
@@ -202,10 +206,9 @@ class Session:
             self._due.append((0.0, _Request("history", room.name)))
 
     def _filled(self, history: wire.History) -> Iterator[events.Event]:
-        request = self._requests.pop(history.id, None)
-        if request is None or request.kind != "history" or request.subject not in self._rooms:
+        room = self._answered(history.id, "history")
+        if room is None:
             return
-        room = self._rooms[request.subject]
         if not history.recovered:
             yield self._lose(room)
             room.cursor = history.cursor

@@ -12,8 +12,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import NoReturn
 
@@ -36,8 +36,7 @@ LONGEST_LINE = 1 << 20  # B; far above what a server takes, far below what memor
 _SEE_HELP = "/help tells what one can type"
 _HELP = "/who tells who is here, /join ROOM goes to another room, /quit leaves, // starts a line with a slash"
 
-
-Happenings = AsyncIterator[tuple[events.Event, str | None]]
+Happenings = AsyncGenerator[tuple[events.Event, str | None], None]
 Mode = Callable[[Client, Happenings, trio.Nursery], Awaitable[None]]
 
 
@@ -67,8 +66,8 @@ async def _live(target: Target, rooms: list[str], mode: Mode) -> int:
     code = EXIT_DONE
     async with connect(str(target), rooms=rooms, cookie=kept_cookie(target)) as client:
         try:
-            async with trio.open_nursery() as nursery:
-                await mode(client, _happenings(client, target), nursery)
+            async with aclosing(_happenings(client, target)) as happenings, trio.open_nursery() as nursery:
+                await mode(client, happenings, nursery)
         except* _Done as done:
             (ending,) = done.exceptions[:1]
             assert isinstance(ending, _Done)
@@ -121,11 +120,12 @@ async def _send(room: str, retry_for: float, client: Client, happenings: Happeni
 
     async def publish_lines() -> None:
         nonlocal all_published
-        async for number, line in _input_lines():
-            await places.acquire()
-            numbers[client.publish(room, line)] = number
-            if patience.deadline == math.inf:
-                patience.deadline = trio.current_time() + retry_for
+        async with aclosing(_input_lines()) as lines:
+            async for number, line in lines:
+                await places.acquire()
+                numbers[client.publish(room, line)] = number
+                if patience.deadline == math.inf:
+                    patience.deadline = trio.current_time() + retry_for
         all_published = True
         finish_if_done()
 
@@ -270,7 +270,7 @@ class Room:
         raise _Done(EXIT_FAILED if waiting else EXIT_DONE)
 
 
-async def _input_lines() -> AsyncIterator[tuple[int, str]]:
+async def _input_lines() -> AsyncGenerator[tuple[int, str], None]:
     """Yield the lines of standard input that are not blank, with their numbers from 1.
 
     They are read in a thread, since a regular file cannot be waited for and a pipe may be shared; and not

@@ -69,6 +69,12 @@ def test_earlier_lines() -> None:
     assert editor.before == "0"
 
 
+def test_a_long_line_is_shown_at_its_end() -> None:
+    editor = Editor()
+    editor.feed(b"x" * LONGEST_LINE + b"end")
+    assert editor.view(5) == ("xxxx", "")
+
+
 @pytest.mark.parametrize("width", range(1, 12))
 def test_the_view_fits_and_shows_the_cursor(width: int) -> None:
     editor = Editor()

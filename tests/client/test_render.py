@@ -33,6 +33,8 @@ def test_words_of_every_script_and_emoji_stay() -> None:
 
 def test_a_strange_time_is_shown_and_not_trusted() -> None:
     assert render.local_time(message("x", time="soon\x1b"), "%H:%M") == "soon\\x1b"
+    beginning = "0001-01-01T00:00:00+23:59"  # before any time that there is here
+    assert render.local_time(message("x", time=beginning), "%H:%M") == beginning
 
 
 @pytest.mark.parametrize(
