@@ -215,7 +215,9 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
         await person.until("half a line")
         await server.say("an interruption")
         await person.until("an interruption\r\nlobby> half a line")  # the line typed so far is whole again
-        person.type("\x15/bogus\r")
+        person.type("\x1b[D")
+        await person.until("half a line\x1b[1D")
+        person.type("\x05\x15/bogus\r")
         await person.until("no such command")
         person.type("//slash\r")
         await person.until("/slash\r\n")
