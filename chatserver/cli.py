@@ -130,9 +130,9 @@ def chat(
     retry_for
         With --send: give up after this many seconds without a new acknowledgement.
     """
-    from chatserver.client.terminal import Options, run  # noqa: PLC0415  (quick --help)
+    from chatserver.client.terminal import run  # noqa: PLC0415  (quick --help)
 
-    return run(Options(url=url, room=room, plain=plain, send=send, retry_for=retry_for))
+    return run(url, room=room, plain=plain, send=send, retry_for=retry_for)
 
 
 def main() -> None:

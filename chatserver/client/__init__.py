@@ -4,8 +4,7 @@
 `chatserver chat`. Nothing in the server imports any of it.
 """
 
-from chatserver.client.conversation import RejectedError
-from chatserver.client.link import Client, connect
+from chatserver.client.link import Client, RejectedError, connect
 from chatserver.client.stream import BadUrlError
 
 __all__ = ["BadUrlError", "Client", "RejectedError", "connect"]

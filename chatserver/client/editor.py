@@ -7,15 +7,17 @@ GNU readline reads the terminal itself.
 
 import codecs
 import re
-from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+BRACKETED_PASTE = "\x1b[?2004h", "\x1b[?2004l"  # on and off; xterm's control sequences
 LONGEST_LINE = 16_384  # characters; the server's own limit for a message is in bytes, and it says so
 REMEMBERED_LINES = 100
+_CHARACTERS_A_CELL = 4  # a letter and marks that combine with it; so a long line is not measured from its beginning
+_BREAK = "⏎"  # stands for a line break in the one line that is shown
 
-_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O[@-~]|[^\[O])")
-_PARTIAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
+#: A character, or a whole escape sequence (ECMA-48 5.4); the beginning of one does not match.
+_KEY = re.compile(r"\x1b\[[0-?]*+[ -/]*+.|\x1bO.|\x1b[^\[O]|[^\x1b]", re.DOTALL)
 
 _KEYS = {
     "\x01": "home", "\x1b[H": "home", "\x1bOH": "home", "\x1b[1~": "home",
@@ -25,115 +27,100 @@ _KEYS = {
     "\x10": "earlier", "\x1b[A": "earlier", "\x1bOA": "earlier",
     "\x0e": "later", "\x1b[B": "later", "\x1bOB": "later",
     "\x08": "rub out", "\x7f": "rub out",
-    "\x1b[3~": "delete",
+    "\x04": "delete", "\x1b[3~": "delete",
     "\x0b": "kill to end", "\x15": "kill to start", "\x17": "kill word",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The user pressed Enter."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quit:
-    """The user pressed Ctrl-D on an empty line."""
 
 
 class Editor:
     """One line of input, as in most shells: arrows, Ctrl-A/E/K/U/W, earlier lines."""
 
     def __init__(self) -> None:
-        self.text = ""
-        self.position = 0
+        self.before = ""  # the cursor
+        self.after = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._partial = ""  # of an escape sequence
+        self._pending = ""  # the beginning of an escape sequence
         self._earlier: list[str] = []
         self._shown = 0  # index into _earlier; its length: the new line
+        self._pasting = False  # what comes is text, line breaks too, until the paste ends
 
-    def feed(self, data: bytes) -> list[Line | Quit]:
-        """Take bytes from the terminal and return what the user asked for by them."""
-        pending = self._partial + self._decoder.decode(data)
-        self._partial = ""
-        asked: list[Line | Quit] = []
-        while pending:
-            if pending[0] == "\x1b":
-                if _PARTIAL.match(pending):
-                    self._partial = pending
-                    break
-                sequence = _SEQUENCE.match(pending)
-                key = sequence.group() if sequence else pending[0]
-            else:
-                key = pending[0]
-            pending = pending[len(key) :]
-            if key in "\r\n":
-                asked.append(Line(self._take()))
-            elif key == "\x04" and not self.text:
-                asked.append(Quit())
+    def feed(self, data: bytes) -> list[str | None]:
+        """Take bytes from the terminal; return the lines entered, and None for Ctrl-D on an empty line."""
+        self._pending += self._decoder.decode(data)
+        entered: list[str | None] = []
+        while found := _KEY.match(self._pending):
+            key = found.group()
+            self._pending = self._pending[len(key) :]
+            if key in ("\x1b[200~", "\x1b[201~"):
+                self._pasting = key == "\x1b[200~"
+            elif self._pasting:
+                self._insert(key.replace("\r", "\n"))
+            elif key in "\r\n":
+                entered.append(self._take())
+            elif key == "\x04" and not self.before + self.after:
+                entered.append(None)
             else:
                 self._press(key)
-        return asked
+        return entered
 
-    def view(self, width: int) -> tuple[str, int]:
-        """Return the part of the line that fits `width` columns, and the cursor's column in it."""
-        start = 0
-        while cell_len(self.text[start : self.position]) >= width and start < self.position:
-            start += 1
-        end = len(self.text)
-        while cell_len(self.text[start:end]) > width:
-            end -= 1
-        return self.text[start:end], cell_len(self.text[start : self.position])
+    def clear(self) -> bool:
+        """Forget the line; return whether there was anything in it."""
+        anything = bool(self.before + self.after)
+        self._show(len(self._earlier))
+        return anything
+
+    def view(self, width: int) -> tuple[str, str]:
+        """Return what fits `width` columns of the line before the cursor, and after it."""
+        most = width * _CHARACTERS_A_CELL
+        before = self.before[max(0, len(self.before) - most) :].replace("\n", _BREAK)
+        after = self.after[:most].replace("\n", _BREAK)
+        while before and cell_len(before) >= width:
+            before = before[1:]
+        while cell_len(before + after) > width:
+            after = after[:-1]
+        return before, after
 
     def _take(self) -> str:
-        text = self.text
+        text = self.before + self.after
         if text and text not in self._earlier[-1:]:
             self._earlier = [*self._earlier, text][-REMEMBERED_LINES:]
-        self._shown = len(self._earlier)
-        self._set("")
+        self._show(len(self._earlier))
         return text
-
-    def _set(self, text: str) -> None:
-        self.text = text
-        self.position = len(text)
-
-    def _press(self, key: str) -> None:
-        before, after = self.text[: self.position], self.text[self.position :]
-        match "delete" if key == "\x04" else _KEYS.get(key, key):
-            case "home":
-                self.position = 0
-            case "end":
-                self.position = len(self.text)
-            case "left":
-                self.position = max(0, self.position - 1)
-            case "right":
-                self.position = min(len(self.text), self.position + 1)
-            case "rub out":
-                self._replace(before[:-1], after)
-            case "delete":
-                self._replace(before, after[1:])
-            case "kill to end":
-                self._replace(before, "")
-            case "kill to start":
-                self._replace("", after)
-            case "kill word":
-                kept = before.rstrip()
-                self._replace(kept[: kept.rfind(" ") + 1], after)
-            case "earlier":
-                self._show(self._shown - 1)
-            case "later":
-                self._show(self._shown + 1)
-            case char if char.isprintable() and len(self.text) < LONGEST_LINE:
-                self._replace(before + char, after)
-            case _:
-                pass  # a key without a meaning here
-
-    def _replace(self, before: str, after: str) -> None:
-        self.text = before + after
-        self.position = len(before)
 
     def _show(self, index: int) -> None:
         if 0 <= index <= len(self._earlier):
             self._shown = index
-            self._set(self._earlier[index] if index < len(self._earlier) else "")
+            self.before, self.after = "".join(self._earlier[index : index + 1]), ""
+
+    def _press(self, key: str) -> None:
+        before, after = self.before, self.after
+        match _KEYS.get(key, key):
+            case "home":
+                self.before, self.after = "", before + after
+            case "end":
+                self.before, self.after = before + after, ""
+            case "left":
+                self.before, self.after = before[:-1], before[-1:] + after
+            case "right":
+                self.before, self.after = before + after[:1], after[1:]
+            case "rub out":
+                self.before = before[:-1]
+            case "delete":
+                self.after = after[1:]
+            case "kill to end":
+                self.after = ""
+            case "kill to start":
+                self.before = ""
+            case "kill word":
+                kept = before.rstrip()
+                self.before = kept[: kept.rfind(" ") + 1]
+            case "earlier":
+                self._show(self._shown - 1)
+            case "later":
+                self._show(self._shown + 1)
+            case char:
+                self._insert(char)
+
+    def _insert(self, char: str) -> None:
+        if (char.isprintable() or char == "\n") and len(self.before) + len(self.after) < LONGEST_LINE:
+            self.before += char

@@ -5,15 +5,9 @@ Owns: the vocabulary between the library and programs on top of it. May not: car
 
 import msgspec
 
-from chatserver.client.wire import GoingAway, Message, PresenceChanged, User
+from chatserver.client.wire import Connected, GoingAway, Members, Message, PresenceChanged
 
-__all__ = ["GoingAway", "PresenceChanged"]
-
-
-class Connected(msgspec.Struct, frozen=True):
-    """The server greeted us; `user` is who we are to it."""
-
-    user: User
+__all__ = ["Connected", "GoingAway", "Members", "PresenceChanged"]
 
 
 class Entered(msgspec.Struct, frozen=True):
@@ -69,4 +63,4 @@ class Reconnecting(msgspec.Struct, frozen=True):
 
 
 _Answer = Acknowledged | Refused | Complaint
-Event = Connected | Entered | Received | Lost | PresenceChanged | _Answer | GoingAway | Reconnecting
+Event = Connected | Entered | Received | Lost | PresenceChanged | Members | _Answer | GoingAway | Reconnecting

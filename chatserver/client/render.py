@@ -12,6 +12,7 @@ from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and on light
 _ZERO_WIDTH_JOINER = "\u200d"  # a format character like those that fake text, but families of emoji need it
+_MEMBERS_SHOWN = 100  # to a user who asks
 _NAMES_SHOWN = 5  # in one line of presence; a room of thousands that reconnects is not a list worth reading
 
 
@@ -32,22 +33,19 @@ def pretty_lines(message: Message, *, colours: bool) -> str:
     name = printable(message.user.name)
     lines = [printable(line) for line in message.text.splitlines()] or [""]
     text = f"\n{' ' * 7}".join(lines)
+    clock = local_time(message, "%H:%M")
     if not colours:
-        return f"{clock(message)}  {name}: {text}"
+        return f"{clock}  {name}: {text}"
     colour = _NAME_COLOURS[crc32(message.user.id.encode()) % len(_NAME_COLOURS)]
-    return f"\x1b[2m{clock(message)}\x1b[0m  \x1b[1;{colour}m{name}\x1b[0m  {text}"
+    return f"\x1b[2m{clock}\x1b[0m  \x1b[1;{colour}m{name}\x1b[0m  {text}"
 
 
-def clock(message: Message) -> str:
-    """Return the local time of a message, `14:03`."""
-    moment = _local(message)
-    return moment.strftime("%H:%M") if moment is not None else printable(message.time)
-
-
-def day(message: Message) -> str:
-    """Return the local day of a message, `Friday 20 November 2026`."""
-    moment = _local(message)
-    return f"{moment:%A} {moment.day} {moment:%B} {moment.year}" if moment is not None else ""
+def local_time(message: Message, form: str) -> str:
+    """Return the local time of a message in this form of strftime, or as it came if it is none."""
+    try:
+        return f"{datetime.fromisoformat(message.time).astimezone():{form}}"
+    except (ValueError, OverflowError):
+        return printable(message.time)
 
 
 def status(event: events.Event) -> str | None:
@@ -62,8 +60,14 @@ def status(event: events.Event) -> str | None:
         case events.Lost(room):
             return f"some messages of {printable(room)} are gone for good and not shown"
         case events.PresenceChanged(_, joined, left, members):
-            changes = [f"{_names(users)} {verb}" for users, verb in ((joined, "came"), (left, "left")) if users]
+            changes = [
+                f"{_names(users, len(users), _NAMES_SHOWN)} {verb}"
+                for users, verb in ((joined, "came"), (left, "left"))
+                if users
+            ]
             return f"{', '.join(changes)} · {members} here" if changes else None
+        case events.Members(_, room, members, count):
+            return f"{count} in {printable(room)}: {_names(members, count, _MEMBERS_SHOWN)}"
         case events.Refused(_, code, message):
             return f"not sent: {printable(message)} ({printable(code)})"
         case events.Complaint(room, code, message):
@@ -73,14 +77,7 @@ def status(event: events.Event) -> str | None:
             return f"{printable(why)}; reconnecting in {delay:.1f} s…"
 
 
-def _names(users: tuple[User, ...]) -> str:
-    shown = ", ".join(printable(user.name) for user in users[:_NAMES_SHOWN])
-    more = len(users) - _NAMES_SHOWN
+def _names(users: tuple[User, ...], count: int, most: int) -> str:
+    shown = ", ".join(printable(user.name) for user in users[:most])
+    more = count - len(users[:most])
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _local(message: Message) -> datetime | None:
-    try:
-        return datetime.fromisoformat(message.time).astimezone()
-    except (ValueError, OverflowError):
-        return None

@@ -7,20 +7,20 @@ No full-screen library: what was said stays in the terminal's own scroll-back, w
 import os
 import shutil
 import termios
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tty
+from typing import Self
 
 import trio
 from rich.cells import cell_len, set_cell_size
 
-from chatserver.client.editor import Editor, Line, Quit
+from chatserver.client.editor import BRACKETED_PASTE, Editor
 
 _CLEAR_LINE = "\r\x1b[J"  # to the end of the screen: a prompt that a smaller window wrapped goes as well
 _NARROWEST = 8  # columns for typing that stay, whatever the prompt says
 
 
 class Screen:
-    """Prints lines above a prompt. Made by `opened`."""
+    """Prints lines above a prompt; has the terminal while it is entered as a context manager."""
 
     def __init__(self, source: int, target: int, *, colours: bool) -> None:
         self.colours = colours
@@ -30,15 +30,23 @@ class Screen:
         self._editor = Editor()
         self._saved = termios.tcgetattr(source)
 
-    async def typed(self) -> list[Line | Quit]:
-        """Wait for keys; return what was asked by them, maybe nothing, and show the line."""
+    def __enter__(self) -> Self:
+        self.take_over()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write(_CLEAR_LINE + BRACKETED_PASTE[1])
+        termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
+
+    async def typed(self) -> list[str | None]:
+        """Wait for keys; show the line; return the lines entered, and None when there will be no more."""
         await trio.lowlevel.wait_readable(self._source)
         data = os.read(self._source, 4096)
         if not data:  # the terminal is gone
-            return [Quit()]
-        asked = self._editor.feed(data)
+            return [None]
+        entered = self._editor.feed(data)
         self.draw()
-        return asked
+        return entered
 
     def print(self, text: str) -> None:
         """Print a line, or several, above the prompt."""
@@ -48,21 +56,20 @@ class Screen:
         """Print something about the chat rather than out of it."""
         self.print(f"\x1b[2m· {text}\x1b[0m" if self.colours else f"· {text}")
 
+    def clear(self) -> bool:
+        """Forget what is being typed; return whether there was anything."""
+        anything = self._editor.clear()
+        self.draw()
+        return anything
+
     def draw(self) -> None:
         """Show the prompt and what is being typed."""
         self._write(_CLEAR_LINE + self._prompt_line())
 
     def take_over(self) -> None:
         """Take keys one by one and without echo; also after a stop (Ctrl-Z), when the shell has undone it."""
-        mode = termios.tcgetattr(self._source)
-        mode[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)  # ISIG stays: Ctrl-C and Ctrl-Z work
-        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(self._source, termios.TCSADRAIN, mode)
-
-    def give_back(self) -> None:
-        """Restore the terminal as it was."""
-        self._write(_CLEAR_LINE)
-        termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
+        tty.setcbreak(self._source, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z go on working
+        self._write(BRACKETED_PASTE[0])
 
     def _prompt_line(self) -> str:
         columns = shutil.get_terminal_size().columns
@@ -70,22 +77,10 @@ class Screen:
         if cell_len(prompt) > columns - _NARROWEST:
             prompt = set_cell_size(prompt, max(0, columns - _NARROWEST))
         room = max(1, columns - cell_len(prompt) - 1)
-        text, cursor = self._editor.view(room)
-        back = cell_len(text) - cursor
-        return prompt + text + (f"\x1b[{back}D" if back else "")
+        before, after = self._editor.view(room)
+        return prompt + before + after + (f"\x1b[{cell_len(after)}D" if after else "")
 
     def _write(self, text: str) -> None:
         view = memoryview(text.encode("utf-8", "backslashreplace"))
         while view:
             view = view[os.write(self._target, view) :]
-
-
-@contextmanager
-def opened(source: int, target: int, *, colours: bool) -> Iterator[Screen]:
-    """Take the terminal over until the block ends, however it ends."""
-    screen = Screen(source, target, colours=colours)
-    try:
-        screen.take_over()
-        yield screen
-    finally:
-        screen.give_back()

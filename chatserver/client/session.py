@@ -17,10 +17,11 @@ How the promise is kept:
     for event in session.receive(frame, now): ...
 """
 
+import math
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from chatserver.client import events, wire
 
@@ -32,20 +33,9 @@ CLOSE_TOO_BIG = 1009  # RFC 6455 7.4.1: what we sent is over a limit
 _PASSING = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
 
 
-class _Join(NamedTuple):
-    room: str
-    resumes: bool
-
-
-class _Fetch(NamedTuple):
-    room: str
-
-
-class _Publish(NamedTuple):
-    key: str
-
-
-_Request = _Join | _Fetch | _Publish
+class _Request(NamedTuple):
+    kind: Literal["join", "leave", "history", "members", "publish"]
+    subject: str  # a room; of `publish`, the key
 
 
 @dataclass(slots=True)
@@ -65,11 +55,9 @@ class Session:
     def __init__(self, rooms: Iterable[str] = ()) -> None:
         self._rooms = {name: _Room(name) for name in rooms}
         self._outbox: dict[str, tuple[str, str]] = {}  # room and text by key, in the order of publishing
-        self._open = False
         self._next_id = 1
         self._requests: dict[int, _Request] = {}  # sent, not answered
-        self._due: list[tuple[float, _Join | _Fetch]] = []  # to be sent, not before a time
-        self._publish_not_before = 0.0
+        self._due: list[tuple[float, _Request]] = []  # to be sent, not before a time
 
     @property
     def unacknowledged(self) -> int:
@@ -82,49 +70,54 @@ class Session:
         self._outbox[key] = (room, text)
         return key
 
+    def join(self, room: str) -> None:
+        """Be in a further room."""
+        if room not in self._rooms:
+            self._rooms[room] = _Room(room)
+            self._due.append((0.0, _Request("join", room)))
+
+    def leave(self, room: str) -> None:
+        """Be in a room no more."""
+        if self._rooms.pop(room, None) is not None:
+            self._due = [(when, what) for when, what in self._due if what.kind == "publish" or what.subject != room]
+            self._due.append((0.0, _Request("leave", room)))
+
+    def ask_members(self, room: str) -> None:
+        """Ask who is in a room, on this connection; `Members` tells."""
+        self._due.append((0.0, _Request("members", room)))
+
     def opened(self) -> None:
         """Begin on a new connection: nothing asked on an old one will be answered any more."""
-        self._open = True
         self._requests.clear()
-        self._publish_not_before = 0.0
-        self._due = [(0.0, _Join(room.name, resumes=room.cursor is not None)) for room in self._rooms.values()]
+        self._due = [(0.0, _Request("join", name)) for name in self._rooms]
         for room in self._rooms.values():
             room.entered = False
             room.filling = False
             room.held.clear()
 
-    def closed(self, code: int | None = None) -> list[events.Event]:
-        """End with the connection; `code` is the close frame's, if there was one."""
-        self._open = False
+    def closed(self, code: int | None) -> list[events.Event]:
+        """Refuse the text that ended the connection by its size: sent again, it would end the next one as well."""
         if code != CLOSE_TOO_BIG:
             return []
-        # Sent again, it would end the next connection as well.
-        culprits = [request.key for request in self._requests.values() if isinstance(request, _Publish)]
+        culprits = [request.subject for request in self._requests.values() if request.kind == "publish"]
         return [self._refuse(key, "too_large", "the server takes no message of this size") for key in culprits]
 
     def outgoing(self, now: float) -> list[str]:
-        """Return the frames to send now; calling again without news returns none."""
-        if not self._open:
-            return []
+        """Return the frames to send now on the open connection; calling again without news returns none."""
         frames = [self._request(what) for when, what in self._due if when <= now]
         self._due = [(when, what) for when, what in self._due if when > now]
-        in_flight = any(isinstance(request, _Publish) for request in self._requests.values())
-        if self._outbox and not in_flight and now >= self._publish_not_before:
-            frames.append(self._request(_Publish(next(iter(self._outbox)))))
+        in_hand = [*self._requests.values(), *(what for _, what in self._due)]
+        if self._outbox and not any(request.kind == "publish" for request in in_hand):
+            frames.append(self._request(_Request("publish", next(iter(self._outbox)))))
         return frames
 
-    def next_time(self) -> float | None:
-        """Return when `outgoing` will have something more by the passing of time alone, if so."""
-        times = [when for when, _ in self._due]
-        if self._outbox and self._publish_not_before:
-            times.append(self._publish_not_before)
-        return min(times) if self._open and times else None
+    def next_time(self) -> float:
+        """Return when `outgoing` will have something more by the passing of time alone."""
+        return min((when for when, _ in self._due), default=math.inf)
 
     def receive(self, text: str, now: float) -> list[events.Event]:
         """Take one text frame from the server."""
         match wire.decode(text):
-            case wire.Hello(user=user):
-                return [events.Connected(user)]
             case wire.Joined() as joined:
                 return list(self._joined(joined))
             case wire.Ack() as ack:
@@ -132,8 +125,11 @@ class Session:
             case wire.History() as history:
                 return list(self._filled(history))
             case wire.Pushed() as pushed:
-                return list(self._pushed(pushed))
-            case wire.PresenceChanged() | wire.GoingAway() as event:
+                return list(self._offer(pushed.room, pushed, past=False))
+            case wire.Left() | wire.Members() as answer:
+                self._requests.pop(answer.id, None)
+                return [answer] if isinstance(answer, wire.Members) else []
+            case wire.Connected() | wire.PresenceChanged() | wire.GoingAway() as event:
                 return [event]
             case wire.Gap() as gap:
                 self._gap(gap)
@@ -141,43 +137,44 @@ class Session:
                 return list(self._failed(error, now))
         return []
 
-    def _request(self, what: _Request) -> str:
+    def _request(self, request: _Request) -> str:
         number = self._next_id
         self._next_id += 1
-        self._requests[number] = what
-        match what:
-            case _Join(room):
-                return wire.encode(type="join", id=number, room=room, after=self._rooms[room].cursor)
-            case _Fetch(room):
-                after = self._rooms[room].cursor
-                return wire.encode(type="history", id=number, room=room, after=after, limit=HISTORY_LIMIT)
-            case _Publish(key):
+        self._requests[number] = request
+        match request:
+            case _Request("publish", key):
                 room, text = self._outbox[key]
-                self._publish_not_before = 0.0
                 return wire.encode(type="publish", id=number, room=room, text=text, key=key)
+            case _Request("join" | "history" as kind, room):
+                limit = HISTORY_LIMIT if kind == "history" else None
+                return wire.encode(type=kind, id=number, room=room, after=self._rooms[room].cursor, limit=limit)
+            case _Request(kind, room):
+                return wire.encode(type=kind, id=number, room=room)
+
+    def _answered(self, number: int, kind: str) -> _Room | None:
+        """Return the room that a request of ours was about, unless we left it since."""
+        request = self._requests.pop(number, None)
+        return self._rooms.get(request.subject) if request is not None and request.kind == kind else None
 
     def _joined(self, joined: wire.Joined) -> Iterator[events.Event]:
-        request = self._requests.pop(joined.id, None)
-        if not isinstance(request, _Join):
+        room = self._answered(joined.id, "join")
+        if room is None:
             return
-        room = self._rooms[request.room]
         room.entered = True
-        yield events.Entered(room.name, joined.members, request.resumes)
-        if request.resumes and not joined.recovered:
+        resumed = room.cursor is not None
+        yield events.Entered(room.name, joined.members, resumed)
+        if resumed and not joined.recovered:
             yield self._lose(room)
         for message in joined.messages:
-            yield from self._offer(room, message, past=True)
+            yield from self._offer(room.name, message, past=True)
         if room.cursor is None or (not joined.messages and not joined.recovered):
             room.cursor = joined.cursor
 
-    def _pushed(self, pushed: wire.Pushed) -> Iterator[events.Event]:
-        room = self._rooms.get(pushed.room)
+    def _offer(self, name: str, message: wire.Message, *, past: bool) -> Iterator[events.Event]:
+        """Deliver a message if it is the next one, hold it if it is early, drop it if we had it."""
+        room = self._rooms.get(name)
         if room is None or not room.entered:
             return  # what comes before `joined` is in it, or leaves a hole that is filled then
-        yield from self._offer(room, pushed, past=False)
-
-    def _offer(self, room: _Room, message: wire.Message, *, past: bool) -> Iterator[events.Event]:
-        """Deliver a message if it is the next one, hold it if it is early, drop it if we had it."""
         if room.last is not None and message.offset <= room.last:
             return
         early = room.last is not None and message.offset > room.last + 1
@@ -206,13 +203,12 @@ class Session:
     def _fill(self, room: _Room) -> None:
         if not room.filling:
             room.filling, room.until = True, None
-            self._due.append((0.0, _Fetch(room.name)))
+            self._due.append((0.0, _Request("history", room.name)))
 
     def _filled(self, history: wire.History) -> Iterator[events.Event]:
-        request = self._requests.pop(history.id, None)
-        if not isinstance(request, _Fetch):
+        room = self._answered(history.id, "history")
+        if room is None:
             return
-        room = self._rooms[request.room]
         if not history.recovered:
             yield self._lose(room)
             room.cursor = history.cursor
@@ -223,7 +219,7 @@ class Session:
                 yield self._deliver(room, message, past=False)
         yield from self._release(room)
         if progress and (room.held or (room.until is not None and room.cursor != room.until)):
-            self._due.append((0.0, _Fetch(room.name)))
+            self._due.append((0.0, _Request("history", room.name)))
             return
         if room.held:  # the log has nothing that would come before them
             yield self._lose(room)
@@ -245,27 +241,24 @@ class Session:
 
     def _acknowledged(self, ack: wire.Ack) -> Iterator[events.Event]:
         request = self._requests.pop(ack.id, None)
-        if isinstance(request, _Publish) and request.key in self._outbox:
-            del self._outbox[request.key]
-            yield events.Acknowledged(request.key, ack.room, ack.offset)
+        if request is not None and request.kind == "publish":
+            del self._outbox[request.subject]
+            yield events.Acknowledged(request.subject, ack.room, ack.offset)
 
     def _failed(self, error: wire.Error, now: float) -> Iterator[events.Event]:
         request = self._requests.pop(error.id, None) if isinstance(error.id, int) else None
-        passing = error.code in _PASSING
-        later = now + (error.retry_after if error.retry_after is not None else RETRY_DELAY)
         match request:
-            case None:
+            case None | _Request("leave" | "members"):
                 yield events.Complaint(None, error.code, error.message)
-            case _Publish(key) if passing:
-                self._publish_not_before = later
-            case _Publish(key):
+            case _ if error.code in _PASSING and (request.kind == "publish" or request.subject in self._rooms):
+                delay = error.retry_after if error.retry_after is not None else RETRY_DELAY
+                self._due.append((now + delay, request))
+            case _Request("publish", key):
                 yield self._refuse(key, error.code, error.message)
-            case _Join() | _Fetch() if passing:
-                self._due.append((later, request))
-            case _Join(name):
+            case _Request("join", name):
+                self._rooms.pop(name, None)
                 yield events.Complaint(name, error.code, error.message)
-            case _Fetch(name):
-                room = self._rooms[name]
+            case _Request("history", name) if (room := self._rooms.get(name)) is not None:
                 yield self._lose(room)
                 yield from self._release(room)
                 room.filling = False

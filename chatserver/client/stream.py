@@ -1,9 +1,9 @@
-"""The bytes under one WebSocket: where to, dialled, listened to, and closed by us whatever happens above.
+"""The bytes under one WebSocket: where to, dialled, watched, and closed by us whatever happens above.
 
 Owns: `Target`, the one form of the URLs that people write, and the TCP or TLS stream. May not: know WebSocket frames.
 
 trio-websocket 0.12.2 leaves the stream open when the server closes first, waits for ever when the server hangs up
-before answering the upgrade, and does not tell when a ping came; a wrapper mends all three.
+before answering the upgrade, and does not tell when a ping came; `WatchedStream` mends all three.
 """
 
 import os
@@ -60,20 +60,16 @@ def parse_target(text: str) -> Target:
 
 
 class EndedError(Exception):
-    """A connection is over or could not be made: why, and in how many seconds the server wants us back."""
-
-    def __init__(self, why: str, *, asked: float | None = None) -> None:
-        super().__init__(why)
-        self.asked = asked
+    """A connection is over or could not be made; says why."""
 
 
-class Ear(trio.abc.Stream):
-    """Passes everything through, and notes when it last heard anything and when it heard the end."""
+class WatchedStream(trio.abc.Stream):
+    """Passes everything through, and notes when it last received anything."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self.upgraded = False  # until then the end of the stream raises EndedError
         self.heard = trio.current_time()
-        self.over = trio.Event()
         self.listening = False  # True while something waits for bytes; else silence is our own doing
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -82,13 +78,14 @@ class Ear(trio.abc.Stream):
         try:
             data = await self._stream.receive_some(max_bytes)
         except trio.BrokenResourceError:
-            self.over.set()
-            raise
+            if self.upgraded:
+                raise
+            data = b""
         finally:
             self.listening = False
+        if not data and not self.upgraded:
+            raise EndedError("hung up on")
         self.heard = trio.current_time()
-        if not data:
-            self.over.set()
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -104,19 +101,19 @@ class Ear(trio.abc.Stream):
         await self._stream.aclose()
 
 
-async def dial(target: Target, *, timeout: float) -> Ear:  # noqa: ASYNC109  (says "within", not where)
+async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASYNC109  (says "within", not where)
     """Connect, with TLS if the URL said so. Raises EndedError."""
     try:
         with trio.fail_after(timeout):
             if not target.secure:
-                return Ear(await trio.open_tcp_stream(target.host, target.port))
+                return WatchedStream(await trio.open_tcp_stream(target.host, target.port))
             secure = await trio.open_ssl_over_tcp_stream(target.host, target.port, https_compatible=True)
             try:
                 await secure.do_handshake()
             except BaseException:
                 await trio.aclose_forcefully(secure)
                 raise
-            return Ear(secure)
+            return WatchedStream(secure)
     except trio.TooSlowError as error:
         raise EndedError(f"no connection within {timeout:g} s") from error
     except (OSError, trio.BrokenResourceError) as error:
@@ -132,7 +129,8 @@ def _words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, not the system's
-        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        words = f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        return f"{words}; was http:// meant?" if error.reason == "WRONG_VERSION_NUMBER" else words
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # error.strerror is trio's here, with the address in it
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -5,7 +5,7 @@ notice when the server stops speaking the contract. Unknown types and fields are
 client gets on with a newer server.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -32,22 +32,40 @@ class Message(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
-    """First frame of a connection."""
+class Connected(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
+    """The server greeted us; `user` is who we are to it."""
 
     user: User
-    ping: float = 25.0
 
 
-class Joined(msgspec.Struct, frozen=True, tag_field="type", tag="joined"):
-    """Answer to `join`."""
+class History(msgspec.Struct, frozen=True, tag_field="type", tag="history"):
+    """Answer to `history`."""
 
     id: int
-    room: str
     cursor: str
     recovered: bool
     messages: list[Message]
+
+
+class Joined(History, frozen=True, tag="joined"):
+    """Answer to `join`: the messages missed, or the latest."""
+
     members: int = 0
+
+
+class Left(msgspec.Struct, frozen=True, tag_field="type", tag="left"):
+    """Answer to `leave`."""
+
+    id: int
+
+
+class Members(msgspec.Struct, frozen=True, tag_field="type", tag="members"):
+    """Answer to `members`: who is in a room, `count` in all, though not all may be named."""
+
+    id: int
+    room: str
+    members: tuple[User, ...]
+    count: int
 
 
 class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
@@ -56,18 +74,6 @@ class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
     id: int
     room: str
     offset: int
-    cursor: str
-    time: str
-
-
-class History(msgspec.Struct, frozen=True, tag_field="type", tag="history"):
-    """Answer to `history`."""
-
-    id: int
-    room: str
-    cursor: str
-    recovered: bool
-    messages: list[Message]
 
 
 class Pushed(Message, frozen=True, tag_field="type", tag="message"):
@@ -107,7 +113,8 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     retry_after: float | None = None
 
 
-Frame = Hello | Joined | Ack | History | Pushed | PresenceChanged | Gap | GoingAway | Error
+_Answer = Joined | Left | History | Members | Ack | Error
+Frame = Connected | _Answer | Pushed | PresenceChanged | Gap | GoingAway
 
 
 class _Tag(msgspec.Struct):
@@ -116,15 +123,13 @@ class _Tag(msgspec.Struct):
 
 _TAG = msgspec.json.Decoder(_Tag)
 _FRAME: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
-_KNOWN = frozenset({"hello", "joined", "ack", "history", "message", "presence", "gap", "goaway", "error"})
+_KNOWN = frozenset(kind.__struct_config__.tag for kind in get_args(Frame))
 
 
 def decode(text: str) -> Frame | None:
     """Return the frame in `text`, or None for a type that we have no use for."""
     try:
-        if _TAG.decode(text).type not in _KNOWN:
-            return None
-        return _FRAME.decode(text)
+        return _FRAME.decode(text) if _TAG.decode(text).type in _KNOWN else None
     except msgspec.DecodeError as error:
         raise ProtocolError(f"not a chat.v1 frame: {error}") from error
 

@@ -6,14 +6,14 @@ fields.py's, so a new limit shows up here by itself.
 
 import json
 import shutil
-from typing import IO, Any
+from typing import IO
 
 from rich.console import Console
 from rich.table import Table
 
 from chatserver.settings.fields import SPECS, Settings, flag_name
 from chatserver.settings.sources import variable_name
-from chatserver.settings.spec import Section, Unit, plain
+from chatserver.settings.spec import Section, Spec, Unit, plain
 
 
 def print_limits(settings: Settings, file: IO[str]) -> None:
@@ -21,21 +21,31 @@ def print_limits(settings: Settings, file: IO[str]) -> None:
     if file.isatty():
         _print_table(settings, Console(file=file, width=shutil.get_terminal_size().columns))
         return
-    rows = [(f"--{flag_name(name)}", shown_value(name, getattr(settings, name))) for name in limits()]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, (flag, value) in zip(limits(), rows, strict=True):
-        spec = SPECS[name]
-        print(f"{flag:<{widths[0]}}  {value:<{widths[1]}}  {spec.meaning} [{spec.reason}]", file=file)
+    rows = [(f"--{flag_name(name)}", shown_value(name, getattr(settings, name)), spec) for name, spec in _limits()]
+    flag_width = max(len(flag) for flag, _, _ in rows)
+    value_width = max(len(value) for _, value, _ in rows)
+    for flag, value, spec in rows:
+        print(f"{flag:<{flag_width}}  {value:<{value_width}}  {spec.meaning} [{spec.reason}]", file=file)
 
 
 def limits_json(settings: Settings) -> str:
     """Return the same list for programs, one object a limit."""
-    return json.dumps([_record(name, getattr(settings, name)) for name in limits()], indent=2)
-
-
-def limits() -> list[str]:
-    """Return the names of all settings that are limits, in their order."""
-    return [name for name, spec in SPECS.items() if spec.section is not Section.SERVICE]
+    records = [
+        {
+            "flag": f"--{flag_name(name)}",
+            "variable": variable_name(name),
+            "value": getattr(settings, name),
+            "unit": spec.unit.value,
+            "minimum": spec.minimum,
+            "maximum": spec.maximum,
+            "zero": spec.zero,
+            "section": spec.section.value,
+            "meaning": spec.meaning,
+            "reason": spec.reason,
+        }
+        for name, spec in _limits()
+    ]
+    return json.dumps(records, indent=2)
 
 
 def shown_value(name: str, value: object) -> str:
@@ -60,8 +70,7 @@ def _print_table(settings: Settings, console: Console) -> None:
     table.add_column("meaning", ratio=3)
     table.add_column("why", ratio=3)
     section = None
-    for name in limits():
-        spec = SPECS[name]
+    for name, spec in _limits():
         if spec.section is not section:
             section = spec.section
             table.add_row(f"[bold]{section.value}[/]", style="default")
@@ -70,17 +79,5 @@ def _print_table(settings: Settings, console: Console) -> None:
     console.print(table)
 
 
-def _record(name: str, value: object) -> dict[str, Any]:
-    spec = SPECS[name]
-    return {
-        "flag": f"--{flag_name(name)}",
-        "variable": variable_name(name),
-        "value": value,
-        "unit": spec.unit.value,
-        "minimum": spec.minimum,
-        "maximum": spec.maximum,
-        "zero": spec.zero,
-        "section": spec.section.value,
-        "meaning": spec.meaning,
-        "reason": spec.reason,
-    }
+def _limits() -> list[tuple[str, Spec]]:
+    return [(name, spec) for name, spec in SPECS.items() if spec.section is not Section.SERVICE]

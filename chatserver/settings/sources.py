@@ -12,12 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
 from chatserver.settings.forms import LogFormat
 from chatserver.settings.spec import ConfigError
 
 ENVIRONMENT_PREFIX = "CHATSERVER_"
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+#: What is wrong with a value that its type cannot hold.
+_COMPLAINTS: Mapping[Any, str] = {
+    bool: "is neither true nor false",
+    int: "is not a whole number",
+    float: "is not a number",
+    str: "is no text",
+    LogFormat: f"is none of {', '.join(LogFormat)}",
+    tuple[str, ...]: "is not a list of texts",
+}
 
 
 def variable_name(field: str) -> str:
@@ -71,46 +82,24 @@ def _attributed(name: str, value: object, source: str) -> object:
 def _convert(name: str, value: object) -> object:
     """Turn text (of a flag or variable) or a TOML value into the field's type; bounds come later."""
     kind = TYPES[name]
-    text = value.strip() if isinstance(value, str) else None
-    if kind == tuple[str, ...]:
-        return _texts(name, value)
-    if kind is bool:
-        return _switch(name, value)
-    if kind is LogFormat:
-        if text not in set(LogFormat):
-            raise ConfigError(flag_name(name), f"{value!r} is none of {', '.join(LogFormat)}")
-        return LogFormat(text)
-    if kind is str:
-        if text is None or (not text and SPECS[name].zero is None):
-            raise ConfigError(flag_name(name), f"{value!r} is no text")
-        return text
-    # True is an int for Python, 1.5 would become 1, and int() alone takes "1_0".
-    taken = str | int if kind is int else str | int | float
     try:
-        if isinstance(value, bool) or not isinstance(value, taken) or (text and "_" in text):
-            raise ValueError
-        return kind(value)
-    except ValueError:
-        what = "whole number" if kind is int else "number"
-        raise ConfigError(flag_name(name), f"{value!r} is not a {what}") from None
-
-
-def _texts(name: str, value: object) -> tuple[str, ...]:
-    """Take a list, or text with commas as it stands in a variable."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-        raise ConfigError(flag_name(name), f"{value!r} is not a list of texts")
-    if parts in ([""], []) and SPECS[name].zero is not None:
-        return ()
-    stripped = tuple(part.strip() for part in parts)
-    if not all(stripped):
+        converted = msgspec.convert(_read(kind, value.strip()) if isinstance(value, str) else value, kind)
+    except (ValueError, msgspec.ValidationError):
+        raise ConfigError(flag_name(name), f"{value!r} {_COMPLAINTS[kind]}") from None
+    if not isinstance(converted, tuple):
+        return converted
+    texts = tuple(text.strip() for text in converted)
+    if not all(texts):
         raise ConfigError(flag_name(name), "an empty address")
-    return stripped
+    return texts
 
 
-def _switch(name: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in _SWITCH:
-        return _SWITCH[value.strip().lower()]
-    raise ConfigError(flag_name(name), f"{value!r} is neither true nor false")
+def _read(kind: object, text: str) -> object:
+    """Turn the text of a list, a switch or a number into what TOML would have given."""
+    if kind == tuple[str, ...]:
+        return text.split(",") if text else []
+    if kind is bool:
+        return _SWITCH.get(text.lower(), text)
+    if (kind is int or kind is float) and "_" not in text:  # Python alone takes "1_0"
+        return kind(text)
+    return text

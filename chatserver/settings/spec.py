@@ -80,31 +80,26 @@ class Spec:
 
     def check(self, flag: str, value: object) -> None:
         """Hold a number against the bounds, and texts that are not empty against their form."""
-        if isinstance(value, bool):
-            return
-        if not isinstance(value, int | float):
-            self._check_form(flag, value)
-            return
-        if value == 0 and self.zero is not None:
+        if self.zero is not None and not value:
             return
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(flag, f"{value} is not a finite number")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            self._check_bounds(flag, value)
+        elif self.form is not None:
+            try:
+                for text in value if isinstance(value, tuple) else (value,):
+                    self.form(str(text))
+            except ValueError as error:
+                raise ConfigError(flag, str(error)) from None
+
+    def _check_bounds(self, flag: str, value: float) -> None:
         unit = f" {self.unit.value}" if self.unit.value else ""
         if value < self.minimum:
             also = f" (or 0: {self.zero})" if self.zero is not None else ""
             raise ConfigError(flag, f"{plain(value)}{unit} is below the minimum, {plain(self.minimum)}{unit}{also}")
         if value > self.maximum:
             raise ConfigError(flag, f"{plain(value)}{unit} is above the maximum, {plain(self.maximum)}{unit}")
-
-    def _check_form(self, flag: str, value: object) -> None:
-        if self.form is None:
-            return
-        for text in value if isinstance(value, tuple) else (value,):
-            try:
-                if text or self.zero is None:
-                    self.form(str(text))
-            except ValueError as error:
-                raise ConfigError(flag, str(error)) from None
 
 
 def plain(value: float, grouping: str = "") -> str:

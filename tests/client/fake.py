@@ -12,23 +12,65 @@ from functools import partial
 from typing import Any
 
 import trio
-import trio_websocket
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
+
+ME, ZED = {"id": "u_me", "name": "Me"}, {"id": "u_z", "name": "Zed"}
 
 
-@dataclass
-class FakeServer:
-    """Faults are counters or lists that are used up; what happened is recorded for the test to look at."""
+def message(offset: int, text: str = "", *, epoch: str = "e1", user: dict[str, str] = ME) -> dict[str, Any]:
+    return {
+        "room": "lobby",
+        "offset": offset,
+        "cursor": f"{epoch}-{offset}",
+        "user": user,
+        "text": text,
+        "time": "2026-11-20T12:00:00.123Z",
+    }
 
-    port: int = 0
+
+@dataclass(eq=False)
+class Log:
+    """The room `lobby`, and an honest answer to each request about it."""
+
     epoch: str = "e1"
     log: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
-    connections: set[trio_websocket.WebSocketConnection] = field(default_factory=set)
-    members: set[trio_websocket.WebSocketConnection] = field(default_factory=set)
+
+    def append(self, text: str, user: dict[str, str] = ME) -> dict[str, Any]:
+        self.log.append(message(len(self.log) + 1, text, epoch=self.epoch, user=user))
+        return self.log[-1]
+
+    def answer(self, request: dict[str, Any], *, limit: int) -> dict[str, Any]:
+        if request["type"] == "publish":
+            if request["key"] not in self.keys:
+                self.keys[request["key"]] = self.append(request["text"])
+            return {**self.keys[request["key"]], "type": "ack", "id": request["id"]}
+        latest = f"{self.epoch}-{max(0, len(self.log) - 50)}"
+        epoch, _, offset = request.get("after", latest).partition("-")
+        recovered = epoch == self.epoch
+        after = int(offset) if recovered else 0
+        page = self.log[after : after + limit]
+        return {
+            "type": "joined" if request["type"] == "join" else "history",
+            "id": request["id"],
+            "room": "lobby",
+            "cursor": page[-1]["cursor"] if page else f"{self.epoch}-{after}",
+            "recovered": recovered,
+            "messages": page,
+        }
+
+
+@dataclass(eq=False)
+class FakeServer(Log):
+    """Faults are counters or lists that are used up; what happened is recorded for the test to look at."""
+
+    port: int = 0
+    connections: set[WebSocketConnection] = field(default_factory=set)
+    members: set[WebSocketConnection] = field(default_factory=set)
     # what the client did
     joins: list[dict[str, Any]] = field(default_factory=list)
     cookies: list[str | None] = field(default_factory=list)
-    publishes: int = 0
+    asked: list[tuple[str, str]] = field(default_factory=list)  # to leave a room, or for its members
     # faults
     acks_to_lose: int = 0
     pushes_to_lose: int = 0
@@ -44,7 +86,7 @@ class FakeServer:
     async def running(self) -> AsyncIterator[None]:
         """Listen, at the same port each time; leaving the block is a crash."""
         async with trio.open_nursery() as nursery:
-            serve = partial(trio_websocket.serve_websocket, self._handle, "127.0.0.1", self.port, ssl_context=None)
+            serve = partial(serve_websocket, self._handle, "127.0.0.1", self.port, ssl_context=None)
             server = await nursery.start(serve)
             self.port = server.port
             yield
@@ -54,7 +96,7 @@ class FakeServer:
 
     async def say(self, text: str) -> None:
         """Publish as somebody else."""
-        await self._append(text, {"id": "u_z", "name": "Zed"})
+        await self._push(self.append(text, ZED))
 
     async def tell(self, **frame: Any) -> None:
         """Send a frame to every connection."""
@@ -66,17 +108,8 @@ class FakeServer:
         for connection in set(self.connections):
             await connection.aclose(code, reason)
 
-    def gap(self, after: int, until: int) -> dict[str, Any]:
-        return {
-            "type": "gap",
-            "room": "lobby",
-            "after": f"{self.epoch}-{after}",
-            "until": f"{self.epoch}-{until}",
-        }
-
-    async def _handle(self, request: trio_websocket.WebSocketRequest) -> None:
-        headers = dict(request.headers)
-        cookie = headers.get(b"cookie")
+    async def _handle(self, request: WebSocketRequest) -> None:
+        cookie = dict(request.headers).get(b"cookie")
         self.cookies.append(cookie.decode() if cookie else None)
         if self.refusals:
             extra = [(b"Retry-After", self.retry_after.encode())] if self.retry_after else []
@@ -86,66 +119,44 @@ class FakeServer:
         connection = await request.accept(extra_headers=[(b"Set-Cookie", b"guest=g1; Path=/; HttpOnly; SameSite=Lax")])
         self.connections.add(connection)
         try:
-            user = {"id": "u_me", "name": "Me"}
-            await connection.send_message(json.dumps({"type": "hello", "user": user, "ping": 25}))
+            await connection.send_message(json.dumps({"type": "hello", "user": ME, "ping": 25}))
             while True:
-                await self._answer(connection, json.loads(await connection.get_message()))
-        except trio_websocket.ConnectionClosed:
+                await self._serve(connection, json.loads(await connection.get_message()))
+        except ConnectionClosed:
             pass
         finally:
             self.connections.discard(connection)
             self.members.discard(connection)
 
-    async def _answer(self, connection: trio_websocket.WebSocketConnection, frame: dict[str, Any]) -> None:
-        if self.errors and frame["type"] == "publish":
-            answer = {"type": "error", "id": frame["id"], **self.errors.pop(0)}
-        elif frame["type"] == "join":
+    async def _serve(self, connection: WebSocketConnection, frame: dict[str, Any]) -> None:
+        if self.errors and frame["type"] in ("join", "publish"):
+            await connection.send_message(json.dumps({"type": "error", "id": frame["id"], **self.errors.pop(0)}))
+            return
+        if frame["type"] in ("leave", "members"):
+            self.asked.append((frame["type"], frame["room"]))
+            who = (
+                {"type": "members", "members": [ME, ZED], "count": 3}
+                if frame["type"] == "members"
+                else {"type": "left"}
+            )
+            await connection.send_message(json.dumps({"id": frame["id"], "room": frame["room"], **who}))
+            return
+        if frame["type"] == "join":
             self.joins.append(frame)
             self.members.add(connection)
-            answer = {"type": "joined", "members": len(self.members), **self._page(frame, limit=50)}
-        elif frame["type"] == "history":
-            answer = {"type": "history", **self._page(frame, limit=2)}  # few, so that it is asked again
+        known = len(self.log)
+        answer = self.answer(frame, limit=2 if frame["type"] == "history" else 50)  # few, so that it is asked again
+        for fresh in self.log[known:]:
+            await self._push(fresh)
+        if frame["type"] == "publish" and self.acks_to_lose:
+            self.acks_to_lose -= 1
+            await connection.aclose(1011)
         else:
-            self.publishes += 1
-            message = self.keys.get(frame["key"])
-            if message is None:
-                message = await self._append(frame["text"], {"id": "u_me", "name": "Me"})
-                self.keys[frame["key"]] = message
-            if self.acks_to_lose:
-                self.acks_to_lose -= 1
-                await connection.aclose(1011)
-                return
-            answer = {"type": "ack", "id": frame["id"], **message}
-        await connection.send_message(json.dumps(answer))
+            await connection.send_message(json.dumps({**answer, "members": len(self.members)}))
 
-    def _page(self, frame: dict[str, Any], *, limit: int) -> dict[str, Any]:
-        epoch, _, offset = (frame.get("after") or f"{self.epoch}-{max(0, len(self.log) - 50)}").partition("-")
-        recovered = epoch == self.epoch
-        after = int(offset) if recovered else 0
-        page = self.log[after : after + limit]
-        cursor = page[-1]["cursor"] if page else f"{self.epoch}-{after}"
-        return {
-            "id": frame["id"],
-            "room": "lobby",
-            "cursor": cursor,
-            "recovered": recovered,
-            "messages": page,
-        }
-
-    async def _append(self, text: str, user: dict[str, str]) -> dict[str, Any]:
-        offset = len(self.log) + 1
-        message = {
-            "room": "lobby",
-            "offset": offset,
-            "cursor": f"{self.epoch}-{offset}",
-            "user": user,
-            "text": text,
-            "time": "2026-11-20T12:00:00.123Z",
-        }
-        self.log.append(message)
+    async def _push(self, fresh: dict[str, Any]) -> None:
         if self.pushes_to_lose:
             self.pushes_to_lose -= 1
-            return message
+            return
         for connection in set(self.members):
-            await connection.send_message(json.dumps({"type": "message", **message}))
-        return message
+            await connection.send_message(json.dumps({"type": "message", **fresh}))

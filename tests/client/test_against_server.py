@@ -1,25 +1,16 @@
 """The client and the real server: what each promises, together."""
 
-from collections.abc import Sequence
+import socket
 from pathlib import Path
 
 import pytest
 import trio
 
-from chatserver.client import Client, connect
-from chatserver.client.events import (
-    Acknowledged,
-    Complaint,
-    Connected,
-    Entered,
-    Event,
-    Lost,
-    Received,
-    Reconnecting,
-    Refused,
-)
-from chatserver.client.link import Backoff
-from tests.client.listener import SOON, Listener
+from chatserver.chat import broadcast
+from chatserver.client import connect, link
+from chatserver.client.events import Acknowledged, Complaint, Connected, Entered, Lost, Reconnecting, Refused
+from chatserver.client.stream import Target, WatchedStream
+from tests.client.listener import Listener, listening
 from tests.support.peers import Address
 from tests.support.serving import free_flags, server_process, serving
 
@@ -30,79 +21,49 @@ def url(address: Address) -> str:
     return f"{address.host}:{address.port}"
 
 
-def quick() -> Backoff:
-    return Backoff(jitter=lambda: 0.1)
-
-
-async def read_all(target: str, room: str, *, last: str) -> list[str]:
-    """What a newcomer finds in the room's history, in its order."""
-    async with connect(target, rooms=[room]) as client:
-        listener = Listener(client)
-        await listener.until(lambda seen: said(seen)[-1:] == [last])
-        return said(listener.seen)
-
-
-def said(events: Sequence[Event]) -> list[str]:
-    return [event.message.text for event in events if isinstance(event, Received)]
-
-
 async def test_two_people_see_the_same_in_the_same_order() -> None:
-    async with (
-        serving() as server,
-        connect(url(server.address), rooms=["lobby"]) as ann,
-        connect(url(server.address), rooms=["lobby"]) as bob,
-    ):
-        people = [Listener(ann), Listener(bob)]
-        for person in people:
-            await person.until_kind(Entered)
+    async with serving() as server, listening(url(server.address)) as ann, listening(url(server.address)) as bob:
+        for person in (ann, bob):
+            await person.until(Entered)
         for text in TEXTS:
-            ann.publish("lobby", f"ann {text}")
-            bob.publish("lobby", f"bob {text}")
+            ann.client.publish("lobby", f"ann {text}")
+            bob.client.publish("lobby", f"bob {text}")
         async with trio.open_nursery() as nursery:
-            for person in people:
-                nursery.start_soon(person.texts, 2 * len(TEXTS))
-        heard = [said(person.seen) for person in people]
-    assert heard[0] == heard[1]
+            nursery.start_soon(bob.texts, 2 * len(TEXTS))
+            heard = await ann.texts(2 * len(TEXTS))
+        assert heard == await bob.texts(2 * len(TEXTS))
     for name in ("ann", "bob"):
-        assert [text for text in heard[0] if text.startswith(name)] == [f"{name} {text}" for text in TEXTS]
+        assert [text for text in heard if text.startswith(name)] == [f"{name} {text}" for text in TEXTS]
+
+
+async def live(target: str, *, task_status: trio.TaskStatus[Listener]) -> None:
+    """Be in the lobby while servers come and go."""
+    async with listening(target, jitter=0.1) as listener:
+        task_status.started(listener)
+        await trio.sleep_forever()
 
 
 async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     """Acknowledged, in flight or not yet sent when the server dies: each text is there once, in its order."""
     flags = list(free_flags(tmp_path))
-    target, finished = "", trio.Event()
-    talker: Listener | None = None
-
-    async def talk(task_status: trio.TaskStatus[Client]) -> None:
-        nonlocal talker
-        async with connect(target, rooms=["lobby"], backoff=quick()) as client:
-            talker = Listener(client)
-            task_status.started(client)
-            await talker.until_kind(Acknowledged, times=len(TEXTS))
-            await talker.texts(len(TEXTS))
-            finished.set()
-
     async with trio.open_nursery() as nursery:
         for life in range(5):
             async with server_process(tmp_path, *flags) as server:
                 if life == 0:
                     target = url(server.address)
                     flags[flags.index("--port") + 1] = target.rpartition(":")[2]
-                    client = await nursery.start(talk)
+                    talker = await nursery.start(live, target)
                 for text in TEXTS[life * 40 : (life + 1) * 40]:
-                    client.publish("lobby", text)
-                with trio.fail_after(SOON):
-                    if life < 4:
-                        while client.unacknowledged > 20:
-                            await trio.lowlevel.checkpoint()
-                    else:
-                        await finished.wait()
-                        history = await read_all(target, "lobby", last=TEXTS[-1])
-    assert talker is not None
-    assert said(talker.seen) == TEXTS
-    assert not any(isinstance(event, Lost | Refused) for event in talker.seen)
-    assert sum(isinstance(event, Reconnecting) for event in talker.seen) >= 4
-    assert history == TEXTS[-50:]
+                    talker.client.publish("lobby", text)
+                await talker.until(Acknowledged, times=life * 40 + 20)
+                if life == 4:
+                    assert await talker.texts(len(TEXTS)) == TEXTS
+                    async with listening(target) as newcomer:
+                        assert await newcomer.texts(50) == TEXTS[-50:]
+        nursery.cancel_scope.cancel()
+    assert not talker.events(Lost)
+    assert not talker.events(Refused)
+    assert len(talker.events(Reconnecting)) >= 4
 
 
 async def test_a_drained_server_says_so_and_the_guest_comes_back_as_the_same(tmp_path: Path) -> None:
@@ -111,71 +72,62 @@ async def test_a_drained_server_says_so_and_the_guest_comes_back_as_the_same(tmp
         async with server_process(tmp_path, *flags) as server:
             target = url(server.address)
             flags[flags.index("--port") + 1] = target.rpartition(":")[2]
-            opened: list[Listener] = []
-
-            async def stay() -> None:
-                async with connect(target, rooms=["lobby"], backoff=quick()) as client:
-                    opened.append(Listener(client))
-                    await trio.sleep_forever()
-
-            nursery.start_soon(stay)
-            await trio.testing.wait_all_tasks_blocked()
-            (listener,) = opened
-            await listener.until_kind(Entered)
+            listener: Listener = await nursery.start(live, target)
+            await listener.until(Entered)
             server.process.terminate()
             assert await server.ended() == 0
         async with server_process(tmp_path, *flags):
-            await listener.until_kind(Entered, times=2)
+            await listener.until(Entered, times=2)
         nursery.cancel_scope.cancel()
-    (reconnecting, *_) = [event for event in listener.seen if isinstance(event, Reconnecting)]
-    assert reconnecting.why.startswith("the server is going away")
-    users = [event.user for event in listener.seen if isinstance(event, Connected)]
-    assert users[0] == users[1]
+    assert listener.events(Reconnecting)[0].why.startswith("the server is going away")
+    first, again = listener.events(Connected)
+    assert first == again
 
 
 async def test_a_rate_limit_slows_down_and_loses_nothing() -> None:
-    async with serving(publish_rate=40.0) as server, connect(url(server.address), rooms=["lobby"]) as client:
-        listener = Listener(client)
+    async with serving(publish_rate=40.0) as server, listening(url(server.address)) as listener:
         texts = TEXTS[:100]  # 80 at once, the rest at 40 a second
         for text in texts:
-            client.publish("lobby", text)
+            listener.client.publish("lobby", text)
         assert await listener.texts(len(texts)) == texts
 
 
 @pytest.mark.parametrize("size", [17_000, 70_000, 300_000])
 async def test_a_text_too_long_is_refused_and_the_next_goes_on(size: int) -> None:
-    async with serving() as server, connect(url(server.address), rooms=["lobby"], backoff=quick()) as client:
-        listener = Listener(client)
-        key = client.publish("lobby", "x" * size)
-        client.publish("lobby", "short")
+    async with serving() as server, listening(url(server.address), jitter=0.1) as listener:
+        key = listener.client.publish("lobby", "x" * size)
+        listener.client.publish("lobby", "short")
         assert await listener.texts(1) == ["short"]
-        refused = [event for event in listener.seen if isinstance(event, Refused)]
-        assert [event.key for event in refused] == [key]
+        assert [event.key for event in listener.events(Refused)] == [key]
 
 
 async def test_a_room_that_cannot_be_is_said() -> None:
-    async with serving() as server, connect(url(server.address), rooms=["No Such Name!"]) as client:
-        listener = Listener(client)
-        await listener.until_kind(Complaint)
-        (complaint,) = [event for event in listener.seen if isinstance(event, Complaint)]
+    async with serving() as server, listening(url(server.address), "No Such Name!") as listener:
+        (complaint,) = await listener.until(Complaint)
         assert (complaint.room, complaint.code) == ("No Such Name!", "bad_room")
 
 
-async def test_who_does_not_read_for_a_while_still_gets_everything() -> None:
+async def test_who_does_not_read_for_a_while_still_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server skips ahead of a slow member and says `gap`; the client fetches what lies between."""
-    count = 3000
-    text = "x" * 500
+    texts = [f"{number} {'x' * 5000}" for number in range(600)]
+
+    async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASYNC109
+        """Connect with a small window, since the kernel would take in all texts."""
+        stream = await trio.open_tcp_stream(target.host, target.port)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        return WatchedStream(stream)
+
+    monkeypatch.setattr(link, "dial", dial)
+    monkeypatch.setattr(broadcast, "MAX_BEHIND", 50)
     async with (
         serving(ring_messages=16, ring_bytes=65_536, send_buffer=4096) as server,
-        connect(url(server.address), rooms=["busy"]) as slow,
+        listening(url(server.address)) as slow,
         connect(url(server.address)) as busy,
     ):
-        listener = Listener(slow)
-        await listener.until_kind(Entered)
-        writer = Listener(busy)
-        for number in range(count):
-            busy.publish("busy", f"{number} {text}")
-        await writer.until_kind(Acknowledged, times=count)  # nobody reads the slow one's events meanwhile
-        heard = await listener.texts(count)
-        assert [int(text.split()[0]) for text in heard] == list(range(count))
-        assert not any(isinstance(event, Lost) for event in listener.seen)
+        await slow.until(Entered)
+        for text in texts:
+            busy.publish("lobby", text)
+        await Listener(busy).until(Acknowledged, times=len(texts))  # nobody reads the slow one's events meanwhile
+        assert await slow.texts(len(texts)) == texts
+        assert await server.metric("chatserver_gaps_total") > 0
+        assert not slow.events(Lost)

@@ -1,66 +1,78 @@
 import pytest
+from rich.cells import cell_len
 
-from chatserver.client.editor import Editor, Line, Quit
-
-
-def typed(*chunks: bytes | str) -> tuple[str, int]:
-    """Return the text and the cursor after these keys."""
-    editor = Editor()
-    for chunk in chunks:
-        editor.feed(chunk.encode() if isinstance(chunk, str) else chunk)
-    return editor.text, editor.position
-
+from chatserver.client.editor import LONGEST_LINE, REMEMBERED_LINES, Editor
 
 LEFT, RIGHT, UP, DOWN = "\x1b[D", "\x1b[C", "\x1b[A", "\x1b[B"
 
 
+def typed(*chunks: bytes) -> tuple[str, str]:
+    """Return the text before the cursor and after it, once these keys were pressed."""
+    editor = Editor()
+    for chunk in chunks:
+        editor.feed(chunk)
+    return editor.before, editor.after
+
+
 @pytest.mark.parametrize(
-    ("keys", "text", "position"),
+    ("keys", "before", "after"),
     [
-        ("hello", "hello", 5),
-        ("helo" + LEFT + "l", "hello", 4),
-        ("hello\x7f\x7f", "hel", 3),
-        ("\x7f", "", 0),
-        ("ello\x01h", "hello", 1),
-        ("ab" + "\x1b[H" + "x" + "\x1b[F" + "y", "xaby", 4),
-        ("ab" + "\x1bOD" + "x", "axb", 2),
-        ("abc" + LEFT * 9 + RIGHT + "\x1b[3~", "ac", 1),
-        ("abc" + LEFT + "\x04", "ab", 2),
-        ("one two three\x17", "one two ", 8),
-        ("one two  \x17", "one ", 4),
-        ("one\x17", "", 0),
-        ("hello" + LEFT * 2 + "\x0b", "hel", 3),
-        ("hello" + LEFT * 2 + "\x15", "lo", 0),
-        ("a\x1b[99;5xb", "ab", 2),  # a sequence without a meaning here
-        ("a\x07\x00b", "ab", 2),
-        ("grüße 日本 👩‍🚀", "grüße 日本 👩🚀", 11),  # the joiner is no printable character
+        ("hello", "hello", ""),
+        ("helo" + LEFT + "l", "hell", "o"),
+        ("hello\x7f\x08", "hel", ""),
+        ("\x7f", "", ""),
+        ("ello\x01h", "h", "ello"),
+        ("ab" + "\x1b[H" + "x" + "\x1b[F" + "y", "xaby", ""),
+        ("ab" + "\x1bOD" + "x", "ax", "b"),
+        ("ab\x02\x02\x06", "a", "b"),
+        ("abc" + LEFT * 9 + RIGHT + "\x1b[3~", "a", "c"),
+        ("abc" + LEFT + "\x04", "ab", ""),
+        ("one two three\x17", "one two ", ""),
+        ("one two  \x17", "one ", ""),
+        ("one\x17", "", ""),
+        ("hello" + LEFT * 2 + "\x0b", "hel", ""),
+        ("hello" + LEFT * 2 + "\x15", "", "lo"),
+        ("a\x1b[99;5xb", "ab", ""),  # a sequence without a meaning here
+        ("a\x07\x00b", "ab", ""),
+        ("grüße 日本 👩‍🚀", "grüße 日本 👩🚀", ""),  # the joiner is no printable character
+        ("a\x1b[200~b\r\x04\x15\x1b[Ad\x1b[201~e", "ab\nde", ""),  # keys in a paste are text
+        ("x" * (LONGEST_LINE + 1), "x" * LONGEST_LINE, ""),
     ],
 )
-def test_keys(keys: str, text: str, position: int) -> None:
-    assert typed(keys) == (text, position)
-    assert typed(*(bytes([byte]) for byte in keys.encode())) == (text, position)  # a byte at a time
+def test_keys(keys: str, before: str, after: str) -> None:
+    assert typed(keys.encode()) == (before, after)
+    assert typed(*(bytes([byte]) for byte in keys.encode())) == (before, after)  # a byte at a time
 
 
-def test_enter_takes_the_line_and_begins_anew() -> None:
+def test_bytes_that_are_no_text_do_no_harm() -> None:
+    assert typed(b"a\xff\xfeb") == ("a\ufffd\ufffdb", "")
+
+
+def test_enter_takes_the_line_and_control_d_leaves_only_on_an_empty_one() -> None:
     editor = Editor()
-    assert editor.feed(b"one\rtwo\nthr") == [Line("one"), Line("two")]
-    assert editor.text == "thr"
-
-
-def test_control_d_leaves_only_on_an_empty_line() -> None:
-    editor = Editor()
-    assert editor.feed(b"a\x04") == []
-    assert editor.feed(b"\x7f\x04") == [Quit()]
+    assert editor.feed(b"one\rtwo\nthr\x04") == ["one", "two"]
+    assert editor.before == "thr"
+    assert editor.feed(b"\x15\x04") == [None]
 
 
 def test_earlier_lines() -> None:
     editor = Editor()
-    editor.feed(b"one\ntwo\ntwo\n")
+    editor.feed(b"one\ntwo\ntwo\n\n")
     seen = []
-    for key in (UP, UP, UP, DOWN, DOWN):
+    for key in (UP, UP, UP, DOWN, DOWN, DOWN):
         editor.feed(key.encode())
-        seen.append(editor.text)
-    assert seen == ["two", "one", "one", "two", ""]
+        seen.append(editor.before)
+    assert seen == ["two", "one", "one", "two", "", ""]
+    editor.feed(b"".join(b"%d\n" % number for number in range(REMEMBERED_LINES)) + UP.encode() * REMEMBERED_LINES)
+    assert editor.before == "0"
+    editor.feed(UP.encode())
+    assert editor.before == "0"
+
+
+def test_a_long_line_is_shown_at_its_end() -> None:
+    editor = Editor()
+    editor.feed(b"x" * LONGEST_LINE + b"end")
+    assert editor.view(5) == ("xxxx", "")
 
 
 @pytest.mark.parametrize("width", range(1, 12))
@@ -68,12 +80,9 @@ def test_the_view_fits_and_shows_the_cursor(width: int) -> None:
     editor = Editor()
     editor.feed("ab日本語cd".encode())
     for _ in range(8):
-        text, cursor = editor.view(width)
-        cells = sum(2 if char in "日本語" else 1 for char in text)
-        assert cells <= width
-        assert 0 <= cursor <= max(width, 1)
+        before, after = editor.view(width)
+        assert cell_len(before + after) <= width
+        assert cell_len(before) < width
+        assert editor.before.endswith(before)
+        assert editor.after.startswith(after)
         editor.feed(LEFT.encode())
-
-
-def test_bytes_that_are_no_text_do_no_harm() -> None:
-    assert typed(b"a\xff\xfeb")[0] == "a\ufffd\ufffdb"

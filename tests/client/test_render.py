@@ -1,7 +1,7 @@
 import pytest
 
 from chatserver.client import render
-from chatserver.client.events import Connected, Event, Lost, PresenceChanged, Reconnecting, Refused
+from chatserver.client.events import Connected, Event, Lost, Members, PresenceChanged, Reconnecting, Refused
 from chatserver.client.wire import Message, User
 
 ANN, BOB = User("u_a", "Ann"), User("u_b", "Bob")
@@ -32,8 +32,9 @@ def test_words_of_every_script_and_emoji_stay() -> None:
 
 
 def test_a_strange_time_is_shown_and_not_trusted() -> None:
-    assert render.clock(message("x", time="soon\x1b")) == "soon\\x1b"
-    assert render.day(message("x", time="soon")) == ""
+    assert render.local_time(message("x", time="soon\x1b"), "%H:%M") == "soon\\x1b"
+    beginning = "0001-01-01T00:00:00+23:59"  # before any time that there is here
+    assert render.local_time(message("x", time=beginning), "%H:%M") == beginning
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,10 @@ def test_a_strange_time_is_shown_and_not_trusted() -> None:
         (Lost("ops"), "some messages of ops are gone for good and not shown"),
         (PresenceChanged("ops", (ANN, BOB), (), 3), "Ann, Bob came · 3 here"),
         (PresenceChanged("ops", (ANN,), (BOB,), 3), "Ann came, Bob left · 3 here"),
-        (PresenceChanged("ops", (ANN,) * 9, (), 9), "Ann, Ann, Ann, Ann, Ann and 4 more came · 9 here"),
+        (PresenceChanged("ops", (ANN,) * 6, (), 9), "Ann, Ann, Ann, Ann, Ann and 1 more came · 9 here"),
         (PresenceChanged("ops", (), (), 3), None),
+        (Members(1, "ops", (ANN, BOB), 2), "2 in ops: Ann, Bob"),
+        (Members(1, "ops", (ANN,), 600), "600 in ops: Ann and 599 more"),
         (Refused("k", "forbidden", "no\n"), "not sent: no\\n (forbidden)"),
         (
             Reconnecting("cannot connect: Connection refused", 1.29),

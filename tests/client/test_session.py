@@ -1,345 +1,252 @@
-"""The promise of session.py, frame by frame: once, in order, or said to be lost."""
+"""The promise of session.py, frame by frame, where test_session_model.py does not go: losses, refusals, time."""
 
 import json
+import math
 from typing import Any
 
 import pytest
 
-from chatserver.client.events import (
-    Acknowledged,
-    Complaint,
-    Connected,
-    Entered,
-    Event,
-    GoingAway,
-    Lost,
-    PresenceChanged,
-    Received,
-    Refused,
-)
-from chatserver.client.session import HELD_MESSAGES, RETRY_DELAY, Session
+from chatserver.client import events
+from chatserver.client.session import CLOSE_TOO_BIG, HELD_MESSAGES, RETRY_DELAY, Session
 from chatserver.client.wire import ProtocolError, User
-
-ANN = {"id": "u_a", "name": "Ann"}
-
-
-def message(offset: int, *, epoch: str = "e1") -> dict[str, Any]:
-    return {
-        "room": "lobby",
-        "offset": offset,
-        "cursor": f"{epoch}-{offset}",
-        "user": ANN,
-        "text": f"text {offset}",
-        "time": "2026-11-20T12:00:00.000Z",
-    }
-
-
-def messages(*offsets: int, epoch: str = "e1") -> list[dict[str, Any]]:
-    return [message(offset, epoch=epoch) for offset in offsets]
+from tests.client.fake import ME, message
 
 
 class Peer:
-    """A session and a hand that plays the server."""
+    """A session in `lobby`, and a hand that plays the server."""
 
-    def __init__(self, *rooms: str) -> None:
-        self.session = Session(rooms)
+    def __init__(self) -> None:
+        self.session = Session(["lobby"])
+        self.session.opened()
         self.now = 0.0
 
-    def sent(self) -> list[dict[str, Any]]:
-        return [json.loads(frame) for frame in self.session.outgoing(self.now)]
+    def sent(self) -> dict[str, Any]:
+        """Return the one frame that the session sends now."""
+        (frame,) = self.session.outgoing(self.now)
+        decoded: dict[str, Any] = json.loads(frame)
+        return decoded
 
-    def give(self, type_: str, **fields: Any) -> list[Event]:
+    def sends_nothing(self) -> bool:
+        return self.session.outgoing(self.now) == []
+
+    def give(self, type_: str, **fields: Any) -> list[events.Event]:
         return self.session.receive(json.dumps({"type": type_, **fields}), self.now)
 
-    def enter(self, *offsets: int, recovered: bool = True, epoch: str = "e1") -> list[Event]:
-        """Answer the join that the session sends on a new connection."""
-        self.session.opened()
-        (join,) = [frame for frame in self.sent() if frame["type"] == "join"]
-        return self.give(
-            "joined",
-            id=join["id"],
-            room="lobby",
-            cursor=f"{epoch}-{max(offsets, default=0)}",
-            recovered=recovered,
-            messages=messages(*offsets, epoch=epoch),
-            members=1,
-        )
+    def answer(self, type_: str, *offsets: int, recovered: bool = True, epoch: str = "e1") -> list[events.Event]:
+        """Answer the request that the session sends now."""
+        request = self.sent()
+        assert request["type"] == {"joined": "join"}.get(type_, type_)
+        cursor = f"{epoch}-{max(offsets, default=0)}"
+        messages = [message(offset, epoch=epoch) for offset in offsets]
+        return self.give(type_, id=request["id"], cursor=cursor, recovered=recovered, messages=messages, members=1)
 
-    def push(self, offset: int, *, epoch: str = "e1") -> list[Event]:
+    def refuse(self, code: str, **fields: Any) -> list[events.Event]:
+        """Refuse the request that the session sends now."""
+        return self.give("error", id=self.sent()["id"], code=code, message="no", **fields)
+
+    def push(self, offset: int, *, epoch: str = "e1") -> list[events.Event]:
         return self.give("message", **message(offset, epoch=epoch))
 
-    def history(self, *offsets: int, recovered: bool = True, epoch: str = "e1") -> list[Event]:
-        """Answer the history request that the session must have made."""
-        (fetch,) = self.sent()
-        assert fetch["type"] == "history"
-        return self.give(
-            "history",
-            id=fetch["id"],
-            room="lobby",
-            cursor=f"{epoch}-{max(offsets, default=0)}",
-            recovered=recovered,
-            messages=messages(*offsets, epoch=epoch),
-        )
 
-
-def offsets(events: list[Event]) -> list[int]:
-    return [event.message.offset for event in events if isinstance(event, Received)]
+def offsets(seen: list[events.Event]) -> list[int]:
+    return [event.message.offset for event in seen if isinstance(event, events.Received)]
 
 
 @pytest.fixture
-def peer() -> Peer:
-    return Peer("lobby")
+def newcomer() -> Peer:
+    return Peer()
 
 
-def test_nothing_is_sent_without_a_connection(peer: Peer) -> None:
-    peer.session.publish("lobby", "hi")
-    assert peer.sent() == []
-    assert peer.session.next_time() is None
+@pytest.fixture
+def peer(newcomer: Peer) -> Peer:
+    """Has read message 1."""
+    newcomer.answer("joined", 1)
+    return newcomer
 
 
-def test_first_join_asks_for_the_latest(peer: Peer) -> None:
-    peer.session.opened()
-    assert peer.sent() == [{"type": "join", "id": 1, "room": "lobby"}]
-    assert peer.sent() == []
+def test_first_join_asks_for_the_latest(newcomer: Peer) -> None:
+    assert newcomer.sent() == {"type": "join", "id": 1, "room": "lobby"}
+    assert newcomer.sends_nothing()
+    assert newcomer.push(7) == [], "a push before `joined` is not the first message"
 
 
-def test_hello_says_who_we_are(peer: Peer) -> None:
-    assert peer.give("hello", protocol="chat.v1", session="s", user=ANN, ping=25, limits={}) == [
-        Connected(User("u_a", "Ann"))
+def test_backlog_then_pushes(newcomer: Peer) -> None:
+    seen = [*newcomer.answer("joined", 4, 5), *newcomer.push(6)]
+    assert seen[0] == events.Entered("lobby", 1, resumed=False)
+    assert [(event.message.offset, event.past) for event in seen[1:] if isinstance(event, events.Received)] == [
+        (4, True),
+        (5, True),
+        (6, False),
     ]
 
 
-def test_backlog_then_pushes(peer: Peer) -> None:
-    events = peer.enter(4, 5)
-    assert events[0] == Entered("lobby", 1, resumed=False)
-    assert [event.past for event in events if isinstance(event, Received)] == [True, True]
-    (event,) = peer.push(6)
-    assert isinstance(event, Received)
-    assert (event.message.text, event.past) == ("text 6", False)
+@pytest.mark.parametrize("offset", [0, 3])
+def test_a_room_is_resumed_from_where_it_was(newcomer: Peer, offset: int) -> None:
+    newcomer.answer("joined", *range(1, offset + 1))
+    newcomer.session.opened()
+    assert newcomer.sent()["after"] == f"e1-{offset}"
 
 
-def test_reconnect_resumes_after_the_last_delivered(peer: Peer) -> None:
-    peer.enter(4)
-    peer.push(5)
-    peer.session.closed()
-    peer.session.opened()
-    (join,) = peer.sent()
-    assert join["after"] == "e1-5"
+@pytest.mark.parametrize("fresh", [(), (1, 2)])
+def test_a_new_epoch_is_a_loss_and_its_offsets_count_anew(newcomer: Peer, fresh: tuple[int, ...]) -> None:
+    newcomer.answer("joined", 1, 2, 3)
+    newcomer.session.opened()
+    seen = newcomer.answer("joined", *fresh, recovered=False, epoch="e2")
+    assert seen[:2] == [events.Entered("lobby", 1, resumed=True), events.Lost("lobby")]
+    assert offsets(seen) == list(fresh)
+    newcomer.session.opened()
+    assert newcomer.sent()["after"] == f"e2-{len(fresh)}"
 
 
-def test_an_empty_room_is_resumed_from_where_it_was_empty(peer: Peer) -> None:
-    peer.enter()
-    peer.session.opened()
-    (join,) = peer.sent()
-    assert join["after"] == "e1-0"
-
-
-def test_duplicates_are_dropped(peer: Peer) -> None:
-    peer.enter(1, 2)
-    assert peer.push(2) == []
-    assert offsets(peer.push(3)) == [3]
-    assert peer.push(3) == []
-    assert offsets(peer.enter(2, 3, 4)) == [4]
-
-
-def test_a_hole_is_filled_before_what_follows_is_delivered(peer: Peer) -> None:
-    peer.enter(1)
-    assert peer.push(4) == []
-    assert peer.push(5) == []
-    assert offsets(peer.history(2, 3)) == [2, 3, 4, 5]
-    assert offsets(peer.push(6)) == [6]
-    assert peer.sent() == []
-
-
-def test_a_history_that_gives_less_is_asked_again(peer: Peer) -> None:
-    peer.enter(1)
+def test_what_was_held_of_an_old_epoch_is_forgotten(peer: Peer) -> None:
     peer.push(9)
-    assert offsets(peer.history(2, 3)) == [2, 3]
-    assert offsets(peer.history(4, 5, 6, 7, 8)) == [4, 5, 6, 7, 8, 9]
-
-
-def test_a_history_that_overlaps_what_was_pushed_doubles_nothing(peer: Peer) -> None:
-    peer.enter(1)
-    peer.push(4)
-    peer.push(5)
-    assert offsets(peer.history(2, 3, 4, 5, 6)) == [2, 3, 4, 5, 6]
-    assert peer.push(6) == []
+    peer.session.opened()
+    peer.answer("joined", 1, recovered=False, epoch="e2")
+    peer.push(3, epoch="e2")
+    assert offsets(peer.answer("history", 2, epoch="e2")) == [2, 3]
+    assert peer.sends_nothing()
 
 
 def test_gap_is_filled_from_our_own_cursor(peer: Peer) -> None:
-    peer.enter(1)
     peer.give("gap", room="lobby", after="e1-1", until="e1-4")
     assert peer.push(5) == []
-    (fetch,) = [json.loads(frame) for frame in peer.session.outgoing(0.0)]
-    assert fetch == {"type": "history", "id": 2, "room": "lobby", "after": "e1-1", "limit": 200}
-    events = peer.give("history", id=2, room="lobby", cursor="e1-4", recovered=True, messages=messages(2, 3, 4))
-    assert offsets(events) == [2, 3, 4, 5]
+    assert peer.sent() == {"type": "history", "id": 2, "room": "lobby", "after": "e1-1", "limit": 200}
+    page = [message(offset) for offset in (2, 3, 4)]
+    assert offsets(peer.give("history", id=2, cursor="e1-4", recovered=True, messages=page)) == [2, 3, 4, 5]
 
 
 def test_gap_without_anything_after_it_is_filled_to_its_end(peer: Peer) -> None:
-    peer.enter(1)
     peer.give("gap", room="lobby", after="e1-1", until="e1-4")
-    assert offsets(peer.history(2)) == [2]
-    assert offsets(peer.history(3, 4)) == [3, 4]
-    assert peer.sent() == []
+    assert offsets(peer.answer("history", 2)) == [2]
+    assert offsets(peer.answer("history", 3, 4)) == [3, 4]
+    assert peer.sends_nothing()
 
 
 def test_gap_that_retention_passed_is_said_to_be_lost(peer: Peer) -> None:
-    peer.enter(1)
     peer.give("gap", room="lobby", after="e1-1", until="e1-9")
     peer.push(10)
-    events = peer.history(8, 9, recovered=False)
-    assert events[0] == Lost("lobby")
-    assert offsets(events) == [8, 9, 10]
+    seen = peer.answer("history", 8, 9, recovered=False)
+    assert seen[0] == events.Lost("lobby")
+    assert offsets(seen) == [8, 9, 10]
 
 
-def test_a_hole_that_the_log_does_not_know_is_lost_rather_than_waited_for(peer: Peer) -> None:
-    peer.enter(1)
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_hole_that_the_log_cannot_fill_is_lost_rather_than_waited_for(peer: Peer, refused: bool) -> None:
     peer.push(5)
-    events = peer.history()
-    assert events[0] == Lost("lobby")
-    assert offsets(events) == [5]
-
-
-def test_a_refused_history_is_a_loss_too(peer: Peer) -> None:
-    peer.enter(1)
-    peer.push(5)
-    (fetch,) = peer.sent()
-    events = peer.give("error", id=fetch["id"], code="bad_cursor", message="no")
-    assert events[0] == Lost("lobby")
-    assert offsets(events) == [5]
-
-
-def test_a_history_that_may_work_later_is_asked_later(peer: Peer) -> None:
-    peer.enter(1)
-    peer.push(3)
-    (fetch,) = peer.sent()
-    assert peer.give("error", id=fetch["id"], code="unavailable", message="wait", retry_after=2.0) == []
-    assert peer.sent() == []
-    assert peer.session.next_time() == 2.0
-    peer.now = 2.0
-    assert offsets(peer.history(2)) == [2, 3]
+    seen = peer.refuse("bad_cursor") if refused else peer.answer("history")
+    assert seen[0] == events.Lost("lobby")
+    assert offsets(seen) == [5]
+    assert offsets(peer.push(6)) == [6]
 
 
 def test_what_is_held_is_bounded_and_nothing_is_lost_by_it(peer: Peer) -> None:
-    peer.enter(1)
     last = HELD_MESSAGES + 10
     for offset in range(3, last + 1):
         assert peer.push(offset) == []
-    got = offsets(peer.history(2))
+    got = offsets(peer.answer("history", 2))
     assert got == list(range(2, HELD_MESSAGES + 3))
-    got += offsets(peer.history(*range(got[-1] + 1, last + 1)))
+    got += offsets(peer.answer("history", *range(got[-1] + 1, last + 1)))
     assert got == list(range(2, last + 1))
-    assert peer.sent() == []
-
-
-def test_a_new_epoch_is_a_loss_and_its_offsets_count_anew(peer: Peer) -> None:
-    peer.enter(1, 2, 3)
-    peer.session.closed()
-    events = peer.enter(1, 2, recovered=False, epoch="e2")
-    assert events[1] == Lost("lobby")
-    assert offsets(events) == [1, 2]
-    peer.session.opened()
-    (join,) = peer.sent()
-    assert join["after"] == "e2-2"
-
-
-def test_a_new_epoch_without_messages_is_resumed_in_the_new_epoch(peer: Peer) -> None:
-    peer.enter(1, 2, 3)
-    assert Lost("lobby") in peer.enter(recovered=False, epoch="e2")
-    peer.session.opened()
-    assert peer.sent()[0]["after"] == "e2-0"
-
-
-def test_a_push_before_joined_is_not_mistaken_for_the_first_message(peer: Peer) -> None:
-    peer.session.opened()
-    peer.sent()
-    assert peer.push(7) == []
+    assert peer.sends_nothing()
 
 
 def test_published_texts_go_one_at_a_time_in_order(peer: Peer) -> None:
-    peer.enter()
     keys = [peer.session.publish("lobby", text) for text in ("a", "b")]
-    (first,) = peer.sent()
-    assert first == {"type": "publish", "id": 2, "room": "lobby", "text": "a", "key": keys[0]}
-    assert peer.sent() == []
-    acknowledged = peer.give("ack", id=2, room="lobby", offset=1, cursor="e1-1", time="")
-    assert acknowledged == [Acknowledged(keys[0], "lobby", 1)]
-    (second,) = peer.sent()
-    assert second["text"] == "b"
+    assert peer.sent() == {"type": "publish", "id": 2, "room": "lobby", "text": "a", "key": keys[0]}
+    assert peer.sends_nothing()
+    assert peer.give("ack", id=2, **message(1)) == [events.Acknowledged(keys[0], "lobby", 1)]
+    assert peer.give("ack", id=2, **message(1)) == []
+    assert peer.sent()["text"] == "b"
     assert peer.session.unacknowledged == 1
 
 
-def test_an_unacknowledged_text_is_sent_again_under_its_key(peer: Peer) -> None:
-    peer.enter()
-    key = peer.session.publish("lobby", "a")
-    peer.sent()
-    peer.session.closed()
-    assert peer.sent() == []
-    peer.session.opened()
-    again = [frame for frame in peer.sent() if frame["type"] == "publish"]
-    assert [frame["key"] for frame in again] == [key]
-    assert peer.give("ack", id=2, room="lobby", offset=1, cursor="e1-1", time="") == []  # an old id
-
-
 def test_a_rate_limit_pauses_and_the_next_does_not_overtake(peer: Peer) -> None:
-    peer.enter()
-    for text in ("a", "b"):
-        peer.session.publish("lobby", text)
-    (first,) = peer.sent()
-    assert peer.give("error", id=first["id"], code="rate_limited", message="slow", retry_after=1.5) == []
-    assert peer.sent() == []
+    key, _ = (peer.session.publish("lobby", text) for text in ("a", "b"))
+    assert peer.refuse("rate_limited", retry_after=1.5) == []
+    assert peer.sends_nothing()
     assert peer.session.next_time() == 1.5
     peer.now = 1.5
-    (again,) = peer.sent()
-    assert (again["text"], again["key"]) == ("a", first["key"])
-    assert peer.session.next_time() is None
+    again = peer.sent()
+    assert (again["text"], again["key"]) == ("a", key)
+    assert peer.session.next_time() == math.inf
 
 
 def test_an_error_without_a_time_is_tried_again_after_a_while(peer: Peer) -> None:
-    peer.enter()
     peer.session.publish("lobby", "a")
-    (first,) = peer.sent()
-    peer.give("error", id=first["id"], code="internal", message="oops")
+    peer.refuse("internal")
     assert peer.session.next_time() == RETRY_DELAY
 
 
 def test_a_refusal_is_final_and_the_next_goes_on(peer: Peer) -> None:
-    peer.enter()
-    key = peer.session.publish("lobby", "a")
-    peer.session.publish("lobby", "b")
-    (first,) = peer.sent()
-    refused = peer.give("error", id=first["id"], code="forbidden", message="no")
-    assert refused == [Refused(key, "forbidden", "no")]
-    assert [frame["text"] for frame in peer.sent()] == ["b"]
+    key, _ = (peer.session.publish("lobby", text) for text in ("a", "b"))
+    assert peer.refuse("forbidden") == [events.Refused(key, "forbidden", "no")]
+    assert peer.sent()["text"] == "b"
 
 
 def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Peer) -> None:
-    peer.enter()
-    key = peer.session.publish("lobby", "a" * 100_000)
-    peer.session.publish("lobby", "b")
+    key, _ = (peer.session.publish("lobby", text) for text in ("a" * 100_000, "b"))
     peer.sent()
-    (refused,) = peer.session.closed(1009)
-    assert isinstance(refused, Refused)
+    assert peer.session.closed(1001) == []
+    (refused,) = peer.session.closed(CLOSE_TOO_BIG)
+    assert isinstance(refused, events.Refused)
     assert refused.key == key
     assert peer.session.unacknowledged == 1
 
 
-def test_a_refused_join_is_a_complaint(peer: Peer) -> None:
-    peer.session.opened()
-    (join,) = peer.sent()
-    assert peer.give("error", id=join["id"], code="bad_room", message="no such name") == [
-        Complaint("lobby", "bad_room", "no such name")
-    ]
+def test_a_refused_join_is_a_complaint_and_not_tried_again(newcomer: Peer) -> None:
+    assert newcomer.refuse("bad_room") == [events.Complaint("lobby", "bad_room", "no")]
+    newcomer.session.opened()
+    assert newcomer.sends_nothing()
 
 
-def test_other_news(peer: Peer) -> None:
-    assert peer.give("goaway", reason="restart", retry_after=3.2) == [GoingAway("restart", 3.2)]
-    assert peer.give("presence", room="lobby", joined=[ANN], left=[], members=2) == [
-        PresenceChanged("lobby", (User("u_a", "Ann"),), (), 2)
+def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
+    peer.push(3)  # the history that is due is not asked for any more
+    peer.session.leave("lobby")
+    assert peer.sent() == {"type": "leave", "id": 2, "room": "lobby"}
+    assert peer.give("left", id=2, room="lobby") == []
+    assert peer.push(2) == []
+    peer.session.join("lobby")
+    peer.session.join("lobby")
+    assert offsets(peer.answer("joined", 2, 3)) == [2, 3]
+
+
+@pytest.mark.parametrize("kind", ["joined", "history"])
+def test_what_is_answered_after_leaving_is_dropped(newcomer: Peer, kind: str) -> None:
+    if kind == "history":
+        newcomer.answer("joined", 1)
+        newcomer.push(3)
+    number = newcomer.sent()["id"]
+    newcomer.session.leave("lobby")
+    assert newcomer.give(kind, id=number, cursor="e1-2", recovered=True, messages=[message(2)]) == []
+    assert newcomer.sent()["type"] == "leave"
+
+
+@pytest.mark.parametrize("code", ["unavailable", "forbidden"])
+def test_members_are_told_or_why_not(peer: Peer, code: str) -> None:
+    peer.session.ask_members("lobby")
+    assert peer.sent() == {"type": "members", "id": 2, "room": "lobby"}
+    assert peer.give("members", id=2, room="lobby", members=[ME], count=9) == [
+        events.Members(2, "lobby", (User("u_me", "Me"),), 9)
     ]
-    assert peer.give("error", code="bad_json", message="what") == [Complaint(None, "bad_json", "what")]
-    assert peer.give("something-new", of="the future") == []
+    peer.session.ask_members("lobby")
+    assert peer.refuse(code) == [events.Complaint(None, code, "no")]
+
+
+@pytest.mark.parametrize(
+    ("frame", "seen"),
+    [
+        ({"type": "hello", "protocol": "chat.v1", "user": ME, "limits": {}}, [events.Connected(User("u_me", "Me"))]),
+        ({"type": "goaway", "reason": "restart", "retry_after": 3.2}, [events.GoingAway("restart", 3.2)]),
+        (
+            {"type": "presence", "room": "lobby", "joined": [ME], "left": [], "members": 2},
+            [events.PresenceChanged("lobby", (User("u_me", "Me"),), (), 2)],
+        ),
+        ({"type": "error", "code": "bad_json", "message": "what"}, [events.Complaint(None, "bad_json", "what")]),
+        ({"type": "something-new", "of": "the future"}, []),
+    ],
+)
+def test_other_news(peer: Peer, frame: dict[str, Any], seen: list[events.Event]) -> None:
+    assert peer.session.receive(json.dumps(frame), 0.0) == seen
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from chatserver.client.events import Lost, Received
 from chatserver.client.session import Session
-
-ME = {"id": "u_me", "name": "Me"}
+from tests.client.fake import Log
 
 
 class World:
@@ -17,21 +16,15 @@ class World:
 
     def __init__(self) -> None:
         self.session = Session(["lobby"])
-        self.log: list[dict[str, Any]] = []
-        self.keys: dict[str, dict[str, Any]] = {}
+        self.server = Log()
+        self.log = self.server.log
         self.asked: list[dict[str, Any]] = []  # by the session, not answered
         self.delivered: list[int] = []
         self.published: list[str] = []
         self.now = 0.0
         self.session.opened()
 
-    def append(self, text: str) -> dict[str, Any]:
-        offset = len(self.log) + 1
-        cursor = f"e-{offset}"
-        self.log.append({"room": "lobby", "offset": offset, "cursor": cursor, "user": ME, "text": text, "time": ""})
-        return self.log[-1]
-
-    def give(self, **frame: Any) -> None:
+    def give(self, frame: dict[str, Any]) -> None:
         for event in self.session.receive(json.dumps(frame), self.now):
             assert not isinstance(event, Lost), "nothing is ever lost here"
             if isinstance(event, Received):
@@ -44,7 +37,7 @@ class World:
     # what can happen
 
     def say(self, _: int) -> None:
-        self.append("somebody else's")
+        self.server.append("somebody else's")
 
     def publish(self, _: int) -> None:
         text = f"mine {len(self.published)}"
@@ -55,14 +48,13 @@ class World:
     def push(self, back: int) -> None:
         """Push one of the latest messages: maybe again, maybe with others left out."""
         if back < len(self.log):
-            self.give(type="message", **self.log[-1 - back])
+            self.give({"type": "message", **self.log[-1 - back]})
 
     def gap(self, back: int) -> None:
         if back < len(self.log):
-            self.give(type="gap", room="lobby", after="e-0", until=self.log[-1 - back]["cursor"])
+            self.give({"type": "gap", "room": "lobby", "after": "e1-0", "until": self.log[-1 - back]["cursor"]})
 
     def reconnect(self, _: int) -> None:
-        self.session.closed()
         self.asked.clear()
         self.session.opened()
         self.collect()
@@ -73,59 +65,34 @@ class World:
         if not self.asked:
             return
         request = self.asked.pop(0)
-        if limit == 0:
-            self.give(type="error", id=request["id"], code="unavailable", message="", retry_after=1.0)
-        elif request["type"] == "publish":
-            message = self.commit(request)
-            self.give(
-                type="ack", id=request["id"], **{key: message[key] for key in ("room", "offset", "cursor", "time")}
-            )
-        else:
-            after = int(request.get("after", "e-0").partition("-")[2])
-            page = self.log[after : after + limit]
-            cursor = page[-1]["cursor"] if page else f"e-{after}"
-            kind = "joined" if request["type"] == "join" else "history"
-            self.give(type=kind, id=request["id"], room="lobby", cursor=cursor, recovered=True, messages=page)
+        refusal = {"type": "error", "id": request["id"], "code": "unavailable", "message": "", "retry_after": 1.0}
+        self.give(self.server.answer(request, limit=limit) if limit else refusal)
 
     def lose_answer(self, _: int) -> None:
         """The server takes a text, and dies before it says so."""
         self.collect()
         if self.asked and self.asked[0]["type"] == "publish":
-            self.commit(self.asked[0])
+            self.server.answer(self.asked[0], limit=0)
             self.reconnect(0)
 
     def wait(self, _: int) -> None:
         self.now += 1.0
         self.collect()
 
-    def commit(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request["key"] not in self.keys:
-            self.keys[request["key"]] = self.append(request["text"])
-        return self.keys[request["key"]]
-
     def until_idle(self) -> None:
         """Let an honest server finish: everything answered, and the last message pushed."""
         for _ in range(10 * (len(self.log) + len(self.published)) + 10):
             self.wait(0)
             self.answer(5)
-        self.append("the end")
+        self.server.append("the end")
         self.push(0)
         for _ in range(10 * len(self.log)):
             self.wait(0)
             self.answer(5)
 
 
-ACTIONS = [
-    World.say,
-    World.publish,
-    World.push,
-    World.gap,
-    World.reconnect,
-    World.answer,
-    World.answer,
-    World.lose_answer,
-    World.wait,
-]
+W = World
+ACTIONS = [W.say, W.publish, W.push, W.gap, W.reconnect, W.answer, W.answer, W.lose_answer, W.wait]
 
 
 @settings(max_examples=400, deadline=None)

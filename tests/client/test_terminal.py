@@ -9,15 +9,21 @@ import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 
-from chatserver.client import terminal as terminal_module
+from chatserver.client.terminal import LONGEST_LINE
 from tests.client.fake import FakeServer
 
 SOON = 60.0  # s; never reached unless something is broken
 COMMAND = [sys.executable, "-c", "from chatserver.cli import main; main()", "chat"]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
 @pytest.fixture
@@ -27,7 +33,7 @@ async def server() -> AsyncIterator[FakeServer]:
         yield server
 
 
-async def chat(server: FakeServer, *flags: str, typed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
     with trio.fail_after(SOON):
         return await trio.run_process(
             [*COMMAND, server.url, *flags], stdin=typed, capture_stdout=True, capture_stderr=True, check=False
@@ -40,78 +46,98 @@ async def wait_until(condition: Callable[[], object]) -> None:
             await trio.sleep(0.01)
 
 
-async def test_send_publishes_each_line_in_order(server: FakeServer) -> None:
-    typed = "".join(f"line {number}\n" for number in range(250)) + "\r\n  \nthe last, without an end"
-    done = await chat(server, "--send", typed=typed.encode())
+def texts(server: FakeServer) -> list[str]:
+    return [message["text"] for message in server.log]
+
+
+async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeServer) -> None:
+    lines = [*(f"line {number}" for number in range(250)), "the last, without an end"]
+    server.acks_to_lose = 2
+    server.errors = [{"code": "rate_limited", "message": "slowly", "retry_after": 0.01}] * 2
+    done = await chat(server, "\r\n  \n".join(lines).encode(), "--send")
     assert done.returncode == 0, done.stderr
-    assert [message["text"] for message in server.log] == [
-        *(f"line {number}" for number in range(250)),
-        "the last, without an end",
-    ]
+    assert b"reconnecting in" in done.stderr
+    assert texts(server) == lines
+    assert server.joins == []
 
 
 async def test_send_of_nothing_is_done(server: FakeServer) -> None:
-    assert (await chat(server, "--send")).returncode == 0
-
-
-async def test_send_survives_lost_acknowledgements_and_limits(server: FakeServer) -> None:
-    server.acks_to_lose = 2
-    server.errors = [{"code": "rate_limited", "message": "slowly", "retry_after": 0.01}] * 2
-    done = await chat(server, "--send", typed=b"a\nb\nc\n")
-    assert done.returncode == 0, done.stderr
-    assert [message["text"] for message in server.log] == ["a", "b", "c"]
-    assert b"reconnecting in" in done.stderr
+    assert (await chat(server, b"", "--send")).returncode == 0
 
 
 async def test_send_says_which_line_was_refused_and_goes_on(server: FakeServer) -> None:
     server.errors = [{"code": "too_large", "message": "too much"}]
-    done = await chat(server, "--send", typed=b"\na\nb\n")
+    done = await chat(server, b"\na\nb\n", "--send")
     assert done.returncode == 1
     assert b"not sent: too much (too_large)" in done.stderr
     assert b"that was line 2" in done.stderr
-    assert [message["text"] for message in server.log] == ["b"]
+    assert texts(server) == ["b"]
+
+
+async def test_a_line_without_an_end_is_not_kept_for_ever(server: FakeServer) -> None:
+    done = await chat(server, b"x" * (LONGEST_LINE + 1), "--send")
+    assert done.returncode == 1
+    assert b"line 1 is longer than 1,048,576 B" in done.stderr
+
+
+async def test_the_next_start_is_the_same_person_or_says_why_not(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        assert b"only" not in (await chat(server, b"hi\n", "--send")).stderr
+    assert server.cookies == [None, "guest=g1"]
+    monkeypatch.setenv("XDG_STATE_HOME", os.devnull)
+    assert b"connected as Me, but only until you leave: " in (await chat(server, b"hi\n", "--send")).stderr
+
+
+async def test_a_room_that_refuses_us_is_the_end_and_said_once(server: FakeServer) -> None:
+    server.errors = [{"code": "forbidden", "message": "members only"}]
+    done = await chat(server, b"", "--plain")
+    assert done.returncode == 1
+    assert done.stderr.count(b"members only") == 1
 
 
 async def test_send_gives_up_when_nobody_answers() -> None:
     server = FakeServer()
     async with server.running():
         pass  # takes a port, and leaves it
-    done = await chat(server, "--send", "--retry-for", "0.3", typed=b"a\nb\n")
+    done = await chat(server, b"a\nb\n", "--retry-for", "0.3", "--send")
     assert done.returncode == 1
     assert b"no acknowledgement for 0.3 s: line 1 and what follows may be lost" in done.stderr
 
 
 async def test_send_to_a_server_that_does_not_want_us(server: FakeServer) -> None:
     server.refusals = [403]
-    done = await chat(server, "--send", typed=b"a\n")
+    done = await chat(server, b"a\n", "--send")
     assert done.returncode == 1
     assert done.stderr == b"chatserver: the server answered 403: not now\n"
 
 
-async def test_a_line_without_an_end_is_not_kept_for_ever(server: FakeServer) -> None:
-    done = await chat(server, "--send", typed=b"x" * (terminal_module.LONGEST_LINE + terminal_module.READ_SIZE * 2))
-    assert done.returncode == 1
-    assert b"line 1 is longer than 1,048,576 B" in done.stderr
+@asynccontextmanager
+async def plain(server: FakeServer) -> AsyncIterator[trio.Process]:
+    """`chatserver chat --plain` in its room, until it ends by itself."""
+    async with trio.open_nursery() as nursery:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "check": False}
+        start = partial(trio.run_process, [*COMMAND, server.url, "--plain"], **pipes)
+        process: trio.Process = await nursery.start(start)
+        await wait_until(lambda: server.members)
+        with trio.fail_after(SOON):
+            yield process
+            await process.wait()
 
 
 async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeServer) -> None:
     await server.say("before\x1b[2J")
-    async with trio.open_nursery() as nursery:
-        start = partial(
-            trio.run_process, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False
-        )
-        process = await nursery.start(start, [*COMMAND, server.url, "--plain"])
-        await wait_until(lambda: server.members)
+    got = b""
+    async with plain(server) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         await process.stdin.send_all(b"hello\n")
-        await process.stdin.aclose()  # the end of what we say is not the end of what we hear
         await wait_until(lambda: len(server.log) == 2)
         await server.say("two\nlines")
-        got = b""
-        with trio.fail_after(SOON):
-            while got.count(b"\n") < 3:
-                got += await process.stdout.receive_some()
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
+        while got.count(b"\n") < 3:
+            got += await process.stdout.receive_some()
+        process.send_signal(signal.SIGTERM)  # while it waits for another line
     assert got.decode().splitlines() == [
         r"2026-11-20T12:00:00.123Z Zed: before\x1b[2J",
         "2026-11-20T12:00:00.123Z Me: hello",
@@ -121,15 +147,15 @@ async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeS
 
 
 async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
-    async with trio.open_nursery() as nursery:
-        start = partial(trio.run_process, stdin=b"", stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-        process = await nursery.start(start, [*COMMAND, server.url, "--plain"])
-        await wait_until(lambda: server.members)
+    async with plain(server) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        await process.stdin.aclose()  # the end of what we say is not the end of what we hear
         await process.stdout.aclose()
         await server.say("anybody?")
-        with trio.fail_after(SOON):
-            await process.wait()
-        assert await process.stderr.receive_some() == b"chatserver: connected as Me\nchatserver: in lobby, 1 here\n"
+        said = b"".join([chunk async for chunk in process.stderr])
+    assert said == b"chatserver: connected as Me\nchatserver: in lobby, 1 here\n"
     assert process.returncode == 0
 
 
@@ -139,97 +165,121 @@ class Terminal:
     def __init__(self, process: trio.Process, descriptor: int) -> None:
         self.process = process
         self._descriptor = descriptor
-        self.shown = ""
+        self._shown = ""
 
     def type(self, keys: str) -> None:
         os.write(self._descriptor, keys.encode())
 
-    async def until(self, text: str) -> None:
+    async def until(self, text: str) -> str:
+        """Wait for a text after the last one waited for; return what was shown between the two."""
         with trio.fail_after(SOON):
-            while text not in self.shown:
+            while text not in self._shown:
                 await trio.lowlevel.wait_readable(self._descriptor)
-                self.shown += os.read(self._descriptor, 65_536).decode("utf-8", "replace")
+                self._shown += os.read(self._descriptor, 65_536).decode("utf-8", "replace")
+        before, _, self._shown = self._shown.partition(text)
+        return before
 
     def echoes(self) -> bool:
         return bool(termios.tcgetattr(self._descriptor)[3] & termios.ECHO)
 
 
 @asynccontextmanager
-async def terminal(server: FakeServer) -> AsyncIterator[Terminal]:
+async def terminal(server: FakeServer, *, code: int = 0) -> AsyncIterator[Terminal]:
+    """A person in the room, until the command ends by itself with this exit code and the terminal as it was."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24", "TZ": "UTC"}
     process = await trio.lowlevel.open_process(
         [*COMMAND, server.url], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     )
+    person = Terminal(process, ours)
     try:
-        yield Terminal(process, ours)
+        await person.until("in lobby, 1 here")
+        assert not person.echoes()
+        yield person
         with trio.fail_after(SOON):
-            await process.wait()
+            assert await process.wait() == code
+        assert person.echoes()
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
+        await process.wait()
         os.close(theirs)
         os.close(ours)
 
 
 async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
     async with terminal(server) as person:
-        await person.until("in lobby, 1 here")
-        assert not person.echoes()
         person.type("hello there\r")
         await person.until("12:00\x1b[0m")
-        await person.until("hello there\n".replace("\n", "\r\n"))
+        await person.until("hello there\r\n")
         person.type("half a line")
         await person.until("half a line")
         await server.say("an interruption")
         await person.until("an interruption\r\nlobby> half a line")  # the line typed so far is whole again
-        person.type("\x15/quit\r")
-    assert person.process.returncode == 0
-    assert [message["text"] for message in server.log] == ["hello there", "an interruption"]
+        person.type("\x1b[D")
+        await person.until("half a line\x1b[1D")
+        person.type("\x05\x15/bogus\r")
+        await person.until("no such command")
+        person.type("//slash\r")
+        await person.until("/slash\r\n")
+        person.type("/quit\r")
+    assert texts(server) == ["hello there", "an interruption", "/slash"]
+
+
+async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        person.type("\x1b[200~two\rlines\x1b[201~")
+        await person.until("two⏎lines")
+        person.type("\r")
+        await person.until("       lines\r\n")
+        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged, and nothing else is drawn but what we type
+        person.type("never said")
+        await person.until("never said")
+        person.process.send_signal(signal.SIGINT)
+        await person.until("\r\x1b[Jlobby> ")
+        person.type("said\r\x04")
+    assert texts(server) == ["two\nlines", "said"]
+
+
+async def test_a_person_looks_around(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        person.type("/help\r")
+        await person.until("/join ROOM")
+        person.type("/who\r")
+        await person.until("3 in lobby: Me, Zed and 1 more")
+        person.type("/join ops\r")
+        await person.until("in ops, 1 here")
+        await person.until("ops> ")
+        server.errors = [{"code": "bad_room", "message": "no such room"}]
+        person.type("/join Nowhere!\r")
+        await person.until("the server says: Nowhere!: no such room (bad_room)")
+        person.type("/who\r")
+        await person.until("3 in ops")
+        person.type("/quit\r")
+    assert server.asked == [("members", "lobby"), ("leave", "lobby"), ("members", "ops")]
 
 
 async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer) -> None:
     async with terminal(server) as person:
-        await person.until("in lobby, 1 here")
-        server.refusals = [503]
+        server.refusals = [503] * 50
         await server.close_all(1012, "restart")
         await person.until("reconnecting in")
         await person.until("lobby (offline)> ")
-        await person.until("back in lobby")
+        await person.until("the server answered 503")
+        person.type("/who\r")
+        await person.until("there is no connection")
+        await wait_until(lambda: len(server.refusals) < 48)
+        server.refusals.clear()
+        assert "503" not in await person.until("back in lobby"), "it is said once"
         person.type("\x04")
-    assert person.process.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_the_terminal_is_restored_after_a_signal(server: FakeServer, number: int) -> None:
-    async with terminal(server) as person:
-        await person.until("in lobby, 1 here")
-        assert not person.echoes()
+    async with terminal(server, code=128 + number) as person:
         person.process.send_signal(number)
-        with trio.fail_after(SOON):
-            await person.process.wait()
-        assert person.echoes()
-    assert person.process.returncode == 128 + number
 
 
 async def test_the_terminal_is_restored_when_the_server_wants_us_gone(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await person.until("in lobby, 1 here")
+    async with terminal(server, code=1) as person:
         await server.close_all(4500, "banned")
         await person.until("closed the connection for good: 4500 banned")
-        with trio.fail_after(SOON):
-            await person.process.wait()
-        assert person.echoes()
-    assert person.process.returncode == 1
-
-
-async def test_commands(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await person.until("in lobby, 1 here")
-        person.type("/bogus\r")
-        await person.until("no such command")
-        person.type("//slash\r")
-        await person.until("/slash\r\n")
-        person.type("\x04")
-    assert [message["text"] for message in server.log] == ["/slash"]

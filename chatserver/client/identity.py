@@ -1,0 +1,35 @@
+"""Who we are to a server, kept from one start to the next.
+
+Owns: a file for each server, with the cookie that it gave, which nobody but the user may read. May not: know the
+network.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from chatserver.client.stream import Target
+
+
+def kept_cookie(target: Target) -> str:
+    """Return the cookie that this server gave last, or nothing."""
+    try:
+        return _path(target).read_text("latin-1")
+    except OSError:  # most likely the first start; if it is not, keeping the next one fails and is said
+        return ""
+
+
+def keep_cookie(target: Target, cookie: str) -> None:
+    """Remember the cookie; raises OSError."""
+    path = _path(target)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="latin-1") as file:
+        file.write(cookie)
+    fresh.replace(path)
+
+
+def _path(target: Target) -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state, "chatserver", f"{quote(str(target), safe='')}.cookie")
