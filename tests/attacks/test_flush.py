@@ -3,7 +3,6 @@
 Both look the same for a while: the kernel accepts no more. Bytes that the peer acknowledged tell them apart.
 """
 
-import contextlib
 import json
 import sys
 from contextlib import AsyncExitStack
@@ -40,25 +39,10 @@ async def join(peer: Peer, transport: str) -> None:
             await peer.send(request("GET", f"/rooms/busy/messages?after={start}&limit=20"))
 
 
-@pytest.mark.jumping_clock
-async def test_flush_a_reader_that_stopped_is_aborted() -> None:
-    async with serving(flush_window=1.0, send_buffer=8192) as server, neighbour(server):
-        await flood(server, 100)
-
-        async def be_deaf(transport: str) -> None:
-            async with connect(server.address, receive_buffer=4096) as deaf:
-                await join(deaf, transport)
-                await server.counted("flush-deadline", len(TRANSPORTS))
-
-        async with trio.open_nursery() as nursery:
-            for transport in TRANSPORTS:
-                nursery.start_soon(be_deaf, transport)
-
-
 async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() -> None:
     """Hundreds of requests ahead and a sip of each answer, at a quarter of the rate: what it owes is judged as one."""
     async with (
-        serving(flush_window=2.0, flush_rate=1024, max_requests_per_connection=0) as server,
+        serving(flush_window=1.0, flush_rate=1024, max_requests_per_connection=0) as server,
         neighbour(server),
         connect(server.address, receive_buffer=1024) as sipper,
         trio.open_nursery() as nursery,
@@ -66,12 +50,13 @@ async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() ->
         nursery.start_soon(sipper.send, request("GET", "/healthz") * 300)
 
         async def sip() -> None:
-            with contextlib.suppress(trio.BrokenResourceError):  # the end, which is counted
-                while await sipper.transport.receive_some(64):  # noqa: ASYNC110  a pace, not a wait for something
-                    await trio.sleep(0.25)
+            while True:
+                await sipper.transport.receive_some(64)
+                await trio.sleep(0.25)
 
         nursery.start_soon(sip)
         await server.counted("flush-deadline")
+        nursery.cancel_scope.cancel()
 
 
 async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> None:
@@ -94,9 +79,9 @@ async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> Non
         assert await server.closes("pong-deadline") == 0
 
 
-async def _hear_everything(slow: Peer, transport: str, count: int) -> list[int]:
+async def _hear_everything(slow: Peer, transport: str, count: int, *, pause: float = 0.03) -> list[int]:
     if transport == "websocket":
-        return await _hear_slowly(Chatter(slow), count)
+        return await _hear_slowly(Chatter(slow), count, pause)
     await _read_slowly(slow, b'"offset":%d,' % count)
     if transport == "pages":
         pages = [(await slow.response()).json for _ in range(count // 20)]  # more of nothing follow
@@ -114,7 +99,7 @@ async def _read_slowly(slow: Peer, mark: bytes) -> None:
         await slow.more(4096)
 
 
-async def _hear_slowly(slow: Chatter, count: int) -> list[int]:
+async def _hear_slowly(slow: Chatter, count: int, pause: float) -> list[int]:
     offsets: list[int] = []
     while len(offsets) < count:
         message = await slow.hear()
@@ -122,7 +107,7 @@ async def _hear_slowly(slow: Chatter, count: int) -> list[int]:
             offsets += [each["offset"] for each in message["messages"]]
         elif message["type"] == "message":
             offsets.append(message["offset"])
-        await trio.sleep(0.03)
+        await trio.sleep(pause)
     return offsets
 
 
@@ -137,23 +122,8 @@ async def test_flush_a_member_out_of_a_tunnel_is_still_there() -> None:
             await flood(server, 60)
             await trio.sleep(2.3)
             undeafen(rider.transport.socket.fileno())
-            assert await _hear_everything(rider, "websocket", 60) == list(range(1, 61))
+            assert await _hear_everything(rider, "websocket", 60, pause=0.0) == list(range(1, 61))
         assert await server.closes("flush-deadline") == 0
-
-
-@pytest.mark.jumping_clock
-async def test_flush_a_member_that_stopped_does_not_hold_up_the_room() -> None:
-    async with (
-        serving(flush_window=1.0, send_buffer=8192) as server,
-        connect(server.address, receive_buffer=4096) as deaf,
-    ):
-        await deaf.send(upgrade() + say(type="join", id=1, room="busy"))
-        async with chatter(server.address) as friend:
-            await friend.ask("join", room="busy")
-            for number in range(60):
-                await publish(server.address, "busy", f"{number} {ROOM_TEXT}")
-                assert (await friend.next("message"))["offset"] == number + 1
-        await server.counted("flush-deadline")
 
 
 @pytest.mark.jumping_clock

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import trio
 
+from loadgen.personas._tls13 import HANDSHAKE
 from tests.support.certificates import certificate
-from tests.support.handsealed import HANDSHAKE, KEY_UPDATE, Sealer, handsealed
+from tests.support.handsealed import KEY_UPDATE, Sealer, handsealed
 from tests.support.peers import PATIENCE, Peer, chatter, open_websocket, publish, request, say, upgrade
 from tests.support.serving import Serving, serving
 
