@@ -84,11 +84,6 @@ class Peer:
         self.buffer = b""
         self.sends = 0  # under TLS each is a record, if it is short
 
-    @property
-    def own_address(self) -> tuple[str, int]:
-        name = self.transport.socket.getsockname()
-        return name[0], name[1]
-
     async def send(self, data: bytes) -> None:
         self.sends += 1
         with trio.fail_after(PATIENCE):
@@ -210,10 +205,11 @@ async def connect(address: Address, *, receive_buffer: int = 0, source: str = ""
 
 
 async def ask(
-    address: Address, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
-) -> Answer:
+    address: Address, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None,
+    source: str = "",
+) -> Answer:  # fmt: skip
     """One request on a connection of its own."""
-    async with connect(address) as peer:
+    async with connect(address, source=source) as peer:
         return await peer.request(method, path, body, headers={"Connection": "close", **(headers or {})})
 
 
