@@ -160,16 +160,6 @@ async def test_granted_publishes_and_answers_to_our_pings_are_not_counted() -> N
         assert await server.closes("flood") == 0
 
 
-async def test_names_without_end() -> None:
-    """Rooms that nobody has written in: so many for each client, always, and the next one when one is written in."""
-    async with serving(max_empty_rooms=3) as server, chatter(server.address) as one, chatter(server.address) as other:
-        for inventor in (one, other):
-            answers = [await inventor.ask("join", room=f"{id(inventor)}-{number}") for number in range(4)]
-            assert [answer.get("code", "joined") for answer in answers] == ["joined"] * 3 + ["too_many_rooms"]
-        assert (await one.ask("publish", room=f"{id(one)}-0", text="mine"))["type"] == "ack"
-        assert (await one.ask("join", room="another"))["type"] == "joined"
-
-
 async def test_many_messages_in_one_read_are_attended_to_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """650 clients whose reads brought eight messages, and so no wait for a turn, made victims wait for 5 s.
 

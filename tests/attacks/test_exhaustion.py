@@ -159,20 +159,6 @@ async def test_members_never_go() -> None:
         assert b"still here" in await events.until(b"still here")
 
 
-async def test_a_flood_of_newcomers_does_not_push_out_recent_arrivals() -> None:
-    async with serving(total=20, evict_after=60.0) as server, AsyncExitStack() as stack:
-        people = []
-        for number in range(1, 20):
-            people.append(await stack.enter_async_context(connect(server.address, source=PERSON.format(number))))
-            await people[-1].send(b"GET /healthz HTTP/1.1\r\n")
-        attack = Attack(server.address)
-        async with attack.of(50):
-            await eventually(lambda: attack.was_told(200))
-            for person in people:
-                await person.send(b"Host: t\r\n\r\n")
-                assert (await person.response()).status == 200
-
-
 async def test_rooms_are_not_without_end() -> None:
     """One network has its share of them; when all are taken nobody opens another, and nothing else changes."""
     left = 100

@@ -8,7 +8,7 @@ import resource
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.log import sqlite_readers
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.support.peers import PATIENCE, Address, EndOfStreamError, Peer, ask, chatter, connect, request
@@ -109,40 +110,31 @@ async def test_a_disk_that_refuses(
         assert acknowledged == {1: "before", 2: "after", 3: "as well"}
 
 
-@pytest.fixture
-def go_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """What a thread of the log's waits for that hangs; no peer is told to wait for long meanwhile."""
+async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishers that wait are told in time, later ones at once; the queue does not grow meanwhile. So are peers that
+    ask for a room which is not in memory: a WebSocket was closed after 11 s, its task could not end. Held polls and
+    events need no log: they stay, and get what comes after it.
+    """
     for module in ("groups", "sqlite_readers"):
         monkeypatch.setattr(f"chatserver.log.{module}.ANSWER_DEADLINE", ANSWER)
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def hang(server: Serving, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log's writing thread stops in the driver, until it may go on."""
-    commit = writer_of(server).commit
-
-    def late(drafts: Any) -> Any:
-        go_on.wait(PATIENCE)
-        return commit(drafts)
-
-    monkeypatch.setattr(writer_of(server), "commit", late)
-
-
-async def test_a_disk_that_says_nothing(
-    tmp_path: Path, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Publishers that wait are told in time, later ones at once; the queue does not grow meanwhile."""
+    go_on = threading.Event()
     async with (
         serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server,
         reader(server),
         chatter(server.address) as speaker,
         connect(server.address) as poster,
+        connect(server.address) as poller,
+        connect(server.address) as listener,
     ):
         await speaker.ask("join", room="lobby")
         assert await post(poster, "before") == (201, 1)
-        hang(server, go_on, monkeypatch)
+        assert (await speaker.next("message"))["text"] == "before"
+        await poller.send(request("GET", "/rooms/lobby/messages?after=1&wait=60"))
+        await listener.send(request("GET", "/rooms/lobby/events"))
+        await server.in_phase("held")
+        writer, commit, head = writer_of(server), writer_of(server).commit, sqlite_readers._head
+        monkeypatch.setattr(writer, "commit", lambda drafts: go_on.wait(PATIENCE) and commit(drafts))
+        monkeypatch.setattr(sqlite_readers, "_head", lambda *arguments: go_on.wait(PATIENCE) and head(*arguments))
         for number in range(100):  # more than may be in flight: the others wait unread
             await speaker.say(type="publish", id=number, room="lobby", text=f"ws {number}", key=f"ws {number}")
         assert await post(poster, "http", "key") == (503, None)
@@ -151,12 +143,17 @@ async def test_a_disk_that_says_nothing(
         assert {error["code"] for error in refused} == {"unavailable"}
         for number in range(20):
             assert await post(poster, f"late {number}") == (503, None)
+        answer = await poster.request("GET", "/rooms/elsewhere/messages")
+        assert (answer.status, answer.error, answer.headers["connection"]) == (503, "unavailable", "keep-alive")
+        assert (await speaker.ask("history", room="elsewhere"))["code"] == "unavailable"
         assert server.server.parts.log.statistics().pending <= 64 + 1
         assert await server.metric("chatserver_log_late_total") > 0
+        await server.in_phase("held")
 
         go_on.set()
-        assert (await speaker.next("message"))["text"] == "before"
         assert (await speaker.next("message"))["offset"] == 2, "what the disk had taken is news, though it came late"
+        assert (await poller.response()).json["messages"][0]["offset"] == 2
+        await listener.until(b'"offset":2,')
 
         async def well_again() -> bool:
             return (await post(poster, "http", "key"))[0] == 201
@@ -167,62 +164,7 @@ async def test_a_disk_that_says_nothing(
             assert ack["type"] == "ack"
         found = list((await everything(server.address)).values())
         assert sorted(found) == sorted(["before", "http", *(f"ws {number}" for number in range(100))]), "each once"
-
-
-async def test_reads_that_hang_are_refused_and_the_connections_stay(
-    tmp_path: Path, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Asked of the log, since the room is not in memory. A WebSocket was closed after 11 s, its task could not end."""
-
-    def never(*_: object) -> Any:
-        go_on.wait(PATIENCE)
-        raise sqlite3.OperationalError("it was a bad disk")
-
-    async with (
-        serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server,
-        chatter(server.address) as friend,
-        connect(server.address) as peer,
-    ):
-        await friend.ask("join", room="lobby")
-        with monkeypatch.context() as patch:
-            patch.setattr("chatserver.log.sqlite_readers._head", never)
-            for _ in range(2):
-                answer = await peer.request("GET", "/rooms/elsewhere/messages")
-                assert (answer.status, answer.error) == (503, "unavailable")
-                assert answer.headers["connection"] == "keep-alive"
-                refused = await friend.ask("history", room="elsewhere")
-                assert (refused["code"], refused["retry_after"] > 0) == ("unavailable", True)
-                assert (await friend.ask("publish", room="lobby", text="hi"))["type"] == "ack"
-        go_on.set()
-
-        async def well_again() -> bool:
-            return (await peer.request("GET", "/rooms/elsewhere/messages")).status == 200
-
-        await eventually(well_again)
-        assert (await friend.ask("history", room="elsewhere"))["type"] == "history"
-
-
-async def test_peers_that_wait_for_a_silent_disk_are_not_dropped(
-    tmp_path: Path, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Held polls, events and idle connections need no log: they stay, and get what comes after it."""
-    async with (
-        serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server,
-        connect(server.address) as poller,
-        connect(server.address) as listener,
-        connect(server.address) as poster,
-    ):
-        await poller.send(request("GET", "/rooms/lobby/messages?after=0&wait=60"))
-        await listener.send(request("GET", "/rooms/lobby/events"))
-        await listener.head()
-        await server.in_phase("held")
-        hang(server, go_on, monkeypatch)
-        assert await post(poster, "lost?", "key") == (503, None)
-        await server.in_phase("held")
-        go_on.set()
-        assert [each["text"] for each in (await poller.response()).json["messages"]] == ["lost?"]
-        assert b"lost?" in await listener.until(b"lost?")
-        assert await post(poster, "lost?", "key") == (201, 1)
+        assert (await speaker.ask("history", room="elsewhere"))["type"] == "history"
 
 
 # -- the end, in order and not ----------------------------------------------------------------------------------------

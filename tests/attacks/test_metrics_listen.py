@@ -51,21 +51,6 @@ async def test_nothing_else_is_there() -> None:
         assert (await ask(server.address, "GET", "/rooms/lobby/messages")).json["messages"] == []
 
 
-async def test_slow_peers_there_go_by_the_same_deadlines() -> None:
-    async with (
-        serving(**THERE, head_deadline=0.5, keepalive_deadline=0.5) as server, neighbour(server),
-        connect(server.metrics_address) as silent, connect(server.metrics_address) as slow,
-        connect(server.metrics_address) as idle,
-    ):  # fmt: skip
-        assert (await idle.request("GET", "/metrics")).status == 200
-        await slow.send(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
-        assert (await slow.response()).status == 408
-        assert await silent.rest() == b""
-        assert await idle.rest() == b""
-        await server.counted("head-deadline", 2)
-        await server.counted("keepalive-deadline")
-
-
 async def test_places_are_counted_together() -> None:
     """One address has its places at both, and no more for sitting at the operators'."""
     crowd, places = "127.0.0.2", 4

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.support.certificates import NAMES, certificate, trusting_any
-from tests.support.peers import Answer, Peer, ask, connect, open_websocket, request, upgrade
+from tests.support.peers import Answer, Peer, ask, connect, open_websocket, request
 from tests.support.serving import Serving, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -175,14 +175,3 @@ async def test_guests_behind_a_proxy_are_told_apart() -> None:
         page = (await ask(server.address, "GET", "/rooms/r/messages?after=0")).json
         names = [message["user"]["id"] for message in page["messages"]]
         assert names[0] == names[2] != names[1]
-
-
-async def test_a_websocket_counts_for_its_client() -> None:
-    async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
-        headers = forwarded("192.0.2.1")
-        for _ in range(PLACES):
-            friend = await open_websocket(await stack.enter_async_context(balancer(server)), headers=headers)
-        one_too_many = await stack.enter_async_context(balancer(server))
-        await one_too_many.send(upgrade(headers=headers))
-        await refused(one_too_many)
-        assert (await friend.ask("ping"))["type"] == "pong"
