@@ -62,8 +62,8 @@ async def test_a_peer_that_drips_or_is_silent_has_so_long_and_no_longer() -> Non
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for *case, _ in DRIPS:
-                nursery.start_soon(drip, *case)
+            for begun, rest, size, told, _ in DRIPS:
+                nursery.start_soon(drip, begun, rest, size, told)
         for reason, times in Counter(reason for *_, reason in DRIPS).items():
             await server.counted(reason, times)
 

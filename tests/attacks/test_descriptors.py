@@ -4,6 +4,7 @@ The server is a process of its own, under a `ulimit -n` of its own.
 """
 
 import resource
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,12 @@ async def test_attackers_take_all_descriptors(tmp_path: Path) -> None:
         for fewer in (0, 20):
             attack = Attack(server.address)
             async with attack.of(ATTACKERS):
-                await eventually(lambda attack=attack: attack.was_told(ATTACKERS))
+                await eventually(partial(attack.was_told, ATTACKERS))
                 if fewer:
                     left = descriptors(server.process.pid) - fewer
                     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (left, limits[1]))
                     attack.told.clear()
-                    await eventually(lambda attack=attack: attack.was_told(ATTACKERS))
+                    await eventually(partial(attack.was_told, ATTACKERS))
                 for number in range(1, 6):
                     await visit(server.address, PERSON.format(number))
                 attack.pause = PATIENCE  # those outside leave it at that; those inside stay as long as they may

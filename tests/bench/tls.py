@@ -22,6 +22,7 @@ from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spr
 from tests.bench.gauges import Address
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.certificates import NAMES, certificate, client_hello, trusting
+from tests.support.peers import upgrade
 
 #: Peers let in and out before the first reading.
 WARM = 100
@@ -138,7 +139,7 @@ def _websocket(address: Address, context: ssl.SSLContext | None, ticket: ssl.SSL
     if context is not None:
         peer = context.wrap_socket(peer, server_hostname=NAMES[0], session=ticket)
     heard = b""
-    for said, answer in ((wire.upgrade(address), b'"hello"'), (wire.join("bench"), b'"joined"')):
+    for said, answer in ((upgrade(), b'"hello"'), (wire.join("bench"), b'"joined"')):
         peer.send(said)
         while answer not in heard:
             heard += peer.recv(65_536)
