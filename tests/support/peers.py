@@ -13,7 +13,7 @@ import json
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -317,28 +317,21 @@ class Chatter:
 
     async def next(self, *kinds: str) -> Any:
         """The next message of one of these types; others stay for later."""
-        passed = []
-        try:
-            while True:
-                message = await self.hear()
-                if message["type"] in kinds:
-                    return message
-                passed.append(message)
-        finally:
-            self._heard.extendleft(reversed(passed))
+        return await self._first(lambda message: message["type"] in kinds)
 
     async def ask(self, kind: str, **fields: Any) -> Any:
         """Send with an id of its own and wait for the answer that carries it."""
         self._count += 1
         id_ = f"q{self._count}"
         await self.say(type=kind, id=id_, **fields)
+        return await self._first(lambda message: message.get("id") == id_)
+
+    async def _first(self, wanted: Callable[[Any], bool]) -> Any:
         passed = []
         try:
-            while True:
-                message = await self.hear()
-                if message.get("id") == id_:
-                    return message
+            while not wanted(message := await self.hear()):
                 passed.append(message)
+            return message
         finally:
             self._heard.extendleft(reversed(passed))
 
