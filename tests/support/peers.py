@@ -83,6 +83,7 @@ class Peer:
         self.stream: trio.abc.Stream = stream if tls is None else tls
         self.buffer = b""
         self.sends = 0  # under TLS each is a record, if it is short
+        self.pause = 0.0  # s before each read, of which a slow reader makes many
 
     async def send(self, data: bytes) -> None:
         self.sends += 1
@@ -109,6 +110,7 @@ class Peer:
 
     async def more(self, most: int = 65_536) -> None:
         """Wait for bytes. Raises EndOfStreamError."""
+        await trio.sleep(self.pause)
         with trio.fail_after(PATIENCE):
             try:
                 data = await self.stream.receive_some(most)
