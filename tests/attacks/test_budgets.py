@@ -227,22 +227,6 @@ async def test_the_last_request_of_a_connection_is_answered_and_says_so() -> Non
         assert await peer.rest() == b""
 
 
-async def test_a_pipeline_whose_answers_are_not_taken_is_not_read() -> None:
-    """It can send no more than the kernel's buffers hold and one read of ours, however long it tries."""
-    page = request("GET", "/chat.js")
-    async with (
-        serving(flush_window=60.0, send_buffer=8192) as server,
-        neighbour(server),
-        connect(server.address, receive_buffer=4096) as deaf,
-    ):
-        assert await send_for_ever(deaf, page * 1000) < kernel_buffers()
-        (held,) = [each for each in server.server.parts.connections.table if each and each.backlog]
-        assert held.state.name == "KEEPALIVE"
-        assert len(held.inbox) <= 16 * 1024, "one read"
-        assert held.backlog is not None
-        assert len(held.backlog.chunks) <= 1, "one answer"
-
-
 @pytest.mark.parametrize("size", [0, READ_BYTES], ids=["many a read", "one a read"])
 async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size: int) -> None:
     """Ten pages through a tiny window: one answer at a time is kept of ours, and in the end all have come, in order."""

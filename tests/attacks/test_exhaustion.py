@@ -91,27 +91,6 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
             )
 
 
-async def test_answered_connections_linger_only_while_there_is_room() -> None:
-    """They asked for an end and do not take it: for two seconds each holds a place for nothing."""
-    goodbye = request("GET", "/healthz", headers={"Connection": "close"})
-
-    class Lingerer(Attack):
-        async def stay(self, peer: Peer) -> None:
-            await peer.response()
-            await trio.sleep_forever()
-
-    async with serving(total=40, close_deadline=60.0) as server:
-        # Three places are left while they come, two for the neighbour and one for the look at /metrics: without them
-        # one of them could be pushed out before it has asked, and would count as evicted with good reason.
-        async with neighbour(server), Lingerer(server.address, goodbye).of(37), AsyncExitStack() as stack:
-            await server.in_phase("closing", 37)
-            for number in range(1, 21):
-                stays = await stack.enter_async_context(chatter(server.address, source=PERSON.format(number)))
-                assert (await stays.ask("publish", room="lobby", text="hello"))["type"] == "ack"
-        assert await server.closes("evicted") == 0, "they had their answer: they count for that"
-        await ends_as_it_began(server)
-
-
 # -- who stays --------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.support.certificates import NAMES, certificate, trusting_any
-from tests.support.peers import Answer, Peer, ask, connect, open_websocket, request
+from tests.support.peers import Answer, Peer, ask, connect, request
 from tests.support.serving import Serving, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -82,14 +82,6 @@ async def test_the_cap_is_for_the_client_and_not_for_the_balancer(header: Any) -
         await stack.aclose()
         await server.held(1)
         assert await server.metric("chatserver_addresses") == 1
-
-
-async def test_a_header_byte_by_byte_and_a_websocket_behind_it() -> None:
-    async with proxied(proxy_protocol=True) as server:
-        for header in (line("192.0.2.1"), binary("192.0.2.1")):
-            async with balancer(server) as peer:
-                await peer.drip(header, pause=0)
-                assert (await (await open_websocket(peer)).ask("join", room="r"))["type"] == "joined"
 
 
 LAST = request("GET", "/readyz", headers={"Connection": "close"})

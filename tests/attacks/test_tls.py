@@ -15,11 +15,9 @@ from typing import Any
 
 import pytest
 import trio
-import trio_websocket
 
 from tests.support.certificates import certificate, client_hello, trusting_any
 from tests.support.peers import (
-    PATIENCE,
     Address,
     Chatter,
     ask,
@@ -177,19 +175,6 @@ async def test_many_handshakes_at_once(files: dict[str, Any]) -> None:
             for _ in range(100):
                 nursery.start_soon(ask, server.address, "GET", "/healthz")
         assert await server.metric("chatserver_tls_handshakes_total") > 100
-
-
-async def test_an_independent_client(files: dict[str, Any]) -> None:
-    """trio-websocket, with its own way through TLS."""
-    async with under_tls(files) as server:
-        url = f"wss://localhost:{server.address.port}/ws"
-        with trio.fail_after(PATIENCE):
-            async with trio_websocket.open_websocket_url(url, ssl_context=trusting_any()) as socket:
-                assert '"hello"' in await socket.get_message()
-                await socket.send_message('{"type":"ping","id":1}')
-                assert '"pong"' in await socket.get_message()
-            assert socket.closed is not None
-            assert socket.closed.code == 1000
 
 
 async def test_a_cookie_given_over_tls_stays_there(files: dict[str, Any]) -> None:
