@@ -166,21 +166,22 @@ async def test_rooms_are_not_without_end() -> None:
 
 
 async def test_the_idle_go_before_the_last_place_is_taken() -> None:
-    """From a high to a low water mark, once a second; the healthy and clients that wait for a message stay."""
-    idle, waiting = 26, 8
-    async with serving(total=40) as server, neighbour(server), AsyncExitStack() as stack:
+    """From a high to a low water mark, once a second; the healthy and clients that wait for a message stay.
+
+    Above the high water mark, and two places are left for the neighbour's requests and ours: none goes for a newcomer.
+    """
+    total, waiting, idle = 80, 8, 69
+    async with serving(total=total) as server, neighbour(server), AsyncExitStack() as stack:
         polls = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(waiting)]
         for poll in polls:
             await poll.send(request("GET", "/rooms/r/messages?after=0&wait=60"))
         await server.in_phase("held", waiting)
-        people = [
-            await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(idle + 4)
-        ]  # with the neighbour: more than the high water mark
+        people = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(idle)]
         for peer in people:
             await peer.send(request("GET", "/healthz"))
 
         async def relieved() -> bool:
-            return await server.metric("chatserver_connections") <= 40 * LOW_WATER + 2
+            return await server.metric("chatserver_connections") <= total * LOW_WATER + 2
 
         await until_full(server, 2)
         await eventually(relieved)
