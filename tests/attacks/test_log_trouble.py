@@ -115,8 +115,6 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     ask for a room which is not in memory: a WebSocket was closed after 11 s, its task could not end. Held polls and
     events need no log: they stay, and get what comes after it.
     """
-    for module in ("groups", "sqlite_readers"):
-        monkeypatch.setattr(f"chatserver.log.{module}.ANSWER_DEADLINE", ANSWER)
     go_on = threading.Event()
     async with (
         serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server,
@@ -135,17 +133,20 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         writer, commit, head = writer_of(server), writer_of(server).commit, sqlite_readers._head
         monkeypatch.setattr(writer, "commit", lambda drafts: go_on.wait(PATIENCE) and commit(drafts))
         monkeypatch.setattr(sqlite_readers, "_head", lambda *arguments: go_on.wait(PATIENCE) and head(*arguments))
-        for number in range(100):  # more than may be in flight: the others wait unread
-            await speaker.say(type="publish", id=number, room="lobby", text=f"ws {number}", key=f"ws {number}")
-        assert await post(poster, "http", "key") == (503, None)
-        refused = [await speaker.next("error") for _ in range(100)]
-        assert sorted(error["id"] for error in refused) == list(range(100))
-        assert {error["code"] for error in refused} == {"unavailable"}
-        for number in range(20):
-            assert await post(poster, f"late {number}") == (503, None)
-        answer = await poster.request("GET", "/rooms/elsewhere/messages")
-        assert (answer.status, answer.error, answer.headers["connection"]) == (503, "unavailable", "keep-alive")
-        assert (await speaker.ask("history", room="elsewhere"))["code"] == "unavailable"
+        with monkeypatch.context() as impatient:  # a busy disk is not late before or behind it
+            for module in ("groups", "sqlite_readers"):
+                impatient.setattr(f"chatserver.log.{module}.ANSWER_DEADLINE", ANSWER)
+            for number in range(100):  # more than may be in flight: the others wait unread
+                await speaker.say(type="publish", id=number, room="lobby", text=f"ws {number}", key=f"ws {number}")
+            assert await post(poster, "http", "key") == (503, None)
+            refused = [await speaker.next("error") for _ in range(100)]
+            assert sorted(error["id"] for error in refused) == list(range(100))
+            assert {error["code"] for error in refused} == {"unavailable"}
+            for number in range(20):
+                assert await post(poster, f"late {number}") == (503, None)
+            answer = await poster.request("GET", "/rooms/elsewhere/messages")
+            assert (answer.status, answer.error, answer.headers["connection"]) == (503, "unavailable", "keep-alive")
+            assert (await speaker.ask("history", room="elsewhere"))["code"] == "unavailable"
         assert server.server.parts.log.statistics().pending <= 64 + 1
         assert await server.metric("chatserver_log_late_total") > 0
         await server.in_phase("held")
