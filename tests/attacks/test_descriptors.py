@@ -16,7 +16,7 @@ from tests.support.serving import ServerProcess, eventually, free_flags, sample,
 from tests.support.siege import PERSON, Attack, visit
 
 #: `ulimit -n` of a server under test, and how many attackers come.
-DESCRIPTORS, ATTACKERS = 160, 320
+DESCRIPTORS, ATTACKERS = 110, 220
 #: Passes of the loop in a second that members chat with: a hundred or two. A loop that spins makes some ten thousand.
 CALM = 1_500
 #: Where the operator comes from, alone.
