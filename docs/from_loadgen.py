@@ -6,14 +6,14 @@ Owns: how each is shown. May not: know a fact; each comes from the module that o
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import get_type_hints
 
 from markdown_table import table
 
 from loadgen import figures, report
-from loadgen.client import Attacker, Client
+from loadgen.client import Attacker, Client, Threat
 from loadgen.conform import catalogue as conform_catalogue
 from loadgen.conform import report as conform_report
 from loadgen.figure import Figure
@@ -173,7 +173,7 @@ def good_practice() -> str:
     )
 
 
-def _attacks(rows: Iterable[catalogue.Row]) -> str:
+def _attacks(threat: Threat) -> str:
     known = registry()
     return table(
         ("attack", "what it does", "what stands against it", "counted as", "what it is told"),
@@ -185,21 +185,22 @@ def _attacks(rows: Iterable[catalogue.Row]) -> str:
                 ", ".join(f"`{reason.label}`" for reason in row.ends),
                 row.told,
             )
-            for row in rows
+            for row in catalogue.ROWS
+            if known[row.kind].threat is threat
         ),
     )
 
 
 def attacks_slow() -> str:
     """What waits."""
-    return _attacks(row for row in catalogue.ROWS if not row.greedy and not row.malformed)
+    return _attacks(Threat.SLOW)
 
 
 def attacks_greedy() -> str:
     """What takes."""
-    return _attacks(row for row in catalogue.ROWS if row.greedy)
+    return _attacks(Threat.GREEDY)
 
 
 def attacks_malformed() -> str:
     """What is wrong."""
-    return _attacks(row for row in catalogue.ROWS if row.malformed)
+    return _attacks(Threat.MALFORMED)

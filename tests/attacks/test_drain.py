@@ -5,6 +5,7 @@ The server runs in this process, so the signals come here; trio's receiver takes
 
 import os
 import signal
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ import trio
 from chatserver.net.states import State
 from chatserver.protocol.websocket import text_frame
 from tests.support.groups import GatedLog
-from tests.support.peers import PATIENCE, EndOfStreamError, chatter, connect, request, say, upgrade
+from tests.support.peers import PATIENCE, Peer, chatter, connect, request, upgrade
 from tests.support.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -32,26 +33,25 @@ async def drain(server: Serving) -> None:
     await eventually(refused)
 
 
+async def check_sent_away(peer: Peer) -> None:
+    """It is told when to come back, and that is the end."""
+    answer = await peer.response()
+    assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert await peer.rest() == b""
+
+
 async def test_websockets_are_told_when_to_come_back() -> None:
-    async with serving() as server, trio.open_nursery() as nursery:
-        retries = []
-
-        async def follow(started: trio.Event) -> None:
-            async with chatter(server.address) as friend:
-                await friend.ask("join", room="lobby")
-                started.set()
-                goaway = await friend.next("goaway")
-                assert list(goaway) == ["type", "reason", "retry_after"]
-                retries.append(goaway["retry_after"])
-                closed = await friend.closed()
-                assert closed.code == 1012
-                assert await friend.peer.rest() == b""
-
-        for _ in range(10):
-            started = trio.Event()
-            nursery.start_soon(follow, started)
-            await started.wait()
+    async with serving() as server, AsyncExitStack() as stack:
+        friends = [await stack.enter_async_context(chatter(server.address)) for _ in range(10)]
         await drain(server)
+        retries = []
+        for friend in friends:
+            goaway = await friend.next("goaway")
+            assert list(goaway) == ["type", "reason", "retry_after"]
+            retries.append(goaway["retry_after"])
+            assert (await friend.closed()).code == 1012
+            assert await friend.peer.rest() == b""
     assert len(set(retries)) == 10, "they are to come back one after the other"
     assert 0 < min(retries) < max(retries) <= 10
 
@@ -80,9 +80,7 @@ async def test_peers_that_wait_are_answered() -> None:
         assert await idle.rest() == b""
         assert await silent.rest() == b""
         await typist.send(b"\r\n")
-        answer = await typist.response()
-        assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
-        assert "retry-after" in answer.headers
+        await check_sent_away(typist)
 
 
 @pytest.mark.parametrize(
@@ -100,34 +98,26 @@ async def test_a_request_that_would_begin_to_wait_is_sent_away(wire: bytes) -> N
         await server.in_phase("head", 2)
         await drain(server)
         await late.send(wire[20:])
-        answer = await late.response()
-        assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
-        assert int(answer.headers["retry-after"]) >= 1
-        assert await late.rest() == b""
+        await check_sent_away(late)
 
 
 async def test_a_publish_on_its_way_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it waits for the log, or half of its body has come."""
     log = GatedLog()
     monkeypatch.setattr("chatserver.server.open_log", lambda url: log)
-    async with serving(drain_timeout=60.0) as server, connect(server.address) as peer:
-        await peer.send(request("POST", "/rooms/lobby/messages", b"last words"))
+    wire = request("POST", "/rooms/lobby/messages", b"last words")
+    async with serving(drain_timeout=60.0) as server, connect(server.address) as whole, connect(server.address) as half:
+        await whole.send(wire)
+        await half.send(wire[:-5])
         await log.asked.wait()
-        await drain(server)
-        log.release.set()
-        answer = await peer.response()
-        assert (answer.status, answer.headers["connection"]) == (201, "close")
-        assert await peer.rest() == b""
-
-
-async def test_a_body_on_its_way_is_taken() -> None:
-    async with serving(drain_timeout=60.0) as server, connect(server.address) as peer:
-        wire = request("POST", "/rooms/lobby/messages", b"last words")
-        await peer.send(wire[:-5])
         await server.in_phase("body")
         await drain(server)
-        await peer.send(wire[-5:])
-        assert (await peer.response()).status == 201
-        assert await peer.rest() == b""
+        log.release.set()
+        await half.send(wire[-5:])
+        for peer in (whole, half):
+            answer = await peer.response()
+            assert (answer.status, answer.headers["connection"]) == (201, "close")
+            assert await peer.rest() == b""
 
 
 async def test_a_request_that_is_not_complete_at_the_end_is_told_so() -> None:
@@ -140,11 +130,8 @@ async def test_a_request_that_is_not_complete_at_the_end_is_told_so() -> None:
         await sender.send(request("POST", "/rooms/lobby/messages", b"last words")[:-5])
         await server.in_phase("body")
         await drain(server)
-        for peer in (typist, sender):
-            answer = await peer.response()
-            assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
-            assert "retry-after" in answer.headers
-            assert await peer.rest() == b""
+        await check_sent_away(typist)
+        await check_sent_away(sender)
 
 
 @pytest.mark.parametrize("how", ["timeout", "second signal"])
@@ -157,14 +144,7 @@ async def test_nobody_can_hold_it_up(how: str) -> None:
             assert (await stubborn.next("goaway"))["reason"] == "restart"
             if how == "second signal":
                 os.kill(os.getpid(), signal.SIGINT)
-            with pytest.raises((EndOfStreamError, trio.BrokenResourceError)):
-                await _send_for_ever(stubborn.peer.stream)
-
-
-async def _send_for_ever(stream: trio.abc.SendStream) -> None:
-    while True:
-        await stream.send_all(say(type="ping"))
-        await trio.sleep(0.02)
+            await stubborn.peer.drip(bytes(100_000), pause=0.02)  # until the server is gone
 
 
 async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +154,10 @@ async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.
         raise RuntimeError("planted")
 
     async with serving(faults=1) as server, chatter(server.address) as friend:
-        stop = server.server.parts.poller.stop_accepting
-        monkeypatch.setattr(server.server.parts.poller, "stop_accepting", fail)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert (await friend.closed()).code == 1012
-        monkeypatch.setattr(server.server.parts.poller, "stop_accepting", stop)  # it is called once more at the end
+        with monkeypatch.context() as patch:
+            patch.setattr(server.server.parts.poller, "stop_accepting", fail)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (await friend.closed()).code == 1012
 
 
 async def test_a_member_that_is_found_gone_as_it_is_sent_away_is_no_fault() -> None:

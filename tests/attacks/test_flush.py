@@ -3,8 +3,6 @@
 Both look the same for a while: the kernel accepts no more. Bytes that the peer acknowledged tell them apart.
 """
 
-import contextlib
-import json
 import sys
 from contextlib import AsyncExitStack
 
@@ -12,11 +10,11 @@ import pytest
 import trio
 
 from loadgen.sockets import deafen, undeafen
-from tests.support.peers import Chatter, Peer, chatter, connect, publish, request, say, upgrade
+from tests.support.peers import chatter, connect, publish, request, say, upgrade
 from tests.support.serving import Serving, neighbour, serving
+from tests.support.transports import TRANSPORTS, collect, subscribe
 
 ROOM_TEXT = "x" * 2000
-TRANSPORTS = ("websocket", "events", "pages")
 
 
 async def flood(server: Serving, messages: int) -> None:
@@ -28,37 +26,10 @@ async def flood(server: Serving, messages: int) -> None:
             await speaker.next("ack")
 
 
-async def join(peer: Peer, transport: str) -> None:
-    if transport == "websocket":
-        await peer.send(upgrade() + say(type="join", id=1, room="busy", after=0))
-        assert (await peer.head()).status == 101
-    elif transport == "events":
-        await peer.send(request("GET", "/rooms/busy/events?after=0"))
-        assert (await peer.head()).status == 200
-    else:
-        for start in range(0, 100, 20):
-            await peer.send(request("GET", f"/rooms/busy/messages?after={start}&limit=20"))
-
-
-@pytest.mark.jumping_clock
-async def test_flush_a_reader_that_stopped_is_aborted() -> None:
-    async with serving(flush_window=1.0, send_buffer=8192) as server, neighbour(server):
-        await flood(server, 100)
-
-        async def be_deaf(transport: str) -> None:
-            async with connect(server.address, receive_buffer=4096) as deaf:
-                await join(deaf, transport)
-                await server.counted("flush-deadline", len(TRANSPORTS))
-
-        async with trio.open_nursery() as nursery:
-            for transport in TRANSPORTS:
-                nursery.start_soon(be_deaf, transport)
-
-
 async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() -> None:
     """Hundreds of requests ahead and a sip of each answer, at a quarter of the rate: what it owes is judged as one."""
     async with (
-        serving(flush_window=2.0, flush_rate=1024) as server,
+        serving(flush_window=1.0, flush_rate=1024) as server,
         neighbour(server),
         connect(server.address, receive_buffer=1024) as sipper,
         trio.open_nursery() as nursery,
@@ -66,12 +37,13 @@ async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() ->
         nursery.start_soon(sipper.send, request("GET", "/healthz") * 300)
 
         async def sip() -> None:
-            with contextlib.suppress(trio.BrokenResourceError):  # the end, which is counted
-                while await sipper.transport.receive_some(64):  # noqa: ASYNC110  a pace, not a wait for something
-                    await trio.sleep(0.25)
+            while True:
+                await sipper.transport.receive_some(64)
+                await trio.sleep(0.25)
 
         nursery.start_soon(sip)
         await server.counted("flush-deadline")
+        nursery.cancel_scope.cancel()
 
 
 async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> None:
@@ -83,9 +55,10 @@ async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> Non
         await flood(server, 40)
 
         async def read_slowly(transport: str) -> None:
-            async with connect(server.address, receive_buffer=8192) as slow:
-                await join(slow, transport)
-                assert await _hear_everything(slow, transport, 40) == list(range(1, 41))
+            address = server.address
+            async with subscribe(transport, address, "busy", receive_buffer=8192, pause=0.15) as slow:
+                messages = await collect(slow, 40)
+                assert [message["offset"] for message in messages] == list(range(1, 41))
 
         async with trio.open_nursery() as nursery:
             for transport in TRANSPORTS:
@@ -94,66 +67,19 @@ async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> Non
         assert await server.closes("pong-deadline") == 0
 
 
-async def _hear_everything(slow: Peer, transport: str, count: int) -> list[int]:
-    if transport == "websocket":
-        return await _hear_slowly(Chatter(slow), count)
-    await _read_slowly(slow, b'"offset":%d,' % count)
-    if transport == "pages":
-        pages = [(await slow.response()).json for _ in range(count // 20)]  # more of nothing follow
-        return [message["offset"] for page in pages for message in page["messages"]]
-    while not slow.buffer.endswith(b"\n\n"):
-        await slow.more()
-    events = slow.buffer.decode().split("\n\n")
-    return [json.loads(event.partition("data: ")[2])["offset"] for event in events if "data: " in event]
-
-
-async def _read_slowly(slow: Peer, mark: bytes) -> None:
-    """About 40 KB/s, until the last message has begun."""
-    while mark not in slow.buffer:
-        await trio.sleep(0.1)
-        await slow.more(4096)
-
-
-async def _hear_slowly(slow: Chatter, count: int) -> list[int]:
-    offsets: list[int] = []
-    while len(offsets) < count:
-        message = await slow.hear()
-        if message["type"] == "joined":
-            offsets += [each["offset"] for each in message["messages"]]
-        elif message["type"] == "message":
-            offsets.append(message["offset"])
-        await trio.sleep(0.03)
-    return offsets
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="losing segments is done with a socket filter")
 async def test_flush_a_member_out_of_a_tunnel_is_still_there() -> None:
     """Silent for a window and longer, and back before TCP tried again: after 0.2, 0.6, 1.4 and 3.0 s."""
     async with serving(flush_window=2.0, send_buffer=8192) as server, neighbour(server):
-        async with connect(server.address) as rider:
-            await join(rider, "websocket")
-            deafen(rider.transport.socket.fileno())
+        async with chatter(server.address) as rider:
+            await rider.ask("join", room="busy")
+            deafen(rider.peer.transport.socket.fileno())
             await flood(server, 60)
             await trio.sleep(2.3)
-            undeafen(rider.transport.socket.fileno())
-            assert await _hear_everything(rider, "websocket", 60) == list(range(1, 61))
+            undeafen(rider.peer.transport.socket.fileno())
+            assert [(await rider.next("message", "gap"))["offset"] for _ in range(60)] == list(range(1, 61))
         assert await server.closes("flush-deadline") == 0
-
-
-@pytest.mark.jumping_clock
-async def test_flush_a_member_that_stopped_does_not_hold_up_the_room() -> None:
-    async with (
-        serving(flush_window=1.0, send_buffer=8192) as server,
-        connect(server.address, receive_buffer=4096) as deaf,
-    ):
-        await deaf.send(upgrade() + say(type="join", id=1, room="busy"))
-        async with chatter(server.address) as friend:
-            await friend.ask("join", room="busy")
-            for number in range(60):
-                await publish(server.address, "busy", f"{number} {ROOM_TEXT}")
-                assert (await friend.next("message"))["offset"] == number + 1
-        await server.counted("flush-deadline")
 
 
 @pytest.mark.jumping_clock

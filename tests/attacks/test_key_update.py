@@ -1,11 +1,11 @@
 """Half a KeyUpdate: OpenSSL seals nothing until it has read the rest, whatever the server has to say meanwhile.
 
-Real records over real sockets against the real server, and a healthy neighbour beside each that must notice nothing.
+Real records over real sockets against the real server, and a healthy member beside each that must notice nothing.
 """
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import trio
 
+from loadgen.personas._tls13 import HANDSHAKE
 from tests.support.certificates import certificate
-from tests.support.handsealed import HANDSHAKE, KEY_UPDATE, Sealer, handsealed
-from tests.support.peers import PATIENCE, Peer, chatter, open_websocket, publish, request
-from tests.support.serving import Serving, neighbour, serving
+from tests.support.handsealed import KEY_UPDATE, Sealer, handsealed
+from tests.support.peers import PATIENCE, Peer, chatter, open_websocket, publish, request, say, upgrade
+from tests.support.serving import Serving, serving
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -26,11 +27,10 @@ TOO_LATE = 3 * PATIENCE
 
 @asynccontextmanager
 async def half_a_message(folder: Path, **settings: Any) -> AsyncIterator[tuple[Serving, Peer, Sealer]]:
-    """A server, its neighbour, and a peer that can leave a KeyUpdate half said."""
+    """A server, and a peer that can leave a KeyUpdate half said."""
     cert, key = certificate(folder)
     async with (
         serving(tls_cert=cert, tls_key=key, **settings) as server,
-        neighbour(server),
         handsealed(server.address, folder) as (peer, sealer),
     ):
         yield server, peer, sealer
@@ -41,66 +41,38 @@ async def say_half(sealer: Sealer) -> None:
     await trio.sleep(0.1)  # it may not be read together with what makes the server speak
 
 
-async def be_pushed_frames(server: Serving, peer: Peer, sealer: Sealer) -> None:
-    member = await open_websocket(peer)
-    await member.ask("join", room="busy")
-    await say_half(sealer)
-    await publish(server.address, "busy", "hello")
+EVENTS = request("GET", "/rooms/busy/events")
+JOIN = upgrade() + say(type="join", id=1, room="busy")
+#: What the peer says before, what the server says to that, and what makes it speak: a publish, or a limit of 1 s.
+SPEAKING: dict[str, tuple[bytes, bytes, str]] = {
+    "push": (JOIN, b'"joined"', ""),
+    "event": (EVENTS, b"retry", ""),
+    "poll": (request("GET", "/rooms/busy/messages?after=0&wait=60"), b"", ""),
+    "ping": (upgrade(), b'"hello"', "ping_interval"),
+    "heartbeat": (EVENTS, b"retry", "heartbeat_interval"),
+    "408": (b"GET / HTTP/1.1\r\n", b"", "head_deadline"),
+}
 
 
-async def be_pushed_events(server: Serving, peer: Peer, sealer: Sealer) -> None:
-    await peer.send(request("GET", "/rooms/busy/events"))
-    await peer.head()
-    await say_half(sealer)
-    await publish(server.address, "busy", "hello")
-
-
-async def hold_a_poll(server: Serving, peer: Peer, sealer: Sealer) -> None:
-    await peer.send(request("GET", "/rooms/busy/messages?after=0&wait=60"))
-    await server.in_phase("held")
-    await say_half(sealer)
-    await publish(server.address, "busy", "hello")
-
-
-async def be_pinged(server: Serving, peer: Peer, sealer: Sealer) -> None:
-    await open_websocket(peer)
-    await say_half(sealer)
-
-
-async def be_sent_a_heartbeat(server: Serving, peer: Peer, sealer: Sealer) -> None:
-    await peer.send(request("GET", "/rooms/busy/events"))
-    await peer.head()
-    await say_half(sealer)
-
-
-async def be_told_408(server: Serving, peer: Peer, sealer: Sealer) -> None:
-    await peer.send(b"GET / HTTP/1.1\r\n")
-    await say_half(sealer)
-
-
-@pytest.mark.parametrize(
-    ("prepare", "settings"),
-    [
-        pytest.param(be_pushed_frames, {}, id="push"),
-        pytest.param(be_pushed_events, {}, id="event"),
-        pytest.param(hold_a_poll, {}, id="poll"),
-        pytest.param(be_pinged, {"ping_interval": 1.0}, id="ping"),
-        pytest.param(be_sent_a_heartbeat, {"heartbeat_interval": 1.0}, id="heartbeat"),
-        pytest.param(be_told_408, {"head_deadline": 1.0}, id="408"),
-    ],
-)
-async def test_half_a_key_update_ends_its_own_connection(
-    tmp_path: Path, prepare: Callable[[Serving, Peer, Sealer], Any], settings: dict[str, float]
-) -> None:
+@pytest.mark.parametrize("what", SPEAKING)
+async def test_half_a_key_update_ends_its_own_connection(tmp_path: Path, what: str) -> None:
     """OpenSSL seals nothing before it has heard the rest: found when there is something to say."""
+    wire, answer, limit = SPEAKING[what]
+    settings = {limit: 1.0} if limit else {}
     async with half_a_message(tmp_path, **settings) as (server, peer, sealer), chatter(server.address) as friend:
         await friend.ask("join", room="busy")
-        await prepare(server, peer, sealer)
+        await peer.send(wire)
+        if answer:
+            await peer.until(answer)
+        elif not limit:
+            await server.in_phase("held")
+        await say_half(sealer)
+        if not limit:
+            await publish(server.address, "busy", "hello")
         await server.counted("tls-failed")
         await publish(server.address, "busy", "the last one")
-        heard = ""
-        while heard != "the last one":
-            heard = (await friend.next("message"))["text"]
+        while (await friend.next("message"))["text"] != "the last one":
+            pass
 
 
 async def test_half_a_key_update_and_an_end_that_is_ours(tmp_path: Path) -> None:
@@ -112,17 +84,13 @@ async def test_half_a_key_update_and_an_end_that_is_ours(tmp_path: Path) -> None
 
 
 async def test_half_a_key_update_when_the_server_stops(tmp_path: Path) -> None:
-    cert, key = certificate(tmp_path)
-    async with (
-        serving(tls_cert=cert, tls_key=key, drain_timeout=TOO_LATE) as server,
-        chatter(server.address) as friend,
-        handsealed(server.address, tmp_path) as (peer, sealer),
-    ):
+    async with half_a_message(tmp_path, drain_timeout=TOO_LATE) as (server, peer, sealer):
         await open_websocket(peer)
         await say_half(sealer)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert (await friend.next("goaway"))["reason"] == "restart"
-        assert (await friend.closed()).code == 1012
+        async with chatter(server.address) as friend:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (await friend.next("goaway"))["reason"] == "restart"
+            assert (await friend.closed()).code == 1012
 
 
 @pytest.mark.parametrize("update", [KEY_UPDATE, KEY_UPDATE[:-1] + b"\x01"], ids=["its own key", "both keys"])

@@ -28,15 +28,14 @@ from pathlib import Path
 from chatserver import fair
 from chatserver.net import poller, scheduler
 from chatserver.net.states import Priority
+from loadgen import cpu_steal
+from tests.support.peers import say, upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = 5
 SECONDS = 5.0
 VICTIMS = 20
-_UPGRADE = (
-    b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
+_PING = say(type="ping")
 
 
 # -- mechanisms, and how each is switched off: run in the server's process, before it starts ------------------------
@@ -99,17 +98,13 @@ def _connect_from_one(port: int, _: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), source_address=("127.0.9.9", 0))
 
 
-def _frame(text: bytes) -> bytes:
-    return bytes((0x81, 0x80 | len(text))) + b"\0\0\0\0" + text
-
-
 def _flood(port: int, until: float, connect: Callable[[int, int], socket.socket] = _connect) -> None:
     """WebSockets that send as fast as they are read: pings of chat.v1, sixteen in a segment."""
     peers = deque(connect(port, 10 + number % 16) for number in range(200))
     for peer in peers:
-        peer.sendall(_UPGRADE % b"/ws")
+        peer.sendall(upgrade())
         peer.setblocking(False)
-    many = _frame(b'{"type":"ping"}') * 16
+    many = _PING * 16
     while time.monotonic() < until:
         peer = peers[0]
         peers.rotate(1)
@@ -121,7 +116,7 @@ def _flood(port: int, until: float, connect: Callable[[int, int], socket.socket]
         except OSError:
             peers.popleft()
             peers.append(connect(port, 10 + random.randrange(16)))
-            peers[-1].sendall(_UPGRADE % b"/ws")
+            peers[-1].sendall(upgrade())
             peers[-1].setblocking(False)
 
 
@@ -135,7 +130,7 @@ def _newcomers(port: int, until: float) -> None:
     while time.monotonic() < until:
         peers = [_connect(port, 10 + number % 16) for number in range(100)]
         for peer in peers:
-            peer.sendall(_UPGRADE % b"/ws")
+            peer.sendall(upgrade())
         for peer in peers:
             peer.close()
 
@@ -145,7 +140,7 @@ def _churn(port: int, until: float) -> None:
     while time.monotonic() < until:
         peers = [_connect(port, 10 + number % 16) for number in range(2000)]
         for peer in peers:
-            peer.sendall(_UPGRADE % b"/ws" + _frame(b'{"type":"join","room":"churn"}'))
+            peer.sendall(upgrade() + say(type="join", room="churn"))
         time.sleep(0.5)
         for peer in peers:
             peer.close()
@@ -169,7 +164,7 @@ def _newcomers_beside(port: int, until: float, found: list[float]) -> None:
     while due < until:
         time.sleep(max(0.0, due - time.monotonic()))
         with _connect(port, 210) as peer:
-            peer.sendall(_UPGRADE % b"/ws" + _frame(b'{"type":"ping"}'))
+            peer.sendall(upgrade() + _PING)
             answer = b""
             while b"pong" not in answer:
                 data = peer.recv(1 << 16)
@@ -185,7 +180,7 @@ def _victims(port: int, until: float) -> tuple[list[float], list[float]]:
     selector = selectors.DefaultSelector()
     for number in range(VICTIMS):
         peer = _connect(port, 200 + number % 4)
-        peer.sendall(_UPGRADE % b"/ws")
+        peer.sendall(upgrade())
         peer.recv(1 << 16)
         peer.setblocking(False)
         selector.register(peer, selectors.EVENT_READ, deque[float]())
@@ -198,7 +193,7 @@ def _victims(port: int, until: float) -> tuple[list[float], list[float]]:
         if now >= due:
             for key in list(selector.get_map().values()):
                 key.data.append(due)
-                key.fileobj.send(_frame(b'{"type":"ping"}'))  # type: ignore[union-attr]
+                key.fileobj.send(_PING)  # type: ignore[union-attr]
             due += 0.02
         for key, _ in selector.select(max(0.0, due - time.monotonic())):
             pongs = key.fileobj.recv(1 << 16).count(b'"pong"')  # type: ignore[union-attr]
@@ -211,8 +206,9 @@ def _victims(port: int, until: float) -> tuple[list[float], list[float]]:
     return members, newcomers
 
 
-def _percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))] * 1000
+def _p99(seconds: list[float]) -> float:
+    """In milliseconds."""
+    return statistics.quantiles(seconds, n=100)[-1] * 1000
 
 
 # -- runs -----------------------------------------------------------------------------------------------------------
@@ -235,28 +231,22 @@ def _run(mechanism: str, load: str, *, off: bool) -> tuple[float, float]:
         for _ in range(2):
             server.send_signal(signal.SIGTERM)
             time.sleep(0.2)
-    return _percentile(members, 0.99), _percentile(newcomers, 0.99)
-
-
-def _processor_ticks() -> tuple[int, int]:
-    """All ticks of all processors, and those that the host took."""
-    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return sum(ticks), ticks[-1]
+    return _p99(members), _p99(newcomers)
 
 
 def measure(mechanism: str) -> Iterator[str]:
     """One row."""
     _, load = MECHANISMS[mechanism]
-    before = _processor_ticks()
+    before = cpu_steal.read()
     runs: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for _ in range(PAIRS):
         for off in (False, True):
             runs[off].append(_run(mechanism, load, off=off))
     with_it, without = ([statistics.median(side) for side in zip(*runs[off], strict=True)] for off in (False, True))
-    total, stolen = (now - then for now, then in zip(_processor_ticks(), before, strict=True))
+    stolen = cpu_steal.percent(before, cpu_steal.read())
     yield (
         f"| {mechanism} | {load} | {with_it[0]:.1f} / {with_it[1]:.1f} | {without[0]:.1f} / {without[1]:.1f} |"
-        f" {stolen / total * 100:.1f}% | {json.dumps([[round(p, 1) for p in run] for run in runs[True]])} |"
+        f" {stolen}% | {json.dumps([[round(p, 1) for p in run] for run in runs[True]])} |"
     )
 
 

@@ -21,7 +21,7 @@ from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, Crowd, answer_pings, must_live
 from tests.bench.figures import Bench, Better, Figure, Result, Scale, median, spread
 from tests.bench.gauges import metrics
-from tests.bench.memory import steps
+from tests.bench.memory import STEPS
 from tests.bench.processes import Process, chatserver
 from tests.bench.publish import PUBLISHERS, Poster, measure
 
@@ -41,7 +41,7 @@ class Side:
     def __init__(self, server: Process, crowd: Crowd) -> None:
         self.server = server
         self.crowd = crowd
-        self.poster = Poster(wire.post_message(server.address, "publishing", TEXT))
+        self.poster = Poster(wire.post_message("publishing", TEXT))
         self.posters = crowd.open(PUBLISHERS, [], self.poster)
 
     def turn(self) -> tuple[float, float]:
@@ -89,10 +89,10 @@ def run(scale: Scale) -> Iterator[Result]:
 
 
 def _pairs(beside: Side, alone: Side, scale: Scale) -> list[Pair]:
-    crowd, address, each = beside.crowd, beside.server.address, scale.of(5_000, 50)
-    held = crowd.open(each, steps("open", address), answer_pings)
-    held += crowd.open(each, steps("held", address), must_live)
-    heads = crowd.open(each, steps("head", address), must_live)
+    crowd, each = beside.crowd, scale.of(5_000, 50)
+    held = crowd.open(each, STEPS["open"], answer_pings)
+    held += crowd.open(each, STEPS["held"], must_live)
+    heads = crowd.open(each, STEPS["head"], must_live)
     crowd.run(scale.of(3.0, 0.2))
     _check(beside.server, len(held) + len(heads))
     dripping = itertools.cycle(heads)

@@ -15,6 +15,7 @@ from tests.bench import wire
 from tests.bench.clients import Client, ClosedError, Crowd, Step, answer_pings
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
 from tests.bench.processes import Process, chatserver, peer
+from tests.support.peers import upgrade
 
 DELIVERY = Figure(
     name="paced broadcast: CPU a delivery, of a bare send loop's", unit=TIMES, bound=1.5, aim=1.15, better=Better.LOWER
@@ -56,7 +57,7 @@ def run(scale: Scale) -> Iterator[Result]:
     with chatserver() as server, peer("bare_send") as other:
         reader = Reader()
         with Crowd(server.address) as crowd, Crowd(other.address) as bare:
-            join = [Step(wire.upgrade(server.address), b'"hello"'), Step(wire.join("bench"), b'"joined"')]
+            join = [Step(upgrade(), b'"hello"'), Step(wire.join("bench"), b'"joined"')]
             crowd.open(members, join, reader)
             publisher = crowd.open(1, join[:1], answer_pings)[0]
             bare.open(members, [], None)

@@ -15,6 +15,7 @@ from tests.bench.clients import Client, Crowd, Step
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver, peer
+from tests.support.peers import upgrade
 
 DELIVERIES = Figure(
     name="saturated room: deliveries a CPU second, of websockets.broadcast's", unit=TIMES, bound=20, aim=40,
@@ -59,11 +60,11 @@ def run(scale: Scale) -> Iterator[Result]:
         chatserver() as server, peer("websockets_broadcast") as other,
         Crowd(server.address) as crowd, Crowd(other.address) as their_crowd,
     ):  # fmt: skip
-        hello = Step(wire.upgrade(server.address), b'"hello"')
+        hello = Step(upgrade(), b'"hello"')
         crowd.open(members, [hello, Step(wire.join("bench"), b'"joined"')], None)
         publisher = Publisher(wire.publish("bench", TEXT))
         publishers = crowd.open(PUBLISHERS, [hello], publisher)
-        their_crowd.open(members, [Step(wire.upgrade(other.address), b"\r\n\r\n")], None)
+        their_crowd.open(members, [Step(upgrade(), b"\r\n\r\n")], None)
         crowd.run(scale.of(4.0, 0.2))
         for _ in range(scale.of(ROUNDS, 1)):
             rate, note = _ours(server, crowd, publisher, publishers, seconds)

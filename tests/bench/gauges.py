@@ -1,30 +1,8 @@
-"""Reads another process's CPU and memory from the kernel, and the server's own numbers from /metrics.
-
-Owns: the readings. May not: start anything.
-"""
+"""Reads the server's own numbers from /metrics."""
 
 import http.client
-import time
-from pathlib import Path
 
 Address = tuple[str, int]
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time of all threads of a process, to the nanosecond.
-
-    /proc/PID/stat counts in 10 ms, /proc/PID/schedstat counts the first thread only. This is the clock that
-    clock_getcpuclockid(3) gives for a process: its number, inverted, above three bits that say "scheduler".
-    """
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def pss_bytes(pid: int) -> int:
-    """Memory of a process, shared pages counted in proportion; kernel socket memory is not in it."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"no Pss in smaps_rollup of {pid}")
 
 
 def metrics(address: Address) -> dict[str, float]:

@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.bench import wire
 from tests.bench.clients import Crowd, Step, ignore
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
 from tests.bench.processes import Process, chatserver, peer
+from tests.support.peers import upgrade
 
 RATE = Figure(name="accept + handshake rate, of trio-websocket's", unit=TIMES, bound=4, aim=8, better=Better.HIGHER)
 ROUNDS = 3
@@ -38,7 +38,7 @@ class Side:
     def turn(self, crowd: Crowd, count: int) -> None:
         """Open some more."""
         cpu, start = self.process.cpu(), time.perf_counter()
-        crowd.open(count, [Step(wire.upgrade(self.process.address), b"\r\n\r\n")], ignore)
+        crowd.open(count, [Step(upgrade(), b"\r\n\r\n")], ignore)
         self.seconds.append(time.perf_counter() - start)
         self.cpu += self.process.cpu() - cpu
 

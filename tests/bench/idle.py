@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tests.bench.clients import Crowd, answer_pings
 from tests.bench.figures import Bench, Better, Figure, Result, Scale
-from tests.bench.memory import steps
+from tests.bench.memory import STEPS
 from tests.bench.processes import chatserver
 
 COST = Figure(
@@ -27,7 +27,7 @@ def run(scale: Scale) -> Iterator[Result]:
         idle = server.cpu()
         crowd.run(scale.of(5.0, 0.2))
         floor = (server.cpu() - idle) / scale.of(5.0, 0.2)
-        crowd.open(count, steps("open", server.address), answer_pings)
+        crowd.open(count, STEPS["open"], answer_pings)
         crowd.run(scale.of(10.0, 0.2))
         samples = []
         for _ in range(scale.of(3, 1)):

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from tests.bench import wire
 from tests.bench.clients import Crowd, OnData, Step, answer_pings, must_live
 from tests.bench.figures import Bench, Better, Figure, Result, Scale
-from tests.bench.gauges import Address, metrics
+from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver
+from tests.support.peers import request, upgrade
 
 #: Seconds for the server to come to rest: a full collection and a telling of presence are in it.
 SETTLE = 4.0
 _PATIENT = ("--head-deadline", "3600", "--body-deadline", "3600", "--body-deadline-max", "3600")
-_UPGRADED = b'"hello"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,14 @@ KINDS = (
 )
 
 
-def steps(phase: str, address: Address) -> Sequence[Step]:
-    """What a peer sends to be in a phase and stay there."""
-    scripts = {
-        "open": [Step(wire.upgrade(address), _UPGRADED), Step(wire.join("bench"), b'"joined"')],
-        "held": [Step(wire.get(address, "/rooms/bench/messages?after=0&wait=60"), b"")],
-        "stream": [Step(wire.get(address, "/rooms/bench/events"), b"retry")],
-        "head": [Step(wire.get(address, "/")[:-2] + b"X-a: b\r\n", b"")],
-        "body": [Step(wire.post_message(address, "bench", "x" * 2000)[:-1990], b"")],
-    }
-    return scripts[phase]
+#: What a peer sends to be in a phase and stay there.
+STEPS: dict[str, Sequence[Step]] = {
+    "open": [Step(upgrade(), b'"hello"'), Step(wire.join("bench"), b'"joined"')],
+    "held": [Step(request("GET", "/rooms/bench/messages?after=0&wait=60"), b"")],
+    "stream": [Step(request("GET", "/rooms/bench/events"), b"retry")],
+    "head": [Step(request("GET", "/")[:-2] + b"X-a: b\r\n", b"")],
+    "body": [Step(wire.post_message("bench", "x" * 2000)[:-1990], b"")],
+}
 
 
 def run(scale: Scale) -> Iterator[Result]:
@@ -65,7 +63,7 @@ def run(scale: Scale) -> Iterator[Result]:
 
 
 def _measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: float) -> Result:
-    script = steps(kind.phase, server.address)
+    script = STEPS[kind.phase]
     crowd.hang_up(crowd.open(min(count, 600), script, kind.on_data))
     metrics(server.address)
     crowd.run(settle)

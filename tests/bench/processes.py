@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.gauges import Address, cpu_seconds, pss_bytes
+from loadgen import procfs
+from tests.bench.gauges import Address
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds a process may take to go once it was told to.
@@ -46,11 +47,15 @@ class Process:
 
     def cpu(self) -> float:
         """Seconds of CPU so far."""
-        return cpu_seconds(self.pid)
+        used = procfs.Process(self.pid).cpu_seconds()
+        assert used is not None
+        return used
 
     def memory(self) -> int:
         """Bytes of Pss now."""
-        return pss_bytes(self.pid)
+        used = procfs.Process(self.pid).usage()
+        assert used is not None
+        return used.pss_bytes
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tests.bench.clients import Client, ClosedError, Crowd, Step
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
 from tests.bench.flood import Publisher
 from tests.bench.processes import Process, chatserver, peer
+from tests.support.peers import upgrade
 
 OVER_HTTP = Figure(
     name="durable publish over HTTP: CPU, of a bare h11 cycle's", unit=TIMES, bound=3, aim=2, better=Better.LOWER
@@ -56,10 +57,10 @@ def run(scale: Scale) -> Iterator[Result]:
     http, websocket, bare = [], [], []
     seconds, cycles = scale.of(2.0, 0.3), scale.of(20_000, 500)
     with chatserver() as server, peer("bare_h11") as other, Crowd(server.address) as crowd:
-        poster = Poster(wire.post_message(server.address, "bench", TEXT))
+        poster = Poster(wire.post_message("bench", TEXT))
         posters = crowd.open(PUBLISHERS, [], poster)
         publisher = Publisher(wire.publish("bench", TEXT))
-        publishers = crowd.open(PUBLISHERS, [Step(wire.upgrade(server.address), b'"hello"')], publisher)
+        publishers = crowd.open(PUBLISHERS, [Step(upgrade(), b'"hello"')], publisher)
         measure(server, crowd, poster, posters, 0.3)
         for _ in range(scale.of(ROUNDS, 1)):
             http.append(measure(server, crowd, poster, posters, seconds))

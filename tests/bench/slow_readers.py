@@ -18,6 +18,7 @@ from tests.bench.figures import Bench, Better, Figure, Result, Scale
 from tests.bench.flood import Publisher
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver
+from tests.support.peers import upgrade
 
 MEMORY = Figure(
     name="2,500 members that never read, 16 KB messages: memory at most", unit=" MB", bound=20, aim=20,
@@ -61,7 +62,7 @@ def run(scale: Scale) -> Iterator[Result]:
     deaf, seconds = scale.of(2_500, 100), scale.of(60, 3)
     rooms = [f"room-{number}" for number in range(ROOMS)]
     with chatserver() as server, Crowd(server.address) as crowd:
-        hello = Step(wire.upgrade(server.address), b'"hello"')
+        hello = Step(upgrade(), b'"hello"')
         listener, publisher = Listener(), Publisher(b"")
         for room in rooms:
             join = Step(wire.join(room), b'"joined"')

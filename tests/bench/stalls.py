@@ -12,14 +12,15 @@ as the server's stall, since it cannot tell; the time for which the kernel kept 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from loadgen import procfs
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step, answer_pings, ignore, must_live
 from tests.bench.figures import Bench, Better, Figure, Result, Scale, median
 from tests.bench.gauges import metrics
-from tests.bench.memory import steps
+from tests.bench.memory import STEPS
 from tests.bench.processes import Process, chatserver
+from tests.support.peers import request, upgrade
 
 COLLECTION = Figure(name="longest garbage collection", unit=" ms", bound=10, aim=3, better=Better.LOWER)
 STALL = Figure(name="longest stall of the loop", unit=" ms", bound=30, aim=15, better=Better.LOWER)
@@ -55,9 +56,9 @@ def run(scale: Scale) -> Iterator[Result]:
 
 def _live(unit: int, seconds: float) -> Life:
     with chatserver() as server, Crowd(server.address) as crowd:
-        crowd.open(3 * unit, steps("open", server.address), answer_pings)
-        crowd.open(2 * unit, steps("held", server.address), ignore)
-        crowd.open(unit, steps("stream", server.address), must_live)
+        crowd.open(3 * unit, STEPS["open"], answer_pings)
+        crowd.open(2 * unit, STEPS["held"], ignore)
+        crowd.open(unit, STEPS["stream"], must_live)
         crowd.run(min(3.0, seconds))
         before, waited, cpu = metrics(server.address), _waited(server), server.cpu()
         _annoy(crowd, server, seconds)
@@ -98,8 +99,8 @@ def _annoy(crowd: Crowd, server: Process, seconds: float) -> None:
 
 
 def _ways(crowd: Crowd, server: Process) -> list[Callable[[], object]]:
-    upgrade = Step(wire.upgrade(server.address), b'"hello"')
-    get = wire.get(server.address, "/healthz")
+    opened = Step(upgrade(), b'"hello"')
+    get = request("GET", "/healthz")
 
     def misbehave(*script: Step) -> Callable[[], Client]:
         return lambda: crowd.begin(script, ignore)
@@ -110,20 +111,22 @@ def _ways(crowd: Crowd, server: Process) -> list[Callable[[], object]]:
     return [
         misbehave(Step(get[:-2] + b"no colon in this line\r\n\r\n", b"")),
         misbehave(Step(b"\x16\x03\x01\x02\x00\x01\x00", b"")),
-        misbehave(upgrade, Step(b"\x81\x02hi", b"")),
-        misbehave(upgrade, Step(b"\x8f\x80\0\0\0\0", b"")),
-        misbehave(upgrade, Step(b"\x81\x82\0\0\0\0\xff\xfe", b"")),
+        misbehave(opened, Step(b"\x81\x02hi", b"")),
+        misbehave(opened, Step(b"\x8f\x80\0\0\0\0", b"")),
+        misbehave(opened, Step(b"\x81\x82\0\0\0\0\xff\xfe", b"")),
         misbehave(Step(get.replace(b"1.1", b"9.9", 1), b"")),
-        misbehave(Step(wire.post_message(server.address, "bench", "x")[:-1] + b"!", b'"error"'), Step(b"\0", b"")),
+        misbehave(Step(wire.post_message("bench", "x")[:-1] + b"!", b'"error"'), Step(b"\0", b"")),
         reset(),
         reset(Step(get[:-4], b"")),
-        reset(Step(wire.upgrade(server.address), b"")),
+        reset(Step(upgrade(), b"")),
     ]
 
 
 def _waited(server: Process) -> float:
     """Seconds for which the server's first thread was ready and not run."""
-    return int(Path(f"/proc/{server.pid}/schedstat").read_text().split()[1]) / 1e9
+    share = procfs.Process(server.pid).share()
+    assert share is not None
+    return share.waiting
 
 
 BENCH = Bench(name="stalls", run=run)

@@ -12,7 +12,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from http.client import HTTPSConnection
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from tests.bench.clients import connect
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
 from tests.bench.gauges import Address
 from tests.bench.processes import Process, chatserver, peer
-from tests.support.certificates import NAMES, certificate, trusting
+from tests.support.certificates import NAMES, certificate, client_hello, trusting
+from tests.support.peers import upgrade
 
 #: Peers let in and out before the first reading.
 WARM = 100
@@ -138,7 +139,7 @@ def _websocket(address: Address, context: ssl.SSLContext | None, ticket: ssl.SSL
     if context is not None:
         peer = context.wrap_socket(peer, server_hostname=NAMES[0], session=ticket)
     heard = b""
-    for said, answer in ((wire.upgrade(address), b'"hello"'), (wire.join("bench"), b'"joined"')):
+    for said, answer in ((upgrade(), b'"hello"'), (wire.join("bench"), b'"joined"')):
         peer.send(said)
         while answer not in heard:
             heard += peer.recv(65_536)
@@ -146,7 +147,7 @@ def _websocket(address: Address, context: ssl.SSLContext | None, ticket: ssl.SSL
 
 
 def _hellos(server: Process, figure: Figure, take: float, count: int, settle: float) -> Result:
-    hello = _hello()
+    hello = client_hello()
     part = hello[: int(len(hello) * take)]
     with ExitStack() as first:
         for _ in range(WARM):
@@ -171,7 +172,7 @@ def _crowd_of_hellos(server: Process, count: int, settle: float) -> Result:
     """More than may be half-way: what they cost at most is what those cost who are."""
     time.sleep(settle)
     before, most = server.memory(), 0
-    hello = _hello()
+    hello = client_hello()
     with ExitStack() as stack:
         for number in range(count):
             stack.enter_context(_send(server.address, hello))
@@ -182,15 +183,6 @@ def _crowd_of_hellos(server: Process, count: int, settle: float) -> Result:
         held = _held(server.address, "tls")
     details = f"{count:,} sent {len(hello)} B each, {held:.0f} are half-way at the end"
     return Result(figure=CROWD, samples=[(most - before) / 1e6], details=details)
-
-
-def _hello() -> bytes:
-    """What OpenSSL begins with."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = trusting().wrap_bio(incoming, outgoing, server_hostname=NAMES[0])
-    with suppress(ssl.SSLWantReadError):
-        client.do_handshake()
-    return outgoing.read()
 
 
 def _send(address: Address, data: bytes) -> socket.socket:

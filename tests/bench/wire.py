@@ -1,61 +1,31 @@
 """The bytes that the bench's clients send, and the little they need to read.
 
-Owns: requests and frames, written out by hand so that no library's cost is in a client. May not: own a socket.
+Owns: messages of ours, and reading frames without a library, whose cost would be in a client. May not: own a socket.
 """
 
 import json
-import struct
 
-from tests.bench.gauges import Address
+from tests.support.peers import MASK, request, say
 
-#: RFC 6455's own example; nobody checks that it is random.
-_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-_MASK = b"\x37\xfa\x21\x3d"
-EMPTY_PONG = b"\x8a\x80" + _MASK
+EMPTY_PONG = b"\x8a\x80" + MASK
 PING = 0x89
 EMPTY_PING = b"\x89\x00"
 
 
-def upgrade(address: Address, path: str = "/ws") -> bytes:
-    """A WebSocket handshake."""
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    ).encode()
-
-
-def get(address: Address, target: str) -> bytes:
-    """A GET, as short as they come."""
-    return f"GET {target} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\n\r\n".encode()
-
-
-def post_message(address: Address, room: str, text: str) -> bytes:
+def post_message(room: str, text: str) -> bytes:
     """A publish over HTTP."""
-    body = json.dumps({"text": text}).encode()
-    head = (
-        f"POST /rooms/{room}/messages HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def text_frame(payload: bytes) -> bytes:
-    """A client's text frame, masked as it must be."""
-    length = len(payload)
-    head = bytes((0x81, 0x80 | length)) if length < 126 else b"\x81\xfe" + struct.pack("!H", length)
-    mask = (_MASK * (length // 4 + 1))[:length]
-    masked = (int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")).to_bytes(length, "big")
-    return head + _MASK + masked
+    headers = {"Content-Type": "application/json"}
+    return request("POST", f"/rooms/{room}/messages", json.dumps({"text": text}).encode(), headers=headers)
 
 
 def join(room: str) -> bytes:
     """A `join` message."""
-    return text_frame(json.dumps({"type": "join", "id": 1, "room": room}).encode())
+    return say(type="join", id=1, room=room)
 
 
 def publish(room: str, text: str) -> bytes:
     """A `publish` message."""
-    return text_frame(json.dumps({"type": "publish", "id": 2, "room": room, "text": text}).encode())
+    return say(type="publish", id=2, room=room, text=text)
 
 
 def frames(buffer: bytes) -> tuple[list[tuple[int, bytes]], bytes]:

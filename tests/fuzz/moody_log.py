@@ -3,15 +3,15 @@
 Owns: whether somebody waits for it, and all that was ever said. May not: judge.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import trio
 from outcome import Outcome, capture
 
 from chatserver.chat import catch_up
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Record, Stored
+from chatserver.log.interface import Draft, Stored
 from tests.support.chatting import ControlledLog
 
 
@@ -21,12 +21,11 @@ class MoodyLog(ControlledLog):
     def __init__(self) -> None:
         super().__init__()
         self.committed: dict[tuple[str, int], str] = {}
-        self._waiting = 0
         self._put_off_until = -1.0
 
     @property
     def well(self) -> bool:
-        return not (self.delay or self._waiting or trio.current_time() <= self._put_off_until)
+        return not (self.delay or self.waiting or trio.current_time() <= self._put_off_until)
 
     def last(self, room: str) -> int:
         """The newest offset."""
@@ -39,37 +38,18 @@ class MoodyLog(ControlledLog):
                 self.committed[outcome.record.room, outcome.record.offset] = outcome.record.text
         return outcomes
 
-    async def _before(self) -> None:
+    @asynccontextmanager
+    async def _slowly(self) -> AsyncIterator[None]:
         if self.failing_reads:
             self._put_off_until = trio.current_time() + self.delay + catch_up.READ_RETRY
-        await super()._before()
-
-    async def head(self, room: str) -> Head:
-        with self._busy():
-            return await super().head(room)
-
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        with self._busy():
-            return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
-
-    async def latest(
-        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
-    ) -> list[Record]:
-        with self._busy():
-            return await super().latest(room, limit, before=before, max_bytes=max_bytes)
+        async with super()._slowly():
+            yield
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         trio.lowlevel.spawn_system_task(self._commit_later, drafts, done)
 
     async def _commit_later(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        with self._busy():
-            await trio.sleep(self.delay)
-            done(capture(self._commit, drafts))
-
-    @contextlib.contextmanager
-    def _busy(self) -> Iterator[None]:
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+        self.waiting += 1
+        await trio.sleep(self.delay)
+        self.waiting -= 1
+        done(capture(self._commit, drafts))

@@ -6,7 +6,6 @@ doubled, and a hang-up, are failures.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import trio
 
@@ -18,72 +17,43 @@ from tests.support.transports import TRANSPORTS, subscribe
 PACE = 0.1
 #: What is said last.
 GOODBYE = "goodbye, all"
-#: Seconds in which a listener hears all that was said, when nobody says anything any more.
-PATIENCE = 60.0
-
-
-@dataclass
-class Neighbours:
-    """How often each did what it does, and up to which offset it got."""
-
-    acknowledged: int = 0
-    heard: dict[str, int] = field(default_factory=dict)  # messages, by transport
-    reached: dict[str, int] = field(default_factory=dict)  # offset, by transport
-    listening: trio.Event = field(default_factory=trio.Event)  # all of them have heard something
-
-    async def talk(self, address: Address, stop: trio.Event, joined: trio.Event) -> None:
-        async with chatter(address) as friend:
-            begun = await friend.ask("join", room=LOBBY)
-            self.reached = dict.fromkeys(TRANSPORTS, int(begun["cursor"].rpartition("-")[2]))
-            joined.set()
-            while not stop.is_set():
-                await self._say(friend, f"still here, {self.acknowledged}")
-                with trio.move_on_after(PACE):
-                    await stop.wait()
-            await self._say(friend, GOODBYE)
-            await friend.close()
-
-    async def _say(self, friend: Chatter, text: str) -> None:
-        ack = await friend.ask("publish", room=LOBBY, text=text)
-        assert ack["type"] == "ack", ack
-        self.acknowledged += 1
-
-    async def listen(self, transport: str, address: Address) -> None:
-        self.heard[transport] = 0
-        said = ""
-        async with subscribe(transport, address, LOBBY, str(self.reached[transport])) as listener:
-            while said != GOODBYE:
-                for message in await listener.batch():
-                    self.reached[transport] += 1
-                    assert message["offset"] == self.reached[transport], f"{transport}: a message was lost or doubled"
-                    self.heard[transport] += 1
-                    said = message["text"]
-                if len(self.heard) == len(TRANSPORTS) and all(self.heard.values()):
-                    self.listening.set()
-                assert not listener.told_of_loss, f"{transport}: messages were skipped"
 
 
 @asynccontextmanager
-async def neighbours(address: Address) -> AsyncIterator[Neighbours]:
-    """They chat until the block ends, and then until each has heard everything.
+async def neighbours(address: Address) -> AsyncIterator[dict[str, int]]:
+    """They chat until the block ends, and then until each has heard everything; how much each heard.
 
     All have come in when the block begins: in the middle of an assault the server may be full.
     """
-    they, joined, stop, heard_all = Neighbours(), trio.Event(), trio.Event(), trio.Event()
+    heard = dict.fromkeys(TRANSPORTS, 0)
+    stop = trio.Event()
 
-    async def listen_all() -> None:
-        async with trio.open_nursery() as listening:
-            for transport in TRANSPORTS:
-                listening.start_soon(they.listen, transport, address)
-        heard_all.set()
+    async def listen(transport: str, before: int, *, task_status: trio.TaskStatus[None]) -> None:
+        async with subscribe(transport, address, LOBBY, str(before)) as listener:
+            task_status.started()
+            said = ""
+            while said != GOODBYE:
+                for message in await listener.batch():
+                    heard[transport] += 1
+                    assert message["offset"] == before + heard[transport], f"{transport}: a message was lost or doubled"
+                    said = message["text"]
+                assert not listener.told_of_loss, f"{transport}: messages were skipped"
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(they.talk, address, stop, joined)
-        await joined.wait()
-        nursery.start_soon(listen_all)
-        with trio.fail_after(PATIENCE):
-            await they.listening.wait()
-        yield they
+    async def talk(friend: Chatter) -> None:
+        while True:
+            text = GOODBYE if stop.is_set() else "still here"
+            ack = await friend.ask("publish", room=LOBBY, text=text)
+            assert ack["type"] == "ack", ack
+            if text == GOODBYE:
+                break
+            with trio.move_on_after(PACE):
+                await stop.wait()
+        await friend.close()
+
+    async with chatter(address) as friend, trio.open_nursery() as nursery:
+        joined = await friend.ask("join", room=LOBBY)
+        for transport in TRANSPORTS:
+            await nursery.start(listen, transport, int(joined["cursor"].rpartition("-")[2]))
+        nursery.start_soon(talk, friend)
+        yield heard
         stop.set()
-        with trio.fail_after(PATIENCE):
-            await heard_all.wait()

@@ -7,7 +7,7 @@ sent is the kernel's and the machine's affair. What is said are whole exchanges 
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tests.fuzz.grammar import (
     BYTES_OF_NOTE,
@@ -33,38 +33,11 @@ STAY, STAYS = 10.0, 0.02
 WINDOWS = (0, 0, 0, 2304, 8192)
 
 
-@dataclass(frozen=True)
-class Say:
-    """Send these bytes; `raw` is below TLS, if there is any."""
-
-    wire: bytes
-    raw: bool = False
-
-
-@dataclass(frozen=True)
-class Pause:
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Hear:
-    """Take what comes, so many bytes at a time, until nothing has come for a while or the server ends it."""
-
-    seconds: float
-    most: int
-
-
-@dataclass(frozen=True)
-class End:
-    """FIN."""
-
-
-@dataclass(frozen=True)
-class Reset:
-    """RST."""
-
-
-Move: TypeAlias = Say | Pause | Hear | End | Reset
+Move: TypeAlias = tuple[str, Any]
+"""`say` these bytes, or `scrawl` them below TLS; `pause` for seconds; `hear` for seconds, so many bytes at a time, or
+until the server ends it; `end` with FIN; `reset` with RST."""
+#: The two ends.
+END, RESET = ("end", None), ("reset", None)
 
 
 @dataclass(frozen=True)
@@ -89,11 +62,11 @@ def _moves(rng: Random) -> list[Move]:
     moves: list[Move] = []
     for wire in rng.choice((_silent, _asks, _asks, _chats, _chats, _chats, _pumps, _pumps, _babbles))(rng):
         for piece in _cut(rng, wire):
-            moves += [Say(piece), *_pause(rng)]
+            moves += [("say", piece), *_pause(rng)]
         if rng.random() < 0.3:
-            moves.append(Hear(rng.choice(EARS), rng.choice((1, 100, 65_536))))
+            moves.append(("hear", (rng.choice(EARS), rng.choice((1, 100, 65_536)))))
         if rng.random() < 0.02:
-            moves.append(Say(rng.randbytes(rng.randrange(1, 60)), raw=True))
+            moves.append(("scrawl", rng.randbytes(rng.randrange(1, 60))))
     return moves + _ending(rng)
 
 
@@ -152,14 +125,14 @@ def _cut(rng: Random, wire: bytes) -> list[bytes]:
 
 def _pause(rng: Random) -> list[Move]:
     seconds = rng.choice(PAUSES)
-    return [Pause(seconds)] if seconds else []
+    return [("pause", seconds)] if seconds else []
 
 
 def _ending(rng: Random) -> list[Move]:
     if rng.random() < STAYS:
-        return [Pause(STAY)]
-    hear = Hear(rng.choice(EARS), rng.choice((1, 100, 65_536, 65_536)))
+        return [("pause", STAY)]
+    hear: Move = "hear", (rng.choice(EARS), rng.choice((1, 100, 65_536, 65_536)))
     endings: tuple[list[Move], ...] = (
-        [hear], [hear], [Reset()], [hear, Reset()], [End(), hear], [End()], [Pause(rng.choice(EARS))], [],
+        [hear], [hear], [RESET], [hear, RESET], [END, hear], [END], [("pause", rng.choice(EARS))], [],
     )  # fmt: skip
     return rng.choice(endings)

@@ -20,9 +20,8 @@ PEERS = 200
 async def test_random_peers_leave_nothing_behind(tmp_path: Path) -> None:
     for report in await campaigns(tmp_path, Assault(seed=4, peers=PEERS)):
         assert report.peers == PEERS
-        they = report.neighbours
-        assert [they.heard[transport] >= they.acknowledged for transport in TRANSPORTS] == [True] * 3
-        assert len(set(they.heard.values())) == 1, "they did not all hear the same"
+        assert set(report.heard) == set(TRANSPORTS)
+        assert len(set(report.heard.values())) == 1, "they did not all hear the same"
         assert sum(report.ended.values()) > PEERS / 2, "hardly anybody came through"
 
 

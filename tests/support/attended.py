@@ -6,7 +6,6 @@ async with attended() as it:
     await it.until(lambda: it.of("received"))
 """
 
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,8 +13,6 @@ from typing import Any
 import trio
 import trio.testing
 
-from chatserver.net.connection import Connection
-from chatserver.net.states import State
 from tests.support.parked import Parked
 
 #: Seconds, on the test's own clock, until something that must happen is given up.
@@ -29,12 +26,6 @@ class Attended(Parked):
         super().__init__(now=trio.current_time(), **options)
         self.ticks: list[float] = []
         self.on_tick: Callable[[float], None] = self.ticks.append
-
-    def establish(self, **options: Any) -> tuple[Connection, socket.socket]:
-        """A connection that has had an answer."""
-        connection, peer = self.connect(**options)
-        self.connections.enter(connection, State.KEEPALIVE)
-        return connection, peer
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Let everything run until something is so."""

@@ -7,6 +7,7 @@ Owns: the authority, one for each run. May not: import chatserver.
 """
 
 import ssl
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -41,3 +42,12 @@ def trusting(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
 
 trusting_any = cache(trusting)
 """The same one for all: making it takes longer than a handshake."""
+
+
+def client_hello() -> bytes:
+    """What OpenSSL begins with."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting_any().wrap_bio(incoming, outgoing, server_hostname=NAMES[0])
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()

@@ -42,33 +42,35 @@ class ControlledLog(MemoryLog):
         self.failing_reads = 0
         self.failing_commits = 0
         self.reads = 0
+        self.waiting = 0  # for a read
 
     async def head(self, room: str) -> Head:
-        await self._before()
-        found = await super().head(room)
-        await trio.sleep(self.delay)
-        return found
+        async with self._slowly():
+            return await super().head(room)
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        await self._before()
-        found = await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
-        await trio.sleep(self.delay)
-        return found
+        async with self._slowly():
+            return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
 
     async def latest(
         self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
     ) -> list[Record]:
-        await self._before()
-        found = await super().latest(room, limit, before=before, max_bytes=max_bytes)
-        await trio.sleep(self.delay)
-        return found
+        async with self._slowly():
+            return await super().latest(room, limit, before=before, max_bytes=max_bytes)
 
-    async def _before(self) -> None:
+    @asynccontextmanager
+    async def _slowly(self) -> AsyncIterator[None]:
         self.reads += 1
-        await trio.sleep(self.delay)
-        if self.failing_reads:
-            self.failing_reads -= 1
-            raise LogUnavailable("the disk is having a moment")
+        self.waiting += 1
+        try:
+            await trio.sleep(self.delay)
+            if self.failing_reads:
+                self.failing_reads -= 1
+                raise LogUnavailable("the disk is having a moment")
+            yield
+            await trio.sleep(self.delay)
+        finally:
+            self.waiting -= 1
 
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         if self.failing_commits:

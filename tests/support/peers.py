@@ -13,7 +13,7 @@ import json
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -83,11 +83,7 @@ class Peer:
         self.stream: trio.abc.Stream = stream if tls is None else tls
         self.buffer = b""
         self.sends = 0  # under TLS each is a record, if it is short
-
-    @property
-    def own_address(self) -> tuple[str, int]:
-        name = self.transport.socket.getsockname()
-        return name[0], name[1]
+        self.pause = 0.0  # s before each read, of which a slow reader makes many
 
     async def send(self, data: bytes) -> None:
         self.sends += 1
@@ -114,6 +110,7 @@ class Peer:
 
     async def more(self, most: int = 65_536) -> None:
         """Wait for bytes. Raises EndOfStreamError."""
+        await trio.sleep(self.pause)
         with trio.fail_after(PATIENCE):
             try:
                 data = await self.stream.receive_some(most)
@@ -210,10 +207,11 @@ async def connect(address: Address, *, receive_buffer: int = 0, source: str = ""
 
 
 async def ask(
-    address: Address, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
-) -> Answer:
+    address: Address, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None,
+    source: str = "",
+) -> Answer:  # fmt: skip
     """One request on a connection of its own."""
-    async with connect(address) as peer:
+    async with connect(address, source=source) as peer:
         return await peer.request(method, path, body, headers={"Connection": "close", **(headers or {})})
 
 
@@ -321,28 +319,21 @@ class Chatter:
 
     async def next(self, *kinds: str) -> Any:
         """The next message of one of these types; others stay for later."""
-        passed = []
-        try:
-            while True:
-                message = await self.hear()
-                if message["type"] in kinds:
-                    return message
-                passed.append(message)
-        finally:
-            self._heard.extendleft(reversed(passed))
+        return await self._first(lambda message: message["type"] in kinds)
 
     async def ask(self, kind: str, **fields: Any) -> Any:
         """Send with an id of its own and wait for the answer that carries it."""
         self._count += 1
         id_ = f"q{self._count}"
         await self.say(type=kind, id=id_, **fields)
+        return await self._first(lambda message: message.get("id") == id_)
+
+    async def _first(self, wanted: Callable[[Any], bool]) -> Any:
         passed = []
         try:
-            while True:
-                message = await self.hear()
-                if message.get("id") == id_:
-                    return message
+            while not wanted(message := await self.hear()):
                 passed.append(message)
+            return message
         finally:
             self._heard.extendleft(reversed(passed))
 

@@ -32,8 +32,9 @@ from tests.support.peers import PATIENCE, Address, Chatter, ask, chatter
 
 #: Seconds for which a server may run in one test: a test that waits for ever fails instead.
 LIFE = 90.0
-#: Seconds between looks at something that should soon be true.
-LOOK = 0.02
+#: Seconds between the first two looks at something that should soon be true, by how much each pause is longer, and
+#: the longest: a look at /metrics is work for the server, and takes longer than most tests wait.
+LOOK, SLOWER, LOOK_MAX = 0.02, 1.2, 0.2
 #: Seconds between a neighbour's round trips.
 NEIGHBOUR_PAUSE = 0.1
 #: What a test's only client, on one address and in a hurry, would run into.
@@ -47,10 +48,12 @@ LogLine = MutableMapping[str, Any]
 
 async def eventually(look: Callable[[], bool | Awaitable[bool]]) -> None:
     """Look again and again until it is so."""
+    pause = LOOK
     with trio.fail_after(PATIENCE):
         # What it waits for is on the other side of a socket.
-        while not (await found if isinstance(found := look(), Awaitable) else found):  # noqa: ASYNC110
-            await trio.sleep(LOOK)
+        while not (await found if isinstance(found := look(), Awaitable) else found):
+            await trio.sleep(pause)
+            pause = min(pause * SLOWER, LOOK_MAX)
 
 
 def sample(text: bytes, name: str, **labels: str) -> float:

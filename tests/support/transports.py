@@ -90,15 +90,18 @@ class EventsSubscriber:
 
 @asynccontextmanager
 async def subscribe(
-    transport: str, address: Address, room: str, after: str | None = None, *, receive_buffer: int = 0
-) -> AsyncIterator[Subscriber]:
-    """Listen from a cursor on; None is from the beginning."""
+    transport: str, address: Address, room: str, after: str | None = None, *, receive_buffer: int = 0,
+    pause: float = 0.0,
+) -> AsyncIterator[Subscriber]:  # fmt: skip
+    """Listen from a cursor on; None is from the beginning. With a pause before each read, slowly."""
     start = after or "0"
     if transport == "websocket":
         async with chatter(address, receive_buffer=receive_buffer) as friend:
+            friend.peer.pause = pause
             yield WebSocketSubscriber(friend, await friend.ask("join", room=room, after=start))
         return
     async with connect(address, receive_buffer=receive_buffer) as peer:
+        peer.pause = pause
         if transport == "poll":
             yield PollSubscriber(peer, room, after)
         else:

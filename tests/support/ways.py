@@ -3,17 +3,14 @@
 Owns: what a peer has to do for that. May not: assert more than that it got there.
 """
 
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
-
-import pytest
 
 from chatserver.net.closing import LINGER_BYTES
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.reasons import Reason
-from tests.support.certificates import NAMES, trusting_any
+from tests.support.certificates import client_hello
 from tests.support.peers import Peer, frame, open_websocket, request
 from tests.support.planting import ROOM, VICTIM, Scene
 from tests.support.serving import eventually
@@ -35,19 +32,11 @@ async def half_a_head(scene: Scene, peer: Peer) -> None:
 
 
 async def half_a_hello(scene: Scene, peer: Peer) -> None:
-    await peer.send(hello()[:100])
-
-
-def hello() -> bytes:
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = trusting_any().wrap_bio(incoming, outgoing, server_hostname=NAMES[0])
-    with pytest.raises(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
+    await peer.send(client_hello()[:100])
 
 
 async def a_hello(scene: Scene, peer: Peer) -> None:
-    await peer.send(hello())
+    await peer.send(client_hello())
 
 
 async def half_a_body(scene: Scene, peer: Peer) -> None:
