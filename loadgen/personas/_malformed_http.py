@@ -5,11 +5,11 @@ is about that one thing. Those marked "smuggling" are read differently by two pr
 request, the second two (RFC 9112 section 11.2).
 """
 
-import ssl
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
 from types import MappingProxyType
+
+from loadgen.personas._tls13 import client_hello
 
 _KEY = "bG9hZGdlbi1sb2FkZ2VuIQ=="
 _GOOD_UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {_KEY}", "Sec-WebSocket-Version: 13")
@@ -127,7 +127,7 @@ def _other_protocols(host: str, path: str) -> dict[str, bytes]:
         "HTTP/0.9": b"GET %s\r\n" % path.encode(),
         "HTTP/0.9 with a blank line": b"GET %s\r\n\r\n" % path.encode(),
         "HTTP/2 preface": _HTTP2,
-        "TLS on the plain port": _client_hello(host),
+        "TLS on the plain port": client_hello(host.rpartition(":")[0] or host),
         "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
         "SMTP": b"EHLO mail.example\r\n",
         "Redis": b"*1\r\n$4\r\nPING\r\n",
@@ -136,16 +136,6 @@ def _other_protocols(host: str, path: str) -> dict[str, bytes]:
         "a PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\r\n\r\n",
         "blank lines": b"\r\n" * 64,
     }
-
-
-def _client_hello(host: str) -> bytes:
-    """What a browser sends that was told https."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    name = host.rpartition(":")[0] or host
-    with suppress(ssl.SSLWantReadError):  # it waits for the server's answer: its own first words are written
-        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
-    return outgoing.read()
 
 
 def _upgrades(host: str, websocket_path: str) -> dict[str, bytes]:

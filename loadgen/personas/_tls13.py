@@ -1,4 +1,4 @@
-"""A TLS 1.3 client that can send any record, which OpenSSL cannot. No persona itself.
+"""A TLS 1.3 client that can send any record, which OpenSSL cannot; and a ClientHello alone. No persona itself.
 
 Owns: the handshake and reading, by OpenSSL on buffers in memory; and the sealing of single records by hand (RFC 8446
 sections 5.2 and 7.3), with the traffic secret that OpenSSL writes to its key log. May not: touch a socket.
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Final, NamedTuple
+
+from loadgen.target import client_context
 
 HANDSHAKE: Final = 22
 APPLICATION_DATA: Final = 23
@@ -101,14 +103,20 @@ def _expand(digest: str, secret: bytes, label: bytes, length: int) -> bytes:
 
 
 @cache
+def client_hello(host: str = "localhost") -> bytes:
+    """What OpenSSL says first."""
+    said = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):  # it waits for the server's answer
+        client_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname=host).do_handshake()
+    return said.read()
+
+
+@cache
 def _logging_context() -> tuple[ssl.SSLContext, int]:
     """One context for all, and the descriptor of its key log, which is a file in memory."""
     log = os.memfd_create("key log")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = client_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["http/1.1"])
     context.keylog_filename = f"/proc/self/fd/{log}"
     return context, log
 

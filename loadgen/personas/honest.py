@@ -41,7 +41,7 @@ class Chat(Member):
         self._traffic: Traffic = traffic
 
     def on_joined(self, message: Envelope) -> None:
-        """Be one of those whom the schedule may call upon."""
+        """Be called upon by the schedule."""
         self._traffic.enter(self)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:

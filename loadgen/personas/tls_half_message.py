@@ -6,9 +6,8 @@ from typing import Final
 from loadgen import wire
 from loadgen.client import Needs
 from loadgen.personas import persona
-from loadgen.personas._flood import Intruder
 from loadgen.personas._tls13 import APPLICATION_DATA, HANDSHAKE, Tls13
-from loadgen.personas._websocket import decode, join
+from loadgen.personas._websocket import Lingerer, decode, join
 from loadgen.target import describe_tls
 
 #: A KeyUpdate is 5 bytes (RFC 8446 section 4.6.3): its type, three of length, and whether the other side shall follow.
@@ -22,7 +21,7 @@ CLIENTS: Final = 300
 
 
 @persona
-class TlsHalfMessage(Intruder):
+class TlsHalfMessage(Lingerer):
     """Joins a room over TLS 1.3 and sends the first 4 bytes of a KeyUpdate, then nothing, while others speak.
 
     OpenSSL wants the rest of the message before it writes: SSL_write fails with SSL_ERROR_WANT_READ. A server that does
@@ -62,20 +61,18 @@ class TlsHalfMessage(Intruder):
         self._seal_and_send(APPLICATION_DATA, super().opening())
         return self._tls.open()
 
-    def on_open(self, head: wire.Head) -> None:
+    def on_open(self) -> None:
         """Join."""
         self._seal_and_send(APPLICATION_DATA, join(0, self.room))
 
-    def hear(self, data: bytes) -> None:
-        """Wait for the join's answer; after that only a close is of interest, and pings are not answered."""
-        frames, self.unread = wire.read_frames(self.unread + data)
-        for frame in frames:
-            if frame.opcode == wire.CLOSE:
-                self.closed(frame.close_code)
-                return
-            if frame.opcode == wire.TEXT and decode(frame).type == "joined":
-                self.cohort.answers["joined"] += 1
-                self._seal_and_send(HANDSHAKE, HALF_KEY_UPDATE)
+    def on_ping(self, payload: bytes) -> None:
+        """Say nothing: it is in the middle of a message."""
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """Wait for the join's answer; after that only a close is of interest."""
+        if decode(frame).type == "joined":
+            self.cohort.answers["joined"] += 1
+            self._seal_and_send(HANDSHAKE, HALF_KEY_UPDATE)
 
     def _seal_and_send(self, content_type: int, content: bytes) -> None:
         try:

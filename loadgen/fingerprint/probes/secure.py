@@ -1,15 +1,14 @@
 """Deadlines of the TLS handshake: half a ClientHello, and one that comes byte by byte or record by record."""
 
-import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 from loadgen.fingerprint.line import Line
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import Need, Site
 from loadgen.fingerprint.slow import Script, Slow
-from loadgen.target import client_context
+from loadgen.personas._tls13 import client_hello
 
 _ALERT: Final = b"\x15\x03"  # a record's type, and the version's first byte
 
@@ -37,23 +36,14 @@ async def tls(site: Site) -> AsyncIterator[TlsClient]:
         yield TlsClient(line)
 
 
-def client_hello(site: Site) -> bytes:
-    """What OpenSSL says first."""
-    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
-    handshake = client_context().wrap_bio(heard, said, server_hostname=site.target.host)
-    with suppress(ssl.SSLWantReadError):  # it needs an answer
-        handshake.do_handshake()
-    return said.read()
-
-
 def _half(site: Site) -> Script:
-    hello = client_hello(site)
+    hello = client_hello(site.target.host)
     return hello[: len(hello) // 2], ()
 
 
 def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
     def script(site: Site) -> Script:
-        first, *rest = cut(client_hello(site))
+        first, *rest = cut(client_hello(site.target.host))
         return first, rest[:-1]  # the last never comes, should there be time for that many
 
     return script

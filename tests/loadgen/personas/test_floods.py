@@ -11,7 +11,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.personas._flood import BLOCK_BYTES
+from loadgen.personas._shapes import BLOCK_BYTES
 from loadgen.personas.floods import BOMB_BYTES, bomb
 from tests.loadgen.stage import Play, WebSocket, listening, parsed, playing, read_until, reset, until
 

@@ -12,7 +12,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from loadgen.frames import CLOSE, FIN, PONG, close_code, frame
-from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http, malformed
+from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http
 from tests.loadgen.stage import Server, WebSocket, listening, playing, reset, until
 
 _HTTP = _malformed_http.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
@@ -124,7 +124,7 @@ async def test_requests_are_played_case_by_case_whole_and_in_pieces(
 
 
 async def test_a_request_that_is_taken_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.personas.malformed.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(_cases, "PAUSE_SECONDS", 0.05)
     async with listening() as server, playing(server.url, "malformed-http") as play:
         stream = await server.accept()
         await stream.receive_some()
@@ -161,7 +161,7 @@ async def test_frames_are_played_case_by_case_and_booked_by_close_code() -> None
 
 
 async def test_messages_are_played_one_after_the_other_on_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malformed, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(_cases, "PAUSE_SECONDS", 0.01)
     async with listening() as server, playing(server.url, "malformed-chat") as play:
         socket = WebSocket(await server.accept())
         await socket.accept()
@@ -184,7 +184,7 @@ async def test_messages_are_played_one_after_the_other_on_one_connection(monkeyp
 
 
 async def test_a_message_that_is_met_with_silence_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(_cases, "PATIENCE_SECONDS", 0.05)
     async with listening() as server, playing(server.url, "malformed-chat") as play:
         await WebSocket(await server.accept()).accept()
         await until(lambda: play.cohort.answers["an array: nothing in 0.05 s"])

@@ -21,22 +21,19 @@ SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth")
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_members, "ROUND_TRIP_SECONDS", 0.05)
-    monkeypatch.setattr(slow_members, "READ_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(slow_members, "PHONE_2G_SPEAKS_EVERY_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (600.0, 600.0))
-    monkeypatch.setattr(slow_members, "DARK_SECONDS", 0.1)
-    monkeypatch.setattr(slow_members, "WAKES_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(slow_members, "FIRST_TUNNEL_AFTER_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_members, "DAYLIGHT_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_members, "TUNNEL_SECONDS", 0.1)
-    monkeypatch.setattr(slow_members, "OFFICE_SPEAKS_EVERY_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_users, "TYPES_IN_SECONDS", 0.5)
-    monkeypatch.setattr(slow_users, "THINKS_SECONDS", 0.05)
-    monkeypatch.setattr(slow_users, "READS_AFTER_SECONDS", 0.1)
-    monkeypatch.setattr(slow_users, "CURL_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(slow_users, "MOVES_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(slow_users, "BANDWIDTH_PAUSE_SECONDS", 0.05)
+    for module, names in (
+        (slow_members, {"ROUND_TRIP_SECONDS": 0.05, "READ_EVERY_SECONDS": 0.02}),
+        (slow_users, {"TYPES_IN_SECONDS": 0.5, "READS_AFTER_SECONDS": 0.1, "CURL_PAUSE_SECONDS": 0.05}),
+        (slow_users, {"MOVES_EVERY_SECONDS": 0.02}),
+        (slow_users.SlowTypist, {"pause_seconds": 0.05}),
+        (slow_users.Bandwidth, {"pause_seconds": 0.05}),
+        (slow_members.Office, {"speaks_every": (0.1, 0.2)}),
+        (slow_members.Phone2G, {"speaks_every": (0.1, 0.2), "in_touch": (600.0, 600.0), "dark_seconds": 0.1}),
+        (slow_members.SleepyTab, {"speaks_first": (0.0, 0.1), "speaks_every": (0.1, 0.1)}),
+        (slow_members.Tunnel, {"first_in_touch": (0.1, 0.2), "in_touch": (0.1, 0.2), "dark_seconds": 0.1}),
+    ):
+        for name, value in names.items():
+            monkeypatch.setattr(module, name, value)
 
 
 def test_all_are_honest_and_slow() -> None:
@@ -85,8 +82,7 @@ async def _joined(name: str) -> AsyncIterator[tuple[Play, _Room]]:
 
 @pytest.mark.parametrize("name", MEMBERS)
 async def test_what_they_say_is_to_be_acknowledged(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    patience = f"{name.replace('-', '_').upper()}_PATIENCE_SECONDS"
-    monkeypatch.setattr(slow_members, patience, 1.0)
+    monkeypatch.setattr(registry()[name], "patience_seconds", 1.0)
     async with _joined(name) as (play, room):
         for number in range(1, 4):
             said = await room.hear()
@@ -164,10 +160,10 @@ async def test_the_phone_reads_little_at_a_time() -> None:
 
 
 async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (0.1, 0.1))
+    monkeypatch.setattr(slow_members.Phone2G, "in_touch", (0.1, 0.1))
     async with _joined("phone-2g") as (play, room):
         await until(lambda: play.client.is_dark)
-        monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (600.0, 600.0))
+        monkeypatch.setattr(slow_members.Phone2G, "in_touch", (600.0, 600.0))
         await room.tell(1)
         assert not play.cohort.deliveries
         await until(lambda: play.cohort.deliveries == 1)
@@ -259,10 +255,10 @@ async def test_a_typist_told_off_in_the_middle_of_a_line_is_hurt(answer: bytes, 
 
 
 async def test_a_typist_who_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_users, "SLOW_TYPIST_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(slow_users.SlowTypist, "patience_seconds", 0.2)
     async with listening() as server, playing(server.url, "slow-typist") as play:
         await server.accept()
-        await until(lambda: play.cohort.ended == {"no answer in 0.2 s": 1})
+        await until(lambda: play.cohort.ended == {"nothing came in 0.2 s": 1})
 
 
 async def _poll(server: Server) -> trio.SocketStream:
@@ -349,7 +345,7 @@ async def test_a_thin_line_that_is_refused_is_hurt(status: int) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
 async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_users, "BANDWIDTH_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(slow_users.Bandwidth, "patience_seconds", 0.3)
     async with listening() as server, playing(server.url, "bandwidth") as play:
         stream = await server.accept()
         await _post(stream)

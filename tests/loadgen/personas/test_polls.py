@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadgen.personas._vanishing import Vanishing
+from loadgen.personas._shapes import Vanishing
 from tests.loadgen.stage import listening, parsed, playing, read_until, until
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"

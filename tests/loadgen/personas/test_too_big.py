@@ -7,7 +7,7 @@ import pytest
 
 from loadgen.client import Stage
 from loadgen.personas import oversize
-from loadgen.personas.oversize import _LENGTHS
+from loadgen.personas.oversize import LENGTHS
 from tests.loadgen.stage import WebSocket, listening, parsed, playing, read_until, reset, until
 
 _REFUSAL = b"HTTP/1.1 431 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -90,12 +90,12 @@ async def test_big_frame_announces_a_gigabyte_2_to_the_63_or_sends_fragments_wit
         assert play.cohort.held == 3
 
 
-@pytest.mark.parametrize("index", range(len(_LENGTHS)))
+@pytest.mark.parametrize("index", range(len(LENGTHS)))
 async def test_huge_lengths_are_sent_with_five_bytes_of_body(index: int) -> None:
-    async with listening() as server, playing(server.url, "huge-length", clients=len(_LENGTHS)):
+    async with listening() as server, playing(server.url, "huge-length", clients=len(LENGTHS)):
         sent = set()
-        for _ in _LENGTHS:
+        for _ in LENGTHS:
             sent.add(await read_until(await server.accept(), lambda got: got.endswith(b"hello")))
-    field, body = _LENGTHS[index]
-    assert len(sent) == len(_LENGTHS)
+    field, body = LENGTHS[index]
+    assert len(sent) == len(LENGTHS)
     assert any(field.encode() + b"\r\n\r\n" + body in request for request in sent)

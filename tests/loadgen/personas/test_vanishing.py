@@ -86,7 +86,7 @@ async def test_where_the_kernel_cannot_know_it_comes_back_and_knocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Engine, "is_forgotten", lambda *_: None)
-    monkeypatch.setattr("loadgen.personas._vanishing.ECHO_SECONDS", 0.05)
+    monkeypatch.setattr("loadgen.personas._shapes.ECHO_SECONDS", 0.05)
     async with listening() as server, playing(server.url, name) as play:
         stream = await _opened(server, name)
         knock = await read_until(stream, lambda got: got.endswith(registry()[name].knock))  # type: ignore[attr-defined]
