@@ -26,7 +26,7 @@ CLIENTS: Final = 100
 class CaseByCase(Attacker):
     """Plays one case a connection."""
 
-    __slots__ = ("_is_answered", "_number", "_size", "_unsent")
+    __slots__ = ("_is_answered", "_played", "_size", "_unsent")
 
     threat = Threat.MALFORMED
     usual_clients = CLIENTS
@@ -34,7 +34,7 @@ class CaseByCase(Attacker):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._number = cohort.made - 2  # each begins one further than the one before it
+        self._played = self.number - 1  # each client begins one further than the one before it
         self._unsent = b""
         self._size = 0
         self._is_answered = False
@@ -46,14 +46,14 @@ class CaseByCase(Attacker):
     @property
     def case(self) -> str:
         """The name of the case that is played."""
-        return list(self.cases())[self._number % len(self.cases())]
+        return list(self.cases())[self._played % len(self.cases())]
 
     def play(self) -> None:
         """Begin with the next case."""
-        self._number += 1
+        self._played += 1
         self._is_answered = False
         self._unsent = self.cases()[self.case]
-        pieces = self.pieces[self._number // len(self.cases()) % len(self.pieces)]
+        pieces = self.pieces[self._played // len(self.cases()) % len(self.pieces)]
         self._size = -(-len(self._unsent) // pieces)
         self._send_piece()
 

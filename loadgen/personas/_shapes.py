@@ -59,8 +59,6 @@ class Asker(Attacker):
     Limits on pipelining do not apply. The cost to the server is the work behind each answer, times the clients.
     """
 
-    __slots__ = ()
-
     threat = Threat.GREEDY
     needs = Needs.CHAT
 
@@ -118,7 +116,7 @@ class Flooder(Attacker):
     flooders leave the engine's clock alone and fill any pipe.
     """
 
-    __slots__ = ("_block", "_left", "number")
+    __slots__ = ("_block", "_left")
 
     threat = Threat.GREEDY
     send_buffer_bytes = SEND_BUFFER_BYTES
@@ -127,7 +125,6 @@ class Flooder(Attacker):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self.number = cohort.made - 1  # within its persona: what parts of a crowd do goes by it
         self._left = 0
         self._block = b""
 
@@ -178,8 +175,6 @@ class Vanishing(Attacker):
     The kernel is asked whether the server has found out, since that is no sign of life. Where the kernel cannot know,
     the client comes back every minute and knocks: a server that has forgotten it answers with RST.
     """
-
-    __slots__ = ()
 
     knock: ClassVar[bytes] = b"\r\n"  # servers should ignore it before a request (RFC 9112 section 2.2)
     alive_seconds: ClassVar[float] = ALIVE_SECONDS

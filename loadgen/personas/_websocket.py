@@ -33,8 +33,6 @@ JOIN_ID = -1
 class WebSocketClient(Client):
     """A client that opens a WebSocket in good order and minds its control frames."""
 
-    __slots__ = ()
-
     honest = True
     opening = upgrade
 
@@ -100,8 +98,6 @@ class Lingerer(WebSocketClient, Attacker):
     pings would be thrown out for that, and show nothing about what it came for.
     """
 
-    __slots__ = ()
-
     honest = False
     needs = Needs.WEBSOCKET
 
@@ -130,8 +126,6 @@ class LastWord(Lingerer):
     A flood may be answered by millions of frames, and reading them would be the generator's work.
     """
 
-    __slots__ = ()
-
     def hear(self, data: bytes) -> None:
         """Keep only what may be the server's last word."""
         if len(data) < LAST_WORD_BYTES:
@@ -150,8 +144,6 @@ class LastWord(Lingerer):
 class FrameFlooder(LastWord, Flooder):
     """Sends blocks of frames as soon as the WebSocket is open."""
 
-    __slots__ = ()
-
     starts: ClassVar[Sequence[bytes]] = ()  # what is sent before the blocks; the clients take them in turn
 
     def on_open(self) -> None:
@@ -163,8 +155,6 @@ class FrameFlooder(LastWord, Flooder):
 
 class Member(WebSocketClient):
     """A WebSocket client joined to a room."""
-
-    __slots__ = ()
 
     def awaits_head(self, data: bytes) -> bool:
         """A member is held when it has joined, so frames come before that."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Final
+from typing import ClassVar, Final
 
 from loadgen import wire
 from loadgen.client import Cohort, Needs, Threat
@@ -39,7 +39,7 @@ class AskTheLog(Asker):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._question = cohort.made % len(QUESTIONS)
+        self._question = self.number
         self._wrote = False
 
     def request(self) -> bytes:
@@ -60,24 +60,23 @@ class AskTheLog(Asker):
 
 
 class _ChatAsker(Lingerer):
-    """Asks by WebSocket, and books what is answered."""
-
-    __slots__ = ()
+    """Asks by WebSocket, and books the `answers`."""
 
     threat = Threat.GREEDY
     needs = Needs.CHAT
+    answers: ClassVar[tuple[str, ...]] = ("ack", "joined", "error")
 
     def on_text(self, frame: wire.Frame) -> None:
         """Count messages, and book answers."""
         message = decode(frame)
         if message.type == "message":
             self.cohort.deliveries += 1
-        elif message.type in {"ack", "joined", "error"}:
+        elif message.type in self.answers:
             self.cohort.answers[f"{message.type} {message.code}".rstrip()] += 1
             self.on_answer(message)
 
     def on_answer(self, message: Envelope) -> None:
-        """Go on after an `ack`, a `joined` or an `error`."""
+        """Go on."""
         raise NotImplementedError
 
 
@@ -104,10 +103,9 @@ class CatchUp(_ChatAsker):
     log only. If all that catch up share one queue for it, an honest reconnect waits: 12 s behind 400 of these.
     """
 
-    __slots__ = ()
-
     name = "catch-up"
     usual_clients = 400
+    answers = ("joined", "error")
 
     def on_open(self) -> None:
         """Write a little, so that there is something to read."""
@@ -116,8 +114,7 @@ class CatchUp(_ChatAsker):
 
     def on_answer(self, message: Envelope) -> None:
         """Plan the next join."""
-        if message.type != "ack":
-            self.wake_in(self.pace(AGAIN_SECONDS if message.type == "joined" else REFUSED_SECONDS))
+        self.wake_in(self.pace(AGAIN_SECONDS if message.type == "joined" else REFUSED_SECONDS))
 
     def on_time(self, moment: float) -> None:
         """Join from the beginning."""
@@ -165,18 +162,12 @@ class CostlyText(Asker):
     share. 500 of these raised the ping of every chatserver client to 1.5 s.
     """
 
-    __slots__ = ("_kind",)
-
     name = "costly-text"
     usual_clients = 500
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._kind = cohort.made % len(_KINDS)
-
     def request(self) -> bytes:
         """Post."""
-        content_type, make = _KINDS[self._kind]
+        content_type, make = _KINDS[self.number % len(_KINDS)]
         body = make()
         return post_head(self.cohort.place, self.room, f"Content-Length: {len(body)}", content_type=content_type) + body
 

@@ -30,7 +30,7 @@ class ReconnectStorm(Member):
     to miss. Half of them vanish with RST.
     """
 
-    __slots__ = ("_cursor", "_resets", "_speaks")
+    __slots__ = ("_cursor",)
 
     name = "reconnect-storm"
     threat = Threat.GREEDY
@@ -38,9 +38,7 @@ class ReconnectStorm(Member):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self.room = f"storm-{cohort.made % ROOMS}"
-        self._resets = cohort.made % 2 == 0
-        self._speaks = cohort.made <= ROOMS
+        self.room = f"storm-{self.number % ROOMS}"
         self._cursor = ""
 
     def joining(self) -> bytes:
@@ -55,10 +53,10 @@ class ReconnectStorm(Member):
 
     def on_time(self, moment: float) -> None:
         """Be dropped."""
-        if self._speaks:
+        if self.number < ROOMS:
             self.send(publish(self.room, 0, "here we go again"))
         return_in = self.cohort.place.random.uniform(0.0, RETURN_WITHIN_SECONDS)
-        if self._resets:
+        if self.number % 2:
             self.abort(return_in)
         else:
             self.leave(return_in)
@@ -81,8 +79,6 @@ class ThunderingPoll(Poll):
     time in between: it has to encode the answer once, write in batches, and let others in between two batches.
     """
 
-    __slots__ = ("_rings",)
-
     name = "thundering-poll"
     threat = Threat.GREEDY
     honest = False
@@ -91,7 +87,10 @@ class ThunderingPoll(Poll):
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self.room = ROOM
-        self._rings = cohort.made == 1
+
+    @property
+    def _rings(self) -> bool:
+        return self.number == 0
 
     def opening(self) -> bytes:
         """Poll; the client that rings says nothing yet."""
@@ -148,8 +147,6 @@ class DescriptorExhaust(Attacker):
     in before, refuses politely, does not spin over an accept() that fails with EMFILE, and recovers. The usual number
     is twice 4,096, a common hard limit; a server that has more descriptors needs `--clients` and `--processes`.
     """
-
-    __slots__ = ()
 
     name = "descriptor-exhaust"
     threat = Threat.GREEDY

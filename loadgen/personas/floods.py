@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from loadgen import wire
-from loadgen.client import Attacker, Cohort, Needs, Place, Threat
+from loadgen.client import Attacker, Needs, Place, Threat
 from loadgen.frames import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream, nothing, page, post_head, upgrading
@@ -29,8 +29,6 @@ class PingFlood(FrameFlooder):
     (CVE-2019-9512 is the same in HTTP/2), and one that counts only messages sees nothing at all.
     """
 
-    __slots__ = ()
-
     name = "ping-flood"
     blocks = _smallest_and_largest(PING)
 
@@ -41,8 +39,6 @@ class PongFlood(FrameFlooder):
 
     Legal as a heartbeat (RFC 6455 section 5.5.3) and ignored by nearly every library, after it has parsed each one.
     """
-
-    __slots__ = ()
 
     name = "pong-flood"
     blocks = _smallest_and_largest(PONG)
@@ -55,8 +51,6 @@ class TinyFrames(FrameFlooder):
     All of it is valid, and a few dozen bytes each buy a parse, a commit and an answer. What stops it is a limit on how
     often one user may publish, and an end for a user that goes on regardless of `retry_after`.
     """
-
-    __slots__ = ()
 
     name = "tiny-frames"
     needs = Needs.CHAT
@@ -73,8 +67,6 @@ class EmptyFragments(FrameFlooder):
     of 1 KiB. Six bytes buy a list entry and a parser's turn each.
     """
 
-    __slots__ = ()
-
     name = "empty-fragments"
     starts = (frame(TEXT),)
     blocks = (fill(frame(MORE)),)
@@ -87,8 +79,6 @@ class RoomChurn(FrameFlooder):
     A server that tells all members of each coming and going multiplies every one by the room's size; presence has to be
     gathered and told now and then. Each join also asks for the room's latest messages: 40 bytes for 10 KB.
     """
-
-    __slots__ = ()
 
     name = "room-churn"
     needs = Needs.CHAT
@@ -107,21 +97,15 @@ class ConnectFlood(Attacker):
     played because accept() may fail with ECONNABORTED for one and never for the other.
     """
 
-    __slots__ = ("_resets",)
-
     name = "connect-flood"
     silent = True
     threat = Threat.GREEDY
     opening = nothing
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._resets = cohort.made % 2 == 0
-
     def on_connected(self) -> None:
         """Go, and come again."""
         super().on_connected()
-        if self._resets:
+        if self.number % 2:
             self.abort(return_in=0.0)
         else:
             self.leave(return_in=0.0)
@@ -134,8 +118,6 @@ class Pipeline(Flooder):
     Pipelining is legal (RFC 9112 section 9.3.2). A server that parses ahead queues requests, one that answers ahead
     queues answers, and both do it in memory: a block of 16 KiB asks for several megabytes.
     """
-
-    __slots__ = ()
 
     name = "pipeline"
     opening = page
@@ -157,8 +139,6 @@ class SseFlood(Flooder):
     A client of an event stream has nothing to send after its request. A server that reads on either gathers these bytes
     as the next request or wakes for every block of them; a server that stops reading does not see the client's FIN.
     """
-
-    __slots__ = ()
 
     name = "sse-flood"
     needs = Needs.CHAT
@@ -187,8 +167,6 @@ class CompressBomb(FrameFlooder):
     A limit on a message's size that is applied to what came over the wire, or only when all is unpacked, is none. Where
     the extension is not accepted, it sends one compressed frame all the same: a reserved bit, which must be refused.
     """
-
-    __slots__ = ()
 
     name = "compress-bomb"
     opening = upgrading(f"Sec-WebSocket-Extensions: {_EXTENSION}")
@@ -244,8 +222,6 @@ class LongMessages(FrameFlooder):
     a length that hardly more than one is read at once. Each costs ten times what a tiny one does, and there is never a
     second one waiting behind it by which a server could tell that this is a flood.
     """
-
-    __slots__ = ()
 
     name = "long-messages"
     needs = Needs.CHAT
@@ -307,8 +283,6 @@ class LongRequests(Flooder):
     Nothing about any of them is malformed, and few servers refuse one; each costs ten times what others do, and a
     server that gives each client one request in turn gives these its time.
     """
-
-    __slots__ = ()
 
     name = "long-requests"
     needs = Needs.CHAT

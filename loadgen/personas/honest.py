@@ -19,8 +19,6 @@ class Idle(Member):
     Most of a chat's connections at any moment. A server that spends a task or a thread on each pays for all of them.
     """
 
-    __slots__ = ()
-
     name = "idle"
 
 
@@ -151,8 +149,6 @@ _EVENT: Final = b"\ndata:"
 @persona
 class Sse(Client):
     """Event stream on a room that is read and never answered."""
-
-    __slots__ = ()
 
     name = "sse"
     honest = True

@@ -21,8 +21,6 @@ class MalformedHttp(CaseByCase):
     400 under the name of its case, because a request that two programs read differently can be two requests.
     """
 
-    __slots__ = ()
-
     name = "malformed-http"
     opening = nothing
 
@@ -62,8 +60,6 @@ class MalformedFrames(LastWord, CaseByCase):
     not be sent. 1002 or 1007 is right for nearly all; what stays open is booked under the name of its case.
     """
 
-    __slots__ = ()
-
     name = "malformed-frames"
 
     def cases(self) -> Mapping[str, bytes]:
@@ -90,8 +86,6 @@ class MalformedChat(Lingerer, CaseByCase):
     One case after the other on one connection: each deserves an error, and none an end, a fault or silence. Errors are
     booked by code, everything else under the name of its case.
     """
-
-    __slots__ = ()
 
     name = "malformed-chat"
     needs = Needs.CHAT
@@ -146,8 +140,6 @@ class ForeignPage(MalformedHttp):
     `Origin` and `Sec-Fetch-Site` tell. After DNS rebinding even these are the server's own, and only `Host` tells. Each
     request deserves 403 or 421; a request that was taken is booked under its case.
     """
-
-    __slots__ = ()
 
     name = "foreign-page"
     needs = Needs.CHAT

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from loadgen.client import Attacker, Cohort, Threat
+from loadgen.client import Attacker, Threat
 from loadgen.frames import FIN, MORE, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import getting, open_head, post_head
@@ -22,8 +22,6 @@ class BigHead(Flooder):
     431 (or 400, 414) should come at once, when the limit is passed: not after all of it was gathered, and not only at a
     deadline. A server that answers by closing loses the answer if the rest is still unread.
     """
-
-    __slots__ = ()
 
     name = "big-head"
     opening = getting("X-Big: ", lacks=4)
@@ -47,8 +45,6 @@ class ManyFields(Flooder):
     is quadratic where it is done naively. 431 should come when the limit is passed.
     """
 
-    __slots__ = ()
-
     name = "many-fields"
     opening = open_head
     blocks = (_MANY_FIELDS,)
@@ -69,8 +65,6 @@ class BigBody(Flooder):
     With a length, 413 should come before the body; in chunks, when the limit is passed. It stops after 8 MiB and waits:
     a server that gathered those in memory shows it.
     """
-
-    __slots__ = ()
 
     name = "big-body"
     blocks = (_PLAIN, b"%x\r\n%s\r\n" % (BLOCK_BYTES, _PLAIN))
@@ -102,18 +96,12 @@ class HugeLength(Attacker):
     is cut to 64 bits is a smuggled request. 400 or 413 should come at once. The WebSocket's share is in big-frame.
     """
 
-    __slots__ = ("_announced",)
-
     name = "huge-length"
     threat = Threat.GREEDY
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._announced = LENGTHS[cohort.made % len(LENGTHS)]
-
     def opening(self) -> bytes:
         """Send a head, and the beginning of a body."""
-        field, body = self._announced
+        field, body = LENGTHS[self.number % len(LENGTHS)]
         return post_head(self.cohort.place, self.room, field) + body
 
 
@@ -130,8 +118,6 @@ class BigFrame(FrameFlooder):
     A frame should be refused (1009) by its header, before any of it is gathered; fragments when the limit is passed.
     It stops after 8 MiB and waits.
     """
-
-    __slots__ = ()
 
     name = "big-frame"
     starts = (frame(FIN | TEXT, announced=FRAME_BYTES), frame(FIN | TEXT, announced=LARGEST_FRAME_BYTES), frame(TEXT))

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final
 
-from loadgen.client import Attacker, Cohort, Needs
+from loadgen.client import Attacker, Needs
 from loadgen.personas import persona
 from loadgen.personas._requests import Opening, nothing, open_head, page, posting, upgrade
 from loadgen.personas._shapes import Dripper
@@ -16,8 +16,6 @@ class IdleConnect(Attacker):
 
     A server without a deadline for the first byte holds it for ever: uvicorn, and Go's net/http as it comes.
     """
-
-    __slots__ = ()
 
     name = "idle-connect"
     silent = True
@@ -35,8 +33,6 @@ class SlowHead(Dripper):
     Each held one of Apache 2.2's processes. It still holds servers that restart their timer at each line, or have none:
     uvicorn, and Go's net/http without ReadHeaderTimeout.
     """
-
-    __slots__ = ()
 
     name = "slow-head"
     every_seconds = LINE_EVERY_SECONDS
@@ -65,8 +61,6 @@ class DripHead(Dripper):
     each byte costs the server a wake-up.
     """
 
-    __slots__ = ()
-
     name = "drip-head"
     opening = _first_byte_of(page)
     head = page
@@ -83,8 +77,6 @@ class SlowHandshake(DripHead):
     A WebSocket library that reads the handshake itself needs its own clock for it, and holds a task with its buffers
     meanwhile: 8,000 of them took trio-websocket's healthy clients from 0.6 to 430 ms at the 99th percentile.
     """
-
-    __slots__ = ()
 
     name = "slow-handshake"
     needs = Needs.WEBSOCKET
@@ -104,8 +96,6 @@ class SlowBody(Dripper):
     silence between two bytes, or nothing.
     """
 
-    __slots__ = ()
-
     name = "slow-body"
     opening = posting(f"Content-Length: {BODY_BYTES}")
     most_pieces = BODY_BYTES
@@ -124,8 +114,6 @@ class SlowChunk(Dripper):
     size limit on the body counts the one byte only, and a rate limit on the wire is content with the thousand.
     """
 
-    __slots__ = ()
-
     name = "slow-chunk"
     opening = posting("Transfer-Encoding: chunked")
     piece = b"1;e=%s\r\nx\r\n" % (b"e" * EXTENSION_BYTES)
@@ -138,8 +126,6 @@ class ExpectContinue(Attacker):
     A server whose clock for the body starts with its first byte, or that hands the request to the application before,
     waits for ever (RFC 9110 section 10.1.1 lets the client wait as long as it likes).
     """
-
-    __slots__ = ()
 
     name = "expect-continue"
     opening = posting(f"Content-Length: {BODY_BYTES}", "Expect: 100-continue")
@@ -172,17 +158,15 @@ class SlowRead(Attacker):
     memory until they are taken, or wait in a `drain` without a deadline.
     """
 
-    __slots__ = ("_sips",)
-
     name = "slow-read"
     usual_clients = 2500  # each holds up to some hundred KB of kernel memory, of which a machine has a few GB
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES
     segment_bytes = SEGMENT_BYTES
     read_bytes = SIP_BYTES
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._sips = cohort.made % 2 == 0
+    @property
+    def _sips(self) -> bool:
+        return self.number % 2 == 1
 
     def opening(self) -> bytes:
         """Ask for everything at once."""
@@ -225,16 +209,14 @@ class SlowTls(Dripper):
     idle-connect.) A server has its work with a whole one, and keeps what it has worked out.
     """
 
-    __slots__ = ()
-
     name = "slow-tls"
     below_tls = True
     returns_seconds = RETURNS_SECONDS
 
     def opening(self) -> bytes:
         """Send the first byte, or all."""
-        return client_hello() if self.index % 2 else client_hello()[:1]
+        return client_hello() if self.number % 2 else client_hello()[:1]
 
     def drop(self, number: int) -> bytes:
         """Return one byte; after the last, nothing."""
-        return b"" if self.index % 2 else client_hello()[number + 1 : number + 2]
+        return b"" if self.number % 2 else client_hello()[number + 1 : number + 2]

@@ -19,8 +19,6 @@ class Office(Neighbour):
     messages by address that is meant for one greedy machine hurts them first.
     """
 
-    __slots__ = ()
-
     name = "office"
     usual_clients = PEOPLE
     one_address = True
@@ -45,8 +43,6 @@ class Phone2G(Neighbour):
     told to (TCP_USER_TIMEOUT). The kernel still acknowledges at once what fits the window: the distance is in what
     the phone itself does.
     """
-
-    __slots__ = ()
 
     name = "phone-2g"
     receive_buffer_bytes = 4096
@@ -92,8 +88,6 @@ class SleepyTab(Neighbour):
     that waits for one instead of pinging throws out every user with another tab in front.
     """
 
-    __slots__ = ()
-
     name = "sleepy-tab"
     speaks_first = (0.0, 60.0)
     speaks_every = (60.0, 60.0)  # what Chrome and Firefox leave a background tab: one timer a minute
@@ -108,8 +102,6 @@ class Tunnel(Neighbour):
     Nothing is acknowledged in a tunnel, neither a ping nor a byte, and TCP carries on as if nothing had been. A pong
     whose deadline is shorter than that closes a connection that was never broken.
     """
-
-    __slots__ = ()
 
     name = "tunnel"
     first_in_touch = (5.0, 15.0)

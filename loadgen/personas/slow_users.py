@@ -84,8 +84,6 @@ class SlowTypist(SlowUser):
     answer it connects again; closed or told off in the middle of a line it is hurt.
     """
 
-    __slots__ = ()
-
     name = "slow-typist"
     needs = Needs.HTTP
     usual_clients = 20
@@ -135,8 +133,6 @@ class Bandwidth(SlowUser):
     It is never silent and never fast. A minimum rate above this, for a body or for what is taken of an answer, closes
     such a connection; so does a total deadline for a whole answer.
     """
-
-    __slots__ = ()
 
     name = "bandwidth"
     receive_buffer_bytes = 4096

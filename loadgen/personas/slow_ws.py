@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import CLOSED, Cohort, Needs, Stage
+from loadgen.client import CLOSED, Needs, Stage
 from loadgen.frames import FIN, MORE, PING, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._shapes import Dripper
@@ -16,8 +16,6 @@ FRAME_BYTES: Final = 16 * 1024
 
 class _FrameDripper(Lingerer, Dripper):
     """Begins something as soon as the WebSocket is open, and goes on piece by piece."""
-
-    __slots__ = ()
 
     beginning = b""
 
@@ -35,8 +33,6 @@ class SlowFrame(_FrameDripper):
     for ever, and so does aiohttp, whose heartbeat any byte puts off.
     """
 
-    __slots__ = ()
-
     name = "slow-frame"
     beginning = frame(FIN | TEXT, announced=FRAME_BYTES)
     most_pieces = FRAME_BYTES
@@ -52,8 +48,6 @@ class SlowFragment(_FrameDripper):
     Control frames are allowed between fragments (RFC 6455 section 5.4), and a live peer that pings and pongs passes
     every keep-alive. Only a clock for the message itself ends it; most libraries have none.
     """
-
-    __slots__ = ()
 
     name = "slow-fragment"
     beginning = frame(TEXT, b"x")
@@ -74,17 +68,15 @@ class SlowReadWs(Lingerer):
     of them), in some the broadcast waits (healthy members of aiohttp, uvicorn and hypercorn rooms got 28, 20 and 0%).
     """
 
-    __slots__ = ("_speaks",)
-
     name = "slow-read-ws"
     needs = Needs.CHAT
     usual_clients = 2500
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES
     segment_bytes = SEGMENT_BYTES
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._speaks = cohort.made % LISTENERS_PER_SPEAKER == 1
+    @property
+    def _speaks(self) -> bool:
+        return self.number % LISTENERS_PER_SPEAKER == 0
 
     def on_open(self) -> None:
         """Join, and read no more."""
@@ -113,8 +105,6 @@ class NoPong(Lingerer):
     one. hypercorn has none.
     """
 
-    __slots__ = ()
-
     name = "no-pong"
 
     def on_ping(self, payload: bytes) -> None:
@@ -135,8 +125,6 @@ class NoClose(Lingerer):
     The closing handshake waits for the peer (RFC 6455 section 7.1.1), and so does a half-closed connection. An `aclose`
     without a deadline waits for ever; trio-websocket's may.
     """
-
-    __slots__ = ()
 
     name = "no-close"
     returns_seconds = RETURNS_SECONDS

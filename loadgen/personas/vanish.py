@@ -21,8 +21,6 @@ class Vanish(Lingerer, Vanishing):
     ever. A ping with a deadline finds it.
     """
 
-    __slots__ = ()
-
     name = "vanish"
     knock = frame(FIN | PONG)
 
@@ -39,8 +37,6 @@ class VanishStream(Vanishing):
     There is no pong in server-sent events: only missing acknowledgements tell.
     """
 
-    __slots__ = ()
-
     name = "vanish-stream"
     needs = Needs.CHAT
     opening = event_stream
@@ -53,8 +49,6 @@ class PollAbandon(Vanishing):
     The server learns nothing until it writes, and then only that acknowledgements are missing. Where a held poll is a
     task or a thread that writes without a deadline, it waits for as long as TCP sends again: 15 min.
     """
-
-    __slots__ = ()
 
     name = "poll-abandon"
     needs = Needs.CHAT
@@ -73,8 +67,6 @@ class PollHalfclose(Attacker):
     some proxies do. A server that takes it for gone leaves it waiting; one that never notices keeps the polls of all
     that are gone.
     """
-
-    __slots__ = ()
 
     name = "poll-halfclose"
     needs = Needs.CHAT
@@ -105,8 +97,6 @@ class PublishReset(Lingerer):
     still on that list is resumed later: chatserver asked the kernel about descriptor -1, and the process ended.
     """
 
-    __slots__ = ("_publishes",)
-
     name = "publish-reset"
     threat = Threat.GREEDY
     needs = Needs.CHAT
@@ -115,7 +105,10 @@ class PublishReset(Lingerer):
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self.room = ROOM
-        self._publishes = cohort.made % 2 == 0
+
+    @property
+    def _publishes(self) -> bool:
+        return self.number % 2 == 1
 
     def opening(self) -> bytes:
         """Post at once, or ask for the upgrade."""
