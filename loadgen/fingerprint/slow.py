@@ -16,10 +16,10 @@ from typing import Final, Protocol
 import trio
 
 from loadgen.client import TURNED_AWAY
-from loadgen.fingerprint.exchange import Exchange, GarbledError, tried, while_sending
+from loadgen.fingerprint.exchange import Exchange, GarbledError, exchange, tried, while_sending
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, longest
 from loadgen.fingerprint.line import EndedError, Ending, Line
-from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, Site
 
 #: What follows the first sign within this belongs to it: an answer and its FIN are often two segments.
 MOMENT_SECONDS: Final = 1.0
@@ -79,6 +79,15 @@ async def http(site: Site) -> AsyncIterator[HttpClient]:
         yield HttpClient(line)
 
 
+@asynccontextmanager
+async def kept(site: Site) -> AsyncIterator[HttpClient]:
+    """A connection on which a request was answered."""
+    async with http(site) as client:
+        with trio.fail_after(ANSWER_SECONDS):
+            await exchange(client.line, [site.plain_request()])
+        yield client
+
+
 async def first_sign(client: Client, until: float) -> Sign | None:
     """Listen until the first sign comes or patience ends; then for a moment to what follows."""
     how, at = "", 0.0
@@ -132,6 +141,7 @@ class Slow:
     connect: Callable[[Site], AbstractAsyncContextManager[Client]]
     ways: Mapping[str, Callable[[Site], Script]]
     fast: str = ""  # the way that satisfies a least rate
+    at_once: str = "refused at once"  # what an end within a moment says: nothing of a deadline
 
     async def __call__(self, site: Site) -> Finding:
         """How long the server waits for the client that it waits for longest."""
@@ -156,8 +166,8 @@ class Slow:
         at_once = finding.value < site.options.prompt
         if at_once and (sign.turned_away or (opening and sign.how in set(Ending))):
             return Failed(why=f"turned away at once: {sign.how}")
-        if at_once and opening:
-            return NotApplicable(why=f"refused at once: {sign.how}")
+        if at_once and self.at_once:
+            return NotApplicable(why=f"{self.at_once}: {sign.how}")
         if pieces and sign.how.startswith(_TOO_LARGE):
             return NoneSeen(looked=finding.value, how=f"refused as too large: {sign.how}")
         return finding

@@ -12,12 +12,11 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import exchange
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.line import EndedError, Ending, Line
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, WAIT, Need, Site
-from loadgen.fingerprint.slow import MOMENT_SECONDS, OPEN, Sign, Slow, elapsed, first_sign, http, script
+from loadgen.fingerprint.slow import MOMENT_SECONDS, OPEN, Sign, Slow, first_sign, http, kept, script
 
 #: More than comes at a byte a second, and less than any server of messages takes.
 _BODY_BYTES: Final = 4096
@@ -71,18 +70,6 @@ _STALLED_HEAD: Final = {"stalled": script(_field)}
 _STALLED_BODY: Final = {"stalled": script(_body(_BODY_BYTES))}
 
 
-async def keepalive(site: Site) -> Finding:
-    """Be answered, and ask no more."""
-    async with http(site) as client:
-        with trio.fail_after(ANSWER_SECONDS):
-            await exchange(client.line, [site.plain_request()])
-        begun = trio.current_time()
-        finding = elapsed(site, client.line, begun, await first_sign(client, site.until))
-    if isinstance(finding, Found) and finding.value < site.options.prompt:
-        return NotApplicable(why=f"it closes after an answer without saying so: {finding.how}")
-    return finding
-
-
 async def held_poll(site: Site) -> Finding:
     """Ask a long-poll to be held for a second, then for an hour."""
     path, prompt = site.options.poll_path, site.options.prompt
@@ -130,7 +117,7 @@ PROBES: Final = (
         why="cowboy 5, uWS and websockets 10, Apache 20-40, nginx 60; browsers open connections ahead of need",
         good=(5, 60),
         need=Need.NOTHING,
-        play=Slow(http, {"silent": script(b"")}),
+        play=Slow(http, {"silent": script(b"")}, at_once=""),
     ),
     Probe(
         name="head, stalled",
@@ -218,7 +205,7 @@ PROBES: Final = (
         why="Apache, node, uvicorn and hypercorn 5, nginx and aiohttp 75, Kestrel 120; a page's next comes in 2",
         good=(2, 90),
         need=Need.KEEPALIVE,
-        play=keepalive,
+        play=Slow(kept, {"silent": script(b"")}, at_once="it closes after an answer without saying so"),
     ),
     Probe(
         name="after the last word",
