@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +12,19 @@ from wsproto import events
 
 from loadgen.client import Stage
 from loadgen.personas import registry, slow_members, slow_users
-from tests.loadgen.stage import Play, Server, WebSocket, listening, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import (
+    Play,
+    Server,
+    WebSocket,
+    answer,
+    listening,
+    parsed,
+    playing,
+    read_until,
+    request_of,
+    reset,
+    until,
+)
 
 MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
 SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth")
@@ -42,39 +53,18 @@ def test_all_are_honest_and_slow() -> None:
     assert [name for name in SLOW if registry()[name].one_address] == ["office"]
 
 
-class _Room:
-    """The server's end of a member's connection."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
-        self.socket = WebSocket(stream)
-
-    async def admit(self) -> None:
-        await self.socket.accept()
-        join = await self.hear()
-        assert join == {"type": "join", "id": -1, "room": "lobby"}
-        await self.say(type="joined", id=-1, room="lobby", cursor="e-7", messages=[], members=1)
-
-    async def hear(self) -> dict[str, object]:
-        event = await self.socket.receive()
-        assert isinstance(event, events.TextMessage), event
-        message: dict[str, object] = json.loads(event.data)
-        return message
-
-    async def say(self, **message: object) -> None:
-        await self.socket.send(events.TextMessage(json.dumps(message)))
-
-    async def tell(self, offset: int) -> None:
-        await self.say(type="message", room="lobby", offset=offset, text="x")
-
-
 @asynccontextmanager
-async def _joined(name: str) -> AsyncIterator[tuple[Play, _Room]]:
+async def _joined(name: str) -> AsyncIterator[tuple[Play, WebSocket]]:
     async with listening() as server, playing(server.url, name) as play:
-        room = _Room(await server.accept())
-        await room.admit()
+        room = await server.websocket()
+        assert await room.hear() == {"type": "join", "id": -1, "room": "lobby"}
+        await room.say(type="joined", id=-1, room="lobby", cursor="e-7", messages=[], members=1)
         await until(lambda: play.cohort.held)
         yield play, room
+
+
+async def _tell(room: WebSocket, offset: int) -> None:
+    await room.say(type="message", room="lobby", offset=offset, text="x")
 
 
 # All of them
@@ -118,7 +108,7 @@ async def test_lost_messages_are_missed_unless_the_server_owns_up(
             if offset is None:
                 await room.say(type="gap", room="lobby", after="e-9", until="e-19")
             else:
-                await room.tell(offset)
+                await _tell(room, offset)
         expected = {reason: 1} if reason else {}
         await until(
             lambda: play.cohort.ended == expected and play.cohort.deliveries == len(offsets) - (None in offsets)
@@ -129,16 +119,16 @@ async def test_lost_messages_are_missed_unless_the_server_owns_up(
 async def test_a_close_is_a_failure_even_with_a_kind_word(name: str) -> None:
     async with _joined(name) as (play, room):
         await room.say(type="goaway", reason="restart", retry_after=1)
-        await room.socket.send(events.CloseConnection(1012))
+        await room.send(events.CloseConnection(1012))
         await until(lambda: play.cohort.ended == {"close 1012": 1})
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 async def test_pings_are_answered(name: str) -> None:
     async with _joined(name) as (_, room):
-        await room.socket.send(events.Ping(b"there?"))
+        await room.send(events.Ping(b"there?"))
         while True:
-            heard = await room.socket.receive()
+            heard = await room.receive()
             if isinstance(heard, events.Pong):
                 break
         assert heard.payload == b"there?"
@@ -149,6 +139,7 @@ async def test_pings_are_answered(name: str) -> None:
 
 async def test_the_phone_reads_little_at_a_time() -> None:
     async with _joined("phone-2g") as (play, room):
+        assert isinstance(room.stream, trio.SocketStream)
         room.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
         before, begun = play.cohort.received_bytes, trio.current_time()
         text = "x" * 1000
@@ -164,7 +155,7 @@ async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatc
     async with _joined("phone-2g") as (play, room):
         await until(lambda: play.client.is_dark)
         monkeypatch.setattr(slow_members.Phone2G, "in_touch", (600.0, 600.0))
-        await room.tell(1)
+        await _tell(room, 1)
         assert not play.cohort.deliveries
         await until(lambda: play.cohort.deliveries == 1)
         assert not play.cohort.ended
@@ -184,6 +175,7 @@ async def test_the_tunnel_is_dark_and_behind_it_the_same_connection() -> None:
 async def test_who_was_forgotten_in_the_tunnel_finds_out_behind_it() -> None:
     async with _joined("tunnel") as (play, room):
         await until(lambda: play.client.is_dark)
+        assert isinstance(room.stream, trio.SocketStream)
         reset(room.stream)
         await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
 
@@ -203,13 +195,8 @@ async def test_the_office_comes_from_one_address_and_the_others_alone() -> None:
 
 
 async def _request(stream: trio.SocketStream) -> tuple[bytes, bytes]:
-    request, _ = parsed(await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")))
+    request = await request_of(stream)
     return request.method, request.target
-
-
-async def _answer(stream: trio.SocketStream, status: int = 200, body: bytes = b"", *fields: bytes) -> None:
-    head = b"".join(b"%s\r\n" % field for field in (b"Content-Length: %d" % len(body), *fields))
-    await stream.send_all(b"HTTP/1.1 %d X\r\n%s\r\n%s" % (status, head, body))
 
 
 async def test_the_typist_types_twice_and_goes() -> None:
@@ -225,7 +212,7 @@ async def test_the_typist_types_twice_and_goes() -> None:
                 request, _ = parsed(got)
                 assert (request.method, request.target) == (b"GET", b"/page")
                 assert pieces > 1
-                await _answer(stream, body=b"hello")
+                await answer(stream, 200, b"hello")
             assert await stream.receive_some() == b""
         assert play.cohort.left >= 1
         assert not play.cohort.ended
@@ -236,7 +223,7 @@ async def test_the_typist_connects_again_where_connections_are_not_kept() -> Non
         for _ in range(3):
             stream = await server.accept()
             await _request(stream)
-            await _answer(stream, 200, b"bye", b"Connection: close")
+            await answer(stream, 200, b"bye", b"Connection: close")
             await stream.aclose()
         assert not play.cohort.ended
 
@@ -265,7 +252,7 @@ async def _poll(server: Server) -> trio.SocketStream:
     """Accept a poller, and tell it where the room stands."""
     stream = await server.accept()
     assert await _request(stream) == (b"GET", b"/rooms/lobby/messages?limit=1")
-    await _answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
+    await answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
     return stream
 
 
@@ -277,7 +264,7 @@ async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.Mon
             _, target = await _request(stream)
             assert parse_qs(urlsplit(target.decode()).query)["after"] == [f"e-{number + 1}"]
             before = play.cohort.received_bytes
-            await _answer(stream, 200, b'{"cursor":"e-%d","messages":[{}]}' % (number + 2))
+            await answer(stream, 200, b'{"cursor":"e-%d","messages":[{}]}' % (number + 2))
             await trio.sleep(0.02)
             assert play.cohort.received_bytes == before, "nobody reads yet"
         await until(lambda: play.cohort.deliveries == 2)
@@ -301,7 +288,7 @@ async def _post(stream: trio.SocketStream) -> int:
         pieces += 1
     request, _ = parsed(got)
     assert (request.method, request.target) == (b"POST", b"/rooms/bandwidth/messages")
-    await _answer(stream, 201, b"{}")
+    await answer(stream, 201, b"{}")
     return pieces
 
 
@@ -314,7 +301,7 @@ async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> Non
             assert await _post(stream) > 1
             assert await _request(stream) == (b"GET", b"/rooms/bandwidth/messages?limit=10")
             before, begun = play.cohort.received_bytes, trio.current_time()
-            await _answer(stream, 200, body)
+            await answer(stream, 200, body)
             await until(lambda before=before: play.cohort.received_bytes > before + len(body))  # type: ignore[misc]
             reads = len(body) / slow_users.Bandwidth.read_bytes
             assert trio.current_time() - begun >= (reads - 2) * slow_users.MOVES_EVERY_SECONDS
@@ -339,7 +326,7 @@ async def test_a_thin_line_that_is_refused_is_hurt(status: int) -> None:
     async with listening() as server, playing(server.url, "bandwidth") as play:
         stream = await server.accept()
         await stream.receive_some()
-        await _answer(stream, status)
+        await answer(stream, status)
         await until(lambda: play.cohort.ended == {f"answered {status}": 1})
 
 
