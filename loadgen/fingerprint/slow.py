@@ -29,6 +29,9 @@ OPEN: Final = "left open"
 #: With these a server ends what has grown too large, or has too many lines: no deadline, however long it took.
 _TOO_LARGE: Final = ("400", "413", "414", "431", "close 1009")
 
+#: How a TLS alert begins: a record's type, and the version's first byte.
+_ALERT: Final = b"\x15\x03"
+
 _TURNED_AWAY: Final = tuple(str(status) for status in TURNED_AWAY)
 
 
@@ -86,6 +89,26 @@ async def kept(site: Site) -> AsyncIterator[HttpClient]:
         with trio.fail_after(ANSWER_SECONDS):
             await exchange(client.line, [site.plain_request()])
         yield client
+
+
+class TlsClient:
+    """A connection to a TLS server on which there is no TLS yet."""
+
+    before = ""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+    async def listen(self) -> str:
+        """Wait for what a server says before there is TLS."""
+        return "a TLS alert" if (await self.line.receive()).startswith(_ALERT) else "bytes that are no TLS"
+
+
+@asynccontextmanager
+async def tls(site: Site) -> AsyncIterator[TlsClient]:
+    """A connection for a ClientHello that a script sends."""
+    async with site.dial(plaintext=True) as line:
+        yield TlsClient(line)
 
 
 async def first_sign(client: Client, until: float) -> Sign | None:

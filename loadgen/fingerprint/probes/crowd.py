@@ -15,9 +15,8 @@ from loadgen.fingerprint.exchange import TROUBLE, word
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, Unit
 from loadgen.fingerprint.line import Line
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.probes.secure import TlsClient
 from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Options, Site
-from loadgen.fingerprint.slow import OPEN, HttpClient, first_sign
+from loadgen.fingerprint.slow import OPEN, HttpClient, TlsClient, first_sign
 
 #: As many as the smallest listen backlogs hold (http.server's): one more costs a second for the SYN to come again.
 _AT_ONCE: Final = 5
@@ -26,7 +25,7 @@ _AT_ONCE: Final = 5
 _CAPPED: Final = 3
 
 #: A server that is about to turn connections away has done so by then.
-_SETTLE_SECONDS: Final = 0.5
+_NOTICE_SECONDS: Final = 0.5
 _BETWEEN_SECONDS: Final = 0.01
 
 #: A server that accepts more slowly is left alone: the whole has two minutes.
@@ -37,7 +36,7 @@ async def per_address(site: Site) -> Finding:
     """Connect again and again from one address, until some are turned away."""
     async with AsyncExitStack() as stack:
         finding = await _Crowd(site, stack).find()
-    await trio.sleep(_SETTLE_SECONDS)  # the server sees that they have gone, before others come from that address
+    await trio.sleep(_NOTICE_SECONDS)  # the server sees that they have gone, before others come from that address
     return finding
 
 
@@ -62,7 +61,7 @@ class _Crowd:
                 await self._open()
         except* trio.TooSlowError:
             remarks.append("it accepts slowly")
-        with trio.move_on_after(_SETTLE_SECONDS):
+        with trio.move_on_after(_NOTICE_SECONDS):
             while True:
                 await trio.sleep(_BETWEEN_SECONDS)
                 self._look()
@@ -97,7 +96,7 @@ class _Crowd:
             self._standing.append(_Member(line, trio.current_time()))
 
     def _look(self) -> None:
-        late = trio.current_time() - _SETTLE_SECONDS
+        late = trio.current_time() - _NOTICE_SECONDS
         ended = [member for member in self._standing if member.line.ending is not None]
         early = [member.line for member in ended if member.opened > late]
         self._turned_away += early

@@ -63,7 +63,6 @@ PROBES: Final = (
         why="people with telnet, lines that lose touch for seconds",
         unit=Unit.YES_NO,
         good=(1, None),
-        need=Need.HTTP,
         play=typist,
     ),
     Probe(

@@ -169,7 +169,6 @@ PROBES: Final = (
         why="node and h11 16 KiB, Kestrel 32, Tomcat 8; cookies alone reach 4",
         unit=Unit.BYTES,
         good=(4096, 128 * 1024),
-        need=Need.HTTP,
         play=Search(make=partial(_head, line_bytes=_LINE_BYTES), small=0, first=2048, most=1 << 20, send=_ask),
     ),
     Probe(
@@ -179,7 +178,6 @@ PROBES: Final = (
         why="Apache, websockets and aiohttp 8 KiB a line, http.server 64; one cookie is 4 at most",
         unit=Unit.BYTES,
         good=(2048, 128 * 1024),
-        need=Need.HTTP,
         play=Search(make=partial(_head, line_bytes=1 << 20), small=0, first=2048, most=1 << 20, send=_ask),
     ),
     Probe(
@@ -189,7 +187,6 @@ PROBES: Final = (
         why="Kestrel, Apache and http.server 100, websockets and aiohttp 128; browsers send 20",
         unit=Unit.FIELDS,
         good=(50, 1000),
-        need=Need.HTTP,
         play=Search(make=_fields, small=0, first=8, most=8192, send=_ask),
     ),
     Probe(

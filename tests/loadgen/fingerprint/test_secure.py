@@ -6,7 +6,7 @@ import pytest
 import trustme
 from trio.testing import MockClock
 
-from loadgen.fingerprint.probes.secure import in_bytes, in_records
+from loadgen.fingerprint.probes.deadlines import in_bytes, in_records
 from loadgen.personas._tls13 import client_hello
 
 
