@@ -137,7 +137,7 @@ async def ending_of(line: Line, seconds: float) -> str:
     return OPEN
 
 
-def elapsed(site: Site, line: Line, begun: float, sign: Sign | None) -> Finding:
+def elapsed(site: Site, line: Line, begun: float, sign: Sign | None) -> Found | NoneSeen:
     """How long it took until the sign."""
     if sign is None:
         return NoneSeen(looked=max(site.until - begun, 0.0))

@@ -7,7 +7,7 @@ deadline or made room for others.
 """
 
 from contextlib import AsyncExitStack
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -40,16 +40,11 @@ async def per_address(site: Site) -> Finding:
     return finding
 
 
-class _Member(NamedTuple):
-    line: Line
-    opened: float
-
-
 class _Crowd:
     def __init__(self, site: Site, stack: AsyncExitStack) -> None:
         self._site = site
         self._stack = stack
-        self._standing: list[_Member] = []
+        self._standing: dict[Line, float] = {}  # with the moment when each connected
         self._most = 0  # stood at once
         self._ended_later = 0
         self._turned_away: list[Line | str] = []  # or why it could not connect
@@ -93,15 +88,15 @@ class _Crowd:
         except OSError as error:
             self._turned_away.append(word(error))
         else:
-            self._standing.append(_Member(line, trio.current_time()))
+            self._standing[line] = trio.current_time()
 
     def _look(self) -> None:
         late = trio.current_time() - _NOTICE_SECONDS
-        ended = [member for member in self._standing if member.line.ending is not None]
-        early = [member.line for member in ended if member.opened > late]
-        self._turned_away += early
-        self._ended_later += len(ended) - len(early)
-        self._standing = [member for member in self._standing if member not in ended]
+        for line in [line for line in self._standing if line.ending is not None]:
+            if self._standing.pop(line) > late:
+                self._turned_away.append(line)
+            else:
+                self._ended_later += 1
         self._most = max(self._most, len(self._standing))
 
     async def _last_words(self, line: Line | str) -> str:

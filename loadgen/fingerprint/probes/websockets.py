@@ -103,16 +103,14 @@ async def goodbye(site: Site) -> Finding:
         return _led_by(await _closes(site, member, begun), sign.how)
 
 
-async def _closes(site: Site, member: Member, since: float) -> Finding:
+async def _closes(site: Site, member: Member, since: float) -> Found | NoneSeen:
     """How long a server takes to end the connection after its last word."""
     how = await ending_of(member.line, max(site.until - trio.current_time(), 0))
     return elapsed(site, member.line, since, None if how == OPEN else Sign(at=trio.current_time(), how=how))
 
 
-def _led_by(finding: Finding, first: str) -> Finding:
-    if isinstance(finding, Found | NoneSeen):
-        return replace(finding, how=", ".join(filter(None, (first, finding.how))))
-    return finding
+def _led_by(finding: Found | NoneSeen, first: str) -> Finding:
+    return replace(finding, how=", ".join(filter(None, (first, finding.how))))
 
 
 _STALLED_FRAME: Final = {"stalled": script(_FRAME)}
