@@ -9,6 +9,7 @@ import dataclasses
 import signal
 import ssl
 
+import pytest
 import trio
 import trustme
 from trio.testing import MockClock
@@ -137,22 +138,22 @@ async def test_a_plain_server_is_probed_as_far_as_it_goes(autojump_clock: MockCl
     assert report.figures["head_bytes"] == 16_384
 
 
-async def test_a_server_that_resets_everybody(autojump_clock: MockClock) -> None:
-    async with planted(Plant(resets=True)) as server:
+@pytest.mark.parametrize(
+    ("plant", "note"),
+    [
+        (Plant(resets=True), "GET / is not answered: RST"),
+        (Plant(says=b"220 mail.example ESMTP\r\n"), "GET / is not answered: the answer is no HTTP"),
+    ],
+)
+async def test_a_server_that_answers_nothing(plant: Plant, note: str, autojump_clock: MockClock) -> None:
+    async with planted(plant) as server:
         report = await fingerprint(server)
     rows = Rows(report)
     assert rows.names() == {"connected, silent", "plain requests meanwhile"}
     assert rows.mark("connected, silent") == "harsh"
+    assert rows.how("connected, silent").startswith(note.removeprefix("GET / is not answered: "))
     assert rows.mark("plain requests meanwhile") == "missing"
-    assert any("GET / is not answered: RST" in note for note in report.tables[0].notes)
-    assert report.exit_code == Outcome.FELL_SHORT
-
-
-async def test_a_server_that_speaks_no_http(autojump_clock: MockClock) -> None:
-    async with planted(Plant(says=b"220 mail.example ESMTP\r\n")) as server:
-        report = await fingerprint(server)
-    assert any("the answer is no HTTP" in note for note in report.tables[0].notes)
-    assert Rows(report).how("connected, silent").startswith("the answer is no HTTP")
+    assert any(note in each for each in report.tables[0].notes)
     assert report.exit_code == Outcome.FELL_SHORT
 
 
