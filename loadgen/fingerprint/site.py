@@ -67,7 +67,7 @@ class Options:
     pace: Annotated[float, _NO_FLAG] = 1.0
     # a server that has not begun to answer by then is waiting for something
     prompt: Annotated[float, _NO_FLAG] = 1.0
-    # bytes a second of the slow readers: none; on both sides of the floors in use (240, 256), since one that reads at
+    # bytes a second of the slow readers: none; on both sides of the floors in use (240, 256), since a reader at
     # a floor's own rate lives or dies by the size of its segments; a phone's on 2G
     read_rates: Annotated[tuple[int, ...], _NO_FLAG] = (0, 50, 100, 200, 300, 600, 1000, 3072)
     arguments: Annotated[str, _NO_FLAG] = ""

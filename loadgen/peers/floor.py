@@ -92,7 +92,7 @@ def serve() -> None:
 
 
 def accept(listener: socket.socket) -> None:
-    """Take all who wait."""
+    """Take all that wait."""
     while True:
         try:
             connected, _ = listener.accept()
@@ -198,7 +198,7 @@ def hold(client: Client, room: chatroom.Room, query: dict[str, str]) -> None:
 
 
 def tell(members: "tuple[Client, ...]", event: str) -> None:
-    """Send the same bytes to all who talk, and the same to all who follow an event stream."""
+    """Send the same bytes to all WebSockets, and the same to all event streams."""
     if members:
         framed, streamed = frame(TEXT, event.encode()), b""
         for member in members:

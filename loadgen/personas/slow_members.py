@@ -13,7 +13,7 @@ PEOPLE: Final = 300
 
 @persona
 class Office(Neighbour):
-    """One of 300 members behind one address, who all say something once a minute.
+    """One of 300 members behind one address, each of which says something once a minute.
 
     Offices, schools, mobile carriers and whole countries come from one address. A cap on connections, requests or
     messages by address that is meant for one greedy machine hurts them first.

@@ -17,7 +17,7 @@ _JOIN_ID: Final = 0
 class Vanish(Lingerer, Vanishing):
     """WebSocket that joins a room and then vanishes without FIN or RST.
 
-    A server that leaves it to TCP keeps it for some 15 minutes after its next write, and one that never writes for
+    A server that leaves it to TCP keeps it for some 15 minutes after its next write, and if it never writes for
     ever. A ping with a deadline finds it.
     """
 
@@ -64,8 +64,8 @@ class PollHalfclose(Attacker):
     """Opens a long-poll and sends FIN behind it: it will not say more, and reads on.
 
     It may (RFC 9112 section 9.6: that does not mean that it "is no longer interested in a response"), and `nc -N` and
-    some proxies do. A server that takes it for gone leaves it waiting; one that never notices keeps the polls of all
-    that are gone.
+    some proxies do. A server that takes it for gone leaves it waiting; if it never notices, it keeps the polls of
+    all that are gone.
     """
 
     name = "poll-halfclose"

@@ -107,7 +107,7 @@ class _Crowd:
         return sign.how if sign else OPEN
 
     async def _others(self) -> str:
-        """Whether it was a cap on this address, or one on everybody."""
+        """Whether it was a cap on this address, or on all connections."""
         if not self._site.target.spreads_sources:
             return "there is no other address to come from"
         try:

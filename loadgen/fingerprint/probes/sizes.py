@@ -39,7 +39,7 @@ _FAT_CHUNK: Final = b"1;x=" + b"a" * 61 + b"\r\n \r\n"
 #: that closes after a message of ours.
 _NOT_TAKEN: Final = ("411", "413", "415", "417", "431", "501", "505", "close ")
 
-#: A message of the chat contract that is answered and told to nobody; others answer it as they like.
+#: A message of the chat contract that is answered and not passed on; others answer it as they like.
 _MESSAGE: Final = b'{"type":"ping","id":1}'
 
 
@@ -203,7 +203,7 @@ PROBES: Final = (
         name="chunk extensions",
         figure="chunk_overhead_bytes",
         meaning="most bytes of chunk extensions that one request may bring",
-        why="Go 16 KiB since CVE-2023-39326, node 16 KiB a chunk; nobody has a use for any",
+        why="Go 16 KiB since CVE-2023-39326, node 16 KiB a chunk; no client has a use for any",
         unit=Unit.BYTES,
         good=(None, 64 * 1024),
         need=Need.BODY,

@@ -34,7 +34,7 @@ _FRAME: Final = frame(FIN | Opcode.TEXT, b" ", announced=_FRAME_BYTES)
 
 
 async def silence(site: Site) -> Finding:
-    """Say nothing but pong, and wait for a ping after a silence; one that greets is none."""
+    """Say nothing but pong, and wait for a ping after a silence; a greeting is none."""
     async with join(site) as member:
         silent_since = member.opened
         with trio.move_on_at(site.until):
@@ -165,7 +165,7 @@ PROBES: Final = (
     Probe(
         name="frame, slowly",
         figure="ws_frame_deadline_s",
-        meaning="the same for one that comes at a byte a second",
+        meaning="the same for a frame that comes at a byte a second",
         why="16 KiB at 1 KB/s take 16; a frame that never ends must",
         good=(5, 60),
         need=Need.WEBSOCKET,
@@ -192,7 +192,7 @@ PROBES: Final = (
         name="server's close unanswered",
         figure="ws_close_deadline_s",
         meaning="from the server's close frame until it ends a connection that does not answer it",
-        why="websockets, aiohttp and trio-websocket 10; nobody waits for what comes after goodbye",
+        why="websockets, aiohttp and trio-websocket 10; no client waits for what comes after goodbye",
         good=(None, 15),
         need=Need.WEBSOCKET,
         play=close_unanswered,

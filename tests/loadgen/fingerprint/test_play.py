@@ -161,7 +161,7 @@ async def test_one_connection_at_a_time_is_said_and_not_measured(autojump_clock:
     async with planted(Plant(one_at_a_time=True, keepalive=1)) as server:
         report = await fingerprint(server)
     notes = "\n".join(report.tables[0].notes)
-    assert "one silent connection stops the server for everybody else" in notes
+    assert "one silent connection stops the server for all others" in notes
     assert "it serves one connection at a time" in notes
     assert "head, stalled" not in Rows(report).names()
     assert Rows(report).mark("plain requests meanwhile") == "missing"
