@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import h11
 import pytest
+import trio
 
 from loadgen.client import Stage
 from loadgen.personas import oversize
 from loadgen.personas.oversize import LENGTHS
-from tests.loadgen.stage import WebSocket, answer, listening, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import PATIENCE, WebSocket, answer, listening, parsed, playing, read_until, reset, until
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oversize.BigBody, "most_bytes", 200_000)
     monkeypatch.setattr(oversize.BigFrame, "most_bytes", 200_000)
+
+
+async def _rest(stream: trio.SocketStream) -> int:
+    """How many bytes come until no more do."""
+    size = 0
+    with trio.fail_after(PATIENCE):
+        while True:
+            with trio.move_on_after(0.1) as quiet:
+                size += len(await stream.receive_some())
+            if quiet.cancelled_caught:
+                return size
 
 
 def _as_whole(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -50,6 +62,7 @@ async def test_who_is_answered_sends_no_more_and_is_booked(name: str) -> None:
         await read_until(stream, len)
         await answer(stream, 431, b"", b"Connection: close")
         await until(lambda: play.cohort.answers == {"answered 431": 1})
+        await _rest(stream)
         assert play.cohort.held == 1
         reset(stream)
         await until(lambda: play.cohort.ended == {"answered 431": 1})
@@ -61,7 +74,10 @@ async def test_big_body_announces_a_gigabyte_or_sends_chunks_without_end() -> No
     async with listening() as server, playing(server.url, "big-body", clients=2):
         framings: set[tuple[bytes, bytes]] = set()
         for _ in range(2):
-            request, parser = parsed(await read_until(await server.accept(), lambda got: len(got) > 200_000))
+            stream = await server.accept()
+            sent = await read_until(stream, lambda got: len(got) > 200_000)
+            assert len(sent) + await _rest(stream) < 250_000, "then it waits"
+            request, parser = parsed(sent)
             assert (request.method, request.target) == (b"POST", b"/rooms/lobby/messages")
             body = parser.next_event()
             assert isinstance(body, h11.Data)
@@ -78,6 +94,7 @@ async def test_big_frame_announces_a_gigabyte_2_to_the_63_or_sends_fragments_wit
             socket = WebSocket(stream)
             await socket.accept()
             sent = await read_until(stream, lambda got: len(got) > 200_000)
+            assert len(sent) + await _rest(stream) < 250_000, "then it waits"
             starts.add(sent[:10] if sent[0] == 0x81 else sent[:6])
         assert starts == {
             b"\x81\xff" + (1 << 30).to_bytes(8),
