@@ -13,6 +13,9 @@ from loadgen.client import Attacker, Cohort, Needs, Threat
 #: R.U.D.Y. waits 10 s between two bytes; faster is harder on servers that judge by progress.
 BYTE_EVERY_SECONDS: Final = 1.0
 
+#: For attackers that servers get rid of at once: 8,000 that came back as soon would be a flood, another attack.
+GENTLE_RETURN_SECONDS: Final = 10.0
+
 _NO_END: Final = 1 << 62
 
 

@@ -92,7 +92,6 @@ CATCH_UP_TEXT: Final = "something that was said a while ago"
 AGAIN_SECONDS: Final = 0.2
 
 _BEGINNING: Final = "0"
-_JOIN_ID: Final = 0
 
 
 @persona
@@ -118,7 +117,7 @@ class CatchUp(_ChatAsker):
 
     def on_time(self, moment: float) -> None:
         """Join from the beginning."""
-        self.send(join(_JOIN_ID, CATCH_UP_ROOM, after=_BEGINNING))
+        self.send(join(0, CATCH_UP_ROOM, after=_BEGINNING))
 
 
 #: Below the 64 KiB that most servers take as a body, and above what any takes as a chat message.

@@ -6,7 +6,7 @@ from typing import Final
 from loadgen.client import Attacker, Needs
 from loadgen.personas import persona
 from loadgen.personas._requests import Opening, nothing, open_head, page, posting, upgrade
-from loadgen.personas._shapes import Dripper
+from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Dripper
 from loadgen.personas._tls13 import client_hello
 
 
@@ -196,10 +196,6 @@ class SlowRead(Attacker):
             self.fail(how)
 
 
-#: A plain port refuses it at its first byte: 8,000 that came back each second would be a flood, another attack.
-RETURNS_SECONDS: Final = 10.0
-
-
 @persona
 class SlowTls(Dripper):
     """Sends a TLS ClientHello, a byte a second or every other client all of it at once, then nothing.
@@ -211,7 +207,7 @@ class SlowTls(Dripper):
 
     name = "slow-tls"
     below_tls = True
-    returns_seconds = RETURNS_SECONDS
+    returns_seconds = GENTLE_RETURN_SECONDS  # a plain port refuses its first byte
 
     def opening(self) -> bytes:
         """Send the first byte, or all."""

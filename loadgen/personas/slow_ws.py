@@ -114,7 +114,7 @@ class NoPong(Lingerer):
 #: How often it looks whether the server still waits for it.
 CLOSE_LOOK_SECONDS: Final = 0.25
 
-#: Servers are rid of it within seconds: 8,000 that came back at once would be a flood, which is another attack.
+#: As GENTLE_RETURN_SECONDS; servers need some seconds themselves to be rid of it.
 RETURNS_SECONDS: Final = 5.0
 
 

@@ -6,15 +6,13 @@ from typing import Final
 from loadgen import wire
 from loadgen.client import Needs
 from loadgen.personas import persona
+from loadgen.personas._shapes import GENTLE_RETURN_SECONDS
 from loadgen.personas._tls13 import APPLICATION_DATA, HANDSHAKE, Tls13
 from loadgen.personas._websocket import Lingerer, decode, join
 from loadgen.target import describe_tls
 
 #: A KeyUpdate is 5 bytes (RFC 8446 section 4.6.3): its type, three of length, and whether the other side shall follow.
 HALF_KEY_UPDATE: Final = b"\x18\x00\x00\x01"
-
-#: Servers close it soon, and coming back at once would be a flood of handshakes, which is another attack.
-RETURNS_SECONDS: Final = 10.0
 
 #: One is enough to find the fault, and each costs the generator 30 KB of OpenSSL.
 CLIENTS: Final = 300
@@ -35,7 +33,7 @@ class TlsHalfMessage(Lingerer):
     needs = Needs.CHAT
     below_tls = True
     usual_clients = CLIENTS
-    returns_seconds = RETURNS_SECONDS
+    returns_seconds = GENTLE_RETURN_SECONDS
 
     _tls: Tls13
 

@@ -7,10 +7,8 @@ from loadgen.client import Attacker, Cohort, Needs, Threat
 from loadgen.frames import FIN, PONG, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream, held_poll, post_head
-from loadgen.personas._shapes import Vanishing
+from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Vanishing
 from loadgen.personas._websocket import Lingerer, join
-
-_JOIN_ID: Final = 0
 
 
 @persona
@@ -27,7 +25,7 @@ class Vanish(Lingerer, Vanishing):
     def on_open(self) -> None:
         """Join (a server of another kind sees a text message), and stay for a moment."""
         self.vanish_soon()
-        self.send(join(_JOIN_ID, self.room))
+        self.send(join(0, self.room))
 
 
 @persona
@@ -55,10 +53,6 @@ class PollAbandon(Vanishing):
     opening = held_poll
 
 
-#: A server that does it right answers at once: 8,000 that came back each second would be a flood, another attack.
-RETURNS_SECONDS: Final = 10.0
-
-
 @persona
 class PollHalfclose(Attacker):
     """Opens a long-poll and sends FIN behind it: it will not say more, and reads on.
@@ -70,7 +64,7 @@ class PollHalfclose(Attacker):
 
     name = "poll-halfclose"
     needs = Needs.CHAT
-    returns_seconds = RETURNS_SECONDS
+    returns_seconds = GENTLE_RETURN_SECONDS  # a server that does it right answers at once
     opening = held_poll
 
     def on_connected(self) -> None:
@@ -126,7 +120,7 @@ class PublishReset(Lingerer):
 
     def on_open(self) -> None:
         """Join."""
-        self.send(join(_JOIN_ID, self.room))
+        self.send(join(0, self.room))
 
     def hear(self, data: bytes) -> None:
         """Reset at the answer's first line, or listen as a member."""
