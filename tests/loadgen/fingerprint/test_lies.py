@@ -25,6 +25,7 @@ CROWD: Final = "connections_per_address"
 
 #: Each line that is complete starts the timer anew, which a byte a second never does: "10.0 s, a total deadline, good".
 BY_LINE = replace(GOOD, head_total=NEVER, head_line=10)
+BY_BYTE = replace(GOOD, head_total=NEVER, head_idle=9, body_idle=7)
 #: It ends a byte a second after 5 s and 400 never: that was "5.00 s, a total deadline, good".
 HEAD_RATE = replace(GOOD, head_total=NEVER, head_rate=240)
 BODY_RATE = replace(GOOD, body_total=NEVER, body_rate=240)
@@ -36,6 +37,9 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
     [
         *[(figure, GOOD, Found, Mark.GOOD, "a total deadline") for figure in (HEAD, BODY, CHUNKED)],
         (HEAD, BY_LINE, NoneSeen, Mark.MISSING, "a byte a second 10.0 s ±0.05, a line a second none seen"),
+        (HEAD, BY_BYTE, NoneSeen, Mark.MISSING, "stalled 9.00 s ±0.05, a byte a second none seen"),
+        ("head_stall_deadline_s", BY_BYTE, Found, Mark.GOOD, "408"),
+        (BODY, BY_BYTE, Found, Mark.GOOD, "progress extends it"),
         ("head_stall_deadline_s", BY_LINE, Found, Mark.GOOD, "408"),
         (HEAD, HEAD_RATE, Found, Mark.LENIENT, "a least rate"),
         (BODY, BODY_RATE, Found, Mark.LENIENT, "a least rate"),

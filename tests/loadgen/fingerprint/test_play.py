@@ -92,18 +92,6 @@ async def test_what_is_not_there_is_not_seen(autojump_clock: MockClock) -> None:
     assert len(report.verdict.reasons) == report.figures["limits_missing"]
 
 
-async def test_a_deadline_that_each_byte_starts_anew_is_told_from_a_total_one(autojump_clock: MockClock) -> None:
-    async with planted(dataclasses.replace(GOOD, head_total=float("inf"), head_idle=9, body_idle=7)) as server:
-        report = await fingerprint(server)
-    rows = Rows(report)
-    assert_near(report, head_stall_deadline_s=9, first_byte_deadline_s=9, body_stall_deadline_s=7, body_deadline_s=12)
-    assert rows.found("head, slowly") == "none seen within 105 s"
-    assert rows.mark("head, slowly") == "missing"
-    assert rows.how("head, slowly").startswith("stalled 9.00 s ±0.05, a byte a second none seen")
-    assert rows.how("body, slowly").endswith("progress extends it")
-    assert report.verdict.reasons == ["missing: head, slowly (none seen within 105 s)"]
-
-
 async def test_what_hurts_the_honest_slow_is_harsh(autojump_clock: MockClock) -> None:
     plant = dataclasses.replace(GOOD, head_total=4, body_total=5, max_fragments=4, per_address=100, ping_every=2)
     async with planted(plant) as server:

@@ -9,6 +9,8 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from loadgen.client import Client
+from loadgen.engine import Engine
 from loadgen.frames import CLOSE, FIN, PONG, close_code, frame
 from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http
 from tests.loadgen.stage import Server, WebSocket, answer, listening, playing, reset, until
@@ -112,11 +114,21 @@ async def _receive(server: Server, size: int) -> bytes:
 async def test_requests_are_played_case_by_case_whole_and_in_pieces(
     monkeypatch: pytest.MonkeyPatch, pieces: int
 ) -> None:
-    monkeypatch.setattr(_cases, "PIECES", (pieces,))
+    sent = []
+
+    def send(engine: Engine, client: Client, data: bytes) -> bool:
+        sent.append(data)
+        return usual_send(engine, client, data)
+
+    usual_send = Engine.send
+    monkeypatch.setattr(Engine, "send", send)
+    monkeypatch.setattr(_cases.CaseByCase, "pieces", (pieces,))
     monkeypatch.setattr(_cases.CaseByCase, "returns_seconds", 0.01)
     async with listening() as server, playing(server.url, "malformed-http", host="x:1") as play:
         for request in list(_HTTP.values())[:3]:
-            assert await _receive(server, len(request)) == request
+            assert await _receive(server, len(request)) == b"".join(sent) == request
+            assert len(sent) == min(pieces, len(request))
+            sent.clear()
         await until(lambda: play.cohort.ended == {"answered 400": 3})
         assert play.cohort.answers == {"answered 400": 3}
 
