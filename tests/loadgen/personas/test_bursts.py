@@ -136,6 +136,8 @@ async def test_publishers_read_their_receipt_and_reset_again_and_again() -> None
     async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
         member = await server.websocket()
         assert await member.hear() == {"type": "join", "id": 0, "room": "publish-reset"}
+        await member.send(events.Ping(b"there?"))
+        assert isinstance(await member.receive(), events.Pong), "it listens"
         for number in range(1, 4):
             stream = await _posted(server)
             assert play.cohort.held == 2

@@ -307,13 +307,19 @@ async def test_a_thin_line_that_is_refused_is_hurt(status: int) -> None:
         await until(lambda: play.cohort.ended == {f"answered {status}": 1})
 
 
-@pytest.mark.parametrize(
-    ("name", "begun"),
-    [("slow-typist", b""), ("bandwidth", b""), ("bandwidth", b"HTTP/1.1 201 X\r\n")],
-)
-async def test_a_user_that_hears_nothing_more_is_hurt(name: str, begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry()[name], "patience_seconds", 0.3)
-    async with listening() as server, playing(server.url, name) as play:
+async def test_a_typist_that_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_users.SlowTypist, "patience_seconds", 0.2)
+    async with listening() as server, playing(server.url, "slow-typist") as play:
+        await server.accept()
+        await until(lambda: play.cohort.ended == {"nothing came in 0.2 s": 1})
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
+async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_users.Bandwidth, "patience_seconds", 0.3)
+    async with listening() as server, playing(server.url, "bandwidth") as play:
         stream = await server.accept()
+        await _post(stream)
+        await request_of(stream)
         await stream.send_all(begun)
         await until(lambda: play.cohort.ended == {"nothing came in 0.3 s": 1})
