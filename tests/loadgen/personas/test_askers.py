@@ -79,6 +79,17 @@ async def test_what_is_not_there_is_not_asked_for_again() -> None:
         assert targets == [b"/rooms", b"/rooms/ask-the-log/messages", b"/search", b"/search"]
 
 
+async def test_a_refusal_is_waited_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(askers, "REFUSED_SECONDS", 600.0)
+    async with listening() as server, playing(server.url, "ask-the-log") as play:
+        stream = await _wrote(server)
+        await _asked(stream)
+        await answer(stream, 503)
+        await until(lambda: play.cohort.answers["answered 503"])
+        with trio.move_on_after(0.05):
+            raise AssertionError(await stream.receive_some())
+
+
 async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
     async with listening() as server, playing(server.url, "ask-the-log") as play:
         stream = await server.accept()
