@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from loadgen import wire
 from loadgen.endpoint import USUAL, Endpoint
@@ -170,14 +170,35 @@ class Cohort:
             self.failed[reason] += 1
 
 
-class Client:
+class _Slotted(type):
+    """Classes of clients have the slots that they declare, and no dictionary: 18,000 clients would each have one."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _Slotted:
+        namespace.setdefault("__slots__", ())
+        return super().__new__(mcs, name, bases, namespace)
+
+
+class Client(metaclass=_Slotted):
     """A persona's base: what the engine calls, and what a persona may do.
 
-    Subclasses declare `__slots__`, a `name`, whether they are `honest`, and a docstring whose first line
-    `loadgen list` prints. docs/personas.md shows how to write one.
+    Subclasses declare a `name`, whether they are `honest`, and a docstring whose first line `loadgen list` prints; and
+    `__slots__`, if they have a state of their own. docs/personas.md shows how to write one.
     """
 
-    __slots__ = ("born", "came", "cohort", "due", "fd", "index", "outgoing", "room", "stage", "tick", "unread")
+    __slots__ = (
+        "born",
+        "came",
+        "cohort",
+        "due",
+        "fd",
+        "index",
+        "number",
+        "outgoing",
+        "room",
+        "stage",
+        "tick",
+        "unread",
+    )
 
     name: ClassVar[str]
     honest: ClassVar[bool]
@@ -200,6 +221,7 @@ class Client:
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
         self.index = index
+        self.number = cohort.made - 1  # within its persona: what parts of a crowd do goes by it
         self.room = cohort.place.rooms[cohort.made % len(cohort.place.rooms)]
         self.fd = -1
         self.came = False  # whether it ever reached the server

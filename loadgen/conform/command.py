@@ -47,7 +47,7 @@ def conform(
     leaves it to the server, others do better), wrong, or not exercised: a limit of the server's own came first, which
     long cases meet. chatserver takes them all with --max-message-bytes 33554432 --all-unfinished-bytes 268435456
     --max-fragments 4096 --message-rate 0, but those of more fragments. The default bar: nothing is wrong. Exit code 3
-    means that nothing was exercised: nobody answers, or there is no echo.
+    means that nothing was exercised: no answer, or no echo.
     """
     cases = select(case)
     if list_:

@@ -69,10 +69,10 @@ def pings() -> Iterator[Case]:
         yield holds(f"2.{number}", name, "5.5.3", [ping(payload)], pong(payload))
     yield fails("2.5", "ping of 126 bytes", "5.5", [ping(most + b"\xfe")])
     yield holds("2.6", "ping of 125 bytes, byte by byte", "5.5.3", cut(ping(most), 1), pong(most))
-    yield holds("2.7", "pong that nobody asked for, empty", "5.5.3", [frame(FIN | PONG)])
-    yield holds("2.8", "pong that nobody asked for", "5.5.3", [frame(FIN | PONG, HELLO)])
+    yield holds("2.7", "unasked pong, empty", "5.5.3", [frame(FIN | PONG)])
+    yield holds("2.8", "unasked pong", "5.5.3", [frame(FIN | PONG, HELLO)])
     sends = [frame(FIN | PONG, b"unsolicited"), ping(HELLO)]
-    yield holds("2.9", "pong that nobody asked for, then a ping", "5.5.3", sends, pong(HELLO))
+    yield holds("2.9", "unasked pong, then a ping", "5.5.3", sends, pong(HELLO))
     names = [b"payload-%d" % number for number in range(10)]
     many = [ping(each) for each in names]
     yield holds("2.10", "ten pings", "5.5.3", many, *map(pong, names))

@@ -16,7 +16,7 @@ from loadgen.conform.heard import PROBE, Heard
 from loadgen.fingerprint.exchange import word
 from loadgen.fingerprint.line import EndedError, Line, dial
 from loadgen.frames import FIN, PONG, frame
-from loadgen.target import Target, client_context
+from loadgen.target import Target
 
 #: After a violation, before more is sent. A strict server has noticed by then; it is asked whether it lives, and the
 #: ping must not meet a closed socket, since a reset would take the close frame away.
@@ -37,13 +37,7 @@ async def play(script: Script, target: Target, path: str, seconds: float) -> Hea
     """Play a case, and tell what was heard."""
     heard = Heard(script)
     try:
-        async with dial(
-            target.address,
-            target.port,
-            family=target.family,
-            tls=client_context() if target.tls else None,
-            host=target.host,
-        ) as line:
+        async with dial(target) as line:
             await _Conversation(script, heard, line, request(script, target, path)).run(seconds)
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
         heard.fault = f"cannot be reached: {word(error)}"

@@ -62,7 +62,7 @@ class _Suite:
         scope.cancel()
 
     async def _demand_echo(self) -> None:
-        """Say in one line that this is no echo, rather than in each case. One that breaks rules is an echo."""
+        """Say in one line that this is no echo, rather than in each case. An echo may break rules."""
         options = self._options
         script = Script(sends=[frame(FIN | TEXT, _HELLO)], hears=[echo(_HELLO)])
         heard = await player.play(script, options.target, options.path, options.timeout)

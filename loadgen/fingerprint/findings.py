@@ -42,8 +42,8 @@ class Found:
     """A limit, and how the server enforced it.
 
     A time may be off by `uncertainty` either way. A size or a rate is the last one that was tried on the honest side;
-    the limit lies at most `uncertainty` beyond it. `others` are what further samples found; infinity is one that was
-    not ended.
+    the limit lies at most `uncertainty` beyond it. `others` are what further samples found; infinity stands for
+    a connection that was not ended.
     """
 
     value: float
@@ -116,7 +116,7 @@ def longest(ways: Mapping[str, Finding], fast: str = "") -> Finding:
     known = {name: each for name, each in ways.items() if isinstance(each, Found | NoneSeen)}
     slow = [each for name, each in known.items() if name != fast]
     failed = next((each for each in ways.values() if isinstance(each, Failed)), None)
-    if failed or not slow:  # the way that is not known may be the one that outlives the others
+    if failed or not slow:  # the way that is not known may outlive the others
         return failed or merge(list(ways.values()))
     finding = max(slow, key=_held)
     if isinstance(finding, Found) and fast in known and _later(known[fast], finding):
@@ -173,7 +173,7 @@ def remark(finding: Finding) -> str:
 
 
 def _as_far_as(looked: float, unit: Unit) -> str:
-    # a floor on the reading rate is looked for with time: nobody reads slower than not at all
+    # a floor on the reading rate is looked for with time: no reader is slower than silence
     if unit in {Unit.SECONDS, Unit.RATE}:
         return f"within {looked:.0f} s" if looked >= 10 else f"within {looked:.2g} s"
     return f"up to {unit.show(looked)}"

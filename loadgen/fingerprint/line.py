@@ -5,7 +5,6 @@ WebSocket, or decide when to give up; every wait on a line is under a limit of t
 """
 
 import socket
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,8 @@ from enum import StrEnum
 from typing import Final
 
 import trio
+
+from loadgen.target import Target, client_context
 
 #: A server that has not accepted by then is taken for dead.
 CONNECT_SECONDS: Final = 5.0
@@ -103,18 +104,15 @@ class Line:
 
 @asynccontextmanager
 async def dial(
-    address: str,
-    port: int,
+    target: Target,
     *,
-    family: socket.AddressFamily,
     source: str | None = None,
-    tls: ssl.SSLContext | None = None,
-    host: str = "",
+    plaintext: bool = False,
     receive_buffer_bytes: int = 0,
     segment_bytes: int = 0,
 ) -> AsyncIterator[Line]:
     """Connect, from `source` if one is given; the connection is gone when the block is left."""
-    with trio.socket.socket(family) as sock:
+    with trio.socket.socket(target.family) as sock:
         if receive_buffer_bytes:  # before connect: the window's scale is fixed in the handshake
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         if segment_bytes:
@@ -122,11 +120,11 @@ async def dial(
         if source is not None:
             await sock.bind((source, 0))
         with trio.fail_after(CONNECT_SECONDS):
-            await sock.connect((address, port))
+            await sock.connect((target.address, target.port))
             stream: trio.abc.Stream = trio.SocketStream(sock)
-            if tls is not None:
+            if target.tls and not plaintext:
                 # servers that close without close_notify are common, and it is the close that we are here for
-                secure = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
+                secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
                 await secure.do_handshake()
                 stream = secure
         yield Line(sock, stream)

@@ -13,7 +13,7 @@ from loadgen.fingerprint.findings import Failed, Finding, Found, NotApplicable, 
 from loadgen.fingerprint.practice import Limit, Mark
 from loadgen.fingerprint.site import ANSWER_SECONDS, LAG_EVERY_SECONDS, Need, Site
 
-#: Refused so often in a row, nobody listens any more.
+#: Refused so often in a row, the server has died.
 _REFUSALS: Final = 2
 _AGAIN_SECONDS: Final = 0.2
 
@@ -45,7 +45,7 @@ class Neighbour:
             await trio.sleep(self._site.options.pace)
 
     async def look(self) -> None:
-        """Ask once, and once more if nobody listens: then the server is dead."""
+        """Ask once, and once more if the connection is refused: then the server is dead."""
         for _ in range(_REFUSALS):
             try:
                 answered = await self._ask()

@@ -3,8 +3,8 @@
 Owns: the marks. A limit itself is a row beside the code that probes it: its name, figure, range, reason and precedent.
 May not: probe anything.
 
-A range has two ends because two people are hurt by a wrong limit: the honest slow user by one that is too tight
-(`harsh`), everybody else by one that is too loose (`lenient`) or not there (`missing`).
+A range has two ends because a wrong limit hurts in two ways: the honest slow user if it is too tight (`harsh`), all
+others if it is too loose (`lenient`) or not there (`missing`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -67,7 +67,7 @@ SAMPLES: Final = 3
 class Probe(Limit):
     """A limit that can be looked for."""
 
-    need: Need  # what the server must serve
+    need: Need = Need.HTTP  # what the server must serve
     play: Callable[[Site], Awaitable[Finding]]
 
     @property

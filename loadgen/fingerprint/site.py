@@ -3,8 +3,7 @@
 Owns: the options of a fingerprint, the needs that a probe may have of a server, and how sure a measured time is.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Final
@@ -16,7 +15,7 @@ from loadgen import wire
 from loadgen.fingerprint.exchange import Answer, exchange
 from loadgen.fingerprint.findings import Finding
 from loadgen.fingerprint.line import Line, dial
-from loadgen.target import PER_SOURCE, Target, client_context
+from loadgen.target import PER_SOURCE, Target
 
 #: Looking around takes two or three; a server that makes it take longer must not make the whole last for ever.
 LOOK_AROUND_SECONDS: Final = 5.0
@@ -68,7 +67,7 @@ class Options:
     pace: Annotated[float, _NO_FLAG] = 1.0
     # a server that has not begun to answer by then is waiting for something
     prompt: Annotated[float, _NO_FLAG] = 1.0
-    # bytes a second of the slow readers: none; on both sides of the floors in use (240, 256), since one that reads at
+    # bytes a second of the slow readers: none; on both sides of the floors in use (240, 256), since a reader at
     # a floor's own rate lives or dies by the size of its segments; a phone's on 2G
     read_rates: Annotated[tuple[int, ...], _NO_FLAG] = (0, 50, 100, 200, 300, 600, 1000, 3072)
     arguments: Annotated[str, _NO_FLAG] = ""
@@ -114,28 +113,23 @@ class Site:
         """Start the clock of the probes. What looking around took too long is taken off their time."""
         self.until = min(trio.current_time(), self.begun + LOOK_AROUND_SECONDS) + self.options.within
 
-    @asynccontextmanager
-    async def dial(
+    def dial(
         self,
         *,
         source: str | None = None,
         plaintext: bool = False,
         receive_buffer_bytes: int = 0,
         segment_bytes: int = 0,
-    ) -> AsyncIterator[Line]:
+    ) -> AbstractAsyncContextManager[Line]:
         """Connect, each time from another address where there are many."""
         self._dialled += 1
-        async with dial(
-            self.target.address,
-            self.target.port,
-            family=self.target.family,
+        return dial(
+            self.target,
             source=source or self.target.source(self._dialled % _SOURCES * PER_SOURCE),
-            tls=client_context() if self.target.tls and not plaintext else None,
-            host=self.target.host,
+            plaintext=plaintext,
             receive_buffer_bytes=receive_buffer_bytes,
             segment_bytes=segment_bytes,
-        ) as line:
-            yield line
+        )
 
     @property
     def lonely_source(self) -> str | None:

@@ -16,10 +16,10 @@ from typing import Final, Protocol
 import trio
 
 from loadgen.client import TURNED_AWAY
-from loadgen.fingerprint.exchange import Exchange, GarbledError, tried, while_sending
+from loadgen.fingerprint.exchange import Exchange, GarbledError, exchange, tried, while_sending
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, longest
 from loadgen.fingerprint.line import EndedError, Ending, Line
-from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, Site
 
 #: What follows the first sign within this belongs to it: an answer and its FIN are often two segments.
 MOMENT_SECONDS: Final = 1.0
@@ -28,6 +28,9 @@ OPEN: Final = "left open"
 
 #: With these a server ends what has grown too large, or has too many lines: no deadline, however long it took.
 _TOO_LARGE: Final = ("400", "413", "414", "431", "close 1009")
+
+#: How a TLS alert begins: a record's type, and the version's first byte.
+_ALERT: Final = b"\x15\x03"
 
 _TURNED_AWAY: Final = tuple(str(status) for status in TURNED_AWAY)
 
@@ -79,6 +82,35 @@ async def http(site: Site) -> AsyncIterator[HttpClient]:
         yield HttpClient(line)
 
 
+@asynccontextmanager
+async def kept(site: Site) -> AsyncIterator[HttpClient]:
+    """A connection on which a request was answered."""
+    async with http(site) as client:
+        with trio.fail_after(ANSWER_SECONDS):
+            await exchange(client.line, [site.plain_request()])
+        yield client
+
+
+class TlsClient:
+    """A connection to a TLS server on which there is no TLS yet."""
+
+    before = ""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+    async def listen(self) -> str:
+        """Wait for what a server says before there is TLS."""
+        return "a TLS alert" if (await self.line.receive()).startswith(_ALERT) else "bytes that are no TLS"
+
+
+@asynccontextmanager
+async def tls(site: Site) -> AsyncIterator[TlsClient]:
+    """A connection for a ClientHello that a script sends."""
+    async with site.dial(plaintext=True) as line:
+        yield TlsClient(line)
+
+
 async def first_sign(client: Client, until: float) -> Sign | None:
     """Listen until the first sign comes or patience ends; then for a moment to what follows."""
     how, at = "", 0.0
@@ -105,7 +137,7 @@ async def ending_of(line: Line, seconds: float) -> str:
     return OPEN
 
 
-def elapsed(site: Site, line: Line, begun: float, sign: Sign | None) -> Finding:
+def elapsed(site: Site, line: Line, begun: float, sign: Sign | None) -> Found | NoneSeen:
     """How long it took until the sign."""
     if sign is None:
         return NoneSeen(looked=max(site.until - begun, 0.0))
@@ -132,6 +164,7 @@ class Slow:
     connect: Callable[[Site], AbstractAsyncContextManager[Client]]
     ways: Mapping[str, Callable[[Site], Script]]
     fast: str = ""  # the way that satisfies a least rate
+    at_once: str = "refused at once"  # what an end within a moment says: nothing of a deadline
 
     async def __call__(self, site: Site) -> Finding:
         """How long the server waits for the client that it waits for longest."""
@@ -156,8 +189,8 @@ class Slow:
         at_once = finding.value < site.options.prompt
         if at_once and (sign.turned_away or (opening and sign.how in set(Ending))):
             return Failed(why=f"turned away at once: {sign.how}")
-        if at_once and opening:
-            return NotApplicable(why=f"refused at once: {sign.how}")
+        if at_once and self.at_once:
+            return NotApplicable(why=f"{self.at_once}: {sign.how}")
         if pieces and sign.how.startswith(_TOO_LARGE):
             return NoneSeen(looked=finding.value, how=f"refused as too large: {sign.how}")
         return finding

@@ -47,7 +47,7 @@ async def _plain(site: Site) -> Answer | None:
         why = f"GET {site.options.path} is not answered: {word(trouble)}"
     else:
         why = "it serves one connection at a time: slow probes beside each other would measure its queue"
-        site.survey.notes.append("one silent connection stops the server for everybody else")
+        site.survey.notes.append("one silent connection stops the server for all others")
     lack = Failed(why=why) if isinstance(trouble, TurnedAwayError) else NotApplicable(why=why)
     for need in set(Need) - {Need.NOTHING, Need.TLS}:
         site.survey.lacks.setdefault(need, lack)

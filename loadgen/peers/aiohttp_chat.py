@@ -10,25 +10,16 @@ import asyncio
 from collections.abc import Collection
 from contextlib import suppress
 
+import chatroom  # type: ignore[import-not-found]
 from aiohttp import WSMsgType, web  # type: ignore[import-not-found]
-from chatroom import (  # type: ignore[import-not-found]
-    BACKLOG,
-    HELLO,
-    PAGE,
-    Chat,
-    arguments,
-    encode,
-    offset_of,
-    text_of,
-)
 
-chat = Chat(asyncio.Event)
-told = arguments()
+chat = chatroom.Chat(asyncio.Event)
+told = chatroom.arguments()
 
 
 async def page(_: web.Request) -> web.Response:
     """Answer the page, and that we live."""
-    return web.Response(text=PAGE, content_type="text/html")
+    return web.Response(text=chatroom.PAGE, content_type="text/html")
 
 
 async def websocket(request: web.Request) -> web.WebSocketResponse:
@@ -36,7 +27,7 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
     client = web.WebSocketResponse(heartbeat=told.ping, compress=False)
     await client.prepare(request)
     try:
-        await client.send_str(HELLO)
+        await client.send_str(chatroom.HELLO)
         async for message in client:
             if message.type is WSMsgType.TEXT:
                 reply = chat.attend(client, message.data)
@@ -56,16 +47,16 @@ async def tell(members: Collection[web.WebSocketResponse], event: str) -> None:
 
 async def publish(request: web.Request) -> web.Response:
     """Take a message."""
-    text = text_of(await request.read(), request.content_type)
+    text = chatroom.text_of(await request.read(), request.content_type)
     receipt, event, members = chat.say(request.match_info["room"], text)
     await tell(members, event)
-    return web.Response(text=encode(receipt), status=201, content_type="application/json")
+    return web.Response(text=chatroom.encode(receipt), status=201, content_type="application/json")
 
 
 async def messages(request: web.Request) -> web.Response:
     """Answer a long-poll."""
     room = chat.room(request.match_info["room"])
-    after, wait = offset_of(request.query.get("after")), float(request.query.get("wait", "0"))
+    after, wait = chatroom.asked(request.query)
     if after == room.offset and wait:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
@@ -83,4 +74,4 @@ app.add_routes(
         web.get("/rooms/{room}/messages", messages),
     ]
 )
-web.run_app(app, host="127.0.0.1", port=told.port, backlog=BACKLOG, access_log=None, print=None)
+web.run_app(app, host="127.0.0.1", port=told.port, backlog=chatroom.BACKLOG, access_log=None, print=None)

@@ -13,9 +13,9 @@ not: touch a socket.
 import argparse
 import json
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple
 
 #: Connections that may wait for accept: with a backlog of 100 the 101st client loses a second (a repeated SYN).
 BACKLOG: Final = 4096
@@ -36,20 +36,10 @@ def encode(message: dict[str, Any]) -> str:
 HELLO: Final = encode({"type": "hello", "protocol": "chat.v1", "session": "peer", "user": _USER, "limits": {}})
 
 
-class News(Protocol):
-    """The event of a framework: set once, then replaced."""
+class Room:
+    """A room: its members and its last messages. `news` is an event of the framework, set when a message comes."""
 
-    def set(self) -> object:
-        """Wake all held polls."""
-
-
-N = TypeVar("N", bound=News)
-
-
-class Room(Generic[N]):
-    """A room: its members and its last messages. `news` is set when a message comes."""
-
-    def __init__(self, name: str, news: N) -> None:
+    def __init__(self, name: str, news: Any) -> None:
         self.name = name
         self.news = news
         self.offset = 0
@@ -74,19 +64,18 @@ class Reply(NamedTuple):
     members: Collection[Any] = ()
 
 
-class Chat(Generic[N]):
+class Chat:
     """All rooms."""
 
-    def __init__(self, make_news: Callable[[], N]) -> None:
+    def __init__(self, make_news: Callable[[], Any]) -> None:
         self._make_news = make_news
-        self._rooms: dict[str, Room[N]] = {}
+        self._rooms: dict[str, Room] = {}
 
-    def room(self, name: str) -> Room[N]:
+    def room(self, name: str) -> Room:
         """The room of that name."""
-        found = self._rooms.get(name)
-        if found is None:
-            found = self._rooms[name] = Room(name, self._make_news())
-        return found
+        if name not in self._rooms:
+            self._rooms[name] = Room(name, self._make_news())
+        return self._rooms[name]
 
     def attend(self, member: object, text: str | bytes) -> Reply:
         """Act on what a client said over a WebSocket."""
@@ -129,9 +118,10 @@ def text_of(body: bytes, content_type: str) -> str:
     return str(json.loads(body)["text"]) if content_type.startswith("application/json") else body.decode()
 
 
-def offset_of(cursor: str | None) -> int | None:
-    """The offset that a cursor names."""
-    return int(cursor.rpartition("-")[2]) if cursor else None
+def asked(query: Mapping[str, str]) -> tuple[int | None, float]:
+    """What a poll asks for: messages after which offset, and for how many seconds it may be held."""
+    cursor = query.get("after")
+    return int(cursor.rpartition("-")[2]) if cursor else None, float(query.get("wait", "0"))
 
 
 def arguments() -> argparse.Namespace:

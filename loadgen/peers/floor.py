@@ -11,20 +11,10 @@ import socket
 import time
 from itertools import count
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+import chatroom  # type: ignore[import-not-found]
 from bare_frames import CLOSE, PING, PONG, TEXT, accept_upgrade, frame, split  # type: ignore[import-not-found]
-from chatroom import (  # type: ignore[import-not-found]
-    BACKLOG,
-    HELLO,
-    PAGE,
-    Chat,
-    Room,
-    arguments,
-    encode,
-    offset_of,
-    text_of,
-)
 
 READ_BYTES: Final = 64 * 1024
 
@@ -47,15 +37,12 @@ class Client:
         self.talks = False  # whether it is a WebSocket
 
 
-class Waiting:
+class Waiting(list["Poll"]):
     """The polls that wait for a room."""
-
-    def __init__(self) -> None:
-        self.polls: list[Poll] = []
 
     def set(self) -> None:
         """Answer them all."""
-        for poll in self.polls:
+        for poll in self:
             poll.answer()
 
 
@@ -64,7 +51,7 @@ class Poll:
 
     __slots__ = ("after", "client", "room")
 
-    def __init__(self, client: Client, room: "Room[Waiting]", after: int) -> None:
+    def __init__(self, client: Client, room: chatroom.Room, after: int) -> None:
         self.client: Client | None = client
         self.room = room
         self.after = after
@@ -76,8 +63,8 @@ class Poll:
             respond(client, 200, self.room.page(self.after))
 
 
-told = arguments()
-chat = Chat(Waiting)
+told = chatroom.arguments()
+chat = chatroom.Chat(Waiting)
 epoll = select.epoll()
 clients: dict[int, Client] = {}
 late: list[tuple[float, int, Poll]] = []  # heap: when a held poll is answered empty
@@ -86,7 +73,7 @@ order = count()
 
 def serve() -> None:
     """Serve until killed."""
-    listener = socket.create_server(("127.0.0.1", told.port), backlog=BACKLOG)
+    listener = socket.create_server(("127.0.0.1", told.port), backlog=chatroom.BACKLOG)
     listener.setblocking(False)
     epoll.register(listener, select.EPOLLIN)
     next_ping = time.monotonic() + told.ping
@@ -105,7 +92,7 @@ def serve() -> None:
 
 
 def accept(listener: socket.socket) -> None:
-    """Take all who wait."""
+    """Take all that wait."""
     while True:
         try:
             connected, _ = listener.accept()
@@ -185,33 +172,33 @@ def serve_request(client: Client) -> None:
     parts = url.path.split("/")
     if url.path == "/ws":
         client.talks = True
-        send(client, accept_upgrade(fields["sec-websocket-key"]) + frame(TEXT, HELLO.encode()))
+        send(client, accept_upgrade(fields["sec-websocket-key"]) + frame(TEXT, chatroom.HELLO.encode()))
     elif parts[1] != "rooms":
-        respond(client, 200, PAGE)
+        respond(client, 200, chatroom.PAGE)
     elif method == "POST":
-        receipt, event, members = chat.say(parts[2], text_of(body[:length], fields.get("content-type", "")))
+        receipt, event, members = chat.say(parts[2], chatroom.text_of(body[:length], fields.get("content-type", "")))
         tell(members, event)
-        respond(client, 201, encode(receipt))
+        respond(client, 201, chatroom.encode(receipt))
     elif parts[3:] == ["events"]:
         chat.room(parts[2]).members.add(client)
         send(client, STREAM)
     else:
-        hold(client, chat.room(parts[2]), parse_qs(url.query))
+        hold(client, chat.room(parts[2]), dict(parse_qsl(url.query)))
 
 
-def hold(client: Client, room: "Room[Waiting]", query: dict[str, list[str]]) -> None:
+def hold(client: Client, room: chatroom.Room, query: dict[str, str]) -> None:
     """Answer a poll, now or later."""
-    after, wait = offset_of(query.get("after", [""])[0]), float(query.get("wait", ["0"])[0])
+    after, wait = chatroom.asked(query)
     if after is None or after != room.offset or not wait:
         respond(client, 200, room.page(after))
         return
     poll = Poll(client, room, after)
-    room.news.polls.append(poll)
+    room.news.append(poll)
     heapq.heappush(late, (time.monotonic() + wait, next(order), poll))
 
 
 def tell(members: "tuple[Client, ...]", event: str) -> None:
-    """Send the same bytes to all who talk, and the same to all who follow an event stream."""
+    """Send the same bytes to all WebSockets, and the same to all event streams."""
     if members:
         framed, streamed = frame(TEXT, event.encode()), b""
         for member in members:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 import anyio  # type: ignore[import-not-found]
-from chatroom import HELLO, PAGE, Chat, encode, offset_of, text_of  # type: ignore[import-not-found]
+from chatroom import HELLO, PAGE, Chat, asked, encode, text_of  # type: ignore[import-not-found]
 from starlette.applications import Starlette  # type: ignore[import-not-found]
 from starlette.requests import Request  # type: ignore[import-not-found]
 from starlette.responses import HTMLResponse, Response  # type: ignore[import-not-found]
@@ -55,7 +55,7 @@ async def publish(request: Request) -> Response:
 async def messages(request: Request) -> Response:
     """Answer a long-poll."""
     room = chat.room(request.path_params["room"])
-    after, wait = offset_of(request.query_params.get("after")), float(request.query_params.get("wait", "0"))
+    after, wait = asked(request.query_params)
     if after == room.offset and wait:
         with anyio.move_on_after(wait):
             await room.news.wait()

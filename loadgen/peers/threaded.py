@@ -12,22 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+import chatroom  # type: ignore[import-not-found]
 from bare_frames import CLOSE, PING, PONG, TEXT, accept_upgrade, frame, unmask  # type: ignore[import-not-found]
-from chatroom import (  # type: ignore[import-not-found]
-    BACKLOG,
-    HELLO,
-    PAGE,
-    Chat,
-    arguments,
-    encode,
-    offset_of,
-    text_of,
-)
 
-told = arguments()
-chat = Chat(threading.Event)
+told = chatroom.arguments()
+chat = chatroom.Chat(threading.Event)
 speaking = threading.Lock()  # all threads use the rooms
 
 
@@ -60,18 +51,18 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/ws":
             self._talk()
         elif url.path.startswith("/rooms/"):
-            self._poll(url.path.split("/")[2], parse_qs(url.query))
+            self._poll(url.path.split("/")[2], dict(parse_qsl(url.query)))
         else:
-            self._answer(200, PAGE)
+            self._answer(200, chatroom.PAGE)
 
     def do_POST(self) -> None:
         """Take a message."""
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        text = text_of(body, self.headers.get("Content-Type", ""))
+        text = chatroom.text_of(body, self.headers.get("Content-Type", ""))
         with speaking:
             receipt, event, members = chat.say(self.path.split("/")[2], text)
         tell(members, event)
-        self._answer(201, encode(receipt))
+        self._answer(201, chatroom.encode(receipt))
 
     def _answer(self, status: int, text: str) -> None:
         payload = text.encode()
@@ -80,8 +71,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    def _poll(self, name: str, query: dict[str, list[str]]) -> None:
-        after, wait = offset_of(query.get("after", [""])[0]), float(query.get("wait", ["0"])[0])
+    def _poll(self, name: str, query: dict[str, str]) -> None:
+        after, wait = chatroom.asked(query)
         with speaking:
             room = chat.room(name)
             news, waits = room.news, after == room.offset
@@ -97,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         member = Member(self.connection)
         self.members.add(member)
         try:
-            member.send(TEXT, HELLO.encode())
+            member.send(TEXT, chatroom.HELLO.encode())
             self._converse(member)
         except OSError:
             return
@@ -144,7 +135,7 @@ def heartbeat() -> None:
 class Server(ThreadingHTTPServer):
     """A thread for each, without bound."""
 
-    request_queue_size = BACKLOG
+    request_queue_size = chatroom.BACKLOG
 
 
 class PooledServer(Server):

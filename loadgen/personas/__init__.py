@@ -39,7 +39,7 @@ def load(file: str) -> None:
     before = len(_registry)
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except Exception as error:  # noqa: BLE001  it is somebody else's program
+    except Exception as error:  # noqa: BLE001  another program's error
         raise UsageError(f"--persona: {file}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     if len(_registry) == before:
         raise UsageError(f"--persona: {file} has no class with @persona")

@@ -5,7 +5,7 @@ and each client begins at another one, so that a hundred clients have played the
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from loadgen.client import Attacker, Cohort, Threat
 
@@ -26,16 +26,18 @@ CLIENTS: Final = 100
 class CaseByCase(Attacker):
     """Plays one case a connection."""
 
-    __slots__ = ("_number", "_size", "_unsent")
+    __slots__ = ("_is_answered", "_played", "_size", "_unsent")
 
-    usual_clients = CLIENTS
     threat = Threat.MALFORMED
+    usual_clients = CLIENTS
+    pieces: ClassVar[tuple[int, ...]] = PIECES
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._number = cohort.made - 2  # each begins one further than the one before it
+        self._played = self.number - 1  # each client begins one further than the one before it
         self._unsent = b""
         self._size = 0
+        self._is_answered = False
 
     def cases(self) -> Mapping[str, bytes]:
         """Return the catalogue."""
@@ -44,13 +46,14 @@ class CaseByCase(Attacker):
     @property
     def case(self) -> str:
         """The name of the case that is played."""
-        return list(self.cases())[self._number % len(self.cases())]
+        return list(self.cases())[self._played % len(self.cases())]
 
     def play(self) -> None:
         """Begin with the next case."""
-        self._number += 1
+        self._played += 1
+        self._is_answered = False
         self._unsent = self.cases()[self.case]
-        pieces = PIECES[self._number // len(self.cases()) % len(PIECES)]
+        pieces = self.pieces[self._played // len(self.cases()) % len(self.pieces)]
         self._size = -(-len(self._unsent) // pieces)
         self._send_piece()
 
@@ -64,11 +67,20 @@ class CaseByCase(Attacker):
         """Count an answer that was not to be expected, under the name of its case."""
         self.cohort.answers[f"{self.case}: {answer}"] += 1
 
+    def note_answer(self) -> None:
+        """Send no more of this case, and go on soon."""
+        self._is_answered = True
+        self.wake_in(self.pace(PAUSE_SECONDS))
+
+    def go_on(self) -> None:
+        """Go to the next case, on a new connection."""
+        self.leave(return_in=self.pace(PAUSE_SECONDS))
+
     def on_time(self, moment: float) -> None:
-        """Send the next piece; or go, with an answer or without one."""
-        if self._unsent and not self.answered:
+        """Send the next piece; or go on, with an answer or without one."""
+        if self._unsent and not self._is_answered:
             self._send_piece()
             return
-        if not self.answered:
+        if not self._is_answered:
             self.book(f"nothing in {PATIENCE_SECONDS:g} s")
-        self.leave(return_in=self.pace(PAUSE_SECONDS))
+        self.go_on()

@@ -1,24 +1,73 @@
-"""What the honest slow share who come by WebSocket: they follow a room and talk now and then. No persona itself.
+"""What the honest slow share: several things to do at several times, and what they call a failure. No persona itself.
+
+The wheel has one deadline for each client, which is enough for a crowd. The honest slow are few, and have a line to
+read from, a pong to send and a message to wait for, all at once: each keeps a heap of its own behind that one deadline.
 
 An honest user calls it a failure when the connection is closed, when a message is lost without a word, when what was
 said is refused, and when nothing happens for far too long. Nothing else counts as one.
 """
 
+import heapq
+from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 from loadgen import wire
-from loadgen.client import Cohort
-from loadgen.personas._agenda import Planner
+from loadgen.client import Client, Cohort, Stage
+from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import Envelope, Member, decode, publish
+from loadgen.timers import now
+
+
+class Planner(Client):
+    """A client with an agenda, which a new connection begins empty."""
+
+    __slots__ = ("_agenda", "_planned")
+
+    honest = True
+    slow = True
+    usual_clients = 50
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._planned = 0  # things with the same time are done in the order in which they were planned
+
+    def begin(self) -> None:
+        """Be established, with nothing planned."""
+        self._agenda.clear()
+        self.hold()
+
+    def plan(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something after so many seconds, if the connection lasts."""
+        self._planned += 1
+        heapq.heappush(self._agenda, (now() + seconds, self._planned, action))
+        self.wake_in(self._agenda[0][0] - now())
+
+    def on_time(self, moment: float) -> None:
+        """Do what is due."""
+        while self._agenda and self._agenda[0][0] <= moment:
+            heapq.heappop(self._agenda)[2]()
+            if self.stage is not Stage.HELD:
+                return
+        if self._agenda:
+            self.wake_in(self._agenda[0][0] - moment)
+
+    def between(self, seconds: tuple[float, float]) -> float:
+        """Pick a number of seconds: people do not act in step."""
+        return self.cohort.place.random.uniform(*seconds)
 
 
 class Neighbour(Planner, Member):
-    """An honest member of a room: no attack may hurt it."""
+    """An honest member of a room that follows it, talks now and then, and may lose touch: no attack may hurt it."""
 
     __slots__ = ("_acknowledged", "_next_offset", "_said")
 
-    slow = True
-    usual_clients = 50
+    speaks_first: ClassVar[tuple[float, float] | None] = None  # seconds until the first message; by default as then
+    speaks_every: ClassVar[tuple[float, float]]
+    patience_seconds: ClassVar[float]  # for the acknowledgement of a message
+    in_touch: ClassVar[tuple[float, float] | None] = None  # seconds until it loses touch
+    dark_seconds: ClassVar[float] = 0.0  # how long it is out of touch
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
@@ -30,21 +79,39 @@ class Neighbour(Planner, Member):
         """Begin to live."""
         self._next_offset = 0
         self.begin()
-        self.settle_in()
+        self.plan_first()
 
-    def settle_in(self) -> None:
-        """Plan what this one does."""
-        raise NotImplementedError
+    def plan_first(self) -> None:
+        """Plan speaking and losing touch."""
+        self.plan(self.between(self.speaks_first or self.speaks_every), self._speak)
+        if self.in_touch is not None:
+            self.plan(self.between(self.in_touch), self.lose_touch)
 
-    def say(self, patience: float) -> None:
-        """Say something, and have it acknowledged within so many seconds."""
+    def _speak(self) -> None:
+        self.plan(self.between(self.speaks_every), self._speak)
+        if not self.is_dark:
+            self.say()
+
+    def say(self) -> None:
+        """Say something, and have it acknowledged in time."""
         self._said += 1
         self.send(publish(self.room, self._said, "hello, it is me again"))
-        self.plan(patience, partial(self._mind, self._said, patience))
+        self.plan(self.patience_seconds, partial(self._check, self._said))
 
-    def _mind(self, number: int, patience: float) -> None:
+    def _check(self, number: int) -> None:
         if self._acknowledged < number:
-            self.fail(f"a message not acknowledged in {patience:g} s")
+            self.fail(f"a message not acknowledged in {self.patience_seconds:g} s")
+
+    def lose_touch(self) -> None:
+        """Acknowledge nothing for a while."""
+        self.go_dark()
+        self.plan(self.dark_seconds, self.regain_touch)
+
+    def regain_touch(self) -> None:
+        """Be there again, until the next time."""
+        self.come_back()
+        if self.in_touch is not None:
+            self.plan(self.between(self.in_touch), self.lose_touch)
 
     def on_text(self, frame: wire.Frame) -> None:
         """Follow the room."""
@@ -67,3 +134,93 @@ class Neighbour(Planner, Member):
             self.fail("a message was lost" if offset > self._next_offset else "a message came twice")
             return
         self._next_offset = offset + 1 if offset else 0  # other servers may not count
+
+
+class SlowUser(Planner):
+    """An honest user over HTTP that sends a request piece by piece, takes the answer, pauses, and asks again.
+
+    On a server that closes after an answer it connects again, as every user would; closed in a request it is hurt.
+    """
+
+    __slots__ = ("_asked", "_done", "_heard", "_unsent")
+
+    piece_bytes: ClassVar[int]
+    pause_seconds: ClassVar[float]  # after an answer
+    patience_seconds: ClassVar[float]  # with a server that says nothing, once it has the request
+    opening = nothing
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._unsent = b""
+        self._asked = 0  # requests, the one on its way included
+        self._done = 0  # requests that were answered
+        self._heard = 0  # times that something came
+
+    def request(self, number: int) -> bytes:
+        """Return the `number`th request, from 1 on."""
+        raise NotImplementedError
+
+    def piece_every(self) -> float:
+        """Return the seconds between two pieces."""
+        raise NotImplementedError
+
+    def on_connected(self) -> None:
+        """Begin, or go on after a connection that the server closed between two requests."""
+        self.begin()
+        self.ask()
+
+    def ask(self) -> None:
+        """Begin the next request."""
+        self._asked += 1
+        self.unread = b""
+        self._unsent = self.request(self._asked)
+        self._send_piece()
+
+    def _send_piece(self) -> None:
+        piece, self._unsent = self._unsent[: self.piece_bytes], self._unsent[self.piece_bytes :]
+        self.send(piece)
+        if self._unsent:
+            self.plan(self.piece_every(), self._send_piece)
+        else:
+            self.plan(self.patience_seconds, partial(self._check, self._asked, self._heard))
+
+    def _check(self, number: int, heard: int) -> None:
+        if self._done >= number:
+            return
+        if heard == self._heard:
+            self.fail(f"nothing came in {self.patience_seconds:g} s")
+        else:
+            self.plan(self.patience_seconds, partial(self._check, number, self._heard))
+
+    def on_data(self, data: bytes) -> None:
+        """Take an answer, and pause after it."""
+        self._heard += 1
+        if self._done == self._asked:
+            return  # what is left of it scrolls by
+        self.unread += data
+        answer = self.read_answer()
+        if answer is None:
+            self.wait_for_more()
+        elif answer.status >= 400:
+            self.reject(answer.status)
+        else:
+            self._done, self.unread = self._asked, b""
+            self.plan(self.pause_seconds, self.go_on)
+
+    def go_on(self) -> None:
+        """React to the end of the pause."""
+        self.ask()
+
+    def read_answer(self) -> wire.Head | wire.Response | None:
+        """Return the answer as soon as it is there."""
+        return wire.read_response(self.unread)
+
+    def wait_for_more(self) -> None:
+        """React to a part of an answer."""
+
+    def on_hangup(self, how: str) -> None:
+        """Connect again, if that was between two requests."""
+        if self._done < self._asked:
+            self.fail(how)
+        else:
+            self.cohort.engine.reopen(self)

@@ -1,4 +1,4 @@
-"""A TLS 1.3 client that can send any record, which OpenSSL cannot. No persona itself.
+"""A TLS 1.3 client that can send any record, which OpenSSL cannot; and a ClientHello alone. No persona itself.
 
 Owns: the handshake and reading, by OpenSSL on buffers in memory; and the sealing of single records by hand (RFC 8446
 sections 5.2 and 7.3), with the traffic secret that OpenSSL writes to its key log. May not: touch a socket.
@@ -10,7 +10,9 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
+
+from loadgen.target import client_context
 
 HANDSHAKE: Final = 22
 APPLICATION_DATA: Final = 23
@@ -22,19 +24,6 @@ _NONCE_BYTES: Final = 12
 #: Most of a record's payload (RFC 8446 section 5.1).
 _RECORD_BYTES: Final = 16 * 1024
 _SECRET: Final = b"CLIENT_TRAFFIC_SECRET_0"
-
-
-class _Suite(NamedTuple):
-    digest: str
-    key_bytes: int
-    aead: str  # in `cryptography.hazmat.primitives.ciphers.aead`
-
-
-_SUITES: Final = {
-    "TLS_AES_128_GCM_SHA256": _Suite("sha256", 16, "AESGCM"),
-    "TLS_AES_256_GCM_SHA384": _Suite("sha384", 32, "AESGCM"),
-    "TLS_CHACHA20_POLY1305_SHA256": _Suite("sha256", 32, "ChaCha20Poly1305"),
-}
 
 
 class Tls13:
@@ -76,8 +65,10 @@ class Tls13:
 
 
 def seal(suite: str, secret: bytes, number: int, content_type: int, content: bytes) -> bytes:
-    """Make the `number`th record, from 0 on, under a traffic secret."""
-    digest, key_bytes, aead = _SUITES[suite]
+    """Make the `number`th record, from 0 on, under a traffic secret; suites as in `TLS_AES_128_GCM_SHA256`."""
+    digest = suite.rpartition("_")[2].lower()
+    key_bytes = 16 if "AES_128" in suite else 32
+    aead = "ChaCha20Poly1305" if "CHACHA20" in suite else "AESGCM"
     nonce = int.from_bytes(_expand(digest, secret, b"iv", _NONCE_BYTES)) ^ number
     plaintext = content + bytes((content_type,))
     head = _SEALED_HEAD + (len(plaintext) + _TAG_BYTES).to_bytes(2)
@@ -98,6 +89,15 @@ def _expand(digest: str, secret: bytes, label: bytes, length: int) -> bytes:
     label = b"tls13 " + label
     info = length.to_bytes(2) + bytes((len(label),)) + label + b"\0"
     return hmac.digest(secret, info + b"\x01", digest)[:length]
+
+
+@cache
+def client_hello(host: str = "localhost") -> bytes:
+    """What OpenSSL says first."""
+    said = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):  # it waits for the server's answer
+        client_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname=host).do_handshake()
+    return said.read()
 
 
 @cache

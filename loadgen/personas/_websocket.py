@@ -1,9 +1,15 @@
-"""What the WebSocket personas share: open, join a room, answer pings. No persona itself."""
+"""What WebSocket personas share: the handshake, frames, and the messages of chat.v1. No persona itself."""
+
+from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 
 from loadgen import wire
-from loadgen.client import CLOSED_FOR_NOW, Client, Stage
+from loadgen.client import CLOSED_FOR_NOW, Attacker, Client, Needs, Stage
+from loadgen.frames import LAST_WORD_BYTES, close_code
+from loadgen.personas._requests import upgrade
+from loadgen.personas._shapes import Flooder
 
 
 class Envelope(msgspec.Struct):
@@ -27,58 +33,132 @@ JOIN_ID = -1
 class WebSocketClient(Client):
     """A client that opens a WebSocket in good order and minds its control frames."""
 
-    __slots__ = ()
-
     honest = True
-
-    def opening(self) -> bytes:
-        """Ask for the upgrade."""
-        place = self.cohort.place
-        return wire.upgrade_request(place.websocket_path, place.host, *place.endpoint.upgrade_fields)
+    opening = upgrade
 
     def on_open(self) -> None:
         """React to the WebSocket's being open."""
-        raise NotImplementedError
 
     def on_text(self, frame: wire.Frame) -> None:
-        """React to a frame that is no control frame."""
-        raise NotImplementedError
+        """React to a message."""
+
+    def on_upgraded(self, head: wire.Head) -> None:
+        """React to the 101."""
+        self.on_open()
+
+    def awaits_head(self, data: bytes) -> bool:
+        """Whether what comes is the answer to the handshake."""
+        return self.stage is Stage.OPENING
 
     def on_data(self, data: bytes) -> None:
-        """Finish the handshake, then take frame after frame."""
-        data = self.unread + data if self.unread else data
-        if self.stage is Stage.OPENING and data.startswith(b"HTTP/"):
-            head = wire.read_head(data)
-            if head is None:
-                self.unread = data
-                return
-            if head.status != 101:
-                self.reject(head.status)
-                return
-            wire.check_upgrade(head)
-            data = data[head.size :]
-            self.on_open()
-        frames, self.unread = wire.read_frames(data)
+        """Finish the handshake; then hear what comes."""
+        if not self.awaits_head(data):
+            self.hear(data)
+            return
+        self.unread += data
+        head = wire.read_head(self.unread)
+        if head is None:
+            return
+        if head.status != 101:
+            self.reject(head.status)
+            return
+        wire.check_upgrade(head)
+        rest, self.unread = self.unread[head.size :], b""
+        self.on_upgraded(head)
+        if rest and self.fd >= 0:
+            self.hear(rest)
+
+    def hear(self, data: bytes) -> None:
+        """Take frame after frame."""
+        frames, self.unread = wire.read_frames(self.unread + data if self.unread else data)
         for frame in frames:
             if self.fd < 0:
                 return  # an earlier frame ended this client
-            self.on_frame(frame)
+            if frame.opcode == wire.PING:
+                self.on_ping(frame.payload)
+            elif frame.opcode == wire.CLOSE:
+                self.on_close(frame)
+            elif frame.opcode != wire.PONG:
+                self.on_text(frame)
 
-    def on_frame(self, frame: wire.Frame) -> None:
-        """Answer a ping, mind a close, look into text."""
-        if frame.opcode == wire.PING:
-            self.send(wire.frame(wire.PONG, frame.payload))
-        elif frame.opcode == wire.CLOSE:
-            self.send(wire.frame(wire.CLOSE, frame.payload[:2]))
-            self.fail(f"close {frame.close_code}", turned_away=frame.close_code in CLOSED_FOR_NOW)
-        elif frame.opcode != wire.PONG:
-            self.on_text(frame)
+    def on_ping(self, payload: bytes) -> None:
+        """Answer, as a browser does."""
+        self.send(wire.frame(wire.PONG, payload))
+
+    def on_close(self, frame: wire.Frame) -> None:
+        """Answer, and go."""
+        self.send(wire.frame(wire.CLOSE, frame.payload[:2]))
+        self.fail(f"close {frame.close_code}", turned_away=frame.close_code in CLOSED_FOR_NOW)
+
+
+class Lingerer(WebSocketClient, Attacker):
+    """An attacker by WebSocket that listens, answers pings, and stays for as long as it is let.
+
+    It is held from the 101 on, and booked under the code of the close frame that ends it. A crowd that did not answer
+    pings would be thrown out for that, and show nothing about what it came for.
+    """
+
+    honest = False
+    needs = Needs.WEBSOCKET
+
+    def on_connected(self) -> None:
+        """Wait for the answer: there is no WebSocket yet to do harm with."""
+        self.answered = 0
+
+    def on_upgraded(self, head: wire.Head) -> None:
+        """Be held, and begin."""
+        self.hold()
+        self.on_open()
+
+    def on_close(self, frame: wire.Frame) -> None:
+        """Go: there is nothing more to hold."""
+        self.closed(frame.close_code)
+
+    def closed(self, code: int) -> None:
+        """Book the close and the end."""
+        self.cohort.answers[f"close {code}"] += 1
+        self.fail(f"close {code}", turned_away=code in CLOSED_FOR_NOW)
+
+
+class LastWord(Lingerer):
+    """An attacker by WebSocket that reads no frame but the close frame with which all ends.
+
+    A flood may be answered by millions of frames, and reading them would be the generator's work.
+    """
+
+    def hear(self, data: bytes) -> None:
+        """Keep only what may be the server's last word."""
+        if len(data) < LAST_WORD_BYTES:
+            data = self.unread + data
+        self.unread = data[-LAST_WORD_BYTES:]
+
+    def on_hangup(self, how: str) -> None:
+        """Book the end under the close code, which says more than how the socket ended."""
+        code = close_code(self.unread) if self.stage is Stage.HELD else None
+        if code is None:
+            self.fail(how)
+        else:
+            self.closed(code)
+
+
+class FrameFlooder(LastWord, Flooder):
+    """Sends blocks of frames as soon as the WebSocket is open."""
+
+    starts: ClassVar[Sequence[bytes]] = ()  # what is sent before the blocks; the clients take them in turn
+
+    def on_open(self) -> None:
+        """Begin."""
+        if self.starts:
+            self.send(self.starts[self.number % len(self.starts)])
+        self.flood()
 
 
 class Member(WebSocketClient):
     """A WebSocket client joined to a room."""
 
-    __slots__ = ()
+    def awaits_head(self, data: bytes) -> bool:
+        """A member is held when it has joined, so frames come before that."""
+        return self.stage is Stage.OPENING and (self.unread + data).startswith(b"HTTP/")
 
     def joining(self) -> bytes:
         """Return the first frame."""
@@ -89,7 +169,7 @@ class Member(WebSocketClient):
         self.send(self.joining())
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Wait for the join to be answered; afterwards only count what is said."""
+        """Wait for the join to be answered; afterwards only count messages."""
         message = decode(frame)
         if message.type == "message":
             self.cohort.deliveries += 1
@@ -113,27 +193,16 @@ def decode(frame: wire.Frame) -> Envelope:
         raise wire.WireError("a text frame that is not chat.v1") from None
 
 
-def encoded(message: dict[str, object]) -> bytes:
+def encoded(**message: object) -> bytes:
     """Encode a chat.v1 message as a frame."""
     return wire.frame(wire.TEXT, msgspec.json.encode(message))
 
 
 def join(number: int, room: str, after: str = "") -> bytes:
     """Encode a join as a frame; with `after`, to catch up from a cursor."""
-    message: dict[str, object] = {"type": "join", "id": number, "room": room}
-    return encoded(message | {"after": after} if after else message)
-
-
-def leave(number: int, room: str) -> bytes:
-    """Encode a leave as a frame."""
-    return encoded({"type": "leave", "id": number, "room": room})
-
-
-def ping(number: int) -> bytes:
-    """Encode chat.v1's own ping as a frame."""
-    return encoded({"type": "ping", "id": number})
+    return encoded(type="join", id=number, room=room, **({"after": after} if after else {}))
 
 
 def publish(room: str, number: int, text: str) -> bytes:
     """Encode a publish as a frame."""
-    return encoded({"type": "publish", "id": number, "room": room, "text": text})
+    return encoded(type="publish", id=number, room=room, text=text)

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Final
+from typing import ClassVar, Final
 
 from loadgen import wire
 from loadgen.client import Cohort, Needs, Threat
 from loadgen.personas import persona
-from loadgen.personas._asking import Asker
-from loadgen.personas._flood import Intruder
-from loadgen.personas._lingering import Lingerer
-from loadgen.personas._posting import post_head
-from loadgen.personas._websocket import decode, join, publish
+from loadgen.personas._requests import post_head
+from loadgen.personas._shapes import Asker
+from loadgen.personas._websocket import Envelope, Lingerer, decode, join, publish
 
-#: Their own room, so that the victims' members need not take what is written there.
+#: A room of its own, so that the victims' members need not take what is written there.
 ASK_THE_LOG_ROOM: Final = "ask-the-log"
 
 #: Each client posts this once; 500 of these are 4 MB, more than servers keep of a room in memory.
@@ -41,7 +39,7 @@ class AskTheLog(Asker):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._question = cohort.made % len(QUESTIONS)
+        self._question = self.number
         self._wrote = False
 
     def request(self) -> bytes:
@@ -50,15 +48,8 @@ class AskTheLog(Asker):
         if not self._wrote:
             self._wrote = True
             # Servers that know guests by address and agent give each of these its own rate.
-            return (
-                post_head(
-                    place,
-                    ASK_THE_LOG_ROOM,
-                    f"Content-Length: {len(ASK_THE_LOG_TEXT)}",
-                    f"User-Agent: asker-{self.index}",
-                )
-                + ASK_THE_LOG_TEXT
-            )
+            fields = (f"Content-Length: {len(ASK_THE_LOG_TEXT)}", f"User-Agent: asker-{self.index}")
+            return post_head(place, ASK_THE_LOG_ROOM, *fields) + ASK_THE_LOG_TEXT
         return wire.request("GET", QUESTIONS[self._question % len(QUESTIONS)], place.host)
 
     def pause(self, status: int) -> float:
@@ -66,6 +57,27 @@ class AskTheLog(Asker):
         if status == 404:
             self._question += 1
         return REFUSED_SECONDS if status >= 400 else 0.0
+
+
+class _ChatAsker(Lingerer):
+    """Asks by WebSocket, and books the `answers`."""
+
+    threat = Threat.GREEDY
+    needs = Needs.CHAT
+    answers: ClassVar[tuple[str, ...]] = ("ack", "joined", "error")
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """Count messages, and book answers."""
+        message = decode(frame)
+        if message.type == "message":
+            self.cohort.deliveries += 1
+        elif message.type in self.answers:
+            self.cohort.answers[f"{message.type} {message.code}".rstrip()] += 1
+            self.on_answer(message)
+
+    def on_answer(self, message: Envelope) -> None:
+        """Go on."""
+        raise NotImplementedError
 
 
 #: A room of their own, so that the victims need not read what they write.
@@ -80,44 +92,32 @@ CATCH_UP_TEXT: Final = "something that was said a while ago"
 AGAIN_SECONDS: Final = 0.2
 
 _BEGINNING: Final = "0"
-_JOIN_ID: Final = 0
 
 
 @persona
-class CatchUp(Lingerer):
+class CatchUp(_ChatAsker):
     """WebSocket that joins a room from its first message on, reads for a moment and joins again, for ever.
 
     A bot that keeps no cursor does this, and every member does it once after an outage. Most of the messages are in the
-    log only. If all who catch up share one queue for it, an honest reconnect waits: 12 s behind 400 of these.
+    log only. If all that catch up share one queue for it, an honest reconnect waits: 12 s behind 400 of these.
     """
 
-    __slots__ = ()
-
     name = "catch-up"
-    threat = Threat.GREEDY
-    needs = Needs.CHAT
     usual_clients = 400
+    answers = ("joined", "error")
 
-    def on_open(self, head: wire.Head) -> None:
+    def on_open(self) -> None:
         """Write a little, so that there is something to read."""
         self.send(b"".join(publish(CATCH_UP_ROOM, number, CATCH_UP_TEXT) for number in range(1, MESSAGES + 1)))
         self.wake_in(self.pace(REFUSED_SECONDS))
 
-    def on_text(self, frame: wire.Frame) -> None:
-        """Count what is read, and plan the next join."""
-        message = decode(frame)
-        if message.type == "message":
-            self.cohort.deliveries += 1
-        elif message.type == "joined":
-            self.cohort.answers["joined"] += 1
-            self.wake_in(self.pace(AGAIN_SECONDS))
-        elif message.type == "error":
-            self.cohort.answers[f"error {message.code}"] += 1
-            self.wake_in(self.pace(REFUSED_SECONDS))
+    def on_answer(self, message: Envelope) -> None:
+        """Plan the next join."""
+        self.wake_in(self.pace(AGAIN_SECONDS if message.type == "joined" else REFUSED_SECONDS))
 
     def on_time(self, moment: float) -> None:
         """Join from the beginning."""
-        self.send(join(_JOIN_ID, CATCH_UP_ROOM, after=_BEGINNING))
+        self.send(join(0, CATCH_UP_ROOM, after=_BEGINNING))
 
 
 #: Below the 64 KiB that most servers take as a body, and above what any takes as a chat message.
@@ -161,18 +161,12 @@ class CostlyText(Asker):
     share. 500 of these raised the ping of every chatserver client to 1.5 s.
     """
 
-    __slots__ = ("_kind",)
-
     name = "costly-text"
     usual_clients = 500
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._kind = cohort.made % len(_KINDS)
-
     def request(self) -> bytes:
         """Post."""
-        content_type, make = _KINDS[self._kind]
+        content_type, make = _KINDS[self.number % len(_KINDS)]
         body = make()
         return post_head(self.cohort.place, self.room, f"Content-Length: {len(body)}", content_type=content_type) + body
 
@@ -186,41 +180,36 @@ FILL_ROOMS_ROOMS: Final = 100
 
 
 @persona
-class FillRooms(Lingerer):
+class FillRooms(_ChatAsker):
     """WebSocket that writes one message in each of a hundred rooms of its own and sits in all of them.
 
     No rate is exceeded, and no connection is in too many rooms. But the number of rooms in memory is limited too
-    (100,000 in chatserver), and a thousand of these take all of them: nobody else can open a room while they stay.
+    (100,000 in chatserver), and a thousand of these take all of them: no room can be opened while they stay.
     """
 
     __slots__ = ("_joined",)
 
     name = "fill-rooms"
-    threat = Threat.GREEDY
-    needs = Needs.CHAT
     usual_clients = 1000
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self._joined = 0
 
-    def on_open(self, head: wire.Head) -> None:
+    def on_open(self) -> None:
         """Begin with the first room."""
         self._joined = 0
         self._write()
 
-    def on_text(self, frame: wire.Frame) -> None:
+    def on_answer(self, message: Envelope) -> None:
         """Join after an ack, go on to the next room after a join, wait after a refusal."""
-        message = decode(frame)
         if message.type == "ack":
             self.send(join(self._joined, self._room))
         elif message.type == "joined":
             self._joined += 1
             self._write()
-        elif message.type == "error":
+        else:
             self.wake_in(self.pace(REFUSED_SECONDS))
-        if message.type in {"ack", "joined", "error"}:
-            self.cohort.answers[f"{message.type} {message.code}".rstrip()] += 1
 
     def on_time(self, moment: float) -> None:
         """Try again."""
@@ -245,8 +234,8 @@ WINDOW: Final = 50
 
 
 @persona
-class JoinMany(Intruder):
-    """WebSocket that joins 100,000 rooms, as fast as it is answered, none of which anybody else is in.
+class JoinMany(_ChatAsker):
+    """WebSocket that joins 100,000 rooms, as fast as it is answered, in all of which it is alone.
 
     A room is memory in the server: a history, a list of members, an entry in a cache. What bounds it is a cap on the
     rooms of a connection; what is said beyond that is booked.
@@ -255,36 +244,22 @@ class JoinMany(Intruder):
     __slots__ = ("_asked", "_open")
 
     name = "join-many"
-    threat = Threat.GREEDY
-    needs = Needs.CHAT
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self._asked = 0
         self._open = 0  # joins that are not answered
 
-    def on_open(self, head: wire.Head) -> None:
+    def on_open(self) -> None:
         """Begin with the first rooms."""
         self._asked = self._open = 0
         self._ask()
 
-    def hear(self, data: bytes) -> None:
-        """Book every answer, and go on when half of what was asked is answered."""
-        frames, self.unread = wire.read_frames(self.unread + data)
-        for frame in frames:
-            if frame.opcode == wire.CLOSE:
-                self.closed(frame.close_code)
-                return
-            if frame.opcode == wire.TEXT:
-                self._hear_message(frame)
+    def on_answer(self, message: Envelope) -> None:
+        """Go on when half of what was asked is answered."""
+        self._open -= 1
         if self._open <= WINDOW // 2:
             self._ask()
-
-    def _hear_message(self, frame: wire.Frame) -> None:
-        message = decode(frame)
-        if message.type in {"joined", "error"}:
-            self._open -= 1
-            self.cohort.answers[f"{message.type} {message.code}".rstrip()] += 1
 
     def _ask(self) -> None:
         first = self._asked

@@ -5,6 +5,7 @@ from typing import Final
 from loadgen import wire
 from loadgen.client import Attacker, Cohort, Needs, Stage, Threat
 from loadgen.personas import persona
+from loadgen.personas._requests import page, posting
 from loadgen.personas._websocket import JOIN_ID, Envelope, Member, join, publish
 from loadgen.personas.honest import Poll
 from loadgen.timers import now
@@ -25,11 +26,11 @@ class ReconnectStorm(Member):
     """WebSocket joined to a room that is dropped with all others every 10 s, and back within a second.
 
     A proxy, a network or a deployment does this to every client at once. Accepting, the handshakes, the joins and what
-    each has missed are all due together; one in each room says something just before, so that there is something to
-    miss. Half of them vanish with RST.
+    each has missed are all due together; a member in each room says something just before, so that there is something
+    to miss. Half of them vanish with RST.
     """
 
-    __slots__ = ("_cursor", "_resets", "_speaks")
+    __slots__ = ("_cursor",)
 
     name = "reconnect-storm"
     threat = Threat.GREEDY
@@ -37,9 +38,7 @@ class ReconnectStorm(Member):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self.room = f"storm-{cohort.made % ROOMS}"
-        self._resets = cohort.made % 2 == 0
-        self._speaks = cohort.made <= ROOMS
+        self.room = f"storm-{self.number % ROOMS}"
         self._cursor = ""
 
     def joining(self) -> bytes:
@@ -54,10 +53,10 @@ class ReconnectStorm(Member):
 
     def on_time(self, moment: float) -> None:
         """Be dropped."""
-        if self._speaks:
+        if self.number < ROOMS:
             self.send(publish(self.room, 0, "here we go again"))
         return_in = self.cohort.place.random.uniform(0.0, RETURN_WITHIN_SECONDS)
-        if self._resets:
+        if self.number % 2:
             self.abort(return_in)
         else:
             self.leave(return_in)
@@ -69,16 +68,16 @@ BELL_EVERY_SECONDS: Final = 2.0
 #: The room is theirs alone: victims' messages would wake the polls ten times a second.
 ROOM: Final = "thunder"
 
+_ring: Final = posting("Content-Length: 5", body=b"goal!")
+
 
 @persona
 class ThunderingPoll(Poll):
     """Long-poll on one room with thousands of others; one of them posts a message every 2 s, which wakes them all.
 
-    A goal in the match that everybody follows. The server owes thousands of answers at once, and victims their usual
+    A goal in a match that thousands follow. The server owes thousands of answers at once, and victims their usual
     time in between: it has to encode the answer once, write in batches, and let others in between two batches.
     """
-
-    __slots__ = ("_rings",)
 
     name = "thundering-poll"
     threat = Threat.GREEDY
@@ -88,10 +87,13 @@ class ThunderingPoll(Poll):
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self.room = ROOM
-        self._rings = cohort.made == 1
+
+    @property
+    def _rings(self) -> bool:
+        return self.number == 0
 
     def opening(self) -> bytes:
-        """Poll; or, for the one who rings, say nothing yet."""
+        """Poll; the client that rings says nothing yet."""
         return b"" if self._rings else super().opening()
 
     def on_connected(self) -> None:
@@ -108,15 +110,7 @@ class ThunderingPoll(Poll):
             super().on_time(moment)
             return
         self._await_bell()
-        body = b"goal!"
-        head = wire.request(
-            "POST",
-            f"/rooms/{ROOM}/messages",
-            self.cohort.place.host,
-            "Content-Type: text/plain",
-            f"Content-Length: {len(body)}",
-        )
-        self.send(head + body)
+        self.send(_ring(self))
 
     def on_data(self, data: bytes) -> None:
         """Take an answer; the ringer's is only booked."""
@@ -130,7 +124,7 @@ class ThunderingPoll(Poll):
             self.cohort.answers[f"answered {answer.status}"] += 1
 
     def on_hangup(self, how: str) -> None:
-        """The bell must not fall silent because its connection was idle for a while."""
+        """Connect the bell again, should its connection have been idle for too long."""
         if self._rings and self.stage is Stage.HELD:
             self.cohort.engine.reopen(self)
         else:
@@ -149,20 +143,15 @@ ASK_EVERY_SECONDS = 12.0
 class DescriptorExhaust(Attacker):
     """Opens as many connections as it gets, and holds them with a small request every 12 s.
 
-    None of them is late with anything, so no deadline applies. What counts is whether the server is there for those who
-    were in before, says no politely, does not spin over an accept() that fails with EMFILE, and recovers. The usual
-    number is twice 4,096, a common hard limit; a server that has more descriptors needs `--clients` and `--processes`.
+    None of them is late with anything, so no deadline applies. What counts is whether the server serves those that were
+    in before, refuses politely, does not spin over an accept() that fails with EMFILE, and recovers. The usual number
+    is twice 4,096, a common hard limit; a server that has more descriptors needs `--clients` and `--processes`.
     """
-
-    __slots__ = ()
 
     name = "descriptor-exhaust"
     threat = Threat.GREEDY
     usual_clients = 8192
-
-    def opening(self) -> bytes:
-        """Ask for one thing."""
-        return wire.request("GET", self.cohort.place.path, self.cohort.place.host)
+    opening = page
 
     def on_connected(self) -> None:
         """Plan the next request."""

@@ -1,18 +1,24 @@
-"""Floods: small things that each cost the server more than the sender, as fast as it takes them."""
+"""Floods: small or long things that each cost the server more than the sender, as fast as it takes them."""
 
 import zlib
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import Final
 
+import msgspec
+
 from loadgen import wire
-from loadgen.client import Attacker, Cohort, Needs, Threat
+from loadgen.client import Attacker, Needs, Place, Threat
 from loadgen.frames import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 from loadgen.personas import persona
-from loadgen.personas._flood import BLOCK_BYTES, Flooder, FrameFlooder, fill
-from loadgen.personas._websocket import join, leave, publish
+from loadgen.personas._requests import event_stream, nothing, page, post_head, upgrading
+from loadgen.personas._shapes import BLOCK_BYTES, Flooder, fill
+from loadgen.personas._websocket import FrameFlooder, encoded, join, publish
 
-# The smallest cost the sender least; the largest pass a limit on frames at a time, and come back at full size.
-_PING_FLOOD_BLOCKS: Final = (fill(frame(FIN | PING)), fill(frame(FIN | PING, bytes(125))))
+
+def _smallest_and_largest(opcode: int) -> tuple[bytes, bytes]:
+    """The smallest cost the sender least; the largest pass a limit on frames at a time, and come back at full size."""
+    return fill(frame(FIN | opcode)), fill(frame(FIN | opcode, bytes(125)))
 
 
 @persona
@@ -23,16 +29,8 @@ class PingFlood(FrameFlooder):
     (CVE-2019-9512 is the same in HTTP/2), and one that counts only messages sees nothing at all.
     """
 
-    __slots__ = ()
-
     name = "ping-flood"
-
-    def block(self) -> bytes:
-        """Pings."""
-        return _PING_FLOOD_BLOCKS[self.number % len(_PING_FLOOD_BLOCKS)]
-
-
-_PONG_FLOOD_BLOCKS: Final = (fill(frame(FIN | PONG)), fill(frame(FIN | PONG, bytes(125))))
+    blocks = _smallest_and_largest(PING)
 
 
 @persona
@@ -42,18 +40,8 @@ class PongFlood(FrameFlooder):
     Legal as a heartbeat (RFC 6455 section 5.5.3) and ignored by nearly every library, after it has parsed each one.
     """
 
-    __slots__ = ()
-
     name = "pong-flood"
-
-    def block(self) -> bytes:
-        """Pongs."""
-        return _PONG_FLOOD_BLOCKS[self.number % len(_PONG_FLOOD_BLOCKS)]
-
-
-#: They talk in a few rooms of their own, where nobody listens: what is attacked is the server's time for each message,
-#: not the victims' screens, which at this rate would be the generator's own work.
-_TINY_FRAMES_BLOCKS: Final = tuple(fill(publish(f"tiny-{room}", 1, "x")) for room in range(16))
+    blocks = _smallest_and_largest(PONG)
 
 
 @persona
@@ -61,20 +49,14 @@ class TinyFrames(FrameFlooder):
     """WebSocket that publishes one-letter messages at full speed.
 
     All of it is valid, and a few dozen bytes each buy a parse, a commit and an answer. What stops it is a limit on how
-    often one user may publish, and an end for who goes on regardless of `retry_after`.
+    often one user may publish, and an end for a user that goes on regardless of `retry_after`.
     """
-
-    __slots__ = ()
 
     name = "tiny-frames"
     needs = Needs.CHAT
-
-    def block(self) -> bytes:
-        """Messages."""
-        return _TINY_FRAMES_BLOCKS[self.number % len(_TINY_FRAMES_BLOCKS)]
-
-
-_CONTINUATIONS: Final = fill(frame(MORE))
+    # In rooms of their own: the attack is on the server's time for each message, and not on the victims' reading,
+    # which at this rate would be the generator's own work.
+    blocks = tuple(fill(publish(f"tiny-{room}", 1, "x")) for room in range(16))
 
 
 @persona
@@ -85,18 +67,9 @@ class EmptyFragments(FrameFlooder):
     of 1 KiB. Six bytes buy a list entry and a parser's turn each.
     """
 
-    __slots__ = ()
-
     name = "empty-fragments"
-
-    def on_open(self, head: wire.Head) -> None:
-        """Begin the message."""
-        self.send(frame(TEXT))
-        super().on_open(head)
-
-    def block(self) -> bytes:
-        """Empty continuations."""
-        return _CONTINUATIONS
+    starts = (frame(TEXT),)
+    blocks = (fill(frame(MORE)),)
 
 
 @persona
@@ -107,18 +80,12 @@ class RoomChurn(FrameFlooder):
     gathered and told now and then. Each join also asks for the room's latest messages: 40 bytes for 10 KB.
     """
 
-    __slots__ = ("_block",)
-
     name = "room-churn"
     needs = Needs.CHAT
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._block = fill(join(1, self.room) + leave(2, self.room))
-
     def block(self) -> bytes:
         """In and out."""
-        return self._block
+        return fill(join(1, self.room) + encoded(type="leave", id=2, room=self.room))
 
 
 @persona
@@ -130,24 +97,15 @@ class ConnectFlood(Attacker):
     played because accept() may fail with ECONNABORTED for one and never for the other.
     """
 
-    __slots__ = ("_resets",)
-
     name = "connect-flood"
     silent = True
     threat = Threat.GREEDY
-
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._resets = cohort.made % 2 == 0
-
-    def opening(self) -> bytes:
-        """Say nothing."""
-        return b""
+    opening = nothing
 
     def on_connected(self) -> None:
         """Go, and come again."""
         super().on_connected()
-        if self._resets:
+        if self.number % 2:
             self.abort(return_in=0.0)
         else:
             self.leave(return_in=0.0)
@@ -161,25 +119,17 @@ class Pipeline(Flooder):
     queues answers, and both do it in memory: a block of 16 KiB asks for several megabytes.
     """
 
-    __slots__ = ()
-
     name = "pipeline"
-
-    def opening(self) -> bytes:
-        """Begin with the first request."""
-        return wire.request("GET", self.cohort.place.path, self.cohort.place.host)
+    opening = page
 
     def on_connected(self) -> None:
-        """Turn a deaf ear."""
+        """Read nothing."""
         self.stop_reading()
         super().on_connected()
 
     def block(self) -> bytes:
         """Return as many requests as fit."""
         return fill(self.opening())
-
-
-_BLOCK: Final = b"x" * BLOCK_BYTES
 
 
 @persona
@@ -190,27 +140,17 @@ class SseFlood(Flooder):
     as the next request or wakes for every block of them; a server that stops reading does not see the client's FIN.
     """
 
-    __slots__ = ()
-
     name = "sse-flood"
     needs = Needs.CHAT
     usual_clients = 2500  # each fills up to some hundred KB of kernel memory, of which a machine has a few GB
-
-    def opening(self) -> bytes:
-        """Ask for the stream."""
-        place = self.cohort.place
-        path = place.stream_path.format(room=self.room)
-        return wire.request("GET", path, place.host, "Accept: text/event-stream")
+    opening = event_stream
+    blocks = (b"x" * BLOCK_BYTES,)  # no request
 
     def on_data(self, data: bytes) -> None:
         """Note an answer; go on unless it is a refusal."""
         super().on_data(data)
         if self.answered < 400:
             self.answered = 0
-
-    def block(self) -> bytes:
-        """Return bytes that are no request."""
-        return _BLOCK
 
 
 #: What a bomb grows to: 1,000 times what is sent, the most that DEFLATE can do.
@@ -228,18 +168,17 @@ class CompressBomb(FrameFlooder):
     the extension is not accepted, it sends one compressed frame all the same: a reserved bit, which must be refused.
     """
 
-    __slots__ = ()
-
     name = "compress-bomb"
-    upgrade_fields = (f"Sec-WebSocket-Extensions: {_EXTENSION}",)
+    opening = upgrading(f"Sec-WebSocket-Extensions: {_EXTENSION}")
 
-    def on_open(self, head: wire.Head) -> None:
+    def on_upgraded(self, head: wire.Head) -> None:
         """See whether the server unpacks."""
-        if _EXTENSION in head.fields.get("sec-websocket-extensions", ""):
-            self.cohort.answers[f"{_EXTENSION} accepted"] += 1
-            super().on_open(head)
+        accepted = _EXTENSION in head.fields.get("sec-websocket-extensions", "")
+        self.cohort.answers[f"{_EXTENSION} {'' if accepted else 'not '}accepted"] += 1
+        self.hold()
+        if accepted:
+            self.flood()
         else:
-            self.cohort.answers[f"{_EXTENSION} not accepted"] += 1
             self.send(frame(FIN | RSV1 | BINARY, b"\0"))
 
     def block(self) -> bytes:
@@ -257,3 +196,104 @@ def bomb() -> bytes:
     piece = packer.compress(bytes(_PIECE_BYTES)) + packer.flush(zlib.Z_FULL_FLUSH)
     packed = piece * (BOMB_BYTES // _PIECE_BYTES)
     return frame(FIN | RSV1 | BINARY, packed.removesuffix(b"\0\0\xff\xff"))
+
+
+#: Below the 16 KiB that chatserver takes.
+MESSAGE_BYTES: Final = 15_000
+#: One alone fits what chatserver reads at once, 512 bytes, and half of the next.
+MIDDLING_BYTES: Final = 400
+#: Letters with as many marks as they may have, and an end that is not allowed: looked at to the last, and refused.
+_MARKED: Final = ("a" + "\N{COMBINING ACUTE ACCENT}" * 8) * 450 + "\N{RIGHT-TO-LEFT OVERRIDE}"
+#: What JSON escapes has to be looked at closely.
+_ESCAPED: Final = msgspec.Raw(b'"\\u0041"')
+
+
+def _objects(size: int) -> list[msgspec.Raw]:
+    """Thousands of objects for a field that no server reads."""
+    tiny = b'{"":1}'
+    return [msgspec.Raw(tiny)] * (size // (len(tiny) + 1))
+
+
+@persona
+class LongMessages(FrameFlooder):
+    """WebSocket that sends messages as long as they may be, at full speed.
+
+    A third each: JSON of thousands of objects, texts that are refused for their last character, and questions of such
+    a length that hardly more than one is read at once. Each costs ten times what a tiny one does, and there is never a
+    second one waiting behind it by which a server could tell that this is a flood.
+    """
+
+    name = "long-messages"
+    needs = Needs.CHAT
+    blocks = (
+        fill(encoded(type="ping", id=_ESCAPED, more=_objects(MESSAGE_BYTES))),
+        fill(encoded(type="publish", id=1, room="long", text=_MARKED)),
+    )
+
+    def block(self) -> bytes:
+        """Return one of the blocks, or questions about the room."""
+        if self.number % 3 < 2:
+            return self.blocks[self.number % 3]
+        question = {"type": "history", "id": 1, "room": self.room, "limit": 200, "more": "x" * (MIDDLING_BYTES - 70)}
+        return fill(encoded(**question))
+
+
+#: Below what most servers take: a head of 16 KiB (h11, IIS), 100 fields (Apache, Kestrel), 64 KiB of body (chatserver).
+HEAD_BYTES: Final = 15_000
+FIELDS: Final = 95
+BODY_BYTES: Final = 60_000
+#: Few enough for chatserver, which takes 64.
+CHUNKS: Final = 60
+
+#: They post in rooms without members: the attack is on the server's time for each request.
+_ROOMS: Final = 16
+
+
+def _one_field(place: Place, room: str) -> bytes:
+    return wire.request("GET", place.path, place.host, "X-Long: " + "x" * HEAD_BYTES)
+
+
+def _many_fields(place: Place, room: str) -> bytes:
+    return wire.request("GET", place.path, place.host, *(f"x{number}: y" for number in range(FIELDS)))
+
+
+def _json(place: Place, room: str) -> bytes:
+    body = msgspec.json.encode({"text": _ESCAPED, "more": _objects(BODY_BYTES)})
+    return post_head(place, room, f"Content-Length: {len(body)}", content_type="application/json") + body
+
+
+def _chunks(place: Place, room: str) -> bytes:
+    return post_head(place, room, "Transfer-Encoding: chunked") + b"8\r\n12345678\r\n" * CHUNKS + b"0\r\n\r\n"
+
+
+_FORMS: Final[tuple[Callable[[Place, str], bytes], ...]] = (_one_field, _many_fields, _json, _chunks)
+
+
+@lru_cache(_ROOMS)
+def _request(place: Place, number: int) -> bytes:
+    """The same bytes for all that send them, not 60 KB for each."""
+    return _FORMS[number % len(_FORMS)](place, f"long-{number}")
+
+
+@persona
+class LongRequests(Flooder):
+    """Sends requests as long as they may be, thousands ahead, and takes the answers.
+
+    A quarter each: heads of one long field, heads of many fields, JSON of thousands of objects, bodies in small chunks.
+    Nothing about any of them is malformed, and few servers refuse one; each costs ten times what others do, and a
+    server that gives each client one request in turn gives these its time.
+    """
+
+    name = "long-requests"
+    needs = Needs.CHAT
+
+    def opening(self) -> bytes:
+        """Begin with the first."""
+        return _request(self.cohort.place, self.number % _ROOMS)
+
+    def block(self) -> bytes:
+        """Return as many as fit, or one."""
+        return fill(self.opening())
+
+    def on_data(self, data: bytes) -> None:
+        """Take the answers, so that they are not what stops it."""

@@ -19,8 +19,6 @@ class Idle(Member):
     Most of a chat's connections at any moment. A server that spends a task or a thread on each pays for all of them.
     """
 
-    __slots__ = ()
-
     name = "idle"
 
 
@@ -41,7 +39,7 @@ class Chat(Member):
         self._traffic: Traffic = traffic
 
     def on_joined(self, message: Envelope) -> None:
-        """Be one of those whom the schedule may call upon."""
+        """Be called upon by the schedule."""
         self._traffic.enter(self)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
@@ -151,8 +149,6 @@ _EVENT: Final = b"\ndata:"
 @persona
 class Sse(Client):
     """Event stream on a room that is read and never answered."""
-
-    __slots__ = ()
 
     name = "sse"
     honest = True

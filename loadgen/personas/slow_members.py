@@ -9,32 +9,22 @@ from loadgen.personas import persona
 from loadgen.personas._neighbour import Neighbour
 
 PEOPLE: Final = 300
-OFFICE_SPEAKS_EVERY_SECONDS: Final = (30.0, 90.0)
-OFFICE_PATIENCE_SECONDS: Final = 10.0
 
 
 @persona
 class Office(Neighbour):
-    """One of 300 members behind one address, who all say something once a minute.
+    """One of 300 members behind one address, each of which says something once a minute.
 
     Offices, schools, mobile carriers and whole countries come from one address. A cap on connections, requests or
     messages by address that is meant for one greedy machine hurts them first.
     """
 
-    __slots__ = ()
-
     name = "office"
-    cycle_seconds = OFFICE_SPEAKS_EVERY_SECONDS[0] + OFFICE_PATIENCE_SECONDS  # when some of them have spoken
     usual_clients = PEOPLE
     one_address = True
-
-    def settle_in(self) -> None:
-        """Plan the first remark."""
-        self.plan(self.between(*OFFICE_SPEAKS_EVERY_SECONDS), self._speak)
-
-    def _speak(self) -> None:
-        self.plan(self.between(*OFFICE_SPEAKS_EVERY_SECONDS), self._speak)
-        self.say(OFFICE_PATIENCE_SECONDS)
+    speaks_every = (30.0, 90.0)
+    patience_seconds = 10.0
+    cycle_seconds = speaks_every[0] + patience_seconds  # when some of them have spoken
 
 
 ROUND_TRIP_SECONDS: Final = 0.6
@@ -42,14 +32,6 @@ READ_EVERY_SECONDS: Final = 0.5
 
 #: 3 KB/s is what EDGE gives at the edge: 24 kbit/s.
 BYTES_A_SECOND: Final = 3072
-
-#: Without touch: behind a hill, in a lift, between two cells.
-DARK_SECONDS: Final = 10.0
-TOUCH_SECONDS: Final = (20.0, 40.0)
-
-PHONE_2G_SPEAKS_EVERY_SECONDS: Final = (20.0, 40.0)
-#: What it says arrives behind everything that the server has for it, at 3 KB/s.
-PHONE_2G_PATIENCE_SECONDS: Final = 120.0
 
 
 @persona
@@ -62,18 +44,19 @@ class Phone2G(Neighbour):
     the phone itself does.
     """
 
-    __slots__ = ()
-
     name = "phone-2g"
-    cycle_seconds = TOUCH_SECONDS[1] + DARK_SECONDS
     receive_buffer_bytes = 4096
     read_bytes = int(BYTES_A_SECOND * READ_EVERY_SECONDS)
+    speaks_every = (20.0, 40.0)
+    patience_seconds = 120.0  # its messages arrive behind everything that the server has for it, at 3 KB/s
+    in_touch = (20.0, 40.0)
+    dark_seconds = 10.0  # behind a hill, in a lift, between two cells
+    cycle_seconds = in_touch[1] + dark_seconds
 
-    def settle_in(self) -> None:
-        """Plan reading, speaking and losing touch."""
+    def plan_first(self) -> None:
+        """Plan reading, too."""
+        super().plan_first()
         self.plan(READ_EVERY_SECONDS, self._read)
-        self.plan(self.between(*PHONE_2G_SPEAKS_EVERY_SECONDS), self._speak)
-        self.plan(self.between(*TOUCH_SECONDS), self._lose_touch)
 
     def on_data(self, data: bytes) -> None:
         """Take what the line carries in a while, and no more for that while."""
@@ -81,76 +64,35 @@ class Phone2G(Neighbour):
         if self.stage is Stage.HELD:
             self.stop_reading()
 
-    def on_frame(self, frame: wire.Frame) -> None:
-        """Answer a ping as late as the distance has it."""
-        if frame.opcode == wire.PING:
-            self.plan(ROUND_TRIP_SECONDS, partial(self._pong, frame.payload))
-        else:
-            super().on_frame(frame)
-
     def _read(self) -> None:
         self.plan(READ_EVERY_SECONDS, self._read)
         if not self.is_dark:
             self.resume_reading()
 
+    def on_ping(self, payload: bytes) -> None:
+        """Answer as late as the distance has it."""
+        self.plan(ROUND_TRIP_SECONDS, partial(self._pong, payload))
+
     def _pong(self, payload: bytes) -> None:
         if self.is_dark:
-            self.plan(ROUND_TRIP_SECONDS, partial(self._pong, payload))
+            self.on_ping(payload)
         else:
             self.send(wire.frame(wire.PONG, payload))
-
-    def _speak(self) -> None:
-        self.plan(self.between(*PHONE_2G_SPEAKS_EVERY_SECONDS), self._speak)
-        if not self.is_dark:
-            self.say(PHONE_2G_PATIENCE_SECONDS)
-
-    def _lose_touch(self) -> None:
-        self.go_dark()
-        self.plan(DARK_SECONDS, self._regain_touch)
-
-    def _regain_touch(self) -> None:
-        self.come_back()
-        self.plan(self.between(*TOUCH_SECONDS), self._lose_touch)
-
-
-#: What Chrome and Firefox leave a background tab: one timer a minute.
-WAKES_EVERY_SECONDS: Final = 60.0
-
-#: It learns of a missing acknowledgement when it next wakes.
-SLEEPY_TAB_PATIENCE_SECONDS: Final = 60.0
 
 
 @persona
 class SleepyTab(Neighbour):
     """A member in a background tab: its timers fire once a minute, its browser answers pings.
 
-    What a page does to be kept (a heartbeat of its own every 20 s, say) does not happen while nobody looks. A server
-    that waits for one instead of pinging throws out everybody who has another tab in front.
+    What a page does to be kept (a heartbeat of its own every 20 s, say) does not happen in the background. A server
+    that waits for one instead of pinging throws out every user with another tab in front.
     """
 
-    __slots__ = ()
-
     name = "sleepy-tab"
-    cycle_seconds = WAKES_EVERY_SECONDS
-
-    def settle_in(self) -> None:
-        """Fall asleep; the first wake is within a minute."""
-        self.plan(self.between(0.0, WAKES_EVERY_SECONDS), self._wake)
-
-    def _wake(self) -> None:
-        self.plan(WAKES_EVERY_SECONDS, self._wake)
-        self.say(SLEEPY_TAB_PATIENCE_SECONDS)
-
-
-TUNNEL_SECONDS: Final = 25.0
-FIRST_TUNNEL_AFTER_SECONDS: Final = (5.0, 15.0)
-
-#: TCP's waits double, so after the tunnel it may not try for as long as the tunnel was. A member that
-#: is in the next tunnel by then is cut off by TCP, not by the server.
-DAYLIGHT_SECONDS: Final = (30.0, 60.0)
-
-#: Until TCP has tried, and the server has said all that there was meanwhile.
-TUNNEL_PATIENCE_SECONDS: Final = 60.0
+    speaks_first = (0.0, 60.0)
+    speaks_every = (60.0, 60.0)  # what Chrome and Firefox leave a background tab: one timer a minute
+    patience_seconds = 60.0  # it learns of a missing acknowledgement when it next wakes
+    cycle_seconds = speaks_every[1]
 
 
 @persona
@@ -161,20 +103,20 @@ class Tunnel(Neighbour):
     whose deadline is shorter than that closes a connection that was never broken.
     """
 
-    __slots__ = ()
-
     name = "tunnel"
-    cycle_seconds = FIRST_TUNNEL_AFTER_SECONDS[1] + TUNNEL_SECONDS
+    first_in_touch = (5.0, 15.0)
+    # TCP's waits double, so after the tunnel it may not try for as long as the tunnel was. A member that is in the next
+    # tunnel by then is cut off by TCP, not by the server.
+    in_touch = (30.0, 60.0)
+    dark_seconds = 25.0
+    patience_seconds = 60.0  # until TCP has tried, and the server has said all that there was meanwhile
+    cycle_seconds = first_in_touch[1] + dark_seconds
 
-    def settle_in(self) -> None:
+    def plan_first(self) -> None:
         """Ride."""
-        self.plan(self.between(*FIRST_TUNNEL_AFTER_SECONDS), self._enter)
+        self.plan(self.between(self.first_in_touch), self.lose_touch)
 
-    def _enter(self) -> None:
-        self.go_dark()
-        self.plan(TUNNEL_SECONDS, self._leave)
-
-    def _leave(self) -> None:
-        self.come_back()
-        self.plan(self.between(*DAYLIGHT_SECONDS), self._enter)
-        self.say(TUNNEL_PATIENCE_SECONDS)
+    def regain_touch(self) -> None:
+        """Say something behind the tunnel."""
+        super().regain_touch()
+        self.say()

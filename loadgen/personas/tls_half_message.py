@@ -6,23 +6,20 @@ from typing import Final
 from loadgen import wire
 from loadgen.client import Needs
 from loadgen.personas import persona
-from loadgen.personas._flood import Intruder
+from loadgen.personas._shapes import GENTLE_RETURN_SECONDS
 from loadgen.personas._tls13 import APPLICATION_DATA, HANDSHAKE, Tls13
-from loadgen.personas._websocket import decode, join
+from loadgen.personas._websocket import Lingerer, decode, join
 from loadgen.target import describe_tls
 
 #: A KeyUpdate is 5 bytes (RFC 8446 section 4.6.3): its type, three of length, and whether the other side shall follow.
 HALF_KEY_UPDATE: Final = b"\x18\x00\x00\x01"
-
-#: Servers close it soon, and coming back at once would be a flood of handshakes, which is another attack.
-RETURNS_SECONDS: Final = 10.0
 
 #: One is enough to find the fault, and each costs the generator 30 KB of OpenSSL.
 CLIENTS: Final = 300
 
 
 @persona
-class TlsHalfMessage(Intruder):
+class TlsHalfMessage(Lingerer):
     """Joins a room over TLS 1.3 and sends the first 4 bytes of a KeyUpdate, then nothing, while others speak.
 
     OpenSSL wants the rest of the message before it writes: SSL_write fails with SSL_ERROR_WANT_READ. A server that does
@@ -36,7 +33,7 @@ class TlsHalfMessage(Intruder):
     needs = Needs.CHAT
     below_tls = True
     usual_clients = CLIENTS
-    returns_seconds = RETURNS_SECONDS
+    returns_seconds = GENTLE_RETURN_SECONDS
 
     _tls: Tls13
 
@@ -62,20 +59,18 @@ class TlsHalfMessage(Intruder):
         self._seal_and_send(APPLICATION_DATA, super().opening())
         return self._tls.open()
 
-    def on_open(self, head: wire.Head) -> None:
+    def on_open(self) -> None:
         """Join."""
         self._seal_and_send(APPLICATION_DATA, join(0, self.room))
 
-    def hear(self, data: bytes) -> None:
-        """Wait for the join's answer; after that only a close is of interest, and pings are not answered."""
-        frames, self.unread = wire.read_frames(self.unread + data)
-        for frame in frames:
-            if frame.opcode == wire.CLOSE:
-                self.closed(frame.close_code)
-                return
-            if frame.opcode == wire.TEXT and decode(frame).type == "joined":
-                self.cohort.answers["joined"] += 1
-                self._seal_and_send(HANDSHAKE, HALF_KEY_UPDATE)
+    def on_ping(self, payload: bytes) -> None:
+        """Say nothing: it is in the middle of a message."""
+
+    def on_text(self, frame: wire.Frame) -> None:
+        """Wait for the join's answer; after that only a close is of interest."""
+        if decode(frame).type == "joined":
+            self.cohort.answers["joined"] += 1
+            self._seal_and_send(HANDSHAKE, HALF_KEY_UPDATE)
 
     def _seal_and_send(self, content_type: int, content: bytes) -> None:
         try:

@@ -3,96 +3,69 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Cohort, Needs, Threat
+from loadgen.client import Attacker, Cohort, Needs, Threat
 from loadgen.frames import FIN, PONG, frame
 from loadgen.personas import persona
-from loadgen.personas._lingering import Lingerer
-from loadgen.personas._polling import HeldPoll
-from loadgen.personas._posting import post_head
-from loadgen.personas._vanishing import Vanishing
-from loadgen.personas._websocket import join
-
-_JOIN_ID: Final = 0
+from loadgen.personas._requests import event_stream, held_poll, post_head
+from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Vanishing
+from loadgen.personas._websocket import Lingerer, join
 
 
 @persona
 class Vanish(Lingerer, Vanishing):
     """WebSocket that joins a room and then vanishes without FIN or RST.
 
-    A server that leaves it to TCP keeps it for some 15 minutes after its next write, and one that never writes for
+    A server that leaves it to TCP keeps it for some 15 minutes after its next write, and if it never writes for
     ever. A ping with a deadline finds it.
     """
-
-    __slots__ = ()
 
     name = "vanish"
     knock = frame(FIN | PONG)
 
-    def on_open(self, head: wire.Head) -> None:
+    def on_open(self) -> None:
         """Join (a server of another kind sees a text message), and stay for a moment."""
         self.vanish_soon()
-        self.send(join(_JOIN_ID, self.room))
+        self.send(join(0, self.room))
 
 
 @persona
 class VanishStream(Vanishing):
     """Event stream that vanishes without FIN or RST.
 
-    There is no pong in server-sent events: only what nobody acknowledges tells.
+    There is no pong in server-sent events: only missing acknowledgements tell.
     """
-
-    __slots__ = ()
 
     name = "vanish-stream"
     needs = Needs.CHAT
-
-    def opening(self) -> bytes:
-        """Ask for the stream."""
-        place = self.cohort.place
-        path = place.stream_path.format(room=self.room)
-        return wire.request("GET", path, place.host, "Accept: text/event-stream")
-
-    def on_connected(self) -> None:
-        """Stay for a moment."""
-        super().on_connected()
-        self.vanish_soon()
+    opening = event_stream
 
 
 @persona
-class PollAbandon(HeldPoll, Vanishing):
+class PollAbandon(Vanishing):
     """Opens a long-poll and vanishes without FIN while it is held.
 
-    The server learns nothing until it writes, and then only that nobody acknowledges. Where a held poll is a task or
-    a thread that waits for the news, and writes without a deadline, it waits for as long as TCP sends again: 15 min.
+    The server learns nothing until it writes, and then only that acknowledgements are missing. Where a held poll is a
+    task or a thread that writes without a deadline, it waits for as long as TCP sends again: 15 min.
     """
 
-    __slots__ = ()
-
     name = "poll-abandon"
-
-    def on_connected(self) -> None:
-        """Stay for a moment."""
-        super().on_connected()
-        self.vanish_soon()
-
-
-#: Who does it right answers at once: 8,000 who came back each second would be a flood, which is another attack.
-RETURNS_SECONDS: Final = 10.0
+    needs = Needs.CHAT
+    opening = held_poll
 
 
 @persona
-class PollHalfclose(HeldPoll):
+class PollHalfclose(Attacker):
     """Opens a long-poll and sends FIN behind it: it will not say more, and reads on.
 
     It may (RFC 9112 section 9.6: that does not mean that it "is no longer interested in a response"), and `nc -N` and
-    some proxies do. A server that takes it for gone leaves somebody waiting; one that never notices keeps the polls of
-    all who are gone.
+    some proxies do. A server that takes it for gone leaves it waiting; if it never notices, it keeps the polls of
+    all that are gone.
     """
 
-    __slots__ = ()
-
     name = "poll-halfclose"
-    returns_seconds = RETURNS_SECONDS
+    needs = Needs.CHAT
+    returns_seconds = GENTLE_RETURN_SECONDS  # a server that does it right answers at once
+    opening = held_poll
 
     def on_connected(self) -> None:
         """Say that this was all."""
@@ -118,8 +91,6 @@ class PublishReset(Lingerer):
     still on that list is resumed later: chatserver asked the kernel about descriptor -1, and the process ended.
     """
 
-    __slots__ = ("_publishes",)
-
     name = "publish-reset"
     threat = Threat.GREEDY
     needs = Needs.CHAT
@@ -128,7 +99,10 @@ class PublishReset(Lingerer):
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self.room = ROOM
-        self._publishes = cohort.made % 2 == 0
+
+    @property
+    def _publishes(self) -> bool:
+        return self.number % 2 == 1
 
     def opening(self) -> bytes:
         """Post at once, or ask for the upgrade."""
@@ -144,14 +118,14 @@ class PublishReset(Lingerer):
         if self._publishes:
             self.hold()
 
-    def on_open(self, head: wire.Head) -> None:
+    def on_open(self) -> None:
         """Join."""
         self.send(join(0, self.room))
 
-    def on_data(self, data: bytes) -> None:
+    def hear(self, data: bytes) -> None:
         """Reset at the answer's first line, or listen as a member."""
         if not self._publishes:
-            super().on_data(data)
+            super().hear(data)
             return
         self.unread += data
         status = wire.final_status(self.unread)

@@ -10,6 +10,7 @@ No processes, no report, no victims. A persona's pace is a constant of its modul
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -84,6 +85,12 @@ class Server:
             self._streams.append(await self._listener.accept())
         return self._streams[-1]
 
+    async def websocket(self) -> WebSocket:
+        """The next connection, as a WebSocket whose handshake is done."""
+        socket = WebSocket(await self.accept())
+        await socket.accept()
+        return socket
+
     def close(self) -> None:
         """Close every connection that the test left open."""
         for stream in self._streams:
@@ -125,6 +132,17 @@ def reset(stream: trio.SocketStream) -> None:
     stream.socket.close()
 
 
+async def request_of(stream: trio.SocketStream) -> h11.Request:
+    """The next request, which has no body."""
+    return parsed(await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")))[0]
+
+
+async def answer(stream: trio.SocketStream, status: int, body: bytes = b"", *fields: bytes) -> None:
+    """Answer a request."""
+    head = b"".join(b"%s\r\n" % field for field in (b"Content-Length: %d" % len(body), *fields))
+    await stream.send_all(b"HTTP/1.1 %d X\r\n%s\r\n%s" % (status, head, body))
+
+
 def parsed(data: bytes) -> tuple[h11.Request, h11.Connection]:
     """A request as h11 reads it, and the connection for what follows."""
     parser = h11.Connection(h11.SERVER)
@@ -138,7 +156,7 @@ class WebSocket:
     """The server's end of a WebSocket, by wsproto."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
+        self.stream = stream
         self._protocol = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self.data = b""  # everything received
 
@@ -155,9 +173,28 @@ class WebSocket:
             while True:
                 for event in self._protocol.events():
                     return event
-                data = await self._stream.receive_some()
+                data = await self.stream.receive_some()
                 self.data += data
                 self._protocol.receive_data(bytes(data) or None)
+
+    async def text(self) -> str:
+        """The next message, whole."""
+        text = ""
+        while True:
+            event = await self.receive()
+            assert isinstance(event, events.TextMessage), event
+            text += event.data
+            if event.message_finished:
+                return text
+
+    async def hear(self) -> dict[str, object]:
+        """The next message, from JSON."""
+        message: dict[str, object] = json.loads(await self.text())
+        return message
+
+    async def say(self, **message: object) -> None:
+        """Send a message as JSON."""
+        await self.send(events.TextMessage(json.dumps(message)))
 
     def received(self) -> list[events.Event]:
         """The events of what was received and that `receive` has not returned."""
@@ -165,4 +202,4 @@ class WebSocket:
 
     async def send(self, event: events.Event) -> None:
         """Say something."""
-        await self._stream.send_all(self._protocol.send(event))
+        await self.stream.send_all(self._protocol.send(event))

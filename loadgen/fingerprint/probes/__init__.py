@@ -5,14 +5,13 @@ from typing import Final
 
 from loadgen.fingerprint.neighbour import MEANWHILE
 from loadgen.fingerprint.practice import Limit
-from loadgen.fingerprint.probes import crowd, deadlines, honest, reading, secure, sizes, websockets
+from loadgen.fingerprint.probes import crowd, deadlines, honest, reading, sizes, websockets
 
 #: Played before the others, alone.
 FIRST: Final = crowd.PROBES
 
 #: Played all at once.
 ALONGSIDE: Final = (
-    *secure.PROBES,
     *deadlines.PROBES,
     *honest.PROBES,
     *reading.PROBES,

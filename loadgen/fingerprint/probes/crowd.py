@@ -7,7 +7,7 @@ deadline or made room for others.
 """
 
 from contextlib import AsyncExitStack
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -15,9 +15,8 @@ from loadgen.fingerprint.exchange import TROUBLE, word
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, Unit
 from loadgen.fingerprint.line import Line
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.probes.secure import TlsClient
 from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Options, Site
-from loadgen.fingerprint.slow import OPEN, HttpClient, first_sign
+from loadgen.fingerprint.slow import OPEN, HttpClient, TlsClient, first_sign
 
 #: As many as the smallest listen backlogs hold (http.server's): one more costs a second for the SYN to come again.
 _AT_ONCE: Final = 5
@@ -26,7 +25,7 @@ _AT_ONCE: Final = 5
 _CAPPED: Final = 3
 
 #: A server that is about to turn connections away has done so by then.
-_SETTLE_SECONDS: Final = 0.5
+_NOTICE_SECONDS: Final = 0.5
 _BETWEEN_SECONDS: Final = 0.01
 
 #: A server that accepts more slowly is left alone: the whole has two minutes.
@@ -37,20 +36,15 @@ async def per_address(site: Site) -> Finding:
     """Connect again and again from one address, until some are turned away."""
     async with AsyncExitStack() as stack:
         finding = await _Crowd(site, stack).find()
-    await trio.sleep(_SETTLE_SECONDS)  # the server sees that they have gone, before others come from that address
+    await trio.sleep(_NOTICE_SECONDS)  # the server sees that they have gone, before others come from that address
     return finding
-
-
-class _Member(NamedTuple):
-    line: Line
-    opened: float
 
 
 class _Crowd:
     def __init__(self, site: Site, stack: AsyncExitStack) -> None:
         self._site = site
         self._stack = stack
-        self._standing: list[_Member] = []
+        self._standing: dict[Line, float] = {}  # with the moment when each connected
         self._most = 0  # stood at once
         self._ended_later = 0
         self._turned_away: list[Line | str] = []  # or why it could not connect
@@ -62,7 +56,7 @@ class _Crowd:
                 await self._open()
         except* trio.TooSlowError:
             remarks.append("it accepts slowly")
-        with trio.move_on_after(_SETTLE_SECONDS):
+        with trio.move_on_after(_NOTICE_SECONDS):
             while True:
                 await trio.sleep(_BETWEEN_SECONDS)
                 self._look()
@@ -94,15 +88,15 @@ class _Crowd:
         except OSError as error:
             self._turned_away.append(word(error))
         else:
-            self._standing.append(_Member(line, trio.current_time()))
+            self._standing[line] = trio.current_time()
 
     def _look(self) -> None:
-        late = trio.current_time() - _SETTLE_SECONDS
-        ended = [member for member in self._standing if member.line.ending is not None]
-        early = [member.line for member in ended if member.opened > late]
-        self._turned_away += early
-        self._ended_later += len(ended) - len(early)
-        self._standing = [member for member in self._standing if member not in ended]
+        late = trio.current_time() - _NOTICE_SECONDS
+        for line in [line for line in self._standing if line.ending is not None]:
+            if self._standing.pop(line) > late:
+                self._turned_away.append(line)
+            else:
+                self._ended_later += 1
         self._most = max(self._most, len(self._standing))
 
     async def _last_words(self, line: Line | str) -> str:
@@ -113,7 +107,7 @@ class _Crowd:
         return sign.how if sign else OPEN
 
     async def _others(self) -> str:
-        """Whether it was a cap on this address, or one on everybody."""
+        """Whether it was a cap on this address, or on all connections."""
         if not self._site.target.spreads_sources:
             return "there is no other address to come from"
         try:

@@ -1,4 +1,4 @@
-"""Deadlines of HTTP: a request is begun in some way, and then nothing, or next to nothing, comes.
+"""Deadlines of HTTP and TLS: a request or a ClientHello is begun in some way, and then next to nothing comes.
 
 Owns: what is begun and how it goes on. A stall finds the deadline between two reads. A byte and a line a second find
 the total one: a server that starts its clock anew at each byte, or at each line, has the first and not the second. A
@@ -12,12 +12,12 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import exchange
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.line import EndedError, Ending, Line
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, WAIT, Need, Site
-from loadgen.fingerprint.slow import MOMENT_SECONDS, OPEN, Sign, Slow, elapsed, first_sign, http, script
+from loadgen.fingerprint.slow import MOMENT_SECONDS, OPEN, Script, Sign, Slow, first_sign, http, kept, script, tls
+from loadgen.personas._tls13 import client_hello
 
 #: More than comes at a byte a second, and less than any server of messages takes.
 _BODY_BYTES: Final = 4096
@@ -71,18 +71,6 @@ _STALLED_HEAD: Final = {"stalled": script(_field)}
 _STALLED_BODY: Final = {"stalled": script(_body(_BODY_BYTES))}
 
 
-async def keepalive(site: Site) -> Finding:
-    """Be answered, and ask no more."""
-    async with http(site) as client:
-        with trio.fail_after(ANSWER_SECONDS):
-            await exchange(client.line, [site.plain_request()])
-        begun = trio.current_time()
-        finding = elapsed(site, client.line, begun, await first_sign(client, site.until))
-    if isinstance(finding, Found) and finding.value < site.options.prompt:
-        return NotApplicable(why=f"it closes after an answer without saying so: {finding.how}")
-    return finding
-
-
 async def held_poll(site: Site) -> Finding:
     """Ask a long-poll to be held for a second, then for an hour."""
     path, prompt = site.options.poll_path, site.options.prompt
@@ -122,7 +110,56 @@ async def _nudge(site: Site, line: Line, sign: Sign) -> Finding:
     return NoneSeen(looked=site.until - sign.at, how=f"{sign.how}, and still reading")
 
 
+#: Type, version and length of a record (RFC 8446 section 5.1).
+_RECORD_HEAD_BYTES: Final = 5
+
+
+def _half(site: Site) -> Script:
+    hello = client_hello(site.target.host)
+    return hello[: len(hello) // 2], ()
+
+
+def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
+    def script(site: Site) -> Script:
+        first, *rest = cut(client_hello(site.target.host))
+        return first, rest[:-1]  # the last never comes, should there be time for that many
+
+    return script
+
+
+def in_bytes(hello: bytes) -> list[bytes]:
+    """The message byte by byte."""
+    return [bytes((byte,)) for byte in hello]
+
+
+def in_records(hello: bytes) -> list[bytes]:
+    """The same message in records of a byte each."""
+    kind_and_version = hello[:3]
+    return [kind_and_version + b"\0\1" + byte for byte in in_bytes(hello[_RECORD_HEAD_BYTES:])]
+
+
 PROBES: Final = (
+    Probe(
+        name="TLS hello, stalled",
+        figure="tls_stall_deadline_s",
+        meaning="until half a TLS ClientHello without the rest ends the connection",
+        why="ranch 5, asyncio and nginx 60; the four flights of a phone 600 ms away fit in any of them",
+        good=(5, 60),
+        need=Need.TLS,
+        play=Slow(tls, {"stalled": _half}),
+    ),
+    Probe(
+        name="TLS hello, slowly",
+        figure="tls_deadline_s",
+        meaning="until a TLS ClientHello that comes by a byte or a record a second ends the connection",
+        why="as above, in total: a byte a second must not extend it",
+        good=(5, 60),
+        need=Need.TLS,
+        play=Slow(
+            tls,
+            {"stalled": _half, "a byte a second": _in_pieces(in_bytes), "a record a second": _in_pieces(in_records)},
+        ),
+    ),
     Probe(
         name="connected, silent",
         figure="first_byte_deadline_s",
@@ -130,7 +167,7 @@ PROBES: Final = (
         why="cowboy 5, uWS and websockets 10, Apache 20-40, nginx 60; browsers open connections ahead of need",
         good=(5, 60),
         need=Need.NOTHING,
-        play=Slow(http, {"silent": script(b"")}),
+        play=Slow(http, {"silent": script(b"")}, at_once=""),
     ),
     Probe(
         name="head, stalled",
@@ -138,7 +175,6 @@ PROBES: Final = (
         meaning="until a request head that was begun and not continued ends the connection",
         why="cowboy 5, uWS and websockets 10, Apache 20, Kestrel 30, nginx 60",
         good=(5, 30),
-        need=Need.HTTP,
         play=Slow(http, _STALLED_HEAD),
     ),
     Probe(
@@ -147,7 +183,6 @@ PROBES: Final = (
         meaning="until a request head that comes by a byte or a line a second ends the connection: a total deadline",
         why="cowboy 5, set once; uWS and websockets 10; Apache 20-40; Kestrel 30. Started anew by each line it is none",
         good=(5, 30),
-        need=Need.HTTP,
         play=Slow(
             http,
             {
@@ -218,7 +253,7 @@ PROBES: Final = (
         why="Apache, node, uvicorn and hypercorn 5, nginx and aiohttp 75, Kestrel 120; a page's next comes in 2",
         good=(2, 90),
         need=Need.KEEPALIVE,
-        play=keepalive,
+        play=Slow(kept, {"silent": script(b"")}, at_once="it closes after an answer without saying so"),
     ),
     Probe(
         name="after the last word",
@@ -226,7 +261,6 @@ PROBES: Final = (
         meaning="until the server, after its last word, stops reading what we still send",
         why="nginx lingers 5 between reads and 30 in all, Apache 30",
         good=(None, 30),
-        need=Need.HTTP,
         play=linger,
     ),
     Probe(
@@ -235,7 +269,6 @@ PROBES: Final = (
         meaning="how long a long-poll that asks for an hour is held",
         why="25-30 is usual and many proxies give up at 60; shorter makes every client ask all the time",
         good=(10, 90),
-        need=Need.HTTP,
         play=held_poll,
     ),
 )

@@ -59,11 +59,10 @@ PROBES: Final = (
     Probe(
         name="head, typed in 8 s",
         figure="slow_typist_served",
-        meaning="whether a person who types a request head in 8 s is answered",
+        meaning="whether a request head that is typed in 8 s is answered",
         why="people with telnet, lines that lose touch for seconds",
         unit=Unit.YES_NO,
         good=(1, None),
-        need=Need.HTTP,
         play=typist,
     ),
     Probe(

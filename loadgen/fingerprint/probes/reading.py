@@ -18,7 +18,7 @@ from loadgen.fingerprint.exchange import NotServedError, tried
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.line import EndedError, Line
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import Need, Site
+from loadgen.fingerprint.site import Site
 from loadgen.sock_diag import SockDiag
 
 #: What is asked for beyond what is read: more than the sockets of both sides hold, with such segments and windows.
@@ -186,7 +186,6 @@ PROBES: Final = (
         above=Mark.HARSH,
         enough=60,
         nothing=0,
-        need=Need.HTTP,
         play=floor,
     ),
     Probe(
@@ -195,7 +194,6 @@ PROBES: Final = (
         meaning="until a client that asks for much and reads nothing is ended",
         why="Kestrel 5, uWS 10, nginx 60; a tunnel or a lift takes the line away for 5 to 25",
         good=(5, 90),
-        need=Need.HTTP,
         play=never,
     ),
 )

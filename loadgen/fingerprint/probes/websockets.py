@@ -34,7 +34,7 @@ _FRAME: Final = frame(FIN | Opcode.TEXT, b" ", announced=_FRAME_BYTES)
 
 
 async def silence(site: Site) -> Finding:
-    """Say nothing but pong, and wait for a ping after a silence; one that greets is none."""
+    """Say nothing but pong, and wait for a ping after a silence; a greeting is none."""
     async with join(site) as member:
         silent_since = member.opened
         with trio.move_on_at(site.until):
@@ -103,16 +103,14 @@ async def goodbye(site: Site) -> Finding:
         return _led_by(await _closes(site, member, begun), sign.how)
 
 
-async def _closes(site: Site, member: Member, since: float) -> Finding:
+async def _closes(site: Site, member: Member, since: float) -> Found | NoneSeen:
     """How long a server takes to end the connection after its last word."""
     how = await ending_of(member.line, max(site.until - trio.current_time(), 0))
     return elapsed(site, member.line, since, None if how == OPEN else Sign(at=trio.current_time(), how=how))
 
 
-def _led_by(finding: Finding, first: str) -> Finding:
-    if isinstance(finding, Found | NoneSeen):
-        return replace(finding, how=", ".join(filter(None, (first, finding.how))))
-    return finding
+def _led_by(finding: Found | NoneSeen, first: str) -> Finding:
+    return replace(finding, how=", ".join(filter(None, (first, finding.how))))
 
 
 _STALLED_FRAME: Final = {"stalled": script(_FRAME)}
@@ -167,7 +165,7 @@ PROBES: Final = (
     Probe(
         name="frame, slowly",
         figure="ws_frame_deadline_s",
-        meaning="the same for one that comes at a byte a second",
+        meaning="the same for a frame that comes at a byte a second",
         why="16 KiB at 1 KB/s take 16; a frame that never ends must",
         good=(5, 60),
         need=Need.WEBSOCKET,
@@ -194,7 +192,7 @@ PROBES: Final = (
         name="server's close unanswered",
         figure="ws_close_deadline_s",
         meaning="from the server's close frame until it ends a connection that does not answer it",
-        why="websockets, aiohttp and trio-websocket 10; nobody waits for what comes after goodbye",
+        why="websockets, aiohttp and trio-websocket 10; no client waits for what comes after goodbye",
         good=(None, 15),
         need=Need.WEBSOCKET,
         play=close_unanswered,

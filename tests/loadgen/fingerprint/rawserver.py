@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from loadgen import target
 from loadgen.fingerprint.line import Line, dial
 from tests.loadgen.fingerprint.plant import RESET
 
@@ -22,8 +23,7 @@ async def line_to(serve: Callable[[trio.SocketStream], Awaitable[None]]) -> Asyn
 
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(attend)
-        port = listener.socket.getsockname()[1]
-        async with dial("127.0.0.1", port, family=trio.socket.AF_INET) as line:
+        async with dial(target.find(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")) as line:
             yield line
         nursery.cancel_scope.cancel()
 

@@ -1,5 +1,6 @@
 """Searching a limit: the steps, the end, and what an unclear answer does."""
 
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -40,14 +41,15 @@ def test_large_limits_are_found_to_one_part_in_256(limit: int) -> None:
 
 async def test_the_steps_double_and_then_halve_and_then_ask_at_both_edges() -> None:
     sizes: list[int] = []
-    await find(21, sizes=sizes)
+    assert await find(21, sizes=sizes) == Found(value=21, uncertainty=1, how="413")
     assert sizes == [8, 16, 32, 24, 20, 22, 21, 22, 21]
 
 
-async def test_no_limit() -> None:
-    sizes: list[int] = []
-    assert await find(FOREVER, most=100, sizes=sizes) == NoneSeen(looked=100)
-    assert sizes == [8, 16, 32, 64, 100, 100]
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(FOREVER, NoneSeen(looked=100)), (3, Found(value=0, uncertainty=8, how="413"))]
+)
+async def test_limits_beyond_the_steps(limit: float, expected: Finding) -> None:
+    assert await find(limit, most=100) == expected
 
 
 @settings(deadline=None)
@@ -80,58 +82,45 @@ async def test_a_server_that_lets_through_what_it_refused_before_has_no_limit() 
     assert finding.why.startswith("the same size is let through and refused")
 
 
-async def test_a_limit_below_the_first_step() -> None:
-    assert await find(3) == Found(value=0, uncertainty=8, how="413")
+Said = Callable[[int], str | UnclearError | None]
 
 
-async def test_an_unclear_step_is_tried_once_more(autojump_clock: MockClock) -> None:
-    answers = iter([UnclearError("answered 503"), None, None, "413", "413", "413", "413", None])
-
+async def told(said: Said, *, first: int = 8, seconds: float = 0.0, until: float = FOREVER) -> Finding:
     async def attempt(size: int) -> str | None:
-        answer = next(answers)
+        await trio.sleep(seconds)
+        answer = said(size)
         if isinstance(answer, UnclearError):
             raise answer
         return answer
 
-    assert await search(attempt, first=2, most=1 << 20, until=FOREVER) == Found(value=4, uncertainty=1, how="413")
+    return await search(attempt, first=first, most=1 << 20, until=until)
+
+
+async def test_an_unclear_step_is_tried_once_more(autojump_clock: MockClock) -> None:
+    answers = iter([UnclearError("answered 503"), None, None, "413", "413", "413", "413", None])
+    assert await told(lambda _: next(answers), first=2) == Found(value=4, uncertainty=1, how="413")
 
 
 @pytest.mark.parametrize(
-    ("clear_to", "limit", "expected"),
+    ("unclear", "limit", "expected"),
     [
-        (0, FOREVER, Failed(why="no answer")),
-        (64, FOREVER, NoneSeen(looked=64, how="no answer")),
-        (20, 30, NoneSeen(looked=16, how="no answer")),
+        (range(1, 1 << 20), FOREVER, Failed(why="no answer")),
+        (range(65, 1 << 20), FOREVER, NoneSeen(looked=64, how="no answer")),
+        (range(21, 1 << 20), 30, NoneSeen(looked=16, how="no answer")),
+        (range(24, 25), 30, Found(value=16, uncertainty=16, how="413; then no answer")),  # while halving
     ],
 )
 async def test_a_search_that_stays_unclear_says_how_far_it_came(
-    clear_to: int, limit: float, expected: Finding, autojump_clock: MockClock
+    unclear: range, limit: float, expected: Finding, autojump_clock: MockClock
 ) -> None:
-    async def attempt(size: int) -> str | None:
-        if size > clear_to:
-            raise UnclearError("no answer")
-        return "413" if size > limit else None
+    def said(size: int) -> str | UnclearError | None:
+        return UnclearError("no answer") if size in unclear else "413" if size > limit else None
 
-    assert await search(attempt, first=8, most=1 << 20, until=FOREVER) == expected
-
-
-async def test_unclear_while_halving(autojump_clock: MockClock) -> None:
-    async def attempt(size: int) -> str | None:
-        if size == 24:
-            raise UnclearError("no answer")
-        return "413" if size > 30 else None
-
-    finding = await search(attempt, first=8, most=1 << 20, until=FOREVER)
-    assert finding == Found(value=16, uncertainty=16, how="413; then no answer")
+    assert await told(said) == expected
 
 
 async def test_when_time_is_over(autojump_clock: MockClock) -> None:
-    async def attempt(size: int) -> str | None:
-        await trio.sleep(1)
-        return None
-
     until = trio.current_time() + 3.5
-    finding = await search(attempt, first=8, most=1 << 20, until=until)
-    assert finding == NoneSeen(looked=32, how="time was over")
-    finding = await search(attempt, first=8, most=1 << 20, until=until)
-    assert finding == Failed(why="no step of the search was answered in time")
+    assert await told(lambda _: None, seconds=1, until=until) == NoneSeen(looked=32, how="time was over")
+    nothing = Failed(why="no step of the search was answered in time")
+    assert await told(lambda _: None, seconds=1, until=until) == nothing

@@ -6,10 +6,8 @@ import pytest
 import trustme
 from trio.testing import MockClock
 
-from loadgen import target
-from loadgen.fingerprint import Options
-from loadgen.fingerprint.probes.secure import client_hello, in_bytes, in_records
-from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.probes.deadlines import in_bytes, in_records
+from loadgen.personas._tls13 import client_hello
 
 
 @pytest.mark.parametrize("cut", [in_bytes, in_records])
@@ -18,7 +16,7 @@ async def test_openssl_waits_for_the_last_piece(cut: object, autojump_clock: Moc
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = context.wrap_bio(heard, said, server_side=True)
-    pieces = cut(client_hello(Site(target.find("https://127.0.0.1:1"), Options())))  # type: ignore[operator]
+    pieces = cut(client_hello("127.0.0.1"))  # type: ignore[operator]
     for piece in pieces:
         assert not said.pending
         heard.write(piece)

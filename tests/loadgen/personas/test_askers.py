@@ -10,23 +10,14 @@ import trio
 from wsproto import events
 
 from loadgen.personas import askers
-from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
-
-_PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-_CLOSING = b"HTTP/1.1 413 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+from tests.loadgen.stage import Server, WebSocket, answer, listening, parsed, playing, read_until, until
 
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(askers, "REFUSED_SECONDS", 0.05)
-    monkeypatch.setattr(askers, "REFUSED_SECONDS", 0.05)
     monkeypatch.setattr(askers, "AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(askers, "REFUSED_SECONDS", 0.05)
     monkeypatch.setattr(askers, "POST_EVERY_SECONDS", 0.02)
-
-
-def _refusal(status: int) -> bytes:
-    return b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status
 
 
 async def _asked(stream: trio.SocketStream) -> tuple[h11.Request, bytes]:
@@ -43,21 +34,9 @@ async def _asked(stream: trio.SocketStream) -> tuple[h11.Request, bytes]:
 
 
 async def _opened(server: Server) -> WebSocket:
-    socket = WebSocket(await server.accept())
-    await socket.accept()
-    await _say(socket, type="hello")
+    socket = await server.websocket()
+    await socket.say(type="hello")
     return socket
-
-
-async def _hear(socket: WebSocket) -> dict[str, object]:
-    event = await socket.receive()
-    assert isinstance(event, events.TextMessage), event
-    message: dict[str, object] = json.loads(event.data)
-    return message
-
-
-async def _say(socket: WebSocket, **message: object) -> None:
-    await socket.send(events.TextMessage(json.dumps(message)))
 
 
 # ask-the-log
@@ -68,7 +47,7 @@ async def _wrote(server: Server) -> trio.SocketStream:
     request, body = await _asked(stream)
     assert (request.method, request.target) == (b"POST", b"/rooms/ask-the-log/messages")
     assert len(body) == 8000
-    await stream.send_all(b"HTTP/1.1 201 X\r\nContent-Length: 2\r\n\r\n{}")
+    await answer(stream, 201, b"{}")
     return stream
 
 
@@ -80,7 +59,7 @@ async def test_each_writes_once_and_asks_one_question_again_and_again() -> None:
             for _ in range(3):
                 request, _ = await _asked(stream)
                 asked.add(request.target)
-                await stream.send_all(_PAGE)
+                await answer(stream, 200, b"{}")
         assert asked == {
             b"/rooms",
             b"/rooms/ask-the-log/messages?after=0&limit=200",
@@ -96,15 +75,26 @@ async def test_what_is_not_there_is_not_asked_for_again() -> None:
         for status in (404, 404, 503, 200):
             request, _ = await _asked(stream)
             targets.append(request.target.split(b"?")[0])
-            await stream.send_all(_refusal(status))
-        assert targets == [b"/rooms/ask-the-log/messages", b"/search", b"/rooms", b"/rooms"]
+            await answer(stream, status)
+        assert targets == [b"/rooms", b"/rooms/ask-the-log/messages", b"/search", b"/search"]
+
+
+async def test_a_refusal_is_waited_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(askers, "REFUSED_SECONDS", 600.0)
+    async with listening() as server, playing(server.url, "ask-the-log") as play:
+        stream = await _wrote(server)
+        await _asked(stream)
+        await answer(stream, 503)
+        await until(lambda: play.cohort.answers["answered 503"])
+        with trio.move_on_after(0.05):
+            raise AssertionError(await stream.receive_some())
 
 
 async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
     async with listening() as server, playing(server.url, "ask-the-log") as play:
         stream = await server.accept()
         await _asked(stream)
-        await stream.send_all(_CLOSING)
+        await answer(stream, 413, b"", b"Connection: close")
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"answered 413": 1})
         assert play.cohort.answers == {"answered 413": 1}
@@ -116,13 +106,13 @@ async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
 async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again() -> None:
     async with listening() as server, playing(server.url, "catch-up") as play:
         socket = await _opened(server)
-        written = [await _hear(socket) for _ in range(askers.MESSAGES)]
+        written = [await socket.hear() for _ in range(askers.MESSAGES)]
         assert {(message["type"], message["room"]) for message in written} == {("publish", "catch-up")}
         for number in range(1, 4):
-            join = await _hear(socket)
+            join = await socket.hear()
             assert join == {"type": "join", "id": 0, "room": "catch-up", "after": "0"}
-            await _say(socket, type="joined", id=0, room="catch-up", cursor="e-9", messages=[])
-            await _say(socket, type="message", room="catch-up", offset=10, text="x")
+            await socket.say(type="joined", id=0, room="catch-up", cursor="e-9", messages=[])
+            await socket.say(type="message", room="catch-up", offset=10, text="x")
             await until(lambda number=number: play.cohort.deliveries == number)  # type: ignore[misc]
         assert play.cohort.answers == {"joined": 3}
 
@@ -131,12 +121,12 @@ async def test_it_waits_after_a_refusal_and_answers_pings() -> None:
     async with listening() as server, playing(server.url, "catch-up") as play:
         socket = await _opened(server)
         for _ in range(askers.MESSAGES):
-            await _hear(socket)
-        await _hear(socket)
+            await socket.hear()
+        await socket.hear()
         await socket.send(events.Ping(b"there?"))
         assert isinstance(await socket.receive(), events.Pong)
-        await _say(socket, type="error", id=0, code="rate_limited")
-        assert (await _hear(socket))["type"] == "join"
+        await socket.say(type="error", id=0, code="rate_limited")
+        assert (await socket.hear())["type"] == "join"
         assert play.cohort.answers == {"error rate_limited": 1}
         await socket.send(events.CloseConnection(1013))
         await until(lambda: play.cohort.refused == {"close 1013": 1})
@@ -154,7 +144,7 @@ async def test_isolates_keys_and_marks_are_posted_again_and_again_whatever_is_an
                 request, body = await _asked(stream)
                 assert (request.method, request.target) == (b"POST", b"/rooms/lobby/messages")
                 assert 61_900 < len(body) <= 62_000
-                await stream.send_all(_refusal(status))
+                await answer(stream, status)
             posted[dict(request.headers)[b"content-type"], body[:1]] = body.decode()
         await until(lambda: play.cohort.answers == {"answered 400": 3, "answered 429": 3})
     isolates = posted[b"text/plain; charset=utf-8", b"\xe2"]
@@ -174,13 +164,13 @@ async def test_it_writes_in_a_room_and_joins_it_and_goes_on_to_the_next(monkeypa
     async with listening() as server, playing(server.url, "fill-rooms") as play:
         socket = await _opened(server)
         for number in range(3):
-            said = await _hear(socket)
+            said = await socket.hear()
             assert (said["type"], said["room"]) == ("publish", f"fill-0-{number}")
-            await _say(socket, type="ack", id=said["id"], room=said["room"])
-            said = await _hear(socket)
+            await socket.say(type="ack", id=said["id"], room=said["room"])
+            said = await socket.hear()
             assert (said["type"], said["room"]) == ("join", f"fill-0-{number}")
-            await _say(socket, type="message", room=said["room"], text="mine")
-            await _say(socket, type="joined", id=said["id"], room=said["room"])
+            await socket.say(type="message", room=said["room"], text="mine")
+            await socket.say(type="joined", id=said["id"], room=said["room"])
         await until(lambda: play.cohort.answers == {"ack": 3, "joined": 3})
         await socket.send(events.Ping(b"there?"))
         assert isinstance(await socket.receive(), events.Pong), "it sits in them, and has no other to join"
@@ -190,12 +180,12 @@ async def test_a_room_that_is_refused_is_tried_again_later() -> None:
     async with listening() as server, playing(server.url, "fill-rooms") as play:
         socket = await _opened(server)
         for refused in ("publish", "publish", "join"):
-            said = await _hear(socket)
+            said = await socket.hear()
             while said["type"] != refused:
-                await _say(socket, type="ack", id=said["id"], room=said["room"])
-                said = await _hear(socket)
+                await socket.say(type="ack", id=said["id"], room=said["room"])
+                said = await socket.hear()
             assert said["room"] == "fill-0-0"
-            await _say(socket, type="error", id=said["id"], code="unavailable")
-        said = await _hear(socket)
+            await socket.say(type="error", id=said["id"], code="unavailable")
+        said = await socket.hear()
         assert (said["type"], said["room"]) == ("publish", "fill-0-0")
         assert play.cohort.answers == {"error unavailable": 3, "ack": 1}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import h11
@@ -11,7 +10,7 @@ import trio
 from wsproto import events
 
 from loadgen.personas import askers, bursts, vanish
-from tests.loadgen.stage import Server, WebSocket, listening, parsed, playing, read_until, until
+from tests.loadgen.stage import Server, WebSocket, answer, listening, parsed, playing, read_until, request_of, until
 
 _PAGE = b'{"cursor":"e-%d","messages":[]}'
 
@@ -26,21 +25,6 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bursts, "BELL_EVERY_SECONDS", 0.2)
 
 
-def _whole(got: bytes) -> bool:
-    return got.endswith(b"\r\n\r\n")
-
-
-async def _hear(socket: WebSocket) -> dict[str, object]:
-    event = await socket.receive()
-    assert isinstance(event, events.TextMessage)
-    message: dict[str, object] = json.loads(event.data)
-    return message
-
-
-async def _say(socket: WebSocket, **message: object) -> None:
-    await socket.send(events.TextMessage(json.dumps(message)))
-
-
 # descriptor-exhaust
 
 
@@ -48,9 +32,8 @@ async def test_descriptors_are_held_by_asking_again() -> None:
     async with listening() as server, playing(server.url, "descriptor-exhaust", path="/small") as play:
         stream = await server.accept()
         for _ in range(3):
-            request, _ = parsed(await read_until(stream, _whole))
-            assert request.target == b"/small"
-            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            assert (await request_of(stream)).target == b"/small"
+            await answer(stream, 200)
         await until(lambda: play.cohort.answers["answered 200"] == 3)
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
@@ -59,8 +42,8 @@ async def test_descriptors_are_held_by_asking_again() -> None:
 async def test_a_polite_no_is_a_refusal() -> None:
     async with listening() as server, playing(server.url, "descriptor-exhaust") as play:
         stream = await server.accept()
-        await read_until(stream, _whole)
-        await stream.send_all(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+        await request_of(stream)
+        await answer(stream, 503)
         await stream.aclose()
         await until(lambda: play.cohort.refused == {"answered 503": 1})
 
@@ -69,20 +52,19 @@ async def test_a_polite_no_is_a_refusal() -> None:
 
 
 async def _joins(socket: WebSocket, number: int) -> list[dict[str, object]]:
-    return [await _hear(socket) for _ in range(number)]
+    return [await socket.hear() for _ in range(number)]
 
 
 async def test_join_many_joins_on_as_it_is_answered() -> None:
     async with listening() as server, playing(server.url, "join-many") as play:
-        socket = WebSocket(await server.accept())
-        await socket.accept()
+        socket = await server.websocket()
         asked = await _joins(socket, askers.WINDOW)
         assert {message["type"] for message in asked} == {"join"}
-        await _say(socket, type="hello")
+        await socket.say(type="hello")
         for message in asked[:40]:
-            await _say(socket, type="joined", id=message["id"], room=message["room"])
+            await socket.say(type="joined", id=message["id"], room=message["room"])
         for message in asked[40:]:
-            await _say(socket, type="error", id=message["id"], code="too_many_rooms")
+            await socket.say(type="error", id=message["id"], code="too_many_rooms")
         asked += await _joins(socket, askers.WINDOW // 2)
         assert len({message["room"] for message in asked}) == len(asked)
         await until(lambda: play.cohort.answers == {"joined": 40, "error too_many_rooms": 10})
@@ -91,12 +73,11 @@ async def test_join_many_joins_on_as_it_is_answered() -> None:
 async def test_join_many_stops_when_there_are_no_more_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(askers, "JOIN_MANY_ROOMS", 60)
     async with listening() as server, playing(server.url, "join-many") as play:
-        socket = WebSocket(await server.accept())
-        await socket.accept()
+        socket = await server.websocket()
         for number in range(60):
-            message = await _hear(socket)
+            message = await socket.hear()
             assert message["id"] == number
-            await _say(socket, type="joined", id=number, room=message["room"])
+            await socket.say(type="joined", id=number, room=message["room"])
         await until(lambda: play.cohort.answers == {"joined": 60})
         await socket.send(events.CloseConnection(1008))
         await until(lambda: play.cohort.ended == {"close 1008": 1})
@@ -106,10 +87,9 @@ async def test_join_many_stops_when_there_are_no_more_rooms(monkeypatch: pytest.
 
 
 async def _join(server: Server, cursor: str) -> tuple[WebSocket, dict[str, object]]:
-    socket = WebSocket(await server.accept())
-    await socket.accept()
-    join = await _hear(socket)
-    await _say(socket, type="joined", id=join["id"], room=join["room"], cursor=cursor, messages=[])
+    socket = await server.websocket()
+    join = await socket.hear()
+    await socket.say(type="joined", id=join["id"], room=join["room"], cursor=cursor, messages=[])
     return socket, join
 
 
@@ -132,7 +112,7 @@ async def test_somebody_in_each_room_speaks_before_the_storm(monkeypatch: pytest
         first, _ = await _join(server, "e-7")
         second, _ = await _join(server, "e-7")
         await until(lambda: play.cohort.left >= 2)
-        heard = await _hear(first)
+        heard = await first.hear()
         assert (heard["type"], heard["room"]) == ("publish", "storm-0")
         with pytest.raises(trio.BrokenResourceError):  # RST, and no word before
             await second.receive()
@@ -154,13 +134,14 @@ async def _posted(server: Server) -> trio.SocketStream:
 
 async def test_publishers_read_their_receipt_and_reset_again_and_again() -> None:
     async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
-        member = WebSocket(await server.accept())
-        await member.accept()
-        assert await _hear(member) == {"type": "join", "id": 0, "room": "publish-reset"}
+        member = await server.websocket()
+        assert await member.hear() == {"type": "join", "id": 0, "room": "publish-reset"}
+        await member.send(events.Ping(b"there?"))
+        assert isinstance(await member.receive(), events.Pong), "it listens"
         for number in range(1, 4):
             stream = await _posted(server)
             assert play.cohort.held == 2
-            await stream.send_all(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}")
+            await answer(stream, 201, b"{}")
             with pytest.raises(trio.BrokenResourceError):
                 await stream.receive_some()
             assert play.cohort.answers == {"answered 201": number}
@@ -172,7 +153,7 @@ async def test_a_publisher_that_is_refused_comes_back_and_one_that_is_cut_off_is
     async with listening() as server, playing(server.url, "publish-reset", clients=2) as play:
         await server.accept()
         stream = await _posted(server)
-        await stream.send_all(b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n")
+        await answer(stream, 429)
         stream = await _posted(server)
         assert play.cohort.answers == {"answered 429": 1}
         await stream.aclose()
@@ -189,17 +170,17 @@ async def test_one_rings_and_all_others_poll_from_their_cursor() -> None:
         for stream in herd:
             target = await _asked(stream)
             assert (target.path, target.query) == ("/rooms/thunder/messages", "limit=1")
-            await _answer(stream, 200, _PAGE % 0)
+            await answer(stream, 200, _PAGE % 0)
         for stream in herd:
             assert parse_qs((await _asked(stream)).query) == {"after": ["e-0"], "wait": ["25"]}
         await until(lambda: play.cohort.held == 3)
         for _ in range(2):
             request, _ = parsed(await read_until(ringer, lambda got: got.endswith(b"goal!")))
             assert (request.method, request.target) == (b"POST", b"/rooms/thunder/messages")
-            await _answer(ringer, 201, b"{}")
+            await answer(ringer, 201, b"{}")
         await until(lambda: play.cohort.answers == {"answered 201": 2})
         for stream in herd:
-            await _answer(stream, 200, b'{"cursor":"e-1","messages":[{}]}')
+            await answer(stream, 200, b'{"cursor":"e-1","messages":[{}]}')
             assert parse_qs((await _asked(stream)).query)["after"] == ["e-1"]
         assert play.cohort.deliveries == 2
 
@@ -214,9 +195,4 @@ async def test_the_bell_does_not_fall_silent() -> None:
 
 
 async def _asked(stream: trio.SocketStream) -> SplitResult:
-    request, _ = parsed(await read_until(stream, _whole))
-    return urlsplit(request.target.decode())
-
-
-async def _answer(stream: trio.SocketStream, status: int, body: bytes) -> None:
-    await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+    return urlsplit((await request_of(stream)).target.decode())

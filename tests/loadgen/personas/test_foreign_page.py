@@ -32,7 +32,7 @@ def test_no_two_are_the_same() -> None:
 
 
 async def test_what_was_taken_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.personas.malformed.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("loadgen.personas._cases.PAUSE_SECONDS", 0.01)
     taken, *refused = CASES.values()
     async with listening() as server, playing(server.url, "foreign-page", host="x:1") as play:
         for request in CASES.values():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import h11
 import pytest
 import wsproto
@@ -11,9 +9,11 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from loadgen.client import Client
+from loadgen.engine import Engine
 from loadgen.frames import CLOSE, FIN, PONG, close_code, frame
-from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http, malformed
-from tests.loadgen.stage import Server, WebSocket, listening, playing, reset, until
+from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http
+from tests.loadgen.stage import Server, WebSocket, answer, listening, playing, reset, until
 
 _HTTP = _malformed_http.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
 
@@ -105,7 +105,7 @@ async def _receive(server: Server, size: int) -> bytes:
     got = b""
     while len(got) < size:
         got += await stream.receive_some()
-    await stream.send_all(b"HTTP/1.1 400 X\r\nContent-Length: 0\r\n\r\n")
+    await answer(stream, 400)
     await stream.aclose()
     return got
 
@@ -114,21 +114,31 @@ async def _receive(server: Server, size: int) -> bytes:
 async def test_requests_are_played_case_by_case_whole_and_in_pieces(
     monkeypatch: pytest.MonkeyPatch, pieces: int
 ) -> None:
-    monkeypatch.setattr(_cases, "PIECES", (pieces,))
+    sent = []
+
+    def send(engine: Engine, client: Client, data: bytes) -> bool:
+        sent.append(data)
+        return usual_send(engine, client, data)
+
+    usual_send = Engine.send
+    monkeypatch.setattr(Engine, "send", send)
+    monkeypatch.setattr(_cases.CaseByCase, "pieces", (pieces,))
     monkeypatch.setattr(_cases.CaseByCase, "returns_seconds", 0.01)
     async with listening() as server, playing(server.url, "malformed-http", host="x:1") as play:
         for request in list(_HTTP.values())[:3]:
-            assert await _receive(server, len(request)) == request
+            assert await _receive(server, len(request)) == b"".join(sent) == request
+            assert len(sent) == min(pieces, len(request))
+            sent.clear()
         await until(lambda: play.cohort.ended == {"answered 400": 3})
         assert play.cohort.answers == {"answered 400": 3}
 
 
 async def test_a_request_that_is_taken_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.personas.malformed.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(_cases, "PAUSE_SECONDS", 0.05)
     async with listening() as server, playing(server.url, "malformed-http") as play:
         stream = await server.accept()
         await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await answer(stream, 200)
         await until(lambda: play.cohort.left)
         assert play.cohort.answers == {"answered 200": 1, "method with a NUL: answered 200": 1}
 
@@ -161,22 +171,13 @@ async def test_frames_are_played_case_by_case_and_booked_by_close_code() -> None
 
 
 async def test_messages_are_played_one_after_the_other_on_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malformed, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(_cases, "PAUSE_SECONDS", 0.01)
     async with listening() as server, playing(server.url, "malformed-chat") as play:
-        socket = WebSocket(await server.accept())
-        await socket.accept()
-        await socket.send(events.TextMessage(json.dumps({"type": "hello"})))
+        socket = await server.websocket()
+        await socket.say(type="hello")
         for name, sent in _malformed_chat.CASES.items():
-            text = ""
-            while True:
-                heard = await socket.receive()
-                assert isinstance(heard, events.TextMessage)
-                text += heard.data
-                if heard.message_finished:
-                    break
-            assert text.encode() == sent, name
-            kind = "pong" if name == "comment" else "error"
-            await socket.send(events.TextMessage(json.dumps({"type": kind, "code": "bad_json"})))
+            assert (await socket.text()).encode() == sent, name
+            await socket.say(type="pong" if name == "comment" else "error", code="bad_json")
         taken = len(_malformed_chat.CASES) - 1
         await until(lambda: play.cohort.answers == {"error bad_json": taken, "comment: pong": 1})
         await socket.send(events.CloseConnection(1011))
@@ -184,8 +185,8 @@ async def test_messages_are_played_one_after_the_other_on_one_connection(monkeyp
 
 
 async def test_a_message_that_is_met_with_silence_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(_cases, "PATIENCE_SECONDS", 0.05)
     async with listening() as server, playing(server.url, "malformed-chat") as play:
-        await WebSocket(await server.accept()).accept()
+        await server.websocket()
         await until(lambda: play.cohort.answers["an array: nothing in 0.05 s"])
         assert play.cohort.held == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +12,19 @@ from wsproto import events
 
 from loadgen.client import Stage
 from loadgen.personas import registry, slow_members, slow_users
-from tests.loadgen.stage import Play, Server, WebSocket, listening, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import (
+    Play,
+    Server,
+    WebSocket,
+    answer,
+    listening,
+    parsed,
+    playing,
+    read_until,
+    request_of,
+    reset,
+    until,
+)
 
 MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
 SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth")
@@ -21,22 +32,19 @@ SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth")
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_members, "ROUND_TRIP_SECONDS", 0.05)
-    monkeypatch.setattr(slow_members, "READ_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(slow_members, "PHONE_2G_SPEAKS_EVERY_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (600.0, 600.0))
-    monkeypatch.setattr(slow_members, "DARK_SECONDS", 0.1)
-    monkeypatch.setattr(slow_members, "WAKES_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(slow_members, "FIRST_TUNNEL_AFTER_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_members, "DAYLIGHT_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_members, "TUNNEL_SECONDS", 0.1)
-    monkeypatch.setattr(slow_members, "OFFICE_SPEAKS_EVERY_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(slow_users, "TYPES_IN_SECONDS", 0.5)
-    monkeypatch.setattr(slow_users, "THINKS_SECONDS", 0.05)
-    monkeypatch.setattr(slow_users, "READS_AFTER_SECONDS", 0.1)
-    monkeypatch.setattr(slow_users, "CURL_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(slow_users, "MOVES_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(slow_users, "BANDWIDTH_PAUSE_SECONDS", 0.05)
+    for module, names in (
+        (slow_members, {"ROUND_TRIP_SECONDS": 0.05, "READ_EVERY_SECONDS": 0.02}),
+        (slow_users, {"TYPES_IN_SECONDS": 0.5, "READS_AFTER_SECONDS": 0.1, "CURL_PAUSE_SECONDS": 0.05}),
+        (slow_users, {"MOVES_EVERY_SECONDS": 0.02}),
+        (slow_users.SlowTypist, {"pause_seconds": 0.05}),
+        (slow_users.Bandwidth, {"pause_seconds": 0.05}),
+        (slow_members.Office, {"speaks_every": (0.1, 0.2)}),
+        (slow_members.Phone2G, {"speaks_every": (0.1, 0.2), "in_touch": (600.0, 600.0), "dark_seconds": 0.1}),
+        (slow_members.SleepyTab, {"speaks_first": (0.0, 0.1), "speaks_every": (0.1, 0.1)}),
+        (slow_members.Tunnel, {"first_in_touch": (0.1, 0.2), "in_touch": (0.1, 0.2), "dark_seconds": 0.1}),
+    ):
+        for name, value in names.items():
+            monkeypatch.setattr(module, name, value)
 
 
 def test_all_are_honest_and_slow() -> None:
@@ -45,39 +53,18 @@ def test_all_are_honest_and_slow() -> None:
     assert [name for name in SLOW if registry()[name].one_address] == ["office"]
 
 
-class _Room:
-    """The server's end of a member's connection."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
-        self.socket = WebSocket(stream)
-
-    async def admit(self) -> None:
-        await self.socket.accept()
-        join = await self.hear()
-        assert join == {"type": "join", "id": -1, "room": "lobby"}
-        await self.say(type="joined", id=-1, room="lobby", cursor="e-7", messages=[], members=1)
-
-    async def hear(self) -> dict[str, object]:
-        event = await self.socket.receive()
-        assert isinstance(event, events.TextMessage), event
-        message: dict[str, object] = json.loads(event.data)
-        return message
-
-    async def say(self, **message: object) -> None:
-        await self.socket.send(events.TextMessage(json.dumps(message)))
-
-    async def tell(self, offset: int) -> None:
-        await self.say(type="message", room="lobby", offset=offset, text="x")
-
-
 @asynccontextmanager
-async def _joined(name: str) -> AsyncIterator[tuple[Play, _Room]]:
+async def _joined(name: str) -> AsyncIterator[tuple[Play, WebSocket]]:
     async with listening() as server, playing(server.url, name) as play:
-        room = _Room(await server.accept())
-        await room.admit()
+        room = await server.websocket()
+        assert await room.hear() == {"type": "join", "id": -1, "room": "lobby"}
+        await room.say(type="joined", id=-1, room="lobby", cursor="e-7", messages=[], members=1)
         await until(lambda: play.cohort.held)
         yield play, room
+
+
+async def _tell(room: WebSocket, offset: int) -> None:
+    await room.say(type="message", room="lobby", offset=offset, text="x")
 
 
 # All of them
@@ -85,8 +72,7 @@ async def _joined(name: str) -> AsyncIterator[tuple[Play, _Room]]:
 
 @pytest.mark.parametrize("name", MEMBERS)
 async def test_what_they_say_is_to_be_acknowledged(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    patience = f"{name.replace('-', '_').upper()}_PATIENCE_SECONDS"
-    monkeypatch.setattr(slow_members, patience, 1.0)
+    monkeypatch.setattr(registry()[name], "patience_seconds", 1.0)
     async with _joined(name) as (play, room):
         for number in range(1, 4):
             said = await room.hear()
@@ -122,7 +108,7 @@ async def test_lost_messages_are_missed_unless_the_server_owns_up(
             if offset is None:
                 await room.say(type="gap", room="lobby", after="e-9", until="e-19")
             else:
-                await room.tell(offset)
+                await _tell(room, offset)
         expected = {reason: 1} if reason else {}
         await until(
             lambda: play.cohort.ended == expected and play.cohort.deliveries == len(offsets) - (None in offsets)
@@ -130,22 +116,15 @@ async def test_lost_messages_are_missed_unless_the_server_owns_up(
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-async def test_a_close_is_a_failure_even_with_a_kind_word(name: str) -> None:
+async def test_pings_are_answered_and_a_close_is_a_failure_even_with_a_kind_word(name: str) -> None:
     async with _joined(name) as (play, room):
-        await room.say(type="goaway", reason="restart", retry_after=1)
-        await room.socket.send(events.CloseConnection(1012))
-        await until(lambda: play.cohort.ended == {"close 1012": 1})
-
-
-@pytest.mark.parametrize("name", MEMBERS)
-async def test_pings_are_answered(name: str) -> None:
-    async with _joined(name) as (_, room):
-        await room.socket.send(events.Ping(b"there?"))
-        while True:
-            heard = await room.socket.receive()
-            if isinstance(heard, events.Pong):
-                break
+        await room.send(events.Ping(b"there?"))
+        while not isinstance(heard := await room.receive(), events.Pong):
+            pass
         assert heard.payload == b"there?"
+        await room.say(type="goaway", reason="restart", retry_after=1)
+        await room.send(events.CloseConnection(1012))
+        await until(lambda: play.cohort.ended == {"close 1012": 1})
 
 
 # Each of them
@@ -153,6 +132,7 @@ async def test_pings_are_answered(name: str) -> None:
 
 async def test_the_phone_reads_little_at_a_time() -> None:
     async with _joined("phone-2g") as (play, room):
+        assert isinstance(room.stream, trio.SocketStream)
         room.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
         before, begun = play.cohort.received_bytes, trio.current_time()
         text = "x" * 1000
@@ -164,11 +144,11 @@ async def test_the_phone_reads_little_at_a_time() -> None:
 
 
 async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (0.1, 0.1))
+    monkeypatch.setattr(slow_members.Phone2G, "in_touch", (0.1, 0.1))
     async with _joined("phone-2g") as (play, room):
         await until(lambda: play.client.is_dark)
-        monkeypatch.setattr(slow_members, "TOUCH_SECONDS", (600.0, 600.0))
-        await room.tell(1)
+        monkeypatch.setattr(slow_members.Phone2G, "in_touch", (600.0, 600.0))
+        await _tell(room, 1)
         assert not play.cohort.deliveries
         await until(lambda: play.cohort.deliveries == 1)
         assert not play.cohort.ended
@@ -188,32 +168,21 @@ async def test_the_tunnel_is_dark_and_behind_it_the_same_connection() -> None:
 async def test_who_was_forgotten_in_the_tunnel_finds_out_behind_it() -> None:
     async with _joined("tunnel") as (play, room):
         await until(lambda: play.client.is_dark)
+        assert isinstance(room.stream, trio.SocketStream)
         reset(room.stream)
         await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
 
 
 async def test_the_office_comes_from_one_address_and_the_others_alone() -> None:
-    async with listening() as server, playing(server.url, "office", clients=5) as play:
-        offices = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
-    async with listening() as server, playing(server.url, "tunnel", clients=5) as play:
-        alone = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
-    async with listening() as server, playing(server.url, "idle", clients=5) as play:
-        crowd = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
-    assert [len(offices), len(alone), len(crowd)] == [1, 5, 1]
-    assert len(offices | alone | crowd) == 7
+    addresses = {}
+    for name in ("office", "tunnel", "idle"):
+        async with listening() as server, playing(server.url, name, clients=5) as play:
+            addresses[name] = {(await server.accept()).socket.getpeername()[0] for _ in play.clients}
+    assert list(map(len, addresses.values())) == [1, 5, 1]
+    assert len(set().union(*addresses.values())) == 7
 
 
 # Over HTTP
-
-
-async def _request(stream: trio.SocketStream) -> tuple[bytes, bytes]:
-    request, _ = parsed(await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")))
-    return request.method, request.target
-
-
-async def _answer(stream: trio.SocketStream, status: int = 200, body: bytes = b"", *fields: bytes) -> None:
-    head = b"".join(b"%s\r\n" % field for field in (b"Content-Length: %d" % len(body), *fields))
-    await stream.send_all(b"HTTP/1.1 %d X\r\n%s\r\n%s" % (status, head, body))
 
 
 async def test_the_typist_types_twice_and_goes() -> None:
@@ -229,7 +198,7 @@ async def test_the_typist_types_twice_and_goes() -> None:
                 request, _ = parsed(got)
                 assert (request.method, request.target) == (b"GET", b"/page")
                 assert pieces > 1
-                await _answer(stream, body=b"hello")
+                await answer(stream, 200, b"hello")
             assert await stream.receive_some() == b""
         assert play.cohort.left >= 1
         assert not play.cohort.ended
@@ -239,37 +208,28 @@ async def test_the_typist_connects_again_where_connections_are_not_kept() -> Non
     async with listening() as server, playing(server.url, "slow-typist") as play:
         for _ in range(3):
             stream = await server.accept()
-            await _request(stream)
-            await _answer(stream, 200, b"bye", b"Connection: close")
+            await request_of(stream)
+            await answer(stream, 200, b"bye", b"Connection: close")
             await stream.aclose()
         assert not play.cohort.ended
 
 
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [(b"", "closed"), (b"HTTP/1.1 408 X\r\nContent-Length: 0\r\n\r\n", "answered 408")],
-)
-async def test_a_typist_told_off_in_the_middle_of_a_line_is_hurt(answer: bytes, reason: str) -> None:
+@pytest.mark.parametrize(("status", "reason"), [(0, "closed"), (408, "answered 408")])
+async def test_a_typist_told_off_in_the_middle_of_a_line_is_hurt(status: int, reason: str) -> None:
     async with listening() as server, playing(server.url, "slow-typist") as play:
         stream = await server.accept()
         await read_until(stream, lambda got: len(got) > 5)
-        await stream.send_all(answer)
+        if status:
+            await answer(stream, status)
         await stream.send_eof()
         await until(lambda: play.cohort.ended == {reason: 1})
-
-
-async def test_a_typist_who_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_users, "SLOW_TYPIST_PATIENCE_SECONDS", 0.2)
-    async with listening() as server, playing(server.url, "slow-typist") as play:
-        await server.accept()
-        await until(lambda: play.cohort.ended == {"no answer in 0.2 s": 1})
 
 
 async def _poll(server: Server) -> trio.SocketStream:
     """Accept a poller, and tell it where the room stands."""
     stream = await server.accept()
-    assert await _request(stream) == (b"GET", b"/rooms/lobby/messages?limit=1")
-    await _answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
+    assert (await request_of(stream)).target == b"/rooms/lobby/messages?limit=1"
+    await answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
     return stream
 
 
@@ -278,10 +238,10 @@ async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.Mon
     async with listening() as server, playing(server.url, "curl") as play:
         stream = await _poll(server)
         for number in range(2):
-            _, target = await _request(stream)
-            assert parse_qs(urlsplit(target.decode()).query)["after"] == [f"e-{number + 1}"]
+            target = (await request_of(stream)).target.decode()
+            assert parse_qs(urlsplit(target).query)["after"] == [f"e-{number + 1}"]
             before = play.cohort.received_bytes
-            await _answer(stream, 200, b'{"cursor":"e-%d","messages":[{}]}' % (number + 2))
+            await answer(stream, 200, b'{"cursor":"e-%d","messages":[{}]}' % (number + 2))
             await trio.sleep(0.02)
             assert play.cohort.received_bytes == before, "nobody reads yet"
         await until(lambda: play.cohort.deliveries == 2)
@@ -291,7 +251,7 @@ async def test_curl_bears_a_close_between_two_polls_and_none_within() -> None:
     async with listening() as server, playing(server.url, "curl") as play:
         await (await _poll(server)).aclose()
         stream = await server.accept()
-        await _request(stream)
+        await request_of(stream)
         assert not play.cohort.ended
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
@@ -305,7 +265,7 @@ async def _post(stream: trio.SocketStream) -> int:
         pieces += 1
     request, _ = parsed(got)
     assert (request.method, request.target) == (b"POST", b"/rooms/bandwidth/messages")
-    await _answer(stream, 201, b"{}")
+    await answer(stream, 201, b"{}")
     return pieces
 
 
@@ -316,9 +276,9 @@ async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> Non
         stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
         for _ in range(2):
             assert await _post(stream) > 1
-            assert await _request(stream) == (b"GET", b"/rooms/bandwidth/messages?limit=10")
+            assert (await request_of(stream)).target == b"/rooms/bandwidth/messages?limit=10"
             before, begun = play.cohort.received_bytes, trio.current_time()
-            await _answer(stream, 200, body)
+            await answer(stream, 200, body)
             await until(lambda before=before: play.cohort.received_bytes > before + len(body))  # type: ignore[misc]
             reads = len(body) / slow_users.Bandwidth.read_bytes
             assert trio.current_time() - begun >= (reads - 2) * slow_users.MOVES_EVERY_SECONDS
@@ -331,28 +291,35 @@ async def test_a_thin_line_bears_a_close_between_two_requests_and_none_within() 
         await _post(stream)
         await stream.aclose()
         stream = await server.accept()
-        assert (await _request(stream))[0] == b"GET", "it goes on where it was"
+        assert (await request_of(stream)).method == b"GET", "it goes on where it was"
         assert not play.cohort.ended
         await stream.send_all(b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx")
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
-@pytest.mark.parametrize("status", [408, 413, 429, 503])
+@pytest.mark.parametrize("status", [408, 503])
 async def test_a_thin_line_that_is_refused_is_hurt(status: int) -> None:
     async with listening() as server, playing(server.url, "bandwidth") as play:
         stream = await server.accept()
         await stream.receive_some()
-        await _answer(stream, status)
+        await answer(stream, status)
         await until(lambda: play.cohort.ended == {f"answered {status}": 1})
+
+
+async def test_a_typist_that_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_users.SlowTypist, "patience_seconds", 0.2)
+    async with listening() as server, playing(server.url, "slow-typist") as play:
+        await server.accept()
+        await until(lambda: play.cohort.ended == {"nothing came in 0.2 s": 1})
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
 async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_users, "BANDWIDTH_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(slow_users.Bandwidth, "patience_seconds", 0.3)
     async with listening() as server, playing(server.url, "bandwidth") as play:
         stream = await server.accept()
         await _post(stream)
-        await _request(stream)
+        await request_of(stream)
         await stream.send_all(begun)
         await until(lambda: play.cohort.ended == {"nothing came in 0.3 s": 1})

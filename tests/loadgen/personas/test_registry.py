@@ -23,11 +23,7 @@ def test_every_persona_says_what_it_is(cls: type[Client]) -> None:
     assert isinstance(cls.needs, Needs)
     assert not (cls.slow and not cls.honest)
     assert 0 < cls.usual_clients <= 10_000
-
-
-@pytest.mark.parametrize("cls", registry().values(), ids=registry().keys())
-def test_no_persona_has_a_dictionary_for_each_client(cls: type[Client]) -> None:
-    assert cls.__dictoffset__ == 0, "declare __slots__"
+    assert cls.__dictoffset__ == 0, "18,000 clients would each have a dictionary"
 
 
 def test_the_registry_is_in_alphabetical_order() -> None:

@@ -15,7 +15,7 @@ from wsproto.connection import ConnectionType
 
 from loadgen.personas._tls13 import APPLICATION_DATA, HANDSHAKE, Tls13, seal
 from loadgen.personas.tls_half_message import HALF_KEY_UPDATE
-from tests.loadgen.stage import PATIENCE, Play, Server, listening, playing, until
+from tests.loadgen.stage import PATIENCE, Play, Server, answer, listening, playing, until
 
 #: RFC 8448 section 3, "Simple 1-RTT Handshake": the client's traffic secret, and the record it sends under it.
 SECRET = "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5"
@@ -92,8 +92,8 @@ def test_secrets_of_two_connections_are_not_mixed_up() -> None:
     clients = [Tls13() for _ in range(2)]
     servers = [_End() for _ in clients]
     answers = [server.handshake(client.handshake()) for client, server in zip(clients, servers, strict=True)]
-    for client, server, answer in zip(clients, servers, answers, strict=True):
-        server.handshake(client.handshake(answer))
+    for client, server, said in zip(clients, servers, answers, strict=True):
+        server.handshake(client.handshake(said))
     for client, server in zip(clients, servers, strict=True):
         assert server.open(client.seal(APPLICATION_DATA, b"mine")) == b"mine"
 
@@ -182,7 +182,7 @@ async def test_a_plain_port_is_told_from_one_that_speaks_tls() -> None:
     async with listening() as server, playing(server.url, "tls-half-message") as play:
         stream = await server.accept()
         assert (await stream.receive_some()).startswith(b"\x16\x03")
-        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await answer(stream, 400)
         await until(lambda: play.cohort.failed)
         [reason] = play.cohort.failed
         assert reason.startswith("TLS: ")

@@ -12,7 +12,7 @@ import trio
 from loadgen import sockets
 from loadgen.engine import Engine
 from loadgen.personas import registry
-from tests.loadgen.stage import Server, WebSocket, listening, playing, read_until, reset, until
+from tests.loadgen.stage import Server, WebSocket, answer, listening, playing, read_until, request_of, reset, until
 
 VANISHING = ("vanish", "vanish-stream", "poll-abandon")
 
@@ -86,7 +86,7 @@ async def test_where_the_kernel_cannot_know_it_comes_back_and_knocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Engine, "is_forgotten", lambda *_: None)
-    monkeypatch.setattr("loadgen.personas._vanishing.ECHO_SECONDS", 0.05)
+    monkeypatch.setattr("loadgen.personas._shapes.ECHO_SECONDS", 0.05)
     async with listening() as server, playing(server.url, name) as play:
         stream = await _opened(server, name)
         knock = await read_until(stream, lambda got: got.endswith(registry()[name].knock))  # type: ignore[attr-defined]
@@ -108,3 +108,36 @@ async def test_a_kernel_that_forbids_it_is_our_fault(monkeypatch: pytest.MonkeyP
         await until(lambda: play.engine.own_faults)
         assert [fault for fault in play.engine.own_faults if "CAP_NET_ADMIN" in fault]
         assert play.cohort.held == 1
+
+
+# a poll that is closed by half
+
+
+async def test_halfclose_says_that_this_was_all_and_reads_on() -> None:
+    async with listening() as server, playing(server.url, "poll-halfclose", poll_wait_seconds=2.5) as play:
+        stream = await server.accept()
+        assert (await request_of(stream)).target == b"/rooms/lobby.silent/messages?wait=2.5"
+        assert await stream.receive_some() == b""
+        assert play.cohort.held == 1
+        await answer(stream, 200, b"{}", b"Connection: close")
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"answered 200": 1})
+        assert play.cohort.answers == {"answered 200": 1}
+
+
+async def test_halfclose_that_is_taken_for_gone_says_so() -> None:
+    async with listening() as server, playing(server.url, "poll-halfclose") as play:
+        stream = await server.accept()
+        await request_of(stream)
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
+
+
+async def test_a_room_of_the_longest_name_stays_a_name() -> None:
+    async with listening() as server, playing(server.url, "poll-abandon", rooms=("r" * 64,)):
+        assert len((await request_of(await server.accept())).target.split(b"/")[2]) == 64
+
+
+async def test_the_path_of_a_poll_is_the_target_s() -> None:
+    async with listening() as server, playing(server.url, "poll-abandon", poll_path="/poll/{room}?w={wait:g}"):
+        assert (await request_of(await server.accept())).target == b"/poll/lobby.silent?w=25"

@@ -1,0 +1,70 @@
+"""The first bytes of a connection, as functions that a persona takes for its `opening`. No persona itself."""
+
+from collections.abc import Callable
+
+from loadgen import wire
+from loadgen.client import Client, Place
+
+Opening = Callable[[Client], bytes]
+
+
+def nothing(client: Client) -> bytes:
+    """Say nothing before it is connected."""
+    return b""
+
+
+def getting(*fields: str, lacks: int = 0) -> Opening:
+    """Ask for the target's page, with further fields; the head lacks so many of its last bytes."""
+
+    def opening(client: Client) -> bytes:
+        place = client.cohort.place
+        head = wire.request("GET", place.path, place.host, *fields)
+        return head[: len(head) - lacks]
+
+    return opening
+
+
+page = getting()
+
+#: A head that lacks its blank line, so that more fields may follow.
+open_head = getting(lacks=2)
+
+
+def posting(*fields: str, body: bytes = b"") -> Opening:
+    """Publish by HTTP; `fields` say how the body is framed."""
+
+    def opening(client: Client) -> bytes:
+        return post_head(client.cohort.place, client.room, *fields) + body
+
+    return opening
+
+
+def post_head(place: Place, room: str, *fields: str, content_type: str = "text/plain") -> bytes:
+    """Encode the head of a publish by HTTP; `fields` say how its body is framed."""
+    return wire.request("POST", place.post_path.format(room=room), place.host, f"Content-Type: {content_type}", *fields)
+
+
+def event_stream(client: Client) -> bytes:
+    """Ask for the room's event stream."""
+    place = client.cohort.place
+    return wire.request("GET", place.stream_path.format(room=client.room), place.host, "Accept: text/event-stream")
+
+
+def held_poll(client: Client) -> bytes:
+    """Ask for a long-poll in a room without messages, so that it is held for all of its wait."""
+    place = client.cohort.place
+    room = f"{client.room[:57]}.silent"  # names have up to 64 characters
+    return wire.request("GET", place.poll_path.format(room=room, wait=place.poll_wait_seconds), place.host)
+
+
+def upgrading(*fields: str) -> Opening:
+    """Ask for a WebSocket, with further fields."""
+
+    def opening(client: Client) -> bytes:
+        place = client.cohort.place
+        return wire.upgrade_request(place.websocket_path, place.host, *place.endpoint.upgrade_fields, *fields)
+
+    return opening
+
+
+upgrade = upgrading()
