@@ -14,9 +14,8 @@ from random import Random
 from typing import ClassVar, Protocol
 
 from loadgen import wire
-from loadgen.endpoint import USUAL, Endpoint
 from loadgen.latency import Latency
-from loadgen.target import PER_SOURCE, SHARED_INDEX
+from loadgen.target import PER_SOURCE, SHARED_INDEX, USUAL, Endpoint
 from loadgen.timers import NEVER, Wheel, now
 from loadgen.traffic import Traffic
 

@@ -17,7 +17,6 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import figures, flags, personas, preflight, target
-from loadgen.endpoint import Endpoint
 from loadgen.experiment import MEASURED, Experiment
 from loadgen.output import require, save
 from loadgen.procfs import Process
@@ -25,7 +24,7 @@ from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
 from loadgen.session import Plan
-from loadgen.target import Target
+from loadgen.target import Endpoint, Target
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")

@@ -13,10 +13,9 @@ from typing import Final, Literal, TypeVar
 
 from loadgen import target
 from loadgen.client import Client, Threat
-from loadgen.endpoint import Endpoint
 from loadgen.personas import registry
 from loadgen.protocols import ESTABLISHED, MIXES
-from loadgen.target import Target, UsageError
+from loadgen.target import Endpoint, Target, UsageError
 
 #: A run is a measurement, not a way of life.
 MAX_SECONDS: Final = 3600.0

@@ -14,7 +14,6 @@ from loadgen import target
 from loadgen.client import Threat
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, Server, running
-from loadgen.endpoint import USUAL
 from loadgen.experiment import Experiment
 from loadgen.measured import Floor
 from loadgen.player import Player
@@ -22,7 +21,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.report import Outcome, Report
 from loadgen.session import Plan
-from loadgen.target import Target, UsageError
+from loadgen.target import USUAL, Target, UsageError
 
 #: It bounds nothing that it keeps for those who do not read. Beyond this it ends, before the machine does.
 MOST_BYTES: Final = 4 * 2**30

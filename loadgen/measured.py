@@ -5,7 +5,7 @@ as it happens; nothing here waits, judges or touches a socket.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,8 +102,8 @@ class Measured:
 
     def _honest_load(self) -> dict[str, float | None]:
         totals, steady = self._session.totals, self._span(Counts.LOAD)
-        names = [load.name for load in self.experiment.load]
-        groups = [group for name in names for group in self._groups(name)]
+        traffic = totals.traffic
+        groups = [group for load in self.experiment.load for group in self._groups(load.name)]
         openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
         seconds = steady.seconds if steady else 0.0
         held = steady.before.held if steady else 0
@@ -116,17 +116,17 @@ class Measured:
             "refused": sum(sum(group.refused.values()) for group in groups),
             "failed": sum(sum(group.failed.values()) for group in groups),
             "ended": sum(sum(group.ended.values()) for group in groups),
-            **_came("connect", totals.connects, names),
-            **_came("handshake", totals.handshakes, names),
+            **_came("connect", (group.connects for group in groups)),
+            **_came("handshake", (group.handshakes for group in groups)),
             "sent_bytes_per_s": rate("sent_bytes"),
             "received_bytes_per_s": rate("received_bytes"),
-            **{f"ack_{name}": value for name, value in _spread(totals.acks).items()},
-            **{f"echo_{name}": value for name, value in _spread(totals.echoes).items()},
-            "unacknowledged": totals.unacknowledged + totals.unsent,
-            "unreturned": totals.unreturned if self.experiment.echoes else None,
+            **{f"ack_{name}": value for name, value in _spread(traffic.acks).items()},
+            **{f"echo_{name}": value for name, value in _spread(traffic.echoes).items()},
+            "unacknowledged": traffic.unacknowledged + traffic.unsent,
+            "unreturned": traffic.unreturned if self.experiment.echoes else None,
             "missed": totals.missed() if self.experiment.is_gathered else None,
-            "message_errors": totals.errors.total(),
-            "messages_per_s": per(totals.acknowledged_in.total(), seconds),
+            "message_errors": sum(traffic.errors.values()),
+            "messages_per_s": per(sum(traffic.acknowledged_in.values()), seconds),
             "deliveries_per_s": rate("deliveries"),
             "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if len(openings) > 1 else None,
             "server_bytes_per_further_connection": bytes_each(openings[-2], openings[-1]) if openings[1:] else None,
@@ -219,9 +219,7 @@ class Measured:
 
     def _attackers(self) -> dict[str, float | None]:
         totals, groups = self._session.totals, self._attacking()
-        lives = Latency()
-        for group in groups:
-            lives.merge(totals.lifetimes[group.group, group.persona])
+        lives = _pooled(group.lifetime for group in groups)
         received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
         came = sum(group.came for group in groups)
         attempts = sum(group.opened + sum(group.failed.values()) + sum(group.refused.values()) for group in groups)
@@ -312,12 +310,18 @@ def _spread(latency: Latency) -> dict[str, float | None]:
     }
 
 
-def _came(what: str, found: Mapping[str, Latency], names: Iterable[str]) -> dict[str, float | None]:
-    """How long those of some groups took to come."""
-    latency = Latency()
-    for name in names:
-        latency.merge(found.get(name, Latency()))
+def _came(what: str, found: Iterable[Latency | None]) -> dict[str, float | None]:
+    """How long clients took to come."""
+    latency = _pooled(found)
     return {f"{what}_p50_ms": milliseconds(latency.at(50)), f"{what}_p99_ms": milliseconds(latency.at(99))}
+
+
+def _pooled(found: Iterable[Latency | None]) -> Latency:
+    pooled = Latency()
+    for each in found:
+        if each is not None:
+            pooled.merge(each)
+    return pooled
 
 
 def _over(amount: int | None, allowed: int) -> int | None:

@@ -44,7 +44,7 @@ class Operations:
         """What operations took; failed ones the whole timeout."""
         latency = Latency()
         for result in self.kinds(phase, kinds):
-            latency.add(result.latency)
+            latency.merge(result.latency)
         return latency
 
     def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int:

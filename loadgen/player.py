@@ -17,7 +17,7 @@ from loadgen.findings import Findings
 from loadgen.liveness import cause_of_death
 from loadgen.measured import Floor
 from loadgen.memory import Size
-from loadgen.messages import FailPending, MakeVictims, RereadMessages, StopTraffic
+from loadgen.messages import Close, EndProbes, MakeVictims, Open, StopTraffic
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
 from loadgen.protocols import KEEPS_MESSAGES
@@ -152,7 +152,7 @@ class Player:
         if phase.counts_as is Counts.BASELINE:
             findings.descriptors_before = self._descriptors()
         for name in phase.close:
-            await self._crowd.close(name)
+            await self._crowd.order(Close(group=name))
         if phase.close:
             await session.until(lambda: self._crowd.has_opened, CONNECT_LIMIT_SECONDS)
 
@@ -210,7 +210,7 @@ class Player:
         """Open groups as far as this part of the phase has them come."""
         for name, share in phase.open.items():
             began = self._shares.get(name, 0.0)
-            await self._crowd.open(name, began + (share - began) * part)
+            await self._crowd.order(Open(group=name, share=began + (share - began) * part))
 
     async def _drain(self) -> None:
         """Stop the schedule, and wait until nothing is delivered any more: what is on its way is not lost."""
@@ -259,9 +259,7 @@ class Player:
         await self._session.until(
             lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
         )
-        await victims.order(FailPending())
-        if KEEPS_MESSAGES & probes.victims.keys():
-            await victims.order(RereadMessages())
+        await victims.order(EndProbes(reread=bool(KEEPS_MESSAGES & probes.victims.keys())))
         self._findings.counters_after = await self._scrape()
 
     async def _see_what_is_left(self) -> None:

@@ -5,7 +5,7 @@ the next of those raise `StoppedError`, which ends that function; what was found
 """
 
 import time
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -14,19 +14,19 @@ import msgspec
 import trio
 
 from loadgen import stopping
-from loadgen.endpoint import USUAL, Endpoint
+from loadgen.client import Client
 from loadgen.errors import first
 from loadgen.figures import Condition
-from loadgen.latency import Latency, milliseconds
+from loadgen.latency import Latency, Recent, milliseconds
 from loadgen.messages import BeginPhase, GroupStatus, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import CohortRow, Sample
 from loadgen.span import per
-from loadgen.target import Page, Target, fetch
+from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
-from loadgen.workers import Totals, Worker, Workers, merge, merge_groups, spawn, take_recent
+from loadgen.workers import Worker, Workers, merge, merge_groups, spawn
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -78,7 +78,7 @@ class Session:
         self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
         self._begun = now()
-        self._recent, self._recent_failed = Latency(), 0
+        self._recent = Recent()  # since the last entry of the timeline
         self._cpu: tuple[float, float] | None = None  # the server's, and when
         self._shares = {plan.server: plan.server.share()} if plan.server else {}
         self._spent: dict[str, float | None] = {}
@@ -212,10 +212,9 @@ class Session:
 
     def _look(self) -> Sample:
         """How things stand, with the operations since the last entry of the timeline."""
-        latency, failed = take_recent(self._heard or self._workers)
-        self._recent.merge(latency)
-        self._recent_failed += failed
-        spread, groups = self._recent.spread(), self.groups()
+        for worker in self._heard or self._workers:
+            self._recent.merge(worker.recent.take())
+        spread, groups = self._recent.latency.spread(), self.groups()
         return Sample(
             seconds=round(now() - self._begun, 2),
             phase=self.phase,
@@ -223,7 +222,7 @@ class Session:
             ended={group.persona: sum(group.ended.values()) for group in groups},
             refused={group.persona: sum(group.refused.values()) for group in groups},
             succeeded=spread.count,
-            failed=self._recent_failed,
+            failed=self._recent.failed,
             p50_ms=spread.p50_ms,
             p99_ms=spread.p99_ms,
             max_ms=spread.max_ms,
@@ -232,7 +231,7 @@ class Session:
     def _sample(self) -> Sample:
         """Make an entry of the timeline."""
         sample, server = self._look(), self.plan.server
-        self._recent, self._recent_failed = Latency(), 0
+        self._recent = Recent()
         if server is not None:
             sample = _with_server(sample, server, self._cpu_percent(server))
         self.timeline.append(sample)
@@ -290,19 +289,18 @@ def _with_server(sample: Sample, server: Process, cpu_percent: float | None) -> 
     )
 
 
-def cohort_rows(totals: Totals, honest: Mapping[str, tuple[bool, bool]]) -> list[CohortRow]:
-    """The crowd's part of a report; `honest` says for each persona whether it is honest, and whether slow."""
-    rows = []
-    shared = [name for name in CohortRow.__struct_fields__ if name in GroupStatus.__struct_fields__]
-    for group in totals.groups:
-        lifetime = totals.lifetimes.get((group.group, group.persona), Latency())
-        rows.append(
-            CohortRow(
-                honest=honest[group.persona][0],
-                slow=honest[group.persona][1],
-                lifetime=lifetime.spread(),
-                kills=lifetime.histogram(_KILL_SECONDS),
-                **{name: getattr(group, name) for name in shared},
-            )
+def cohort_rows(groups: Iterable[GroupStatus], personas: Iterable[type[Client]]) -> list[CohortRow]:
+    """The crowd's part of a report."""
+    known = {persona.name: persona for persona in personas}
+    shared = set(CohortRow.__struct_fields__) & set(GroupStatus.__struct_fields__) - {"lifetime"}
+    return [
+        CohortRow(
+            honest=known[group.persona].honest,
+            slow=known[group.persona].slow,
+            lifetime=lifetime.spread(),
+            kills=lifetime.histogram(_KILL_SECONDS),
+            **{name: getattr(group, name) for name in shared},
         )
-    return rows
+        for group in groups
+        for lifetime in [group.lifetime or Latency()]
+    ]

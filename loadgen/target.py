@@ -15,6 +15,8 @@ from functools import cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from loadgen.timers import now
 
 CONSENT_PATH: Final = "/.well-known/loadgen-consent"
@@ -46,6 +48,26 @@ ANSWER_SECONDS: Final = 0.2
 _EMPTY_LINES: Final = b"\r\n" * 4
 
 _TLS_ALERT: Final = b"\x15\x03"  # a record's type, and the version's first byte
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how a target is asked: what may be said of a request on the command line. The defaults suit a chat."""
+
+    path: str = "/"  # what plain requests ask for
+    websocket_path: str = "/ws"
+    method: str = "GET"
+    fields: tuple[str, ...] = ()  # of plain requests and upgrades: "Name: value"
+    body: bytes = b""
+    subprotocol: str = ""
+
+    @property
+    def upgrade_fields(self) -> tuple[str, ...]:
+        """The fields of a request for a WebSocket, beside those that it always has."""
+        return (*self.fields, f"Sec-WebSocket-Protocol: {self.subprotocol}") if self.subprotocol else self.fields
+
+
+#: Where chatserver, and most others, are asked when nobody says otherwise.
+USUAL: Final = Endpoint()
 
 
 class UsageError(Exception):

@@ -15,9 +15,8 @@ import trio
 from loadgen import experiment, flags, target
 from loadgen.client import Client
 from loadgen.compare.process import Running, Server
-from loadgen.endpoint import Endpoint
 from loadgen.experiment import Experiment, Group, Probes
-from loadgen.messages import Role
+from loadgen.messages import Open, Role
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
@@ -25,6 +24,7 @@ from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report
 from loadgen.session import Plan
+from loadgen.target import Endpoint
 from loadgen.workers import Workers, spawn
 
 #: After a crowd has come, before anything is read. A little less than a lone run takes: there are many.
@@ -114,7 +114,7 @@ class Meter:
             try:
                 crowd = Workers([worker])
                 await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)), ENDPOINT)
-                await crowd.open(_BESIDE, 1.0)
+                await crowd.order(Open(group=_BESIDE, share=1.0))
                 with trio.move_on_after(_COMING_SECONDS):
                     while not crowd.has_opened:  # noqa: ASYNC110  workers tell how they stand; none can be waited for
                         await trio.sleep(_LOOK_SECONDS)

@@ -13,9 +13,9 @@ import trio
 
 from loadgen import wire
 from loadgen.client import Client, Cohort, Needs
-from loadgen.endpoint import Endpoint
 from loadgen.personas import persona
 from loadgen.protocols.protocol import Protocol
+from loadgen.target import Endpoint
 from loadgen.traffic import Traffic
 from loadgen.victims.context import Context, Stream
 from loadgen.victims.newcomer import Newcomer

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from loadgen.lag import Lag
+from loadgen.latency import Lag
 from loadgen.timers import Alarms, WakeUp, now
 
 #: How often it looks whether it is on time. Not at its alarms: a task that waited for a slow server asks for a moment

@@ -9,8 +9,7 @@ from typing import Final
 
 import trio
 
-from loadgen.endpoint import USUAL, Endpoint
-from loadgen.target import PER_SOURCE, Target, client_context
+from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target, client_context
 from loadgen.victims.clock import Clock
 from loadgen.victims.recorder import Recorder
 

@@ -10,8 +10,7 @@ from collections import Counter
 from statistics import median
 from typing import Final
 
-from loadgen.interval import Interval
-from loadgen.latency import Latency
+from loadgen.latency import Latency, Recent
 from loadgen.messages import PhaseResult
 from loadgen.timers import now
 
@@ -37,7 +36,7 @@ class Recorder:
     """All phases so far."""
 
     def __init__(self) -> None:
-        self.interval = Interval()
+        self.recent = Recent()
         self.timeout_seconds = 0.0
         self.phases: list[tuple[float, str]] = [(now(), WARM_UP)]
         self._entries: dict[tuple[str, str], _Entry] = {}
@@ -54,7 +53,7 @@ class Recorder:
         """Book an operation that ends now."""
         took = now() - due
         self._entry(kind, due).record(victim, took)
-        self.interval.succeeded(took)
+        self.recent.latency.record(took)
 
     def failed(self, kind: str, victim: int, due: float, reason: str) -> None:
         """Book an operation that came to nothing."""
@@ -63,7 +62,7 @@ class Recorder:
         entry.failed[reason] += 1
         if entry.first_failure is None or due < entry.first_failure:
             entry.first_failure = due
-        self.interval.failed()
+        self.recent.failed += 1
 
     def results(self, expected: Counter[tuple[str, str]]) -> list[PhaseResult]:
         """Everything, for the conductor; `expected` operations by phase and kind are the schedule's."""
@@ -75,7 +74,7 @@ class Recorder:
                     phase=phase,
                     kind=kind,
                     expected=expected[phase, kind],
-                    latency=entry.latency.recording(),
+                    latency=entry.latency,
                     failed=dict(entry.failed),
                     first_failure=entry.first_failure,
                     worst_median=max(map(median, entry.by_victim.values()), default=None),

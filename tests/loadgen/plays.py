@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 from loadgen import experiment, target
-from loadgen.endpoint import Endpoint
 from loadgen.experiment import Experiment, Probes
 from loadgen.figures import Condition
 from loadgen.personas import registry
@@ -16,6 +15,7 @@ from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import Report
 from loadgen.session import Plan
+from loadgen.target import Endpoint
 
 #: A loaded machine costs no victim an operation; where a server never answers, a test says how long is waited.
 PATIENCE = 30.0

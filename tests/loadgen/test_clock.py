@@ -26,9 +26,8 @@ async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> No
             await clock.sleep_until(now() - 60)
         await clock.sleep_until(now() + 0.05)
         nursery.cancel_scope.cancel()
-    [found] = clock.lag.results()
-    assert found.lag.count
-    assert found.lag.longest < 30
+    [found] = clock.lag.phases.values()
+    assert 0 < (found.longest or 0) < 30
 
 
 async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None:
@@ -40,7 +39,7 @@ async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None
         time.sleep(0.5)  # noqa: ASYNC251  that nothing else runs is the point
         await clock.sleep_until(now())
         nursery.cancel_scope.cancel()
-    before, still = clock.lag.results()
-    assert before.lag.longest < still.lag.longest, "lateness is booked in its own phase"
-    assert still.lag.longest >= 0.49
-    assert still.lag.count >= 0.49 / LOOK_SECONDS
+    before, still = clock.lag.phases.values()
+    assert (before.longest or 0) < (still.longest or 0), "lateness is booked in its own phase"
+    assert (still.longest or 0) >= 0.49
+    assert still.count >= 0.49 / LOOK_SECONDS

@@ -48,7 +48,7 @@ def test_an_hdr_log_has_the_whole_distribution() -> None:
     latency = Latency()
     for milliseconds in range(1, 101):
         latency.record(milliseconds / 1000)
-    row = msgspec.structs.replace(report.phases[0], histogram=latency.recording().histogram)
+    row = msgspec.structs.replace(report.phases[0], histogram=latency.encoded())
     report.phases = [row]
     text = hdr_log_of(report)
     assert f"Tag=attack:_{row.what.replace(' ', '_')}:_{row.name}," in text

@@ -6,10 +6,10 @@ import pytest
 import trio
 
 from loadgen import experiment
-from loadgen.endpoint import Endpoint
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
+from loadgen.target import Endpoint
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan
 from tests.loadgen.protocols.speaking import schedule, send

@@ -7,9 +7,9 @@ import trio
 from wsproto import events
 
 from loadgen import target
-from loadgen.endpoint import Endpoint
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.ws_echo import upgrade
+from loadgen.target import Endpoint
 from loadgen.victims.context import Context, Stream
 from loadgen.victims.victim import describe, failure_in
 from tests.loadgen.protocols.speaking import schedule, send
