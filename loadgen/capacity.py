@@ -7,7 +7,6 @@ judged as such: a trial in which the generator was the bottleneck ends the searc
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -19,7 +18,7 @@ from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ADAPTERS
-from loadgen.report import Outcome, Report, Table, verdict
+from loadgen.report import Outcome, Report, Table, timestamp, verdict
 from loadgen.session import Plan
 from loadgen.timers import now
 from loadgen.verdict import Facts, decide
@@ -84,7 +83,7 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
     adapter = next(each for each in ADAPTERS if each.name == protocol)
     known = registry()
     if of is Of.NEWCOMERS:
-        probes = Probes(victims={adapter.victims[0].kind: WATCHERS}, newcomers_per_s=size)
+        probes = Probes(victims={adapter.victims[0].name: WATCHERS}, newcomers_per_s=size)
         phases = (
             Phase(name="baseline", counts_as=Counts.BASELINE, seconds=min(seconds, 2.0)),
             Phase(name="newcomers", counts_as=Counts.LOAD, seconds=seconds),
@@ -111,7 +110,7 @@ class Capacity:
         self._protocol = protocol
         self._search = search
         self._seconds = seconds
-        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._started = timestamp()
 
     async def play(self) -> Report:
         """Search and report."""

@@ -8,7 +8,6 @@ a loud machine.
 import re
 import statistics
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -20,7 +19,7 @@ from loadgen import format as fmt
 from loadgen.common import Common, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.fingerprint import probes
-from loadgen.report import SCHEMA, Outcome, Report, Table, verdict
+from loadgen.report import SCHEMA, Outcome, Report, Table, timestamp, verdict
 from loadgen.target import UsageError
 
 
@@ -111,7 +110,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
         arguments=arguments(),
         target=what,
         seed=0,
-        started=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        started=timestamp(),
         seconds=0.0,
         verdict=verdict(outcome, told, notes),
         tables=[Table(title="what moved", columns=["part", "figure", "before", "after", "mark"], rows=rows)],

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from loadgen import cpu_pressure, cpu_steal
+from loadgen import machine
 from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
@@ -286,8 +286,8 @@ class Player:
             deliveries=self._deliveries(),
             sent_bytes=sum(group.sent_bytes for group in groups),
             received_bytes=sum(group.received_bytes for group in groups),
-            ticks=cpu_steal.read() if measured else None,
-            pressure=cpu_pressure.read() if measured else None,
+            ticks=machine.ticks() if measured else None,
+            pressure=machine.pressure() if measured else None,
         )
 
     def _usage(self) -> Usage | None:

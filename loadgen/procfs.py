@@ -96,6 +96,11 @@ class Process:
         except OSError:
             return None
 
+    def threads(self) -> int:
+        """Threads that it has, descendants left out; 0 if it is gone."""
+        lines = _read(_PROC / str(self.pid) / "status").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("Threads:")), 0)
+
     def _tree(self) -> list[int]:
         tree = [self.pid]
         for pid in tree:  # grows while it is walked

@@ -7,7 +7,6 @@ the next of those raise `StoppedError`, which ends that function; what was found
 import time
 from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
@@ -15,14 +14,13 @@ import trio
 
 from loadgen import stopping
 from loadgen.client import Client
-from loadgen.errors import first
 from loadgen.figures import Condition
 from loadgen.latency import Latency, Recent, milliseconds
 from loadgen.messages import BeginPhase, GroupStatus, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
-from loadgen.report import CohortRow, Sample
+from loadgen.report import CohortRow, Sample, timestamp
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
@@ -70,7 +68,7 @@ class Session:
         self.timeline: list[Sample] = []
         self.totals = merge(())
         self.stopped = False
-        self.started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self.started = timestamp()
         self.seconds = 0.0
         self.phase = "start"
         self._workers: list[Worker] = []
@@ -185,7 +183,9 @@ class Session:
         except* stopping.StoppedError:
             self.stopped = True
         except* InvalidRunError as errors:
-            invalid = InvalidRunError(str(first(errors)))  # for our caller to raise: the nursery would wrap it again
+            invalid = InvalidRunError(
+                str(stopping.first(errors))
+            )  # for our caller to raise: the nursery would wrap it again
         try:
             self._sample()
             self._note_shares()

@@ -6,7 +6,7 @@ Owns: readings at both ends and what they come to. May not: take them.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from loadgen import cpu_steal
+from loadgen import machine
 from loadgen.experiment import Counts
 from loadgen.procfs import Usage
 
@@ -22,7 +22,7 @@ class Reading(NamedTuple):
     deliveries: int  # messages that reached anybody
     sent_bytes: int  # by honest load
     received_bytes: int
-    ticks: cpu_steal.Ticks | None = None  # read where a phase is measured
+    ticks: machine.Ticks | None = None  # read where a phase is measured
     pressure: float | None = None
 
 
@@ -74,7 +74,7 @@ class Span(NamedTuple):
     @property
     def steal_percent(self) -> float | None:
         """What the host took from this machine's processors meanwhile."""
-        return cpu_steal.percent(self.before.ticks, self.after.ticks)
+        return machine.stolen_percent(self.before.ticks, self.after.ticks)
 
     @property
     def pressure_percent(self) -> float | None:

@@ -16,9 +16,9 @@ from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter, NoFigureError
 from loadgen.compare.relay import Relay
 from loadgen.compare.scenario import Column, Layout, Sample, Scenario, Sizes
-from loadgen.compare.threads import ThreadWatch
 from loadgen.experiment import WARM_UP_CLIENTS
 from loadgen.personas import summary
+from loadgen.procfs import Process
 from loadgen.report import Report
 
 _MICRO: Final = 1e6  # of a second
@@ -270,10 +270,20 @@ def load(counts: Mapping[str, int], *, rate: float, seconds: float) -> Scenario:
 _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT: Can.CHAT}
 
 
+#: Between two counts of the threads of an attacked server, which one with a thread for each client pays with.
+_THREADS_SECONDS: Final = 0.2
+
+
 async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
-    watch = ThreadWatch(meter.started.pid)
+    server, threads = Process(meter.started.pid), [0]
+
+    async def watch_threads() -> None:
+        while True:
+            threads.append(server.threads())
+            await trio.sleep(_THREADS_SECONDS)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch.run)
+        nursery.start_soon(watch_threads)
         report = await meter.attack(
             {kind.name: min(sizes.attackers, kind.usual_clients)},
             victims={"ws" if Can.CHAT in peer.can else "get": sizes.victims},
@@ -288,7 +298,7 @@ async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) ->
         "newcomers": figures["newcomers_success_percent"],
         "bytes": _above_noise(figures["server_bytes_per_attacker"], figures["attackers_peak"]),
         "grown": _grown_mib(report),
-        "threads": watch.most,
+        "threads": max(threads),
         "peak": figures["attackers_peak"],
         "held": figures["attackers_held"],
         "killed": figures["attackers_killed"],

@@ -20,7 +20,7 @@ from loadgen.victims.victim import Victim
 #: In the order of reports.
 ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)
 
-VICTIMS: Final = MappingProxyType({victim.kind: victim for each in ADAPTERS for victim in each.victims})
+VICTIMS: Final = MappingProxyType({victim.name: victim for each in ADAPTERS for victim in each.victims})
 
 #: What reports call those that stay connected, and those that connect, do one operation and leave.
 ESTABLISHED: Final = MappingProxyType({kind: victim.words for kind, victim in VICTIMS.items()})

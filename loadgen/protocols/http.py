@@ -98,7 +98,7 @@ async def _ask(peer: HttpPeer, endpoint: Endpoint) -> int:
 class GetVictim(Victim):
     """Asks for a path: the victim for any web server."""
 
-    kind = "get"
+    name = "get"
     words = "GET"
 
     async def live(self) -> None:
@@ -117,9 +117,9 @@ class GetVictim(Victim):
         with trio.fail_after(self.context.timeout_seconds):
             status = await _ask(peer, self.context.endpoint)
         if 200 <= status < 400:
-            self.returned(number)
+            self.book(number)
         else:
-            self.refused(number, f"answered {status}")
+            self.book(number, f"answered {status}")
 
 
 async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:

@@ -90,7 +90,7 @@ async def leave(peer: WebSocket, nursery: trio.Nursery) -> None:
 class EchoVictim(Victim):
     """Sends a text and waits for the same text."""
 
-    kind = "ws-echo"
+    name = "ws-echo"
     words = "WebSocket echo"
 
     async def live(self) -> None:

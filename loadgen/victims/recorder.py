@@ -49,19 +49,16 @@ class Recorder:
         phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
         return self._entries.setdefault((phase, kind), _Entry())
 
-    def succeeded(self, kind: str, victim: int, due: float) -> None:
-        """Book an operation that ends now."""
-        took = now() - due
-        self._entry(kind, due).record(victim, took)
-        self.recent.latency.record(took)
-
-    def failed(self, kind: str, victim: int, due: float, reason: str) -> None:
-        """Book an operation that came to nothing."""
-        entry = self._entry(kind, due)
-        entry.record(victim, max(now() - due, self.timeout_seconds))
+    def book(self, kind: str, victim: int, due: float, reason: str = "") -> None:
+        """Book an operation that ends now; with a reason it came to nothing."""
+        entry, took = self._entry(kind, due), now() - due
+        if not reason:
+            entry.record(victim, took)
+            self.recent.latency.record(took)
+            return
+        entry.record(victim, max(took, self.timeout_seconds))
         entry.failed[reason] += 1
-        if entry.first_failure is None or due < entry.first_failure:
-            entry.first_failure = due
+        entry.first_failure = due if entry.first_failure is None else min(due, entry.first_failure)
         self.recent.failed += 1
 
     def results(self, expected: Counter[tuple[str, str]]) -> list[PhaseResult]:

@@ -12,9 +12,9 @@ import trio
 from loadgen import messages, protocols
 from loadgen.messages import AnyOrder, MakeVictims, Reread, Result, Role, Status
 from loadgen.timers import now
-from loadgen.victims.context import Context
+from loadgen.victims.clock import Schedule
+from loadgen.victims.context import Context, Probe
 from loadgen.victims.newcomer import ADDRESSES, Newcomers
-from loadgen.victims.schedule import Schedule
 from loadgen.victims.victim import UNANSWERED, Victim
 
 
@@ -24,7 +24,7 @@ class ProbeRunner:
     def __init__(self, role: Role) -> None:
         tag = f"v{Random(role.seed).getrandbits(32):08x}"  # noqa: S311  names, no secrets
         self._context = Context(role.target, tag)
-        self._probes: list[Victim | Newcomers] = []
+        self._probes: list[Probe] = []
         self._reread: Reread | None = None
         self._stopped_at = float("inf")
         self._made = trio.Event()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import cpu_steal
-from loadgen.cpu_steal import Ticks
+from loadgen import machine
+from loadgen.machine import Ticks
 from loadgen.preflight import InvalidRunError
 from loadgen.report import CohortRow, Report
 from tests.loadgen.planted import Plant, planted, planted_process
@@ -128,7 +128,7 @@ async def test_memory_and_cpu_of_a_process_are_measured() -> None:
 
 async def test_what_the_host_took_is_that_of_the_steady_window(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([Ticks(1000, 50), Ticks(1200, 56)])
-    monkeypatch.setattr(cpu_steal, "read", lambda: next(readings))
+    monkeypatch.setattr(machine, "ticks", lambda: next(readings))
     with planted() as server:
         report = await play_run(server.url, {"idle": 5})
     assert report.figures["steal_percent"] == 3.0

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from loadgen.victims.schedule import Schedule
+from loadgen.victims.clock import Schedule
 
 
 @pytest.mark.parametrize(

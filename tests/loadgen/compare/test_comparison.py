@@ -11,12 +11,13 @@ from loadgen.compare.catalogue import PEERS, Can, Peer
 from loadgen.compare.comparison import ComparePlan, Comparison
 from loadgen.compare.kits import PEERS as SCRIPTS
 from loadgen.compare.kits import Script
-from loadgen.compare.measure import Options
+from loadgen.compare.measure import ENDPOINT
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Table
+from tests.loadgen.plays import plan
 
 SIZES = Sizes(idle_seconds=1.0, busy_seconds=1.0, attack_seconds=2.0).scaled(1.0, 20)
 EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slow-head"]])}
@@ -29,11 +30,11 @@ def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: i
         sizes=SIZES,
         repeats=repeats,
         peers_dir=folder,
-        options=Options(
-            seed=1,
-            processes=1,
+        measured=replace(
+            plan("http://127.0.0.1"),
             arguments="loadgen compare",
             progress=Progress(Console(quiet=True)),
+            endpoint=ENDPOINT,
             settle_seconds=0.05,
         ),
         say=told.append,
