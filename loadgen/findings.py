@@ -5,7 +5,7 @@ Owns: which facts count, and the rows of the report. The figures are measured.py
 
 from typing import Final
 
-from loadgen import expected, noise
+from loadgen import expected
 from loadgen import format as fmt
 from loadgen.exercise import not_exercised
 from loadgen.experiment import BESIDE, Counts
@@ -17,7 +17,7 @@ from loadgen.protocols import NEWCOMERS, WHAT
 from loadgen.report import PhaseRow, Report, Verdict
 from loadgen.scrape import growth
 from loadgen.session import cohort_rows
-from loadgen.verdict import Facts, decide
+from loadgen.verdict import Facts, busy, decide, suspects
 
 #: A process of the generator's own that stood still for this part of a victim's timeout made the failures itself.
 _STOOD_STILL: Final = 0.5
@@ -55,9 +55,9 @@ class Findings(Measured):
                 bar=(*self._bar(figures), *self._plan.conditions),
                 died=self.died,
                 faults=tuple(self._faults(figures)),
-                busy=noise.busy(figures),
+                busy=busy(figures),
                 loose=tuple(self._operations.loud_baseline()) if self.experiment.probes else (),
-                noise=noise.suspects(figures),
+                noise=suspects(figures),
                 not_exercised=tuple(self._not_exercised()),
                 notes=self._notes(figures),
                 interrupted=self._session.stopped,

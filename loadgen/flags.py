@@ -13,8 +13,10 @@ from typing import Final, Literal, TypeVar
 
 from loadgen import target
 from loadgen.client import Client, Threat
+from loadgen.exercise import unmet
+from loadgen.experiment import Probes
 from loadgen.personas import registry
-from loadgen.protocols import ESTABLISHED, MIXES
+from loadgen.protocols import ESTABLISHED, MIXES, served
 from loadgen.target import Endpoint, Target, UsageError
 
 #: A run is a measurement, not a way of life.
@@ -153,9 +155,29 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
     return _divide(mix if number >= len(mix) else {next(iter(mix)): 1.0}, number), None
 
 
-def neighbours(slow: Iterable[type[Client]], number: int) -> dict[type[Client], int]:
-    """So many honest slow clients of each kind; of those who share an address, as many as share it."""
-    return {each: each.usual_clients if each.one_address else number for each in slow} if number else {}
+def probes(
+    kind: str,
+    number: int,
+    newcomers: float,
+    timeout: float,
+    neighbours: int,
+    *,
+    where: str = "--",
+    number_is: str = "victims",
+) -> tuple[Probes, dict[type[Client], int], str | None]:
+    """The healthy, the honest slow of the kinds that can play beside them, and the path that `GET /path` names.
+
+    Of the slow there are so many of each kind; of those that share an address, as many as share it.
+    """
+    at_least(where + number_is, number, 1)
+    at_least(f"{where}newcomers", newcomers, 0)
+    at_least(f"{where}neighbours", neighbours, 0)
+    between(f"{where}timeout", timeout, 0.1, 60)
+    kinds, path = victims(kind, number)
+    needs = served(kinds)
+    slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
+    beside = {each: each.usual_clients if each.one_address else neighbours for each in slow} if neighbours else {}
+    return Probes(victims=kinds, newcomers_per_s=newcomers, timeout_seconds=timeout), beside, path
 
 
 def path(flag: str, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from loadgen import exports, junit, page
+from loadgen import exports, page
 from loadgen.report import Report
 from loadgen.target import UsageError
 
@@ -39,8 +39,8 @@ def save(report: Report, directory: str) -> None:
     try:
         page.write(report, path / PAGE)
         (path / JSON).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-        junit.write(report, path / JUNIT)
         for name, text in (
+            (JUNIT, exports.junit_of(report)),
             (CSV, exports.csv_of(report)),
             (METRICS, exports.openmetrics_of(report)),
             (LATENCIES, exports.hdr_log_of(report)),

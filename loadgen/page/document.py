@@ -12,9 +12,9 @@ from typing import Final
 from loadgen import format as fmt
 from loadgen import sections
 from loadgen.figures import ALL, Condition
-from loadgen.page import charts
-from loadgen.page.charts import Chart
+from loadgen.page import charts, distributions
 from loadgen.page.elements import Element, node
+from loadgen.page.plots import Chart
 from loadgen.report import Outcome, Report
 from loadgen.sections import Section
 
@@ -131,8 +131,8 @@ def _body(
 def _plots(report: Report, ident: str, level: int) -> Iterable[Element]:
     drawn = [
         *charts.over_time(report, ident),
-        charts.spreads(report.phases, ident),
-        charts.kills(report.cohorts, ident),
+        distributions.spreads(report.phases, ident),
+        distributions.kills(report.cohorts, ident),
     ]
     found = [chart for chart in drawn if chart is not None]
     if found:

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -199,28 +201,43 @@ def test_a_floor_is_beside_each_attack_that_has_one_and_the_table_is_written(tmp
     ]  # fmt: skip
 
 
-def test_ctrl_c_at_the_floor_leaves_nothing_behind(tmp_path: Path) -> None:
-    with planted() as server:
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "loadgen", "scorecard", server.url, "--kind", "slow-head", "--clients", "5",
-                "--duration", "600", "--baseline", "0.3", "--neighbours", "0", "--victim", "ws", "--floor",
-            ],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "TMPDIR": str(tmp_path)},
-        )  # fmt: skip
-        with process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if line.startswith("attack:"):
-                    break
-            assert list(tmp_path.iterdir()), "the floor has its folder there"
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+@contextmanager
+def running(*arguments: str, until: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The program in a session of its own, once it has said this on standard error."""
+    command = [sys.executable, "-m", "loadgen", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, **pipes) as process:  # type: ignore[call-overload]
+        assert any(until in line for line in process.stderr)
+        yield process
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What is on standard output of a program that was stopped by Ctrl-C."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
     assert "INTERRUPTED" in out
     assert "Traceback" not in err
+    return out
+
+
+def test_ctrl_c_at_the_floor_leaves_nothing_behind(tmp_path: Path) -> None:
+    told = "--kind slow-head --clients 5 --duration 600 --baseline 0.3 --neighbours 0 --victim ws --floor".split()
+    with (
+        planted() as server,
+        running("scorecard", server.url, *told, until="attack:", TMPDIR=str(tmp_path)) as process,
+    ):
+        assert list(tmp_path.iterdir()), "the floor has its folder there"
+        process.send_signal(signal.SIGINT)
+        ended(process)
     assert not list(tmp_path.iterdir()), "it is removed after the floor was killed"
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["ctrl-c", "sigterm-to-the-group"])
+def test_a_stop_ends_with_the_report_so_far(everywhere: bool) -> None:
+    """Supervisors send SIGTERM to all: the generator's own processes died of it, and there was no report."""
+    with planted() as server, running("run", server.url, "--clients=20", "--duration=600", until="steady") as process:
+        os.killpg(process.pid, signal.SIGTERM) if everywhere else process.send_signal(signal.SIGINT)
+        assert "idle  wanted 16  held 16" in ended(process)
 
 
 def test_thresholds_decide_the_exit_code() -> None:
@@ -229,46 +246,6 @@ def test_thresholds_decide_the_exit_code() -> None:
     assert done.returncode in {1, 3}, done.stderr
     assert "held is 20 (held>19)" in done.stdout
     assert "\x1b" not in done.stdout, "no colours in a pipe"
-
-
-def test_ctrl_c_ends_with_the_report_so_far() -> None:
-    with planted() as server:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "600"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        with process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if "steady" in line:
-                    break
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "INTERRUPTED" in out
-    assert "idle  wanted 16  held 16" in out
-    assert "Traceback" not in err
-
-
-def test_sigterm_to_the_whole_group_ends_with_the_report_so_far() -> None:
-    """As supervisors send it; the generator's own processes died of it, and there was no report."""
-    with planted() as server:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "600"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        with process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if "steady" in line:
-                    break
-            os.killpg(process.pid, signal.SIGTERM)
-            out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "INTERRUPTED" in out
 
 
 def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,23 +1,20 @@
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 
-from loadgen import junit
+from loadgen.exports import junit_of
 from loadgen.report import Outcome, Report, verdict
 from tests.loadgen import reports
 
 
-def written(report: Report, directory: Path) -> ET.Element:
-    path = directory / "junit.xml"
-    junit.write(report, path)
-    suite = ET.parse(path).getroot().find("testsuite")
+def written(report: Report) -> ET.Element:
+    suite = ET.fromstring(junit_of(report)).find("testsuite")
     assert suite is not None
     return suite
 
 
-def test_each_attack_of_a_scorecard_is_a_case(tmp_path: Path) -> None:
-    suite = written(reports.scorecard(), tmp_path)
+def test_each_attack_of_a_scorecard_is_a_case() -> None:
+    suite = written(reports.scorecard())
     cases = {case.get("name"): case for case in suite.findall("testcase")}
     assert list(cases)[:3] == ["slow-head", "idle-connect", "slow-read"]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("6", "1", "0")
@@ -38,17 +35,17 @@ def test_each_attack_of_a_scorecard_is_a_case(tmp_path: Path) -> None:
         (Outcome.INTERRUPTED, "error"),
     ],
 )
-def test_outcomes(tmp_path: Path, outcome: Outcome, element: str | None) -> None:
+def test_outcomes(outcome: Outcome, element: str | None) -> None:
     report = reports.run()
     report.verdict = verdict(outcome, [])
-    [case] = written(report, tmp_path).findall("testcase")
+    [case] = written(report).findall("testcase")
     found = [child.tag for child in case if child.tag != "system-out"]
     assert found == ([element] if element else [])
     assert all(child.get("message") for child in case if child.tag != "system-out")
 
 
-def test_figures_and_the_replay_are_there(tmp_path: Path) -> None:
-    suite = written(reports.attack(), tmp_path)
+def test_figures_and_the_replay_are_there() -> None:
+    suite = written(reports.attack())
     properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
     assert properties["seed"] == "7"
     assert "--kind slow-head,idle-connect" in (properties["replay"] or "")
@@ -58,13 +55,13 @@ def test_figures_and_the_replay_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(reports.KINDS))
-def test_it_is_xml_whatever_is_in_it(tmp_path: Path, kind: str) -> None:
-    suite = written(reports.KINDS[kind](), tmp_path)
+def test_it_is_xml_whatever_is_in_it(kind: str) -> None:
+    suite = written(reports.KINDS[kind]())
     assert int(suite.get("tests", "0")) == len(suite.findall("testcase")) >= 1
 
 
-def test_a_comparison_cannot_fail(tmp_path: Path) -> None:
-    suite = written(reports.comparison(), tmp_path)
+def test_a_comparison_cannot_fail() -> None:
+    suite = written(reports.comparison())
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "0", "0")
     names = [case.get("name") for case in suite.findall("testcase")]
     assert len(set(names)) == 4
