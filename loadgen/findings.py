@@ -101,7 +101,7 @@ class Findings(Measured):
         attackers = {persona.name: persona for persona in self.experiment.attackers}
         if not attackers:
             return []
-        if self._span(Counts.LOAD) is None:
+        if not self._span(Counts.LOAD).seconds:
             return ["not exercised: the attack was not played"]
         return not_exercised(self._attacking(), attackers)
 
@@ -146,7 +146,7 @@ class Findings(Measured):
             ("acknowledged", traffic.acks, {"unacknowledged": traffic.unacknowledged, **traffic.errors}),
             ("own message back", traffic.echoes, {"unreturned": traffic.unreturned}),
         )
-        if steady is None or not self.experiment.load or not self.experiment.speaks:
+        if not steady.seconds or not self.experiment.load or not self.experiment.speaks:
             return []
         names = [span.name for span in self.spans if span.counts_as is Counts.LOAD]
         return [

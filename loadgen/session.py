@@ -149,7 +149,12 @@ class Session:
 
     async def look(self) -> list[Page]:
         """Fetch the target's page a few times before anything else is done: how far away it is."""
-        return [await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.endpoint.path) for _ in range(LOOKS)]
+        pages = []
+        for _ in range(LOOKS):
+            pages.append(await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.endpoint.path))
+            if pages[-1].status is None:
+                break  # each more would wait for as long
+        return pages
 
     # The life of it
 

@@ -11,6 +11,8 @@ import socket
 import struct
 from typing import Final
 
+from loadgen.sockets import borrowed
+
 _SOCK_DIAG: Final = 4  # NETLINK_SOCK_DIAG
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST: Final = 1  # NLM_F_REQUEST
@@ -34,15 +36,13 @@ class SockDiag:
 
     def closed(self, fd: int) -> bool | None:
         """Whether nobody holds the other end of this loopback connection; `None` if the kernel will not say."""
-        sock = socket.socket(fileno=fd)
-        try:
-            family, ours, theirs = sock.family, sock.getsockname(), sock.getpeername()
-        except OSError as error:
-            if error.errno == errno.ENOTCONN:
-                return True  # reset
-            raise
-        finally:
-            sock.detach()
+        with borrowed(fd) as sock:
+            try:
+                family, ours, theirs = sock.family, sock.getsockname(), sock.getpeername()
+            except OSError as error:
+                if error.errno == errno.ENOTCONN:
+                    return True  # reset
+                raise
         found = self._ask(family, theirs, ours)
         if found is None:  # or is it that this kernel answers nothing? It must know our own end.
             return True if self._ask(family, ours, theirs) else None

@@ -4,7 +4,7 @@ Owns: readings at both ends and what they come to. May not: take them.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from loadgen import machine
 from loadgen.experiment import Counts
@@ -26,6 +26,9 @@ class Reading(NamedTuple):
     pressure: float | None = None
 
 
+_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0)
+
+
 class Span(NamedTuple):
     """A phase, by what was read before and after it."""
 
@@ -34,11 +37,6 @@ class Span(NamedTuple):
     before: Reading
     after: Reading
     opening_seconds: float = 0.0  # until the last client that came was established
-
-    @property
-    def begun(self) -> float:
-        """When."""
-        return self.before.moment
 
     @property
     def seconds(self) -> float:
@@ -60,6 +58,10 @@ class Span(NamedTuple):
     def cpu_percent(self) -> float | None:
         """The server's, of one core."""
         return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
+
+    def rate(self, amount: str) -> float | None:
+        """By how much a reading grew, a second."""
+        return per(getattr(self.after, amount) - getattr(self.before, amount), self.seconds)
 
     @property
     def crowd_cpu_seconds(self) -> float:
@@ -91,10 +93,10 @@ def bytes_each(earlier: Span, later: Span) -> float | None:
     return per(later.server_bytes - earlier.server_bytes, later.after.held - earlier.after.held)
 
 
-def joined(spans: Sequence[Span], counts_as: Counts) -> Span | None:
-    """All phases that count as this as one; `None` without any."""
+def joined(spans: Sequence[Span], counts_as: Counts) -> Span:
+    """All phases that count as this as one; without any, a span of no length in which nothing was read."""
     found = [span for span in spans if span.counts_as is counts_as]
-    return found[0]._replace(after=found[-1].after) if found else None
+    return found[0]._replace(after=found[-1].after) if found else Span("", counts_as, _NOTHING, _NOTHING)
 
 
 def per(amount: float | None, number: float) -> float | None:

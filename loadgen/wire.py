@@ -10,10 +10,14 @@ import base64
 import hashlib
 from typing import Final, NamedTuple
 
+FIN: Final = 0x80
 TEXT: Final = 0x1
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+
+#: A legal mask that leaves the payload as it is, at no cost.
+NO_MASKING: Final = bytes(4)
 
 #: A response head longer than this is taken for garbage. Browsers stop at 256 KiB, h11 at 16 KiB.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -204,11 +208,13 @@ def read_frames(data: bytes) -> tuple[list[Frame], bytes]:
 
 def frame(opcode: int, payload: bytes) -> bytes:
     """Encode a client's frame. The mask is zero: a legal mask that leaves the payload as it is, at no cost."""
-    size = len(payload)
-    if size < 126:
-        head = bytes((0x80 | opcode, 0x80 | size))
-    elif size < 65536:
-        head = bytes((0x80 | opcode, 0x80 | 126)) + size.to_bytes(2)
-    else:
-        head = bytes((0x80 | opcode, 0x80 | 127)) + size.to_bytes(8)
-    return head + b"\0\0\0\0" + payload
+    return frame_head(FIN | opcode, 0x80, len(payload)) + NO_MASKING + payload
+
+
+def frame_head(first: int, mask_bit: int, length: int) -> bytes:
+    """Encode the head of a frame with this first byte; the mask, if there is one, follows."""
+    if length < 126:
+        return bytes((first, mask_bit | length))
+    if length < 1 << 16:
+        return bytes((first, mask_bit | 126)) + length.to_bytes(2)
+    return bytes((first, mask_bit | 127)) + length.to_bytes(8)
