@@ -284,7 +284,9 @@ def test_v13_messages_are_lost_to_others_and_come_late() -> None:
 
 
 def test_v13_messages_are_told_to_nobody() -> None:
-    _ran(Plant(drop_every=20), "unreturned")
+    ended = _ran(Plant(drop_every=20), "unreturned")
+    assert ended.figure("unacknowledged") == 0
+    assert ended.figure("unreturned") == ended.report.phases[0].succeeded // 20
 
 
 # V4: honest slow clients
