@@ -21,7 +21,6 @@ from loadgen.protocols import ADAPTERS
 from loadgen.report import Outcome, Report, Table, timestamp, verdict
 from loadgen.session import Plan
 from loadgen.timers import now
-from loadgen.verdict import Facts, decide
 
 #: Victims beside newcomers, and speakers beside idle connections: enough to feel a stall.
 WATCHERS: Final = 5
@@ -140,7 +139,7 @@ class Capacity:
         player = Player(replace(self._plan, conditions=conditions), tried)
         try:
             return await player.play()
-        except InvalidRunError as error:  # so many that nobody at all came in is an answer as well
+        except InvalidRunError as error:  # so many that no client at all came in is an answer as well
             outcome = Outcome.FELL_SHORT if self._search.held else Outcome.INVALID
             return player.report_without(str(error), outcome)
 
@@ -159,9 +158,8 @@ class Capacity:
             told.append("no more were tried (--most)")
         else:
             told.append(f"at {search.fell_short:,}: {self._gave_way()}")
-        judged = decide(Facts(figures=figures, bar=self._plan.conditions))
-        outcome = Outcome[judged.outcome.replace(" ", "_").upper()]
-        return outcome, [*judged.reasons, *told]
+        broken = [why for condition in self._plan.conditions if (why := condition.judge(figures))]
+        return Outcome.FELL_SHORT if broken else Outcome.HELD, [*broken, *told]
 
     def _gave_way(self) -> str:
         """Which conditions the least size that fell short broke."""

@@ -194,7 +194,7 @@ class Client:
     speaks: ClassVar[bool] = False  # the schedule may call upon it
     echoes: ClassVar[bool] = False  # what it says comes back to it
     silent: ClassVar[bool] = False  # sends no byte, on purpose
-    cycle_seconds: ClassVar[float] = 0.0  # of one that is slow: until it has done once all that it does
+    cycle_seconds: ClassVar[float] = 0.0  # of a slow client: until it has done once all that it does
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort

@@ -103,7 +103,7 @@ def mix(text: str, clients: int) -> dict[type[Client], int]:
 
 
 def shares(weights: Mapping[type[Client], float], clients: int) -> dict[type[Client], int]:
-    """Divide clients among personas; everybody who was named gets at least one."""
+    """Divide clients among personas; each that was named gets at least one."""
     if len(weights) > clients:
         raise UsageError(f"--clients: {clients} are too few for {len(weights)} personas")
     return _divide(weights, clients)

@@ -1,4 +1,4 @@
-"""Frames that no honest client sends, and the last word of a server that nobody listened to.
+"""Frames that no honest client sends, and the last word of a server to a client that did not read.
 
 Owns: the bytes for which `wire.frame` has no argument: reserved bits, fragments, lengths that are lies, any mask.
 """

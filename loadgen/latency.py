@@ -108,7 +108,7 @@ class Latency:
 
 
 class Recent(msgspec.Struct, kw_only=True):
-    """Operations that ended since somebody last took them: for the timeline and the live view."""
+    """Operations that ended since they were last taken: for the timeline and the live view."""
 
     latency: Latency = msgspec.field(default_factory=Latency)  # of those that succeeded
     failed: int = 0

@@ -83,13 +83,13 @@ class SendResult(Order, frozen=True, kw_only=True):
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line that a worker gets: who it is."""
+    """The first line that a worker gets: its role."""
 
     target: Target
     seed: int
     connect_rate: float
     personas: list[str] = []  # files with personas that are not ours
-    niceness: int = 0  # by how much it gives way to others who want the CPU
+    niceness: int = 0  # by how much it gives way to other processes
 
 
 #: What is counted of a persona's clients, and what is counted by reason: a new one is a name here, and a field of

@@ -48,7 +48,7 @@ RETURN_SECONDS: Final = 5.0
 #: Nothing is on its way any more when nothing has come for so long.
 QUIET_SECONDS: Final = 0.5
 
-#: Nobody at all has come by then: nobody will. Longer than two SYN retransmits.
+#: Where no client at all has come by then, none will. Longer than two SYN retransmits.
 FIRST_SECONDS: Final = 8.0
 
 #: Clients established a second, at least, beyond which a run does not wait for the rest: a synchronous server that
@@ -90,7 +90,7 @@ class Player:
         self._findings.left_out.append(reason)
 
     def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
-        """A report of an experiment that could not be played, for those who go on to the next."""
+        """A report of an experiment that could not be played, for a caller that goes on to the next."""
         report = self._findings.report()
         report.verdict = verdict(outcome, [reason] if reason else list(self._findings.left_out))
         return report
@@ -110,7 +110,7 @@ class Player:
         session, experiment = self._session, self._experiment
         probes = experiment.probes
         victims = await session.spawn_victims() if probes else None
-        # who is measured itself gives way to nobody
+        # a crowd that is measured itself gives way to no process
         self._crowd = await session.spawn_crowd(niceness=0 if experiment.load else CROWD_NICENESS)
         if victims is not None and probes is not None:
             session.begin("warm-up")
@@ -181,7 +181,7 @@ class Player:
             raise InvalidRunError(f"after {limit:,.0f} s some clients were neither established nor given up")
 
     def _require_somebody(self) -> None:
-        """Say why at once where nobody can come in: most likely the target speaks another protocol."""
+        """Say why at once where no client can come in: most likely the target speaks another protocol."""
         load = [group for group in self._session.groups() if group.group in self._load_names]
         if not load or any(group.opened or group.failed or group.refused for group in load):
             return

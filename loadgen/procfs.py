@@ -55,7 +55,7 @@ class Process:
             raise UsageError(f"--server-pid: process {self.pid} cannot be read: {error.strerror}") from None
 
     def is_alive(self) -> bool:
-        """Whether it runs; one that has ended and was not waited for does not."""
+        """Whether it runs; a zombie does not."""
         state = _read(_PROC / str(self.pid) / "stat").rpartition(")")[2].split()
         return bool(state) and state[0] not in {"Z", "X"}
 
@@ -112,8 +112,8 @@ def _children(pid: int) -> list[int]:
     """A process's children: the kernel tells them thread by thread, which is slow where there are thousands."""
     threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
     if len(threads) > MANY_THREADS:
-        everybody = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
-        return [child for child in everybody if _parent(child) == pid]
+        processes = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
+        return [child for child in processes if _parent(child) == pid]
     told = (_read(_PROC / str(pid) / "task" / thread / "children") for thread in threads)
     return [int(child) for children in told for child in children.split()]
 

@@ -31,7 +31,7 @@ from loadgen.target import UsageError
 
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[groups]]`: who comes."""
+    """`[[groups]]`: the clients that come."""
 
     name: str
     clients: int

@@ -56,7 +56,7 @@ class Section(NamedTuple):
 
 
 def everything(report: Report, *, most_metrics: int) -> list[Section]:
-    """All that a report says, for who reads from the top to the end."""
+    """All that a report says, from the top to the end."""
     found = [*measured(report), figures(report), metrics(report, most=most_metrics), *tables(report), verdicts(report)]
     return [section for section in found if section.rows]
 
@@ -166,7 +166,7 @@ def _reasons(report: Report) -> Section:
 
 
 def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
-    """What became of clients, by kind. An answer that ended each who got it is in `ended` already."""
+    """What became of clients, by kind. An answer that ended each client that got it is in `ended` already."""
     told = {answer: number for answer, number in row.answers.items() if number != row.ended.get(answer)}
     return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("told", told)
 

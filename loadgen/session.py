@@ -72,7 +72,7 @@ class Session:
         self.seconds = 0.0
         self.phase = "start"
         self._workers: list[Worker] = []
-        self._heard: list[Worker] | None = None  # whose operations make the timeline; None: everybody's
+        self._heard: list[Worker] | None = None  # whose operations make the timeline; None: all
         self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
         self._begun = now()
@@ -118,7 +118,7 @@ class Session:
         self.plan.progress.phase(phase)
 
     async def enter(self, phase: str) -> None:
-        """Begin a phase that is measured: everybody books under its name from now on."""
+        """Begin a phase that is measured: all workers book under its name from now on."""
         self.begin(phase)
         for worker in self._workers:
             await worker.order(BeginPhase(phase=phase))
@@ -252,7 +252,7 @@ class Session:
     # What the generator itself cost
 
     def _note_shares(self) -> None:
-        """While everybody is still alive: how the processes' time was spent."""
+        """While all workers are still alive: how the processes' time was spent."""
         elapsed = now() - self._begun
         for name in ("running", "waiting"):
             shares = [self._share(worker.watched, name, elapsed) for worker in self._heard or self._workers]

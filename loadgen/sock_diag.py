@@ -35,7 +35,7 @@ class SockDiag:
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _SOCK_DIAG)
 
     def closed(self, fd: int) -> bool | None:
-        """Whether nobody holds the other end of this loopback connection; `None` if the kernel will not say."""
+        """Whether no process holds the other end of this loopback connection; `None` if the kernel will not say."""
         with borrowed(fd) as sock:
             try:
                 family, ours, theirs = sock.family, sock.getsockname(), sock.getpeername()

@@ -66,7 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.fields, f"Sec-WebSocket-Protocol: {self.subprotocol}") if self.subprotocol else self.fields
 
 
-#: Where chatserver, and most others, are asked when nobody says otherwise.
+#: Where chatserver, and most others, are asked by default.
 USUAL: Final = Endpoint()
 
 
@@ -192,7 +192,7 @@ def http_connection(target: Target, seconds: float) -> http.client.HTTPConnectio
 
 @cache
 def client_context() -> ssl.SSLContext:
-    """How everybody here speaks TLS.
+    """How all of loadgen speaks TLS.
 
     Certificates are not verified: what is loaded is one's own, mostly on this machine, with a certificate that it
     signed itself; and nothing that is sent is a secret.

@@ -1,4 +1,4 @@
-"""The open-loop schedule: who says what at which moment, and how long it took to arrive.
+"""The open-loop schedule: which client speaks at which moment, and how long its message took to arrive.
 
 Owns: the intended send times, which depend on the rate alone and never on how the target answers, and both latencies
 counted from them: to the acknowledgement and to the sender's own message coming back. A closed loop would send less
@@ -69,7 +69,7 @@ class Traffic:
         self.recent = Recent()  # acknowledgements of late
         self.errors: Counter[str] = Counter()
         self.intended = 0
-        self.unsent = 0  # due while nobody could speak
+        self.unsent = 0  # due while no client could speak
         self.speakers: list[Speaker] = []
         self.acknowledged_in: Counter[str] = Counter()  # messages that the target keeps, by room
         self._unacknowledged: dict[int, tuple[float, str]] = {}
@@ -77,13 +77,13 @@ class Traffic:
         self._text = _SENTENCE
 
     def enter(self, speaker: Speaker) -> None:
-        """Be one of those whom the schedule calls upon; in the order of numbers, so that a replay calls the same."""
+        """Join the schedule's speakers; in the order of numbers, so that a replay calls the same."""
         place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
 
     def leave(self, speaker: Speaker) -> None:
-        """Be called upon no more."""
+        """Leave them."""
         if speaker in self.speakers:
             self.speakers.remove(speaker)
 

@@ -82,11 +82,11 @@ STEAL_PERCENT: Final = 4.0
 #: ATTACKS.md: and in which the bare loop, attacked in the same run, kept within this.
 FLOOR_MS: Final = 15.0
 
-#: Somebody ready to run waited for this part of the baseline, or of the recovery, in which a server and its victims
+#: A program ready to run waited for this part of the baseline, or of the recovery, in which a server and its victims
 #: have hardly anything to do.
 PRESSURE_PERCENT: Final = 20.0
 
-#: A process that waits for this part of its time is not the one that is slow.
+#: A process that waits for this part of its time is not what is slow.
 WAIT_PERCENT: Final = 20.0
 
 #: A process that uses this much of one processor is not on time for all that it has to measure.

@@ -117,39 +117,32 @@ def final_status(data: bytes) -> int | None:
     return None
 
 
-def read_response(data: bytes) -> Response | None:
+def read_response(data: bytes, *, bodiless: bool = False) -> Response | None:
     """Parse a whole response with a length or in chunks, or return `None` while part of it is missing.
 
-    A body that ends with the connection is refused: the clients that use this ask for keep-alive.
+    The answer to a HEAD is `bodiless`, whatever its length says. A body that ends with the connection is refused: the
+    clients that use this ask for keep-alive.
     """
     head = read_head(data)
     if head is None:
         return None
     if 100 <= head.status < 200:
-        return read_response(data[head.size :])
+        return read_response(data[head.size :], bodiless=bodiless)
+    if bodiless or head.status in (204, 304):
+        return Response(head.status, head.fields, b"", data[head.size :])
     if head.fields.get("transfer-encoding", "").lower() == "chunked":
         chunked = _read_chunks(data, head.size)
         if chunked is None:
             return None
         body, end = chunked
         return Response(head.status, head.fields, body, data[end:])
-    length = "0" if head.status in (204, 304) else head.fields.get("content-length", "")
+    length = head.fields.get("content-length", "")
     if not length.isdecimal():
         raise WireError("a response with neither a length nor chunks")
     end = head.size + int(length)
     if len(data) < end:
         return None
     return Response(head.status, head.fields, data[head.size : end], data[end:])
-
-
-def read_bodiless(data: bytes) -> Response | None:
-    """Parse the answer to a HEAD, which has no body whatever its length says."""
-    head = read_head(data)
-    if head is None:
-        return None
-    if 100 <= head.status < 200:
-        return read_bodiless(data[head.size :])
-    return Response(head.status, head.fields, b"", data[head.size :])
 
 
 def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:

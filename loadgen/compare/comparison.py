@@ -39,7 +39,7 @@ class ComparePlan:
     repeats: int
     peers_dir: Path
     measured: Plan  # how each server is measured; its target is put in
-    say: Callable[[str], None]  # tells a person who waits what goes on
+    say: Callable[[str], None]  # tells the user what goes on
     base: str = OURS  # the server to which the ratios are
     allow_target: str | None = None
 
@@ -150,14 +150,14 @@ class Comparison:
         return Outcome.HELD if any(results.measured for results in self._results) else Outcome.INVALID
 
     def _reasons(self) -> list[str]:
-        """What was done and what is missing: a comparison judges nobody."""
+        """What was done and what is missing: a comparison judges no server."""
         servers = len({part.target for part in self._parts})
         done = [f"{len(self._parts)} measurements of {servers} servers"]
         skipped = [f"{name} skipped: {why}" for name, why in self._skipped.items()]
         return [*done, *skipped, *(f"{each.scenario.name}, {line}" for each in self._results for line in each.failures)]
 
     def _servers(self) -> Table:
-        """Who was compared, in which version."""
+        """What was compared, in which version."""
         rows = [
             [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
             for peer in self._plan.peers

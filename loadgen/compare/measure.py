@@ -1,8 +1,7 @@
 """One measurement: an experiment against one server, and its report.
 
-Owns: what every measurement of a comparison has in common, and what one that came to nothing is called. What a figure
-means, and how honestly it was taken, is the business of findings.py. Errors may come in groups: there are
-nurseries here.
+Owns: what every measurement of a comparison has in common. What a figure means, and how honestly it was taken, is the
+business of findings.py. Errors may come in groups: there are nurseries here.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -59,7 +58,7 @@ class Meter:
             plan,
             target=target.find(server.url, allow=allow),
             server=None if server.pid is None else Process(server.pid),
-            no_bar=True,  # a comparison judges nobody
+            no_bar=True,  # a comparison judges no server
         )
 
     @property

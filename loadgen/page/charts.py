@@ -153,7 +153,7 @@ class _Timeline:
         return self._chart("Latency", note, series, scale, height=190, unit="ms", failures=failures)
 
     def held(self, named: Sequence[Crowd]) -> Chart | None:
-        """Connections by persona. At the end nobody is held, so the names stand beside the most that were."""
+        """Connections by persona. At the end no client is held, so the names stand beside the most that were."""
         held = {crowd: [crowd.total(sample.held) for sample in self._samples] for crowd in named}
         series = [Series(crowd.name, crowd.colour, values, named_at=max(values)) for crowd, values in held.items()]
         return self._counted("Connections held", "at that moment", series)

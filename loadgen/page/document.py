@@ -18,7 +18,7 @@ from loadgen.page.plots import Chart
 from loadgen.report import Outcome, Report
 from loadgen.sections import Section
 
-#: Of the figures that are shown large, as far as they were measured: who got hurt comes first.
+#: Of the figures that are shown large, as far as they were measured: harm to clients comes first.
 MOST_TILES: Final = 4
 
 #: With more parts than this they are shown without plots: a comparison has hundreds, and tables of its own.

@@ -39,7 +39,7 @@ def _of(kind: str) -> Protocol:
 
 
 def newcomers_of(kinds: Iterable[str]) -> list[Newcomer]:
-    """The newcomers that come beside such victims. Who polls or streams comes to the chat as most do."""
+    """The newcomers that come beside such victims; beside polls and streams as most users of a chat do."""
     return sorted({_of(kind).newcomer for kind in kinds})
 
 

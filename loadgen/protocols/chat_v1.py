@@ -252,7 +252,7 @@ PROTOCOL: Final = Protocol(
     speaker="chat",
     idle="idle",
     proves=frozenset(Needs),
-    # who uses a chat: most come by WebSocket, some by what is left where that does not work
+    # the users of a chat: most come by WebSocket, some by what is left where that does not work
     mix={"ws": 60.0, "poll": 15.0, "sse": 15.0, "get": 10.0},
     reread=_reread,
 )

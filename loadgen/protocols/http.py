@@ -158,7 +158,7 @@ class Request(Client):
         return b""
 
     def on_connected(self) -> None:
-        """Be one of those whom the schedule may call upon."""
+        """Join the schedule's speakers."""
         self.hold()
         self._traffic.enter(self)
         self._send_next()
@@ -182,7 +182,7 @@ class Request(Client):
         """Take an answer, and send what is due."""
         self.unread += data
         bodiless = self.cohort.place.endpoint.method == "HEAD"
-        answer = wire.read_bodiless(self.unread) if bodiless else wire.read_response(self.unread)
+        answer = wire.read_response(self.unread, bodiless=bodiless)
         if answer is None:
             return
         self.unread = answer.rest
@@ -193,7 +193,7 @@ class Request(Client):
             self.cohort.engine.reopen(self)
 
     def on_hangup(self, how: str) -> None:
-        """Connect again: a server may end an idle connection, but not one that waits for its answer."""
+        """Connect again: a server may end an idle connection, but not while an answer is due."""
         self._book(how)
         self.cohort.engine.reopen(self)
 

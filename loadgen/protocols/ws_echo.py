@@ -81,7 +81,7 @@ async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> We
 
 
 async def leave(peer: WebSocket, nursery: trio.Nursery) -> None:
-    """Say goodbye, and go even if nobody answers."""
+    """Say goodbye, and go even if there is no answer."""
     with trio.move_on_after(LEAVE_SECONDS):
         await peer.aclose()
     nursery.cancel_scope.cancel()
@@ -141,7 +141,7 @@ class Echo(WebSocketClient):
         self._traffic: Traffic = traffic
 
     def on_open(self) -> None:
-        """Be one of those whom the schedule may call upon."""
+        """Join the schedule's speakers."""
         self.hold()
         self._traffic.enter(self)
 

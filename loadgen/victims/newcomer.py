@@ -1,7 +1,7 @@
 """Newcomers: healthy clients that connect, do one operation and leave, at a fixed rate.
 
 Owns: the schedule of one kind and its tasks. A newcomer is begun when it is due, however many before it still wait, so
-that a server which lets nobody in is met as often as one that does.
+that a server that lets no client in is met as often as any.
 """
 
 from collections.abc import Awaitable, Callable
@@ -61,4 +61,4 @@ class Newcomers(Probe):
                 async with stream:
                     await self._operation(self.context, stream, number, partial(self.book, number))
         except BaseException as error:  # noqa: BLE001  everything but the server's failures is raised again
-            self.book(number, describe(failure_in(error)))  # how the goodbye went is nobody's operation
+            self.book(number, describe(failure_in(error)))  # how the goodbye went does not count
