@@ -116,10 +116,7 @@ def attack(
     playable = [each for each in kinds if not unmet(each, needs)]
     what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
     plan = make_plan(url, common, loading.with_path(path), what, connect_rate=connect_rate)
-    played = Player(plan, what)
-    for each in kinds:
-        if each not in playable:
-            played.leave_out(unmet(each, needs))
+    played = Player(plan, what, left_out=[why for each in kinds if (why := unmet(each, needs))])
     return finish(trio.run(played.play) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
 
 

@@ -65,16 +65,12 @@ class _Measured(Collector):
         for name, figure in figures.ALL.items():
             values = [(part, each, value) for part, each in parts if (value := each.figures.get(name)) is not None]
             if values:
-                metric = Metric(f"loadgen_{name}", _help(figure.meaning, figure.unit), "gauge")
+                unit = f" ({_UNITS[figure.unit]})" if figure.unit in _UNITS else ""
+                metric = Metric(f"loadgen_{name}", figure.meaning + unit, "gauge")
                 for part, each, value in values:
                     labels = {"part": fmt.printable(part), "target": fmt.printable(each.target)}
                     metric.add_sample(metric.name, labels, value)
                 yield metric
-
-
-def _help(meaning: str, unit: str) -> str:
-    """The meaning with its unit, which the name of a figure says in its own way."""
-    return f"{meaning} ({_UNITS[unit]})" if unit in _UNITS else meaning
 
 
 def openmetrics_of(report: Report) -> str:

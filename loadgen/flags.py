@@ -7,7 +7,7 @@ import difflib
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -46,6 +46,14 @@ T = TypeVar("T")
 def names(text: str) -> list[str]:
     """Split at commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def chosen(flag: str, text: str, known: Collection[str]) -> Collection[str]:
+    """The names in a text, all of them known; of an empty text all that are."""
+    unknown = [name for name in names(text) if name not in known]
+    if unknown:
+        raise UsageError(f"{flag}: there is no {unknown[0]!r}; there are {', '.join(known)}")
+    return names(text) or known
 
 
 def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, honest: bool) -> type[Client]:

@@ -138,7 +138,10 @@ class Measured:
             "attack_p99_ms": attack_p99,
             "attack_p999_ms": milliseconds(during.at(99.9)),
             "attack_max_ms": milliseconds(during.longest),
-            **{f"attack_{kind}_p99_ms": self._p99(kind) for kind in ("ws", "poll", "sse", "get")},
+            **{
+                f"attack_{kind}_p99_ms": milliseconds(operations.latency("attack", (kind,)).at(99))
+                for kind in ("ws", "poll", "sse", "get")
+            },
             "recovery_p50_ms": milliseconds(after.at(50)),
             "recovery_p99_ms": milliseconds(after.at(99)),
             "recovery_success_percent": operations.success_percent("recovery"),
@@ -186,9 +189,6 @@ class Measured:
             "floor_p99_ratio": ratio(attack_p99, floor.p99_ms),
             "floor_over_ms": over,
         }
-
-    def _p99(self, kind: str) -> float | None:
-        return milliseconds(self._operations.latency("attack", (kind,)).at(99))
 
     def _groups(self, name: str) -> list[GroupStatus]:
         return [group for group in self._session.totals.groups if group.group == name]

@@ -4,6 +4,7 @@ Owns: the order of things. `findings.py` makes figures of what was noted here; n
 happens.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -64,11 +65,14 @@ _WATCH_SECONDS: Final = 0.5
 class Player:
     """Plays one experiment."""
 
-    def __init__(self, plan: Plan, experiment: Experiment, floor: Floor | None = None) -> None:
+    def __init__(
+        self, plan: Plan, experiment: Experiment, floor: Floor | None = None, *, left_out: Iterable[str] = ()
+    ) -> None:
         self._plan = plan
         self._experiment = experiment
         self._session = Session(plan)
         self._findings = Findings(plan, self._session, experiment, floor)
+        self._findings.left_out += left_out
         self._crowd = Workers([])
         self._shares: dict[str, float] = {}  # of each group, how much was told to come before this phase
         self._before: Reading | None = None  # this phase
@@ -84,10 +88,6 @@ class Player:
         self._plan.progress.plan(self._experiment.course, attackers=attackers)
         await self._session.play(self._act)
         return self._findings.report()
-
-    def leave_out(self, reason: str) -> None:
-        """Note what is not played, and why."""
-        self._findings.left_out.append(reason)
 
     def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
         """A report of an experiment that could not be played, for a caller that goes on to the next."""

@@ -99,7 +99,8 @@ def compare(
         played = [load(counts, rate=rate, seconds=duration)]
     else:
         chosen, played = _peers(peers), _scenarios(only, attacks)
-        _preflight(sizes)
+        # refused before anything is started, where this machine cannot hold it: each server is one process
+        preflight.check(_HERE, max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims))
     progress = Progress()
     compared = ComparePlan(
         peers=chosen,
@@ -148,25 +149,12 @@ def _running(urls: Sequence[str], common: Common) -> list[Peer]:
 
 
 def _peers(text: str) -> list[Peer]:
-    """Those that were named, or all; ours always, since the ratios are to it."""
-    named = flags.names(text) or list(PEERS)
-    unknown = [name for name in named if name not in PEERS]
-    if unknown:
-        raise UsageError(f"--peers: there is no {unknown[0]!r}; there are {', '.join(PEERS)}")
+    """The servers that were named, or all; ours always, since the ratios are to it."""
+    named = flags.chosen("--peers", text, PEERS)
     return [peer for name, peer in PEERS.items() if name in named or name == OURS]
 
 
 def _scenarios(only: str, attacks: str) -> list[Scenario]:
     everything = scenarios(flags.attacks(attacks, "--attacks"))
-    known = list(dict.fromkeys(scenario.group for scenario in everything))
-    named = flags.names(only) or known
-    unknown = [name for name in named if name not in known]
-    if unknown:
-        raise UsageError(f"--only: there is no {unknown[0]!r}; there are {', '.join(known)}")
+    named = flags.chosen("--only", only, dict.fromkeys(scenario.group for scenario in everything))
     return [scenario for scenario in everything if scenario.group in named]
-
-
-def _preflight(sizes: Sizes) -> None:
-    """Refuse what this machine cannot hold, before anything is started: each server is one process."""
-    most = max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims)
-    preflight.check(_HERE, most)
