@@ -28,15 +28,6 @@ async def test_every_kind_of_a_chat_s_users_gets_through() -> None:
     assert sum(sample.succeeded for sample in report.timeline) >= sum(_by_kind(report, "attack").values())
 
 
-async def test_servers_that_are_no_chat() -> None:
-    with planted() as server:
-        report = await play_attack(
-            server.url, {"slow-head": 3}, victims={"ws-echo": 3, "get": 3}, websocket_path="/echo"
-        )  # fmt: skip
-    assert all(_by_kind(report, "attack")[WHAT[kind]] >= 5 for kind in ("ws-echo", "get"))
-    assert report.figures["success_percent"] == 100
-
-
 async def test_an_answer_that_is_no_success_fails_the_beat() -> None:
     with planted(Plant(no_page=True)) as server:
         report = await play_attack(server.url, {"idle-connect": 1}, victims={"get": 2, "ws": 1})
