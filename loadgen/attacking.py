@@ -27,38 +27,21 @@ from loadgen.target import UsageError
 class Healthy:
     """What both attacking commands are told of the healthy."""
 
-    victims: Annotated[int, Parameter(help="Healthy clients, each with an operation every 100 ms.")] = 50
-    victim: Annotated[
-        str,
-        Parameter(
-            help="What the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or"
-            " for other servers ws-echo and 'GET /path'."
-        ),
-    ] = "chat"
-    newcomers: Annotated[
-        float,
-        Parameter(
-            help="Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."
-        ),
-    ] = NEWCOMERS_PER_S
-    timeout: Annotated[float, Parameter(help="Seconds after which a victim's operation has failed.")] = (
-        OPERATION_TIMEOUT_SECONDS
-    )
-    neighbours: Annotated[
-        int,
-        Parameter(
-            help="Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any"
-            " that is hurt is collateral; 0 = none. Those play whose needs the victims show to be met."
-        ),
-    ] = NEIGHBOURS
-    fixed_duration: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Leave out honest slow clients that need longer than the attack lasts for all that they do; otherwise"
-            " it lasts as long as they need.",
-        ),
-    ] = False
+    victims: int = 50
+    """Healthy clients, each with an operation every 100 ms."""
+    victim: str = "chat"
+    """What the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for other
+    servers ws-echo and 'GET /path'."""
+    newcomers: float = NEWCOMERS_PER_S
+    """Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."""
+    timeout: float = OPERATION_TIMEOUT_SECONDS
+    """Seconds after which a victim's operation has failed."""
+    neighbours: int = NEIGHBOURS
+    """Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that is hurt
+    is collateral; 0 = none. Those play whose needs the victims show to be met."""
+    fixed_duration: bool = False
+    """Leave out honest slow clients that need longer than the attack lasts for all that they do; otherwise it lasts as
+    long as they need."""
 
     def attacked(self, baseline: float, duration: float, recovery: float) -> tuple[Experiment, str | None]:
         """What is played, without attackers; and the path that `--victim 'GET /path'` names."""
@@ -84,18 +67,12 @@ def attack(
     url: Url,
     /,
     *,
-    kind: Annotated[
-        str,
-        Parameter(
-            help="Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,"
-            " all-malformed."
-        ),
-    ],
-    clients: Annotated[int, Parameter(help="Attackers in all, shared evenly among the kinds.")] = 8000,
-    duration: Annotated[float, Parameter(help="Seconds of attack.")] = 20.0,
+    kind: str,
+    clients: int = 8000,
+    duration: float = 20.0,
     healthy: Healthy = HEALTHY,
-    baseline: Annotated[float, Parameter(help="Seconds to measure before the attack.")] = 5.0,
-    recovery: Annotated[float, Parameter(help="Seconds to measure after it.")] = 5.0,
+    baseline: float = 5.0,
+    recovery: float = 5.0,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -105,6 +82,14 @@ def attack(
     The default bar: every operation of the victims succeeds, during the attack and after it; their p99 stays below
     1.5 times the baseline's or 25 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
     memory grows by at most 2 KiB for each attacker.
+
+    Args:
+        kind: Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,
+            all-malformed.
+        clients: Attackers in all, shared evenly among the kinds.
+        duration: Seconds of attack.
+        baseline: Seconds to measure before the attack.
+        recovery: Seconds to measure after it.
     """
     loading.load_personas()
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
@@ -124,38 +109,15 @@ def scorecard(
     url: Url,
     /,
     *,
-    kind: Annotated[
-        str,
-        Parameter(
-            help="Only these attacks, with commas between; all-slow, all-greedy and all-malformed are groups of them."
-            " By default all that can be played."
-        ),
-    ] = "",
-    clients: Annotated[
-        int, Parameter(help="Most attackers of one kind; some have fewer by nature, see `loadgen list`.")
-    ] = 8000,
-    duration: Annotated[float, Parameter(help="Seconds of each attack.")] = 12.0,
+    kind: str = "",
+    clients: int = 8000,
+    duration: float = 12.0,
     healthy: Healthy = HEALTHY,
-    baseline: Annotated[float, Parameter(help="Seconds to measure before each attack.")] = 3.0,
-    recovery: Annotated[float, Parameter(help="Seconds to measure after each.")] = 3.0,
-    floor: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Play each slow or greedy attack on a bare epoll loop first, as what this machine allows: the bar for"
-            " p99 is then at least 1.5 times the floor's, 3 times for the greedy.",
-        ),
-    ] = False,
-    start: Annotated[
-        str | None,
-        Parameter(
-            help="Start the target anew for each attack, by this command that listens at URL, in an empty folder, and"
-            " kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack."
-        ),
-    ] = None,
-    markdown_file: Annotated[
-        str | None, Parameter(name="--markdown", help="Also write the table there, as Markdown.")
-    ] = None,
+    baseline: float = 3.0,
+    recovery: float = 3.0,
+    floor: bool = False,
+    start: str | None = None,
+    markdown_file: Annotated[str | None, Parameter(name="--markdown")] = None,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -163,6 +125,19 @@ def scorecard(
     """Play every attack in turn and print one verdict table.
 
     Each attack has its own baseline and its own recovery; --fail-if is judged for each.
+
+    Args:
+        kind: Only these attacks, with commas between; all-slow, all-greedy and all-malformed are groups of them. By
+            default all that can be played.
+        clients: Most attackers of one kind; some have fewer by nature, see `loadgen list`.
+        duration: Seconds of each attack.
+        baseline: Seconds to measure before each attack.
+        recovery: Seconds to measure after each.
+        floor: Play each slow or greedy attack on a bare epoll loop first, as what this machine allows: the bar for p99
+            is then at least 1.5 times the floor's, 3 times for the greedy.
+        start: Start the target anew for each attack, by this command that listens at URL, in an empty folder, and kill
+            it afterwards. It is measured as with --server-pid, and its memory is that of one attack.
+        markdown_file: Also write the table there, as Markdown.
     """
     loading.load_personas()
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)

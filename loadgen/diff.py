@@ -63,7 +63,7 @@ def diff(
     b: Annotated[str, Parameter(help="The later one, of the same command.")],
     /,
     *,
-    json: Annotated[bool, Parameter(negative="", help="Print the differences as JSON on standard output.")] = False,
+    json: Annotated[bool, Parameter(help="Print the differences as JSON on standard output.")] = False,
 ) -> int:
     """Put two reports side by side: what moved beyond its spread, and what of it got worse.
 

@@ -79,7 +79,9 @@ class Session:
         self._recent = Recent()  # since the last entry of the timeline
         self._cpu: tuple[float, float] | None = None  # the server's, and when
         self._shares = {plan.server: plan.server.share()} if plan.server else {}
-        self._spent: dict[str, float | None] = {}
+        self._spent: dict[str, float | None] = dict.fromkeys(
+            ("own_cpu_percent", "own_cpu_wait_percent", "server_cpu_wait_percent")
+        )
 
     # What a player uses
 
@@ -254,10 +256,14 @@ class Session:
     def _note_shares(self) -> None:
         """While all workers are still alive: how the processes' time was spent."""
         elapsed = now() - self._begun
-        for name in ("running", "waiting"):
-            shares = [self._share(worker.watched, name, elapsed) for worker in self._heard or self._workers]
-            self._spent[name] = max((share for share in shares if share is not None), default=None)
-        self._spent["server waiting"] = self._share(self.plan.server, "waiting", elapsed) if self.plan.server else None
+        ours = [worker.watched for worker in self._heard or self._workers]
+        for figure, processes, what in (
+            ("own_cpu_percent", ours, "running"),
+            ("own_cpu_wait_percent", ours, "waiting"),
+            ("server_cpu_wait_percent", [self.plan.server] if self.plan.server else [], "waiting"),
+        ):
+            shares = [self._share(each, what, elapsed) for each in processes]
+            self._spent[figure] = max((share for share in shares if share is not None), default=None)
 
     def _share(self, process: Process, what: str, elapsed: float) -> float | None:
         before, after = self._shares[process], process.share()
@@ -273,9 +279,7 @@ class Session:
             "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
             "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
             "own_bytes_per_client": per(own_bytes, crowd) if own_bytes and own_bytes > 0 else None,
-            "own_cpu_percent": self._spent.get("running"),
-            "own_cpu_wait_percent": self._spent.get("waiting"),
-            "server_cpu_wait_percent": self._spent.get("server waiting"),
+            **self._spent,
         }
 
     def faults(self) -> list[str]:

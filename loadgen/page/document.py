@@ -13,7 +13,7 @@ from loadgen import format as fmt
 from loadgen import sections
 from loadgen.figures import ALL, Condition
 from loadgen.page import charts, distributions
-from loadgen.page.elements import Element, node
+from loadgen.page.elements import Element, node, serialised
 from loadgen.page.plots import Chart
 from loadgen.report import Outcome, Report
 from loadgen.sections import Section
@@ -33,9 +33,9 @@ _NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST_METRICS: Final = 100_000
 
 
-def html_of(report: Report) -> Element:
+def page_of(report: Report) -> str:
     """The whole page."""
-    return node(
+    html = node(
         "html",
         node(
             "head",
@@ -53,6 +53,7 @@ def html_of(report: Report) -> Element:
         ),
         lang="en",
     )
+    return serialised(html)
 
 
 def _verdict(report: Report) -> Element:
