@@ -1,7 +1,7 @@
 """What is drawn, read back from the SVG."""
 
 import re
-from itertools import pairwise
+from itertools import chain, pairwise
 from xml.etree.ElementTree import Element
 
 import msgspec
@@ -87,7 +87,8 @@ def test_a_line_breaks_where_nothing_was_measured() -> None:
 
 
 def test_names_of_lines_do_not_overlap() -> None:
-    for chart in charts.over_time(reports.attack(), "r"):
+    plots = [charts.over_time(reports.attack(outcome=outcome), "r") for outcome in (Outcome.HELD, Outcome.FELL_SHORT)]
+    for chart in chain(*plots):
         places = sorted(
             float(text.get("y", "0"))
             for text in chart.drawing.iter("text")
@@ -139,6 +140,7 @@ def test_kill_times_are_where_they_belong() -> None:
         rect for rect in chart.drawing.iter("rect") if (found := rect.find("title")) is not None and found.text == tall
     ]
     assert float((bar.get("x") or "").rstrip("%")) == pytest.approx(100 * 10 / 12, abs=0.1)
+    assert float(bar.get("height") or 0) == 44, "the highest"
 
 
 def test_every_plot_has_a_title_and_a_description_in_words() -> None:
