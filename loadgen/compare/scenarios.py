@@ -20,6 +20,7 @@ from loadgen.experiment import WARM_UP_CLIENTS
 from loadgen.personas import summary
 from loadgen.procfs import Process
 from loadgen.report import Report
+from loadgen.session import LOOK_SECONDS
 
 _MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
@@ -270,17 +271,13 @@ def load(counts: Mapping[str, int], *, rate: float, seconds: float) -> Scenario:
 _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT: Can.CHAT}
 
 
-#: Between two counts of the threads of an attacked server, which one with a thread for each client pays with.
-_THREADS_SECONDS: Final = 0.2
-
-
 async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
     server, threads = Process(meter.started.pid), [0]
 
     async def watch_threads() -> None:
         while True:
             threads.append(server.threads())
-            await trio.sleep(_THREADS_SECONDS)
+            await trio.sleep(LOOK_SECONDS)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_threads)
