@@ -3,7 +3,8 @@
 Owns: their flags and what is checked before anything is played.
 """
 
-from typing import Annotated, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Final
 
 import trio
 from cyclopts import Parameter
@@ -12,68 +13,66 @@ from loadgen import experiment, flags, markdown, target
 from loadgen import floor as floors
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.exercise import unmet
-from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment, Probes
+from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.protocols import served
 from loadgen.report import Outcome
 from loadgen.scorecard import Scorecard
-from loadgen.scoretables import by_threat
 from loadgen.target import UsageError
 
-VictimKind = Annotated[
-    str,
-    Parameter(
-        help="Who the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for"
-        " other servers ws-echo and 'GET /path'."
-    ),
-]
-Victims = Annotated[int, Parameter(help="Healthy clients, each with an operation every 100 ms.")]
-Newcomers = Annotated[
-    float,
-    Parameter(
-        help="Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."
-    ),
-]
-Timeout = Annotated[float, Parameter(help="Seconds after which a victim's operation has failed.")]
-Neighbours = Annotated[
-    int,
-    Parameter(
-        help="Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that"
-        " is hurt is collateral; 0 = none. Those play whose needs the victims show to be met."
-    ),
-]
-FixedDuration = Annotated[
-    bool,
-    Parameter(
-        negative="",
-        help="Leave out honest slow clients that need longer than the attack lasts for all that they do; otherwise it"
-        " lasts as long as they need.",
-    ),
-]
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Healthy:
+    """What both attacking commands are told of the healthy."""
+
+    victims: int = 50
+    """Healthy clients, each with an operation every 100 ms."""
+    victim: str = "chat"
+    """What the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for other
+    servers ws-echo and 'GET /path'."""
+    newcomers: float = NEWCOMERS_PER_S
+    """Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."""
+    timeout: float = OPERATION_TIMEOUT_SECONDS
+    """Seconds after which a victim's operation has failed."""
+    neighbours: int = NEIGHBOURS
+    """Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that is hurt
+    is collateral; 0 = none. Those play whose needs the victims show to be met."""
+    fixed_duration: bool = False
+    """Leave out honest slow clients that need longer than the attack lasts for all that they do; otherwise it lasts as
+    long as they need."""
+
+    def attacked(self, baseline: float, duration: float, recovery: float) -> tuple[Experiment, str | None]:
+        """What is played, without attackers; and the path that `--victim 'GET /path'` names."""
+        for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
+            flags.seconds(flag, value)
+        probes, slow, path = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
+        what = experiment.attack(
+            {},
+            probes=probes,
+            neighbours=slow,
+            baseline_seconds=baseline,
+            attack_seconds=duration,
+            recovery_seconds=recovery,
+            fixed_duration=self.fixed_duration,
+        )
+        return what, path
+
+
+HEALTHY: Final = Healthy()
 
 
 def attack(
     url: Url,
     /,
     *,
-    kind: Annotated[
-        str,
-        Parameter(
-            help="Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,"
-            " all-malformed."
-        ),
-    ],
-    clients: Annotated[int, Parameter(help="Attackers in all, shared evenly among the kinds.")] = 8000,
-    duration: Annotated[float, Parameter(help="Seconds of attack.")] = 20.0,
-    victims: Victims = 50,
-    victim: VictimKind = "chat",
-    newcomers: Newcomers = NEWCOMERS_PER_S,
-    timeout: Timeout = OPERATION_TIMEOUT_SECONDS,
-    neighbours: Neighbours = NEIGHBOURS,
-    fixed_duration: FixedDuration = False,
-    baseline: Annotated[float, Parameter(help="Seconds to measure before the attack.")] = 5.0,
-    recovery: Annotated[float, Parameter(help="Seconds to measure after it.")] = 5.0,
+    kind: str,
+    clients: int = 8000,
+    duration: float = 20.0,
+    healthy: Healthy = HEALTHY,
+    baseline: float = 5.0,
+    recovery: float = 5.0,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -83,22 +82,26 @@ def attack(
     The default bar: every operation of the victims succeeds, during the attack and after it; their p99 stays below
     1.5 times the baseline's or 25 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
     memory grows by at most 2 KiB for each attacker.
+
+    Args:
+        kind: Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,
+            all-malformed.
+        clients: Attackers in all, shared evenly among the kinds.
+        duration: Seconds of attack.
+        baseline: Seconds to measure before the attack.
+        recovery: Seconds to measure after it.
     """
     loading.load_personas()
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     kinds = flags.attacks(kind, "--kind")
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
-    healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
-    what, path = _attack(healthy, baseline, duration, recovery)
+    what, path = healthy.attacked(baseline, duration, recovery)
     needs = served(what.victims)
     playable = [each for each in kinds if not unmet(each, needs)]
     what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
     plan = make_plan(url, common, loading.with_path(path), what, connect_rate=connect_rate)
-    played = Player(plan, what)
-    for each in kinds:
-        if each not in playable:
-            played.leave_out(unmet(each, needs))
+    played = Player(plan, what, left_out=[why for each in kinds if (why := unmet(each, needs))])
     return finish(trio.run(played.play) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
 
 
@@ -106,43 +109,15 @@ def scorecard(
     url: Url,
     /,
     *,
-    kind: Annotated[
-        str,
-        Parameter(
-            help="Only these attacks, with commas between; all-slow, all-greedy and all-malformed are groups of them."
-            " By default all that can be played."
-        ),
-    ] = "",
-    clients: Annotated[
-        int, Parameter(help="Most attackers of one kind; some have fewer by nature, see `loadgen list`.")
-    ] = 8000,
-    duration: Annotated[float, Parameter(help="Seconds of each attack.")] = 12.0,
-    victims: Victims = 50,
-    victim: VictimKind = "chat",
-    newcomers: Newcomers = NEWCOMERS_PER_S,
-    timeout: Timeout = OPERATION_TIMEOUT_SECONDS,
-    neighbours: Neighbours = NEIGHBOURS,
-    fixed_duration: FixedDuration = False,
-    baseline: Annotated[float, Parameter(help="Seconds to measure before each attack.")] = 3.0,
-    recovery: Annotated[float, Parameter(help="Seconds to measure after each.")] = 3.0,
-    floor: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Play each slow or greedy attack on a bare epoll loop first, as what this machine allows: the bar for"
-            " p99 is then at least 1.5 times the floor's, 3 times for the greedy.",
-        ),
-    ] = False,
-    start: Annotated[
-        str | None,
-        Parameter(
-            help="Start the target anew for each attack, by this command that listens at URL, in an empty folder, and"
-            " kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack."
-        ),
-    ] = None,
-    markdown_file: Annotated[
-        str | None, Parameter(name="--markdown", help="Also write the table there, as Markdown.")
-    ] = None,
+    kind: str = "",
+    clients: int = 8000,
+    duration: float = 12.0,
+    healthy: Healthy = HEALTHY,
+    baseline: float = 3.0,
+    recovery: float = 3.0,
+    floor: bool = False,
+    start: str | None = None,
+    markdown_file: Annotated[str | None, Parameter(name="--markdown")] = None,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -150,11 +125,23 @@ def scorecard(
     """Play every attack in turn and print one verdict table.
 
     Each attack has its own baseline and its own recovery; --fail-if is judged for each.
+
+    Args:
+        kind: Only these attacks, with commas between; all-slow, all-greedy and all-malformed are groups of them. By
+            default all that can be played.
+        clients: Most attackers of one kind; some have fewer by nature, see `loadgen list`.
+        duration: Seconds of each attack.
+        baseline: Seconds to measure before each attack.
+        recovery: Seconds to measure after each.
+        floor: Play each slow or greedy attack on a bare epoll loop first, as what this machine allows: the bar for p99
+            is then at least 1.5 times the floor's, 3 times for the greedy.
+        start: Start the target anew for each attack, by this command that listens at URL, in an empty folder, and kill
+            it afterwards. It is measured as with --server-pid, and its memory is that of one attack.
+        markdown_file: Also write the table there, as Markdown.
     """
     loading.load_personas()
     flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    healthy = _Healthy(victim, victims, newcomers, timeout, neighbours, fixed_duration)
-    what, path = _attack(healthy, baseline, duration, recovery)
+    what, path = healthy.attacked(baseline, duration, recovery)
     every = [persona for persona in registry().values() if not persona.honest]
     kinds = flags.attacks(kind, "--kind") or every
     markdown.require(markdown_file)
@@ -175,39 +162,5 @@ def scorecard(
     )
     report = trio.run(Scorecard(plan, what, kinds, clients, with_floor=floor, start=command).play)
     if markdown_file is not None:
-        markdown.write(markdown_file, by_threat(report))
+        markdown.write(markdown_file, markdown.by_threat(report))
     return finish(report, common)
-
-
-class _Healthy(NamedTuple):
-    """What both attacking commands are told of the healthy."""
-
-    kind: str
-    number: int
-    newcomers_per_s: float
-    timeout_seconds: float
-    neighbours: int
-    fixed_duration: bool
-
-
-def _attack(victims: _Healthy, baseline: float, duration: float, recovery: float) -> tuple[Experiment, str | None]:
-    """What both attacking commands play, without attackers; and the path that `--victim 'GET /path'` names."""
-    flags.at_least("--victims", victims.number, 1)
-    flags.at_least("--newcomers", victims.newcomers_per_s, 0)
-    flags.at_least("--neighbours", victims.neighbours, 0)
-    for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
-        flags.seconds(flag, value)
-    flags.between("--timeout", victims.timeout_seconds, 0.1, 60)
-    kinds, path = flags.victims(victims.kind, victims.number)
-    needs = served(kinds)
-    slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
-    what = experiment.attack(
-        {},
-        probes=Probes(victims=kinds, newcomers_per_s=victims.newcomers_per_s, timeout_seconds=victims.timeout_seconds),
-        neighbours=flags.neighbours(slow, victims.neighbours),
-        baseline_seconds=baseline,
-        attack_seconds=duration,
-        recovery_seconds=recovery,
-        fixed_duration=victims.fixed_duration,
-    )
-    return what, path

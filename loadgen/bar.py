@@ -15,7 +15,7 @@ NOTICED_MS: Final = 250.0
 RATIO: Final = 1.5
 MARGIN_MS: Final = 25.0
 
-#: A 99th percentile of fewer operations is the one that fared worst.
+#: A 99th percentile of fewer operations is the worst of them.
 LEAST_FOR_P99: Final = 100
 
 #: ATTACKS.md: 2 KB an attacker, half of which may stay for the next; and what a server touches for the first time.

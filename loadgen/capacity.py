@@ -7,7 +7,6 @@ judged as such: a trial in which the generator was the bottleneck ends the searc
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -19,10 +18,9 @@ from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ADAPTERS
-from loadgen.report import Outcome, Report, Table, verdict
+from loadgen.report import Outcome, Report, Table, timestamp, verdict
 from loadgen.session import Plan
 from loadgen.timers import now
-from loadgen.verdict import Facts, decide
 
 #: Victims beside newcomers, and speakers beside idle connections: enough to feel a stall.
 WATCHERS: Final = 5
@@ -84,7 +82,7 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
     adapter = next(each for each in ADAPTERS if each.name == protocol)
     known = registry()
     if of is Of.NEWCOMERS:
-        probes = Probes(victims={adapter.victims[0].kind: WATCHERS}, newcomers_per_s=size)
+        probes = Probes(victims={adapter.victims[0].name: WATCHERS}, newcomers_per_s=size)
         phases = (
             Phase(name="baseline", counts_as=Counts.BASELINE, seconds=min(seconds, 2.0)),
             Phase(name="newcomers", counts_as=Counts.LOAD, seconds=seconds),
@@ -111,7 +109,7 @@ class Capacity:
         self._protocol = protocol
         self._search = search
         self._seconds = seconds
-        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._started = timestamp()
 
     async def play(self) -> Report:
         """Search and report."""
@@ -141,7 +139,7 @@ class Capacity:
         player = Player(replace(self._plan, conditions=conditions), tried)
         try:
             return await player.play()
-        except InvalidRunError as error:  # so many that nobody at all came in is an answer as well
+        except InvalidRunError as error:  # so many that no client at all came in is an answer as well
             outcome = Outcome.FELL_SHORT if self._search.held else Outcome.INVALID
             return player.report_without(str(error), outcome)
 
@@ -160,9 +158,8 @@ class Capacity:
             told.append("no more were tried (--most)")
         else:
             told.append(f"at {search.fell_short:,}: {self._gave_way()}")
-        judged = decide(Facts(figures=figures, bar=self._plan.conditions))
-        outcome = Outcome[judged.outcome.replace(" ", "_").upper()]
-        return outcome, [*judged.reasons, *told]
+        broken = [why for condition in self._plan.conditions if (why := condition.judge(figures))]
+        return Outcome.FELL_SHORT if broken else Outcome.HELD, [*broken, *told]
 
     def _gave_way(self) -> str:
         """Which conditions the least size that fell short broke."""

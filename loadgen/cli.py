@@ -43,6 +43,7 @@ app = App(
     name="loadgen",
     help="A load generator for HTTP and WebSocket servers that tells who got hurt.\n\nExit codes: 0 the target held,"
     " 1 it fell short, 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
+    default_parameter=Parameter(negative=""),
     version=lambda: f"loadgen {metadata.version('chatserver')}",
     result_action="return_value",
 )

@@ -14,9 +14,8 @@ from random import Random
 from typing import Any, ClassVar, Protocol
 
 from loadgen import wire
-from loadgen.endpoint import USUAL, Endpoint
 from loadgen.latency import Latency
-from loadgen.target import PER_SOURCE, SHARED_INDEX
+from loadgen.target import PER_SOURCE, SHARED_INDEX, USUAL, Endpoint
 from loadgen.timers import NEVER, Wheel, now
 from loadgen.traffic import Traffic
 
@@ -216,7 +215,7 @@ class Client(metaclass=_Slotted):
     speaks: ClassVar[bool] = False  # the schedule may call upon it
     echoes: ClassVar[bool] = False  # what it says comes back to it
     silent: ClassVar[bool] = False  # sends no byte, on purpose
-    cycle_seconds: ClassVar[float] = 0.0  # of one that is slow: until it has done once all that it does
+    cycle_seconds: ClassVar[float] = 0.0  # of a slow client: until it has done once all that it does
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort

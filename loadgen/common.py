@@ -12,20 +12,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
-import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import figures, flags, personas, preflight, target
-from loadgen.endpoint import Endpoint
 from loadgen.experiment import MEASURED, Experiment
-from loadgen.output import require, save
+from loadgen.output import json_of, require, save
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
 from loadgen.session import Plan
-from loadgen.target import Target
+from loadgen.target import Endpoint, Target
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
@@ -38,23 +36,17 @@ ConnectRate = Annotated[float, Parameter(help="Connections to begin a second; 0 
 class Common:
     """The flags that every measuring command has."""
 
-    report: Annotated[
-        str | None,
-        Parameter(help="Write it into this directory: HTML, JSON, JUnit, CSV, OpenMetrics, HDR log."),
-    ] = None
-    json: Annotated[bool, Parameter(negative="", help="Print the report as JSON on standard output.")] = False
-    fail_if: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            help="Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Adds to the default bar. The"
-            " report lists the figures by name.",
-        ),
-    ] = ()
-    no_bar: Annotated[bool, Parameter(negative="", help="Judge by --fail-if alone, without the default bar.")] = False
-    seed: Annotated[
-        int | None, Parameter(help="Replay a run's random choices; by default a new one, which is printed.")
-    ] = None
+    report: str | None = None
+    """Write it into this directory: HTML, JSON, JUnit, CSV, OpenMetrics, HDR log."""
+    json: bool = False
+    """Print the report as JSON on standard output."""
+    fail_if: tuple[str, ...] = ()
+    """Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Adds to the default bar. The report
+    lists the figures by name."""
+    no_bar: bool = False
+    """Judge by --fail-if alone, without the default bar."""
+    seed: int | None = None
+    """Replay a run's random choices; by default a new one, which is printed."""
     allow_target: Annotated[
         str | None,
         Parameter(
@@ -69,36 +61,28 @@ class Common:
 class Loading:
     """The flags of the commands that load a server."""
 
-    server_pid: Annotated[
-        int | None,
-        Parameter(
-            help="Process id of the server: also measure its memory, CPU and descriptors, children included. Start it"
-            " fresh: memory that an earlier crowd left behind is used again and not seen."
-        ),
-    ] = None
-    wait: Annotated[float, Parameter(help="Seconds to wait for the target to listen; 0 = it does already.")] = 0.0
-    processes: Annotated[
-        int, Parameter(help="Processes to play the crowd in; one holds about 18,000 clients and half a core.")
-    ] = 1
-    path: Annotated[str, Parameter(help="What plain GETs fetch.")] = "/"
-    ws_path: Annotated[str, Parameter(help="Where the target speaks WebSocket.")] = "/ws"
-    request: Annotated[
-        str | None, Parameter(help="What plain requests ask, for example 'POST /api': a method and a path.")
-    ] = None
-    header: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            help="A field of plain requests and WebSocket upgrades, 'Name: value' (cookies, bearer tokens); repeatable."
-            " @FILE reads one a line, and keeps them out of the report.",
-        ),
-    ] = ()
-    body: Annotated[str | None, Parameter(help="A file with the body of --request.")] = None
-    persona: Annotated[
-        tuple[str, ...],
-        Parameter(negative="", help="A Python file with a persona of your own, see docs/personas.md; repeatable."),
-    ] = ()
-    subprotocol: Annotated[str, Parameter(help="The subprotocol that WebSockets ask for.")] = ""
+    server_pid: int | None = None
+    """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: memory
+    that an earlier crowd left behind is used again and not seen."""
+    wait: float = 0.0
+    """Seconds to wait for the target to listen; 0 = it does already."""
+    processes: int = 1
+    """Processes to play the crowd in; one holds about 18,000 clients and half a core."""
+    path: str = "/"
+    """What plain GETs fetch."""
+    ws_path: str = "/ws"
+    """Where the target speaks WebSocket."""
+    request: str | None = None
+    """What plain requests ask, for example 'POST /api': a method and a path."""
+    header: tuple[str, ...] = ()
+    """A field of plain requests and WebSocket upgrades, 'Name: value' (cookies, bearer tokens); repeatable. @FILE reads
+    one a line, and keeps them out of the report."""
+    body: str | None = None
+    """A file with the body of --request."""
+    persona: tuple[str, ...] = ()
+    """A Python file with a persona of your own, see docs/personas.md; repeatable."""
+    subprotocol: str = ""
+    """The subprotocol that WebSockets ask for."""
 
     def endpoint(self) -> Endpoint:
         """What is asked of the target."""
@@ -205,7 +189,7 @@ def whose(where: Target) -> str:
 def finish(report: Report, common: Common) -> int:
     """Print the report, write it where that was asked for, and give the exit code."""
     if common.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
+        sys.stdout.write(json_of(report))
     else:
         show(report, Console(highlight=False))
     if common.report is not None:

@@ -5,33 +5,13 @@ decide when anything happens; the conductor does.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from random import Random
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
+from loadgen import messages
 from loadgen.client import Client, Cohort, Place, Stage
-from loadgen.messages import (
-    COUNTS,
-    REASONS,
-    AnyOrder,
-    BeginPhase,
-    Close,
-    FailPending,
-    GroupStatus,
-    Lifetimes,
-    MakeClients,
-    MakeVictims,
-    Open,
-    Recent,
-    RereadMessages,
-    Result,
-    Role,
-    SendResult,
-    StartTraffic,
-    Status,
-    StopTraffic,
-    TrafficResult,
-)
+from loadgen.messages import COUNTS, DURATIONS, REASONS, AnyOrder, GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
 from loadgen.timers import now
@@ -44,12 +24,51 @@ STARVED_SECONDS: Final = 5.0
 class _MadeGroup:
     """One group: its cohorts, its clients in the order in which they open, and how far that has come."""
 
-    def __init__(self, cohorts: list[Cohort], clients: list[Client]) -> None:
+    def __init__(self, name: str, cohorts: list[Cohort], clients: list[Client]) -> None:
+        self.name = name
         self.cohorts = cohorts
         self.clients = clients
         self.opened = 0
-        self.closed: list[GroupStatus] | None = None  # how they stood when we closed them
-        self.oldest: float | None = None
+        self.oldest: float | None = None  # attacker that was still connected when we closed them
+        self._closed: list[GroupStatus] | None = None
+
+    def stands(self) -> list[GroupStatus]:
+        """How its cohorts stand now."""
+        return [_status(cohort, self.name) for cohort in self.cohorts]
+
+    def result(self) -> list[GroupStatus]:
+        """How they stand, or stood when we closed them: that was our doing and tells nothing of the target."""
+        if self._closed is not None:
+            return self._closed
+        return [
+            _status(
+                cohort, self.name, starved=self._starved(cohort), **{name: getattr(cohort, name) for name in DURATIONS}
+            )
+            for cohort in self.cohorts
+        ]
+
+    def close(self) -> None:
+        """Note how they stand before they are closed."""
+        self._closed, self.oldest = self.result(), self.age()
+        self.clients.clear()
+
+    def age(self) -> float | None:
+        """Of the oldest attacker that is connected."""
+        born = (client.born for client in self.clients if client.fd >= 0 and not client.honest)
+        return max((now() - each for each in born), default=self.oldest)
+
+    def _starved(self, cohort: Cohort) -> int:
+        waiting = (Stage.CONNECTING, Stage.OPENING)
+        return sum(
+            client.cohort is cohort and client.stage in waiting and now() - client.born > STARVED_SECONDS
+            for client in self.clients
+        )
+
+
+def _status(cohort: Cohort, group: str, *, starved: int = 0, **more: Any) -> GroupStatus:
+    more |= {name: getattr(cohort, name) for name in COUNTS}
+    more |= {name: dict(getattr(cohort, name)) for name in REASONS}
+    return GroupStatus(persona=cohort.persona.name, group=group, starved=starved, **more)
 
 
 class Crowd:
@@ -71,27 +90,27 @@ class Crowd:
     async def obey(self, order: AnyOrder) -> None:
         """Do what was ordered."""
         match order:
-            case MakeClients():
+            case messages.MakeClients():
                 self._make(order)
-            case Open():
+            case messages.Open():
                 made = self._made[order.group]
                 upto = round(order.share * len(made.clients))
                 self._engine.open(made.clients[made.opened : upto])
                 made.opened = upto
-            case StartTraffic():
+            case messages.StartTraffic():
                 self._traffic.start(order.rate, text_bytes=order.text_bytes, over_seconds=order.over_seconds)
-            case StopTraffic():
+            case messages.StopTraffic():
                 self._traffic.stop()
-            case Close():
-                await self._close(order.group)
-            case BeginPhase():
+            case messages.Close():
+                made = self._made[order.group]
+                made.close()
+                await self._engine.close_cohorts(made.cohorts)
+            case messages.BeginPhase():
                 self._engine.lag.begin(order.phase)
-            case MakeVictims() | FailPending() | RereadMessages() | SendResult():
-                raise ValueError(f"{type(order).__name__} is no order for a crowd")
             case _:
-                assert_never(order)
+                raise ValueError(f"{type(order).__name__} is no order for a crowd")
 
-    def _make(self, order: MakeClients) -> None:
+    def _make(self, order: messages.MakeClients) -> None:
         place = Place(
             host=self._target.authority,
             rooms=tuple(order.rooms),
@@ -109,99 +128,42 @@ class Crowd:
         clients = [
             cohorts[persona].member(index) for index, persona in enumerate(mixed(counts), start=order.first_index)
         ]
-        self._made[order.group] = _MadeGroup(list(cohorts.values()), clients)
-
-    async def _close(self, group: str) -> None:
-        made = self._made[group]
-        made.closed = [_group(cohort, group) for cohort in made.cohorts]
-        made.oldest = _oldest(made.clients)
-        await self._engine.close_cohorts(made.cohorts)
-        made.clients.clear()
+        self._made[order.group] = _MadeGroup(order.group, list(cohorts.values()), clients)
 
     def status(self, heard: int) -> Status:
         """How the crowd stands."""
+        made = self._made.values()
         return Status(
             heard=heard,
-            groups=[_group(cohort, name) for name, made in self._made.items() for cohort in made.cohorts],
-            speakers=sum(
-                cohort.wanted for made in self._made.values() for cohort in made.cohorts if cohort.persona.speaks
-            ),
+            groups=[status for each in made for status in each.stands()],
+            speakers=sum(cohort.wanted for each in made for cohort in each.cohorts if cohort.persona.speaks),
             has_opened=self._engine.has_opened,
             outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
             last_held=self._engine.last_held,
-            recent=self._traffic.interval.take() if self._traffic.intended else Recent(latency=None, failed=0),
+            recent=self._traffic.recent.take(),
         )
 
     def result(self) -> Result:
         """Everything."""
-        traffic = self._traffic
-        acks, echoes = traffic.latencies()
-        messages = TrafficResult(
-            acks=acks.recording(),
-            echoes=echoes.recording(),
-            acknowledged_in=dict(traffic.acknowledged_in),
-            errors=dict(traffic.errors),
-            unacknowledged=traffic.unacknowledged,
-            unreturned=traffic.unreturned,
-            unsent=traffic.unsent,
-        )
-        lifetimes = [
-            Lifetimes(
-                persona=cohort.persona.name,
-                group=group,
-                ages=cohort.lifetime.recording(),
-                connects=cohort.connects.recording(),
-                handshakes=cohort.handshakes.recording(),
-            )
-            for group, made in self._made.items()
-            for cohort in made.cohorts
-        ]
-        ages = [age for made in self._made.values() if (age := made.oldest or _oldest(made.clients)) is not None]
+        made = self._made.values()
         return Result(
-            groups=self._groups(),
-            lifetimes=lifetimes,
-            traffic=messages if traffic.intended else None,
+            groups=[status for each in made for status in each.result()],
+            traffic=self._traffic.result(),
             role="crowd",
-            lags=self._engine.lag.results(),
-            oldest=max(ages, default=None),
+            lags=self._engine.lag.phases,
+            oldest=max((age for each in made if (age := each.age()) is not None), default=None),
             own_faults=dict(self._engine.own_faults),
             listeners=self._listeners(),
         )
 
     def _listeners(self) -> dict[str, dict[str, int]]:
-        """Who is in which room, by persona."""
+        """How many quick honest clients are in which room, by persona."""
         found: dict[str, Counter[str]] = {}
         for made in self._made.values():
             for client in made.clients:
                 if client.stage is Stage.HELD and client.honest and not client.slow:
                     found.setdefault(client.name, Counter())[client.room] += 1
         return {name: dict(rooms) for name, rooms in found.items()}
-
-    def _groups(self) -> list[GroupStatus]:
-        """How all stand, or stood when we closed them: that was our doing and tells nothing of the target."""
-        return [
-            group
-            for name, made in self._made.items()
-            for group in made.closed or (_group(cohort, name, _starved(cohort, made)) for cohort in made.cohorts)
-        ]
-
-
-def _starved(cohort: Cohort, made: _MadeGroup) -> int:
-    waiting = (Stage.CONNECTING, Stage.OPENING)
-    return sum(
-        client.cohort is cohort and client.stage in waiting and now() - client.born > STARVED_SECONDS
-        for client in made.clients
-    )
-
-
-def _oldest(clients: Iterable[Client]) -> float | None:
-    return max((now() - client.born for client in clients if client.fd >= 0 and not client.honest), default=None)
-
-
-def _group(cohort: Cohort, group: str, starved: int = 0) -> GroupStatus:
-    told: dict[str, Any] = {name: getattr(cohort, name) for name in COUNTS}
-    told |= {name: dict(getattr(cohort, name)) for name in REASONS}
-    return GroupStatus(persona=cohort.persona.name, group=group, starved=starved, **told)
 
 
 def mixed(counts: Mapping[type[Client], int]) -> list[type[Client]]:

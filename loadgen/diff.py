@@ -8,7 +8,6 @@ a loud machine.
 import re
 import statistics
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -20,7 +19,7 @@ from loadgen import format as fmt
 from loadgen.common import Common, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.fingerprint import probes
-from loadgen.report import SCHEMA, Outcome, Report, Table, verdict
+from loadgen.report import SCHEMA, Outcome, Report, Table, timestamp, verdict
 from loadgen.target import UsageError
 
 
@@ -64,7 +63,7 @@ def diff(
     b: Annotated[str, Parameter(help="The later one, of the same command.")],
     /,
     *,
-    json: Annotated[bool, Parameter(negative="", help="Print the differences as JSON on standard output.")] = False,
+    json: Annotated[bool, Parameter(help="Print the differences as JSON on standard output.")] = False,
 ) -> int:
     """Put two reports side by side: what moved beyond its spread, and what of it got worse.
 
@@ -111,7 +110,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
         arguments=arguments(),
         target=what,
         seed=0,
-        started=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        started=timestamp(),
         seconds=0.0,
         verdict=verdict(outcome, told, notes),
         tables=[Table(title="what moved", columns=["part", "figure", "before", "after", "mark"], rows=rows)],

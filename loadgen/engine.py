@@ -17,7 +17,7 @@ import trio
 
 from loadgen import sockets
 from loadgen.client import CLOSED, Client, Cohort, Stage, source_index
-from loadgen.lag import Lag
+from loadgen.latency import Lag
 from loadgen.sock_diag import SockDiag
 from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
@@ -196,7 +196,7 @@ class Engine:
         return self._sock_diag.closed(client.fd) if self._target.on_loopback else None
 
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
-        """Close a client that wants to go, and count that nobody ended it; `NEVER` is for good."""
+        """Close a client that wants to go, which is no end by the server; `NEVER` is for good."""
         if client.stage in {Stage.WAITING, Stage.OVER}:
             return
         client.cohort.left += 1

@@ -56,7 +56,9 @@ def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Cli
     found = []
     for group in groups:
         persona = personas[group.persona]
-        reason = _too_few(group) or _absent(group, persona) or _silent(group, persona)
+        reason = _too_few(group) or _absent(group, persona)
+        if not reason and not group.sent_bytes and not persona.silent:
+            reason = "it sent nothing"
         if reason:
             found.append(f"not exercised: {group.persona}: {reason}")
     return found
@@ -80,7 +82,3 @@ def _absent(group: GroupStatus, persona: type[Client]) -> str:
         return ""
     statuses = ", ".join(sorted(answer for answer in group.answers if answer in ABSENT_STATUSES))
     return f"{told:,} of {attempts:,} requests met nothing ({statuses}); name a path that is there (--path, --ws-path)"
-
-
-def _silent(group: GroupStatus, persona: type[Client]) -> str:
-    return "it sent nothing" if not persona.silent and not group.sent_bytes else ""

@@ -1,4 +1,4 @@
-"""An experiment: who comes, in which phases, beside whom, and what it is judged by.
+"""An experiment: which clients come, in which phases, beside which others, and what it is judged by.
 
 Owns: the one shape behind every command that loads a server, and its presets: honest load (`run`) and an attack
 (`attack`, a row of `scorecard`). A scenario file is read into the same shape (scenariofile.py), and player.py plays it.
@@ -126,7 +126,7 @@ class Experiment:
 
     @property
     def attackers(self) -> dict[type[Client], int]:
-        """Those who do harm, in all groups."""
+        """The clients that do harm, in all groups."""
         counts: dict[type[Client], int] = {}
         for group in self.groups:
             if group.attacks:
@@ -151,12 +151,12 @@ class Experiment:
 
     @property
     def echoes(self) -> bool:
-        """Whether what is said comes back to somebody."""
+        """Whether what is said comes back to its sender."""
         return any(persona.echoes for group in self.load for persona in group.counts)
 
     @property
     def is_gathered(self) -> bool:
-        """Whether all honest load has come before anything is said, so that each message is for everybody."""
+        """Whether all honest load has come before anything is said, so that each message is for all of it."""
         names = {group.name for group in self.load}
         comes_late = any(names & phase.open.keys() for phase in self.phases if phase.counts_as in MEASURED)
         return self.echoes and not comes_late
@@ -176,7 +176,7 @@ class Experiment:
 
     @property
     def course(self) -> list[tuple[str, float]]:
-        """The phases that have a length, for a person who waits."""
+        """The phases that have a length, for the live view."""
         return [(phase.name, phase.seconds) for phase in self.phases if phase.counts_as in MEASURED]
 
     def against(self, counts: Mapping[type[Client], int]) -> "Experiment":
@@ -201,7 +201,7 @@ class Experiment:
 
 
 def arrival() -> Phase:
-    """The neighbours come in, and somebody begins to talk to them."""
+    """The neighbours come in, and a chatter begins to talk to them."""
     return Phase(
         name="warm-up",
         counts_as=Counts.OPENING,

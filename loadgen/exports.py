@@ -1,11 +1,14 @@
-"""The figures for other programs: CSV, OpenMetrics text, and the latencies as an HDR log.
+"""The report for other programs: CSV, OpenMetrics text, the latencies as an HDR log, and junit.xml.
 
-Owns: these three forms, one small function each. All of them are made from the declarations in figures.py and from
-what a report has; none knows a figure. May not: open a file.
+Owns: these four forms, each made from the declarations in figures.py and from what a report has; none knows a figure.
+May not: open a file, or judge. In junit.xml each attack of a scorecard is a test case; a command without parts is one
+itself. What fell short is a failure; a run that says nothing about the target is an error. The runs of a comparison
+are cases that cannot fail, since it judges nobody.
 """
 
 import csv
 import io
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -17,10 +20,14 @@ from prometheus_client.registry import Collector
 
 from loadgen import figures
 from loadgen import format as fmt
+from loadgen.format import Tone
 from loadgen.report import Report
 
 #: Histograms count microseconds; the log's column of maxima is in milliseconds.
 _PER_MILLISECOND: Final = 1000.0
+
+#: The element of junit.xml that says how a case ended; a case without one passed.
+_ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
 
 #: OpenMetrics has names for units in letters alone.
 _UNITS: Final = {"%": "percent", "B": "bytes", "B/s": "bytes_per_second", "s": "seconds", "ms": "milliseconds"}
@@ -58,16 +65,12 @@ class _Measured(Collector):
         for name, figure in figures.ALL.items():
             values = [(part, each, value) for part, each in parts if (value := each.figures.get(name)) is not None]
             if values:
-                metric = Metric(f"loadgen_{name}", _help(figure.meaning, figure.unit), "gauge")
+                unit = f" ({_UNITS[figure.unit]})" if figure.unit in _UNITS else ""
+                metric = Metric(f"loadgen_{name}", figure.meaning + unit, "gauge")
                 for part, each, value in values:
                     labels = {"part": fmt.printable(part), "target": fmt.printable(each.target)}
                     metric.add_sample(metric.name, labels, value)
                 yield metric
-
-
-def _help(meaning: str, unit: str) -> str:
-    """The meaning with its unit, which the name of a figure says in its own way."""
-    return f"{meaning} ({_UNITS[unit]})" if unit in _UNITS else meaning
 
 
 def openmetrics_of(report: Report) -> str:
@@ -96,3 +99,45 @@ def _histograms(report: Report) -> Iterator[tuple[str, float, HdrHistogram]]:
             if row.histogram:
                 words = fmt.printable(f"{name}: {row.what}: {row.name}")
                 yield words.replace(",", ";").replace(" ", "_"), row.seconds, HdrHistogram.decode(row.histogram)
+
+
+def junit_of(report: Report) -> str:
+    """The report as test cases."""
+    suite = _suite(report)
+    root = ET.Element("testsuites", {name: suite.get(name, "") for name in ("tests", "failures", "errors", "time")})
+    root.append(suite)
+    ET.indent(root)
+    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text.decode()
+
+
+def _suite(report: Report) -> ET.Element:
+    judged = fmt.judges_parts(report)
+    cases = [_case(name, part, judged=judged) for name, part in parts_of(report)]
+    suite = ET.Element(
+        "testsuite",
+        name=f"loadgen {report.command}",
+        timestamp=fmt.printable(report.started),
+        time=f"{report.seconds:.2f}",
+        tests=str(len(cases)),
+        failures=str(sum(case.find("failure") is not None for case in cases)),
+        errors=str(sum(case.find("error") is not None for case in cases)),
+    )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("target", report.target), ("seed", f"{report.seed}"), ("replay", fmt.replay(report))):
+        ET.SubElement(properties, "property", name=name, value=fmt.printable(value))
+    suite.extend(cases)
+    return suite
+
+
+def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
+    case = ET.Element("testcase", classname="loadgen", name=fmt.printable(name), time=f"{part.seconds:.2f}")
+    element = _ELEMENTS.get(fmt.TONES[part.outcome])
+    if element is not None and judged:
+        reasons = part.verdict.reasons or [fmt.SENTENCES[part.outcome]]
+        ended = ET.SubElement(case, element, message=fmt.printable(reasons[0]), type=part.verdict.outcome)
+        ended.text = "\n".join(map(fmt.printable, reasons))
+    measured = {name: value for name, value in part.figures.items() if value is not None}
+    told = ET.SubElement(case, "system-out")
+    told.text = "\n".join(f"{fmt.printable(name)}: {fmt.figure(name, value)}" for name, value in measured.items())
+    return case

@@ -12,9 +12,9 @@ class When(Enum):
     """What an experiment must have for a figure to be judged."""
 
     ALWAYS = "always"
-    SPEAKERS = "somebody speaks on a schedule"
+    SPEAKERS = "clients speak on a schedule"
     ECHOES = "what is said comes back"
-    GATHERED = "what is said comes back, and nobody comes after the first message"
+    GATHERED = "what is said comes back, and no client comes after the first message"
     NEWCOMERS = "newcomers came"
     NEIGHBOURS = "honest slow clients are beside it"
     KEPT = "messages were read again"

@@ -289,7 +289,7 @@ def columns() -> dict[Column, list[str]]:
 
 
 def bar_of(known: Mapping[str, Figure], given: Iterable[When], *, round_trip_ms: float) -> tuple[Condition, ...]:
-    """What a target must hold to when nobody says otherwise, by what there is to judge."""
+    """What a target must hold to by default, by what there is to judge."""
     given = {When.ALWAYS, *given}
     return tuple(
         Condition(figure.name, figure.bar.sign, round(figure.bar.limit + figure.bar.far * round_trip_ms, 1))

@@ -5,20 +5,19 @@ Owns: which facts count, and the rows of the report. The figures are measured.py
 
 from typing import Final
 
-from loadgen import expected, noise
+from loadgen import expected
 from loadgen import format as fmt
 from loadgen.exercise import not_exercised
 from loadgen.experiment import BESIDE, Counts
 from loadgen.figure import When
 from loadgen.figures import Condition, Figures, bar_of, meanings
-from loadgen.latency import Latency
 from loadgen.measured import Measured
 from loadgen.messages import PhaseResult
 from loadgen.protocols import NEWCOMERS, WHAT
 from loadgen.report import PhaseRow, Report, Verdict
 from loadgen.scrape import growth
 from loadgen.session import cohort_rows
-from loadgen.verdict import Facts, decide
+from loadgen.verdict import Facts, busy, decide, suspects
 
 #: A process of the generator's own that stood still for this part of a victim's timeout made the failures itself.
 _STOOD_STILL: Final = 0.5
@@ -31,7 +30,6 @@ class Findings(Measured):
         """All of it."""
         session, figures = self._session, self.figures()
         personas = {persona for group in self.experiment.groups for persona in group.counts}
-        honest = {persona.name: (persona.honest, persona.slow) for persona in personas}
         return Report(
             command=self.experiment.command,
             arguments=self._plan.arguments,
@@ -43,7 +41,7 @@ class Findings(Measured):
             figures=figures,
             meanings=meanings(self.experiment.known),
             phases=[*self._schedule_rows(), *map(self._phase_row, self._operations.in_order())],
-            cohorts=cohort_rows(session.totals, honest),
+            cohorts=cohort_rows(session.totals.groups, personas),
             timeline=session.timeline,
             metrics=growth(self.counters_before, self.counters_after),
         )
@@ -57,9 +55,9 @@ class Findings(Measured):
                 bar=(*self._bar(figures), *self._plan.conditions),
                 died=self.died,
                 faults=tuple(self._faults(figures)),
-                busy=noise.busy(figures),
+                busy=busy(figures),
                 loose=tuple(self._operations.loud_baseline()) if self.experiment.probes else (),
-                noise=noise.suspects(figures),
+                noise=suspects(figures),
                 not_exercised=tuple(self._not_exercised()),
                 notes=self._notes(figures),
                 interrupted=self._session.stopped,
@@ -103,7 +101,7 @@ class Findings(Measured):
         attackers = {persona.name: persona for persona in self.experiment.attackers}
         if not attackers:
             return []
-        if self._span(Counts.LOAD) is None:
+        if not self._span(Counts.LOAD).seconds:
             return ["not exercised: the attack was not played"]
         return not_exercised(self._attacking(), attackers)
 
@@ -143,12 +141,12 @@ class Findings(Measured):
 
     def _schedule_rows(self) -> list[PhaseRow]:
         """What the messages of honest load met."""
-        totals, steady = self._session.totals, self._span(Counts.LOAD)
+        traffic, steady = self._session.totals.traffic, self._span(Counts.LOAD)
         rows = (
-            ("acknowledged", totals.acks, {"unacknowledged": totals.unacknowledged, **totals.errors}),
-            ("own message back", totals.echoes, {"unreturned": totals.unreturned}),
+            ("acknowledged", traffic.acks, {"unacknowledged": traffic.unacknowledged, **traffic.errors}),
+            ("own message back", traffic.echoes, {"unreturned": traffic.unreturned}),
         )
-        if steady is None or not self.experiment.load or not self.experiment.speaks:
+        if not steady.seconds or not self.experiment.load or not self.experiment.speaks:
             return []
         names = [span.name for span in self.spans if span.counts_as is Counts.LOAD]
         return [
@@ -159,7 +157,7 @@ class Findings(Measured):
                 succeeded=latency.count - sum(missing.values()),
                 failed={reason: number for reason, number in missing.items() if number},
                 spread=latency.spread(),
-                histogram=latency.recording().histogram,
+                histogram=latency.encoded(),
                 server_cpu_percent=steady.cpu_percent,
                 server_pss_bytes=steady.server_bytes,
             )
@@ -168,8 +166,7 @@ class Findings(Measured):
         ]
 
     def _phase_row(self, result: PhaseResult) -> PhaseRow:
-        span, latency = next((each for each in self.spans if each.name == result.phase), None), Latency()
-        latency.add(result.latency)
+        span, latency = next((each for each in self.spans if each.name == result.phase), None), result.latency
         return PhaseRow(
             name=result.phase,
             what=WHAT[result.kind],
@@ -177,7 +174,7 @@ class Findings(Measured):
             succeeded=latency.count - sum(result.failed.values()),
             failed=result.failed,
             spread=latency.spread(),
-            histogram=result.latency.histogram,
+            histogram=latency.encoded(),
             server_cpu_percent=span.cpu_percent if span else None,
             server_pss_bytes=span.server_bytes if span else None,
         )

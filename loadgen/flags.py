@@ -7,16 +7,17 @@ import difflib
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from loadgen import target
 from loadgen.client import Client, Threat
-from loadgen.endpoint import Endpoint
+from loadgen.exercise import unmet
+from loadgen.experiment import Probes
 from loadgen.personas import registry
-from loadgen.protocols import ESTABLISHED, MIXES
-from loadgen.target import Target, UsageError
+from loadgen.protocols import ESTABLISHED, MIXES, served
+from loadgen.target import Endpoint, Target, UsageError
 
 #: A run is a measurement, not a way of life.
 MAX_SECONDS: Final = 3600.0
@@ -45,6 +46,14 @@ T = TypeVar("T")
 def names(text: str) -> list[str]:
     """Split at commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def chosen(flag: str, text: str, known: Collection[str]) -> Collection[str]:
+    """The names in a text, all of them known; of an empty text all that are."""
+    unknown = [name for name in names(text) if name not in known]
+    if unknown:
+        raise UsageError(f"{flag}: there is no {unknown[0]!r}; there are {', '.join(known)}")
+    return names(text) or known
 
 
 def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, honest: bool) -> type[Client]:
@@ -102,7 +111,7 @@ def mix(text: str, clients: int) -> dict[type[Client], int]:
 
 
 def shares(weights: Mapping[type[Client], float], clients: int) -> dict[type[Client], int]:
-    """Divide clients among personas; everybody who was named gets at least one."""
+    """Divide clients among personas; each that was named gets at least one."""
     if len(weights) > clients:
         raise UsageError(f"--clients: {clients} are too few for {len(weights)} personas")
     return _divide(weights, clients)
@@ -154,9 +163,29 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
     return _divide(mix if number >= len(mix) else {next(iter(mix)): 1.0}, number), None
 
 
-def neighbours(slow: Iterable[type[Client]], number: int) -> dict[type[Client], int]:
-    """So many honest slow clients of each kind; of those who share an address, as many as share it."""
-    return {each: each.usual_clients if each.one_address else number for each in slow} if number else {}
+def probes(
+    kind: str,
+    number: int,
+    newcomers: float,
+    timeout: float,
+    neighbours: int,
+    *,
+    where: str = "--",
+    number_is: str = "victims",
+) -> tuple[Probes, dict[type[Client], int], str | None]:
+    """The healthy, the honest slow of the kinds that can play beside them, and the path that `GET /path` names.
+
+    Of the slow there are so many of each kind; of those that share an address, as many as share it.
+    """
+    at_least(where + number_is, number, 1)
+    at_least(f"{where}newcomers", newcomers, 0)
+    at_least(f"{where}neighbours", neighbours, 0)
+    between(f"{where}timeout", timeout, 0.1, 60)
+    kinds, path = victims(kind, number)
+    needs = served(kinds)
+    slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
+    beside = {each: each.usual_clients if each.one_address else neighbours for each in slow} if neighbours else {}
+    return Probes(victims=kinds, newcomers_per_s=newcomers, timeout_seconds=timeout), beside, path
 
 
 def path(flag: str, text: str) -> None:

@@ -14,7 +14,6 @@ from loadgen import target
 from loadgen.client import Threat
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, Server, running
-from loadgen.endpoint import USUAL
 from loadgen.experiment import Experiment
 from loadgen.measured import Floor
 from loadgen.player import Player
@@ -22,9 +21,9 @@ from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.report import Outcome, Report
 from loadgen.session import Plan
-from loadgen.target import Target, UsageError
+from loadgen.target import USUAL, Target, UsageError
 
-#: It bounds nothing that it keeps for those who do not read. Beyond this it ends, before the machine does.
+#: It keeps without a bound what its clients do not read. Beyond this it ends, before the machine does.
 MOST_BYTES: Final = 4 * 2**30
 
 #: As often as the peers of a comparison are told to ping by default.
@@ -40,12 +39,12 @@ def require(where: Target) -> None:
 
 
 def is_fair(experiment: Experiment) -> bool:
-    """Whether the attack is one that it can meet: it understands nothing that is malformed."""
+    """Whether it can meet the attack: it understands nothing that is malformed."""
     return all(persona.threat is not Threat.MALFORMED for persona in experiment.attackers)
 
 
 async def play(plan: Plan, experiment: Experiment) -> Floor:
-    """Play the attack there. A floor that comes to nothing is one that says why, and no reason to end a scorecard."""
+    """Play the attack there. A floor that comes to nothing says why, and does not end a scorecard."""
     try:
         async with running(_command) as server:
             resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
@@ -64,7 +63,7 @@ async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
         target=target.find(server.url),
         server=Process(server.pid) if plan.server else None,  # what is looked at costs a little
         conditions=(),
-        no_bar=True,  # the floor is a measure, and judged by nobody
+        no_bar=True,  # the floor is a measure, and is not judged
         endpoint=USUAL,
     )
     try:

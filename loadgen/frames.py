@@ -1,4 +1,4 @@
-"""Frames that no honest client sends, and the last word of a server that nobody listened to.
+"""Frames that no honest client sends, and the last word of a server to a client that did not read.
 
 Owns: the bytes for which `wire.frame` has no argument: reserved bits, fragments, lengths that are lies, any mask.
 """
@@ -7,19 +7,15 @@ from typing import Final
 
 from wsproto.frame_protocol import XorMaskerSimple
 
-FIN: Final = 0x80
+from loadgen.wire import CLOSE, FIN, NO_MASKING, PING, PONG, TEXT, frame_head
+
+__all__ = ["CLOSE", "FIN", "NO_MASKING", "PING", "PONG", "TEXT", "close_code", "frame"]
+
 RSV1: Final = 0x40
 RSV2: Final = 0x20
 RSV3: Final = 0x10
 MORE: Final = 0x00  # a continuation frame's opcode
-TEXT: Final = 0x1
 BINARY: Final = 0x2
-CLOSE: Final = 0x8
-PING: Final = 0x9
-PONG: Final = 0xA
-
-#: A legal mask that leaves the payload as it is, at no cost.
-NO_MASKING: Final = bytes(4)
 
 #: A server's close frame: two bytes of head, two of code, at most 123 of reason (RFC 6455 section 5.5).
 LAST_WORD_BYTES: Final = 127
@@ -30,13 +26,7 @@ _MASKED: Final = 0x80
 def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = NO_MASKING) -> bytes:
     """Encode a frame with this first byte; `announced` is a length other than the payload's, no mask is illegal."""
     length = len(payload) if announced is None else announced
-    bit = 0 if mask is None else _MASKED
-    if length < 126:
-        head = bytes((first, bit | length))
-    elif length < 1 << 16:
-        head = bytes((first, bit | 126)) + length.to_bytes(2)
-    else:
-        head = bytes((first, bit | 127)) + length.to_bytes(8)
+    head = frame_head(first, 0 if mask is None else _MASKED, length)
     if mask is None or mask == NO_MASKING:
         return head + (mask or b"") + payload
     return head + mask + XorMaskerSimple(mask).process(bytearray(payload))

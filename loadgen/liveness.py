@@ -1,7 +1,7 @@
 """Whether the target still lives, asked after every attack.
 
-Owns: the question and how often it is asked. A process that is gone is dead; so is a port that refuses everybody. A
-server that is merely slow, or full for a moment, is the victims' business.
+Owns: the question and how often it is asked. A process that is gone is dead; so is a port that refuses every
+connection. A server that is merely slow, or full for a moment, is the victims' business.
 """
 
 from functools import partial

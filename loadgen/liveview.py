@@ -46,7 +46,7 @@ class Course:
         self._phase_began = 0.0
 
     def enter(self, phase: str) -> None:
-        """Begin a phase: the next of this name, or one that is not planned."""
+        """Begin a phase: the next of this name, or an unplanned phase."""
         self.phase = phase
         self._phase_began = self.seconds
         ahead = (at for at in range(self.at + 1, len(self.phases)) if self.phases[at][0] == phase)
@@ -79,7 +79,7 @@ class Course:
 
     @property
     def phase_seconds(self) -> float:
-        """Planned seconds of the phase; 0 for one that is not planned."""
+        """Planned seconds of the phase; 0 if it is not planned."""
         return self.phases[self.at][1] if self.at >= 0 and self.phases[self.at][0] == self.phase else 0.0
 
     @property
@@ -93,7 +93,7 @@ class Course:
         if self.at < 0:
             return 0.0
         before = sum(seconds for _, seconds in self.phases[: self.at])
-        if not self.phase_seconds:  # an unplanned phase, after a planned one that is over
+        if not self.phase_seconds:  # an unplanned phase: the planned phase before it is over
             return before + self.phases[self.at][1]
         return before + min(self.seconds - self._phase_began, self.phase_seconds)
 
@@ -244,7 +244,7 @@ def _counts(course: Course, sample: Sample) -> list[Text]:
 
 
 def _standings(course: Course, sample: Sample) -> tuple[list[_Standing], int]:
-    """Who is to be shown, and how many honest clients beside attackers are not: nothing has happened to them."""
+    """The personas to show, and how many honest clients beside attackers are left out: nothing happened to them."""
     shown, unhurt = [], 0
     for name, held in sample.held.items():
         refused, ended = sample.refused.get(name, 0), sample.ended.get(name, 0)

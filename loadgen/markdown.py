@@ -1,12 +1,17 @@
 """Tables as Markdown, as docs want them, in the file that `--markdown` names.
 
-Owns: how a table becomes lines, and the file. May not: know what a table is of.
+Owns: how a table becomes lines, the file, and a scorecard as tables: one for each threat, a row for each attack, all
+columns that the figures declare (figures.py). May not: measure or judge.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from loadgen.report import Table
+from loadgen import figures
+from loadgen import format as fmt
+from loadgen.client import Threat
+from loadgen.personas import registry
+from loadgen.report import Report, Table
 from loadgen.target import UsageError
 
 
@@ -23,10 +28,10 @@ def write(file: str, tables: Iterable[Table]) -> None:
 
 def markdown(tables: Iterable[Table]) -> str:
     """One table after the other."""
-    return "\n".join(_table(table) for table in tables)
+    return "\n".join(_lines(table) for table in tables)
 
 
-def _table(table: Table) -> str:
+def _lines(table: Table) -> str:
     lines = [f"### {table.title}", "", _line(table.columns), "|" + " --- |" * len(table.columns)]
     lines += [_line(row) for row in table.rows]
     lines += ["", *(f"{note}\n" for note in table.notes)]
@@ -35,3 +40,31 @@ def _table(table: Table) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def by_threat(report: Report) -> list[Table]:
+    """The tables, those of threats that were played."""
+    known = registry()
+    grouped = {threat: [part for part in report.parts if known[part.command].threat is threat] for threat in Threat}
+    return [_table(threat, parts, report) for threat, parts in grouped.items() if parts]
+
+
+def _table(threat: Threat, parts: Sequence[Report], report: Report) -> Table:
+    columns = figures.columns()
+    headings = ["attack", *(column.heading for column in columns), "verdict"]
+    rows = [
+        [f"`{part.command}`", *(fmt.cell(part, names) for names in columns.values()), _verdict(part)] for part in parts
+    ]
+    told = [at for at in range(len(headings)) if any(row[at] for row in rows)]
+    return Table(
+        title=threat.value.capitalize(),
+        columns=[headings[at] for at in told],
+        rows=[[row[at] for at in told] for row in rows],
+        notes=[f"{report.started}, `{fmt.replay(report)}`"],
+    )
+
+
+def _verdict(part: Report) -> str:
+    """The outcome, and the reasons without what they explain: report.json has them at length."""
+    short = [reason.partition(" (")[0].partition(": ")[0] for reason in part.verdict.reasons]
+    return ": ".join(filter(None, (part.verdict.outcome, "; ".join(short))))

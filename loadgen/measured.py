@@ -5,7 +5,7 @@ as it happens; nothing here waits, judges or touches a socket.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,9 +77,7 @@ class Measured:
             found |= self._under_attack()
         if self.experiment.load:
             found |= self._honest_load()
-        steady = self._span(Counts.LOAD)
-        found["steal_percent"] = steady.steal_percent if steady else None
-        return found | self._own()
+        return {**found, "steal_percent": self._span(Counts.LOAD).steal_percent, **self._own()}
 
     def _own(self) -> dict[str, float | None]:
         """What the generator itself cost, and how late it was."""
@@ -102,37 +100,28 @@ class Measured:
 
     def _honest_load(self) -> dict[str, float | None]:
         totals, steady = self._session.totals, self._span(Counts.LOAD)
-        names = [load.name for load in self.experiment.load]
-        groups = [group for name in names for group in self._groups(name)]
+        traffic = totals.traffic
+        groups = [group for load in self.experiment.load for group in self._groups(load.name)]
         openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
-        seconds = steady.seconds if steady else 0.0
-        held = steady.before.held if steady else 0
-
-        def rate(amount: str) -> float | None:
-            return per(getattr(steady.after, amount) - getattr(steady.before, amount), seconds) if steady else None
-
+        held, seconds, cpu = steady.before.held, steady.seconds, steady.cpu_seconds
         return {
             "held": held,
-            "refused": sum(sum(group.refused.values()) for group in groups),
-            "failed": sum(sum(group.failed.values()) for group in groups),
-            "ended": sum(sum(group.ended.values()) for group in groups),
-            **_came("connect", totals.connects, names),
-            **_came("handshake", totals.handshakes, names),
-            "sent_bytes_per_s": rate("sent_bytes"),
-            "received_bytes_per_s": rate("received_bytes"),
-            **{f"ack_{name}": value for name, value in _spread(totals.acks).items()},
-            **{f"echo_{name}": value for name, value in _spread(totals.echoes).items()},
-            "unacknowledged": totals.unacknowledged + totals.unsent,
-            "unreturned": totals.unreturned if self.experiment.echoes else None,
+            **{fate: _total(groups, fate) for fate in ("refused", "failed", "ended")},
+            **_came("connect", (group.connects for group in groups)),
+            **_came("handshake", (group.handshakes for group in groups)),
+            "sent_bytes_per_s": steady.rate("sent_bytes"),
+            "received_bytes_per_s": steady.rate("received_bytes"),
+            **{f"ack_{name}": value for name, value in _spread(traffic.acks).items()},
+            **{f"echo_{name}": value for name, value in _spread(traffic.echoes).items()},
+            "unacknowledged": traffic.unacknowledged + traffic.unsent,
+            "unreturned": traffic.unreturned if self.experiment.echoes else None,
             "missed": totals.missed() if self.experiment.is_gathered else None,
-            "message_errors": totals.errors.total(),
-            "messages_per_s": per(totals.acknowledged_in.total(), seconds),
-            "deliveries_per_s": rate("deliveries"),
+            "message_errors": sum(traffic.errors.values()),
+            "messages_per_s": per(sum(traffic.acknowledged_in.values()), seconds),
+            "deliveries_per_s": steady.rate("deliveries"),
             "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if len(openings) > 1 else None,
             "server_bytes_per_further_connection": bytes_each(openings[-2], openings[-1]) if openings[1:] else None,
-            "server_cpu_us_per_connection_s": per(
-                None if steady is None or steady.cpu_seconds is None else steady.cpu_seconds * 1e6, held * seconds
-            ),
+            "server_cpu_us_per_connection_s": per(None if cpu is None else cpu * 1e6, held * seconds),
         }
 
     def _under_attack(self) -> dict[str, float | None]:
@@ -149,7 +138,10 @@ class Measured:
             "attack_p99_ms": attack_p99,
             "attack_p999_ms": milliseconds(during.at(99.9)),
             "attack_max_ms": milliseconds(during.longest),
-            **{f"attack_{kind}_p99_ms": self._p99(kind) for kind in ("ws", "poll", "sse", "get")},
+            **{
+                f"attack_{kind}_p99_ms": milliseconds(operations.latency("attack", (kind,)).at(99))
+                for kind in ("ws", "poll", "sse", "get")
+            },
             "recovery_p50_ms": milliseconds(after.at(50)),
             "recovery_p99_ms": milliseconds(after.at(99)),
             "recovery_success_percent": operations.success_percent("recovery"),
@@ -160,7 +152,7 @@ class Measured:
             "p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["attack"]),
             "recovery_p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["recovery"]),
             "worst_victim_over_bar_ms": operations.worst_victim_over_bar(),
-            "first_failure_s": operations.first_failure(attack.begun if attack else 0.0),
+            "first_failure_s": operations.first_failure(attack.before.moment),
             "recover_s": self._recover(None if base_p99 is None else bar.limit_ms(base_p99)),
             **self._messages(),
             "malformed_accepted": self._malformed_accepted(),
@@ -198,9 +190,6 @@ class Measured:
             "floor_over_ms": over,
         }
 
-    def _p99(self, kind: str) -> float | None:
-        return milliseconds(self._operations.latency("attack", (kind,)).at(99))
-
     def _groups(self, name: str) -> list[GroupStatus]:
         return [group for group in self._session.totals.groups if group.group == name]
 
@@ -210,8 +199,7 @@ class Measured:
 
     def _neighbours(self) -> dict[str, float | None]:
         groups = self._groups(BESIDE)
-        hurt = sum(sum(each.values()) for group in groups for each in (group.refused, group.failed, group.ended))
-        hurt += sum(group.starved for group in groups)
+        hurt = _total(groups, "refused", "failed", "ended") + sum(group.starved for group in groups)
         return {
             "neighbours": sum(self.experiment.neighbours.values()) if groups else 0,
             "collateral": hurt if groups else None,
@@ -219,39 +207,36 @@ class Measured:
 
     def _attackers(self) -> dict[str, float | None]:
         totals, groups = self._session.totals, self._attacking()
-        lives = Latency()
-        for group in groups:
-            lives.merge(totals.lifetimes[group.group, group.persona])
+        lives = _pooled(group.lifetime for group in groups)
         received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
         came = sum(group.came for group in groups)
-        attempts = sum(group.opened + sum(group.failed.values()) + sum(group.refused.values()) for group in groups)
+        attempts = sum(group.opened for group in groups) + _total(groups, "failed", "refused")
         attack, baseline, recovery = map(self._span, (Counts.LOAD, Counts.BASELINE, Counts.RECOVERY))
-        seconds = attack.seconds if attack else 0.0
         return {
             "attackers_asked": sum(self.experiment.attackers.values()),
             "attackers_came": came,
-            "attempts_per_s": per(attempts, seconds),
-            "attacker_bytes_per_s": per(sent, seconds),
+            "attempts_per_s": per(attempts, attack.seconds),
+            "attacker_bytes_per_s": per(sent, attack.seconds),
             "attackers_peak": sum(group.peak for group in groups),
             "attackers_held": sum(group.held for group in groups),
-            "attackers_refused": sum(sum(group.refused.values()) for group in groups),
-            "attackers_killed": sum(sum(group.ended.values()) for group in groups),
+            "attackers_refused": _total(groups, "refused"),
+            "attackers_killed": _total(groups, "ended"),
             "kill_p50_s": lives.at(50),
             "kill_max_s": lives.longest,
             "oldest_attacker_s": totals.oldest,
             "bytes_cost_ratio": per(received, sent),
             "server_cpu_cost_ratio": self._cpu_cost_ratio(),
             "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
-            "server_cpu_percent": attack.cpu_percent if attack else None,
+            "server_cpu_percent": attack.cpu_percent,
             **self._memory_figures(came),
             "server_descriptors_left": _over(self.descriptors_after, self.descriptors_before or 0),
             "crowd_lag_p99_ms": milliseconds(totals.lag("crowd", 99, self._names(Counts.LOAD))),
-            "baseline_pressure_percent": baseline.pressure_percent if baseline else None,
-            "recovery_pressure_percent": recovery.pressure_percent if recovery else None,
-            "baseline_steal_percent": baseline.steal_percent if baseline else None,
+            "baseline_pressure_percent": baseline.pressure_percent,
+            "recovery_pressure_percent": recovery.pressure_percent,
+            "baseline_steal_percent": baseline.steal_percent,
         }
 
-    def _span(self, counts_as: Counts) -> Span | None:
+    def _span(self, counts_as: Counts) -> Span:
         """All phases that count as this, as one."""
         return joined(self.spans, counts_as)
 
@@ -262,7 +247,7 @@ class Measured:
         """The server's memory in such phases, and when they were over: it is always read then, however busy we are."""
         sizes = [size for name in self._names(counts_as) for size in self.memory.get(name, [])]
         span = self._span(counts_as)
-        if span is not None and span.server_bytes is not None:
+        if span.server_bytes is not None:
             sizes.append(Size(span.after.moment, span.server_bytes))
         return sizes
 
@@ -283,13 +268,13 @@ class Measured:
     def _cpu_above(self, unit: float) -> float | None:
         """The server's CPU during the attack above the baseline's."""
         base, during = self._span(Counts.BASELINE), self._span(Counts.LOAD)
-        if base is None or during is None or base.cpu_share is None or during.cpu_share is None:
+        if base.cpu_share is None or during.cpu_share is None:
             return None
         return (during.cpu_share - base.cpu_share) * during.seconds * unit
 
     def _cpu_cost_ratio(self) -> float | None:
         base, during = self._span(Counts.BASELINE), self._span(Counts.LOAD)
-        if base is None or during is None or not base.seconds:
+        if not base.seconds:
             return None
         spent = during.crowd_cpu_seconds - base.crowd_cpu_seconds / base.seconds * during.seconds
         return per(self._cpu_above(1.0), spent)
@@ -312,12 +297,23 @@ def _spread(latency: Latency) -> dict[str, float | None]:
     }
 
 
-def _came(what: str, found: Mapping[str, Latency], names: Iterable[str]) -> dict[str, float | None]:
-    """How long those of some groups took to come."""
-    latency = Latency()
-    for name in names:
-        latency.merge(found.get(name, Latency()))
+def _came(what: str, found: Iterable[Latency | None]) -> dict[str, float | None]:
+    """How long clients took to come."""
+    latency = _pooled(found)
     return {f"{what}_p50_ms": milliseconds(latency.at(50)), f"{what}_p99_ms": milliseconds(latency.at(99))}
+
+
+def _pooled(found: Iterable[Latency | None]) -> Latency:
+    pooled = Latency()
+    for each in found:
+        if each is not None:
+            pooled.merge(each)
+    return pooled
+
+
+def _total(groups: Iterable[GroupStatus], *fates: str) -> int:
+    """What became of clients, for whatever reason."""
+    return sum(sum(getattr(group, fate).values()) for group in groups for fate in fates)
 
 
 def _over(amount: int | None, allowed: int) -> int | None:

@@ -1,17 +1,19 @@
 """What the conductor and its workers say to each other: one JSON object a line, orders down, answers up.
 
-Owns: the words of that conversation, and nothing else. Every order is acted on in the order of arrival, and `Status`
-says how many a worker has heard, so that the conductor never takes an old state for the answer to a new order.
-Times are `time.monotonic()`, which all processes of a machine share.
+Owns: the words of that conversation, how they are written, and how several workers' words become one. Every order is
+acted on in the order of arrival, and `Status` says how many a worker has heard, so that the conductor never takes an
+old state for the answer to a new order. Times are `time.monotonic()`, which all processes of a machine share.
 """
 
-from typing import Final, Literal
+from collections import Counter
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from loadgen.endpoint import Endpoint
-from loadgen.latency import PhaseLag, Recording
-from loadgen.target import Target
+from loadgen.latency import Latency, Recent
+from loadgen.target import Endpoint, Target
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -70,12 +72,10 @@ class BeginPhase(Order, frozen=True, kw_only=True):
     phase: str
 
 
-class FailPending(Order, frozen=True, kw_only=True):
-    """Book every outstanding operation as failed."""
+class EndProbes(Order, frozen=True, kw_only=True):
+    """Book every outstanding operation as failed, and look again for every message that was acknowledged."""
 
-
-class RereadMessages(Order, frozen=True, kw_only=True):
-    """Ask the server for every message that it acknowledged."""
+    reread: bool  # whether the target keeps messages
 
 
 class SendResult(Order, frozen=True, kw_only=True):
@@ -83,22 +83,23 @@ class SendResult(Order, frozen=True, kw_only=True):
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line that a worker gets: who it is."""
+    """The first line that a worker gets: its role."""
 
     target: Target
     seed: int
     connect_rate: float
     personas: list[str] = []  # files with personas that are not ours
-    niceness: int = 0  # by how much it gives way to others who want the CPU
+    niceness: int = 0  # by how much it gives way to other processes
 
 
 #: What is counted of a persona's clients, and what is counted by reason: a new one is a name here, and a field of
 #: `Cohort` and `GroupStatus`.
 COUNTS: Final = ("wanted", "held", "peak", "opened", "came", "left", "sent_bytes", "received_bytes", "deliveries")
 REASONS: Final = ("refused", "failed", "ended", "answers")
+DURATIONS: Final = ("lifetime", "connects", "handshakes")
 
 
-class GroupStatus(msgspec.Struct, kw_only=True):
+class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How one persona's clients stand, or stood when they were closed."""
 
     persona: str
@@ -117,13 +118,10 @@ class GroupStatus(msgspec.Struct, kw_only=True):
     sent_bytes: int
     received_bytes: int
     deliveries: int
-
-
-class Recent(msgspec.Struct, frozen=True, kw_only=True):
-    """Operations that ended since the last status."""
-
-    latency: Recording | None
-    failed: int
+    # of a result
+    lifetime: Latency | None = None  # how old they were when the server ended them
+    connects: Latency | None = None  # of honest ones
+    handshakes: Latency | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -141,26 +139,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     recent: Recent
 
 
-class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
-    """How long one persona's clients took to come, and how old they were when they were ended."""
-
-    persona: str
-    group: str
-    ages: Recording
-    connects: Recording | None = None  # of honest ones
-    handshakes: Recording | None = None
-
-
 class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the schedule's messages."""
 
-    acks: Recording  # of all messages; one that was not acknowledged took the whole timeout
-    echoes: Recording
-    acknowledged_in: dict[str, int]  # by room
-    errors: dict[str, int]
-    unacknowledged: int
-    unreturned: int
-    unsent: int
+    acks: Latency = msgspec.field(default_factory=Latency)  # of all; what was not acknowledged took the whole timeout
+    echoes: Latency = msgspec.field(default_factory=Latency)
+    acknowledged_in: dict[str, int] = {}  # by room
+    errors: dict[str, int] = {}
+    unacknowledged: int = 0
+    unreturned: int = 0
+    unsent: int = 0
 
 
 class Reread(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +164,7 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 
     phase: str
     kind: str
-    latency: Recording  # of all operations; one that failed took the whole timeout
+    latency: Latency  # of all operations; one that failed took the whole timeout
     failed: dict[str, int]
     first_failure: float | None  # when the first operation that failed had been due
     expected: int  # operations that the schedule had in this phase; each is booked
@@ -187,27 +175,44 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Everything, for once; the answer to `SendResult`."""
 
     groups: list[GroupStatus] = []
-    lifetimes: list[Lifetimes] = []
-    traffic: TrafficResult | None = None
+    traffic: TrafficResult = TrafficResult()
     phases: list[PhaseResult] = []
     reread: Reread | None = None
     role: Literal["crowd", "victims"]
-    lags: list[PhaseLag]  # of this process
+    lags: dict[str, Latency]  # how late this process was, by phase
     oldest: float | None = None  # age of the oldest attacker still connected
     own_faults: dict[str, int] = {}
     listeners: dict[str, dict[str, int]] = {}  # quick honest clients held now, by persona and room
 
 
-AnyOrder = (
-    MakeClients
-    | Open
-    | StartTraffic
-    | StopTraffic
-    | Close
-    | MakeVictims
-    | BeginPhase
-    | FailPending
-    | RereadMessages
-    | SendResult
-)
+AnyOrder = MakeClients | Open | StartTraffic | StopTraffic | Close | MakeVictims | BeginPhase | EndProbes | SendResult
 AnyAnswer = Status | Result
+
+
+def encode(word: msgspec.Struct) -> bytes:
+    """Write a word as a line."""
+    return msgspec.json.encode(word, enc_hook=Latency.packed) + b"\n"
+
+
+def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """What reads lines of this kind."""
+    return msgspec.json.Decoder(kind, dec_hook=lambda _, packed: Latency.unpacked(*packed))
+
+
+def merged(one: S, other: S) -> S:
+    """Two processes' parts of one thing: numbers and reasons add up, distributions merge, names are those of both."""
+    fields = one.__struct_fields__
+    return type(one)(**{name: _sum(getattr(one, name), getattr(other, name)) for name in fields})
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if one is None or isinstance(one, str):
+        return other
+    if isinstance(one, dict):
+        return dict(Counter(one) + Counter(other))
+    if isinstance(one, Latency):
+        both = Latency()
+        both.merge(one)
+        both.merge(other)
+        return both
+    return one + other

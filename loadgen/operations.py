@@ -4,7 +4,7 @@ Owns: pooling, percentiles and counts of what the victims' process booked. May n
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from loadgen import bar
@@ -21,7 +21,7 @@ class Operations:
     """All of them."""
 
     phases: Sequence[PhaseResult]
-    counts_as: Mapping[str, str] = field(default_factory=lambda: dict(zip(PHASES, PHASES, strict=True)))  # by name
+    counts_as: Mapping[str, str]  # by a phase's name
 
     def in_order(self) -> list[PhaseResult]:
         """Everything that reports show, phase by phase."""
@@ -44,7 +44,7 @@ class Operations:
         """What operations took; failed ones the whole timeout."""
         latency = Latency()
         for result in self.kinds(phase, kinds):
-            latency.add(result.latency)
+            latency.merge(result.latency)
         return latency
 
     def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int:
@@ -57,7 +57,7 @@ class Operations:
         return 100 * (booked - self.failed(phase, kinds)) / booked if booked else None
 
     def pooled(self, phase: str) -> dict[str, Latency]:
-        """Those whose percentiles are judged: all victims, all newcomers, and each kind that is enough for one."""
+        """Pools whose percentiles are judged: all victims, all newcomers, and each kind with enough operations."""
         pools = {"victims": self.latency(phase), "newcomers": self.latency(phase, NEWCOMERS)}
         kinds = {kind: self.latency(phase, (kind,)) for kind in WHAT}
         enough = {WHAT[kind]: each for kind, each in kinds.items() if each.count >= bar.LEAST_FOR_P99}
@@ -90,7 +90,7 @@ class Operations:
         return self.failed(phase) if self.latency(phase).count else None
 
     def newcomers(self) -> Figures:
-        """The figures of those who came during the attack."""
+        """The figures of the newcomers during the attack."""
         came = self.latency("attack", NEWCOMERS)
         failed = sum(self.failed(phase, NEWCOMERS) for phase in PHASES)
         return {

@@ -5,21 +5,34 @@ Owns: the names of the files and the directory that they are in. May not: know w
 
 import errno
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from loadgen import exports, junit, page
+from loadgen import exports, page
 from loadgen.report import Report
 from loadgen.target import UsageError
 
 PAGE: Final = "report.html"
 JSON: Final = "report.json"
 JUNIT: Final = "junit.xml"
-CSV: Final = "figures.csv"
-METRICS: Final = "metrics.txt"
-LATENCIES: Final = "latencies.hlog"
+
+
+def json_of(report: Report) -> str:
+    """The report for programs: all of it."""
+    return msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
+
+
+_FILES: Final[Mapping[str, Callable[[Report], str]]] = {
+    PAGE: page.page_of,
+    JSON: json_of,
+    JUNIT: exports.junit_of,
+    "figures.csv": exports.csv_of,
+    "metrics.txt": exports.openmetrics_of,
+    "latencies.hlog": exports.hdr_log_of,
+}
 
 
 def require(directory: str) -> None:
@@ -35,17 +48,9 @@ def require(directory: str) -> None:
 def save(report: Report, directory: str) -> None:
     """Write the files, over those of a former run."""
     require(directory)
-    path = Path(directory)
     try:
-        page.write(report, path / PAGE)
-        (path / JSON).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-        junit.write(report, path / JUNIT)
-        for name, text in (
-            (CSV, exports.csv_of(report)),
-            (METRICS, exports.openmetrics_of(report)),
-            (LATENCIES, exports.hdr_log_of(report)),
-        ):
-            (path / name).write_text(text, encoding="utf-8")
+        for name, text_of in _FILES.items():
+            (Path(directory) / name).write_text(text_of(report), encoding="utf-8")
     except OSError as error:
         raise _cannot(directory, error.strerror or str(error)) from None
 

@@ -4,12 +4,13 @@ Owns: the order of things. `findings.py` makes figures of what was noted here; n
 happens.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
 import trio
 
-from loadgen import cpu_pressure, cpu_steal
+from loadgen import machine
 from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
@@ -17,7 +18,7 @@ from loadgen.findings import Findings
 from loadgen.liveness import cause_of_death
 from loadgen.measured import Floor
 from loadgen.memory import Size
-from loadgen.messages import FailPending, MakeVictims, RereadMessages, StopTraffic
+from loadgen.messages import Close, EndProbes, MakeVictims, Open, StopTraffic
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
 from loadgen.protocols import KEEPS_MESSAGES
@@ -48,7 +49,7 @@ RETURN_SECONDS: Final = 5.0
 #: Nothing is on its way any more when nothing has come for so long.
 QUIET_SECONDS: Final = 0.5
 
-#: Nobody at all has come by then: nobody will. Longer than two SYN retransmits.
+#: Where no client at all has come by then, none will. Longer than two SYN retransmits.
 FIRST_SECONDS: Final = 8.0
 
 #: Clients established a second, at least, beyond which a run does not wait for the rest: a synchronous server that
@@ -64,11 +65,14 @@ _WATCH_SECONDS: Final = 0.5
 class Player:
     """Plays one experiment."""
 
-    def __init__(self, plan: Plan, experiment: Experiment, floor: Floor | None = None) -> None:
+    def __init__(
+        self, plan: Plan, experiment: Experiment, floor: Floor | None = None, *, left_out: Iterable[str] = ()
+    ) -> None:
         self._plan = plan
         self._experiment = experiment
         self._session = Session(plan)
         self._findings = Findings(plan, self._session, experiment, floor)
+        self._findings.left_out += left_out
         self._crowd = Workers([])
         self._shares: dict[str, float] = {}  # of each group, how much was told to come before this phase
         self._before: Reading | None = None  # this phase
@@ -85,12 +89,8 @@ class Player:
         await self._session.play(self._act)
         return self._findings.report()
 
-    def leave_out(self, reason: str) -> None:
-        """Note what is not played, and why."""
-        self._findings.left_out.append(reason)
-
     def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
-        """A report of an experiment that could not be played, for those who go on to the next."""
+        """A report of an experiment that could not be played, for a caller that goes on to the next."""
         report = self._findings.report()
         report.verdict = verdict(outcome, [reason] if reason else list(self._findings.left_out))
         return report
@@ -110,7 +110,7 @@ class Player:
         session, experiment = self._session, self._experiment
         probes = experiment.probes
         victims = await session.spawn_victims() if probes else None
-        # who is measured itself gives way to nobody
+        # a crowd that is measured itself gives way to no process
         self._crowd = await session.spawn_crowd(niceness=0 if experiment.load else CROWD_NICENESS)
         if victims is not None and probes is not None:
             session.begin("warm-up")
@@ -152,7 +152,7 @@ class Player:
         if phase.counts_as is Counts.BASELINE:
             findings.descriptors_before = self._descriptors()
         for name in phase.close:
-            await self._crowd.close(name)
+            await self._crowd.order(Close(group=name))
         if phase.close:
             await session.until(lambda: self._crowd.has_opened, CONNECT_LIMIT_SECONDS)
 
@@ -181,7 +181,7 @@ class Player:
             raise InvalidRunError(f"after {limit:,.0f} s some clients were neither established nor given up")
 
     def _require_somebody(self) -> None:
-        """Say why at once where nobody can come in: most likely the target speaks another protocol."""
+        """Say why at once where no client can come in: most likely the target speaks another protocol."""
         load = [group for group in self._session.groups() if group.group in self._load_names]
         if not load or any(group.opened or group.failed or group.refused for group in load):
             return
@@ -210,7 +210,7 @@ class Player:
         """Open groups as far as this part of the phase has them come."""
         for name, share in phase.open.items():
             began = self._shares.get(name, 0.0)
-            await self._crowd.open(name, began + (share - began) * part)
+            await self._crowd.order(Open(group=name, share=began + (share - began) * part))
 
     async def _drain(self) -> None:
         """Stop the schedule, and wait until nothing is delivered any more: what is on its way is not lost."""
@@ -259,9 +259,7 @@ class Player:
         await self._session.until(
             lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
         )
-        await victims.order(FailPending())
-        if KEEPS_MESSAGES & probes.victims.keys():
-            await victims.order(RereadMessages())
+        await victims.order(EndProbes(reread=bool(KEEPS_MESSAGES & probes.victims.keys())))
         self._findings.counters_after = await self._scrape()
 
     async def _see_what_is_left(self) -> None:
@@ -288,8 +286,8 @@ class Player:
             deliveries=self._deliveries(),
             sent_bytes=sum(group.sent_bytes for group in groups),
             received_bytes=sum(group.received_bytes for group in groups),
-            ticks=cpu_steal.read() if measured else None,
-            pressure=cpu_pressure.read() if measured else None,
+            ticks=machine.ticks() if measured else None,
+            pressure=machine.pressure() if measured else None,
         )
 
     def _usage(self) -> Usage | None:

@@ -8,10 +8,13 @@ more than a thousand idle connections cost in a second. A process is taken with 
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 from loadgen.target import UsageError
+
+N = TypeVar("N", int, float)
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PROC: Final = Path("/proc")
@@ -55,17 +58,14 @@ class Process:
             raise UsageError(f"--server-pid: process {self.pid} cannot be read: {error.strerror}") from None
 
     def is_alive(self) -> bool:
-        """Whether it runs; one that has ended and was not waited for does not."""
+        """Whether it runs; a zombie does not."""
         state = _read(_PROC / str(self.pid) / "stat").rpartition(")")[2].split()
         return bool(state) and state[0] not in {"Z", "X"}
 
     def usage(self) -> Usage | None:
         """What it has used; `None` if it is gone."""
-        try:
-            tree = self._tree()
-            return Usage(sum(map(_pss, tree)), sum(map(_cpu, tree)))
-        except OSError:
-            return None
+        size, seconds = self._sum(_pss), self._sum(_cpu)
+        return None if size is None or seconds is None else Usage(size, seconds)
 
     def share(self) -> Share | None:
         """How its main thread, descendants left out, has spent its life; `None` if it is gone."""
@@ -77,22 +77,24 @@ class Process:
 
     def resident_bytes(self) -> int | None:
         """Its resident size, cheaply; `None` if it is gone."""
-        try:
-            return sum(int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE for pid in self._tree())
-        except OSError:
-            return None
+        return self._sum(_resident)
 
     def cpu_seconds(self) -> float | None:
         """CPU that it has used so far, cheaply; `None` if it is gone."""
-        try:
-            return sum(map(_cpu, self._tree()))
-        except OSError:
-            return None
+        return self._sum(_cpu)
 
     def descriptors(self) -> int | None:
         """Descriptors that it has open; `None` if it is gone or not ours to look into."""
+        return self._sum(lambda pid: len(os.listdir(_PROC / str(pid) / "fd")))  # noqa: PTH208  18,000 paths
+
+    def threads(self) -> int:
+        """Threads that it has, descendants left out; 0 if it is gone."""
+        lines = _read(_PROC / str(self.pid) / "status").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("Threads:")), 0)
+
+    def _sum(self, read: Callable[[int], N]) -> N | int | None:
         try:
-            return sum(len(os.listdir(_PROC / str(pid) / "fd")) for pid in self._tree())  # noqa: PTH208  18,000 paths
+            return sum(map(read, self._tree()))
         except OSError:
             return None
 
@@ -107,8 +109,8 @@ def _children(pid: int) -> list[int]:
     """A process's children: the kernel tells them thread by thread, which is slow where there are thousands."""
     threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
     if len(threads) > MANY_THREADS:
-        everybody = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
-        return [child for child in everybody if _parent(child) == pid]
+        processes = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
+        return [child for child in processes if _parent(child) == pid]
     told = (_read(_PROC / str(pid) / "task" / thread / "children") for thread in threads)
     return [int(child) for children in told for child in children.split()]
 
@@ -125,6 +127,10 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def _resident(pid: int) -> int:
+    return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
 
 
 def _pss(pid: int) -> int:

@@ -28,7 +28,7 @@ PLAIN_EVERY_SECONDS: Final = 5.0
 
 
 class Progress:
-    """Tells a person who waits what goes on."""
+    """Tells the user what goes on."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = Console(stderr=True, highlight=False) if console is None else console
@@ -37,7 +37,7 @@ class Progress:
         self._told = 0.0  # when the last plain line was, in seconds of the run
 
     def banner(self, lines: Sequence[str]) -> None:
-        """Say what will be done to whom, before it is."""
+        """Say what will be done to which target, before it is."""
         for number, line in enumerate(lines):
             self._print(line, "bold" if number == 0 else "dim")
 
@@ -51,7 +51,7 @@ class Progress:
         self._told = 0.0
 
     def phase(self, name: str) -> None:
-        """Begin the next phase of this name; one that is not planned takes no part in the bar."""
+        """Begin the next phase of this name; an unplanned phase takes no part in the bar."""
         course = self._course
         course.enter(name)
         if not self._is_live:

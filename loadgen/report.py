@@ -5,6 +5,7 @@ verdict. May not: print anything, or know how it is drawn.
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final
 
@@ -140,3 +141,8 @@ class Report(msgspec.Struct, kw_only=True):
 def verdict(outcome: Outcome, reasons: list[str], notes: Iterable[str] = ()) -> Verdict:
     """Word an outcome."""
     return Verdict(outcome=outcome.name.lower().replace("_", " "), reasons=reasons, notes=list(notes))
+
+
+def timestamp() -> str:
+    """Now, as reports have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

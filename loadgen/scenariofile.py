@@ -14,7 +14,6 @@ import msgspec
 
 from loadgen import flags
 from loadgen.client import Client
-from loadgen.exercise import unmet
 from loadgen.experiment import (
     BESIDE,
     DRAIN_SECONDS,
@@ -28,13 +27,11 @@ from loadgen.experiment import (
     Probes,
     arrival,
 )
-from loadgen.personas import registry
-from loadgen.protocols import served
 from loadgen.target import UsageError
 
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[groups]]`: who comes."""
+    """`[[groups]]`: the clients that come."""
 
     name: str
     clients: int
@@ -53,7 +50,7 @@ class _Phase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     open: dict[str, float] = {}  # group: share of it that has come by the end
     rate: float | None = None
     ramp: bool = False
-    close: list[str] = []
+    close: tuple[str, ...] = ()
     text_bytes: int = 0
     counts_as: Literal["", "opening", "baseline", "load", "recovery"] = ""
 
@@ -137,7 +134,7 @@ def _plain(error: str) -> str:
 def _scenario(file: _File) -> Scenario:
     _only_once("groups", Counter(group.name for group in file.groups))
     _only_once("phases", Counter(phase.name for phase in file.phases))
-    probes, slow, path = _probes(file.victims)
+    probes, slow, path = _probes(file.victims) if file.victims else (None, {}, None)
     groups = tuple(map(_group, file.groups))
     phases = tuple(_phase(phase, {group.name for group in groups}) for phase in file.phases)
     kinds = {phase.counts_as for phase in phases}
@@ -166,18 +163,9 @@ def _only_once(what: str, names: Counter[str]) -> None:
         raise UsageError(f"{what}: {twice[0]!r} is there twice")
 
 
-def _probes(victims: _Victims | None) -> tuple[Probes | None, Mapping[type[Client], int], str | None]:
-    if victims is None:
-        return None, {}, None
-    flags.at_least("victims.number", victims.number, 1)
-    flags.at_least("victims.newcomers", victims.newcomers, 0)
-    flags.at_least("victims.neighbours", victims.neighbours, 0)
-    flags.between("victims.timeout", victims.timeout, 0.1, 60)
-    kinds, path = flags.victims(victims.kind, victims.number)
-    needs = served(kinds)
-    slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
-    probes = Probes(victims=kinds, newcomers_per_s=victims.newcomers, timeout_seconds=victims.timeout)
-    return probes, flags.neighbours(slow, victims.neighbours), path
+def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int], str | None]:
+    told = (victims.kind, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
+    return flags.probes(*told, where="victims.", number_is="number")
 
 
 def _group(group: _Group) -> Group:
@@ -213,13 +201,4 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
     told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
     if told is not Counts.OPENING:
         flags.seconds(f"{where}.seconds", phase.seconds)
-    return Phase(
-        name=phase.name,
-        counts_as=told,
-        seconds=phase.seconds,
-        open=phase.open,
-        ramp=phase.ramp,
-        rate=phase.rate,
-        text_bytes=phase.text_bytes,
-        close=tuple(phase.close),
-    )
+    return Phase(**{**msgspec.structs.asdict(phase), "counts_as": told})

@@ -8,11 +8,10 @@ is started anew for each attack has nothing left of the attack before in its mem
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import trio
 
-from loadgen import floor, stopping
+from loadgen import floor
 from loadgen.client import Client
 from loadgen.compare.process import DiedError, running
 from loadgen.exercise import unmet
@@ -23,8 +22,9 @@ from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.protocols import served
-from loadgen.report import Outcome, Report, verdict
+from loadgen.report import Outcome, Report, timestamp, verdict
 from loadgen.session import Plan
+from loadgen.stopping import stoppable
 from loadgen.timers import now
 from loadgen.verdict import worst
 
@@ -48,24 +48,16 @@ class Scorecard:
         self._clients = clients
         self._with_floor = with_floor
         self._start = start  # the command that starts the target; empty: it runs
-        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._started = timestamp()
         self._begun = now()
         self._parts: list[Report] = []
         self._stop = trio.Event()
 
     async def play(self) -> Report:
         """Play all attacks, one after the other."""
-        async with trio.open_nursery() as nursery:
-            # while an attack is played, the button is the attack's own
-            nursery.start_soon(stopping.watch_signals, self._stop, self._plan.progress.say)
-            nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
+        async with stoppable(self._plan.progress.say) as self._stop:  # while an attack is played, it has its own
             await self._play_all()
-            nursery.cancel_scope.cancel()
         return self._report()
-
-    async def _cancel_when_stopped(self, scope: trio.CancelScope) -> None:
-        await self._stop.wait()
-        scope.cancel()
 
     async def _play_all(self) -> None:
         for number, kind in enumerate(self._kinds, start=1):

@@ -4,15 +4,13 @@ Owns: reading the Prometheus text before and after, and the difference. A target
 text cannot be read is treated as if it had none.
 """
 
-import http.client
 from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen.target import Target, http_connection
+from loadgen.target import Target, fetch
 
 PATH: Final = "/metrics"
-SECONDS: Final = 5.0
 _MAX_BYTES: Final = 4 * 1024 * 1024
 
 Counters = dict[str, float]
@@ -20,19 +18,11 @@ Counters = dict[str, float]
 
 def scrape(target: Target) -> Counters | None:
     """The counters by series, or `None`. Blocks: call it in a thread."""
-    connection = http_connection(target, SECONDS)
-    try:
-        connection.request("GET", PATH, headers={"Host": target.authority, "Connection": "close"})
-        answer = connection.getresponse()
-        text = answer.read(_MAX_BYTES).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    if answer.status != 200:
+    page = fetch(target, PATH, most_bytes=_MAX_BYTES)
+    if page.status != 200:
         return None
     try:
-        families = list(text_string_to_metric_families(text))
+        families = list(text_string_to_metric_families(page.body.decode("utf-8", "replace")))
     except ValueError:
         return None
     return {

@@ -4,14 +4,16 @@ Owns: which facts are told, under which headings, in which order. What was not m
 how a row is drawn.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from loadgen import figures as known
 from loadgen import format as fmt
 from loadgen.figure import MARKDOWN_ONLY
 from loadgen.format import Tone
 from loadgen.report import CohortRow, PhaseRow, Report, Table
+
+T = TypeVar("T")
 
 #: Columns that hold words of judgement.
 _JUDGING: Final = frozenset({"verdict", "mark"})
@@ -54,7 +56,7 @@ class Section(NamedTuple):
 
 
 def everything(report: Report, *, most_metrics: int) -> list[Section]:
-    """All that a report says, for who reads from the top to the end."""
+    """All that a report says, from the top to the end."""
     found = [*measured(report), figures(report), metrics(report, most=most_metrics), *tables(report), verdicts(report)]
     return [section for section in found if section.rows]
 
@@ -87,32 +89,27 @@ def by_group(phases: Iterable[PhaseRow]) -> dict[str, list[PhaseRow]]:
     return groups
 
 
+def _table_of(title: str, rows: Iterable[T], columns: Sequence[tuple[Column, Callable[[T], str]]]) -> Section:
+    """Rows of things, each column with what it says of one."""
+    cells = [tuple(told(row) for _, told in columns) for row in rows]
+    return Section(title, tuple(column for column, _ in columns), cells)
+
+
 def _latency(phases: Iterable[PhaseRow]) -> Section:
-    columns = (
-        Column("of"),
-        Column("phase"),
-        Column("succeeded", 3),
-        Column("failed", alarming=True),
-        Column("%", 2),
-        Column("p50 ms"),
-        Column("p90 ms", 4),
-        Column("p99 ms"),
-        Column("p99.9 ms", 5),
-        Column("max ms"),
-    )
-    return Section("latency", columns, [_phase(row) for rows in by_group(phases).values() for row in rows])
-
-
-def _phase(row: PhaseRow) -> tuple[str, ...]:
-    spread = row.spread
-    return (
-        row.what,
-        row.name,
-        f"{row.succeeded:,}",
-        f"{fmt.total(row.failed):,}",
-        fmt.success_percent(row.succeeded, row.failed),
-        *map(_fixed, (spread.p50_ms, spread.p90_ms, spread.p99_ms, spread.p999_ms, spread.max_ms)),
-    )
+    rows = [row for rows in by_group(phases).values() for row in rows]
+    columns: list[tuple[Column, Callable[[PhaseRow], str]]] = [
+        (Column("of"), lambda row: row.what),
+        (Column("phase"), lambda row: row.name),
+        (Column("succeeded", 3), lambda row: f"{row.succeeded:,}"),
+        (Column("failed", alarming=True), lambda row: f"{fmt.total(row.failed):,}"),
+        (Column("%", 2), lambda row: fmt.success_percent(row.succeeded, row.failed)),
+        (Column("p50 ms"), lambda row: _fixed(row.spread.p50_ms)),
+        (Column("p90 ms", 4), lambda row: _fixed(row.spread.p90_ms)),
+        (Column("p99 ms"), lambda row: _fixed(row.spread.p99_ms)),
+        (Column("p99.9 ms", 5), lambda row: _fixed(row.spread.p999_ms)),
+        (Column("max ms"), lambda row: _fixed(row.spread.max_ms)),
+    ]
+    return _table_of("latency", rows, columns)
 
 
 def _server(phases: Iterable[PhaseRow]) -> Section:
@@ -133,43 +130,24 @@ def _server(phases: Iterable[PhaseRow]) -> Section:
 
 
 def _cohorts(title: str, cohorts: Iterable[CohortRow], *, ended: str, honest: bool) -> Section:
-    columns = (
-        Column("persona"),
-        Column("wanted"),
-        Column("held"),
-        Column("peak", 4),
-        Column("opened", 5),
-        Column("refused", alarming=honest),
-        Column("failed", alarming=honest),
-        Column(ended, alarming=honest),
-        Column("at age p50 s", 1),
-        Column("p99 s", 3),
-        Column("max s", 2),
-        Column("left", 6),
-        Column("sent", 8),
-        Column("received", 8),
-        Column("deliveries", 7),
-    )
-    return Section(title, columns, [_cohort(row) for row in cohorts])
-
-
-def _cohort(row: CohortRow) -> tuple[str, ...]:
-    ages = (row.lifetime.p50_ms, row.lifetime.p99_ms, row.lifetime.max_ms)
-    return (
-        row.persona,
-        f"{row.wanted:,}",
-        f"{row.held:,}",
-        f"{row.peak:,}",
-        f"{row.opened:,}",
-        f"{fmt.total(row.refused):,}",
-        f"{fmt.total(row.failed):,}",
-        f"{fmt.total(row.ended):,}",
-        *(_fixed(None if age is None else age / 1000) for age in ages),
-        f"{row.left:,}" if row.left else "",
-        str(fmt.size(row.sent_bytes)) if row.sent_bytes else "",
-        str(fmt.size(row.received_bytes)) if row.received_bytes else "",
-        f"{row.deliveries:,}" if row.deliveries else "",
-    )
+    columns: list[tuple[Column, Callable[[CohortRow], str]]] = [
+        (Column("persona"), lambda row: row.persona),
+        (Column("wanted"), lambda row: f"{row.wanted:,}"),
+        (Column("held"), lambda row: f"{row.held:,}"),
+        (Column("peak", 4), lambda row: f"{row.peak:,}"),
+        (Column("opened", 5), lambda row: f"{row.opened:,}"),
+        (Column("refused", alarming=honest), lambda row: f"{fmt.total(row.refused):,}"),
+        (Column("failed", alarming=honest), lambda row: f"{fmt.total(row.failed):,}"),
+        (Column(ended, alarming=honest), lambda row: f"{fmt.total(row.ended):,}"),
+        (Column("at age p50 s", 1), lambda row: _fixed(row.lifetime.p50_ms, 1000)),
+        (Column("p99 s", 3), lambda row: _fixed(row.lifetime.p99_ms, 1000)),
+        (Column("max s", 2), lambda row: _fixed(row.lifetime.max_ms, 1000)),
+        (Column("left", 6), lambda row: f"{row.left:,}" if row.left else ""),
+        (Column("sent", 8), lambda row: str(fmt.size(row.sent_bytes)) if row.sent_bytes else ""),
+        (Column("received", 8), lambda row: str(fmt.size(row.received_bytes)) if row.received_bytes else ""),
+        (Column("deliveries", 7), lambda row: f"{row.deliveries:,}" if row.deliveries else ""),
+    ]
+    return _table_of(title, cohorts, columns)
 
 
 def _reasons(report: Report) -> Section:
@@ -188,7 +166,7 @@ def _reasons(report: Report) -> Section:
 
 
 def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
-    """What became of clients, by kind. An answer that ended each who got it is in `ended` already."""
+    """What became of clients, by kind. An answer that ended each client that got it is in `ended` already."""
     told = {answer: number for answer, number in row.answers.items() if number != row.ended.get(answer)}
     return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("told", told)
 
@@ -237,6 +215,6 @@ def verdicts(report: Report) -> Section:
     return _without_empty_columns(Section("verdicts", columns, rows if needed else []))
 
 
-def _fixed(value: float | None) -> str:
+def _fixed(value: float | None, unit: float = 1.0) -> str:
     """Two decimals, so that the points stand below each other."""
-    return "" if value is None else f"{value:,.2f}"
+    return "" if value is None else f"{value / unit:,.2f}"

@@ -143,7 +143,7 @@ class SecureEngine(Engine):
             if client.fd >= 0:
                 client.on_connected()
         data, over = link.decrypted(records)
-        # Who reads in sips paces itself by each that it took, though none of it makes a whole record yet.
+        # A client that reads in sips paces itself by each that it took, though none of it makes a whole record yet.
         if (data or client.read_bytes < _RECORD_BYTES) and client.fd >= 0:
             client.on_data(data)
         if over and client.fd >= 0:

@@ -5,28 +5,26 @@ the next of those raise `StoppedError`, which ends that function; what was found
 """
 
 import time
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
 import trio
 
 from loadgen import stopping
-from loadgen.endpoint import USUAL, Endpoint
-from loadgen.errors import first
+from loadgen.client import Client
 from loadgen.figures import Condition
-from loadgen.latency import Latency, milliseconds
+from loadgen.latency import Latency, Recent, milliseconds
 from loadgen.messages import BeginPhase, GroupStatus, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
-from loadgen.report import CohortRow, Sample
+from loadgen.report import CohortRow, Sample, timestamp
 from loadgen.span import per
-from loadgen.target import Page, Target, fetch
+from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
-from loadgen.workers import Totals, Worker, Workers, merge, merge_groups, spawn, take_recent
+from loadgen.workers import Worker, Workers, merge, merge_groups, spawn
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -70,18 +68,20 @@ class Session:
         self.timeline: list[Sample] = []
         self.totals = merge(())
         self.stopped = False
-        self.started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self.started = timestamp()
         self.seconds = 0.0
         self.phase = "start"
         self._workers: list[Worker] = []
-        self._heard: list[Worker] | None = None  # whose operations make the timeline; None: everybody's
+        self._heard: list[Worker] | None = None  # whose operations make the timeline; None: all
         self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
         self._begun = now()
-        self._recent, self._recent_failed = Latency(), 0
+        self._recent = Recent()  # since the last entry of the timeline
         self._cpu: tuple[float, float] | None = None  # the server's, and when
         self._shares = {plan.server: plan.server.share()} if plan.server else {}
-        self._spent: dict[str, float | None] = {}
+        self._spent: dict[str, float | None] = dict.fromkeys(
+            ("own_cpu_percent", "own_cpu_wait_percent", "server_cpu_wait_percent")
+        )
 
     # What a player uses
 
@@ -120,7 +120,7 @@ class Session:
         self.plan.progress.phase(phase)
 
     async def enter(self, phase: str) -> None:
-        """Begin a phase that is measured: everybody books under its name from now on."""
+        """Begin a phase that is measured: all workers book under its name from now on."""
         self.begin(phase)
         for worker in self._workers:
             await worker.order(BeginPhase(phase=phase))
@@ -151,7 +151,12 @@ class Session:
 
     async def look(self) -> list[Page]:
         """Fetch the target's page a few times before anything else is done: how far away it is."""
-        return [await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.endpoint.path) for _ in range(LOOKS)]
+        pages = []
+        for _ in range(LOOKS):
+            pages.append(await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.endpoint.path))
+            if pages[-1].status is None:
+                break  # each more would wait for as long
+        return pages
 
     # The life of it
 
@@ -185,7 +190,9 @@ class Session:
         except* stopping.StoppedError:
             self.stopped = True
         except* InvalidRunError as errors:
-            invalid = InvalidRunError(str(first(errors)))  # for our caller to raise: the nursery would wrap it again
+            invalid = InvalidRunError(
+                str(stopping.first(errors))
+            )  # for our caller to raise: the nursery would wrap it again
         try:
             self._sample()
             self._note_shares()
@@ -212,10 +219,9 @@ class Session:
 
     def _look(self) -> Sample:
         """How things stand, with the operations since the last entry of the timeline."""
-        latency, failed = take_recent(self._heard or self._workers)
-        self._recent.merge(latency)
-        self._recent_failed += failed
-        spread, groups = self._recent.spread(), self.groups()
+        for worker in self._heard or self._workers:
+            self._recent.merge(worker.recent.take())
+        spread, groups = self._recent.latency.spread(), self.groups()
         return Sample(
             seconds=round(now() - self._begun, 2),
             phase=self.phase,
@@ -223,7 +229,7 @@ class Session:
             ended={group.persona: sum(group.ended.values()) for group in groups},
             refused={group.persona: sum(group.refused.values()) for group in groups},
             succeeded=spread.count,
-            failed=self._recent_failed,
+            failed=self._recent.failed,
             p50_ms=spread.p50_ms,
             p99_ms=spread.p99_ms,
             max_ms=spread.max_ms,
@@ -232,7 +238,7 @@ class Session:
     def _sample(self) -> Sample:
         """Make an entry of the timeline."""
         sample, server = self._look(), self.plan.server
-        self._recent, self._recent_failed = Latency(), 0
+        self._recent = Recent()
         if server is not None:
             sample = _with_server(sample, server, self._cpu_percent(server))
         self.timeline.append(sample)
@@ -248,12 +254,16 @@ class Session:
     # What the generator itself cost
 
     def _note_shares(self) -> None:
-        """While everybody is still alive: how the processes' time was spent."""
+        """While all workers are still alive: how the processes' time was spent."""
         elapsed = now() - self._begun
-        for name in ("running", "waiting"):
-            shares = [self._share(worker.watched, name, elapsed) for worker in self._heard or self._workers]
-            self._spent[name] = max((share for share in shares if share is not None), default=None)
-        self._spent["server waiting"] = self._share(self.plan.server, "waiting", elapsed) if self.plan.server else None
+        ours = [worker.watched for worker in self._heard or self._workers]
+        for figure, processes, what in (
+            ("own_cpu_percent", ours, "running"),
+            ("own_cpu_wait_percent", ours, "waiting"),
+            ("server_cpu_wait_percent", [self.plan.server] if self.plan.server else [], "waiting"),
+        ):
+            shares = [self._share(each, what, elapsed) for each in processes]
+            self._spent[figure] = max((share for share in shares if share is not None), default=None)
 
     def _share(self, process: Process, what: str, elapsed: float) -> float | None:
         before, after = self._shares[process], process.share()
@@ -269,9 +279,7 @@ class Session:
             "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
             "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
             "own_bytes_per_client": per(own_bytes, crowd) if own_bytes and own_bytes > 0 else None,
-            "own_cpu_percent": self._spent.get("running"),
-            "own_cpu_wait_percent": self._spent.get("waiting"),
-            "server_cpu_wait_percent": self._spent.get("server waiting"),
+            **self._spent,
         }
 
     def faults(self) -> list[str]:
@@ -290,19 +298,18 @@ def _with_server(sample: Sample, server: Process, cpu_percent: float | None) -> 
     )
 
 
-def cohort_rows(totals: Totals, honest: Mapping[str, tuple[bool, bool]]) -> list[CohortRow]:
-    """The crowd's part of a report; `honest` says for each persona whether it is honest, and whether slow."""
-    rows = []
-    shared = [name for name in CohortRow.__struct_fields__ if name in GroupStatus.__struct_fields__]
-    for group in totals.groups:
-        lifetime = totals.lifetimes.get((group.group, group.persona), Latency())
-        rows.append(
-            CohortRow(
-                honest=honest[group.persona][0],
-                slow=honest[group.persona][1],
-                lifetime=lifetime.spread(),
-                kills=lifetime.histogram(_KILL_SECONDS),
-                **{name: getattr(group, name) for name in shared},
-            )
+def cohort_rows(groups: Iterable[GroupStatus], personas: Iterable[type[Client]]) -> list[CohortRow]:
+    """The crowd's part of a report."""
+    known = {persona.name: persona for persona in personas}
+    shared = set(CohortRow.__struct_fields__) & set(GroupStatus.__struct_fields__) - {"lifetime"}
+    return [
+        CohortRow(
+            honest=known[group.persona].honest,
+            slow=known[group.persona].slow,
+            lifetime=lifetime.spread(),
+            kills=lifetime.histogram(_KILL_SECONDS),
+            **{name: getattr(group, name) for name in shared},
         )
-    return rows
+        for group in groups
+        for lifetime in [group.lifetime or Latency()]
+    ]

@@ -11,6 +11,8 @@ import socket
 import struct
 from typing import Final
 
+from loadgen.sockets import borrowed
+
 _SOCK_DIAG: Final = 4  # NETLINK_SOCK_DIAG
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST: Final = 1  # NLM_F_REQUEST
@@ -33,16 +35,14 @@ class SockDiag:
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _SOCK_DIAG)
 
     def closed(self, fd: int) -> bool | None:
-        """Whether nobody holds the other end of this loopback connection; `None` if the kernel will not say."""
-        sock = socket.socket(fileno=fd)
-        try:
-            family, ours, theirs = sock.family, sock.getsockname(), sock.getpeername()
-        except OSError as error:
-            if error.errno == errno.ENOTCONN:
-                return True  # reset
-            raise
-        finally:
-            sock.detach()
+        """Whether no process holds the other end of this loopback connection; `None` if the kernel will not say."""
+        with borrowed(fd) as sock:
+            try:
+                family, ours, theirs = sock.family, sock.getsockname(), sock.getpeername()
+            except OSError as error:
+                if error.errno == errno.ENOTCONN:
+                    return True  # reset
+                raise
         found = self._ask(family, theirs, ours)
         if found is None:  # or is it that this kernel answers nothing? It must know our own end.
             return True if self._ask(family, ours, theirs) else None

@@ -9,6 +9,8 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from loadgen.target import Target
@@ -55,13 +57,20 @@ def connect(
         return sock.detach()
 
 
-def finish_sending(fd: int) -> None:
-    """Send FIN and go on reading."""
+@contextmanager
+def borrowed(fd: int) -> Iterator[socket.socket]:
+    """A descriptor as a socket, which does not close it."""
     sock = socket.socket(fileno=fd)
     try:
-        sock.shutdown(socket.SHUT_WR)
+        yield sock
     finally:
         sock.detach()
+
+
+def finish_sending(fd: int) -> None:
+    """Send FIN and go on reading."""
+    with borrowed(fd) as sock:
+        sock.shutdown(socket.SHUT_WR)
 
 
 def deafen(fd: int) -> None:
@@ -85,16 +94,10 @@ def reset_when_closed(fd: int) -> None:
 
 def pending_error(fd: int) -> int:
     """The errno that the next call would raise, which is cleared; 0 if there is none."""
-    sock = socket.socket(fileno=fd)
-    try:
+    with borrowed(fd) as sock:
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    finally:
-        sock.detach()
 
 
 def _set(fd: int, option: int, value: int | bytes) -> None:
-    sock = socket.socket(fileno=fd)
-    try:
+    with borrowed(fd) as sock:
         sock.setsockopt(socket.SOL_SOCKET, option, value)
-    finally:
-        sock.detach()

@@ -4,9 +4,9 @@ Owns: readings at both ends and what they come to. May not: take them.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from loadgen import cpu_steal
+from loadgen import machine
 from loadgen.experiment import Counts
 from loadgen.procfs import Usage
 
@@ -22,8 +22,11 @@ class Reading(NamedTuple):
     deliveries: int  # messages that reached anybody
     sent_bytes: int  # by honest load
     received_bytes: int
-    ticks: cpu_steal.Ticks | None = None  # read where a phase is measured
+    ticks: machine.Ticks | None = None  # read where a phase is measured
     pressure: float | None = None
+
+
+_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0)
 
 
 class Span(NamedTuple):
@@ -34,11 +37,6 @@ class Span(NamedTuple):
     before: Reading
     after: Reading
     opening_seconds: float = 0.0  # until the last client that came was established
-
-    @property
-    def begun(self) -> float:
-        """When."""
-        return self.before.moment
 
     @property
     def seconds(self) -> float:
@@ -61,6 +59,10 @@ class Span(NamedTuple):
         """The server's, of one core."""
         return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
 
+    def rate(self, amount: str) -> float | None:
+        """By how much a reading grew, a second."""
+        return per(getattr(self.after, amount) - getattr(self.before, amount), self.seconds)
+
     @property
     def crowd_cpu_seconds(self) -> float:
         """The crowd's own."""
@@ -74,7 +76,7 @@ class Span(NamedTuple):
     @property
     def steal_percent(self) -> float | None:
         """What the host took from this machine's processors meanwhile."""
-        return cpu_steal.percent(self.before.ticks, self.after.ticks)
+        return machine.stolen_percent(self.before.ticks, self.after.ticks)
 
     @property
     def pressure_percent(self) -> float | None:
@@ -91,10 +93,10 @@ def bytes_each(earlier: Span, later: Span) -> float | None:
     return per(later.server_bytes - earlier.server_bytes, later.after.held - earlier.after.held)
 
 
-def joined(spans: Sequence[Span], counts_as: Counts) -> Span | None:
-    """All phases that count as this as one; `None` without any."""
+def joined(spans: Sequence[Span], counts_as: Counts) -> Span:
+    """All phases that count as this as one; without any, a span of no length in which nothing was read."""
     found = [span for span in spans if span.counts_as is counts_as]
-    return found[0]._replace(after=found[-1].after) if found else None
+    return found[0]._replace(after=found[-1].after) if found else Span("", counts_as, _NOTHING, _NOTHING)
 
 
 def per(amount: float | None, number: float) -> float | None:

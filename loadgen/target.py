@@ -15,6 +15,8 @@ from functools import cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from loadgen.timers import now
 
 CONSENT_PATH: Final = "/.well-known/loadgen-consent"
@@ -46,6 +48,26 @@ ANSWER_SECONDS: Final = 0.2
 _EMPTY_LINES: Final = b"\r\n" * 4
 
 _TLS_ALERT: Final = b"\x15\x03"  # a record's type, and the version's first byte
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how a target is asked: what may be said of a request on the command line. The defaults suit a chat."""
+
+    path: str = "/"  # what plain requests ask for
+    websocket_path: str = "/ws"
+    method: str = "GET"
+    fields: tuple[str, ...] = ()  # of plain requests and upgrades: "Name: value"
+    body: bytes = b""
+    subprotocol: str = ""
+
+    @property
+    def upgrade_fields(self) -> tuple[str, ...]:
+        """The fields of a request for a WebSocket, beside those that it always has."""
+        return (*self.fields, f"Sec-WebSocket-Protocol: {self.subprotocol}") if self.subprotocol else self.fields
+
+
+#: Where chatserver, and most others, are asked by default.
+USUAL: Final = Endpoint()
 
 
 class UsageError(Exception):
@@ -128,42 +150,34 @@ def _demand_consent(target: Target, allow: str | None) -> None:
             f"{target.host} ({target.address}) is not on the loopback; to load it, name it with"
             f" --allow-target {target.host} and have it serve {CONSENT_TEXT!r} at {CONSENT_PATH}"
         )
-    status, body = _get(target, CONSENT_PATH)
-    if status != 200 or body.strip() != CONSENT_TEXT:
+    page = fetch(target, CONSENT_PATH, most_bytes=4096)
+    if page.status is None:
+        raise TargetRefusedError(f"{target.host} does not consent: {CONSENT_PATH} could not be read ({page.error})")
+    if page.status != 200 or page.body.decode("utf-8", "replace").strip() != CONSENT_TEXT:
         raise TargetRefusedError(
-            f"{target.host} does not consent: {CONSENT_PATH} answered {status}, not 200 with {CONSENT_TEXT!r}"
+            f"{target.host} does not consent: {CONSENT_PATH} answered {page.status}, not 200 with {CONSENT_TEXT!r}"
         )
-
-
-def _get(target: Target, path: str) -> tuple[int, str]:
-    connection = http_connection(target, PROBE_SECONDS)
-    try:
-        connection.request("GET", path, headers={"Host": target.authority})
-        answer = connection.getresponse()
-        return answer.status, answer.read(4096).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise TargetRefusedError(
-            f"{target.host} does not consent: {CONSENT_PATH} could not be read ({error})"
-        ) from None
-    finally:
-        connection.close()
 
 
 class Page(NamedTuple):
     """How a plain GET went."""
 
     status: int | None  # None without an answer
-    seconds: float  # connecting included
+    seconds: float  # until it began, connecting included
+    body: bytes = b""
+    error: str = ""  # why there is no answer
 
 
-def fetch(target: Target, path: str) -> Page:
-    """Fetch a page, once. Blocks: call it in a thread."""
+def fetch(target: Target, path: str, *, most_bytes: int = 0) -> Page:
+    """Fetch a page, or so much of it, once. Blocks: call it in a thread."""
     connection, begun = http_connection(target, PROBE_SECONDS), now()
     try:
         connection.request("GET", path, headers={"Host": target.authority, "Connection": "close"})
-        return Page(connection.getresponse().status, now() - begun)
-    except (OSError, http.client.HTTPException):
-        return Page(None, now() - begun)
+        answer = connection.getresponse()
+        seconds = now() - begun
+        return Page(answer.status, seconds, answer.read(most_bytes))
+    except (OSError, http.client.HTTPException) as error:
+        return Page(None, now() - begun, error=str(error))
     finally:
         connection.close()
 
@@ -178,7 +192,7 @@ def http_connection(target: Target, seconds: float) -> http.client.HTTPConnectio
 
 @cache
 def client_context() -> ssl.SSLContext:
-    """How everybody here speaks TLS.
+    """How all of loadgen speaks TLS.
 
     Certificates are not verified: what is loaded is one's own, mostly on this machine, with a certificate that it
     signed itself; and nothing that is sent is a secret.

@@ -1,7 +1,7 @@
 """Time for the engine: a wheel for the crowd, alarms for the few that must be exact, one descriptor that wakes it.
 
 Owns: every deadline of the process. The wheel is coarse and lazy: a client is in at most one bucket, putting a
-deadline off is one attribute write, and only 5 ms buckets that hold somebody exist at all. Alarms are a heap, for the
+deadline off is one attribute write, and only 5 ms buckets that hold a client exist at all. Alarms are a heap, for the
 open-loop schedule and the victims' operations, whose lateness is *our* error and is recorded as such.
 """
 
@@ -100,7 +100,7 @@ class Alarms:
         return self._heap[0][0] if self._heap else NEVER
 
     def pop_due(self, moment: float) -> list[tuple[float, Callable[[], None]]]:
-        """The due alarms, earliest first. One that sets itself again for a moment long past waits for the next call."""
+        """The due alarms, earliest first. An alarm set meanwhile for a moment long past waits for the next call."""
         due = []
         while self.next_time <= moment:
             when, _, action = heapq.heappop(self._heap)

@@ -1,4 +1,4 @@
-"""The open-loop schedule: who says what at which moment, and how long it took to arrive.
+"""The open-loop schedule: which client speaks at which moment, and how long its message took to arrive.
 
 Owns: the intended send times, which depend on the rate alone and never on how the target answers, and both latencies
 counted from them: to the acknowledgement and to the sender's own message coming back. A closed loop would send less
@@ -12,9 +12,8 @@ from math import sqrt
 from random import Random
 from typing import ClassVar, Final, NamedTuple, Protocol
 
-from loadgen.interval import Interval
-from loadgen.lag import Lag
-from loadgen.latency import Latency
+from loadgen.latency import Lag, Latency, Recent
+from loadgen.messages import TrafficResult
 from loadgen.timers import NEVER, now
 
 #: Messages sent in one go when the schedule is behind, before the engine looks at its sockets again.
@@ -67,10 +66,10 @@ class Traffic:
         self.tag = f"lg{random.getrandbits(32):08x}"  # tells this run's messages from a former run's
         self.acks = Latency()
         self.echoes = Latency()
-        self.interval = Interval()  # acknowledgements of late
+        self.recent = Recent()  # acknowledgements of late
         self.errors: Counter[str] = Counter()
         self.intended = 0
-        self.unsent = 0  # due while nobody could speak
+        self.unsent = 0  # due while no client could speak
         self.speakers: list[Speaker] = []
         self.acknowledged_in: Counter[str] = Counter()  # messages that the target keeps, by room
         self._unacknowledged: dict[int, tuple[float, str]] = {}
@@ -78,13 +77,13 @@ class Traffic:
         self._text = _SENTENCE
 
     def enter(self, speaker: Speaker) -> None:
-        """Be one of those whom the schedule calls upon; in the order of numbers, so that a replay calls the same."""
+        """Join the schedule's speakers; in the order of numbers, so that a replay calls the same."""
         place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
 
     def leave(self, speaker: Speaker) -> None:
-        """Be called upon no more."""
+        """Leave them."""
         if speaker in self.speakers:
             self.speakers.remove(speaker)
 
@@ -137,12 +136,12 @@ class Traffic:
             self.acknowledged_in[room] += 1
             took = now() - due
             self.acks.record(took)
-            self.interval.succeeded(took)
+            self.recent.latency.record(took)
 
     def refused(self, number: int, code: str) -> None:
         """Book that the target would not take a message."""
         self.errors[code] += 1
-        self.interval.failed()
+        self.recent.failed += 1
         sent = self._unacknowledged.pop(number, None)
         if sent is not None:
             self.acks.record(max(now() - sent[0], TIMEOUT_SECONDS))
@@ -164,8 +163,8 @@ class Traffic:
             del self._unreturned[number]
             self.echoes.record(now() - due)
 
-    def latencies(self) -> tuple[Latency, Latency]:
-        """To the acknowledgement, and back at the sender; what never came took the whole timeout."""
+    def result(self) -> TrafficResult:
+        """What became of all messages; what never came took the whole timeout."""
         acks, echoes = Latency(), Latency()
         acks.merge(self.acks)
         echoes.merge(self.echoes)
@@ -173,7 +172,15 @@ class Traffic:
             acks.record(max(now() - due, TIMEOUT_SECONDS))
         for due, _ in self._unreturned.values():
             echoes.record(max(now() - due, TIMEOUT_SECONDS))
-        return acks, echoes
+        return TrafficResult(
+            acks=acks,
+            echoes=echoes,
+            acknowledged_in=dict(self.acknowledged_in),
+            errors=dict(self.errors),
+            unacknowledged=self.unacknowledged,
+            unreturned=self.unreturned,
+            unsent=self.unsent,
+        )
 
     @property
     def unacknowledged(self) -> int:

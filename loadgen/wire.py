@@ -10,10 +10,14 @@ import base64
 import hashlib
 from typing import Final, NamedTuple
 
+FIN: Final = 0x80
 TEXT: Final = 0x1
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+
+#: A legal mask that leaves the payload as it is, at no cost.
+NO_MASKING: Final = bytes(4)
 
 #: A response head longer than this is taken for garbage. Browsers stop at 256 KiB, h11 at 16 KiB.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -113,39 +117,32 @@ def final_status(data: bytes) -> int | None:
     return None
 
 
-def read_response(data: bytes) -> Response | None:
+def read_response(data: bytes, *, bodiless: bool = False) -> Response | None:
     """Parse a whole response with a length or in chunks, or return `None` while part of it is missing.
 
-    A body that ends with the connection is refused: the clients that use this ask for keep-alive.
+    The answer to a HEAD is `bodiless`, whatever its length says. A body that ends with the connection is refused: the
+    clients that use this ask for keep-alive.
     """
     head = read_head(data)
     if head is None:
         return None
     if 100 <= head.status < 200:
-        return read_response(data[head.size :])
+        return read_response(data[head.size :], bodiless=bodiless)
+    if bodiless or head.status in (204, 304):
+        return Response(head.status, head.fields, b"", data[head.size :])
     if head.fields.get("transfer-encoding", "").lower() == "chunked":
         chunked = _read_chunks(data, head.size)
         if chunked is None:
             return None
         body, end = chunked
         return Response(head.status, head.fields, body, data[end:])
-    length = "0" if head.status in (204, 304) else head.fields.get("content-length", "")
+    length = head.fields.get("content-length", "")
     if not length.isdecimal():
         raise WireError("a response with neither a length nor chunks")
     end = head.size + int(length)
     if len(data) < end:
         return None
     return Response(head.status, head.fields, data[head.size : end], data[end:])
-
-
-def read_bodiless(data: bytes) -> Response | None:
-    """Parse the answer to a HEAD, which has no body whatever its length says."""
-    head = read_head(data)
-    if head is None:
-        return None
-    if 100 <= head.status < 200:
-        return read_bodiless(data[head.size :])
-    return Response(head.status, head.fields, b"", data[head.size :])
 
 
 def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
@@ -204,11 +201,13 @@ def read_frames(data: bytes) -> tuple[list[Frame], bytes]:
 
 def frame(opcode: int, payload: bytes) -> bytes:
     """Encode a client's frame. The mask is zero: a legal mask that leaves the payload as it is, at no cost."""
-    size = len(payload)
-    if size < 126:
-        head = bytes((0x80 | opcode, 0x80 | size))
-    elif size < 65536:
-        head = bytes((0x80 | opcode, 0x80 | 126)) + size.to_bytes(2)
-    else:
-        head = bytes((0x80 | opcode, 0x80 | 127)) + size.to_bytes(8)
-    return head + b"\0\0\0\0" + payload
+    return frame_head(FIN | opcode, 0x80, len(payload)) + NO_MASKING + payload
+
+
+def frame_head(first: int, mask_bit: int, length: int) -> bytes:
+    """Encode the head of a frame with this first byte; the mask, if there is one, follows."""
+    if length < 126:
+        return bytes((first, mask_bit | length))
+    if length < 1 << 16:
+        return bytes((first, mask_bit | 126)) + length.to_bytes(2)
+    return bytes((first, mask_bit | 127)) + length.to_bytes(8)

@@ -12,10 +12,9 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
-import msgspec
 import trio
 
-from loadgen.messages import AnyOrder, Result, Role, SendResult, Status
+from loadgen.messages import AnyOrder, Result, Role, SendResult, Status, decoder, encode
 
 #: Between two unasked reports of the status. The live view is drawn as often.
 STATUS_SECONDS: Final = 0.2
@@ -50,17 +49,17 @@ async def lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
 
 async def play(make: Callable[[Role], Part]) -> None:
     """Serve one conductor, from its first line to the end of its input."""
-    decoder = msgspec.json.Decoder(AnyOrder)
+    reader = decoder(AnyOrder)
     async with trio.lowlevel.FdStream(os.dup(0)) as inputs, trio.lowlevel.FdStream(os.dup(1)) as outputs:
         orders = lines(inputs)
-        role = msgspec.json.decode(await anext(orders), type=Role)
+        role = decoder(Role).decode(await anext(orders))
         os.nice(role.niceness)
         part = make(role)
         turn = trio.Lock()  # status now and then, and status after an order: one line at a time
         heard = 0
 
         async def tell(word: Status | Result) -> None:
-            await outputs.send_all(msgspec.json.encode(word) + b"\n")
+            await outputs.send_all(encode(word))
 
         async def tell_now_and_then() -> None:
             while True:
@@ -72,16 +71,12 @@ async def play(make: Callable[[Role], Part]) -> None:
             nursery.start_soon(part.run)
             nursery.start_soon(tell_now_and_then)
             async for line in orders:
-                order = decoder.decode(line)
-                if isinstance(order, SendResult):
-                    async with turn:
-                        heard += 1
-                        await tell(part.result())
-                else:
+                order = reader.decode(line)
+                if not isinstance(order, SendResult):
                     await part.obey(order)
-                    async with turn:
-                        heard += 1
-                        await tell(part.status(heard))
+                async with turn:
+                    heard += 1
+                    await tell(part.result() if isinstance(order, SendResult) else part.status(heard))
             nursery.cancel_scope.cancel()
 
 

@@ -3,49 +3,29 @@
 Owns: starting and ending them, the pipes, and merging what several tell. May not: know what a scenario is.
 """
 
-from __future__ import annotations
-
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Final, Literal
 
-import msgspec
 import trio
 
-from loadgen.endpoint import Endpoint
+from loadgen import messages
 from loadgen.experiment import Group
-from loadgen.latency import Latency
-from loadgen.messages import (
-    COUNTS,
-    REASONS,
-    AnyAnswer,
-    AnyOrder,
-    Close,
-    GroupStatus,
-    Lifetimes,
-    MakeClients,
-    Open,
-    PhaseResult,
-    Reread,
-    Result,
-    Role,
-    SendResult,
-    StartTraffic,
-    Status,
-    TrafficResult,
-)
+from loadgen.latency import Latency, Recent
+from loadgen.messages import AnyAnswer, AnyOrder, GroupStatus, PhaseResult, Reread, Result, Status, TrafficResult
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
-from loadgen.target import PER_SOURCE
+from loadgen.target import PER_SOURCE, Endpoint
 from loadgen.worker import lines
 
 #: How long a worker may take to start, to answer, or to end. Generous: a machine under attack is slow.
 ANSWER_SECONDS: Final = 60.0
 LEAVE_SECONDS: Final = 10.0
 
-_decoder: Final = msgspec.json.Decoder(AnyAnswer)
+_DIED: Final = "a process of the generator's own died; what it said is above"
 
 
 class Worker:
@@ -54,55 +34,42 @@ class Worker:
     def __init__(self, process: trio.Process) -> None:
         self.watched = Process(process.pid)
         self.status: Status | None = None
-        self.latency = Latency()  # operations that ended since `take`
-        self.failed = 0
+        self.recent = Recent()
         self.ended = False
         self._process = process
         self._sent = 0
-        self._told = trio.Event()  # set, and made anew, at each word
-        self._results: deque[Result] = deque()
+        self._told, self._results = trio.open_memory_channel[Result](1)
 
     async def listen(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take in what it says, until it ends."""
         assert self._process.stdout is not None
-        async for line in lines(self._process.stdout):
-            word = _decoder.decode(line)
-            if isinstance(word, Status):
+        decoder = messages.decoder(AnyAnswer)
+        async with self._told:
+            async for line in lines(self._process.stdout):
+                word = decoder.decode(line)
+                if isinstance(word, Result):
+                    await self._told.send(word)
+                    continue
+                self.recent.merge(word.recent)
                 if self.status is None:
                     task_status.started()
                 self.status = word
-                if word.recent.latency is not None:
-                    self.latency.add(word.recent.latency)
-                self.failed += word.recent.failed
-            else:
-                self._results.append(word)
-            self._wake()
         self.ended = True
-        self._wake()
         if self.status is None:
             raise InvalidRunError("a process of the generator's own could not start; what it said is above")
-
-    def _wake(self) -> None:
-        self._told.set()
-        self._told = trio.Event()
 
     async def order(self, order: AnyOrder) -> None:
         """Send an order; it is acted on after those before it."""
         assert self._process.stdin is not None
         self._sent += 1
         try:
-            await self._process.stdin.send_all(msgspec.json.encode(order) + b"\n")
+            await self._process.stdin.send_all(messages.encode(order))
         except trio.BrokenResourceError:
             raise InvalidRunError(_DIED) from None
 
-    async def introduce(self, role: Role) -> None:
-        """Say who it is: the first line."""
-        assert self._process.stdin is not None
-        await self._process.stdin.send_all(msgspec.json.encode(role) + b"\n")
-
     @property
     def current(self) -> Status:
-        """How it stands, and has heard every order."""
+        """How it stands; it may not have heard every order."""
         if self.ended:
             raise InvalidRunError(_DIED)
         assert self.status is not None, "a worker is spawned when its first status has come"
@@ -115,13 +82,13 @@ class Worker:
 
     async def send_result(self) -> Result:
         """Ask for everything."""
-        await self.order(SendResult())
+        await self.order(messages.SendResult())
         with trio.move_on_after(ANSWER_SECONDS):
-            while not self._results and not self.ended:
-                await self._told.wait()
-        if not self._results:
-            raise InvalidRunError(_DIED if self.ended else "a process of the generator's own does not answer")
-        return self._results.popleft()
+            try:
+                return await self._results.receive()
+            except trio.EndOfChannel:
+                raise InvalidRunError(_DIED) from None
+        raise InvalidRunError("a process of the generator's own does not answer")
 
     async def leave(self) -> None:
         """End the process."""
@@ -133,16 +100,14 @@ class Worker:
             self._process.kill()
 
 
-_DIED: Final = "a process of the generator's own died; what it said is above"
-
-
-async def spawn(nursery: trio.Nursery, part: Literal["crowd", "victims"], role: Role) -> Worker:
+async def spawn(nursery: trio.Nursery, part: Literal["crowd", "victims"], role: messages.Role) -> Worker:
     """Start a worker and wait for its first word."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "loadgen.worker", part], stdin=-1, stdout=-1
     )  # its complaints go where ours go
+    assert process.stdin is not None
     worker = Worker(process)
-    await worker.introduce(role)
+    await process.stdin.send_all(messages.encode(role))
     with trio.fail_after(ANSWER_SECONDS):
         await nursery.start(worker.listen)
     return worker
@@ -153,67 +118,27 @@ class Totals:
     """The results of several workers, merged."""
 
     groups: list[GroupStatus]
-    lifetimes: dict[tuple[str, str], Latency]  # by group and persona
-    connects: dict[str, Latency] = field(default_factory=dict)  # by group
-    handshakes: dict[str, Latency] = field(default_factory=dict)
-    acks: Latency = field(default_factory=Latency)
-    echoes: Latency = field(default_factory=Latency)
-    errors: Counter[str] = field(default_factory=Counter)
-    unacknowledged: int = 0
-    unreturned: int = 0
-    unsent: int = 0
-    acknowledged_in: Counter[str] = field(default_factory=Counter)  # by room
-    listeners: dict[str, Counter[str]] = field(default_factory=dict)  # by persona and room
-    phases: list[PhaseResult] = field(default_factory=list)
-    lags: list[tuple[str, str, Latency]] = field(default_factory=list)  # role, phase and lateness of each process
-    oldest: float | None = None
-    reread: Reread | None = None
+    traffic: TrafficResult
+    phases: list[PhaseResult]
+    lags: list[tuple[str, str, Latency]]  # role, phase and lateness of each process
+    oldest: float | None
+    reread: Reread | None
     own_faults: Counter[str] = field(default_factory=Counter)
-
-    def add(self, result: Result) -> None:
-        """Merge one more, groups apart."""
-        for lifetimes in result.lifetimes:
-            self._age(lifetimes)
-        if result.traffic is not None:
-            self._hear(result.traffic)
-        self.phases += result.phases
-        for persona, rooms in result.listeners.items():
-            self.listeners.setdefault(persona, Counter()).update(rooms)
-        for each in result.lags:
-            lag = Latency()
-            lag.add(each.lag)
-            self.lags.append((result.role, each.phase, lag))
-        self.reread = self.reread or result.reread
-        self.own_faults.update(result.own_faults)
-        self.oldest = max((age for age in (self.oldest, result.oldest) if age is not None), default=None)
+    listeners: dict[str, Counter[str]] = field(default_factory=dict)  # by persona and room
 
     def lag(self, role: str, percentile: float, phases: Container[str]) -> float | None:
         """How late the latest process of a role was in the worst of these phases, in seconds."""
         found = (lag.at(percentile) for each, phase, lag in self.lags if each == role and phase in phases)
         return max((seconds for seconds in found if seconds is not None), default=None)
 
-    def _age(self, lifetimes: Lifetimes) -> None:
-        self.lifetimes.setdefault((lifetimes.group, lifetimes.persona), Latency()).add(lifetimes.ages)
-        for found, recording in ((self.connects, lifetimes.connects), (self.handshakes, lifetimes.handshakes)):
-            if recording is not None:
-                found.setdefault(lifetimes.group, Latency()).add(recording)
-
-    def _hear(self, traffic: TrafficResult) -> None:
-        self.acks.add(traffic.acks)
-        self.echoes.add(traffic.echoes)
-        self.errors.update(traffic.errors)
-        self.unacknowledged += traffic.unacknowledged
-        self.unreturned += traffic.unreturned
-        self.unsent += traffic.unsent
-        self.acknowledged_in.update(traffic.acknowledged_in)
-
     def missed(self) -> int:
-        """Messages that were acknowledged and that somebody in their room was not given."""
+        """Messages that were acknowledged and that a member of their room was not given, for each such member."""
         delivered: Counter[str] = Counter()
         for group in self.groups:
             delivered[group.persona] += group.deliveries
+        in_room = Counter(self.traffic.acknowledged_in)
         return sum(
-            max(sum(number * self.acknowledged_in[room] for room, number in rooms.items()) - delivered[persona], 0)
+            max(sum(number * in_room[room] for room, number in rooms.items()) - delivered[persona], 0)
             for persona, rooms in self.listeners.items()
         )
 
@@ -221,35 +146,28 @@ class Totals:
 def merge(results: Iterable[Result]) -> Totals:
     """One result out of many."""
     results = list(results)
-    totals = Totals(groups=merge_groups(result.groups for result in results), lifetimes={})
+    totals = Totals(
+        groups=merge_groups(result.groups for result in results),
+        traffic=reduce(messages.merged, (result.traffic for result in results), TrafficResult()),
+        phases=[phase for result in results for phase in result.phases],
+        lags=[(result.role, phase, lag) for result in results for phase, lag in result.lags.items()],
+        oldest=max((result.oldest for result in results if result.oldest is not None), default=None),
+        reread=next((result.reread for result in results if result.reread is not None), None),
+    )
     for result in results:
-        totals.add(result)
+        totals.own_faults.update(result.own_faults)
+        for persona, rooms in result.listeners.items():
+            totals.listeners.setdefault(persona, Counter()).update(rooms)
     return totals
 
 
 def merge_groups(many: Iterable[Iterable[GroupStatus]]) -> list[GroupStatus]:
     """Add the same persona's parts in several processes; their peaks may not have been at one moment."""
-    merged: dict[tuple[str, str], GroupStatus] = {}
+    found: dict[tuple[str, str], GroupStatus] = {}
     for group in (group for groups in many for group in groups):
-        known = merged.get((group.group, group.persona))
-        if known is None:
-            merged[group.group, group.persona] = msgspec.structs.replace(group)
-            continue
-        for name in (*COUNTS, "starved"):
-            setattr(known, name, getattr(known, name) + getattr(group, name))
-        for name in REASONS:
-            setattr(known, name, dict(Counter(getattr(known, name)) + Counter(getattr(group, name))))
-    return list(merged.values())
-
-
-def take_recent(workers: Iterable[Worker]) -> tuple[Latency, int]:
-    """Operations of all these workers that ended since this was last asked, and how many failed."""
-    latency, failed = Latency(), 0
-    for worker in workers:
-        latency.merge(worker.latency)
-        failed += worker.failed
-        worker.latency, worker.failed = Latency(), 0
-    return latency, failed
+        key = group.group, group.persona
+        found[key] = messages.merged(found[key], group) if key in found else group
+    return list(found.values())
 
 
 class Workers:
@@ -269,7 +187,7 @@ class Workers:
                 for offset, (persona, count) in enumerate(group.counts.items())
             }
             await worker.order(
-                MakeClients(
+                messages.MakeClients(
                     group=group.name,
                     counts={name: count for name, count in share.items() if count},
                     rooms=list(group.rooms),
@@ -281,27 +199,19 @@ class Workers:
             # whole source addresses, so that no two processes share one
             self._next_index += -(-sum(share.values()) // PER_SOURCE) * PER_SOURCE
 
-    async def open(self, group: str, share: float) -> None:
-        """Open the group's clients up to this share of them."""
-        for worker in self.workers:
-            await worker.order(Open(group=group, share=share))
-
     async def speak(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
         """Set the schedule; each process has the share of the rate that it has of the speakers."""
         speakers = [worker.current.speakers for worker in self.workers]
         for worker, number in zip(self.workers, speakers, strict=True):
             if number:
                 each = rate * number / sum(speakers)
-                await worker.order(StartTraffic(rate=each, text_bytes=text_bytes, over_seconds=over_seconds))
+                order = messages.StartTraffic(rate=each, text_bytes=text_bytes, over_seconds=over_seconds)
+                await worker.order(order)
 
     async def order(self, order: AnyOrder) -> None:
-        """Give everybody the same order."""
+        """Give each the same order."""
         for worker in self.workers:
             await worker.order(order)
-
-    async def close(self, group: str) -> None:
-        """Close a group's clients for good."""
-        await self.order(Close(group=group))
 
     @property
     def has_opened(self) -> bool:
@@ -312,10 +222,6 @@ class Workers:
     def quiet(self) -> bool:
         """Whether every message that was sent is accounted for."""
         return all(worker.up_to_date and not worker.current.outstanding for worker in self.workers)
-
-    def groups(self) -> list[GroupStatus]:
-        """How all groups stand."""
-        return merge_groups(worker.current.groups for worker in self.workers)
 
     def held(self, group: str) -> int:
         """Clients of a group established now."""

@@ -16,14 +16,15 @@ from loadgen import flags, markdown, preflight, target
 from loadgen.common import COMMON, LOADING, Common, Loading, arguments, find, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Can, Peer
 from loadgen.compare.comparison import ComparePlan, Comparison
-from loadgen.compare.kits import Nothing
-from loadgen.compare.measure import ENDPOINT, Options
+from loadgen.compare.kits import Kit
+from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS
 from loadgen.compare.process import HOST
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import load, scenarios
 from loadgen.output import require
 from loadgen.progress import Progress
+from loadgen.session import Plan
 from loadgen.target import UsageError
 
 #: Of the full sizes: all scenarios against eleven servers in a quarter of an hour.
@@ -34,8 +35,9 @@ DEFAULT_ATTACKS: Final = "slow-head,slow-read-ws"
 
 DEFAULT_PEERS_DIR: Final = "~/.cache/chatserver-peers"
 
-#: Repeats beyond this are a way of life.
 MAX_REPEATS: Final = 100
+
+_HERE: Final = target.find(f"http://{HOST}")
 
 
 def compare(
@@ -97,7 +99,8 @@ def compare(
         played = [load(counts, rate=rate, seconds=duration)]
     else:
         chosen, played = _peers(peers), _scenarios(only, attacks)
-        _preflight(sizes)
+        # refused before anything is started, where this machine cannot hold it: each server is one process
+        preflight.check(_HERE, max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims))
     progress = Progress()
     compared = ComparePlan(
         peers=chosen,
@@ -105,19 +108,24 @@ def compare(
         sizes=sizes,
         repeats=repeats,
         peers_dir=Path(peers_dir).expanduser(),
-        options=Options(
+        measured=Plan(
+            target=_HERE,
+            connect_rate=0.0,
             seed=make_seed(common),
+            server=None,
+            conditions=(),
             processes=loading.processes,
             arguments=arguments(),
             # the phases of sixty measurements are worth a live view, but not a log
-            endpoint=loading.endpoint() if urls else ENDPOINT,
-            allow_target=common.allow_target,
             progress=progress if sys.stderr.isatty() else Progress(Console(stderr=True, quiet=True)),
+            endpoint=loading.endpoint() if urls else ENDPOINT,
+            settle_seconds=SETTLE_SECONDS,
         ),
         say=progress.say,
         base=chosen[0].name,
+        allow_target=common.allow_target,
     )
-    progress.banner([compared.options.arguments, _summary(compared)])
+    progress.banner([compared.measured.arguments, _summary(compared)])
     report = trio.run(Comparison(compared).play)
     if markdown_file is not None:
         markdown.write(markdown_file, report.tables)
@@ -127,7 +135,7 @@ def compare(
 def _summary(compared: ComparePlan) -> str:
     return (
         f"{len(compared.peers)} servers, {len(compared.scenarios)} scenarios, {compared.repeats} rounds:"
-        f" about {compared.seconds / 60:.0f} min, seed {compared.options.seed}; Ctrl-C ends it with what there is"
+        f" about {compared.seconds / 60:.0f} min, seed {compared.measured.seed}; Ctrl-C ends it with what there is"
     )
 
 
@@ -137,29 +145,16 @@ def _running(urls: Sequence[str], common: Common) -> list[Peer]:
         raise UsageError("URL: name two servers or more, each once")
     for url in urls:
         find(url, common)
-    return [Peer(name=url, title="runs already", can=Can(0), kit=Nothing(), url=url) for url in urls]
+    return [Peer(name=url, title="runs already", can=Can(0), kit=Kit(), url=url) for url in urls]
 
 
 def _peers(text: str) -> list[Peer]:
-    """Those that were named, or all; ours always, since the ratios are to it."""
-    named = flags.names(text) or list(PEERS)
-    unknown = [name for name in named if name not in PEERS]
-    if unknown:
-        raise UsageError(f"--peers: there is no {unknown[0]!r}; there are {', '.join(PEERS)}")
+    """The servers that were named, or all; ours always, since the ratios are to it."""
+    named = flags.chosen("--peers", text, PEERS)
     return [peer for name, peer in PEERS.items() if name in named or name == OURS]
 
 
 def _scenarios(only: str, attacks: str) -> list[Scenario]:
     everything = scenarios(flags.attacks(attacks, "--attacks"))
-    known = list(dict.fromkeys(scenario.group for scenario in everything))
-    named = flags.names(only) or known
-    unknown = [name for name in named if name not in known]
-    if unknown:
-        raise UsageError(f"--only: there is no {unknown[0]!r}; there are {', '.join(known)}")
+    named = flags.chosen("--only", only, dict.fromkeys(scenario.group for scenario in everything))
     return [scenario for scenario in everything if scenario.group in named]
-
-
-def _preflight(sizes: Sizes) -> None:
-    """Refuse what this machine cannot hold, before anything is started: each server is one process."""
-    most = max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims)
-    preflight.check(target.find(f"http://{HOST}"), most)

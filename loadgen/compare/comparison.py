@@ -5,25 +5,24 @@ ended after it; a server that dies or cannot be measured is a row that says so. 
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from loadgen import stopping
 from loadgen.compare.catalogue import OURS, Peer
 from loadgen.compare.kits import MissingError
-from loadgen.compare.measure import Meter, NoFigureError, Options, StoppedMeasurementError
-from loadgen.compare.process import DiedError, Running, Server, running, started
+from loadgen.compare.measure import Meter, NoFigureError
+from loadgen.compare.process import DiedError, Running, Server, running
 from loadgen.compare.relay import Relay
 from loadgen.compare.results import Entry, Results
 from loadgen.compare.scenario import Sample, Scenario, Sizes
-from loadgen.errors import first
-from loadgen.report import LAG_LIMIT_MS, Outcome, Report, Table, verdict
+from loadgen.report import LAG_LIMIT_MS, Outcome, Report, Table, timestamp, verdict
+from loadgen.session import Plan
+from loadgen.stopping import StoppedError, first, stoppable
 from loadgen.timers import now
 
 #: --scale may say far too much for a server, or a server may hang: a measurement that takes longer has failed.
@@ -39,9 +38,10 @@ class ComparePlan:
     sizes: Sizes
     repeats: int
     peers_dir: Path
-    options: Options
-    say: Callable[[str], None]  # tells a person who waits what goes on
+    measured: Plan  # how each server is measured; its target is put in
+    say: Callable[[str], None]  # tells the user what goes on
     base: str = OURS  # the server to which the ratios are
+    allow_target: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -56,7 +56,7 @@ class Comparison:
     def __init__(self, plan: ComparePlan) -> None:
         self._plan = plan
         self._say = plan.say
-        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._started = timestamp()
         self._begun = now()
         self._skipped: dict[str, str] = {}
         self._results: list[Results] = []
@@ -65,19 +65,11 @@ class Comparison:
 
     async def play(self) -> Report:
         """Install, measure, report."""
-        async with trio.open_nursery() as nursery:
-            # while a measurement is made, the button is the measurement's own
-            nursery.start_soon(stopping.watch_signals, self._stop, self._say)
-            nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
+        async with stoppable(self._say) as self._stop:  # while a measurement is made, it has its own
             await self._install()
             for scenario in self._plan.scenarios:
                 await self._play_scenario(scenario)
-            nursery.cancel_scope.cancel()
         return self._report()
-
-    async def _cancel_when_stopped(self, scope: trio.CancelScope) -> None:
-        await self._stop.wait()
-        scope.cancel()
 
     async def _install(self) -> None:
         for peer in self._plan.peers:
@@ -111,11 +103,11 @@ class Comparison:
                 if peer.relay and isinstance(server, Server):
                     Relay(server, peer.relay).greet()
                 nursery.start_soon(_limit, server)
-                meter = Meter(server, self._plan.options)
+                meter = Meter(server, self._plan.measured, allow=self._plan.allow_target)
                 reports = meter.reports
                 sample = await scenario.play(meter, peer, self._plan.sizes)
                 nursery.cancel_scope.cancel()
-        except* StoppedMeasurementError:
+        except* StoppedError:
             self._stop.set()
         except* (DiedError, NoFigureError) as errors:
             failure = str(first(errors))
@@ -128,7 +120,7 @@ class Comparison:
         return Entry(peer=peer.name, sample=sample, failure=failure, doubt=", ".join(doubts))
 
     def _server(self, peer: Peer) -> AbstractAsyncContextManager[Running]:
-        return started(peer.url) if peer.url else running(partial(self._command, peer))
+        return nullcontext(Running(peer.url)) if peer.url else running(partial(self._command, peer))
 
     def _command(self, peer: Peer, work: Path, port: int) -> list[str]:
         return peer.kit.command(self._home(peer), work, port, self._plan.sizes.idle_seconds)
@@ -142,9 +134,9 @@ class Comparison:
         plan = self._plan
         return Report(
             command="compare",
-            arguments=plan.options.arguments,
+            arguments=plan.measured.arguments,
             target=", ".join(peer.name for peer in plan.peers if peer.name not in self._skipped),
-            seed=plan.options.seed,
+            seed=plan.measured.seed,
             started=self._started,
             seconds=round(now() - self._begun, 2),
             verdict=verdict(self._outcome(), self._reasons()),
@@ -158,14 +150,14 @@ class Comparison:
         return Outcome.HELD if any(results.measured for results in self._results) else Outcome.INVALID
 
     def _reasons(self) -> list[str]:
-        """What was done and what is missing: a comparison judges nobody."""
+        """What was done and what is missing: a comparison judges no server."""
         servers = len({part.target for part in self._parts})
         done = [f"{len(self._parts)} measurements of {servers} servers"]
         skipped = [f"{name} skipped: {why}" for name, why in self._skipped.items()]
         return [*done, *skipped, *(f"{each.scenario.name}, {line}" for each in self._results for line in each.failures)]
 
     def _servers(self) -> Table:
-        """Who was compared, in which version."""
+        """What was compared, in which version."""
         rows = [
             [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
             for peer in self._plan.peers

@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -42,73 +42,59 @@ class MissingError(Exception):
     """A server that cannot run here; the text says why, and what would help."""
 
 
-class Kit(Protocol):
-    """What runs a server."""
+class Kit:
+    """What runs a server. This one is for a server that runs already, and needs nothing."""
+
+    def find(self) -> object:
+        """Find what must be here and is not ours to install, or raise `MissingError`."""
+        return None
 
     def is_ready(self, home: Path) -> bool:
         """Whether there is nothing to install."""
-
-    def install(self, home: Path) -> None:
-        """Make ready what it needs, below `home`; may take a minute, and may raise `MissingError`."""
-
-    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        """The command that serves at `port` of 127.0.0.1; `work` is a fresh folder for files that it writes."""
-
-    def versions(self, home: Path) -> str:
-        """What is installed, for the record."""
-
-
-class Nothing:
-    """For a server that runs already."""
-
-    def is_ready(self, home: Path) -> bool:
-        """It is."""
+        try:
+            self.find()
+        except MissingError:
+            return False
         return True
 
     def install(self, home: Path) -> None:
-        """Nothing is ours to install."""
+        """Make ready what it needs, below `home`; may take a minute, and may raise `MissingError`."""
+        self.find()
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        """Nobody starts it."""
+        """The command that serves at `port` of 127.0.0.1; `work` is a fresh folder for files that it writes."""
         raise NotImplementedError
 
     def versions(self, home: Path) -> str:
-        """Nobody knows."""
+        """What is installed, for the record."""
         return ""
 
 
-class Chatserver:
+class Chatserver(Kit):
     """Our own server, by its command: no code is shared."""
 
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
 
-    def is_ready(self, home: Path) -> bool:
-        """Nothing is ours to install."""
-        return _is_found(self._find)
-
-    def install(self, home: Path) -> None:
-        """Find it, or say how to get it."""
-        self._find()
-
-    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        """Serve with the default limits."""
-        told = ["--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
-        return [self._find(), "serve", *told, *self._arguments]
-
-    def versions(self, home: Path) -> str:
-        """Ask it."""
-        return _ask([self._find(), "--version"])
-
-    def _find(self) -> str:
+    def find(self) -> str:
+        """Find the command."""
         beside = Path(sys.executable).with_name("chatserver")
         found = str(beside) if beside.exists() else shutil.which("chatserver")
         if found is None:
             raise MissingError("there is no command chatserver; run make install")
         return found
 
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        """Serve with the default limits."""
+        told = ["--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
+        return [self.find(), "serve", *told, *self._arguments]
 
-class Script:
+    def versions(self, home: Path) -> str:
+        """Ask it."""
+        return _ask([self.find(), "--version"])
+
+
+class Script(Kit):
     """A Python script of loadgen/peers/ whose header names what it needs."""
 
     def __init__(self, name: str, *arguments: str, folder: Path = PEERS) -> None:
@@ -140,15 +126,8 @@ class Script:
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Run it, with the interpreter that has what it needs."""
-        return [
-            self._interpreter(home),
-            str(self._path),
-            "--port",
-            str(port),
-            "--ping",
-            f"{ping_seconds:g}",
-            *self._arguments,
-        ]
+        told = ["--port", str(port), "--ping", f"{ping_seconds:g}", *self._arguments]
+        return [self._interpreter(home), str(self._path), *told]
 
     def versions(self, home: Path) -> str:
         """Ask that interpreter."""
@@ -160,19 +139,25 @@ class Script:
         return sys.executable if all(map(_is_here, self.requirements())) else str(_python(home))
 
 
-class Node:
+class Node(Kit):
     """A folder of loadgen/peers/ with a package.json and a server.mjs."""
 
     def __init__(self, folder: str) -> None:
         self._folder = PEERS / folder
 
+    def find(self) -> None:
+        """Find node and npm."""
+        for tool in ("node", "npm"):
+            if shutil.which(tool) is None:
+                raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
+
     def is_ready(self, home: Path) -> bool:
         """Whether npm has installed it, as it is now."""
-        return _is_found(self._find) and _made_from(home) == self._stamp()
+        return super().is_ready(home) and _made_from(home) == self._stamp()
 
     def install(self, home: Path) -> None:
         """Copy it, since node looks for packages beside the script, and let npm install them there."""
-        self._find()
+        self.find()
         _clear(home)
         shutil.copytree(self._folder, home, dirs_exist_ok=True)
         _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home)], "npm install")
@@ -191,13 +176,8 @@ class Node:
     def _stamp(self) -> str:
         return "".join(path.read_text(encoding="utf-8") for path in sorted(self._folder.iterdir()) if path.is_file())
 
-    def _find(self) -> None:
-        for tool in ("node", "npm"):
-            if shutil.which(tool) is None:
-                raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
 
-
-class Nginx:
+class Nginx(Kit):
     """A folder of loadgen/peers/ with an nginx.conf to fill in; nginx and nchan come from the system."""
 
     _MODULES: Final = tuple(
@@ -208,17 +188,17 @@ class Nginx:
     def __init__(self, folder: str) -> None:
         self._template = PEERS / folder / "nginx.conf"
 
-    def is_ready(self, home: Path) -> bool:
-        """Nothing is ours to install: the system's package manager is the user's."""
-        return _is_found(self._find)
-
-    def install(self, home: Path) -> None:
-        """Find both, or say how to get them."""
-        self._find()
+    def find(self) -> tuple[str, Path]:
+        """Find the program and the module."""
+        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+        module = next((path for path in self._MODULES if path.exists()), None)
+        if program is None or module is None:
+            raise MissingError("nginx with nchan is not here; on Debian: apt install nginx libnginx-mod-nchan")
+        return program, module
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
         """Fill the configuration in and run it in the foreground."""
-        program, module = self._find()
+        program, module = self.find()
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         filled = self._template.read_text(encoding="utf-8").format(
             module=module, port=port, ping=max(ping_seconds, 1.0), descriptors=descriptors
@@ -228,15 +208,8 @@ class Nginx:
 
     def versions(self, home: Path) -> str:
         """Ask nginx; of nchan only the package manager knows."""
-        program, _ = self._find()
+        program, _ = self.find()
         return _ask([program, "-v"]).rpartition(": ")[2]
-
-    def _find(self) -> tuple[str, Path]:
-        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-        module = next((path for path in self._MODULES if path.exists()), None)
-        if program is None or module is None:
-            raise MissingError("nginx with nchan is not here; on Debian: apt install nginx libnginx-mod-nchan")
-        return program, module
 
 
 class _Package(msgspec.Struct):
@@ -253,14 +226,6 @@ def _ask(command: Sequence[str]) -> str:
 
 def _python(home: Path) -> Path:
     return home / "bin" / "python"
-
-
-def _is_found(find: Callable[[], object]) -> bool:
-    try:
-        find()
-    except MissingError:
-        return False
-    return True
 
 
 def _is_here(requirement: str) -> bool:

@@ -1,13 +1,12 @@
 """One measurement: an experiment against one server, and its report.
 
-Owns: what every measurement of a comparison has in common, and what one that came to nothing is called. What a figure
-means, and how honestly it was taken, is the business of findings.py. Errors may come in groups: there are
-nurseries here.
+Owns: what every measurement of a comparison has in common. What a figure means, and how honestly it was taken, is the
+business of findings.py. Errors may come in groups: there are nurseries here.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -15,16 +14,16 @@ import trio
 from loadgen import experiment, flags, target
 from loadgen.client import Client
 from loadgen.compare.process import Running, Server
-from loadgen.endpoint import Endpoint
 from loadgen.experiment import Experiment, Group, Probes
-from loadgen.messages import Role
+from loadgen.messages import Open, Role
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
-from loadgen.progress import Progress
 from loadgen.report import Outcome, Report
 from loadgen.session import Plan
+from loadgen.stopping import StoppedError
+from loadgen.target import Endpoint
 from loadgen.workers import Workers, spawn
 
 #: After a crowd has come, before anything is read. A little less than a lone run takes: there are many.
@@ -49,31 +48,18 @@ class NoFigureError(Exception):
     """A measurement that came to nothing; the text says why."""
 
 
-class StoppedMeasurementError(Exception):
-    """The user pressed Ctrl-C."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How everything is measured."""
-
-    seed: int
-    processes: int
-    arguments: str
-    progress: Progress
-    settle_seconds: float = SETTLE_SECONDS
-    endpoint: Endpoint = ENDPOINT
-    allow_target: str | None = None
-
-
 class Meter:
     """Measures one server, and keeps the reports."""
 
-    def __init__(self, server: Running, options: Options) -> None:
+    def __init__(self, server: Running, plan: Plan, *, allow: str | None = None) -> None:
         self.server = server
         self.reports: list[Report] = []
-        self._options = options
-        self._target = target.find(server.url, allow=options.allow_target)
+        self._plan = replace(
+            plan,
+            target=target.find(server.url, allow=allow),
+            server=None if server.pid is None else Process(server.pid),
+            no_bar=True,  # a comparison judges no server
+        )
 
     @property
     def started(self) -> Server:
@@ -108,13 +94,13 @@ class Meter:
     @asynccontextmanager
     async def beside(self, counts: Mapping[str, int]) -> AsyncIterator[int]:
         """A crowd that stays while something else is measured, in a process of its own; how many are held."""
-        role = Role(target=self._target, seed=self._options.seed, connect_rate=0.0)
+        role = Role(target=self._plan.target, seed=self._plan.seed, connect_rate=0.0)
         async with trio.open_nursery() as nursery:
             worker = await spawn(nursery, "crowd", role)
             try:
                 crowd = Workers([worker])
                 await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)), ENDPOINT)
-                await crowd.open(_BESIDE, 1.0)
+                await crowd.order(Open(group=_BESIDE, share=1.0))
                 with trio.move_on_after(_COMING_SECONDS):
                     while not crowd.has_opened:  # noqa: ASYNC110  workers tell how they stand; none can be waited for
                         await trio.sleep(_LOOK_SECONDS)
@@ -123,30 +109,14 @@ class Meter:
                 await worker.leave()
             nursery.cancel_scope.cancel()
 
-    def _plan(self, *, connect_rate: float) -> Plan:
-        options = self._options
-        return Plan(
-            target=self._target,
-            connect_rate=connect_rate,
-            seed=options.seed,
-            server=None if self.server.pid is None else Process(self.server.pid),
-            conditions=(),
-            no_bar=True,  # a comparison judges nobody
-            progress=options.progress,
-            processes=options.processes,
-            endpoint=options.endpoint,
-            arguments=options.arguments,
-            settle_seconds=options.settle_seconds,
-        )
-
     async def _played(self, what: Experiment, connect_rate: float, label: str) -> Report:
         try:
-            report = await Player(self._plan(connect_rate=connect_rate), what).play()
+            report = await Player(replace(self._plan, connect_rate=connect_rate), what).play()
         except InvalidRunError as error:
             self.server.require()  # that it died says more
             raise NoFigureError(str(error)) from None
         if report.outcome is Outcome.INTERRUPTED:
-            raise StoppedMeasurementError
+            raise StoppedError
         self.server.require()
         report.command = label
         self.reports.append(report)

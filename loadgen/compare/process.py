@@ -30,7 +30,7 @@ class DiedError(Exception):
 
 
 class Running:
-    """A server that somebody else started, and ends."""
+    """A server that runs already, and is not ours to end."""
 
     pid: int | None = None  # not known, so its memory and CPU are not measured
 
@@ -38,7 +38,7 @@ class Running:
         self.url = url
 
     def put_down(self, reason: str) -> None:
-        """Nothing: it is not ours to end."""
+        """Nothing."""
 
     def require(self) -> None:
         """Nothing: what it no longer answers, its figures say."""
@@ -110,12 +110,6 @@ async def running(
             # also when its leader has ended: it may have left workers behind.
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-
-
-@asynccontextmanager
-async def started(url: str) -> AsyncIterator[Running]:
-    """A server that runs already, in the place of one that is started."""
-    yield Running(url)
 
 
 def _start(command: Sequence[str], work: Path, output: Path) -> "subprocess.Popen[bytes]":

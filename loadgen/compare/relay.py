@@ -52,7 +52,7 @@ class Relay:
     async def publish(self, *, members: int, rate: float) -> None:
         """Post so many messages a second, from when so many members are connected, until cancelled or hung up on.
 
-        Why it was hung up on is for those to say who measure.
+        Why it was hung up on is for the measurement to say.
         """
         while (connected := self._descriptors()) < self._empty + members:
             self._empty = min(self._empty, connected)  # those of a moment ago may only now be gone

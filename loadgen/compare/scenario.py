@@ -1,4 +1,4 @@
-"""What a scenario is: its tables, its sizes, and who takes part.
+"""What a scenario is: its tables, its sizes, and which servers take part.
 
 Owns: these shapes. May not: know any scenario, see loadgen/compare/scenarios.py.
 """

@@ -16,10 +16,11 @@ from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter, NoFigureError
 from loadgen.compare.relay import Relay
 from loadgen.compare.scenario import Column, Layout, Sample, Scenario, Sizes
-from loadgen.compare.threads import ThreadWatch
 from loadgen.experiment import WARM_UP_CLIENTS
 from loadgen.personas import summary
+from loadgen.procfs import Process
 from loadgen.report import Report
+from loadgen.session import LOOK_SECONDS
 
 _MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
@@ -113,7 +114,7 @@ _POLL: Final = Scenario(
 
 # -- busy -------------------------------------------------------------------------------------------------------------
 
-#: Deliveries a second that a fan-out asks for: a rate that every server manages, and one that hardly any does.
+#: Deliveries a second that a fan-out asks for: a rate that every server manages, and a rate that hardly any does.
 _PACED_DELIVERIES: Final = 4_000
 _FLOOD_DELIVERIES: Final = 100_000
 
@@ -271,9 +272,15 @@ _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT
 
 
 async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) -> Sample:
-    watch = ThreadWatch(meter.started.pid)
+    server, threads = Process(meter.started.pid), [0]
+
+    async def watch_threads() -> None:
+        while True:
+            threads.append(server.threads())
+            await trio.sleep(LOOK_SECONDS)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch.run)
+        nursery.start_soon(watch_threads)
         report = await meter.attack(
             {kind.name: min(sizes.attackers, kind.usual_clients)},
             victims={"ws" if Can.CHAT in peer.can else "get": sizes.victims},
@@ -288,7 +295,7 @@ async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) ->
         "newcomers": figures["newcomers_success_percent"],
         "bytes": _above_noise(figures["server_bytes_per_attacker"], figures["attackers_peak"]),
         "grown": _grown_mib(report),
-        "threads": watch.most,
+        "threads": max(threads),
         "peak": figures["attackers_peak"],
         "held": figures["attackers_held"],
         "killed": figures["attackers_killed"],

@@ -1,22 +1,21 @@
-"""Which plots a report has: from its timeline, its spreads and its kill times.
+"""The plots of a report that have a time: latency, connections, what the server used.
 
-Owns: what is drawn, in which colour and with which words. May not: draw; that is `plots.py`.
+Owns: what is drawn over time, in which colour and with which words, and how its lines, bands and names are drawn.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
 
 from loadgen import format as fmt
-from loadgen.page import plots, scales
-from loadgen.page.elements import Element
-from loadgen.page.plots import Band, Bar, Bars, Lines, Range, Series
+from loadgen.page import scales
+from loadgen.page.elements import Element, node
+from loadgen.page.plots import Chart, Series, clipped, frame, percent, times
 from loadgen.page.scales import Scale
-from loadgen.report import CohortRow, PhaseRow, Report, Sample
-from loadgen.sections import by_group
+from loadgen.report import CohortRow, Report, Sample
 
 #: The phase that the eye should find.
 ATTACK: Final = "attack"
@@ -28,22 +27,23 @@ MOST_MOMENTS: Final = 240
 MOST_COLOURS: Final = 6
 _REST: Final = "rest"
 
-#: Buckets of ages are at most so wide, in milliseconds.
-_WIDEST_BUCKET: Final = 1000
-
 _MIB: Final = 2**20
 
+#: Words under and above a plot, in pixels.
+_ABOVE: Final = 20
+_BELOW: Final = 20
+_LINE: Final = 14
 
-class Chart(NamedTuple):
-    """A plot with what stands above it."""
+#: Pixels: of a plot on a phone, of a plot on a desk, and of a letter.
+_NARROW: Final = 300
+_WIDE: Final = 800
+_LETTER: Final = 6.5
 
-    caption: str
-    note: str
-    key: Sequence[Series]  # for where the plot has no room for their names
-    drawing: Element
+#: Lines are drawn on a canvas of their own that is stretched; so wide, in units of its own.
+_CANVAS: Final = 1000
 
 
-class _Crowd(NamedTuple):
+class Crowd(NamedTuple):
     """Personas that share a line."""
 
     name: str
@@ -51,7 +51,16 @@ class _Crowd(NamedTuple):
     members: tuple[str, ...]
 
     def total(self, counts: Mapping[str, int]) -> int:
+        """How many of all of them."""
         return sum(counts.get(name, 0) for name in self.members)
+
+
+class Band(NamedTuple):
+    """A phase."""
+
+    name: str
+    begins: float
+    ends: float
 
 
 def over_time(report: Report, ident: str) -> list[Chart]:
@@ -59,11 +68,11 @@ def over_time(report: Report, ident: str) -> list[Chart]:
     samples = _thinned(report.timeline)
     if len(samples) < 2:
         return []
-    timeline, crowds = _Timeline(samples, ident), _crowds(report.cohorts)
+    timeline, named = _Timeline(samples, ident), crowds(report.cohorts)
     charts = (
         timeline.latency(),
-        timeline.held(crowds),
-        timeline.lost(crowds),
+        timeline.held(named),
+        timeline.lost(named),
         timeline.server("Server memory", "MiB", lambda sample: _mib(sample.server_rss_bytes)),
         timeline.server("Server CPU", "% of one core", lambda sample: sample.server_cpu_percent),
         timeline.server("Server descriptors", "open", lambda sample: sample.server_descriptors),
@@ -94,19 +103,27 @@ def _merged(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def _crowds(cohorts: Sequence[CohortRow]) -> list[_Crowd]:
-    """Who gets a line: beside attackers all honest ones share one; else the greatest personas get their own."""
+def crowds(cohorts: Sequence[CohortRow]) -> list[Crowd]:
+    """What gets a line: beside attackers all honest ones share one; else the greatest personas get their own."""
     attackers = [row for row in cohorts if not row.honest]
     named = sorted(attackers or cohorts, key=lambda row: -row.peak)
     own = named if len(named) <= MOST_COLOURS else named[: MOST_COLOURS - 1]
-    crowds = [_Crowd(row.persona, f"s{number}", (row.persona,)) for number, row in enumerate(own, start=1)]
+    found = [Crowd(row.persona, f"s{number}", (row.persona,)) for number, row in enumerate(own, start=1)]
     rest = tuple(row.persona for row in named[len(own) :])
     if rest:
-        crowds.append(_Crowd(f"{len(rest)} others", f"s{MOST_COLOURS}", rest))
+        found.append(Crowd(f"{len(rest)} others", f"s{MOST_COLOURS}", rest))
     honest = tuple(row.persona for row in cohorts if row.honest) if attackers else ()
     if honest:
-        crowds.append(_Crowd("honest", _REST, honest))
-    return crowds
+        found.append(Crowd("honest", _REST, honest))
+    return found
+
+
+def bands(samples: Sequence[Sample]) -> list[Band]:
+    """The phases of a run; the last sample of each is from the moment at which it ended."""
+    phases = [samples[0].phase, *(after.phase for before, after in pairwise(samples) if before.phase != after.phase)]
+    turns = [before.seconds for before, after in pairwise(samples) if before.phase != after.phase]
+    spans = pairwise([0.0, *turns, samples[-1].seconds])
+    return [Band(phase, *span) for phase, span in zip(phases, spans, strict=True)]
 
 
 class _Timeline:
@@ -117,7 +134,7 @@ class _Timeline:
         self._ident = ident
         self._moments = [sample.seconds for sample in samples]
         self._time = scales.fitted(0, self._moments[-1], ticks=6)
-        self._bands = _bands(samples)
+        self._bands = bands(samples)
 
     def latency(self) -> Chart | None:
         """Percentiles by powers of ten: what an attack does to latencies, it does by factors."""
@@ -135,32 +152,26 @@ class _Timeline:
         scale = scales.logarithmic(*(extent or (1.0, 1.0)))  # with failures alone there is nothing to scale
         return self._chart("Latency", note, series, scale, height=190, unit="ms", failures=failures)
 
-    def held(self, crowds: Sequence[_Crowd]) -> Chart | None:
-        """Connections by persona. At the end nobody is held, so the names stand beside the most that were."""
-        series = []
-        for crowd in crowds:
-            held = [crowd.total(sample.held) for sample in self._samples]
-            series.append(Series(crowd.name, crowd.colour, held, named_at=max(held)))
-        return self._counted("Connections held", "at that moment", series, height=130)
+    def held(self, named: Sequence[Crowd]) -> Chart | None:
+        """Connections by persona. At the end no client is held, so the names stand beside the most that were."""
+        held = {crowd: [crowd.total(sample.held) for sample in self._samples] for crowd in named}
+        series = [Series(crowd.name, crowd.colour, values, named_at=max(values)) for crowd, values in held.items()]
+        return self._counted("Connections held", "at that moment", series)
 
-    def lost(self, crowds: Sequence[_Crowd]) -> Chart | None:
+    def lost(self, named: Sequence[Crowd]) -> Chart | None:
         """What the server ended and refused, by persona; lines of nothing are left out."""
         series = []
-        for crowd in crowds:
+        for crowd in named:
             ended = [crowd.total(sample.ended) for sample in self._samples]
             refused = [crowd.total(sample.refused) for sample in self._samples]
-            series += [
-                Series(f"{crowd.name} ended", crowd.colour, ended),
-                Series(f"{crowd.name} refused", crowd.colour, refused, "dashed"),
-            ]
+            series.append(Series(f"{crowd.name} ended", crowd.colour, ended))
+            series.append(Series(f"{crowd.name} refused", crowd.colour, refused, "dashed"))
         moving = [each for each in series if any(each.values)]
-        return self._counted("Ended and refused by the server", "so far", moving, height=130)
+        return self._counted("Ended and refused by the server", "so far", moving)
 
-    def _counted(self, caption: str, note: str, series: Sequence[Series], *, height: int) -> Chart | None:
+    def _counted(self, caption: str, note: str, series: Sequence[Series]) -> Chart | None:
         extent = scales.extent(value for each in series for value in each.values)
-        if extent is None:
-            return None
-        return self._chart(caption, note, series, scales.linear(0, extent[1]), height=height)
+        return None if extent is None else self._chart(caption, note, series, scales.linear(0, extent[1]), height=130)
 
     def server(self, caption: str, unit: str, read: Callable[[Sample], float | None]) -> Chart | None:
         """One thing that the server uses. The axis need not begin at nothing: growth is what matters."""
@@ -168,8 +179,11 @@ class _Timeline:
         extent = scales.extent(values)
         if extent is None:
             return None
-        series = [Series("", "s4", values)]
-        return self._chart(caption, unit, series, scales.linear(*extent, ticks=3), height=70, unit=unit)
+        return self._chart(
+            caption, unit, [Series("", "s4", values)], scales.linear(*extent, ticks=3), height=70, unit=unit
+        )
+
+    # How it is drawn
 
     def _chart(
         self,
@@ -182,22 +196,57 @@ class _Timeline:
         unit: str = "",
         failures: Sequence[float] = (),
     ) -> Chart:
-        drawing = plots.lines(
-            Lines(
-                title=f"{caption}, {note}",
-                summary=" ".join(_summary(each, unit) for each in series),
-                time=self._time,
-                values=values,
-                moments=self._moments,
-                series=series,
-                bands=self._bands,
-                tips=[self._tip(at, series, unit) for at in range(len(self._samples))],
-                failures=failures,
-                height=height,
-            ),
-            f"{self._ident}-{caption.lower().replace(' ', '-')}",
-        )
-        return Chart(caption, note, [each for each in series if each.name], drawing)
+        ident, summary = caption.lower().replace(" ", "-"), " ".join(_summary(each, unit) for each in series)
+        tall = _ABOVE + height + _BELOW
+        svg = frame(caption, note, summary, f"{self._ident}-{ident}", height=tall, labels="time")
+
+        def down(value: float) -> float:
+            return height * (1 - values.at(value))
+
+        box = f"0 0 {_CANVAS} {height}"
+        canvas = node("svg", y=_ABOVE, width="100%", height=height, viewbox=box, aspect="none")
+        for band in self._bands:
+            begins, ends = self._across(band.begins), self._across(band.ends)
+            if band.name == ATTACK:
+                canvas.append(node("rect", class_="band", x=begins, width=ends - begins, height="100%"))
+            canvas.append(node("path", class_="grid", d=f"M{begins:.1f} -16V{height}"))
+        for tick in values.ticks:
+            canvas.append(node("path", class_="grid", d=f"M0 {down(tick):.1f}H{_CANVAS}"))
+        for each in reversed(series):
+            path = self._path(each, down)
+            canvas.append(node("path", class_=f"line {each.colour} {each.style}", d=path))
+        for moment in failures:  # a red foot
+            canvas.append(node("path", class_="failure", d=f"M{self._across(moment):.1f} {height}v-10"))
+        canvas.extend(self._hits([self._tip(at, series, unit) for at in range(len(self._samples))]))
+        svg.append(canvas)
+        svg.extend(self._band_names())
+        for tick in values.ticks:
+            place = _ABOVE + down(tick) + 4
+            svg.append(node("text", f"{tick:,g}", class_="tick", x=-8, y=place, text_anchor="end"))
+        svg.extend(times(self._time, _ABOVE + height + 15))
+        svg.extend(_names(series, down, _ABOVE + height + 4))
+        return Chart(caption, note, [each for each in series if each.name], svg)
+
+    def _across(self, moment: float) -> float:
+        return self._time.at(moment) * _CANVAS
+
+    def _path(self, series: Series, down: Callable[[float], float]) -> str:
+        parts, pen_is_down = [], False
+        for moment, value in zip(self._moments, series.values, strict=True):
+            if value is not None:
+                parts.append(f"{'L' if pen_is_down else 'M'}{self._across(moment):.1f} {down(value):.1f}")
+                if not pen_is_down:
+                    parts.append("h.01")  # a lone point is a dot, not nothing
+            pen_is_down = value is not None
+        return "".join(parts)
+
+    def _hits(self, tips: Sequence[str]) -> Iterable[Element]:
+        """What the pointer touches: a column for each moment, with its numbers as a tooltip."""
+        between = ((before + after) / 2 for before, after in pairwise(self._moments))
+        edges = map(self._across, (self._time.low, *between, self._time.high))
+        for (begins, ends), tip in zip(pairwise(edges), tips, strict=True):
+            width = max(ends - begins, 0)
+            yield node("rect", node("title", tip), class_="hit", x=begins, width=width, height="100%")
 
     def _tip(self, at: int, series: Sequence[Series], unit: str) -> str:
         sample = self._samples[at]
@@ -206,6 +255,16 @@ class _Timeline:
         ]
         told += [f"{sample.failed:,} FAILED"] if sample.failed else []
         return f"{sample.seconds:.0f} s, {sample.phase}\n" + "\n".join(told)
+
+    def _band_names(self) -> Iterable[Element]:
+        """Names of phases, where there is room: on the narrowest screens, or at least on wide ones."""
+        for band in self._bands:
+            begins = self._time.at(band.begins)
+            share = self._time.at(band.ends) - begins
+            needed = len(band.name) * _LETTER + 10
+            if share * _WIDE >= needed:
+                kind = "band-name" if share * _NARROW >= needed else "band-name roomy"
+                yield node("text", band.name, class_=kind, x=percent(begins), y=_ABOVE - 6, dx=4)
 
 
 def _amount(value: float, unit: str) -> str:
@@ -220,78 +279,25 @@ def _summary(series: Series, unit: str) -> str:
     return f"{series.name or 'It'} was between {least} and {most}."
 
 
-def _bands(samples: Sequence[Sample]) -> list[Band]:
-    """The phases of a run; the last sample of each is from the moment at which it ended."""
-    phases = [samples[0].phase, *(after.phase for before, after in pairwise(samples) if before.phase != after.phase)]
-    turns = [before.seconds for before, after in pairwise(samples) if before.phase != after.phase]
-    spans = pairwise([0.0, *turns, samples[-1].seconds])
-    return [Band(phase, *span, shaded=phase == ATTACK) for phase, span in zip(phases, spans, strict=True)]
+def _names(series: Iterable[Series], down: Callable[[float], float], lowest: float) -> Iterable[Element]:
+    """Names at the ends of the lines, moved apart where lines meet."""
+    ends = []
+    for each in series:
+        last = next((value for value in reversed(each.values) if value is not None), None)
+        place = each.named_at if each.named_at is not None else last
+        if place is not None and each.name:
+            ends.append((_ABOVE + down(place) + 4, each))
+    ends.sort(key=lambda end: end[0])
+    for place, (_, each) in zip(_apart([place for place, _ in ends], lowest), ends, strict=True):
+        yield node("text", clipped(each.name, 22), class_=f"name {each.colour}", x="100%", dx=8, y=place)
 
 
-def spreads(phases: Sequence[PhaseRow], ident: str) -> Chart | None:
-    """Percentiles of each group in each phase, over one axis."""
-    rows = [row for group in by_group(phases).values() for row in map(_range, group) if row is not None]
-    if not rows:
-        return None
-    scale = scales.logarithmic(min(row.p50 for row in rows), max(row.most for row in rows))
-    summary = " ".join(f"{row.tip}." for row in rows)
-    caption, note = "Latency by phase", "ms: dot p50, bar to p99, notches at p90, p99.9 and the slowest"
-    drawing = plots.ranges(
-        rows, scale, told="p99", title=f"{caption}, {note}", summary=summary, ident=f"{ident}-spreads"
-    )
-    return Chart(caption, note, [], drawing)
-
-
-def _range(row: PhaseRow) -> Range | None:
-    spread = row.spread
-    p50, p90, p99, p999, most = spread.p50_ms, spread.p90_ms, spread.p99_ms, spread.p999_ms, spread.max_ms
-    if p50 is None or p90 is None or p99 is None or p999 is None or most is None:
-        return None
-    told = ", ".join(
-        f"{name} {fmt.number(value)} ms"
-        for name, value in (("p50", p50), ("p90", p90), ("p99", p99), ("p99.9", p999), ("max", most))
-    )
-    return Range(
-        group=row.what,
-        name=row.name,
-        colour="s1" if row.name == ATTACK else "s3",
-        p50=p50,
-        p90=p90,
-        p99=p99,
-        p999=p999,
-        most=most,
-        tip=f"{row.what}, {row.name}: {told}",
-        told=fmt.number(p99),
-    )
-
-
-def kills(cohorts: Sequence[CohortRow], ident: str) -> Chart | None:
-    """How old clients were when the server ended them, by persona."""
-    killed = [row for row in cohorts if row.kills]
-    if not killed:
-        return None
-    scale = scales.linear(0, max(age for row in killed for age, _ in row.kills), ticks=6)
-    width = math.gcd(_WIDEST_BUCKET, *(round(age * 1000) for row in killed for age, _ in row.kills)) / 1000
-    colours = {name: crowd.colour for crowd in _crowds(cohorts) for name in crowd.members}
-    rows = [
-        Bars(
-            row.persona,
-            f"{fmt.total(row.ended):,} ended" + _middle(row),
-            colours[row.persona],
-            _bars(row.kills, width),
-        )
-        for row in killed
-    ]
-    summary = " ".join(f"{row.name}: {row.told}." for row in rows)
-    caption, note = "Age at which the server ended them", "seconds after they connected"
-    drawing = plots.bars(rows, scale, title=f"{caption}, {note}", summary=summary, ident=f"{ident}-kills")
-    return Chart(caption, note, [], drawing)
-
-
-def _middle(row: CohortRow) -> str:
-    return "" if row.lifetime.p50_ms is None else f", half of them by {fmt.number(row.lifetime.p50_ms / 1000)} s"
-
-
-def _bars(kills: Sequence[tuple[float, int]], width: float) -> list[Bar]:
-    most = max(count for _, count in kills)
-    return [Bar(age - width, age, count / most, f"{age - width:g} to {age:g} s: {count:,}") for age, count in kills]
+def _apart(places: Iterable[float], most: float) -> list[float]:
+    """Places in ascending order, pushed down until they have a gap, and back up where they leave the plot."""
+    apart: list[float] = []
+    for place in places:
+        apart.append(max(place, apart[-1] + _LINE) if apart else place)
+    for at in reversed(range(len(apart))):
+        apart[at] = min(apart[at], most)
+        most = apart[at] - _LINE
+    return apart

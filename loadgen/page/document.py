@@ -12,13 +12,13 @@ from typing import Final
 from loadgen import format as fmt
 from loadgen import sections
 from loadgen.figures import ALL, Condition
-from loadgen.page import charts
-from loadgen.page.charts import Chart
-from loadgen.page.elements import Element, node
+from loadgen.page import charts, distributions
+from loadgen.page.elements import Element, node, serialised
+from loadgen.page.plots import Chart
 from loadgen.report import Outcome, Report
 from loadgen.sections import Section
 
-#: Of the figures that are shown large, as far as they were measured: who got hurt comes first.
+#: Of the figures that are shown large, as far as they were measured: harm to clients comes first.
 MOST_TILES: Final = 4
 
 #: With more parts than this they are shown without plots: a comparison has hundreds, and tables of its own.
@@ -33,9 +33,9 @@ _NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST_METRICS: Final = 100_000
 
 
-def html_of(report: Report) -> Element:
+def page_of(report: Report) -> str:
     """The whole page."""
-    return node(
+    html = node(
         "html",
         node(
             "head",
@@ -53,6 +53,7 @@ def html_of(report: Report) -> Element:
         ),
         lang="en",
     )
+    return serialised(html)
 
 
 def _verdict(report: Report) -> Element:
@@ -131,8 +132,8 @@ def _body(
 def _plots(report: Report, ident: str, level: int) -> Iterable[Element]:
     drawn = [
         *charts.over_time(report, ident),
-        charts.spreads(report.phases, ident),
-        charts.kills(report.cohorts, ident),
+        distributions.spreads(report.phases, ident),
+        distributions.kills(report.cohorts, ident),
     ]
     found = [chart for chart in drawn if chart is not None]
     if found:

@@ -1,8 +1,7 @@
 """The protocols that targets speak, one file each: victims, newcomers, and speakers on a schedule.
 
 A file says all that there is to one protocol and ends with its `PROTOCOL`; that, and a place in `ADAPTERS`, is what a
-new one takes. Victims are trio tasks on trio-websocket and h11 (about 25 KB each): independent peers, so that a mistake
-in how the engine reads a protocol cannot hide one in the target.
+new protocol takes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from loadgen.victims.victim import Victim
 #: In the order of reports.
 ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)
 
-VICTIMS: Final = MappingProxyType({victim.kind: victim for each in ADAPTERS for victim in each.victims})
+VICTIMS: Final = MappingProxyType({victim.name: victim for each in ADAPTERS for victim in each.victims})
 
 #: What reports call those that stay connected, and those that connect, do one operation and leave.
 ESTABLISHED: Final = MappingProxyType({kind: victim.words for kind, victim in VICTIMS.items()})
@@ -39,7 +38,7 @@ def _of(kind: str) -> Protocol:
 
 
 def newcomers_of(kinds: Iterable[str]) -> list[Newcomer]:
-    """The newcomers that come beside such victims. Who polls or streams comes to the chat as most do."""
+    """The newcomers that come beside such victims; beside polls and streams as most users of a chat do."""
     return sorted({_of(kind).newcomer for kind in kinds})
 
 

@@ -74,7 +74,7 @@ async def _join(peer: WebSocket, room: str) -> None:
 class WebSocketVictim(Victim):
     """Publishes in its own room and waits for the message to come back: one task speaks, one listens."""
 
-    kind = "ws"
+    name = "ws"
     words = "WebSocket round trip"
     keeps_messages = True
 
@@ -103,7 +103,7 @@ class WebSocketVictim(Victim):
             elif reply.type == "ack" and isinstance(reply.id, int):
                 self.acknowledged.add(reply.id)
             elif reply.type == "error" and isinstance(reply.id, int):
-                self.refused(reply.id, f"error {reply.code}")
+                self.book(reply.id, f"error {reply.code}")
 
 
 class _Poster(Victim):
@@ -127,7 +127,7 @@ class _Poster(Victim):
             if status == 201:
                 self.acknowledged.add(number)
             else:
-                self.refused(number, f"answered {status}")
+                self.book(number, f"answered {status}")
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         raise NotImplementedError
@@ -136,7 +136,7 @@ class _Poster(Victim):
 class PollVictim(_Poster):
     """Waits for its own messages in a held poll."""
 
-    kind = "poll"
+    name = "poll"
     words = "long-poll round trip"
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
@@ -163,7 +163,7 @@ class PollVictim(_Poster):
 class StreamVictim(_Poster):
     """Waits for its own messages on an event stream."""
 
-    kind = "sse"
+    name = "sse"
     words = "event stream round trip"
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
@@ -252,7 +252,7 @@ PROTOCOL: Final = Protocol(
     speaker="chat",
     idle="idle",
     proves=frozenset(Needs),
-    # who uses a chat: most come by WebSocket, some by what is left where that does not work
+    # the users of a chat: most come by WebSocket, some by what is left where that does not work
     mix={"ws": 60.0, "poll": 15.0, "sse": 15.0, "get": 10.0},
     reread=_reread,
 )

@@ -13,9 +13,9 @@ import trio
 
 from loadgen import wire
 from loadgen.client import Client, Cohort, Needs
-from loadgen.endpoint import Endpoint
 from loadgen.personas import persona
 from loadgen.protocols.protocol import Protocol
+from loadgen.target import Endpoint
 from loadgen.traffic import Traffic
 from loadgen.victims.context import Context, Stream
 from loadgen.victims.newcomer import Newcomer
@@ -98,7 +98,7 @@ async def _ask(peer: HttpPeer, endpoint: Endpoint) -> int:
 class GetVictim(Victim):
     """Asks for a path: the victim for any web server."""
 
-    kind = "get"
+    name = "get"
     words = "GET"
 
     async def live(self) -> None:
@@ -117,9 +117,9 @@ class GetVictim(Victim):
         with trio.fail_after(self.context.timeout_seconds):
             status = await _ask(peer, self.context.endpoint)
         if 200 <= status < 400:
-            self.returned(number)
+            self.book(number)
         else:
-            self.refused(number, f"answered {status}")
+            self.book(number, f"answered {status}")
 
 
 async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
@@ -158,7 +158,7 @@ class Request(Client):
         return b""
 
     def on_connected(self) -> None:
-        """Be one of those whom the schedule may call upon."""
+        """Join the schedule's speakers."""
         self.hold()
         self._traffic.enter(self)
         self._send_next()
@@ -182,7 +182,7 @@ class Request(Client):
         """Take an answer, and send what is due."""
         self.unread += data
         bodiless = self.cohort.place.endpoint.method == "HEAD"
-        answer = wire.read_bodiless(self.unread) if bodiless else wire.read_response(self.unread)
+        answer = wire.read_response(self.unread, bodiless=bodiless)
         if answer is None:
             return
         self.unread = answer.rest
@@ -193,7 +193,7 @@ class Request(Client):
             self.cohort.engine.reopen(self)
 
     def on_hangup(self, how: str) -> None:
-        """Connect again: a server may end an idle connection, but not one that waits for its answer."""
+        """Connect again: a server may end an idle connection, but not while an answer is due."""
         self._book(how)
         self.cohort.engine.reopen(self)
 

@@ -25,8 +25,8 @@ LEAVE_SECONDS: Final = 1.0
 WebSocket = trio_websocket.WebSocketConnection
 
 
-class _Handshake(trio.abc.Stream):
-    """Passes everything on, and raises when the server closes before the handshake is done.
+class _Handshake(trio.abc.ReceiveStream):
+    """Raises when the server closes before the handshake is done.
 
     trio-websocket waits for ever for the rest of the answer, and a victim would be out for its whole timeout where the
     server was gone for a moment.
@@ -48,14 +48,6 @@ class _Handshake(trio.abc.Stream):
             raise OperationFailedError("closed")
         return data
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send."""
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait for room."""
-        await self._stream.wait_send_all_might_not_block()
-
     async def aclose(self) -> None:
         """Close."""
         await self._stream.aclose()
@@ -70,7 +62,7 @@ async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> We
     # it takes any stream, and asks only for the addresses of those that it knows
     peer = await trio_websocket.wrap_client_stream(
         nursery,
-        handshake,  # type: ignore[arg-type]
+        trio.StapledStream(stream, handshake),  # type: ignore[arg-type]
         context.target.authority,
         endpoint.websocket_path,
         subprotocols=[endpoint.subprotocol] if endpoint.subprotocol else None,
@@ -81,7 +73,7 @@ async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> We
 
 
 async def leave(peer: WebSocket, nursery: trio.Nursery) -> None:
-    """Say goodbye, and go even if nobody answers."""
+    """Say goodbye, and go even if there is no answer."""
     with trio.move_on_after(LEAVE_SECONDS):
         await peer.aclose()
     nursery.cancel_scope.cancel()
@@ -90,7 +82,7 @@ async def leave(peer: WebSocket, nursery: trio.Nursery) -> None:
 class EchoVictim(Victim):
     """Sends a text and waits for the same text."""
 
-    kind = "ws-echo"
+    name = "ws-echo"
     words = "WebSocket echo"
 
     async def live(self) -> None:
@@ -141,7 +133,7 @@ class Echo(WebSocketClient):
         self._traffic: Traffic = traffic
 
     def on_open(self) -> None:
-        """Be one of those whom the schedule may call upon."""
+        """Join the schedule's speakers."""
         self.hold()
         self._traffic.enter(self)
 

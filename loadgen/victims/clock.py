@@ -1,20 +1,46 @@
-"""Exact moments for trio tasks: the victims' operations.
+"""When operations are due, and tasks that sleep until then.
 
-Owns: the alarms of a process that has no engine, and how late that process was. `trio.sleep_until` waits in whole
-milliseconds, rounded up: as long as a good server takes to answer.
+Owns: a victim's fixed moments, connected or not, however the last operation went; the alarms of a process that has no
+engine, and how late that process was. `trio.sleep_until` waits in whole milliseconds, rounded up: as long as a good
+server takes to answer.
 """
 
-from typing import Final
+import math
+from typing import Final, NamedTuple
 
 import trio
 
-from loadgen.lag import Lag
+from loadgen.latency import Lag
 from loadgen.timers import Alarms, WakeUp, now
 
 #: How often it looks whether it is on time. Not at its alarms: a task that waited for a slow server asks for a moment
-#: that has passed, and that is the server's lateness. One that the whole process slept through counts each look missed,
-#: so that percentiles are of time.
+#: that has passed, and that is the server's lateness. A moment at which the whole process slept counts each look that
+#: was missed, so that percentiles are of time.
 LOOK_SECONDS: Final = 0.005
+
+
+class Schedule(NamedTuple):
+    """Moments at a fixed interval."""
+
+    first: float  # when the first operation is due
+    interval: float  # seconds between two
+
+    def due(self, number: int) -> float:
+        """When an operation is due."""
+        return self.first + number * self.interval
+
+    def count_between(self, begin: float, end: float) -> int:
+        """How many are due from `begin` on and before `end`: arithmetic alone, to check what was booked."""
+        return max(self._count_before(end) - self._count_before(begin), 0)
+
+    def _count_before(self, moment: float) -> int:
+        number = max(math.ceil((moment - self.first) / self.interval), 0)
+        # rounding may be one off at a moment that is exactly due
+        while number > 0 and self.due(number - 1) >= moment:
+            number -= 1
+        while self.due(number) < moment:
+            number += 1
+        return number
 
 
 class Clock:

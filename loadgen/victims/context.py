@@ -1,17 +1,17 @@
 """What all victims of a process share: where they go, when, and where they book.
 
-Owns: the connections' addresses and the count of those that are connected. May not: know any kind of victim.
+Owns: the connections' addresses, the count of those that are connected, and the outstanding operations of a schedule.
+May not: know any kind of victim.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
 from typing import Final
 
 import trio
 
-from loadgen.endpoint import USUAL, Endpoint
-from loadgen.target import PER_SOURCE, Target, client_context
-from loadgen.victims.clock import Clock
+from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target, client_context
+from loadgen.timers import NEVER, now
+from loadgen.victims.clock import Clock, Schedule
 from loadgen.victims.recorder import Recorder
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -53,16 +53,49 @@ class Context:
             raise
         return secure
 
-    def ended(self, reason: str) -> None:
-        """Note that a victim's connection could not be made, or ended."""
-        self.failures += 1
-        self.last_failure = reason
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count a victim as connected meanwhile."""
-        self.connected += 1
-        try:
-            yield
-        finally:
-            self.connected -= 1
+class Probe(ABC):
+    """The operations of one schedule, which runs whether or not anything is connected."""
+
+    def __init__(self, context: Context, kind: str, index: int, schedule: Schedule) -> None:
+        self.context = context
+        self.kind = kind  # under which it books
+        self.index = index
+        self.schedule = schedule
+        self.pending: dict[int, float] = {}  # operations by number, oldest first, each with when it was due
+        self._issued = 0
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Play until cancelled."""
+
+    @abstractmethod
+    def begin(self, number: int) -> None:
+        """Begin an operation that is due."""
+
+    async def keep_schedule(self) -> None:
+        """Issue each operation when it is due."""
+        while not self.context.stopped:
+            await self.context.clock.sleep_until(self.schedule.due(self._issued))
+            if not self.context.stopped:
+                self.issue(now())
+
+    def issue(self, moment: float) -> None:
+        """Make every operation that is due by now outstanding."""
+        while (due := self.schedule.due(self._issued)) < moment:
+            self.pending[self._issued] = due
+            self.begin(self._issued)
+            self._issued += 1
+
+    def book(self, number: int, reason: str = "") -> None:
+        """Book how an operation ended, without a reason well; a second time, or late, does not count."""
+        due = self.pending.pop(number, None)
+        if due is not None:
+            self.context.recorder.book(self.kind, self.index, due, reason)
+
+    def fail_pending(self, reason: str, *, due_before: float = NEVER) -> None:
+        """Book the outstanding operations that were due before a moment as failed."""
+        for number, due in list(self.pending.items()):
+            if due >= due_before:
+                return
+            self.book(number, reason)

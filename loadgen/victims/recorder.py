@@ -10,8 +10,7 @@ from collections import Counter
 from statistics import median
 from typing import Final
 
-from loadgen.interval import Interval
-from loadgen.latency import Latency
+from loadgen.latency import Latency, Recent
 from loadgen.messages import PhaseResult
 from loadgen.timers import now
 
@@ -37,7 +36,7 @@ class Recorder:
     """All phases so far."""
 
     def __init__(self) -> None:
-        self.interval = Interval()
+        self.recent = Recent()
         self.timeout_seconds = 0.0
         self.phases: list[tuple[float, str]] = [(now(), WARM_UP)]
         self._entries: dict[tuple[str, str], _Entry] = {}
@@ -50,20 +49,17 @@ class Recorder:
         phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
         return self._entries.setdefault((phase, kind), _Entry())
 
-    def succeeded(self, kind: str, victim: int, due: float) -> None:
-        """Book an operation that ends now."""
-        took = now() - due
-        self._entry(kind, due).record(victim, took)
-        self.interval.succeeded(took)
-
-    def failed(self, kind: str, victim: int, due: float, reason: str) -> None:
-        """Book an operation that came to nothing."""
-        entry = self._entry(kind, due)
-        entry.record(victim, max(now() - due, self.timeout_seconds))
+    def book(self, kind: str, victim: int, due: float, reason: str = "") -> None:
+        """Book an operation that ends now; with a reason it came to nothing."""
+        entry, took = self._entry(kind, due), now() - due
+        if not reason:
+            entry.record(victim, took)
+            self.recent.latency.record(took)
+            return
+        entry.record(victim, max(took, self.timeout_seconds))
         entry.failed[reason] += 1
-        if entry.first_failure is None or due < entry.first_failure:
-            entry.first_failure = due
-        self.interval.failed()
+        entry.first_failure = due if entry.first_failure is None else min(due, entry.first_failure)
+        self.recent.failed += 1
 
     def results(self, expected: Counter[tuple[str, str]]) -> list[PhaseResult]:
         """Everything, for the conductor; `expected` operations by phase and kind are the schedule's."""
@@ -75,7 +71,7 @@ class Recorder:
                     phase=phase,
                     kind=kind,
                     expected=expected[phase, kind],
-                    latency=entry.latency.recording(),
+                    latency=entry.latency,
                     failed=dict(entry.failed),
                     first_failure=entry.first_failure,
                     worst_median=max(map(median, entry.by_victim.values()), default=None),

@@ -6,32 +6,15 @@ neither the crowd nor the live view is in their latencies.
 
 from collections import Counter
 from random import Random
-from typing import assert_never
 
 import trio
 
-from loadgen import protocols
-from loadgen.messages import (
-    AnyOrder,
-    BeginPhase,
-    Close,
-    FailPending,
-    MakeClients,
-    MakeVictims,
-    Open,
-    Reread,
-    RereadMessages,
-    Result,
-    Role,
-    SendResult,
-    StartTraffic,
-    Status,
-    StopTraffic,
-)
+from loadgen import messages, protocols
+from loadgen.messages import AnyOrder, MakeVictims, Reread, Result, Role, Status
 from loadgen.timers import now
-from loadgen.victims.context import Context
+from loadgen.victims.clock import Schedule
+from loadgen.victims.context import Context, Probe
 from loadgen.victims.newcomer import ADDRESSES, Newcomers
-from loadgen.victims.schedule import Schedule
 from loadgen.victims.victim import UNANSWERED, Victim
 
 
@@ -41,7 +24,7 @@ class ProbeRunner:
     def __init__(self, role: Role) -> None:
         tag = f"v{Random(role.seed).getrandbits(32):08x}"  # noqa: S311  names, no secrets
         self._context = Context(role.target, tag)
-        self._probes: list[Victim | Newcomers] = []
+        self._probes: list[Probe] = []
         self._reread: Reread | None = None
         self._stopped_at = float("inf")
         self._made = trio.Event()
@@ -61,21 +44,19 @@ class ProbeRunner:
         match order:
             case MakeVictims():
                 self._make_victims(order)
-            case BeginPhase():
+            case messages.BeginPhase():
                 self._context.recorder.begin(order.phase)
                 self._context.clock.lag.begin(order.phase)
-            case StopTraffic():
+            case messages.StopTraffic():
                 self._stop()
-            case FailPending():
+            case messages.EndProbes():
                 for probe in self._probes:
                     probe.fail_pending(UNANSWERED)
-            case RereadMessages():
-                victims = [probe for probe in self._probes if isinstance(probe, Victim) and probe.acknowledged]
-                self._reread = await protocols.reread(self._context, victims)
-            case MakeClients() | Open() | StartTraffic() | Close() | SendResult():
-                raise ValueError(f"{type(order).__name__} is no order for victims")
+                if order.reread:
+                    victims = [probe for probe in self._probes if isinstance(probe, Victim) and probe.acknowledged]
+                    self._reread = await protocols.reread(self._context, victims)
             case _:
-                assert_never(order)
+                raise ValueError(f"{type(order).__name__} is no order for victims")
 
     def _make_victims(self, order: MakeVictims) -> None:
         context = self._context
@@ -124,7 +105,7 @@ class ProbeRunner:
             connected=self._context.connected,
             failures=self._context.failures,
             last_failure=self._context.last_failure,
-            recent=self._context.recorder.interval.take(),
+            recent=self._context.recorder.recent.take(),
         )
 
     def result(self) -> Result:
@@ -133,5 +114,5 @@ class ProbeRunner:
             phases=self._context.recorder.results(self._expected()),
             reread=self._reread,
             role="victims",
-            lags=self._context.clock.lag.results(),
+            lags=self._context.clock.lag.phases,
         )

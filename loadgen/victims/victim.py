@@ -1,11 +1,10 @@
 """What all victims have in common: the schedule, and coming back.
 
-Owns: one victim's outstanding operations and the loop that connects again whatever happened. The schedule runs whether
-or not the victim is connected: one that is locked out goes on to fail. A kind of victim only says what one connection
-is like.
+Owns: the loop that connects again whatever happened. The schedule runs whether or not the victim is connected: a victim
+that is locked out goes on to fail. A kind of victim only says what one connection is like.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +16,9 @@ import trio
 import trio_websocket
 import wsproto.utilities
 
-from loadgen.errors import first
-from loadgen.timers import now
-from loadgen.victims.context import Context, Stream
-from loadgen.victims.schedule import Schedule
+from loadgen.stopping import first
+from loadgen.victims.clock import Schedule
+from loadgen.victims.context import Context, Probe, Stream
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 RECONNECT_SECONDS: Final = 0.25
@@ -35,21 +33,17 @@ class OperationFailedError(Exception):
     """The server answered, but not as it should."""
 
 
-class Victim(ABC):
+class Victim(Probe):
     """One healthy client."""
 
-    kind: ClassVar[str]  # what --victim calls it
+    name: ClassVar[str]  # what --victim calls its kind
     words: ClassVar[str]  # what reports call it
     keeps_messages: ClassVar[bool] = False  # the server says that it keeps what this one says
 
     def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
-        self.context = context
+        super().__init__(context, self.name, index, schedule)
         self.room = f"{context.tag}-{index}"  # a room for each: fan-out is not what is measured here
-        self.schedule = schedule
-        self.pending: dict[int, float] = {}  # operations by number, oldest first, each with when it was due
         self.acknowledged: set[int] = set()  # operations whose message the server says it keeps
-        self.index = index
-        self._issued = 0
         self._unsent: deque[int] = deque()
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = ""  # why there is no connection
@@ -61,32 +55,28 @@ class Victim(ABC):
     async def run(self) -> None:
         """Connect again and again."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_schedule)
+            nursery.start_soon(self.keep_schedule)
             while True:
                 try:
                     await self.live()
                     reason = "closed"
                 except BaseException as error:  # noqa: BLE001  everything but our own failures is raised again
                     reason = describe(failure_in(error))
-                self._locked_out = reason
-                self.context.ended(reason)
-                self._fail_sent(reason)
+                self._locked_out = self.context.last_failure = reason
+                self.context.failures += 1
+                for number in self.pending.keys() - set(self._unsent):  # what was not sent yet may still be
+                    self.book(number, reason)
                 await trio.sleep(RECONNECT_SECONDS)
 
-    async def _keep_schedule(self) -> None:
-        while not self.context.stopped:
-            await self.context.clock.sleep_until(self.schedule.due(self._issued))
-            if not self.context.stopped:
-                self.issue(now())
-
     def issue(self, moment: float) -> None:
-        """Make every operation that is due by now outstanding, and fail those that were due too long ago."""
-        while (due := self.schedule.due(self._issued)) < moment:
-            self.pending[self._issued] = due
-            self._unsent.append(self._issued)
-            self._issued += 1
+        """Issue what is due by now, and fail what was due too long ago."""
+        super().issue(moment)
         self.fail_pending(self._locked_out or UNANSWERED, due_before=moment - self.context.timeout_seconds)
         self._issue.unpark_all()
+
+    def begin(self, number: int) -> None:
+        """Leave it to the connection, which may not be there."""
+        self._unsent.append(number)
 
     # What a kind of victim uses
 
@@ -94,8 +84,11 @@ class Victim(ABC):
     def connected(self) -> Iterator[None]:
         """Declare the connection ready for operations meanwhile."""
         self._locked_out = ""
-        with self.context.counted():
+        self.context.connected += 1
+        try:
             yield
+        finally:
+            self.context.connected -= 1
 
     async def dial(self) -> Stream:
         """Connect from an address of one's own: healthy users are no single greedy address."""
@@ -111,35 +104,11 @@ class Victim(ABC):
                     return number
             await self._issue.park()
 
-    def returned(self, number: int) -> None:
-        """Book that an operation came back; a second time, or late, does not count."""
-        due = self.pending.pop(number, None)
-        if due is not None:
-            self.context.recorder.succeeded(self.kind, self.index, due)
-
-    def refused(self, number: int, reason: str) -> None:
-        """Book that the server would not take an operation."""
-        due = self.pending.pop(number, None)
-        if due is not None:
-            self.context.recorder.failed(self.kind, self.index, due, reason)
-
     def heard(self, text: str) -> None:
         """Book the operation that a message carries, if it does."""
         number = number_in(text)
         if number is not None:
-            self.returned(number)
-
-    def fail_pending(self, reason: str, *, due_before: float = float("inf")) -> None:
-        """Book the outstanding operations that were due before a moment as failed."""
-        for number, due in list(self.pending.items()):
-            if due >= due_before:
-                return
-            self.refused(number, reason)
-
-    def _fail_sent(self, reason: str) -> None:
-        """Book what the lost connection carried; what was not sent yet may still be."""
-        for number in self.pending.keys() - set(self._unsent):
-            self.refused(number, reason)
+            self.book(number)
 
 
 def text_of(number: int) -> str:

@@ -21,11 +21,11 @@ from unittest.mock import patch
 
 import msgspec
 
-from loadgen import noise
 from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.report import Outcome, Report
 from loadgen.session import Plan
+from loadgen.verdict import busy, suspects
 
 #: What a machine that is loaded by other programs says of itself; no fault of a target.
 OF_THE_MACHINE = ("the generator", "other programs", "the host", "the server waited", "the baseline is too loud")
@@ -76,7 +76,7 @@ class Ended:
     def was_disturbed(self) -> bool:
         """Whether this machine had too much else to do for the run to have been as it was meant."""
         parts = self.report.parts or [self.report]
-        return any(noise.busy(part.figures) or noise.suspects(part.figures) for part in parts)
+        return any(busy(part.figures) or suspects(part.figures) for part in parts)
 
 
 def call(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -> CompletedProcess[str]:

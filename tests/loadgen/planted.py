@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 
 from tests.loadgen.planted_chat import Server
-from tests.loadgen.plants import Plant
+from tests.loadgen.plants import Plant, in_process
 
 __all__ = ["Plant", "Server", "planted", "planted_process"]
 
@@ -31,16 +28,9 @@ def planted(plant: Plant | None = None, *, host: str = "127.0.0.1") -> Iterator[
         server.close()
 
 
-@contextmanager
-def planted_process(plant: Plant | None = None) -> Iterator[tuple[str, int]]:
-    """Serve in a process of its own, whose memory can be told from ours; its URL and pid."""
-    command = [sys.executable, "-m", "tests.loadgen.planted", json.dumps(asdict(plant or Plant()))]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.terminate()
+def planted_process(plant: Plant | None = None) -> AbstractContextManager[tuple[str, int]]:
+    """Serve in a process of its own; its URL and pid."""
+    return in_process("tests.loadgen.planted", fault=plant or Plant())
 
 
 def main() -> None:

@@ -25,8 +25,7 @@ import wsproto
 from wsproto import events
 from wsproto.utilities import generate_accept_token
 
-from tests.loadgen.planted_peer import Peer
-from tests.loadgen.plants import Plant, is_crowd
+from tests.loadgen.plants import Peer, Plant, is_crowd
 
 #: A message this long after the first attacker belongs to the attack: the crowd comes a moment before the phase begins.
 _WELL_INTO_THE_ATTACK = 0.4

@@ -6,18 +6,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
-from tests.loadgen.plants import is_crowd
+from tests.loadgen.plants import in_process, is_crowd
 
 #: As nginx has it; the default of many small servers would drop SYNs of a crowd.
 BACKLOG = 511
@@ -92,16 +89,9 @@ async def _main(kind: str, site: Site) -> None:
         print(f"http://127.0.0.1:{port}", flush=True)
 
 
-@contextmanager
-def serving(kind: str, site: Site | None = None) -> Iterator[tuple[str, int]]:
+def serving(kind: str, site: Site | None = None) -> AbstractContextManager[tuple[str, int]]:
     """Serve in a process of its own; its URL and pid."""
-    command = [sys.executable, "-m", "tests.loadgen.planted_web", kind, json.dumps(asdict(site or Site()))]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.terminate()
+    return in_process("tests.loadgen.planted_web", kind, fault=site or Site())
 
 
 if __name__ == "__main__":

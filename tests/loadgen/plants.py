@@ -1,10 +1,22 @@
-"""What may be wrong with a planted server, and which of its peers are the attack."""
+"""What may be wrong with a planted server, which of its peers are the attack, and a process for it to be in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, ip_address
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
+
+import wsproto
+
+#: A newcomer says one thing and goes; a member that has said as much stays.
+_ESTABLISHED_AFTER_TEXTS = 3
 
 #: The addresses of a crowd's clients. Victims, newcomers and honest slow clients have addresses behind these, and
 #: everything that is no load comes from 127.0.0.1.
@@ -59,3 +71,32 @@ class Plant:
     slow_when_attacked: float = 0.0  # be so late
 
     slow_afterwards: float = 0.0  # when the last attacker has gone, be so late
+
+
+@dataclass(eq=False)
+class Peer:
+    sock: socket.socket
+    data: bytes = b""
+    ws: wsproto.connection.Connection | None = None
+    has_asked: bool = False
+    echoes: bool = False
+    room: str = ""
+    pongs: int = 0
+    address: str = ""
+    published: int = 0
+
+    @property
+    def is_established(self) -> bool:
+        return self.published > _ESTABLISHED_AFTER_TEXTS
+
+
+@contextmanager
+def in_process(module: str, *arguments: str, fault: Any) -> Iterator[tuple[str, int]]:
+    """Serve in a process of its own, whose memory can be told from ours; its URL and pid."""
+    command = [sys.executable, "-m", module, *arguments, json.dumps(asdict(fault))]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process.pid
+        finally:
+            process.terminate()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 from unittest.mock import patch
 
 from loadgen import experiment, target
-from loadgen.endpoint import Endpoint
+from loadgen.client import Client
 from loadgen.experiment import Experiment, Probes
 from loadgen.figures import Condition
 from loadgen.personas import registry
@@ -16,6 +17,7 @@ from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.report import Report
 from loadgen.session import Plan
+from loadgen.target import Endpoint
 
 #: A loaded machine costs no victim an operation; where a server never answers, a test says how long is waited.
 PATIENCE = 30.0
@@ -49,21 +51,16 @@ async def play_run(
     url: str,
     counts: Mapping[str, int],
     *,
-    rate: float = 0.0,
     seconds: float = 0.6,
-    rooms: tuple[str, ...] = ("lobby",),
     poll_wait: float = 25.0,
-    server_pid: int | None = None,
     drain: float = 20.0,
+    server_pid: int | None = None,
     processes: int = 1,
+    **how: Any,
 ) -> Report:
+    """A run; `how` is `experiment.honest_load`'s."""
     load = experiment.honest_load(
-        {registry()[name]: number for name, number in counts.items()},
-        rooms=rooms,
-        rate=rate,
-        seconds=seconds,
-        poll_wait_seconds=poll_wait,
-        drain_seconds=drain,
+        _personas(counts), seconds=seconds, poll_wait_seconds=poll_wait, drain_seconds=drain, **how
     )
     return await Player(plan(url, server_pid=server_pid, processes=processes), load).play()
 
@@ -79,47 +76,33 @@ def config(
     operation_timeout: float = PATIENCE,
     newcomers_per_s: float = 10.0,
 ) -> Experiment:
+    kinds = {"ws": victims} if isinstance(victims, int) else victims
     return experiment.attack(
-        {registry()[name]: number for name, number in counts.items()},
-        probes=Probes(
-            victims={"ws": victims} if isinstance(victims, int) else victims,
-            newcomers_per_s=newcomers_per_s,
-            timeout_seconds=operation_timeout,
-        ),
-        neighbours={registry()[name]: number for name, number in (neighbours or {}).items()},
+        _personas(counts),
+        probes=Probes(victims=kinds, newcomers_per_s=newcomers_per_s, timeout_seconds=operation_timeout),
+        neighbours=_personas(neighbours or {}),
         baseline_seconds=baseline,
         attack_seconds=seconds,
         recovery_seconds=recovery,
     )
 
 
+def _personas(counts: Mapping[str, int]) -> dict[type[Client], int]:
+    return {registry()[name]: number for name, number in counts.items()}
+
+
 async def play_attack(
     url: str,
     counts: Mapping[str, int],
     *,
-    seconds: float = 2.0,  # a crowd may begin half a second late on a loaded machine
-    victims: int | Mapping[str, int] = 3,
-    neighbours: Mapping[str, int] | None = None,
-    baseline: float = 0.6,
-    recovery: float = 0.6,
-    operation_timeout: float = PATIENCE,
-    newcomers_per_s: float = 10.0,
     server_pid: int | None = None,
     conditions: tuple[Condition, ...] = (),
-    path: str = "/",
     websocket_path: str = "/ws",
+    **how: Any,
 ) -> Report:
-    what = config(
-        counts,
-        seconds=seconds,
-        victims=victims,
-        neighbours=neighbours,
-        baseline=baseline,
-        recovery=recovery,
-        operation_timeout=operation_timeout,
-        newcomers_per_s=newcomers_per_s,
-    )
-    where = plan(url, server_pid=server_pid, conditions=conditions, path=path, websocket_path=websocket_path)
+    """An attack; `how` is `config`'s."""
+    what = config(counts, **how)
+    where = plan(url, server_pid=server_pid, conditions=conditions, websocket_path=websocket_path)
     # Beside other tests on both processors, a crowd that gives way had not one attacker in after two seconds. That it
     # gives way is test_processes.py's.
     with ExitStack() as patches:

@@ -24,10 +24,10 @@ from wsproto import events
 
 from loadgen import target
 from loadgen.client import Client, Cohort, Place
-from loadgen.endpoint import Endpoint
 from loadgen.engine import Engine
 from loadgen.personas import registry
 from loadgen.secure import engine_for
+from loadgen.target import Endpoint
 
 #: How long a test waits for anything: far longer than it ever takes on a machine that is busy with something else.
 PATIENCE = 20.0

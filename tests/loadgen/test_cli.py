@@ -1,26 +1,24 @@
 """Flags, exit codes and output, as a script would see them."""
 
-import io
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from loadgen import flags
 from loadgen.cli import main
 from loadgen.personas import registry
-from loadgen.render import show
-from loadgen.report import SCHEMA, Report
+from loadgen.report import SCHEMA
 from tests.loadgen.commandline import call
 from tests.loadgen.planted import Plant, planted
-from tests.loadgen.plays import play_attack
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,37 +108,40 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "Usage: loadgen" in capsys.readouterr().out
 
 
-def test_json_is_all_that_is_on_standard_output() -> None:
+def test_json_is_all_that_is_on_standard_output_and_thresholds_decide() -> None:
+    command = [sys.executable, "-m", "loadgen", "run"]
+    asked = ["--clients", "20", "--duration", "0.2", "--json", "--seed", "7", "--fail-if", "held>19,lag_max_ms<0"]
     with planted() as server:
         done = subprocess.run(
-            [
-                sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "0.2", "--json",
-                "--seed", "7",
-            ],
-            cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-    assert done.returncode in {0, 3}, done.stderr
+            [*command, server.url, *asked], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+        )
+    assert done.returncode in {1, 3}, done.stderr
     report = json.loads(done.stdout)
-    assert report["schema"] == SCHEMA
-    assert report["seed"] == 7
-    assert report["figures"]["held"] == 20
+    assert (report["schema"], report["seed"], report["figures"]["held"]) == (SCHEMA, 7, 20)
+    assert "held is 20 (held>19)" in report["verdict"]["reasons"]
     assert "seed 7" in done.stderr
 
 
-def test_a_scorecard_has_a_row_for_each_attack_and_writes_its_report(tmp_path: Path) -> None:
+def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_report(tmp_path: Path) -> None:
+    card = tmp_path / "card.md"
     with planted(Plant(head_deadline=0.8)) as server:
         done = call(
-            "scorecard", server.url, "--kind", "slow-head,idle-connect", "--clients", "10", "--duration", "2.5",
-            "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "ws", "--neighbours", "0",
-            "--report", str(tmp_path / "report"), "--no-bar", "--fail-if", "attackers_killed<10",
+            "scorecard", server.url, "--kind", "idle-connect,malformed-http", "--clients", "10", "--duration", "2.5",
+            "--baseline", "0.6", "--recovery", "0.6", "--victims", "4", "--victim", "ws", "--neighbours", "0",
+            "--floor", "--markdown", str(card), "--report", str(tmp_path / "report"), "--json",
         )  # fmt: skip
-    assert done.returncode in {0, 3}, done.stdout
+    assert done.returncode in {0, 1, 3}, done.stderr
     report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert [part["command"] for part in report["parts"]] == ["slow-head", "idle-connect"]
-    assert all(part["figures"]["attackers_killed"] >= 10 for part in report["parts"])
+    assert report == json.loads(done.stdout)
     assert report["figures"]["attacks"] == 2
-    assert {"report.html", "report.json"} <= {path.name for path in (tmp_path / "report").iterdir()}
-    assert "slow-head" in done.stdout
+    beside, alone = report["parts"]
+    assert (beside["command"], alone["command"]) == ("idle-connect", "malformed-http")
+    assert beside["figures"]["attackers_killed"] >= 10
+    assert beside["figures"]["floor_p99_ms"] or "at the floor" in beside["verdict"]["notes"][-1]
+    assert alone["figures"]["floor_p99_ms"] is None
+    assert done.stderr.count("at the floor first") == 1
+    titles = [line for line in card.read_text().splitlines() if line.startswith("#")]
+    assert titles == ["### Slow or silent", "### Malformed"]
 
 
 def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
@@ -181,94 +182,43 @@ def test_what_listens_already_is_not_started(capsys: pytest.CaptureFixture[str])
     assert "something listens" in capsys.readouterr().err
 
 
-def test_a_floor_is_beside_each_attack_that_has_one_and_the_table_is_written(tmp_path: Path) -> None:
-    card = tmp_path / "card.md"
-    with planted(Plant(head_deadline=0.8)) as server:
-        done = call(
-            "scorecard", server.url, "--kind", "idle-connect,malformed-http", "--clients", "5", "--duration", "1",
-            "--baseline", "0.6", "--recovery", "0.6", "--victims", "4", "--victim", "ws", "--neighbours", "0",
-            "--floor", "--markdown", str(card), "--json",
-        )  # fmt: skip
-    assert done.returncode in {0, 1, 3}, done.stderr
-    beside, alone = json.loads(done.stdout)["parts"]
-    assert beside["figures"]["floor_p99_ms"] or "at the floor" in beside["verdict"]["notes"][-1]
-    assert alone["figures"]["floor_p99_ms"] is None
-    assert done.stderr.count("at the floor first") == 1
-    assert [line for line in card.read_text().splitlines() if line.startswith("#")] == [
-        "### Slow or silent", "### Malformed",
-    ]  # fmt: skip
+@contextmanager
+def running(*arguments: str, until: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The program in a session of its own, once it has said this on standard error."""
+    command = [sys.executable, "-m", "loadgen", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, **pipes) as process:  # type: ignore[call-overload]
+        assert any(until in line for line in process.stderr)
+        yield process
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What is on standard output of a program that was stopped by Ctrl-C."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "INTERRUPTED" in out
+    assert "Traceback" not in err
+    return out
 
 
 def test_ctrl_c_at_the_floor_leaves_nothing_behind(tmp_path: Path) -> None:
-    with planted() as server:
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "loadgen", "scorecard", server.url, "--kind", "slow-head", "--clients", "5",
-                "--duration", "600", "--baseline", "0.3", "--neighbours", "0", "--victim", "ws", "--floor",
-            ],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "TMPDIR": str(tmp_path)},
-        )  # fmt: skip
-        with process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if line.startswith("attack:"):
-                    break
-            assert list(tmp_path.iterdir()), "the floor has its folder there"
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "INTERRUPTED" in out
-    assert "Traceback" not in err
+    told = "--kind slow-head --clients 5 --duration 600 --baseline 0.3 --neighbours 0 --victim ws --floor".split()
+    with (
+        planted() as server,
+        running("scorecard", server.url, *told, until="attack:", TMPDIR=str(tmp_path)) as process,
+    ):
+        assert list(tmp_path.iterdir()), "the floor has its folder there"
+        process.send_signal(signal.SIGINT)
+        ended(process)
     assert not list(tmp_path.iterdir()), "it is removed after the floor was killed"
 
 
-def test_thresholds_decide_the_exit_code() -> None:
-    with planted() as server:
-        done = call("run", server.url, "--clients", "20", "--duration", "0.2", "--fail-if", "held>19,lag_max_ms<0")
-    assert done.returncode in {1, 3}, done.stderr
-    assert "held is 20 (held>19)" in done.stdout
-    assert "\x1b" not in done.stdout, "no colours in a pipe"
-
-
-def test_ctrl_c_ends_with_the_report_so_far() -> None:
-    with planted() as server:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "600"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        with process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if "steady" in line:
-                    break
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "INTERRUPTED" in out
-    assert "idle  wanted 16  held 16" in out
-    assert "Traceback" not in err
-
-
-def test_sigterm_to_the_whole_group_ends_with_the_report_so_far() -> None:
-    """As supervisors send it; the generator's own processes died of it, and there was no report."""
-    with planted() as server:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "loadgen", "run", server.url, "--clients", "20", "--duration", "600"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        with process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if "steady" in line:
-                    break
-            os.killpg(process.pid, signal.SIGTERM)
-            out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "INTERRUPTED" in out
+@pytest.mark.parametrize("everywhere", [False, True], ids=["ctrl-c", "sigterm-to-the-group"])
+def test_a_stop_ends_with_the_report_so_far(everywhere: bool) -> None:
+    """Supervisors send SIGTERM to all: the generator's own processes died of it, and there was no report."""
+    with planted() as server, running("run", server.url, "--clients=20", "--duration=600", until="steady") as process:
+        os.killpg(process.pid, signal.SIGTERM) if everywhere else process.send_signal(signal.SIGINT)
+        assert "idle  wanted 16  held 16" in ended(process)
 
 
 def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,19 +230,3 @@ def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(flags, "seconds", broken)
     assert _exit_code("run", "http://127.0.0.1:1") == 3
     assert "invalid run: a fault of the generator's own" in capsys.readouterr().err
-
-
-def _shown(report: Report, *, terminal: bool) -> str:
-    file = io.StringIO()
-    show(report, Console(width=200, file=file, force_terminal=terminal))
-    return file.getvalue()
-
-
-async def test_the_same_facts_as_a_table_and_as_lines() -> None:
-    with planted(Plant(head_deadline=0.5)) as server:
-        report = await play_attack(server.url, {"slow-head": 5}, seconds=3.0)
-    lines, table = (_shown(report, terminal=terminal) for terminal in (False, True))
-    for text in (lines, table):
-        for fact in ("baseline", "recovery", "slow-head", "kill_p50_s", report.verdict.outcome.upper()):
-            assert fact in text
-    assert "phase baseline" in lines.splitlines()[0]

@@ -1,11 +1,14 @@
-"""What counts as the generator's own lateness, and what does not."""
+"""When operations are due, what counts as the generator's own lateness, and what does not."""
 
 import time
+from itertools import pairwise
+from random import Random
 
+import pytest
 import trio
 
 from loadgen.timers import now
-from loadgen.victims.clock import LOOK_SECONDS, Clock
+from loadgen.victims.clock import LOOK_SECONDS, Clock, Schedule
 
 
 async def test_it_wakes_at_the_moment_and_not_before() -> None:
@@ -26,9 +29,8 @@ async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> No
             await clock.sleep_until(now() - 60)
         await clock.sleep_until(now() + 0.05)
         nursery.cancel_scope.cancel()
-    [found] = clock.lag.results()
-    assert found.lag.count
-    assert found.lag.longest < 30
+    [found] = clock.lag.phases.values()
+    assert 0 < (found.longest or 0) < 30
 
 
 async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None:
@@ -40,7 +42,33 @@ async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None
         time.sleep(0.5)  # noqa: ASYNC251  that nothing else runs is the point
         await clock.sleep_until(now())
         nursery.cancel_scope.cancel()
-    before, still = clock.lag.results()
-    assert before.lag.longest < still.lag.longest, "lateness is booked in its own phase"
-    assert still.lag.longest >= 0.49
-    assert still.lag.count >= 0.49 / LOOK_SECONDS
+    before, still = clock.lag.phases.values()
+    assert (before.longest or 0) < (still.longest or 0), "lateness is booked in its own phase"
+    assert (still.longest or 0) >= 0.49
+    assert still.count >= 0.49 / LOOK_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "count"),
+    [
+        (0.0, 10.0, 0),
+        (10.0, 10.0, 0),
+        (10.0, 10.05, 1),
+        (10.0, 11.0, 10),
+        (10.1, 10.2, 1),
+        (9.0, 10.25, 3),
+        (12, 11, 0),
+    ],
+)
+def test_a_stretch_has_its_beginning_and_not_its_end(begin: float, end: float, count: int) -> None:
+    assert Schedule(10.0, 0.1).count_between(begin, end) == count
+
+
+def test_stretches_that_follow_each_other_have_every_operation_once() -> None:
+    random = Random(1)
+    for _ in range(200):
+        schedule = Schedule(random.uniform(0, 1e6), random.choice((0.1, 0.3, 1 / 3, 2.0)))
+        marks = sorted(schedule.first + random.uniform(-5, 60) for _ in range(6))
+        issued = [schedule.due(number) for number in range(1_000)]
+        for begin, end in pairwise(marks):
+            assert schedule.count_between(begin, end) == sum(begin <= due < end for due in issued)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ EXIT_CODES = PAGE.partition("## Exit codes")[2].partition("##")[0]
 COMMANDS = {"run", "attack", "play", "capacity", "scorecard", "fingerprint", "compare", "conform", "diff"}
 
 
+@cache
 def structs() -> dict[str, dict[str, str]]:
     """What the page says of each struct: its fields and their types."""
     found = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import trio
 from loadgen.client import Client, Stage
 from loadgen.timers import now
 from loadgen.wire import WireError
-from tests.loadgen.stage import listening, playing, read_until, reset, until
+from tests.loadgen.stage import Play, Server, listening, playing, read_until, reset, until
 
 
 class Probe(Client):
@@ -36,6 +37,15 @@ class Probe(Client):
             raise WireError("garbage")
 
 
+@asynccontextmanager
+async def established(persona: type[Client] = Probe) -> AsyncIterator[tuple[Server, trio.SocketStream, Play]]:
+    """A server, its end of a connection, and the client that is held there."""
+    async with listening() as server, playing(server.url, persona) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        yield server, stream, play
+
+
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     Probe.first, Probe.received = b"hello", b""
@@ -52,9 +62,7 @@ async def test_a_large_opening_follows_as_the_peer_reads() -> None:
 
 
 async def test_a_server_that_stops_reading_is_given_up() -> None:
-    async with listening() as server, playing(server.url, Probe) as play:
-        await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established() as (_, _, play):
         for _ in range(100):
             play.client.send(b"x" * 1_000_000)
         assert play.cohort.ended == {"the server stopped reading": 1}
@@ -65,9 +73,7 @@ async def test_a_server_that_stops_reading_is_given_up() -> None:
     ("reply", "reason"), [(b"", "closed"), (b"garbage", "garbage"), (None, "connection reset by peer")]
 )
 async def test_every_end_has_a_reason(reply: bytes | None, reason: str) -> None:
-    async with listening() as server, playing(server.url, Probe) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established() as (_, stream, play):
         if reply is None:
             reset(stream)
         else:
@@ -119,7 +125,7 @@ async def test_alarms_are_kept_when_nothing_else_happens() -> None:
                 rang = trio.Event()
                 play.engine.at(now() - 1, rang.set)
                 await rang.wait()
-        assert [each.lag.count for each in play.engine.lag.results()] == [5]
+        assert [each.count for each in play.engine.lag.phases.values()] == [5]
 
 
 async def test_cancelling_closes_every_descriptor() -> None:
@@ -155,9 +161,7 @@ async def test_send_says_whether_the_kernel_took_all_and_tells_when_it_has() -> 
         def on_drained(self) -> None:
             drained.append(self.cohort.sent_bytes)
 
-    async with listening() as server, playing(server.url, Flooder) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established(Flooder) as (_, stream, play):
         sent = len(Probe.first)
         while play.client.send(b"x" * 65536):
             sent += 65536
@@ -175,9 +179,7 @@ async def test_a_client_that_stopped_reading_closes_its_window_and_then_reads_wh
         segment_bytes = 1460
         read_bytes = 7
 
-    async with listening() as server, playing(server.url, Narrow) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established(Narrow) as (_, stream, play):
         play.client.stop_reading()
         sent = 0
         with pytest.raises(BlockingIOError):  # noqa: PT012  the block that does not fit is what is looked for
@@ -193,9 +195,7 @@ async def test_a_client_that_stopped_reading_closes_its_window_and_then_reads_wh
 
 
 async def test_a_reset_is_noticed_without_reading() -> None:
-    async with listening() as server, playing(server.url, Probe) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established() as (_, stream, play):
         play.client.stop_reading()
         await stream.send_all(b"unread")
         reset(stream)
@@ -205,9 +205,7 @@ async def test_a_reset_is_noticed_without_reading() -> None:
 
 
 async def test_half_a_connection_is_still_read() -> None:
-    async with listening() as server, playing(server.url, Probe) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established() as (_, stream, play):
         play.client.finish_sending()
         got = await read_until(stream, lambda got: len(got) == 5)
         assert got == b"hello"
@@ -218,9 +216,7 @@ async def test_half_a_connection_is_still_read() -> None:
 
 
 async def test_a_dark_client_hears_nothing_until_it_comes_back() -> None:
-    async with listening() as server, playing(server.url, Probe) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established() as (_, stream, play):
         play.client.go_dark()
         await stream.send_all(b"anybody there?")
         reset(stream)
@@ -233,9 +229,7 @@ async def test_a_dark_client_hears_nothing_until_it_comes_back() -> None:
 
 
 async def test_a_dark_client_that_is_closed_does_not_linger() -> None:
-    async with listening() as server, playing(server.url, Probe) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established() as (_, stream, play):
         play.client.go_dark()
         play.client.leave()
         await read_until(stream, lambda got: len(got) == 5)
@@ -244,9 +238,7 @@ async def test_a_dark_client_that_is_closed_does_not_linger() -> None:
 
 @pytest.mark.parametrize("how", [Client.leave, Client.abort])
 async def test_a_client_that_leaves_is_not_ended_and_returns(how: Callable[[Client, float], None]) -> None:
-    async with listening() as server, playing(server.url, Probe) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established() as (server, stream, play):
         await read_until(stream, lambda got: len(got) == 5)
         play.engine.at(now(), lambda: how(play.client, 0.01))
         if how is Client.abort:
@@ -264,9 +256,7 @@ async def test_a_client_that_leaves_is_not_ended_and_returns(how: Callable[[Clie
 
 async def test_what_was_said_before_a_broken_write_is_heard() -> None:
     """The answer 408 stood unread in the kernel when a byte-wise sender met EPIPE, and the end was booked as that."""
-    async with listening() as server, playing(server.url, Probe) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held == 1)
+    async with established() as (_, stream, play):
         play.client.stop_reading()
         await stream.send_all(b"408")
         reset(stream)

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 import trio
@@ -61,25 +60,21 @@ async def test_what_it_does_not_understand_does_not_end_it() -> None:
     assert not found.fault.startswith("the floor"), found
 
 
-async def test_one_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def command(work: Path, port: int) -> list[str]:
-        return [sys.executable, "-c", "raise SystemExit('no ports today')"]
-
-    monkeypatch.setattr(floor, "_command", command)
+@pytest.mark.parametrize(
+    ("code", "last_words"),
+    [
+        ("raise SystemExit('no ports today')", "no ports today"),
+        (
+            "import socket, sys; socket.create_server(('127.0.0.1', int(sys.argv[1]))).accept(); sys.exit('enough')",
+            "enough",
+        ),
+    ],
+    ids=["does-not-start", "dies-meanwhile"],
+)
+async def test_a_floor_that_ends_is_told(code: str, last_words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "_command", lambda work, port: [sys.executable, "-c", code, str(port)])
     found = await floor.play(plan(NOBODY), config({"slow-head": 1}))
-    assert found == Floor(fault="the floor ended with exit code 1: no ports today")
-
-
-async def test_one_that_dies_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def command(work: Path, port: int) -> list[str]:
-        serving = (
-            f"import socket; socket.create_server(('127.0.0.1', {port})).accept(); raise SystemExit('one is enough')"
-        )
-        return [sys.executable, "-c", serving]
-
-    monkeypatch.setattr(floor, "_command", command)
-    found = await floor.play(plan(NOBODY), config({"slow-head": 1}))
-    assert found == Floor(fault="the floor ended with exit code 1: one is enough")
+    assert found == Floor(fault=f"the floor ended with exit code 1: {last_words}")
 
 
 def test_a_floor_that_failed_its_victims_says_so() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from loadgen import markdown
-from loadgen.report import Table
+from loadgen.markdown import by_threat
+from loadgen.report import Outcome, Table, verdict
 from loadgen.target import UsageError
+from tests.loadgen import reports
 
 MADE = Table(title="Idle", columns=["server", "B"], rows=[["a|b", "1"]], notes=["One.", "Two."])
 LINES = [
@@ -30,3 +32,79 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(tmp_path
     markdown.require(str(tmp_path / "tables.md"))
     with pytest.raises(UsageError, match="--markdown: there is no folder for"):
         markdown.require(str(tmp_path / "nowhere" / "tables.md"))
+
+
+def test_each_threat_that_was_played_has_a_table() -> None:
+    report = reports.scorecard()
+    for part, name in zip(report.parts, ("malformed-chat", "ping-flood", "slow-head", "slow-tls"), strict=False):
+        part.command = name
+    report.parts = report.parts[:4]
+    titles = {table.title: [row[0] for row in table.rows] for table in by_threat(report)}
+    assert titles == {
+        "Slow or silent": ["`slow-head`", "`slow-tls`"],
+        "Greedy": ["`ping-flood`"],
+        "Malformed": ["`malformed-chat`"],
+    }
+
+
+def test_a_row_has_all_that_an_attack_is_judged_by() -> None:
+    report = reports.scorecard(count=1)
+    [part] = report.parts
+    part.figures |= {"attackers_held": 12.0, "recovery_p50_ms": None}
+    [table] = by_threat(report)
+    [row] = table.rows
+    assert dict(zip(table.columns, row, strict=True)) == {
+        "attack": f"`{part.command}`",
+        "victims, %": "100",
+        "new, %": "100",
+        "p50, ms": "1.12 → 1.61 → ?",
+        "p99, ms": "1.84 → 9.13 → 1.97",
+        "the floor's p99, ms": "1.90 → 8",
+        "ratio to the floor": "1.14",
+        "collateral": "0",
+        "attackers asked": "2,000",
+        "came": "2,000",
+        "attempts/s": "200",
+        "sent, B/s": "4,000",
+        "at one moment": "2,000",
+        "at the end": "12",
+        "killed at, s": "10.1",
+        "server CPU, % of a core": "18.4",
+        "memory": "529 KiB",
+        "an attacker": "271 B",
+        "left": "1,800 KiB",
+        "the host took, %": "0.42 → 2.07",
+        "verdict": "held",
+    }
+    assert "--seed 5" in table.notes[0]
+
+
+def test_what_nobody_measured_has_no_column() -> None:
+    report = reports.scorecard(count=1)
+    for name in ("floor_baseline_p99_ms", "floor_p99_ms", "floor_p99_ratio", "baseline_steal_percent", "steal_percent"):
+        report.parts[0].figures[name] = None
+    [table] = by_threat(report)
+    assert {"the floor's p99, ms", "the host took, %"}.isdisjoint(table.columns)
+    assert "verdict" in table.columns
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_that_the_host_took_nothing_is_told() -> None:
+    """Measured and none is not the same as not measured."""
+    report = reports.scorecard(count=1)
+    report.parts[0].figures |= {"baseline_steal_percent": 0.0, "steal_percent": 0.0}
+    [table] = by_threat(report)
+    assert dict(zip(table.columns, table.rows[0], strict=True))["the host took, %"] == "0 → 0"
+
+
+def test_reasons_are_short() -> None:
+    report = reports.scorecard(count=1)
+    report.parts[0].verdict = verdict(
+        Outcome.FELL_SHORT,
+        [
+            "attack_p99_ms is 483 (attack_p99_ms>250)",
+            "nothing to compare with at the floor: the floor ended with exit code 1: MemoryError",
+        ],
+    )
+    [table] = by_threat(report)
+    assert table.rows[0][-1] == "fell short: attack_p99_ms is 483; nothing to compare with at the floor"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from loadgen.latency import Latency, PhaseLag
-from loadgen.messages import GroupStatus, Result
+from loadgen.latency import Latency
+from loadgen.messages import GroupStatus, Open, Result, decoder, encode
 from loadgen.preflight import InvalidRunError
 from loadgen.session import Session
 from loadgen.stopping import StoppedError
@@ -74,7 +74,7 @@ async def test_a_player_that_dies_makes_the_run_invalid() -> None:
             crowd = await session.spawn_crowd()
             os.kill(crowd.workers[0].watched.pid, signal.SIGKILL)
             await session.until(lambda: crowd.workers[0].ended, 30)
-            await crowd.open("crowd", 1.0)
+            await crowd.order(Open(group="crowd", share=1.0))
 
         with pytest.raises(InvalidRunError, match="died"):
             await session.play(act)
@@ -130,15 +130,12 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
     group = GroupStatus(
         persona=persona, group="g", wanted=held, held=held, peak=held, opened=held, came=held, starved=0, left=0,
         refused={"full": 1}, failed={}, ended={}, answers={}, sent_bytes=1, received_bytes=2, deliveries=3,
+        lifetime=lived,
     )  # fmt: skip
     return Result(
         groups=[group],
-        lifetimes=[{"persona": persona, "group": "g", "ages": lived.recording()}],  # type: ignore[list-item]
-        traffic=None,
-        phases=[],
-        reread=None,
         role="crowd",
-        lags=[PhaseLag(phase="attack", lag=lived.recording())],
+        lags={"attack": lived},
         oldest=max(ages, default=None),
         own_faults={"no ports": held},
         listeners={persona: {"lobby": held}},
@@ -146,19 +143,15 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
 
 
 def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
-    import msgspec
-
-    results = [
-        msgspec.json.decode(msgspec.json.encode(each), type=Result)
-        for each in (_account("a", 3, [1.0]), _account("a", 4, [1.0, 9.0]), _account("b", 5, []))
-    ]
-    totals = merge(results)
+    told = (_account("a", 3, [1.0]), _account("a", 4, [1.0, 9.0]), _account("b", 5, []))
+    totals = merge(decoder(Result).decode(encode(each)) for each in told)
     assert [(group.persona, group.held, group.refused) for group in totals.groups] == [
         ("a", 7, {"full": 2}),
         ("b", 5, {"full": 1}),
     ]
-    assert totals.lifetimes["g", "a"].count == 3
-    assert totals.lifetimes["g", "a"].longest == 9.0
+    lives = [group.lifetime or Latency() for group in totals.groups]
+    assert [(each.count, each.longest) for each in lives] == [(3, 9.0), (0, None)]
+    assert lives[0].at(50) == pytest.approx(1.0, rel=0.01)
     assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
     assert totals.lag("crowd", 100, ("recovery",)) is totals.lag("victims", 100, ("attack",)) is None
     assert totals.oldest == 9.0

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import cpu_steal
-from loadgen.cpu_steal import Ticks
+from loadgen import machine
+from loadgen.machine import Ticks
 from loadgen.preflight import InvalidRunError
 from loadgen.report import CohortRow, Report
 from tests.loadgen.planted import Plant, planted, planted_process
@@ -18,7 +18,10 @@ def _row(report: Report, persona: str) -> CohortRow:
     return next(row for row in report.cohorts if row.persona == persona)
 
 
-async def test_a_healthy_server_holds() -> None:
+async def test_a_healthy_server_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside it: what the host took of the processors is that of the steady window."""
+    readings = iter([Ticks(1000, 50), Ticks(1200, 56)])
+    monkeypatch.setattr(machine, "ticks", lambda: next(readings))
     with planted() as server:
         report = await play_run(server.url, EVERYBODY, rate=50, rooms=("a", "b"))
     assert report.verdict.outcome in {"held", "invalid"}, report.verdict  # invalid: this machine was too busy
@@ -32,6 +35,7 @@ async def test_a_healthy_server_holds() -> None:
     assert 2 * sent <= _row(report, "sse").deliveries <= 3 * sent
     assert 2 * sent <= _row(report, "chat").deliveries <= 3 * sent
     assert _row(report, "poll").deliveries == 5 * sent
+    assert report.figures["steal_percent"] == 3.0
 
 
 async def test_latencies_are_what_was_planted() -> None:
@@ -51,14 +55,6 @@ async def test_a_stalled_server_is_charged_with_the_messages_that_waited() -> No
     assert spread.count >= 20
     assert spread.p50_ms is not None
     assert spread.p50_ms > 100, "a closed loop would have reported one slow message"
-
-
-async def test_lost_messages_are_named() -> None:
-    with planted(Plant(drop_every=4)) as server:
-        report = await play_run(server.url, {"chat": 5}, rate=40, drain=3.0)
-    assert report.figures["unacknowledged"] == 0
-    assert report.figures["unreturned"] == report.phases[0].succeeded // 4 > 0
-    assert any("unreturned" in reason for reason in report.verdict.reasons)
 
 
 async def test_members_thrown_out_are_counted_with_their_age() -> None:
@@ -124,14 +120,6 @@ async def test_memory_and_cpu_of_a_process_are_measured() -> None:
     assert grown is not None
     assert grown > 10_000, "most of the 20,000 is memory that the process did not have before"
     assert report.figures["server_cpu_us_per_connection_s"] is not None
-
-
-async def test_what_the_host_took_is_that_of_the_steady_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = iter([Ticks(1000, 50), Ticks(1200, 56)])
-    monkeypatch.setattr(cpu_steal, "read", lambda: next(readings))
-    with planted() as server:
-        report = await play_run(server.url, {"idle": 5})
-    assert report.figures["steal_percent"] == 3.0
 
 
 async def test_everything_is_given_back() -> None:

@@ -90,6 +90,7 @@ async def test_the_working_day_is_played() -> None:
     [idle] = [row for row in report.cohorts if row.persona == "idle"]
     assert idle.peak == 160, "and everybody by the end of it"
     assert [row.name for row in report.phases] == ["morning to afternoon"] * 2
+    assert report.phases[0].seconds >= 2.79, "from the first of the four to the end of the last"
     assert report.phases[0].succeeded >= 60, "the spike at noon alone is 60 messages"
     for name in ("refused", "failed", "ended", "unacknowledged", "unreturned"):
         assert report.figures[name] == 0, name

@@ -20,6 +20,7 @@ from loadgen.target import TargetDownError
 from tests.loadgen.stage import (
     DEADLINE_ANSWER,
     PATIENCE,
+    Play,
     Server,
     WebSocket,
     listening,
@@ -58,6 +59,15 @@ async def _accept(server: Server, context: ssl.SSLContext) -> trio.SSLStream[tri
     return stream
 
 
+@asynccontextmanager
+async def accepted(
+    persona: str | type[Client], context: ssl.SSLContext
+) -> AsyncIterator[tuple[trio.SSLStream[trio.SocketStream], Play]]:
+    """The server's end of a connection after the handshake, and the client."""
+    async with _secure_server() as server, playing(server.url, persona) as play:
+        yield await _accept(server, context), play
+
+
 class Echo(Client):
     """Says hello, then whatever it hears."""
 
@@ -79,8 +89,7 @@ class Echo(Client):
 
 
 async def test_bytes_arrive_both_ways(version: ssl.SSLContext) -> None:
-    async with _secure_server() as server, playing(server.url, Echo) as play:
-        stream = await _accept(server, version)
+    async with accepted(Echo, version) as (stream, play):
         assert await stream.receive_some() == b"hello"
         assert play.cohort.held == 1
         said = bytes(range(256)) * 1000
@@ -92,8 +101,7 @@ async def test_bytes_arrive_both_ways(version: ssl.SSLContext) -> None:
 
 async def test_the_ends_of_tls_and_of_tcp_are_ends(version: ssl.SSLContext) -> None:
     for how in ("goodbye", "fin"):
-        async with _secure_server() as server, playing(server.url, Echo) as play:
-            stream = await _accept(server, version)
+        async with accepted(Echo, version) as (stream, play):
             await stream.receive_some()
             if how == "goodbye":
                 with pytest.raises(trio.BrokenResourceError):  # it is not waited for
@@ -123,8 +131,7 @@ async def test_nobody_is_held_before_the_handshake(context: ssl.SSLContext) -> N
 
 
 async def test_an_attack_on_http_is_the_same_within_tls(version: ssl.SSLContext) -> None:
-    async with _secure_server() as server, playing(server.url, "slow-head") as play:
-        stream = await _accept(server, version)
+    async with accepted("slow-head", version) as (stream, play):
         said = await read_until(stream, lambda got: got.endswith(b"\r\n"))
         assert parsed(said + b"\r\n")[0].target == b"/"
         await stream.send_all(DEADLINE_ANSWER)
@@ -133,8 +140,7 @@ async def test_an_attack_on_http_is_the_same_within_tls(version: ssl.SSLContext)
 
 
 async def test_an_attack_by_websocket_is_the_same_within_tls(version: ssl.SSLContext) -> None:
-    async with _secure_server() as server, playing(server.url, "no-close") as play:
-        stream = await _accept(server, version)
+    async with accepted("no-close", version) as (stream, play):
         socket = WebSocket(stream)
         await socket.accept()
         await until(lambda: play.cohort.held == 1)
@@ -142,8 +148,7 @@ async def test_an_attack_by_websocket_is_the_same_within_tls(version: ssl.SSLCon
 
 
 async def test_half_a_connection_is_one_in_tls_as_well(version: ssl.SSLContext) -> None:
-    async with _secure_server() as server, playing(server.url, "poll-halfclose") as play:
-        stream = await _accept(server, version)
+    async with accepted("poll-halfclose", version) as (stream, play):
         await read_until(stream, lambda got: b"\r\n\r\n" in got)
         assert await stream.receive_some() == b"", "a goodbye, no truncation"
         assert play.cohort.held == 1
@@ -173,8 +178,7 @@ async def test_slow_tls_lies_below() -> None:
 
 
 async def test_a_broken_record_is_no_fault_of_ours(context: ssl.SSLContext) -> None:
-    async with _secure_server() as server, playing(server.url, Echo) as play:
-        stream = await _accept(server, context)
+    async with accepted(Echo, context) as (stream, play):
         await stream.receive_some()
         await stream.transport_stream.send_all(b"this is no record at all")
         await until(lambda: play.cohort.ended)
@@ -182,8 +186,7 @@ async def test_a_broken_record_is_no_fault_of_ours(context: ssl.SSLContext) -> N
 
 
 async def test_nothing_is_kept_of_who_has_gone(context: ssl.SSLContext) -> None:
-    async with _secure_server() as server, playing(server.url, Echo) as play:
-        await _accept(server, context)
+    async with accepted(Echo, context) as (_, play):
         await until(lambda: play.cohort.held)
         play.client.leave()
         assert isinstance(play.engine, SecureEngine)

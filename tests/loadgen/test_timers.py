@@ -1,5 +1,8 @@
 import select
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from loadgen.timers import NEVER, TICK_SECONDS, Alarms, WakeUp, Wheel, now
 
 
@@ -17,44 +20,26 @@ def _due(wheel: Wheel[Member], moment: float) -> list[Member]:
     return found
 
 
-def test_a_deadline_comes_once_and_never_early() -> None:
-    wheel, member = Wheel[Member](), Member()
-    wheel.set(member, 10.0)
-    assert _due(wheel, 9.999) == []
-    assert _due(wheel, 10.0 + 2 * TICK_SECONDS) == [member]
-    assert _due(wheel, 100.0) == []
+Steps = list[tuple[int, float, bool]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0.1, 20) | st.just(NEVER), st.booleans())))
+@example([(0, 1.0, False), (0, 3.5, False), (1, 5.0, False), (1, 1.5, True), (2, 1.0, False), (2, NEVER, True)])
+def test_the_last_deadline_of_each_comes_once_and_never_early(steps: Steps) -> None:
+    """However often it is put off, brought forward, cancelled, or set again after it came."""
+    wheel, members, moment = Wheel[Member](), [Member() for _ in range(3)], 0.0
+    wanted: dict[Member, float] = {}
+    for number, seconds, looks in [*steps, *[(0, 0.0, True)] * 21]:
+        if seconds:
+            wanted[members[number]] = moment + seconds
+            wheel.set(members[number], moment + seconds)
+        if looks:
+            moment += 1.0
+            for member in _due(wheel, moment):
+                assert wanted.pop(member) <= moment
+            assert all(when > moment - 2 * TICK_SECONDS for when in wanted.values())
+    assert set(wanted.values()) <= {NEVER}
     assert wheel.next_time == NEVER
-
-
-def test_putting_off_is_lazy_and_leaves_one_entry() -> None:
-    wheel, member = Wheel[Member](), Member()
-    for when in (1.0, 2.0, 3.0):
-        wheel.set(member, when)
-    assert _due(wheel, 2.5) == []
-    assert _due(wheel, 3.1) == [member]
-
-
-def test_bringing_forward_replaces_the_later_deadline() -> None:
-    wheel, member = Wheel[Member](), Member()
-    wheel.set(member, 5.0)
-    wheel.set(member, 1.0)
-    assert _due(wheel, 1.1) == [member]
-    assert _due(wheel, 6.0) == []
-
-
-def test_cancelling_leaves_nothing() -> None:
-    wheel, member = Wheel[Member](), Member()
-    wheel.set(member, 1.0)
-    wheel.set(member, NEVER)
-    assert _due(wheel, 2.0) == []
-
-
-def test_a_member_may_be_set_again_when_it_was_due() -> None:
-    wheel, member = Wheel[Member](), Member()
-    wheel.set(member, 1.0)
-    assert _due(wheel, 1.1) == [member]
-    wheel.set(member, 2.0)
-    assert _due(wheel, 2.1) == [member]
 
 
 def test_alarms_come_in_order() -> None:

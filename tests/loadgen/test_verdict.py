@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from loadgen import bar, noise
+from loadgen import bar
 from loadgen.figure import Figure, When
 from loadgen.figures import ATTACK, RUN, Condition, bar_of
 from loadgen.report import Outcome, Verdict
-from loadgen.verdict import Facts, decide, worst
+from loadgen.verdict import Facts, busy, decide, suspects, worst
 
 COUNT, TIME = Condition("attack_failed", ">", 0), Condition("p99_over_bar_ms", ">", 0)
 
@@ -170,9 +170,9 @@ def test_a_loud_baseline_counts_for_less() -> None:
     ],
 )
 def test_a_late_schedule_says_of_why_what_was_measured(measured: dict[str, float], words: str) -> None:
-    [reason] = noise.busy({"lag_p99_ms": 500.0, **measured})
+    [reason] = busy({"lag_p99_ms": 500.0, **measured})
     assert reason == "the generator's own schedule was 500 ms late at the 99th percentile: it lacked CPU" + words
-    assert noise.busy({"lag_p99_ms": 24.0}) == noise.busy({"lag_p99_ms": None}) == ()
+    assert busy({"lag_p99_ms": 24.0}) == busy({"lag_p99_ms": None}) == ()
 
 
 @pytest.mark.parametrize(
@@ -190,6 +190,6 @@ def test_a_late_schedule_says_of_why_what_was_measured(measured: dict[str, float
     ],
 )
 def test_what_else_may_have_made_an_answer_late(name: str, quiet: float, loud: float) -> None:
-    assert noise.suspects({name: quiet}) == noise.suspects({name: None}) == noise.suspects({}) == ()
-    [reason] = noise.suspects({name: loud})
+    assert suspects({name: quiet}) == suspects({name: None}) == suspects({}) == ()
+    [reason] = suspects({name: loud})
     assert f"{loud:g}" in reason

@@ -1,19 +1,10 @@
 """Victims of every kind against a sound server and a faulty one."""
 
-import pytest
-import trio
-
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ESTABLISHED, MIXES, WHAT
-from loadgen.protocols.http import HttpPeer
-from loadgen.protocols.ws_echo import upgrade
 from loadgen.report import Report
-from loadgen.target import find
-from loadgen.victims.context import Context
-from loadgen.victims.victim import OperationFailedError, describe, failure_in
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import play_attack
-from tests.loadgen.stage import PATIENCE, listening, reset
 
 EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 2)
 
@@ -35,15 +26,6 @@ async def test_every_kind_of_a_chat_s_users_gets_through() -> None:
     assert members.spread.p50_ms is not None
     assert members.spread.p50_ms >= 150, "what was planted is what its users felt"
     assert sum(sample.succeeded for sample in report.timeline) >= sum(_by_kind(report, "attack").values())
-
-
-async def test_servers_that_are_no_chat() -> None:
-    with planted() as server:
-        report = await play_attack(
-            server.url, {"slow-head": 3}, victims={"ws-echo": 3, "get": 3}, websocket_path="/echo"
-        )  # fmt: skip
-    assert all(_by_kind(report, "attack")[WHAT[kind]] >= 5 for kind in ("ws-echo", "get"))
-    assert report.figures["success_percent"] == 100
 
 
 async def test_an_answer_that_is_no_success_fails_the_beat() -> None:
@@ -78,32 +60,3 @@ async def test_a_page_of_a_server_that_closes_after_each_answer_is_fetched_again
         report = await play_attack(server.url, {"idle-connect": 1}, victims={"get": 2})
     assert _by_kind(report, "attack")[WHAT["get"]] >= 5
     assert report.figures["success_percent"] == 100
-
-
-@pytest.mark.parametrize(("resets", "reason"), [(False, "closed"), (True, "Connection reset by peer")])
-@pytest.mark.parametrize("speaks", ["WebSocket", "HTTP"])
-async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(
-    speaks: str, resets: bool, reason: str
-) -> None:
-    """trio-websocket waits for the rest of a handshake: a victim was out for ten seconds more than its server."""
-
-    async def ask(stream: trio.SocketStream) -> None:
-        if speaks == "HTTP":
-            await HttpPeer(stream, "x").request("GET", "/")
-        async with trio.open_nursery() as nursery:
-            await upgrade(Context(find("http://127.0.0.1:9"), "run"), nursery, stream)
-
-    async def close() -> None:
-        accepted = await server.accept()
-        await accepted.receive_some()
-        reset(accepted) if resets else await accepted.aclose()
-
-    with trio.fail_after(PATIENCE):
-        async with listening() as server, trio.open_nursery() as nursery:
-            nursery.start_soon(close)
-            async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
-                with pytest.raises((OperationFailedError, trio.BrokenResourceError, BaseExceptionGroup)) as raised:
-                    await ask(stream)
-    failure = failure_in(raised.value)
-    assert not isinstance(failure, trio.TooSlowError)
-    assert reason in describe(failure)

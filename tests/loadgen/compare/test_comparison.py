@@ -11,12 +11,13 @@ from loadgen.compare.catalogue import PEERS, Can, Peer
 from loadgen.compare.comparison import ComparePlan, Comparison
 from loadgen.compare.kits import PEERS as SCRIPTS
 from loadgen.compare.kits import Script
-from loadgen.compare.measure import Options
+from loadgen.compare.measure import ENDPOINT
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Table
+from tests.loadgen.plays import plan
 
 SIZES = Sizes(idle_seconds=1.0, busy_seconds=1.0, attack_seconds=2.0).scaled(1.0, 20)
 EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slow-head"]])}
@@ -29,11 +30,11 @@ def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: i
         sizes=SIZES,
         repeats=repeats,
         peers_dir=folder,
-        options=Options(
-            seed=1,
-            processes=1,
+        measured=replace(
+            plan("http://127.0.0.1"),
             arguments="loadgen compare",
             progress=Progress(Console(quiet=True)),
+            endpoint=ENDPOINT,
             settle_seconds=0.05,
         ),
         say=told.append,
@@ -89,16 +90,6 @@ async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.slow
-async def test_servers_take_turns(tmp_path: Path) -> None:
-    told: list[str] = []
-    peers = [PEERS["floor"], PEERS["websockets"]]
-    report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], repeats=2, told=told)).play()
-    assert [part.target for part in report.parts] == ["floor", "websockets", "floor", "websockets"]
-    (rate,) = [row[1] for row in table(report, "New").rows if row[0].startswith("websockets")]
-    assert "(" in rate, "the least and the most"
-
-
 DIES = """
 import socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
@@ -132,10 +123,12 @@ while True:
 """
 
 
-async def test_a_server_that_lets_nobody_in_is_a_row(tmp_path: Path) -> None:
+async def test_servers_take_turns_and_one_that_lets_nobody_in_is_a_row(tmp_path: Path) -> None:
     told: list[str] = []
-    peers = [peer(tmp_path, "bouncer", SHUTS_OUT)]
-    report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], told=told)).play()
+    peers = [peer(tmp_path, name, SHUTS_OUT) for name in ("bouncer", "doorman")]
+    report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], repeats=2, told=told)).play()
+    turns = [f"idle, round {number} of 2: {each.name}" for number in (1, 2) for each in peers]
+    assert [line for line in told if "round" in line] == turns
     assert report.outcome is Outcome.INVALID, "nothing was measured"
     assert table(report, "Idle").rows[0][1].startswith("0 of 20 held")
 

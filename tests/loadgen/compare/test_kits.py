@@ -127,7 +127,7 @@ def test_these_run_wherever_the_project_does(name: str, tmp_path: Path) -> None:
 
 
 def test_nginx_is_told_its_port_and_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Nginx, "_find", lambda _: ("/usr/sbin/nginx", Path("/usr/lib/nchan.so")))
+    monkeypatch.setattr(Nginx, "find", lambda _: ("/usr/sbin/nginx", Path("/usr/lib/nchan.so")))
     command = Nginx("nchan").command(tmp_path, tmp_path, 4321, 20.0)
     assert command[:3] == ["/usr/sbin/nginx", "-p", str(tmp_path)]
     written = (tmp_path / "nginx.conf").read_text()

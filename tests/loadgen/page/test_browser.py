@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from loadgen import page
+from loadgen.page import page_of
 from tests.e2e.browser import CHROMIUM_FLAGS, find_chromium, is_required
 from tests.loadgen import reports
 
@@ -46,7 +46,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Page]:
 
 def visit(window: Page, kind: str, directory: Path, *, size: tuple[int, int], dark: bool = False) -> None:
     path = directory / "report.html"
-    page.write(reports.KINDS[kind](), path)
+    path.write_text(page_of(reports.KINDS[kind]()), encoding="utf-8")
     window.set_viewport_size({"width": size[0], "height": size[1]})
     window.emulate_media(color_scheme="dark" if dark else "light")
     window.goto(path.as_uri())

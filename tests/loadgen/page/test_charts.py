@@ -1,14 +1,15 @@
 """What is drawn, read back from the SVG."""
 
 import re
-from itertools import pairwise
+from itertools import chain, pairwise
 from xml.etree.ElementTree import Element
 
 import msgspec
 import pytest
 
-from loadgen.page import charts
-from loadgen.page.charts import MOST_COLOURS, MOST_MOMENTS, Chart
+from loadgen.page import charts, distributions
+from loadgen.page.charts import MOST_COLOURS, MOST_MOMENTS
+from loadgen.page.plots import Chart
 from loadgen.report import Outcome, Sample
 from tests.loadgen import reports
 
@@ -41,8 +42,8 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     assert list(by_caption(charts.over_time(reports.run(), "r"))) == ["Latency", "Connections held"]
     assert charts.over_time(reports.interrupted(), "r") == []
     assert charts.over_time(reports.fingerprint(), "r") == []
-    assert charts.spreads([], "r") is None
-    assert charts.kills(reports.run().cohorts, "r") is None
+    assert distributions.spreads([], "r") is None
+    assert distributions.kills(reports.run().cohorts, "r") is None
 
 
 def test_latency_has_its_percentiles_phases_and_failures() -> None:
@@ -86,7 +87,8 @@ def test_a_line_breaks_where_nothing_was_measured() -> None:
 
 
 def test_names_of_lines_do_not_overlap() -> None:
-    for chart in charts.over_time(reports.attack(), "r"):
+    plots = [charts.over_time(reports.attack(outcome=outcome), "r") for outcome in (Outcome.HELD, Outcome.FELL_SHORT)]
+    for chart in chain(*plots):
         places = sorted(
             float(text.get("y", "0"))
             for text in chart.drawing.iter("text")
@@ -121,7 +123,7 @@ def test_long_runs_are_thinned_to_the_worst() -> None:
 
 
 def test_spreads_have_a_row_for_each_group_and_phase() -> None:
-    chart = charts.spreads(reports.attack().phases, "r")
+    chart = distributions.spreads(reports.attack().phases, "r")
     assert chart is not None
     assert texts(chart.drawing, "group") == list(reports.GROUPS)
     assert texts(chart.drawing, "tick")[1:4] == ["baseline", "attack", "recovery"]
@@ -130,7 +132,7 @@ def test_spreads_have_a_row_for_each_group_and_phase() -> None:
 
 def test_kill_times_are_where_they_belong() -> None:
     report = reports.attack("slow-head", clients=100)
-    chart = charts.kills(report.cohorts, "r")
+    chart = distributions.kills(report.cohorts, "r")
     assert chart is not None
     [tall] = [tip for tip in tips(chart.drawing) if tip.startswith("10 to 10.5 s")]
     assert tall == f"10 to 10.5 s: {dict(report.cohorts[0].kills)[10.5]:,}"
@@ -138,13 +140,14 @@ def test_kill_times_are_where_they_belong() -> None:
         rect for rect in chart.drawing.iter("rect") if (found := rect.find("title")) is not None and found.text == tall
     ]
     assert float((bar.get("x") or "").rstrip("%")) == pytest.approx(100 * 10 / 12, abs=0.1)
+    assert float(bar.get("height") or 0) == 44, "the highest"
 
 
 def test_every_plot_has_a_title_and_a_description_in_words() -> None:
     report = reports.attack(outcome=Outcome.FELL_SHORT)
-    drawn = [*charts.over_time(report, "r"), charts.spreads(report.phases, "r"), charts.kills(report.cohorts, "r")]
+    others = distributions.spreads(report.phases, "r"), distributions.kills(report.cohorts, "r")
     idents = []
-    for chart in drawn:
+    for chart in (*charts.over_time(report, "r"), *others):
         assert chart is not None
         title, description = chart.drawing[0], chart.drawing[1]
         assert (title.tag, description.tag) == ("title", "desc")
@@ -168,5 +171,5 @@ def test_a_phase_is_drawn_until_its_last_sample() -> None:
             (8.0, "recovery"),
         )
     ]
-    bands = [(band.name, band.begins, band.ends) for band in charts._bands(samples)]
+    bands = [(band.name, band.begins, band.ends) for band in charts.bands(samples)]
     assert bands == [("baseline", 0.0, 1.4), ("attack", 1.4, 7.4), ("recovery", 7.4, 8.0)]

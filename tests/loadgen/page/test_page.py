@@ -3,12 +3,11 @@
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from loadgen import format as fmt
-from loadgen import page
+from loadgen.page import page_of
 from loadgen.report import Outcome, Report
 from tests.loadgen import reports
 
@@ -47,49 +46,43 @@ def report(request: pytest.FixtureRequest) -> Report:
     return made
 
 
-def written(report: Report, directory: Path) -> str:
-    path = directory / "report.html"
-    page.write(report, path)
-    return path.read_text(encoding="utf-8")
-
-
-def read(report: Report, directory: Path) -> Reader:
+def read(report: Report) -> Reader:
     reader = Reader()
-    reader.feed(written(report, directory))
+    reader.feed(page_of(report))
     reader.close()
     assert reader.open == []
     return reader
 
 
-def test_every_element_is_closed_and_every_id_is_one(report: Report, tmp_path: Path) -> None:
-    reader = read(report, tmp_path)
+def test_every_element_is_closed_and_every_id_is_one(report: Report) -> None:
+    reader = read(report)
     idents = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
     assert len(set(idents)) == len(idents)
     links = [attributes["href"] for tag, attributes in reader.elements if tag == "a"]
     assert {link.removeprefix("#") for link in links if link} <= set(idents)
 
 
-def test_plots_are_xml(report: Report, tmp_path: Path) -> None:
-    text = written(report, tmp_path)
+def test_plots_are_xml(report: Report) -> None:
+    text = page_of(report)
     figures = re.findall(r"<figure>.*?</figure>", text, re.DOTALL)
     for figure in figures:
         assert ET.fromstring(figure).find("svg") is not None
     assert len(figures) == text.count("<figure")
 
 
-def test_nothing_is_loaded_and_nothing_runs(report: Report, tmp_path: Path) -> None:
-    reader = read(report, tmp_path)
+def test_nothing_is_loaded_and_nothing_runs(report: Report) -> None:
+    reader = read(report)
     for tag, attributes in reader.elements:
         assert tag not in {"script", "link", "img", "iframe", "object", "embed", "base", "form", "image", "use"}
         assert not [name for name in attributes if name.startswith("on") or name in {"src", "style", "xlink:href"}]
         assert (attributes.get("href") or "#").startswith("#")
-    style = re.findall(r"<style>(.*?)</style>", written(report, tmp_path), re.DOTALL)
+    style = re.findall(r"<style>(.*?)</style>", page_of(report), re.DOTALL)
     assert len(style) == 1
     assert not re.search(r"url\(|@import|https?:|//", style[0])
 
 
-def test_the_page_tells_the_verdict_the_figures_and_the_replay(report: Report, tmp_path: Path) -> None:
-    text = read(report, tmp_path).text
+def test_the_page_tells_the_verdict_the_figures_and_the_replay(report: Report) -> None:
+    text = read(report).text
     assert report.verdict.outcome.upper() in text
     for words in (*report.verdict.reasons, report.target, fmt.replay(report)):
         assert fmt.printable(words) in text
@@ -106,14 +99,14 @@ def test_the_page_tells_the_verdict_the_figures_and_the_replay(report: Report, t
             assert fmt.printable(row.persona) in text
 
 
-def test_a_hostile_server_gets_nothing_into_the_page(tmp_path: Path) -> None:
-    reader = read(reports.hostile(), tmp_path)
+def test_a_hostile_server_gets_nothing_into_the_page() -> None:
+    reader = read(reports.hostile())
     assert "<script>alert('x')</script>" in reader.text, "it is there, as text"
-    assert {tag for tag, _ in reader.elements} == {tag for tag, _ in read(reports.scorecard(), tmp_path).elements}
+    assert {tag for tag, _ in reader.elements} == {tag for tag, _ in read(reports.scorecard()).elements}
 
 
-def test_a_scorecard_folds_what_held(tmp_path: Path) -> None:
-    reader = read(reports.scorecard(), tmp_path)
+def test_a_scorecard_folds_what_held() -> None:
+    reader = read(reports.scorecard())
     parts = [attributes for tag, attributes in reader.elements if tag == "details" and "id" in attributes]
     assert [attributes["id"] for attributes in parts] == [f"part-{number}" for number in range(1, 7)]
     assert [number for number, attributes in enumerate(parts) if "open" in attributes] == [2]
@@ -121,8 +114,8 @@ def test_a_scorecard_folds_what_held(tmp_path: Path) -> None:
     assert text.index("Verdicts") < text.index("One by one")
 
 
-def test_a_comparison_tells_its_tables_and_folds_its_runs(tmp_path: Path) -> None:
-    reader = read(reports.comparison(), tmp_path)
+def test_a_comparison_tells_its_tables_and_folds_its_runs() -> None:
+    reader = read(reports.comparison())
     parts = [attributes for tag, attributes in reader.elements if tag == "details" and "id" in attributes]
     assert len(parts) == 4
     assert not any("open" in attributes for attributes in parts)
@@ -130,27 +123,27 @@ def test_a_comparison_tells_its_tables_and_folds_its_runs(tmp_path: Path) -> Non
     assert "The target" not in reader.text.partition("Survival of slow attacks")[0]
 
 
-def test_hundreds_of_parts_are_told_without_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hundreds_of_parts_are_told_without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadgen.page.document.MOST_DRAWN", 3)
-    reader = read(reports.comparison(), tmp_path)
+    reader = read(reports.comparison())
     assert "svg" not in {tag for tag, _ in reader.elements}
     assert "attack_p99_ms" in reader.text
 
 
-def test_tables_say_what_their_heads_are_for(report: Report, tmp_path: Path) -> None:
-    for tag, attributes in read(report, tmp_path).elements:
+def test_tables_say_what_their_heads_are_for(report: Report) -> None:
+    for tag, attributes in read(report).elements:
         if tag == "th":
             assert attributes.get("scope") in {"row", "col", "rowgroup"}
 
 
-def test_what_is_bad_is_marked(tmp_path: Path) -> None:
+def test_what_is_bad_is_marked() -> None:
     def bad(report: Report) -> int:
-        classes = [attributes.get("class") or "" for _, attributes in read(report, tmp_path).elements]
+        classes = [attributes.get("class") or "" for _, attributes in read(report).elements]
         return sum({"toned", "bad"} <= set(each.split()) for each in classes)
 
     assert bad(reports.attack()) == 0
     assert bad(reports.attack(outcome=Outcome.FELL_SHORT)) >= 3
 
 
-def test_a_page_is_small(tmp_path: Path) -> None:
-    assert len(written(reports.attack(), tmp_path)) < 150_000
+def test_a_page_is_small() -> None:
+    assert len(page_of(reports.attack())) < 150_000

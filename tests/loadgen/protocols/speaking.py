@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from loadgen.lag import Lag
+from loadgen.latency import Lag
 from loadgen.traffic import Traffic
 
 

@@ -6,10 +6,10 @@ import pytest
 import trio
 
 from loadgen import experiment
-from loadgen.endpoint import Endpoint
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
+from loadgen.target import Endpoint
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan
 from tests.loadgen.protocols.speaking import schedule, send
@@ -122,6 +122,7 @@ async def test_a_server_that_says_no_falls_short() -> None:
 async def test_a_server_that_does_not_speak_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took 105 seconds against an echo server, and nobody was told why."""
     monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 0.3)
+    monkeypatch.setattr("loadgen.target.PROBE_SECONDS", 0.3)
     load = experiment.honest_load({registry()["idle"]: 3}, seconds=60.0)
     async with listening() as server, trio.open_nursery() as nursery:
         with pytest.raises(InvalidRunError, match=r"nobody was established in 0\.3 s: .* chat\.v1 .*--mix echo=100"):
