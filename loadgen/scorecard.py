@@ -25,6 +25,7 @@ from loadgen.protocols import served
 from loadgen.report import Outcome, Report, timestamp, verdict
 from loadgen.session import Plan
 from loadgen.stopping import stoppable
+from loadgen.target import UsageError
 from loadgen.timers import now
 from loadgen.verdict import worst
 
@@ -54,10 +55,19 @@ class Scorecard:
         self._stop = trio.Event()
 
     async def play(self) -> Report:
-        """Play all attacks, one after the other."""
+        """Play all attacks, one after the other. Raises UsageError if the target cannot be started at all."""
+        await self._require_start()
         async with stoppable(self._plan.progress.say) as self._stop:  # while an attack is played, it has its own
             await self._play_all()
         return self._report()
+
+    async def _require_start(self) -> None:
+        """A command that starts nothing would be told in each row, an hour later."""
+        try:
+            async with self._running_target():
+                pass
+        except DiedError as error:
+            raise UsageError(f"--start: the target {error}") from None
 
     async def _play_all(self) -> None:
         for number, kind in enumerate(self._kinds, start=1):

@@ -214,8 +214,6 @@ async def test_a_client_that_goes_while_it_waits_for_its_turn() -> None:
         await server.held(1)
 
 
-
-
 @pytest.mark.parametrize("size", [0, READ_BYTES], ids=["many a read", "one a read"])
 async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size: int) -> None:
     """Ten pages through a tiny window: one answer at a time is kept of ours, and in the end all have come, in order."""

@@ -28,7 +28,7 @@ from pathlib import Path
 from chatserver import fair
 from chatserver.net import poller, scheduler
 from chatserver.net.states import Priority
-from loadgen import cpu_steal
+from loadgen import machine
 from tests.support.peers import say, upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -237,13 +237,13 @@ def _run(mechanism: str, load: str, *, off: bool) -> tuple[float, float]:
 def measure(mechanism: str) -> Iterator[str]:
     """One row."""
     _, load = MECHANISMS[mechanism]
-    before = cpu_steal.read()
+    before = machine.ticks()
     runs: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for _ in range(PAIRS):
         for off in (False, True):
             runs[off].append(_run(mechanism, load, off=off))
     with_it, without = ([statistics.median(side) for side in zip(*runs[off], strict=True)] for off in (False, True))
-    stolen = cpu_steal.percent(before, cpu_steal.read())
+    stolen = machine.stolen_percent(before, machine.ticks())
     yield (
         f"| {mechanism} | {load} | {with_it[0]:.1f} / {with_it[1]:.1f} | {without[0]:.1f} / {without[1]:.1f} |"
         f" {stolen}% | {json.dumps([[round(p, 1) for p in run] for run in runs[True]])} |"

@@ -163,16 +163,30 @@ def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_a_target_that_does_not_start_is_a_row_that_says_why() -> None:
+@pytest.mark.parametrize("starts", [0, 1], ids=["never", "once"])
+def test_a_target_that_does_not_start_is_told_at_once_and_later_in_its_row(tmp_path: Path, starts: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    program = tmp_path / "target.py"
+    program.write_text(
+        "import http.server, pathlib\n"
+        f"starts = pathlib.Path({str(tmp_path / 'starts')!r})\n"
+        "with starts.open('a') as noted: noted.write('x')\n"
+        f"if starts.stat().st_size > {starts}: raise SystemExit('no disk')\n"
+        f"http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')\n"
+    )
     done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head", "--clients", "5", "--json",
-        "--start", f"{sys.executable} -c 'raise SystemExit(\"no disk\")'",
+        "--start", f"{sys.executable} {program}",
     )  # fmt: skip
+    why = "--start: the target ended with exit code 1: no disk"
+    if not starts:
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert done.stderr.count(why) == 1
+        return
     assert done.returncode == 3, done.stderr
     [part] = json.loads(done.stdout)["parts"]
-    assert part["verdict"]["reasons"] == ["--start: the target ended with exit code 1: no disk"]
+    assert part["verdict"]["reasons"] == [why]
 
 
 def test_what_listens_already_is_not_started(capsys: pytest.CaptureFixture[str]) -> None:
