@@ -113,6 +113,7 @@ async def test_retain_by_whichever_bound_is_tighter(
         clock.ms += 1_000
     assert await log.retain(max_messages=max_messages, max_age_ms=max_age_ms, now_ms=clock.ms) == lost
     assert await log.head("lobby") == Head(lost.get("lobby", 1), 5)
+    assert offsets(await log.read("lobby", after=0, limit=9)) == list(range(lost.get("lobby", 1), 6))
 
 
 async def test_an_emptied_room_goes_on_where_it_was(log: Log, clock: Clock) -> None:
