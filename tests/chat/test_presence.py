@@ -3,7 +3,7 @@
 from collections import Counter
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.chat import presence as presence_module
@@ -49,6 +49,18 @@ USERS = st.integers(0, 4)
 ACTS = st.lists(st.tuples(st.sampled_from(["window", "close", "poll", "answer", "time", "tell"]), USERS), max_size=80)
 
 
+def acts_of(text: str) -> list[tuple[str, int]]:
+    """`poll1 time` is a poll of user 1, and time."""
+    return [(word.rstrip("01234"), int(word[-1]) if word[-1].isdigit() else 0) for word in text.split()]
+
+
+@example(acts_of("window1 window1 window1 tell close1 close1 tell close1 tell"), NAMED_ROOM)  # present once
+@example(acts_of("window1 tell window2 close2 close1 window1 tell"), NAMED_ROOM)  # came and went in between
+@example(acts_of("poll1 tell answer1 time time poll1 tell answer1 time time time tell"), NAMED_ROOM)  # bridged
+@example(acts_of("poll1 poll1 answer1 answer1 time time time tell"), NAMED_ROOM)  # two polls end with one lease
+@example(acts_of("window1 poll1 answer1 time time time tell"), NAMED_ROOM)  # a window stays
+@example(acts_of("window0 window1 window2 tell window3 window4 close4 tell"), 3)  # the count, whoever made it so
+@example(acts_of("window0 window1 tell window2 window3 close0 close1 tell window4 tell"), 3)  # not half the names
 @given(ACTS, st.sampled_from([3, NAMED_ROOM]))
 def test_against_a_model(acts: list[tuple[str, int]], named_room: int) -> None:
     """Somebody with a window, a held poll or a lease is there; names told add up, unless only a count was told."""
@@ -89,6 +101,8 @@ def test_against_a_model(acts: list[tuple[str, int]], named_room: int) -> None:
                     assert joined == left == []
                     known = None
                 elif known is not None:
+                    assert known.isdisjoint(joined)
+                    assert known.issuperset(left)
                     known = (known | set(joined)) - set(left)
                     assert known == there
                 large = False
