@@ -69,6 +69,14 @@ def test_earlier_lines() -> None:
     assert editor.before == "0"
 
 
+def test_a_line_is_taken_back() -> None:
+    editor = Editor()
+    editor.feed(b"one\ntwo" + LEFT.encode())
+    assert editor.clear()
+    assert not editor.clear()
+    assert (editor.before, editor.after) == ("", "")
+
+
 def test_a_long_line_is_shown_at_its_end() -> None:
     editor = Editor()
     editor.feed(b"x" * LONGEST_LINE + b"end")

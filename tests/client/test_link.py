@@ -9,7 +9,7 @@ import trio.lowlevel
 import trio.testing
 
 from chatserver.client import RejectedError
-from chatserver.client.events import Acknowledged, Connected, Entered, GoingAway, Reconnecting
+from chatserver.client.events import Acknowledged, Connected, Entered, GoingAway, Members, Reconnecting
 from chatserver.client.link import (
     ASKED_SPREAD,
     EVENTS_AHEAD,
@@ -40,6 +40,7 @@ async def test_a_restart_in_the_middle_of_a_conversation_loses_and_doubles_nothi
         got = await listener.texts(8)
         assert [event.key for event in await listener.until(Acknowledged, times=6)] == keys
         assert isinstance(listener.seen[0], Connected)
+        assert listener.client.unacknowledged == 0
     assert [text for text in got if text.startswith("text")] == texts
     assert sorted(got) == sorted([*texts, "before", "while away"])
     assert [join.get("after") for join in server.joins] == [None, "e1-4"]
@@ -69,6 +70,19 @@ async def test_a_gap_is_filled_from_the_history() -> None:
         assert await listener.texts(6) == ["0", "1", "2", "3", "4", "5"]
         await server.say("6")
         assert (await listener.texts(7))[-1] == "6"
+
+
+async def test_rooms_are_joined_and_left_at_any_time() -> None:
+    server = FakeServer()
+    async with server.running(), listening(server.url) as listener:
+        await listener.until(Entered)
+        listener.client.join("ops")
+        await listener.until(Entered, times=2)
+        listener.client.leave("lobby")
+        listener.client.ask_members("ops")
+        await listener.until(Members)
+    assert [join["room"] for join in server.joins] == ["lobby", "ops"]
+    assert server.asked == [("leave", "lobby"), ("members", "ops")]
 
 
 async def test_goaway_says_when_to_come_back() -> None:

@@ -260,9 +260,12 @@ async def test_a_person_looks_around(server: FakeServer) -> None:
 
 async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer) -> None:
     async with terminal(server) as person:
+        await server.close_all(1012, "restart")
+        await person.until("1012 restart; reconnecting in")
+        await person.until("back in lobby")
         server.refusals = [503] * 50
         await server.close_all(1012, "restart")
-        await person.until("reconnecting in")
+        await person.until("1012 restart; reconnecting in")
         await person.until("lobby (offline)> ")
         await person.until("the server answered 503")
         person.type("/who\r")
