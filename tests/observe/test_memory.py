@@ -1,4 +1,4 @@
-"""Free memory is given back when a crowd has gone, and not at every turn."""
+"""Free memory is given back when a crowd has come or gone, and not at every turn."""
 
 import sys
 from unittest.mock import Mock, call
@@ -12,17 +12,17 @@ from chatserver.observe.memory import CROWD, Heap, find_trim
     ("held", "times"),
     [
         ((), 0),
-        ((8000, 8000, 7000, 4001), 0),
-        ((8000, 4000), 1),
-        ((8000, 31), 1),
-        ((8000, 31, 31, 31), 1),
-        ((8000, 4000, 2000, 1900), 2),
-        ((31, 8000, 31, 8000, 31), 2),
         ((CROWD - 1, 0), 0),
-        ((CROWD, 0), 1),
+        ((CROWD,), 1),
+        ((CROWD, 0), 2),
+        ((8000, 8000, 9999, 6001), 1),
+        ((6000, 8000), 2),
+        ((8000, 6000), 2),
+        ((8000, 31, 31, 31), 2),
+        ((31, 8000, 31, 8000, 31), 4),
     ],
 )
-def test_it_is_trimmed_when_half_of_a_crowd_has_gone(held: tuple[int, ...], times: int) -> None:
+def test_it_is_trimmed_when_a_quarter_of_a_crowd_has_come_or_gone(held: tuple[int, ...], times: int) -> None:
     trim = Mock()
     heap = Heap(trim)
     for count in held:
