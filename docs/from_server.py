@@ -20,7 +20,7 @@ from prometheus_client.core import Metric
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat import broadcast, hub
-from chatserver.chat.member import Member, PollWaiter, Wait
+from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.principal import Principal
 from chatserver.edge import tasks, websocket
 from chatserver.edge.requests import Upload
@@ -324,7 +324,7 @@ _PARKED: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("any", (), ""),
     ("slow head", (), "what it sent"),
     ("slow body", (Upload, LengthBody), "what it sent, head included"),
-    ("held poll", (Principal, PollWaiter, Wait), "the principal's number 32, its entries in the room's tables"),
+    ("held poll", (Principal, PollWaiter), "the principal's number 32, its entries in the room's tables"),
     ("event stream", (Principal, Member), "the same"),
     ("WebSocket in a room", (Principal, WebSocketSession, Member), "the same, and so for each further room"),
     ("any, under TLS", (TlsTransport,), "OpenSSL's: 14,000 (TLS 1.3), 13,000 (1.2)"),

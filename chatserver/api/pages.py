@@ -173,17 +173,12 @@ class Pages:
 
         Pollers of one room at one place get the same bytes object.
         """
-        wait = waiter.first
-        shared = None if wait is None or waiter.many or wait.next is not None else wait.room
-        key = None if wait is None else ("held", wait.after, waiter.limit, waiter.keep_alive)
+        shared = None if waiter.many or waiter.next is not None else waiter.room
+        key = ("held", waiter.after, waiter.limit, waiter.keep_alive)
         wire = None if shared is None or shared.cache is None else shared.cache.get(key)
         if wire is None:
-            waits = []
-            while wait is not None:
-                waits.append((wait.room, Start(wait.after, recovered=True)))
-                wait = wait.next
-            # in the order in which the client named them
-            body = self.several_now(waits[::-1], waiter.limit, many=waiter.many)
+            starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
+            body = self.several_now(starts, waiter.limit, many=waiter.many)
             if body is None:
                 return None
             wire = response(200, b"".join(body), keep_alive=waiter.keep_alive)

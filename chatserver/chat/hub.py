@@ -215,8 +215,12 @@ class Hub:
 
     def park(self, waiter: PollWaiter, waits: Iterable[tuple[Room, int]]) -> None:
         """Hold a poll until one of the rooms has something after the place given with it."""
+        wait: Wait = waiter
         for room, after in waits:
-            waiter.first = Wait(room, after, waiter.first)
+            if wait.room is not None:
+                wait.next = Wait()
+                wait = wait.next
+            wait.room, wait.after = room, after
             if room.waiters is None:
                 room.waiters = {}
             room.waiters[waiter] = None
@@ -225,15 +229,13 @@ class Hub:
 
     def release(self, waiter: PollWaiter) -> None:
         """End a held poll; its user stays present for a little while."""
-        wait = waiter.first
-        waiter.first = None
-        while wait is not None:
-            room = wait.room
+        places = waiter.places()
+        waiter.room = waiter.next = None
+        for room, _ in places:
             assert room.waiters is not None, "it waits there"
             del room.waiters[waiter]
             self._waits -= 1
             self._lease(room, waiter.principal)
-            wait = wait.next
 
     def polled(self, room: Room, principal: Principal) -> None:
         """A poll was answered at once: its user is here all the same."""

@@ -38,37 +38,40 @@ class Member(msgspec.Struct, gc=False, eq=False):
 
 
 class Wait(msgspec.Struct, gc=False, eq=False):
-    """One room that a held poll waits for."""
+    """One room that a held poll waits for; None once it does not."""
 
-    room: "Room"
-    after: int
+    room: "Room | None" = None
+    after: int = 0
     next: "Wait | None" = None
 
 
-class PollWaiter(msgspec.Struct, gc=False, eq=False):
-    """A held poll: it is answered once, as soon as any of its rooms has something after its place there."""
+class PollWaiter(Wait, kw_only=True, gc=False, eq=False):
+    """A held poll: it is answered once, as soon as any of its rooms has something after its place there.
+
+    It is its own first wait: nearly all polls name one room.
+    """
 
     connection: object
     principal: Principal
     limit: int
     many: bool  # answered in the shape of `/poll`, even for one room
     keep_alive: bool
-    first: Wait | None = None
 
     def lacks_news_of(self, room: "Room") -> bool:
         """Whether it still waits for this room, and the room has something after its place."""
-        wait = self.first
+        wait: Wait | None = self
         while wait is not None:
             if wait.room is room:
                 return wait.after < room.last
             wait = wait.next
         return False
 
-    def places(self) -> list[tuple[str, int]]:
-        """Each room's name and the offset that something must come after, in the order the client named them."""
+    def places(self) -> list[tuple["Room", int]]:
+        """Each room and the offset that something must come after, in the order the client named them."""
         found = []
-        wait = self.first
+        wait: Wait | None = self
         while wait is not None:
-            found.append((wait.room.name, wait.after))
+            if wait.room is not None:
+                found.append((wait.room, wait.after))
             wait = wait.next
-        return found[::-1]
+        return found

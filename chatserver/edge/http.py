@@ -16,6 +16,7 @@ client sends ahead stays in its inbox, and beyond one read of it, in the kernel.
 import math
 import random
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -68,7 +69,7 @@ class Exchange(msgspec.Struct, gc=False, eq=False):
     room: Room | None = None  # the one it published into
 
 
-class PageWaiter(PollWaiter, gc=False, eq=False):
+class PageWaiter(PollWaiter, kw_only=True, gc=False, eq=False):
     """A held poll of a page of an allowed origin, whose answer needs more headers; any other does without the field."""
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -239,8 +240,11 @@ class HttpExchanges:
             self._connections.resume(connection, later=True)
 
     def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> bool:
-        facts = (connection, answer.principal, answer.limit, answer.many, exchange.keep_alive)
-        waiter = PageWaiter(*facts, headers=exchange.headers) if exchange.headers else PollWaiter(*facts)
+        make = partial(PageWaiter, headers=exchange.headers) if exchange.headers else PollWaiter
+        waiter = make(
+            connection=connection, principal=answer.principal, limit=answer.limit, many=answer.many,
+            keep_alive=exchange.keep_alive,
+        )  # fmt: skip
         # First the state, which releases what it carries: a fault in parking leaves nobody waiting in a room.
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
         self._hub.park(waiter, answer.waits)
@@ -258,7 +262,8 @@ class HttpExchanges:
         wire = self._pages.held_wire(waiter)
         if wire is not None:
             return self._write(connection, exchange, [with_headers(wire, headers) if headers else wire])
-        self._wait_for(connection, exchange, self._answer_from_log(waiter.places(), waiter.limit, many=waiter.many))
+        places = [(room.name, after) for room, after in waiter.places()]
+        self._wait_for(connection, exchange, self._answer_from_log(places, waiter.limit, many=waiter.many))
         return False
 
     async def _answer_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> Answer:

@@ -229,7 +229,7 @@ def _check_heard(world: World, puppet: Puppet, connection: Connection) -> None:
     elif isinstance(context, Member) and "events" in puppet.hearing.reached:
         assert puppet.hearing.reached["events"] == world.log.last(context.room.name), "an event was not told"
     elif isinstance(context, PollWaiter):
-        assert not any(world.log.last(name) > after for name, after in context.places()), "a poll was not answered"
+        assert not any(world.log.last(room.name) > after for room, after in context.places()), "a poll was not answered"
 
 
 def _peer(connection: Connection) -> tuple[str, int] | None:

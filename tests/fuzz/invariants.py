@@ -224,10 +224,8 @@ def _check_chat(world: World, everybody: list[Connection], waiting: Queued) -> N
         elif isinstance(context, Member):
             members.setdefault(context.room, []).append(context)
         elif isinstance(context, PollWaiter):
-            wait = context.first
-            while wait is not None:
-                waiters.setdefault(wait.room, []).append(context)
-                wait = wait.next
+            for waited, _ in context.places():
+                waiters.setdefault(waited, []).append(context)
     counted = hub.statistics()
     assert counted["members"] == sum(map(len, members.values())), "memberships are counted that are none"
     assert counted["waiters"] == sum(map(len, waiters.values())), "polls are counted that nobody holds"

@@ -140,7 +140,7 @@ class Chatting:
     def hold_now(self, peer: Peer, names: Iterable[str]) -> PollWaiter:
         """The same for rooms that are in memory."""
         rooms = [self.hub.rooms[name] for name in names]
-        waiter = PollWaiter(peer, peer.principal, limit=50, many=len(rooms) > 1, keep_alive=True)
+        waiter = PollWaiter(connection=peer, principal=peer.principal, limit=50, many=len(rooms) > 1, keep_alive=True)
         peer.waiter = waiter
         self.hub.park(waiter, [(room, room.last) for room in rooms])
         return waiter

@@ -179,7 +179,7 @@ class ScriptedSink:
         peer = self._alive(waiter.connection)
         assert peer.waiter is waiter, "a poll was answered that is not held"
         assert self.hub is not None
-        peer.answers.append(waiter.places())
+        peer.answers.append([(room.name, after) for room, after in waiter.places()])
         peer.waiter = None
         self.hub.release(waiter)
 
