@@ -147,11 +147,11 @@ def test_help_imports_neither_trio_nor_the_server() -> None:
 
 
 def test_a_reader_that_left_is_no_error() -> None:
-    program = "from chatserver.cli import main; import sys; sys.argv = ['chatserver', 'limits']; main()"
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run([sys.executable, "-c", program], check=False, stdout=writer, stderr=subprocess.PIPE)
+        command = [sys.executable, "-m", "chatserver", "limits"]
+        done = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
