@@ -168,7 +168,8 @@ async def _live(address: Address, friend: Chatter, room: str, stop: trio.Event, 
         assert ack["type"] == "ack", ack
         heard = await friend.next("message")
         assert heard["offset"] == ack["offset"], "one message, or one out of order, was lost"
-        assert (await ask(address, "GET", f"/rooms/{room}/messages?limit=1")).status == 200
+        answered = await ask(address, "GET", f"/rooms/{room}/messages?limit=1")
+        assert answered.status == 200, answered
         with trio.move_on_after(NEIGHBOUR_PAUSE):
             await stop.wait()
     await friend.close()
