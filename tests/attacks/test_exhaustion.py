@@ -79,7 +79,8 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
                 await author.ask("publish", room="lobby", text="x" * 4000)
         attack = kind(server.address, opening, receive_buffer=2048 if kind is Reader else 0)
         async with attack.of(80), AsyncExitStack() as stack:
-            await until_full(server)  # not before: at first all readers wait for the log, and nobody goes who waits for us
+            await until_full(server)
+            # Not before: at first all readers wait for the log, and nobody goes who waits for us.
             await stack.enter_async_context(neighbour(server))
             for number in range(1, 11):
                 stays = await stack.enter_async_context(chatter(server.address, source=PERSON.format(number)))
