@@ -80,7 +80,7 @@ class Services:
 def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:
     """A message from somebody."""
     face = author(principal.number) if type(principal) is Principal else principal.face
-    return Draft(room, face.id, face.name, text, key)
+    return Draft(room, face.id, face.name, text, key, principal.network)
 
 
 def too_often(wait: float) -> str:

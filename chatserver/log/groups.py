@@ -15,7 +15,7 @@ after all is news as any other, and a publisher that tries again with its key ge
 
 import logging
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -30,6 +30,7 @@ from chatserver.log.interface import (
     MAX_GROUP,
     MAX_PENDING,
     MAX_PENDING_TEXT,
+    SHARED_PENDING,
     Answer,
     Draft,
     LogBusy,
@@ -64,6 +65,7 @@ class GroupWriter:
         self.accepting = False  # from the start of `run` until it is cancelled
         self._waiting: deque[_Entry] = deque()
         self._waiting_text = 0
+        self._waiting_of: Counter[str] = Counter()  # drafts by network
         self._committing: Sequence[_Entry] = ()
         self._overdue = 0  # so many of these, from the first, were answered at their deadline
         self._outgoing: deque[tuple[Callable[[Any], None], Any]] = deque()  # receivers, with what each is to get
@@ -87,12 +89,16 @@ class GroupWriter:
             raise LogBusy(f"a commit has been under way for more than {ANSWER_DEADLINE:g} s")
         if len(self._waiting) >= MAX_PENDING:
             raise LogBusy(f"{len(self._waiting):,} messages wait to be stored, limit {MAX_PENDING:,}")
+        of_network = self._waiting_of[draft.network]
+        if len(self._waiting) >= SHARED_PENDING and of_network * len(self._waiting_of) > len(self._waiting):
+            raise LogBusy(f"{of_network:,} messages of {draft.network} wait to be stored, more than its share")
         waiting_text = self._waiting_text + len(draft.text)
         if waiting_text > MAX_PENDING_TEXT:
             raise LogBusy(f"{self._waiting_text:,} characters wait to be stored, limit {MAX_PENDING_TEXT:,}")
         refuse_surrogates(draft)
         self._waiting.append((draft, done, self._now() + ANSWER_DEADLINE))
         self._waiting_text = waiting_text
+        self._waiting_of[draft.network] += 1
         if not self._committing:
             self._begin_when_due()
 
@@ -146,7 +152,16 @@ class GroupWriter:
         else:
             draft, done, _ = self._waiting.popleft()
             self._waiting_text -= len(draft.text)
+            self._take_out(draft)
             _tell(done, LogBusy("the message waited too long for its turn, and was not stored"))
+
+    def _take_out(self, draft: Draft) -> None:
+        """It does not wait any more."""
+        left = self._waiting_of[draft.network] - 1
+        if left:
+            self._waiting_of[draft.network] = left
+        else:
+            del self._waiting_of[draft.network]
 
     def _begin_when_due(self) -> None:
         if not self._waiting:
@@ -162,9 +177,12 @@ class GroupWriter:
             group = list(self._waiting)
             self._waiting.clear()
             self._waiting_text = 0
+            self._waiting_of.clear()
         else:
             group = [self._waiting.popleft() for _ in range(MAX_GROUP)]
             self._waiting_text -= sum([len(draft.text) for draft, _, _ in group])
+            for draft, _, _ in group:
+                self._take_out(draft)
         self._committing = group
         finish = partial(self._finish_group, group)
         try:
@@ -213,6 +231,7 @@ class GroupWriter:
         self._committing, self._overdue = (), 0
         self._waiting.clear()
         self._waiting_text = 0
+        self._waiting_of.clear()
         closed = LogUnavailable("the log was closed before this message was known to be stored")
         self._outgoing.extend((done, closed) for _, done, _ in left)
         at_once(self._hand_out)

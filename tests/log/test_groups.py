@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 import trio
 from outcome import Error, Outcome, Value
@@ -89,6 +90,25 @@ async def test_the_queue_is_bounded(
                 it.submit("refused")
         await wait_all_tasks_blocked()
     assert it.seen == texts * 3
+
+
+async def test_where_many_wait_no_network_has_more_than_its_share(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups_module, "SHARED_PENDING", 6)
+
+    def say(network: str, text: str) -> None:
+        it.writer.submit(msgspec.structs.replace(draft(text), network=network), it.answer)
+
+    for _ in range(3):
+        with together(it.writer):
+            for number in range(8):
+                say("crowd", str(number))  # by itself it may have all
+            say("office", "8")
+            with pytest.raises(LogBusy, match="8 messages of crowd wait to be stored, more than its share"):
+                say("crowd", "refused")
+            say("office", "9")
+            say("visitor", "10")
+        await wait_all_tasks_blocked()
+    assert it.seen == [str(number) for number in range(11)] * 3
 
 
 async def test_the_end_waits_for_the_commit_that_runs_and_for_what_waits() -> None:
