@@ -164,7 +164,8 @@ class GroupWriter:
             del self._waiting_of[draft.network]
 
     def _begin_when_due(self) -> None:
-        if not self._waiting:
+        # What is stored and not yet told waits as well: beyond that the next group would only be stored too early.
+        if not self._waiting or (len(self._outgoing) > SHARED_PENDING and self.accepting):
             return
         if self._now() >= self._next_begin or not self.accepting:
             self._begin_group()
@@ -223,6 +224,8 @@ class GroupWriter:
         outgoing = self._outgoing
         for _ in range(min(len(outgoing), ANSWERS_A_STEP)):
             _tell(*outgoing.popleft())
+        if self._waiting and not self._committing:
+            self._begin_when_due()
         return bool(outgoing)
 
     def _end(self) -> None:
