@@ -144,7 +144,7 @@ def states() -> str:
         (
             f"`{state.name}`",
             row.waits_for,
-            _span(state, row),
+            _span(row),
             f"`{row.expires.label}`" if row.expires else "no fault",
             "never" if row.reclaim is Reclaim.NEVER else f"{row.reclaim + 1}",
             row.precedent,
@@ -161,14 +161,14 @@ def states() -> str:
     return f"{table(head, rows)}\n\n{flush}"
 
 
-def _span(state: State, row: Row) -> str:
+def _span(row: Row) -> str:
     if isinstance(row.seconds, str):
         shown = f"{shown_value(row.seconds, getattr(Settings(), row.seconds))}, `--{flag_name(row.seconds)}`"
     else:
         shown = f"{row.seconds:g} s"
     if row.expires is None:
         return shown
-    return f"{shown}, in total, more with progress" if state is State.BODY else f"{shown}, in total"
+    return f"{shown}, in total" if row.total else f"{shown}, in total, more with progress"
 
 
 def state_handlers() -> str:

@@ -69,6 +69,10 @@ class Dialect(Encoding):
         """Who is there."""
         raise NotImplementedError
 
+    def reply(self, json: bytes) -> bytes:
+        """A reply of the chat's that only those dialects have who speak its JSON."""
+        raise NotImplementedError
+
     def alive(self, id_: MessageId) -> bytes:
         """The answer to a ping."""
         raise NotImplementedError

@@ -25,6 +25,10 @@ COOKIE = "chat_session"
 #: Seconds a browser keeps it: a year. The longest that Chromium allows is 400 days.
 COOKIE_LIFETIME = 365 * 24 * 3600
 
+#: Characters of a user agent that tell one guest of an address from another: browsers send 120. The rest would only be
+#: kept, as long as the sender likes.
+AGENT_MAX = 256
+
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}")
 
 
@@ -50,7 +54,7 @@ class Request(msgspec.Struct, gc=False):
             raise forbidden(self.head)
         if self._principal is None:
             # With a space in it, it looks like no token of ours.
-            token = token_in(self.head) or f"{self.address} {self.head.headers.get('user-agent', '')}"
+            token = token_in(self.head) or f"{self.address} {self.head.headers.get('user-agent', '')[:AGENT_MAX]}"
             self._principal = principal_of(token, self.secret, self.network)
         return self._principal
 

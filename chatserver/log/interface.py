@@ -26,7 +26,7 @@ import trio
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
 MAX_PENDING = 20_000
 #: Drafts waiting beyond which no network may have more of them than its share: four groups, 0.1 s of work with all that
-#: comes of them. Before, 8,000 publishers of sixteen addresses had everybody wait 3 s.
+#: comes of them. First come, first served would let 8,000 publishers have everybody wait 3 s.
 SHARED_PENDING = 1_000
 #: Characters of text in them: 64 MiB if each takes four bytes, a tenth of that for ordinary chat.
 MAX_PENDING_TEXT = 16 * 1024 * 1024

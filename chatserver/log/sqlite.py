@@ -1,22 +1,25 @@
 """The log in one SQLite file: the default.
 
 Owns: which thread does what, and the order of opening and closing. May not: contain SQL; that is in `sqlite_writer`,
-`sqlite_readers` and `sqlite_file`. The driver blocks, so it runs in three threads: one commits groups, two read.
+`sqlite_readers` and `sqlite_file`, and for what is kept beside the messages in what `change` and `ask` are given. The
+driver blocks, so it runs in three threads: one commits groups, two read.
 """
 
 import logging
 import os
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import time_ns
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import trio
 from outcome import Outcome
 
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
+    ANSWER_DEADLINE,
     DRAIN_DEADLINE,
     MAX_READ,
     MAX_READ_BYTES,
@@ -41,6 +44,8 @@ BUSY_PATIENCE = 1.0
 GROUP_INTERVAL = 0.001
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class _Opened(NamedTuple):
@@ -113,6 +118,19 @@ class SqliteLog:
             lost, after_room = await self._writer_thread.run(forget)
             first |= lost
         return first
+
+    async def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do this in the writing thread, between two commits, as one transaction. Raises LogUnavailable.
+
+        For what is kept beside the messages. It has the disk's deadline, but what hangs may be stored all the same.
+        """
+        with trio.move_on_after(ANSWER_DEADLINE):
+            return await self._writer_thread.run(partial(self._open_parts().writer.change, doing, work))
+        raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
+
+    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Do this in a reading thread. Raises LogUnavailable."""
+        return await self._open_parts().readers.ask(query)
 
     def _open_parts(self) -> _Opened:
         if self._opened is None:

@@ -76,6 +76,10 @@ class SqliteReaders:
         """Rooms that hold something: these, which were written since the log was opened, and then the others."""
         return await self._run(self._rooms, written, limit)
 
+    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """What a query of another module finds; it closes its cursors."""
+        return await self._run(query)
+
     def close(self) -> None:
         """Close the connections that are idle, and the others when they are given back."""
         with self._lock:

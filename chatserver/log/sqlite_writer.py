@@ -15,7 +15,7 @@ so a failed group leaves no hole.
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import TypeVar
 
@@ -71,6 +71,14 @@ class SqliteWriter:
         Returns the new first offset of each room that lost something, and the id to go on with (None: done).
         """
         return self._whole("retention", self._forget, after_room, max_messages, oldest_ms)
+
+    def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do this in a transaction."""
+        return self._whole(doing, partial(self._change, work))
+
+    def _change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._begin()
+        return work(self._connection)
 
     def _whole(self, doing: str, work: Callable[..., T], *arguments: object) -> T:
         """Do this and commit it, or undo all of it."""

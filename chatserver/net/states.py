@@ -77,6 +77,7 @@ class Row:
     reclaim: Reclaim = Reclaim.NEVER
     reads: Reads = Reads.YES
     at_rest: bool = False  # whether deadlines may be brought together, so that pings go out in batches
+    total: bool = True  # progress does not move its deadline; else it does, up to a cap
     announces: bool = False  # whether the handler can tell how many bytes are still to come
     most: int | None = None  # connections that may be in this state at a time
     next: tuple[State, ...]  # the legal moves; CLOSING, and closed, are allowed from everywhere
@@ -115,7 +116,7 @@ TABLE: dict[State, Row] = {
     ),
     _S.BODY: Row(
         waits_for="the rest of the request body", seconds="body_deadline", expires=Reason.BODY_DEADLINE,
-        priority=_P.NEW, reclaim=_R.SENDING, announces=True, next=(_S.BODY, *_ANSWERS),
+        priority=_P.NEW, reclaim=_R.SENDING, total=False, announces=True, next=(_S.BODY, *_ANSWERS),
         precedent="Apache 20 s + 1 s per 500 B (no cap), Kestrel 240 B/s after 5 s",
     ),
     _S.KEEPALIVE: Row(

@@ -65,6 +65,10 @@ class ChatV1(Dialect):
         """Some hundreds by name, and how many in all."""
         return text_frame(encoders.members(id_, room, self._encoder.listing(presence), len(presence)))
 
+    def reply(self, json: bytes) -> bytes:
+        """As it is."""
+        return text_frame(json)
+
     def alive(self, id_: MessageId) -> bytes:
         """The answer to a ping."""
         return text_frame(encoders.pong(id_))
