@@ -16,8 +16,12 @@ from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.limiters import Limiters, local_shards
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
+from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
@@ -28,7 +32,7 @@ from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
 from chatserver.edge.sink import ConnectionSink
-from chatserver.edge.tasks import Tasks
+from chatserver.edge.tasks import SEARCHES_AT_ONCE, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.log.interface import Log
@@ -62,6 +66,8 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
+    limiters: Limiters
+    search_results: ResultCache
     poller: Poller
 
 
@@ -98,10 +104,13 @@ def build(
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
     services = Services(
         hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, trio.current_time),
+        publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
     )  # fmt: skip
+    limiters = Limiters(local_shards(trio.current_time), trio.current_time)
+    afterwards = Afterwards(nursery, lambda: connections.faults.caught(afterwards))
     routes = Routes(
         services,
+        searches=search_handlers(services, limiters, afterwards),
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
@@ -114,7 +123,8 @@ def build(
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
-        upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
+        slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
+        forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
     requests = RequestHandler(connections, settings, exchanges.dispatch)
@@ -152,7 +162,8 @@ def build(
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
         input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
+        publish_limit=services.publish_limit, limiters=limiters,
+        search_results=services.search_results, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)

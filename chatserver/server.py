@@ -209,7 +209,8 @@ class Server:
         while True:
             await trio.sleep(HOUSEKEEPING)
             for chore in (
-                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.stats.report,
+                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.limiters.sweep,
+                parts.search_results.sweep, parts.stats.report,
                 partial(heap.tick, parts.connections.held),
             ):  # fmt: skip
                 self._attempt(chore)
@@ -232,6 +233,7 @@ class Server:
                 self.parts.connections.faults.caught(self)
             else:
                 self._attempt(partial(self.parts.hub.retained, firsts))
+                self._attempt(partial(self.parts.search_results.forget, firsts))
 
     def _attempt(self, chore: Callable[[], object]) -> None:
         """A fault of ours in house-keeping costs this once, and nobody's connection."""

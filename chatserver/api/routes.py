@@ -12,6 +12,7 @@ from chatserver.api.dialect import Dialect
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
 from chatserver.api.request import Request, set_cookie, token_in
 from chatserver.api.rooms import RoomHandlers, refusal
+from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles
 from chatserver.chat.principal import Principal, new_token, number_of
@@ -35,8 +36,9 @@ class Routes:
     """
 
     def __init__(
-        self, services: Services, *, dialects: Mapping[str, Dialect], metrics: Callable[[], tuple[bytes, str]],
-        ready: Callable[[], bool], policy: Policy, operators: Policy | None = None,
+        self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
+        metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], policy: Policy,
+        operators: Policy | None = None,
     ) -> None:  # fmt: skip
         self._policy = policy
         self._operators = operators
@@ -55,6 +57,7 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
+            "/search": _readable(searches.search),
         }
         if operators is not None:
             del self._exact["/metrics"]

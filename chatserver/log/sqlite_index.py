@@ -142,6 +142,7 @@ class SqliteIndex:
             async with self._turn:
                 if self._readers is None:
                     raise LogUnavailable("the log is closed")
+                await self._look_for_backlog()
                 rooms = [question.room] if question.room is not None else list(islice(reversed(self._behind), TAIL))
                 search = _Search(question, rooms, go_on, self._wall_ms())
                 try:

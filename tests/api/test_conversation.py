@@ -15,6 +15,7 @@ from chatserver.api.conversation import Answer, Conversation, Outcome
 from chatserver.api.dialect import Dialect, Echo
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.principal import Action, Principal
@@ -99,7 +100,7 @@ async def talking(**options: Any) -> AsyncIterator[tuple[Chatting, Callable[...,
         encoder = WireEncoder(it.log.identity.epoch)
         services = Services(
             hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder, settings=settings,
-            publish_limit=PublishLimit(settings, trio.current_time),
+            publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
 
