@@ -100,6 +100,9 @@ def differences(told: Any, got: Any, where: str = "", form: str = "") -> Iterato
     elif isinstance(told, list) and isinstance(got, list) and len(told) == len(got):
         for index, (one, other) in enumerate(zip(told, got, strict=True)):
             yield from differences(one, other, f"{where}[{index}]")
+    elif form == "took_ms":
+        if not isinstance(got, float):
+            yield f"{where}: {got!r} is no duration"
     elif form in _FORMS:
         for value in (told, got):
             if not isinstance(value, str) or not _FORMS[form].fullmatch(value):
