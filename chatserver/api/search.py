@@ -9,10 +9,10 @@ from chatserver.api.answers import Answer, Response, Slow
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.afterwards import Afterwards
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
-from chatserver.api.pipelines.search import Asked, GuestSessions, Searched, SearchPipeline
-from chatserver.api.request import Request, token_in
+from chatserver.api.pipelines.search import Asked, RequestSessions, Searched, SearchPipeline
+from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
-from chatserver.api.services import Services, too_often
+from chatserver.api.services import Services, check, check_signed_in, too_often
 from chatserver.chat.principal import Action
 from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question
 from chatserver.log.words import words_of
@@ -46,8 +46,9 @@ class SearchHandlers:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait, "searches"), wait)
         parameters = request.parameters("q", "room", "user", "before", "limit")
         room, user = parameters.one("room"), parameters.one("user")
-        if room is not None and not principal.may(Action.READ, check_room(room)):
-            raise HttpError(ErrorCode.FORBIDDEN, f"not allowed in {room}")
+        check_signed_in(principal)
+        if room is not None:
+            check(principal, Action.READ, check_room(room))
         if user is not None and len(user) > MAX_USER:
             raise HttpError(ErrorCode.BAD_FIELD, f"user has {len(user):,} characters, limit {MAX_USER}")
         before = parameters.place("before")
@@ -57,9 +58,8 @@ class SearchHandlers:
             before = None  # what stood before a place of another epoch is gone
         question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
         limit = parameters.limit(default=DEFAULT_RESULTS, most=MAX_HITS)
-        return Slow(
-            self._answer(Asked(question, limit, request.network, principal, token_in(request.head) is not None))
-        )
+        returning = request.identities.known(request.head, request.network) is not None
+        return Slow(self._answer(Asked(question, limit, request.network, principal, returning)))
 
     async def _answer(self, asked: Asked) -> Answer:
         try:
@@ -109,7 +109,7 @@ def search_handlers(services: Services, limiters: Limiters, afterwards: Afterwar
     limits = search_limits(services.settings)
     pipeline = SearchPipeline(
         index=services.log.index,
-        sessions=GuestSessions(),
+        sessions=RequestSessions(),
         limiters=limiters,
         limits=limits,
         results=services.search_results,

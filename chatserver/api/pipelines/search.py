@@ -193,8 +193,8 @@ class Ranking:
         return len(self._hits)
 
 
-class GuestSessions:
-    """The sessions of guests: a guest is a digest of what he sends, so nothing is stored to find him again."""
+class RequestSessions:
+    """Sessions as they are today: a request carries its own, so nothing is stored to find somebody again."""
 
     async def find(self, asked: Asked) -> Principal | None:
         """Whom the request's token stands for."""
@@ -202,9 +202,9 @@ class GuestSessions:
         return asked.visitor if asked.returning else None
 
     def make(self, asked: Asked) -> Principal:
-        """The guest of an address and a user agent."""
+        """The guest of an address and a user agent, or whom a proxy vouches for."""
         return asked.visitor
 
     async def store(self, asked: Asked, principal: Principal) -> None:
-        """The same address and agent make the same guest."""
+        """The same request makes the same principal."""
         await trio.lowlevel.checkpoint()
