@@ -14,7 +14,8 @@ from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
 from chatserver.api.services import Services, check, check_signed_in, too_often
 from chatserver.chat.principal import Action
-from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question
+from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question, SearchFailed
+from chatserver.log.interface import LogError
 from chatserver.log.words import words_of
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.validation import check_room
@@ -66,6 +67,10 @@ class SearchHandlers:
             searched = await self._pipeline.search(asked)
         except OverLimitError as error:
             return refusal(ErrorCode.RATE_LIMITED, too_often(error.wait, "searches"), error.wait)
+        except SearchFailed:
+            raise
+        except LogError as error:  # of another step than the search itself
+            raise SearchFailed(str(error)) from error
         return Response(200, self._body(searched))
 
     def _body(self, searched: Searched) -> list[bytes]:

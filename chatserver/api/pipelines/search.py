@@ -1,9 +1,10 @@
 """A search, from the question to the ranked messages: the essays' pipeline, step by step.
 
-    the network's limiters ┐
-    the session ───────────┼─ the user's limiter ───────────────────┐
-      made, stored beside ┘ └─ everywhere ─┐                        ├─ the answer ─ result cache, audit, markers, ...
-                              rooms ───────┴─ room by room, ranked ─┘  beside its way out
+    the network's limiters, each on its shard ─────────────────────────────────┐
+    the session ─┬─ made and stored, if it is missing ──────────────────────────┤
+                 ├─ the user's limiter ──────────────────────────────────────────┼─ the answer ─┬─ the result cache
+                 └─ the cache, else the index: everywhere ─┬─ room ─ ranked ─┐   │              └─ what else is given
+                                                           └─ room ─ ranked ─┴───┘                 at construction
 
 Owns: this order. All stands in one nursery until the answer is made: a limiter that says no, or a step that fails,
 cancels everything else. May not: know HTTP; what a step does is in its own module, or given at construction.
@@ -28,7 +29,7 @@ from chatserver.fair import SingleFlight
 from chatserver.log.index import Found, Hit, Index, Question, best
 
 #: Rooms that are asked one by one, and rooms among which those are looked for that may be read.
-ROOMS_ASKED, ROOMS_CONSIDERED = 4, 100
+ROOMS_ASKED, ROOMS_CONSIDERED = 4, 20
 #: Seconds for them: what they add is a better rank, so the answer does not wait for the slow ones.
 ROOMS_BUDGET = 0.1
 #: Times that a search goes on because what it found may not be read.
@@ -123,26 +124,18 @@ class SearchPipeline:
     # -- the queries ------------------------------------------------------------------------------------------------
 
     async def _query(self, asked: Asked, principal: Principal, ranking: "Ranking") -> None:
-        """Everywhere; and room by room, where there is more of it than one answer holds."""
+        """Everywhere; and room by room, side by side, where there is more of it than one answer holds."""
         question = asked.question
-        rooms: list[str] = []
-        async with side_by_side() as nursery:
-            if question.room is None:
-                nursery.start_soon(self._find_rooms, principal, rooms)
-            complete = await self._rank_rounds(question, asked.limit, principal, ranking)
-            if complete:
-                nursery.cancel_scope.cancel()  # the rooms are not needed
-        if not complete:
-            with trio.move_on_after(ROOMS_BUDGET):
-                async with side_by_side() as nursery:
-                    for room in rooms:
-                        in_room = msgspec.structs.replace(question, room=room)
-                        nursery.start_soon(self._rank, (in_room, None), principal, ranking)
-
-    async def _find_rooms(self, principal: Principal, rooms: list[str]) -> None:
-        """The rooms of a principal that were written last."""
-        recent = await self._recent_rooms(ROOMS_CONSIDERED)
-        rooms += islice((room for room in recent if principal.may(Action.READ, room)), ROOMS_ASKED)
+        complete = await self._rank_rounds(question, asked.limit, principal, ranking)
+        if complete or question.room is not None:
+            return
+        with trio.move_on_after(ROOMS_BUDGET):
+            rooms = await self._recent_rooms(ROOMS_CONSIDERED)
+            readable = (room for room in rooms if principal.may(Action.READ, room))
+            async with side_by_side() as nursery:
+                for room in islice(readable, ROOMS_ASKED):
+                    in_room = msgspec.structs.replace(question, room=room)
+                    nursery.start_soon(self._rank, (in_room, None), principal, ranking)
 
     async def _rank_rounds(self, question: Question, limit: int, principal: Principal, ranking: "Ranking") -> bool:
         """Find and rank, and go on while too little of it may be read; whether that was all there is."""
