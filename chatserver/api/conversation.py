@@ -77,12 +77,11 @@ class Conversation:
         return self._hear[type(command)](connection, session, command)
 
     def _check(self, session: WebSocketSession, action: Action, room: str, id_: MessageId) -> None:
-        if not session.principal.may(action, room):
-            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
+        self._services.check(session.principal, action, room, id_)
 
     def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
         self._check(session, Action.WRITE, message.room, message.id)
-        wait = self._services.publish_limit.take(session.principal)
+        wait = self._services.wait_to_publish(session.principal, message.room)
         if wait:
             return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
 
@@ -153,6 +152,7 @@ class Conversation:
             page = self._pages.after_now(room, start, LATEST)
             if page is None:
                 page = await self._pages.after_start(room.name, start, LATEST)
+            self._check(session, Action.READ, message.room, message.id)  # it may have been banned meanwhile
             return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:

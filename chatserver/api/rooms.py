@@ -4,7 +4,6 @@ Owns: the meaning of these requests. May not: see a socket. Each handler answers
 to wait for the log.
 """
 
-import math
 from collections.abc import Coroutine, Iterable
 from itertools import islice
 from typing import TypeAlias
@@ -17,10 +16,11 @@ from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import LogError, Stored
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders, sse
 from chatserver.protocol.client_messages import decode_publish
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.response import error_body, json_body
+from chatserver.protocol.response import error_body, json_body, retry_after
 from chatserver.protocol.validation import Place, check_room, parse_cursor
 from chatserver.reasons import ErrorCode
 
@@ -43,16 +43,16 @@ class RoomHandlers:
 
     def _check(self, request: Request, action: Action, room: str) -> None:
         if request.foreign and action is Action.READ:
+            self._services.check_network(request.network, room)
             return  # a page of another site reads what everybody may, as nobody
-        if not request.principal.may(action, room):
-            raise HttpError(ErrorCode.FORBIDDEN, f"not allowed in {room}")
+        self._services.check(request.principal, action, room)
 
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         check_room(name)
         request.parameters()
         self._check(request, Action.WRITE, name)
-        wait = self._services.publish_limit.take(request.principal)
+        wait = self._services.wait_to_publish(request.principal, name)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
         content = decode_publish(request.body, request.head.headers.get("content-type"))
@@ -141,6 +141,8 @@ class RoomHandlers:
         while answer is None:
             await self._check_names(name for name, _ in places)
             await self._hub.load((name for name, _ in places), request.network)
+            for name, _ in places:  # it may have been banned meanwhile
+                self._check(request, Action.READ, name)
             answer = self._poll(request, places, limit, wait, many=many)
         return await answer if isinstance(answer, Coroutine) else answer
 
@@ -162,12 +164,13 @@ class RoomHandlers:
         self._check(request, Action.READ, name)
         room = self._hub.room(name)
         if room is None:
-            return self._stream_later(name, request.principal, after)
+            return self._stream_later(request, name, after)
         return self._stream(room, request.principal, after)
 
-    async def _stream_later(self, name: str, principal: Principal, after: Place | None) -> Answer:
-        async with self._hub.using(name, principal.network) as room:
-            return self._stream(room, principal, after)
+    async def _stream_later(self, request: Request, name: str, after: Place | None) -> Answer:
+        async with self._hub.using(name, request.network) as room:
+            self._check(request, Action.READ, name)  # it may have been banned meanwhile
+            return self._stream(room, request.principal, after)
 
     def _stream(self, room: Room, principal: Principal, after: Place | None) -> Stream:
         start = self._pages.start(room, after, 0)
@@ -182,6 +185,10 @@ class RoomHandlers:
 
     def list_rooms(self, request: Request) -> Pending:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
+        if request.foreign:
+            self._services.check_network(request.network, EVERYWHERE)
+        else:
+            self._services.check_sanctions(request.principal, Action.READ, EVERYWHERE)
         return self._list_later(request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED))
 
     async def _list_later(self, limit: int) -> Answer:
@@ -223,6 +230,5 @@ class RoomHandlers:
 
 
 def refusal(code: ErrorCode, message: str, wait: float) -> Response:
-    """An error that waiting helps against; Retry-After is in whole seconds (RFC 9110 section 10.2.3)."""
-    headers = (("Retry-After", str(max(1, math.ceil(wait)))),)
-    return Response(code.status, [error_body(code, message)], headers=headers)
+    """An error that waiting helps against."""
+    return Response(code.status, [error_body(code, message)], headers=retry_after(wait))

@@ -9,12 +9,14 @@ from functools import partial
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
+from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
 from chatserver.api.request import Request, set_cookie, token_in
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
 from chatserver.api.static import StaticFiles
-from chatserver.chat.principal import Principal, new_token, number_of
+from chatserver.chat.principal import Action, Principal, new_token, number_of
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
@@ -45,7 +47,8 @@ class Routes:
         self._metrics = metrics
         self._ready = ready
         self._static = StaticFiles(secure=secure)
-        rooms = RoomHandlers(services)
+        rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
+        self._services = services
         self._service: dict[str, _Methods] = {
             "/healthz": _readable(self._health),
             "/readyz": _readable(self._readiness),
@@ -55,6 +58,7 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
+            "/audit": _readable(moderation.read_audit),
         }
         if operators is not None:
             del self._exact["/metrics"]
@@ -66,7 +70,11 @@ class Routes:
             "messages": {**_readable(rooms.read), "POST": rooms.publish},
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
+            "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
+            "kick": {"POST": moderation.kick},
         }
+        #: by what follows `/rooms/{room}` and stands before the name of one thing in it
+        self._of_room: dict[str, _Methods] = {"sanctions": {"DELETE": moderation.lift}}
 
     def handle(self, request: Request) -> Answer | Pending:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
@@ -100,6 +108,9 @@ class Routes:
             methods = self._in_room.get(rest if slash else None)
             if methods is not None and name:
                 return methods, (name,)
+            kind, _, thing = rest.partition("/")
+            if name and thing and kind in self._of_room:
+                return self._of_room[kind], (name, thing)
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
@@ -113,6 +124,7 @@ class Routes:
             headers = (set_cookie(token, secure=self._secure),)
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
         principal = Principal(number_of(token, self._secret), request.network)
+        self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
         return Upgrade(wire + dialect.hello(principal, token), principal, dialect)
 
     def _health(self, request: Request) -> Response:

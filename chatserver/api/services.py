@@ -4,13 +4,16 @@ Owns: these rules, and who a draft is from. May not: answer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Pages
+from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
-from chatserver.chat.principal import Principal, author
+from chatserver.chat.moderation import Moderation, Refusal
+from chatserver.chat.principal import Action, Principal, author
 from chatserver.chat.registry import RoomsFullError
+from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.interface import Draft, Log, LogBusy, LogError
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.protocol.errors import MessageError, MessageId
@@ -64,6 +67,29 @@ class Services:
     encoder: WireEncoder
     publish_limit: PublishLimit
     settings: Settings
+    moderation: Moderation = field(default_factory=Moderation)
+    slow_mode: SlowMode = field(default_factory=SlowMode)
+    audit: AuditTrail = field(default_factory=AuditTrail)
+
+    def check(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+        """Refuse what somebody may not do in a room, or not now. Raises MessageError."""
+        if not principal.may(action, room):
+            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
+        self.check_sanctions(principal, action, room, id_)
+
+    def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+        """Refuse what a sanction forbids; for "*" a ban from everywhere. Raises MessageError."""
+        if self.moderation.in_force:
+            _refuse(self.moderation.check(principal, action, room), id_)
+
+    def check_network(self, network: str, room: str) -> None:
+        """The same for somebody who only reads, as nobody."""
+        if self.moderation.in_force:
+            _refuse(self.moderation.check_network(network, room))
+
+    def wait_to_publish(self, principal: Principal, room: str) -> float:
+        """Count one message. 0.0 when it may be published, else the seconds until it may."""
+        return self.publish_limit.take(principal) or self.slow_mode.take(principal, room)
 
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
         """Refuse so many rooms in which nothing was ever said, for one connection or one poll. Raises MessageError.
@@ -75,6 +101,11 @@ class Services:
         if count > most:
             sentence = f"{most} rooms in which nobody has written are all that one may be in: write in one first"
             raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
+
+
+def _refuse(refusal: Refusal | None, id_: MessageId = None) -> None:
+    if refusal is not None:
+        raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left)
 
 
 def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:

@@ -74,4 +74,4 @@ def _read(connection: sqlite3.Connection, after: int | None, limit: int) -> list
         rows = connection.execute(
             f"SELECT {_COLUMNS}, id FROM audit WHERE id > ? ORDER BY id LIMIT ?", (after, limit)  # noqa: S608
         ).fetchall()  # fmt: skip
-    return [AuditEntry(*row[:8], minor=bool(row[8]), id=row[9]) for row in rows]
+    return [AuditEntry(*(*row[:8], bool(row[8]), row[9])) for row in rows]

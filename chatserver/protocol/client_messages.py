@@ -130,6 +130,13 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
 
 
+def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """The JSON in an HTTP body; a body of another type is refused."""
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    return _parse(body, decoder)
+
+
 def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     if len(data) > MAX_JSON_BYTES:
         raise MessageError(ErrorCode.TOO_LARGE, f"{len(data):,} bytes of JSON, limit {MAX_JSON_BYTES:,}")
@@ -155,7 +162,7 @@ def _different_fields(parsed: msgspec.Struct) -> int:
     if type(parsed) is History:
         return 0
     values = msgspec.structs.astuple(parsed)
-    return len(values) - values.count(None) + (type(parsed) is not PublishBody)
+    return len(values) - values.count(None) + (parsed.__struct_config__.tag is not None)
 
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:
