@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation, Refusal
-from chatserver.chat.principal import Action, Principal, author
+from chatserver.chat.principal import Action, Principal
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.interface import Draft, Log, LogBusy, LogError
@@ -63,6 +64,7 @@ class Services:
 
     hub: Hub
     log: Log
+    identities: Identities
     pages: Pages
     encoder: WireEncoder
     publish_limit: PublishLimit
@@ -72,10 +74,19 @@ class Services:
     audit: AuditTrail = field(default_factory=AuditTrail)
 
     def check(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
-        """Refuse what somebody may not do in a room, or not now. Raises MessageError."""
+        """Refuse what somebody may not do in a room, or not now. Raises MessageError.
+
+        The refusal is the same whether the room exists or not: ask before anything is looked up.
+        """
         if not principal.may(action, room):
+            if principal.is_guest and principal.access.sign_in:
+                raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_)
             raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
         self.check_sanctions(principal, action, room, id_)
+
+    def allows(self, principal: Principal, action: Action, room: str) -> bool:
+        """Whether `check` would not refuse it."""
+        return principal.may(action, room) and self.moderation.check(principal, action, room) is None
 
     def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
         """Refuse what a sanction forbids; for "*" a ban from everywhere. Raises MessageError."""
@@ -108,9 +119,15 @@ def _refuse(refusal: Refusal | None, id_: MessageId = None) -> None:
         raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left)
 
 
+def check_signed_in(principal: Principal) -> None:
+    """Refuse a guest where none may do anything. Raises MessageError."""
+    if principal.is_guest and principal.access.closed_to_guests:
+        raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
+
+
 def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:
     """A message from somebody."""
-    face = author(principal.number) if type(principal) is Principal else principal.face
+    face = principal.author
     return Draft(room, face.id, face.name, text, key, principal.network)
 
 

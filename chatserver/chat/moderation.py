@@ -15,7 +15,7 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from chatserver.chat.principal import Action, Principal, user_number
+from chatserver.chat.principal import Action, Principal, number_behind
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
 #: Sanctions looked at once a second for those that are over: 0.1 ms. What they forbid ends in time anyway.
@@ -125,7 +125,7 @@ class Moderation:
     def kick(self, user: str, room: str) -> Expulsion:
         """Take a user out, who may come back."""
         sentence = "a moderator has taken you out of this room; you may come back"
-        key = user_number(user, self._secret)
+        key = number_behind(user, self._secret)
         expulsion = Expulsion(room=room, key=key, refusal=Refusal(sentence, None), banned=False)
         self.expel(expulsion)
         return expulsion
@@ -179,7 +179,7 @@ class Moderation:
         by_room[sanction.room] = (*by_room.get(sanction.room, ()), sanction)
 
     def _key(self, sanction: Sanction) -> _Key:
-        return sanction.network or user_number(sanction.user, self._secret)
+        return sanction.network or number_behind(sanction.user, self._secret)
 
 
 def _end(sanction: Sanction) -> float:

@@ -13,12 +13,13 @@ import msgspec
 
 from chatserver.protocol.duplicates import known_fields, refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_room, check_text, parse_cursor
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_name, check_room, check_text, parse_cursor
 from chatserver.reasons import ErrorCode
 
 MAX_ID_CHARS = 64
 MAX_HISTORY = 200  # messages in one answer; phoenix and centrifuge leave it to the application
 DEFAULT_HISTORY = 50
+MAX_TOKEN_CHARS = 4096  # what a cookie holds; an RS256 token with a page of claims has 2,000
 
 # Bytes of a message as JSON: an encoder for ASCII needs three for one, and 2 KiB are for what is around the text.
 MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
@@ -78,8 +79,15 @@ class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
     id: MessageId = None
 
 
-ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Ping
-_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "ping"))
+class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
+    """Be who a token says, from now on."""
+
+    token: str
+    id: MessageId = None
+
+
+ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Ping | Auth
+_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "ping", "auth"))
 
 
 class PublishBody(msgspec.Struct, frozen=True, gc=False):
@@ -87,11 +95,19 @@ class PublishBody(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     key: str | None = None
+    name: object = None  # refused: see `decode_publish`
+
+
+class SessionBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of `POST /session`."""
+
+    name: str | None = None
 
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
+_session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
 
@@ -117,6 +133,9 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     media = media.strip().lower()
     if media == "application/json":
         message = _parse(body, _publish_bodies)
+        if message.name is not None:
+            sentence = 'name: a message does not say who one is; POST /session {"name": ...} gives a token that does'
+            raise MessageError(ErrorCode.BAD_FIELD, sentence)
         key = message.key if message.key is None else check_key(message.key)
         return PublishBody(check_text(message.text), key)
     charset = parameters.lower().replace(" ", "").replace('"', "")
@@ -135,6 +154,12 @@ def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Deco
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
         raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
     return _parse(body, decoder)
+
+
+def decode_session(body: bytes, content_type: str | None) -> str | None:
+    """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
+    name = parse_body(body, content_type, _session_bodies).name if body else None
+    return None if name is None else check_name(name)
 
 
 def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -203,6 +228,12 @@ def _checked(message: ClientMessage) -> ClientMessage:
     if not _is_id(message.id):
         raise MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
     if isinstance(message, Ping):
+        return message
+    if isinstance(message, Auth):
+        if len(message.token) > MAX_TOKEN_CHARS:
+            raise MessageError(
+                ErrorCode.BAD_FIELD, f"token: {len(message.token):,} characters, limit {MAX_TOKEN_CHARS:,}"
+            )
         return message
     check_room(message.room)
     if isinstance(message, Publish):

@@ -10,6 +10,7 @@ import trio
 
 from chatserver.chat import audit as audit_module
 from chatserver.log import sanctions as sanctions_module
+from chatserver.settings.rooms import RoomPolicy
 from tests.support.moderating import (
     MODERATOR,
     SECOND_MODERATOR,
@@ -214,6 +215,22 @@ async def test_a_join_that_waits_for_the_log_does_not_slip_in(server: Serving, m
     assert not server.server.parts.hub.rooms["lobby"].members
 
 
+async def test_who_becomes_somebody_else_on_an_open_websocket_is_bound_by_what_that_one_may(address: Address) -> None:
+    ann, bob = await id_of(address, ANN), await id_of(address, BOB)
+    token = ANN["Cookie"].partition("=")[2]
+    await sanction(address, kind="ban", user=ann)
+    async with chatter(address, headers=BOB) as friend:
+        for room in ("lobby", "ops"):
+            await friend.ask("join", room=room)
+        assert (await friend.ask("auth", token=token))["user"]["id"] == ann
+        assert (await friend.next("left"))["room"] == "lobby"
+        assert (await friend.ask("join", room="lobby"))["code"] == "forbidden"
+        await sanction(address, "*", kind="ban", user=bob)
+        refused = await friend.ask("auth", token=BOB["Cookie"].partition("=")[2])
+        assert (refused["type"], refused["code"]) == ("error", "forbidden")
+        assert (await friend.ask("publish", room="ops", text="hi"))["type"] == "ack", "it is who it was"
+
+
 async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
     log = f"sqlite:{tmp_path / 'chat.db'}"
     with moderators():
@@ -391,10 +408,13 @@ async def test_the_trail_has_what_was_done_and_goes_on_after_an_id(server: Servi
 # -- slow mode --------------------------------------------------------------------------------------------------------
 
 
-async def test_slow_mode_lets_a_user_speak_once_in_a_while(server: Serving) -> None:
-    address = server.address
-    slow_mode = server.server.parts.services.slow_mode
-    slow_mode._seconds_of = {"lobby": 600.0}.__getitem__
+async def test_slow_mode_lets_a_user_speak_once_in_a_while() -> None:
+    with moderators():
+        async with serving(rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
+            await _speak_slowly(server.address)
+
+
+async def _speak_slowly(address: Address) -> None:
     assert [(await say(address, ANN)).status for _ in range(2)] == [201, 429]
     refused = await say(address, ANN)
     assert (refused.error, 0 < int(refused.headers["retry-after"]) <= 600) == ("rate_limited", True)
@@ -402,5 +422,6 @@ async def test_slow_mode_lets_a_user_speak_once_in_a_while(server: Serving) -> N
         friend = await open_websocket(peer, headers=ANN)
         answer = await friend.ask("publish", room="lobby", text="hi")
         assert (answer["code"], 0 < answer["retry_after"] <= 600) == ("rate_limited", True)
+    assert [(await say(address, ANN, "ops")).status for _ in range(2)] == [201] * 2
     assert (await say(address, BOB)).status == 201
     assert [(await say(address, MODERATOR)).status for _ in range(3)] == [201] * 3

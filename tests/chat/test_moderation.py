@@ -4,7 +4,7 @@ import pytest
 
 from chatserver.chat import moderation as moderation_module
 from chatserver.chat.moderation import Expulsion, Moderation
-from chatserver.chat.principal import Action, Principal, guest, user_number
+from chatserver.chat.principal import Action, Principal, guest, number_behind
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
 READ, WRITE, MODERATE = Action.READ, Action.WRITE, Action.MODERATE
@@ -190,10 +190,10 @@ def test_it_is_told_who_has_to_go(house: House) -> None:
 
 def test_a_guest_is_known_by_its_number_and_others_by_their_id() -> None:
     secret = b"s" * 16
-    assert user_number(guest(12345).id, secret) == 12345
-    numbers = {user_number(name, secret) for name in ("u_ann", "u_bob", "g_12345", "g_00000000001zzzz")}
+    assert number_behind(guest(12345).id, secret) == 12345
+    numbers = {number_behind(name, secret) for name in ("u_ann", "u_bob", "g_12345", "g_00000000001zzzz")}
     assert len(numbers) == 4
-    assert user_number("u_ann", secret) != user_number("u_ann", b"t" * 16)
+    assert number_behind("u_ann", secret) != number_behind("u_ann", b"t" * 16)
 
 
 def test_refusals_are_counted_by_kind(house: House) -> None:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from chatserver.api import request as request_module
-from chatserver.chat.principal import Action, Principal, number_of
+from chatserver.api.identities import Identities
+from chatserver.chat.principal import Action, Principal
 from tests.support.peers import Address, Answer, ask, chatter
 
 MODERATOR = {"Cookie": "chat_session=moderator-0123456789"}
@@ -24,15 +24,16 @@ class Moderator(Principal, gc=False, frozen=True, eq=False):
         return True
 
 
-def _principal_of(token: str, secret: bytes, network: str) -> Principal:
-    kind = Moderator if token.startswith("moderator-") else Principal
-    return kind(number_of(token, secret), network)
-
-
 @contextmanager
 def moderators() -> Iterator[None]:
     """In here a server takes some cookies for a moderator's."""
-    with mock.patch.object(request_module, "principal_of", _principal_of):
+    make = Identities._make_guest
+
+    def _make(self: Identities, token: str, network: str) -> Principal:
+        made = make(self, token, network)
+        return Moderator(made.number, network) if token.startswith("moderator-") else made
+
+    with mock.patch.object(Identities, "_make_guest", _make):
         yield
 
 
