@@ -3,6 +3,8 @@
 Owns: what a question may be, and the JSON of results. May not: search; `pipelines/search.py` does.
 """
 
+from functools import partial
+
 import msgspec
 
 from chatserver.api.answers import Answer, Response, Slow
@@ -12,7 +14,7 @@ from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLi
 from chatserver.api.pipelines.search import Asked, RequestSessions, Searched, SearchPipeline
 from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
-from chatserver.api.services import Services, check, check_signed_in, too_often
+from chatserver.api.services import Services, check_signed_in, too_often
 from chatserver.chat.principal import Action
 from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question, SearchFailed
 from chatserver.log.interface import LogError
@@ -48,8 +50,9 @@ class SearchHandlers:
         parameters = request.parameters("q", "room", "user", "before", "limit")
         room, user = parameters.one("room"), parameters.one("user")
         check_signed_in(principal)
+        self._services.check_sanctions(principal, Action.READ, "*")
         if room is not None:
-            check(principal, Action.READ, check_room(room))
+            self._services.check(principal, Action.READ, check_room(room))
         if user is not None and len(user) > MAX_USER:
             raise HttpError(ErrorCode.BAD_FIELD, f"user has {len(user):,} characters, limit {MAX_USER}")
         before = parameters.place("before")
@@ -117,6 +120,7 @@ def search_handlers(services: Services, limiters: Limiters, afterwards: Afterwar
         sessions=RequestSessions(),
         limiters=limiters,
         limits=limits,
+        may_read=partial(services.allows, action=Action.READ),
         results=services.search_results,
         recent_rooms=recent_rooms,
         start_afterwards=afterwards.start,

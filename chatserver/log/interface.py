@@ -24,7 +24,9 @@ import msgspec
 import trio
 
 if TYPE_CHECKING:
+    from chatserver.log.audit import Audit
     from chatserver.log.index import Index
+    from chatserver.log.sanctions import Sanctions
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
 MAX_PENDING = 20_000
@@ -162,6 +164,14 @@ class Log(Protocol):
     @property
     def index(self) -> "Index":
         """The full text of its messages."""
+
+    @property
+    def sanctions(self) -> "Sanctions":
+        """Mutes and bans."""
+
+    @property
+    def audit(self) -> "Audit":
+        """What moderators did."""
 
     async def run(
         self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

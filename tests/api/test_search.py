@@ -101,9 +101,9 @@ async def test_the_same_again_comes_from_the_cache_until_something_is_taken_out(
     again = await search(peer, "Cake")
     assert (first["cached"], again["cached"]) == (False, True)
     assert again["results"] == first["results"]
-    server.server.parts.search_results.forget(["elsewhere"])
+    server.server.parts.services.search_results.forget(["elsewhere"])
     assert (await search(peer, "cake"))["cached"]
-    server.server.parts.search_results.forget(["lobby"])
+    server.server.parts.services.search_results.forget(["lobby"])
     assert not (await search(peer, "cake"))["cached"]
 
 

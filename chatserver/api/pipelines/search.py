@@ -24,7 +24,7 @@ from chatserver.api.pipelines import side_by_side
 from chatserver.api.pipelines.afterwards import Start
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
-from chatserver.chat.principal import Action, Principal
+from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
 from chatserver.log.index import Found, Hit, Index, Question, best
 
@@ -79,12 +79,19 @@ class Sessions(Protocol):
 AfterStep: TypeAlias = Callable[[Searched], Awaitable[None]]
 
 
+class MayRead(Protocol):
+    """Whether somebody may read in a room, now."""
+
+    def __call__(self, principal: Principal, *, room: str) -> bool:
+        """See the class."""
+
+
 class SearchPipeline:
     """The steps, and the systems they ask. `recent_rooms` are the rooms that were written last."""
 
     def __init__(
         self, *, index: Index, sessions: Sessions, limiters: Limiters, limits: SearchLimits, results: ResultCache,
-        recent_rooms: Callable[[int], Awaitable[Sequence[str]]], start_afterwards: Start,
+        recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: MayRead, start_afterwards: Start,
         after_steps: Sequence[AfterStep] = (),
     ) -> None:  # fmt: skip
         self._index = index
@@ -92,6 +99,7 @@ class SearchPipeline:
         self._limiters = limiters
         self._limits = limits
         self._results = results
+        self._may_read = may_read
         self._recent_rooms = recent_rooms
         self._start_afterwards = start_afterwards
         self._after_steps = (self._keep_results, *after_steps)
@@ -131,7 +139,7 @@ class SearchPipeline:
             return
         with trio.move_on_after(ROOMS_BUDGET):
             rooms = await self._recent_rooms(ROOMS_CONSIDERED)
-            readable = (room for room in rooms if principal.may(Action.READ, room))
+            readable = (room for room in rooms if self._may_read(principal, room=room))
             async with side_by_side() as nursery:
                 for room in islice(readable, ROOMS_ASKED):
                     in_room = msgspec.structs.replace(question, room=room)
@@ -153,7 +161,7 @@ class SearchPipeline:
             question, go_on = part
             found = await self._flights.get(part, lambda: self._index.find(question, go_on=go_on))
             ranking.parts[part] = found
-        ranking.add(hit for hit in found.hits if principal.may(Action.READ, hit.record.room))
+        ranking.add(hit for hit in found.hits if self._may_read(principal, room=hit.record.room))
         return found.go_on
 
     # -- afterwards -------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Systems:
         self.log: list[str] = []  # steps that began, and with a dot in front those that ended well
         self.running = 0
         self.missing = False  # the session
+        self.readable = "abc"
         self.go_on: int | None = None  # what the search of everywhere says
 
     async def step(self, name: str) -> None:
@@ -88,7 +89,8 @@ class Stage:
         self.limiters = Limiters([systems], trio.current_time)
         self.pipeline = SearchPipeline(
             index=Finding(systems), sessions=systems, limiters=self.limiters, limits=LIMITS, results=self.results,
-            recent_rooms=systems.rooms, start_afterwards=start or nursery.start_soon, after_steps=[systems.audit],
+            recent_rooms=systems.rooms, may_read=lambda principal, *, room: room in systems.readable,
+            start_afterwards=start or nursery.start_soon, after_steps=[systems.audit],
         )  # fmt: skip
 
     async def search(self, word: str = "hi", *, room: str | None = None, limit: int = 20) -> Searched:

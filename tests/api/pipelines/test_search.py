@@ -8,7 +8,6 @@ from chatserver.api.pipelines.afterwards import Afterwards
 from chatserver.api.pipelines.limiters import OverLimitError
 from chatserver.api.pipelines.results import RESULT_LIFETIME
 from chatserver.api.pipelines.search import ROOMS_BUDGET
-from chatserver.chat.principal import Action, Principal
 from chatserver.log.interface import LogUnavailable
 from tests.api.pipelines.stage import CancelAt, Stage, Systems, found
 
@@ -180,11 +179,9 @@ async def test_a_result_from_before_a_deletion_is_not_kept(autojump_clock: Clock
     assert len(stage.results) == 0
 
 
-async def test_what_may_not_be_read_is_not_in_the_answer_nor_asked_for(
-    autojump_clock: Clock, systems: Systems, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_may_not_be_read_is_not_in_the_answer_nor_asked_for(autojump_clock: Clock, systems: Systems) -> None:
     """And the search goes on while little of what it finds may be read, but not for ever."""
-    monkeypatch.setattr(Principal, "may", lambda principal, action, room: action is Action.READ and room == "b")
+    systems.readable = "b"
     async with trio.open_nursery() as nursery:
         assert found(await Stage(systems, nursery).search()) == ["b"]
     assert "a" not in systems.log
