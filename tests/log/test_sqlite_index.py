@@ -106,6 +106,7 @@ async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 3600)
     monkeypatch.setattr(index_module, "INDEX_SOON", 20)
     async with running(SqliteLog(str(path))) as log:
+        await indexed(log)  # so that it waits for news
         for number in range(19):
             await append(log, draft("apple", room="ab"[number % 2]))
         assert steps == []
