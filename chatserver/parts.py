@@ -16,12 +16,14 @@ from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.reading import Reading
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.http import Exchange, HttpExchanges
@@ -62,6 +64,7 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
+    markers: ReadMarkers
     poller: Poller
 
 
@@ -99,6 +102,7 @@ def build(
     services = Services(
         hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time),
+        markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
     routes = Routes(
         services,
@@ -110,7 +114,7 @@ def build(
     )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
-    conversation = Conversation(services, sink.as_sink())
+    conversation = Conversation(services, sink.as_sink(), Reading(services).commands())
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
@@ -152,8 +156,8 @@ def build(
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
         input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
-        handshakes=handshakes,
+        publish_limit=services.publish_limit, markers=services.markers,
+        poller=Poller(connections, readiness, listeners), handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts

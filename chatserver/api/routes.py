@@ -10,6 +10,7 @@ from functools import partial
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
+from chatserver.api.reading import Reading
 from chatserver.api.request import Request, set_cookie, token_in
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
@@ -46,6 +47,7 @@ class Routes:
         self._ready = ready
         self._static = StaticFiles(secure=secure)
         rooms = RoomHandlers(services)
+        reading = Reading(services)
         self._service: dict[str, _Methods] = {
             "/healthz": _readable(self._health),
             "/readyz": _readable(self._readiness),
@@ -55,6 +57,7 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
+            "/unread": _readable(reading.show_unread),
         }
         if operators is not None:
             del self._exact["/metrics"]
@@ -66,6 +69,8 @@ class Routes:
             "messages": {**_readable(rooms.read), "POST": rooms.publish},
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
+            "read": {"PUT": reading.put},
+            "typing": {"POST": reading.type},
         }
 
     def handle(self, request: Request) -> Answer | Pending:

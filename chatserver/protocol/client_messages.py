@@ -72,14 +72,29 @@ class Members(msgspec.Struct, frozen=True, gc=False, tag="members"):
     id: MessageId = None
 
 
+class Read(msgspec.Struct, frozen=True, gc=False, tag="read"):
+    """Say how far one has read."""
+
+    room: str
+    offset: int
+    id: MessageId = None
+
+
+class Typing(msgspec.Struct, frozen=True, gc=False, tag="typing"):
+    """Say that one is writing something."""
+
+    room: str
+    id: MessageId = None
+
+
 class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
     """Ask whether the server is there."""
 
     id: MessageId = None
 
 
-ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Ping
-_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "ping"))
+ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Read | Typing | Ping
+_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "read", "typing", "ping"))
 
 
 class PublishBody(msgspec.Struct, frozen=True, gc=False):
@@ -89,9 +104,18 @@ class PublishBody(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
 
 
+class ReadBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a PUT of a read marker."""
+
+    offset: int
+
+
+_BODIES = (PublishBody, ReadBody)  # whose type is no field
+
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
+_read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
 
@@ -130,6 +154,19 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
 
 
+def decode_read(body: bytes, content_type: str | None) -> int:
+    """The offset in the body of a PUT of a read marker."""
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    return _check_offset(_parse(body, _read_bodies).offset)
+
+
+def _check_offset(offset: int) -> int:
+    if not 0 <= offset < _ID_LIMIT:
+        raise MessageError(ErrorCode.BAD_FIELD, "offset: a whole number from 0 to 2^53")
+    return offset
+
+
 def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     if len(data) > MAX_JSON_BYTES:
         raise MessageError(ErrorCode.TOO_LARGE, f"{len(data):,} bytes of JSON, limit {MAX_JSON_BYTES:,}")
@@ -155,7 +192,7 @@ def _different_fields(parsed: msgspec.Struct) -> int:
     if type(parsed) is History:
         return 0
     values = msgspec.structs.astuple(parsed)
-    return len(values) - values.count(None) + (type(parsed) is not PublishBody)
+    return len(values) - values.count(None) + (type(parsed) not in _BODIES)
 
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:
@@ -198,6 +235,8 @@ def _checked(message: ClientMessage) -> ClientMessage:
     if isinstance(message, Ping):
         return message
     check_room(message.room)
+    if isinstance(message, Read):
+        _check_offset(message.offset)
     if isinstance(message, Publish):
         if message.key is not None:
             check_key(message.key)

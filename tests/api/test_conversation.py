@@ -18,6 +18,7 @@ from chatserver.api.pages import Pages
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.reading import ReadMarkers
 from chatserver.protocol.client_messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
@@ -100,6 +101,7 @@ async def talking(**options: Any) -> AsyncIterator[tuple[Chatting, Callable[...,
         services = Services(
             hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder, settings=settings,
             publish_limit=PublishLimit(settings, trio.current_time),
+            markers=ReadMarkers(it.log.markers, faulted=it.schedule.faulted),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
 

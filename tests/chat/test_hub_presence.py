@@ -3,12 +3,16 @@
 import pytest
 import trio
 
-from chatserver.chat.presence import LEASE, TELL_EVERY
+from chatserver.chat.presence import TELL_EVERY
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
+from chatserver.settings.fields import Settings
 from tests.support.chatting import Chatting
 from tests.support.scripted import HERE, Peer
+
+#: Seconds that somebody stays after a connection or a poll has ended.
+GRACE = Settings().presence_grace
 
 
 async def watcher_of(it: Chatting, name: str, others: int = 0) -> Peer:
@@ -99,7 +103,7 @@ async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
     assert told == [f"room-{number}" for number in range(3, 10)]
     assert max(looked.count(step) for step in looked) == 3
     assert len(set(looked)) == 4, "ten rooms, three in a step"
-    await trio.sleep(LEASE - 3)
+    await trio.sleep(GRACE - 3)
     assert all(len(room.presence) == 2 for room in it.hub.rooms.values())
     await trio.sleep(100.0)
     assert all(watcher.presence(name)[-1][2] == 1 for name, watcher in watchers.items())
@@ -166,9 +170,9 @@ async def test_a_poller_is_present_between_two_polls(it: Chatting) -> None:
         await it.poll(poller, "lobby")
         await trio.sleep(5.0)
         await it.publish("lobby", "hi")
-        await trio.sleep(LEASE - 2)
+        await trio.sleep(GRACE - 2)
     assert [told for told in watcher.presence("lobby") if told[1] != "-"] == [], "nobody was said to leave"
-    await trio.sleep(LEASE + 2)
+    await trio.sleep(GRACE + 2)
     assert watcher.presence("lobby")[-1] == ("-", str(poller.number), 1)
 
 
@@ -178,5 +182,5 @@ async def test_a_poll_answered_at_once_makes_present_too(it: Chatting) -> None:
     for _ in range(2):
         it.hub.polled(room, person)
     assert room.presence.people() == [person]
-    await trio.sleep(LEASE + 2)
+    await trio.sleep(GRACE + 2)
     assert len(room.presence) == 0
