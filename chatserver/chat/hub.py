@@ -25,8 +25,8 @@ from chatserver.log.interface import Draft, Log, LogError, Record, Stored
 from chatserver.meters import ByteBudget
 from chatserver.settings.fields import Settings
 
-#: Members told of presence or notices in a round of a second, over all rooms: 30 ms of it. One client that comes and goes in a
-#: hundred large rooms would otherwise have ten thousands of frames sent.
+#: Members told of presence or notices in a round of a second, over all rooms: 30 ms of it. One client that comes and
+#: goes in a hundred large rooms would otherwise have ten thousands of frames sent.
 TOLD_A_ROUND = 5_000
 #: Members of a room up to which they are told who types.
 MAX_TYPING_MEMBERS = 5_000
