@@ -12,13 +12,12 @@ from chatserver.api.answers import Answer, Pending, Response
 from chatserver.api.conversation import SILENT, Hear, Outcome, refusal
 from chatserver.api.conversation import Answer as SessionAnswer
 from chatserver.api.request import Request
-from chatserver.api.services import LOG_RETRY, Services
+from chatserver.api.services import LOG_RETRY, Services, check
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.principal import Action, Principal
 from chatserver.log.interface import LogBusy
 from chatserver.protocol import encoders
 from chatserver.protocol.client_messages import Read, Typing, decode_read
-from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode
@@ -39,7 +38,7 @@ class Reading:
         return {Read: self._hear_read, Typing: self._hear_typing}
 
     def _hear_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
-        _check(session.principal, Action.READ, message.room, message.id)
+        check(session.principal, Action.READ, message.room, message.id)
         room = self._hub.room(message.room)
         return self._hear_later if room is None else self._heard(connection, session, message, room.last)
 
@@ -58,7 +57,7 @@ class Reading:
         return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
 
     def _hear_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
-        _check(session.principal, Action.WRITE, message.room, message.id)
+        check(session.principal, Action.WRITE, message.room, message.id)
         self._hub.types(message.room, session.principal)
         return SILENT
 
@@ -66,7 +65,7 @@ class Reading:
         """`PUT /rooms/{room}/read`: how far the user has read."""
         check_room(name)
         request.parameters()
-        _check(request.principal, Action.READ, name)
+        check(request.principal, Action.READ, name)
         offset = decode_read(request.body, request.head.headers.get("content-type"))
         room = self._hub.room(name)
         if room is None:
@@ -87,7 +86,7 @@ class Reading:
         """`POST /rooms/{room}/typing`: the user is writing something."""
         check_room(name)
         request.parameters()
-        _check(request.principal, Action.WRITE, name)
+        check(request.principal, Action.WRITE, name)
         self._hub.types(name, request.principal)
         return Response(HTTPStatus.NO_CONTENT, [])
 
@@ -97,7 +96,7 @@ class Reading:
         return self._show_later(request.principal)
 
     async def _show_later(self, principal: Principal) -> Response:
-        found = await self._markers.unread(principal.face.id, lambda room: principal.may(Action.READ, room))
+        found = await self._markers.unread(principal.author.id, lambda room: principal.may(Action.READ, room))
         return Response(HTTPStatus.OK, [json_body({"rooms": found})])
 
     async def _last(self, room: str) -> int:
@@ -106,10 +105,5 @@ class Reading:
 
     def _move(self, principal: Principal, room: str, offset: int, connection: object = None) -> None:
         """Move a marker, and tell the user's other connections. Raises LogBusy."""
-        self._markers.move(principal.face.id, room, offset)
+        self._markers.move(principal.author.id, room, offset)
         self._hub.moved(room, principal, offset, connection)
-
-
-def _check(principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
-    if not principal.may(action, room):
-        raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)

@@ -13,12 +13,13 @@ import msgspec
 
 from chatserver.protocol.duplicates import known_fields, refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_room, check_text, parse_cursor
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_name, check_room, check_text, parse_cursor
 from chatserver.reasons import ErrorCode
 
 MAX_ID_CHARS = 64
 MAX_HISTORY = 200  # messages in one answer; phoenix and centrifuge leave it to the application
 DEFAULT_HISTORY = 50
+MAX_TOKEN_CHARS = 4096  # what a cookie holds; an RS256 token with a page of claims has 2,000
 
 # Bytes of a message as JSON: an encoder for ASCII needs three for one, and 2 KiB are for what is around the text.
 MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
@@ -93,8 +94,15 @@ class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
     id: MessageId = None
 
 
-ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Read | Typing | Ping
-_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "read", "typing", "ping"))
+class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
+    """Be who a token says, from now on."""
+
+    token: str
+    id: MessageId = None
+
+
+ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Read | Typing | Ping | Auth
+_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "read", "typing", "ping", "auth"))
 
 
 class PublishBody(msgspec.Struct, frozen=True, gc=False):
@@ -102,6 +110,13 @@ class PublishBody(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     key: str | None = None
+    name: object = None  # refused: see `decode_publish`
+
+
+class SessionBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of `POST /session`."""
+
+    name: str | None = None
 
 
 class ReadBody(msgspec.Struct, frozen=True, gc=False):
@@ -110,12 +125,11 @@ class ReadBody(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
-_BODIES = (PublishBody, ReadBody)  # whose type is no field
-
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
 _read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
+_session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
 
@@ -141,6 +155,9 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     media = media.strip().lower()
     if media == "application/json":
         message = _parse(body, _publish_bodies)
+        if message.name is not None:
+            sentence = 'name: a message does not say who one is; POST /session {"name": ...} gives a token that does'
+            raise MessageError(ErrorCode.BAD_FIELD, sentence)
         key = message.key if message.key is None else check_key(message.key)
         return PublishBody(check_text(message.text), key)
     charset = parameters.lower().replace(" ", "").replace('"', "")
@@ -156,7 +173,7 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
 
 def decode_read(body: bytes, content_type: str | None) -> int:
     """The offset in the body of a PUT of a read marker."""
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+    if not _is_json(content_type):
         raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
     return _check_offset(_parse(body, _read_bodies).offset)
 
@@ -165,6 +182,20 @@ def _check_offset(offset: int) -> int:
     if not 0 <= offset < _ID_LIMIT:
         raise MessageError(ErrorCode.BAD_FIELD, "offset: a whole number from 0 to 2^53")
     return offset
+
+
+def _is_json(content_type: str | None) -> bool:
+    return (content_type or "").partition(";")[0].strip().lower() == "application/json"
+
+
+def decode_session(body: bytes, content_type: str | None) -> str | None:
+    """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
+    if not body:
+        return None
+    if not _is_json(content_type):
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or no body")
+    name = _parse(body, _session_bodies).name
+    return None if name is None else check_name(name)
 
 
 def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -192,7 +223,7 @@ def _different_fields(parsed: msgspec.Struct) -> int:
     if type(parsed) is History:
         return 0
     values = msgspec.structs.astuple(parsed)
-    return len(values) - values.count(None) + (type(parsed) not in _BODIES)
+    return len(values) - values.count(None) + (parsed.__struct_config__.tag is not None)
 
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:
@@ -233,6 +264,12 @@ def _checked(message: ClientMessage) -> ClientMessage:
     if not _is_id(message.id):
         raise MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
     if isinstance(message, Ping):
+        return message
+    if isinstance(message, Auth):
+        if len(message.token) > MAX_TOKEN_CHARS:
+            raise MessageError(
+                ErrorCode.BAD_FIELD, f"token: {len(message.token):,} characters, limit {MAX_TOKEN_CHARS:,}"
+            )
         return message
     check_room(message.room)
     if isinstance(message, Read):

@@ -35,6 +35,8 @@ class Known(msgspec.Struct, gc=False):
     before: msgspec.Raw = _NOTHING
     limit: msgspec.Raw = _NOTHING
     offset: msgspec.Raw = _NOTHING
+    name: msgspec.Raw = _NOTHING
+    token: msgspec.Raw = _NOTHING
 
 
 known_fields = msgspec.json.Decoder(Known)
