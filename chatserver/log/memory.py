@@ -15,6 +15,7 @@ import msgspec
 import trio
 from outcome import Outcome, capture
 
+from chatserver.log.audit import MemoryAudit
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     KEY_LIFETIME,
@@ -30,6 +31,7 @@ from chatserver.log.interface import (
     within_bytes,
 )
 from chatserver.log.markers import MemoryMarkers
+from chatserver.log.sanctions import MemorySanctions
 
 #: Rooms looked at and records removed before other tasks run: about 0.3 ms.
 RETAIN_STEP = 500
@@ -66,7 +68,9 @@ class MemoryLog:
         self._keys_since_expiry = 0
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
-        self.markers = MemoryMarkers(self._any, self._check_open)
+        self.markers = MemoryMarkers(self._any, self._checkpoint)
+        self.audit = MemoryAudit(self._checkpoint)
+        self.sanctions = MemorySanctions(self.audit, self._checkpoint)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
@@ -117,9 +121,6 @@ class MemoryLog:
     async def _checkpoint(self) -> None:
         """Let other tasks run, as a log on a disk does; raise LogUnavailable if the log is closed."""
         await trio.lowlevel.checkpoint()
-        self._check_open()
-
-    def _check_open(self) -> None:
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
 

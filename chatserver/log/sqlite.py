@@ -34,9 +34,11 @@ from chatserver.log.interface import (
     at_once,
 )
 from chatserver.log.markers import Markers
+from chatserver.log.sqlite_audit import SqliteAudit
 from chatserver.log.sqlite_file import OFFSETS, checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.sqlite_sanctions import SqliteSanctions
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 
@@ -71,6 +73,8 @@ class SqliteLog:
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
         self.markers: Markers = SqliteMarkers(self, wall_ms)
+        self.audit = SqliteAudit(self)
+        self.sanctions = SqliteSanctions(self)
 
     @property
     def identity(self) -> Identity:
