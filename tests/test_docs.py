@@ -106,6 +106,9 @@ def differences(told: Any, got: Any, where: str = "", form: str = "") -> Iterato
     elif isinstance(told, list) and isinstance(got, list) and len(told) == len(got):
         for index, (one, other) in enumerate(zip(told, got, strict=True)):
             yield from differences(one, other, f"{where}[{index}]")
+    elif form == "took_ms":
+        if not isinstance(got, float):
+            yield f"{where}: {got!r} is no duration"
     elif form in _FORMS and isinstance(told, str) and _FORMS[form].fullmatch(told):
         if not isinstance(got, str) or not _FORMS[form].fullmatch(got):
             yield f"{where}: {got!r} has not the form of a {form}"

@@ -27,6 +27,7 @@ from chatserver.log.markers import Markers
 
 if TYPE_CHECKING:
     from chatserver.log.audit import Audit
+    from chatserver.log.index import Index
     from chatserver.log.sanctions import Sanctions
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
@@ -165,6 +166,10 @@ class Log(Protocol):
     @property
     def markers(self) -> Markers:
         """How far each user has read."""
+
+    @property
+    def index(self) -> "Index":
+        """The full text of its messages."""
 
     @property
     def sanctions(self) -> "Sanctions":
