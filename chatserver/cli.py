@@ -1,9 +1,10 @@
-"""The `chatserver` command: serve, chat, limits.
+"""The `chatserver` command: serve, chat, limits; and admin, whose commands are in cli_admin.py.
 
 Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`, one for each
 field. Commands import what they run only when they run, so that `--help` is quick.
 
-Exit codes: those of `serve --help`, 1 if `chat` could not do what it was asked, 130 when interrupted (cyclopts').
+Exit codes: those of `serve --help`, 1 if `chat` or `admin` could not do what it was asked, 130 when interrupted
+(cyclopts').
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from chatserver import __version__
+from chatserver.cli_admin import admin
 from chatserver.settings.describe import limits_json, print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
@@ -170,6 +172,9 @@ def chat(
     from chatserver.client.terminal import run  # noqa: PLC0415  (quick --help)
 
     return run(url, room=room, plain=plain, send=send, retry_for=retry_for)
+
+
+app.command(admin)
 
 
 def main() -> None:

@@ -174,8 +174,8 @@ def build(
         listeners.append(listener(operators, operators=first))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, services=services, limiters=limiters,
+        input_budget=connections.input_budget, hub=hub, moderation=services.moderation, exchanges=exchanges,
+        websockets=websockets, publish_limit=services.publish_limit, services=services, limiters=limiters,
         poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
