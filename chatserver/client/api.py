@@ -70,10 +70,6 @@ class Api:
         """End the session, everywhere."""
         await self._ask("DELETE", "/session")
 
-    async def read(self, room: str, offset: int) -> None:
-        """Keep how far we have read."""
-        await self._ask("PUT", f"/rooms/{quote(room, safe='')}/read", {"offset": offset})
-
     async def unread(self) -> dict[str, Unread]:
         """Return what is unread, by room."""
         return (await self._ask("GET", "/unread")).decode(_UnreadRooms).rooms

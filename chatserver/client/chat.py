@@ -175,7 +175,7 @@ class Chat:
 
     async def read(self, room: str, offset: int) -> None:
         """Keep how far we have read, for all our clients."""
-        await self._within(self._api.read(room, offset))
+        await self._ask(requests.Read(room=room, offset=offset), wire.Read)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ _CLASSES: dict[str, type[ChatError]] = {
     "rate_limited": RateLimited,
     "unauthenticated": Unauthenticated,
     "forbidden": Forbidden,
-    **dict.fromkeys(("not_found", "unknown_type", "method_not_allowed", "not_implemented"), NotFound),
+    **dict.fromkeys(("not_found", "gone", "unknown_type", "method_not_allowed", "not_implemented"), NotFound),
     **dict.fromkeys(("bad_json", "bad_field", "bad_room", "bad_cursor", "too_large", "bad_request"), Invalid),
 }
 

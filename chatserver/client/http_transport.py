@@ -101,6 +101,9 @@ class HttpConversation:
             case requests.Auth():
                 self._who.token = request.token
                 return _answer(request, await self._api.request("GET", "/session"), wire.Authenticated)
+            case requests.Read():
+                response = await self._api.request("PUT", f"{room}/read", {"offset": request.offset})
+                return _failure(request, response) or wire.Read(request.room, request.offset, request.id)
             case requests.Typing():
                 await self._api.request("POST", f"{room}/typing")
                 return None
@@ -117,11 +120,11 @@ class HttpConversation:
                 body = {"text": request.text, "key": request.key}
                 return await self._api.request("PATCH", f"{path}/{request.offset}", body)
             case requests.Delete():
-                return await self._api.request("DELETE", f"{path}/{request.offset}?{_query(key=request.key)}")
+                return await self._api.request("DELETE", f"{path}/{request.offset}", {"key": request.key})
             case requests.React():
                 method = "PUT" if request.on else "DELETE"
                 path = f"{path}/{request.offset}/reactions/{quote(request.emoji, safe='')}"
-                return await self._api.request(method, f"{path}?{_query(key=request.key)}")
+                return await self._api.request(method, path, {"key": request.key})
             case _:
                 raise NotImplementedError(type(request).__name__)
 
@@ -209,6 +212,10 @@ def _query(**fields: str | float | None) -> str:
 
 def _answer(request: requests.Request, response: Response, kind: type[_A]) -> _A | wire.Error:
     """Turn an HTTP answer into what a WebSocket would have sent."""
-    if response.status >= 400:
-        return wire.Error(*response.error, id=request.id, retry_after=response.retry_after)
-    return msgspec.structs.replace(response.decode(kind), id=request.id)
+    return _failure(request, response) or msgspec.structs.replace(response.decode(kind), id=request.id)
+
+
+def _failure(request: requests.Request, response: Response) -> wire.Error | None:
+    if response.status < 400:
+        return None
+    return wire.Error(*response.error, id=request.id, retry_after=response.retry_after)

@@ -35,6 +35,12 @@ class Members(Request, frozen=True, kw_only=True, tag="members"):
     """Ask who is there."""
 
 
+class Read(Request, frozen=True, kw_only=True, tag="read"):
+    """Keep how far we have read."""
+
+    offset: int
+
+
 class Typing(Request, frozen=True, kw_only=True, tag="typing"):
     """Tell the others that we are typing. Has no answer."""
 

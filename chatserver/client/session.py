@@ -182,7 +182,9 @@ class Session:
                 return list(self._joined(frame))
             case wire.History() if self._is_ours(frame.id):
                 return list(self._fill_from(frame))
-            case wire.Left() | wire.History() | wire.Members() | wire.Ack() | wire.Authenticated():
+            case wire.Read(id=None):
+                return [frame]
+            case wire.Read() | wire.Left() | wire.History() | wire.Members() | wire.Ack() | wire.Authenticated():
                 return self._answered(frame)
             case wire.Skipped():
                 self._skip(frame)
@@ -220,9 +222,9 @@ class Session:
         return asked is not None and asked.ours
 
     def _answered(self, answer: wire.Answer) -> list[Outcome]:
-        ours = self._is_ours(answer.id)
-        asked = self._writes.pop(answer.id, None) or self._others.pop(answer.id, None)
-        return [] if asked is None or ours else [Answered(answer.id, answer)]
+        id_ = answer.id or 0
+        asked = self._writes.pop(id_, None) or self._others.pop(id_, None)
+        return [] if asked is None or asked.ours else [Answered(id_, answer)]
 
     def _failed(self, error: wire.Error, now: float) -> Iterator[Outcome]:
         id_ = error.id if isinstance(error.id, int) else 0

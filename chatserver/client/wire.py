@@ -147,10 +147,11 @@ class Typing(msgspec.Struct, frozen=True, tag_field="type", tag="typing"):
 
 
 class Read(msgspec.Struct, frozen=True, tag_field="type", tag="read"):
-    """We have read a room up to an offset, as another client of ours says."""
+    """We have read a room up to an offset: answer to `read`, or told by another client of ours."""
 
     room: str
     offset: int
+    id: int | None = None
 
 
 class Skipped(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
@@ -183,8 +184,8 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     retry_after: float | None = None
 
 
-Answer = Joined | Left | History | Members | Ack | Authenticated
-Frame = Answer | Connected | Error | Presence | Typing | Read | Skipped | Expiring | GoingAway
+Answer = Joined | Left | History | Members | Ack | Authenticated | Read
+Frame = Answer | Connected | Error | Presence | Typing | Skipped | Expiring | GoingAway
 
 
 class _Tag(msgspec.Struct):
