@@ -238,6 +238,13 @@ class Chat:
         self._credentials.token = token
         return self.user
 
+    async def rename(self, name: str) -> wire.User:
+        """Be a guest of this name from now on; connects anew."""
+        self.user = await self._within(self._api.sign_in(name))
+        self._name, self._named = name, True
+        self._link.restart()
+        return self.user
+
     # -- what happens beneath -----------------------------------------------------------------------------------------
 
     async def _ask(self, request: requests.Request, kind: type[_A]) -> _A:

@@ -10,7 +10,7 @@ import msgspec
 from chatserver.client.wire import Connected, Deletion, Edit, Expiring, Message, Presence, Reaction, Read, Typing
 
 
-class Entered(msgspec.Struct, frozen=True):
+class Entered(msgspec.Struct, frozen=True, tag_field="type", tag="entered"):
     """We are in a room; what we missed, or the latest messages we asked for, follow."""
 
     room: str
@@ -18,14 +18,14 @@ class Entered(msgspec.Struct, frozen=True):
     resumed: bool  # this goes on from messages that we had before
 
 
-class Gap(msgspec.Struct, frozen=True):
+class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
     """What followed `after` in a room is gone for good (retention, or the room began anew), up to the next record."""
 
     room: str
     after: str | None
 
 
-class Complaint(msgspec.Struct, frozen=True):
+class Complaint(msgspec.Struct, frozen=True, tag_field="type", tag="complaint"):
     """The server did not let us into `room`, or refused something that has no answer of its own."""
 
     room: str | None
@@ -33,7 +33,7 @@ class Complaint(msgspec.Struct, frozen=True):
     message: str
 
 
-class Postponed(msgspec.Struct, frozen=True):
+class Postponed(msgspec.Struct, frozen=True, tag_field="type", tag="postponed"):
     """A request of ours is refused for now, and is sent again in `delay` seconds."""
 
     room: str
@@ -42,7 +42,7 @@ class Postponed(msgspec.Struct, frozen=True):
     delay: float
 
 
-class Reconnecting(msgspec.Struct, frozen=True):
+class Reconnecting(msgspec.Struct, frozen=True, tag_field="type", tag="reconnecting"):
     """No connection; the next attempt is in `delay` seconds."""
 
     why: str

@@ -66,11 +66,17 @@ class Link:
         self._goaway: wire.GoingAway | None = None  # of this conversation
         self._scope = trio.CancelScope()  # around an open conversation's tasks, or the attempt to open one
         self._left = trio.Event()
+        self._restarting = False
         self.trouble: str | None = "there is no connection yet"  # why there is no connection, if there is none
 
     def wake(self) -> None:
         """Look what the session has to send."""
         self._news.set()
+
+    def restart(self) -> None:
+        """Connect anew at once."""
+        self._restarting = True
+        self._scope.cancel()
 
     def leave(self) -> None:
         """End `run`, politely if there is a conversation."""
@@ -87,6 +93,9 @@ class Link:
             self.trouble = ending.why
             if self._left.is_set():
                 break
+            if self._restarting:
+                self._restarting = False
+                continue
             if ending.final:
                 return Rejected("rejected", ending.why)
             self._backoff.lived(trio.current_time() - started)

@@ -36,7 +36,7 @@ class Record(msgspec.Struct, frozen=True):
     time: str
 
 
-class Message(Record, frozen=True, tag_field="type", tag="message"):
+class Message(Record, frozen=True, omit_defaults=True, tag_field="type", tag="message"):
     """Something said; out of the history it is as it stands now: edited, deleted, with its reactions."""
 
     text: str = ""
