@@ -68,14 +68,12 @@ class HttpConversation:
 
     async def greet(self) -> None:
         """Find out who we are, so that our requests are one user's."""
-        known = bool(self._who.fields)
-        response = await self._api.request("GET" if known else "POST", "/session", None if known else {})
-        if response.status == 404:  # a server without sessions: we are the guest of our address
-            await self._tell.send(wire.Connected(wire.User("", "a guest")))
-        elif response.status >= 400:
+        response = await self._api.request("GET", "/session") if self._who.fields else None
+        if response is None or (response.status == 401 and not self._who.token):
+            response = await self._api.request("POST", "/session", {})
+        if response.status >= 400:
             raise response.ending
-        else:
-            await self._tell.send(response.decode(wire.Connected))
+        await self._tell.send(response.decode(wire.Connected))
 
     async def aclose(self) -> None:
         """Let go of the connections."""

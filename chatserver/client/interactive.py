@@ -8,6 +8,7 @@ import math
 import signal
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 import trio
@@ -306,12 +307,10 @@ class Interactive:
         """Join a room, when we know what of it is new."""
         await self._chat.connected()
         with trio.move_on_after(UNREAD_PATIENCE):
-            try:
+            with suppress(ChatError):  # there are no markers for us, or not now
                 unread = (await self._chat.unread()).get(room)
-            except NotFound:  # the server keeps no markers
-                unread = None
-            if unread is not None and unread.unread:
-                self._rooms[room] = unread.read
+                if unread is not None and unread.unread:
+                    self._rooms[room] = unread.read
         self._chat.join(room, latest=LATEST)
 
     def _leave_room(self, room: str) -> None:

@@ -110,11 +110,14 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
 
 async def _remember(chat: Chat, target: Target) -> None:
     """Keep who we are for the next start."""
-    await chat.connected()
+    with suppress(Unavailable):
+        await chat.connected()
+    if chat.user is None:
+        return
     try:
         keep_cookie(target, chat.cookie)
     except OSError as error:
-        _say(f"you are {chat.user.name if chat.user else 'somebody'} only until you leave: {error}")
+        _say(f"you are {render.name_of(chat.user)} only until you leave: {error}")
 
 
 async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:
