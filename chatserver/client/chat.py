@@ -4,7 +4,7 @@ Owns: `connect`, `Chat` and `Room`; callers' waits and their deadlines; which re
 transport or a frame.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -60,16 +60,19 @@ class Room:
         self._chat = chat
         self._feed = feed
 
-    def __aiter__(self) -> AsyncIterator[wire.Message]:
+    def __aiter__(self) -> "Room":
         """Iterate over messages, each once and in order; `events` tells the rest."""
-        return self._messages()
+        return self
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def __anext__(self) -> wire.Message:
+        """Wait for the next message."""
+        while True:
+            if isinstance(event := await self._next(), wire.Message):
+                return event
+
+    def events(self) -> "RoomEvents":
         """Iterate over everything that happens to this room: records, gaps, people, the connection."""
-        async for event in self._feed:
-            if isinstance(event, wire.Record):
-                self.cursor = event.cursor
-            yield event
+        return RoomEvents(self._next)
 
     async def publish(self, text: str, *, key: str = "", reply_to: int | None = None) -> wire.Ack:
         """Say something here; see `Chat.publish`."""
@@ -79,10 +82,26 @@ class Room:
         """Be in it no more; the iteration ends."""
         self._chat.leave(self.name)
 
-    async def _messages(self) -> AsyncIterator[wire.Message]:
-        async for event in self.events():
-            if isinstance(event, wire.Message):
-                yield event
+    async def _next(self) -> Event:
+        event = await anext(self._feed)
+        if isinstance(event, wire.Record):
+            self.cursor = event.cursor
+        return event
+
+
+class RoomEvents:
+    """What happens to a room. Made by `Room.events`; it may be left at any time."""
+
+    def __init__(self, following: Callable[[], Awaitable[Event]]) -> None:
+        self._following = following
+
+    def __aiter__(self) -> "RoomEvents":
+        """Iterate until the room is left."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event."""
+        return await self._following()
 
 
 class Chat:

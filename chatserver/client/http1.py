@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from chatserver import __version__
-from chatserver.client.credentials import Credentials, Headers
+from chatserver.client.credentials import Credentials
 from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 from chatserver.client.wire import ProtocolError
 
@@ -115,6 +115,22 @@ class _Connection:
         return event
 
 
+class Body:
+    """A body that goes on. Raises EndedError when not a byte comes for `silence` seconds."""
+
+    def __init__(self, connection: _Connection, silence: float) -> None:
+        self._connection = connection
+        self._silence = silence
+
+    async def chunk(self) -> bytes | None:
+        """Wait for the next part; None at the end."""
+        try:
+            with trio.fail_after(self._silence):
+                return await self._connection.chunk()
+        except trio.TooSlowError as error:
+            raise EndedError("the server has gone silent") from error
+
+
 class HttpClient:
     """Requests to one server as one user. Several tasks may ask; they take turns."""
 
@@ -135,18 +151,18 @@ class HttpClient:
                 raise EndedError(f"no answer within {ANSWER_TIMEOUT + wait:g} s") from error
 
     @asynccontextmanager
-    async def stream(self, path: str, *, headers: Headers, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A body that goes on, on a connection of its own; not a byte for `silence` seconds is its end too."""
+    async def stream(self, path: str, *, silence: float) -> AsyncIterator["Body"]:
+        """Open a body that goes on, on a connection of its own."""
         connection = await self._dial()
         try:
             with trio.move_on_after(ANSWER_TIMEOUT) as patience:
-                await connection.send(self._head("GET", path, b"", headers), b"")
+                await connection.send(self._head("GET", path, b""), b"")
                 head = await connection.head()
                 if head.status_code != 200:
                     raise (await self._whole(connection, head)).ending
             if patience.cancelled_caught:
                 raise EndedError(f"no answer within {ANSWER_TIMEOUT:g} s")
-            yield _chunks(connection, silence)
+            yield Body(connection, silence)
         finally:
             await connection.aclose()
 
@@ -158,7 +174,7 @@ class HttpClient:
 
     async def _request(self, method: str, path: str, body: bytes) -> Response:
         """Ask on the kept connection, and again on a new one if the server had closed that in the meantime."""
-        head = self._head(method, path, body, [])
+        head = self._head(method, path, body)
         while True:
             kept, self._kept = self._kept, None
             connection = kept or await self._dial()
@@ -176,11 +192,11 @@ class HttpClient:
                 if self._kept is not connection:
                     await connection.aclose()
 
-    def _head(self, method: str, path: str, body: bytes, headers: Headers) -> h11.Request:
+    def _head(self, method: str, path: str, body: bytes) -> h11.Request:
         fields = [(b"Host", self._target.authority.encode()), (b"User-Agent", _AGENT), (b"Accept", b"*/*")]
         if body:
             fields += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
-        fields += [*self._credentials.fields, *headers]
+        fields += self._credentials.fields
         return h11.Request(method=method, target=self._target.base + path, headers=fields)
 
     async def _whole(self, connection: _Connection, head: h11.Response) -> Response:
@@ -194,14 +210,3 @@ class HttpClient:
 
     async def _dial(self) -> _Connection:
         return _Connection(await dial(self._target, timeout=CONNECT_TIMEOUT))
-
-
-async def _chunks(connection: _Connection, silence: float) -> AsyncIterator[bytes]:
-    while True:
-        with trio.move_on_after(silence) as patience:
-            chunk = await connection.chunk()
-        if patience.cancelled_caught:
-            raise EndedError("the server has gone silent")
-        if chunk is None:
-            return
-        yield chunk

@@ -181,8 +181,8 @@ class HttpConversation:
         path = f"/rooms/{quote(room, safe='')}/events?{_query(after=cursor)}"
         events = EventStream()
         with scope:
-            async with self._held.stream(path, headers=[], silence=STREAM_SILENCE) as chunks:
-                async for chunk in chunks:
+            async with self._held.stream(path, silence=STREAM_SILENCE) as body:
+                while (chunk := await body.chunk()) is not None:
                     for event in events.feed(chunk):
                         await self._tell.send(wire.decode(event.data))
             raise EndedError("the event stream has ended", retry_after=events.retry)
