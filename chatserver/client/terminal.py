@@ -157,11 +157,12 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     """Print what happens and publish lines, until a signal comes or nobody reads."""
 
     async def publish_lines() -> None:
-        async for _, line in _input_lines():
-            try:
-                await chat.publish(options.room, line)
-            except ChatError as error:
-                _say(f"not sent: {render.failure(error)}")
+        async with aclosing(_input_lines()) as lines:
+            async for _, line in lines:
+                try:
+                    await chat.publish(options.room, line)
+                except ChatError as error:
+                    _say(f"not sent: {render.failure(error)}")
 
     await nursery.start(_end_on_signal)
     narrator = render.Narrator()
