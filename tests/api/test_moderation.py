@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from chatserver.chat import audit as audit_module
+from chatserver.edge import expulsion as expulsion_module
 from chatserver.log import sanctions as sanctions_module
 from chatserver.settings.rooms import RoomPolicy
 from tests.support.moderating import (
@@ -31,7 +32,8 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Serving]:
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
+    monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5)  # so that a handful of connections is many steps
     with moderators():
         async with serving() as running:
             yield running
@@ -190,6 +192,18 @@ async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
     assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "as nobody, from there"
 
 
+async def test_a_ban_from_everywhere_closes_websockets_of_any_dialect_and_in_no_room() -> None:
+    with moderators():
+        async with (
+            serving(echo=True) as server,
+            chatter(server.address, path="/echo", headers=ANN) as echo,
+            chatter(server.address) as other,
+        ):
+            await sanction(server.address, "*", kind="ban", user=await id_of(server.address, ANN))
+            assert (await echo.closed()).code == 4504
+            assert (await other.ask("ping"))["type"] == "pong"
+
+
 async def test_a_join_that_waits_for_the_log_does_not_slip_in(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was asked before a ban, and is answered after it, is refused on every transport."""
     address, log = server.address, server.server.parts.log
@@ -313,8 +327,10 @@ async def test_bad_sanctions_are_refused_in_clear_words(server: Serving) -> None
     for fields, word in (
         ({"kind": ""}, "kind"),
         ({"kind": "shun", "user": "u_x"}, "it is mute or ban"),
-        ({"kind": "mute"}, "user, network: one of them"),
-        ({"kind": "mute", "user": "u_x", "network": "192.0.2.1"}, "user, network: one of them"),
+        ({"kind": "mute"}, "user, network, network_of: exactly one"),
+        ({"kind": "mute", "user": "u_x", "network": "192.0.2.1"}, "user, network, network_of: exactly one"),
+        ({"kind": "mute", "network_of": "u_x"}, "network_of: u_x is not in lobby now"),
+        ({"kind": "mute", "network_of": ""}, "network_of:"),
         ({"kind": "mute", "user": ""}, "user:"),
         ({"kind": "mute", "user": "a\nb"}, "user:"),
         ({"kind": "mute", "user": "x" * 129}, "user:"),
@@ -363,6 +379,23 @@ async def test_a_network_is_kept_in_the_form_in_which_it_is_counted(address: Add
     listed = (await moderate(address, "GET", f"{LOBBY}?network=2001:db8::7")).json["sanctions"]
     assert [each["id"] for each in listed] == [2]
     assert len((await moderate(address, "GET", f"{LOBBY}?limit=1")).json["sanctions"]) == 1
+
+
+async def test_the_network_that_a_user_is_connected_from_can_be_banned(address: Address) -> None:
+    """A guest that drops its cookie is another one; moderators do not know addresses."""
+    ann = await id_of(address, ANN)
+    async with chatter(address, headers=ANN, source=ELSEWHERE) as friend:
+        await friend.ask("join", room="lobby")
+        elsewhere = await moderate(address, "POST", "/rooms/ops/sanctions", kind="ban", network_of=ann)
+        assert (elsewhere.status, "is not in ops now" in elsewhere.json["error"]["message"]) == (400, True)
+        made = await sanction(address, "*", kind="ban", network_of=ann)
+        assert (made["network"], "user" in made) == (ELSEWHERE, False)
+        assert (await friend.closed()).code == 4504
+    assert await read(address, guest("somebody new"), source=ELSEWHERE) == 403
+    async with chatter(address, headers=BOB) as neighbour_of_moderator:
+        await neighbour_of_moderator.ask("join", room="lobby")
+        answer = await moderate(address, "POST", LOBBY, kind="ban", network_of=await id_of(address, BOB))
+        assert (answer.status, "you come from" in answer.json["error"]["message"]) == (400, True)
 
 
 async def test_one_moderator_may_ban_another_who_cannot_lift_that(address: Address) -> None:
