@@ -15,12 +15,14 @@ from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
+from chatserver.api.keys import KeyRing
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
+from chatserver.api.tokens import Tokens
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.policy import Access, Policies
@@ -64,6 +66,7 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
+    identities: Identities
     poller: Poller
 
 
@@ -71,6 +74,7 @@ def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
     operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
+    keys: KeyRing | None = None,
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
 
@@ -98,7 +102,13 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
-    identities = Identities(log.identity.secret, Access(Policies(settings.rooms), settings.guests))
+    tokens = None
+    if keys is not None:
+        tokens = Tokens(
+            keys, log.identity.secret, issuer=settings.token_issuer, audience=settings.token_audience
+        )  # fmt: skip
+    access = Access(Policies(settings.rooms), settings.guests, sign_in=tokens is not None)
+    identities = Identities(log.identity.secret, access, tokens)
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time),
@@ -155,7 +165,7 @@ def build(
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
         input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
+        publish_limit=services.publish_limit, identities=identities, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
