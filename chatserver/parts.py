@@ -25,9 +25,12 @@ from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import Access, Policies
 from chatserver.chat.room import Room
+from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
+from chatserver.edge.expulsion import Expeller
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
@@ -66,7 +69,7 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
-    identities: Identities
+    services: Services
     poller: Poller
 
 
@@ -102,16 +105,12 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
-    tokens = None
-    if keys is not None:
-        tokens = Tokens(
-            keys, log.identity.secret, issuer=settings.token_issuer, audience=settings.token_audience
-        )  # fmt: skip
-    access = Access(Policies(settings.rooms), settings.guests, sign_in=tokens is not None)
-    identities = Identities(log.identity.secret, access, tokens)
+    policies = Policies(settings.rooms)
+    identities = _identities(settings, log.identity.secret, policies, keys)
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, trio.current_time),
+        publish_limit=PublishLimit(settings, trio.current_time), moderation=Moderation(log.identity.secret),
+        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
     )  # fmt: skip
     routes = Routes(
         services,
@@ -130,6 +129,7 @@ def build(
         upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
+    services.moderation.expel = Expeller(connections, hub, exchanges).expel
     requests = RequestHandler(connections, settings, exchanges.dispatch)
     waiting = (connections, exchanges, hub)
     rows: dict[State, tuple[Handler, type | None]] = {
@@ -165,11 +165,19 @@ def build(
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
         input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, identities=identities, poller=Poller(connections, readiness, listeners),
+        publish_limit=services.publish_limit, services=services, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
+
+
+def _identities(settings: Settings, secret: bytes, policies: Policies, keys: KeyRing | None) -> Identities:
+    """Who comes in, by which tokens, and what they may."""
+    tokens = None
+    if keys is not None:
+        tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
+    return Identities(secret, Access(policies, settings.guests, sign_in=tokens is not None), tokens)
 
 
 def _refusals() -> list[bytes]:

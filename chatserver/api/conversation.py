@@ -16,7 +16,7 @@ import msgspec
 
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
-from chatserver.api.services import Services, check, check_signed_in, draft_of, log_failure, too_often
+from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
@@ -25,6 +25,7 @@ from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol.client_messages import Auth, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import Place, parse_cursor
@@ -62,6 +63,7 @@ class Conversation:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
+        self._check = services.check
         self._sink = sink
         self._hear: dict[type, Callable[[object, WebSocketSession, Any], Outcome]] = {
             Publish: self._publish,
@@ -79,8 +81,8 @@ class Conversation:
         return self._hear[type(command)](connection, session, command)
 
     def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
-        check(session.principal, Action.WRITE, message.room, message.id)
-        wait = self._services.publish_limit.take(session.principal)
+        self._check(session.principal, Action.WRITE, message.room, message.id)
+        wait = self._services.wait_to_publish(session.principal, message.room)
         if wait:
             return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
 
@@ -123,7 +125,7 @@ class Conversation:
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
-        check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         before = session.find(message.room)
         if before is None and session.members is not None:
             most = self._services.settings.max_rooms_per_connection
@@ -151,6 +153,7 @@ class Conversation:
             page = self._pages.after_now(room, start, LATEST)
             if page is None:
                 page = await self._pages.after_start(room.name, start, LATEST)
+            self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
             return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
@@ -190,7 +193,7 @@ class Conversation:
             self._hub.leave(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
-        check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         after, before = _place(message.after), _place(message.before)
         page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
         if page is None:
@@ -203,7 +206,7 @@ class Conversation:
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
-        check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         presence = self._hub.registry.presence(message.room)
         return Answer([session.dialect.members(message.id, message.room, presence)])
 
@@ -212,14 +215,15 @@ class Conversation:
         try:
             principal = self._services.identities.by_token(message.token, before.network).principal
             check_signed_in(principal)
+            self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
         except RefusedError as error:  # counted as what comes too often, since verifying costs as much as three pings
             return Answer([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
         except MessageError as error:
-            raise MessageError(error.code, error.message, message.id) from None
+            raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
         session.principal = principal
         left = []
         for member in session.rooms():
-            if principal.may(Action.READ, member.room.name):
+            if self._services.allows(principal, Action.READ, member.room.name):
                 self._hub.change_principal(member, principal)
             else:
                 session.remove(member)

@@ -12,7 +12,6 @@ been refused before, or is nobody's (origins.py). A client without one is, over 
 user agent, so that a `curl` loop keeps one name; a WebSocket without one is somebody new, and is given a token.
 """
 
-import math
 import re
 from contextlib import suppress
 from functools import lru_cache
@@ -31,7 +30,6 @@ from chatserver.chat.principal import (
     opened,
     under,
 )
-from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import cookie
 
@@ -68,7 +66,7 @@ class Identities:
         self._remembered = lru_cache(REMEMBERED)(self._make_guest)
 
     def of(self, head: Head, address: str, network: str) -> Principal:
-        """Who sent a request. Raises HttpError (401)."""
+        """Who sent a request. Raises RefusedError."""
         known = self.known(head, network)
         if known is not None:
             return known.principal
@@ -76,7 +74,7 @@ class Identities:
         return self._remembered(f"{address} {head.headers.get('user-agent', '')[:AGENT_MAX]}", network)
 
     def opening(self, head: Head, network: str) -> tuple[Principal, str, bool]:
-        """Who opens a WebSocket, a guest's token, and whether that is new. Raises HttpError (401)."""
+        """Who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""
         known = self.known(head, network)
         if known is not None:
             return known.principal, known.token if known.principal.is_guest else "", False
@@ -84,14 +82,10 @@ class Identities:
         return self._make_guest(token, network), token, True
 
     def known(self, head: Head, network: str) -> Known | None:
-        """Who a request names; None: nobody. Raises HttpError (401)."""
+        """Who a request names; None: nobody. Raises RefusedError."""
         scheme, _, bearer = head.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":  # another scheme is for a proxy in front
-            try:
-                return self.by_token(bearer.strip(), network)
-            except RefusedError as error:
-                headers = () if error.wait is None else (("Retry-After", str(math.ceil(error.wait))),)
-                raise HttpError(error.code, error.message, headers=headers) from None
+            return self.by_token(bearer.strip(), network)
         sent = cookie_token(head)
         if sent is None:
             return None
@@ -105,7 +99,7 @@ class Identities:
             return False
         try:
             return self.known(head, network) is None
-        except HttpError:
+        except RefusedError:
             return False
 
     def by_token(self, token: str, network: str) -> Known:

@@ -3,8 +3,8 @@
 Owns: what a token must be, what was verified lately, and how many bad ones a network may send. May not: know a request;
 a refusal never says which check has failed.
 
-What costs little comes first: size, form, the claims (5 µs). To verify one takes in all 39 µs with HS256, 58 with RS256,
-86 with ES256, 103 with EdDSA, on the loop: a thread would add 60. What was verified is looked up from then on (0.2 µs).
+What costs little comes first: size, form, the claims (5 µs). To verify one takes 39 µs in all with HS256, 58 RS256,
+86 ES256, 103 EdDSA, on the loop: a thread would add 60. What was verified is looked up from then on (0.2).
 For a network that has sent fifty tokens with a wrong signature only five a second are verified, good or bad.
 """
 
@@ -46,16 +46,12 @@ _log = structlog.get_logger("chatserver.tokens")
 
 
 class RefusedError(MessageError):
-    """A token that nobody is let in with. `wait`: seconds after which the same one may do."""
-
-    def __init__(self, code: ErrorCode, message: str, wait: float | None = None) -> None:
-        super().__init__(code, message)
-        self.wait = wait
+    """A token that nobody is let in with."""
 
 
 def refused(wait: float | None = None) -> RefusedError:
     """Whatever is wrong with it, these words."""
-    return RefusedError(ErrorCode.UNAUTHENTICATED, "this token does not hold; sign in anew", wait)
+    return RefusedError(ErrorCode.UNAUTHENTICATED, "this token does not hold; sign in anew", wait=wait)
 
 
 class TooLongError(ValueError):
@@ -167,7 +163,8 @@ class Tokens:
         """By one of our keys; and all that PyJWT checks besides: `nbf`, `iat`, `iss`, `aud`, `crit`."""
         wait = self._failures.wait(network, self._now())
         if wait > 0.0:
-            raise RefusedError(ErrorCode.RATE_LIMITED, f"too many tokens that do not hold; wait {wait:.1f} s", wait)
+            sentence = f"too many tokens that do not hold; wait {wait:.1f} s"
+            raise RefusedError(ErrorCode.RATE_LIMITED, sentence, wait=wait)
         keys = self._keys.find(header.alg, header.kid)
         try:
             for number, each in enumerate(keys, start=1):

@@ -267,6 +267,12 @@ class HttpExchanges:
         self._wait_for(connection, exchange, self._answer_from_log(places, waiter.limit, many=waiter.many))
         return False
 
+    def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
+        """A held poll that may not wait any more. True: another request may be in the inbox."""
+        headers = waiter.headers if isinstance(waiter, PageWaiter) else ()
+        exchange = Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=headers)
+        return self._refuse_request(connection, exchange, error)
+
     async def _answer_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> Answer:
         starts = [(room, Start(after, recovered=True)) for room, after in places]
         return Response(200, await self._pages.several(starts, limit, many=many))

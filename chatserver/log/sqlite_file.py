@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from chatserver.log import sqlite_audit, sqlite_sanctions
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
 #: "chat": marks the file as ours, for `file` and for this server.
@@ -48,6 +49,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             place INTEGER NOT NULL, time INTEGER NOT NULL, UNIQUE (room, user_id, key)
         ) STRICT""",
     ),
+    sqlite_sanctions.SCHEMA + sqlite_audit.SCHEMA,
 )
 
 
