@@ -13,20 +13,19 @@ import trio
 
 from chatserver import cli
 from chatserver.client.moderate import print_audit, print_sanctions
-from tests.support.moderating import MODERATOR, guest, id_of, moderators
+from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_in
 from tests.support.peers import ask, chatter
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving
 
 ANN = guest("ann")
-TOKEN = MODERATOR["Cookie"].partition("=")[2]
+TOKEN = MODERATOR["Authorization"].removeprefix("Bearer ")
 COMMANDS = ("mute", "unmute", "ban", "unban", "kick", "delete", "sanctions", "audit")
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Serving]:
-    with moderators():
-        async with serving() as running:
-            yield running
+async def server(tmp_path: Path) -> AsyncIterator[Serving]:
+    async with moderated(tmp_path) as running:
+        yield running
 
 
 class Admin:
@@ -109,8 +108,8 @@ async def test_what_the_server_refuses_names_the_flag(server: Serving, admin: Ad
     ):
         assert (got := await admin.run(*flags))[:2] == (code, ""), flags
         assert got[2].startswith(f"chatserver: {said}"), got
-    code, out, err = await admin.run("audit", token="a-guest-of-no-standing")
-    assert (code, out, err) == (1, "", "chatserver: --token: this is for moderators\n")
+    for token in ("a-guest-of-no-standing", signed_in("u_ann")["Authorization"].removeprefix("Bearer ")):
+        assert await admin.run("audit", token=token) == (1, "", "chatserver: --token: this is for moderators\n")
     code, _, err = await admin.run("audit", token="no.such.token")
     assert (code, err.startswith("chatserver: --token: ")) == (1, True)
 

@@ -46,7 +46,8 @@ class ModerationHandlers:
         principal = request.principal
         if not all(principal.may(Action.MODERATE, each) for each in (_ANY_ROOM if room == EVERYWHERE else (room,))):
             self._services.audit.note_minor(principal, "refused", room, detail=action)
-            raise HttpError(ErrorCode.FORBIDDEN, "this is for moderators")
+            nobody = principal.is_guest and principal.access.sign_in
+            raise HttpError(ErrorCode.UNAUTHENTICATED if nobody else ErrorCode.FORBIDDEN, "this is for moderators")
         self._services.check(principal, Action.MODERATE, room)  # one moderator may have banned another
         return principal
 

@@ -9,11 +9,9 @@ import msgspec
 
 from chatserver.protocol.client_messages import parse_body
 from chatserver.protocol.errors import MessageError
-from chatserver.protocol.validation import check_text
+from chatserver.protocol.validation import MAX_USER_ID_CHARS, check_text
 from chatserver.reasons import ErrorCode
 
-#: Characters of a user's id: a token's subject may be an address of mail.
-MAX_USER_CHARS = 128
 #: Characters of a network: an IPv6 address has 45 at most.
 MAX_NETWORK_CHARS = 64
 #: Characters of a reason: a sentence or two.
@@ -71,9 +69,9 @@ def decode_kick(body: bytes, content_type: str | None) -> KickBody:
 
 def check_user(user: str, field: str = "user") -> str:
     """A user's id."""
-    if 1 <= len(user) <= MAX_USER_CHARS and user.isprintable():
+    if 1 <= len(user) <= MAX_USER_ID_CHARS and user.isprintable():
         return user
-    raise _bad(f"{field}: 1 to {MAX_USER_CHARS} printable characters")
+    raise _bad(f"{field}: 1 to {MAX_USER_ID_CHARS} printable characters")
 
 
 def check_network(network: str) -> str:
