@@ -169,6 +169,11 @@ class Settings:
         "a peer's kernel opens its window in bursts: shorter ones end honest slow readers",
         minimum=1.0, maximum=3600.0,
     )
+    presence_grace: float = deadline(
+        10.0, "How long somebody stays present after the last connection or poll has ended.",
+        "a reload takes 2, a slow phone's next poll 5; longer, and the list shows people who have gone",
+        minimum=1.0, maximum=300.0,
+    )
     close_deadline: float = deadline(
         2.0, "The close handshake, or the final read after an answer.",
         "nginx lingers 5; nobody waits for what comes after goodbye",
@@ -219,6 +224,11 @@ class Settings:
         "Messages that one user may publish a second, with a burst of twice that; fifty times that from one address.",
         "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
         Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit",
+    )
+    search_rate: float = rate(
+        3.0, "Searches of one user a second, with a burst of twice that; ten times that from one address.",
+        "a page that searches while somebody types asks 3 times a second; a search is 10 ms of a core",
+        Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit",
     )
     message_rate: float = rate(
         20.0,
