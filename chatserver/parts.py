@@ -15,20 +15,24 @@ from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
+from chatserver.api.keys import KeyRing
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.afterwards import Afterwards
 from chatserver.api.pipelines.limiters import Limiters, local_shards
 from chatserver.api.pipelines.results import ResultCache
+from chatserver.api.reading import Reading
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
+from chatserver.api.tokens import Tokens
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import Access, Policies
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
@@ -80,6 +84,7 @@ def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
     operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
+    keys: KeyRing | None = None,
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
 
@@ -108,12 +113,13 @@ def build(
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
     policies = Policies(settings.rooms)
-    identities = Identities(log.identity.secret, Access(policies, settings.guests))
+    identities = _identities(settings, log.identity.secret, policies, keys)
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
         moderation=Moderation(log.identity.secret),
         slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
+        markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
     afterwards = Afterwards(nursery, lambda: connections.faults.caught(afterwards))
@@ -128,7 +134,7 @@ def build(
     )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
-    conversation = Conversation(services, sink.as_sink())
+    conversation = Conversation(services, sink.as_sink(), Reading(services).commands())
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
@@ -171,13 +177,21 @@ def build(
         listeners.append(listener(operators, operators=first))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, services=services, limiters=limiters,
+        input_budget=connections.input_budget, hub=hub, moderation=services.moderation, exchanges=exchanges,
+        websockets=websockets, publish_limit=services.publish_limit, services=services, limiters=limiters,
         poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
+
+
+def _identities(settings: Settings, secret: bytes, policies: Policies, keys: KeyRing | None) -> Identities:
+    """Who comes in, by which tokens, and what they may."""
+    tokens = None
+    if keys is not None:
+        tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
+    return Identities(secret, Access(policies, settings.guests, sign_in=tokens is not None), tokens)
 
 
 def _refusals() -> list[bytes]:

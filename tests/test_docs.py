@@ -22,6 +22,7 @@ import trio
 import trio_websocket
 
 from chatserver.protocol import encoders
+from chatserver.reasons import ErrorCode
 from tests.support.peers import PATIENCE, Address, ask, publish
 from tests.support.serving import server_process
 
@@ -81,8 +82,15 @@ def test_a_stale_table_is_found(tmp_path: Path) -> None:
 
 
 def test_pushed_messages_are_what_the_encoders_make() -> None:
-    made = [encoders.gap("lobby", "k3f9-2", "k3f9-9000"), encoders.goaway("restart", 3.2)]
-    [(_, told)] = fences(DOCS / "protocol.md", "json pushed")
+    made = [
+        encoders.typing("lobby", ("g_2d4a90c4b1f0e37", "Brisk Otter 34")),
+        encoders.read("lobby", 41),
+        encoders.gap("lobby", "k3f9-2", "k3f9-9000"),
+        encoders.error(None, ErrorCode.FORBIDDEN, "you are banned in lobby for another 60 s", 60, room="lobby"),
+        encoders.goaway("restart", 3.2),
+        encoders.expiring(30.0),
+    ]
+    told = "".join(text for _, text in fences(DOCS / "protocol.md", "json pushed"))
     assert [json.loads(line) for line in told.splitlines()] == [json.loads(each) for each in made]
 
 

@@ -9,7 +9,7 @@ answers with an `Answer` to send, a `Work` to wait for (it needs the log), or No
 `session.waits` says so, nothing to read either until `Sink.resume`.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
+from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
 from chatserver.chat.registry import LATEST
@@ -44,6 +45,10 @@ class Answer(msgspec.Struct, gc=False):
     limited: bool = False  # a refusal of what came too often
 
 
+#: Nothing to say.
+SILENT = Answer([])
+
+
 def refusal(
     session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
 ) -> Answer:
@@ -55,19 +60,21 @@ def refusal(
 #: or a partial would cost 300 bytes.
 Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
 Outcome: TypeAlias = Answer | Work | None
+#: Hears one kind of command.
+Hear: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
 
 
 class Conversation:
     """Hears every client's commands; one for the server."""
 
-    def __init__(self, services: Services, sink: Sink) -> None:
+    def __init__(self, services: Services, sink: Sink, *areas: Mapping[type, Hear]) -> None:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
         self._join_room = JoinPipeline(services.hub, services.pages)
         self._check = services.check
         self._sink = sink
-        self._hear: dict[type, Callable[[object, WebSocketSession, Any], Outcome]] = {
+        self._hear: dict[type, Hear] = {
             Publish: self._publish,
             Join: self._join,
             Leave: self._leave,
@@ -77,6 +84,8 @@ class Conversation:
             Ping: lambda connection, session, message: Answer([session.dialect.alive(message.id)]),
             Echo: lambda connection, session, message: Answer([message.frame]),
         }
+        for commands in areas:
+            self._hear.update(commands)
 
     def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
         """Do what a command asks. Raises MessageError."""
@@ -193,7 +202,7 @@ class Conversation:
             self._hub.forget_publisher(waits, connection)
         for member in session.rooms():
             session.remove(member)
-            self._hub.leave(member)
+            self._hub.lost(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session.principal, Action.READ, message.room, message.id)
@@ -219,6 +228,8 @@ class Conversation:
             principal = self._services.identities.by_token(message.token, before.network).principal
             check_signed_in(principal)
             self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
+        except RefusedError as error:  # counted as what comes too often, since verifying costs as much as three pings
+            return Answer([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
         except MessageError as error:
             raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
         session.principal = principal

@@ -125,6 +125,8 @@ class RoomHandlers:
             return None
         self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
         starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
+        if principal.expires is not None:
+            wait = min(wait, max(0.0, principal.expires - trio.current_time()))
         if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
             return Hold([(room, start.offset) for room, start in starts], principal, wait, limit, many)
         for room in rooms:

@@ -14,6 +14,7 @@ from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation, Refusal
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.index import SearchFailed
@@ -70,6 +71,7 @@ class Services:
     pages: Pages
     encoder: WireEncoder
     publish_limit: PublishLimit
+    markers: ReadMarkers
     search_results: ResultCache  # `forget` the rooms in which something is edited or deleted
     settings: Settings
     moderation: Moderation = field(default_factory=Moderation)

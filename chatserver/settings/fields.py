@@ -81,6 +81,13 @@ class Settings:
         Guests.FULL, "What somebody may do who has not signed in: full, read (and not write), none.",
         placeholder="WHAT",
     )
+    token_key: tuple[str, ...] = service(
+        (),
+        "Key of tokens (JWT) to sign in with: a secret (made if missing), a PEM public key or a JWK set; repeatable.",
+        placeholder="FILE", zero="none: everybody is a guest",
+    )
+    token_issuer: str = service("", "What `iss` of a token must be.", placeholder="TEXT", zero="not checked")
+    token_audience: str = service("", "What `aud` of a token must be or have.", placeholder="TEXT", zero="not checked")
     log: str = service(
         "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.",
         placeholder="URL", form=forms.log_url,
@@ -161,6 +168,11 @@ class Settings:
         30.0, "The time over which flush-rate is averaged.",
         "a peer's kernel opens its window in bursts: shorter ones end honest slow readers",
         minimum=1.0, maximum=3600.0,
+    )
+    presence_grace: float = deadline(
+        10.0, "How long somebody stays present after the last connection or poll has ended.",
+        "a reload takes 2, a slow phone's next poll 5; longer, and the list shows people who have gone",
+        minimum=1.0, maximum=300.0,
     )
     close_deadline: float = deadline(
         2.0, "The close handshake, or the final read after an answer.",

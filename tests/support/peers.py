@@ -151,14 +151,14 @@ class Peer:
         for line in lines[1:]:
             name, colon, value = line.partition(": ")
             assert colon, line
-            assert name.lower() not in headers, f"{name} twice"
+            assert name.lower() not in headers or name == "Vary", f"{name} twice"  # a list (RFC 9110 section 5.3)
             headers[name.lower()] = value
         return Answer(int(status), headers, b"")
 
     async def response(self, *, head_only: bool = False) -> Answer:
         """A whole answer."""
         head = await self.head()
-        size = 0 if head_only else int(head.headers["content-length"])
+        size = 0 if head_only or head.status == 204 else int(head.headers["content-length"])
         return Answer(head.status, head.headers, await self.take(size))
 
     async def request(
