@@ -97,7 +97,7 @@ def build(
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
     services = Services(
-        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, settings=settings,
+        hub=hub, log=log, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time),
     )  # fmt: skip
     routes = Routes(

@@ -165,7 +165,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a draft. Not `fresh` if its key had been used: `record` is the first one then.
+    """The answer to a draft. Not `fresh` if its key had been used: `record` is the first one then, changed or not.
 
     A reaction that changes nothing is not stored, and not fresh either: its `record` has the room's last offset.
     """

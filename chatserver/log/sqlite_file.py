@@ -48,6 +48,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             place INTEGER NOT NULL, time INTEGER NOT NULL, UNIQUE (room, user_id, key)
         ) STRICT""",
     ),
+    (
+        "ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE messages ADD COLUMN target INTEGER NOT NULL DEFAULT 0",  # an offset
+        "ALTER TABLE messages ADD COLUMN more TEXT NOT NULL DEFAULT ''",  # JSON; see `sqlite_rows`
+        # Who has reacted with what; how many they are stands in `more` of the message.
+        """CREATE TABLE reactions (
+            place INTEGER NOT NULL, emoji TEXT NOT NULL, user_id TEXT NOT NULL, PRIMARY KEY (place, emoji, user_id)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 
 
@@ -118,8 +127,11 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
         if mode != "wal":
             raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
         connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
+        connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, not only unlinked
         connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
         identity = _migrate(connection, path)
+        # What was deleted shortly before a crash may still be in it.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return connection, identity
 
 

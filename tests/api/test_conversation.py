@@ -98,7 +98,7 @@ async def talking(**options: Any) -> AsyncIterator[tuple[Chatting, Callable[...,
     async with chatting(ring_messages=16) as it:
         encoder = WireEncoder(it.log.identity.epoch)
         services = Services(
-            hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder, settings=settings,
+            hub=it.hub, log=it.log, pages=Pages(it.hub.reader, encoder), encoder=encoder, settings=settings,
             publish_limit=PublishLimit(settings, trio.current_time),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
