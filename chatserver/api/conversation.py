@@ -16,7 +16,7 @@ import msgspec
 
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
-from chatserver.api.services import Services, draft_of, log_failure, too_often
+from chatserver.api.services import Services, change_draft, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
@@ -24,7 +24,18 @@ from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
-from chatserver.protocol.client_messages import History, Join, Leave, Members, Ping, Publish
+from chatserver.protocol.client_messages import (
+    Change,
+    Delete,
+    Edit,
+    History,
+    Join,
+    Leave,
+    Members,
+    Ping,
+    Publish,
+    React,
+)
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
@@ -63,7 +74,7 @@ class Conversation:
         self._pages = services.pages
         self._sink = sink
         self._hear: dict[type, Callable[[object, WebSocketSession, Any], Outcome]] = {
-            Publish: self._publish,
+            **dict.fromkeys((Publish, Edit, Delete, React), self._submit),
             Join: self._join,
             Leave: self._leave,
             History: self._history,
@@ -80,17 +91,25 @@ class Conversation:
         if not session.principal.may(action, room):
             raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
 
-    def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
+    def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
+        """Hand a record to the log: a message, or what happens to one later."""
         self._check(session, Action.WRITE, message.room, message.id)
         wait = self._services.publish_limit.take(session.principal)
         if wait:
             return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
+        principal = session.principal
+        if isinstance(message, Publish):
+            draft = draft_of(
+                principal, message.room, message.text, message.key, message.reply_to, message.mentions
+            )  # fmt: skip
+        else:
+            draft = change_draft(principal, message, self._services.settings)
 
         def done(result: Stored | LogError) -> None:
             self._sink.guarded(connection, self._acknowledge, session, message.id, result)
 
         try:
-            room = self._hub.publish(draft_of(session.principal, message.room, message.text, message.key), done)
+            room = self._hub.publish(draft, done)
         except LogError as error:
             return refusal(session, message.id, *log_failure(error))
         session.in_flight += 1

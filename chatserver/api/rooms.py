@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
+from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Page, Start
 from chatserver.api.request import Request
 from chatserver.api.services import Services, draft_of, log_failure, too_often
@@ -41,35 +42,25 @@ class RoomHandlers:
         self._pages = services.pages
         self._listing: SingleFlight[int, bytes] = SingleFlight()  # by limit: one query for all who ask
 
-    def _check(self, request: Request, action: Action, room: str) -> None:
-        if request.foreign and action is Action.READ:
-            return  # a page of another site reads what everybody may, as nobody
-        if not request.principal.may(action, room):
-            raise HttpError(ErrorCode.FORBIDDEN, f"not allowed in {room}")
-
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         check_room(name)
         request.parameters()
-        self._check(request, Action.WRITE, name)
+        check_allowed(request, Action.WRITE, name)
         wait = self._services.publish_limit.take(request.principal)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
         content = decode_publish(request.body, request.head.headers.get("content-type"))
-        return Commit(draft_of(request.principal, name, content.text, content.key), self._published)
+        draft = draft_of(request.principal, name, content.text, content.key, content.reply_to, content.mentions)
+        return Commit(draft, self._published)
 
     def _published(self, result: Stored | LogError) -> Response:
-        if isinstance(result, LogError):
-            return refusal(*log_failure(result))
-        record = result.record
-        cursor = self._services.encoder.cursor(record.offset)
-        time = encoders.time_text(record.time)
-        return Response(201, [encoders.published(record.room, record.offset, cursor, time)])
+        return stored(self._services.encoder, 201, result)
 
     def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
         check_room(name)
-        self._check(request, Action.READ, name)
+        check_allowed(request, Action.READ, name)
         parameters = request.parameters("after", "before", "limit", "wait")
         after, before = parameters.place("after"), parameters.place("before")
         limit, wait = parameters.limit(), parameters.wait(self._services.settings.poll_wait_max)
@@ -99,7 +90,7 @@ class RoomHandlers:
         for value in parameters.all("room"):
             name, colon, cursor = value.partition(":")
             check_room(name)
-            self._check(request, Action.READ, name)
+            check_allowed(request, Action.READ, name)
             if name in places:
                 raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
             places[name] = parse_cursor(cursor) if colon and cursor else None
@@ -159,7 +150,7 @@ class RoomHandlers:
         parameters = request.parameters("after")
         last_id = request.head.headers.get("last-event-id")
         after = parameters.place("after") if not last_id else parse_cursor(last_id)
-        self._check(request, Action.READ, name)
+        check_allowed(request, Action.READ, name)
         room = self._hub.room(name)
         if room is None:
             return self._stream_later(name, request.principal, after)
@@ -201,7 +192,7 @@ class RoomHandlers:
         """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
         check_room(name)
         request.parameters()
-        self._check(request, Action.READ, name)
+        check_allowed(request, Action.READ, name)
         return self._show_later(name)
 
     async def _show_later(self, name: str) -> Answer:
@@ -216,13 +207,31 @@ class RoomHandlers:
         """`GET /rooms/{room}/members`."""
         check_room(name)
         request.parameters()
-        self._check(request, Action.READ, name)
+        check_allowed(request, Action.READ, name)
         presence = self._hub.registry.presence(name)
         users = self._services.encoder.listing(presence)
         return Response(200, [encoders.members_page(name, users, len(presence))])
 
 
-def refusal(code: ErrorCode, message: str, wait: float) -> Response:
-    """An error that waiting helps against; Retry-After is in whole seconds (RFC 9110 section 10.2.3)."""
-    headers = (("Retry-After", str(max(1, math.ceil(wait)))),)
+def check_allowed(request: Request, action: Action, room: str) -> None:
+    """Refuse what the sender may not do in a room. Raises HttpError (403)."""
+    if request.foreign and action is Action.READ:
+        return  # a page of another site reads what everybody may, as nobody
+    if not request.principal.may(action, room):
+        raise HttpError(ErrorCode.FORBIDDEN, f"not allowed in {room}")
+
+
+def stored(encoder: WireEncoder, status: int, result: Stored | LogError) -> Response:
+    """Where a record stands, or why it was not stored."""
+    if isinstance(result, LogError):
+        return refusal(*log_failure(result))
+    record = result.record
+    count = None if record.reaction is None else record.reaction.count
+    cursor, time = encoder.cursor(record.offset), encoders.time_text(record.time)
+    return Response(status, [encoders.published(record.room, record.offset, cursor, time, count)])
+
+
+def refusal(code: ErrorCode, message: str, wait: float | None) -> Response:
+    """An error, mostly one that waiting helps against; Retry-After is in whole seconds (RFC 9110 section 10.2.3)."""
+    headers = () if wait is None else (("Retry-After", str(max(1, math.ceil(wait)))),)
     return Response(code.status, [error_body(code, message)], headers=headers)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
+from chatserver.api.changes import ChangeHandlers
 from chatserver.api.dialect import Dialect
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
 from chatserver.api.request import Request, set_cookie, token_in
@@ -67,6 +68,9 @@ class Routes:
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
         }
+        changes = ChangeHandlers(services)
+        self._message: _Methods = {"PATCH": changes.edit, "DELETE": changes.delete}
+        self._reaction: _Methods = {"PUT": changes.react, "DELETE": changes.react}
 
     def handle(self, request: Request) -> Answer | Pending:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
@@ -100,10 +104,21 @@ class Routes:
             methods = self._in_room.get(rest if slash else None)
             if methods is not None and name:
                 return methods, (name,)
+            if rest.startswith("messages/") and name:
+                return self._of_message(name, rest[9:])
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
         return methods, ()
+
+    def _of_message(self, room: str, rest: str) -> tuple[_Methods | None, tuple[str, ...]]:
+        """`{offset}` and `{offset}/reactions/{emoji}`."""
+        match rest.split("/"):
+            case [offset]:
+                return self._message, (room, offset)
+            case [offset, "reactions", emoji]:
+                return self._reaction, (room, offset, emoji)
+        return None, ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         token = token_in(request.head)

@@ -34,6 +34,11 @@ class Known(msgspec.Struct, gc=False):
     after: msgspec.Raw = _NOTHING
     before: msgspec.Raw = _NOTHING
     limit: msgspec.Raw = _NOTHING
+    offset: msgspec.Raw = _NOTHING
+    emoji: msgspec.Raw = _NOTHING
+    on: msgspec.Raw = _NOTHING
+    reply_to: msgspec.Raw = _NOTHING
+    mentions: msgspec.Raw = _NOTHING
 
 
 known_fields = msgspec.json.Decoder(Known)
