@@ -14,6 +14,7 @@ import trio
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.identities import Identities
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.rooms import refusal
@@ -22,8 +23,12 @@ from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.moderation import Moderation
+from chatserver.chat.policy import Access, Policies
 from chatserver.chat.room import Room
+from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
+from chatserver.edge.expulsion import Expeller
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
@@ -62,6 +67,7 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
+    services: Services
     poller: Poller
 
 
@@ -96,9 +102,12 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
+    policies = Policies(settings.rooms)
+    identities = Identities(log.identity.secret, Access(policies, settings.guests))
     services = Services(
-        hub=hub, log=log, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, trio.current_time),
+        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
+        publish_limit=PublishLimit(settings, trio.current_time), moderation=Moderation(log.identity.secret),
+        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
     )  # fmt: skip
     routes = Routes(
         services,
@@ -113,10 +122,11 @@ def build(
     conversation = Conversation(services, sink.as_sink())
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
-        connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
+        connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
         upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
+    services.moderation.expel = Expeller(connections, hub, exchanges).expel
     requests = RequestHandler(connections, settings, exchanges.dispatch)
     waiting = (connections, exchanges, hub)
     rows: dict[State, tuple[Handler, type | None]] = {
@@ -152,7 +162,7 @@ def build(
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
         input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
+        publish_limit=services.publish_limit, services=services, poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)

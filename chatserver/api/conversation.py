@@ -16,7 +16,7 @@ import msgspec
 
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
-from chatserver.api.services import Services, change_draft, draft_of, log_failure, too_often
+from chatserver.api.services import Services, change_draft, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
@@ -24,7 +24,9 @@ from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol.client_messages import (
+    Auth,
     Change,
     Delete,
     Edit,
@@ -72,6 +74,7 @@ class Conversation:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
+        self._check = services.check
         self._sink = sink
         self._hear: dict[type, Callable[[object, WebSocketSession, Any], Outcome]] = {
             **dict.fromkeys((Publish, Edit, Delete, React), self._submit),
@@ -79,6 +82,7 @@ class Conversation:
             Leave: self._leave,
             History: self._history,
             Members: self._members,
+            Auth: self._authenticate,
             Ping: lambda connection, session, message: Answer([session.dialect.alive(message.id)]),
             Echo: lambda connection, session, message: Answer([message.frame]),
         }
@@ -87,23 +91,22 @@ class Conversation:
         """Do what a command asks. Raises MessageError."""
         return self._hear[type(command)](connection, session, command)
 
-    def _check(self, session: WebSocketSession, action: Action, room: str, id_: MessageId) -> None:
-        if not session.principal.may(action, room):
-            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
-
     def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
         """Hand a record to the log: a message, or what happens to one later."""
-        self._check(session, Action.WRITE, message.room, message.id)
-        wait = self._services.publish_limit.take(session.principal)
+        self._check(session.principal, Action.WRITE, message.room, message.id)
+        principal, services = session.principal, self._services
+        if isinstance(message, Publish):
+            wait = services.wait_to_publish(principal, message.room)
+        else:
+            wait = services.publish_limit.take(principal)
         if wait:
             return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        principal = session.principal
         if isinstance(message, Publish):
             draft = draft_of(
                 principal, message.room, message.text, message.key, message.reply_to, message.mentions
             )  # fmt: skip
         else:
-            draft = change_draft(principal, message, self._services.settings)
+            draft = change_draft(principal, message, services.settings)
 
         def done(result: Stored | LogError) -> None:
             self._sink.guarded(connection, self._acknowledge, session, message.id, result)
@@ -144,7 +147,7 @@ class Conversation:
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
-        self._check(session, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         before = session.find(message.room)
         if before is None and session.members is not None:
             most = self._services.settings.max_rooms_per_connection
@@ -172,6 +175,7 @@ class Conversation:
             page = self._pages.after_now(room, start, LATEST)
             if page is None:
                 page = await self._pages.after_start(room.name, start, LATEST)
+            self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
             return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
@@ -211,7 +215,7 @@ class Conversation:
             self._hub.leave(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
-        self._check(session, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         after, before = _place(message.after), _place(message.before)
         page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
         if page is None:
@@ -224,9 +228,28 @@ class Conversation:
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
-        self._check(session, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         presence = self._hub.registry.presence(message.room)
         return Answer([session.dialect.members(message.id, message.room, presence)])
+
+    def _authenticate(self, connection: object, session: WebSocketSession, message: Auth) -> Outcome:
+        before = session.principal
+        try:
+            principal = self._services.identities.by_token(message.token, before.network).principal
+            check_signed_in(principal)
+            self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
+        except MessageError as error:
+            raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
+        session.principal = principal
+        left = []
+        for member in session.rooms():
+            if self._services.allows(principal, Action.READ, member.room.name):
+                self._hub.change_principal(member, principal)
+            else:
+                session.remove(member)
+                self._hub.leave(member)
+                left.append(session.dialect.left(None, member.room.name))
+        return Answer([session.dialect.authenticated(message.id, principal), *left])
 
 
 def _place(cursor: str | int | None) -> Place | None:

@@ -73,6 +73,14 @@ class Dialect(Encoding):
         """A reply of the chat's that only those dialects have who speak its JSON."""
         raise NotImplementedError
 
+    def authenticated(self, id_: MessageId, principal: Principal) -> bytes:
+        """Who the client is from now on."""
+        raise NotImplementedError
+
+    def expiring(self, seconds: float) -> bytes:
+        """Its sign-in runs out in so many seconds. Empty for nothing."""
+        return b""
+
     def alive(self, id_: MessageId) -> bytes:
         """The answer to a ping."""
         raise NotImplementedError
@@ -80,6 +88,10 @@ class Dialect(Encoding):
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
         """Not done, and why; the connection lives."""
         raise NotImplementedError
+
+    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
+        """A moderator has ended its membership in a room ("*": in all), and why. Empty for nothing."""
+        return b""
 
     def goaway(self, reason: str, retry_after: float) -> bytes:
         """The server will close; when to come back, in seconds. Empty for nothing."""

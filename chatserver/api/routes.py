@@ -10,12 +10,16 @@ from functools import partial
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.changes import ChangeHandlers
 from chatserver.api.dialect import Dialect
+from chatserver.api.identities import set_cookie
+from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
-from chatserver.api.request import Request, set_cookie, token_in
+from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
+from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
-from chatserver.chat.principal import Principal, new_token, number_of
+from chatserver.chat.principal import Action
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
@@ -42,11 +46,13 @@ class Routes:
         self._policy = policy
         self._operators = operators
         self._secure = secure = policy.scheme == "https"
-        self._secret = services.log.identity.secret
+        self._identities = services.identities
         self._metrics = metrics
         self._ready = ready
         self._static = StaticFiles(secure=secure)
-        rooms = RoomHandlers(services)
+        rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
+        sessions = SessionHandlers(services, secure=secure)
+        self._services = services
         self._service: dict[str, _Methods] = {
             "/healthz": _readable(self._health),
             "/readyz": _readable(self._readiness),
@@ -56,6 +62,8 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
+            "/audit": _readable(moderation.read_audit),
+            "/session": {**_readable(sessions.show), "POST": sessions.make},
         }
         if operators is not None:
             del self._exact["/metrics"]
@@ -67,10 +75,16 @@ class Routes:
             "messages": {**_readable(rooms.read), "POST": rooms.publish},
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
+            "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
+            "kick": {"POST": moderation.kick},
         }
         changes = ChangeHandlers(services)
-        self._message: _Methods = {"PATCH": changes.edit, "DELETE": changes.delete}
         self._reaction: _Methods = {"PUT": changes.react, "DELETE": changes.react}
+        #: by what follows `/rooms/{room}` and stands before the name of one thing in it
+        self._of_room: dict[str, _Methods] = {
+            "sanctions": {"DELETE": moderation.lift},
+            "messages": {"PATCH": changes.edit, "DELETE": changes.delete},
+        }
 
     def handle(self, request: Request) -> Answer | Pending:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
@@ -104,30 +118,28 @@ class Routes:
             methods = self._in_room.get(rest if slash else None)
             if methods is not None and name:
                 return methods, (name,)
-            if rest.startswith("messages/") and name:
-                return self._of_message(name, rest[9:])
+            kind, _, thing = rest.partition("/")
+            if kind == "messages" and "/" in thing:
+                return self._of_message(name, thing)
+            if name and thing and kind in self._of_room:
+                return self._of_room[kind], (name, thing)
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
         return methods, ()
 
     def _of_message(self, room: str, rest: str) -> tuple[_Methods | None, tuple[str, ...]]:
-        """`{offset}` and `{offset}/reactions/{emoji}`."""
+        """`{offset}/reactions/{emoji}`."""
         match rest.split("/"):
-            case [offset]:
-                return self._message, (room, offset)
             case [offset, "reactions", emoji]:
                 return self._reaction, (room, offset, emoji)
         return None, ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
-        token = token_in(request.head)
-        headers: Headers = ()
-        if token is None:
-            token = new_token()
-            headers = (set_cookie(token, secure=self._secure),)
+        principal, token, fresh = self._identities.opening(request.head, request.network)
+        headers: Headers = (set_cookie(token, secure=self._secure),) if fresh else ()
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
-        principal = Principal(number_of(token, self._secret), request.network)
+        self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
         return Upgrade(wire + dialect.hello(principal, token), principal, dialect)
 
     def _health(self, request: Request) -> Response:

@@ -4,14 +4,18 @@ Owns: these rules, and who a draft is from. May not: answer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
+from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
-from chatserver.chat.principal import Action, Principal, author
+from chatserver.chat.moderation import Moderation, Refusal
+from chatserver.chat.principal import Action, Principal
 from chatserver.chat.registry import RoomsFullError
-from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, Refusal, Refused
+from chatserver.chat.slow_mode import SlowMode
+from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.protocol.client_messages import Change, Edit, React
 from chatserver.protocol.errors import MessageError, MessageId
@@ -61,10 +65,43 @@ class Services:
 
     hub: Hub
     log: Log
+    identities: Identities
     pages: Pages
     encoder: WireEncoder
     publish_limit: PublishLimit
     settings: Settings
+    moderation: Moderation = field(default_factory=Moderation)
+    slow_mode: SlowMode = field(default_factory=SlowMode)
+    audit: AuditTrail = field(default_factory=AuditTrail)
+
+    def check(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+        """Refuse what somebody may not do in a room, or not now. Raises MessageError.
+
+        The refusal is the same whether the room exists or not: ask before anything is looked up.
+        """
+        if not principal.may(action, room):
+            if principal.is_guest and principal.access.sign_in:
+                raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_)
+            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
+        self.check_sanctions(principal, action, room, id_)
+
+    def allows(self, principal: Principal, action: Action, room: str) -> bool:
+        """Whether `check` would not refuse it."""
+        return principal.may(action, room) and self.moderation.check(principal, action, room) is None
+
+    def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+        """Refuse what a sanction forbids; for "*" a ban from everywhere. Raises MessageError."""
+        if self.moderation.in_force:
+            _refuse(self.moderation.check(principal, action, room), id_)
+
+    def check_network(self, network: str, room: str) -> None:
+        """The same for somebody who only reads, as nobody."""
+        if self.moderation.in_force:
+            _refuse(self.moderation.check_network(network, room))
+
+    def wait_to_publish(self, principal: Principal, room: str) -> float:
+        """Count one message. 0.0 when it may be published, else the seconds until it may."""
+        return self.publish_limit.take(principal) or self.slow_mode.take(principal, room)
 
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
         """Refuse so many rooms in which nothing was ever said, for one connection or one poll. Raises MessageError.
@@ -78,12 +115,23 @@ class Services:
             raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
 
 
+def _refuse(refusal: Refusal | None, id_: MessageId = None) -> None:
+    if refusal is not None:
+        raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left)
+
+
+def check_signed_in(principal: Principal) -> None:
+    """Refuse a guest where none may do anything. Raises MessageError."""
+    if principal.is_guest and principal.access.closed_to_guests:
+        raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
+
+
 def draft_of(
     principal: Principal, room: str, text: str, key: str | None, reply_to: int | None = None,
     mentions: tuple[str, ...] | None = None,
 ) -> Draft:  # fmt: skip
     """A message from somebody."""
-    face = author(principal.number) if type(principal) is Principal else principal.face
+    face = principal.author
     if reply_to is None and mentions is None:
         return Draft(room, face.id, face.name, text, key, principal.network)
     return Draft(
@@ -93,7 +141,7 @@ def draft_of(
 
 def change_draft(principal: Principal, change: Change, settings: Settings) -> Draft:
     """What happens to a message by somebody's command."""
-    face = author(principal.number) if type(principal) is Principal else principal.face
+    face = principal.author
     room, key, network, target = change.room, change.key, principal.network, change.offset
     if isinstance(change, React):
         return Draft(
@@ -114,11 +162,11 @@ def too_often(wait: float) -> str:
 
 
 _REFUSALS = {
-    Refusal.MISSING: ErrorCode.NOT_FOUND,
-    Refusal.DELETED: ErrorCode.GONE,
-    Refusal.NOT_AUTHOR: ErrorCode.FORBIDDEN,
-    Refusal.TOO_LATE: ErrorCode.FORBIDDEN,
-    Refusal.TOO_MANY_EMOJI: ErrorCode.BAD_FIELD,
+    RefusalReason.MISSING: ErrorCode.NOT_FOUND,
+    RefusalReason.DELETED: ErrorCode.GONE,
+    RefusalReason.NOT_AUTHOR: ErrorCode.FORBIDDEN,
+    RefusalReason.TOO_LATE: ErrorCode.FORBIDDEN,
+    RefusalReason.TOO_MANY_EMOJI: ErrorCode.BAD_FIELD,
 }
 
 

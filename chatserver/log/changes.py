@@ -8,28 +8,28 @@ deletion need look for no others. Who corrects a password that he pasted wants i
 
 from msgspec.structs import replace
 
-from chatserver.log.interface import MAX_EMOJI, Draft, Kind, Reaction, Record, Refusal, State
+from chatserver.log.interface import MAX_EMOJI, Draft, Kind, Reaction, Record, RefusalReason, State
 
 _UNTOUCHED = State()
 
 
-def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) -> Refusal | None:
+def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) -> RefusalReason | None:
     """Why this may not happen to its target, if it may not; `reacted` tells whether its user has that reaction."""
     if message is None or message.kind is not Kind.MESSAGE:
-        return Refusal.MISSING
+        return RefusalReason.MISSING
     if draft.kind is Kind.MESSAGE:
         return None  # a reply, which a deletion of its target does not prevent
     state = message.state or _UNTOUCHED
     if state.deleted:
-        return Refusal.DELETED
+        return RefusalReason.DELETED
     if draft.kind is Kind.REACTION:
         is_new = draft.on and not reacted and draft.emoji not in dict(state.reactions)
-        return Refusal.TOO_MANY_EMOJI if is_new and len(state.reactions) >= MAX_EMOJI else None
+        return RefusalReason.TOO_MANY_EMOJI if is_new and len(state.reactions) >= MAX_EMOJI else None
     if draft.kind is Kind.DELETE and draft.as_moderator:
         return None
     if message.user_id != draft.user_id:
-        return Refusal.NOT_AUTHOR
-    return Refusal.TOO_LATE if now - message.time >= draft.window_ms else None
+        return RefusalReason.NOT_AUTHOR
+    return RefusalReason.TOO_LATE if now - message.time >= draft.window_ms else None
 
 
 def last_edit(message: Record | None) -> int:

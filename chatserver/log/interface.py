@@ -22,10 +22,14 @@ import secrets
 import string
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import trio
+
+if TYPE_CHECKING:
+    from chatserver.log.audit import Audit
+    from chatserver.log.sanctions import Sanctions
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
 MAX_PENDING = 20_000
@@ -72,7 +76,7 @@ class LogUnavailable(LogError):  # noqa: N818 -- as LogBusy
     """The disk is full, read-only, locked, failing or silent, or the log is closed. Try again with the same key."""
 
 
-class Refusal(Enum):
+class RefusalReason(Enum):
     """Why an edit, a deletion, a reaction or a reply did not happen."""
 
     MISSING = "there is no message at that offset"
@@ -85,7 +89,7 @@ class Refusal(Enum):
 class Refused(LogError):  # noqa: N818 -- an answer, not a fault
     """What the log holds does not allow it. Nothing was stored; trying again does not help."""
 
-    def __init__(self, reason: Refusal) -> None:
+    def __init__(self, reason: RefusalReason) -> None:
         super().__init__(reason.value)
         self.reason = reason
 
@@ -223,6 +227,14 @@ class Log(Protocol):
     @property
     def identity(self) -> Identity:
         """Which log this is; valid once `run` has started."""
+
+    @property
+    def sanctions(self) -> "Sanctions":
+        """Mutes and bans."""
+
+    @property
+    def audit(self) -> "Audit":
+        """What moderators did."""
 
     async def run(
         self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

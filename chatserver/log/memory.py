@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from outcome import Outcome, capture
 
 from chatserver.log import changes
+from chatserver.log.audit import MemoryAudit
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     KEY_LIFETIME,
@@ -34,6 +35,7 @@ from chatserver.log.interface import (
     new_identity,
     within_bytes,
 )
+from chatserver.log.sanctions import MemorySanctions
 
 #: Rooms looked at and records removed before other tasks run: about 0.3 ms.
 RETAIN_STEP = 500
@@ -78,6 +80,8 @@ class MemoryLog:
         self._keys_since_expiry = 0
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
+        self.audit = MemoryAudit(self._checkpoint)
+        self.sanctions = MemorySanctions(self.audit, self._checkpoint)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""

@@ -34,8 +34,10 @@ from chatserver.log.interface import (
     Schedule,
     at_once,
 )
+from chatserver.log.sqlite_audit import SqliteAudit
 from chatserver.log.sqlite_file import OFFSETS, checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.sqlite_sanctions import SqliteSanctions
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 
@@ -75,6 +77,8 @@ class SqliteLog:
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
         self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
+        self.audit = SqliteAudit(self)
+        self.sanctions = SqliteSanctions(self)
 
     @property
     def identity(self) -> Identity:

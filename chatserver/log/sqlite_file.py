@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
 #: "chat": marks the file as ours, for `file` and for this server.
@@ -48,15 +49,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             place INTEGER NOT NULL, time INTEGER NOT NULL, UNIQUE (room, user_id, key)
         ) STRICT""",
     ),
-    (
-        "ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE messages ADD COLUMN target INTEGER NOT NULL DEFAULT 0",  # an offset
-        "ALTER TABLE messages ADD COLUMN more TEXT NOT NULL DEFAULT ''",  # JSON; see `sqlite_rows`
-        # Who has reacted with what; how many they are stands in `more` of the message.
-        """CREATE TABLE reactions (
-            place INTEGER NOT NULL, emoji TEXT NOT NULL, user_id TEXT NOT NULL, PRIMARY KEY (place, emoji, user_id)
-        ) STRICT, WITHOUT ROWID""",
-    ),
+    sqlite_sanctions.SCHEMA + sqlite_audit.SCHEMA,
+    sqlite_rows.SCHEMA,
 )
 
 

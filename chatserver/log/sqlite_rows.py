@@ -16,6 +16,15 @@ import msgspec
 
 from chatserver.log.interface import Kind, Reaction, Record, State
 
+SCHEMA = (
+    "ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE messages ADD COLUMN target INTEGER NOT NULL DEFAULT 0",  # an offset
+    "ALTER TABLE messages ADD COLUMN more TEXT NOT NULL DEFAULT ''",
+    # Who has reacted with what; how many they are stands in `more` of the message.
+    """CREATE TABLE reactions (
+        place INTEGER NOT NULL, emoji TEXT NOT NULL, user_id TEXT NOT NULL, PRIMARY KEY (place, emoji, user_id)
+    ) STRICT, WITHOUT ROWID""",
+)
 #: Of a record in the table of messages, in the order that `record_of` takes them.
 COLUMNS = "time, user_id, user_name, text, kind, target, more"
 

@@ -18,6 +18,7 @@ from chatserver.protocol.validation import (
     check_emoji,
     check_key,
     check_mentions,
+    check_name,
     check_offset,
     check_room,
     check_text,
@@ -28,6 +29,7 @@ from chatserver.reasons import ErrorCode
 MAX_ID_CHARS = 64
 MAX_HISTORY = 200  # messages in one answer; phoenix and centrifuge leave it to the application
 DEFAULT_HISTORY = 50
+MAX_TOKEN_CHARS = 4096  # what a cookie holds; an RS256 token with a page of claims has 2,000
 
 # Bytes of a message as JSON: an encoder for ASCII needs three for one, and 2 KiB are for what is around the text.
 MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
@@ -120,11 +122,18 @@ class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
     id: MessageId = None
 
 
+class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
+    """Be who a token says, from now on."""
+
+    token: str
+    id: MessageId = None
+
+
 #: What happens to a message later.
 Change: TypeAlias = Edit | Delete | React
-ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Ping
+ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Ping | Auth
 _MESSAGE_TYPES = frozenset(
-    ("join", "leave", "publish", "edit", "delete", "react", "history", "members", "ping")
+    ("join", "leave", "publish", "edit", "delete", "react", "history", "members", "ping", "auth")
 )  # fmt: skip
 
 
@@ -135,6 +144,7 @@ class PublishBody(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
     reply_to: int | None = None
     mentions: tuple[str, ...] | None = None
+    name: object = None  # refused: see `decode_publish`
 
 
 class EditBody(msgspec.Struct, frozen=True, gc=False):
@@ -150,11 +160,18 @@ class KeyBody(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
 
 
+class SessionBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of `POST /session`."""
+
+    name: str | None = None
+
+
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
 _edit_bodies: msgspec.json.Decoder[EditBody] = msgspec.json.Decoder(EditBody)
 _key_bodies: msgspec.json.Decoder[KeyBody] = msgspec.json.Decoder(KeyBody)
+_session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
 
@@ -176,6 +193,9 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     media = _media_type(content_type)
     if media == _JSON:
         message = _parse(body, _publish_bodies)
+        if message.name is not None:
+            sentence = 'name: a message does not say who one is; POST /session {"name": ...} gives a token that does'
+            raise MessageError(ErrorCode.BAD_FIELD, sentence)
         _check_key(message.key)
         if message.reply_to is not None:
             check_offset(message.reply_to, "reply_to")
@@ -196,11 +216,7 @@ def decode_edit(body: bytes, content_type: str | None) -> EditBody:
 
 def decode_key(body: bytes, content_type: str | None) -> str | None:
     """The key in an HTTP body that has nothing else; most have no body."""
-    if not body:
-        return None
-    if _media_type(content_type) != _JSON:
-        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send no body, or application/json")
-    return _check_key(_parse(body, _key_bodies).key)
+    return _check_key(parse_body(body, content_type, _key_bodies).key) if body else None
 
 
 def _media_type(content_type: str | None) -> str:
@@ -230,6 +246,19 @@ def _plain_text(body: bytes, media: str) -> str:
 
 def _check_key(key: str | None) -> str | None:
     return key if key is None else check_key(key)
+
+
+def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """The JSON in an HTTP body; a body of another type is refused."""
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    return _parse(body, decoder)
+
+
+def decode_session(body: bytes, content_type: str | None) -> str | None:
+    """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
+    name = parse_body(body, content_type, _session_bodies).name if body else None
+    return None if name is None else check_name(name)
 
 
 def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -298,6 +327,12 @@ def _checked(message: ClientMessage) -> ClientMessage:
     if not _is_id(message.id):
         raise MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
     if isinstance(message, Ping):
+        return message
+    if isinstance(message, Auth):
+        if len(message.token) > MAX_TOKEN_CHARS:
+            raise MessageError(
+                ErrorCode.BAD_FIELD, f"token: {len(message.token):,} characters, limit {MAX_TOKEN_CHARS:,}"
+            )
         return message
     check_room(message.room)
     if isinstance(message, Publish):

@@ -39,6 +39,8 @@ class Known(msgspec.Struct, gc=False):
     on: msgspec.Raw = _NOTHING
     reply_to: msgspec.Raw = _NOTHING
     mentions: msgspec.Raw = _NOTHING
+    name: msgspec.Raw = _NOTHING
+    token: msgspec.Raw = _NOTHING
 
 
 known_fields = msgspec.json.Decoder(Known)

@@ -65,9 +65,11 @@ def ack(id_: MessageId, room: str, offset: int, cursor: str, time: str, count: i
     return f'{{"type":"ack"{_id(id_)},{_place(room, offset, cursor, time, count)}}}'.encode()
 
 
-def published(room: str, offset: int, cursor: str, time: str, count: int | None = None) -> bytes:
-    """The same over HTTP: the body of a 201 or 200."""
-    return f"{{{_place(room, offset, cursor, time, count)}}}\n".encode()
+def published(
+    room: str, offset: int, cursor: str, time: str, user_id: str, user_name: str, count: int | None = None
+) -> bytes:  # fmt: skip
+    """The same over HTTP, and whose it is: the body of a 201 or 200."""
+    return f'{{{_place(room, offset, cursor, time, count)},"user":{user_json(user_id, user_name)}}}\n'.encode()
 
 
 def _place(room: str, offset: int, cursor: str, time: str, count: int | None) -> str:
@@ -78,7 +80,7 @@ def _place(room: str, offset: int, cursor: str, time: str, count: int | None) ->
 def hello(session: str, user_id: str, user_name: str, ping: float, limits: Mapping[str, int | float]) -> bytes:
     """The first thing said on a WebSocket. `ping` is in seconds."""
     start = f'{{"type":"hello","protocol":"{PROTOCOL}","session":{string(session)},"user":'
-    face = f'{{"id":"{user_id}","name":{string(user_name)}}}'
+    face = _encode({"id": user_id, "name": user_name}).decode()  # not `user_json`, which is for those who write
     return f"{start}{face},{_hello_end(ping, tuple(limits.items()))}".encode()
 
 
@@ -167,10 +169,31 @@ def goaway(reason: str, retry_after: float) -> bytes:
     return _encode({"type": "goaway", "reason": reason, "retry_after": round(retry_after, 3)})
 
 
-def error(id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
-    """A message was refused; the connection lives."""
+def error(
+    id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None, *, room: str = ""
+) -> bytes:  # fmt: skip
+    """A message was refused; the connection lives. With a room and no id: its membership there has ended."""
+    place = f',"room":"{room}"' if room else ""
     retry = "" if retry_after is None else f',"retry_after":{round(retry_after, 3)}'
-    return f'{{"type":"error"{_id(id_)},"code":"{code.code}","message":{string(message)}{retry}}}'.encode()
+    return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{string(message)}{retry}}}'.encode()
+
+
+def session_body(user: User, *, guest: bool, moderator: bool, expires: str | None, token: str | None = None) -> bytes:
+    """Who somebody is, over HTTP; with the token for it in the answer that makes one."""
+    shown = {"id": user[0], "name": user[1]}
+    said = {"user": shown, "guest": guest, "moderator": moderator, "expires": expires}
+    return _encode(said if token is None else {"token": token, **said}) + b"\n"
+
+
+def authenticated(id_: MessageId, user: User, expires: str | None) -> bytes:
+    """Who the client is from now on, and until when; None: for good."""
+    shown = _encode({"id": user[0], "name": user[1]}).decode()
+    return f'{{"type":"authenticated"{_id(id_)},"user":{shown},"expires":{_encode(expires).decode()}}}'.encode()
+
+
+def expiring(seconds: float) -> bytes:
+    """The sign-in runs out; `auth` with another token extends it."""
+    return f'{{"type":"expiring","seconds":{round(seconds, 1)}}}'.encode()
 
 
 def pong(id_: MessageId) -> bytes:

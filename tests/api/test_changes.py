@@ -83,7 +83,7 @@ async def test_each_is_acknowledged_and_told_to_all_and_shown_in_lists(
 async def test_a_message_in_a_list_shows_its_present_state(server: Serving, peer: Peer, friend: Chatter) -> None:
     await publish(server.address, "lobby", "helo")
     edit = await act(peer, "PATCH", "/1", text="hello", key="k1")
-    assert (edit.status, list(edit.json)) == (200, ["room", "offset", "cursor", "time"])
+    assert (edit.status, list(edit.json)) == (200, ["room", "offset", "cursor", "time", "user"])
     assert (await act(peer, "PATCH", "/1", text="hello", key="k1")).json == edit.json
     assert (await act(peer, "PUT", reaction(1, THUMB))).json["count"] == 1
     await friend.ask("react", room="lobby", offset=1, emoji=THUMB, on=True)
@@ -137,7 +137,7 @@ async def test_what_is_refused(server: Serving, peer: Peer) -> None:
     await publish(server.address, "lobby", "hi")
     before = await history(server)
     family = "👨‍👩‍👧‍👦"
-    for method, path, fields, status, code in (
+    cases: tuple[tuple[str, str, dict[str, Any], int, str], ...] = (
         ("PATCH", "/1", {"text": "x"}, 410, "gone"),
         ("DELETE", "/1", {}, 410, "gone"),
         ("PUT", reaction(1, THUMB), {}, 410, "gone"),
@@ -162,7 +162,8 @@ async def test_what_is_refused(server: Serving, peer: Peer) -> None:
         ("POST", reaction(3, THUMB), {}, 405, "method_not_allowed"),
         ("PUT", "/3/reactions", {}, 404, "not_found"),
         ("PUT", f"{reaction(3, THUMB)}/x", {}, 404, "not_found"),
-    ):
+    )
+    for method, path, fields, status, code in cases:
         answer = await act(peer, method, path, **fields)
         assert (answer.status, answer.error) == (status, code), (method, path, fields)
     answer = await peer.request("DELETE", f"{PATH}/3", b"key", headers={"Content-Type": "text/plain"})

@@ -27,7 +27,7 @@ from chatserver.log.interface import (
     LogUnavailable,
     Reaction,
     Record,
-    Refusal,
+    RefusalReason,
     Refused,
     RoomSummary,
     State,
@@ -61,7 +61,7 @@ class Model:
         self.written = count()
         self.last_written: dict[str, tuple[int, int]] = {}  # which write of all it was, and when
 
-    def append(self, draft: Draft, now: int) -> Stored | Refusal:
+    def append(self, draft: Draft, now: int) -> Stored | RefusalReason:
         key = (draft.room, draft.user_id, draft.key or "")
         if draft.key is not None and key in self.used and self.used[key].time > now - KEY_LIFETIME * 1000:
             return Stored(self.used[key], fresh=False)
@@ -89,20 +89,20 @@ class Model:
             draft.mentions,
         )  # fmt: skip
 
-    def refused(self, draft: Draft, now: int) -> Refusal | None:
+    def refused(self, draft: Draft, now: int) -> RefusalReason | None:
         room = self.ever[draft.room]
         if not self.first[draft.room] <= draft.target <= len(room) or room[draft.target - 1].kind:
-            return Refusal.MISSING
+            return RefusalReason.MISSING
         message = room[draft.target - 1]
         if not draft.kind:
             return None
         if message.state is not None and message.state.deleted:
-            return Refusal.DELETED
+            return RefusalReason.DELETED
         if draft.kind is Kind.REACTION or (draft.kind is Kind.DELETE and draft.as_moderator):
             return None
         if message.user_id != draft.user_id:
-            return Refusal.NOT_AUTHOR
-        return Refusal.TOO_LATE if message.time + draft.window_ms <= now else None
+            return RefusalReason.NOT_AUTHOR
+        return RefusalReason.TOO_LATE if message.time + draft.window_ms <= now else None
 
     def users(self, draft: Draft) -> list[str]:
         return self.reactions.setdefault((draft.room, draft.target), {}).setdefault(draft.emoji, [])
@@ -265,7 +265,7 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
                 model.check_rooms(await log.rooms(MAX_READ))
 
 
-def map_known(outcomes: Sequence[Stored | LogError | Refusal]) -> list[object]:
+def map_known(outcomes: Sequence[Stored | LogError | RefusalReason]) -> list[object]:
     """What a model knows as well: not what a record altered, and of what was not stored only the place."""
     known: list[object] = []
     for outcome in outcomes:

@@ -15,7 +15,7 @@ from chatserver.log.interface import (
     LogError,
     Reaction,
     Record,
-    Refusal,
+    RefusalReason,
     Refused,
     State,
     Stored,
@@ -43,7 +43,7 @@ async def read(log: Log, room: str = "lobby") -> list[Record]:
     return await log.read(room, after=0, limit=100)
 
 
-async def refusal(log: Log, change: Draft) -> Refusal:
+async def refusal(log: Log, change: Draft) -> RefusalReason:
     with pytest.raises(Refused) as caught:
         await append(log, change)
     return caught.value.reason
@@ -131,13 +131,13 @@ async def test_what_is_refused(log: Log, clock: Clock) -> None:
     await append(log, react(2))
     await append(log, delete(3))
     refused = {
-        Refusal.MISSING: [
+        RefusalReason.MISSING: [
             edit(9, "x"), edit(4, "an edit of a reaction"), delete(0), delete(1 << 52), react(9),
             replace(edit(1, "x"), room="elsewhere"), replace(react(1), room="elsewhere"), replace(draft(), target=9),
         ],
-        Refusal.DELETED: [edit(3, "x"), delete(3), delete(3, as_moderator=True), react(3)],
-        Refusal.NOT_AUTHOR: [edit(1, "x", user="u_bob"), delete(1, user="u_bob")],
-        Refusal.TOO_LATE: [replace(edit(1, "x"), window_ms=0), replace(delete(1), window_ms=0)],
+        RefusalReason.DELETED: [edit(3, "x"), delete(3), delete(3, as_moderator=True), react(3)],
+        RefusalReason.NOT_AUTHOR: [edit(1, "x", user="u_bob"), delete(1, user="u_bob")],
+        RefusalReason.TOO_LATE: [replace(edit(1, "x"), window_ms=0), replace(delete(1), window_ms=0)],
     }  # fmt: skip
     for reason, drafts in refused.items():
         outcomes = await submit_all(log, [draft("before"), *drafts, draft("behind")])
@@ -149,8 +149,8 @@ async def test_what_is_refused(log: Log, clock: Clock) -> None:
     statistics = log.statistics()
     assert statistics.failures == 0
     clock.ms += WINDOW_MS
-    assert await refusal(log, edit(1, "x")) is Refusal.TOO_LATE
-    assert await refusal(log, delete(1)) is Refusal.TOO_LATE
+    assert await refusal(log, edit(1, "x")) is RefusalReason.TOO_LATE
+    assert await refusal(log, delete(1)) is RefusalReason.TOO_LATE
     assert (await append(log, delete(1, user="u_eve", as_moderator=True))).fresh
 
 
@@ -159,7 +159,7 @@ async def test_a_message_has_so_many_different_emoji(log: Log) -> None:
     emoji = [chr(0x1F600 + number) for number in range(MAX_EMOJI + 1)]
     outcomes = await submit_all(log, [react(1, one) for one in emoji])
     assert [type(outcome) for outcome in outcomes] == [Stored] * MAX_EMOJI + [Refused]
-    assert await refusal(log, react(1, emoji[-1], user="u_bob")) is Refusal.TOO_MANY_EMOJI
+    assert await refusal(log, react(1, emoji[-1], user="u_bob")) is RefusalReason.TOO_MANY_EMOJI
     assert (await append(log, react(1, emoji[0], user="u_bob"))).record.reaction == Reaction(emoji[0], True, 2)
     await append(log, react(1, emoji[1], on=False))
     assert (await append(log, react(1, emoji[-1]))).fresh
@@ -173,7 +173,7 @@ async def test_replies_and_mentions_are_kept_with_the_message(log: Log, news: li
     assert news[-1] == [reply]
     await append(log, delete(1))
     assert (await append(log, replace(draft("late"), target=1))).fresh, "a reply to what was just deleted is not lost"
-    assert await refusal(log, replace(draft(), target=3)) is Refusal.MISSING, "a deletion is no message"
+    assert await refusal(log, replace(draft(), target=3)) is RefusalReason.MISSING, "a deletion is no message"
 
 
 async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
@@ -184,7 +184,7 @@ async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
     )  # fmt: skip
     outcomes = await submit_all(log, drafts)
     assert [outcome.reason if isinstance(outcome, Refused) else None for outcome in outcomes] == [
-        *[None] * 7, Refusal.DELETED, None, Refusal.MISSING,
+        *[None] * 7, RefusalReason.DELETED, None, RefusalReason.MISSING,
     ]  # fmt: skip
     records = await read(log)
     assert offsets(records) == list(range(1, 9))
@@ -214,5 +214,5 @@ async def test_retention_takes_reactions_along(log: Log, clock: Clock) -> None:
     await append(log, react(1))
     await append(log, draft("kept"))
     assert await log.retain(max_messages=1, max_age_ms=0, now_ms=clock.ms) == {"lobby": 3}
-    assert await refusal(log, react(1, on=False)) is Refusal.MISSING
+    assert await refusal(log, react(1, on=False)) is RefusalReason.MISSING
     assert (await append(log, react(3))).record.offset == 4

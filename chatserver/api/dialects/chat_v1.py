@@ -6,7 +6,7 @@ Owns: which encoder of `protocol` says what. May not: decide anything.
 from collections.abc import Sequence
 
 from chatserver.api.dialect import Command, Dialect
-from chatserver.api.encoder import WireEncoder, faces
+from chatserver.api.encoder import WireEncoder, expiry_text, faces
 from chatserver.api.pages import Page
 from chatserver.chat.member import Member
 from chatserver.chat.presence import Presence
@@ -70,6 +70,15 @@ class ChatV1(Dialect):
         """As it is."""
         return text_frame(json)
 
+    def authenticated(self, id_: MessageId, principal: Principal) -> bytes:
+        """With the time at which that ends."""
+        face = principal.face
+        return text_frame(encoders.authenticated(id_, (face.id, face.name), expiry_text(principal)))
+
+    def expiring(self, seconds: float) -> bytes:
+        """In so many seconds."""
+        return text_frame(encoders.expiring(seconds))
+
     def alive(self, id_: MessageId) -> bytes:
         """The answer to a ping."""
         return text_frame(encoders.pong(id_))
@@ -77,6 +86,10 @@ class ChatV1(Dialect):
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
         """An error under the id of what it is about."""
         return text_frame(encoders.error(id_, code, message, retry_after))
+
+    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
+        """An error that names the room."""
+        return text_frame(encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=room))
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         """A message."""
