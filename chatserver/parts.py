@@ -18,6 +18,7 @@ from chatserver.api.identities import Identities
 from chatserver.api.keys import KeyRing
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.reading import Reading
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import PublishLimit, Services
@@ -27,6 +28,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import Access, Policies
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
@@ -111,6 +113,7 @@ def build(
         hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time), moderation=Moderation(log.identity.secret),
         slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
+        markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
     routes = Routes(
         services,
@@ -122,7 +125,7 @@ def build(
     )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
-    conversation = Conversation(services, sink.as_sink())
+    conversation = Conversation(services, sink.as_sink(), Reading(services).commands())
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,

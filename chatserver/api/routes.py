@@ -12,6 +12,7 @@ from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
+from chatserver.api.reading import Reading
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
@@ -50,6 +51,7 @@ class Routes:
         self._ready = ready
         self._static = StaticFiles(secure=secure)
         rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
+        reading = Reading(services)
         sessions = SessionHandlers(services, secure=secure)
         self._services = services
         self._service: dict[str, _Methods] = {
@@ -61,6 +63,7 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
+            "/unread": _readable(reading.show_unread),
             "/audit": _readable(moderation.read_audit),
             "/session": {**_readable(sessions.show), "POST": sessions.make},
         }
@@ -74,6 +77,8 @@ class Routes:
             "messages": {**_readable(rooms.read), "POST": rooms.publish},
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
+            "read": {"PUT": reading.put},
+            "typing": {"POST": reading.type},
             "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
             "kick": {"POST": moderation.kick},
         }

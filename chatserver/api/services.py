@@ -13,6 +13,7 @@ from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation, Refusal
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.interface import Draft, Log, LogBusy, LogError
@@ -68,6 +69,7 @@ class Services:
     pages: Pages
     encoder: WireEncoder
     publish_limit: PublishLimit
+    markers: ReadMarkers
     settings: Settings
     moderation: Moderation = field(default_factory=Moderation)
     slow_mode: SlowMode = field(default_factory=SlowMode)

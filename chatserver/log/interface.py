@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
+from chatserver.log.markers import Markers
+
 if TYPE_CHECKING:
     from chatserver.log.audit import Audit
     from chatserver.log.sanctions import Sanctions
@@ -159,6 +161,10 @@ class Log(Protocol):
     @property
     def identity(self) -> Identity:
         """Which log this is; valid once `run` has started."""
+
+    @property
+    def markers(self) -> Markers:
+        """How far each user has read."""
 
     @property
     def sanctions(self) -> "Sanctions":

@@ -30,6 +30,7 @@ from chatserver.log.interface import (
     new_identity,
     within_bytes,
 )
+from chatserver.log.markers import MemoryMarkers
 from chatserver.log.sanctions import MemorySanctions
 
 #: Rooms looked at and records removed before other tasks run: about 0.3 ms.
@@ -67,6 +68,7 @@ class MemoryLog:
         self._keys_since_expiry = 0
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
+        self.markers = MemoryMarkers(self._any, self._checkpoint)
         self.audit = MemoryAudit(self._checkpoint)
         self.sanctions = MemorySanctions(self.audit, self._checkpoint)
 
