@@ -36,6 +36,7 @@ from chatserver.edge.expulsion import Expeller
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
+from chatserver.edge.sign_outs import SignOutSearch
 from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
@@ -130,8 +131,10 @@ def build(
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
         upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
+        vouched=forwarded.vouches if forwarded is not None and settings.user_header else None,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
+    identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
     services.moderation.expel = Expeller(connections, hub, exchanges).expel
     requests = RequestHandler(connections, settings, exchanges.dispatch)
     waiting = (connections, exchanges, hub)
@@ -180,7 +183,9 @@ def _identities(settings: Settings, secret: bytes, policies: Policies, keys: Key
     tokens = None
     if keys is not None:
         tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
-    return Identities(secret, Access(policies, settings.guests, sign_in=tokens is not None), tokens)
+    sign_in = tokens is not None or bool(settings.user_header)
+    access = Access(policies, settings.guests, sign_in=sign_in)
+    return Identities(secret, access, tokens, user_header=settings.user_header.lower())
 
 
 def _refusals() -> list[bytes]:

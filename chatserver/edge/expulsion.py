@@ -65,7 +65,7 @@ class Expeller:
         return False
 
     def _look(self, connection: Connection, expulsion: Expulsion) -> None:
-        principal = _principal_of(connection.context)
+        principal = principal_of(connection.context)
         if principal is None or not expulsion.concerns(principal):
             return
         if self._connections.step(connection, self._end, expulsion):
@@ -105,7 +105,7 @@ class Expeller:
             self._connections.send(connection, told)
 
 
-def _principal_of(context: object) -> Principal | None:
+def principal_of(context: object) -> Principal | None:
     """Whose connection it is, while it has something open in a room or may speak."""
     if isinstance(context, WebSocketSession | PollWaiter):
         return context.principal

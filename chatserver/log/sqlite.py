@@ -39,6 +39,7 @@ from chatserver.log.sqlite_file import OFFSETS, checked_path, connect_writer, cr
 from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_sanctions import SqliteSanctions
+from chatserver.log.sqlite_signouts import SqliteSignOuts
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 
@@ -75,6 +76,7 @@ class SqliteLog:
         self.markers: Markers = SqliteMarkers(self, wall_ms)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
+        self.signouts = SqliteSignOuts(self)
 
     @property
     def identity(self) -> Identity:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from chatserver.log import sqlite_audit, sqlite_sanctions
+from chatserver.log import sqlite_audit, sqlite_sanctions, sqlite_signouts
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
 #: "chat": marks the file as ours, for `file` and for this server.
@@ -58,6 +58,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX markers_by_move ON markers (moved)",
     ),
+    sqlite_signouts.SCHEMA,
 )
 
 
