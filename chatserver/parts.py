@@ -18,9 +18,13 @@ from chatserver.api.identities import Identities
 from chatserver.api.keys import KeyRing
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.limiters import Limiters, local_shards
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.reading import Reading
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
+from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
@@ -38,7 +42,7 @@ from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
 from chatserver.edge.sign_outs import SignOutSearch
 from chatserver.edge.sink import ConnectionSink
-from chatserver.edge.tasks import Tasks
+from chatserver.edge.tasks import SEARCHES_AT_ONCE, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.log.interface import Log
@@ -72,6 +76,7 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
+    limiters: Limiters
     services: Services
     poller: Poller
 
@@ -108,16 +113,19 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
-    policies = Policies(settings.rooms)
-    identities = _identities(settings, log.identity.secret, policies, keys)
+    identities = _identities(settings, log.identity.secret, keys)
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, trio.current_time), moderation=Moderation(log.identity.secret),
-        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
+        publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
+        moderation=Moderation(log.identity.secret),
+        slow_mode=SlowMode(lambda room: identities.access.policies.of(room).slow_mode),
         markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
+    limiters = Limiters(local_shards(trio.current_time), trio.current_time)
+    afterwards = Afterwards(nursery, lambda: connections.faults.caught(afterwards))
     routes = Routes(
         services,
+        searches=search_handlers(services, limiters, afterwards),
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
@@ -130,7 +138,8 @@ def build(
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
-        upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
+        slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
+        forwarded=None if forwarded is None else forwarded.apply,
         vouched=forwarded.vouches if forwarded is not None and settings.user_header else None,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
@@ -170,21 +179,22 @@ def build(
         listeners.append(listener(operators, operators=first))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, services=services, poller=Poller(connections, readiness, listeners),
+        input_budget=connections.input_budget, hub=hub, moderation=services.moderation, exchanges=exchanges,
+        websockets=websockets, publish_limit=services.publish_limit, services=services, limiters=limiters,
+        poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
 
 
-def _identities(settings: Settings, secret: bytes, policies: Policies, keys: KeyRing | None) -> Identities:
+def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Identities:
     """Who comes in, by which tokens, and what they may."""
     tokens = None
     if keys is not None:
         tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
     sign_in = tokens is not None or bool(settings.user_header)
-    access = Access(policies, settings.guests, sign_in=sign_in)
+    access = Access(Policies(settings.rooms), settings.guests, sign_in=sign_in)
     return Identities(secret, access, tokens, user_header=settings.user_header.lower())
 
 

@@ -232,8 +232,9 @@ class Server:
         while True:
             await trio.sleep(HOUSEKEEPING)
             for chore in (
-                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.stats.report,
-                services.identities.sweep, services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
+                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.limiters.sweep,
+                services.search_results.sweep, parts.stats.report, services.identities.sweep,
+                services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
                 partial(heap.tick, parts.connections.held),
             ):  # fmt: skip
                 self._attempt(chore)
@@ -256,6 +257,7 @@ class Server:
                 self.parts.connections.faults.caught(self)
             else:
                 self._attempt(partial(self.parts.hub.retained, firsts))
+                self._attempt(partial(self.parts.services.search_results.forget, firsts))
 
     def _attempt(self, chore: Callable[[], object]) -> None:
         """A fault of ours in house-keeping costs this once, and nobody's connection."""

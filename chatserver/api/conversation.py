@@ -10,12 +10,14 @@ answers with an `Answer` to send, a `Work` to wait for (it needs the log), or No
 """
 
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
+from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.api.tokens import RefusedError
@@ -69,6 +71,7 @@ class Conversation:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
+        self._join_room = JoinPipeline(services.hub, services.pages)
         self._check = services.check
         self._sink = sink
         self._hear: dict[type, Hear] = {
@@ -156,13 +159,14 @@ class Conversation:
             except MessageError:  # here, so that the room is not made for nothing
                 if (await self._services.log.head(message.room)).last == 0:
                     raise
-        async with self._hub.using(message.room, session.principal.network) as room:
-            start = self._pages.start(room, _place(message.after), LATEST)
-            page = self._pages.after_now(room, start, LATEST)
-            if page is None:
-                page = await self._pages.after_start(room.name, start, LATEST)
-            self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
-            return self._enter(connection, session, message, room, page)
+        enter = partial(self._enter_if_allowed, connection, session, message)
+        return await self._join_room.join(message.room, session.principal.network, _place(message.after), enter)
+
+    def _enter_if_allowed(
+        self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
+    ) -> Answer:  # fmt: skip
+        self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
+        return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
         empty = sum(1 for member in session.rooms() if member.room.ring is None)

@@ -3,7 +3,6 @@
 Owns: what such a token says. May not: be part of a running server; who signs people in is another program.
 """
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ from chatserver.api.tokens import MAX_LIFETIME
 from chatserver.chat.policy import rights_of
 from chatserver.protocol.errors import MessageError
 from chatserver.protocol.validation import check_name, check_user_id
+from chatserver.settings import forms
 from chatserver.settings.spec import ConfigError
 
-_SPAN = re.compile(r"([0-9]{1,9})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DAY = 86_400
 
 
 def mint(
@@ -54,11 +53,12 @@ def mint(
 
 def span(text: str) -> int:
     """Seconds of `90s`, `10m`, `1h` or `30d`. Raises ConfigError."""
-    found = _SPAN.fullmatch(text)
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
-    if not 0 < seconds <= MAX_LIFETIME:
-        days = MAX_LIFETIME / _SECONDS["d"]
-        raise ConfigError("expires", f"{text!r} is no time like 90s, 10m, 1h or 30d, up to {days:.0f}d")
+    try:
+        seconds = forms.span(text)
+    except ValueError as error:
+        raise ConfigError("expires", str(error)) from None
+    if seconds > MAX_LIFETIME:
+        raise ConfigError("expires", f"{text!r} is too long, a token holds up to {MAX_LIFETIME / _DAY:.0f}d")
     return seconds
 
 

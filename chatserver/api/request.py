@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from chatserver.api.identities import Identities
+from chatserver.api.identities import Identities, Known
 from chatserver.api.origins import forbidden
 from chatserver.chat.principal import Principal
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
@@ -42,6 +42,11 @@ class Request(msgspec.Struct, gc=False):
         if self._principal is None:
             self._principal = self.identities.of(self.head, self.address, self.network, vouched=self.vouched)
         return self._principal
+
+    @property
+    def known(self) -> Known | None:
+        """Who it says that it comes from; None: nobody. Raises RefusedError (401)."""
+        return self.identities.known(self.head, self.network, vouched=self.vouched)
 
     @property
     def reader(self) -> Principal:

@@ -15,6 +15,7 @@ from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, p
 from chatserver.api.reading import Reading
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
+from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services
 from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
@@ -40,8 +41,9 @@ class Routes:
     """
 
     def __init__(
-        self, services: Services, *, dialects: Mapping[str, Dialect], metrics: Callable[[], tuple[bytes, str]],
-        ready: Callable[[], bool], policy: Policy, operators: Policy | None = None,
+        self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
+        metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], policy: Policy,
+        operators: Policy | None = None,
     ) -> None:  # fmt: skip
         self._policy = policy
         self._operators = operators
@@ -64,6 +66,7 @@ class Routes:
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
             "/unread": _readable(reading.show_unread),
+            "/search": _readable(searches.search),
             "/audit": _readable(moderation.read_audit),
             "/session": {**_readable(sessions.show), "POST": sessions.make, "DELETE": sessions.end},
         }

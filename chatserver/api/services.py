@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation, Refusal
@@ -16,6 +17,7 @@ from chatserver.chat.principal import Action, Principal
 from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
+from chatserver.log.index import SearchFailed
 from chatserver.log.interface import Draft, Log, LogBusy, LogError
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.protocol.errors import MessageError, MessageId
@@ -70,6 +72,7 @@ class Services:
     encoder: WireEncoder
     publish_limit: PublishLimit
     markers: ReadMarkers
+    search_results: ResultCache  # `forget` the rooms in which something is edited or deleted
     settings: Settings
     moderation: Moderation = field(default_factory=Moderation)
     slow_mode: SlowMode = field(default_factory=SlowMode)
@@ -133,19 +136,21 @@ def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Dra
     return Draft(room, face.id, face.name, text, key, principal.network)
 
 
-def too_often(wait: float) -> str:
-    """The refusal of a publish over the rate."""
-    return f"too many messages; try again in {wait:.1f} s"
+def too_often(wait: float, what: str = "messages") -> str:
+    """The refusal of a publish, or of something else, over the rate."""
+    return f"too many {what}; try again in {wait:.1f} s"
 
 
 def log_failure(error: LogError) -> tuple[ErrorCode, str, float]:
-    """Code, sentence and seconds to wait for a room that cannot be opened, or a message that may not have been stored.
+    """Code, sentence and seconds to wait for a room or an index that is of no use now, or a message not stored.
 
     The operator's words in `error` stay in our log: they name paths and disks.
     """
     sentence = "the message could not be stored; send it again with the same key"
     if isinstance(error, RoomsFullError):
         sentence = "as many rooms are open as may be; this one was not among them"
+    elif isinstance(error, SearchFailed):
+        sentence = "the search took too long or failed; look for rarer words, or in one room, or try again"
     elif isinstance(error, LogBusy):
         sentence = "the server is busy; the message was not stored, send it again"
     return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY

@@ -33,7 +33,7 @@ class SessionHandlers:
     def make(self, request: Request) -> Answer:
         """`POST /session`: a guest with the name of its choice, the same guest as before if it has a token."""
         request.parameters()
-        known = self._identities.known(request.head, request.network, vouched=request.vouched)
+        known = request.known
         name = decode_session(request.body, request.head.headers.get("content-type"))
         token = new_token() if known is None else known.token
         if known is not None and not known.principal.is_guest:
@@ -70,7 +70,7 @@ class SessionHandlers:
     def end(self, request: Request) -> Answer | Pending:
         """`DELETE /session`: sign out everywhere. What was made for this person until now does not hold any more."""
         request.parameters()
-        known = self._identities.known(request.head, request.network, vouched=request.vouched)
+        known = request.known
         if known is None or not known.token:  # the guest of an address, or somebody that a proxy names each time
             return self._ended()
         wait = self._services.publish_limit.take(known.principal)

@@ -77,13 +77,16 @@ class Moderation:
             found = self._find(principal.network, action, room)
             if found is None or principal.may(Action.MODERATE, room):  # who moderates is not shut out with neighbours
                 return None
-        self.refused[found.kind] += 1
-        return self.refusal(found)
+        return self._refuse(found)
 
     def check_network(self, network: str, room: str) -> Refusal | None:
         """The same for somebody who only reads, as nobody."""
         found = self._find(network, Action.READ, room)
-        return None if found is None else self.refusal(found)
+        return None if found is None else self._refuse(found)
+
+    def _refuse(self, sanction: Sanction) -> Refusal:
+        self.refused[sanction.kind] += 1
+        return self.refusal(sanction)
 
     def _find(self, key: _Key, action: Action, room: str) -> Sanction | None:
         """The one that forbids it longest."""
@@ -125,7 +128,7 @@ class Moderation:
     def kick(self, user: str, room: str) -> Expulsion:
         """Take a user out, who may come back."""
         sentence = "a moderator has taken you out of this room; you may come back"
-        key = number_behind(user, self._secret)
+        key = self.number_behind(user)
         expulsion = Expulsion(room=room, key=key, refusal=Refusal(sentence, None), banned=False)
         self.expel(expulsion)
         return expulsion
@@ -179,7 +182,11 @@ class Moderation:
         by_room[sanction.room] = (*by_room.get(sanction.room, ()), sanction)
 
     def _key(self, sanction: Sanction) -> _Key:
-        return sanction.network or number_behind(sanction.user, self._secret)
+        return sanction.network or self.number_behind(sanction.user)
+
+    def number_behind(self, user: str) -> int:
+        """The number of the user or the guest who has this id."""
+        return number_behind(user, self._secret)
 
 
 def _end(sanction: Sanction) -> float:

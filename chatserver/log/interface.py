@@ -28,6 +28,7 @@ from chatserver.log.signouts import SignOuts
 
 if TYPE_CHECKING:
     from chatserver.log.audit import Audit
+    from chatserver.log.index import Index
     from chatserver.log.sanctions import Sanctions
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
@@ -170,6 +171,10 @@ class Log(Protocol):
     @property
     def signouts(self) -> SignOuts:
         """Who has signed out everywhere."""
+
+    @property
+    def index(self) -> "Index":
+        """The full text of its messages."""
 
     @property
     def sanctions(self) -> "Sanctions":

@@ -1,4 +1,4 @@
-"""The forms of settings that are texts: a log's URL and format, a network, an origin, a host's name, HOST:PORT.
+"""The forms of settings that are texts: a log's URL and format, a network, an origin, a host's name, HOST:PORT, a time.
 
 Owns: reading them, and the complaint when a text has another form. May not: import our modules, or resolve a name.
 
@@ -23,6 +23,8 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 #: Fields that mean something else here.
 _TAKEN_HEADERS = frozenset(("authorization", "cookie", "host", "origin", "x-forwarded-for"))
 _HOST = re.compile(_NAME)
+_SPAN = re.compile(r"([0-9]{1,9})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class LogFormat(StrEnum):
@@ -96,6 +98,14 @@ def listen(text: str) -> tuple[str, int]:
     if int(port) > _MOST_PORT:
         raise ValueError(f"port {port} is above the maximum, {_MOST_PORT}")
     return bare, int(port)
+
+
+def span(text: str) -> int:
+    """Seconds of `90s`, `10m`, `1h` or `30d`."""
+    found = _SPAN.fullmatch(text)
+    if found is None or not int(found[1]):
+        raise ValueError(f"{text!r} is no time like 90s, 10m, 1h or 30d")
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def _address(text: str) -> str | None:

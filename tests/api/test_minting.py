@@ -69,6 +69,6 @@ def test_a_public_key_does_not_sign(tmp_path: Path) -> None:
 
 def test_times() -> None:
     assert [span(text) for text in ("90s", "10m", "1h", "30d")] == [90, 600, 3600, 2_592_000]
-    for text in ("", "h", "1.5h", "-1h", "1w", "9" * 30 + "s"):
+    for text in ("", "h", "0s", "1.5h", "-1h", "1w", "9" * 30 + "s", "1000d"):
         with pytest.raises(ConfigError):
             span(text)
