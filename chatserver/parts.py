@@ -115,7 +115,7 @@ def build(
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
     identities = _identities(settings, log.identity.secret, keys)
     services = Services(
-        hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
+        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
         moderation=Moderation(log.identity.secret),
         slow_mode=SlowMode(lambda room: identities.access.policies.of(room).slow_mode),
