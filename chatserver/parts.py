@@ -118,7 +118,7 @@ def build(
         hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
         moderation=Moderation(log.identity.secret),
-        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
+        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode) if policies else SlowMode(),
         markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
