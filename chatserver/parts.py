@@ -28,6 +28,7 @@ from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
+from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
@@ -111,14 +112,22 @@ def build(
     # Chat, over what it sees of the connections.
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
-    hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
-    policies = Policies(settings.rooms)
-    identities = _identities(settings, log.identity.secret, policies, keys)
+    audit = AuditTrail()
+    hub = Hub(
+        log,
+        encoder,
+        sink.as_sink(),
+        sink,
+        settings,
+        note_failure=stats.publish_failed,
+        note_deletion=audit.note_deletion,
+    )
+    identities = _identities(settings, log.identity.secret, Policies(settings.rooms), keys)
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
-        moderation=Moderation(log.identity.secret),
-        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode) if policies else SlowMode(),
+        moderation=Moderation(log.identity.secret), audit=audit,
+        slow_mode=_slow_mode(identities.access.policies),
         markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
@@ -192,6 +201,10 @@ def _identities(settings: Settings, secret: bytes, policies: Policies, keys: Key
     if keys is not None:
         tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
     return Identities(secret, Access(policies, settings.guests, sign_in=tokens is not None), tokens)
+
+
+def _slow_mode(policies: Policies) -> SlowMode:
+    return SlowMode(lambda room: policies.of(room).slow_mode) if policies else SlowMode()
 
 
 def _refusals() -> list[bytes]:
