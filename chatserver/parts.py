@@ -28,6 +28,7 @@ from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
+from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
@@ -112,13 +113,17 @@ def build(
     # Chat, over what it sees of the connections.
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
-    hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
+    audit = AuditTrail()
+    hub = Hub(
+        log, encoder, sink.as_sink(), sink, settings,
+        note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
+    )  # fmt: skip
     identities = _identities(settings, log.identity.secret, keys)
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
-        moderation=Moderation(log.identity.secret),
-        slow_mode=SlowMode(lambda room: identities.access.policies.of(room).slow_mode),
+        moderation=Moderation(log.identity.secret), audit=audit,
+        slow_mode=_slow_mode(identities.access.policies),
         markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
@@ -196,6 +201,10 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
     sign_in = tokens is not None or bool(settings.user_header)
     access = Access(Policies(settings.rooms), settings.guests, sign_in=sign_in)
     return Identities(secret, access, tokens, user_header=settings.user_header.lower())
+
+
+def _slow_mode(policies: Policies) -> SlowMode:
+    return SlowMode(lambda room: policies.of(room).slow_mode) if policies else SlowMode()
 
 
 def _refusals() -> list[bytes]:
