@@ -14,6 +14,7 @@ import trio
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.identities import Identities
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.rooms import refusal
@@ -22,6 +23,7 @@ from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.policy import Access, Policies
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.http import Exchange, HttpExchanges
@@ -96,8 +98,9 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
+    identities = Identities(log.identity.secret, Access(Policies(settings.rooms), settings.guests))
     services = Services(
-        hub=hub, log=log, pages=Pages(log, encoder), encoder=encoder, settings=settings,
+        hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time),
     )  # fmt: skip
     routes = Routes(
@@ -113,7 +116,7 @@ def build(
     conversation = Conversation(services, sink.as_sink())
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
-        connections, hub, routes, services.pages, settings, secret=log.identity.secret, tasks=tasks, stats=stats,
+        connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
         upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held

@@ -77,7 +77,7 @@ class Reason(Enum):
     REFUSED_FULL = ("the server holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     REFUSED_ADDRESS = ("this address holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     REFUSED_DESCRIPTORS = ("the process is out of descriptors", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
-    EXPIRED = ("its sign-in has run out", Contract.DO_NOT, CloseCode.SIGNED_OUT)
+    EXPIRED = ("its sign-in has run out, or there was none where one is needed", Contract.DO_NOT, CloseCode.SIGNED_OUT)
     EVICTED = (
         "every place was taken, and it had waited longest without a whole request",
         Contract.BACK_OFF,
@@ -104,6 +104,7 @@ class ErrorCode(Enum):
     UNKNOWN_TYPE = (400, "the message's type is not known here", Contract.DO_NOT)
     NOT_JOINED = (400, "this connection is not in that room", Contract.DO_NOT)
     TOO_MANY_ROOMS = (400, "this connection is in as many rooms as it may be", Contract.DO_NOT)
+    UNAUTHENTICATED = (401, "this needs a sign-in, or the one that came does not hold", Contract.DO_NOT)
     FORBIDDEN = (403, "this is not allowed, to this user or to a page of another site", Contract.DO_NOT)
     NOT_FOUND = (404, "there is nothing at this path", Contract.DO_NOT)
     METHOD_NOT_ALLOWED = (405, "the path has no such method; `Allow` lists them", Contract.DO_NOT)

@@ -32,6 +32,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FORMS = {
     "time": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    "token": re.compile(r"[\w~-]{22,260}", re.ASCII),
     "session": re.compile(r"[A-Za-z0-9_-]{22}"),
     "user.id": re.compile(r"g_[0-9a-f]{15}"),
     "user.name": re.compile(r"[A-Z][a-z]+ [A-Z][a-z]+ \d\d"),
@@ -100,10 +101,9 @@ def differences(told: Any, got: Any, where: str = "", form: str = "") -> Iterato
     elif isinstance(told, list) and isinstance(got, list) and len(told) == len(got):
         for index, (one, other) in enumerate(zip(told, got, strict=True)):
             yield from differences(one, other, f"{where}[{index}]")
-    elif form in _FORMS:
-        for value in (told, got):
-            if not isinstance(value, str) or not _FORMS[form].fullmatch(value):
-                yield f"{where}: {value!r} has not the form of a {form}"
+    elif form in _FORMS and isinstance(told, str) and _FORMS[form].fullmatch(told):
+        if not isinstance(got, str) or not _FORMS[form].fullmatch(got):
+            yield f"{where}: {got!r} has not the form of a {form}"
     elif told != got:
         yield f"{where}: {got!r}, the page says {told!r}"
 

@@ -16,7 +16,7 @@ import msgspec
 
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
-from chatserver.api.services import Services, draft_of, log_failure, too_often
+from chatserver.api.services import Services, check, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
@@ -24,7 +24,7 @@ from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
-from chatserver.protocol.client_messages import History, Join, Leave, Members, Ping, Publish
+from chatserver.protocol.client_messages import Auth, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
@@ -68,6 +68,7 @@ class Conversation:
             Leave: self._leave,
             History: self._history,
             Members: self._members,
+            Auth: self._authenticate,
             Ping: lambda connection, session, message: Answer([session.dialect.alive(message.id)]),
             Echo: lambda connection, session, message: Answer([message.frame]),
         }
@@ -76,12 +77,8 @@ class Conversation:
         """Do what a command asks. Raises MessageError."""
         return self._hear[type(command)](connection, session, command)
 
-    def _check(self, session: WebSocketSession, action: Action, room: str, id_: MessageId) -> None:
-        if not session.principal.may(action, room):
-            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
-
     def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
-        self._check(session, Action.WRITE, message.room, message.id)
+        check(session.principal, Action.WRITE, message.room, message.id)
         wait = self._services.publish_limit.take(session.principal)
         if wait:
             return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
@@ -125,7 +122,7 @@ class Conversation:
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
-        self._check(session, Action.READ, message.room, message.id)
+        check(session.principal, Action.READ, message.room, message.id)
         before = session.find(message.room)
         if before is None and session.members is not None:
             most = self._services.settings.max_rooms_per_connection
@@ -192,7 +189,7 @@ class Conversation:
             self._hub.leave(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
-        self._check(session, Action.READ, message.room, message.id)
+        check(session.principal, Action.READ, message.room, message.id)
         after, before = _place(message.after), _place(message.before)
         page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
         if page is None:
@@ -205,9 +202,27 @@ class Conversation:
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
-        self._check(session, Action.READ, message.room, message.id)
+        check(session.principal, Action.READ, message.room, message.id)
         presence = self._hub.registry.presence(message.room)
         return Answer([session.dialect.members(message.id, message.room, presence)])
+
+    def _authenticate(self, connection: object, session: WebSocketSession, message: Auth) -> Outcome:
+        before = session.principal
+        try:
+            principal = self._services.identities.by_token(message.token, before.network).principal
+            check_signed_in(principal)
+        except MessageError as error:
+            raise MessageError(error.code, error.message, message.id) from None
+        session.principal = principal
+        left = []
+        for member in session.rooms():
+            if principal.may(Action.READ, member.room.name):
+                self._hub.change_principal(member, principal)
+            else:
+                session.remove(member)
+                self._hub.leave(member)
+                left.append(session.dialect.left(None, member.room.name))
+        return Answer([session.dialect.authenticated(message.id, principal), *left])
 
 
 def _place(cursor: str | int | None) -> Place | None:

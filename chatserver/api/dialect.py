@@ -73,6 +73,14 @@ class Dialect(Encoding):
         """A reply of the chat's that only those dialects have who speak its JSON."""
         raise NotImplementedError
 
+    def authenticated(self, id_: MessageId, principal: Principal) -> bytes:
+        """Who the client is from now on."""
+        raise NotImplementedError
+
+    def expiring(self, seconds: float) -> bytes:
+        """Its sign-in runs out in so many seconds. Empty for nothing."""
+        return b""
+
     def alive(self, id_: MessageId) -> bytes:
         """The answer to a ping."""
         raise NotImplementedError

@@ -3,7 +3,10 @@
 Owns: the epoch that makes an offset a cursor. May not: decide who gets what.
 """
 
+import time
 from collections.abc import Iterable
+
+import trio
 
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
@@ -50,6 +53,12 @@ class Events(Encoding):
         """Some were skipped."""
         cursor = self._encoder.cursor
         return sse.event(cursor(until), encoders.gap(room, cursor(after), cursor(until)), "gap")
+
+
+def expiry_text(principal: Principal) -> str | None:
+    """When its sign-in runs out, as clients read it."""
+    expires = principal.expires
+    return None if expires is None else encoders.time_text(round((expires - trio.current_time() + time.time()) * 1000))
 
 
 def faces(people: Iterable[Principal]) -> list[tuple[str, str]]:

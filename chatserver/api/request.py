@@ -1,39 +1,25 @@
 """A request as handlers see it: parsed, with its user, without a socket.
 
-Owns: reading parameters, strictly, and the cookie that says whose request it is. May not: answer, or keep anything.
-
-A browser or our own client sends the guest token in a cookie, which may be believed: a request of another site's page
-has been refused before, or is nobody's (origins.py). A client without one is, over plain HTTP, the guest of its address
-and user agent, so that a `curl` loop keeps one name; a WebSocket without one is somebody new, and is given a token.
+Owns: reading parameters, strictly. May not: answer, or keep anything; who it comes from is asked of identities.py.
 """
 
-import re
 from collections.abc import Callable
 
 import msgspec
 
+from chatserver.api.identities import Identities
 from chatserver.api.origins import forbidden
-from chatserver.chat.principal import TOKEN_MAX, Principal, principal_of
+from chatserver.chat.principal import Principal
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
-from chatserver.protocol.response import cookie, query_fields
+from chatserver.protocol.response import query_fields
 from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
 
-COOKIE = "chat_session"
-#: Seconds a browser keeps it: a year. The longest that Chromium allows is 400 days.
-COOKIE_LIFETIME = 365 * 24 * 3600
-
-#: Characters of a user agent that tell one guest of an address from another: browsers send 120. The rest would only be
-#: kept, as long as the sender likes.
-AGENT_MAX = 256
-
-_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}")
-
 
 class Request(msgspec.Struct, gc=False):
-    """One request; `secret` is the log's, with which tokens become numbers.
+    """One request.
 
     A handler that returns a coroutine has read the fields and the body before: what waits keeps neither.
     """
@@ -42,21 +28,24 @@ class Request(msgspec.Struct, gc=False):
     body: bytes
     address: str
     network: str
-    secret: bytes
+    identities: Identities
     operators: bool = False  # came in where operators look: --metrics-listen
     foreign: bool = False  # of a page of another site: it may read what everybody may, and is nobody
     _principal: Principal | None = None
 
     @property
     def principal(self) -> Principal:
-        """Who sent it: a WebSocket's handshake has no use for it. Raises HttpError (403)."""
+        """Who sent it: a WebSocket's handshake has no use for it. Raises HttpError (401, 403)."""
         if self.foreign:
             raise forbidden(self.head)
         if self._principal is None:
-            # With a space in it, it looks like no token of ours.
-            token = token_in(self.head) or f"{self.address} {self.head.headers.get('user-agent', '')[:AGENT_MAX]}"
-            self._principal = principal_of(token, self.secret, self.network)
+            self._principal = self.identities.of(self.head, self.address, self.network)
         return self._principal
+
+    @property
+    def reader(self) -> Principal:
+        """Who reads what everybody may: a page of another site does as nobody."""
+        return self.identities.nobody if self.foreign else self.principal
 
     def shrink(self) -> None:
         """Keep who asks and what for: fields and body are up to 80 KB, and while a disk is silent everybody waits."""
@@ -116,18 +105,3 @@ class Parameters:
         if number is None or not least <= number <= most:
             raise HttpError(ErrorCode.BAD_FIELD, f"{name} is {text[:20]!r}; it must be from {least:g} to {most:g}")
         return number
-
-
-def token_in(head: Head) -> str | None:
-    """The guest token that came with a request."""
-    sent = head.headers.get("cookie")
-    if sent is None:
-        return None
-    token = cookie(sent, COOKIE)
-    return token if token is not None and _TOKEN.fullmatch(token) else None
-
-
-def set_cookie(token: str, *, secure: bool) -> tuple[str, str]:
-    """The header that gives a token to a client; a secure one is not sent where it could be overheard."""
-    flags = "HttpOnly; SameSite=Lax; Secure" if secure else "HttpOnly; SameSite=Lax"
-    return ("Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={COOKIE_LIFETIME}; {flags}")

@@ -9,12 +9,13 @@ from functools import partial
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
+from chatserver.api.identities import set_cookie
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
-from chatserver.api.request import Request, set_cookie, token_in
+from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
+from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
-from chatserver.chat.principal import Principal, new_token, number_of
 from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
@@ -41,11 +42,12 @@ class Routes:
         self._policy = policy
         self._operators = operators
         self._secure = secure = policy.scheme == "https"
-        self._secret = services.log.identity.secret
+        self._identities = services.identities
         self._metrics = metrics
         self._ready = ready
         self._static = StaticFiles(secure=secure)
         rooms = RoomHandlers(services)
+        sessions = SessionHandlers(services, secure=secure)
         self._service: dict[str, _Methods] = {
             "/healthz": _readable(self._health),
             "/readyz": _readable(self._readiness),
@@ -55,6 +57,7 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
+            "/session": {**_readable(sessions.show), "POST": sessions.make},
         }
         if operators is not None:
             del self._exact["/metrics"]
@@ -106,13 +109,9 @@ class Routes:
         return methods, ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
-        token = token_in(request.head)
-        headers: Headers = ()
-        if token is None:
-            token = new_token()
-            headers = (set_cookie(token, secure=self._secure),)
+        principal, token, fresh = self._identities.opening(request.head, request.network)
+        headers: Headers = (set_cookie(token, secure=self._secure),) if fresh else ()
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
-        principal = Principal(number_of(token, self._secret), request.network)
         return Upgrade(wire + dialect.hello(principal, token), principal, dialect)
 
     def _health(self, request: Request) -> Response:

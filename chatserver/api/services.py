@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.chat.hub import Hub
-from chatserver.chat.principal import Principal, author
+from chatserver.chat.principal import Action, Principal
 from chatserver.chat.registry import RoomsFullError
 from chatserver.log.interface import Draft, Log, LogBusy, LogError
 from chatserver.meters import MICROSECOND, KeyedBuckets
@@ -60,6 +61,7 @@ class Services:
 
     hub: Hub
     log: Log
+    identities: Identities
     pages: Pages
     encoder: WireEncoder
     publish_limit: PublishLimit
@@ -77,9 +79,26 @@ class Services:
             raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
 
 
+def check(principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+    """Refuse what somebody may not do in a room. Raises MessageError.
+
+    The refusal is the same whether the room exists or not: ask before anything is looked up.
+    """
+    if not principal.may(action, room):
+        if principal.is_guest and principal.access.sign_in:
+            raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_)
+        raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
+
+
+def check_signed_in(principal: Principal) -> None:
+    """Refuse a guest where none may do anything. Raises MessageError."""
+    if principal.is_guest and principal.access.closed_to_guests:
+        raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
+
+
 def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:
     """A message from somebody."""
-    face = author(principal.number) if type(principal) is Principal else principal.face
+    face = principal.author
     return Draft(room, face.id, face.name, text, key, principal.network)
 
 

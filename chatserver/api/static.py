@@ -10,7 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from chatserver.api.answers import Response
-from chatserver.api.request import Request, set_cookie, token_in
+from chatserver.api.identities import set_cookie
+from chatserver.api.request import Request
 from chatserver.chat.principal import new_token
 from chatserver.protocol.errors import Headers
 
@@ -65,7 +66,7 @@ class StaticFiles:
         content_type, etag, body = self._files[path, takes_gzip]
         headers: Headers = (*_HEADERS, ("ETag", etag), *((("Content-Encoding", "gzip"),) if takes_gzip else ()))
         known = fields.get("if-none-match", "")
-        if path == "/" and token_in(request.head) is None:
+        if path == "/" and request.identities.wants_cookie(request.head, request.network):
             headers = (*headers, set_cookie(new_token(), secure=self._secure))
         elif etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)
             return Response(304, [], content_type, headers)

@@ -179,6 +179,14 @@ class Hub:
         room.presence.leave(principal.number)
         self._left(room)
 
+    def change_principal(self, member: Member, principal: Principal) -> None:
+        """A member has signed in, or has another name: others see it where it was."""
+        room = member.room
+        before, room.members[member] = room.members[member], principal
+        room.presence.change(before, principal)
+        if room.presence.changed:
+            self._changed[room] = None
+
     def _enter(self, room: Room, principal: Principal) -> None:
         self.registry.note_entered(room)
         room.presence.enter(principal)

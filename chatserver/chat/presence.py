@@ -51,9 +51,12 @@ class Presence:
     def enter(self, principal: Principal) -> None:
         """One more connection of this person."""
         number = principal.number
+        before = self._people.get(number)
+        if before is not None and before.label != principal.label:
+            self._rename(principal)
         if self._leases is not None and self._leases.pop(number, None) is not None:
             return  # the lease's place is taken over
-        if number in self._people:
+        if before is not None:
             if self._connections is None:
                 self._connections = {}
             self._connections[number] = self._connections.get(number, 1) + 1
@@ -69,6 +72,14 @@ class Presence:
                 self._connections[number] = count - 1
             return
         self._note(self._people.pop(number), joined=False)
+
+    def change(self, before: Principal, now: Principal) -> None:
+        """A connection of one person is now that of another, or of the same with another name."""
+        if before.number != now.number:
+            self.enter(now)
+            self.leave(before.number)
+        elif self._people[now.number].label != now.label:
+            self._rename(now)
 
     def leave_by(self, number: int, deadline: float) -> None:
         """One less, at a later time, unless the person comes back before."""
@@ -103,6 +114,15 @@ class Presence:
         # Who came and went between two tellings, or the other way round, is nothing to tell.
         if self._changes.pop(principal.number, None) is None:
             self._changes[principal.number] = (principal, joined)
+
+    def _rename(self, principal: Principal) -> None:
+        """Who is told to join and is here already has another name."""
+        self._people[principal.number] = principal
+        if len(self._people) <= NAMED_ROOM:
+            self.listing = None
+            if self._changes is None:
+                self._changes = {}
+            self._changes[principal.number] = (principal, True)
 
     @property
     def changed(self) -> bool:

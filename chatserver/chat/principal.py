@@ -1,22 +1,31 @@
 """Who somebody is, as every handler sees it: nothing else is known of a person beyond this.
 
-Owns: the struct, what it may do, and how a guest gets an id and a name. May not: keep a table of guests; 15,000 idle
-ones cost one int each. Guests are one source of principals, tokens and a trusted proxy's header can be others.
+Owns: the kinds of principals, and how a guest gets an id and a name. May not: keep a table of guests; 15,000 idle ones
+cost one int each. Where a principal comes from is api/identities.py, what it may do is policy.py.
 
 A guest is a random token. A keyed digest of it is the guest's number, which gives the public id and the name: with
-the token a guest is the same person after a restart, over any transport, on any machine, and nothing is stored.
+the token a guest is the same person after a restart, over any transport, on any machine, and nothing is stored. A name
+that a guest has chosen stands in its token, under a second digest, so that it costs nothing here either.
 """
 
+import math
 import secrets
-from enum import Enum, auto
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
 from hashlib import blake2b
+from hmac import compare_digest
+from typing import ClassVar, TypeVar, cast
 
 import msgspec
 
+from chatserver.chat.policy import OPEN, Access, Action, Rights
+
+__all__ = ["Action", "NamedGuest", "Principal", "SignedIn", "User"]
+
 #: Bytes of a token: 128 bits, nobody guesses another guest's.
 TOKEN_BYTES = 16
-#: Characters a client may send as a token; ours have 22.
+#: Characters a client may send as a token; ours have 22, and with a name behind it up to 260.
 TOKEN_MAX = 64
 #: Bits of a number: two digits of a Python int (32 bytes), and no two of a million guests share one.
 NUMBER_BITS = 60
@@ -69,19 +78,15 @@ def author(number: int) -> User:
     return guest(number)
 
 
-class Action(Enum):
-    """What may be allowed in a room."""
-
-    READ = auto()
-    WRITE = auto()
-    MODERATE = auto()
-
-
 class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
     """A person or a program. This one is a guest, of which a parked connection keeps 32 bytes; others say more."""
 
     number: int  # stands for the person wherever people are counted: 60 bits
     network: str  # the address it comes from, or its /64
+    #: what holds on this server; in the type, see `under`
+    access: ClassVar[Access] = OPEN
+    #: whether it has not signed in
+    is_guest: ClassVar[bool] = True
 
     @property
     def expires(self) -> float | None:
@@ -93,12 +98,118 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
         """Id and name, as others see them."""
         return guest(self.number)
 
+    @property
+    def label(self) -> object:
+        """What its face depends on besides its number: made at no cost, to be compared."""
+        return None
+
+    @property
+    def author(self) -> User:
+        """The same for somebody who writes, and will write again."""
+        return author(self.number)
+
+    @property
+    def rights(self) -> Rights:
+        """What it may, as far as that depends on who it is."""
+        return self.access.guests
+
     def may(self, action: Action, room: str) -> bool:
-        """Whether this is allowed to it in this room: to guests, anything but moderation everywhere."""
-        return action is not Action.MODERATE
+        """Whether this is allowed to it in this room."""
+        return self.access.may(self.rights, action, room)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def principal_of(token: str, secret: bytes, network: str) -> Principal:
-    """Who has a token, for requests: their client comes again, and may hold several polls."""
-    return Principal(number_of(token, secret), network)
+class NamedGuest(Principal, gc=False, frozen=True, eq=False):
+    """A guest with a name of its choice."""
+
+    name: str
+
+    @property
+    def face(self) -> User:
+        """Id and name, as others see them."""
+        return User(f"g_{self.number:015x}", self.name)
+
+    @property
+    def label(self) -> object:
+        """The name."""
+        return self.name
+
+    author = face
+
+
+class SignedIn(Principal, gc=False, frozen=True, eq=False):
+    """Somebody that a token or a trusted proxy vouches for; `packed` is made by `pack`."""
+
+    is_guest: ClassVar[bool] = False
+
+    packed: bytes  # when it runs out, id and name: as objects of their own they would be 200 bytes
+    granted: Rights
+
+    @property
+    def expires(self) -> float | None:
+        """When its sign-in runs out, on trio's clock."""
+        [when] = _TIME.unpack_from(self.packed)
+        return None if when == math.inf else when
+
+    @property
+    def face(self) -> User:
+        """Id and name, as others see them."""
+        return User(*self.packed[_TIME.size :].decode().split("\0"))
+
+    @property
+    def label(self) -> object:
+        """Id and name."""
+        return self.packed[_TIME.size :]
+
+    author = face
+
+    @property
+    def rights(self) -> Rights:
+        """What its token says."""
+        return self.granted
+
+
+_TIME = struct.Struct("<d")
+_Kind = TypeVar("_Kind", bound=Principal)
+
+
+def pack(user: User, expires: float | None) -> bytes:
+    """What a `SignedIn` keeps of itself."""
+    return _TIME.pack(math.inf if expires is None else expires) + f"{user.id}\0{user.name}".encode()
+
+
+def under(kind: type[_Kind], access: Access) -> type[_Kind]:
+    """The same kind of principal on a server where this holds. In the type, since an idle guest has no byte for it."""
+    if access is OPEN:
+        return kind
+    namespace = {"access": access, "__doc__": kind.__doc__}
+    made = msgspec.defstruct(
+        kind.__name__, (), bases=(kind,), module=kind.__module__, namespace=namespace, gc=False, frozen=True, eq=False
+    )  # fmt: skip
+    return cast(type[_Kind], made)
+
+
+def user_number(user_id: str, secret: bytes) -> int:
+    """The number of somebody who is no guest. A guest's token has no NUL in it, so no guest has the same."""
+    return number_of(f"\0{user_id}", secret)
+
+
+def named_token(base: str, name: str, secret: bytes) -> str:
+    """A guest's token with the name of its choice: the same guest, since its number comes from `base` alone."""
+    said = f"{base}~{urlsafe_b64encode(name.encode()).decode().rstrip('=')}"
+    return f"{said}~{_seal(said, secret)}"
+
+
+def opened(token: str, secret: bytes) -> tuple[str, str | None]:
+    """What a guest's token comes from, and the name in it if this log has sealed it."""
+    said, _, seal = token.rpartition("~")
+    base, _, name = said.partition("~")
+    if not said:
+        return token, None
+    if not compare_digest(seal, _seal(said, secret)):
+        return base, None
+    return base, urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
+
+
+def _seal(said: str, secret: bytes) -> str:
+    digest = blake2b(said.encode(), digest_size=TOKEN_BYTES, key=secret, person=b"guest's name").digest()
+    return urlsafe_b64encode(digest).decode().rstrip("=")

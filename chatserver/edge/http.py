@@ -23,6 +23,7 @@ import msgspec
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream, Upgrade
+from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages, Start
 from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
@@ -80,7 +81,7 @@ class HttpExchanges:
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
-        secret: bytes, tasks: Tasks, stats: CloseStats, upgrade: Callable[[Connection, Upgrade], bool],
+        identities: Identities, tasks: Tasks, stats: CloseStats, upgrade: Callable[[Connection, Upgrade], bool],
         forwarded: Callable[[Connection, Head], None] | None,
     ) -> None:  # fmt: skip
         self._connections = connections
@@ -89,7 +90,7 @@ class HttpExchanges:
         self._pages = pages
         self._serving_deadline = settings.serving_deadline
         self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
-        self._secret = secret
+        self._identities = identities
         self._tasks = tasks
         self._stats = stats
         self.draining = False
@@ -115,7 +116,7 @@ class HttpExchanges:
             if self.forwarded is not None:
                 self.forwarded(connection, head)
             by_operator = connection in self._connections.operators
-            request = Request(head, body, connection.address, connection.network, self._secret, by_operator)
+            request = Request(head, body, connection.address, connection.network, self._identities, by_operator)
             answer = self._routes.handle(request)
         except (HttpError, MessageError) as error:
             return self._refuse_request(connection, exchange, error)

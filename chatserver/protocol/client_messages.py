@@ -13,12 +13,13 @@ import msgspec
 
 from chatserver.protocol.duplicates import known_fields, refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_room, check_text, parse_cursor
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_name, check_room, check_text, parse_cursor
 from chatserver.reasons import ErrorCode
 
 MAX_ID_CHARS = 64
 MAX_HISTORY = 200  # messages in one answer; phoenix and centrifuge leave it to the application
 DEFAULT_HISTORY = 50
+MAX_TOKEN_CHARS = 4096  # what a cookie holds; an RS256 token with a page of claims has 2,000
 
 # Bytes of a message as JSON: an encoder for ASCII needs three for one, and 2 KiB are for what is around the text.
 MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
@@ -78,8 +79,15 @@ class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
     id: MessageId = None
 
 
-ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Ping
-_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "ping"))
+class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
+    """Be who a token says, from now on."""
+
+    token: str
+    id: MessageId = None
+
+
+ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Ping | Auth
+_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "ping", "auth"))
 
 
 class PublishBody(msgspec.Struct, frozen=True, gc=False):
@@ -87,11 +95,19 @@ class PublishBody(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     key: str | None = None
+    name: object = None  # refused: see `decode_publish`
+
+
+class SessionBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of `POST /session`."""
+
+    name: str | None = None
 
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
+_session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
 
@@ -117,6 +133,9 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     media = media.strip().lower()
     if media == "application/json":
         message = _parse(body, _publish_bodies)
+        if message.name is not None:
+            sentence = 'name: a message does not say who one is; POST /session {"name": ...} gives a token that does'
+            raise MessageError(ErrorCode.BAD_FIELD, sentence)
         key = message.key if message.key is None else check_key(message.key)
         return PublishBody(check_text(message.text), key)
     charset = parameters.lower().replace(" ", "").replace('"', "")
@@ -128,6 +147,16 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
         except UnicodeDecodeError:
             raise MessageError(ErrorCode.BAD_FIELD, "text: not UTF-8") from None
     raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
+
+
+def decode_session(body: bytes, content_type: str | None) -> str | None:
+    """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
+    if not body:
+        return None
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or no body")
+    name = _parse(body, _session_bodies).name
+    return None if name is None else check_name(name)
 
 
 def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -155,7 +184,7 @@ def _different_fields(parsed: msgspec.Struct) -> int:
     if type(parsed) is History:
         return 0
     values = msgspec.structs.astuple(parsed)
-    return len(values) - values.count(None) + (type(parsed) is not PublishBody)
+    return len(values) - values.count(None) + (parsed.__struct_config__.tag is not None)
 
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:
@@ -196,6 +225,12 @@ def _checked(message: ClientMessage) -> ClientMessage:
     if not _is_id(message.id):
         raise MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
     if isinstance(message, Ping):
+        return message
+    if isinstance(message, Auth):
+        if len(message.token) > MAX_TOKEN_CHARS:
+            raise MessageError(
+                ErrorCode.BAD_FIELD, f"token: {len(message.token):,} characters, limit {MAX_TOKEN_CHARS:,}"
+            )
         return message
     check_room(message.room)
     if isinstance(message, Publish):

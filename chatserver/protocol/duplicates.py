@@ -34,6 +34,8 @@ class Known(msgspec.Struct, gc=False):
     after: msgspec.Raw = _NOTHING
     before: msgspec.Raw = _NOTHING
     limit: msgspec.Raw = _NOTHING
+    name: msgspec.Raw = _NOTHING
+    token: msgspec.Raw = _NOTHING
 
 
 known_fields = msgspec.json.Decoder(Known)

@@ -63,9 +63,9 @@ def ack(id_: MessageId, room: str, offset: int, cursor: str, time: str) -> bytes
     return f'{{"type":"ack"{_id(id_)},{_place(room, offset, cursor, time)}}}'.encode()
 
 
-def published(room: str, offset: int, cursor: str, time: str) -> bytes:
-    """The same over HTTP: the body of a 201."""
-    return f"{{{_place(room, offset, cursor, time)}}}\n".encode()
+def published(room: str, offset: int, cursor: str, time: str, user_id: str, user_name: str) -> bytes:
+    """The same over HTTP, and who has said it: the body of a 201."""
+    return f'{{{_place(room, offset, cursor, time)},"user":{_user_json(user_id, user_name)}}}\n'.encode()
 
 
 def _place(room: str, offset: int, cursor: str, time: str) -> str:
@@ -75,7 +75,7 @@ def _place(room: str, offset: int, cursor: str, time: str) -> str:
 def hello(session: str, user_id: str, user_name: str, ping: float, limits: Mapping[str, int | float]) -> bytes:
     """The first thing said on a WebSocket. `ping` is in seconds."""
     start = f'{{"type":"hello","protocol":"{PROTOCOL}","session":{_string(session)},"user":'
-    face = f'{{"id":"{user_id}","name":{_string(user_name)}}}'
+    face = _encode({"id": user_id, "name": user_name}).decode()  # not `_user_json`, which is for those who write
     return f"{start}{face},{_hello_end(ping, tuple(limits.items()))}".encode()
 
 
@@ -168,6 +168,24 @@ def error(id_: MessageId, code: ErrorCode, message: str, retry_after: float | No
     """A message was refused; the connection lives."""
     retry = "" if retry_after is None else f',"retry_after":{round(retry_after, 3)}'
     return f'{{"type":"error"{_id(id_)},"code":"{code.code}","message":{_string(message)}{retry}}}'.encode()
+
+
+def session_body(user: User, *, guest: bool, moderator: bool, expires: str | None, token: str | None = None) -> bytes:
+    """Who somebody is, over HTTP; with the token for it in the answer that makes one."""
+    shown = {"id": user[0], "name": user[1]}
+    said = {"user": shown, "guest": guest, "moderator": moderator, "expires": expires}
+    return _encode(said if token is None else {"token": token, **said}) + b"\n"
+
+
+def authenticated(id_: MessageId, user: User, expires: str | None) -> bytes:
+    """Who the client is from now on, and until when; None: for good."""
+    shown = _encode({"id": user[0], "name": user[1]}).decode()
+    return f'{{"type":"authenticated"{_id(id_)},"user":{shown},"expires":{_encode(expires).decode()}}}'.encode()
+
+
+def expiring(seconds: float) -> bytes:
+    """The sign-in runs out; `auth` with another token extends it."""
+    return f'{{"type":"expiring","seconds":{round(seconds, 1)}}}'.encode()
 
 
 def pong(id_: MessageId) -> bytes:

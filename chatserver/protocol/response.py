@@ -19,6 +19,8 @@ JSON = "application/json"
 MAX_COOKIES = 600  # looked at in one header; browsers keep 180 to 600 for a host
 MAX_QUERY_FIELDS = 200  # fields; a /poll names up to this many rooms, and the target's 8 KiB bounds them anyway
 
+#: What a 401 must name: how to say who one is (RFC 9110 section 11.6.1).
+CHALLENGE = (("WWW-Authenticate", "Bearer"),)
 #: What a message's text looks like is not for browsers to judge: it may look like a page.
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
@@ -92,6 +94,8 @@ def error_response(
 ) -> bytes:
     """The answer to a request that was refused."""
     own = error.headers if isinstance(error, HttpError) else ()
+    if error.code is ErrorCode.UNAUTHENTICATED:
+        own += CHALLENGE
     body = error_body(error.code, error.message)
     return response(error.code.status, body, headers=own + headers, keep_alive=keep_alive, head_only=head_only)
 

@@ -19,6 +19,7 @@ from chatserver.reasons import ErrorCode
 # fit in one frame with its envelope.
 MAX_TEXT_BYTES = 8 * 1024
 MAX_KEY_CHARS = 64  # a UUID has 36
+MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
 MAX_ISOLATES = 128  # opened in one text: the Unicode bidirectional algorithm nests 125 deep
 OFFSET_LIMIT = 1 << 53  # of cursors; beyond it a browser's numbers have holes
@@ -30,6 +31,9 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 _FIRST_OVERRIDE = "\u202a"
 _ISOLATES = re.compile("[\u2066-\u2069]")
 _POP_ISOLATE = "\u2069"
+# In names of Persian and in emoji; every other character that is not seen is refused there.
+_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
+_BLANKS = re.compile("[ \u115f\u1160\u2800\u3164\uffa0]")  # letters and symbols without a picture
 
 # Runs in which there may be too many marks: of the marks up to U+FFFF, and of anything beyond, which one range covers.
 # A regular expression passes 8 KiB of any script in 60 µs; to look at each character takes 270.
@@ -65,6 +69,23 @@ def check_text(text: str) -> str:
         _check_isolates(text)
         _check_combining(text)
     return text
+
+
+def check_name(name: str) -> str:
+    """The name that somebody chose: one line that can be seen, in the form in which equal names are equal (NFC)."""
+    if len(name) > 4 * MAX_NAME_CHARS:  # before anything that costs time
+        raise _bad(f"{len(name):,} characters, limit {MAX_NAME_CHARS}", "name")
+    name = unicodedata.normalize("NFC", " ".join(filter(None, name.split(" "))))
+    if not 1 <= len(name) <= MAX_NAME_CHARS:
+        raise _bad(f"{len(name)} characters; 1 to {MAX_NAME_CHARS} are allowed", "name")
+    seen = name.translate(_JOINERS)
+    if not seen.isprintable():  # controls, overrides and isolates among others, and half a surrogate pair
+        character = next(character for character in seen if not character.isprintable())
+        raise _bad(f"character U+{ord(character):04X} cannot be seen", "name")
+    _check_combining(name, "name")
+    if all(unicodedata.category(character)[0] == "M" for character in _BLANKS.sub("", seen)):
+        raise _bad("blank", "name")
+    return name
 
 
 def check_key(key: str) -> str:
@@ -119,14 +140,14 @@ def _check_isolates(text: str) -> None:
         raise _bad("bidirectional isolates that do not balance")
 
 
-def _check_combining(text: str) -> None:
+def _check_combining(text: str, field: str = "text") -> None:
     for run in _RUNS.finditer(text):
         marks = 0
         for character in run[0]:
             marks = marks + 1 if unicodedata.category(character)[0] == "M" else 0
             if marks > MAX_COMBINING:
-                raise _bad(f"more than {MAX_COMBINING} combining marks on one character")
+                raise _bad(f"more than {MAX_COMBINING} combining marks on one character", field)
 
 
-def _bad(what: str) -> MessageError:
-    return MessageError(ErrorCode.BAD_FIELD, f"text: {what}")
+def _bad(what: str, field: str = "text") -> MessageError:
+    return MessageError(ErrorCode.BAD_FIELD, f"{field}: {what}")

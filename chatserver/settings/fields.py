@@ -19,6 +19,7 @@ from typing import Any, get_type_hints
 
 from chatserver.settings import forms
 from chatserver.settings.forms import LogFormat
+from chatserver.settings.rooms import Guests, RoomPolicy
 from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, plain, setting
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
@@ -75,6 +76,10 @@ class Settings:
     trusted_proxy: tuple[str, ...] = service(
         (), "Address or network of a proxy that may say whom it speaks for, by X-Forwarded-For; repeat it for more.",
         placeholder="NETWORK", form=forms.network, zero="nobody",
+    )
+    guests: Guests = service(  # noqa: RUF009  (it is dataclasses.field)
+        Guests.FULL, "What somebody may do who has not signed in: full, read (and not write), none.",
+        placeholder="WHAT",
     )
     log: str = service(
         "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.",
@@ -267,6 +272,8 @@ class Settings:
         Unit.SECONDS, 1, 1e10, zero="keep all",
     )
     # fmt: on
+    #: what a file says of rooms, by pattern: no flag could; see settings/rooms.py
+    rooms: tuple[tuple[str, RoomPolicy], ...] = ()
 
     def __post_init__(self) -> None:
         """Check what one field alone, or two together, may not be, wherever the values came from."""
@@ -287,7 +294,9 @@ class Settings:
                 )
 
 
-SPECS: Mapping[str, Spec] = {field.name: field.metadata["spec"] for field in dataclasses.fields(Settings)}
+SPECS: Mapping[str, Spec] = {
+    field.name: field.metadata["spec"] for field in dataclasses.fields(Settings) if "spec" in field.metadata
+}
 TYPES: Mapping[str, Any] = get_type_hints(Settings)
 
 

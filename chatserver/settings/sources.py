@@ -16,6 +16,7 @@ import msgspec
 
 from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
 from chatserver.settings.forms import LogFormat
+from chatserver.settings.rooms import Guests, room_policies
 from chatserver.settings.spec import ConfigError
 
 ENVIRONMENT_PREFIX = "CHATSERVER_"
@@ -27,6 +28,7 @@ _COMPLAINTS: Mapping[Any, str] = {
     float: "is not a number",
     str: "is no text",
     LogFormat: f"is none of {', '.join(LogFormat)}",
+    Guests: f"is none of {', '.join(Guests)}",
     tuple[str, ...]: "is not a list of texts",
 }
 
@@ -57,6 +59,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config", f"{path} is not TOML: {error}") from error
     found: dict[str, Any] = {}
+    rooms = table.pop("rooms", None)
+    if rooms is not None:
+        found["rooms"] = room_policies(rooms, str(path))
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in SPECS:

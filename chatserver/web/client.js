@@ -193,15 +193,21 @@ export class ChatClient extends EventTarget {
     this.#reading.set(name, setTimeout(send, READ_AFTER));
   }
 
-  /** Ask for the list of rooms, and how far each of ours is read. */
+  /** Ask for the list of rooms, how far each of ours is read, and who we are. */
   async survey() {
-    const [{ rooms }, unread] = await Promise.all([this.api.rooms(), this.#unread()]);
+    const [{ rooms }, unread, session] = await Promise.all([
+      this.api.rooms(),
+      this.#optional('unread', () => this.api.unread()),
+      this.#optional('session', () => this.api.session()),
+    ]);
+    if (session?.user) this.identity.is(session.user);
+    this.identity.isModerator = session?.moderator ?? false;
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
       if (!ours) continue;
       ours.head = cursor;
       if (room !== this.room && !this.connection.link?.followsMany) ours.members = members;
-      const marked = unread?.[room];
+      const marked = unread?.rooms[room];
       if (!marked) continue;
       const { epoch, offset } = splitCursor(ours.read ?? cursor);
       if (ours.read === null || (epoch === splitCursor(cursor).epoch && offset < marked.read)) {
@@ -217,22 +223,24 @@ export class ChatClient extends EventTarget {
    * @param {string} words
    * @param {AbortSignal} signal
    */
-  async search(words, signal) {
-    try {
-      return await this.api.search({ q: words, limit: 20 }, signal);
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      this.#unsupported.add('search');
-      return { results: [] };
-    }
+  search(words, signal) {
+    return this.#optional('search', () => this.api.search({ q: words, limit: 20 }, signal));
   }
 
-  async #unread() {
-    if (!this.supports('unread')) return null;
+  /**
+   * What an older server does not have: then null, and it is not asked again.
+   * @template T
+   * @param {string} feature
+   * @param {() => Promise<T>} request
+   * @returns {Promise<T | null>}
+   */
+  async #optional(feature, request) {
+    if (!this.supports(feature)) return null;
     try {
-      return (await this.api.unread()).rooms;
+      return await request();
     } catch (error) {
-      if (error.status === 404) this.#unsupported.add('unread');
+      if (error.status !== 404) throw error;
+      this.#unsupported.add(feature);
       return null;
     }
   }

@@ -14,9 +14,11 @@ from chatserver.api import conversation as conversation_module
 from chatserver.api.conversation import Answer, Conversation, Outcome
 from chatserver.api.dialect import Dialect, Echo
 from chatserver.api.encoder import WireEncoder
+from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import NOTHING, Waits, WebSocketSession
+from chatserver.chat.policy import OPEN, Access
 from chatserver.chat.principal import Action, Principal
 from chatserver.protocol.client_messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError
@@ -46,7 +48,7 @@ class LineDialect(LineEncoding, Dialect):
         return b"R\n"
 
 
-for _name in ("joined", "left", "published", "history", "members", "alive", "refused"):
+for _name in ("joined", "left", "published", "history", "members", "authenticated", "alive", "refused"):
     setattr(LineDialect, _name, partialmethod(LineDialect.keep, _name))
 
 
@@ -92,13 +94,15 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(**options: Any) -> AsyncIterator[tuple[Chatting, Callable[..., Talk]]]:
+async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tuple[Chatting, Callable[..., Talk]]]:
     """A conversation over a hub at work, and what makes clients of it."""
     settings = SmallSettings(**{"publish_rate": 0.0, **options})
     async with chatting(ring_messages=16) as it:
         encoder = WireEncoder(it.log.identity.epoch)
+        identities = Identities(it.log.identity.secret, access)
         services = Services(
-            hub=it.hub, log=it.log, pages=Pages(it.log, encoder), encoder=encoder, settings=settings,
+            hub=it.hub, log=it.log, identities=identities, pages=Pages(it.log, encoder), encoder=encoder,
+            settings=settings,
             publish_limit=PublishLimit(settings, trio.current_time),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)

@@ -41,7 +41,7 @@ async def texts(address: Address) -> list[str]:
 async def test_publish_answers_with_the_place(server: Serving, peer: Peer) -> None:
     answer = await post(peer, '{"text":"hi"}', "application/json")
     assert answer.status == 201
-    assert list(answer.json) == ["room", "offset", "cursor", "time"]
+    assert list(answer.json) == ["room", "offset", "cursor", "time", "user"]
     assert (answer.json["room"], answer.json["offset"]) == ("lobby", 1)
     assert re.fullmatch(r"\w+-1", answer.json["cursor"])
     assert TIME.fullmatch(answer.json["time"])

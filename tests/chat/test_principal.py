@@ -1,11 +1,31 @@
-"""Guests: the same person everywhere, and nothing kept."""
+"""Guests: the same person everywhere, and nothing kept; the others: little kept."""
 
 import re
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat.principal import NUMBER_BITS, TOKEN_MAX, author, guest, new_token, number_of
+from chatserver.chat.policy import OPEN, Access, Policies, rights_of
+from chatserver.chat.principal import (
+    NUMBER_BITS,
+    TOKEN_MAX,
+    Action,
+    NamedGuest,
+    Principal,
+    SignedIn,
+    User,
+    author,
+    guest,
+    named_token,
+    new_token,
+    number_of,
+    opened,
+    pack,
+    under,
+    user_number,
+)
+from chatserver.settings.rooms import RoomPolicy, Who
 
 SECRET = b"0123456789abcdef"
 NUMBERS = st.integers(0, (1 << NUMBER_BITS) - 1)
@@ -36,3 +56,74 @@ def test_a_face_is_one_number(number: int, other: int) -> None:
     assert re.fullmatch(r"[A-Z][a-z]+ [A-Z][a-z]+ [1-9][0-9]", face.name)
     assert author(number) == face
     assert (guest(other).id == face.id) == (number == other)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(min_size=1, max_size=40).filter(lambda name: name.isprintable()))
+def test_a_name_travels_in_the_token_and_nothing_is_kept(name: str) -> None:
+    base = new_token()
+    token = named_token(base, name, SECRET)
+    assert re.fullmatch(r"[A-Za-z0-9_~-]{46,260}", token), "fit for a cookie and a header"
+    assert opened(token, SECRET) == (base, name)
+    assert opened(base, SECRET) == (base, None)
+
+
+def test_a_name_that_this_log_has_not_sealed_is_nobodys() -> None:
+    base = new_token()
+    token = named_token(base, "Ann", SECRET)
+    other = named_token(new_token(), "Bob", SECRET)
+    said, seal = token.rpartition("~")[::2]
+    forged = [
+        named_token(base, "Ann", b"another log"),
+        f"{said}~{other.rpartition('~')[2]}",
+        f"{other.rpartition('~')[0]}~{seal}",
+        f"{token[:-1]}{'A' if token[-1] != 'A' else 'B'}",
+    ]
+    assert [opened(each, SECRET)[1] for each in forged] == [None] * 4
+    assert opened(forged[0], SECRET)[0] == base
+
+
+def test_ids_of_guests_and_of_others_never_meet() -> None:
+    assert user_number("g_1", SECRET) != number_of("g_1", SECRET)
+
+
+# -- kinds ------------------------------------------------------------------------------------------------------------
+
+
+def signed_in(user: User, expires: float | None = None) -> SignedIn:
+    return SignedIn(user_number(user.id, SECRET), "here", pack(user, expires), rights_of())
+
+
+def test_the_kinds_show_a_face_and_an_end() -> None:
+    bare, named = Principal(5, "here"), NamedGuest(5, "here", "Ann")
+    ann = signed_in(User("u_1", "Ånn "), 12.25)
+    assert [each.is_guest for each in (bare, named, ann)] == [True, True, False]
+    assert [each.expires for each in (bare, named, ann, signed_in(User("u", "n")))] == [None, None, 12.25, None]
+    assert (named.face, ann.face) == (User("g_000000000000005", "Ann"), User("u_1", "Ånn "))
+    assert [each.author == each.face for each in (bare, named, ann)] == [True] * 3
+    assert len({bare.label, named.label, ann.label, NamedGuest(5, "here", "Bob").label}) == 4
+    assert ann.label == signed_in(User("u_1", "Ånn "), 99.0).label
+
+
+def test_what_holds_on_a_server_costs_an_idle_connection_nothing() -> None:
+    """A guest has the 32 bytes it had; anybody else at most 100 more, name and id included (issue 19)."""
+    access = Access(Policies([("staff", RoomPolicy(read=Who.GRANTED))]))
+    guest_, named, member = under(Principal, access), under(NamedGuest, access), under(SignedIn, access)
+    assert under(Principal, OPEN) is Principal
+    bare = guest_(1, "here")
+    assert [bare.may(action, room) for action in Action for room in ("staff", "lobby")] == [
+        False, True, True, True, False, False,
+    ]  # fmt: skip
+    assert sys.getsizeof(bare) == sys.getsizeof(Principal(1, "here")) == 32
+    ann = named(1, "here", "Ann Example-Smith")
+    bob = member(1, "here", pack(User("u_1234567890", "Bob Example-Smith"), 1.0), rights_of())
+    assert (ann.access, bob.access) == (access, access)
+    for each, own in ((ann, ann.name), (bob, bob.packed)):
+        assert rounded(sys.getsizeof(each)) + rounded(sys.getsizeof(own)) - 32 <= 100
+
+
+def rounded(size: int) -> int:
+    """What the allocator takes for so many bytes."""
+    return -(-size // 16) * 16

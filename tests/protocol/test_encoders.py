@@ -104,7 +104,7 @@ def test_frames(encoded: bytes | list[bytes], expected: dict[str, object]) -> No
 @pytest.mark.parametrize(
     ("encoded", "expected"),
     [
-        (encoders.published(*AT), PLACE),
+        (encoders.published(*AT, *ANN), {**PLACE, "user": {"id": ANN[0], "name": ANN[1]}}),
         (encoders.page(*PAGE_OF), {"room": "lobby", **PAGE}),
         (encoders.page(*PAGE_OF[:3], []), {"room": "lobby", **PAGE, "messages": []}),
         (encoders.page(*PAGE_OF[:3], [ONE]), {"room": "lobby", **PAGE, "messages": MESSAGES[:1]}),

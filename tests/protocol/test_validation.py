@@ -10,10 +10,12 @@ from chatserver.protocol.validation import (
     MAX_COMBINING,
     MAX_ISOLATES,
     MAX_KEY_CHARS,
+    MAX_NAME_CHARS,
     MAX_TEXT_BYTES,
     OFFSET_LIMIT,
     Place,
     check_key,
+    check_name,
     check_room,
     check_text,
     parse_cursor,
@@ -93,6 +95,50 @@ def test_bad_texts(text: str, why: str) -> None:
     assert caught.value.code is ErrorCode.BAD_FIELD
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("Ann", "Ann"),
+        ("  Ann   Example ", "Ann Example"),
+        ("A\u030ake", "\u00c5ke"),
+        ("\u05d3\u05b8\u05bc\u05d5\u05b4\u05d3", None),
+        ("\u0639\u0644\u06cc\u200c\u0631\u0636\u0627", None),
+        ("\U0001f469\u200d\U0001f4bb", None),
+        ("王" * MAX_NAME_CHARS, None),
+        ("<b>", None),
+    ],
+)
+def test_names(name: str, kept: str | None) -> None:
+    assert check_name(name) == (kept or unicodedata.normalize("NFC", name))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "0 characters"),
+        ("   ", "0 characters"),
+        ("a" * (MAX_NAME_CHARS + 1), "41 characters"),
+        (ZALGO, "10,001 characters, limit 40"),
+        ("Z" + "\u0301" * 20, "combining marks"),
+        ("a\nb", "U\\+000A"),
+        ("a\0", "U\\+0000"),
+        ("\x1b[31mAnn", "U\\+001B"),
+        ("a\u202eb", "U\\+202E"),
+        ("a\u2067b", "U\\+2067"),
+        ("a\u2028b", "U\\+2028"),
+        ("Ann\u200b", "U\\+200B"),
+        ("\ud800", "U\\+D800"),
+        ("\u200d", "blank"),
+        ("\u3164 \u2800", "blank"),
+        ("\u0301\u0301", "blank"),
+    ],
+)
+def test_bad_names(name: str, why: str) -> None:
+    with pytest.raises(MessageError, match=rf"^name: .*{why}") as caught:
+        check_name(name)
+    assert caught.value.code is ErrorCode.BAD_FIELD
+
+
 def test_keys() -> None:
     for key in ("a", "3f0c1d9e-7a4b-4d6e-9a55-0c1e2d3f4a5b", "ключ", "x" * MAX_KEY_CHARS):
         assert check_key(key) == key
@@ -103,7 +149,7 @@ def test_keys() -> None:
 
 @given(st.one_of(st.text(), st.text(alphabet="a\u0301\u202e\u2066\u2069\r\n\x00\ud800 ")))
 def test_no_string_raises_anything_else(value: str) -> None:
-    for check in (check_room, check_text, check_key):
+    for check in (check_room, check_text, check_key, check_name):
         with suppress(MessageError):
             accepted = check(value)
             accepted.encode("utf-8")

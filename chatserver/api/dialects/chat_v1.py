@@ -6,7 +6,7 @@ Owns: which encoder of `protocol` says what. May not: decide anything.
 from collections.abc import Sequence
 
 from chatserver.api.dialect import Command, Dialect
-from chatserver.api.encoder import WireEncoder, faces
+from chatserver.api.encoder import WireEncoder, expiry_text, faces
 from chatserver.api.pages import Page
 from chatserver.chat.member import Member
 from chatserver.chat.presence import Presence
@@ -68,6 +68,15 @@ class ChatV1(Dialect):
     def reply(self, json: bytes) -> bytes:
         """As it is."""
         return text_frame(json)
+
+    def authenticated(self, id_: MessageId, principal: Principal) -> bytes:
+        """With the time at which that ends."""
+        face = principal.face
+        return text_frame(encoders.authenticated(id_, (face.id, face.name), expiry_text(principal)))
+
+    def expiring(self, seconds: float) -> bytes:
+        """In so many seconds."""
+        return text_frame(encoders.expiring(seconds))
 
     def alive(self, id_: MessageId) -> bytes:
         """The answer to a ping."""

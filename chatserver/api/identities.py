@@ -1,0 +1,133 @@
+"""Who a request or a WebSocket comes from.
+
+Owns: the order of the sources, and the cookie. May not: keep anything about anybody, or know what somebody may do.
+
+    1. `Authorization: Bearer`: a token that does not hold is refused, and nobody else is tried
+    2. the cookie of somebody who has signed in; of one that does not hold any more nothing is said
+    3. the header of a trusted proxy
+    4. a guest: the token that came as bearer or cookie, else the address and the user agent
+
+A browser or our own client sends the token in a cookie, which may be believed: a request of another site's page has
+been refused before, or is nobody's (origins.py). A client without one is, over plain HTTP, the guest of its address and
+user agent, so that a `curl` loop keeps one name; a WebSocket without one is somebody new, and is given a token.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from chatserver.chat.policy import Access
+from chatserver.chat.principal import (
+    REMEMBERED,
+    TOKEN_MAX,
+    NamedGuest,
+    Principal,
+    new_token,
+    number_of,
+    opened,
+    under,
+)
+from chatserver.protocol.errors import HttpError, MessageError
+from chatserver.protocol.head import Head
+from chatserver.protocol.response import cookie
+from chatserver.reasons import ErrorCode
+
+COOKIE = "chat_session"
+#: Seconds a browser keeps a guest's: a year. The longest that Chromium allows is 400 days.
+COOKIE_LIFETIME = 365 * 24 * 3600
+#: Characters of a user agent that tell one guest of an address from another: browsers send 120. The rest would only be
+#: kept, as long as the sender likes.
+AGENT_MAX = 256
+
+#: A guest's: random, and perhaps a name with its seal.
+_GUEST_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}(~[A-Za-z0-9_-]{{1,216}}~[A-Za-z0-9_-]{{22}})?")
+
+
+class Known(NamedTuple):
+    """Somebody that a request has named, and the guest's token by which it did."""
+
+    principal: Principal
+    token: str = ""
+
+
+class Identities:
+    """The sources; one for the server. `secret` is the log's: with it tokens become numbers."""
+
+    def __init__(self, secret: bytes, access: Access) -> None:
+        self.access = access
+        self._secret = secret
+        self._guest = under(Principal, access)
+        self._named_guest = under(NamedGuest, access)
+        self.nobody = self._guest(0, "")  # a page of another site, which reads what everybody may
+        # A client comes again, and may hold several polls: they share one object.
+        self._remembered = lru_cache(REMEMBERED)(self._make_guest)
+
+    def of(self, head: Head, address: str, network: str) -> Principal:
+        """Who sent a request. Raises HttpError (401)."""
+        known = self.known(head, network)
+        if known is not None:
+            return known.principal
+        # With a space in it, it looks like no token of ours.
+        return self._remembered(f"{address} {head.headers.get('user-agent', '')[:AGENT_MAX]}", network)
+
+    def opening(self, head: Head, network: str) -> tuple[Principal, str, bool]:
+        """Who opens a WebSocket, a guest's token, and whether that is new. Raises HttpError (401)."""
+        known = self.known(head, network)
+        if known is not None:
+            return known.principal, known.token, False
+        token = new_token()
+        return self._make_guest(token, network), token, True
+
+    def known(self, head: Head, network: str) -> Known | None:
+        """Who a request names; None: nobody. Raises HttpError (401)."""
+        scheme, _, bearer = head.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":  # another scheme is for a proxy in front
+            try:
+                return self.by_token(bearer.strip(), network)
+            except MessageError as error:
+                raise HttpError(error.code, error.message) from None
+        sent = cookie_token(head)
+        if sent is not None and _GUEST_TOKEN.fullmatch(sent):
+            return Known(self._remembered(sent, network), sent)
+        return None
+
+    def wants_cookie(self, head: Head, network: str) -> bool:
+        """Whether the page should bring a guest's token along."""
+        if self.access.closed_to_guests:
+            return False
+        try:
+            return self.known(head, network) is None
+        except HttpError:
+            return False
+
+    def by_token(self, token: str, network: str) -> Known:
+        """Who has a token. Raises MessageError (`unauthenticated`)."""
+        if _GUEST_TOKEN.fullmatch(token):
+            return Known(self._remembered(token, network), token)
+        raise unauthenticated()
+
+    def guest(self, token: str, network: str) -> Principal:
+        """The guest with a token of ours."""
+        return self._remembered(token, network)
+
+    def _make_guest(self, token: str, network: str) -> Principal:
+        base, name = opened(token, self._secret)
+        number = number_of(base, self._secret)
+        return self._guest(number, network) if name is None else self._named_guest(number, network, name)
+
+
+def unauthenticated() -> MessageError:
+    """The refusal of a token: whatever is wrong with it, these words."""
+    return MessageError(ErrorCode.UNAUTHENTICATED, "this token does not hold; sign in anew")
+
+
+def cookie_token(head: Head) -> str | None:
+    """The token in a request's cookie."""
+    sent = head.headers.get("cookie")
+    return None if sent is None else cookie(sent, COOKIE)
+
+
+def set_cookie(token: str, *, secure: bool, seconds: int = COOKIE_LIFETIME) -> tuple[str, str]:
+    """The header that gives a token to a client; a secure one is not sent where it could be overheard."""
+    flags = "HttpOnly; SameSite=Lax; Secure" if secure else "HttpOnly; SameSite=Lax"
+    return ("Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={seconds}; {flags}")

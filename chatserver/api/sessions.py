@@ -1,0 +1,56 @@
+"""`/session`: who somebody is, a name of one's choice, signing out (CONTRACT section 7).
+
+Owns: the meaning of these requests. May not: decide who a request comes from; identities.py does.
+"""
+
+from chatserver.api.answers import Answer, Response
+from chatserver.api.encoder import expiry_text
+from chatserver.api.identities import set_cookie
+from chatserver.api.request import Request
+from chatserver.api.services import Services, check_signed_in
+from chatserver.chat.policy import Action
+from chatserver.chat.principal import Principal, named_token, new_token, opened
+from chatserver.protocol import encoders
+from chatserver.protocol.client_messages import decode_session
+
+
+class SessionHandlers:
+    """See the module."""
+
+    def __init__(self, services: Services, *, secure: bool) -> None:
+        self._identities = services.identities
+        self._secret = services.log.identity.secret
+        self._secure = secure
+
+    def make(self, request: Request) -> Answer:
+        """`POST /session`: a guest with the name of its choice, the same guest as before if it has a token."""
+        request.parameters()
+        known = self._identities.known(request.head, request.network)
+        name = decode_session(request.body, request.head.headers.get("content-type"))
+        token = new_token() if known is None else known.token
+        if name is not None:
+            token = named_token(opened(token, self._secret)[0], name, self._secret)
+        principal = self._identities.guest(token, request.network)
+        check_signed_in(principal)
+        return Response(
+            201, [self._body(principal, token)], headers=(set_cookie(token, secure=self._secure), NOT_STORED)
+        )
+
+    def show(self, request: Request) -> Answer:
+        """`GET /session`: who am I."""
+        request.parameters()
+        check_signed_in(request.principal)
+        return Response(200, [self._body(request.principal)], headers=(NOT_STORED,))
+
+    def _body(self, principal: Principal, token: str | None = None) -> bytes:
+        face = principal.face
+        return encoders.session_body(
+            (face.id, face.name), guest=principal.is_guest, moderator=principal.may(Action.MODERATE, EVERYWHERE),
+            expires=expiry_text(principal), token=token,
+        )  # fmt: skip
+
+
+#: The room of which a moderator may moderate all.
+EVERYWHERE = "*"
+#: No cache between us and the client keeps a token, or who one was.
+NOT_STORED = ("Cache-Control", "no-store")

@@ -1,0 +1,75 @@
+"""What a TOML file says of rooms: `[rooms."staff-*"]`, a table for each pattern.
+
+Owns: `RoomPolicy`, its words and bounds, and the complaint about a table that is none. May not: import trio or our
+modules but spec.py, or know which room is asked for; chat/policy.py finds the policy of one.
+
+    [rooms."staff-*"]
+    read = "granted"
+    write = "moderators"
+"""
+
+import re
+from collections.abc import Mapping
+from enum import Enum, StrEnum
+from typing import Annotated
+
+import msgspec
+
+from chatserver.settings.spec import DAY, ConfigError
+
+#: Patterns in one file: each new name of a room is held against them, 0.3 µs each.
+MAX_PATTERNS = 500
+
+_PATTERN = re.compile(r"[a-z0-9*?\[][a-z0-9._*?\[\]!-]{0,63}")
+
+
+class Guests(StrEnum):
+    """What somebody may do who has not signed in."""
+
+    FULL = "full"
+    READ = "read"
+    NONE = "none"
+
+
+class Who(Enum):
+    """Who may do something in a room: each of these includes those below it."""
+
+    EVERYONE = "everyone"
+    SIGNED_IN = "signed-in"
+    GRANTED = "granted"  # a token names the room
+    MODERATORS = "moderators"
+
+    def __init__(self, word: str) -> None:
+        self.rank = len(type(self).__members__)
+
+
+class RoomPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What holds in the rooms of one pattern."""
+
+    read: Who = Who.EVERYONE
+    write: Who = Who.EVERYONE
+    list: bool = False  # `GET /rooms` shows it to those as well who may not read it
+    slow_mode: Annotated[float, msgspec.Meta(ge=0, le=DAY)] = 0.0  # s between two messages of a user
+    retain_count: Annotated[int, msgspec.Meta(ge=0, le=10**12)] | None = None  # None: as in every room
+    retain_age: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None  # s
+
+
+def room_policies(tables: object, source: str) -> tuple[tuple[str, RoomPolicy], ...]:
+    """The patterns and their policies, in the order of the file. Raises ConfigError."""
+    if not isinstance(tables, Mapping):
+        raise ConfigError("config", f'{source}: rooms is a table for each pattern, like [rooms."staff-*"]')
+    if len(tables) > MAX_PATTERNS:
+        raise ConfigError("config", f"{source}: {len(tables)} patterns of rooms, limit {MAX_PATTERNS}")
+    found = []
+    for pattern, table in tables.items():
+        where = f'{source}: [rooms."{pattern}"]'
+        if not _PATTERN.fullmatch(pattern):
+            raise ConfigError("config", f"{where}: a pattern is a room's name with * ? or [abc] in it")
+        try:
+            policy = msgspec.convert(table, RoomPolicy)
+        except msgspec.ValidationError as error:
+            raise ConfigError("config", f"{where}: {error}") from None
+        if policy.retain_count is not None or policy.retain_age is not None:
+            raise ConfigError("config", f"{where}: retention by room is not there yet; --retain-messages is for all")
+        found.append((pattern, policy))
+    return tuple(found)

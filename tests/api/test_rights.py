@@ -1,0 +1,129 @@
+"""What the operator closes is closed in every request and command, and no answer tells what exists."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from chatserver.settings.rooms import Guests, RoomPolicy, Who
+from tests.support.peers import Peer, ask, chatter, connect, publish
+from tests.support.serving import Serving, serving
+
+ROOMS = (
+    ("staff-*", RoomPolicy(read=Who.GRANTED, write=Who.GRANTED)),
+    ("news", RoomPolicy(write=Who.MODERATORS)),
+    ("jobs", RoomPolicy(read=Who.SIGNED_IN, write=Who.EVERYONE, list=True)),
+)
+READS = (
+    "/rooms/{room}",
+    "/rooms/{room}/messages",
+    "/rooms/{room}/messages?wait=1",
+    "/rooms/{room}/messages?before=9",
+    "/poll?room=lobby&room={room}",
+    "/rooms/{room}/events",
+    "/rooms/{room}/members",
+)
+
+
+@pytest.fixture
+async def closed() -> AsyncIterator[Serving]:
+    """A server on which something was said in every kind of room."""
+    async with serving(rooms=ROOMS) as server:
+        await write(server, "staff-one", "news", "jobs", "lobby")
+        yield server
+
+
+async def write(server: Serving, *rooms: str) -> None:
+    """As nobody could: what is there must not show."""
+    from chatserver.log.interface import Draft
+
+    for room in rooms:
+        server.server.parts.hub.publish(Draft(room, "u_1", "Ann", "secret words"), lambda stored: None)
+
+
+async def refused(peer: Peer, method: str, path: str, body: bytes = b"") -> Any:
+    answer = await peer.request(method, path, body)
+    assert (answer.status, answer.error) == (403, "forbidden"), path
+    return answer.json
+
+
+async def test_reading_is_refused_in_every_request_and_alike_where_nothing_is(closed: Serving) -> None:
+    async with connect(closed.address) as peer:
+        for path in READS:
+            told = [
+                str(await refused(peer, "GET", path.format(room=room))).replace(room, "")
+                for room in ("staff-one", "staff-two")
+            ]
+            assert told[0] == told[1], "whether it exists is not told"
+            answer = await peer.request("HEAD", path.format(room="staff-one"))
+            assert answer.status == 403
+        await refused(peer, "POST", "/rooms/staff-one/messages", b"hi")
+    # A page of another site reads what everybody may, and no more.
+    for room, status in (("staff-one", 403), ("news", 200)):
+        answer = await ask(closed.address, "GET", f"/rooms/{room}/messages", headers={"Origin": "https://evil.example"})
+        assert answer.status == status
+
+
+async def test_reading_is_refused_in_every_command(closed: Serving) -> None:
+    async with chatter(closed.address) as friend:
+        for room in ("staff-one", "staff-two"):
+            for command, fields in [("join", {}), ("history", {}), ("members", {}), ("publish", {"text": "hi"})]:
+                answer = await friend.ask(command, room=room, **fields)
+                assert (answer["type"], answer["code"]) == ("error", "forbidden"), command
+        assert closed.server.parts.hub.room("staff-one") is None, "nothing was loaded for it"
+        assert (await friend.ask("join", room="news"))["type"] == "joined"
+        assert (await friend.ask("publish", room="news", text="hi"))["code"] == "forbidden"
+
+
+async def test_writing_and_reading_are_two_things(closed: Serving) -> None:
+    async with connect(closed.address) as peer:
+        assert (await peer.request("GET", "/rooms/news/messages")).status == 200
+        await refused(peer, "POST", "/rooms/news/messages", b"hi")
+        assert (await peer.request("POST", "/rooms/jobs/messages", b"hi")).status == 201
+        await refused(peer, "GET", "/rooms/jobs/messages")
+
+
+async def test_a_list_shows_what_somebody_may_read(closed: Serving) -> None:
+    answer = await ask(closed.address, "GET", "/rooms")
+    assert sorted(room["room"] for room in answer.json["rooms"]) == ["jobs", "lobby", "news"]
+    answer = await ask(closed.address, "GET", "/rooms?limit=1")
+    assert len(answer.json["rooms"]) == 1
+    answer = await ask(closed.address, "GET", "/rooms", headers={"Origin": "https://evil.example"})
+    assert len(answer.json["rooms"]) == 3
+
+
+async def test_the_newest_rooms_may_be_hidden_and_the_others_are_listed_all_the_same() -> None:
+    async with serving(rooms=ROOMS) as server:
+        await publish(server.address, "lobby", "hi")
+        await write(server, *(f"staff-{number}" for number in range(250)))
+        await publish(server.address, "tea", "hi")
+        answer = await ask(server.address, "GET", "/rooms?limit=2")
+        assert sorted(room["room"] for room in answer.json["rooms"]) == ["lobby", "tea"]
+
+
+async def test_guests_may_only_read() -> None:
+    async with serving(guests=Guests.READ, rooms=ROOMS) as server:
+        await write(server, "lobby")
+        async with connect(server.address) as peer, chatter(server.address) as friend:
+            await refused(peer, "POST", "/rooms/lobby/messages", b"hi")
+            assert (await peer.request("GET", "/rooms/lobby/messages")).status == 200
+            assert (await friend.ask("join", room="lobby"))["type"] == "joined"
+            assert (await friend.ask("publish", room="lobby", text="hi"))["code"] == "forbidden"
+
+
+async def test_guests_may_nothing() -> None:
+    """Nothing but look at the page and the server's health: the page is where people sign in."""
+    async with serving(guests=Guests.NONE) as server:
+        async with connect(server.address) as peer:
+            for path in READS:
+                await refused(peer, "GET", path.format(room="lobby"))
+            for method, path in (("GET", "/rooms"), ("GET", "/session"), ("POST", "/session")):
+                answer = await peer.request(method, path)
+                assert (answer.status, answer.error) == (401, "unauthenticated")
+            page = await peer.request("GET", "/")
+            assert (page.status, "set-cookie" in page.headers) == (200, False)
+            assert (await peer.request("GET", "/healthz")).status == 200
+        async with chatter(server.address) as friend:
+            assert (await friend.ask("join", room="lobby"))["code"] == "forbidden"
+            assert (await friend.ask("auth", token="x" * 22))["code"] == "unauthenticated"
+            assert (await friend.ask("ping"))["type"] == "pong"

@@ -1,0 +1,191 @@
+"""`/session` and names: one person over every transport, and nothing kept of a guest."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.certificates import certificate
+from tests.support.peers import Answer, Chatter, Peer, ask, chatter, publish
+from tests.support.serving import Serving, serving
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def make(server: Serving, body: object = None, *, headers: Mapping[str, str] | None = None) -> Answer:
+    """`POST /session`."""
+    sent = b"" if body is None else json.dumps(body).encode()
+    return await ask(server.address, "POST", "/session", sent, headers={**JSON, **(headers or {})})
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def cookie(token: str) -> dict[str, str]:
+    return {"Cookie": f"theme=dark; chat_session={token}"}
+
+
+async def who(server: Serving, headers: Mapping[str, str]) -> Any:
+    answer = await ask(server.address, "GET", "/session", headers=headers)
+    assert answer.status == 200, answer
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.json["user"]
+
+
+async def test_a_guest_chooses_a_name_and_is_the_same_everywhere(server: Serving) -> None:
+    made = await make(server, {"name": " Ann  Ж "})
+    assert (made.status, made.headers["cache-control"]) == (201, "no-store")
+    token, user = made.json["token"], made.json["user"]
+    assert (user["name"], made.json["guest"], made.json["moderator"], made.json["expires"]) == (
+        "Ann Ж",
+        True,
+        False,
+        None,
+    )
+    assert made.headers["set-cookie"] == f"chat_session={token}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax"
+    for headers in (bearer(token), cookie(token), {"Authorization": f"bearer  {token}"}):
+        assert await who(server, headers) == user
+        said = await ask(server.address, "POST", "/rooms/lobby/messages", b"hi", headers=headers)
+        assert said.json["user"] == user
+        async with chatter(server.address, headers=headers) as friend:
+            assert friend.hello["user"] == user
+            assert friend.hello["session"] == token
+            joined = await friend.ask("join", room="lobby")
+            assert {message["user"]["name"] for message in joined["messages"]} == {"Ann Ж"}
+            assert (await friend.ask("members", room="lobby"))["members"] == [user]
+
+
+async def test_another_name_is_the_same_person(server: Serving) -> None:
+    old = (await make(server)).json
+    assert len(old["token"]) == 22, "as tokens always were"
+    new = (await make(server, {"name": "Ann"}, headers=bearer(old["token"]))).json
+    newer = (await make(server, {"name": "Anna"}, headers=cookie(new["token"]))).json
+    same = (await make(server, {}, headers=cookie(newer["token"]))).json
+    assert old["user"]["id"] == new["user"]["id"] == newer["user"]["id"] == same["user"]["id"]
+    assert [each["user"]["name"] for each in (new, newer, same)] == ["Ann", "Anna", "Anna"]
+    assert await who(server, cookie(old["token"])) == old["user"]
+    offsets = [(await publish_as(server, each["token"]))["offset"] for each in (old, newer)]
+    assert offsets == [1, 1], "a key belongs to the person"
+
+
+async def publish_as(server: Serving, token: str) -> Any:
+    body = json.dumps({"text": "hi", "key": "k"}).encode()
+    answer = await ask(server.address, "POST", "/rooms/lobby/messages", body, headers={**JSON, **bearer(token)})
+    return answer.json
+
+
+async def test_a_token_from_elsewhere_is_a_guest_without_that_name(server: Serving, peer: Peer) -> None:
+    token = (await make(server, {"name": "Ann"})).json["token"]
+    base = token.partition("~")[0]
+    forged = f"{base}~Qm9i~{token.rpartition('~')[2]}"
+    assert (await who(server, cookie(forged)))["name"] not in ("Ann", "Bob")
+    assert await who(server, cookie(forged)) == await who(server, cookie(base))
+
+
+@pytest.mark.parametrize(
+    "token", ["", "short", "a b", "x" * 65, "a" * 22 + "~", "\xff" * 22, "eyJhbGciOiJub25lIn0.e30."]
+)
+async def test_a_bearer_that_is_no_token_is_nobody(server: Serving, token: str) -> None:
+    for method, path in (
+        ("GET", "/session"),
+        ("POST", "/session"),
+        ("POST", "/rooms/lobby/messages"),
+        ("GET", "/rooms"),
+    ):
+        answer = await ask(server.address, method, path, headers=bearer(token))
+        assert (answer.status, answer.error) == (401, "unauthenticated"), path
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert (await ask(server.address, "GET", "/ws", headers=bearer(token))).status in (400, 401, 426)
+    assert (await ask(server.address, "GET", "/", headers=bearer(token))).status == 200
+
+
+async def test_other_schemes_are_for_a_proxy_in_front(server: Serving) -> None:
+    assert (await ask(server.address, "GET", "/session", headers={"Authorization": "Basic YTpi"})).status == 200
+
+
+async def test_a_session_takes_a_name_and_nothing_odd(server: Serving, peer: Peer) -> None:
+    for body, code in [
+        (b'{"name": "\\u202eAnn"}', "bad_field"),
+        (b'{"name": ""}', "bad_field"),
+        (b'{"name": 3}', "bad_field"),
+        (b'{"name": "a", "name": "b"}', "bad_field"),
+        (b"[]", "bad_field"),
+        (b"{", "bad_json"),
+        (json.dumps({"name": "Z" + "\u0301" * 10_000}).encode(), "too_large"),
+    ]:
+        answer = await peer.request("POST", "/session", body, headers=JSON)
+        assert answer.error == code, body
+    assert (await peer.request("POST", "/session", b"name=Ann")).error == "unsupported_media_type"
+    assert (await peer.request("POST", "/session?name=Ann")).error == "bad_field"
+    assert (await peer.request("PUT", "/session")).headers["allow"] == "GET, HEAD, POST"
+
+
+async def test_a_name_with_a_message_is_not_ignored(server: Serving, peer: Peer) -> None:
+    """A curl that sent one was heard under a made-up name, and was not told."""
+    answer = await peer.request("POST", "/rooms/lobby/messages", b'{"text": "hi", "name": "Ann"}', headers=JSON)
+    assert answer.error == "bad_field"
+    assert "POST /session" in answer.json["error"]["message"]
+    assert (await ask(server.address, "GET", "/rooms/lobby")).json["messages"] == 0
+
+
+async def test_a_page_of_another_site_makes_no_session(server: Serving) -> None:
+    for method in ("GET", "POST"):
+        answer = await ask(server.address, method, "/session", headers={"Origin": "https://evil.example"})
+        assert (answer.status, answer.error) == (403, "forbidden")
+
+
+# -- on an open WebSocket ---------------------------------------------------------------------------------------------
+
+
+async def test_auth_makes_somebody_else_of_a_member(server: Serving, friend: Chatter) -> None:
+    named = (await make(server, {"name": "Ann"})).json
+    async with chatter(server.address) as other:
+        for each in (other, friend):
+            await each.ask("join", room="lobby")
+        was = friend.hello["user"]
+        told = await friend.ask("auth", token=named["token"])
+        assert told == {"type": "authenticated", "id": told["id"], "user": named["user"], "expires": None}
+        seen = await other.next("presence")
+        while named["user"] not in seen["joined"]:
+            seen = await other.next("presence")
+        assert (await other.ask("members", room="lobby"))["members"] == [other.hello["user"], named["user"]]
+        assert was not in (await other.ask("members", room="lobby"))["members"]
+        await friend.ask("publish", room="lobby", text="hi")
+        assert (await other.next("message"))["user"] == named["user"]
+        renamed = (await make(server, {"name": "Anna"}, headers=bearer(named["token"]))).json
+        await friend.ask("auth", token=renamed["token"])
+        seen = await other.next("presence")
+        assert (seen["joined"], seen["left"], seen["members"]) == ([renamed["user"]], [], 2)
+
+
+async def test_auth_that_does_not_hold_changes_nothing(server: Serving, friend: Chatter) -> None:
+    for token in ("", "x", "a.b.c", "y" * 65):
+        refused = await friend.ask("auth", token=token)
+        assert (refused["type"], refused["code"]) == ("error", "unauthenticated")
+    assert (await friend.ask("auth", token="x" * 4097))["code"] == "bad_field"
+    assert (await friend.ask("auth"))["code"] == "bad_field"
+    await friend.ask("join", room="lobby")
+    assert (await friend.ask("members", room="lobby"))["members"] == [friend.hello["user"]]
+
+
+async def test_over_tls_the_cookie_is_secure(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    async with serving(tls_cert=cert, tls_key=key) as server:
+        assert (await make(server, {"name": "Ann"})).headers["set-cookie"].endswith("; HttpOnly; SameSite=Lax; Secure")
+
+
+async def test_the_page_keeps_a_named_guests_cookie(server: Serving) -> None:
+    token = (await make(server, {"name": "Ann"})).json["token"]
+    assert "set-cookie" not in (await ask(server.address, "GET", "/", headers=cookie(token))).headers
+    assert "set-cookie" in (await ask(server.address, "GET", "/")).headers
+
+
+async def test_one_curl_is_one_guest() -> None:
+    async with serving() as server:
+        first = (await publish(server.address, "lobby", "hi"))["user"]
+        assert (await publish(server.address, "lobby", "hi"))["user"] == first
+        assert await who(server, {}) == first
+        assert await who(server, {"User-Agent": "another"}) != first

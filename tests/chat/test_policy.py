@@ -1,0 +1,109 @@
+"""Who may do what in which room: every standing against every policy."""
+
+import itertools
+
+import pytest
+
+from chatserver.chat.policy import MAX_GRANTS, OPEN, Access, Action, Policies, Rights, rights_of
+from chatserver.settings.rooms import Guests, RoomPolicy, Who
+
+READ, WRITE, MODERATE = Action
+EVERYONE, SIGNED_IN, GRANTED, MODERATORS = Who
+
+
+def rights(who: Who) -> Rights:
+    """Of somebody who may at most do this in `room`."""
+    if who is Who.EVERYONE:
+        return OPEN.guests
+    role = "moderator" if who is Who.MODERATORS else None
+    return rights_of(role, (("room", "rw"),) if who is Who.GRANTED else None)
+
+
+@pytest.mark.parametrize(("who", "read", "write"), list(itertools.product(Who, repeat=3)))
+def test_everyone_may_what_those_below_may(who: Who, read: Who, write: Who) -> None:
+    access = Access(Policies([("room", RoomPolicy(read, write))]))
+    for room, readers, writers in (("room", read, write), ("other", EVERYONE, EVERYONE)):
+        if who is Who.GRANTED and room == "other":
+            continue
+        found = [access.may(rights(who), action, room) for action in Action]
+        assert found == [who.rank >= readers.rank, who.rank >= writers.rank, who is Who.MODERATORS]
+
+
+def test_a_token_that_names_rooms_is_for_these_and_no_others() -> None:
+    access = Access(Policies([("team-quiet", RoomPolicy(write=MODERATORS))]))
+    ann = rights_of(None, (("team-*", "rw"), ("ops", "r"), ("drop", "w")))
+    allowed = {room: [access.may(ann, action, room) for action in Action]
+               for room in ("team-a", "team-quiet", "ops", "drop", "lobby", "xteam-a", "ops2")}  # fmt: skip
+    assert allowed == {
+        "team-a": [True, True, False],
+        "team-quiet": [True, False, False],
+        "ops": [True, False, False],
+        "drop": [False, True, False],
+        "lobby": [False] * 3,
+        "xteam-a": [False] * 3,
+        "ops2": [False] * 3,
+    }
+
+
+def test_a_moderator_of_some_rooms_is_none_elsewhere() -> None:
+    access = Access(Policies([("*", RoomPolicy(MODERATORS, MODERATORS))]))
+    moderator = rights_of("moderator", (("team-*", "rw"), ("ops", "r")))
+    assert [access.may(moderator, MODERATE, room) for room in ("team-a", "ops", "lobby", "*")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert access.may(moderator, READ, "ops")
+    assert access.may(rights_of("moderator", (("*", "rw"),)), MODERATE, "*")
+    assert access.may(rights_of("moderator"), MODERATE, "*")
+
+
+def test_the_first_pattern_that_fits_counts() -> None:
+    policies = Policies(
+        [("staff-all", RoomPolicy()), ("staff-*", RoomPolicy(GRANTED, GRANTED)), ("[ab]?", RoomPolicy(list=True))]
+    )
+    found = [policies.of(room) for room in ("staff-all", "staff-x", "staff-", "a1", "c1", "a12")]
+    assert [policy.read for policy in found] == [EVERYONE, GRANTED, GRANTED, EVERYONE, EVERYONE, EVERYONE]
+    assert [policy.list for policy in found] == [False, False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("guests", "read", "write"), [("full", True, True), ("read", True, False), ("none", False, False)]
+)
+def test_guests_may_what_the_operator_leaves_them(guests: str, *, read: bool, write: bool) -> None:
+    access = Access(Policies(), Guests(guests))
+    assert [access.may(access.guests, action, "lobby") for action in Action] == [read, write, False]
+    assert [access.may(rights_of(), action, "lobby") for action in Action] == [True, True, False]
+    assert access.sees_all(access.guests) is read
+    assert access.lists(access.guests, "lobby") is read
+
+
+def test_a_room_is_listed_to_those_who_may_read_it_and_on_demand_to_all() -> None:
+    access = Access(Policies([("staff", RoomPolicy(read=SIGNED_IN)), ("jobs", RoomPolicy(read=MODERATORS, list=True))]))
+    rooms = ("staff", "jobs", "lobby")
+    assert [access.lists(access.guests, room) for room in rooms] == [False, True, True]
+    assert [access.lists(rights_of(), room) for room in rooms] == [True, True, True]
+    assert [access.lists(rights_of(None, (("x", "r"),)), room) for room in rooms] == [False, True, False]
+    assert not access.sees_all(access.guests)
+
+
+@pytest.mark.parametrize(
+    ("role", "rooms"),
+    [
+        ("admin", None),
+        (None, (("a", "rwx"),)),
+        (None, (("a", ""),)),
+        (None, (("", "r"),)),
+        (None, (("a" * 65, "r"),)),
+        (None, tuple((str(number), "r") for number in range(MAX_GRANTS + 1))),
+    ],
+)
+def test_a_claim_that_makes_no_sense_gives_nothing(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> None:
+    with pytest.raises(ValueError, match=r"^(role|rooms): "):
+        rights_of(role, rooms)
+
+
+def test_what_many_tokens_say_alike_is_one_object() -> None:
+    assert rights_of("moderator") is rights_of("moderator")
+    assert rights_of(None, (("a", "r"),)) is rights_of(None, (("a", "r"),))

@@ -1,0 +1,53 @@
+"""What a file says of rooms, and the complaint about what it may not say."""
+
+from pathlib import Path
+
+import pytest
+
+from chatserver.settings.rooms import MAX_PATTERNS, RoomPolicy, Who
+from chatserver.settings.sources import load_settings
+from chatserver.settings.spec import ConfigError
+
+
+def load(tmp_path: Path, text: str) -> tuple[tuple[str, RoomPolicy], ...]:
+    file = tmp_path / "chat.toml"
+    file.write_text(text)
+    return load_settings({}, {}, file).rooms
+
+
+def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = """
+        port = 9000
+        [rooms."staff-*"]
+        read = "granted"
+        write = "moderators"
+        list = true
+        [rooms.lobby]
+        slow_mode = 5
+    """
+    assert load(tmp_path, text) == (
+        ("staff-*", RoomPolicy(Who.GRANTED, Who.MODERATORS, True)),
+        ("lobby", RoomPolicy(slow_mode=5.0)),
+    )
+    assert load(tmp_path, "port = 9000") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("rooms = 3", "table for each pattern"),
+        ('[rooms]\n"Staff" = {}', "Staff.*a pattern is a room's name"),
+        ('[rooms."a b"]', "a pattern is a room's name"),
+        ('[rooms.""]', "a pattern is a room's name"),
+        ('[rooms.a]\nraed = "granted"', "unknown field `raed`"),
+        ('[rooms.a]\nread = "nobody"', r"'nobody'.*\$\.read"),
+        ("[rooms.a]\nslow_mode = -1", r"\$\.slow_mode"),
+        ("[rooms.a]\nslow_mode = nan", r"\$\.slow_mode"),
+        ("[rooms.a]\nlist = 1", r"\$\.list"),
+        ("[rooms.a]\nretain_count = 9", "retention by room is not there yet"),
+        ("\n".join(f"[rooms.a{number}]" for number in range(MAX_PATTERNS + 1)), f"limit {MAX_PATTERNS}"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)--config: .*chat.toml.*{complaint}"):
+        load(tmp_path, text)
