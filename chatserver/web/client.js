@@ -200,8 +200,9 @@ export class ChatClient extends EventTarget {
       this.#optional('unread', () => this.api.unread()),
       this.#optional('session', () => this.api.session()),
     ]);
-    if (session?.user) this.identity.is(session.user);
-    this.identity.isModerator = session?.moderator ?? false;
+    // A WebSocket said it itself; a page of another site is somebody else over HTTP, where it sends no cookie.
+    if (session && !this.connection.link?.followsMany) this.identity.is(session.user);
+    this.identity.isModerator = session?.moderator === true && this.identity.owns(session);
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
       if (!ours) continue;
