@@ -17,6 +17,7 @@ from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.reading import Reading
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import PublishLimit, Services
@@ -24,6 +25,7 @@ from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.policy import Access, Policies
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.http import Exchange, HttpExchanges
@@ -64,6 +66,7 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
+    markers: ReadMarkers
     poller: Poller
 
 
@@ -102,6 +105,7 @@ def build(
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time),
+        markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
     routes = Routes(
         services,
@@ -113,7 +117,7 @@ def build(
     )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
-    conversation = Conversation(services, sink.as_sink())
+    conversation = Conversation(services, sink.as_sink(), Reading(services).commands())
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
@@ -155,8 +159,8 @@ def build(
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
         input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, poller=Poller(connections, readiness, listeners),
-        handshakes=handshakes,
+        publish_limit=services.publish_limit, markers=services.markers,
+        poller=Poller(connections, readiness, listeners), handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts

@@ -166,6 +166,7 @@ class Server:
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
         nursery.start_soon(parts.hub.run)
+        nursery.start_soon(parts.markers.run)
         nursery.start_soon(parts.poller.run)
         nursery.start_soon(self._turn_wheel)
         nursery.start_soon(self._keep_house)

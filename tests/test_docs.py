@@ -81,7 +81,12 @@ def test_a_stale_table_is_found(tmp_path: Path) -> None:
 
 
 def test_pushed_messages_are_what_the_encoders_make() -> None:
-    made = [encoders.gap("lobby", "k3f9-2", "k3f9-9000"), encoders.goaway("restart", 3.2)]
+    made = [
+        encoders.typing("lobby", ("g_2d4a90c4b1f0e37", "Brisk Otter 34")),
+        encoders.read("lobby", 41),
+        encoders.gap("lobby", "k3f9-2", "k3f9-9000"),
+        encoders.goaway("restart", 3.2),
+    ]
     [(_, told)] = fences(DOCS / "protocol.md", "json pushed")
     assert [json.loads(line) for line in told.splitlines()] == [json.loads(each) for each in made]
 

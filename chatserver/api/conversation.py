@@ -9,7 +9,7 @@ answers with an `Answer` to send, a `Work` to wait for (it needs the log), or No
 `session.waits` says so, nothing to read either until `Sink.resume`.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -41,6 +41,10 @@ class Answer(msgspec.Struct, gc=False):
     limited: bool = False  # a refusal of what came too often
 
 
+#: Nothing to say.
+SILENT = Answer([])
+
+
 def refusal(
     session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
 ) -> Answer:
@@ -52,17 +56,19 @@ def refusal(
 #: or a partial would cost 300 bytes.
 Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
 Outcome: TypeAlias = Answer | Work | None
+#: Hears one kind of command.
+Hear: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
 
 
 class Conversation:
     """Hears every client's commands; one for the server."""
 
-    def __init__(self, services: Services, sink: Sink) -> None:
+    def __init__(self, services: Services, sink: Sink, *areas: Mapping[type, Hear]) -> None:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
         self._sink = sink
-        self._hear: dict[type, Callable[[object, WebSocketSession, Any], Outcome]] = {
+        self._hear: dict[type, Hear] = {
             Publish: self._publish,
             Join: self._join,
             Leave: self._leave,
@@ -72,6 +78,8 @@ class Conversation:
             Ping: lambda connection, session, message: Answer([session.dialect.alive(message.id)]),
             Echo: lambda connection, session, message: Answer([message.frame]),
         }
+        for commands in areas:
+            self._hear.update(commands)
 
     def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
         """Do what a command asks. Raises MessageError."""
@@ -186,7 +194,7 @@ class Conversation:
             self._hub.forget_publisher(waits, connection)
         for member in session.rooms():
             session.remove(member)
-            self._hub.leave(member)
+            self._hub.lost(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         check(session.principal, Action.READ, message.room, message.id)

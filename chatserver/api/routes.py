@@ -11,6 +11,7 @@ from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
+from chatserver.api.reading import Reading
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
 from chatserver.api.services import Services
@@ -47,6 +48,7 @@ class Routes:
         self._ready = ready
         self._static = StaticFiles(secure=secure)
         rooms = RoomHandlers(services)
+        reading = Reading(services)
         sessions = SessionHandlers(services, secure=secure)
         self._service: dict[str, _Methods] = {
             "/healthz": _readable(self._health),
@@ -57,6 +59,7 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
+            "/unread": _readable(reading.show_unread),
             "/session": {**_readable(sessions.show), "POST": sessions.make},
         }
         if operators is not None:
@@ -69,6 +72,8 @@ class Routes:
             "messages": {**_readable(rooms.read), "POST": rooms.publish},
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
+            "read": {"PUT": reading.put},
+            "typing": {"POST": reading.type},
         }
 
     def handle(self, request: Request) -> Answer | Pending:

@@ -11,6 +11,7 @@ from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.chat.hub import Hub
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.log.interface import Draft, Log, LogBusy, LogError
 from chatserver.meters import MICROSECOND, KeyedBuckets
@@ -65,6 +66,7 @@ class Services:
     pages: Pages
     encoder: WireEncoder
     publish_limit: PublishLimit
+    markers: ReadMarkers
     settings: Settings
 
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:

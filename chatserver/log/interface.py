@@ -23,6 +23,8 @@ from typing import Protocol
 import msgspec
 import trio
 
+from chatserver.log.markers import Markers
+
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
 MAX_PENDING = 20_000
 #: Drafts waiting beyond which no network may have more of them than its share: four groups, 0.1 s of work with all that
@@ -155,6 +157,10 @@ class Log(Protocol):
     @property
     def identity(self) -> Identity:
         """Which log this is; valid once `run` has started."""
+
+    @property
+    def markers(self) -> Markers:
+        """How far each user has read."""
 
     async def run(
         self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -29,6 +29,7 @@ from chatserver.log.interface import (
     new_identity,
     within_bytes,
 )
+from chatserver.log.markers import MemoryMarkers
 
 #: Rooms looked at and records removed before other tasks run: about 0.3 ms.
 RETAIN_STEP = 500
@@ -65,6 +66,7 @@ class MemoryLog:
         self._keys_since_expiry = 0
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
+        self.markers = MemoryMarkers(self._any, self._check_open)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
@@ -115,6 +117,9 @@ class MemoryLog:
     async def _checkpoint(self) -> None:
         """Let other tasks run, as a log on a disk does; raise LogUnavailable if the log is closed."""
         await trio.lowlevel.checkpoint()
+        self._check_open()
+
+    def _check_open(self) -> None:
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
 

@@ -33,7 +33,9 @@ from chatserver.log.interface import (
     Schedule,
     at_once,
 )
+from chatserver.log.markers import Markers
 from chatserver.log.sqlite_file import OFFSETS, checked_path, connect_writer, create_private, lock_file
+from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
@@ -68,6 +70,7 @@ class SqliteLog:
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
+        self.markers: Markers = SqliteMarkers(self, wall_ms)
 
     @property
     def identity(self) -> Identity:

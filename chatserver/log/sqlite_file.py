@@ -48,6 +48,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             place INTEGER NOT NULL, time INTEGER NOT NULL, UNIQUE (room, user_id, key)
         ) STRICT""",
     ),
+    (
+        # How far each user has read; the index finds those that moved longest ago.
+        """CREATE TABLE markers (
+            user_id TEXT NOT NULL, room INTEGER NOT NULL, read INTEGER NOT NULL, moved INTEGER NOT NULL,
+            PRIMARY KEY (user_id, room)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX markers_by_move ON markers (moved)",
+    ),
 )
 
 

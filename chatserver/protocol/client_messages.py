@@ -73,6 +73,21 @@ class Members(msgspec.Struct, frozen=True, gc=False, tag="members"):
     id: MessageId = None
 
 
+class Read(msgspec.Struct, frozen=True, gc=False, tag="read"):
+    """Say how far one has read."""
+
+    room: str
+    offset: int
+    id: MessageId = None
+
+
+class Typing(msgspec.Struct, frozen=True, gc=False, tag="typing"):
+    """Say that one is writing something."""
+
+    room: str
+    id: MessageId = None
+
+
 class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
     """Ask whether the server is there."""
 
@@ -86,8 +101,8 @@ class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
     id: MessageId = None
 
 
-ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Ping | Auth
-_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "ping", "auth"))
+ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Read | Typing | Ping | Auth
+_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "read", "typing", "ping", "auth"))
 
 
 class PublishBody(msgspec.Struct, frozen=True, gc=False):
@@ -104,9 +119,16 @@ class SessionBody(msgspec.Struct, frozen=True, gc=False):
     name: str | None = None
 
 
+class ReadBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a PUT of a read marker."""
+
+    offset: int
+
+
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
+_read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
 _session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
@@ -149,11 +171,28 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
 
 
+def decode_read(body: bytes, content_type: str | None) -> int:
+    """The offset in the body of a PUT of a read marker."""
+    if not _is_json(content_type):
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    return _check_offset(_parse(body, _read_bodies).offset)
+
+
+def _check_offset(offset: int) -> int:
+    if not 0 <= offset < _ID_LIMIT:
+        raise MessageError(ErrorCode.BAD_FIELD, "offset: a whole number from 0 to 2^53")
+    return offset
+
+
+def _is_json(content_type: str | None) -> bool:
+    return (content_type or "").partition(";")[0].strip().lower() == "application/json"
+
+
 def decode_session(body: bytes, content_type: str | None) -> str | None:
     """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
     if not body:
         return None
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+    if not _is_json(content_type):
         raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or no body")
     name = _parse(body, _session_bodies).name
     return None if name is None else check_name(name)
@@ -233,6 +272,8 @@ def _checked(message: ClientMessage) -> ClientMessage:
             )
         return message
     check_room(message.room)
+    if isinstance(message, Read):
+        _check_offset(message.offset)
     if isinstance(message, Publish):
         if message.key is not None:
             check_key(message.key)

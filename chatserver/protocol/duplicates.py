@@ -34,6 +34,7 @@ class Known(msgspec.Struct, gc=False):
     after: msgspec.Raw = _NOTHING
     before: msgspec.Raw = _NOTHING
     limit: msgspec.Raw = _NOTHING
+    offset: msgspec.Raw = _NOTHING
     name: msgspec.Raw = _NOTHING
     token: msgspec.Raw = _NOTHING
 

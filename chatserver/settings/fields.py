@@ -162,6 +162,11 @@ class Settings:
         "a peer's kernel opens its window in bursts: shorter ones end honest slow readers",
         minimum=1.0, maximum=3600.0,
     )
+    presence_grace: float = deadline(
+        10.0, "How long somebody stays present after the last connection or poll has ended.",
+        "a reload takes 2, a slow phone's next poll 5; longer, and the list shows people who have gone",
+        minimum=1.0, maximum=300.0,
+    )
     close_deadline: float = deadline(
         2.0, "The close handshake, or the final read after an answer.",
         "nginx lingers 5; nobody waits for what comes after goodbye",

@@ -20,6 +20,7 @@ from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.policy import OPEN, Access
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.reading import ReadMarkers
 from chatserver.protocol.client_messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
@@ -104,6 +105,7 @@ async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tup
             hub=it.hub, log=it.log, identities=identities, pages=Pages(it.log, encoder), encoder=encoder,
             settings=settings,
             publish_limit=PublishLimit(settings, trio.current_time),
+            markers=ReadMarkers(it.log.markers, faulted=it.schedule.faulted),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
 
