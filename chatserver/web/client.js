@@ -20,7 +20,7 @@ import { readJson } from './storage.js';
 import { splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
-const READ_KEY = 'chat.read'; // a cursor for each room
+export const READ_KEY = 'chat.read'; // a cursor for each room
 const READ_AFTER = 500; // ms; whoever scrolls through a room tells the server once
 const RECORDS = ['message', 'edit', 'delete', 'reaction'];
 
@@ -114,9 +114,15 @@ export class ChatClient extends EventTarget {
 
   /** @param {string} name */
   leave(name) {
+    if (!this.rooms.has(name)) return;
+    this.connection.link?.unfollow(name);
+    this.forget(name);
+  }
+
+  /** @param {string} name of a room that another tab left, over the connection that all tabs share */
+  forget(name) {
     if (!this.rooms.delete(name)) return;
     this.outbox.leave(name);
-    this.connection.link?.unfollow(name);
     this.tell('left', { room: name });
   }
 
@@ -191,6 +197,17 @@ export class ChatClient extends EventTarget {
     if (!this.supports('read')) return;
     const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next one says more
     this.#reading.set(name, setTimeout(send, READ_AFTER));
+  }
+
+  /** Another tab read further; the server is told by that one. */
+  readElsewhere() {
+    const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
+    for (const room of this.rooms.values()) {
+      const read = all[room.name];
+      const isFurther = read && (room.read === null || splitCursor(read).offset > splitCursor(room.read).offset);
+      if (isFurther) Object.assign(room, { read, mentions: 0 });
+    }
+    this.tell('unread');
   }
 
   /** Ask for the list of rooms, how far each of ours is read, and who we are. */
