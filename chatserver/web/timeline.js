@@ -128,6 +128,7 @@ export class Timeline {
     const message = this.find(change.target ?? 0);
     const current = message && this.#current.get(message);
     const aspect = change.emoji ?? 'text';
+    if (change.type === 'edit' && !change.text) return null; // another one followed, and its text is gone
     if (!message || message.deleted || !current || change.offset <= (current.get(aspect) ?? current.get('') ?? 0)) return null;
     current.set(aspect, change.offset);
     if (change.type === 'edit') Object.assign(message, { text: change.text, edited: change.time });

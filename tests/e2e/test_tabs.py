@@ -9,7 +9,12 @@ from tests.e2e.conftest import OpenWindow
 pytestmark = pytest.mark.browser
 
 #: Counts the WebSockets that a tab opens.
-COUNT = "WebSocket = class extends WebSocket { constructor(...all) { super(...all); window.opened = (window.opened ?? 0) + 1; } }"
+COUNT = """WebSocket = class extends WebSocket {
+    constructor(...all) {
+        super(...all);
+        window.opened = (window.opened ?? 0) + 1;
+    }
+}"""
 
 
 def texts(page: Page, wanted: list[str]) -> None:
