@@ -1,9 +1,10 @@
-"""The `chatserver` command: serve, chat, limits.
+"""The `chatserver` command: serve, chat, limits; and admin, whose commands are in cli_admin.py.
 
 Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`, one for each
 field. Commands import what they run only when they run, so that `--help` is quick.
 
-Exit codes: those of `serve --help`, 1 if `chat` could not do what it was asked, 130 when interrupted (cyclopts').
+Exit codes: those of `serve --help`, 1 if `chat` or `admin` could not do what it was asked, 130 when interrupted
+(cyclopts').
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from chatserver import __version__
+from chatserver.cli_admin import admin
 from chatserver.settings.describe import limits_json, print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
@@ -23,11 +25,17 @@ from chatserver.settings.spec import ConfigError, Section
 
 EXIT_BAD_FLAGS = 2
 
+#: What `--help` shows; the other flags, which few people ever need, are in `--help-all`.
+COMMON = frozenset((
+    "host", "port", "tls_cert", "tls_key", "allow_origin", "trusted_proxy", "guests", "log", "quiet",
+    "max_connections", "per_ip", "publish_rate", "retain_messages",
+))  # fmt: skip
+
 _GROUPS = {section: Group(section.value, sort_key=order) for order, section in enumerate(Section, start=1)}
 _DEFAULTS = Settings()
 
 
-def _flag(name: str) -> tuple[str, Any, Any]:
+def _flag(name: str, *, shown: bool) -> tuple[str, Any, Any]:
     """Make the flag of one field. It takes text: settings/sources.py converts, alike for file and environment."""
     spec, kind = SPECS[name], TYPES[name]
     default = shown_value(name, getattr(_DEFAULTS, name))
@@ -35,22 +43,29 @@ def _flag(name: str) -> tuple[str, Any, Any]:
     numeric = kind in (int, float)
     zero = f" 0: {spec.zero}." if numeric and spec.zero is not None and not default.startswith("0 ") else ""
     ending = "" if kind is bool else f"{zero} [default: {default}]"
-    flag = Parameter(help=spec.meaning + ending, group=_GROUPS[spec.section], negative="", metavar=spec.metavar)
+    flag = Parameter(
+        help=spec.meaning + ending, group=_GROUPS[spec.section], negative="", metavar=spec.metavar, show=shown
+    )
     return name, Annotated[shape | None, flag], None
+
+
+def _flags(*, everything: bool) -> type:
+    """One optional field for each field of Settings; `--help` shows the common ones, or everything."""
+    return dataclasses.make_dataclass(
+        "Flags",
+        [_flag(name, shown=everything or name in COMMON) for name in SPECS],
+        kw_only=True,
+        frozen=True,
+        namespace={"__module__": __name__},  # cyclopts resolves the annotations there
+    )
 
 
 if TYPE_CHECKING:
 
     class Flags:
-        """One optional field for each field of Settings; made below."""
+        """One optional field for each field of Settings."""
 else:
-    Flags = dataclasses.make_dataclass(
-        "Flags",
-        [_flag(name) for name in SPECS],
-        kw_only=True,
-        frozen=True,
-        namespace={"__module__": __name__},  # cyclopts resolves the annotations there
-    )
+    Flags = _flags(everything=False)
 
 AllFlags = Annotated[Flags, Parameter(name="*")]
 ConfigFile = Annotated[
@@ -71,16 +86,40 @@ app = App(
 
 
 @app.command
-def serve(*, config: ConfigFile = None, flags: AllFlags = Flags()) -> int:  # noqa: B008  (immutable)
+def serve(
+    *,
+    config: ConfigFile = None,
+    help_all: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Show every flag.", group=_GROUPS[Section.SERVICE])
+    ] = False,
+    flags: AllFlags = Flags(),  # noqa: B008  (immutable)
+) -> int:
     """Run the server until SIGTERM or SIGINT.
 
     Prints one line, `listening on URL`, to standard output for each address when it is ready; its own logs
     go to standard error. Exit codes: 0 clean stop, 2 bad flags or config, 3 could not bind, 4 the message
     log cannot be opened.
+
+    Every limit has a flag as well: `chatserver limits` tells their values and reasons, --help-all their flags.
     """
+    if help_all:
+        return _show_every_flag()
     from chatserver.server import run  # noqa: PLC0415  (quick --help)
 
     return run(_settings(flags, config))
+
+
+def _show_every_flag() -> int:
+    """The help of `serve` with nothing left out."""
+    whole = App(name="chatserver serve", help=serve.__doc__, version_flags=(), help_flags=())
+
+    def everything(*, config: ConfigFile = None, flags: object = None) -> None:
+        """Never called."""
+
+    everything.__annotations__["flags"] = Annotated[_flags(everything=True), Parameter(name="*")]
+    whole.default(everything)
+    whole.help_print([])
+    return 0
 
 
 @app.command
@@ -133,6 +172,9 @@ def chat(
     from chatserver.client.terminal import run  # noqa: PLC0415  (quick --help)
 
     return run(url, room=room, plain=plain, send=send, retry_for=retry_for)
+
+
+app.command(admin)
 
 
 def main() -> None:

@@ -17,22 +17,29 @@ from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.limiters import Limiters, local_shards
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.reading import Reading
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
+from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import Access, Policies
 from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
+from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
+from chatserver.edge.expulsion import Expeller
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
 from chatserver.edge.sink import ConnectionSink
-from chatserver.edge.tasks import Tasks
+from chatserver.edge.tasks import SEARCHES_AT_ONCE, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.log.interface import Log
@@ -66,7 +73,8 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
-    markers: ReadMarkers
+    limiters: Limiters
+    services: Services
     poller: Poller
 
 
@@ -101,14 +109,20 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
-    identities = Identities(log.identity.secret, Access(Policies(settings.rooms), settings.guests))
+    policies = Policies(settings.rooms)
+    identities = Identities(log.identity.secret, Access(policies, settings.guests))
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, trio.current_time),
+        publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
+        moderation=Moderation(log.identity.secret),
+        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
         markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
+    limiters = Limiters(local_shards(trio.current_time), trio.current_time)
+    afterwards = Afterwards(nursery, lambda: connections.faults.caught(afterwards))
     routes = Routes(
         services,
+        searches=search_handlers(services, limiters, afterwards),
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
@@ -121,9 +135,11 @@ def build(
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
-        upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
+        slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
+        forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
+    services.moderation.expel = Expeller(connections, hub, exchanges).expel
     requests = RequestHandler(connections, settings, exchanges.dispatch)
     waiting = (connections, exchanges, hub)
     rows: dict[State, tuple[Handler, type | None]] = {
@@ -158,9 +174,10 @@ def build(
         listeners.append(listener(operators, operators=first))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, markers=services.markers,
-        poller=Poller(connections, readiness, listeners), handshakes=handshakes,
+        input_budget=connections.input_budget, hub=hub, moderation=services.moderation, exchanges=exchanges,
+        websockets=websockets, publish_limit=services.publish_limit, services=services, limiters=limiters,
+        poller=Poller(connections, readiness, listeners),
+        handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts

@@ -33,6 +33,7 @@ class CloseCode(Enum):
     NO_PONG = 4000
     TOO_SLOW = 4001
     SIGNED_OUT = 4503
+    BANNED = 4504
 
 
 class Reason(Enum):
@@ -78,6 +79,8 @@ class Reason(Enum):
     REFUSED_ADDRESS = ("this address holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     REFUSED_DESCRIPTORS = ("the process is out of descriptors", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     EXPIRED = ("its sign-in has run out, or there was none where one is needed", Contract.DO_NOT, CloseCode.SIGNED_OUT)
+    BANNED = ("a moderator has banned its user or network", Contract.DO_NOT, CloseCode.BANNED)
+    KICKED = ("a moderator has taken its user out of the room", Contract.COME_BACK, CloseCode.NORMAL)
     EVICTED = (
         "every place was taken, and it had waited longest without a whole request",
         Contract.BACK_OFF,

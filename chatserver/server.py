@@ -148,8 +148,17 @@ class Server:
                         operators=operators, nursery=nursery, loop=self.loop, garbage=garbage,
                         ready=lambda: self._ready, engine=self._engine,
                     )  # fmt: skip
+                    await self._restore_sanctions()
                     await self._serve(nursery, task_status)
             log_nursery.cancel_scope.cancel()
+
+    async def _restore_sanctions(self) -> None:
+        """Whoever was banned before a restart is banned after it, or there is no server."""
+        moderation = self.parts.services.moderation
+        try:
+            moderation.restore(await self.parts.log.sanctions.load(moderation.wall_ms()))
+        except LogError as error:
+            raise LogOpenError(f"the sanctions cannot be read: {error}") from error
 
     def _hand_out(self, step: Callable[[], bool]) -> None:
         """The news and the first answers of a group at once, which mostly are all; the others when their turn comes."""
@@ -166,8 +175,9 @@ class Server:
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
         nursery.start_soon(parts.hub.run)
-        nursery.start_soon(parts.markers.run)
+        nursery.start_soon(parts.services.markers.run)
         nursery.start_soon(parts.poller.run)
+        nursery.start_soon(parts.services.audit.run, parts.log.audit)
         nursery.start_soon(self._turn_wheel)
         nursery.start_soon(self._keep_house)
         nursery.start_soon(self._retain)
@@ -207,10 +217,13 @@ class Server:
 
     async def _keep_house(self) -> None:
         parts, heap = self.parts, Heap(find_trim())
+        services = parts.services
         while True:
             await trio.sleep(HOUSEKEEPING)
             for chore in (
-                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.stats.report,
+                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.limiters.sweep,
+                services.search_results.sweep, parts.stats.report,
+                services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
                 partial(heap.tick, parts.connections.held),
             ):  # fmt: skip
                 self._attempt(chore)
@@ -233,6 +246,7 @@ class Server:
                 self.parts.connections.faults.caught(self)
             else:
                 self._attempt(partial(self.parts.hub.retained, firsts))
+                self._attempt(partial(self.parts.services.search_results.forget, firsts))
 
     def _attempt(self, chore: Callable[[], object]) -> None:
         """A fault of ours in house-keeping costs this once, and nobody's connection."""

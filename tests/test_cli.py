@@ -31,7 +31,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_of_serve_shows_every_flag_its_default_and_what_a_value_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("serve", "--help") == 0
+    assert run("serve", "--help-all") == 0
     shown = capsys.readouterr().out
     for name, default in ((name, getattr(Settings(), name)) for name in SPECS):
         assert f"--{flag_name(name)} " in shown
@@ -41,6 +41,13 @@ def test_help_of_serve_shows_every_flag_its_default_and_what_a_value_is(capsys: 
                   "host ADDRESS", "tls-key FILE", "log-format FORMAT"):  # fmt: skip
         assert f"--{value} " in shown
     assert " STR" not in shown, "a type of Python's"
+
+
+def test_help_of_serve_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("serve", "--help") == 0
+    shown = capsys.readouterr().out
+    assert {name for name in SPECS if f"--{flag_name(name)} " in shown} == cli.COMMON
+    assert "--help-all" in shown
 
 
 @pytest.mark.parametrize("command", ["limits", "chat"])

@@ -10,13 +10,15 @@ answers with an `Answer` to send, a `Work` to wait for (it needs the log), or No
 """
 
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
-from chatserver.api.services import Services, check, check_signed_in, draft_of, log_failure, too_often
+from chatserver.api.pipelines.join import JoinPipeline
+from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
@@ -24,6 +26,7 @@ from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol.client_messages import Auth, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import Place, parse_cursor
@@ -67,6 +70,8 @@ class Conversation:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
+        self._join_room = JoinPipeline(services.hub, services.pages)
+        self._check = services.check
         self._sink = sink
         self._hear: dict[type, Hear] = {
             Publish: self._publish,
@@ -86,8 +91,8 @@ class Conversation:
         return self._hear[type(command)](connection, session, command)
 
     def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
-        check(session.principal, Action.WRITE, message.room, message.id)
-        wait = self._services.publish_limit.take(session.principal)
+        self._check(session.principal, Action.WRITE, message.room, message.id)
+        wait = self._services.wait_to_publish(session.principal, message.room)
         if wait:
             return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
 
@@ -130,7 +135,7 @@ class Conversation:
             self._sink.resume(connection)
 
     def _join(self, connection: object, session: WebSocketSession, message: Join) -> Outcome:
-        check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         before = session.find(message.room)
         if before is None and session.members is not None:
             most = self._services.settings.max_rooms_per_connection
@@ -153,12 +158,14 @@ class Conversation:
             except MessageError:  # here, so that the room is not made for nothing
                 if (await self._services.log.head(message.room)).last == 0:
                     raise
-        async with self._hub.using(message.room, session.principal.network) as room:
-            start = self._pages.start(room, _place(message.after), LATEST)
-            page = self._pages.after_now(room, start, LATEST)
-            if page is None:
-                page = await self._pages.after_start(room.name, start, LATEST)
-            return self._enter(connection, session, message, room, page)
+        enter = partial(self._enter_if_allowed, connection, session, message)
+        return await self._join_room.join(message.room, session.principal.network, _place(message.after), enter)
+
+    def _enter_if_allowed(
+        self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
+    ) -> Answer:  # fmt: skip
+        self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
+        return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
         empty = sum(1 for member in session.rooms() if member.room.ring is None)
@@ -197,7 +204,7 @@ class Conversation:
             self._hub.lost(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
-        check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         after, before = _place(message.after), _place(message.before)
         page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
         if page is None:
@@ -210,7 +217,7 @@ class Conversation:
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
-        check(session.principal, Action.READ, message.room, message.id)
+        self._check(session.principal, Action.READ, message.room, message.id)
         presence = self._hub.registry.presence(message.room)
         return Answer([session.dialect.members(message.id, message.room, presence)])
 
@@ -219,12 +226,13 @@ class Conversation:
         try:
             principal = self._services.identities.by_token(message.token, before.network).principal
             check_signed_in(principal)
+            self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
         except MessageError as error:
-            raise MessageError(error.code, error.message, message.id) from None
+            raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
         session.principal = principal
         left = []
         for member in session.rooms():
-            if principal.may(Action.READ, member.room.name):
+            if self._services.allows(principal, Action.READ, member.room.name):
                 self._hub.change_principal(member, principal)
             else:
                 session.remove(member)

@@ -71,6 +71,10 @@ class Pages:
         #: pages under way, by room, place, limit and direction: all who ask for a page meanwhile get the same
         self._reading: SingleFlight[tuple[str, int, int, bool], list[Record]] = SingleFlight()
 
+    def is_ours(self, place: Place) -> bool:
+        """Whether a place is one of this log's epoch."""
+        return place.epoch in (None, self._encoder.epoch)
+
     def start(self, room: Room, place: Place | None, limit: int) -> Start:
         """Where a cursor stands in a room in memory."""
         return resolve(
@@ -92,7 +96,7 @@ class Pages:
             return None
         if before is None:
             return self.after_now(room, self.start(room, after, limit), limit)
-        ours = before.epoch in (None, self._encoder.epoch)  # what stood before a place of another epoch is gone
+        ours = self.is_ours(before)  # what stood before a place of another epoch is gone
         end = min(before.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, end - limit)
         ring = room.ring
@@ -153,7 +157,7 @@ class Pages:
         return _page(found, [self._encoder.message(record) for record in records], most)
 
     async def _before(self, room: str, place: Place, limit: int) -> Page:
-        ours = place.epoch in (None, self._encoder.epoch)
+        ours = self.is_ours(place)
         before = place.offset if ours else None  # of another epoch: the newest
         records = await self._reading.get(
             (room, -1 if before is None else before, limit, False),

@@ -5,6 +5,7 @@ is told (the hub does).
 """
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 
 from chatserver.api import rooms
@@ -12,7 +13,7 @@ from chatserver.api.answers import Answer, Pending, Response
 from chatserver.api.conversation import SILENT, Hear, Outcome, refusal
 from chatserver.api.conversation import Answer as SessionAnswer
 from chatserver.api.request import Request
-from chatserver.api.services import LOG_RETRY, Services, check
+from chatserver.api.services import LOG_RETRY, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.principal import Action, Principal
 from chatserver.log.interface import LogBusy
@@ -29,6 +30,7 @@ class Reading:
     """See the module."""
 
     def __init__(self, services: Services) -> None:
+        self._services = services
         self._hub = services.hub
         self._log = services.log
         self._markers = services.markers
@@ -38,7 +40,7 @@ class Reading:
         return {Read: self._hear_read, Typing: self._hear_typing}
 
     def _hear_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
-        check(session.principal, Action.READ, message.room, message.id)
+        self._services.check(session.principal, Action.READ, message.room, message.id)
         room = self._hub.room(message.room)
         return self._hear_later if room is None else self._heard(connection, session, message, room.last)
 
@@ -57,7 +59,7 @@ class Reading:
         return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
 
     def _hear_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
-        check(session.principal, Action.WRITE, message.room, message.id)
+        self._services.check(session.principal, Action.WRITE, message.room, message.id)
         self._hub.types(message.room, session.principal)
         return SILENT
 
@@ -65,7 +67,7 @@ class Reading:
         """`PUT /rooms/{room}/read`: how far the user has read."""
         check_room(name)
         request.parameters()
-        check(request.principal, Action.READ, name)
+        self._services.check(request.principal, Action.READ, name)
         offset = decode_read(request.body, request.head.headers.get("content-type"))
         room = self._hub.room(name)
         if room is None:
@@ -86,7 +88,7 @@ class Reading:
         """`POST /rooms/{room}/typing`: the user is writing something."""
         check_room(name)
         request.parameters()
-        check(request.principal, Action.WRITE, name)
+        self._services.check(request.principal, Action.WRITE, name)
         self._hub.types(name, request.principal)
         return Response(HTTPStatus.NO_CONTENT, [])
 
@@ -96,7 +98,8 @@ class Reading:
         return self._show_later(request.principal)
 
     async def _show_later(self, principal: Principal) -> Response:
-        found = await self._markers.unread(principal.author.id, lambda room: principal.may(Action.READ, room))
+        may_read = partial(self._services.allows, principal, Action.READ)
+        found = await self._markers.unread(principal.author.id, may_read)
         return Response(HTTPStatus.OK, [json_body({"rooms": found})])
 
     async def _last(self, room: str) -> int:

@@ -4,7 +4,6 @@ Owns: the meaning of these requests. May not: see a socket. Each handler answers
 to wait for the log.
 """
 
-import math
 from collections.abc import Coroutine, Iterable
 from itertools import islice
 from typing import TypeAlias
@@ -14,16 +13,17 @@ import trio
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
 from chatserver.api.pages import Page, Start
 from chatserver.api.request import Request
-from chatserver.api.services import Services, check, check_signed_in, draft_of, log_failure, too_often
+from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
 from chatserver.chat.policy import Rights
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ, LogError, Stored
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders, sse
 from chatserver.protocol.client_messages import decode_publish
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.response import error_body, json_body
+from chatserver.protocol.response import error_body, json_body, retry_after
 from chatserver.protocol.validation import Place, check_room, parse_cursor
 from chatserver.reasons import ErrorCode
 
@@ -47,12 +47,17 @@ class RoomHandlers:
         #: by limit and rights: one query for all who ask and see the same
         self._listing: SingleFlight[tuple[int, Rights], bytes] = SingleFlight()
 
+    def _check_reader(self, request: Request, room: str) -> None:
+        self._services.check(request.reader, Action.READ, room)
+        if request.foreign:  # who reads as nobody comes from somewhere
+            self._services.check_network(request.network, room)
+
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         check_room(name)
         request.parameters()
-        check(request.principal, Action.WRITE, name)
-        wait = self._services.publish_limit.take(request.principal)
+        self._services.check(request.principal, Action.WRITE, name)
+        wait = self._services.wait_to_publish(request.principal, name)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
         content = decode_publish(request.body, request.head.headers.get("content-type"))
@@ -70,7 +75,7 @@ class RoomHandlers:
     def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
         check_room(name)
-        check(request.reader, Action.READ, name)
+        self._check_reader(request, name)
         parameters = request.parameters("after", "before", "limit", "wait")
         after, before = parameters.place("after"), parameters.place("before")
         limit, wait = parameters.limit(), parameters.wait(self._services.settings.poll_wait_max)
@@ -100,7 +105,7 @@ class RoomHandlers:
         for value in parameters.all("room"):
             name, colon, cursor = value.partition(":")
             check_room(name)
-            check(request.reader, Action.READ, name)
+            self._check_reader(request, name)
             if name in places:
                 raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
             places[name] = parse_cursor(cursor) if colon and cursor else None
@@ -142,6 +147,8 @@ class RoomHandlers:
         while answer is None:
             await self._check_names(name for name, _ in places)
             await self._hub.load((name for name, _ in places), request.network)
+            for name, _ in places:  # it may have been banned meanwhile
+                self._check_reader(request, name)
             answer = self._poll(request, places, limit, wait, many=many)
         return await answer if isinstance(answer, Coroutine) else answer
 
@@ -160,15 +167,16 @@ class RoomHandlers:
         parameters = request.parameters("after")
         last_id = request.head.headers.get("last-event-id")
         after = parameters.place("after") if not last_id else parse_cursor(last_id)
-        check(request.reader, Action.READ, name)
+        self._check_reader(request, name)
         room = self._hub.room(name)
         if room is None:
-            return self._stream_later(name, request.principal, after)
+            return self._stream_later(request, name, after)
         return self._stream(room, request.principal, after)
 
-    async def _stream_later(self, name: str, principal: Principal, after: Place | None) -> Answer:
-        async with self._hub.using(name, principal.network) as room:
-            return self._stream(room, principal, after)
+    async def _stream_later(self, request: Request, name: str, after: Place | None) -> Answer:
+        async with self._hub.using(name, request.network) as room:
+            self._check_reader(request, name)  # it may have been banned meanwhile
+            return self._stream(room, request.principal, after)
 
     def _stream(self, room: Room, principal: Principal, after: Place | None) -> Stream:
         start = self._pages.start(room, after, 0)
@@ -185,6 +193,9 @@ class RoomHandlers:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
         limit = request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED)
         check_signed_in(request.reader)
+        self._services.check_sanctions(request.reader, Action.READ, EVERYWHERE)
+        if request.foreign:
+            self._services.check_network(request.network, EVERYWHERE)
         return self._list_later(limit, request.reader)
 
     async def _list_later(self, limit: int, reader: Principal) -> Answer:
@@ -214,7 +225,7 @@ class RoomHandlers:
         """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
         check_room(name)
         request.parameters()
-        check(request.reader, Action.READ, name)
+        self._check_reader(request, name)
         return self._show_later(name)
 
     async def _show_later(self, name: str) -> Answer:
@@ -229,13 +240,12 @@ class RoomHandlers:
         """`GET /rooms/{room}/members`."""
         check_room(name)
         request.parameters()
-        check(request.reader, Action.READ, name)
+        self._check_reader(request, name)
         presence = self._hub.registry.presence(name)
         users = self._services.encoder.listing(presence)
         return Response(200, [encoders.members_page(name, users, len(presence))])
 
 
 def refusal(code: ErrorCode, message: str, wait: float) -> Response:
-    """An error that waiting helps against; Retry-After is in whole seconds (RFC 9110 section 10.2.3)."""
-    headers = (("Retry-After", str(max(1, math.ceil(wait)))),)
-    return Response(code.status, [error_body(code, message)], headers=headers)
+    """An error that waiting helps against."""
+    return Response(code.status, [error_body(code, message)], headers=retry_after(wait))

@@ -10,13 +10,17 @@ from functools import partial
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
+from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
 from chatserver.api.reading import Reading
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
+from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services
 from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
+from chatserver.chat.principal import Action
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
@@ -37,8 +41,9 @@ class Routes:
     """
 
     def __init__(
-        self, services: Services, *, dialects: Mapping[str, Dialect], metrics: Callable[[], tuple[bytes, str]],
-        ready: Callable[[], bool], policy: Policy, operators: Policy | None = None,
+        self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
+        metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], policy: Policy,
+        operators: Policy | None = None,
     ) -> None:  # fmt: skip
         self._policy = policy
         self._operators = operators
@@ -47,9 +52,10 @@ class Routes:
         self._metrics = metrics
         self._ready = ready
         self._static = StaticFiles(secure=secure)
-        rooms = RoomHandlers(services)
+        rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
         reading = Reading(services)
         sessions = SessionHandlers(services, secure=secure)
+        self._services = services
         self._service: dict[str, _Methods] = {
             "/healthz": _readable(self._health),
             "/readyz": _readable(self._readiness),
@@ -60,6 +66,8 @@ class Routes:
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
             "/unread": _readable(reading.show_unread),
+            "/search": _readable(searches.search),
+            "/audit": _readable(moderation.read_audit),
             "/session": {**_readable(sessions.show), "POST": sessions.make},
         }
         if operators is not None:
@@ -74,7 +82,11 @@ class Routes:
             "members": _readable(rooms.show_members),
             "read": {"PUT": reading.put},
             "typing": {"POST": reading.type},
+            "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
+            "kick": {"POST": moderation.kick},
         }
+        #: by what follows `/rooms/{room}` and stands before the name of one thing in it
+        self._of_room: dict[str, _Methods] = {"sanctions": {"DELETE": moderation.lift}}
 
     def handle(self, request: Request) -> Answer | Pending:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
@@ -108,6 +120,9 @@ class Routes:
             methods = self._in_room.get(rest if slash else None)
             if methods is not None and name:
                 return methods, (name,)
+            kind, _, thing = rest.partition("/")
+            if name and thing and kind in self._of_room:
+                return self._of_room[kind], (name, thing)
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
@@ -117,6 +132,7 @@ class Routes:
         principal, token, fresh = self._identities.opening(request.head, request.network)
         headers: Headers = (set_cookie(token, secure=self._secure),) if fresh else ()
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
+        self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
         return Upgrade(wire + dialect.hello(principal, token), principal, dialect)
 
     def _health(self, request: Request) -> Response:

@@ -4,15 +4,20 @@ Owns: these rules, and who a draft is from. May not: answer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.results import ResultCache
+from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
+from chatserver.chat.moderation import Moderation, Refusal
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
+from chatserver.chat.slow_mode import SlowMode
+from chatserver.log.index import SearchFailed
 from chatserver.log.interface import Draft, Log, LogBusy, LogError
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.protocol.errors import MessageError, MessageId
@@ -67,7 +72,40 @@ class Services:
     encoder: WireEncoder
     publish_limit: PublishLimit
     markers: ReadMarkers
+    search_results: ResultCache  # `forget` the rooms in which something is edited or deleted
     settings: Settings
+    moderation: Moderation = field(default_factory=Moderation)
+    slow_mode: SlowMode = field(default_factory=SlowMode)
+    audit: AuditTrail = field(default_factory=AuditTrail)
+
+    def check(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+        """Refuse what somebody may not do in a room, or not now. Raises MessageError.
+
+        The refusal is the same whether the room exists or not: ask before anything is looked up.
+        """
+        if not principal.may(action, room):
+            if principal.is_guest and principal.access.sign_in:
+                raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_)
+            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
+        self.check_sanctions(principal, action, room, id_)
+
+    def allows(self, principal: Principal, action: Action, room: str) -> bool:
+        """Whether `check` would not refuse it."""
+        return principal.may(action, room) and self.moderation.check(principal, action, room) is None
+
+    def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
+        """Refuse what a sanction forbids; for "*" a ban from everywhere. Raises MessageError."""
+        if self.moderation.in_force:
+            _refuse(self.moderation.check(principal, action, room), id_)
+
+    def check_network(self, network: str, room: str) -> None:
+        """The same for somebody who only reads, as nobody."""
+        if self.moderation.in_force:
+            _refuse(self.moderation.check_network(network, room))
+
+    def wait_to_publish(self, principal: Principal, room: str) -> float:
+        """Count one message. 0.0 when it may be published, else the seconds until it may."""
+        return self.publish_limit.take(principal) or self.slow_mode.take(principal, room)
 
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
         """Refuse so many rooms in which nothing was ever said, for one connection or one poll. Raises MessageError.
@@ -81,15 +119,9 @@ class Services:
             raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
 
 
-def check(principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
-    """Refuse what somebody may not do in a room. Raises MessageError.
-
-    The refusal is the same whether the room exists or not: ask before anything is looked up.
-    """
-    if not principal.may(action, room):
-        if principal.is_guest and principal.access.sign_in:
-            raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_)
-        raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
+def _refuse(refusal: Refusal | None, id_: MessageId = None) -> None:
+    if refusal is not None:
+        raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left)
 
 
 def check_signed_in(principal: Principal) -> None:
@@ -104,19 +136,21 @@ def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Dra
     return Draft(room, face.id, face.name, text, key, principal.network)
 
 
-def too_often(wait: float) -> str:
-    """The refusal of a publish over the rate."""
-    return f"too many messages; try again in {wait:.1f} s"
+def too_often(wait: float, what: str = "messages") -> str:
+    """The refusal of a publish, or of something else, over the rate."""
+    return f"too many {what}; try again in {wait:.1f} s"
 
 
 def log_failure(error: LogError) -> tuple[ErrorCode, str, float]:
-    """Code, sentence and seconds to wait for a room that cannot be opened, or a message that may not have been stored.
+    """Code, sentence and seconds to wait for a room or an index that is of no use now, or a message not stored.
 
     The operator's words in `error` stay in our log: they name paths and disks.
     """
     sentence = "the message could not be stored; send it again with the same key"
     if isinstance(error, RoomsFullError):
         sentence = "as many rooms are open as may be; this one was not among them"
+    elif isinstance(error, SearchFailed):
+        sentence = "the search took too long or failed; look for rarer words, or in one room, or try again"
     elif isinstance(error, LogBusy):
         sentence = "the server is busy; the message was not stored, send it again"
     return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY

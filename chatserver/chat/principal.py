@@ -9,6 +9,7 @@ that a guest has chosen stands in its token, under a second digest, so that it c
 """
 
 import math
+import re
 import secrets
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -32,6 +33,7 @@ NUMBER_BITS = 60
 #: Publishing guests whose id and name are remembered; making them again costs 3 µs.
 REMEMBERED = 1024
 
+_GUEST_ID = re.compile("g_[0-9a-f]{15}")
 _QUALITIES = """
     Amber Brave Brisk Calm Clever Cosmic Crisp Daring Dapper Eager Early Fabled Gentle Glad Golden Happy
     Hardy Humble Ivory Jolly Keen Kind Lively Lucky Lunar Mellow Merry Mighty Misty Noble Nimble Olive
@@ -191,6 +193,13 @@ def under(kind: type[_Kind], access: Access) -> type[_Kind]:
 def user_number(user_id: str, secret: bytes) -> int:
     """The number of somebody who is no guest. A guest's token has no NUL in it, so no guest has the same."""
     return number_of(f"\0{user_id}", secret)
+
+
+def number_behind(user_id: str, secret: bytes) -> int:
+    """The number of the user or the guest who has this id."""
+    if _GUEST_ID.fullmatch(user_id):
+        return int(user_id.removeprefix("g_"), base=16)
+    return user_number(user_id, secret)
 
 
 def named_token(base: str, name: str, secret: bytes) -> str:

@@ -30,6 +30,11 @@ def keep_cookie(target: Target, cookie: str) -> None:
     fresh.replace(path)
 
 
+def read_token(text: str) -> str:
+    """Return the token given, or the one in the file that `@FILE` names; raises OSError."""
+    return Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
+
+
 def _path(target: Target) -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state, "chatserver", f"{quote(str(target), safe='')}.cookie")

@@ -35,6 +35,11 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
+    @property
+    def base(self) -> str:
+        """The path that all others of the server are under."""
+        return self.path.removesuffix("/ws")
+
     def __str__(self) -> str:
         return f"{'wss' if self.secure else 'ws'}://{self.authority}{self.path}"
 

@@ -174,7 +174,7 @@ class WebSocketHandler(Handler):
             else:
                 outcome = self._conversation.hear(connection, session, command)
         except MessageError as error:
-            outcome = refusal(session, error.id, error.code, error.message)
+            outcome = refusal(session, error.id, error.code, error.message, error.wait)
         if isinstance(outcome, Answer):
             self._reply(connection, session, outcome)
             self._spend(connection, REFUSAL if outcome.limited else 1)
@@ -225,7 +225,7 @@ class WebSocketHandler(Handler):
             try:
                 answer = await work(connection, session, command)
             except MessageError as error:
-                answer = refusal(session, id_, error.code, error.message)
+                answer = refusal(session, id_, error.code, error.message, error.wait)
             except LogError as error:
                 self._stats.log_failed(connection, error)
                 answer = refusal(session, id_, *log_failure(error))

@@ -18,12 +18,17 @@ The promises:
 import secrets
 import string
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import trio
 
 from chatserver.log.markers import Markers
+
+if TYPE_CHECKING:
+    from chatserver.log.audit import Audit
+    from chatserver.log.index import Index
+    from chatserver.log.sanctions import Sanctions
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
 MAX_PENDING = 20_000
@@ -161,6 +166,18 @@ class Log(Protocol):
     @property
     def markers(self) -> Markers:
         """How far each user has read."""
+
+    @property
+    def index(self) -> "Index":
+        """The full text of its messages."""
+
+    @property
+    def sanctions(self) -> "Sanctions":
+        """Mutes and bans."""
+
+    @property
+    def audit(self) -> "Audit":
+        """What moderators did."""
 
     async def run(
         self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

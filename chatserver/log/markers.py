@@ -5,11 +5,10 @@ Owns: the values, the bounds, the `Markers` protocol. May not: know who is conne
 A marker is no message: it may be lost with the last second before a crash, and it never moves backwards.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
-import trio
 
 #: Rooms of one user whose markers are kept; the one that moved longest ago goes first. Discord has 100 servers a user.
 MAX_MARKED_ROOMS = 1_000
@@ -66,9 +65,9 @@ class Kept(Protocol):
 class MemoryMarkers:
     """`Markers` of the log in memory. `room` finds a room's records."""
 
-    def __init__(self, room: Callable[[str], Kept], check_open: Callable[[], None]) -> None:
+    def __init__(self, room: Callable[[str], Kept], checkpoint: Callable[[], Awaitable[None]]) -> None:
         self._room = room
-        self._check_open = check_open
+        self._checkpoint = checkpoint
         self._users: dict[str, dict[str, int]] = {}  # both in the order of the last move
         self._count = 0
 
@@ -106,7 +105,3 @@ class MemoryMarkers:
         await self._checkpoint()
         lasts = {room: self._room(room).last for room in places}
         return {room: unread_by_offsets(read, lasts[room]) for room, read in places.items() if lasts[room]}
-
-    async def _checkpoint(self) -> None:
-        await trio.lowlevel.checkpoint()
-        self._check_open()

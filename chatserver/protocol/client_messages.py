@@ -171,11 +171,16 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
     raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
 
 
+def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """The JSON in an HTTP body; a body of another type is refused."""
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    return _parse(body, decoder)
+
+
 def decode_read(body: bytes, content_type: str | None) -> int:
     """The offset in the body of a PUT of a read marker."""
-    if not _is_json(content_type):
-        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
-    return _check_offset(_parse(body, _read_bodies).offset)
+    return _check_offset(parse_body(body, content_type, _read_bodies).offset)
 
 
 def _check_offset(offset: int) -> int:
@@ -184,17 +189,9 @@ def _check_offset(offset: int) -> int:
     return offset
 
 
-def _is_json(content_type: str | None) -> bool:
-    return (content_type or "").partition(";")[0].strip().lower() == "application/json"
-
-
 def decode_session(body: bytes, content_type: str | None) -> str | None:
     """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
-    if not body:
-        return None
-    if not _is_json(content_type):
-        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or no body")
-    name = _parse(body, _session_bodies).name
+    name = parse_body(body, content_type, _session_bodies).name if body else None
     return None if name is None else check_name(name)
 
 

@@ -174,10 +174,13 @@ def goaway(reason: str, retry_after: float) -> bytes:
     return _encode({"type": "goaway", "reason": reason, "retry_after": round(retry_after, 3)})
 
 
-def error(id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
-    """A message was refused; the connection lives."""
+def error(
+    id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None, *, room: str = ""
+) -> bytes:  # fmt: skip
+    """A message was refused; the connection lives. With a room and no id: its membership there has ended."""
+    place = f',"room":"{room}"' if room else ""
     retry = "" if retry_after is None else f',"retry_after":{round(retry_after, 3)}'
-    return f'{{"type":"error"{_id(id_)},"code":"{code.code}","message":{_string(message)}{retry}}}'.encode()
+    return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{_string(message)}{retry}}}'.encode()
 
 
 def session_body(user: User, *, guest: bool, moderator: bool, expires: str | None, token: str | None = None) -> bytes:

@@ -218,6 +218,11 @@ class Settings:
         "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
         Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit",
     )
+    search_rate: float = rate(
+        3.0, "Searches of one user a second, with a burst of twice that; ten times that from one address.",
+        "a page that searches while somebody types asks 3 times a second; a search is 10 ms of a core",
+        Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit",
+    )
     message_rate: float = rate(
         20.0,
         "Frames of one WebSocket besides granted publishes, a second; a burst is 10 s worth and a join for each room.",

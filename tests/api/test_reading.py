@@ -71,7 +71,7 @@ async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.Mon
             assert (await put_read(peer, "lobby", {"offset": 2})).status == 204
             assert await unread(peer) == {"lobby": counts(2, 1)}
         os.kill(os.getpid(), signal.SIGTERM)
-        await eventually(lambda: server.server.parts.markers.waiting == 0)
+        await eventually(lambda: server.server.parts.services.markers.waiting == 0)
     async with serving(log=log) as server, connect(server.address) as peer:
         assert await unread(peer) == {"lobby": counts(2, 1)}
 

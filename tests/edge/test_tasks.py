@@ -87,8 +87,8 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
 ) -> None:
     """Four times as many ask for history as tasks may be: each is told when its time is up, not one after another."""
 
-    monkeypatch.setattr(SqliteReaders, "_run", silent)
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=1.0) as server:
+        monkeypatch.setattr(SqliteReaders, "_run", silent)
         answers: list[int] = []
 
         async def read() -> None:

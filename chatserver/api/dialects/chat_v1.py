@@ -86,6 +86,10 @@ class ChatV1(Dialect):
         """An error under the id of what it is about."""
         return text_frame(encoders.error(id_, code, message, retry_after))
 
+    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
+        """An error that names the room."""
+        return text_frame(encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=room))
+
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         """A message."""
         return text_frame(encoders.message_push(message))

@@ -1,0 +1,176 @@
+"""Requests of moderators: sanctions, kicks, the audit trail (CONTRACT section 10).
+
+Owns: the meaning of these requests, and who may make them. May not: see a socket, or take anybody out of a room
+itself. A refused request is noted, and its answer is the same whatever there is.
+"""
+
+from itertools import islice
+
+import structlog
+
+from chatserver.api.answers import Answer, Pending, Response
+from chatserver.api.request import Request
+from chatserver.api.services import Services
+from chatserver.chat.moderation import Expulsion
+from chatserver.chat.principal import Action, Principal
+from chatserver.log.audit import AuditEntry
+from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, TooManySanctionsError
+from chatserver.protocol.encoders import time_text
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.moderation import SanctionBody, check_network, check_user, decode_kick, decode_sanction
+from chatserver.protocol.response import json_body
+from chatserver.protocol.validation import OFFSET_LIMIT, check_room
+from chatserver.reasons import ErrorCode
+
+#: Sanctions or entries in one answer, unless another limit is asked for, and at most.
+LISTED, MAX_LISTED = 100, 1_000
+
+_log = structlog.get_logger("chatserver.moderation")
+
+
+class ModerationHandlers:
+    """See the module."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._moderation = services.moderation
+        self._kept = services.log.sanctions
+        self._trail = services.log.audit
+
+    def _moderator(self, request: Request, action: str, room: str) -> Principal:
+        """Who asks, if it may. Raises HttpError (403) and MessageError."""
+        if room != EVERYWHERE:
+            check_room(room)
+        principal = request.principal
+        if not principal.may(Action.MODERATE, room):
+            self._services.audit.note_minor(principal, "refused", room, detail=action)
+            raise HttpError(ErrorCode.FORBIDDEN, "this is for moderators")
+        self._services.check(principal, Action.MODERATE, room)  # one moderator may have banned another
+        return principal
+
+    def _done(self, entry: AuditEntry) -> None:
+        _log.info(
+            entry.action, by=entry.by_id, peer=entry.network, room=entry.room, target=entry.target, detail=entry.detail
+        )
+
+    # -- sanctions ------------------------------------------------------------------------------------------------
+
+    def sanction(self, request: Request, room: str) -> Pending:
+        """`POST /rooms/{room}/sanctions`: 201 once it is kept, in force, and everybody concerned is out."""
+        principal = self._moderator(request, "sanction", room)
+        request.parameters()
+        asked = decode_sanction(request.body, request.head.headers.get("content-type"))
+        if asked.user == principal.face.id or asked.network == principal.network:
+            what = "yourself" if asked.user is not None else "the network that you come from"
+            raise HttpError(ErrorCode.BAD_FIELD, f"{'user' if asked.user else 'network'}: that is {what}")
+        return self._sanction_later(principal, room, asked)
+
+    async def _sanction_later(self, principal: Principal, room: str, asked: SanctionBody) -> Answer:
+        now = self._moderation.wall_ms()
+        face = principal.face
+        until = 0 if asked.seconds is None else now + int(asked.seconds * 1000)
+        target = asked.user or asked.network or ""
+        wanted = Sanction(
+            room, Kind(asked.kind), asked.user or "", asked.network or "", until, asked.reason or "", face.id,
+            face.name, now,
+        )  # fmt: skip
+        length = "" if asked.seconds is None else f"{asked.seconds:g} s"
+        entry = self._entry(principal, asked.kind, room, target, length, wanted.reason)
+        try:
+            sanction = await self._kept.add(wanted, entry)
+        except TooManySanctionsError:
+            sentence = "as many sanctions are in force as may be; lift one, or let them end by themselves"
+            raise HttpError(ErrorCode.BAD_FIELD, sentence) from None
+        expulsion = self._moderation.enforce(sanction)
+        self._done(entry)
+        await _over(expulsion)
+        return Response(201, [json_body(_shown(sanction))])
+
+    def list_sanctions(self, request: Request, room: str) -> Response:
+        """`GET /rooms/{room}/sanctions`: those in force there, the newest first; for "*" those of all rooms."""
+        self._moderator(request, "list sanctions", room)
+        parameters = request.parameters("user", "network", "limit")
+        user, network = parameters.one("user"), parameters.one("network")
+        found = self._moderation.listing(
+            room, user="" if user is None else check_user(user),
+            network="" if network is None else check_network(network),
+        )  # fmt: skip
+        limit = parameters.limit(default=LISTED, most=MAX_LISTED)
+        return Response(200, [json_body({"sanctions": [_shown(each) for each in islice(found, limit)]})])
+
+    def lift(self, request: Request, room: str, number: str) -> Pending:
+        """`DELETE /rooms/{room}/sanctions/{id}`: 200 with what it was; "*" finds it in any room."""
+        principal = self._moderator(request, "lift sanction", room)
+        request.parameters()
+        id_ = int(number) if number.isascii() and number.isdigit() and len(number) <= len(str(OFFSET_LIMIT)) else 0
+        sanction = self._moderation.in_force.get(id_)
+        if sanction is None or room not in (EVERYWHERE, sanction.room):
+            raise HttpError(ErrorCode.NOT_FOUND, f"no sanction {number[:20]} is in force in {room}")
+        if sanction.user == principal.face.id:
+            raise HttpError(ErrorCode.FORBIDDEN, "that is about yourself: another moderator has to lift it")
+        return self._lift_later(principal, sanction)
+
+    async def _lift_later(self, principal: Principal, sanction: Sanction) -> Answer:
+        target = sanction.user or sanction.network
+        entry = self._entry(principal, f"un{sanction.kind}", sanction.room, target)
+        await self._kept.lift(sanction.id, entry)
+        self._moderation.lift(sanction.id)
+        self._done(entry)
+        return Response(200, [json_body(_shown(sanction))])
+
+    # -- the rest -------------------------------------------------------------------------------------------------
+
+    def kick(self, request: Request, room: str) -> Pending:
+        """`POST /rooms/{room}/kick`: 200 once the user is out; it may come back."""
+        principal = self._moderator(request, "kick", room)
+        request.parameters()
+        asked = decode_kick(request.body, request.head.headers.get("content-type"))
+        if asked.user == principal.face.id:
+            raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
+        return self._kick_later(principal, room, asked.user, asked.reason or "")
+
+    async def _kick_later(self, principal: Principal, room: str, user: str, reason: str) -> Answer:
+        entry = self._entry(principal, "kick", room, user, reason)
+        await self._trail.add([entry])
+        expulsion = self._moderation.kick(user, room)
+        self._done(entry)
+        await _over(expulsion)
+        return Response(200, [json_body({"room": room, "user": user, "ended": expulsion.ended})])
+
+    def read_audit(self, request: Request) -> Pending:
+        """`GET /audit`: the first entries after an id, or the last ones; the oldest first."""
+        self._moderator(request, "read audit", EVERYWHERE)
+        parameters = request.parameters("after", "limit")
+        place = parameters.place("after")
+        limit = parameters.limit(default=LISTED, most=MAX_LISTED)
+        return self._read_later(None if place is None else place.offset, limit)
+
+    async def _read_later(self, after: int | None, limit: int) -> Answer:
+        entries = await self._trail.read(after=after, limit=limit)
+        last = entries[-1].id if entries else after or 0
+        return Response(200, [json_body({"entries": [_entry_shown(each) for each in entries], "last": last})])
+
+    def _entry(self, principal: Principal, action: str, room: str, target: str, *details: str) -> AuditEntry:
+        return self._services.audit.entry(principal, action, room, target, ": ".join(filter(None, details)))
+
+
+async def _over(expulsion: Expulsion | None) -> None:
+    if expulsion is not None:
+        await expulsion.over.wait()
+
+
+def _shown(sanction: Sanction) -> dict[str, object]:
+    whom = {"user": sanction.user} if sanction.user else {"network": sanction.network}
+    return {
+        "id": sanction.id, "room": sanction.room, "kind": sanction.kind.value, **whom,
+        "until": time_text(sanction.until) if sanction.until else None, "reason": sanction.reason,
+        "by": {"id": sanction.by_id, "name": sanction.by_name}, "time": time_text(sanction.time),
+    }  # fmt: skip
+
+
+def _entry_shown(entry: AuditEntry) -> dict[str, object]:
+    return {
+        "id": entry.id, "time": time_text(entry.time), "by": {"id": entry.by_id, "name": entry.by_name},
+        "network": entry.network, "action": entry.action, "room": entry.room, "target": entry.target,
+        "detail": entry.detail,
+    }  # fmt: skip

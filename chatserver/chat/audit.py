@@ -1,0 +1,96 @@
+"""What goes into the audit trail without being waited for, a group at a time.
+
+Owns: the entries that are not stored yet, and how many anybody can have written. May not: decide what is noted.
+
+A moderator's deed that changes a table goes there with that change, in one transaction, and not through here.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from time import time_ns
+
+import msgspec
+import structlog
+import trio
+
+from chatserver.chat.principal import Principal
+from chatserver.log.audit import Audit, AuditEntry
+from chatserver.log.interface import LogError
+from chatserver.meters import MICROSECOND, KeyedBuckets
+
+#: Entries that wait to be stored; a disk that hangs loses those beyond.
+MAX_WAITING = 1_000
+#: Seconds between two groups.
+GROUP_INTERVAL = 1.0
+#: Seconds that the last group may take when the server stops.
+LAST_GROUP = 2.0
+#: Minor entries that those of one network may have written at once, and a second after that.
+MINOR_BURST, MINOR_RATE = 5, 1 / 60
+
+_log = structlog.get_logger("chatserver.audit")
+
+
+class AuditTrail:
+    """See the module; `run` stores them."""
+
+    def __init__(
+        self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:  # fmt: skip
+        self._wall_ms = wall_ms
+        self._clock = clock
+        self._waiting: deque[AuditEntry] = deque()
+        self._minor: KeyedBuckets[str] = KeyedBuckets(MINOR_RATE, burst=MINOR_BURST)
+        self.lost = 0  # entries for which there was no place
+
+    def entry(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> AuditEntry:
+        """An entry for a deed of somebody, now."""
+        face = principal.face
+        return AuditEntry(self._wall_ms(), face.id, face.name, principal.network, action, room, target, detail)
+
+    def note(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:
+        """Have a moderator's deed written down."""
+        self._add(self.entry(principal, action, room, target, detail))
+
+    def note_minor(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:
+        """Have something written down that anybody can do, and so not each time."""
+        if not self._minor.take(principal.network, int(self._clock() / MICROSECOND)):
+            entry = self.entry(principal, action, room, target, detail)
+            self._add(msgspec.structs.replace(entry, minor=True))
+
+    def _add(self, entry: AuditEntry) -> None:
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(entry)
+        else:
+            self.lost += 1
+
+    async def run(self, audit: Audit) -> None:
+        """Store what is noted until cancelled, and then what is left."""
+        failing = False
+        try:
+            while True:
+                await trio.sleep(GROUP_INTERVAL)
+                try:
+                    await self._store(audit)
+                    failing = False
+                except LogError as error:  # they stay, and are tried again
+                    if not failing:
+                        _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
+                    failing = True
+        finally:
+            with trio.move_on_after(LAST_GROUP, shield=True):
+                try:
+                    await self._store(audit)
+                except LogError as error:
+                    _log.warning("audit_lost", entries=len(self._waiting), detail=str(error))
+
+    async def _store(self, audit: Audit) -> None:
+        group = list(self._waiting)
+        if group:
+            await audit.add(group)
+            for _ in group:
+                self._waiting.popleft()
+
+    def sweep(self) -> None:
+        """Forget the networks that may have as much written as any; called once a second."""
+        self._minor.sweep(int(self._clock() / MICROSECOND))

@@ -1,0 +1,189 @@
+"""The sanctions that are in force: who may not write, or not be there, in which room, and for how long.
+
+Owns: the table of them, and the answer to one question: may this principal do this here, now. May not: wait, store
+a sanction, or know a connection; `expel` is told who has to go.
+
+Nothing is kept for an idle connection. Without a sanction a publish pays for one look at an empty dict, with any number
+of them for two more.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from time import time_ns
+from typing import TypeAlias
+
+import msgspec
+import trio
+
+from chatserver.chat.principal import Action, Principal, number_behind
+from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
+
+#: Sanctions looked at once a second for those that are over: 0.1 ms. What they forbid ends in time anyway.
+SWEEP = 500
+
+#: What a principal is found by: its number or its network.
+_Key: TypeAlias = int | str
+#: By that, then by room.
+_Table: TypeAlias = dict[_Key, dict[str, tuple[Sanction, ...]]]
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """Why somebody may not, and the seconds until then; None: until it is lifted."""
+
+    sentence: str
+    seconds_left: float | None
+
+
+class Expulsion:
+    """A user, or all of a network, has to leave a room, or all of them; `over` is set once everybody is out."""
+
+    def __init__(self, *, room: str, key: _Key, refusal: Refusal, banned: bool) -> None:
+        self.room = room
+        self.refusal = refusal  # what it is told
+        self.banned = banned  # it may not come back
+        self._key = key
+        self.ended = 0  # memberships, held polls and connections
+        self.over = trio.Event()
+
+    def concerns(self, principal: Principal) -> bool:
+        """Whether this one has to go."""
+        if principal.number == self._key:
+            return True
+        return principal.network == self._key and not principal.may(Action.MODERATE, self.room)
+
+    def is_from(self, room: str) -> bool:
+        """Whether it is this room that has to be left."""
+        return self.room in (room, EVERYWHERE)
+
+
+class Moderation:
+    """See the module. `secret` is the log's; `expel` is set where there are connections."""
+
+    def __init__(self, secret: bytes = b"", *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
+        self.wall_ms = wall_ms
+        self._secret = secret
+        self.in_force: dict[int, Sanction] = {}  # by id; empty: nothing has to be asked
+        self.expel: Callable[[Expulsion], None]
+        self.refused: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self._found: _Table = {}
+        self._unswept: list[int] = []  # ids that `sweep` has still to look at
+
+    def check(self, principal: Principal, action: Action, room: str) -> Refusal | None:
+        """Why this is forbidden here now; None: it is not."""
+        if not self.in_force:
+            return None
+        found = self._find(principal.number, action, room)
+        if found is None:
+            found = self._find(principal.network, action, room)
+            if found is None or principal.may(Action.MODERATE, room):  # who moderates is not shut out with neighbours
+                return None
+        return self._refuse(found)
+
+    def check_network(self, network: str, room: str) -> Refusal | None:
+        """The same for somebody who only reads, as nobody."""
+        found = self._find(network, Action.READ, room)
+        return None if found is None else self._refuse(found)
+
+    def _refuse(self, sanction: Sanction) -> Refusal:
+        self.refused[sanction.kind] += 1
+        return self.refusal(sanction)
+
+    def _find(self, key: _Key, action: Action, room: str) -> Sanction | None:
+        """The one that forbids it longest."""
+        by_room = self._found.get(key)
+        if by_room is None:
+            return None
+        now = self.wall_ms()
+        found = None
+        for place in (room, EVERYWHERE):
+            for each in by_room.get(place, ()):
+                if (each.kind is Kind.BAN or action is Action.WRITE) and not each.expired(now):
+                    found = each if found is None else max(found, each, key=_end)
+        return found
+
+    def refusal(self, sanction: Sanction) -> Refusal:
+        """What somebody is told of a sanction."""
+        where = "here" if sanction.room == EVERYWHERE else f"in {sanction.room}"
+        what = f"you may not write {where}" if sanction.kind is Kind.MUTE else f"you are banned {where}"
+        left = max(0.0, (sanction.until - self.wall_ms()) / 1000) if sanction.until else None
+        until = "" if left is None else f" for another {math.ceil(left)} s"
+        reason = f": {sanction.reason}" if sanction.reason else ""
+        return Refusal(f"{what}{until}{reason}", left)
+
+    def enforce(self, sanction: Sanction) -> Expulsion | None:
+        """It is in force from now on, in place of the last one like it; a ban takes out those who are there."""
+        key = self._key(sanction)
+        for each in self._found.get(key, {}).get(sanction.room, ()):
+            if each.kind is sanction.kind:
+                if each.id > sanction.id:
+                    return None  # its task was resumed behind that of a later one
+                self.lift(each.id)
+        self._add(sanction)
+        if sanction.kind is Kind.MUTE:
+            return None
+        expulsion = Expulsion(room=sanction.room, key=key, refusal=self.refusal(sanction), banned=True)
+        self.expel(expulsion)
+        return expulsion
+
+    def kick(self, user: str, room: str) -> Expulsion:
+        """Take a user out, who may come back."""
+        sentence = "a moderator has taken you out of this room; you may come back"
+        key = number_behind(user, self._secret)
+        expulsion = Expulsion(room=room, key=key, refusal=Refusal(sentence, None), banned=False)
+        self.expel(expulsion)
+        return expulsion
+
+    def restore(self, sanctions: Iterable[Sanction]) -> None:
+        """Those that were in force before a restart; nobody is there yet."""
+        for each in sanctions:
+            self._add(each)
+
+    def lift(self, id_: int) -> None:
+        """It is not in force any more; harmless when it was not."""
+        sanction = self.in_force.pop(id_, None)
+        if sanction is None:
+            return
+        key = self._key(sanction)
+        by_room = self._found[key]
+        left = tuple(each for each in by_room[sanction.room] if each.id != id_)
+        if left:
+            by_room[sanction.room] = left
+            return
+        del by_room[sanction.room]
+        if not by_room:
+            del self._found[key]
+
+    def listing(self, room: str, *, user: str = "", network: str = "") -> Iterator[Sanction]:
+        """Those in force in a room, or in all, the newest first."""
+        now = self.wall_ms()
+        for each in reversed(self.in_force.values()):
+            if (
+                (room in (EVERYWHERE, each.room))
+                and (not user or each.user == user)
+                and (not network or each.network == network)
+                and not each.expired(now)
+            ):
+                yield each
+
+    def sweep(self) -> None:
+        """Forget some of those that are over; called once a second."""
+        if not self._unswept:
+            self._unswept = list(self.in_force)
+        now = self.wall_ms()
+        for id_ in self._unswept[-SWEEP:]:
+            each = self.in_force.get(id_)
+            if each is not None and each.expired(now):
+                self.lift(id_)
+        del self._unswept[-SWEEP:]
+
+    def _add(self, sanction: Sanction) -> None:
+        self.in_force[sanction.id] = sanction
+        by_room = self._found.setdefault(self._key(sanction), {})
+        by_room[sanction.room] = (*by_room.get(sanction.room, ()), sanction)
+
+    def _key(self, sanction: Sanction) -> _Key:
+        return sanction.network or number_behind(sanction.user, self._secret)
+
+
+def _end(sanction: Sanction) -> float:
+    return sanction.until or math.inf

@@ -1,0 +1,112 @@
+"""Takes those whom a moderator sends away out of their rooms, on every transport.
+
+Owns: the search for their connections, and how each kind of them ends. May not: know why somebody has to go, or
+whether it may come back; those who come meanwhile have been asked already (chat/moderation.py).
+
+A WebSocket is told and leaves the room, a held poll is answered, an event stream ends. A ban from everywhere closes
+WebSockets too.
+"""
+
+from typing import NamedTuple
+
+from chatserver.api.session import WebSocketSession
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.moderation import Expulsion
+from chatserver.chat.principal import Principal
+from chatserver.edge.http import HttpExchanges
+from chatserver.log.sanctions import EVERYWHERE
+from chatserver.net.connection import Connection
+from chatserver.net.connections import Connections
+from chatserver.net.states import Priority
+from chatserver.protocol.errors import MessageError
+from chatserver.reasons import ErrorCode, Reason
+
+#: Places in the table of connections that are looked at in one step: 0.1 ms.
+SEARCH_STEP = 512
+
+
+class _Search(NamedTuple):
+    """What is left to look at: an expulsion, and the next place in the table."""
+
+    expulsion: Expulsion
+    begin: int
+
+
+class Expeller:
+    """See the module."""
+
+    def __init__(self, connections: Connections, hub: Hub, exchanges: HttpExchanges) -> None:
+        self._connections = connections
+        self._hub = hub
+        self._exchanges = exchanges
+
+    def expel(self, expulsion: Expulsion) -> None:
+        """Begin; `over` is set at the end."""
+        self._go_on(_Search(expulsion, 0))
+
+    def _go_on(self, search: _Search) -> None:
+        self._connections.scheduler.submit(Priority.ESTABLISHED, self._step, search)
+
+    def _step(self, search: _Search) -> bool:
+        expulsion, begin = search
+        table = self._connections.table
+        end = begin + SEARCH_STEP
+        more = end < len(table)
+        if more:
+            self._go_on(_Search(expulsion, end))
+        try:
+            for connection in table[begin:end]:
+                if connection is not None:
+                    self._look(connection, expulsion)
+        finally:
+            if not more:
+                expulsion.over.set()  # a moderator waits for this, whatever failed
+        return False
+
+    def _look(self, connection: Connection, expulsion: Expulsion) -> None:
+        principal = _principal_of(connection.context)
+        if principal is None or not expulsion.concerns(principal):
+            return
+        if self._connections.step(connection, self._end, expulsion):
+            self._connections.resume(connection, later=True)
+
+    def _end(self, connection: Connection, expulsion: Expulsion) -> bool:
+        """End what it has in the room. True: another request may be in the inbox."""
+        refusal = expulsion.refusal
+        match connection.context:
+            case WebSocketSession() as session:
+                self._end_memberships(connection, session, expulsion)
+            case PollWaiter() as waiter if any(expulsion.is_from(room.name) for room, _ in waiter.places()):
+                expulsion.ended += 1
+                if not expulsion.banned:
+                    return self._exchanges.answer_held(connection, waiter)
+                error = MessageError(ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left)
+                return self._exchanges.refuse_held(connection, waiter, error)
+            case Member() as member if expulsion.is_from(member.room.name):
+                expulsion.ended += 1
+                self._connections.finish(connection, Reason.BANNED if expulsion.banned else Reason.KICKED)
+        return False
+
+    def _end_memberships(self, connection: Connection, session: WebSocketSession, expulsion: Expulsion) -> None:
+        refusal, dialect = expulsion.refusal, session.dialect
+        told = b""
+        for member in session.rooms():
+            room = member.room.name
+            if expulsion.is_from(room):
+                expulsion.ended += 1
+                session.remove(member)
+                self._hub.leave(member)
+                told += dialect.expelled(room, refusal.sentence, refusal.seconds_left)
+        if expulsion.banned and expulsion.room == EVERYWHERE:
+            told += dialect.close(Reason.BANNED, refusal.sentence)
+            self._connections.finish(connection, Reason.BANNED, told)
+        elif told:
+            self._connections.send(connection, told)
+
+
+def _principal_of(context: object) -> Principal | None:
+    """Whose connection it is, while it has something open in a room or may speak."""
+    if isinstance(context, WebSocketSession | PollWaiter):
+        return context.principal
+    return context.room.members.get(context) if isinstance(context, Member) else None

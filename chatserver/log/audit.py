@@ -1,0 +1,79 @@
+"""The audit trail: what moderators did, and what others tried; only ever added to, and bounded.
+
+Owns: the value, the interface, how much is kept, the trail in memory. May not: decide what is worth an entry.
+
+Fewer of the minor entries are kept: anybody can make one, and must not be able to push a moderator's deed out.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from heapq import merge
+from operator import attrgetter
+from typing import Protocol
+
+import msgspec
+
+from chatserver.log.interface import bounded
+
+#: Entries kept: a moderator's deeds of a year at 270 a day, 20 MB of disk; and of minor ones.
+MAX_ENTRIES, MAX_MINOR_ENTRIES = 100_000, 10_000
+#: Milliseconds for which an entry is kept: a year.
+MAX_AGE_MS = 365 * 24 * 3600 * 1000
+
+
+class AuditEntry(msgspec.Struct, frozen=True, gc=False):
+    """Somebody did something, or tried to."""
+
+    time: int  # ms since the Unix epoch
+    by_id: str
+    by_name: str
+    network: str  # it came from there
+    action: str
+    room: str  # "*" for all
+    target: str = ""  # a user's id, a network or an offset
+    detail: str = ""
+    minor: bool = False  # anybody could make it: of these fewer are kept
+    id: int = 0  # given by the log; ascending
+
+
+class Audit(Protocol):
+    """The trail of a log that is open. All methods raise LogUnavailable."""
+
+    async def add(self, entries: Sequence[AuditEntry]) -> None:
+        """Append these, and remove the oldest beyond what is kept."""
+
+    async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
+        """The first entries behind an id, or the last ones; the oldest first."""
+
+
+class MemoryAudit:
+    """An `Audit` that ends with its log. `checkpoint` raises when that is closed."""
+
+    def __init__(self, checkpoint: Callable[[], Awaitable[None]]) -> None:
+        self._checkpoint = checkpoint
+        self._last = 0
+        self._major: deque[AuditEntry] = deque()
+        self._minor: deque[AuditEntry] = deque()
+
+    async def add(self, entries: Sequence[AuditEntry]) -> None:
+        """See `Audit`."""
+        await self._checkpoint()
+        self.append(entries)
+
+    def append(self, entries: Sequence[AuditEntry]) -> None:
+        """The same at once, for a change that makes an entry."""
+        for entry in entries:
+            self._last += 1
+            kept = self._minor if entry.minor else self._major
+            kept.append(msgspec.structs.replace(entry, id=self._last))
+            for each, most in ((self._major, MAX_ENTRIES), (self._minor, MAX_MINOR_ENTRIES)):
+                while each and (len(each) > most or each[0].time < entry.time - MAX_AGE_MS):
+                    each.popleft()
+
+    async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
+        """See `Audit`."""
+        await self._checkpoint()
+        found = list(merge(self._major, self._minor, key=attrgetter("id")))
+        if after is None:
+            return found[len(found) - min(bounded(limit), len(found)) :]
+        return [entry for entry in found if entry.id > after][: bounded(limit)]

@@ -1,0 +1,107 @@
+"""What a moderator sends, checked (CONTRACT section 10).
+
+Owns: the bodies of these requests and their bounds. May not: know who may send one.
+"""
+
+import ipaddress
+
+import msgspec
+
+from chatserver.protocol.client_messages import parse_body
+from chatserver.protocol.errors import MessageError
+from chatserver.protocol.validation import check_text
+from chatserver.reasons import ErrorCode
+
+#: Characters of a user's id: a token's subject may be an address of mail.
+MAX_USER_CHARS = 128
+#: Characters of a network: an IPv6 address has 45 at most.
+MAX_NETWORK_CHARS = 64
+#: Characters of a reason: a sentence or two.
+MAX_REASON_CHARS = 300
+#: Seconds of the longest sanction that ends by itself: ten years.
+MAX_SECONDS = 10 * 365 * 24 * 3600
+#: Bits of an IPv6 address that are counted as one network, as everywhere here.
+_IPV6_PREFIX = 64
+
+
+class SanctionBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a POST of a sanction, with a user or a network."""
+
+    kind: str
+    user: str | None = None
+    network: str | None = None
+    seconds: float | None = None  # None: until it is lifted
+    reason: str | None = None
+
+
+class KickBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a POST of a kick."""
+
+    user: str
+    reason: str | None = None
+
+
+_sanctions: msgspec.json.Decoder[SanctionBody] = msgspec.json.Decoder(SanctionBody)
+_kicks: msgspec.json.Decoder[KickBody] = msgspec.json.Decoder(KickBody)
+
+
+def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
+    """A sanction that makes sense: its network is in the form in which networks are counted."""
+    asked = parse_body(body, content_type, _sanctions)
+    if asked.kind not in ("mute", "ban"):
+        raise _bad(f"kind: {asked.kind[:20]!r}; it is mute or ban")
+    if (asked.user is None) == (asked.network is None):
+        raise _bad("user, network: one of them, not both")
+    if asked.seconds is not None and not 1 <= asked.seconds <= MAX_SECONDS:
+        raise _bad(f"seconds: 1 to {MAX_SECONDS:,}; without it, until it is lifted")
+    return SanctionBody(
+        asked.kind, None if asked.user is None else check_user(asked.user),
+        None if asked.network is None else check_network(asked.network), asked.seconds, _check_reason(asked.reason),
+    )  # fmt: skip
+
+
+def decode_kick(body: bytes, content_type: str | None) -> KickBody:
+    """A kick."""
+    asked = parse_body(body, content_type, _kicks)
+    return KickBody(check_user(asked.user), _check_reason(asked.reason))
+
+
+def check_user(user: str) -> str:
+    """A user's id."""
+    if 1 <= len(user) <= MAX_USER_CHARS and user.isprintable():
+        return user
+    raise _bad(f"user: 1 to {MAX_USER_CHARS} printable characters")
+
+
+def check_network(network: str) -> str:
+    """An address, or a network as it is counted: an IPv4 address, or the /64 of an IPv6 address."""
+    if len(network) > MAX_NETWORK_CHARS:
+        raise _bad(f"network: {len(network):,} characters, limit {MAX_NETWORK_CHARS}")
+    try:
+        found = ipaddress.ip_network(network.strip(), strict=False)
+    except ValueError:
+        raise _bad(f"network: {network[:50]!r} is no address; one looks like 192.0.2.7 or 2001:db8::/64") from None
+    address = found.network_address
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if found.prefixlen == found.max_prefixlen:
+        if mapped is not None or address.version == 4:
+            return str(mapped or address)
+        return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
+    if address.version == 6 and found.prefixlen == _IPV6_PREFIX:
+        return str(found)
+    raise _bad(f"network: {network[:50]!r}; one is an IPv4 address, or the /64 of an IPv6 address")
+
+
+def _check_reason(reason: str | None) -> str:
+    if not reason:
+        return ""
+    if len(reason) > MAX_REASON_CHARS or "\n" in reason:
+        raise _bad(f"reason: one line of up to {MAX_REASON_CHARS} characters")
+    try:
+        return check_text(reason)
+    except MessageError as error:
+        raise _bad(error.message.replace("text:", "reason:", 1)) from None
+
+
+def _bad(message: str) -> MessageError:
+    return MessageError(ErrorCode.BAD_FIELD, message)

@@ -1,0 +1,430 @@
+"""Sanctions, kicks, slow mode and the audit trail, over HTTP and for those they are about (CONTRACT section 10)."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.chat import audit as audit_module
+from chatserver.log import sanctions as sanctions_module
+from chatserver.settings.rooms import RoomPolicy
+from tests.support.moderating import (
+    MODERATOR,
+    SECOND_MODERATOR,
+    guest,
+    id_of,
+    moderate,
+    moderators,
+    sanction,
+)
+from tests.support.peers import Address, Answer, ask, chatter, connect, open_websocket, request, upgrade
+from tests.support.serving import Serving, eventually, neighbour, serving
+
+ANN, BOB = guest("ann"), guest("bob")
+#: Another network than the moderator's.
+ELSEWHERE = "127.0.0.2"
+LOBBY = "/rooms/lobby/sanctions"
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Serving]:
+    with moderators():
+        async with serving() as running:
+            yield running
+
+
+@pytest.fixture
+def address(server: Serving) -> Address:
+    return server.address
+
+
+async def say(address: Address, who: dict[str, str], room: str = "lobby", source: str = "") -> Answer:
+    return await ask(address, "POST", f"/rooms/{room}/messages", b"hi", headers=who, source=source)
+
+
+async def read(address: Address, who: dict[str, str], room: str = "lobby", source: str = "") -> int:
+    return (await ask(address, "GET", f"/rooms/{room}/messages", headers=who, source=source)).status
+
+
+async def audit(address: Address, query: str = "") -> Any:
+    answer = await moderate(address, "GET", f"/audit{query}")
+    assert answer.status == 200, answer
+    return answer.json["entries"]
+
+
+# -- mutes ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_muted_user_may_read_and_not_write_on_any_transport(address: Address) -> None:
+    ann = await id_of(address, ANN)
+    async with chatter(address, headers=ANN) as friend:
+        await friend.ask("join", room="lobby")
+        made = await sanction(address, kind="mute", user=ann, seconds=600, reason="spam")
+        refused = await friend.ask("publish", room="lobby", text="hi")
+        assert (refused["type"], refused["code"], "room" in refused) == ("error", "forbidden", False)
+        assert refused["message"].startswith("you may not write in lobby for another ")
+        assert 0 < refused["retry_after"] <= 600
+        assert (await friend.ask("publish", room="ops", text="hi"))["type"] == "ack"
+        assert (await friend.ask("history", room="lobby"))["type"] == "history"
+        assert (await say(address, BOB)).status == 201
+        assert (await friend.next("message"))["text"] == "hi", "it is still there, and hears what others say"
+    answer = await say(address, ANN)
+    assert (answer.status, answer.error) == (403, "forbidden")
+    assert 0 < int(answer.headers["retry-after"]) <= 600
+    assert await read(address, ANN) == 200
+    assert {**made, "time": "", "until": ""} == {
+        "id": 1, "room": "lobby", "kind": "mute", "user": ann, "until": "", "reason": "spam",
+        "by": made["by"], "time": "",
+    }  # fmt: skip
+    assert TIME.fullmatch(made["until"])
+    assert made["by"]["id"] == await id_of(address, MODERATOR)
+
+
+async def test_it_ends_when_it_is_lifted_or_over(server: Serving) -> None:
+    address = server.address
+    ann = await id_of(address, ANN)
+    made = await sanction(address, "*", kind="mute", user=ann)
+    assert made["until"] is None
+    answer = await say(address, ANN)
+    assert (answer.status, "retry-after" in answer.headers) == (403, False)
+    assert (await moderate(address, "DELETE", f"{LOBBY}/{made['id']}")).status == 404, "it is not one of the lobby's"
+    lifted = await moderate(address, "DELETE", f"/rooms/*/sanctions/{made['id']}")
+    assert (lifted.status, lifted.json) == (200, made)
+    assert (await moderate(address, "DELETE", f"/rooms/*/sanctions/{made['id']}")).status == 404
+    assert (await say(address, ANN)).status == 201
+    await sanction(address, kind="mute", user=ann, seconds=1)
+    moderation = server.server.parts.services.moderation
+    now = moderation.wall_ms
+    moderation.wall_ms = lambda: now() + 1_000
+    assert (await say(address, ANN)).status == 201
+    assert (await moderate(address, "GET", LOBBY)).json == {"sanctions": []}
+
+
+# -- bans -------------------------------------------------------------------------------------------------------------
+
+
+async def poll(address: Address, path: str, who: dict[str, str], answers: list[Answer], source: str = "") -> None:
+    answers.append(await ask(address, "GET", path, headers=who, source=source))
+
+
+async def _all_transports(
+    server: Serving, who: dict[str, str], room: str, ban: dict[str, Any], *, where: str
+) -> tuple[Any, list[Answer], bytes]:
+    """Be in two rooms over a WebSocket and in one over events and two polls; what each hears of a ban, or of a kick."""
+    address = server.address
+    for each in ("lobby", "ops"):
+        assert (await say(address, BOB, each)).status == 201
+    answers: list[Answer] = []
+    async with (
+        chatter(address, headers=who, source=ELSEWHERE) as friend,
+        connect(address, source=ELSEWHERE) as events,
+        neighbour(server),
+        trio.open_nursery() as nursery,
+    ):
+        for each in ("lobby", "ops"):
+            await friend.ask("join", room=each)
+        await events.send(request("GET", "/rooms/lobby/events", headers=who))
+        await events.head()
+        for path in ("/rooms/lobby/messages?after=1&wait=60", "/poll?room=ops:1&room=lobby:1&wait=60"):
+            nursery.start_soon(poll, address, path, who, answers, ELSEWHERE)
+        await server.in_phase("held", 2)
+        answer = await moderate(address, "POST", f"/rooms/{room}/{where}", **ban)
+        assert answer.status in (200, 201), answer
+        told = await friend.next("error")
+        if room == "*" and where == "sanctions":
+            closed = await friend.closed()
+            assert (closed.code, closed.reason) == (4504, told["message"])
+        else:
+            assert (await friend.ask("ping"))["type"] == "pong", "the connection lives"
+            assert (await friend.ask("leave", room="lobby"))["code"] == "not_joined"
+            assert (await friend.ask("leave", room="ops"))["type"] == "left"
+            if where == "sanctions":
+                assert (await friend.ask("join", room="lobby"))["code"] == "forbidden"
+                assert (await friend.ask("history", room="lobby"))["code"] == "forbidden"
+                assert (await friend.ask("members", room="lobby"))["code"] == "forbidden"
+            else:
+                assert (await friend.ask("join", room="lobby"))["type"] == "joined"
+        rest = await events.rest()
+    return told, answers, rest
+
+
+@pytest.mark.parametrize("room", ["lobby", "*"])
+@pytest.mark.parametrize("by_network", [False, True])
+async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
+    server: Serving, room: str, *, by_network: bool
+) -> None:
+    address = server.address
+    whom = {"network": ELSEWHERE} if by_network else {"user": await id_of(address, ANN)}
+    ban = {"kind": "ban", "seconds": 600, "reason": "spam", **whom}
+    told, answers, rest = await _all_transports(server, ANN, room, ban, where="sanctions")
+    assert {**told, "message": "", "retry_after": 0} == {
+        "type": "error", "room": "lobby" if room == "lobby" else told["room"], "code": "forbidden", "message": "",
+        "retry_after": 0,
+    }  # fmt: skip
+    assert told["message"].endswith(": spam")
+    assert 0 < told["retry_after"] <= 600
+    assert [(answer.status, answer.error) for answer in answers] == [(403, "forbidden")] * 2
+    assert all("retry-after" in answer.headers for answer in answers)
+    assert await server.metric("chatserver_sanctions") == 1
+    assert await server.metric("chatserver_sanctioned_total", kind="mute") == 0
+    assert b"data:" not in rest
+    await server.counted("banned", 2 if room == "*" else 1)
+    # From now on everything is refused, and nobody else is.
+    assert await read(address, ANN, source=ELSEWHERE) == 403
+    assert (await say(address, ANN, source=ELSEWHERE)).status == 403
+    assert (await ask(address, "GET", "/rooms/lobby/events", headers=ANN, source=ELSEWHERE)).status == 403
+    assert (await ask(address, "GET", "/poll?room=ops:0&room=lobby:0", headers=ANN, source=ELSEWHERE)).status == 403
+    everywhere = 403 if room == "*" else 200
+    assert await read(address, ANN, "ops", source=ELSEWHERE) == everywhere
+    assert (await ask(address, "GET", "/rooms", headers=ANN, source=ELSEWHERE)).status == everywhere
+    async with connect(address, source=ELSEWHERE) as peer:
+        await peer.send(upgrade(headers=ANN))
+        assert (await peer.head()).status == (403 if room == "*" else 101)
+    assert await server.metric("chatserver_sanctioned_total", kind="ban") >= 4
+    assert await read(address, BOB) == 200
+    foreign = {"Origin": "https://elsewhere.example"}
+    assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "as nobody, from there"
+
+
+async def test_a_join_that_waits_for_the_log_does_not_slip_in(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked before a ban, and is answered after it, is refused on every transport."""
+    address, log = server.address, server.server.parts.log
+    ann = await id_of(address, ANN)
+    gate = trio.Event()
+    head = log.head
+    asked = []
+
+    async def slowly(room: str) -> Any:
+        asked.append(room)
+        await gate.wait()
+        return await head(room)
+
+    monkeypatch.setattr(log, "head", slowly)
+    answers: list[Answer] = []
+    async with chatter(address, headers=ANN) as friend, trio.open_nursery() as nursery:
+        await friend.say(type="join", id=1, room="lobby")
+        nursery.start_soon(poll, address, "/rooms/lobby/messages?wait=60", ANN, answers)
+        nursery.start_soon(poll, address, "/rooms/lobby/events", ANN, answers)
+        await eventually(lambda: len(asked) >= 2)
+        await sanction(address, kind="ban", user=ann)
+        gate.set()
+        refused = await friend.next("error")
+        assert (refused["id"], refused["code"]) == (1, "forbidden")
+    assert [answer.status for answer in answers] == [403, 403]
+    assert not server.server.parts.hub.rooms["lobby"].members
+
+
+async def test_who_becomes_somebody_else_on_an_open_websocket_is_bound_by_what_that_one_may(address: Address) -> None:
+    ann, bob = await id_of(address, ANN), await id_of(address, BOB)
+    token = ANN["Cookie"].partition("=")[2]
+    await sanction(address, kind="ban", user=ann)
+    async with chatter(address, headers=BOB) as friend:
+        for room in ("lobby", "ops"):
+            await friend.ask("join", room=room)
+        assert (await friend.ask("auth", token=token))["user"]["id"] == ann
+        assert (await friend.next("left"))["room"] == "lobby"
+        assert (await friend.ask("join", room="lobby"))["code"] == "forbidden"
+        await sanction(address, "*", kind="ban", user=bob)
+        refused = await friend.ask("auth", token=BOB["Cookie"].partition("=")[2])
+        assert (refused["type"], refused["code"]) == ("error", "forbidden")
+        assert (await friend.ask("publish", room="ops", text="hi"))["type"] == "ack", "it is who it was"
+
+
+async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'chat.db'}"
+    with moderators():
+        async with serving(log=log) as server:
+            ann = await id_of(server.address, ANN)
+            made = await sanction(server.address, kind="ban", user=ann)
+        async with serving(log=log) as server:
+            assert await read(server.address, ANN) == 403
+            assert (await moderate(server.address, "GET", LOBBY)).json == {"sanctions": [made]}
+            assert [entry["action"] for entry in await audit(server.address)] == ["ban"]
+
+
+# -- kicks ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server: Serving) -> None:
+    ann = await id_of(server.address, ANN)
+    told, answers, _ = await _all_transports(server, ANN, "lobby", {"user": ann, "reason": "noise"}, where="kick")
+    assert told == {
+        "type": "error", "room": "lobby", "code": "forbidden",
+        "message": "a moderator has taken you out of this room; you may come back",
+    }  # fmt: skip
+    assert [answer.status for answer in answers] == [200, 200]
+    await server.counted("kicked")
+    (entry,) = await audit(server.address)
+    assert (entry["action"], entry["room"], entry["target"], entry["detail"]) == ("kick", "lobby", ann, "noise")
+    answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
+    assert answer.json == {"room": "lobby", "user": ann, "ended": 0}, "it is not there any more"
+
+
+# -- who may, and what makes sense ------------------------------------------------------------------------------------
+
+
+async def test_a_plain_user_is_refused_and_learns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_module, "GROUP_INTERVAL", 0.01)
+    with moderators():
+        async with serving() as server:
+            await _ask_as_a_plain_user(server.address)
+
+
+async def _ask_as_a_plain_user(address: Address) -> None:
+    made = await sanction(address, kind="mute", user="u_x")
+    answers = [
+        await moderate(address, method, path, who=ANN, **fields)
+        for method, path, fields in (
+            ("GET", LOBBY, {}),
+            ("GET", "/rooms/nowhere/sanctions", {}),
+            ("GET", "/rooms/*/sanctions?user=u_x", {}),
+            ("POST", LOBBY, {"kind": "ban", "user": "u_y"}),
+            ("POST", LOBBY, {"kind": "nonsense"}),
+            ("DELETE", f"{LOBBY}/{made['id']}", {}),
+            ("DELETE", f"{LOBBY}/999", {}),
+            ("POST", "/rooms/lobby/kick", {"user": "u_x"}),
+            ("GET", "/audit", {}),
+        )
+    ]
+    assert {(answer.status, answer.body) for answer in answers} == {(403, answers[0].body)}
+    assert (await moderate(address, "GET", LOBBY)).json == {"sanctions": [made]}
+    foreign = await ask(address, "GET", LOBBY, headers={"Origin": "https://elsewhere.example"})
+    assert foreign.status == 403
+
+    async def noted() -> bool:
+        return len(await audit(address)) > audit_module.MINOR_BURST
+
+    await eventually(noted)
+    ann = await id_of(address, ANN)
+    refused = [entry for entry in await audit(address) if entry["action"] == "refused"]
+    assert len(refused) == audit_module.MINOR_BURST, "and no more than so many, whoever tries how often"
+    assert [(entry["by"]["id"], entry["network"], entry["detail"]) for entry in refused[::3]] == [
+        (ann, "127.0.0.1", "list sanctions"), (ann, "127.0.0.1", "sanction"),
+    ]  # fmt: skip
+
+
+async def test_bad_sanctions_are_refused_in_clear_words(server: Serving) -> None:
+    address = server.address
+    moderator = await id_of(address, MODERATOR)
+    for fields, word in (
+        ({"kind": ""}, "kind"),
+        ({"kind": "shun", "user": "u_x"}, "it is mute or ban"),
+        ({"kind": "mute"}, "user, network: one of them"),
+        ({"kind": "mute", "user": "u_x", "network": "192.0.2.1"}, "user, network: one of them"),
+        ({"kind": "mute", "user": ""}, "user:"),
+        ({"kind": "mute", "user": "a\nb"}, "user:"),
+        ({"kind": "mute", "user": "x" * 129}, "user:"),
+        ({"kind": "mute", "user": 7}, "user"),
+        ({"kind": "ban", "network": "example.org"}, "network:"),
+        ({"kind": "ban", "network": "10.0.0.0/8"}, "network:"),
+        ({"kind": "ban", "network": "2001:db8::/32"}, "network:"),
+        ({"kind": "ban", "network": "1" * 5000}, "network:"),
+        ({"kind": "mute", "user": "u_x", "seconds": 0}, "seconds:"),
+        ({"kind": "mute", "user": "u_x", "seconds": 1e300}, "seconds:"),
+        ({"kind": "mute", "user": "u_x", "seconds": "ten"}, "seconds"),
+        ({"kind": "mute", "user": "u_x", "reason": "x" * 301}, "reason:"),
+        ({"kind": "mute", "user": "u_x", "reason": "\u202e"}, "reason:"),
+        ({"kind": "mute", "user": "u_x", "reason": "a\nb"}, "reason:"),
+        ({"kind": "mute", "user": moderator}, "that is yourself"),
+        ({"kind": "ban", "network": "127.0.0.1"}, "that is the network that you come from"),
+    ):
+        answer = await moderate(address, "POST", LOBBY, **fields)
+        assert (answer.status, answer.error) == (400, "bad_field"), fields
+        assert word in answer.json["error"]["message"], (fields, answer.json)
+    raw = {**MODERATOR, "Content-Type": "application/json"}
+    for body, content_type, status in (
+        (b'{"kind":"mute","kind":"ban","user":"u_x"}', "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b'{"kind":"mute","user":"u_x"}', "text/plain", 415),
+    ):
+        answer = await ask(address, "POST", LOBBY, body, headers={**raw, "Content-Type": content_type})
+        assert answer.status == status, body
+    assert (await moderate(address, "POST", "/rooms/lobby/kick", user=moderator)).status == 400
+    assert (await moderate(address, "POST", "/rooms/Lobby/sanctions", kind="mute", user="u_x")).error == "bad_room"
+    assert (await moderate(address, "GET", "/rooms/*/members")).error == "bad_room", "only here it means all"
+    for number in ("0", "-1", "1e3", "9" * 40, "x", "%C2%B2"):
+        assert (await moderate(address, "DELETE", f"{LOBBY}/{number}")).status == 404
+    assert (await moderate(address, "GET", f"{LOBBY}?room=x")).status == 400
+    assert (await audit(address)) == [], "nothing was done"
+
+
+async def test_a_network_is_kept_in_the_form_in_which_it_is_counted(address: Address) -> None:
+    for given, kept in (
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::/64", "2001:db8::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+    ):
+        assert (await sanction(address, kind="ban", network=given))["network"] == kept
+    listed = (await moderate(address, "GET", f"{LOBBY}?network=2001:db8::7")).json["sanctions"]
+    assert [each["id"] for each in listed] == [2]
+    assert len((await moderate(address, "GET", f"{LOBBY}?limit=1")).json["sanctions"]) == 1
+
+
+async def test_one_moderator_may_ban_another_who_cannot_lift_that(address: Address) -> None:
+    second = await id_of(address, SECOND_MODERATOR)
+    made = await sanction(address, kind="ban", user=second)
+    path = f"/rooms/*/sanctions/{made['id']}"
+    refused = await moderate(address, "DELETE", path, who=SECOND_MODERATOR)
+    assert (refused.status, "another moderator" in refused.json["error"]["message"]) == (403, True)
+    assert (await moderate(address, "GET", LOBBY, who=SECOND_MODERATOR)).status == 403
+    assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=SECOND_MODERATOR)).status == 200
+    assert (await moderate(address, "DELETE", path)).status == 200
+
+
+async def test_as_many_are_in_force_as_may_be(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sanctions_module, "MAX_SANCTIONS", 1)
+    await sanction(address, kind="mute", user="u_x")
+    answer = await moderate(address, "POST", LOBBY, kind="mute", user="u_y")
+    assert (answer.status, "lift one" in answer.json["error"]["message"]) == (400, True)
+    await sanction(address, kind="mute", user="u_x", seconds=60)
+
+
+# -- audit ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_trail_has_what_was_done_and_goes_on_after_an_id(server: Serving) -> None:
+    address = server.address
+    await sanction(address, kind="mute", user="u_x", seconds=60, reason="spam")
+    made = await sanction(address, "*", kind="ban", network="192.0.2.1")
+    await moderate(address, "DELETE", f"/rooms/*/sanctions/{made['id']}")
+    answer = await moderate(address, "GET", "/audit?limit=2")
+    assert answer.json["last"] == 3
+    assert [(each["id"], each["action"], each["room"], each["target"]) for each in answer.json["entries"]] == [
+        (2, "ban", "*", "192.0.2.1"), (3, "unban", "*", "192.0.2.1"),
+    ]  # fmt: skip
+    (first,) = await audit(address, "?after=0&limit=1")
+    assert (first["detail"], TIME.fullmatch(first["time"]) is not None) == ("60 s: spam", True)
+    assert await audit(address, "?after=3") == []
+    assert (await moderate(address, "GET", "/audit?after=3")).json["last"] == 3
+    assert (await moderate(address, "GET", "/audit?after=x")).status == 400
+    lines = [line for line in server.logs if line["event"] in ("mute", "ban", "unban")]
+    assert [(line["event"], line["target"], line["peer"]) for line in lines] == [
+        ("mute", "u_x", "127.0.0.1"), ("ban", "192.0.2.1", "127.0.0.1"), ("unban", "192.0.2.1", "127.0.0.1"),
+    ]  # fmt: skip
+
+
+# -- slow mode --------------------------------------------------------------------------------------------------------
+
+
+async def test_slow_mode_lets_a_user_speak_once_in_a_while() -> None:
+    with moderators():
+        async with serving(rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
+            await _speak_slowly(server.address)
+
+
+async def _speak_slowly(address: Address) -> None:
+    assert [(await say(address, ANN)).status for _ in range(2)] == [201, 429]
+    refused = await say(address, ANN)
+    assert (refused.error, 0 < int(refused.headers["retry-after"]) <= 600) == ("rate_limited", True)
+    async with connect(address) as peer:
+        friend = await open_websocket(peer, headers=ANN)
+        answer = await friend.ask("publish", room="lobby", text="hi")
+        assert (answer["code"], 0 < answer["retry_after"] <= 600) == ("rate_limited", True)
+    assert [(await say(address, ANN, "ops")).status for _ in range(2)] == [201] * 2
+    assert (await say(address, BOB)).status == 201
+    assert [(await say(address, MODERATOR)).status for _ in range(3)] == [201] * 3

@@ -1,0 +1,203 @@
+"""Who may not do what, where and for how long; and who has to go."""
+
+import pytest
+
+from chatserver.chat import moderation as moderation_module
+from chatserver.chat.moderation import Expulsion, Moderation
+from chatserver.chat.principal import Action, Principal, guest, number_behind
+from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
+
+READ, WRITE, MODERATE = Action.READ, Action.WRITE, Action.MODERATE
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+ANN, BOB = Principal(1, HERE), Principal(2, THERE)
+START = 1_000_000
+
+
+class Moderator(Principal, gc=False, frozen=True, eq=False):
+    """Somebody who may everything."""
+
+    def may(self, action: Action, room: str) -> bool:
+        return True
+
+
+class House:
+    """The table, its clock, and the expulsions it asked for."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.asked: list[Expulsion] = []
+        self.it = Moderation(b"s" * 16, wall_ms=lambda: self.now)
+        self.it.expel = self.asked.append
+        self._last = 0
+
+    def enforce(
+        self, whom: Principal | str, kind: Kind = Kind.BAN, room: str = "lobby", *, seconds: int = 0, reason: str = "",
+        id_: int = 0,
+    ) -> Sanction:  # fmt: skip
+        """A sanction for a principal, or for a network."""
+        self._last += 1
+        user, network = (whom.face.id, "") if isinstance(whom, Principal) else ("", whom)
+        until = self.now + seconds * 1000 if seconds else 0
+        made = Sanction(room, kind, user, network, until, reason, "u_mod", "Mod", self.now, id_ or self._last)
+        self.it.enforce(made)
+        return made
+
+    def allowed(self, who: Principal, room: str = "lobby") -> list[Action]:
+        return [action for action in Action if self.it.check(who, action, room) is None]
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_nothing_is_forbidden_at_first(house: House) -> None:
+    assert not house.it.in_force
+    assert house.allowed(ANN) == [READ, WRITE, MODERATE]
+    assert house.it.check_network(HERE, "lobby") is None
+
+
+def test_a_mute_forbids_to_write_and_nothing_else(house: House) -> None:
+    house.enforce(ANN, Kind.MUTE)
+    assert house.allowed(ANN) == [READ, MODERATE]
+    assert house.allowed(ANN, "ops") == list(Action)
+    assert house.allowed(BOB) == list(Action)
+    assert house.asked == [], "nobody has to go"
+
+
+@pytest.mark.parametrize("room", ["lobby", EVERYWHERE])
+def test_a_ban_forbids_everything_in_its_room_or_in_all(house: House, room: str) -> None:
+    house.enforce(ANN, room=room)
+    assert house.allowed(ANN) == []
+    assert house.allowed(ANN, "ops") == ([] if room == EVERYWHERE else list(Action))
+    assert house.allowed(ANN, EVERYWHERE) == ([] if room == EVERYWHERE else list(Action))
+    assert house.allowed(BOB) == list(Action)
+
+
+def test_a_network_is_forbidden_to_all_who_come_from_it_but_moderators(house: House) -> None:
+    moderator = Moderator(3, HERE)
+    house.enforce(HERE)
+    assert house.allowed(ANN) == []
+    assert house.allowed(moderator) == list(Action)
+    assert house.it.check_network(HERE, "lobby") is not None
+    assert house.it.check_network(THERE, "lobby") is None
+    house.enforce(moderator)
+    assert house.allowed(moderator) == [], "one moderator may ban another"
+
+
+def test_it_ends_by_the_clock_and_says_how_long_it_takes(house: House) -> None:
+    house.enforce(ANN, Kind.MUTE, seconds=60, reason="spam")
+    refusal = house.it.check(ANN, WRITE, "lobby")
+    assert refusal is not None
+    assert (refusal.sentence, refusal.seconds_left) == ("you may not write in lobby for another 60 s: spam", 60.0)
+    house.now += 59_500
+    refusal = house.it.check(ANN, WRITE, "lobby")
+    assert refusal is not None
+    assert (refusal.sentence, refusal.seconds_left) == ("you may not write in lobby for another 1 s: spam", 0.5)
+    house.now += 500
+    assert house.allowed(ANN) == list(Action)
+    assert list(house.it.listing("lobby")) == []
+
+
+def test_without_an_end_there_is_no_time_to_tell(house: House) -> None:
+    house.enforce(ANN, room=EVERYWHERE)
+    refusal = house.it.check(ANN, READ, "lobby")
+    assert refusal is not None
+    assert (refusal.sentence, refusal.seconds_left) == ("you are banned here", None)
+
+
+def test_of_several_the_one_is_told_that_lasts_longest(house: House) -> None:
+    house.enforce(ANN, Kind.MUTE, seconds=10)
+    house.enforce(ANN, Kind.MUTE, EVERYWHERE, seconds=500)
+    house.enforce(ANN, Kind.BAN, seconds=100)
+    wait = [None if refusal is None else refusal.seconds_left for refusal in (
+        house.it.check(ANN, WRITE, "lobby"), house.it.check(ANN, READ, "lobby"), house.it.check(ANN, READ, "ops")
+    )]  # fmt: skip
+    assert wait == [500.0, 100.0, None]
+    house.enforce(ANN, Kind.BAN)
+    refusal = house.it.check(ANN, WRITE, "lobby")
+    assert refusal is not None
+    assert refusal.seconds_left is None, "for ever is longer"
+
+
+def test_a_new_one_takes_the_place_of_the_last_one_like_it(house: House) -> None:
+    house.enforce(ANN, Kind.MUTE, seconds=10)
+    house.enforce(ANN, Kind.MUTE, EVERYWHERE)
+    later = house.enforce(ANN, Kind.MUTE, seconds=20)
+    assert [each.id for each in house.it.listing("lobby")] == [later.id]
+    house.enforce(ANN, Kind.MUTE, seconds=99, id_=1)
+    assert [each.id for each in house.it.listing("lobby")] == [later.id], "what comes late is the earlier one"
+    assert len(house.it.in_force) == 2
+
+
+def test_lifted_it_leaves_nothing_behind(house: House) -> None:
+    made = [house.enforce(ANN), house.enforce(ANN, Kind.MUTE), house.enforce(ANN, room="ops"), house.enforce(HERE)]
+    for each in made:
+        house.it.lift(each.id)
+        house.it.lift(each.id)
+    assert house.allowed(ANN) == list(Action)
+    assert (house.it.in_force, house.it._found) == ({}, {})
+
+
+def test_what_is_over_is_forgotten_some_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moderation_module, "SWEEP", 3)
+    for number in range(1, 8):
+        house.enforce(Principal(number, HERE), seconds=10 if number % 2 else 0)
+    house.it.sweep()
+    assert len(house.it.in_force) == 7
+    house.now += 10_000
+    left = []
+    for _ in range(5):
+        house.it.sweep()
+        left.append(len(house.it.in_force))
+    assert (left[0] > 3, left[-1]) == (True, 3)
+    assert all(each.until == 0 for each in house.it.in_force.values())
+
+
+def test_the_listing_is_of_a_room_or_of_all_with_the_newest_first(house: House) -> None:
+    for whom, room in ((ANN, "lobby"), (BOB, "ops"), (HERE, EVERYWHERE)):
+        house.enforce(whom, room=room)
+    assert [each.id for each in house.it.listing("lobby")] == [1]
+    assert [each.id for each in house.it.listing(EVERYWHERE)] == [3, 2, 1]
+    assert [each.id for each in house.it.listing(EVERYWHERE, user=BOB.face.id)] == [2]
+    assert [each.id for each in house.it.listing(EVERYWHERE, network=HERE)] == [3]
+
+
+def test_after_a_restart_they_are_in_force_and_nobody_is_looked_for(house: House) -> None:
+    made = house.enforce(ANN)
+    again = House()
+    again.it.restore([made])
+    assert again.allowed(ANN) == []
+    assert again.asked == []
+
+
+def test_it_is_told_who_has_to_go(house: House) -> None:
+    house.enforce(ANN)
+    house.enforce(HERE, room=EVERYWHERE)
+    house.it.kick(BOB.face.id, "ops")
+    banned, network, kicked = house.asked
+    everybody = ANN, BOB, Moderator(3, HERE), Moderator(1, THERE)
+    assert [[each.concerns(who) for who in everybody] for each in house.asked] == [
+        [True, False, False, True],
+        [True, False, False, False],
+        [False, True, False, False],
+    ]
+    assert [(each.is_from("lobby"), each.is_from("ops"), each.banned) for each in (banned, network, kicked)] == [
+        (True, False, True), (True, True, True), (False, True, False),
+    ]  # fmt: skip
+    assert house.it.check(BOB, READ, "ops") is None, "who was kicked may come back"
+
+
+def test_a_guest_is_known_by_its_number_and_others_by_their_id() -> None:
+    secret = b"s" * 16
+    assert number_behind(guest(12345).id, secret) == 12345
+    numbers = {number_behind(name, secret) for name in ("u_ann", "u_bob", "g_12345", "g_00000000001zzzz")}
+    assert len(numbers) == 4
+    assert number_behind("u_ann", secret) != number_behind("u_ann", b"t" * 16)
+
+
+def test_refusals_are_counted_by_kind(house: House) -> None:
+    house.enforce(ANN, Kind.MUTE)
+    for _ in range(3):
+        house.it.check(ANN, WRITE, "lobby")
+    assert house.it.refused == {Kind.MUTE: 3, Kind.BAN: 0}

@@ -1,0 +1,66 @@
+"""Slow mode: once in so many seconds, for each user in each room that has it."""
+
+import pytest
+
+from chatserver.chat import slow_mode as slow_mode_module
+from chatserver.chat.principal import Action, Principal
+from chatserver.chat.slow_mode import SlowMode
+from tests.chat.test_moderation import Moderator
+
+ANN, BOB = Principal(1, "192.0.2.1"), Principal(2, "192.0.2.1")
+
+
+class Watch:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made(watch: Watch, **rooms: float) -> SlowMode:
+    return SlowMode(lambda room: rooms.get(room, 0.0), watch)
+
+
+def test_once_in_so_many_seconds() -> None:
+    watch = Watch()
+    slow = made(watch, lobby=30.0)
+    assert [slow.take(ANN, "lobby"), slow.take(ANN, "lobby"), slow.take(BOB, "lobby")] == [0.0, 30.0, 0.0]
+    watch.now = 29.0
+    assert slow.take(ANN, "lobby") == 1.0
+    watch.now = 30.0
+    assert [slow.take(ANN, "lobby"), slow.take(ANN, "lobby")] == [0.0, 30.0], "a refusal made it no longer"
+
+
+def test_a_room_without_it_and_a_moderator_are_as_fast_as_before() -> None:
+    slow = made(Watch(), lobby=30.0, ops=10.0)
+    moderator = Moderator(3, "192.0.2.1")
+    assert [slow.take(ANN, "den") for _ in range(3)] == [0.0] * 3
+    assert [slow.take(moderator, "lobby") for _ in range(3)] == [0.0] * 3
+    assert len(slow) == 0
+    assert [slow.take(ANN, "lobby"), slow.take(ANN, "ops"), slow.take(ANN, "ops")] == [0.0, 0.0, 10.0]
+    assert moderator.may(Action.MODERATE, "lobby")
+
+
+def test_nobody_is_remembered_for_longer_than_it_matters() -> None:
+    watch = Watch()
+    slow = made(watch, lobby=30.0, ops=10.0)
+    slow.take(ANN, "lobby")
+    slow.take(ANN, "ops")
+    watch.now = 10.0
+    slow.sweep()
+    assert len(slow) == 1
+    watch.now = 30.0
+    slow.sweep()
+    slow.sweep()
+    assert len(slow) == 0
+
+
+def test_so_many_are_remembered_and_the_first_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_mode_module, "MAX_REMEMBERED", 2)
+    slow = made(Watch(), lobby=30.0)
+    for number in range(5):
+        assert slow.take(Principal(number, "192.0.2.1"), "lobby") == 0.0
+    assert len(slow) == 2
+    assert slow.take(Principal(4, "192.0.2.1"), "lobby") == 30.0

@@ -1,0 +1,71 @@
+"""The audit trail of every engine: in order, after a place, bounded, and never at a moderator's cost."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chatserver.log import audit as audit_module
+from chatserver.log.audit import AuditEntry
+from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import START_MS, running
+
+
+def entry(action: str, *, minor: bool = False, time: int = START_MS) -> AuditEntry:
+    return AuditEntry(time, "u_ann", "Ann", "192.0.2.1", action, "lobby", "u_bob", "why", minor=minor)
+
+
+async def actions(log: Log, after: int | None = None, limit: int = 100) -> list[str]:
+    return [found.action for found in await log.audit.read(after=after, limit=limit)]
+
+
+async def test_entries_come_back_as_they_were_with_ascending_ids(log: Log) -> None:
+    assert await log.audit.read(after=None, limit=5) == []
+    await log.audit.add([entry("mute"), entry("refused", minor=True)])
+    await log.audit.add([entry("ban")])
+    found = await log.audit.read(after=None, limit=5)
+    assert [each.id for each in found] == [1, 2, 3]
+    assert found[1] == msgspec.structs.replace(entry("refused", minor=True), id=2)
+    assert [each.action for each in found] == ["mute", "refused", "ban"]
+
+
+async def test_it_is_read_after_a_place_or_from_the_end(log: Log) -> None:
+    await log.audit.add([entry(str(number), minor=number % 2 == 0) for number in range(1, 8)])
+    assert await actions(log, after=0, limit=3) == ["1", "2", "3"]
+    assert await actions(log, after=3, limit=3) == ["4", "5", "6"]
+    assert await actions(log, after=7) == []
+    assert await actions(log, limit=2) == ["6", "7"]
+    assert await actions(log, limit=0) == []
+    assert await actions(log, after=0, limit=-1) == []
+
+
+async def test_minor_entries_never_push_out_a_deed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_module, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(audit_module, "MAX_MINOR_ENTRIES", 2)
+    await log.audit.add([entry("mute"), *[entry(f"refused {each}", minor=True) for each in range(5)]])
+    assert await actions(log) == ["mute", "refused 3", "refused 4"]
+    await log.audit.add([entry("ban"), entry("kick"), entry("delete")])
+    assert await actions(log) == ["refused 3", "refused 4", "ban", "kick", "delete"]
+    assert (await log.audit.read(after=None, limit=1))[0].id == 9, "an id is never used twice"
+
+
+async def test_what_is_too_old_goes(log: Log) -> None:
+    await log.audit.add([entry("old"), entry("old refusal", minor=True), entry("younger", time=START_MS + 1)])
+    await log.audit.add([entry("new", time=START_MS + 1 + audit_module.MAX_AGE_MS)])
+    assert await actions(log) == ["younger", "new"]
+
+
+async def test_a_closed_log_has_no_trail(closed_log: Log) -> None:
+    with pytest.raises(LogUnavailable):
+        await closed_log.audit.add([entry("mute")])
+    with pytest.raises(LogUnavailable):
+        await closed_log.audit.read(after=0, limit=1)
+
+
+async def test_it_outlives_a_restart(path: Path) -> None:
+    async with running(SqliteLog(str(path))) as log:
+        await log.audit.add([entry("mute")])
+    async with running(SqliteLog(str(path))) as log:
+        await log.audit.add([entry("ban")])
+        assert await actions(log) == ["mute", "ban"]

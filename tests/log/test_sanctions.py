@@ -1,0 +1,95 @@
+"""Sanctions of every engine: one of a kind for each user or network in a room, with its entry, and not too many."""
+
+from pathlib import Path
+
+import pytest
+
+from chatserver.log import sanctions as sanctions_module
+from chatserver.log.audit import AuditEntry
+from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, TooManySanctionsError
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import START_MS, running
+
+ENTRY = AuditEntry(START_MS, "u_mod", "Mod", "192.0.2.1", "mute", "lobby")
+
+
+def sanction(
+    user: str = "u_bob", *, room: str = "lobby", kind: Kind = Kind.MUTE, network: str = "", until: int = 0,
+    time: int = START_MS,
+) -> Sanction:  # fmt: skip
+    return Sanction(room, kind, user, network, until, "spam", "u_mod", "Mod", time)
+
+
+async def ids(log: Log, now_ms: int = START_MS) -> list[int]:
+    return [each.id for each in await log.sanctions.load(now_ms)]
+
+
+async def entries(log: Log) -> int:
+    return len(await log.audit.read(after=0, limit=100))
+
+
+async def test_they_come_back_as_they_were(log: Log) -> None:
+    assert await log.sanctions.load(START_MS) == []
+    made = [
+        await log.sanctions.add(sanction(until=START_MS + 1), ENTRY),
+        await log.sanctions.add(sanction("", network="2001:db8::/64", kind=Kind.BAN, room=EVERYWHERE), ENTRY),
+    ]
+    assert [each.id for each in made] == [1, 2]
+    assert made[0].user == "u_bob"
+    assert await log.sanctions.load(START_MS) == made
+    assert await entries(log) == 2
+
+
+async def test_one_like_another_takes_its_place(log: Log) -> None:
+    await log.sanctions.add(sanction(), ENTRY)
+    others = [sanction(room=EVERYWHERE), sanction(kind=Kind.BAN), sanction("u_cid"), sanction("", network="192.0.2.9")]
+    for other in others:
+        await log.sanctions.add(other, ENTRY)
+    again = await log.sanctions.add(sanction(until=START_MS + 5), ENTRY)
+    assert again.id == 6
+    assert await ids(log) == [2, 3, 4, 5, 6]
+
+
+async def test_what_is_over_is_not_read_again(log: Log) -> None:
+    await log.sanctions.add(sanction(until=START_MS + 10), ENTRY)
+    assert await ids(log, START_MS + 9) == [1]
+    assert await ids(log, START_MS + 10) == []
+
+
+async def test_a_lifted_one_is_gone_and_its_id_is_not_used_again(log: Log) -> None:
+    await log.sanctions.add(sanction(), ENTRY)
+    assert await log.sanctions.lift(1, ENTRY)
+    assert not await log.sanctions.lift(1, ENTRY)
+    assert await entries(log) == 2, "one for the making, one for the end that there was"
+    assert (await log.sanctions.add(sanction(), ENTRY)).id == 2
+
+
+async def test_too_many_are_refused_and_those_that_are_over_make_room(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sanctions_module, "MAX_SANCTIONS", 2)
+    await log.sanctions.add(sanction("u_a", until=START_MS + 10), ENTRY)
+    await log.sanctions.add(sanction("u_b"), ENTRY)
+    with pytest.raises(TooManySanctionsError):
+        await log.sanctions.add(sanction("u_c"), ENTRY)
+    assert await entries(log) == 2, "nothing happened, and nothing is said of it"
+    assert (await log.sanctions.add(sanction("u_b"), ENTRY)).user == "u_b", "one more of its place is not one more"
+    await log.sanctions.add(sanction("u_c", time=START_MS + 10), ENTRY)
+    assert [each.user for each in await log.sanctions.load(START_MS + 10)] == ["u_b", "u_c"]
+
+
+async def test_a_closed_log_has_none(closed_log: Log) -> None:
+    with pytest.raises(LogUnavailable):
+        await closed_log.sanctions.load(START_MS)
+    with pytest.raises(LogUnavailable):
+        await closed_log.sanctions.add(sanction(), ENTRY)
+    with pytest.raises(LogUnavailable):
+        await closed_log.sanctions.lift(1, ENTRY)
+
+
+async def test_they_outlive_a_restart(path: Path) -> None:
+    async with running(SqliteLog(str(path))) as log:
+        made = await log.sanctions.add(sanction(), ENTRY)
+    async with running(SqliteLog(str(path))) as log:
+        assert await log.sanctions.load(START_MS) == [made]
