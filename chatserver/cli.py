@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -147,14 +147,18 @@ def chat(
     /,
     *,
     room: str = "lobby",
+    name: str = "",
+    token: str = "",
+    transport: Literal["ws", "poll", "sse"] = "ws",
     plain: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
     send: Annotated[bool, Parameter(negative="")] = False,
     retry_for: float = 30.0,
 ) -> int:
-    """Chat in a room from the terminal.
+    """Chat from the terminal.
 
-    Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice.
-    With --send, publishes each line of standard input, and exits 0 when all of them are acknowledged.
+    Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice. At a terminal, /help
+    lists the commands. With --send, publishes each line of standard input, and exits 0 when all are acknowledged.
 
     Parameters
     ----------
@@ -162,16 +166,28 @@ def chat(
         Where the server is: http://host:port, ws://host:port or host:port.
     room
         The room to be in.
+    name
+        Be a guest of this name; the next start is the same guest.
+    token
+        Be the user of this token; @FILE reads it from a file, where other users cannot see it.
+    transport
+        WebSocket, long-poll or server-sent events, for networks that let only some of them through.
     plain
         No colours and no prompt, one line a message: for pipes.
+    json
+        As --plain, with everything that happens as one JSON object a line.
     send
         Publish each line of standard input, then exit.
     retry_for
-        With --send: give up after this many seconds without a new acknowledgement.
+        With --send: give up on a line after this many seconds without an acknowledgement.
     """
-    from chatserver.client.terminal import run  # noqa: PLC0415  (quick --help)
+    from chatserver.client.terminal import Options, run  # noqa: PLC0415  (quick --help)
 
-    return run(url, room=room, plain=plain, send=send, retry_for=retry_for)
+    options = Options(
+        url=url, room=room, name=name, token=token, transport=transport,
+        plain=plain, json=json, send=send, retry_for=retry_for,
+    )  # fmt: skip
+    return run(options)
 
 
 app.command(admin)

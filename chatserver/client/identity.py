@@ -1,7 +1,7 @@
-"""Who we are to a server, kept from one start to the next.
+"""Who we are to a server, from one start to the next.
 
-Owns: a file for each server, with the cookie that it gave, which nobody but the user may read. May not: know the
-network.
+Owns: a file for each server, with the cookie that it gave, which nobody but the user may read; a token out of a file.
+May not: know the network.
 """
 
 import os

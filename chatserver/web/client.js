@@ -194,7 +194,7 @@ export class ChatClient extends EventTarget {
     const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
     this.browser.setItem(READ_KEY, JSON.stringify({ ...all, [name]: read }));
     clearTimeout(this.#reading.get(name));
-    if (!this.supports('read')) return;
+    if (!this.supports('read') || offset === 0) return;
     const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next one says more
     this.#reading.set(name, setTimeout(send, READ_AFTER));
   }
@@ -205,7 +205,7 @@ export class ChatClient extends EventTarget {
     for (const room of this.rooms.values()) {
       const read = all[room.name];
       const isFurther = read && (room.read === null || splitCursor(read).offset > splitCursor(room.read).offset);
-      if (isFurther) Object.assign(room, { read, mentions: 0 });
+      if (isFurther) Object.assign(room, { read, counted: 0 });
     }
     this.tell('unread');
   }
@@ -231,7 +231,7 @@ export class ChatClient extends EventTarget {
       if (ours.read === null || (epoch === splitCursor(cursor).epoch && offset < marked.read)) {
         ours.read = `${splitCursor(cursor).epoch}-${marked.read}`;
       }
-      ours.mentions = marked.mentions ?? 0;
+      ours.counted = marked.mentions ?? 0;
     }
     this.tell('unread');
     return rooms;
