@@ -132,8 +132,7 @@ export class ChatClient extends EventTarget {
 
   /** Connect anew, as somebody else or with other rights. */
   reconnect() {
-    this.connection.stop();
-    this.connection.start();
+    this.connection.restart();
   }
 
   hurry() {

@@ -87,6 +87,13 @@ export class Connection {
     else if (this.link === null) this.start();
   }
 
+  /** Begin anew, with the best transport: as somebody else, whom the server may treat otherwise. */
+  restart() {
+    this.stop();
+    this.#rung = this.#failures = this.#shortLives = 0;
+    this.start();
+  }
+
   stop() {
     this.#waiting.abort();
     this.link?.close();
