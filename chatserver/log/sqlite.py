@@ -41,6 +41,7 @@ from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_sanctions import SqliteSanctions
+from chatserver.log.sqlite_signouts import SqliteSignOuts
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 
@@ -84,6 +85,7 @@ class SqliteLog:
         self.index = SqliteIndex(self.change, wall_ms, cleaned=self._note_altered)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
+        self.signouts = SqliteSignOuts(self)
 
     @property
     def identity(self) -> Identity:
