@@ -115,7 +115,7 @@ def build(
     policies = Policies(settings.rooms)
     identities = _identities(settings, log.identity.secret, policies, keys)
     services = Services(
-        hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
+        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
         moderation=Moderation(log.identity.secret),
         slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),

@@ -172,6 +172,9 @@ class Server:
         return False
 
     def _news(self, records: Sequence[Record]) -> None:
+        altered = {record.room for record in records if record.alters}
+        if altered:
+            self._attempt(partial(self.parts.services.search_results.forget, altered))
         self._attempt(partial(self.parts.hub.news, records))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:

@@ -230,6 +230,11 @@ class Settings:
         "a page that searches while somebody types asks 3 times a second; a search is 10 ms of a core",
         Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit",
     )
+    edit_window: float = rate(
+        900.0, "Seconds after a message in which its author may edit and delete it; moderators may delete at any time.",
+        "long enough for a slip; what people answered to should stay as it was: WhatsApp 15 min to edit, Slack as set",
+        Unit.SECONDS, 1, 1e10, zero="authors never may",
+    )
     message_rate: float = rate(
         20.0,
         "Frames of one WebSocket besides granted publishes, a second; a burst is 10 s worth and a join for each room.",
