@@ -97,13 +97,9 @@ def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connect
     found = connection.execute(_ends(len(rows)), list(chain.from_iterable(rows))).fetchall()
     bases = {room: base for room, _, base, _, last in found if last}
     wanted = list(spans(Place(room, read, first, last) for room, read, _, first, last in found if last))
+    looked_at = [span for span in wanted if span.low <= span.high]
     ranges = _padded(
-        [
-            (span.room, bases[span.room] + span.low, bases[span.room] + span.high)
-            for span in wanted
-            if span.low <= span.high
-        ],
-        ("", 1, 0),
+        [(span.room, bases[span.room] + span.low, bases[span.room] + span.high) for span in looked_at], ("", 1, 0)
     )
     counts = connection.execute(_counts(len(ranges)), [*chain.from_iterable(ranges), user_id, user_id]).fetchall()
     counted = {room: (messages, mentions) for room, messages, mentions in counts}
