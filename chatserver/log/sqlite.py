@@ -80,8 +80,8 @@ class SqliteLog:
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
         self.markers: Markers = SqliteMarkers(self, wall_ms)
-        self.index = SqliteIndex(self.change, wall_ms, cleaned=self._altered.set)
         self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
+        self.index = SqliteIndex(self.change, wall_ms, cleaned=self._altered.set)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
 
