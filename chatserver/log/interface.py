@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
+from chatserver.log.signouts import SignOuts
+
 if TYPE_CHECKING:
     from chatserver.log.audit import Audit
     from chatserver.log.index import Index
@@ -233,6 +235,10 @@ class Log(Protocol):
     @property
     def markers(self) -> "Markers":
         """How far each user has read."""
+
+    @property
+    def signouts(self) -> SignOuts:
+        """Who has signed out everywhere."""
 
     @property
     def index(self) -> "Index":
