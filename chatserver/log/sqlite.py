@@ -109,11 +109,18 @@ class SqliteLog:
         return await self._open_parts().readers.read(room, after + 1, OFFSETS, limit, max_bytes, last=False)
 
     async def latest(
-        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        max_bytes: int = MAX_READ_BYTES,
+        messages_only: bool = False,
     ) -> list[Record]:
         """The last records; see `Log.latest`."""
         high = OFFSETS if before is None else before - 1
-        return await self._open_parts().readers.read(room, 1, high, limit, max_bytes, last=True)
+        readers = self._open_parts().readers
+        return await readers.read(room, 1, high, limit, max_bytes, last=True, messages_only=messages_only)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""

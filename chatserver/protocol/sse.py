@@ -31,6 +31,11 @@ def event(cursor: str, data: bytes, name: str = "message") -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (_field(cursor), _field(name), data)
 
 
+def id_field(cursor: str) -> bytes:
+    """Where the stream stands, without an event: a browser that reconnects goes on from there."""
+    return b"id: %b\n\n" % _field(cursor)
+
+
 def _field(value: str) -> bytes:
     if "\n" in value or "\r" in value or "\0" in value:
         raise ValueError(f"{value!r} cannot be a field of an event")
