@@ -1,9 +1,10 @@
-"""The `chatserver` command: serve, chat, limits.
+"""The `chatserver` command: serve, chat, limits; and admin, whose commands are in cli_admin.py.
 
 Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`, one for each
 field. Commands import what they run only when they run, so that `--help` is quick.
 
-Exit codes: those of `serve --help`, 1 if `chat` could not do what it was asked, 130 when interrupted (cyclopts').
+Exit codes: those of `serve --help`, 1 if `chat` or `admin` could not do what it was asked, 130 when interrupted
+(cyclopts').
 """
 
 import dataclasses
@@ -11,11 +12,12 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from chatserver import __version__
+from chatserver.cli_admin import admin
 from chatserver.settings.describe import limits_json, print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
@@ -145,14 +147,18 @@ def chat(
     /,
     *,
     room: str = "lobby",
+    name: str = "",
+    token: str = "",
+    transport: Literal["ws", "poll", "sse"] = "ws",
     plain: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
     send: Annotated[bool, Parameter(negative="")] = False,
     retry_for: float = 30.0,
 ) -> int:
-    """Chat in a room from the terminal.
+    """Chat from the terminal.
 
-    Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice.
-    With --send, publishes each line of standard input, and exits 0 when all of them are acknowledged.
+    Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice. At a terminal, /help
+    lists the commands. With --send, publishes each line of standard input, and exits 0 when all are acknowledged.
 
     Parameters
     ----------
@@ -160,16 +166,31 @@ def chat(
         Where the server is: http://host:port, ws://host:port or host:port.
     room
         The room to be in.
+    name
+        Be a guest of this name; the next start is the same guest.
+    token
+        Be the user of this token; @FILE reads it from a file, where other users cannot see it.
+    transport
+        WebSocket, long-poll or server-sent events, for networks that let only some of them through.
     plain
         No colours and no prompt, one line a message: for pipes.
+    json
+        As --plain, with everything that happens as one JSON object a line.
     send
         Publish each line of standard input, then exit.
     retry_for
-        With --send: give up after this many seconds without a new acknowledgement.
+        With --send: give up on a line after this many seconds without an acknowledgement.
     """
-    from chatserver.client.terminal import run  # noqa: PLC0415  (quick --help)
+    from chatserver.client.terminal import Options, run  # noqa: PLC0415  (quick --help)
 
-    return run(url, room=room, plain=plain, send=send, retry_for=retry_for)
+    options = Options(
+        url=url, room=room, name=name, token=token, transport=transport,
+        plain=plain, json=json, send=send, retry_for=retry_for,
+    )  # fmt: skip
+    return run(options)
+
+
+app.command(admin)
 
 
 def main() -> None:

@@ -17,14 +17,20 @@ from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.limiters import Limiters, local_shards
+from chatserver.api.pipelines.results import ResultCache
+from chatserver.api.reading import Reading
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
+from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import Access, Policies
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.room import Room
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.edge.closes import CloseStats
@@ -33,7 +39,7 @@ from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
 from chatserver.edge.sink import ConnectionSink
-from chatserver.edge.tasks import Tasks
+from chatserver.edge.tasks import SEARCHES_AT_ONCE, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.log.interface import Log
@@ -67,6 +73,7 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     publish_limit: PublishLimit
+    limiters: Limiters
     services: Services
     poller: Poller
 
@@ -106,11 +113,16 @@ def build(
     identities = Identities(log.identity.secret, Access(policies, settings.guests))
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, trio.current_time), moderation=Moderation(log.identity.secret),
+        publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
+        moderation=Moderation(log.identity.secret),
         slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
+        markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
     )  # fmt: skip
+    limiters = Limiters(local_shards(trio.current_time), trio.current_time)
+    afterwards = Afterwards(nursery, lambda: connections.faults.caught(afterwards))
     routes = Routes(
         services,
+        searches=search_handlers(services, limiters, afterwards),
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
@@ -119,11 +131,12 @@ def build(
     )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
-    conversation = Conversation(services, sink.as_sink())
+    conversation = Conversation(services, sink.as_sink(), Reading(services).commands())
     websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
-        upgrade=websockets.open, forwarded=None if forwarded is None else forwarded.apply,
+        slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
+        forwarded=None if forwarded is None else forwarded.apply,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
     services.moderation.expel = Expeller(connections, hub, exchanges).expel
@@ -161,8 +174,9 @@ def build(
         listeners.append(listener(operators, operators=first))
     parts = Parts(
         loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=connections.input_budget, hub=hub, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, services=services, poller=Poller(connections, readiness, listeners),
+        input_budget=connections.input_budget, hub=hub, moderation=services.moderation, exchanges=exchanges,
+        websockets=websockets, publish_limit=services.publish_limit, services=services, limiters=limiters,
+        poller=Poller(connections, readiness, listeners),
         handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)

@@ -170,11 +170,15 @@ class Server:
         return False
 
     def _news(self, records: Sequence[Record]) -> None:
+        altered = {record.room for record in records if record.alters}
+        if altered:
+            self._attempt(partial(self.parts.services.search_results.forget, altered))
         self._attempt(partial(self.parts.hub.news, records))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
         nursery.start_soon(parts.hub.run)
+        nursery.start_soon(parts.services.markers.run)
         nursery.start_soon(parts.poller.run)
         nursery.start_soon(parts.services.audit.run, parts.log.audit)
         nursery.start_soon(self._turn_wheel)
@@ -220,7 +224,8 @@ class Server:
         while True:
             await trio.sleep(HOUSEKEEPING)
             for chore in (
-                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.stats.report,
+                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.limiters.sweep,
+                services.search_results.sweep, parts.stats.report,
                 services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
                 partial(heap.tick, parts.connections.held),
             ):  # fmt: skip
@@ -244,6 +249,7 @@ class Server:
                 self.parts.connections.faults.caught(self)
             else:
                 self._attempt(partial(self.parts.hub.retained, firsts))
+                self._attempt(partial(self.parts.services.search_results.forget, firsts))
 
     def _attempt(self, chore: Callable[[], object]) -> None:
         """A fault of ours in house-keeping costs this once, and nobody's connection."""

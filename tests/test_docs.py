@@ -22,6 +22,7 @@ import trio
 import trio_websocket
 
 from chatserver.protocol import encoders
+from chatserver.reasons import ErrorCode
 from tests.support.peers import PATIENCE, Address, ask, publish
 from tests.support.serving import server_process
 
@@ -81,7 +82,13 @@ def test_a_stale_table_is_found(tmp_path: Path) -> None:
 
 
 def test_pushed_messages_are_what_the_encoders_make() -> None:
-    made = [encoders.gap("lobby", "k3f9-2", "k3f9-9000"), encoders.goaway("restart", 3.2)]
+    made = [
+        encoders.typing("lobby", ("g_2d4a90c4b1f0e37", "Brisk Otter 34")),
+        encoders.read("lobby", 41),
+        encoders.gap("lobby", "k3f9-2", "k3f9-9000"),
+        encoders.error(None, ErrorCode.FORBIDDEN, "you are banned in lobby for another 60 s", 60, room="lobby"),
+        encoders.goaway("restart", 3.2),
+    ]
     [(_, told)] = fences(DOCS / "protocol.md", "json pushed")
     assert [json.loads(line) for line in told.splitlines()] == [json.loads(each) for each in made]
 
@@ -101,6 +108,9 @@ def differences(told: Any, got: Any, where: str = "", form: str = "") -> Iterato
     elif isinstance(told, list) and isinstance(got, list) and len(told) == len(got):
         for index, (one, other) in enumerate(zip(told, got, strict=True)):
             yield from differences(one, other, f"{where}[{index}]")
+    elif form == "took_ms":
+        if not isinstance(got, float):
+            yield f"{where}: {got!r} is no duration"
     elif form in _FORMS and isinstance(told, str) and _FORMS[form].fullmatch(told):
         if not isinstance(got, str) or not _FORMS[form].fullmatch(got):
             yield f"{where}: {got!r} has not the form of a {form}"

@@ -4,7 +4,7 @@ Owns: the shapes. May not: send anything.
 
 `Response` is written, and the connection kept or closed. `Hold` parks until a room has news or time is up. `Stream`
 becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits for the log to make a message durable: a callback from
-the group commit costs 81 µs a publish in all, a task 108.
+the group commit costs 81 µs a publish in all, a task 108. `Slow` is a search.
 """
 
 from collections.abc import Callable, Coroutine
@@ -65,6 +65,12 @@ class Commit(msgspec.Struct, gc=False):
     render: Callable[[Stored | LogError], Response]
 
 
-Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit
+class Slow(msgspec.Struct, gc=False):
+    """An answer that takes more than a read of the log: such wait among themselves, and never in front of readers."""
+
+    pending: "Pending"
+
+
+Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Slow
 #: An answer that has to wait for the log; `close` it if its connection is gone.
 Pending: TypeAlias = Coroutine[Any, Any, Answer]

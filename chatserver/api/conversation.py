@@ -9,13 +9,15 @@ answers with an `Answer` to send, a `Work` to wait for (it needs the log), or No
 `session.waits` says so, nothing to read either until `Sink.resume`.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
+from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.api.services import Services, change_draft, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.chat.member import Member
@@ -54,6 +56,10 @@ class Answer(msgspec.Struct, gc=False):
     limited: bool = False  # a refusal of what came too often
 
 
+#: Nothing to say.
+SILENT = Answer([])
+
+
 def refusal(
     session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
 ) -> Answer:
@@ -65,18 +71,21 @@ def refusal(
 #: or a partial would cost 300 bytes.
 Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
 Outcome: TypeAlias = Answer | Work | None
+#: Hears one kind of command.
+Hear: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
 
 
 class Conversation:
     """Hears every client's commands; one for the server."""
 
-    def __init__(self, services: Services, sink: Sink) -> None:
+    def __init__(self, services: Services, sink: Sink, *areas: Mapping[type, Hear]) -> None:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
+        self._join_room = JoinPipeline(services.hub, services.pages)
         self._check = services.check
         self._sink = sink
-        self._hear: dict[type, Callable[[object, WebSocketSession, Any], Outcome]] = {
+        self._hear: dict[type, Hear] = {
             **dict.fromkeys((Publish, Edit, Delete, React), self._submit),
             Join: self._join,
             Leave: self._leave,
@@ -86,6 +95,8 @@ class Conversation:
             Ping: lambda connection, session, message: Answer([session.dialect.alive(message.id)]),
             Echo: lambda connection, session, message: Answer([message.frame]),
         }
+        for commands in areas:
+            self._hear.update(commands)
 
     def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
         """Do what a command asks. Raises MessageError."""
@@ -170,13 +181,14 @@ class Conversation:
             except MessageError:  # here, so that the room is not made for nothing
                 if (await self._services.log.head(message.room)).last == 0:
                     raise
-        async with self._hub.using(message.room, session.principal.network) as room:
-            start = self._pages.start(room, _place(message.after), LATEST)
-            page = self._pages.after_now(room, start, LATEST)
-            if page is None:
-                page = await self._pages.after_start(room.name, start, LATEST)
-            self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
-            return self._enter(connection, session, message, room, page)
+        enter = partial(self._enter_if_allowed, connection, session, message)
+        return await self._join_room.join(message.room, session.principal.network, _place(message.after), enter)
+
+    def _enter_if_allowed(
+        self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
+    ) -> Answer:  # fmt: skip
+        self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
+        return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
         empty = sum(1 for member in session.rooms() if member.room.ring is None)
@@ -212,7 +224,7 @@ class Conversation:
             self._hub.forget_publisher(waits, connection)
         for member in session.rooms():
             session.remove(member)
-            self._hub.leave(member)
+            self._hub.lost(member)
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session.principal, Action.READ, message.room, message.id)

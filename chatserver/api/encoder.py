@@ -4,7 +4,7 @@ Owns: the epoch that makes an offset a cursor. May not: decide who gets what.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import trio
 
@@ -62,7 +62,7 @@ class WireEncoder:
 
 
 class Events(Encoding):
-    """Server-sent events: records and gaps, no presence."""
+    """Server-sent events. What is no record has no id: it is no place to go on from."""
 
     def __init__(self, encoder: WireEncoder) -> None:
         self._encoder = encoder
@@ -75,6 +75,19 @@ class Events(Encoding):
         """Some were skipped."""
         cursor = self._encoder.cursor
         return sse.event(cursor(until), encoders.gap(room, cursor(after), cursor(until)), "gap")
+
+    def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes:
+        """Who came and went."""
+        return sse.notice("presence", encoders.presence(room, faces(joined), faces(left), members))
+
+    def typing(self, room: str, who: Principal) -> bytes:
+        """Somebody is writing something."""
+        [face] = faces([who])
+        return sse.notice("typing", encoders.typing(room, face))
+
+    def read(self, room: str, offset: int) -> bytes:
+        """How far this user has read."""
+        return sse.notice("read", encoders.read(room, offset))
 
 
 def expiry_text(principal: Principal) -> str | None:

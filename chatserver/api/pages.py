@@ -70,6 +70,10 @@ class Pages:
         self._encoder = encoder
         self.events, self.message_events = encoder.events, encoder.message_events
 
+    def is_ours(self, place: Place) -> bool:
+        """Whether a place is one of this log's epoch."""
+        return place.epoch in (None, self._encoder.epoch)
+
     def start(self, room: Room, place: Place | None, limit: int) -> Start:
         """Where a cursor stands in a room in memory."""
         return resolve(
@@ -98,7 +102,7 @@ class Pages:
             return self.after_now(room, self.start(room, after, limit), limit, messages_only=messages_only)
         if messages_only:
             return None
-        ours = before.epoch in (None, self._encoder.epoch)  # what stood before a place of another epoch is gone
+        ours = self.is_ours(before)  # what stood before a place of another epoch is gone
         end = min(before.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, end - limit)
         ring = room.ring
@@ -169,7 +173,7 @@ class Pages:
         return _messages_of(page) if messages_only else page
 
     async def _before(self, room: str, place: Place, limit: int, messages_only: bool) -> Page:
-        ours = place.epoch in (None, self._encoder.epoch)
+        ours = self.is_ours(place)
         before = place.offset if ours else None  # of another epoch: the newest
         records = await self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES, messages_only=messages_only)
         reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0

@@ -13,8 +13,10 @@ from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
+from chatserver.api.reading import Reading
 from chatserver.api.request import Request
 from chatserver.api.rooms import RoomHandlers, refusal
+from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services
 from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
@@ -40,8 +42,9 @@ class Routes:
     """
 
     def __init__(
-        self, services: Services, *, dialects: Mapping[str, Dialect], metrics: Callable[[], tuple[bytes, str]],
-        ready: Callable[[], bool], policy: Policy, operators: Policy | None = None,
+        self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
+        metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], policy: Policy,
+        operators: Policy | None = None,
     ) -> None:  # fmt: skip
         self._policy = policy
         self._operators = operators
@@ -51,6 +54,7 @@ class Routes:
         self._ready = ready
         self._static = StaticFiles(secure=secure)
         rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
+        reading = Reading(services)
         sessions = SessionHandlers(services, secure=secure)
         self._services = services
         self._service: dict[str, _Methods] = {
@@ -62,6 +66,8 @@ class Routes:
             **self._service,
             "/poll": _readable(rooms.poll_many),
             "/rooms": _readable(rooms.list_rooms),
+            "/unread": _readable(reading.show_unread),
+            "/search": _readable(searches.search),
             "/audit": _readable(moderation.read_audit),
             "/session": {**_readable(sessions.show), "POST": sessions.make},
         }
@@ -75,6 +81,8 @@ class Routes:
             "messages": {**_readable(rooms.read), "POST": rooms.publish},
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
+            "read": {"PUT": reading.put},
+            "typing": {"POST": reading.type},
             "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
             "kick": {"POST": moderation.kick},
         }

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation, Refusal
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
+from chatserver.log.index import SearchFailed
 from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.protocol.client_messages import Change, Edit, React
@@ -69,6 +72,8 @@ class Services:
     pages: Pages
     encoder: WireEncoder
     publish_limit: PublishLimit
+    markers: ReadMarkers
+    search_results: ResultCache  # `forget` the rooms in which something is edited or deleted
     settings: Settings
     moderation: Moderation = field(default_factory=Moderation)
     slow_mode: SlowMode = field(default_factory=SlowMode)
@@ -156,9 +161,9 @@ def change_draft(principal: Principal, change: Change, settings: Settings) -> Dr
     )  # fmt: skip
 
 
-def too_often(wait: float) -> str:
-    """The refusal of a publish over the rate."""
-    return f"too many messages; try again in {wait:.1f} s"
+def too_often(wait: float, what: str = "messages") -> str:
+    """The refusal of a publish, or of something else, over the rate."""
+    return f"too many {what}; try again in {wait:.1f} s"
 
 
 _REFUSALS = {
@@ -171,7 +176,7 @@ _REFUSALS = {
 
 
 def log_failure(error: LogError) -> tuple[ErrorCode, str, float | None]:
-    """Code, sentence and seconds to wait for what was not done: a room not opened, a record not stored.
+    """Code, sentence and seconds to wait for a room or an index that is of no use now, or a record not stored.
 
     The operator's words in `error` stay in our log: they name paths and disks.
     """
@@ -180,6 +185,8 @@ def log_failure(error: LogError) -> tuple[ErrorCode, str, float | None]:
     sentence = "the message could not be stored; send it again with the same key"
     if isinstance(error, RoomsFullError):
         sentence = "as many rooms are open as may be; this one was not among them"
+    elif isinstance(error, SearchFailed):
+        sentence = "the search took too long or failed; look for rarer words, or in one room, or try again"
     elif isinstance(error, LogBusy):
         sentence = "the server is busy; the message was not stored, send it again"
     return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY

@@ -1,9 +1,11 @@
-"""The page's files, read once.
+"""The page's files, read and compressed once.
 
 Owns: the bytes, their types and the headers a browser needs. May not: read the disk after start, or serve a path that
 is not in the table; there is nothing to traverse.
 """
 
+import gzip
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -30,9 +32,12 @@ _TYPES = {
 }
 _HEADERS = (
     ("Cache-Control", "no-cache"),  # ask every time, by ETag: a new version is there at the next load
+    ("Vary", "Accept-Encoding"),
     ("Referrer-Policy", "no-referrer"),
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
 )
+#: `gzip` in Accept-Encoding, and not refused by a weight of zero (RFC 9110 section 12.5.3).
+_TAKES_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[^,]*)?\s*(?:,|$)", re.IGNORECASE)
 
 
 class StaticFiles:
@@ -40,23 +45,27 @@ class StaticFiles:
 
     def __init__(self, folder: Path = WEB, *, secure: bool) -> None:
         self._secure = secure
-        self._files: dict[str, tuple[str, str, bytes]] = {}
+        #: by path and whether it is compressed: type, entity tag, bytes; each coding has a tag of its own
+        self._files: dict[tuple[str, bool], tuple[str, str, bytes]] = {}
         for file in sorted(folder.iterdir()):
             if file.suffix in _TYPES:
-                body = file.read_bytes()
-                etag = f'"{sha256(body).hexdigest()[:20]}"'
+                plain = file.read_bytes()
                 path = "/" if file.name == "index.html" else f"/{file.name}"
-                self._files[path] = (_TYPES[file.suffix], etag, body)
+                for body in (plain, gzip.compress(plain, mtime=0)):
+                    etag = f'"{sha256(body).hexdigest()[:20]}"'
+                    self._files[path, body is not plain] = (_TYPES[file.suffix], etag, body)
 
     def __contains__(self, path: str) -> bool:
-        return path in self._files
+        return (path, False) in self._files
 
     def serve(self, request: Request) -> Response:
         """A file, or 304 for a browser that has it. The page itself brings a guest token along."""
         path = request.head.path
-        content_type, etag, body = self._files[path]
-        headers: Headers = (*_HEADERS, ("ETag", etag))
-        known = request.head.headers.get("if-none-match", "")
+        fields = request.head.headers
+        takes_gzip = _TAKES_GZIP.search(fields.get("accept-encoding", "")) is not None
+        content_type, etag, body = self._files[path, takes_gzip]
+        headers: Headers = (*_HEADERS, ("ETag", etag), *((("Content-Encoding", "gzip"),) if takes_gzip else ()))
+        known = fields.get("if-none-match", "")
         if path == "/" and request.identities.wants_cookie(request.head, request.network):
             headers = (*headers, set_cookie(new_token(), secure=self._secure))
         elif etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)

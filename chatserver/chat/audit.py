@@ -82,7 +82,7 @@ class AuditTrail:
                 try:
                     await self._store(audit)
                 except LogError as error:
-                    _log.error("audit_lost", entries=len(self._waiting), detail=str(error))
+                    _log.warning("audit_lost", entries=len(self._waiting), detail=str(error))
 
     async def _store(self, audit: Audit) -> None:
         group = list(self._waiting)

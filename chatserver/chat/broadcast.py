@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from chatserver.chat.member import Member, PollWaiter, Source
+from chatserver.chat.notices import Move
+from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding, Ring
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
@@ -29,7 +31,7 @@ MAX_BEHIND = 5_000
 class Broadcast:
     """One pass over all members who were there when it began."""
 
-    __slots__ = ("at", "change", "members", "notices", "reaches", "room", "written")
+    __slots__ = ("_presence", "_typing", "at", "change", "members", "reaches", "reads", "room", "typing", "written")
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -38,17 +40,35 @@ class Broadcast:
         self.reaches = room.last
         self.written = 0 if room.ring is None else room.ring.written
         self.change = None if room.telling is None or not room.presence.changed else room.presence.tell(room.telling)
-        self.notices: dict[Encoding, bytes | None] = {}  # presence, put into words once for each encoding
         room.telling = None
+        self.typing: list[Principal] = []
+        self.reads: dict[int, Move] = {}
+        if room.notices is not None and room.notices.announced is not None:
+            self.typing, self.reads = room.notices.tell()
+        # Put into words once for each encoding.
+        self._presence: dict[Encoding, bytes | None] = {}
+        self._typing: dict[Encoding, dict[int, bytes]] = {}
 
-    def notice(self, encoding: Encoding) -> bytes | None:
+    def presence(self, encoding: Encoding) -> bytes | None:
         """What members of this encoding are told of presence; None when there is nothing to tell."""
         if self.change is None:
             return None
-        if encoding not in self.notices:
+        if encoding not in self._presence:
             joined, left = self.change
-            self.notices[encoding] = encoding.presence(self.room.name, joined, left, len(self.room.presence))
-        return self.notices[encoding]
+            self._presence[encoding] = encoding.presence(self.room.name, joined, left, len(self.room.presence))
+        return self._presence[encoding]
+
+    def notices(self, member: Member, number: int) -> bytes:
+        """What a member is told of who else types, and of how far the same person has read on another connection."""
+        encoding, name = member.encoding, self.room.name
+        typing = self._typing.get(encoding)
+        if typing is None:
+            typing = self._typing[encoding] = {who.number: encoding.typing(name, who) or b"" for who in self.typing}
+        told = b"".join([notice for who, notice in typing.items() if who != number]) if typing else b""
+        move = self.reads.get(number)
+        if move is not None and move.connection is not member.connection:
+            told += encoding.read(name, move.offset) or b""
+        return told
 
 
 class PollPass(NamedTuple):
@@ -105,12 +125,17 @@ class Broadcaster:
                 self._sink.guarded(member.connection, self._deliver_to, member)
         if broadcast.change is not None:
             for member in visited:
-                self._tell(member, broadcast.notice(member.encoding))
+                self._tell_presence(member, broadcast.presence(member.encoding))
+        if broadcast.typing or broadcast.reads:
+            for member in visited:
+                self._tell_notices(member, broadcast)
 
     def _end(self, room: Room, broadcast: Broadcast) -> None:
         room.offered, room.offered_bytes = broadcast.reaches, broadcast.written
         self.resume_publishers(room)
-        if room.broadcast is None and (room.last != broadcast.reaches or room.telling is not None):
+        notices = room.notices
+        told = room.telling is None and (notices is None or notices.announced is None)
+        if room.broadcast is None and (room.last != broadcast.reaches or not told):
             self.announce_members(room)
 
     def announce_members(self, room: Room) -> None:
@@ -119,7 +144,18 @@ class Broadcaster:
             room.broadcast = Broadcast(room)
             self._schedule.soon(self._step, room, room.name)
 
-    def _tell(self, member: Member, notice: bytes | None) -> None:
+    def _tell_notices(self, member: Member, broadcast: Broadcast) -> None:
+        """Notices are told to members that can take them now; they are nothing to come back for."""
+        principal = broadcast.room.members.get(member)
+        if principal is None:
+            return  # it has left
+        told = broadcast.notices(member, principal.number)
+        if told:
+            taken = self._sink.offer(member.connection, told)
+            if 0 < taken < len(told):
+                self._sink.keep(member.connection, told, taken)
+
+    def _tell_presence(self, member: Member, notice: bytes | None) -> None:
         """Presence is told to members that can take it now; the others get the count when they have room again."""
         if notice is None or member.source is Source.NOTHING:
             return

@@ -16,7 +16,7 @@ from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.catch_up import READERS, CatchUp
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, PollWaiter, Source, Wait
-from chatserver.chat.presence import LEASE
+from chatserver.chat.notices import Notices
 from chatserver.chat.principal import Principal
 from chatserver.chat.registry import Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
@@ -26,9 +26,13 @@ from chatserver.log.interface import Draft, Log, LogError, Record, Refused, Stor
 from chatserver.meters import ByteBudget
 from chatserver.settings.fields import Settings
 
-#: Members told of presence in one round of a second, over all rooms: 30 ms of it. One client that comes and goes in a
-#: hundred large rooms would otherwise have ten thousands of frames sent.
+#: Members told of presence or notices in a round of a second, over all rooms: 30 ms of it. One client that comes and
+#: goes in a hundred large rooms would otherwise have ten thousands of frames sent.
 TOLD_A_ROUND = 5_000
+#: Members of a room up to which they are told who types.
+MAX_TYPING_MEMBERS = 5_000
+#: Members who are looked at for what one write costs: those who are not told that somebody has read.
+LOOKS_A_WRITE = 16
 #: Rooms that are looked at for that, and for their leases, in one step: 0.2 ms.
 LOOKED_AT = 32
 
@@ -39,7 +43,7 @@ class _Round:
 
     leasing: deque[Room]
     changed: deque[Room]
-    told: int = 0
+    noticing: deque[Room]
 
 
 class Hub:
@@ -64,8 +68,11 @@ class Hub:
         self._schedule = schedule
         self._note_failure = note_failure  # told of each message that the log did not take
         self._clock = clock
+        self._lease_seconds = settings.presence_grace
         self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, those seen to first in front
         self._changed: dict[Room, None] = {}  # whose presence is to be told, alike
+        self._noticing: dict[Room, None] = {}  # that have notices, alike
+        self._told = 0  # members told of presence or notices since the last round began
         self._round: _Round | None = None  # of house-keeping, that is under way
         self.published = 0
         self._members = self._waits = 0  # memberships, and rooms waited for, over all rooms
@@ -171,17 +178,23 @@ class Hub:
         return member
 
     def leave(self, member: Member) -> None:
-        """End a membership; harmless when it has ended."""
-        if member.source is Source.NOTHING:
-            return
+        """End a membership whose client says so; harmless when it has ended."""
+        if member.source is not Source.NOTHING:
+            principal = self._detach(member)
+            member.room.presence.leave(principal.number)
+            self._left(member.room)
+
+    def lost(self, member: Member) -> None:
+        """End a membership whose connection has ended: the person may be back in a moment. Harmless as `leave` is."""
+        if member.source is not Source.NOTHING:
+            self._lease(member.room, self._detach(member))
+
+    def _detach(self, member: Member) -> Principal:
         member.source = Source.NOTHING
         member.connection = None
         self._members -= 1
-        room = member.room
-        principal = room.members.pop(member)
         self._informed(member)
-        room.presence.leave(principal.number)
-        self._left(room)
+        return member.room.members.pop(member)
 
     def change_principal(self, member: Member, principal: Principal) -> None:
         """A member has signed in, or has another name: others see it where it was."""
@@ -255,16 +268,56 @@ class Hub:
         self._lease(room, principal)
 
     def _lease(self, room: Room, principal: Principal) -> None:
-        room.presence.leave_by(principal.number, self._clock() + LEASE)
+        room.presence.leave_by(principal.number, self._clock() + self._lease_seconds)
         self._leasing[room] = None
         self._left(room)
+
+    # -- notices ----------------------------------------------------------------------------------------------------
+
+    def types(self, name: str, principal: Principal) -> None:
+        """Somebody is writing something: told to the others in the room, if they are not too many."""
+        room = self.rooms.get(name)
+        if room is not None and 0 < len(room.members) <= MAX_TYPING_MEMBERS:
+            now = self._clock()
+            self._notices(room).types(principal, now)
+            self._notify(room, now)
+
+    def moved(self, name: str, principal: Principal, offset: int, connection: object = None) -> None:
+        """Somebody has read up to an offset: told to the same person's other connections in the room.
+
+        `connection` is the one that says so, if it is in the room.
+        """
+        room = self.rooms.get(name)
+        if room is not None and room.presence.connections(principal.number) > (connection is not None):
+            self._notices(room).moved(principal.number, offset, connection)
+            self._notify(room, self._clock())
+
+    def _notices(self, room: Room) -> Notices:
+        if room.notices is None:
+            room.notices = Notices()
+            self._noticing[room] = None
+        return room.notices
+
+    def _notify(self, room: Room, now: float) -> None:
+        """Have a room told of its notices, if it is time and this round's share is not used up; else in a later one."""
+        notices = room.notices
+        if notices is None or not room.members or notices.idle(now):
+            room.notices = None
+            self._noticing.pop(room, None)
+        elif notices.announced is None and self._told < TOLD_A_ROUND and notices.may_tell(now):
+            members = len(room.members)
+            self._told += members if notices.typing else members // LOOKS_A_WRITE + len(notices.reads)
+            self._noticing[room] = self._noticing.pop(room)  # behind those that have not been told
+            notices.announce(now)
+            self.broadcaster.announce_members(room)
 
     # -- house-keeping ------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Once a second: leases end, presence is told, empty rooms leave memory."""
         if self._round is None:  # else the last one is not over, and goes on
-            self._round = _Round(deque(self._leasing), deque(self._changed))
+            self._round = _Round(deque(self._leasing), deque(self._changed), deque(self._noticing))
+            self._told = 0
             self._schedule.later(self._keep_house, self)
         self.registry.evict_due()
         self.registry.relieve()  # what was sent since is kept as well
@@ -275,22 +328,28 @@ class Hub:
         assert keeping is not None
         now = self._clock()
         for _ in range(min(len(keeping.leasing), LOOKED_AT)):
-            self._end_leases(keeping.leasing.popleft(), now)
+            if self._end_leases(keeping.leasing[0], now):
+                break
+            keeping.leasing.popleft()
         for _ in range(min(len(keeping.changed), LOOKED_AT)):
-            keeping.told += self._tell_presence(keeping.changed.popleft(), now)
-            if keeping.told >= TOLD_A_ROUND:
+            self._told += self._tell_presence(keeping.changed.popleft(), now)
+            if self._told >= TOLD_A_ROUND:
                 keeping.changed.clear()  # the others are first in the next round
                 break
-        if not (keeping.leasing or keeping.changed):
+        for _ in range(min(len(keeping.noticing), LOOKED_AT)):
+            self._notify(keeping.noticing.popleft(), now)
+        if not (keeping.leasing or keeping.changed or keeping.noticing):
             return False
         self._round = keeping
         return True
 
-    def _end_leases(self, room: Room, now: float) -> None:
-        room.presence.expire(now)
+    def _end_leases(self, room: Room, now: float) -> bool:
+        """End the next ones of a room. True: there may be more."""
+        more = room.presence.expire(now)
         if not room.presence.leased:
             self._leasing.pop(room, None)
         self._left(room)
+        return more
 
     def _tell_presence(self, room: Room, now: float) -> int:
         """Have a room told who came and went, if it is time; to how many."""

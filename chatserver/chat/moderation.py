@@ -77,13 +77,16 @@ class Moderation:
             found = self._find(principal.network, action, room)
             if found is None or principal.may(Action.MODERATE, room):  # who moderates is not shut out with neighbours
                 return None
-        self.refused[found.kind] += 1
-        return self.refusal(found)
+        return self._refuse(found)
 
     def check_network(self, network: str, room: str) -> Refusal | None:
         """The same for somebody who only reads, as nobody."""
         found = self._find(network, Action.READ, room)
-        return None if found is None else self.refusal(found)
+        return None if found is None else self._refuse(found)
+
+    def _refuse(self, sanction: Sanction) -> Refusal:
+        self.refused[sanction.kind] += 1
+        return self.refusal(sanction)
 
     def _find(self, key: _Key, action: Action, room: str) -> Sanction | None:
         """The one that forbids it longest."""

@@ -2,18 +2,16 @@
 
 Owns: the counts, the leases of pollers, what changed since it was last told. May not: send, or read a clock.
 
-A user is present once, however many windows are open. A poller is present while its poll is held and for a lease
-after each answer. Changes are told together, at most once a second; in large rooms less often, and without names:
-9,000 people who each hear of 9,000 arrivals would be 81 million deliveries.
+A user is present once, however many windows are open, and for a lease after a connection or a held poll has ended: a
+reload is no departure, and neither is the pause between two polls. Changes are told together, at most once a second; in
+large rooms less often, and without names: 9,000 people who each hear of 9,000 arrivals would be 81 million deliveries.
 """
 
 import math
-from itertools import islice
+from itertools import islice, takewhile
 
 from chatserver.chat.principal import Principal
 
-#: Seconds a poller stays present after an answer: a slow phone's round trips and a polite client's pause.
-LEASE = 10.0
 #: Seconds between two tellings in a small room.
 TELL_EVERY = 1.0
 #: Tellings to members a second that one room may cost: a member of a large one hears its count about as often as it is
@@ -21,12 +19,17 @@ TELL_EVERY = 1.0
 TELL_RATE = 200
 #: Members up to which arrivals and departures are told by name.
 NAMED_ROOM = 100
+#: Leases ended in one step: 0.1 ms.
+EXPIRE_STEP = 200
 #: Names in one answer to `members`.
 MAX_LISTED = 500
 
 
 class Presence:
-    """The people of one room, by number. Lean: there is one for each room, and most rooms hold one or two people."""
+    """The people of one room, by number; all leases are of one length.
+
+    Lean: there is one for each room, and most rooms hold one or two people.
+    """
 
     __slots__ = ("_changes", "_connections", "_leases", "_people", "_unnamed", "listing", "told_at")
 
@@ -85,16 +88,24 @@ class Presence:
         """One less, at a later time, unless the person comes back before."""
         if self._leases is None:
             self._leases = {}
-        if number in self._leases:
+        if self._leases.pop(number, None) is not None:
             self.leave(number)
-        self._leases[number] = deadline
+        self._leases[number] = deadline  # at the end: deadlines only grow
 
-    def expire(self, now: float) -> None:
-        """End the leases that have run out."""
+    def expire(self, now: float) -> bool:
+        """End the next leases that have run out. True: there may be more."""
         leases = self._leases or {}
-        for number in [number for number, deadline in leases.items() if deadline <= now]:
+        ended = list(islice(takewhile(lambda number: leases[number] <= now, leases), EXPIRE_STEP))
+        for number in ended:
             del leases[number]
             self.leave(number)
+        return len(ended) == EXPIRE_STEP
+
+    def connections(self, number: int) -> int:
+        """How many of this person's connections are here, those included that ended a moment ago."""
+        if number not in self._people:
+            return 0
+        return 1 if self._connections is None else self._connections.get(number, 1)
 
     @property
     def leased(self) -> bool:

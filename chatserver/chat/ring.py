@@ -44,6 +44,14 @@ class Encoding:
         """Who came and went; None where that is not told."""
         return None
 
+    def typing(self, room: str, who: Principal) -> bytes | None:
+        """Somebody is writing something; None where that is not told."""
+        return None
+
+    def read(self, room: str, offset: int) -> bytes | None:
+        """How far this user has read, on another connection; None where that is not told."""
+        return None
+
 
 class MessageEncoder(Protocol):
     """What turns records into the JSON that all encodings share."""

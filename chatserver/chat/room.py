@@ -8,6 +8,7 @@ A ring is made at the room's first message: names are free, and a room in which 
 from typing import TYPE_CHECKING
 
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.notices import Notices
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Ring, RingSize
@@ -24,9 +25,9 @@ class Room:
     """See the module."""
 
     __slots__ = (
-        "_size", "answering", "broadcast", "cache", "first", "members", "name", "network", "offered", "offered_bytes",
-        "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring", "seen", "telling", "uninformed",
-        "waiters",
+        "_size", "answering", "broadcast", "cache", "first", "members", "name", "network", "notices", "offered",
+        "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring", "seen", "telling",
+        "uninformed", "waiters",
     )  # fmt: skip
 
     def __init__(self, name: str, size: RingSize, *, network: str) -> None:
@@ -39,6 +40,7 @@ class Room:
         self.waiters: dict[PollWaiter, None] | None = None
         self.presence = Presence()
         self.telling: float | None = None  # since when presence waits to be told by the next pass
+        self.notices: Notices | None = None  # what else waits to be told
         self.broadcast: Broadcast | None = None  # the pass over its members that is under way
         self.answering: PollPass | None = None  # the pass over its held polls that is under way
         self.paused: dict[object, None] | None = None  # publishing connections that wait for its members

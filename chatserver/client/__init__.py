@@ -1,10 +1,86 @@
 """The Python client: be in rooms whatever happens to the connection; lose nothing, get nothing twice.
 
-`connect` (link.py) is the way in; session.py holds the promise, without I/O; terminal.py is
-`chatserver chat`. Nothing in the server imports any of it.
+    async with connect("http://127.0.0.1:8000", name="Ann") as chat:
+        async for message in chat.join("lobby"):
+            await chat.publish("lobby", f"{message.user.name} said {message.text}")
+
+docs/bots.md is the whole of it on one page. Nothing in the server imports any of it, and it imports nothing of the
+server, so that it notices when the two disagree. `chatserver chat` (terminal/) is built on it.
 """
 
-from chatserver.client.link import Client, RejectedError, connect
-from chatserver.client.stream import BadUrlError
+from chatserver.client.api import Found, RoomSummary, SearchResults, Unread
+from chatserver.client.chat import ANSWER_TIMEOUT, Chat, Page, Room, connect
+from chatserver.client.errors import (
+    BadUrl,
+    ChatError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    Rejected,
+    Unauthenticated,
+    Unavailable,
+)
+from chatserver.client.events import Complaint, Entered, Event, Gap, Postponed, Reconnecting, RoomEvent
+from chatserver.client.feed import Feed
+from chatserver.client.link import Backoff
+from chatserver.client.transport import TransportName
+from chatserver.client.wire import (
+    Ack,
+    Connected,
+    Deletion,
+    Edit,
+    Expiring,
+    Members,
+    Message,
+    Presence,
+    Reaction,
+    Read,
+    Record,
+    Typing,
+    User,
+)
 
-__all__ = ["BadUrlError", "Client", "RejectedError", "connect"]
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "Ack",
+    "Backoff",
+    "BadUrl",
+    "Chat",
+    "ChatError",
+    "Complaint",
+    "Connected",
+    "Deletion",
+    "Edit",
+    "Entered",
+    "Event",
+    "Expiring",
+    "Feed",
+    "Forbidden",
+    "Found",
+    "Gap",
+    "Invalid",
+    "Members",
+    "Message",
+    "NotFound",
+    "Page",
+    "Postponed",
+    "Presence",
+    "RateLimited",
+    "Reaction",
+    "Read",
+    "Reconnecting",
+    "Record",
+    "Rejected",
+    "Room",
+    "RoomEvent",
+    "RoomSummary",
+    "SearchResults",
+    "TransportName",
+    "Typing",
+    "Unauthenticated",
+    "Unavailable",
+    "Unread",
+    "User",
+    "connect",
+]

@@ -7,10 +7,12 @@ GNU readline reads the terminal itself.
 
 import codecs
 import re
+from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 
 BRACKETED_PASTE = "\x1b[?2004h", "\x1b[?2004l"  # on and off; xterm's control sequences
+FOCUS_REPORTS = "\x1b[?1004h", "\x1b[?1004l"  # the same: tell when the window is looked at, and when not
 LONGEST_LINE = 16_384  # characters; the server's own limit for a message is in bytes, and it says so
 REMEMBERED_LINES = 100
 _CHARACTERS_A_CELL = 4  # a letter and marks that combine with it; so a long line is not measured from its beginning
@@ -32,10 +34,16 @@ _KEYS = {
 }  # fmt: skip
 
 
+#: Takes the text before the cursor; returns what of it stays, and what may follow that.
+Completer = Callable[[str], tuple[str, Sequence[str]]]
+
+
 class Editor:
-    """One line of input, as in most shells: arrows, Ctrl-A/E/K/U/W, earlier lines."""
+    """One line of input, as in most shells: arrows, Ctrl-A/E/K/U/W, earlier lines, Tab."""
 
     def __init__(self) -> None:
+        self.complete: Completer = lambda before: (before, ())
+        self.focused = True  # the window is looked at, as far as the terminal tells
         self.before = ""  # the cursor
         self.after = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -43,6 +51,7 @@ class Editor:
         self._earlier: list[str] = []
         self._shown = 0  # index into _earlier; its length: the new line
         self._pasting = False  # what comes is text, line breaks too, until the paste ends
+        self._choices: list[str] = []  # texts before the cursor that Tab offers in turn, the first as typed
 
     def feed(self, data: bytes) -> list[str | None]:
         """Take bytes from the terminal; return the lines entered, and None for Ctrl-D on an empty line."""
@@ -55,6 +64,10 @@ class Editor:
                 self._pasting = key == "\x1b[200~"
             elif self._pasting:
                 self._insert(key.replace("\r", "\n"))
+            elif key in ("\x1b[I", "\x1b[O"):
+                self.focused = key == "\x1b[I"
+            elif key in ("\t", "\x1b[Z"):
+                self._offer(1 if key == "\t" else -1)
             elif key in "\r\n":
                 entered.append(self._take())
             elif key == "\x04" and not self.before + self.after:
@@ -92,8 +105,17 @@ class Editor:
             self._shown = index
             self.before, self.after = "".join(self._earlier[index : index + 1]), ""
 
+    def _offer(self, step: int) -> None:
+        """Show the next of what Tab offers."""
+        if self.before not in self._choices:
+            kept, endings = self.complete(self.before)
+            self._choices = [self.before, *(kept + ending for ending in endings)]
+        index = self._choices.index(self.before) + step
+        self.before = self._choices[index % len(self._choices)]
+
     def _press(self, key: str) -> None:
         before, after = self.before, self.after
+        self._choices = []
         match _KEYS.get(key, key):
             case "home":
                 self.before, self.after = "", before + after

@@ -1,66 +1,55 @@
-"""What a client tells its user: one small class for each thing that can happen.
+"""What a client tells its user besides records: one small class for each thing that can happen.
 
 Owns: the vocabulary between the library and programs on top of it. May not: carry wire details.
 """
 
+from typing import TypeAlias
+
 import msgspec
 
-from chatserver.client.wire import Connected, GoingAway, Members, Message, PresenceChanged
-
-__all__ = ["Connected", "GoingAway", "Members", "PresenceChanged"]
+from chatserver.client.wire import Connected, Deletion, Edit, Expiring, Message, Presence, Reaction, Read, Typing
 
 
-class Entered(msgspec.Struct, frozen=True):
-    """We are in a room; its missed or latest messages come as `Received` right after this."""
+class Entered(msgspec.Struct, frozen=True, tag_field="type", tag="entered"):
+    """We are in a room; what we missed, or the latest messages we asked for, follow."""
 
     room: str
-    members: int
+    members: int | None  # None: this transport does not say
     resumed: bool  # this goes on from messages that we had before
 
 
-class Received(msgspec.Struct, frozen=True):
-    """A message: each exactly once, in the room's order."""
-
-    message: Message
-    past: bool  # it was said before we entered or while we were away
-
-
-class Lost(msgspec.Struct, frozen=True):
-    """Messages of a room after what we had are gone for good (retention, or the room began anew)."""
+class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
+    """What followed `after` in a room is gone for good (retention, or the room began anew), up to the next record."""
 
     room: str
+    after: str | None
 
 
-class Acknowledged(msgspec.Struct, frozen=True):
-    """What we published under `key` is durable."""
-
-    key: str
-    room: str
-    offset: int
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """What we published under `key` will not be taken, however often we ask."""
-
-    key: str
-    code: str
-    message: str
-
-
-class Complaint(msgspec.Struct, frozen=True):
-    """The server could not do something else we asked for, such as to enter `room`."""
+class Complaint(msgspec.Struct, frozen=True, tag_field="type", tag="complaint"):
+    """The server did not let us into `room`, or refused something that has no answer of its own."""
 
     room: str | None
     code: str
     message: str
 
 
-class Reconnecting(msgspec.Struct, frozen=True):
+class Postponed(msgspec.Struct, frozen=True, tag_field="type", tag="postponed"):
+    """A request of ours is refused for now, and is sent again in `delay` seconds."""
+
+    room: str
+    code: str
+    message: str
+    delay: float
+
+
+class Reconnecting(msgspec.Struct, frozen=True, tag_field="type", tag="reconnecting"):
     """No connection; the next attempt is in `delay` seconds."""
 
     why: str
     delay: float
 
 
-_Answer = Acknowledged | Refused | Complaint
-Event = Connected | Entered | Received | Lost | PresenceChanged | Members | _Answer | GoingAway | Reconnecting
+#: What may happen to a room.
+RoomEvent: TypeAlias = Message | Edit | Deletion | Reaction | Entered | Gap | Presence | Typing | Read
+#: What may happen at all.
+Event: TypeAlias = RoomEvent | Connected | Complaint | Postponed | Expiring | Reconnecting

@@ -1,7 +1,7 @@
-"""Who we are to a server, kept from one start to the next.
+"""Who we are to a server, from one start to the next.
 
-Owns: a file for each server, with the cookie that it gave, which nobody but the user may read. May not: know the
-network.
+Owns: a file for each server, with the cookie that it gave, which nobody but the user may read; a token out of a file.
+May not: know the network.
 """
 
 import os
@@ -28,6 +28,11 @@ def keep_cookie(target: Target, cookie: str) -> None:
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="latin-1") as file:
         file.write(cookie)
     fresh.replace(path)
+
+
+def read_token(text: str) -> str:
+    """Return the token given, or the one in the file that `@FILE` names; raises OSError."""
+    return Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
 
 
 def _path(target: Target) -> Path:

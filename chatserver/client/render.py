@@ -1,19 +1,49 @@
-"""Events as words for people: one line each, safe to print.
+"""Events as words for people, safe to print.
 
-Owns: every sentence the terminal client says, and the escaping of what other people wrote.
+Owns: every sentence the terminal client says of an event, and the escaping of what other people wrote.
 May not: print. Text from the network must not move the cursor, change colours or fake a line.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from zlib import crc32
 
-from chatserver.client import events
+from chatserver.client import events, wire
+from chatserver.client.errors import ChatError
 from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and on light
 _ZERO_WIDTH_JOINER = "\u200d"  # a format character like those that fake text, but families of emoji need it
 _MEMBERS_SHOWN = 100  # to a user who asks
-_NAMES_SHOWN = 5  # in one line of presence; a room of thousands that reconnects is not a list worth reading
+_NAMES_SHOWN = 3  # in one line of presence; beyond, how many
+_QUOTE = 60  # characters of a message that is quoted
+_INDENT = " " * 7  # of the second and further lines of a message
+
+
+class Style:
+    """SGR sequences, or nothing where colours are not wanted."""
+
+    def __init__(self, *, colours: bool) -> None:
+        self.colours = colours
+
+    def dim(self, text: str) -> str:
+        """Of less importance."""
+        return self._with("2", text)
+
+    def strong(self, text: str) -> str:
+        """Of more importance."""
+        return self._with("1", text)
+
+    def alarm(self, text: str) -> str:
+        """New, or addressed to the reader."""
+        return self._with("1;31", text)
+
+    def name(self, user: User) -> str:
+        """A name in the colour of its user; never an empty word."""
+        return self._with(f"1;{_NAME_COLOURS[crc32(user.id.encode()) % len(_NAME_COLOURS)]}", name_of(user))
+
+    def _with(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colours else text
 
 
 def printable(text: str) -> str:
@@ -23,61 +53,145 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == _ZERO_WIDTH_JOINER else ascii(char)[1:-1] for char in text)
 
 
-def plain_line(message: Message) -> str:
-    """Return a message as one line for pipes: `2026-11-20T12:00:00.123Z Ann: hi`."""
-    return f"{printable(message.time)} {printable(message.user.name)}: {printable(message.text)}"
+def name_of(user: User) -> str:
+    """Return a name that is safe to print."""
+    return printable(user.name) or "?"
 
 
-def pretty_lines(message: Message, *, colours: bool) -> str:
-    """Return a message for people: local time, name, text with its line breaks kept and indented."""
-    name = printable(message.user.name)
-    lines = [printable(line) for line in message.text.splitlines()] or [""]
-    text = f"\n{' ' * 7}".join(lines)
-    clock = local_time(message, "%H:%M")
-    if not colours:
-        return f"{clock}  {name}: {text}"
-    colour = _NAME_COLOURS[crc32(message.user.id.encode()) % len(_NAME_COLOURS)]
-    return f"\x1b[2m{clock}\x1b[0m  \x1b[1;{colour}m{name}\x1b[0m  {text}"
+def plain_line(record: wire.Record) -> str | None:
+    """Return a record as one line for pipes: `2026-11-20T12:00:00.123Z Ann: hi`."""
+    match record:
+        case wire.Message():
+            words = f": {printable(_text(record))}"
+        case wire.Edit() | wire.Deletion() | wire.Reaction():
+            words = f" {_change(record)}"
+        case _:
+            return None
+    return f"{printable(record.time)} {name_of(record.user)}{words}"
 
 
-def local_time(message: Message, form: str) -> str:
-    """Return the local time of a message in this form of strftime, or as it came if it is none."""
+def message_lines(message: Message, style: Style, *, room: str = "", quote: str = "", called: bool = False) -> str:
+    """Return a message for people: local time, name, text with its line breaks kept and indented.
+
+    `room` is named where it is not clear, `quote` is what it answers; `called` if it is addressed to the reader.
+    """
+    lines = [printable(line) for line in _text(message).splitlines()] or [""]
+    if called:
+        lines = [style.strong(line) for line in lines]
+    elif message.deleted:
+        lines = [style.dim(line) for line in lines]
+    facts = [f"{printable(emoji)} {count}" for emoji, count in message.reactions.items()]
+    facts += ["(edited)"] if message.edited and not message.deleted else []
+    tail = "  " + style.dim(" ".join(facts)) if facts else ""
+    head = f"{style.dim(local_time(message, '%H:%M'))}  {_room(room, style)}"
+    above = f"{head}{style.dim(f'↳ {quote}')}\n" if quote else ""
+    number = style.dim(f"#{message.offset}")
+    if (action := _action(message)) is not None:
+        return f"{above}{head}{number} * {style.name(message.user)} {printable(action)}{tail}"
+    return f"{above}{head}{number} {style.name(message.user)}: {f'{chr(10)}{_INDENT}'.join(lines)}{tail}"
+
+
+def quoted(message: Message) -> str:
+    """Return the beginning of a message as one line."""
+    text = printable(_text(message).replace("\n", " "))
+    return f"{name_of(message.user)}: {text if len(text) <= _QUOTE else text[: _QUOTE - 1] + '…'}"
+
+
+def local_time(record: wire.Record, form: str) -> str:
+    """Return the local time of a record in this form of strftime, or as it came if it is none."""
     try:
-        return f"{datetime.fromisoformat(message.time).astimezone():{form}}"
+        return f"{datetime.fromisoformat(record.time).astimezone():{form}}"
     except (ValueError, OverflowError):
-        return printable(message.time)
+        return printable(record.time)
 
 
 def status(event: events.Event) -> str | None:
     """Return what to say about anything but a message; None: nothing."""
     match event:
-        case events.Received() | events.Acknowledged() | events.GoingAway():
-            return None  # the last is said by the Reconnecting that follows
-        case events.Connected(user):
-            return f"connected as {printable(user.name)}"
+        case wire.Connected(user):
+            return f"connected as {name_of(user)}"
+        case wire.Edit() | wire.Deletion() | wire.Reaction():
+            return f"{name_of(event.user)} {_change(event)}"
+        case wire.Presence():
+            return presence([user.name for user in event.joined], [user.name for user in event.left], event.members)
+        case wire.Expiring(seconds):
+            return f"your token runs out in {seconds:.0f} s"
         case events.Entered(room, members, resumed):
-            return f"{'back in' if resumed else 'in'} {printable(room)}, {members} here"
-        case events.Lost(room):
+            here = f", {members} here" if members is not None else ""
+            return f"{'back in' if resumed else 'in'} {printable(room)}{here}"
+        case events.Gap(room):
             return f"some messages of {printable(room)} are gone for good and not shown"
-        case events.PresenceChanged(_, joined, left, members):
-            changes = [
-                f"{_names(users, len(users), _NAMES_SHOWN)} {verb}"
-                for users, verb in ((joined, "came"), (left, "left"))
-                if users
-            ]
-            return f"{', '.join(changes)} · {members} here" if changes else None
-        case events.Members(_, room, members, count):
-            return f"{count} in {printable(room)}: {_names(members, count, _MEMBERS_SHOWN)}"
-        case events.Refused(_, code, message):
-            return f"not sent: {printable(message)} ({printable(code)})"
         case events.Complaint(room, code, message):
             about = f"{printable(room)}: " if room is not None else ""
             return f"the server says: {about}{printable(message)} ({printable(code)})"
+        case events.Postponed(_, code, message, delay):
+            return f"{printable(message)} ({printable(code)}); trying again in {delay:.1f} s"
         case events.Reconnecting(why, delay):
             return f"{printable(why)}; reconnecting in {delay:.1f} s…"
+        case _:
+            return None
 
 
-def _names(users: tuple[User, ...], count: int, most: int) -> str:
-    shown = ", ".join(printable(user.name) for user in users[:most])
-    more = count - len(users[:most])
-    return f"{shown} and {more} more" if more > 0 else shown
+class Narrator:
+    """Says what happens, but why there is no connection only once, not at each try."""
+
+    def __init__(self) -> None:
+        self._why = ""
+
+    def words(self, event: events.Event) -> str | None:
+        """Return what to say about an event; None: nothing."""
+        if isinstance(event, events.Reconnecting):
+            said, self._why = self._why, event.why
+            return None if event.why == said else status(event)
+        if isinstance(event, wire.Connected):
+            self._why = ""
+        return status(event)
+
+
+def presence(joined: Sequence[str], left: Sequence[str], members: int) -> str | None:
+    """Return who came and who left in one line, however many; None if nobody did."""
+    changes = [
+        f"{_names(names) if len(names) <= _NAMES_SHOWN else f'{len(names)} people'} {verb}"
+        for names, verb in ((joined, "joined"), (left, "left"))
+        if names
+    ]
+    return f"{', '.join(changes)} · {members} here" if changes else None
+
+
+def members(answer: wire.Members) -> str:
+    """Return who is in a room."""
+    names = _names([user.name for user in answer.members[:_MEMBERS_SHOWN]])
+    more = answer.count - len(answer.members[:_MEMBERS_SHOWN])
+    return f"{answer.count} in {printable(answer.room)}: {names}{f' and {more} more' if more > 0 else ''}"
+
+
+def failure(error: ChatError) -> str:
+    """Return what the server said, or what kept us from asking it."""
+    return f"{printable(error.message)} ({printable(error.code)})"
+
+
+def _change(record: wire.Edit | wire.Deletion | wire.Reaction) -> str:
+    match record:
+        case wire.Edit(target=target, text=text):
+            return f"edited #{target}: {printable(text)}"
+        case wire.Deletion(target=target):
+            return f"deleted #{target}"
+        case wire.Reaction(target=target, emoji=emoji, on=on, count=count):
+            return f"{'put' if on else 'took'} {printable(emoji)} {'on' if on else 'off'} #{target} ({count})"
+
+
+def _text(message: Message) -> str:
+    return "(deleted)" if message.deleted else message.text
+
+
+def _action(message: Message) -> str | None:
+    """Return what somebody says to be doing, by `/me`."""
+    return message.text.removeprefix("/me ") if message.text.startswith("/me ") and not message.deleted else None
+
+
+def _room(room: str, style: Style) -> str:
+    return style.dim(f"{printable(room)}│") if room else ""
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(printable(name) or "?" for name in names)

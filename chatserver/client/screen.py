@@ -13,8 +13,10 @@ from typing import Self
 import trio
 from rich.cells import cell_len, set_cell_size
 
-from chatserver.client.editor import BRACKETED_PASTE, Editor
+from chatserver.client.editor import BRACKETED_PASTE, FOCUS_REPORTS, Completer, Editor
+from chatserver.client.render import Style
 
+_LINE_UP = "\x1b[1A"
 _CLEAR_LINE = "\r\x1b[J"  # to the end of the screen: a prompt that a smaller window wrapped goes as well
 _NARROWEST = 8  # columns for typing that stay, whatever the prompt says
 
@@ -22,12 +24,13 @@ _NARROWEST = 8  # columns for typing that stay, whatever the prompt says
 class Screen:
     """Prints lines above a prompt; has the terminal while it is entered as a context manager."""
 
-    def __init__(self, source: int, target: int, *, colours: bool) -> None:
-        self.colours = colours
+    def __init__(self, source: int, target: int, *, style: Style) -> None:
+        self.style = style
         self.prompt = "> "
         self._source = source
         self._target = target
         self._editor = Editor()
+        self._replaceable = False  # the line above the prompt
         self._saved = termios.tcgetattr(source)
 
     def __enter__(self) -> Self:
@@ -35,7 +38,7 @@ class Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write(_CLEAR_LINE + BRACKETED_PASTE[1])
+        self._write(_CLEAR_LINE + BRACKETED_PASTE[1] + FOCUS_REPORTS[1])
         termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
 
     async def typed(self) -> list[str | None]:
@@ -48,13 +51,41 @@ class Screen:
         self.draw()
         return entered
 
+    def complete_by(self, completer: Completer) -> None:
+        """Ask this what Tab makes of a line."""
+        self._editor.complete = completer
+
+    @property
+    def focused(self) -> bool:
+        """Whether the window is looked at, as far as the terminal tells."""
+        return self._editor.focused
+
+    @property
+    def line(self) -> str:
+        """What is being typed."""
+        return self._editor.before + self._editor.after
+
     def print(self, text: str) -> None:
         """Print a line, or several, above the prompt."""
+        self._replaceable = False
         self._write(f"{_CLEAR_LINE}{text}\n{self._prompt_line()}")
 
     def note(self, text: str) -> None:
         """Print something about the chat rather than out of it."""
-        self.print(f"\x1b[2m· {text}\x1b[0m" if self.colours else f"· {text}")
+        self.print(self.style.dim(f"· {text}"))
+
+    def change_note(self, text: str) -> None:
+        """Print a note in one line, in place of the last one if nothing else has been printed since."""
+        up = _LINE_UP if self._replaceable else ""
+        columns = shutil.get_terminal_size().columns
+        short = set_cell_size(f"· {text}", min(columns - 1, cell_len(f"· {text}")))
+        self._write(f"{_CLEAR_LINE}{up}{_CLEAR_LINE}{self.style.dim(short)}\n{self._prompt_line()}")
+        self._replaceable = True
+
+    def rule(self, text: str) -> None:
+        """Print a line across the screen with a text in it."""
+        width = max(0, shutil.get_terminal_size().columns - cell_len(text) - 6)
+        self.print(self.style.alarm(f"─── {text} {'─' * width}"))
 
     def clear(self) -> bool:
         """Forget what is being typed; return whether there was anything."""
@@ -69,7 +100,7 @@ class Screen:
     def take_over(self) -> None:
         """Take keys one by one and without echo; also after a stop (Ctrl-Z), when the shell has undone it."""
         tty.setcbreak(self._source, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z go on working
-        self._write(BRACKETED_PASTE[0])
+        self._write(BRACKETED_PASTE[0] + FOCUS_REPORTS[0])
 
     def _prompt_line(self) -> str:
         columns = shutil.get_terminal_size().columns

@@ -1,163 +1,265 @@
-"""One user's conversation across many connections, without I/O: frames in, events and frames out.
+"""One user's conversation across many connections, without I/O: answers in, events and requests out.
 
-Owns: where each room was read up to, what was published and not yet acknowledged, and the promise that
-follows: each message of a room is delivered once and in order, or `Lost` is said; each text is published
-once, or `Refused` is said. May not: import trio, read a clock (time arrives as an argument), or know a URL.
+Owns: where each room was read up to, what is asked and not yet answered, and the promise that follows: each record of
+a room is delivered once and in order, or `Gap` is said; each write is made once, or `Failed` is said. May not: import
+trio, read a clock (time arrives as an argument), know a URL or a transport.
 
 How the promise is kept:
 
-- A room is entered with `after` = the cursor of the last message delivered. What comes twice has an offset
-  that we had, and is dropped. What comes too early (a hole, a `gap`) is held until `history` filled the hole.
-- A text is sent under a key of ours until it is acknowledged; the server takes a key once. One text is in
-  flight at a time: if two were, and the first were refused for now, the second would overtake it.
+- A room is entered with `after` = the cursor of the last record delivered. What comes twice has an offset that we had,
+  and is dropped. What comes too early (a hole, a skip) is held until `history` filled the hole.
+- A room whose reader is slow is paused: nothing is kept for it but its cursor, and `history` brings the rest later.
+- A write is sent under a key until it is acknowledged; the server takes a key once. One write is in flight at a time:
+  if two were, and the first were refused for now, the second would overtake it.
 
-    session = Session(rooms=["lobby"])
+    session = Session()
+    session.join("lobby")
     session.opened()
-    for frame in session.outgoing(now): ...  # send it
+    for request in session.outgoing(now): ...  # send it
     for event in session.receive(frame, now): ...
 """
 
 import math
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from chatserver.client import events, wire
+import msgspec
 
-HISTORY_LIMIT = 200  # messages asked for at once; a server that gives fewer is asked again
-HELD_MESSAGES = 1000  # a room, while a hole is being filled; what is beyond comes from the history as well
+from chatserver.client import events, requests, wire
+from chatserver.client.errors import PASSING, ChatError, error_of
+
+HISTORY_LIMIT = 200  # records asked for at once; a server that gives fewer is asked again
+HELD_RECORDS = 1000  # a room, while a hole is being filled; what is beyond comes from the history as well
 RETRY_DELAY = 1.0  # s, when an error may pass but does not say when
 CLOSE_TOO_BIG = 1009  # RFC 6455 7.4.1: what we sent is over a limit
 
-_PASSING = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
+
+class Answered(NamedTuple):
+    """What a caller asked has this answer."""
+
+    id: int
+    answer: wire.Answer
 
 
-class _Request(NamedTuple):
-    kind: Literal["join", "leave", "history", "members", "publish"]
-    subject: str  # a room; of `publish`, the key
+class Failed(NamedTuple):
+    """What a caller asked is not done, and will not be."""
+
+    id: int
+    error: ChatError
+
+
+Outcome: TypeAlias = events.Event | wire.GoingAway | Answered | Failed
+
+
+@dataclass(slots=True)
+class _Asked:
+    request: requests.Request
+    until: float  # later than this the caller has no use for it
+    ours: bool = False  # asked by the session for its rooms, and anew on each connection
+    due: float = 0.0  # not to be sent before
+    sent: bool = False  # on this connection
 
 
 @dataclass(slots=True)
 class _Room:
     name: str
+    latest: int  # how many records of before are wanted at the first time
     cursor: str | None = None
-    last: int | None = None  # offset of the last message delivered; None before the first one and after a loss
+    last: int | None = None  # offset of the last record delivered; None before the first one and after a loss
     entered: bool = False
-    filling: bool = False  # a hole, by `history`, until held messages follow without one
+    filling: bool = False  # a hole, by `history`, until held records follow without one
     until: str | None = None  # and until this cursor, even if nothing is held
-    held: dict[int, wire.Message] = field(default_factory=dict)
+    paused: bool = False  # its reader is slow: what comes is left to the history
+    held: dict[int, wire.Record] = field(default_factory=dict)
 
 
 class Session:
     """See the module's docstring. Every method is synchronous and none waits."""
 
-    def __init__(self, rooms: Iterable[str] = ()) -> None:
-        self._rooms = {name: _Room(name) for name in rooms}
-        self._outbox: dict[str, tuple[str, str]] = {}  # room and text by key, in the order of publishing
-        self._next_id = 1
-        self._requests: dict[int, _Request] = {}  # sent, not answered
-        self._due: list[tuple[float, _Request]] = []  # to be sent, not before a time
+    def __init__(self) -> None:
+        self._rooms: dict[str, _Room] = {}
+        self._open = False
+        self._last_id = 0
+        self._writes: dict[int, _Asked] = {}  # in the order of asking, one at a time
+        self._others: dict[int, _Asked] = {}
 
     @property
     def unacknowledged(self) -> int:
-        """How many texts are published and neither acknowledged nor refused."""
-        return len(self._outbox)
+        """How many writes are neither acknowledged nor refused."""
+        return len(self._writes)
 
-    def publish(self, room: str, text: str) -> str:
-        """Take a text for publishing and return its key; it is sent when a connection allows."""
-        key = secrets.token_urlsafe(12)
-        self._outbox[key] = (room, text)
-        return key
+    @property
+    def rooms(self) -> list[str]:
+        """The rooms that we are in, or want to be in."""
+        return list(self._rooms)
 
-    def join(self, room: str) -> None:
-        """Be in a further room."""
+    def ask(self, request: requests.Request, *, until: float = math.inf) -> int:
+        """Take a request; `Answered` or `Failed` comes with the id returned. A write without a key is given one."""
+        if isinstance(request, requests.Write) and not request.key:
+            request = msgspec.structs.replace(request, key=secrets.token_urlsafe(12))
+        return self._add(_Asked(request, until))
+
+    def forget(self, id_: int) -> None:
+        """Drop a request: its caller waits no more. A write that was sent may still be made."""
+        self._writes.pop(id_, None)
+        self._others.pop(id_, None)
+
+    def join(self, room: str, *, after: str | None = None, latest: int = 0) -> None:
+        """Be in a room: after a cursor, or with so many of the latest records (as many as the server gives)."""
         if room not in self._rooms:
-            self._rooms[room] = _Room(room)
-            self._due.append((0.0, _Request("join", room)))
+            self._rooms[room] = _Room(room, latest, cursor=after)
+            if self._open:
+                self._enter(room)
 
     def leave(self, room: str) -> None:
         """Be in a room no more."""
-        if self._rooms.pop(room, None) is not None:
-            self._due = [(when, what) for when, what in self._due if what.kind == "publish" or what.subject != room]
-            self._due.append((0.0, _Request("leave", room)))
+        if self._rooms.pop(room, None) is None:
+            return
+        for id_, asked in list(self._others.items()):
+            if asked.ours and asked.request.room == room:
+                del self._others[id_]
+        if self._open:
+            self._add(_Asked(requests.Leave(room=room), math.inf, ours=True))
 
-    def ask_members(self, room: str) -> None:
-        """Ask who is in a room, on this connection; `Members` tells."""
-        self._due.append((0.0, _Request("members", room)))
+    def pause(self, room: str) -> None:
+        """Deliver no more of a room, and keep nothing of it but the place where it stands."""
+        if (found := self._rooms.get(room)) is not None:
+            found.paused = True
+
+    def resume(self, room: str) -> None:
+        """Go on where `pause` stopped."""
+        if (found := self._rooms.get(room)) is not None and found.paused:
+            found.paused = False
+            if found.until is not None and found.entered and not found.filling:
+                self._fill(found, until=found.until)
 
     def opened(self) -> None:
         """Begin on a new connection: nothing asked on an old one will be answered any more."""
-        self._requests.clear()
-        self._due = [(0.0, _Request("join", name)) for name in self._rooms]
+        self._open = True
+        self._others = {id_: asked for id_, asked in self._others.items() if not asked.ours}
+        for asked in (*self._others.values(), *self._writes.values()):
+            asked.sent = False
         for room in self._rooms.values():
-            room.entered = False
-            room.filling = False
+            room.entered = room.filling = False
+            room.until = None
             room.held.clear()
+            self._enter(room.name)
 
-    def closed(self, code: int | None) -> list[events.Event]:
-        """Refuse the text that ended the connection by its size: sent again, it would end the next one as well."""
+    def closed(self, code: int | None = None) -> list[Failed]:
+        """Note that the connection is gone; a write that ended it by its size would end the next one as well."""
+        self._open = False
         if code != CLOSE_TOO_BIG:
             return []
-        culprits = [request.subject for request in self._requests.values() if request.kind == "publish"]
-        return [self._refuse(key, "too_large", "the server takes no message of this size") for key in culprits]
+        culprits = [id_ for id_, asked in self._writes.items() if asked.sent]
+        for id_ in culprits:
+            del self._writes[id_]
+        return [Failed(id_, error_of("too_large", "the server takes no message of this size")) for id_ in culprits]
 
-    def outgoing(self, now: float) -> list[str]:
-        """Return the frames to send now on the open connection; calling again without news returns none."""
-        frames = [self._request(what) for when, what in self._due if when <= now]
-        self._due = [(when, what) for when, what in self._due if when > now]
-        in_hand = [*self._requests.values(), *(what for _, what in self._due)]
-        if self._outbox and not any(request.kind == "publish" for request in in_hand):
-            frames.append(self._request(_Request("publish", next(iter(self._outbox)))))
-        return frames
+    def outgoing(self, now: float) -> list[requests.Request]:
+        """Return the requests to send now on the open connection; calling again without news returns none."""
+        found = []
+        first = next(iter(self._writes), None)
+        for id_ in (*self._others, *(() if first is None else (first,))):
+            asked = self._others.get(id_) or self._writes[id_]
+            if not asked.sent and asked.due <= now:
+                asked.sent = True
+                found.append(self._filled_in(asked.request, id_))
+        return found
 
     def next_time(self) -> float:
         """Return when `outgoing` will have something more by the passing of time alone."""
-        return min((when for when, _ in self._due), default=math.inf)
+        waiting = [*self._others.values(), *list(self._writes.values())[:1]]
+        return min((asked.due for asked in waiting if not asked.sent), default=math.inf)
 
-    def receive(self, text: str, now: float) -> list[events.Event]:
-        """Take one text frame from the server."""
-        match wire.decode(text):
-            case wire.Joined() as joined:
-                return list(self._joined(joined))
-            case wire.Ack() as ack:
-                return list(self._acknowledged(ack))
-            case wire.History() as history:
-                return list(self._filled(history))
-            case wire.Pushed() as pushed:
-                return list(self._offer(pushed.room, pushed, past=False))
-            case wire.Left() | wire.Members() as answer:
-                self._requests.pop(answer.id, None)
-                return [answer] if isinstance(answer, wire.Members) else []
-            case wire.Connected() | wire.PresenceChanged() | wire.GoingAway() as event:
-                return [event]
-            case wire.Gap() as gap:
-                self._gap(gap)
-            case wire.Error() as error:
-                return list(self._failed(error, now))
+    def receive(self, frame: wire.Frame | wire.Record | None, now: float) -> list[Outcome]:
+        """Take what the server sent."""
+        match frame:
+            case wire.Record():
+                return list(self._offer(frame))
+            case wire.Joined():
+                return list(self._joined(frame))
+            case wire.History() if self._is_ours(frame.id):
+                return list(self._fill_from(frame))
+            case wire.Read(id=None):
+                return [frame]
+            case wire.Read() | wire.Left() | wire.History() | wire.Members() | wire.Ack() | wire.Authenticated():
+                return self._answered(frame)
+            case wire.Skipped():
+                self._skip(frame)
+            case wire.Error():
+                return list(self._failed(frame, now))
+            case None:
+                pass
+            case push:
+                return [push]
         return []
 
-    def _request(self, request: _Request) -> str:
-        number = self._next_id
-        self._next_id += 1
-        self._requests[number] = request
-        match request:
-            case _Request("publish", key):
-                room, text = self._outbox[key]
-                return wire.encode(type="publish", id=number, room=room, text=text, key=key)
-            case _Request("join" | "history" as kind, room):
-                limit = HISTORY_LIMIT if kind == "history" else None
-                return wire.encode(type=kind, id=number, room=room, after=self._rooms[room].cursor, limit=limit)
-            case _Request(kind, room):
-                return wire.encode(type=kind, id=number, room=room)
+    # -- requests -----------------------------------------------------------------------------------------------------
 
-    def _answered(self, number: int, kind: str) -> _Room | None:
+    def _add(self, asked: _Asked) -> int:
+        self._last_id += 1
+        queue = self._writes if isinstance(asked.request, requests.Write) else self._others
+        queue[self._last_id] = asked
+        return self._last_id
+
+    def _enter(self, room: str) -> None:
+        self._add(_Asked(requests.Join(room=room), math.inf, ours=True))
+
+    def _filled_in(self, request: requests.Request, id_: int) -> requests.Request:
+        """Give a request its id, and ours the place where its room stands by now."""
+        if isinstance(request, requests.Typing):
+            del self._others[id_]  # it has no answer
+            return request
+        asked = self._others.get(id_)
+        if asked is not None and asked.ours and isinstance(request, requests.Join | requests.History):
+            return msgspec.structs.replace(request, id=id_, after=self._rooms[request.room].cursor)
+        return msgspec.structs.replace(request, id=id_)
+
+    def _is_ours(self, id_: int) -> bool:
+        asked = self._others.get(id_)
+        return asked is not None and asked.ours
+
+    def _answered(self, answer: wire.Answer) -> list[Outcome]:
+        id_ = answer.id or 0
+        asked = self._writes.pop(id_, None) or self._others.pop(id_, None)
+        return [] if asked is None or asked.ours else [Answered(id_, answer)]
+
+    def _failed(self, error: wire.Error, now: float) -> Iterator[Outcome]:
+        id_ = error.id if isinstance(error.id, int) else 0
+        asked = self._writes.get(id_) or self._others.get(id_)
+        if asked is None:
+            if error.id is None:
+                yield events.Complaint(None, error.code, error.message)
+            return
+        name = asked.request.room
+        if error.code in PASSING:
+            delay = error.retry_after if error.retry_after is not None else RETRY_DELAY
+            if now + delay < asked.until:
+                asked.sent, asked.due = False, now + delay
+                yield events.Postponed(name, error.code, error.message, delay)
+                return
+        self.forget(id_)
+        if not asked.ours:
+            yield Failed(id_, error_of(error.code, error.message, error.retry_after))
+        elif isinstance(asked.request, requests.Join):
+            self._rooms.pop(name, None)
+            yield events.Complaint(name, error.code, error.message)
+        elif isinstance(asked.request, requests.History) and (room := self._rooms.get(name)) is not None:
+            yield self._lose(room)
+            yield from self._release(room)
+            room.filling, room.until = False, None
+
+    # -- rooms --------------------------------------------------------------------------------------------------------
+
+    def _room_of(self, id_: int) -> _Room | None:
         """Return the room that a request of ours was about, unless we left it since."""
-        request = self._requests.pop(number, None)
-        return self._rooms.get(request.subject) if request is not None and request.kind == kind else None
+        asked = self._others.pop(id_, None)
+        return None if asked is None else self._rooms.get(asked.request.room)
 
-    def _joined(self, joined: wire.Joined) -> Iterator[events.Event]:
-        room = self._answered(joined.id, "join")
+    def _joined(self, joined: wire.Joined) -> Iterator[Outcome]:
+        room = self._room_of(joined.id)
         if room is None:
             return
         room.entered = True
@@ -165,104 +267,95 @@ class Session:
         yield events.Entered(room.name, joined.members, resumed)
         if resumed and not joined.recovered:
             yield self._lose(room)
-        for message in joined.messages:
-            yield from self._offer(room.name, message, past=True)
-        if room.cursor is None or (not joined.messages and not joined.recovered):
+        records = joined.records
+        if not resumed:
+            skipped, records = (records[: -room.latest], records[-room.latest :]) if room.latest else (records, [])
+            for record in skipped[-1:]:
+                room.last, room.cursor = record.offset, record.cursor
+        for record in records:
+            yield from self._offer(record)
+        if room.cursor is None or (not records and not joined.recovered):
             room.cursor = joined.cursor
 
-    def _offer(self, name: str, message: wire.Message, *, past: bool) -> Iterator[events.Event]:
-        """Deliver a message if it is the next one, hold it if it is early, drop it if we had it."""
-        room = self._rooms.get(name)
+    def _offer(self, record: wire.Record) -> Iterator[Outcome]:
+        """Deliver a record if it is the next one, hold it if it is early, drop it if we had it."""
+        room = self._rooms.get(record.room)
         if room is None or not room.entered:
             return  # what comes before `joined` is in it, or leaves a hole that is filled then
-        if room.last is not None and message.offset <= room.last:
+        if room.last is not None and record.offset <= room.last:
             return
-        early = room.last is not None and message.offset > room.last + 1
+        if room.paused:
+            room.until = record.cursor
+            return
+        early = room.last is not None and record.offset > room.last + 1
         if not room.filling and not early:
-            yield self._deliver(room, message, past=past)
+            yield from self._deliver(room, record)
             return
         self._fill(room)
-        if len(room.held) < HELD_MESSAGES:
-            room.held[message.offset] = message
+        if len(room.held) < HELD_RECORDS:
+            room.held[record.offset] = record
         else:
-            room.until = message.cursor
+            room.until = record.cursor
 
-    def _deliver(self, room: _Room, message: wire.Message, *, past: bool) -> events.Received:
-        room.last = message.offset
-        room.cursor = message.cursor
-        return events.Received(message, past)
+    def _deliver(self, room: _Room, record: wire.Record) -> Iterator[Outcome]:
+        room.last = record.offset
+        room.cursor = record.cursor
+        if isinstance(record, wire.Message | wire.Edit | wire.Deletion | wire.Reaction):
+            yield record  # else it is of a type that we do not know, and only its place counts
 
-    def _gap(self, gap: wire.Gap) -> None:
-        room = self._rooms.get(gap.room)
+    def _skip(self, skipped: wire.Skipped) -> None:
+        room = self._rooms.get(skipped.room)
         if room is None or not room.entered:
             return
-        room.cursor = room.cursor or gap.after
-        self._fill(room)
-        room.until = gap.until
+        room.cursor = room.cursor or skipped.after
+        if not room.paused:
+            self._fill(room)
+        room.until = skipped.until
 
-    def _fill(self, room: _Room) -> None:
+    def _fill(self, room: _Room, *, until: str | None = None) -> None:
         if not room.filling:
-            room.filling, room.until = True, None
-            self._due.append((0.0, _Request("history", room.name)))
+            room.filling, room.until = True, until
+            self._ask_history(room)
 
-    def _filled(self, history: wire.History) -> Iterator[events.Event]:
-        room = self._answered(history.id, "history")
+    def _ask_history(self, room: _Room) -> None:
+        self._add(_Asked(requests.History(room=room.name, limit=HISTORY_LIMIT), math.inf, ours=True))
+
+    def _fill_from(self, history: wire.History) -> Iterator[Outcome]:
+        room = self._room_of(history.id)
         if room is None:
             return
         if not history.recovered:
             yield self._lose(room)
             room.cursor = history.cursor
         progress = False
-        for message in history.messages:
-            if room.last is None or message.offset > room.last:
+        for record in history.records:
+            if room.last is None or record.offset > room.last:
                 progress = True
-                yield self._deliver(room, message, past=False)
+                yield from self._deliver(room, record)
         yield from self._release(room)
-        if progress and (room.held or (room.until is not None and room.cursor != room.until)):
-            self._due.append((0.0, _Request("history", room.name)))
+        more = progress and (bool(room.held) or (room.until is not None and room.cursor != room.until))
+        if more and room.paused:  # its reader is slow: `resume` goes on
+            room.until = room.until or max(room.held.values(), key=lambda record: record.offset).cursor
+            room.held.clear()
+            room.filling = False
+            return
+        if more:
+            self._ask_history(room)
             return
         if room.held:  # the log has nothing that would come before them
             yield self._lose(room)
             yield from self._release(room)
-        room.filling = False
+        room.filling, room.until = False, None
 
-    def _release(self, room: _Room) -> Iterator[events.Event]:
-        """Deliver held messages up to the next hole."""
+    def _release(self, room: _Room) -> Iterator[Outcome]:
+        """Deliver held records up to the next hole."""
         for offset in sorted(room.held):
             if room.last is not None and offset > room.last + 1:
                 return
-            message = room.held.pop(offset)
+            record = room.held.pop(offset)
             if room.last is None or offset > room.last:
-                yield self._deliver(room, message, past=False)
+                yield from self._deliver(room, record)
 
-    def _lose(self, room: _Room) -> events.Lost:
+    def _lose(self, room: _Room) -> events.Gap:
         room.last = None
-        return events.Lost(room.name)
-
-    def _acknowledged(self, ack: wire.Ack) -> Iterator[events.Event]:
-        request = self._requests.pop(ack.id, None)
-        if request is not None and request.kind == "publish":
-            del self._outbox[request.subject]
-            yield events.Acknowledged(request.subject, ack.room, ack.offset)
-
-    def _failed(self, error: wire.Error, now: float) -> Iterator[events.Event]:
-        request = self._requests.pop(error.id, None) if isinstance(error.id, int) else None
-        match request:
-            case None | _Request("leave" | "members"):
-                yield events.Complaint(None, error.code, error.message)
-            case _ if error.code in _PASSING and (request.kind == "publish" or request.subject in self._rooms):
-                delay = error.retry_after if error.retry_after is not None else RETRY_DELAY
-                self._due.append((now + delay, request))
-            case _Request("publish", key):
-                yield self._refuse(key, error.code, error.message)
-            case _Request("join", name):
-                self._rooms.pop(name, None)
-                yield events.Complaint(name, error.code, error.message)
-            case _Request("history", name) if (room := self._rooms.get(name)) is not None:
-                yield self._lose(room)
-                yield from self._release(room)
-                room.filling = False
-
-    def _refuse(self, key: str, code: str, message: str) -> events.Refused:
-        del self._outbox[key]
-        return events.Refused(key, code, message)
+        return events.Gap(room.name, room.cursor)

@@ -13,11 +13,9 @@ from urllib.parse import urlsplit
 
 import trio
 
+from chatserver.client.errors import BadUrl
+
 _SECURE = {"http": False, "https": True, "ws": False, "wss": True}
-
-
-class BadUrlError(ValueError):
-    """Not the address of a server; says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,11 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
+    @property
+    def base(self) -> str:
+        """The path that all others of the server are under."""
+        return self.path.removesuffix("/ws")
+
     def __str__(self) -> str:
         return f"{'wss' if self.secure else 'ws'}://{self.authority}{self.path}"
 
@@ -45,13 +48,13 @@ def parse_target(text: str) -> Target:
         parts = urlsplit(text if "://" in text else f"ws://{text}")
         port = parts.port
     except ValueError as error:
-        raise BadUrlError(f"{text!r} is no URL: {error}") from error
+        raise BadUrl(f"{text!r} is no URL: {error}") from error
     if parts.scheme not in _SECURE:
-        raise BadUrlError(f"{text!r} is none of http://, https://, ws://, wss:// and host:port")
+        raise BadUrl(f"{text!r} is none of http://, https://, ws://, wss:// and host:port")
     if not parts.hostname:
-        raise BadUrlError(f"{text!r} names no host")
+        raise BadUrl(f"{text!r} names no host")
     if parts.username is not None or parts.query or parts.fragment:
-        raise BadUrlError(f"{text!r}: a user, a query or a fragment has no meaning here")
+        raise BadUrl(f"{text!r}: a user, a query or a fragment has no meaning here")
     path = parts.path.rstrip("/")
     if not path.endswith("/ws"):
         path += "/ws"
@@ -60,7 +63,16 @@ def parse_target(text: str) -> Target:
 
 
 class EndedError(Exception):
-    """A connection is over or could not be made; says why."""
+    """A connection is over or could not be made; says why, and when the server wants us back, if it said so."""
+
+    def __init__(
+        self, why: str, *, retry_after: float | None = None, final: bool = False, code: int | None = None
+    ) -> None:
+        super().__init__(why)
+        self.why = why
+        self.retry_after = retry_after
+        self.final = final  # the server does not want us back
+        self.code = code  # of the close frame, if there was one
 
 
 class WatchedStream(trio.abc.Stream):

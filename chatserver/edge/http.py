@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream, Upgrade
+from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Slow, Stream, Upgrade
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages, Start
 from chatserver.api.request import Request
@@ -81,8 +81,8 @@ class HttpExchanges:
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
-        identities: Identities, tasks: Tasks, stats: CloseStats, upgrade: Callable[[Connection, Upgrade], bool],
-        forwarded: Callable[[Connection, Head], None] | None,
+        identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
+        upgrade: Callable[[Connection, Upgrade], bool], forwarded: Callable[[Connection, Head], None] | None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
@@ -101,6 +101,7 @@ class HttpExchanges:
             Stream: self._stream,
             Upgrade: lambda connection, exchange, answer: upgrade(connection, answer),
             Commit: self._commit,
+            Slow: lambda connection, exchange, answer: self._wait_for(connection, exchange, answer.pending, slow_tasks),
         }
 
     # -- requests to answers ----------------------------------------------------------------------------------------
@@ -122,8 +123,7 @@ class HttpExchanges:
             return self._refuse_request(connection, exchange, error)
         if isinstance(answer, Coroutine):
             request.shrink()
-            self._wait_for(connection, exchange, answer)
-            return False
+            return self._wait_for(connection, exchange, answer, self._tasks)
         return self._answer(connection, exchange, answer)
 
     def _now(self) -> int:
@@ -137,10 +137,11 @@ class HttpExchanges:
             return self.respond(connection, exchange, refused, Reason.DRAINING)
         return self._give[type(answer)](connection, exchange, answer)
 
-    def _wait_for(self, connection: Connection, exchange: Exchange, pending: Pending) -> None:
+    def _wait_for(self, connection: Connection, exchange: Exchange, pending: Pending, tasks: Tasks) -> bool:
         self._connections.enter(connection, State.SERVING, exchange)
         deadline = trio.current_time() + self._serving_deadline
-        self._tasks.start(self._serve, connection, exchange, pending, deadline)
+        tasks.start(self._serve, connection, exchange, pending, deadline)
+        return False
 
     async def _serve(self, connection: Connection, exchange: Exchange, pending: Pending, deadline: float) -> None:
         """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
@@ -264,11 +265,10 @@ class HttpExchanges:
         if wire is not None:
             return self._write(connection, exchange, [with_headers(wire, headers) if headers else wire])
         places = [(room.name, after) for room, after in waiter.places()]
-        later = self._answer_from_log(
+        pending = self._answer_from_log(
             places, waiter.limit, many=waiter.many, messages_only=waiter.messages_only
         )  # fmt: skip
-        self._wait_for(connection, exchange, later)
-        return False
+        return self._wait_for(connection, exchange, pending, self._tasks)
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
         """A held poll that may not wait any more. True: another request may be in the inbox."""

@@ -19,6 +19,8 @@ from chatserver.net.connections import Connections
 #: Tasks at a time: four for each of the log's two reading threads, which so never wait for one. With more of them, a
 #: network that comes later would find as many of another's in front of it.
 AT_ONCE = 8
+#: The same for searches: one is at work in the log's searching thread, and others ask their limiters meanwhile.
+SEARCHES_AT_ONCE = 4
 
 Attend: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
@@ -26,7 +28,8 @@ Attend: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 class Tasks:
     """See the module."""
 
-    def __init__(self, connections: Connections, nursery: trio.Nursery) -> None:
+    def __init__(self, connections: Connections, nursery: trio.Nursery, *, at_once: int = AT_ONCE) -> None:
+        self._at_once = at_once
         self._connections = connections
         self._nursery = nursery
         self._running = 0
@@ -34,7 +37,7 @@ class Tasks:
 
     def start(self, attend: Attend, connection: Connection, *arguments: object) -> None:
         """Attend to one connection, now or when its network's turn comes. A deadline is among the arguments."""
-        if self._running < AT_ONCE:
+        if self._running < self._at_once:
             self._running += 1
             self._nursery.start_soon(self._attend, attend, connection, *arguments)
         else:

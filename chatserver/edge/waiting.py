@@ -123,7 +123,7 @@ class StreamHandler(WaitingHandler):
     def released(self, connection: Connection, context: object) -> None:
         """It is gone."""
         assert isinstance(context, Member)
-        self._hub.leave(context)
+        self._hub.lost(context)
 
 
 def _waiter(connection: Connection) -> PollWaiter:

@@ -208,7 +208,7 @@ class WebSocketHandler(Handler):
     def _reply(self, connection: Connection, session: WebSocketSession, answer: Answer) -> None:
         if len(answer.parts) == 1:
             self._connections.send(connection, answer.parts[0])
-        else:
+        elif answer.parts:
             self._connections.send_parts(connection, answer.parts)
         if answer.member is not None:
             self._hub.deliver(answer.member)

@@ -27,8 +27,11 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
+from chatserver.log.markers import Markers
+
 if TYPE_CHECKING:
     from chatserver.log.audit import Audit
+    from chatserver.log.index import Index
     from chatserver.log.sanctions import Sanctions
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
@@ -227,6 +230,14 @@ class Log(Protocol):
     @property
     def identity(self) -> Identity:
         """Which log this is; valid once `run` has started."""
+
+    @property
+    def markers(self) -> Markers:
+        """How far each user has read."""
+
+    @property
+    def index(self) -> "Index":
+        """The full text of its messages."""
 
     @property
     def sanctions(self) -> "Sanctions":

@@ -7,7 +7,7 @@ The garbage collector has nothing to visit here: the objects are structs with `g
 dict of untracked keys and values. With tracked objects a full collection took 17 ms at 100,000 rooms.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, takewhile
 from time import time_ns
 
@@ -19,8 +19,10 @@ from outcome import Outcome, capture
 from chatserver.log import changes
 from chatserver.log.audit import MemoryAudit
 from chatserver.log.groups import GroupWriter, Outcomes
+from chatserver.log.index import MemoryIndex
 from chatserver.log.interface import (
     KEY_LIFETIME,
+    MAX_READ,
     MAX_READ_BYTES,
     Draft,
     Head,
@@ -35,6 +37,7 @@ from chatserver.log.interface import (
     new_identity,
     within_bytes,
 )
+from chatserver.log.markers import MemoryMarkers
 from chatserver.log.sanctions import MemorySanctions
 
 #: Rooms looked at and records removed before other tasks run: about 0.3 ms.
@@ -78,8 +81,10 @@ class MemoryLog:
         self._emptied: dict[str, _Room] = {}  # those that retention emptied; their offsets go on
         self._keys: dict[_Key, _Use] = {}  # in order of use, so the oldest come first
         self._keys_since_expiry = 0
+        self.index = MemoryIndex(self._newest, wall_ms)
         self._groups = groups = GroupWriter(self._begin_commit)
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
+        self.markers = MemoryMarkers(self._any, self._checkpoint)
         self.audit = MemoryAudit(self._checkpoint)
         self.sanctions = MemorySanctions(self.audit, self._checkpoint)
 
@@ -134,6 +139,18 @@ class MemoryLog:
                 await self._checkpoint()
                 left = RETAIN_STEP
         return lost
+
+    def _newest(self, room: str | None, before: int | None) -> Iterator[Record]:
+        """The messages of a room ahead of an offset, or of the rooms written last, each from its newest one back."""
+        if not self._groups.accepting:
+            raise LogUnavailable("the log is closed")
+        for name in [room] if room is not None else list(islice(reversed(self._rooms), MAX_READ)):
+            found = self._any(name)
+            last = found.last if before is None else min(before - 1, found.last)
+            for offset in range(last, found.first - 1, -1):
+                record = found.records.get(offset)  # others are at work while somebody searches
+                if record is not None and not record.kind:
+                    yield record
 
     async def _checkpoint(self) -> None:
         """Let other tasks run, as a log on a disk does; raise LogUnavailable if the log is closed."""

@@ -2,7 +2,7 @@
 
 Owns: which thread does what, and the order of opening and closing. May not: contain SQL; that is in `sqlite_writer`,
 `sqlite_readers` and `sqlite_file`, and for what is kept beside the messages in what `change` and `ask` are given. The
-driver blocks, so it runs in three threads: one commits groups, two read.
+driver blocks, so it runs in four threads: one commits groups, two read, one searches.
 """
 
 import logging
@@ -34,8 +34,11 @@ from chatserver.log.interface import (
     Schedule,
     at_once,
 )
+from chatserver.log.markers import Markers
 from chatserver.log.sqlite_audit import SqliteAudit
 from chatserver.log.sqlite_file import OFFSETS, checked_path, connect_writer, create_private, lock_file
+from chatserver.log.sqlite_index import SqliteIndex
+from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_sanctions import SqliteSanctions
 from chatserver.log.sqlite_writer import SqliteWriter
@@ -77,6 +80,8 @@ class SqliteLog:
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
         self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
+        self.markers: Markers = SqliteMarkers(self, wall_ms)
+        self.index = SqliteIndex(self.change, wall_ms)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
 
@@ -94,6 +99,7 @@ class SqliteLog:
         try:
             news = partial(self._note, opened.written, news)
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.index.run)
                 nursery.start_soon(self._scrub, opened.writer)
                 await self._groups.run(news, schedule=schedule, task_status=task_status)
         finally:
@@ -187,6 +193,7 @@ class SqliteLog:
         try:
             create_private(path)
             connection, identity = connect_writer(path)
+            self.index.open(path)
             return _Opened(lock, identity, SqliteWriter(connection, self._wall_ms), SqliteReaders(path), OrderedDict())
         except BaseException:
             os.close(lock)
@@ -197,6 +204,7 @@ class SqliteLog:
 
         To close a connection during a statement is undefined, and another server must not get the lock before it ends.
         """
+        self.index.close()
         opened.readers.close()
         # A thread that is busy now has had DRAIN_DEADLINE already.
         patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.busy else DRAIN_DEADLINE
@@ -208,11 +216,13 @@ class SqliteLog:
 
     def _note(self, written: OrderedDict[str, None], news: News, records: Sequence[Record]) -> None:
         """Note whether texts went, and the order in which rooms are written: a list need not look at each of them."""
-        for room in {record.room for record in records}:
+        rooms = {record.room for record in records}
+        for room in rooms:
             written[room] = None
             written.move_to_end(room)
         while len(written) > MAX_READ:
             written.popitem(last=False)
         if any(record.kind in _TAKE_TEXT for record in records):
             self._altered.set()
+        self.index.written(rooms, len(records))
         news(records)

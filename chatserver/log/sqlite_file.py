@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions
-from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
+from chatserver.log.interface import Identity, Kind, LogOpenError, LogUnavailable, new_identity
 
 #: "chat": marks the file as ours, for `file` and for this server.
 APPLICATION_ID = 0x63686174
@@ -29,6 +29,12 @@ CHECKED_AT_OPEN = 64 * 1024 * 1024
 #: side by side without an index: 134 million rooms of 68 thousand million messages each.
 OFFSET_BITS = 36
 OFFSETS = 1 << OFFSET_BITS
+
+#: Pictures that are younger than SQLite's tables, which take them for letters: "lol" with one behind it is a word.
+_PICTURES = "".join(map(chr, (*range(0x1F3FB, 0x1F400), *range(0x1F6D0, 0x1F700), *range(0x1F900, 0x1FB00))))
+_IS_INDEXED = f"""old.kind = {Kind.MESSAGE.value} AND
+    old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})"""  # noqa: S608
+_REMOVE = "INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, old.text);"
 
 # A migration is a tuple of statements; the n-th makes schema n out of schema n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -50,7 +56,35 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT""",
     ),
     sqlite_sanctions.SCHEMA + sqlite_audit.SCHEMA,
+    (
+        # How far each user has read; the index finds those that moved longest ago.
+        """CREATE TABLE markers (
+            user_id TEXT NOT NULL, room INTEGER NOT NULL, read INTEGER NOT NULL, moved INTEGER NOT NULL,
+            PRIMARY KEY (user_id, room)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX markers_by_move ON markers (moved)",
+    ),
     sqlite_rows.SCHEMA,
+    (
+        # Offsets up to this one are in the index.
+        "ALTER TABLE rooms ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0",
+        f"""CREATE VIRTUAL TABLE search USING fts5(
+            text, content = 'messages', content_rowid = 'place',
+            tokenize = "unicode61 remove_diacritics 2 separators '{_PICTURES}'"
+        )""",
+        # How often something was taken out of the index since it was last merged: by people, and by retention.
+        "CREATE TABLE search_debris (deletions INTEGER NOT NULL, removals INTEGER NOT NULL) STRICT",
+        "INSERT INTO search_debris VALUES (0, 0)",
+        f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
+            {_REMOVE}
+            INSERT INTO search(rowid, text) VALUES (new.place, new.text);
+            UPDATE search_debris SET deletions = deletions + 1;
+        END""",  # noqa: S608
+        f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS_INDEXED} BEGIN
+            {_REMOVE}
+            UPDATE search_debris SET removals = removals + 1;
+        END""",  # noqa: S608
+    ),
 )
 
 

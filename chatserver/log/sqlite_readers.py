@@ -59,12 +59,12 @@ _NEWEST = f"""
 class SqliteReaders:
     """The reading connections. Made in a thread; used and closed on the trio loop."""
 
-    def __init__(self, path: Path) -> None:
-        self._idle: list[sqlite3.Connection] | None = [connect_reader(path) for _ in range(READERS)]  # None: closed
+    def __init__(self, path: Path, readers: int = READERS) -> None:
+        self._idle: list[sqlite3.Connection] | None = [connect_reader(path) for _ in range(readers)]  # None: closed
         # SQLite's side files stay if the last two connections close at once, so the lock is held for that too.
         self._lock = threading.Lock()
         self._earlier: list[str] | None = None  # rooms by their last write, as they were when a list first needed them
-        self._threads = ThreadPool(READERS)
+        self._threads = ThreadPool(readers)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""

@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.moderation import Moderation
 from chatserver.edge.closes import CloseStats
 from chatserver.log.interface import Log
 from chatserver.meters import ByteBudget
@@ -48,6 +49,7 @@ class MeasuredParts:
     stats: CloseStats
     input_budget: ByteBudget
     hub: Hub
+    moderation: Moderation
     log: Log
     loop: LoopMeter
     handshakes: Handshakes | None
@@ -96,6 +98,10 @@ class ServerMetrics:
         for reason in Reason:
             closes.add_metric((reason.label,), parts.stats.closes[reason])
         yield closes
+        sanctions = Counter("chatserver_sanctioned", "Refusals of muted and banned users", labels=("kind",))
+        for kind, count in parts.moderation.refused.items():
+            sanctions.add_metric((kind.value,), count)
+        yield sanctions
         waiting = Gauge("chatserver_scheduler_items", "Items waiting for their turn", labels=("priority",))
         for name, items in parts.connections.scheduler.statistics().items():
             waiting.add_metric((name,), items)
@@ -122,6 +128,7 @@ class ServerMetrics:
         yield Counter, "chatserver_gaps", "Members that were too slow and skipped ahead", broadcaster.gaps
         yield Gauge, "chatserver_rooms", "Rooms in memory", hub["rooms"]
         yield Gauge, "chatserver_rooms_kept_bytes", "Encoded messages kept for all rooms", hub["kept"]
+        yield Gauge, "chatserver_sanctions", "Mutes and bans in force", len(parts.moderation.in_force)
         yield Gauge, "chatserver_members", "Memberships of WebSockets and event streams", hub["members"]
         yield Gauge, "chatserver_held_polls", "Rooms waited for by held polls", hub["waiters"]
         yield Gauge, "chatserver_log_pending", "Messages waiting for the log", log.pending

@@ -116,6 +116,21 @@ class Members(msgspec.Struct, frozen=True, gc=False, tag="members"):
     id: MessageId = None
 
 
+class Read(msgspec.Struct, frozen=True, gc=False, tag="read"):
+    """Say how far one has read."""
+
+    room: str
+    offset: int
+    id: MessageId = None
+
+
+class Typing(msgspec.Struct, frozen=True, gc=False, tag="typing"):
+    """Say that one is writing something."""
+
+    room: str
+    id: MessageId = None
+
+
 class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
     """Ask whether the server is there."""
 
@@ -131,9 +146,11 @@ class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
 
 #: What happens to a message later.
 Change: TypeAlias = Edit | Delete | React
-ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Ping | Auth
+ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Read | Typing | Ping | Auth
 _MESSAGE_TYPES = frozenset(
-    ("join", "leave", "publish", "edit", "delete", "react", "history", "members", "ping", "auth")
+    (
+        "join", "leave", "publish", "edit", "delete", "react", "history", "members", "read", "typing", "ping", "auth",
+    )
 )  # fmt: skip
 
 
@@ -166,11 +183,18 @@ class SessionBody(msgspec.Struct, frozen=True, gc=False):
     name: str | None = None
 
 
+class ReadBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a PUT of a read marker."""
+
+    offset: int
+
+
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
 _edit_bodies: msgspec.json.Decoder[EditBody] = msgspec.json.Decoder(EditBody)
 _key_bodies: msgspec.json.Decoder[KeyBody] = msgspec.json.Decoder(KeyBody)
+_read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
 _session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
@@ -255,6 +279,17 @@ def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Deco
     return _parse(body, decoder)
 
 
+def decode_read(body: bytes, content_type: str | None) -> int:
+    """The offset in the body of a PUT of a read marker."""
+    return _check_offset(parse_body(body, content_type, _read_bodies).offset)
+
+
+def _check_offset(offset: int) -> int:
+    if not 0 <= offset < _ID_LIMIT:
+        raise MessageError(ErrorCode.BAD_FIELD, "offset: a whole number from 0 to 2^53")
+    return offset
+
+
 def decode_session(body: bytes, content_type: str | None) -> str | None:
     """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
     name = parse_body(body, content_type, _session_bodies).name if body else None
@@ -335,6 +370,8 @@ def _checked(message: ClientMessage) -> ClientMessage:
             )
         return message
     check_room(message.room)
+    if isinstance(message, Read):
+        _check_offset(message.offset)
     if isinstance(message, Publish):
         return _checked_publish(message)
     if isinstance(message, Change):

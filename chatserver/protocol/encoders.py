@@ -159,6 +159,16 @@ def presence(room: str, joined: Iterable[User], left: Iterable[User], members: i
     ).encode()
 
 
+def read(room: str, offset: int, id_: MessageId = None) -> bytes:
+    """How far this user has read, on another of its connections; with an id, the answer to having said so."""
+    return f'{{"type":"read"{_id(id_)},"room":"{room}","offset":{offset}}}'.encode()
+
+
+def typing(room: str, user: User) -> bytes:
+    """Somebody is writing something."""
+    return f'{{"type":"typing","room":"{room}","user":{user_json(*user)}}}'.encode()
+
+
 def gap(room: str, after: str, until: str) -> bytes:
     """This client was too slow and skipped what lies between two cursors."""
     return f'{{"type":"gap","room":"{room}","after":"{after}","until":"{until}"}}'.encode()

@@ -26,9 +26,14 @@ def retry_field(milliseconds: int) -> bytes:
 
 def event(cursor: str, data: bytes, name: str = "message") -> bytes:
     """One event. Its id is the cursor, which a reconnecting browser sends back as Last-Event-ID."""
+    return b"id: %b\n%b" % (_field(cursor), notice(name, data))
+
+
+def notice(name: str, data: bytes) -> bytes:
+    """An event that has no place in the log: without an id, a browser keeps the last one."""
     if b"\n" in data or b"\r" in data:
         data = b"\ndata: ".join(data.splitlines())
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (_field(cursor), _field(name), data)
+    return b"event: %b\ndata: %b\n\n" % (_field(name), data)
 
 
 def id_field(cursor: str) -> bytes:

@@ -162,6 +162,11 @@ class Settings:
         "a peer's kernel opens its window in bursts: shorter ones end honest slow readers",
         minimum=1.0, maximum=3600.0,
     )
+    presence_grace: float = deadline(
+        10.0, "How long somebody stays present after the last connection or poll has ended.",
+        "a reload takes 2, a slow phone's next poll 5; longer, and the list shows people who have gone",
+        minimum=1.0, maximum=300.0,
+    )
     close_deadline: float = deadline(
         2.0, "The close handshake, or the final read after an answer.",
         "nginx lingers 5; nobody waits for what comes after goodbye",
@@ -217,6 +222,11 @@ class Settings:
         900.0, "Seconds after a message in which its author may edit and delete it; moderators may delete at any time.",
         "long enough for a slip; what people answered to should stay as it was: WhatsApp 15 min to edit, Slack as set",
         Unit.SECONDS, 1, 1e10, zero="authors never may",
+    )
+    search_rate: float = rate(
+        3.0, "Searches of one user a second, with a burst of twice that; ten times that from one address.",
+        "a page that searches while somebody types asks 3 times a second; a search is 10 ms of a core",
+        Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit",
     )
     message_rate: float = rate(
         20.0,

@@ -1,4 +1,4 @@
-"""The forms of settings that are texts: a log's URL and format, a network, an origin, a host's name, HOST:PORT.
+"""The forms of settings that are texts: a log's URL and format, a network, an origin, a host's name, HOST:PORT, a time.
 
 Owns: reading them, and the complaint when a text has another form. May not: import our modules, or resolve a name.
 
@@ -19,6 +19,8 @@ _MOST_PORT = 65_535
 _NAME = r"[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?"
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
 _HOST = re.compile(_NAME)
+_SPAN = re.compile(r"([0-9]{1,9})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class LogFormat(StrEnum):
@@ -71,6 +73,14 @@ def listen(text: str) -> tuple[str, int]:
     if int(port) > _MOST_PORT:
         raise ValueError(f"port {port} is above the maximum, {_MOST_PORT}")
     return bare, int(port)
+
+
+def span(text: str) -> int:
+    """Seconds of `90s`, `10m`, `1h` or `30d`."""
+    found = _SPAN.fullmatch(text)
+    if found is None or not int(found[1]):
+        raise ValueError(f"{text!r} is no time like 90s, 10m, 1h or 30d")
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def _address(text: str) -> str | None:

@@ -1,334 +1,303 @@
 /**
- * The chat without its face: which room, over which transport, from where, and what to do when it breaks.
- * Owns: the one link, the timelines, the outbox, who we are. May not: touch the DOM; it tells by events.
+ * The chat without its face: one connection, the rooms that are followed over it, what is on its way, who we are.
+ * Owns: the rooms, and which of them is open. May not: touch the DOM; it tells by events.
  *
- * It climbs down a ladder (WebSocket, event stream, long-poll) only when a transport fails to open although the server
- * answers `/readyz`; when the server itself is away, it waits with jittered back-off and tries the same rung again.
- * From a lower rung it looks, ever less often, whether a WebSocket works by now, and changes over without a break.
+ * Over a WebSocket all rooms are followed, so that their news is counted at once. Over HTTP only the open one is: a
+ * browser has six connections to a server, and each followed room would hold one of them.
  *
- * @import { ChatError, Message, Page, Presence, User } from './wire.js'
+ * @import { Json, Kind, Link } from './connection.js'
  * @import { Item } from './outbox.js'
  * @import { Store } from './storage.js'
- *
- * @typedef {'ws' | 'sse' | 'poll'} Kind
- * @typedef {WebSocketLink | HttpLink} Link
- * @typedef {{opened: boolean, retryAfter: number | null, forGood: boolean, reason: string}} Loss
- * @typedef {object} LinkHandlers what a link tells; each first names itself, so that a dropped link can be ignored
- * @property {(link: Link, user: User | null) => void} ready
- * @property {(link: Link, room: string, page: Page) => void} page
- * @property {(link: Link, message: Message) => void} message
- * @property {(link: Link, room: string, until: string) => void} gap
- * @property {(link: Link, presence: Presence) => void} presence
- * @property {(link: Link, reason: string) => void} goaway
- * @property {(link: Link, room: string, error: ChatError) => void} refused
- * @property {(link: Link, loss: Loss) => void} lost
- *
- * @typedef {object} State
- * @property {'connecting' | 'live' | 'waiting' | 'stopped'} phase
- * @property {Kind} kind
- * @property {number | null} until when `waiting` ends, in ms of performance.now()
- * @property {string} reason why it is not live, for the person
+ * @import { Change, ChatError, Message, Page, User } from './wire.js'
  */
-import { delayBefore, sleep } from './backoff.js';
+import { Connection, LADDER } from './connection.js';
 import { HttpApi } from './http.js';
 import { HttpLink } from './http-link.js';
 import { Identity } from './identity.js';
 import { Outbox } from './outbox.js';
-import { Timeline } from './timeline.js';
-import { WebSocketLink } from './websocket-link.js';
+import { Room } from './room.js';
+import { readJson } from './storage.js';
 import { splitCursor } from './wire.js';
+import { WebSocketLink } from './websocket-link.js';
 
-/** @type {Kind[]} best first */
-const LADDER = ['ws', 'sse', 'poll'];
-const SETTLED = 10_000; // ms; a link that lived this long was a good one, and the count of failures starts anew
-const SHORT_LIVES = 3; // in a row, and the rung is taken for broken: some proxies let a WebSocket open, then cut it
-const LOOK_UP_FIRST = 30_000; // ms on a lower rung before the first look at the WebSocket
-const LOOK_UP_LONGEST = 10 * 60_000; // ms; each look that fails doubles the wait up to this
-const FILL_LIMIT = 100; // messages a request, when a hole is filled
-const HISTORY_LIMIT = 50; // messages a scroll-up
+const READ_KEY = 'chat.read'; // a cursor for each room
+const READ_AFTER = 500; // ms; whoever scrolls through a room tells the server once
+const RECORDS = ['message', 'edit', 'delete', 'reaction'];
 
 export class ChatClient extends EventTarget {
-  /** @type {State} */
-  state = { phase: 'connecting', kind: 'ws', until: null, reason: '' };
+  /** @type {Map<string, Room>} */
+  rooms = new Map();
+  /** The name of the room that is open. */
   room = '';
-  /** @type {Map<string, Timeline>} */
-  #timelines = new Map();
-  /** @type {Link | null} */
-  #link = null;
-  #rung = 0;
-  #failures = 0;
-  #shortLives = 0;
-  #readyAt = 0;
-  #lookUpAfter = LOOK_UP_FIRST;
-  /** @type {AbortController} ends what waits for the next attempt */
-  #waiting = new AbortController();
-  #filling = false;
-  /** @type {Message[]} pushed and not yet told: in a flood the page is laid out once for many */
+  /** @type {Set<string>} what this server turned out not to know */
+  #unsupported = new Set();
+  /** @type {(Message | Change)[]} pushed and not yet told: in a flood the page is laid out once for many */
   #inbox = [];
   #delivery = 0;
+  /** @type {Map<string, number>} timers, by room */
+  #reading = new Map();
+  #mayFollowMost = Infinity;
+  #isStarted = false;
 
   /**
    * @param {string} origin
-   * @param {{kind: Kind | null, tab: Store, browser: Store}} options `kind` forces one transport; `tab` keeps what
-   *   this window has not sent yet, `browser` who we are
+   * @param {object} options
+   * @param {Kind | null} [options.kind] forces one transport
+   * @param {string | null} [options.token] says who we are; without one, the browser's cookie does
+   * @param {Store} options.tab keeps what this window has not sent yet
+   * @param {Store} options.browser keeps who we are, and what is read
+   * @param {(origin: string, handlers: any, token: string | null) => Link} [options.socket] opens a WebSocket
    */
-  constructor(origin, { kind, tab, browser }) {
+  constructor(origin, { kind = null, token = null, tab, browser, socket }) {
     super();
-    this.api = new HttpApi(origin);
-    this.ladder = kind ? [kind] : LADDER;
-    this.identity = new Identity(browser, () => this.#tell('identity'));
+    this.browser = browser;
+    this.api = new HttpApi(origin, token);
+    this.identity = new Identity(browser, () => this.tell('identity'));
     this.outbox = new Outbox(tab, {
-      changed: () => this.#tell('outbox'),
+      changed: () => this.tell('outbox'),
       stored: (item, { offset }) => this.#stored(item, offset),
+    });
+    const openSocket = socket ?? ((...all) => new WebSocketLink(...all));
+    this.connection = new Connection({
+      ladder: kind ? [kind] : LADDER,
+      open: (/** @type {Kind} */ kind, handlers) =>
+        kind === 'ws' ? openSocket(origin, handlers, token) : new HttpLink(kind, this.api, handlers),
+      ready: () => this.api.ready(),
+      handlers: this,
     });
   }
 
-  get timeline() {
-    return this.#timelineOf(this.room);
+  get state() {
+    return this.connection.state;
   }
 
-  /** @param {string} room */
-  enter(room) {
-    if (room === this.room) return;
-    const left = this.room;
-    this.room = room;
-    if (left) {
-      this.#link?.unfollow(left);
-      this.outbox.leave(left);
-    }
-    this.#tell('room');
-    if (this.#link) this.#link.follow(room, this.timeline.cursor);
-    else if (this.state.phase === 'connecting') this.#connect();
+  get isLive() {
+    return this.connection.link !== null;
   }
 
-  /** @param {string} text */
-  send(text) {
-    this.outbox.add(this.room, text);
+  /** The room that is open; only before the first `enter` there is none. */
+  get current() {
+    return /** @type {Room} */ (this.rooms.get(this.room));
   }
 
-  /** Fetch what came before the oldest message we have. */
-  async older() {
-    const { room, timeline } = this;
-    const oldest = timeline.oldest;
-    if (!oldest || timeline.complete || !this.#link) return;
-    const { messages } = await this.#link.history(room, { before: oldest.cursor, limit: HISTORY_LIMIT });
-    if (messages.length === 0) timeline.complete = true;
-    this.#tell('messages', { room, added: timeline.add(messages), isLive: false });
+  /**
+   * Follow a room.
+   * @param {string} name
+   * @returns {Room}
+   */
+  join(name) {
+    const known = this.rooms.get(name);
+    if (known) return known;
+    const room = new Room(this, name);
+    room.read = readJson(this.browser, READ_KEY, (value) => value !== null, {})[name] ?? null;
+    this.rooms.set(name, room);
+    if (!this.room) this.room = name;
+    if (!this.#isStarted) {
+      this.#isStarted = true;
+      this.connection.start();
+    } else this.follow(room);
+    return room;
   }
 
-  /** @returns {Promise<{members: User[], count: number}>} who is in the room, as many as the server names */
-  members() {
-    return (this.#link ?? this.api).members(this.room);
+  /**
+   * Open a room; one that is not followed yet is followed from now on.
+   * @param {string} name
+   */
+  enter(name) {
+    if (name === this.room && this.rooms.has(name)) return;
+    this.room = name;
+    const isNew = !this.rooms.has(name);
+    const room = this.join(name);
+    this.tell('room');
+    if (!isNew && this.connection.link?.followsMany === false) this.follow(room);
   }
 
-  /** The person is here and does not want to wait, or the network says that it is back. */
+  /** @param {string} name */
+  leave(name) {
+    if (!this.rooms.delete(name)) return;
+    this.outbox.leave(name);
+    this.connection.link?.unfollow(name);
+    this.tell('left', { room: name });
+  }
+
+  close() {
+    this.connection.stop();
+  }
+
+  /** Connect anew, as somebody else or with other rights. */
+  reconnect() {
+    this.connection.stop();
+    this.connection.start();
+  }
+
   hurry() {
-    if (this.state.phase === 'live') this.#link?.nudge();
-    else if (this.#link === null) this.#connect();
+    this.connection.hurry();
   }
 
-  /** @param {string} room */
-  #timelineOf(room) {
-    let timeline = this.#timelines.get(room);
-    if (!timeline) this.#timelines.set(room, (timeline = new Timeline()));
-    return timeline;
+  /** @param {Room} room */
+  follow(room) {
+    const { link } = this.connection;
+    if (!link || (link.followsMany && this.state.phase !== 'live') || this.rooms.get(room.name) !== room) return;
+    const isOpen = room.name === this.room;
+    const mayFollow = [...this.rooms.keys()].indexOf(room.name) < this.#mayFollowMost;
+    if (isOpen || (link.followsMany && mayFollow)) link.follow(room.name, room.timeline.cursor);
+  }
+
+  /**
+   * @param {Json} request
+   * @returns {Promise<any>}
+   */
+  async ask(request) {
+    try {
+      return await (this.connection.link ?? this.api).ask(request);
+    } catch (error) {
+      if (error.isUnsupported) this.#unsupported.add(request.type);
+      if (error.isUnsupported) this.tell('features');
+      throw error;
+    }
+  }
+
+  /**
+   * Whether the server is not known to be without something; an older one turns out to be when it is asked.
+   * @param {string} type of a request
+   */
+  supports(type) {
+    return !this.#unsupported.has(type);
+  }
+
+  /** @param {Message} message */
+  mentionsUs({ mentions }) {
+    const { user } = this.identity;
+    return user !== null && (mentions?.includes(user.id) ?? false);
   }
 
   /**
    * @param {string} type
    * @param {object} [detail]
    */
-  #tell(type, detail) {
+  tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
   /**
-   * @param {State['phase']} phase
-   * @param {{until?: number | null, reason?: string}} [more]
+   * A room was read further: keep it for the next visit, and tell the server soon.
+   * @param {Room} room
+   * @param {number} offset
    */
-  #enterPhase(phase, { until = null, reason = '' } = {}) {
-    this.state = { phase, kind: this.ladder[this.#rung], until, reason };
-    this.#tell('state');
+  reads({ name, read }, offset) {
+    const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
+    this.browser.setItem(READ_KEY, JSON.stringify({ ...all, [name]: read }));
+    clearTimeout(this.#reading.get(name));
+    if (!this.supports('read')) return;
+    const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next one says more
+    this.#reading.set(name, setTimeout(send, READ_AFTER));
   }
 
-  #connect() {
-    this.#waiting.abort();
-    this.#waiting = new AbortController();
-    this.#enterPhase('connecting', { reason: this.state.reason });
-    this.#link = this.#open(this.ladder[this.#rung]);
-    this.#link.follow(this.room, this.timeline.cursor);
+  /** Ask for the list of rooms, and how far each of ours is read. */
+  async survey() {
+    const [{ rooms }, unread] = await Promise.all([this.api.rooms(), this.#unread()]);
+    for (const { room, cursor, members } of rooms) {
+      const ours = this.rooms.get(room);
+      if (!ours) continue;
+      ours.head = cursor;
+      if (room !== this.room && !this.connection.link?.followsMany) ours.members = members;
+      const marked = unread?.[room];
+      if (!marked) continue;
+      const { epoch, offset } = splitCursor(ours.read ?? cursor);
+      if (ours.read === null || (epoch === splitCursor(cursor).epoch && offset < marked.read)) {
+        ours.read = `${splitCursor(cursor).epoch}-${marked.read}`;
+      }
+      ours.mentions = marked.mentions ?? 0;
+    }
+    this.tell('unread');
+    return rooms;
   }
 
   /**
-   * @param {Kind} kind
-   * @returns {Link}
+   * @param {string} words
+   * @param {AbortSignal} signal
    */
-  #open(kind) {
-    return kind === 'ws' ? new WebSocketLink(this.api.origin, this) : new HttpLink(kind, this.api, this);
+  async search(words, signal) {
+    try {
+      return await this.api.search({ q: words, limit: 20 }, signal);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      this.#unsupported.add('search');
+      return { results: [] };
+    }
   }
 
-  // What links tell. Only the link in use is listened to.
-
-  /** @type {LinkHandlers['ready']} */
-  ready(link, user) {
-    if (link !== this.#link) return;
-    this.#readyAt = performance.now();
-    if (user) this.identity.is(user);
-    this.#enterPhase('live');
-    if (this.#rung > 0) this.#lookUp(link);
+  async #unread() {
+    if (!this.supports('unread')) return null;
+    try {
+      return (await this.api.unread()).rooms;
+    } catch (error) {
+      if (error.status === 404) this.#unsupported.add('unread');
+      return null;
+    }
   }
 
-  /** @type {LinkHandlers['page']} */
-  page(link, room, page) {
-    if (link !== this.#link || room !== this.room) return;
+  // What the connection tells
+
+  stateChanged() {
+    this.tell('state');
+  }
+
+  /** @param {Link} link */
+  opening(link) {
+    if (!link.followsMany) link.follow(this.room, this.current.timeline.cursor);
+  }
+
+  /**
+   * @param {Link} link
+   * @param {Json | null} hello
+   */
+  up(link, hello) {
+    if (hello?.user) this.identity.is(hello.user);
+    this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
+    if (link.followsMany) for (const room of new Set([this.current, ...this.rooms.values()])) this.follow(room);
+    this.outbox.resume(({ room, text, key, extras }) => {
+      const { replyTo, mentions } = extras;
+      return this.ask({ type: 'publish', room, text, key, ...(replyTo && { reply_to: replyTo }), ...(mentions?.length && { mentions }) });
+    });
+  }
+
+  down() {
     this.#deliver();
-    const timeline = this.timeline;
-    const isFirst = timeline.epoch === null;
-    const isNewLog = !timeline.isSameLog(page);
-    if (isFirst || isNewLog) timeline.begin(page);
-    const added = timeline.add(page.messages);
-    if (!page.recovered) timeline.accept(added[0]?.offset ?? splitCursor(page.cursor).offset + 1);
-    if (isNewLog) this.#tell('restarted', { room });
-    this.#took(added, !isFirst && !isNewLog);
-    this.#tell('caughtup', { room, members: page.members ?? null });
-    this.outbox.resume((item) => link.publish(item.room, item.text, item.key));
+    this.outbox.pause();
   }
 
-  /** @type {LinkHandlers['message']} */
-  message(link, message) {
-    if (link !== this.#link) return;
-    this.#inbox.push(message);
-    this.#delivery ||= setTimeout(() => this.#deliver());
+  /**
+   * @param {string} name
+   * @param {Page} page
+   */
+  page(name, page) {
+    this.#deliver();
+    this.rooms.get(name)?.page(page);
+  }
+
+  /**
+   * @param {string} name
+   * @param {ChatError} error
+   */
+  refused(name, error) {
+    this.rooms.get(name)?.refused(error);
+  }
+
+  /** @param {Json} pushed */
+  pushed(pushed) {
+    if (RECORDS.includes(pushed.type) || pushed.target) {
+      this.#inbox.push(/** @type {any} */ (pushed));
+      this.#delivery ||= setTimeout(() => this.#deliver());
+    } else if (pushed.room) this.rooms.get(pushed.room)?.pushed(pushed);
+    else this.tell(pushed.type, pushed);
   }
 
   #deliver() {
     clearTimeout(this.#delivery);
     this.#delivery = 0;
-    const here = this.#inbox.splice(0).filter((message) => message.room === this.room);
-    this.#took(this.timeline.add(here), true);
-  }
-
-  /** @type {LinkHandlers['gap']} */
-  gap(link, room, until) {
-    if (link !== this.#link || room !== this.room) return;
-    this.timeline.expect(splitCursor(until).offset);
-    this.#fill();
-  }
-
-  /** @type {LinkHandlers['presence']} */
-  presence(link, presence) {
-    if (link === this.#link && presence.room === this.room) this.#tell('presence', presence);
-  }
-
-  /** @type {LinkHandlers['goaway']} */
-  goaway(link, reason) {
-    if (link === this.#link) this.#enterPhase('live', { reason: `the server goes away: ${reason}` });
-  }
-
-  /** @type {LinkHandlers['refused']} */
-  async refused(link, room, error) {
-    if (link !== this.#link || room !== this.room) return;
-    if (error.code === 'bad_cursor' && this.timeline.epoch !== null) this.#timelines.delete(room);
-    else if (!error.isTemporary) return this.#tell('refused', { room, error });
-    await sleep(delayBefore(0, error.retryAfter));
-    if (link === this.#link && room === this.room) link.follow(room, this.timeline.cursor);
-  }
-
-  /** @type {LinkHandlers['lost']} */
-  async lost(link, loss) {
-    if (link !== this.#link) return;
-    this.#deliver();
-    this.#link = null;
-    this.outbox.pause();
-    if (loss.forGood) return this.#enterPhase('stopped', { reason: loss.reason });
-    const isSettled = loss.opened && performance.now() - this.#readyAt > SETTLED;
-    if (isSettled) this.#failures = this.#shortLives = 0;
-    else if (loss.opened) {
-      this.#shortLives += 1;
-      this.#failures = Math.min(this.#failures, SHORT_LIVES); // it does open: do not hold old outages against it
-    }
-    const { signal } = this.#waiting;
-    const isBroken = !loss.opened || this.#shortLives >= SHORT_LIVES;
-    let { retryAfter } = loss;
-    if (isBroken && this.#rung + 1 < this.ladder.length) {
-      this.#enterPhase('connecting', { reason: loss.reason });
-      const away = await this.api.ready().then(
-        () => null,
-        (error) => error,
-      );
-      if (signal.aborted) return; // somebody hurried us meanwhile
-      if (away === null) {
-        this.#rung += 1;
-        this.#failures = this.#shortLives = 0;
-        return this.#connect();
-      }
-      retryAfter = away.retryAfter;
-    }
-    const delay = delayBefore(this.#failures++, retryAfter);
-    this.#enterPhase('waiting', { until: performance.now() + delay, reason: loss.reason });
-    await sleep(delay, signal);
-    if (!signal.aborted) this.#connect();
-  }
-
-  /**
-   * From a lower rung, look whether a WebSocket opens by now, and take it if so.
-   * @param {Link} below
-   */
-  async #lookUp(below) {
-    await sleep(this.#lookUpAfter, this.#waiting.signal);
-    if (below !== this.#link) return;
-    this.#lookUpAfter = Math.min(2 * this.#lookUpAfter, LOOK_UP_LONGEST);
-    /** @type {Partial<LinkHandlers>} all that a link can tell before it follows a room */
-    const handlers = {
-      ready: (above, user) => {
-        if (below !== this.#link) return above.close();
-        this.#rung = 0;
-        this.#link = above;
-        below.close();
-        above.handlers = this;
-        above.follow(this.room, this.timeline.cursor);
-        this.ready(above, user);
-      },
-      goaway: () => {},
-      lost: () => this.#lookUp(below),
-    };
-    new WebSocketLink(this.api.origin, handlers);
-  }
-
-  /**
-   * @param {Message[]} added
-   * @param {boolean} isLive
-   */
-  #took(added, isLive) {
-    const { room } = this;
-    for (const message of added) {
-      this.identity.learn(message);
-      if (this.identity.owns(message)) this.outbox.arrived(message);
-    }
-    if (added.length) this.#tell('messages', { room, added, isLive });
-    if (this.timeline.hole()) this.#fill();
-  }
-
-  /** Fetch what is missing between two messages that we have, until nothing is. */
-  async #fill() {
-    if (this.#filling) return;
-    this.#filling = true;
-    const { room, timeline } = this;
-    try {
-      for (let hole; (hole = timeline.hole()) && this.#link && room === this.room; ) {
-        const { after, until } = hole;
-        const page = await this.#link.history(room, { after: `${timeline.epoch}-${after}`, limit: FILL_LIMIT });
-        if (!timeline.isSameLog(page)) return; // the log began anew meanwhile; the next page will say so
-        const added = timeline.add(page.messages);
-        if (timeline.through === after) timeline.accept(added[0]?.offset ?? until);
-        this.#tell('messages', { room, added, isLive: true });
-      }
-    } catch (error) {
-      // Lost: the next connection resumes from before the hole. Refused for a while: so does the next message.
-      console.warn('could not fetch what is missing:', error.message);
-    } finally {
-      this.#filling = false;
-    }
+    const pushed = Map.groupBy(this.#inbox.splice(0), ({ room }) => room);
+    for (const [name, records] of pushed) this.rooms.get(name)?.take(records);
   }
 
   /**
@@ -337,9 +306,9 @@ export class ChatClient extends EventTarget {
    */
   #stored(item, offset) {
     this.identity.published(item.room, offset);
-    const timeline = this.#timelineOf(item.room);
-    const seen = timeline.messages.find((message) => message.offset === offset);
+    const room = this.rooms.get(item.room);
+    const seen = room?.timeline.find(offset);
     if (seen) this.identity.learn(seen);
-    if (seen || item.room !== this.room) this.outbox.discard(item.key);
+    if (seen || !room) this.outbox.discard(item.key);
   }
 }

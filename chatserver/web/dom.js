@@ -17,6 +17,9 @@ export function make(tag, properties = {}, ...children) {
 /** @param {string} id */
 export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
+/** A finger did not ask for a keyboard, and its keyboard has no Shift+Enter. */
+export const hasFingers = () => matchMedia('(hover: none)').matches;
+
 /**
  * @param {{id: string, name: string}} user
  */

@@ -7,11 +7,12 @@
  * page, for the room that is open, and never more.
  *
  * @import { HttpApi } from './http.js'
- * @import { LinkHandlers } from './client.js'
+ * @import { Json, LinkHandlers } from './connection.js'
  * @import { Page } from './wire.js'
  */
 import { delayBefore, sleep } from './backoff.js';
-import { ChatError, EventStreamParser } from './wire.js';
+import { EventStreamParser } from './event-stream.js';
+import { ChatError } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
 const POLL_WAIT = 25; // s a poll is held, as most do: proxies cut at 30 or 60
@@ -20,6 +21,7 @@ const FIRST_BYTES = 8_000; // ms; a proxy that buffers streams shows by keeping 
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 
 export class HttpLink {
+  followsMany = false;
   #stop = new AbortController();
   /** @type {AbortController | null} what ends the following of the current room */
   #following = null;
@@ -55,33 +57,21 @@ export class HttpLink {
     }
   }
 
-  unfollow() {
-    this.#following?.abort();
+  unfollow() {} // the next room's request takes the place of this one's
+
+  /** @param {Json} request */
+  ask(request) {
+    return this.api.ask(request);
   }
 
-  /**
-   * @param {string} room
-   * @param {string} text
-   * @param {string} key
-   */
-  publish(room, text, key) {
-    return this.api.publish(room, text, key);
+  /** A held request says nothing for half a minute: ask for something that is answered at once. */
+  async nudge() {
+    try {
+      await this.api.alive();
+    } catch (error) {
+      if (error.isLost) this.#end(error);
+    }
   }
-
-  /**
-   * @param {string} room
-   * @param {{before?: string, after?: string, limit: number}} where
-   */
-  history(room, where) {
-    return this.api.page(room, where);
-  }
-
-  /** @param {string} room */
-  members(room) {
-    return this.api.members(room);
-  }
-
-  nudge() {} // a held request ends by its own deadline, at most half a minute away
 
   close() {
     this.#stop.abort();
@@ -141,22 +131,15 @@ export class HttpLink {
         this.#prove();
         clearTimeout(timer);
         timer = setTimeout(() => reader.cancel(), STREAM_SILENCE);
-        for (const event of parser.feed(value)) this.#dispatch(room, event);
+        for (const { event, data } of parser.feed(value)) {
+          this.handlers.pushed(this, { type: event, room, ...JSON.parse(data) });
+        }
       }
     } catch (error) {
       throw error instanceof ChatError ? error : new ChatError('lost', 'the stream broke off');
     } finally {
       clearTimeout(timer);
     }
-  }
-
-  /**
-   * @param {string} room
-   * @param {{event: string, data: string}} event
-   */
-  #dispatch(room, { event, data }) {
-    if (event === 'message') this.handlers.message(this, JSON.parse(data));
-    else if (event === 'gap') this.handlers.gap(this, room, JSON.parse(data).until);
   }
 
   /**

@@ -2,11 +2,13 @@
  * The server's HTTP requests as functions that return the answer or throw a ChatError.
  * Owns: deadlines of requests, the reading of errors. May not: retry (its callers decide), touch the DOM.
  *
+ * @import { Json } from './connection.js'
  * @import { Ack, Message, Page, User } from './wire.js'
  */
 import { ChatError } from './wire.js';
 
 const REQUEST_DEADLINE = 15_000; // ms; the server answers or refuses within 10 s (its SERVING deadline)
+const QUICK_DEADLINE = 5_000; // ms, for what costs the server nothing
 
 /** @param {Response} response */
 async function refusal(response) {
@@ -21,10 +23,17 @@ async function refusal(response) {
   }
 }
 
+/** @param {string} room */
+const path = (room, rest = '') => `/rooms/${encodeURIComponent(room)}${rest}`;
+
 export class HttpApi {
-  /** @param {string} origin */
-  constructor(origin) {
+  /**
+   * @param {string} origin
+   * @param {string | null} [token]
+   */
+  constructor(origin, token = null) {
     this.origin = origin;
+    this.token = token;
   }
 
   /**
@@ -38,8 +47,9 @@ export class HttpApi {
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), deadline);
     const either = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
+    const headers = { ...init.headers, ...(this.token && { Authorization: `Bearer ${this.token}` }) };
     try {
-      const response = await fetch(this.origin + path, { cache: 'no-store', ...init, signal: either });
+      const response = await fetch(this.origin + path, { cache: 'no-store', ...init, headers, signal: either });
       if (!response.ok) throw await refusal(response);
       return await read(response);
     } catch (error) {
@@ -56,7 +66,17 @@ export class HttpApi {
    * @param {RequestInit & {deadline?: number}} [options]
    */
   json(path, options) {
-    return this.fetch(path, (response) => response.json(), options);
+    return this.fetch(path, (response) => (response.status === 204 ? null : response.json()), options);
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   */
+  #change(method, path, body) {
+    const content = body && { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
+    return this.json(path, { method, ...content });
   }
 
   /**
@@ -65,42 +85,81 @@ export class HttpApi {
    * @param {{after?: string | null, before?: string, limit?: number, wait?: number, signal?: AbortSignal}} options
    * @returns {Promise<Page>}
    */
-  page(room, { after, before, limit, wait, signal }) {
+  page(room, { wait, signal, ...where }) {
     const query = new URLSearchParams();
-    if (after) query.set('after', after);
-    if (before) query.set('before', before);
-    if (limit) query.set('limit', String(limit));
-    if (wait) query.set('wait', String(wait));
-    const deadline = REQUEST_DEADLINE + (wait ?? 0) * 1000;
-    return this.json(`/rooms/${encodeURIComponent(room)}/messages?${query}`, { signal, deadline });
+    for (const [name, value] of Object.entries({ ...where, wait })) if (value) query.set(name, String(value));
+    return this.json(path(room, `/messages?${query}`), { signal, deadline: REQUEST_DEADLINE + (wait ?? 0) * 1000 });
   }
 
   /**
-   * @param {string} room
-   * @param {string} text
-   * @param {string} key the same key from the same user gets the first answer again
-   * @returns {Promise<Ack>}
+   * What a WebSocket is asked, as a request.
+   * @param {Json} request
+   * @returns {Promise<any>}
    */
-  publish(room, text, key) {
-    return this.json(`/rooms/${encodeURIComponent(room)}/messages`, {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify({ text, key }),
-    });
+  ask({ type, room, offset, emoji, on, ...body }) {
+    const message = path(room, `/messages/${offset}`);
+    switch (type) {
+      case 'publish':
+        return this.#change('POST', path(room, '/messages'), body);
+      case 'history':
+        return this.page(room, body);
+      case 'members':
+        return this.json(path(room, '/members'));
+      case 'edit':
+        return this.#change('PATCH', message, body);
+      case 'delete':
+        return this.#change('DELETE', message);
+      case 'react':
+        return this.#change(on ? 'PUT' : 'DELETE', `${message}/reactions/${encodeURIComponent(emoji)}`);
+      case 'read':
+        return this.#change('PUT', path(room, '/read'), { offset });
+      default:
+        return Promise.reject(new ChatError('unknown_type', `${type} needs a WebSocket`));
+    }
   }
 
-  /** @param {string} room */
-  members(room) {
-    return this.json(`/rooms/${encodeURIComponent(room)}/members`);
-  }
-
-  /** @returns {Promise<{rooms: {room: string, messages: number, members: number}[]}>} */
+  /** @returns {Promise<{rooms: {room: string, cursor: string, messages: number, members: number}[]}>} */
   rooms() {
     return this.json('/rooms');
   }
 
+  /** @returns {Promise<{rooms: {[room: string]: {read: number, unread: number, mentions: number}}}>} */
+  unread() {
+    return this.json('/unread');
+  }
+
+  /**
+   * @param {{q: string, room?: string, before?: string, limit?: number}} wanted
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<{results: (Message & {snippet?: [string, boolean][]})[]}>}
+   */
+  search(wanted, signal) {
+    const query = new URLSearchParams();
+    for (const [name, value] of Object.entries(wanted)) if (value) query.set(name, String(value));
+    return this.json(`/search?${query}`, { signal });
+  }
+
+  /** @returns {Promise<{user: User}>} who we are from now on: a guest of this name, or whom a token names */
+  signIn({ name = '', token = '' }) {
+    const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
+    return this.json('/session', { method: 'POST', headers, body: JSON.stringify(name ? { name } : {}) });
+  }
+
+  /** @returns {Promise<{user: User}>} */
+  session() {
+    return this.json('/session');
+  }
+
+  signOut() {
+    return this.#change('DELETE', '/session');
+  }
+
   /** Resolves when the server takes traffic; throws a ChatError with its Retry-After, or `lost` when it is away. */
   async ready() {
-    await this.fetch('/readyz', () => null, { deadline: 5_000 });
+    await this.fetch('/readyz', () => null, { deadline: QUICK_DEADLINE });
+  }
+
+  async alive() {
+    await this.fetch('/healthz', () => null, { deadline: QUICK_DEADLINE });
   }
 }

@@ -1,19 +1,27 @@
 /**
- * Who we are, as far as this page can know: the server's `hello` says it over a WebSocket; over HTTP we learn it from
- * the first message that comes back with an offset we were given. May not: decide anything about rights.
+ * Who we are, as far as this page can know: the server says it, or over HTTP of an older server we learn it from the
+ * first message that comes back with an offset we were given. Also what everybody is called, and what we reacted to.
+ * May not: decide anything about rights.
  *
  * @import { Store } from './storage.js'
- * @import { Message, User } from './wire.js'
+ * @import { Change, Message, User } from './wire.js'
  */
 import { readJson } from './storage.js';
 
 const STORAGE_KEY = 'chat.me'; // beside the cookie, which scripts cannot read and all tabs share
+const REACTED_KEY = 'chat.reacted';
+const MOST_REACTED = 500;
 
 export class Identity {
   /** @type {User | null} */
   user = null;
+  isModerator = false;
+  /** @type {Map<string, string>} by id */
+  #names = new Map();
   /** @type {Set<string>} `room/offset` of what this page published and has not yet seen come in */
   #published = new Set();
+  /** @type {Set<string>} `room/offset/emoji`; the server counts reactions and does not list whose they are */
+  #reacted;
 
   /**
    * @param {Store} storage
@@ -23,19 +31,21 @@ export class Identity {
     this.storage = storage;
     this.changed = changed;
     this.user = readJson(storage, STORAGE_KEY, (value) => typeof value?.id === 'string', null);
+    this.#reacted = new Set(readJson(storage, REACTED_KEY, Array.isArray, []));
   }
 
   /** @param {User} user */
   is({ id, name }) {
+    this.#names.set(id, name);
     if (this.user?.id === id && this.user.name === name) return;
     this.user = { id, name };
     this.storage.setItem(STORAGE_KEY, JSON.stringify(this.user));
     this.changed();
   }
 
-  /** @param {Message} message */
-  owns(message) {
-    return message.user.id === this.user?.id;
+  /** @param {{user: User}} message */
+  owns({ user }) {
+    return user.id === this.user?.id;
   }
 
   /**
@@ -48,6 +58,32 @@ export class Identity {
 
   /** @param {Message} message */
   learn({ room, offset, user }) {
+    this.#names.set(user.id, user.name);
     if (this.#published.delete(`${room}/${offset}`)) this.is(user);
+  }
+
+  /** @param {string} id */
+  nameOf(id) {
+    return this.#names.get(id);
+  }
+
+  /**
+   * @param {{room: string, offset: number}} message
+   * @param {string} emoji
+   */
+  hasReacted({ room, offset }, emoji) {
+    return this.#reacted.has(`${room}/${offset}/${emoji}`);
+  }
+
+  /**
+   * @param {{room: string, offset: number}} message
+   * @param {string} emoji
+   * @param {boolean} on
+   */
+  reacted({ room, offset }, emoji, on) {
+    const key = `${room}/${offset}/${emoji}`;
+    this.#reacted.delete(key);
+    if (on) this.#reacted.add(key);
+    this.storage.setItem(REACTED_KEY, JSON.stringify([...this.#reacted].slice(-MOST_REACTED)));
   }
 }

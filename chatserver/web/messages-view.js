@@ -1,141 +1,238 @@
 /**
  * The messages on the screen: grouped by author, parted by day, held still while others come and go around them.
- * Owns: the nodes in the list, the scroll position, the count of what is new below. May not: fetch, or keep messages.
+ * Owns: the rows, of which only a window around what is read exists, the scroll position of each room, the read marker.
+ * May not: fetch from the server itself, or keep messages.
  *
  * @import { ChatClient } from './client.js'
+ * @import { Room } from './room.js'
  * @import { Message } from './wire.js'
  */
-import { avatar, byId, make } from './dom.js';
-import { clock, dayName, fullTime, isSameDay, plural, splitLinks } from './text.js';
+import { byId, make } from './dom.js';
+import { messageRow, startsGroup } from './message-row.js';
+import { dayName, isSameDay, plural } from './text.js';
 
-const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 const NEAR_BOTTOM = 60; // px; closer than this counts as reading along
-const NEAR_TOP = 400; // px; older messages are fetched before the person gets there
-const KEEP = 600; // messages on the screen when reading along
-const TRIM_AT = 900;
-
-/**
- * @param {Message} message
- * @param {Message | null} previous
- */
-export function startsGroup(message, previous) {
-  if (!previous || previous.user.id !== message.user.id) return true;
-  return Date.parse(message.time) - Date.parse(previous.time) > GROUP_SPAN;
-}
-
-/**
- * A message's row; `decorate` says what stands above it.
- * @param {Message} message
- * @param {boolean} isOwn
- */
-export function messageRow(message, isOwn) {
-  const time = new Date(message.time);
-  const text = make('p', { className: 'text', dir: 'auto' });
-  for (const { text: shown, href } of splitLinks(message.text)) {
-    text.append(href ? make('a', { href, target: '_blank', rel: 'noopener noreferrer' }, shown) : shown);
-  }
-  return make(
-    'li',
-    { className: isOwn ? 'message own' : 'message' },
-    avatar(message.user),
-    make(
-      'p',
-      { className: 'head' },
-      make('span', { className: 'author', dir: 'auto' }, isOwn ? 'You' : message.user.name),
-      make('time', { dateTime: message.time }, clock(time)),
-    ),
-    make('div', { className: 'bubble', title: fullTime(time) }, text),
-    make('span', { className: 'aside', ariaHidden: 'true' }, clock(time)),
-  );
-}
+const NEAR_EDGE = 600; // px; more rows are made before the person gets there
+const STEP = 60; // rows made at a time
+const MOST_ROWS = 240; // a layout of these takes a few ms, and 10,000 messages cost no more
+const MOST_SPOKEN = 3; // messages at a time; more are told as a number
 
 export class MessagesView {
   #list = byId('messages');
   #scroller = byId('scroller');
   #edge = byId('edge');
-  #empty = byId('empty');
   #jump = byId('jump');
-  /** @type {Map<number, HTMLElement>} by offset */
+  #spoken = byId('messages-spoken');
+  /** @type {Map<number, {row: HTMLElement, above: string}>} by offset; `above`: what its decoration depends on */
   #rows = new Map();
-  #unseen = 0;
+  /** The offsets of the first and the last row. */
+  #from = Infinity;
+  #to = -1;
   #isAtBottom = true;
   #isFetching = false;
+  /** @type {Room | null} whose messages are shown */
+  #room = null;
+  /** @type {Map<string, {offset: number, top: number} | null>} where each room was left; null at its bottom */
+  #places = new Map();
+  /** @type {number | null} the first message that was unread when the room was opened */
+  #divider = null;
 
-  /**
-   * @param {ChatClient} client
-   * @param {() => void} counted told when `unseen` may have changed
-   */
-  constructor(client, counted) {
+  /** @param {ChatClient} client */
+  constructor(client) {
     this.client = client;
-    this.counted = counted;
-    client.addEventListener('room', () => this.#show());
-    client.addEventListener('restarted', () => this.#show());
-    client.addEventListener('identity', () => this.#show());
-    client.addEventListener('caughtup', () => this.#afterChange());
-    client.addEventListener('messages', ({ detail }) => this.#take(detail));
+    client.addEventListener('room', () => this.#open());
+    client.addEventListener('restarted', ({ detail }) => detail.room === client.room && this.#open());
+    client.addEventListener('identity', () => this.#redraw());
+    client.addEventListener('caughtup', ({ detail }) => detail.room === client.room && this.#caughtUp());
+    client.addEventListener('messages', ({ detail }) => detail.room === client.room && this.#take(detail));
+    client.addEventListener('unread', () => this.#showJump());
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    this.#jump.addEventListener('click', () => this.toBottom('smooth'));
-    // The list grows and shrinks under a growing composer, a phone's keyboard, a banner: the bottom stays the bottom.
+    this.#jump.addEventListener('click', () => this.toPresent());
+    this.#list.addEventListener('keydown', (event) => this.#key(event));
+    document.addEventListener('visibilitychange', () => this.#seen());
+    // What is shown grows and shrinks with the composer, a phone's keyboard, a banner, a picture of text still being
+    // laid out: the bottom stays the bottom.
     const resized = new ResizeObserver(() => this.#isAtBottom && this.toBottom());
     resized.observe(this.#scroller);
-    resized.observe(byId('pending'));
+    resized.observe(byId('column'));
   }
 
-  get unseen() {
-    return this.#unseen;
+  get #timeline() {
+    return this.#room?.past ?? this.client.current.timeline;
   }
 
-  /** @param {'instant' | 'smooth'} [behavior] */
-  toBottom(behavior = 'instant') {
+  toBottom() {
     this.#isAtBottom = true;
-    this.#scroller.scrollTo({ top: this.#scroller.scrollHeight, behavior });
-    this.#count(0);
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
-  /** The person came back to the window: what is on the screen is seen. */
-  seen() {
-    if (this.#isAtBottom) this.#count(0);
+  /** Where the newest message is. */
+  toPresent() {
+    this.client.current.past = null;
+    this.#isAtBottom = true;
+    this.#divider = null;
+    this.#redraw();
+    this.#seen();
   }
 
-  #show() {
+  /**
+   * Show a message, wherever in the log it stands.
+   * @param {number} offset
+   */
+  async visit(offset) {
+    const room = this.client.current;
+    await room.visit(offset);
+    if (room !== this.client.current) return;
+    const { messages } = this.#timeline;
+    const place = this.#timeline.place(offset);
+    this.#isAtBottom = false;
+    this.#clear();
+    this.#show(place - STEP, place + STEP);
+    const row = this.#rows.get(messages[place]?.offset)?.row;
+    if (!row) return this.toPresent();
+    row.scrollIntoView({ block: 'center' });
+    row.focus({ preventScroll: true });
+    row.classList.add('found');
+    this.#scrolled();
+  }
+
+  // Changes
+
+  #open() {
+    if (this.#room) this.#places.set(this.#room.name, this.#isAtBottom ? null : this.#place());
+    const room = this.client.current;
+    const place = this.#room === room ? null : this.#places.get(room.name);
+    this.#room = room;
+    this.#divider = room.firstUnread;
+    this.#clear();
+    this.#isAtBottom = !place;
+    const at = this.#timeline.place(place?.offset ?? Infinity);
+    this.#show(at - STEP, at + STEP);
+    const row = place && this.#rows.get(place.offset)?.row;
+    if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
+    else this.toBottom();
+    this.#edges();
+    this.#toDivider();
+    this.#seen();
+  }
+
+  /** What was missed is read from where it begins, if it is more than fits. */
+  #toDivider() {
+    const row = this.#list.querySelector('.divider');
+    if (!row || row.getBoundingClientRect().top >= this.#scroller.getBoundingClientRect().top) return;
+    this.#isAtBottom = false;
+    row.scrollIntoView({ block: 'start' });
+  }
+
+  #caughtUp() {
+    this.#edges();
+    if (this.#isAtBottom) this.toBottom();
+    this.#seen();
+  }
+
+  #redraw() {
+    if (!this.#room) return;
+    const place = this.#place();
+    this.#clear();
+    const at = this.#isAtBottom ? Infinity : this.#timeline.place(place?.offset ?? Infinity);
+    this.#show(at - STEP, at + STEP);
+    const row = place && this.#rows.get(place.offset)?.row;
+    if (this.#isAtBottom) this.toBottom();
+    else if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
+    this.#showJump();
+  }
+
+  /** @param {{added: Message[], changed: Message[], isLive: boolean}} news */
+  #take({ added, changed, isLive }) {
+    for (const message of changed) this.#replace(message);
+    const wasEmpty = this.#rows.size === 0;
+    if (this.#isAtBottom && !this.#room?.past) this.#show(this.#timeline.place(this.#from), Infinity);
+    else this.#holdStill(() => this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1) + STEP));
+    this.#edges();
+    if (this.#isAtBottom) this.toBottom();
+    if (wasEmpty) this.#toDivider();
+    const foreign = isLive ? added.filter((message) => !this.client.identity.owns(message)) : [];
+    if (foreign.length) {
+      if (document.hidden && this.#divider === null) this.#divider = foreign[0].offset;
+      this.#speak(foreign);
+    }
+    this.#seen();
+  }
+
+  /** @param {Message[]} messages */
+  #speak(messages) {
+    const words = messages.map(({ user, text }) => `${user.name}: ${text}`);
+    this.#spoken.textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
+  }
+
+  /** What stands at the bottom of a window that is looked at is read. */
+  #seen() {
+    const room = this.client.current;
+    if (!room || document.hidden || room.past || !this.#isAtBottom) return this.#showJump();
+    room.markRead(room.timeline.through);
+    this.#showJump();
+  }
+
+  #showJump() {
+    if (!this.#room) return;
+    const { unread, past } = this.client.current;
+    this.#jump.hidden = this.#isAtBottom && !past;
+    this.#jump.textContent = unread ? `${plural(unread, 'new message')} ↓` : 'To the newest ↓';
+    this.#jump.classList.toggle('has-news', unread > 0);
+  }
+
+  // Rows
+
+  #clear() {
     this.#list.replaceChildren();
     this.#rows.clear();
-    this.#insert(this.client.timeline.messages);
-    this.#afterChange();
-    this.toBottom();
+    this.#from = Infinity;
+    this.#to = -1;
   }
 
-  /** @param {{room: string, added: Message[], isLive: boolean}} news */
-  #take({ room, added, isLive }) {
-    if (room !== this.client.room) return;
-    const isReading = this.#isAtBottom;
-    if (isReading) {
-      this.#insert(added);
-      this.#trim();
-      this.toBottom();
-    } else {
-      this.#holdStill(() => this.#insert(added));
-    }
-    const foreign = isLive ? added.filter((message) => !this.client.identity.owns(message)).length : 0;
-    if (!isReading || document.hidden) this.#count(this.#unseen + foreign);
-    this.#afterChange();
+  /** @param {Message} message */
+  #replace(message) {
+    const shown = this.#rows.get(message.offset);
+    if (!shown) return;
+    const isFocused = shown.row.contains(document.activeElement);
+    const row = messageRow(this.client, message);
+    shown.row.replaceWith(row);
+    this.#rows.set(message.offset, { row, above: '' });
+    this.#decorate(message, this.#timeline.messages[this.#timeline.place(message.offset) - 1] ?? null);
+    if (isFocused) row.focus({ preventScroll: true });
   }
 
-  /** @param {Message[]} messages ascending */
-  #insert(messages) {
-    const all = this.client.timeline.messages;
-    let place = all.length;
-    for (const message of [...messages].reverse()) {
-      if (this.#rows.has(message.offset)) continue; // shown anew meanwhile, because we learned who we are
-      do place--;
-      while (all[place].offset > message.offset);
-      const below = all[place + 1];
-      const row = messageRow(message, this.client.identity.owns(message));
-      this.#rows.set(message.offset, row);
-      this.#list.insertBefore(row, (below && this.#rows.get(below.offset)) ?? null);
-      this.#decorate(message, all[place - 1] ?? null);
-      if (below) this.#decorate(below, message);
+  /**
+   * Have rows for a stretch of the messages: those that exist are kept, more than fit are dropped at the far end.
+   * @param {number} from index
+   * @param {number} to index behind the last
+   * @param {'top' | 'bottom'} [dropAt]
+   */
+  #show(from, to, dropAt = 'top') {
+    const { messages } = this.#timeline;
+    to = Math.min(Math.max(to, 0), messages.length);
+    from = Math.max(0, Math.min(from, to === messages.length ? to - STEP : from));
+    if (to - from > MOST_ROWS) [from, to] = dropAt === 'top' ? [to - MOST_ROWS, to] : [from, from + MOST_ROWS];
+    const wanted = messages.slice(from, to);
+    this.#from = wanted.at(0)?.offset ?? Infinity;
+    this.#to = wanted.at(-1)?.offset ?? -1;
+    for (const [offset, { row }] of this.#rows) {
+      if (offset >= this.#from && offset <= this.#to) continue;
+      row.remove();
+      this.#rows.delete(offset);
     }
+    let next = this.#list.firstElementChild;
+    let previous = messages[from - 1] ?? null;
+    for (const message of wanted) {
+      const row = this.#rows.get(message.offset)?.row ?? messageRow(this.client, message);
+      if (row === next) next = next.nextElementSibling;
+      else this.#list.insertBefore(row, next);
+      if (!this.#rows.has(message.offset)) this.#rows.set(message.offset, { row, above: '' });
+      this.#decorate(message, previous);
+      previous = message;
+    }
+    const last = this.#rows.get(this.#to)?.row;
+    if (last && !this.#list.querySelector('[tabindex="0"]')) last.tabIndex = 0;
   }
 
   /**
@@ -143,80 +240,104 @@ export class MessagesView {
    * @param {Message | null} previous
    */
   #decorate(message, previous) {
-    const row = this.#rows.get(message.offset);
-    if (!row) return;
-    row.querySelectorAll('.day, .lost').forEach((above) => above.remove());
+    const shown = this.#rows.get(message.offset);
+    if (!shown) return;
     const time = new Date(message.time);
     const isNewDay = !previous || !isSameDay(time, new Date(previous.time));
-    const isAfterLoss = this.client.timeline.lossesBefore.has(message.offset);
+    const isAfterLoss = this.#timeline.lossesBefore.has(message.offset);
+    const isDivided =
+      this.#divider !== null && message.offset >= this.#divider && (previous?.offset ?? 0) < this.#divider;
+    const isFirst = isNewDay || isAfterLoss || isDivided || startsGroup(message, previous);
+    const above = [isNewDay, isAfterLoss, isDivided, isFirst].join();
+    if (shown.above === above) return;
+    shown.above = above;
+    const { row } = shown;
+    row.querySelectorAll(':scope > :is(.day, .lost, .divider)').forEach((each) => each.remove());
+    if (isDivided) row.prepend(make('p', { className: 'divider' }, make('span', {}, 'New')));
     if (isAfterLoss) row.prepend(make('p', { className: 'lost' }, 'Some messages are gone: the server no longer has them.'));
     if (isNewDay) row.prepend(make('p', { className: 'day' }, make('span', {}, dayName(time))));
-    row.classList.toggle('first', isNewDay || isAfterLoss || startsGroup(message, previous));
+    row.classList.toggle('first', isFirst);
+  }
+
+  // Scrolling
+
+  /** @returns {{offset: number, top: number} | null} the first row that is in sight */
+  #place() {
+    const edge = this.#scroller.getBoundingClientRect().top;
+    for (const [offset, { row }] of [...this.#rows].sort(([a], [b]) => a - b)) {
+      const { top, bottom } = row.getBoundingClientRect();
+      if (bottom > edge) return { offset, top };
+    }
+    return null;
   }
 
   /**
-   * Change the list above or within what is being read, without moving it.
+   * Change the list around what is being read, without moving it. The bottom is measured: what stands above a message
+   * (its day, its author) may come and go.
    * @param {() => void} change
    */
   #holdStill(change) {
-    const { top } = this.#scroller.getBoundingClientRect();
-    const anchor = [...this.#rows.values()].find((row) => row.isConnected && row.getBoundingClientRect().bottom > top);
+    const anchor = this.#rows.get(this.#place()?.offset ?? -1)?.row;
     const before = anchor?.getBoundingClientRect().bottom ?? 0;
     change();
-    if (anchor) this.#scroller.scrollTop += anchor.getBoundingClientRect().bottom - before;
-  }
-
-  #trim() {
-    const { timeline } = this.client;
-    if (timeline.messages.length <= TRIM_AT) return;
-    for (const { offset } of timeline.trim(KEEP)) {
-      this.#rows.get(offset)?.remove();
-      this.#rows.delete(offset);
-    }
-    if (timeline.oldest) this.#decorate(timeline.oldest, null);
-  }
-
-  #afterChange() {
-    const { timeline } = this.client;
-    const isEmpty = timeline.epoch !== null && timeline.messages.length === 0;
-    this.#empty.hidden = !isEmpty;
-    this.#edge.hidden = timeline.messages.length === 0;
-    this.#edge.textContent = timeline.complete ? `This is the beginning of #${this.client.room}.` : 'Fetching older messages…';
-    this.#edge.classList.toggle('is-fetching', !timeline.complete);
-    // A first page that does not fill a tall screen leaves nothing to scroll: fetch on.
-    if (this.#scroller.scrollTop < NEAR_TOP) this.#fetchOlder();
+    if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().bottom - before;
   }
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    this.#isAtBottom = scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM;
-    this.#count(this.#isAtBottom ? 0 : this.#unseen);
-    if (scrollTop < NEAR_TOP) this.#fetchOlder();
+    const { messages } = this.#timeline;
+    const isEnd = this.#to === (messages.at(-1)?.offset ?? -1);
+    this.#isAtBottom = isEnd && !this.#room?.past && scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM;
+    const from = this.#timeline.place(this.#from);
+    const to = this.#timeline.place(this.#to + 1);
+    if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, 'bottom'));
+    else if (scrollHeight - scrollTop - clientHeight < NEAR_EDGE && to < messages.length) {
+      this.#holdStill(() => this.#show(from, to + STEP));
+    }
+    this.#fetchOn();
+    this.#seen();
   }
 
-  async #fetchOlder() {
-    const { timeline } = this.client;
-    if (this.#isFetching || timeline.complete || !timeline.oldest || this.client.state.phase !== 'live') return;
+  /** The line at the top of the list, and the words where there is no list. */
+  #edges() {
+    const { timeline } = this.client.current;
+    byId('empty').hidden = timeline.epoch === null || timeline.messages.length > 0 || !timeline.complete;
+    this.#edge.hidden = this.#rows.size === 0;
+    const words = this.#timeline.complete ? `This is the beginning of #${this.client.room}.` : 'Fetching older messages…';
+    if (this.#edge.textContent !== words) this.#edge.textContent = words;
+    this.#fetchOn();
+  }
+
+  async #fetchOn() {
+    const room = this.client.current;
+    const timeline = this.#timeline;
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    if (this.#isFetching || timeline.epoch === null || this.client.state.phase !== 'live') return;
+    const isTop = scrollTop < NEAR_EDGE && !timeline.complete && timeline.place(this.#from) <= 0;
+    const isEnd = room.past && scrollHeight - scrollTop - clientHeight < NEAR_EDGE;
+    if (!isTop && !isEnd) return;
     this.#isFetching = true;
-    this.#list.ariaBusy = 'true'; // what is fetched is old: a screen reader need not read it out
     try {
-      await this.client.older();
+      await (isTop ? room.older(timeline) : room.newer());
     } catch (error) {
       this.#edge.textContent = `Older messages did not come: ${error.message}. Scroll to try again.`;
       return;
     } finally {
       this.#isFetching = false;
-      this.#list.ariaBusy = 'false';
     }
-    if (this.#scroller.scrollTop < NEAR_TOP) this.#fetchOlder();
+    if (room === this.client.current) this.#scrolled();
   }
 
-  /** @param {number} unseen */
-  #count(unseen) {
-    this.#unseen = unseen;
-    this.#jump.hidden = this.#isAtBottom;
-    this.#jump.textContent = unseen ? `${plural(unseen, 'new message')} ↓` : 'To the newest ↓';
-    this.#jump.classList.toggle('has-news', unseen > 0);
-    this.counted();
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const row = event.target instanceof Element && event.target.closest('.message');
+    if (!row || event.target !== row) return;
+    const to = { ArrowUp: row.previousElementSibling, ArrowDown: row.nextElementSibling }[event.key];
+    if (event.key === 'End') this.toPresent();
+    if (!(to instanceof HTMLElement)) return;
+    event.preventDefault();
+    this.#list.querySelector('[tabindex="0"]')?.setAttribute('tabindex', '-1');
+    to.tabIndex = 0;
+    to.focus();
   }
 }

@@ -10,10 +10,12 @@
  * @import { Ack, ChatError, Message } from './wire.js'
  *
  * @typedef {'queued' | 'sending' | 'sent' | 'failed'} ItemState
+ * @typedef {{replyTo?: number, mentions?: string[]}} Extras
  * @typedef {object} Item
  * @property {string} key
  * @property {string} room
  * @property {string} text
+ * @property {Extras} extras
  * @property {number} created ms since the epoch
  * @property {number | null} firstTried ms since the epoch
  * @property {ItemState} state
@@ -22,15 +24,10 @@
  */
 import { delayBefore, sleep } from './backoff.js';
 import { readJson } from './storage.js';
+import { ChatError, randomKey } from './wire.js';
 
 const STORAGE_KEY = 'chat.outbox';
 const KEY_WINDOW = 9 * 60_000; // ms; the server remembers keys for 10 minutes, less a margin for clocks
-
-/** Not crypto.randomUUID: that exists only in secure contexts, and a chat on the local network is served over http. */
-function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-}
 
 export class Outbox {
   /** @type {Item[]} in the order they were written */
@@ -38,6 +35,8 @@ export class Outbox {
   /** @type {((item: Item) => Promise<Ack>) | null} null while there is no connection */
   #deliver = null;
   #pumping = false;
+  /** @type {Map<string, {resolve: (ack: Ack) => void, reject: (error: ChatError) => void}>} by key */
+  #promises = new Map();
 
   /**
    * @param {Store} storage
@@ -47,19 +46,24 @@ export class Outbox {
     this.storage = storage;
     this.handlers = handlers;
     for (const item of readJson(storage, STORAGE_KEY, Array.isArray, [])) {
-      this.items.push({ ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
+      this.items.push({ extras: {}, ...item, state: item.state === 'failed' ? 'failed' : 'queued', offset: null });
     }
   }
 
   /**
    * @param {string} room
    * @param {string} text
+   * @param {Extras} [extras]
+   * @returns {Promise<Ack>} settles when the message is durable, or refused for good
    */
-  add(room, text) {
-    const item = { key: newKey(), room, text, created: Date.now(), firstTried: null, problem: null, offset: null };
+  add(room, text, extras = {}) {
+    const key = randomKey();
+    const item = { key, room, text, extras, created: Date.now(), firstTried: null, problem: null, offset: null };
     this.items.push({ ...item, state: 'queued' });
+    const promise = new Promise((resolve, reject) => this.#promises.set(key, { resolve, reject }));
     this.#changed();
     this.#pump();
+    return promise;
   }
 
   /** @param {(item: Item) => Promise<Ack>} deliver */
@@ -77,7 +81,7 @@ export class Outbox {
     const item = this.items.find((each) => each.key === key);
     if (!item) return;
     // A fresh key where the old one may have been forgotten: the person has decided that a double is better than none.
-    Object.assign(item, { state: 'queued', problem: null, firstTried: null, key: newKey() });
+    Object.assign(item, { state: 'queued', problem: null, firstTried: null, key: randomKey() });
     this.#changed();
     this.#pump();
   }
@@ -85,6 +89,7 @@ export class Outbox {
   /** @param {string} key */
   discard(key) {
     this.items = this.items.filter((item) => item.key !== key);
+    this.#promises.delete(key);
     this.#changed();
   }
 
@@ -103,7 +108,7 @@ export class Outbox {
   }
 
   /**
-   * Nobody looks at this room any more, so nobody waits for its stored messages to come in.
+   * Nobody follows this room any more, so nobody waits for its stored messages to come in.
    * @param {string} room
    */
   leave(room) {
@@ -134,7 +139,7 @@ export class Outbox {
    */
   async #send(item, deliver) {
     if (item.firstTried !== null && Date.now() - item.firstTried > KEY_WINDOW) {
-      if (item.offset === null) this.#fail(item, 'No answer came in time: it may or may not have been sent.');
+      if (item.offset === null) this.#fail(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent.'));
       else this.discard(item.key); // we saw it come in
       return null;
     }
@@ -145,6 +150,8 @@ export class Outbox {
       const ack = await deliver(item);
       item.state = 'sent';
       item.offset = ack.offset;
+      this.#promises.get(item.key)?.resolve(ack);
+      this.#promises.delete(item.key);
       this.handlers.stored(item, ack);
       this.#changed();
       return null;
@@ -154,17 +161,19 @@ export class Outbox {
         this.#changed();
         return error;
       }
-      this.#fail(item, error.message);
+      this.#fail(item, error);
       return null;
     }
   }
 
   /**
    * @param {Item} item
-   * @param {string} problem
+   * @param {ChatError} error
    */
-  #fail(item, problem) {
-    Object.assign(item, { state: 'failed', problem, offset: null });
+  #fail(item, error) {
+    Object.assign(item, { state: 'failed', problem: error.message, offset: null });
+    this.#promises.get(item.key)?.reject(error);
+    this.#promises.delete(item.key);
     this.#changed();
   }
 

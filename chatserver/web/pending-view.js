@@ -7,7 +7,7 @@
  * @import { Message } from './wire.js'
  */
 import { byId, make } from './dom.js';
-import { messageRow, startsGroup } from './messages-view.js';
+import { messageRow, startsGroup } from './message-row.js';
 
 const LABELS = { queued: 'waiting', sending: 'sending', sent: 'sent', failed: 'not sent' };
 
@@ -20,25 +20,26 @@ export class PendingView {
   constructor(client) {
     this.client = client;
     for (const event of ['outbox', 'room', 'messages', 'restarted', 'identity']) {
-      client.addEventListener(event, () => this.#show());
+      client.addEventListener(event, () => client.current && this.#show());
     }
-    this.#show();
   }
 
   #show() {
-    const { timeline, outbox, room } = this.client;
+    const { outbox, room, current } = this.client;
     // Come in already, though its acknowledgement has not: the true message stands above, so this one hides.
-    const isShadowed = (/** @type {Item} */ { state, offset }) => state !== 'sent' && offset !== null && timeline.has(offset);
+    const isShadowed = (/** @type {Item} */ { state, offset }) =>
+      state !== 'sent' && offset !== null && current.timeline.find(offset) !== null;
     const items = outbox.items.filter((item) => item.room === room && !isShadowed(item));
     const keys = new Set(items.map((item) => item.key));
     for (const [key, row] of this.#rows) if (!keys.has(key)) row.remove(), this.#rows.delete(key);
-    let previous = timeline.newest;
+    this.#list.hidden = items.length === 0;
+    let previous = current.timeline.messages.at(-1) ?? null;
     for (const item of items) {
       const message = this.#asMessage(item);
       let row = this.#rows.get(item.key);
       if (!row) {
-        row = messageRow(message, true);
-        row.classList.add('pending');
+        row = messageRow(this.client, message);
+        row.classList.add('pending', 'own');
         this.#rows.set(item.key, row);
         this.#list.append(row);
       }
@@ -75,8 +76,9 @@ export class PendingView {
    * @param {Item} item
    * @returns {Message}
    */
-  #asMessage({ room, text, created }) {
+  #asMessage({ room, text, created, extras }) {
     const user = this.client.identity.user ?? { id: '', name: 'You' };
-    return { room, offset: 0, cursor: '', user, text, time: new Date(created).toISOString() };
+    const { replyTo, mentions } = extras;
+    return { room, offset: 0, cursor: '', user, text, reply_to: replyTo, mentions, time: new Date(created).toISOString() };
   }
 }

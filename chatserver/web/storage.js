@@ -3,7 +3,7 @@
  * Owns: the fall-back, and distrust of what is read (another version of this page may have written it).
  */
 
-class MemoryStorage {
+export class MemoryStorage {
   /** @type {Map<string, string>} */
   #values = new Map();
 

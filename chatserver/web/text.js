@@ -87,6 +87,12 @@ export function hue(id) {
 }
 
 /**
+ * Up to three emoji and nothing else: shown large.
+ * @param {string} text
+ */
+export const isOnlyEmoji = (text) => /^(?:\s*(?:\p{RGI_Emoji})){1,3}\s*$/v.test(text);
+
+/**
  * @param {number} count
  * @param {string} one
  * @param {string} [many]

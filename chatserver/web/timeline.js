@@ -1,20 +1,30 @@
 /**
- * One room's messages as this page knows them: in order, each once, and honest about what is missing.
- * Owns: the order, the de-duplication by offset, the cursor to resume from. May not: fetch anything, touch the DOM.
+ * One stretch of a room's log as this client knows it: in order, each record once, and honest about what is missing.
+ * Owns: the order, the de-duplication by offset, what later records do to messages, the cursor to resume from.
+ * May not: fetch anything, touch the DOM.
  *
- * Offsets have no holes, so a jump *is* a loss. `through` is the highest offset up to which nothing is missing, and the
- * cursor to resume from stands there and not at the newest message: whatever breaks while a hole is being filled,
- * the next connection asks for everything behind the hole again, and doubles fall out here.
+ * Offsets have no holes, so a jump is a loss. `through` is the highest offset up to which nothing is missing, and the
+ * cursor to resume from stands there: whatever breaks while a hole is filled, the next connection asks for everything
+ * behind it again, and doubles fall out here.
  *
- * @import { Message, Page } from './wire.js'
+ * @import { Change, Message, Page } from './wire.js'
  */
 import { splitCursor } from './wire.js';
+
+/**
+ * Of the records in a list, messages alone may come without a type.
+ * @param {{type?: string}} record
+ * @returns {record is Message}
+ */
+export const isMessage = ({ type }) => type === undefined || type === 'message';
 
 export class Timeline {
   /** @type {string | null} names one life of the room's log; null until the server said so */
   epoch = null;
   /** @type {Message[]} ascending by offset */
   messages = [];
+  /** Records are here from this offset on. */
+  first = 1;
   through = 0;
   /** The highest offset that we heard of, here or not. */
   head = 0;
@@ -22,18 +32,19 @@ export class Timeline {
   lossesBefore = new Set();
   /** True once nothing older than the first message can be had. */
   complete = false;
+  /** @type {Set<number>} offsets of records that came in behind a hole */
+  #ahead = new Set();
+  /** @type {WeakMap<Message, Map<string, number>>} up to which offset a message's text, or one emoji, is current */
+  #current = new WeakMap();
 
   /** Where to resume from; null before anything is known. */
   get cursor() {
-    return this.epoch === null ? null : `${this.epoch}-${this.through}`;
+    return this.epoch === null ? null : this.cursorAt(this.through);
   }
 
-  get oldest() {
-    return this.messages.at(0) ?? null;
-  }
-
-  get newest() {
-    return this.messages.at(-1) ?? null;
+  /** @param {number} offset */
+  cursorAt(offset) {
+    return `${this.epoch}-${offset}`;
   }
 
   /**
@@ -45,8 +56,10 @@ export class Timeline {
     this.epoch = epoch;
     this.messages = [];
     this.lossesBefore.clear();
+    this.#ahead.clear();
     this.through = messages.length ? messages[0].offset - 1 : offset;
     this.head = this.through;
+    this.first = this.through + 1;
     this.complete = this.through === 0;
   }
 
@@ -62,30 +75,71 @@ export class Timeline {
   }
 
   /** @param {number} offset */
-  has(offset) {
-    return this.messages[this.#place(offset)]?.offset === offset;
+  find(offset) {
+    const message = this.messages[this.place(offset)];
+    return message?.offset === offset ? message : null;
   }
 
   /**
-   * Take messages in, from whatever source and in whatever order.
-   * @param {Message[]} messages
-   * @returns {Message[]} those that were new, ascending
+   * Take records in, from whatever source and in whatever order.
+   * @param {(Message | Change)[]} records
+   * @param {{asPage?: boolean}} [how] `asPage`: the messages already show what the records of the same page did to them
+   * @returns {{added: Message[], changed: Message[]}} messages that were new, ascending, and those that look different
    */
-  add(messages) {
-    const fresh = [];
-    for (const message of [...messages].sort((a, b) => a.offset - b.offset)) {
-      const place = this.#place(message.offset);
-      if (this.messages[place]?.offset === message.offset) continue;
-      this.messages.splice(place, 0, message);
-      fresh.push(message);
+  add(records, { asPage = false } = {}) {
+    const sorted = [...records].sort((a, b) => a.offset - b.offset);
+    const newest = sorted.at(-1)?.offset ?? 0;
+    const added = [];
+    const changed = new Set();
+    for (const record of sorted) {
+      if (record.offset > this.through) this.#ahead.add(record.offset);
+      if (!isMessage(record)) {
+        const message = this.#apply(record);
+        if (message) changed.add(message);
+      } else {
+        const place = this.place(record.offset);
+        if (this.messages[place]?.offset === record.offset) continue;
+        this.messages.splice(place, 0, record);
+        this.#current.set(record, new Map([['', asPage ? newest : record.offset]]));
+        added.push(record);
+      }
     }
+    if (sorted.length) this.first = Math.min(this.first, sorted[0].offset);
+    if (this.first === 1) this.complete = true;
     this.#advance();
-    if (this.oldest?.offset === 1) this.complete = true;
-    return fresh;
+    return { added, changed: [...changed] };
   }
 
   /**
-   * The server skipped ahead: messages up to this offset exist, though none of them may follow.
+   * What later records do to the messages that are here.
+   * @param {(Message | Change)[]} records
+   * @returns {Message[]} those that look different
+   */
+  change(records) {
+    const changes = records.filter((record) => !isMessage(record));
+    return changes.map((change) => this.#apply(/** @type {Change} */ (change))).filter((message) => message !== null);
+  }
+
+  /**
+   * @param {Change} change
+   * @returns {Message | null} the message, if it looks different now
+   */
+  #apply(change) {
+    const message = this.find(change.target ?? 0);
+    const current = message && this.#current.get(message);
+    const aspect = change.emoji ?? 'text';
+    if (!message || !current || change.offset <= (current.get(aspect) ?? current.get('') ?? 0)) return null;
+    current.set(aspect, change.offset);
+    if (change.type === 'edit') Object.assign(message, { text: change.text, edited: change.time });
+    else if (change.type === 'delete') Object.assign(message, { text: '', deleted: true, reactions: {} });
+    else if (change.type === 'reaction' && change.emoji) {
+      message.reactions = { ...message.reactions, [change.emoji]: change.count ?? 0 };
+    } else return null;
+    return message;
+  }
+
+  /**
+   * The server skipped ahead: records up to this offset exist, though none of them may follow.
    * @param {number} offset
    */
   expect(offset) {
@@ -95,12 +149,12 @@ export class Timeline {
   /** @returns {{after: number, until: number} | null} the first hole: offsets strictly between are missing */
   hole() {
     if (this.head <= this.through) return null;
-    return { after: this.through, until: this.messages[this.#place(this.through + 1)]?.offset ?? this.head + 1 };
+    return { after: this.through, until: Math.min(this.head + 1, ...this.#ahead) };
   }
 
   /**
    * The server has nothing between `through` and this offset any more: remember the loss, and go on behind it.
-   * @param {number} offset of the first message behind the loss
+   * @param {number} offset of the first record behind the loss
    */
   accept(offset) {
     if (offset <= this.through + 1) return;
@@ -112,26 +166,33 @@ export class Timeline {
   /**
    * Keep only the newest messages, so that a page left open for a week stays light.
    * @param {number} keep
-   * @returns {Message[]} those dropped; they can be had again by scrolling up
    */
   trim(keep) {
     const dropped = this.messages.splice(0, Math.max(0, this.messages.length - keep));
-    if (dropped.length) this.complete = false;
-    return dropped;
+    if (!dropped.length || !this.messages.length) return;
+    this.first = this.messages[0].offset;
+    this.complete = false;
   }
 
   #advance() {
-    for (let i = this.#place(this.through + 1); this.messages[i]?.offset === this.through + 1; i++) this.through++;
-    this.expect(Math.max(this.through, this.newest?.offset ?? 0));
+    for (const offset of this.#ahead) this.expect(offset);
+    while (this.#ahead.delete(this.through + 1)) this.through++;
+    for (const offset of this.#ahead) if (offset <= this.through) this.#ahead.delete(offset);
+    this.expect(this.through);
   }
 
   /**
-   * Where an offset stands or would stand: nearly always the end, so look from there.
+   * Where an offset stands in `messages`, or would stand.
    * @param {number} offset
    */
-  #place(offset) {
-    let i = this.messages.length;
-    while (i > 0 && this.messages[i - 1].offset >= offset) i--;
-    return i;
+  place(offset) {
+    let low = 0;
+    let high = this.messages.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.messages[middle].offset < offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }

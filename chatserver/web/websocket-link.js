@@ -2,8 +2,7 @@
  * One WebSocket to the server (`chat.v1`): requests with answers, pushes, and the watch over a silent line.
  * Owns: one socket from opening to its end. May not: reconnect, remember messages, touch the DOM.
  *
- * @import { LinkHandlers } from './client.js'
- * @import { Ack, Page } from './wire.js'
+ * @import { Json, LinkHandlers } from './connection.js'
  */
 import { ChatError } from './wire.js';
 
@@ -16,15 +15,13 @@ const WATCH_EVERY = 2_000; // ms
 const TOO_BIG = 1009; // the close code of RFC 6455 section 7.4.1
 
 export class WebSocketLink {
-  kind = /** @type {const} */ ('ws');
+  followsMany = true;
   /** @type {WebSocket} */
   #socket;
   /** @type {number} the interval that looks for silence */
   #watch;
   #opened = false;
   #ended = false;
-  /** @type {(() => void) | null} the join that waits for `hello` */
-  #joinLater = null;
   #nextId = 1;
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void, timer: number}>} */
   #waiting = new Map();
@@ -38,11 +35,13 @@ export class WebSocketLink {
   /**
    * @param {string} origin
    * @param {LinkHandlers} handlers
+   * @param {string | null} [token]
    */
-  constructor(origin, handlers) {
+  constructor(origin, handlers, token = null) {
     this.handlers = handlers;
+    this.token = token;
     this.#socket = new WebSocket(origin.replace(/^http/, 'ws') + '/ws');
-    this.#socket.onmessage = ({ data }) => this.#heard(data);
+    this.#socket.onmessage = ({ data }) => this.#heard(JSON.parse(data));
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#watch = setInterval(() => this.#look(), WATCH_EVERY);
   }
@@ -52,50 +51,19 @@ export class WebSocketLink {
    * @param {string | null} cursor
    */
   async follow(room, cursor) {
-    if (!this.#opened) {
-      this.#joinLater = () => this.follow(room, cursor);
-      return;
-    }
     try {
-      const page = await this.#ask({ type: 'join', room, ...(cursor && { after: cursor }) });
-      this.handlers.page(this, room, page);
+      this.handlers.page(this, room, await this.ask({ type: 'join', room, ...(cursor && { after: cursor }) }));
     } catch (error) {
       if (!error.isLost) this.handlers.refused(this, room, error);
-      else if (!this.#ended) this.#end(0, 'no answer to join');
+      else this.#end(0, 'no answer to join');
     }
   }
 
   /** @param {string} room */
   unfollow(room) {
-    this.#joinLater = null;
-    if (this.#opened) this.#ask({ type: 'leave', room }).catch(() => {}); // whatever comes of it, the room's pushes are ignored from here
+    this.ask({ type: 'leave', room }).catch(() => {}); // whatever comes of it, the room's pushes are ignored from here
   }
 
-  /**
-   * @param {string} room
-   * @param {string} text
-   * @param {string} key
-   * @returns {Promise<Ack>}
-   */
-  publish(room, text, key) {
-    return this.#ask({ type: 'publish', room, text, key });
-  }
-
-  /**
-   * @param {string} room
-   * @param {{before?: string, after?: string, limit: number}} where
-   * @returns {Promise<Page>}
-   */
-  history(room, where) {
-    return this.#ask({ type: 'history', room, ...where });
-  }
-
-  /** @param {string} room */
-  members(room) {
-    return this.#ask({ type: 'members', room });
-  }
-
-  /** Make sure, quickly, that the line is alive: the person came back to the page, or the network changed. */
   nudge() {
     if (this.#opened && this.#deadAt === null) this.#ping(NUDGE_DEADLINE);
   }
@@ -108,10 +76,10 @@ export class WebSocketLink {
   }
 
   /**
-   * @param {{type: string, [field: string]: unknown}} request
+   * @param {Json} request
    * @returns {Promise<any>}
    */
-  #ask(request) {
+  ask(request) {
     if (this.#ended) return Promise.reject(new ChatError('lost', 'the connection is gone'));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
@@ -134,36 +102,33 @@ export class WebSocketLink {
     else waiting.resolve(outcome);
   }
 
-  /** @param {string} data */
-  #heard(data) {
+  /** @param {Json} message */
+  #heard(message) {
     this.#heardAt = performance.now();
     if (this.#opened) this.#deadAt = null;
-    const message = JSON.parse(data);
-    switch (message.type) {
-      case 'hello':
-        this.#opened = true;
-        this.#deadAt = null;
-        this.#pingAfter = (message.ping || DEFAULT_PING) * 1000;
-        this.handlers.ready(this, message.user);
-        return this.#joinLater?.();
-      case 'message':
-        return this.handlers.message(this, message);
-      case 'presence':
-        return this.handlers.presence(this, message);
-      case 'gap':
-        return this.handlers.gap(this, message.room, message.until);
-      case 'goaway':
-        this.#retryAfter = message.retry_after ?? null;
-        return this.handlers.goaway(this, message.reason);
-      case 'error': {
-        const details = { retryAfter: message.retry_after ?? null };
-        const error = new ChatError(message.code, message.message, details);
-        if (message.id != null) return this.#answer(message.id, error);
-        return console.warn('the server complained:', error.code, error.message);
+    if (message.type === 'hello') return this.#greet(message);
+    if (message.type === 'goaway') this.#retryAfter = message.retry_after ?? null;
+    if (message.type === 'error') {
+      const error = new ChatError(message.code, message.message, { retryAfter: message.retry_after ?? null });
+      if (message.id != null) this.#answer(message.id, error);
+      else console.warn('the server complained:', error.code, error.message);
+    } else if (message.id != null) this.#answer(message.id, message);
+    else this.handlers.pushed(this, message);
+  }
+
+  /** @param {Json} hello */
+  async #greet(hello) {
+    this.#opened = true;
+    this.#deadAt = null;
+    this.#pingAfter = (hello.ping || DEFAULT_PING) * 1000;
+    if (this.token !== null) {
+      try {
+        hello = { ...hello, ...(await this.ask({ type: 'auth', token: this.token })), type: 'hello' };
+      } catch (error) {
+        return this.#end(error.isTemporary ? 0 : 4500, error.message);
       }
-      default:
-        if (message.id != null) this.#answer(message.id, message);
     }
+    this.handlers.ready(this, hello);
   }
 
   /** @param {number} deadline ms */

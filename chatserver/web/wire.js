@@ -1,18 +1,33 @@
 /**
- * The words of the wire: the shapes the server sends, its errors, its cursors, the parser of its event stream.
+ * The words of the wire: the shapes that the server sends, its errors, its cursors.
  * Owns no state and no connection; may not touch the DOM.
  *
  * @typedef {{id: string, name: string}} User
- * @typedef {{room: string, offset: number, cursor: string, user: User, text: string, time: string}} Message
- * @typedef {{room: string, cursor: string, recovered: boolean, messages: Message[], members?: number}} Page
+ * @typedef {object} Message a message in its present state
+ * @property {string} room
+ * @property {number} offset
+ * @property {string} cursor
+ * @property {User} user
+ * @property {string} text
+ * @property {string} time
+ * @property {number} [reply_to] the offset of the message it answers
+ * @property {string[]} [mentions] ids of users
+ * @property {unknown} [edited]
+ * @property {unknown} [deleted]
+ * @property {{[emoji: string]: number}} [reactions]
+ * @typedef {{type: string, room: string, offset: number, target?: number, text?: string, emoji?: string, on?: boolean,
+ *   count?: number, user?: User, time?: string}} Change what happened later to a message: a record of its own
+ * @typedef {{room: string, cursor: string, recovered: boolean, messages: (Message | Change)[], members?: number}} Page
  * @typedef {{room: string, offset: number, cursor: string, time: string}} Ack
- * @typedef {{room: string, joined: User[], left: User[], members: number}} Presence
  */
 
 /** What may name a room: 1 to 64 of `a-z 0-9 . _ -`, starting with a letter or digit. */
 export const ROOM_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
-/** Everything that can go wrong between this page and the server, in the server's own words where it had any. */
+/** Codes of a server, or a transport, that does not know what was asked. */
+const NOT_KNOWN = ['unknown_type', 'method_not_allowed'];
+
+/** Everything that can go wrong between a client and the server, in the server's own words where it had any. */
 export class ChatError extends Error {
   /**
    * @param {string} code the server's code, or `lost` (no answer: nothing is known) or `aborted` (we stopped waiting)
@@ -36,6 +51,11 @@ export class ChatError extends Error {
   get isTemporary() {
     return this.isLost || this.retryAfter !== null || this.status >= 500 || this.code === 'rate_limited';
   }
+
+  /** The server is older than this client, and does without. */
+  get isUnsupported() {
+    return NOT_KNOWN.includes(this.code);
+  }
 }
 
 /**
@@ -48,41 +68,10 @@ export function splitCursor(cursor) {
 }
 
 /**
- * Parses `text/event-stream` as it arrives, in any cuts. `fetch` is used and not `EventSource`, because that hides
- * what we need: the heartbeat comments (is it alive?), the status and Retry-After of a refusal, and when to retry.
+ * Random, in hex. Not crypto.randomUUID, which exists only in secure contexts: a chat on a local network has none.
+ * @param {number} [bytes]
  */
-export class EventStreamParser {
-  #rest = '';
-  #event = '';
-  /** @type {string[]} */
-  #data = [];
-
-  /**
-   * @param {string} chunk
-   * @returns {{event: string, data: string}[]} the events that this chunk completed
-   */
-  feed(chunk) {
-    const text = this.#rest + chunk;
-    // A lone CR at the very end may be the first half of CRLF: it waits for what follows.
-    const end = text.endsWith('\r') ? text.length - 1 : text.length;
-    const lines = text.slice(0, end).split(/\r\n|\n|\r/);
-    this.#rest = lines.pop() + text.slice(end);
-    return lines.map((line) => this.#line(line)).filter((event) => event !== null);
-  }
-
-  /** @param {string} line */
-  #line(line) {
-    if (line === '') {
-      const event = this.#data.length ? { event: this.#event || 'message', data: this.#data.join('\n') } : null;
-      this.#event = '';
-      this.#data = [];
-      return event;
-    }
-    const colon = line.indexOf(':');
-    const field = colon === -1 ? line : line.slice(0, colon);
-    const value = colon === -1 ? '' : line.slice(colon + 1).replace(/^ /, '');
-    if (field === 'event') this.#event = value;
-    else if (field === 'data') this.#data.push(value);
-    return null; // `id` is repeated inside the data; comments and `retry` need no answer here
-  }
+export function randomKey(bytes = 16) {
+  const random = crypto.getRandomValues(new Uint8Array(bytes));
+  return Array.from(random, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

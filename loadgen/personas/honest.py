@@ -143,7 +143,8 @@ class Poll(Client):
         return wire.request("GET", f"/rooms/{self.room}/messages?{query}", self.cohort.place.host)
 
 
-_EVENT: Final = b"\ndata:"
+#: Not who comes and goes, or who types.
+_EVENT: Final = b"\nevent: message\n"
 
 
 @persona
@@ -158,7 +159,7 @@ class Sse(Client):
         return wire.request("GET", f"/rooms/{self.room}/events", self.cohort.place.host, "Accept: text/event-stream")
 
     def on_data(self, data: bytes) -> None:
-        """Check the head, then count events by their data lines."""
+        """Check the head, then count messages by the name of their events."""
         if self.stage is Stage.HELD:
             data = self.unread + data
             self.cohort.deliveries += data.count(_EVENT)
@@ -168,7 +169,7 @@ class Sse(Client):
         head = wire.read_head(self.unread)
         if head is None:
             return
-        self.unread = b""
+        self.unread = b"\n"  # what ends there is the line before an event
         if head.status != 200:
             self.reject(head.status)
         elif not head.fields.get("content-type", "").startswith("text/event-stream"):

@@ -76,7 +76,7 @@ _MESSAGES: Final[Mapping[str, bytes]] = MappingProxyType(
 )
 
 #: What a server says without being asked.
-_UNASKED: Final = frozenset(("hello", "message", "presence", "typing", "gap", "goaway"))
+_UNASKED: Final = frozenset(("hello", "message", "presence", "typing", "read", "gap", "goaway"))
 
 
 @persona

@@ -16,10 +16,12 @@ from chatserver.api.dialect import Dialect, Echo
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.policy import OPEN, Access
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.reading import ReadMarkers
 from chatserver.protocol.client_messages import ClientMessage, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
@@ -103,7 +105,8 @@ async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tup
         services = Services(
             hub=it.hub, log=it.log, identities=identities, pages=Pages(it.hub.reader, encoder), encoder=encoder,
             settings=settings,
-            publish_limit=PublishLimit(settings, trio.current_time),
+            markers=ReadMarkers(it.log.markers, faulted=it.schedule.faulted),
+            publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
 

@@ -1,6 +1,7 @@
 """Messages as every transport has them: JSON that is made once, events, cursors of one epoch, lists of people."""
 
 import json
+from typing import Any
 
 from chatserver.api.encoder import WireEncoder, faces
 from chatserver.chat.presence import NAMED_ROOM, Presence
@@ -26,12 +27,28 @@ def test_a_message_is_json_with_a_cursor_of_the_epoch_also_as_an_event() -> None
     assert event == {"id": "k3f9-41", "event": "message", "data": wire.decode()}
 
 
-def test_a_gap_is_an_event_that_moves_the_cursor_and_presence_is_none() -> None:
+def _user(person: Principal) -> dict[str, str]:
+    return {"id": person.face.id, "name": person.face.name}
+
+
+def test_a_gap_is_an_event_that_moves_the_cursor_and_what_is_in_no_log_does_not() -> None:
     event = fields_of(ENCODER.events.gap("lobby", 3, 9))
     assert (event["id"], event["event"]) == ("k3f9-9", "gap")
     gap = json.loads(event["data"])
     assert (gap["room"], gap["after"], gap["until"]) == ("lobby", "k3f9-3", "k3f9-9")
-    assert ENCODER.events.presence("lobby", PEOPLE, [], 1) is None
+    ann = PEOPLE[0]
+    cases: list[tuple[bytes, dict[str, Any]]] = [
+        (
+            ENCODER.events.presence("lobby", [ann], [], 1),
+            {"type": "presence", "joined": [_user(ann)], "left": [], "members": 1},
+        ),
+        (ENCODER.events.typing("lobby", ann), {"type": "typing", "user": _user(ann)}),
+        (ENCODER.events.read("lobby", 41), {"type": "read", "offset": 41}),
+    ]
+    for wire, told in cases:
+        event = fields_of(wire)
+        assert list(event) == ["event", "data"]
+        assert (event["event"], json.loads(event["data"])) == (told["type"], {"room": "lobby", **told})
 
 
 def test_a_listing_is_made_once_until_somebody_comes_or_goes() -> None:

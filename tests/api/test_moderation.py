@@ -169,6 +169,8 @@ async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
     assert 0 < told["retry_after"] <= 600
     assert [(answer.status, answer.error) for answer in answers] == [(403, "forbidden")] * 2
     assert all("retry-after" in answer.headers for answer in answers)
+    assert await server.metric("chatserver_sanctions") == 1
+    assert await server.metric("chatserver_sanctioned_total", kind="mute") == 0
     assert b"data:" not in rest
     await server.counted("banned", 2 if room == "*" else 1)
     # From now on everything is refused, and nobody else is.
@@ -182,6 +184,7 @@ async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
     async with connect(address, source=ELSEWHERE) as peer:
         await peer.send(upgrade(headers=ANN))
         assert (await peer.head()).status == (403 if room == "*" else 101)
+    assert await server.metric("chatserver_sanctioned_total", kind="ban") >= 4
     assert await read(address, BOB) == 200
     foreign = {"Origin": "https://elsewhere.example"}
     assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "as nobody, from there"

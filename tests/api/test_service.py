@@ -62,6 +62,7 @@ async def test_members_are_people_not_connections(server: Serving, friend: Chatt
             await each.ask("join", room="lobby")
         members = (await ask(server.address, "GET", "/rooms/lobby/members")).json
         assert members == {"room": "lobby", "members": [friend.hello["user"], other.hello["user"]], "count": 2}
+        await other.ask("leave", room="lobby")
     await server.held(1)
     assert (await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 1
 

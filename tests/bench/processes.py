@@ -18,7 +18,11 @@ from tests.bench.gauges import Address
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds a process may take to go once it was told to.
 GRACE = 15.0
-_LIFTED = [word for flag in ("--per-ip", "--publish-rate", "--message-rate", "--request-rate") for word in (flag, "0")]
+_LIFTED = [
+    word
+    for flag in ("--per-ip", "--publish-rate", "--search-rate", "--message-rate", "--request-rate")
+    for word in (flag, "0")
+]
 _SERVE = "import sys; from chatserver.cli import main; sys.argv[1:1] = ['serve']; main()"
 
 

@@ -1,14 +1,21 @@
 """Presence as members hear of it: told in batches, in bounded numbers, and to nobody twice."""
 
+from itertools import pairwise
+
 import pytest
 import trio
 
-from chatserver.chat.presence import LEASE, TELL_EVERY
+from chatserver.chat import presence as presence_module
+from chatserver.chat.presence import TELL_EVERY
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
+from chatserver.settings.fields import Settings
 from tests.support.chatting import Chatting
 from tests.support.scripted import HERE, Peer
+
+#: Seconds that somebody stays after a connection or a poll has ended.
+GRACE = Settings().presence_grace
 
 
 async def watcher_of(it: Chatting, name: str, others: int = 0) -> Peer:
@@ -31,6 +38,71 @@ async def test_arrivals_and_departures_are_told_together_and_who_returns_at_once
     await it.join(Peer(peers[1].principal.number), "lobby")
     await trio.sleep(3.0)
     assert watcher.presence("lobby")[2:] == [("-", "2,4", 2)]
+
+
+async def test_a_reload_is_no_departure_and_a_closed_window_is_one_after_the_grace(it: Chatting) -> None:
+    watcher = await watcher_of(it, "lobby")
+    peer = it.peer()
+    for _ in range(5):
+        await it.join(peer, "lobby")
+        await trio.sleep(5.0)
+        it.sink.die(peer)
+        await trio.sleep(GRACE - 3)
+        peer = Peer(peer.number)
+    assert watcher.presence("lobby")[1:] == [(str(peer.number), "-", 2)]
+    await trio.sleep(6.0)
+    assert watcher.presence("lobby")[2:] == [("-", str(peer.number), 1)]
+    assert not it.hub._leasing
+
+
+async def test_a_window_that_closes_while_another_stays_open_is_nothing_to_tell(it: Chatting) -> None:
+    watcher = await watcher_of(it, "lobby")
+    windows = [Peer(50), Peer(50)]
+    for window in windows:
+        await it.join(window, "lobby")
+    it.sink.die(windows[0])
+    await trio.sleep(GRACE + 3)
+    assert watcher.presence("lobby")[1:] == [("50", "-", 2)]
+    assert it.hub.rooms["lobby"].presence.connections(50) == 1
+
+
+async def test_all_who_lost_their_connection_at_once_go_a_few_in_a_step(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatserver.chat.presence.EXPIRE_STEP", 7)
+    watcher = await watcher_of(it, "lobby")
+    peers = [it.peer() for _ in range(50)]
+    for peer in peers:
+        await it.join(peer, "lobby")
+    await trio.sleep(3.0)
+    for peer in peers:
+        it.sink.die(peer)
+    presence = it.hub.rooms["lobby"].presence
+    counts = [len(presence)]
+    expire = presence_module.Presence.expire
+
+    def expire_and_count(self: presence_module.Presence, now: float) -> bool:
+        more = expire(self, now)
+        counts.append(len(presence))
+        return more
+
+    monkeypatch.setattr(presence_module.Presence, "expire", expire_and_count)
+    await trio.sleep(GRACE + 3)
+    assert counts[-1] == 1
+    assert max(before - after for before, after in pairwise(counts)) == 7
+    assert watcher.presence("lobby")[-1][2] == 1
+
+
+async def test_many_who_come_are_one_push_a_second_to_each_member(it: Chatting) -> None:
+    watchers = [await watcher_of(it, "lobby") for _ in range(3)]
+    before = [len(watcher.presence("lobby")) for watcher in watchers]
+    for _ in range(100):  # 500 within ten seconds
+        await it.fill("lobby", 5)
+        await trio.sleep(0.1)
+    pushes = [len(watcher.presence("lobby")) - count for watcher, count in zip(watchers, before, strict=True)]
+    assert max(pushes) <= 11
+    await trio.sleep(5.0)
+    assert [watcher.presence("lobby")[-1][2] for watcher in watchers] == [503] * 3
 
 
 async def test_who_is_behind_gets_the_count_when_it_has_room_again(it: Chatting) -> None:
@@ -99,7 +171,7 @@ async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
     assert told == [f"room-{number}" for number in range(3, 10)]
     assert max(looked.count(step) for step in looked) == 3
     assert len(set(looked)) == 4, "ten rooms, three in a step"
-    await trio.sleep(LEASE - 3)
+    await trio.sleep(GRACE - 3)
     assert all(len(room.presence) == 2 for room in it.hub.rooms.values())
     await trio.sleep(100.0)
     assert all(watcher.presence(name)[-1][2] == 1 for name, watcher in watchers.items())
@@ -166,9 +238,9 @@ async def test_a_poller_is_present_between_two_polls(it: Chatting) -> None:
         await it.poll(poller, "lobby")
         await trio.sleep(5.0)
         await it.publish("lobby", "hi")
-        await trio.sleep(LEASE - 2)
+        await trio.sleep(GRACE - 2)
     assert [told for told in watcher.presence("lobby") if told[1] != "-"] == [], "nobody was said to leave"
-    await trio.sleep(LEASE + 2)
+    await trio.sleep(GRACE + 2)
     assert watcher.presence("lobby")[-1] == ("-", str(poller.number), 1)
 
 
@@ -178,5 +250,5 @@ async def test_a_poll_answered_at_once_makes_present_too(it: Chatting) -> None:
     for _ in range(2):
         it.hub.polled(room, person)
     assert room.presence.people() == [person]
-    await trio.sleep(LEASE + 2)
+    await trio.sleep(GRACE + 2)
     assert len(room.presence) == 0

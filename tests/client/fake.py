@@ -132,6 +132,8 @@ class FakeServer(Log):
         if self.errors and frame["type"] in ("join", "publish"):
             await connection.send_message(json.dumps({"type": "error", "id": frame["id"], **self.errors.pop(0)}))
             return
+        if frame["type"] == "typing":
+            return
         if frame["type"] in ("leave", "members"):
             self.asked.append((frame["type"], frame["room"]))
             who = (

@@ -1,14 +1,13 @@
-"""Reads a client's events until a test has seen what it expects."""
+"""Reads what happens to a client until a test has seen what it expects, and says things in the background."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import trio
 
-from chatserver.client import Client, connect
-from chatserver.client.events import Event, Received
-from chatserver.client.link import Backoff
+from chatserver.client import Ack, Backoff, Chat, ChatError, Event, Message, TransportName, connect
 
 SOON = 120.0  # s; never reached unless something is broken, however busy the machine is
 
@@ -16,11 +15,16 @@ Kind = TypeVar("Kind", bound=Event)
 
 
 class Listener:
-    """Collects a client's events and waits for what a test expects."""
+    """Collects what happens and waits for what a test expects."""
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
+    def __init__(self, chat: Chat) -> None:
+        self.chat = chat
         self.seen: list[Event] = []
+        self.acks: list[Ack] = []
+        self.errors: list[ChatError] = []
+        self._events = chat.events()
+        self._say, self._said = trio.open_memory_channel[str](math.inf)
+        self._told = trio.Event()
 
     def events(self, kind: type[Kind]) -> list[Kind]:
         return [event for event in self.seen if isinstance(event, kind)]
@@ -29,15 +33,44 @@ class Listener:
         """Wait until so many events of a kind came; return them."""
         with trio.fail_after(SOON):
             while len(found := self.events(kind)) < times:
-                self.seen.append(await anext(self.client))
+                self.seen.append(await anext(self._events))
         return found
 
     async def texts(self, count: int) -> list[str]:
-        return [event.message.text for event in await self.until(Received, times=count)]
+        return [message.text for message in await self.until(Message, times=count)]
+
+    def say(self, *texts: str) -> None:
+        """Publish in this order, some time; `acks` and `errors` tell."""
+        for text in texts:
+            self._say.send_nowait(text)
+
+    async def acknowledged(self, count: int) -> None:
+        with trio.fail_after(SOON):
+            while len(self.acks) < count:
+                self._told = trio.Event()
+                await self._told.wait()
+
+    async def publish(self) -> None:
+        async for text in self._said:
+            try:
+                self.acks.append(await self.chat.publish("lobby", text))
+            except ChatError as error:
+                self.errors.append(error)
+            self._told.set()
 
 
 @asynccontextmanager
-async def listening(url: str, room: str = "lobby", *, jitter: float = 0.01) -> AsyncIterator[Listener]:
+async def listening(
+    url: str, room: str = "lobby", *, jitter: float = 0.01, transport: TransportName = "ws"
+) -> AsyncIterator[Listener]:
     """Be in a room, with short delays before connecting again."""
-    async with connect(url, rooms=[room], backoff=Backoff(jitter=lambda: jitter)) as client:
-        yield Listener(client)
+    backoff = Backoff(jitter=lambda: jitter)
+    async with (
+        connect(url, transport=transport, backoff=backoff, answer_timeout=SOON) as chat,
+        trio.open_nursery() as nursery,
+    ):
+        listener = Listener(chat)
+        chat.join(room, latest=50)
+        nursery.start_soon(listener.publish)
+        yield listener
+        nursery.cancel_scope.cancel()

@@ -8,17 +8,10 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.client import RejectedError
-from chatserver.client.events import Acknowledged, Connected, Entered, GoingAway, Members, Reconnecting
-from chatserver.client.link import (
-    ASKED_SPREAD,
-    EVENTS_AHEAD,
-    FIRST_DELAY,
-    LONGEST_DELAY,
-    SILENCE,
-    STEADY_AFTER,
-    Backoff,
-)
+from chatserver.client import Backoff, Connected, Entered, Reconnecting, Rejected
+from chatserver.client.feed import EVENTS_AHEAD
+from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
+from chatserver.client.websocket import SILENCE
 from tests.client.fake import FakeServer
 from tests.client.listener import SOON, listening
 
@@ -32,15 +25,16 @@ async def test_a_restart_in_the_middle_of_a_conversation_loses_and_doubles_nothi
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
         await trio.testing.wait_all_tasks_blocked()
-        keys = [listener.client.publish("lobby", text) for text in texts[:3]]
+        listener.say(*texts[:3])
         await listener.texts(4)
         await server.close_all(1012, "restart")
         await server.say("while away")
-        keys += [listener.client.publish("lobby", text) for text in texts[3:]]
+        listener.say(*texts[3:])
         got = await listener.texts(8)
-        assert [event.key for event in await listener.until(Acknowledged, times=6)] == keys
+        await listener.acknowledged(6)
+        assert [ack.offset for ack in listener.acks] == sorted({ack.offset for ack in listener.acks})
         assert isinstance(listener.seen[0], Connected)
-        assert listener.client.unacknowledged == 0
+        assert listener.chat.unacknowledged == 0
     assert [text for text in got if text.startswith("text")] == texts
     assert sorted(got) == sorted([*texts, "before", "while away"])
     assert [join.get("after") for join in server.joins] == [None, "e1-4"]
@@ -53,7 +47,7 @@ async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> 
         pass  # takes a port
     async with listening(server.url) as listener:
         assert all("cannot connect" in event.why for event in await listener.until(Reconnecting, times=2))
-        listener.client.publish("lobby", "patience")
+        listener.say("patience")
         async with server.running():
             assert await listener.texts(1) == ["patience"]
 
@@ -76,11 +70,10 @@ async def test_rooms_are_joined_and_left_at_any_time() -> None:
     server = FakeServer()
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
-        listener.client.join("ops")
+        listener.chat.join("ops")
         await listener.until(Entered, times=2)
-        listener.client.leave("lobby")
-        listener.client.ask_members("ops")
-        await listener.until(Members)
+        listener.chat.leave("lobby")
+        assert (await listener.chat.members("ops")).count == 3
     assert [join["room"] for join in server.joins] == ["lobby", "ops"]
     assert server.asked == [("leave", "lobby"), ("members", "ops")]
 
@@ -92,7 +85,6 @@ async def test_goaway_says_when_to_come_back() -> None:
         await server.tell(type="goaway", reason="restart", retry_after=3.2)
         await server.close_all(1012)
         (event,) = await listener.until(Reconnecting)
-        assert GoingAway("restart", 3.2) in listener.seen
         assert event.why == "the server is going away: restart"
         assert 3.2 <= event.delay <= 3.2 * (1 + ASKED_SPREAD)
         await listener.until(Entered, times=2)
@@ -114,7 +106,7 @@ async def test_retry_after_of_a_full_server_is_honoured() -> None:
 async def test_an_answer_that_will_not_change_ends_the_client(status: int) -> None:
     server = FakeServer(refusals=[status])
     async with server.running(), listening(server.url) as listener:
-        with pytest.raises(RejectedError, match=str(status)):
+        with pytest.raises(Rejected, match=str(status)):
             await listener.until(Entered)
 
 
@@ -131,7 +123,7 @@ async def test_only_some_closes_end_the_client(code: int) -> None:
         if code in PASSING:
             await listener.until(Entered, times=2)
         else:
-            with pytest.raises(RejectedError, match=f"{code} go"):
+            with pytest.raises(Rejected, match=f"{code} go"):
                 await listener.until(Reconnecting)
 
 
@@ -193,8 +185,7 @@ async def test_a_limit_is_waited_for_and_nothing_overtakes() -> None:
     limited = {"code": "rate_limited", "message": "slowly", "retry_after": 5.0}
     server = FakeServer(errors=[limited, limited])
     async with server.running(), listening(server.url) as listener:
-        for text in ("a", "b", "c"):
-            listener.client.publish("lobby", text)
+        listener.say("a", "b", "c")
         assert await listener.texts(3) == ["a", "b", "c"]
 
 

@@ -1,26 +1,49 @@
 import pytest
 
 from chatserver.client import render
-from chatserver.client.events import Connected, Event, Lost, Members, PresenceChanged, Reconnecting, Refused
-from chatserver.client.wire import Message, User
+from chatserver.client.events import Entered, Event, Gap, Postponed, Reconnecting
+from chatserver.client.render import Style
+from chatserver.client.wire import Connected, Deletion, Edit, Members, Message, Presence, Reaction, Record, User
 
-ANN, BOB = User("u_a", "Ann"), User("u_b", "Bob")
-
-
-def message(text: str, *, name: str = "Ann", time: str = "2026-11-20T12:00:00.123Z") -> Message:
-    return Message("lobby", 1, "e1-1", User("u_a", name), time, text)
+PLACE = ("lobby", 7, "e1-7", User("u_a", "Ann"), "2026-11-20T12:00:00.123Z")
+ANN, BOB, CY, DEE = (User(f"u_{name[0].lower()}", name) for name in ("Ann", "Bob", "Cy", "Dee"))
 
 
-def test_plain_is_one_line() -> None:
-    assert render.plain_line(message("hi\nthere")) == r"2026-11-20T12:00:00.123Z Ann: hi\nthere"
+def message(
+    text: str, *, name: str = "Ann", time: str = "2026-11-20T12:00:00.123Z", reactions: dict[str, int] | None = None,
+    **state: bool,
+) -> Message:  # fmt: skip
+    edited, deleted = state.get("edited", False), state.get("deleted", False)
+    user = User("u_a", name)
+    return Message("lobby", 1, "e1-1", user, time, text, edited=edited, deleted=deleted, reactions=reactions or {})
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (message("hi\nthere"), r": hi\nthere"),
+        (message("", deleted=True), ": (deleted)"),
+        (Edit(*PLACE, 1, "better\x1b"), r" edited #1: better\x1b"),
+        (Deletion(*PLACE, 1), " deleted #1"),
+        (Reaction(*PLACE, 1, "👍", on=True, count=3), " put 👍 on #1 (3)"),
+        (Reaction(*PLACE, 1, "👍", on=False, count=0), " took 👍 off #1 (0)"),
+        (Record(*PLACE), None),
+    ],
+)
+def test_plain_is_one_line(record: Record, words: str | None) -> None:
+    expected = None if words is None else f"2026-11-20T12:00:00.123Z Ann{words}"
+    assert render.plain_line(record) == expected
 
 
 @pytest.mark.parametrize("colours", [True, False])
 def test_pretty_keeps_line_breaks_and_nothing_else_that_moves_the_cursor(colours: bool) -> None:
-    shown = render.pretty_lines(message("one\ntwo\x1b[2J\r\u202e", name="\x1b]0;x\x07"), colours=colours)
+    shown = render.message_lines(
+        message("one\ntwo\x1b[2J\r\u202e", name="\x1b]0;x\x07", reactions={"\x1b[H": 1}), Style(colours=colours)
+    )
     assert "\n       two\\x1b[2J" in shown
     rest = shown.replace("\x1b[2m", "").replace("\x1b[0m", "")
     assert "\x1b]" not in rest
+    assert "\x1b[H" not in rest
     assert "\r" not in rest
     assert "\u202e" not in rest
     assert ("\x1b[1;3" in rest) == colours
@@ -41,14 +64,14 @@ def test_a_strange_time_is_shown_and_not_trusted() -> None:
     ("event", "words"),
     [
         (Connected(ANN), "connected as Ann"),
-        (Lost("ops"), "some messages of ops are gone for good and not shown"),
-        (PresenceChanged("ops", (ANN, BOB), (), 3), "Ann, Bob came · 3 here"),
-        (PresenceChanged("ops", (ANN,), (BOB,), 3), "Ann came, Bob left · 3 here"),
-        (PresenceChanged("ops", (ANN,) * 6, (), 9), "Ann, Ann, Ann, Ann, Ann and 1 more came · 9 here"),
-        (PresenceChanged("ops", (), (), 3), None),
-        (Members(1, "ops", (ANN, BOB), 2), "2 in ops: Ann, Bob"),
-        (Members(1, "ops", (ANN,), 600), "600 in ops: Ann and 599 more"),
-        (Refused("k", "forbidden", "no\n"), "not sent: no\\n (forbidden)"),
+        (Entered("ops", 3, resumed=False), "in ops, 3 here"),
+        (Entered("ops", None, resumed=True), "back in ops"),
+        (Gap("ops", None), "some messages of ops are gone for good and not shown"),
+        (Presence("ops", (ANN, BOB), (), 3), "Ann, Bob joined · 3 here"),
+        (Presence("ops", (ANN,), (BOB,), 3), "Ann joined, Bob left · 3 here"),
+        (Presence("ops", (ANN, BOB, CY, DEE), (ANN,), 9), "4 people joined, Ann left · 9 here"),
+        (Presence("ops", (), (), 3), None),
+        (Postponed("ops", "rate_limited", "slowly", 2.0), "slowly (rate_limited); trying again in 2.0 s"),
         (
             Reconnecting("cannot connect: Connection refused", 1.29),
             "cannot connect: Connection refused; reconnecting in 1.3 s…",
@@ -57,3 +80,33 @@ def test_a_strange_time_is_shown_and_not_trusted() -> None:
 )
 def test_sentences(event: Event, words: str | None) -> None:
     assert render.status(event) == words
+
+
+def test_members() -> None:
+    assert render.members(Members("ops", (ANN, BOB), 2)) == "2 in ops: Ann, Bob"
+    assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"
+
+
+def test_why_there_is_no_connection_is_said_once_until_there_was_one() -> None:
+    narrator = render.Narrator()
+    gone = Reconnecting("gone", 1.0)
+    assert [bool(narrator.words(event)) for event in (gone, gone, Connected(ANN), gone)] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (message("hi"), "#1 Ann: hi"),
+        (message("hi", edited=True, reactions={"👍": 2, "🎉": 1}), "#1 Ann: hi  👍 2 🎉 1 (edited)"),
+        (message("gone?", deleted=True, edited=True), "#1 Ann: (deleted)"),
+        (message("/me waves"), "#1 * Ann waves"),
+    ],
+)
+def test_a_message_as_it_stands(shown: Message, words: str) -> None:
+    assert render.message_lines(shown, Style(colours=False)).partition("  ")[2] == words
+
+
+def test_a_message_says_its_room_and_what_it_answers() -> None:
+    lines = render.message_lines(message("yes"), Style(colours=False), room="ops", quote="#3 Bob: coming?").splitlines()
+    assert [line.partition("  ")[2] for line in lines] == ["ops│↳ #3 Bob: coming?", "ops│#1 Ann: yes"]
+    assert render.quoted(message("x" * 100 + "\n")) == f"Ann: {'x' * 59}…"

@@ -2,12 +2,15 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
-from chatserver.client import events
-from chatserver.client.session import CLOSE_TOO_BIG, HELD_MESSAGES, RETRY_DELAY, Session
+from chatserver.client import events, requests, wire
+from chatserver.client.errors import ChatError, Forbidden, Invalid, RateLimited
+from chatserver.client.session import CLOSE_TOO_BIG, HELD_RECORDS, RETRY_DELAY, Answered, Failed, Outcome, Session
 from chatserver.client.wire import ProtocolError, User
 from tests.client.fake import ME, message
 
@@ -16,23 +19,27 @@ class Peer:
     """A session in `lobby`, and a hand that plays the server."""
 
     def __init__(self) -> None:
-        self.session = Session(["lobby"])
+        self.session = Session()
+        self.session.join("lobby", latest=50)
         self.session.opened()
         self.now = 0.0
 
     def sent(self) -> dict[str, Any]:
         """Return the one frame that the session sends now."""
-        (frame,) = self.session.outgoing(self.now)
-        decoded: dict[str, Any] = json.loads(frame)
+        (request,) = self.session.outgoing(self.now)
+        decoded: dict[str, Any] = json.loads(msgspec.json.encode(request))
         return decoded
+
+    def publish(self, text: str, *, until: float = math.inf) -> int:
+        return self.session.ask(requests.Publish(room="lobby", text=text), until=until)
 
     def sends_nothing(self) -> bool:
         return self.session.outgoing(self.now) == []
 
-    def give(self, type_: str, **fields: Any) -> list[events.Event]:
-        return self.session.receive(json.dumps({"type": type_, **fields}), self.now)
+    def give(self, type_: str, **fields: Any) -> list[Outcome]:
+        return self.session.receive(wire.decode(json.dumps({"type": type_, **fields})), self.now)
 
-    def answer(self, type_: str, *offsets: int, recovered: bool = True, epoch: str = "e1") -> list[events.Event]:
+    def answer(self, type_: str, *offsets: int, recovered: bool = True, epoch: str = "e1") -> list[Outcome]:
         """Answer the request that the session sends now."""
         request = self.sent()
         assert request["type"] == {"joined": "join"}.get(type_, type_)
@@ -40,16 +47,22 @@ class Peer:
         messages = [message(offset, epoch=epoch) for offset in offsets]
         return self.give(type_, id=request["id"], cursor=cursor, recovered=recovered, messages=messages, members=1)
 
-    def refuse(self, code: str, **fields: Any) -> list[events.Event]:
+    def refuse(self, code: str, **fields: Any) -> list[Outcome]:
         """Refuse the request that the session sends now."""
         return self.give("error", id=self.sent()["id"], code=code, message="no", **fields)
 
-    def push(self, offset: int, *, epoch: str = "e1") -> list[events.Event]:
+    def push(self, offset: int, *, epoch: str = "e1") -> list[Outcome]:
         return self.give("message", **message(offset, epoch=epoch))
 
 
-def offsets(seen: list[events.Event]) -> list[int]:
-    return [event.message.offset for event in seen if isinstance(event, events.Received)]
+def offsets(seen: Sequence[Outcome]) -> list[int]:
+    return [event.offset for event in seen if isinstance(event, wire.Record)]
+
+
+def failure(seen: Sequence[Outcome]) -> ChatError:
+    (failed,) = seen
+    assert isinstance(failed, Failed)
+    return failed.error
 
 
 @pytest.fixture
@@ -73,11 +86,28 @@ def test_first_join_asks_for_the_latest(newcomer: Peer) -> None:
 def test_backlog_then_pushes(newcomer: Peer) -> None:
     seen = [*newcomer.answer("joined", 4, 5), *newcomer.push(6)]
     assert seen[0] == events.Entered("lobby", 1, resumed=False)
-    assert [(event.message.offset, event.past) for event in seen[1:] if isinstance(event, events.Received)] == [
-        (4, True),
-        (5, True),
-        (6, False),
-    ]
+    assert offsets(seen) == [4, 5, 6]
+
+
+@pytest.mark.parametrize(("latest", "wanted"), [(0, []), (2, [4, 5]), (50, [3, 4, 5])])
+def test_as_much_of_before_as_was_asked_for(latest: int, wanted: list[int]) -> None:
+    peer = Peer()
+    peer.session.leave("lobby")
+    peer.session.join("lobby", latest=latest)
+    peer.session.opened()
+    assert offsets(peer.answer("joined", 3, 4, 5)) == wanted
+    assert offsets(peer.push(6)) == [6]
+    assert peer.push(8) == [], "the place of what was not wanted is known"
+    assert peer.sent()["after"] == "e1-6"
+
+
+def test_a_room_is_entered_after_a_cursor_of_an_earlier_life() -> None:
+    session = Session()
+    session.join("lobby", after="e1-7")
+    session.opened()
+    (request,) = session.outgoing(0.0)
+    assert isinstance(request, requests.Join)
+    assert request.after == "e1-7"
 
 
 @pytest.mark.parametrize("offset", [0, 3])
@@ -92,7 +122,7 @@ def test_a_new_epoch_is_a_loss_and_its_offsets_count_anew(newcomer: Peer, fresh:
     newcomer.answer("joined", 1, 2, 3)
     newcomer.session.opened()
     seen = newcomer.answer("joined", *fresh, recovered=False, epoch="e2")
-    assert seen[:2] == [events.Entered("lobby", 1, resumed=True), events.Lost("lobby")]
+    assert seen[:2] == [events.Entered("lobby", 1, resumed=True), events.Gap("lobby", "e1-3")]
     assert offsets(seen) == list(fresh)
     newcomer.session.opened()
     assert newcomer.sent()["after"] == f"e2-{len(fresh)}"
@@ -126,7 +156,7 @@ def test_gap_that_retention_passed_is_said_to_be_lost(peer: Peer) -> None:
     peer.give("gap", room="lobby", after="e1-1", until="e1-9")
     peer.push(10)
     seen = peer.answer("history", 8, 9, recovered=False)
-    assert seen[0] == events.Lost("lobby")
+    assert seen[0] == events.Gap("lobby", "e1-1")
     assert offsets(seen) == [8, 9, 10]
 
 
@@ -134,63 +164,144 @@ def test_gap_that_retention_passed_is_said_to_be_lost(peer: Peer) -> None:
 def test_a_hole_that_the_log_cannot_fill_is_lost_rather_than_waited_for(peer: Peer, refused: bool) -> None:
     peer.push(5)
     seen = peer.refuse("bad_cursor") if refused else peer.answer("history")
-    assert seen[0] == events.Lost("lobby")
+    assert seen[0] == events.Gap("lobby", "e1-1")
     assert offsets(seen) == [5]
     assert offsets(peer.push(6)) == [6]
 
 
 def test_what_is_held_is_bounded_and_nothing_is_lost_by_it(peer: Peer) -> None:
-    last = HELD_MESSAGES + 10
+    last = HELD_RECORDS + 10
     for offset in range(3, last + 1):
         assert peer.push(offset) == []
     got = offsets(peer.answer("history", 2))
-    assert got == list(range(2, HELD_MESSAGES + 3))
+    assert got == list(range(2, HELD_RECORDS + 3))
     got += offsets(peer.answer("history", *range(got[-1] + 1, last + 1)))
     assert got == list(range(2, last + 1))
     assert peer.sends_nothing()
 
 
-def test_published_texts_go_one_at_a_time_in_order(peer: Peer) -> None:
-    keys = [peer.session.publish("lobby", text) for text in ("a", "b")]
-    assert peer.sent() == {"type": "publish", "id": 2, "room": "lobby", "text": "a", "key": keys[0]}
+def test_writes_go_one_at_a_time_in_order(peer: Peer) -> None:
+    first, _ = (peer.publish(text) for text in ("a", "b"))
+    sent = peer.sent()
+    assert sent.pop("key")
+    assert sent == {"type": "publish", "id": first, "room": "lobby", "text": "a"}
     assert peer.sends_nothing()
-    assert peer.give("ack", id=2, **message(1)) == [events.Acknowledged(keys[0], "lobby", 1)]
-    assert peer.give("ack", id=2, **message(1)) == []
+    (answered,) = peer.give("ack", **{**message(1), "id": first})
+    assert isinstance(answered, Answered)
+    assert answered.answer == wire.Ack("lobby", 1, "e1-1", message(1)["time"], first)
+    assert peer.give("ack", **{**message(1), "id": first}) == []
     assert peer.sent()["text"] == "b"
     assert peer.session.unacknowledged == 1
 
 
+def test_a_write_is_sent_again_under_its_key_on_the_next_connection(peer: Peer) -> None:
+    id_ = peer.session.ask(requests.Edit(room="lobby", offset=1, text="b", key="k1"))
+    expected = {"type": "edit", "id": id_, "room": "lobby", "offset": 1, "text": "b", "key": "k1"}
+    assert peer.sent() == expected
+    peer.session.opened()
+    _, again = peer.session.outgoing(0.0)
+    assert json.loads(msgspec.json.encode(again)) == expected
+
+
 def test_a_rate_limit_pauses_and_the_next_does_not_overtake(peer: Peer) -> None:
-    key, _ = (peer.session.publish("lobby", text) for text in ("a", "b"))
-    assert peer.refuse("rate_limited", retry_after=1.5) == []
+    peer.publish("a")
+    peer.publish("b")
+    assert peer.refuse("rate_limited", retry_after=1.5) == [events.Postponed("lobby", "rate_limited", "no", 1.5)]
     assert peer.sends_nothing()
     assert peer.session.next_time() == 1.5
     peer.now = 1.5
-    again = peer.sent()
-    assert (again["text"], again["key"]) == ("a", key)
+    assert peer.sent()["text"] == "a"
     assert peer.session.next_time() == math.inf
 
 
+def test_a_wait_longer_than_the_caller_has_is_told_at_once(peer: Peer) -> None:
+    peer.publish("a", until=10.0)
+    error = failure(peer.refuse("rate_limited", retry_after=60.0))
+    assert isinstance(error, RateLimited)
+    assert (error.code, error.message, error.retry_after) == ("rate_limited", "no", 60.0)
+    assert peer.session.unacknowledged == 0
+
+
 def test_an_error_without_a_time_is_tried_again_after_a_while(peer: Peer) -> None:
-    peer.session.publish("lobby", "a")
+    peer.publish("a")
     peer.refuse("internal")
     assert peer.session.next_time() == RETRY_DELAY
 
 
 def test_a_refusal_is_final_and_the_next_goes_on(peer: Peer) -> None:
-    key, _ = (peer.session.publish("lobby", text) for text in ("a", "b"))
-    assert peer.refuse("forbidden") == [events.Refused(key, "forbidden", "no")]
+    peer.publish("a")
+    peer.publish("b")
+    assert isinstance(failure(peer.refuse("forbidden")), Forbidden)
+    assert peer.sent()["text"] == "b"
+
+
+def test_what_nobody_waits_for_any_more_is_not_sent(peer: Peer) -> None:
+    peer.session.forget(peer.publish("a"))
+    peer.publish("b")
     assert peer.sent()["text"] == "b"
 
 
 def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Peer) -> None:
-    key, _ = (peer.session.publish("lobby", text) for text in ("a" * 100_000, "b"))
+    peer.publish("a" * 100_000)
+    peer.publish("b")
     peer.sent()
     assert peer.session.closed(1001) == []
-    (refused,) = peer.session.closed(CLOSE_TOO_BIG)
-    assert isinstance(refused, events.Refused)
-    assert refused.key == key
+    assert isinstance(failure(peer.session.closed(CLOSE_TOO_BIG)), Invalid)
     assert peer.session.unacknowledged == 1
+
+
+def test_a_paused_room_keeps_its_place_and_nothing_else(peer: Peer) -> None:
+    peer.session.pause("lobby")
+    for offset in range(2, 5000):
+        assert peer.push(offset) == []
+    assert peer.sends_nothing()
+    peer.session.resume("lobby")
+    assert offsets(peer.answer("history", 2, 3)) == [2, 3]
+    peer.session.pause("lobby")
+    assert offsets(peer.answer("history", 4)) == [4]
+    assert peer.sends_nothing(), "it is paused again"
+    peer.session.resume("lobby")
+    assert offsets(peer.answer("history", 5, 4999)) == [5, 4999]
+    assert offsets(peer.push(5000)) == [5000]
+    assert peer.sends_nothing()
+
+
+def test_a_room_paused_without_news_goes_on_without_asking(peer: Peer) -> None:
+    peer.session.pause("lobby")
+    peer.session.resume("lobby")
+    assert peer.sends_nothing()
+    assert offsets(peer.push(2)) == [2]
+
+
+def test_a_room_that_was_paused_across_a_reconnect_misses_nothing(peer: Peer) -> None:
+    peer.session.pause("lobby")
+    peer.push(2)
+    peer.session.opened()
+    assert offsets(peer.answer("joined", 2, 3)) == []
+    peer.session.resume("lobby")
+    assert offsets(peer.answer("history", 2, 3)) == [2, 3]
+    assert peer.sends_nothing()
+
+
+def test_records_of_every_type_hold_their_place(peer: Peer) -> None:
+    place = {"room": "lobby", "user": ME, "time": "2026-11-20T12:00:00.123Z"}
+    seen = [
+        *peer.give("edit", **place, offset=2, cursor="e1-2", target=1, text="better"),
+        *peer.give("vote", **place, offset=3, cursor="e1-3", choice="of a newer server"),
+        *peer.give("delete", **place, offset=4, cursor="e1-4", target=1),
+        *peer.give("reaction", **place, offset=5, cursor="e1-5", target=1, emoji="+", on=True, count=2),
+        *peer.push(6),
+    ]
+    assert [type(event) for event in seen] == [wire.Edit, wire.Deletion, wire.Reaction, wire.Message]
+    assert peer.sends_nothing(), "there is no hole"
+    changed = {**message(1), "text": "better", "edited": True, "reactions": {"+": 2}, "reply_to": 9}
+    page = [changed, {"type": "vote", **place, "offset": 2, "cursor": "e1-2"}, message(3)]
+    peer.session.opened()
+    id_ = peer.sent()["id"]
+    seen = peer.give("joined", id=id_, cursor="e2-3", recovered=False, messages=page)
+    assert offsets(seen) == [1, 3]
+    assert isinstance(seen[2], wire.Message)
+    assert (seen[2].text, seen[2].edited, seen[2].reactions, seen[2].reply_to) == ("better", True, {"+": 2}, 9)
 
 
 def test_a_refused_join_is_a_complaint_and_not_tried_again(newcomer: Peer) -> None:
@@ -202,11 +313,11 @@ def test_a_refused_join_is_a_complaint_and_not_tried_again(newcomer: Peer) -> No
 def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
     peer.push(3)  # the history that is due is not asked for any more
     peer.session.leave("lobby")
-    assert peer.sent() == {"type": "leave", "id": 2, "room": "lobby"}
-    assert peer.give("left", id=2, room="lobby") == []
+    assert peer.sent() == {"type": "leave", "id": 3, "room": "lobby"}
+    assert peer.give("left", id=3, room="lobby") == []
     assert peer.push(2) == []
-    peer.session.join("lobby")
-    peer.session.join("lobby")
+    peer.session.join("lobby", latest=50)
+    peer.session.join("lobby", latest=50)
     assert offsets(peer.answer("joined", 2, 3)) == [2, 3]
 
 
@@ -221,37 +332,52 @@ def test_what_is_answered_after_leaving_is_dropped(newcomer: Peer, kind: str) ->
     assert newcomer.sent()["type"] == "leave"
 
 
-@pytest.mark.parametrize("code", ["unavailable", "forbidden"])
-def test_members_are_told_or_why_not(peer: Peer, code: str) -> None:
-    peer.session.ask_members("lobby")
-    assert peer.sent() == {"type": "members", "id": 2, "room": "lobby"}
-    assert peer.give("members", id=2, room="lobby", members=[ME], count=9) == [
-        events.Members(2, "lobby", (User("u_me", "Me"),), 9)
-    ]
-    peer.session.ask_members("lobby")
-    assert peer.refuse(code) == [events.Complaint(None, code, "no")]
+def test_members_are_told_or_why_not(peer: Peer) -> None:
+    id_ = peer.session.ask(requests.Members(room="lobby"))
+    assert peer.sent() == {"type": "members", "id": id_, "room": "lobby"}
+    (answered,) = peer.give("members", id=id_, room="lobby", members=[ME], count=9)
+    assert answered == Answered(id_, wire.Members("lobby", (User("u_me", "Me"),), 9, id_))
+    peer.session.ask(requests.Members(room="lobby"))
+    assert isinstance(failure(peer.refuse("forbidden")), Forbidden)
+
+
+def test_a_question_is_asked_again_on_the_next_connection(peer: Peer) -> None:
+    peer.session.ask(requests.Members(room="lobby"))
+    assert peer.sent()["type"] == "members"
+    peer.session.opened()
+    assert {type(request) for request in peer.session.outgoing(0.0)} == {requests.Join, requests.Members}
+
+
+def test_typing_has_no_answer_and_is_not_kept(peer: Peer) -> None:
+    peer.session.ask(requests.Typing(room="lobby"))
+    assert peer.sent() == {"type": "typing", "room": "lobby"}
+    peer.session.opened()
+    assert peer.sent()["type"] == "join"
 
 
 @pytest.mark.parametrize(
     ("frame", "seen"),
     [
-        ({"type": "hello", "protocol": "chat.v1", "user": ME, "limits": {}}, [events.Connected(User("u_me", "Me"))]),
-        ({"type": "goaway", "reason": "restart", "retry_after": 3.2}, [events.GoingAway("restart", 3.2)]),
+        ({"type": "hello", "protocol": "chat.v1", "user": ME, "limits": {}}, [wire.Connected(User("u_me", "Me"))]),
+        ({"type": "goaway", "reason": "restart", "retry_after": 3.2}, [wire.GoingAway("restart", 3.2)]),
         (
             {"type": "presence", "room": "lobby", "joined": [ME], "left": [], "members": 2},
-            [events.PresenceChanged("lobby", (User("u_me", "Me"),), (), 2)],
+            [wire.Presence("lobby", (User("u_me", "Me"),), (), 2)],
         ),
         ({"type": "error", "code": "bad_json", "message": "what"}, [events.Complaint(None, "bad_json", "what")]),
         ({"type": "something-new", "of": "the future"}, []),
+        ({"type": "typing", "room": "lobby", "user": ME}, [wire.Typing("lobby", User("u_me", "Me"))]),
+        ({"type": "read", "room": "lobby", "offset": 3}, [wire.Read("lobby", 3)]),
+        ({"type": "expiring", "seconds": 30}, [wire.Expiring(30)]),
     ],
 )
-def test_other_news(peer: Peer, frame: dict[str, Any], seen: list[events.Event]) -> None:
-    assert peer.session.receive(json.dumps(frame), 0.0) == seen
+def test_other_news(peer: Peer, frame: dict[str, Any], seen: list[Outcome]) -> None:
+    assert peer.session.receive(wire.decode(json.dumps(frame)), 0.0) == seen
 
 
 @pytest.mark.parametrize(
     "frame", ["", "{", "[]", '{"type": 5}', '{"type": "ack"}', '{"type": "message", "room": "lobby"}', "null"]
 )
-def test_what_is_not_the_protocol_is_said(peer: Peer, frame: str) -> None:
+def test_what_is_not_the_protocol_is_said(frame: str) -> None:
     with pytest.raises(ProtocolError, match=r"chat\.v1"):
-        peer.session.receive(frame, 0.0)
+        wire.decode(frame)

@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatserver.client.events import Lost, Received
+from chatserver.client import requests, wire
+from chatserver.client.events import Gap
 from chatserver.client.session import Session
 from tests.client.fake import Log
 
@@ -15,7 +17,8 @@ class World:
     """A log, a session, and frames on their way to it; hypothesis decides what happens next."""
 
     def __init__(self) -> None:
-        self.session = Session(["lobby"])
+        self.session = Session()
+        self.session.join("lobby", latest=50)
         self.server = Log()
         self.log = self.server.log
         self.asked: list[dict[str, Any]] = []  # by the session, not answered
@@ -25,14 +28,14 @@ class World:
         self.session.opened()
 
     def give(self, frame: dict[str, Any]) -> None:
-        for event in self.session.receive(json.dumps(frame), self.now):
-            assert not isinstance(event, Lost), "nothing is ever lost here"
-            if isinstance(event, Received):
-                self.delivered.append(event.message.offset)
+        for event in self.session.receive(wire.decode(json.dumps(frame)), self.now):
+            assert not isinstance(event, Gap), "nothing is ever lost here"
+            if isinstance(event, wire.Record):
+                self.delivered.append(event.offset)
         self.collect()
 
     def collect(self) -> None:
-        self.asked += [json.loads(frame) for frame in self.session.outgoing(self.now)]
+        self.asked += [json.loads(msgspec.json.encode(request)) for request in self.session.outgoing(self.now)]
 
     # what can happen
 
@@ -42,7 +45,7 @@ class World:
     def publish(self, _: int) -> None:
         text = f"mine {len(self.published)}"
         self.published.append(text)
-        self.session.publish("lobby", text)
+        self.session.ask(requests.Publish(room="lobby", text=text))
         self.collect()
 
     def push(self, back: int) -> None:
@@ -75,12 +78,21 @@ class World:
             self.server.answer(self.asked[0], limit=0)
             self.reconnect(0)
 
+    def pause(self, _: int) -> None:
+        """The reader is slow for a while."""
+        self.session.pause("lobby")
+
+    def resume(self, _: int) -> None:
+        self.session.resume("lobby")
+        self.collect()
+
     def wait(self, _: int) -> None:
         self.now += 1.0
         self.collect()
 
     def until_idle(self) -> None:
         """Let an honest server finish: everything answered, and the last message pushed."""
+        self.resume(0)
         for _ in range(10 * (len(self.log) + len(self.published)) + 10):
             self.wait(0)
             self.answer(5)
@@ -92,7 +104,7 @@ class World:
 
 
 W = World
-ACTIONS = [W.say, W.publish, W.push, W.gap, W.reconnect, W.answer, W.answer, W.lose_answer, W.wait]
+ACTIONS = [W.say, W.publish, W.push, W.gap, W.reconnect, W.answer, W.answer, W.lose_answer, W.wait, W.pause, W.resume]
 
 
 @settings(max_examples=400, deadline=None)

@@ -1,6 +1,7 @@
 import pytest
 
-from chatserver.client.stream import BadUrlError, parse_target
+from chatserver.client import BadUrl
+from chatserver.client.stream import parse_target
 
 
 @pytest.mark.parametrize(
@@ -26,5 +27,5 @@ def test_forms(text: str, url: str) -> None:
     ["", "ftp://host", "http://", ":8000", "host:port", "host:99999", "http://me:pw@host", "http://h/?token=x", "[::1"],
 )
 def test_refused(text: str) -> None:
-    with pytest.raises(BadUrlError):
+    with pytest.raises(BadUrl):
         parse_target(text)

@@ -69,8 +69,7 @@ async def test_send_says_which_line_was_refused_and_goes_on(server: FakeServer) 
     server.errors = [{"code": "too_large", "message": "too much"}]
     done = await chat(server, b"\na\nb\n", "--send")
     assert done.returncode == 1
-    assert b"not sent: too much (too_large)" in done.stderr
-    assert b"that was line 2" in done.stderr
+    assert b"line 2 is not sent: too much (too_large)" in done.stderr
     assert texts(server) == ["b"]
 
 
@@ -87,7 +86,7 @@ async def test_the_next_start_is_the_same_person_or_says_why_not(
         assert b"only" not in (await chat(server, b"hi\n", "--send")).stderr
     assert server.cookies == [None, "guest=g1"]
     monkeypatch.setenv("XDG_STATE_HOME", os.devnull)
-    assert b"connected as Me, but only until you leave: " in (await chat(server, b"hi\n", "--send")).stderr
+    assert b"you are Me only until you leave: " in (await chat(server, b"hi\n", "--send")).stderr
 
 
 async def test_a_room_that_refuses_us_is_the_end_and_said_once(server: FakeServer) -> None:
@@ -243,7 +242,7 @@ async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer)
 async def test_a_person_looks_around(server: FakeServer) -> None:
     async with terminal(server) as person:
         person.type("/help\r")
-        await person.until("/join ROOM")
+        await person.until("/react [#N] EMOJI")
         person.type("/who\r")
         await person.until("3 in lobby: Me, Zed and 1 more")
         person.type("/join ops\r")
@@ -254,8 +253,14 @@ async def test_a_person_looks_around(server: FakeServer) -> None:
         await person.until("the server says: Nowhere!: no such room (bad_room)")
         person.type("/who\r")
         await person.until("3 in ops")
+        person.type("/leave lobby\r")
+        await person.until("left lobby")
+        person.type("/leave\r")
+        await person.until("left ops")
+        person.type("nobody hears this\r")
+        await person.until("you are in no room")
         person.type("/quit\r")
-    assert server.asked == [("members", "lobby"), ("leave", "lobby"), ("members", "ops")]
+    assert server.asked == [("members", "lobby"), ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
 
 
 async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer) -> None:

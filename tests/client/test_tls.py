@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.client.events import Acknowledged, Reconnecting
+from chatserver.client import Reconnecting, TransportName
 from tests.client.listener import listening
 from tests.support.certificates import authority, certificate
 from tests.support.serving import serving
@@ -19,10 +19,12 @@ async def test_a_server_under_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             (event,) = await listener.until(Reconnecting)
             assert "certificate: " in event.why
         monkeypatch.setenv("SSL_CERT_FILE", str(roots))
-        for scheme in ("https", "wss"):
-            async with listening(f"{scheme}://localhost:{server.address.port}") as listener:
-                listener.client.publish("lobby", "sealed")
-                await listener.until(Acknowledged)
+        transports: tuple[TransportName, ...] = ("ws", "poll", "sse")
+        for transport in transports:
+            async with listening(f"https://localhost:{server.address.port}", transport=transport) as listener:
+                listener.say("sealed")
+                await listener.texts(1)
+                await listener.acknowledged(1)
 
 
 async def test_https_where_http_is_spoken() -> None:

@@ -131,6 +131,9 @@ class Window:
         self.page.goto(f"{server.url}/{query}#{room}")
         self.expect_live(transport)
 
+    def offline(self, is_offline: bool) -> None:
+        self._context.set_offline(is_offline)
+
     def expect_live(self, transport: str | None = None) -> None:
         words = f"live · {NAMES[transport]}" if transport else "live · "
         expect(self.page.locator("#connection-text")).to_contain_text(words)

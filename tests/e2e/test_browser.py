@@ -99,7 +99,7 @@ def test_the_policy_is_in_force_and_text_stays_text(shared_server: Server, windo
     ann.open(shared_server, room="attacks")
     ann.say(*attacks)
     ann.expect_texts(attacks)
-    assert ann.page.locator(".text :not(a)").count() == 0
+    assert ann.page.locator(".text :not(a, p)").count() == 0
     links = ann.page.locator(".text a")
     expect(links).to_have_text(["http://x/", "https://example.org/"])
     for link in links.all():
@@ -143,7 +143,7 @@ def test_history_comes_on_scrolling_up_and_nothing_moves(shared_server: Server, 
     ann.page.click("#jump")
     expect(ann.texts.last).to_be_in_viewport()
     expect(ann.page.locator("#jump")).to_be_hidden()
-    ann.expect_texts([f"message {number}" for number in range(120)] + ["news"])
+    expect(ann.texts.last).to_have_text("news")
 
 
 def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: OpenWindow) -> None:
@@ -205,9 +205,16 @@ def test_people_come_and_go(shared_server: Server, window: OpenWindow) -> None:
     expect(ann.page.locator("#people li").first).to_contain_text("you")
     poller.open(shared_server, transport="poll", room="crowd")
     expect(ann.page.locator("#people li")).to_have_count(3)
-    ben.page.evaluate("location.hash = 'elsewhere'")
-    expect(ann.page.locator("#people li")).to_have_count(2)
+    ben.page.evaluate("location.hash = 'elsewhere'")  # looking elsewhere is not leaving
     expect(ben.page.locator("#people li")).to_have_count(1)
+    expect(ann.page.locator("#people li")).to_have_count(3)
+    crowd = ben.page.locator("#rooms a[href='#crowd']")
+    expect(crowd).to_contain_text("3 people here")
+    crowd.click()
+    ben.page.click("#room-menu-button")
+    ben.page.click("#leave")
+    expect(ann.page.locator("#people li")).to_have_count(2)
+    expect(ann.page.locator("#rooms a[href='#crowd']")).to_contain_text("2 people here")
 
 
 def test_a_refused_message_says_why_and_can_be_discarded(shared_server: Server, window: OpenWindow) -> None:
@@ -226,10 +233,10 @@ def test_a_refused_message_says_why_and_can_be_discarded(shared_server: Server, 
 
 
 def test_a_phone_by_keyboard(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(width=375, height=667, color_scheme="dark", has_touch=True)
+    ann = window(width=375, height=667, color_scheme="dark")
     ann.open(shared_server, room="phone")
-    ann.say("averylongword" * 40, "https://example.org/" + "x" * 300)
-    expect(ann.texts).to_have_count(2)
+    ann.say("averylongword" * 40, "https://example.org/" + "x" * 300, "```\nwide " + "code" * 100)
+    expect(ann.texts).to_have_count(3)
     assert ann.page.evaluate("document.documentElement.scrollWidth") == 375
     assert ann.page.evaluate("scroller.scrollWidth <= scroller.clientWidth")
     ann.page.focus("#show-rooms")

@@ -44,7 +44,7 @@ def test_event_streams_mean_the_same_in_any_cuts(page: Page) -> None:
           return cut(size).flatMap((piece) => parser.feed(piece));
         });
     """
-    assert run(page, "wire.js", body, STREAM) == [EVENTS] * 5
+    assert run(page, "event-stream.js", body, STREAM) == [EVENTS] * 5
 
 
 LINKS = {
@@ -79,7 +79,7 @@ def test_a_timeline_resumes_from_before_a_hole(page: Page) -> None:
         const whole = shown();
         t.add(at(9));
         const torn = shown();
-        return [whole, torn, t.add(at(8, 7, 9)).map(({ offset }) => offset), shown()];
+        return [whole, torn, t.add(at(8, 7, 9)).added.map(({ offset }) => offset), shown()];
     """
     assert run(page, "timeline.js", TIMELINE + body) == [
         [[4, 5, 6], "e-6", None],

@@ -258,7 +258,7 @@ def check_nobody_is_left(world: World) -> None:
     assert hub.budget.used == parts.input_budget.used == 0
     assert len(hub.budget) == len(parts.input_budget) == 0
     registry = hub.registry
-    kept = (registry._empty, registry._of_network, registry._unwritten, hub._leasing, hub._changed)
+    kept = (registry._empty, registry._of_network, registry._unwritten, hub._leasing, hub._changed, hub._noticing)
     assert not any(kept), kept
     assert len(parts.publish_limit) == 0
     assert parts.connections.wheel.statistics()["entries"] == 0, "entries of the gone stay in the wheel"

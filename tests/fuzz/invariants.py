@@ -236,6 +236,7 @@ def _check_chat(world: World, everybody: list[Connection], waiting: Queued) -> N
         assert not room.presence.leased or room in hub._leasing, f"nobody ends the leases of {room.name}"
         told = room.telling is not None or room in hub._changed
         assert not room.presence.changed or told, f"nobody tells {room.name} who came"
+        assert room.notices is None or room in hub._noticing, f"nobody tells {room.name} who types"
     _check_registry(world, rooms)
     _check_rings(hub.budget, rooms)
     _check_catch_up(world, [member for each in members.values() for member in each])

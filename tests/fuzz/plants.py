@@ -27,7 +27,7 @@ PLANTS: Plants = {
 #: Whose faults may cost a room what is under way in it.
 PLANTS_IN_ROOMS: Plants = {
     "visit": lambda parts: (parts.hub.broadcaster, "_visit"),
-    "tell": lambda parts: (parts.hub.broadcaster, "_tell"),
+    "tell": lambda parts: (parts.hub.broadcaster, "_tell_presence"),
     "keep": lambda parts: (parts.hub.broadcaster, "_keep_rest"),
     "news": lambda parts: (parts.hub, "_take_in"),
     "house": lambda parts: (parts.hub, "_end_leases"),

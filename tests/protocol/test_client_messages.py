@@ -13,8 +13,11 @@ from chatserver.protocol.client_messages import (
     Ping,
     Publish,
     PublishBody,
+    Read,
+    Typing,
     decode,
     decode_publish,
+    decode_read,
 )
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
@@ -23,6 +26,7 @@ BAD_FIELD, BAD_JSON = ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON
 NO_JSON = ("", "hello", '{"type":"ping"', '{"type":"ping"}x', "{'type':'ping'}")
 NO_TEXTS = ('""', "5", '"\\u0000"')
 NO_LIMITS = ("0", "201", "1e400", '"5"', "true")
+NO_OFFSETS = ("-1", "1.5", "true", '"1"', "9007199254740992", "1" + "0" * 400)
 NO_IDS = ("true", "[1]", '{"a":1}', "1e999", "9007199254740992", "1" + "0" * 400, "1" + "0" * 5000, f'"{"x" * 65}"')
 
 
@@ -43,6 +47,9 @@ NO_IDS = ("true", "[1]", '{"a":1}', "1e999", "9007199254740992", "1" + "0" * 400
         ('{"type":"history","id":4,"room":"lobby"}', History("lobby", id=4)),
         ('{"type":"history","room":"lobby","before":"k3f9-9","limit":200}', History("lobby", "k3f9-9", limit=200)),
         ('{"type":"members","id":5,"room":"lobby"}', Members("lobby", 5)),
+        ('{"type":"read","room":"lobby","offset":41}', Read("lobby", 41)),
+        ('{"type":"read","id":"r","room":"lobby","offset":0}', Read("lobby", 0, "r")),
+        ('{"type":"typing","room":"lobby"}', Typing("lobby")),
         ('{"type":"ping","id":6}', Ping(6)),
         ('{"type":"ping","id":1.5}', Ping(1.5)),
         ('{"type":"ping","id":null}', Ping()),
@@ -73,7 +80,7 @@ def test_messages(data: str, message: ClientMessage) -> None:
         ('{"type":1,"id":1}', BAD_FIELD, "type", 1),
         ('{"type":["ping"],"id":1}', BAD_FIELD, "type", 1),
         ('{"type":"PING","id":1}', ErrorCode.UNKNOWN_TYPE, "PING", 1),
-        ('{"type":"typing","id":"t","room":"a"}', ErrorCode.UNKNOWN_TYPE, "typing", "t"),
+        ('{"type":"dance","id":"t","room":"a"}', ErrorCode.UNKNOWN_TYPE, "dance", "t"),
         ('{"type":"join","id":1}', BAD_FIELD, "room", 1),
         ('{"type":"join","id":1,"room":5}', BAD_FIELD, "room", 1),
         ('{"type":"join","id":1,"room":null}', BAD_FIELD, "room", 1),
@@ -90,6 +97,11 @@ def test_messages(data: str, message: ClientMessage) -> None:
         *((f'{{"type":"history","id":1,"room":"a","limit":{limit}}}', BAD_FIELD, "limit", 1) for limit in NO_LIMITS),
         ('{"type":"history","id":1,"room":"a","before":"x"}', ErrorCode.BAD_CURSOR, "x", 1),
         ('{"type":"history","id":1,"room":"a","before":1,"after":2}', BAD_FIELD, "before, after", 1),
+        *((f'{{"type":"read","id":1,"room":"a","offset":{at}}}', BAD_FIELD, "offset", 1) for at in NO_OFFSETS),
+        ('{"type":"read","id":1,"room":"a"}', BAD_FIELD, "offset", 1),
+        ('{"type":"read","id":1,"room":"A","offset":1}', ErrorCode.BAD_ROOM, "room", 1),
+        ('{"type":"read","id":1,"room":"a","offset":1,"offset":2}', BAD_FIELD, "offset: sent twice", 1),
+        ('{"type":"typing","id":1}', BAD_FIELD, "room", 1),
         *((f'{{"type":"ping","id":{id_}}}', BAD_FIELD, "id", None) for id_ in NO_IDS),
         ('{"type":"ping","id":1,"id":2}', BAD_FIELD, "id: sent twice", 2),
         ('{"type":"ping","type":"ping","id":1}', BAD_FIELD, "type: sent twice", 1),
@@ -155,3 +167,19 @@ def test_bad_publish_bodies(body: bytes, content_type: str, status: int, code: s
     with pytest.raises(MessageError) as caught:
         decode_publish(body, content_type)
     assert (caught.value.code.status, caught.value.code.code) == (status, code)
+
+
+def test_a_body_with_a_read_marker() -> None:
+    assert decode_read(b'{"offset":41}', "application/json; charset=utf-8") == 41
+    for body, media, code in [
+        (b'{"offset":41}', "text/plain", ErrorCode.UNSUPPORTED_MEDIA_TYPE),
+        (b'{"offset":41}', None, ErrorCode.UNSUPPORTED_MEDIA_TYPE),
+        (b"41", "application/json", BAD_FIELD),
+        (b"{}", "application/json", BAD_FIELD),
+        (b'{"offset":-1}', "application/json", BAD_FIELD),
+        (b'{"offset":1,"offset":2}', "application/json", BAD_FIELD),
+        (b'{"offset":', "application/json", BAD_JSON),
+    ]:
+        with pytest.raises(MessageError) as caught:
+            decode_read(body, media)
+        assert caught.value.code is code

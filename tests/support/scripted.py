@@ -44,6 +44,12 @@ class LineEncoding(Encoding):
         names = [",".join(str(each.number) for each in people) or "-" for people in (joined, left)]
         return f"P {room} {names[0]} {names[1]} {members}\n".encode()
 
+    def typing(self, room: str, who: Principal) -> bytes | None:
+        return f"T {room} {who.number}\n".encode() if self._tells_presence else None
+
+    def read(self, room: str, offset: int) -> bytes | None:
+        return f"R {room} {offset}\n".encode() if self._tells_presence else None
+
 
 class LineEncoder:
     """What all encodings share, and the two that tests use."""
@@ -100,6 +106,12 @@ class Peer:
 
     def presence(self, room: str) -> list[tuple[str, str, int]]:
         return [(words[2], words[3], int(words[4])) for words in self.lines() if words[:2] == ["P", room]]
+
+    def typing(self, room: str) -> list[int]:
+        return [int(words[2]) for words in self.lines() if words[:2] == ["T", room]]
+
+    def reads(self, room: str) -> list[int]:
+        return [int(words[2]) for words in self.lines() if words[:2] == ["R", room]]
 
     def reached(self, room: str) -> int:
         """The offset up to which nothing is missing that was not called a gap; raises if there is any fault."""
@@ -240,7 +252,7 @@ class ScriptedSink:
         peer.gone = True
         peer.rest.clear()
         for member in peer.members:
-            self.hub.leave(member)
+            self.hub.lost(member)
         peer.members.clear()
         for room in peer.paused_in:
             self.hub.forget_publisher(room, peer)

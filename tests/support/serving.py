@@ -38,7 +38,7 @@ LOOK, SLOWER, LOOK_MAX = 0.02, 1.2, 0.2
 #: Seconds between a neighbour's round trips.
 NEIGHBOUR_PAUSE = 0.1
 #: What a test's only client, on one address and in a hurry, would run into.
-RATES = ("publish_rate", "message_rate", "request_rate")
+RATES = ("publish_rate", "message_rate", "request_rate", "search_rate")
 #: What tests of raw bytes call the server, since a short head is easier to read and to drip.
 SHORT_HOST = "t"
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)

@@ -103,6 +103,15 @@ class ChatV1(Dialect):
         """Who came and went."""
         return text_frame(encoders.presence(room, faces(joined), faces(left), members))
 
+    def typing(self, room: str, who: Principal) -> bytes:
+        """Somebody is writing something."""
+        [face] = faces([who])
+        return text_frame(encoders.typing(room, face))
+
+    def read(self, room: str, offset: int) -> bytes:
+        """How far this user has read, on another connection."""
+        return text_frame(encoders.read(room, offset))
+
     def goaway(self, reason: str, retry_after: float) -> bytes:
         """Before a planned close."""
         return text_frame(encoders.goaway(reason, retry_after))

@@ -1,0 +1,211 @@
+"""A search, from the question to the ranked messages: the essays' pipeline, step by step.
+
+    the network's limiters, each on its shard ─────────────────────────────────┐
+    the session ─┬─ made and stored, if it is missing ──────────────────────────┤
+                 ├─ the user's limiter ──────────────────────────────────────────┼─ the answer ─┬─ the result cache
+                 └─ the cache, else the index: everywhere ─┬─ room ─ ranked ─┐   │              └─ what else is given
+                                                           └─ room ─ ranked ─┴───┘                 at construction
+
+Owns: this order. All stands in one nursery until the answer is made: a limiter that says no, or a step that fails,
+cancels everything else. May not: know HTTP; what a step does is in its own module, or given at construction.
+
+One query answers most questions: the newest matches of all rooms, or of the room that is named. Of a word that is in
+thousands of messages it finds those of some rooms only. Then the rooms that were written last are asked one by one.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
+from typing import Protocol, TypeAlias
+
+import msgspec
+import trio
+
+from chatserver.api.pipelines import side_by_side
+from chatserver.api.pipelines.afterwards import Start
+from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
+from chatserver.api.pipelines.results import Part, ResultCache
+from chatserver.chat.principal import Principal
+from chatserver.fair import SingleFlight
+from chatserver.log.index import Found, Hit, Index, Question, best
+
+#: Rooms that are asked one by one, and rooms among which those are looked for that may be read.
+ROOMS_ASKED, ROOMS_CONSIDERED = 4, 20
+#: Seconds for them: what they add is a better rank, so the answer does not wait for the slow ones.
+ROOMS_BUDGET = 0.1
+#: Times that a search goes on because what it found may not be read.
+MAX_ROUNDS = 4
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A search, as it came."""
+
+    question: Question
+    limit: int
+    network: str
+    visitor: Principal  # as whom the request came
+    returning: bool  # it brought something by which its session can be looked up
+
+
+class Searched(msgspec.Struct, frozen=True):
+    """What became of it."""
+
+    asked: Asked
+    principal: Principal
+    hits: list[Hit]
+    parts: dict[Part, Found]  # that had to be asked for
+    generation: int  # of the result cache, when they were
+    seconds: float
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing had to be asked for."""
+        return not self.parts
+
+
+class Sessions(Protocol):
+    """Who it is that asks."""
+
+    async def find(self, asked: Asked) -> Principal | None:
+        """The principal of a session that exists."""
+
+    def make(self, asked: Asked) -> Principal:
+        """Somebody new."""
+
+    async def store(self, asked: Asked, principal: Principal) -> None:
+        """Keep a session that was made, for the next request."""
+
+
+#: A step for when the answer is on its way.
+AfterStep: TypeAlias = Callable[[Searched], Awaitable[None]]
+
+
+class MayRead(Protocol):
+    """Whether somebody may read in a room, now."""
+
+    def __call__(self, principal: Principal, *, room: str) -> bool:
+        """See the class."""
+
+
+class SearchPipeline:
+    """The steps, and the systems they ask. `recent_rooms` are the rooms that were written last."""
+
+    def __init__(
+        self, *, index: Index, sessions: Sessions, limiters: Limiters, limits: SearchLimits, results: ResultCache,
+        recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: MayRead, start_afterwards: Start,
+        after_steps: Sequence[AfterStep] = (),
+    ) -> None:  # fmt: skip
+        self._index = index
+        self._sessions = sessions
+        self._limiters = limiters
+        self._limits = limits
+        self._results = results
+        self._may_read = may_read
+        self._recent_rooms = recent_rooms
+        self._start_afterwards = start_afterwards
+        self._after_steps = (self._keep_results, *after_steps)
+        self._flights: SingleFlight[Part, Found] = SingleFlight()
+
+    async def search(self, asked: Asked) -> Searched:
+        """Do all of it. Raises OverLimitError and LogError."""
+        began = trio.current_time()
+        ranking = Ranking(self._results.generation)
+        try:
+            async with side_by_side() as nursery:
+                for limit in self._limits.network:
+                    nursery.start_soon(self._limiters.take, limit, asked.network)
+                principal = await self._sessions.find(asked)
+                if principal is None:
+                    principal = self._sessions.make(asked)
+                    nursery.start_soon(self._sessions.store, asked, principal)
+                nursery.start_soon(self._limiters.take, self._limits.user, principal.number)
+                await self._query(asked, principal, ranking)
+        except OverLimitError as refusal:
+            self._start_afterwards(self._limiters.remember, refusal)
+            raise
+        searched = Searched(
+            asked, principal, ranking.best(asked.limit), ranking.parts, ranking.generation, trio.current_time() - began
+        )
+        for step in self._after_steps:
+            self._start_afterwards(step, searched)
+        return searched
+
+    # -- the queries ------------------------------------------------------------------------------------------------
+
+    async def _query(self, asked: Asked, principal: Principal, ranking: "Ranking") -> None:
+        """Everywhere; and room by room, side by side, where there is more of it than one answer holds."""
+        question = asked.question
+        complete = await self._rank_rounds(question, asked.limit, principal, ranking)
+        if complete or question.room is not None:
+            return
+        with trio.move_on_after(ROOMS_BUDGET):
+            rooms = await self._recent_rooms(ROOMS_CONSIDERED)
+            readable = (room for room in rooms if self._may_read(principal, room=room))
+            async with side_by_side() as nursery:
+                for room in islice(readable, ROOMS_ASKED):
+                    in_room = msgspec.structs.replace(question, room=room)
+                    nursery.start_soon(self._rank, (in_room, None), principal, ranking)
+
+    async def _rank_rounds(self, question: Question, limit: int, principal: Principal, ranking: "Ranking") -> bool:
+        """Find and rank, and go on while too little of it may be read; whether that was all there is."""
+        go_on = None
+        for _ in range(MAX_ROUNDS):
+            go_on = await self._rank((question, go_on), principal, ranking)
+            if go_on is None or len(ranking) >= limit:
+                break
+        return go_on is None
+
+    async def _rank(self, part: Part, principal: Principal, ranking: "Ranking") -> int | None:
+        """Add what a part of the question finds; returns where it would go on."""
+        found = self._results.get(part)
+        if found is None:
+            question, go_on = part
+            found = await self._flights.get(part, lambda: self._index.find(question, go_on=go_on))
+            ranking.parts[part] = found
+        ranking.add(hit for hit in found.hits if self._may_read(principal, room=hit.record.room))
+        return found.go_on
+
+    # -- afterwards -------------------------------------------------------------------------------------------------
+
+    async def _keep_results(self, searched: Searched) -> None:
+        """Whoever asks the same in the next few seconds gets the same."""
+        await trio.lowlevel.checkpoint()
+        for part, found in searched.parts.items():
+            self._results.put(part, found, searched.generation)
+
+
+class Ranking:
+    """Hits of all parts, each message once."""
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.parts: dict[Part, Found] = {}
+        self._hits: dict[tuple[str, int], Hit] = {}
+
+    def add(self, hits: Iterable[Hit]) -> None:
+        """These as well."""
+        for hit in hits:
+            self._hits[hit.record.room, hit.record.offset] = hit
+
+    def best(self, limit: int) -> list[Hit]:
+        """The best so far, best first."""
+        return best(list(self._hits.values()))[:limit]
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+
+class RequestSessions:
+    """Sessions as they are today: a request carries its own, so nothing is stored to find somebody again."""
+
+    async def find(self, asked: Asked) -> Principal | None:
+        """Whom the request's token stands for."""
+        await trio.lowlevel.checkpoint()
+        return asked.visitor if asked.returning else None
+
+    def make(self, asked: Asked) -> Principal:
+        """The guest of an address and a user agent, or whom a proxy vouches for."""
+        return asked.visitor
+
+    async def store(self, asked: Asked, principal: Principal) -> None:
+        """The same request makes the same principal."""
+        await trio.lowlevel.checkpoint()

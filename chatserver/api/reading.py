@@ -1,0 +1,112 @@
+"""Reading and typing, over HTTP and WebSocket alike (CONTRACT section 9).
+
+Owns: the meaning of these requests and commands. May not: keep a marker (`ReadMarkers` does), or decide who
+is told (the hub does).
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from http import HTTPStatus
+
+from chatserver.api import rooms
+from chatserver.api.answers import Answer, Pending, Response
+from chatserver.api.conversation import SILENT, Hear, Outcome, refusal
+from chatserver.api.conversation import Answer as SessionAnswer
+from chatserver.api.request import Request
+from chatserver.api.services import LOG_RETRY, Services
+from chatserver.api.session import WebSocketSession
+from chatserver.chat.principal import Action, Principal
+from chatserver.log.interface import LogBusy
+from chatserver.protocol import encoders
+from chatserver.protocol.client_messages import Read, Typing, decode_read
+from chatserver.protocol.response import json_body
+from chatserver.protocol.validation import check_room
+from chatserver.reasons import ErrorCode
+
+_BUSY = (ErrorCode.UNAVAILABLE, "too many read markers wait to be stored; try again", LOG_RETRY)
+
+
+class Reading:
+    """See the module."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._hub = services.hub
+        self._log = services.log
+        self._markers = services.markers
+
+    def commands(self) -> Mapping[type, Hear]:
+        """Those of a WebSocket, by type."""
+        return {Read: self._hear_read, Typing: self._hear_typing}
+
+    def _hear_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
+        self._services.check(session.principal, Action.READ, message.room, message.id)
+        room = self._hub.room(message.room)
+        return self._hear_later if room is None else self._heard(connection, session, message, room.last)
+
+    async def _hear_later(self, connection: object, session: WebSocketSession, message: Read) -> SessionAnswer:
+        return self._heard(connection, session, message, await self._last(message.room))
+
+    def _heard(self, connection: object, session: WebSocketSession, message: Read, last: int) -> SessionAnswer:
+        offset = min(message.offset, last)
+        member = session.find(message.room)
+        try:
+            self._move(session.principal, message.room, offset, None if member is None else connection)
+        except LogBusy:
+            return refusal(session, message.id, *_BUSY)
+        if message.id is None:
+            return SILENT
+        return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
+
+    def _hear_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
+        self._services.check(session.principal, Action.WRITE, message.room, message.id)
+        self._hub.types(message.room, session.principal)
+        return SILENT
+
+    def put(self, request: Request, name: str) -> Answer | Pending:
+        """`PUT /rooms/{room}/read`: how far the user has read."""
+        check_room(name)
+        request.parameters()
+        self._services.check(request.principal, Action.READ, name)
+        offset = decode_read(request.body, request.head.headers.get("content-type"))
+        room = self._hub.room(name)
+        if room is None:
+            return self._put_later(request.principal, name, offset)
+        return self._put(request.principal, name, offset, room.last)
+
+    async def _put_later(self, principal: Principal, name: str, offset: int) -> Answer:
+        return self._put(principal, name, offset, await self._last(name))
+
+    def _put(self, principal: Principal, name: str, offset: int, last: int) -> Answer:
+        try:
+            self._move(principal, name, min(offset, last))
+        except LogBusy:
+            return rooms.refusal(*_BUSY)
+        return Response(HTTPStatus.NO_CONTENT, [])
+
+    def type(self, request: Request, name: str) -> Response:
+        """`POST /rooms/{room}/typing`: the user is writing something."""
+        check_room(name)
+        request.parameters()
+        self._services.check(request.principal, Action.WRITE, name)
+        self._hub.types(name, request.principal)
+        return Response(HTTPStatus.NO_CONTENT, [])
+
+    def show_unread(self, request: Request) -> Pending:
+        """`GET /unread`: what the user has not read, in each room that it has a marker in."""
+        request.parameters()
+        return self._show_later(request.principal)
+
+    async def _show_later(self, principal: Principal) -> Response:
+        may_read = partial(self._services.allows, principal, Action.READ)
+        found = await self._markers.unread(principal.author.id, may_read)
+        return Response(HTTPStatus.OK, [json_body({"rooms": found})])
+
+    async def _last(self, room: str) -> int:
+        """Where a marker ends: what comes later is not read, whatever offset was named."""
+        return (await self._log.head(room)).last
+
+    def _move(self, principal: Principal, room: str, offset: int, connection: object = None) -> None:
+        """Move a marker, and tell the user's other connections. Raises LogBusy."""
+        self._markers.move(principal.author.id, room, offset)
+        self._hub.moved(room, principal, offset, connection)

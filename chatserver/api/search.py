@@ -1,0 +1,128 @@
+"""`GET /search` (CONTRACT section 9): a question as a client puts it, and the answer as it reads it.
+
+Owns: what a question may be, and the JSON of results. May not: search; `pipelines/search.py` does.
+"""
+
+from functools import partial
+
+import msgspec
+
+from chatserver.api.answers import Answer, Response, Slow
+from chatserver.api.pages import PAGE_BYTES
+from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
+from chatserver.api.pipelines.search import Asked, RequestSessions, Searched, SearchPipeline
+from chatserver.api.request import Request
+from chatserver.api.rooms import refusal
+from chatserver.api.services import Services, check_signed_in, too_often
+from chatserver.chat.principal import Action
+from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question, SearchFailed
+from chatserver.log.interface import LogError
+from chatserver.log.words import words_of
+from chatserver.protocol.errors import HttpError
+from chatserver.protocol.validation import check_room
+from chatserver.reasons import ErrorCode
+
+#: Messages in an answer that names no limit.
+DEFAULT_RESULTS = 20
+#: Characters of a user's id that is asked for.
+MAX_USER = 128
+
+
+class SearchHandlers:
+    """See the module."""
+
+    def __init__(
+        self, services: Services, pipeline: SearchPipeline, limiters: Limiters, limits: SearchLimits
+    ) -> None:  # fmt: skip
+        self._services = services
+        self._pipeline = pipeline
+        self._limiters = limiters
+        self._limits = limits
+
+    def search(self, request: Request) -> Answer:
+        """`GET /search?q=&room=&user=&before=&limit=`."""
+        principal = request.principal
+        limits = ((self._limits.user, principal.number), *((limit, request.network) for limit in self._limits.network))
+        wait = max(self._limiters.refused(limit, key) for limit, key in limits)
+        if wait:
+            return refusal(ErrorCode.RATE_LIMITED, too_often(wait, "searches"), wait)
+        parameters = request.parameters("q", "room", "user", "before", "limit")
+        room, user = parameters.one("room"), parameters.one("user")
+        check_signed_in(principal)
+        self._services.check_sanctions(principal, Action.READ, "*")
+        if room is not None:
+            self._services.check(principal, Action.READ, check_room(room))
+        if user is not None and len(user) > MAX_USER:
+            raise HttpError(ErrorCode.BAD_FIELD, f"user has {len(user):,} characters, limit {MAX_USER}")
+        before = parameters.place("before")
+        if before is not None and room is None:
+            raise HttpError(ErrorCode.BAD_FIELD, "before is a place in a room: name the room")
+        if before is not None and before.epoch not in (None, self._services.encoder.epoch):
+            before = None  # what stood before a place of another epoch is gone
+        question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
+        limit = parameters.limit(default=DEFAULT_RESULTS, most=MAX_HITS)
+        returning = request.identities.known(request.head, request.network) is not None
+        return Slow(self._answer(Asked(question, limit, request.network, principal, returning)))
+
+    async def _answer(self, asked: Asked) -> Answer:
+        try:
+            searched = await self._pipeline.search(asked)
+        except OverLimitError as error:
+            return refusal(ErrorCode.RATE_LIMITED, too_often(error.wait, "searches"), error.wait)
+        except SearchFailed:
+            raise
+        except LogError as error:  # of another step than the search itself
+            raise SearchFailed(str(error)) from error
+        return Response(200, self._body(searched))
+
+    def _body(self, searched: Searched) -> list[bytes]:
+        results: list[bytes] = []
+        left = PAGE_BYTES
+        for hit in searched.hits:
+            result = self._result(hit)
+            left -= len(result)
+            if left < 0 and results:
+                break
+            results.append(result)
+        cached = "true" if searched.cached else "false"
+        end = f'],"took_ms":{searched.seconds * 1000:.1f},"cached":{cached}}}\n'
+        return [b'{"results":[', b",".join(results), end.encode()]
+
+    def _result(self, hit: Hit) -> bytes:
+        message = self._services.encoder.message(hit.record)
+        return b'%b,"snippet":%b}' % (message[:-1], msgspec.json.encode(hit.snippet))
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """The words of a question. Raises HttpError."""
+    if text is None:
+        raise HttpError(ErrorCode.BAD_FIELD, "q is missing: what to look for")
+    if len(text) > MAX_QUESTION:
+        raise HttpError(ErrorCode.BAD_FIELD, f"q has {len(text):,} characters, limit {MAX_QUESTION}")
+    words = words_of(text)
+    if not words:
+        raise HttpError(ErrorCode.BAD_FIELD, "q has no word: no letter and no digit")
+    if len(words) > MAX_WORDS:
+        raise HttpError(ErrorCode.BAD_FIELD, f"q has {len(words)} words, limit {MAX_WORDS}")
+    return tuple(words)
+
+
+def search_handlers(services: Services, limiters: Limiters, afterwards: Afterwards) -> SearchHandlers:
+    """The handlers, with the pipeline as it is in a server."""
+
+    async def recent_rooms(limit: int) -> list[str]:
+        return [summary.room for summary in await services.log.rooms(limit)]
+
+    limits = search_limits(services.settings)
+    pipeline = SearchPipeline(
+        index=services.log.index,
+        sessions=RequestSessions(),
+        limiters=limiters,
+        limits=limits,
+        may_read=partial(services.allows, action=Action.READ),
+        results=services.search_results,
+        recent_rooms=recent_rooms,
+        start_afterwards=afterwards.start,
+    )
+    return SearchHandlers(services, pipeline, limiters, limits)

@@ -1,0 +1,87 @@
+"""What the members of a room are told besides messages and presence: who types, and how far somebody has read.
+
+Owns: what waits to be told, and how often. May not: send, or read a clock.
+
+A notice is for now: it is never stored, and a connection that is behind does without. A pass over the members takes all
+that waits, at most once a second, so that a room costs the same whether one person types or fifty.
+"""
+
+import math
+from itertools import takewhile
+from typing import NamedTuple
+
+from chatserver.chat.principal import Principal
+
+#: Seconds between two passes for the notices of a room.
+NOTICE_EVERY = 1.0
+#: Seconds for which somebody who types may not be told again, and after which it is not worth telling.
+TYPING_EVERY = 3.0
+#: People told of as typing in one pass: clients name two or three.
+MAX_TYPING = 8
+#: People whose typing is remembered in a room: 100 a second.
+MAX_REMEMBERED = 300
+#: Users whose read marker is told in one pass, of those with another connection in the room.
+MAX_READS = 1_000
+
+
+class Move(NamedTuple):
+    """A read marker that was moved, and the connection it came from, which knows."""
+
+    offset: int
+    connection: object
+
+
+class Notices:
+    """Those of one room; there is none for most rooms."""
+
+    __slots__ = ("_told_at", "_typed", "announced", "reads", "typing")
+
+    def __init__(self) -> None:
+        self.typing: dict[int, Principal] = {}  # by number: who is to be told of as typing
+        self.reads: dict[int, Move] = {}
+        self.announced: float | None = None  # since when the next pass is to take them
+        self._typed: dict[int, float] = {}  # when each person typed, the earliest first
+        self._told_at = -math.inf
+
+    def types(self, principal: Principal, now: float) -> None:
+        """Somebody types; ignored if that was said less than TYPING_EVERY ago."""
+        self._forget(now)
+        if principal.number not in self._typed and len(self._typed) < MAX_REMEMBERED:
+            self._typed[principal.number] = now
+            self.typing[principal.number] = principal
+
+    def moved(self, number: int, offset: int, connection: object) -> None:
+        """Somebody has read up to an offset."""
+        before = self.reads.get(number)
+        if before is None and len(self.reads) >= MAX_READS:
+            return
+        if before is None or before.offset < offset:
+            self.reads[number] = Move(offset, connection)
+
+    def _forget(self, now: float) -> None:
+        for number in list(takewhile(lambda each: self._typed[each] + TYPING_EVERY <= now, self._typed)):
+            del self._typed[number]
+            self.typing.pop(number, None)
+
+    def may_tell(self, now: float) -> bool:
+        """Whether there is something to tell, and it is time."""
+        self._forget(now)
+        return bool(self.typing or self.reads) and now >= self._told_at + NOTICE_EVERY
+
+    def announce(self, now: float) -> None:
+        """The next pass is to take them."""
+        self.announced = self._told_at = now
+
+    def tell(self) -> tuple[list[Principal], dict[int, Move]]:
+        """Who types, and whose marker has moved; what does not fit waits for the next pass."""
+        self.announced = None
+        typing = list(self.typing.values())[:MAX_TYPING]
+        for principal in typing:
+            del self.typing[principal.number]
+        reads, self.reads = self.reads, {}
+        return typing, reads
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing would be lost without it."""
+        self._forget(now)
+        return not (self._typed or self.reads) and now >= self._told_at + NOTICE_EVERY

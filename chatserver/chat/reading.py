@@ -1,0 +1,102 @@
+"""How far everybody has read: markers on their way to the log, and what is unread.
+
+Owns: the markers that are not stored yet, and how often they are. May not: know who is connected, or count messages:
+the log does.
+
+A client moves its marker with each message that it shows. All moves of a second become one row for each user and room,
+and a group of rows is one transaction, since messages wait for the same writing thread.
+"""
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from chatserver.log.interface import LogBusy, LogError
+from chatserver.log.markers import Marker, Markers, Unread
+
+#: Seconds between two rounds of storing.
+STORE_EVERY = 1.0
+#: Rows after which a transaction ends: 3 ms of the writing thread.
+STORE_GROUP = 500
+#: Markers that may wait to be stored, about 20 MB: 15,000 readers of six busy rooms each.
+MAX_WAITING = 100_000
+#: Seconds to store what is left when the server stops.
+LAST_ROUND = 1.0
+
+_log = structlog.get_logger("chatserver.chat")
+
+
+class ReadMarkers:
+    """See the module. `run` is a task; `faulted` is told of a fault of ours, which costs the markers under way."""
+
+    def __init__(self, markers: Markers, *, faulted: Callable[[object], None]) -> None:
+        self._markers = markers
+        self._faulted = faulted
+        self._moved: dict[str, dict[str, int]] = {}  # offsets by user and room, since the last round began
+        self._storing: dict[str, dict[str, int]] = {}
+        self.waiting = 0  # markers in both
+        self._asked = trio.Event()
+
+    def move(self, user_id: str, room: str, offset: int) -> None:
+        """Somebody has read up to an offset; it is stored in a second or two. Raises LogBusy."""
+        rooms = self._moved.get(user_id, {})
+        before = rooms.get(room)
+        if before is None:
+            if self.waiting >= MAX_WAITING:
+                raise LogBusy(f"{MAX_WAITING} read markers wait to be stored")
+            self.waiting += 1
+            self._moved[user_id] = rooms
+            self._asked.set()
+        if before is None or before < offset:
+            rooms[room] = offset
+
+    async def unread(self, user_id: str, may_read: Callable[[str], bool]) -> dict[str, Unread]:
+        """What a user has not read, in rooms that it has a marker in and may read. Raises LogError."""
+        places = await self._markers.of_user(user_id)
+        for markers in (self._storing, self._moved):
+            for room, offset in markers.get(user_id, {}).items():
+                places[room] = max(offset, places.get(room, 0))
+        return await self._markers.unread(user_id, {room: at for room, at in places.items() if may_read(room)})
+
+    async def run(self) -> None:
+        """Store markers until cancelled, and then what is left."""
+        try:
+            while True:
+                await self._asked.wait()
+                while self.waiting:
+                    await trio.sleep(STORE_EVERY)
+                    await self._store()
+                self._asked = trio.Event()
+        finally:
+            with trio.move_on_after(LAST_ROUND, shield=True):
+                await self._store()
+                await self._store()  # what was moved while the round before was under way
+
+    async def _store(self) -> None:
+        """One round. What comes meanwhile is for the next, so a marker is one row a second; so is what has failed."""
+        if not self._storing:
+            self._storing, self._moved = self._moved, {}
+        try:
+            while self._storing:
+                await self._store_group()
+        except LogError as error:
+            _log.warning("read_markers_not_stored", reason=str(error))
+        except Exception:  # noqa: BLE001
+            self._faulted(self)
+            self._stored(list(self._storing))
+
+    async def _store_group(self) -> None:
+        users: list[str] = []
+        group: list[Marker] = []
+        for user_id, rooms in self._storing.items():
+            users.append(user_id)
+            group += [Marker(user_id, room, offset) for room, offset in rooms.items()]
+            if len(group) >= STORE_GROUP:
+                break
+        await self._markers.move(group)
+        self._stored(users)
+
+    def _stored(self, users: list[str]) -> None:
+        for user_id in users:
+            self.waiting -= len(self._storing.pop(user_id))

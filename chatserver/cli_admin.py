@@ -1,0 +1,165 @@
+"""`chatserver admin`: what moderators do, from the command line.
+
+Owns: these command lines and their exit codes. May not: speak HTTP; client/moderate.py does, and is imported only when
+a command runs.
+
+Exit codes: 0 done, 1 the server could not or would not, 2 bad flags.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from chatserver.settings.forms import span
+from chatserver.settings.spec import ConfigError
+
+if TYPE_CHECKING:
+    from chatserver.client.moderate import Admin
+
+admin = App(name="admin", help="Moderate: mute, ban, kick, delete; see what is in force, and what was done.")
+
+
+def _flag(metavar: str, meaning: str, name: str | None = None) -> Parameter:
+    return Parameter(name=name, help=meaning, metavar=metavar, show_default=False)
+
+
+Room = Annotated[str, _flag("ROOM", "The room; '*' is all of them.")]
+User = Annotated[str, _flag("ID", "The user's id, as messages and `members` show it.")]
+Network = Annotated[str, _flag("ADDRESS", "Everybody from there: an IPv4 address, or the /64 of an IPv6 address.")]
+Reason = Annotated[str, _flag("TEXT", "Why: those whom it concerns and the audit trail are told.")]
+Span = Annotated[str, _flag("TIME", "How long: 90s, 10m, 1h, 30d. Until it is lifted, if not given.", "--for")]
+Limit = Annotated[int, Parameter(help="At most so many, up to 1,000.", metavar="N")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Access:
+    """Who asks, and in which form the answer is printed."""
+
+    token: Annotated[str, _flag("TOKEN", "A moderator's token; @FILE reads it from a file, where it is not seen.")]
+    json: Annotated[bool, Parameter(negative="", help="Print the server's answer as JSON, for programs.")] = False
+
+
+@admin.command
+def mute(
+    url: str, /, *, room: Room, user: User = "", network: Network = "", for_: Span = "", reason: Reason = "",
+    access: Access,
+) -> int:  # fmt: skip
+    """Let somebody read and not write."""
+    return _sanction("mute", "muted", url, room, _whom(user, network), for_, reason, access)
+
+
+@admin.command
+def ban(
+    url: str, /, *, room: Room, user: User = "", network: Network = "", for_: Span = "", reason: Reason = "",
+    access: Access,
+) -> int:  # fmt: skip
+    """Take somebody out of a room, or of all of them, and let them in no more."""
+    return _sanction("ban", "banned", url, room, _whom(user, network), for_, reason, access)
+
+
+@admin.command
+def unmute(url: str, /, *, room: Room, user: User = "", network: Network = "", access: Access) -> int:
+    """End a mute."""
+    return _lift("mute", "unmuted", url, room, _whom(user, network), access)
+
+
+@admin.command
+def unban(url: str, /, *, room: Room, user: User = "", network: Network = "", access: Access) -> int:
+    """End a ban."""
+    return _lift("ban", "unbanned", url, room, _whom(user, network), access)
+
+
+@admin.command
+def kick(url: str, /, *, room: Room, user: User, reason: Reason = "", access: Access) -> int:
+    """Take somebody out of a room who may come back."""
+
+    def told(answer: Any) -> str:
+        ended = answer["ended"]
+        return f"kicked {user}: {ended} of its connections left" if ended else f"{user} is not there"
+
+    return _run(url, access, lambda it: it.kick(room, user=user, reason=reason), told)
+
+
+@admin.command
+def delete(
+    url: str, /, *, room: Annotated[str, _flag("ROOM", "The room.")],
+    offset: Annotated[int, _flag("N", "The message's offset, as every message shows it.")], access: Access,
+) -> int:  # fmt: skip
+    """Take the text out of a message, for everybody and for ever."""
+    return _run(url, access, lambda it: it.delete(room, offset=offset), lambda _: f"deleted {offset} in {room}")
+
+
+@admin.command
+def sanctions(
+    url: str, /, *, room: Room = "*", user: User = "", network: Network = "",
+    limit: Limit = 100, access: Access,
+) -> int:  # fmt: skip
+    """List the mutes and bans that are in force, the newest first."""
+    from chatserver.client.moderate import print_sanctions  # noqa: PLC0415  (quick --help)
+
+    whom = _whom(user, network) if user or network else {}
+    return _run(url, access, lambda it: it.sanctions(room, whom=whom, limit=limit), print_with=print_sanctions)
+
+
+@admin.command
+def audit(
+    url: str, /, *,
+    after: Annotated[int | None, _flag("ID", "Begin behind the entry with this id; else the latest.")] = None,
+    limit: Limit = 100, access: Access,
+) -> int:  # fmt: skip
+    """List what moderators did and what others tried, the oldest first."""
+    from chatserver.client.moderate import print_audit  # noqa: PLC0415  (quick --help)
+
+    return _run(url, access, lambda it: it.audit(after=after, limit=limit), print_with=print_audit)
+
+
+def _sanction(
+    kind: str, did: str, url: str, room: str, whom: dict[str, str], for_: str, reason: str, access: Access
+) -> int:  # fmt: skip
+    from chatserver.client.moderate import done  # noqa: PLC0415  (quick --help)
+
+    try:
+        seconds = span(for_) if for_ else None
+    except ValueError as error:
+        raise ConfigError("for", str(error)) from None
+    return _run(
+        url, access, lambda it: it.sanction(kind, room, whom=whom, seconds=seconds, reason=reason),
+        lambda answer: done(did, answer),
+    )  # fmt: skip
+
+
+def _lift(kind: str, did: str, url: str, room: str, whom: dict[str, str], access: Access) -> int:
+    from chatserver.client.moderate import done  # noqa: PLC0415  (quick --help)
+
+    return _run(url, access, lambda it: it.lift(kind, room, whom=whom), lambda answer: done(did, answer))
+
+
+def _whom(user: str, network: str) -> dict[str, str]:
+    if bool(user) == bool(network):
+        raise ConfigError("user", "give --user or --network, and not both")
+    return {"user": user} if user else {"network": network}
+
+
+def _run(
+    url: str, access: Access, ask: "Callable[[Admin], Any]", words: Callable[[Any], str] | None = None, *,
+    print_with: Callable[[Sequence[Any], Any], None] | None = None,
+) -> int:  # fmt: skip
+    from chatserver.client.moderate import EXIT_DONE, Admin, AdminError  # noqa: PLC0415  (quick --help)
+
+    try:
+        answer = ask(Admin(url, access.token))
+    except AdminError as error:
+        print(f"chatserver: {error}", file=sys.stderr)
+        return error.code
+    if access.json:
+        print(json.dumps(answer, ensure_ascii=False))
+    elif print_with is not None:
+        print_with(answer, sys.stdout)
+    elif words is not None:
+        print(words(answer))
+    return EXIT_DONE

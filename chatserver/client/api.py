@@ -1,0 +1,98 @@
+"""What is asked over plain HTTP on every transport: the session, search, and how far one has read.
+
+Owns: these requests and the shapes of their answers. May not: wait longer than its caller, or try again.
+"""
+
+from urllib.parse import quote
+
+import msgspec
+
+from chatserver.client.errors import Unavailable, error_of
+from chatserver.client.http1 import HttpClient, Response
+from chatserver.client.stream import EndedError
+from chatserver.client.wire import Message, User
+
+
+class Found(Message, frozen=True):
+    """A message that a search found. Of the snippet's parts, those with True are what was searched for."""
+
+    snippet: tuple[tuple[str, bool], ...] = ()
+
+
+class SearchResults(msgspec.Struct, frozen=True):
+    """The answer to a search, best first."""
+
+    results: tuple[Found, ...]
+    took_ms: float = 0.0
+    cached: bool = False
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """How far we have read a room, and what came since."""
+
+    read: int
+    unread: int = 0
+    mentions: int = 0
+
+
+class RoomSummary(msgspec.Struct, frozen=True):
+    """A room of the server's list."""
+
+    room: str
+    cursor: str = ""
+    messages: int = 0
+    members: int = 0
+
+
+class _UnreadRooms(msgspec.Struct):
+    rooms: dict[str, Unread]
+
+
+class _Rooms(msgspec.Struct):
+    rooms: tuple[RoomSummary, ...]
+
+
+class _Session(msgspec.Struct):
+    user: User
+
+
+class Api:
+    """See the module. Every method raises ChatError."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+
+    async def sign_in(self, name: str) -> User:
+        """Be a guest of this name, or keep the session that the token stands for; the cookie is kept."""
+        return (await self._ask("POST", "/session", {"name": name} if name else {})).decode(_Session).user
+
+    async def sign_out(self) -> None:
+        """End the session, everywhere."""
+        await self._ask("DELETE", "/session")
+
+    async def unread(self) -> dict[str, Unread]:
+        """Return what is unread, by room."""
+        return (await self._ask("GET", "/unread")).decode(_UnreadRooms).rooms
+
+    async def rooms(self) -> tuple[RoomSummary, ...]:
+        """Return the rooms, the most recently written first."""
+        return (await self._ask("GET", "/rooms")).decode(_Rooms).rooms
+
+    async def search(self, query: str, **more: str | int | None) -> SearchResults:
+        """Search messages: `room`, `user`, `before`, `limit`."""
+        fields = {"q": query, **more}
+        text = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in fields.items() if value is not None)
+        return (await self._ask("GET", f"/search?{text}")).decode(SearchResults)
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        await self._http.aclose()
+
+    async def _ask(self, method: str, path: str, fields: object = None) -> Response:
+        try:
+            response = await self._http.request(method, path, fields)
+        except EndedError as ended:
+            raise Unavailable("unavailable", str(ended), ended.retry_after) from ended
+        if response.status >= 400:
+            raise error_of(*response.error, response.retry_after)
+        return response

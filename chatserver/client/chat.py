@@ -1,0 +1,384 @@
+"""The library's face: be in rooms and say things, whatever happens to the connection.
+
+Owns: `connect`, `Chat` and `Room`; callers' waits and their deadlines; which reader gets which event. May not: know a
+transport or a frame.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import trio
+
+from chatserver.client import events, requests, wire
+from chatserver.client.api import Api, RoomSummary, SearchResults, Unread
+from chatserver.client.credentials import Credentials
+from chatserver.client.errors import ChatError, Unavailable, error_of
+from chatserver.client.events import Event
+from chatserver.client.feed import Feed
+from chatserver.client.http1 import HttpClient
+from chatserver.client.http_transport import http_conversation
+from chatserver.client.link import Backoff, Link
+from chatserver.client.session import Answered, Failed, Outcome, Session
+from chatserver.client.stream import EndedError, Target, parse_target
+from chatserver.client.transport import Conversation, TransportName
+from chatserver.client.websocket import websocket
+
+ANSWER_TIMEOUT = 30.0  # s that a caller waits, reconnects included, unless `connect` was told otherwise
+
+_A = TypeVar("_A", bound=wire.Answer)
+_T = TypeVar("_T")
+
+
+class Page(NamedTuple):
+    """Records of a room, oldest first; `cursor` is where they reach. Not `recovered`: what you named is gone."""
+
+    cursor: str
+    recovered: bool
+    records: list[wire.Record]
+
+
+class _Wait:
+    """A caller that waits for an answer."""
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.result: wire.Answer | ChatError | None = None
+
+    def end(self, result: wire.Answer | ChatError) -> None:
+        self.result = result
+        self.over.set()
+
+
+class Room:
+    """A room we are in: iterate over its messages. Made by `Chat.join`."""
+
+    def __init__(self, chat: "Chat", name: str, feed: Feed[Event], cursor: str | None) -> None:
+        self.name = name
+        self.cursor = cursor  # of the last record that was read here; `join(…, after=cursor)` goes on from it
+        self._chat = chat
+        self._feed = feed
+
+    def __aiter__(self) -> "Room":
+        """Iterate over messages, each once and in order; `events` tells the rest."""
+        return self
+
+    async def __anext__(self) -> wire.Message:
+        """Wait for the next message."""
+        while True:
+            if isinstance(event := await self._next(), wire.Message):
+                return event
+
+    def events(self) -> "RoomEvents":
+        """Iterate over everything that happens to this room: records, gaps, people, the connection."""
+        return RoomEvents(self._next)
+
+    async def publish(self, text: str, *, key: str = "", reply_to: int | None = None) -> wire.Ack:
+        """Say something here; see `Chat.publish`."""
+        return await self._chat.publish(self.name, text, key=key, reply_to=reply_to)
+
+    def leave(self) -> None:
+        """Be in it no more; the iteration ends."""
+        self._chat.leave(self.name)
+
+    async def _next(self) -> Event:
+        event = await anext(self._feed)
+        if isinstance(event, wire.Record):
+            self.cursor = event.cursor
+        return event
+
+
+class RoomEvents:
+    """What happens to a room. Made by `Room.events`; it may be left at any time."""
+
+    def __init__(self, following: Callable[[], Awaitable[Event]]) -> None:
+        self._following = following
+
+    def __aiter__(self) -> "RoomEvents":
+        """Iterate until the room is left."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event."""
+        return await self._following()
+
+
+class Chat:
+    """A user in some rooms. Made by `connect`. Methods that wait raise `ChatError`, at the latest after its timeout."""
+
+    def __init__(
+        self,
+        target: Target,
+        who: Credentials,
+        name: str,
+        transport: TransportName,
+        timeout: float,
+        backoff: Backoff | None,
+    ) -> None:
+        self.user: wire.User | None = None  # who we are; None before the first connection
+        self._credentials = who
+        self._api = Api(HttpClient(target, who))
+        self._name = name
+        self._named = False
+        self._timeout = timeout
+        self._session = Session()
+        self._rooms: dict[str, tuple[Room, Feed[Event]]] = {}
+        self._everything: Feed[Event] | None = None
+        self._waits: dict[int, _Wait] = {}
+        self._rejected: ChatError | None = None
+        self._greeted = trio.Event()
+        self._target = target
+        self._transport: TransportName = transport
+        self._link = Link(self._session, self._open, self._tell, backoff or Backoff())
+
+    # -- rooms --------------------------------------------------------------------------------------------------------
+
+    def join(self, room: str, *, after: str | None = None, latest: int = 0) -> Room:
+        """Be in a room, from now on; or from a cursor on, or beginning with so many of the latest records (up to 50).
+
+        Returns at once. A room that we may not be in raises from its iteration.
+        """
+        if room not in self._rooms:
+            feed = Feed[Event](partial(self._resume, [room]))
+            self._rooms[room] = (Room(self, room, feed, after), feed)
+            self._session.join(room, after=after, latest=latest)
+            self._link.wake()
+        return self._rooms[room][0]
+
+    def leave(self, room: str) -> None:
+        """Be in a room no more."""
+        if room in self._rooms:
+            self._rooms.pop(room)[1].end()
+            self._session.leave(room)
+            self._link.wake()
+
+    def events(self) -> Feed[Event]:
+        """Everything that happens, in one stream, instead of the iterations of rooms."""
+        if self._everything is None:
+            self._everything = Feed(lambda: self._resume(self._session.rooms))
+            if self._rejected is not None:
+                self._everything.end(self._rejected)
+        return self._everything
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self, room: str, text: str, *, key: str = "", reply_to: int | None = None, mentions: Sequence[str] = ()
+    ) -> wire.Ack:
+        """Say something, and return when it is durable. In order of calls; no need to have joined.
+
+        After `Unavailable` it may or may not have been stored: call again with the same `key`, and it is stored once.
+        """
+        return await self._ask(
+            requests.Publish(room=room, text=text, key=key, reply_to=reply_to, mentions=tuple(mentions)), wire.Ack
+        )
+
+    async def edit(self, room: str, offset: int, text: str, *, key: str = "") -> wire.Ack:
+        """Give our message at `offset` another text."""
+        return await self._ask(requests.Edit(room=room, offset=offset, text=text, key=key), wire.Ack)
+
+    async def delete(self, room: str, offset: int, *, key: str = "") -> wire.Ack:
+        """Take the text out of the message at `offset`."""
+        return await self._ask(requests.Delete(room=room, offset=offset, key=key), wire.Ack)
+
+    async def react(self, room: str, offset: int, emoji: str, *, on: bool = True, key: str = "") -> wire.Ack:
+        """Put an emoji on the message at `offset`, or take it off."""
+        return await self._ask(requests.React(room=room, offset=offset, emoji=emoji, on=on, key=key), wire.Ack)
+
+    def typing(self, room: str) -> None:
+        """Tell the others that we are typing; lost if there is no connection."""
+        if self._link.trouble is None:
+            self._session.ask(requests.Typing(room=room))
+            self._link.wake()
+
+    async def read(self, room: str, offset: int) -> None:
+        """Keep how far we have read, for all our clients."""
+        await self._ask(requests.Read(room=room, offset=offset), wire.Read)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def history(
+        self, room: str, *, after: str | None = None, before: str | None = None, limit: int = 50
+    ) -> Page:  # fmt: skip
+        """Return records after or before a cursor, or the latest, up to 200."""
+        asked = requests.History(room=room, after=after, before=before, limit=limit)
+        page = await self._ask(asked, wire.History)
+        return Page(page.cursor, page.recovered, page.records)
+
+    async def members(self, room: str) -> wire.Members:
+        """Return who is in a room."""
+        return await self._ask(requests.Members(room=room), wire.Members)
+
+    async def search(
+        self, query: str, *, room: str | None = None, user: str | None = None, limit: int = 20
+    ) -> SearchResults:  # fmt: skip
+        """Search the messages that we may read."""
+        return await self._within(self._api.search(query, room=room, user=user, limit=limit))
+
+    async def unread(self) -> dict[str, Unread]:
+        """Return what is unread, by room."""
+        return await self._within(self._api.unread())
+
+    async def rooms(self) -> tuple[RoomSummary, ...]:
+        """Return the server's rooms, the most recently written first."""
+        return await self._within(self._api.rooms())
+
+    # -- who we are ---------------------------------------------------------------------------------------------------
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many writes are neither acknowledged nor refused."""
+        return self._session.unacknowledged
+
+    @property
+    def cookie(self) -> str:
+        """Who we are to the server, as `connect` takes it: a secret."""
+        return self._credentials.cookie
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no connection, if there is none."""
+        return self._link.trouble
+
+    async def connected(self) -> wire.User:
+        """Wait for the first connection, and return who we are."""
+        with trio.move_on_after(self._timeout):
+            await self._greeted.wait()
+        if self._rejected is not None:
+            raise self._rejected
+        if self.user is None:
+            raise self._no_answer()
+        return self.user
+
+    async def authenticate(self, token: str) -> wire.User:
+        """Be the user of this token from now on: before the old one runs out, or at any time."""
+        self.user = (await self._ask(requests.Auth(token=token), wire.Authenticated)).user
+        self._credentials.token = token
+        return self.user
+
+    async def rename(self, name: str) -> wire.User:
+        """Be a guest of this name from now on; connects anew."""
+        self.user = await self._within(self._api.sign_in(name))
+        self._name, self._named = name, True
+        self._link.restart()
+        return self.user
+
+    # -- what happens beneath -----------------------------------------------------------------------------------------
+
+    async def _ask(self, request: requests.Request, kind: type[_A]) -> _A:
+        if self._rejected is not None:
+            raise self._rejected
+        until = trio.current_time() + self._timeout
+        id_ = self._session.ask(request, until=until)
+        wait = self._waits[id_] = _Wait()
+        self._link.wake()
+        try:
+            with trio.move_on_at(until):
+                await wait.over.wait()
+        finally:
+            del self._waits[id_]
+            self._session.forget(id_)
+        if isinstance(wait.result, ChatError):
+            raise wait.result
+        if not isinstance(wait.result, kind):
+            raise self._no_answer()
+        return wait.result
+
+    async def _within(self, asking: Awaitable[_T]) -> _T:
+        with trio.move_on_after(self._timeout):
+            return await asking
+        raise self._no_answer()
+
+    def _no_answer(self) -> Unavailable:
+        why = f"{trouble}; " if (trouble := self._link.trouble) is not None else ""
+        return Unavailable("unavailable", f"{why}no answer within {self._timeout:g} s")
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Conversation]:
+        if self._name and not self._named:
+            try:
+                await self._api.sign_in(self._name)
+            except Unavailable as error:
+                raise EndedError(error.message, retry_after=error.retry_after) from error
+            except ChatError as error:
+                raise EndedError(f"the name {self._name!r}: {error}", final=True) from error
+            self._named = True
+        opener = websocket if self._transport == "ws" else partial(http_conversation, self._transport)
+        async with opener(self._target, self._credentials) as conversation:
+            yield conversation
+
+    async def _run(self) -> None:
+        rejected = await self._link.run()
+        await self._api.aclose()
+        if rejected is not None:
+            self._rejected = rejected
+            self._greeted.set()
+            for wait in self._waits.values():
+                wait.end(rejected)
+            for feed in self._feeds(None):
+                feed.end(rejected)
+
+    def _feeds(self, room: str | None) -> list[Feed[Event]]:
+        """The readers of what happens in a room, or of what concerns all."""
+        if self._everything is not None:
+            return [self._everything]
+        if room is None:
+            return [feed for _, feed in self._rooms.values()]
+        return [self._rooms[room][1]] if room in self._rooms else []
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Give an answer to who waits for it, and an event to its readers."""
+        match outcome:
+            case Answered(id_, answer):
+                if (wait := self._waits.get(id_)) is not None:
+                    wait.end(answer)
+                return
+            case Failed(id_, error):
+                if (wait := self._waits.get(id_)) is not None:
+                    wait.end(error)
+                return
+            case wire.GoingAway():
+                return  # said by the link, when it is over
+            case wire.Connected(user):
+                self.user = user
+                self._greeted.set()
+            case events.Complaint(str(room), code, message) if room in self._rooms:
+                self._rooms.pop(room)[1].end(error_of(code, message))
+        for feed in self._feeds(getattr(outcome, "room", None)):
+            needed = isinstance(outcome, wire.Record | events.Entered | events.Gap | events.Complaint)
+            if needed or not feed.full:
+                feed.put(outcome)
+            if feed.full and isinstance(outcome, wire.Record):
+                for name in self._session.rooms if feed is self._everything else [outcome.room]:
+                    self._session.pause(name)
+
+    def _resume(self, rooms: Sequence[str]) -> None:
+        for room in rooms:
+            self._session.resume(room)
+        self._link.wake()
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    token: str = "",
+    name: str = "",
+    cookie: str = "",
+    transport: TransportName = "ws",
+    answer_timeout: float = ANSWER_TIMEOUT,
+    backoff: Backoff | None = None,
+) -> AsyncIterator[Chat]:
+    """Be connected to the server at `url` until the block ends; connects in the background, again and again.
+
+    With a `token` we are its user, with a `name` a guest of that name, with the `cookie` of an earlier client the same
+    guest. Raises BadUrl. Leaving the block says goodbye; `chat.unacknowledged` tells what it would lose.
+    """
+    chat = Chat(parse_target(url), Credentials(token=token, cookie=cookie), name, transport, answer_timeout, backoff)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(chat._run)
+        try:
+            yield chat
+        finally:
+            chat._link.leave()

@@ -1,0 +1,109 @@
+"""The commands of the terminal client: what one can type, what it means, and what Tab makes of it.
+
+Owns: the table, parsing, completion. May not: print, or do anything.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A row of `/help`."""
+
+    name: str
+    arguments: str
+    meaning: str
+
+
+COMMANDS = (
+    Command("/join", "ROOM", "enter a room and write there; the others stay"),
+    Command("/leave", "[ROOM]", "leave this room, or another"),
+    Command("/rooms", "", "list the server's rooms"),
+    Command("/who", "", "list who is here"),
+    Command("/nick", "NAME", "take another name"),
+    Command("/me", "TEXT", "say what you are doing"),
+    Command("/reply", "[#N] TEXT", "answer message N, or the last one of somebody else"),
+    Command("/edit", "[#N] TEXT", "change a message of yours, or your last one"),
+    Command("/delete", "[#N]", "delete a message, or your last one"),
+    Command("/react", "[#N] EMOJI", "put an emoji on a message, or on the last one; -EMOJI takes it off"),
+    Command("/search", "WORDS", "search all rooms that you may read"),
+    Command("/help", "", "show this; a line that begins with // is said, with one slash"),
+    Command("/quit", "", "leave; so does Ctrl-D"),
+)
+
+#: Emoji that are easier to name than to type; a name in colons works wherever an emoji is expected.
+EMOJI = {
+    "+1": "👍", "-1": "👎", "heart": "❤️", "tada": "🎉", "joy": "😂", "smile": "🙂", "sad": "😢", "eyes": "👀",
+    "fire": "🔥", "rocket": "🚀", "thinking": "🤔", "wave": "👋", "ok": "👌", "clap": "👏", "check": "✅", "x": "❌",
+}  # fmt: skip
+
+
+class Typed(NamedTuple):
+    """A command as typed: its name, the message that it names, and the rest of the line, line breaks kept."""
+
+    name: str
+    offset: int | None
+    rest: str
+
+
+def parse(line: str) -> Typed:
+    """Return the command in a line that begins with a slash."""
+    name, _, rest = line.strip().partition(" ")
+    rest = rest.lstrip()
+    if rest.startswith("#"):
+        number, _, after = rest[1:].partition(" ")
+        if number.isascii() and number.isdigit():
+            return Typed(name.lower(), int(number), after.lstrip())
+    return Typed(name.lower(), None, rest)
+
+
+def usage(name: str) -> str | None:
+    """Return how a command is used; None if there is no such command."""
+    return next((f"{row.name} {row.arguments}: {row.meaning}" for row in COMMANDS if row.name == name), None)
+
+
+def emoji(text: str) -> tuple[str, bool]:
+    """Return the emoji that a person means by `:tada:`, `tada`, `🎉` or `-🎉`, and whether to put it on."""
+    on = not (text.startswith("-") and text != "-1")
+    name = text if on else text[1:]
+    return EMOJI.get(name.strip(":"), name), on
+
+
+def help_lines() -> list[str]:
+    """Return the table of `/help`, a line for each command."""
+    width = max(len(f"{command.name} {command.arguments}") for command in COMMANDS)
+    return [f"{f'{command.name} {command.arguments}':<{width}}  {command.meaning}" for command in COMMANDS]
+
+
+def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tuple[str, Sequence[str]]:
+    """Return what stays of the text before the cursor, and what may follow it in place of its last word."""
+    first, space, rest = before.partition(" ")
+    if not space and first.startswith("/"):
+        return "", _matching(first, (f"{command.name} " for command in COMMANDS))
+    if first in ("/join", "/leave") and " " not in rest:
+        return f"{first} ", _matching(rest, (f"{room} " for room in rooms))
+    word_at = before.rfind(" ") + 1
+    word, kept = before[word_at:], before[:word_at]
+    if first == "/react" and (word.startswith((":", "-:")) or not word):
+        sign = "-" if word.startswith("-") else ""
+        return kept, _matching(word, (f"{sign}:{name}: " for name in EMOJI))
+    if word.startswith("@"):
+        return kept, _matching(word, (f"@{name} " for name in people))
+    if word:
+        return kept, _matching(word, (f"{name} " if kept else f"{name}: " for name in people))
+    return before, ()
+
+
+def mentioned(text: str, people: dict[str, str]) -> list[str]:
+    """Return the ids, by name, of those whom a text names with an @, the longer name where two fit."""
+    found: list[str] = []
+    rest = text
+    for name in sorted(people, key=len, reverse=True):
+        if f"@{name}" in rest:
+            found.append(people[name])
+            rest = rest.replace(f"@{name}", "")
+    return found
+
+
+def _matching(stem: str, words: Iterable[str]) -> list[str]:
+    return sorted((word for word in words if word.lower().startswith(stem.lower())), key=str.lower)

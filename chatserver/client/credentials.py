@@ -1,0 +1,41 @@
+"""Who we are to a server: a token or the cookie of a guest, as header fields.
+
+Owns: both secrets in memory. May not: know the network or a file (identity.py keeps the cookie).
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Credentials:
+    """The fields that say who a request comes from; the server's cookies are taken in."""
+
+    def __init__(self, *, token: str = "", cookie: str = "") -> None:
+        self.token = token
+        self._cookies = SimpleCookie()
+        self._load(cookie)
+
+    @property
+    def cookie(self) -> str:
+        """The cookies as one field value: a secret."""
+        return self._cookies.output(attrs=[], header="", sep=";").strip()
+
+    @property
+    def fields(self) -> Headers:
+        """What to send with a request. With a token there is no use for the guest's cookie."""
+        if self.token:
+            return [(b"Authorization", f"Bearer {self.token}".encode())]
+        return [(b"Cookie", self.cookie.encode("latin-1"))] if self.cookie else []
+
+    def take(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Remember who the server says we are, so that we are the same guest when we come back."""
+        for name, value in headers:
+            if name.lower() == b"set-cookie":
+                self._load(value.decode("latin-1"))
+
+    def _load(self, text: str) -> None:
+        with suppress(CookieError):
+            self._cookies.load(text)

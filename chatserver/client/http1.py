@@ -1,0 +1,212 @@
+"""HTTP/1.1 to one server: requests one after another on a connection that is kept, and streams on their own.
+
+Owns: framing by h11, the connection's life, credentials in and out. May not: know what a path means.
+It exists because no other dependency speaks HTTP on trio, and h11 leaves little to do.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import h11
+import msgspec
+import trio
+
+from chatserver import __version__
+from chatserver.client.credentials import Credentials
+from chatserver.client.stream import EndedError, Target, WatchedStream, dial
+from chatserver.client.wire import ProtocolError
+
+CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
+ANSWER_TIMEOUT = 30.0  # s for a whole answer, besides what it was asked to wait for
+MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's share
+READ_SIZE = 65_536  # B
+
+_AGENT = f"chatserver-client/{__version__}".encode()
+_STATUS_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+class Response(NamedTuple):
+    """An answer, whole."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+    @property
+    def retry_after(self) -> float | None:
+        """What the server asked for, in seconds."""
+        asked = self.headers.get(b"retry-after", b"")
+        return float(asked) if asked.isdigit() else None
+
+    @property
+    def error(self) -> tuple[str, str]:
+        """Code and message of an error; of one that is not our server's, the status says what there is to say."""
+        try:
+            error = json.loads(self.body)["error"]
+            return str(error["code"]), str(error["message"])
+        except (ValueError, KeyError, TypeError):
+            code = "unavailable" if self.status in _STATUS_MAY_PASS else f"http_{self.status}"
+            return code, f"the server answered {self.status}"
+
+    def decode(self, kind: type[_T]) -> _T:
+        """Return the body as what it should be. Raises ProtocolError."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f"not an answer of a chat server: {error}") from error
+
+    @property
+    def ending(self) -> EndedError:
+        """This answer as the end of a connection: to an upgrade, a poll or a stream."""
+        why, (_, message) = f"the server answered {self.status}", self.error
+        why = why if message == why else f"{why}: {message}"
+        return EndedError(why, retry_after=self.retry_after, final=self.status not in _STATUS_MAY_PASS)
+
+
+class _Connection:
+    """One TCP or TLS connection with its parser."""
+
+    def __init__(self, stream: WatchedStream) -> None:
+        self._stream = stream
+        self._parser = h11.Connection(h11.CLIENT)
+        self.answered = False  # something of the present answer has come
+
+    async def send(self, request: h11.Request, body: bytes) -> None:
+        self.answered = False
+        data = self._parser.send(request) or b""
+        data += self._parser.send(h11.Data(body)) or b"" if body else b""
+        data += self._parser.send(h11.EndOfMessage()) or b""
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise EndedError("the connection was lost") from error
+
+    async def head(self) -> h11.Response:
+        while not isinstance(event := await self._event(), h11.Response):
+            pass  # 1xx
+        return event
+
+    async def chunk(self) -> bytes | None:
+        """The next part of the body; None at its end."""
+        event = await self._event()
+        return bytes(event.data) if isinstance(event, h11.Data) else None
+
+    def reuse(self) -> bool:
+        """Whether another request can follow."""
+        if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
+            self._parser.start_next_cycle()
+            return True
+        return False
+
+    async def aclose(self) -> None:
+        await trio.aclose_forcefully(self._stream)
+
+    async def _event(self) -> Any:
+        try:
+            while (event := self._parser.next_event()) is h11.NEED_DATA:
+                self._parser.receive_data(bytes(await self._stream.receive_some(READ_SIZE)))
+                self.answered = True
+        except h11.RemoteProtocolError as error:
+            raise EndedError(f"the server does not speak HTTP: {error}") from error
+        return event
+
+
+class Body:
+    """A body that goes on. Raises EndedError when not a byte comes for `silence` seconds."""
+
+    def __init__(self, connection: _Connection, silence: float) -> None:
+        self._connection = connection
+        self._silence = silence
+
+    async def chunk(self) -> bytes | None:
+        """Wait for the next part; None at the end."""
+        try:
+            with trio.fail_after(self._silence):
+                return await self._connection.chunk()
+        except trio.TooSlowError as error:
+            raise EndedError("the server has gone silent") from error
+
+
+class HttpClient:
+    """Requests to one server as one user. Several tasks may ask; they take turns."""
+
+    def __init__(self, target: Target, credentials: Credentials) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._turn = trio.Lock()
+        self._kept: _Connection | None = None
+
+    async def request(self, method: str, path: str, fields: object = None, *, wait: float = 0.0) -> Response:
+        """Ask, with `fields` as JSON; `wait` is how long the answer may be held. Raises EndedError."""
+        body = b"" if fields is None else msgspec.json.encode(fields)
+        async with self._turn:
+            try:
+                with trio.fail_after(ANSWER_TIMEOUT + wait):
+                    return await self._request(method, path, body)
+            except trio.TooSlowError as error:
+                raise EndedError(f"no answer within {ANSWER_TIMEOUT + wait:g} s") from error
+
+    @asynccontextmanager
+    async def stream(self, path: str, *, silence: float) -> AsyncIterator["Body"]:
+        """Open a body that goes on, on a connection of its own."""
+        connection = await self._dial()
+        try:
+            with trio.move_on_after(ANSWER_TIMEOUT) as patience:
+                await connection.send(self._head("GET", path, b""), b"")
+                head = await connection.head()
+                if head.status_code != 200:
+                    raise (await self._whole(connection, head)).ending
+            if patience.cancelled_caught:
+                raise EndedError(f"no answer within {ANSWER_TIMEOUT:g} s")
+            yield Body(connection, silence)
+        finally:
+            await connection.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        if self._kept is not None:
+            await self._kept.aclose()
+            self._kept = None
+
+    async def _request(self, method: str, path: str, body: bytes) -> Response:
+        """Ask on the kept connection, and again on a new one if the server had closed that in the meantime."""
+        head = self._head(method, path, body)
+        while True:
+            kept, self._kept = self._kept, None
+            connection = kept or await self._dial()
+            try:
+                await connection.send(head, body)
+                response = await self._whole(connection, await connection.head())
+                if connection.reuse():
+                    self._kept = connection
+            except EndedError:
+                if kept is None or connection.answered:
+                    raise
+            else:
+                return response
+            finally:
+                if self._kept is not connection:
+                    await connection.aclose()
+
+    def _head(self, method: str, path: str, body: bytes) -> h11.Request:
+        fields = [(b"Host", self._target.authority.encode()), (b"User-Agent", _AGENT), (b"Accept", b"*/*")]
+        if body:
+            fields += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
+        fields += self._credentials.fields
+        return h11.Request(method=method, target=self._target.base + path, headers=fields)
+
+    async def _whole(self, connection: _Connection, head: h11.Response) -> Response:
+        self._credentials.take(head.headers)
+        body = bytearray()
+        while (chunk := await connection.chunk()) is not None:
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                raise EndedError(f"an answer of more than {MAX_ANSWER:,} B")
+        return Response(head.status_code, dict(head.headers), bytes(body))
+
+    async def _dial(self) -> _Connection:
+        return _Connection(await dial(self._target, timeout=CONNECT_TIMEOUT))

@@ -1,0 +1,219 @@
+"""A conversation over plain HTTP: requests one after another, and rooms followed by long-poll or by event streams.
+
+Owns: which request each of ours is in HTTP, one held poll or one stream for each room. May not: reconnect, or know
+what was delivered; session.py drops what comes twice and fills what is missing.
+"""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from chatserver.client import requests, wire
+from chatserver.client.credentials import Credentials
+from chatserver.client.http1 import HttpClient, Response
+from chatserver.client.sse import EventStream
+from chatserver.client.stream import EndedError, Target
+
+POLL_WAIT = 25.0  # s a poll is held, as most do: proxies cut at 30 or 60
+STREAM_SILENCE = 50.0  # s; the server's heartbeat comes every 20
+HASTY = 1.0  # s; an empty answer to a poll sooner than this is no long-poll: the server stops, or a proxy cuts it
+ENTRY_LIMIT = 50  # records at the beginning, as a WebSocket's join brings
+FRAMES_AHEAD = 16  # that wait for the session
+
+Frame = wire.Frame | wire.Record | None
+_A = TypeVar("_A", bound=wire.Answer)
+
+
+class _Pages(msgspec.Struct):
+    """What `/poll` answers."""
+
+    rooms: dict[str, wire.History]
+
+
+class HttpConversation:
+    """See the module; made by `http_conversation`."""
+
+    def __init__(self, kind: Literal["poll", "sse"], nursery: trio.Nursery, target: Target, who: Credentials) -> None:
+        self._nursery = nursery
+        self._who = who
+        self._api = HttpClient(target, who)
+        self._held = HttpClient(target, who)  # polls, which must not keep requests waiting
+        self._tell, self._frames = trio.open_memory_channel[Frame](FRAMES_AHEAD)
+        self._ask, self._asked = trio.open_memory_channel[requests.Request](math.inf)
+        self._places: dict[str, str] = {}  # where to poll from
+        self._polling = trio.CancelScope()
+        self._streams: dict[str, trio.CancelScope] = {}
+        self._streaming = kind == "sse"
+
+    async def run(self) -> None:
+        """Do requests in the order of asking, and poll beside."""
+        if not self._streaming:
+            self._nursery.start_soon(self._poll)
+        async for request in self._asked:
+            if (frame := await self._do(request)) is not None:
+                await self._tell.send(frame)
+
+    async def send(self, request: requests.Request) -> None:
+        """Queue a request."""
+        await self._ask.send(request)
+
+    async def receive(self) -> Frame:
+        """Wait for the next answer or push."""
+        return await self._frames.receive()
+
+    async def greet(self) -> None:
+        """Find out who we are, so that our requests are one user's."""
+        response = await self._api.request("GET", "/session") if self._who.fields else None
+        if response is None or (response.status == 401 and not self._who.token):
+            response = await self._api.request("POST", "/session", {})
+        if response.status >= 400:
+            raise response.ending
+        await self._tell.send(response.decode(wire.Connected))
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        await self._api.aclose()
+        await self._held.aclose()
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    async def _do(self, request: requests.Request) -> Frame:
+        room = f"/rooms/{quote(request.room, safe='')}"
+        match request:
+            case requests.Leave():
+                self._unfollow(request.room)
+                return wire.Left(request.id)
+            case requests.Join():
+                return await self._join(request, f"{room}/messages")
+            case requests.History():
+                query = _query(after=request.after, before=request.before, limit=request.limit)
+                response = await self._api.request("GET", f"{room}/messages?{query}")
+                return _answer(request, response, wire.History)
+            case requests.Members():
+                return _answer(request, await self._api.request("GET", f"{room}/members"), wire.Members)
+            case requests.Auth():
+                self._who.token = request.token
+                return _answer(request, await self._api.request("GET", "/session"), wire.Authenticated)
+            case requests.Read():
+                response = await self._api.request("PUT", f"{room}/read", {"offset": request.offset})
+                return _failure(request, response) or wire.Read(request.room, request.offset, request.id)
+            case requests.Typing():
+                await self._api.request("POST", f"{room}/typing")
+                return None
+            case _:
+                return _answer(request, await self._write(request, f"{room}/messages"), wire.Ack)
+
+    async def _write(self, request: requests.Request, path: str) -> Response:
+        match request:
+            case requests.Publish():
+                fields = {"reply_to": request.reply_to, "mentions": request.mentions or None}
+                known = {name: value for name, value in fields.items() if value is not None}
+                return await self._api.request("POST", path, {"text": request.text, "key": request.key, **known})
+            case requests.Edit():
+                body = {"text": request.text, "key": request.key}
+                return await self._api.request("PATCH", f"{path}/{request.offset}", body)
+            case requests.Delete():
+                return await self._api.request("DELETE", f"{path}/{request.offset}", {"key": request.key})
+            case requests.React():
+                method = "PUT" if request.on else "DELETE"
+                path = f"{path}/{request.offset}/reactions/{quote(request.emoji, safe='')}"
+                return await self._api.request(method, path, {"key": request.key})
+            case _:
+                raise NotImplementedError(type(request).__name__)
+
+    async def _join(self, request: requests.Join, path: str) -> Frame:
+        response = await self._api.request("GET", f"{path}?{_query(after=request.after, limit=ENTRY_LIMIT)}")
+        answer = _answer(request, response, wire.Joined)
+        if isinstance(answer, wire.Joined):
+            self._follow(request.room, answer.cursor)
+        return answer
+
+    # -- rooms --------------------------------------------------------------------------------------------------------
+
+    def _follow(self, room: str, cursor: str) -> None:
+        self._unfollow(room)
+        if self._streaming:
+            self._streams[room] = trio.CancelScope()
+            self._nursery.start_soon(self._stream, room, cursor, self._streams[room])
+        else:
+            self._places[room] = cursor
+            self._polling.cancel()  # what is held knows nothing of this room
+
+    def _unfollow(self, room: str) -> None:
+        if (stream := self._streams.pop(room, None)) is not None:
+            stream.cancel()
+        if self._places.pop(room, None) is not None:
+            self._polling.cancel()
+
+    async def _poll(self) -> None:
+        while True:
+            with trio.CancelScope() as self._polling:
+                if not self._places:
+                    await trio.sleep_forever()
+                asked = trio.current_time()
+                if not await self._poll_once() and trio.current_time() < asked + HASTY:
+                    await trio.sleep(HASTY)
+
+    async def _poll_once(self) -> bool:
+        """Ask what is new in all rooms, and return whether there was anything."""
+        rooms = "&".join(f"room={quote(f'{room}:{place}', safe='')}" for room, place in self._places.items())
+        response = await self._held.request("GET", f"/poll?{rooms}&wait={POLL_WAIT:g}", wait=POLL_WAIT)
+        if response.status != 200:
+            raise response.ending
+        news = False
+        for room, page in response.decode(_Pages).rooms.items():
+            news = news or bool(page.messages) or not page.recovered
+            if page.recovered:
+                for raw in page.messages:
+                    await self._tell.send(wire.decode(bytes(raw)))
+            else:
+                await self._tell.send(wire.Skipped(room, self._places[room], page.cursor))
+            if room in self._places:  # and not before: what is cut short is told again, and dropped there
+                self._places[room] = page.cursor
+        return news
+
+    async def _stream(self, room: str, cursor: str, scope: trio.CancelScope) -> None:
+        path = f"/rooms/{quote(room, safe='')}/events?{_query(after=cursor)}"
+        events = EventStream()
+        with scope:
+            async with self._held.stream(path, silence=STREAM_SILENCE) as body:
+                while (chunk := await body.chunk()) is not None:
+                    for event in events.feed(chunk):
+                        await self._tell.send(wire.decode(event.data))
+            raise EndedError("the event stream has ended", retry_after=events.retry)
+
+
+@asynccontextmanager
+async def http_conversation(
+    kind: Literal["poll", "sse"], target: Target, credentials: Credentials
+) -> AsyncIterator[HttpConversation]:
+    """Open one; raises EndedError in a group, also into the block."""
+    async with trio.open_nursery() as nursery:
+        conversation = HttpConversation(kind, nursery, target, credentials)
+        try:
+            await conversation.greet()
+            nursery.start_soon(conversation.run)
+            yield conversation
+        finally:
+            await conversation.aclose()
+        nursery.cancel_scope.cancel()
+
+
+def _query(**fields: str | float | None) -> str:
+    return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in fields.items() if value is not None)
+
+
+def _answer(request: requests.Request, response: Response, kind: type[_A]) -> _A | wire.Error:
+    """Turn an HTTP answer into what a WebSocket would have sent."""
+    return _failure(request, response) or msgspec.structs.replace(response.decode(kind), id=request.id)
+
+
+def _failure(request: requests.Request, response: Response) -> wire.Error | None:
+    if response.status < 400:
+        return None
+    return wire.Error(*response.error, id=request.id, retry_after=response.retry_after)

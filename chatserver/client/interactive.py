@@ -1,0 +1,393 @@
+"""The interactive mode of `chatserver chat`: what is shown of rooms, and what is done with lines typed.
+
+Owns: which room is written in, what is unread, the queue of texts to be sent. May not: write a byte to the terminal
+itself (`Screen` does), or put an event into words (render.py does).
+"""
+
+import math
+import signal
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+import trio
+
+from chatserver.client import commands, events, render, wire
+from chatserver.client.chat import Chat
+from chatserver.client.errors import ChatError, NotFound
+from chatserver.client.screen import Screen
+
+LATEST = 50  # messages shown of a room that is entered
+LEAVE_PATIENCE = 3.0  # s for the last words to be acknowledged when the user leaves
+UNREAD_PATIENCE = 2.0  # s for the server to say what is unread before a room is entered without it
+TYPING_EVERY = 3.0  # s between two tellings that we are typing, as the server takes them
+TYPING_SHOWN = 5.0  # s for which somebody else is shown to be typing
+READ_EVERY = 3.0  # s between two tellings of how far we have read
+REMEMBERED = 1000  # messages that can be quoted, and people who can be completed
+ROOMS_SHOWN = 40
+
+SEE_HELP = "/help tells what one can type"
+
+
+class Left(Exception):  # noqa: N818  (no error)
+    """The user leaves; carries whether everything was sent."""
+
+    def __init__(self, *, unsent: int) -> None:
+        super().__init__(unsent)
+        self.unsent = unsent
+
+
+class _Text(NamedTuple):
+    room: str
+    text: str
+    reply_to: int | None = None
+
+
+class Interactive:
+    """One user at one terminal."""
+
+    def __init__(self, chat: Chat, screen: Screen, room: str) -> None:
+        self.room: str | None = None  # where lines go; None: in no room
+        self._chat = chat
+        self._screen = screen
+        self._wanted = room  # to be written in once it is entered
+        self._rooms: dict[str, int] = {}  # entered, with the offset up to which each has been read when we came
+        self._recent: OrderedDict[tuple[str, int], wire.Message] = OrderedDict()
+        self._people: OrderedDict[str, str] = OrderedDict()  # ids by name, the latest last
+        self._typing: dict[str, float] = {}  # until when somebody is shown to be typing
+        self._told_typing = -math.inf
+        self._came: list[str] = []  # folded into the last line of presence
+        self._went: list[str] = []
+        self._day = ""
+        self._divided = False  # the line above what came while nobody looked is drawn
+        self._unsent = 0
+        self._all_sent = trio.Event()
+        self._narrator = render.Narrator()
+        self._queue, self._queued = trio.open_memory_channel[_Text](math.inf)
+        self._seen: dict[str, int] = {}  # offset shown to eyes, to be told to the server
+        self._nursery: trio.Nursery
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Show what happens until the chat ends; raises Left, or what the chat raises."""
+        self._nursery = nursery
+        self._prompt()
+        for task in (self._publish_queue, self._tell_read, self._keep_shape, self._take_lines):
+            nursery.start_soon(task)
+        nursery.start_soon(self._enter, self._wanted)
+        async for event in self._chat.events():
+            self._show(event)
+
+    def complete(self, before: str) -> tuple[str, list[str]]:
+        """Return what Tab makes of a line."""
+        kept, endings = commands.complete(before, people=reversed(self._people), rooms=self._rooms)
+        return kept, list(endings)
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def _show(self, event: events.Event) -> None:
+        """Print an event, and what it changes in the prompt."""
+        if isinstance(event, wire.Record):
+            self._know(event.user)
+        if not isinstance(event, wire.Presence):
+            self._came, self._went = [], []
+        match event:
+            case wire.Message():
+                self._message(event)
+            case wire.Presence():
+                self._presence(event)
+            case wire.Typing(room, user):
+                if room == self.room and user != self._chat.user:
+                    self._nursery.start_soon(self._show_typing, render.name_of(user))
+            case wire.Read() | events.Postponed(code="unavailable"):
+                pass
+            case events.Entered(room):
+                self._entered(room)
+                self._note(self._narrator.words(event))
+            case events.Complaint(str(room)):
+                self._note(self._narrator.words(event))
+                if not self._rooms:
+                    raise Left(unsent=1)
+            case _:
+                self._note(self._narrator.words(event))
+        self._prompt()
+        self._screen.draw()
+
+    def _message(self, message: wire.Message) -> None:
+        self._typing.pop(render.name_of(message.user), None)
+        self._recent[message.room, message.offset] = message
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+        if (day := render.local_time(message, "%A %-d %B %Y")) != self._day:
+            self._day = day
+            self._screen.note(day)
+        ours = message.user == self._chat.user
+        called = not ours and self._is_called(message)
+        self._divide(message, ours=ours)
+        quote = ""
+        if message.reply_to is not None:
+            answered = self._recent.get((message.room, message.reply_to))
+            quote = f"#{message.reply_to}" + (f" {render.quoted(answered)}" if answered is not None else "")
+        room = message.room if len(self._rooms) > 1 else ""
+        bell = "\a" if called and not self._screen.focused else ""
+        self._screen.print(
+            bell + render.message_lines(message, self._screen.style, room=room, quote=quote, called=called)
+        )
+        if self._screen.focused:
+            self._seen[message.room] = message.offset
+
+    def _divide(self, message: wire.Message, *, ours: bool) -> None:
+        """Draw the line above what is new: since an earlier visit, or since nobody looks."""
+        read = self._rooms.get(message.room, 0)
+        if read and message.offset > read:
+            self._rooms[message.room] = 0
+            if not ours:
+                self._screen.rule("new")
+        elif not self._screen.focused and not self._divided and not ours:
+            self._divided = True
+            self._screen.rule("new")
+
+    def _is_called(self, message: wire.Message) -> bool:
+        me = self._chat.user
+        return me is not None and (me.id in message.mentions or f"@{me.name}" in message.text)
+
+    def _presence(self, event: wire.Presence) -> None:
+        """Say who came and who left, in one line for as long as nothing else happens."""
+        for user in (*event.joined, *event.left):
+            self._know(user)
+        if event.room != self.room:
+            return
+        for users, here, there in ((event.joined, self._came, self._went), (event.left, self._went, self._came)):
+            for user in users:
+                if user.name in there:
+                    there.remove(user.name)
+                elif user != self._chat.user:
+                    here.append(user.name)
+        if (words := render.presence(self._came, self._went, event.members)) is not None:
+            self._screen.change_note(words)
+
+    async def _show_typing(self, name: str) -> None:
+        self._typing[name] = trio.current_time() + TYPING_SHOWN
+        self._redraw()
+        await trio.sleep(TYPING_SHOWN)
+        if self._typing.get(name, math.inf) <= trio.current_time():
+            del self._typing[name]
+            self._redraw()
+
+    def _entered(self, room: str) -> None:
+        self._rooms.setdefault(room, 0)
+        if room == self._wanted:
+            self.room = room
+
+    def _know(self, user: wire.User) -> None:
+        name = render.name_of(user)
+        self._people[name] = user.id
+        self._people.move_to_end(name)
+        if len(self._people) > REMEMBERED:
+            self._people.popitem(last=False)
+
+    def _prompt(self) -> None:
+        """Say in the prompt what is not as usual."""
+        facts = [] if self._chat.trouble is None else ["offline"]
+        facts += [f"{self._unsent} to send"] if self._unsent else []
+        facts += [f"{', '.join(self._typing)} typing"] if self._typing else []
+        self._screen.prompt = f"{self.room or self._wanted}{' (' + ', '.join(facts) + ')' if facts else ''}> "
+
+    def _redraw(self) -> None:
+        self._prompt()
+        self._screen.draw()
+
+    def _note(self, words: str | None) -> None:
+        if words is not None:
+            self._screen.note(words)
+
+    # -- lines typed --------------------------------------------------------------------------------------------------
+
+    async def _take_lines(self) -> None:
+        """Do what is typed; raise `Left` when the user wants to leave."""
+        while True:
+            focused = self._screen.focused
+            for text in await self._screen.typed():
+                if text is None:
+                    await self._leave()
+                elif text.startswith("/") and not text.startswith("//"):
+                    await self._obey(commands.parse(text))
+                elif text.strip():
+                    self._say(text.removeprefix("/"))
+            if self._screen.focused and not focused:
+                self._divided = False
+                self._seen.update(dict(self._recent.keys()))
+            self._tell_typing()
+
+    def _say(self, text: str, reply_to: int | None = None) -> None:
+        if self.room is None:
+            self._screen.note("you are in no room; /join ROOM")
+            return
+        self._unsent += 1
+        self._queue.send_nowait(_Text(self.room, text, reply_to))
+        self._redraw()
+
+    def _tell_typing(self) -> None:
+        now, line = trio.current_time(), self._screen.line
+        if self.room is not None and line and not line.startswith("/") and now >= self._told_typing + TYPING_EVERY:
+            self._told_typing = now
+            self._chat.typing(self.room)
+
+    async def _publish_queue(self) -> None:
+        async for room, text, reply_to in self._queued:
+            mentions = commands.mentioned(text, self._people)
+            await self._say_failure(self._chat.publish(room, text, reply_to=reply_to, mentions=mentions), "not sent: ")
+            self._unsent -= 1
+            if not self._unsent:
+                self._all_sent.set()
+            self._redraw()
+
+    async def _obey(self, typed: commands.Typed) -> None:
+        name, offset, rest = typed
+        if name == "/quit":
+            await self._leave()
+        elif name == "/help":
+            for line in commands.help_lines():
+                self._screen.note(line)
+        elif commands.usage(name) is None:
+            self._screen.note(f"no such command; {SEE_HELP}")
+        elif name in ("/me", "/reply") and rest:
+            self._answer(name, offset, rest)
+        elif self._chat.trouble is not None:
+            self._screen.note("there is no connection")
+        else:
+            self._nursery.start_soon(self._say_failure, self._do(name, offset, rest))
+
+    def _answer(self, name: str, offset: int | None, text: str) -> None:
+        if name == "/me":
+            self._say(f"/me {text}")
+        elif (target := offset or self._last(ours=False)) is None:
+            self._screen.note("there is nothing to answer")
+        else:
+            self._say(text, target)
+
+    async def _do(self, name: str, offset: int | None, rest: str) -> None:
+        """Do a command that asks the server."""
+        room = self.room or ""
+        match name:
+            case "/join" if rest:
+                self._wanted = rest.split(maxsplit=1)[0].removeprefix("#")
+                if self._wanted in self._rooms:
+                    self.room = self._wanted
+                    self._redraw()
+                else:
+                    await self._enter(self._wanted)
+            case "/leave":
+                self._leave_room(rest.strip() or room)
+            case "/rooms":
+                await self._list_rooms()
+            case "/who":
+                answer = await self._chat.members(room)
+                for user in answer.members:
+                    self._know(user)
+                self._screen.note(render.members(answer))
+            case "/nick" if rest:
+                self._screen.note(f"you are {render.name_of(await self._chat.rename(rest))} now")
+            case "/edit" if rest:
+                await self._change(offset, lambda at: self._chat.edit(room, at, rest))
+            case "/delete":
+                await self._change(offset, lambda at: self._chat.delete(room, at))
+            case "/react" if rest:
+                emoji, on = commands.emoji(rest.strip())
+                target = offset or self._last(ours=None)
+                await self._change(target, lambda at: self._chat.react(room, at, emoji, on=on))
+            case "/search" if rest:
+                await self._search(rest)
+            case _:
+                self._screen.note(
+                    next(f"{c.name} {c.arguments}: {c.meaning}" for c in commands.COMMANDS if c.name == name)
+                )
+
+    async def _enter(self, room: str) -> None:
+        """Join a room, when we know what of it is new."""
+        await self._chat.connected()
+        with trio.move_on_after(UNREAD_PATIENCE):
+            with suppress(ChatError):  # there are no markers for us, or not now
+                unread = (await self._chat.unread()).get(room)
+                if unread is not None and unread.unread:
+                    self._rooms[room] = unread.read
+        self._chat.join(room, latest=LATEST)
+
+    def _leave_room(self, room: str) -> None:
+        if room not in self._rooms:
+            self._screen.note(f"you are not in {render.printable(room)}")
+            return
+        del self._rooms[room]
+        self._chat.leave(room)
+        self._screen.note(f"left {render.printable(room)}")
+        if room == self.room:
+            self.room = next(reversed(self._rooms), None)
+            self._wanted = self.room or "no room"
+        self._redraw()
+
+    async def _list_rooms(self) -> None:
+        rooms = await self._chat.rooms()
+        for room in rooms[:ROOMS_SHOWN]:
+            mark = "*" if room.room in self._rooms else " "
+            self._screen.note(f"{mark} {render.printable(room.room)}: {room.messages} messages, {room.members} here")
+        if len(rooms) > ROOMS_SHOWN:
+            self._screen.note(f"and {len(rooms) - ROOMS_SHOWN} more")
+
+    async def _change(self, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]) -> None:
+        target = offset or self._last(ours=True)
+        if target is None:
+            self._screen.note("which message? Name its number: #N")
+        else:
+            await change(target)
+
+    async def _search(self, words: str) -> None:
+        found = (await self._chat.search(words)).results
+        self._screen.note(f"{len(found) or 'nothing'} found")
+        for message in reversed(found):  # the best one nearest to the prompt
+            when = render.local_time(message, "%Y-%m-%d")
+            self._screen.print(f"{when} " + render.message_lines(message, self._screen.style, room=message.room))
+
+    async def _say_failure(self, doing: Awaitable[object], before: str = "") -> None:
+        try:
+            await doing
+        except ChatError as error:
+            self._screen.note(f"{before}{render.failure(error)}")
+
+    def _last(self, *, ours: bool | None) -> int | None:
+        """Return the offset of the last message here: of ours, of somebody else's, or of anybody's."""
+        for (room, offset), message in reversed(self._recent.items()):
+            if room == self.room and (ours is None or (message.user == self._chat.user) == ours):
+                return offset
+        return None
+
+    async def _tell_read(self) -> None:
+        """Tell the server how far we have read, now and then, for as long as it wants to know."""
+        while True:
+            await trio.sleep(READ_EVERY)
+            seen, self._seen = self._seen, {}
+            for room, offset in seen.items():
+                if room in self._rooms:
+                    try:
+                        await self._chat.read(room, offset)
+                    except NotFound:
+                        return
+                    except ChatError:
+                        continue
+
+    async def _keep_shape(self) -> None:
+        """Draw the prompt again when the window changes, and take the keys again after Ctrl-Z and fg."""
+        with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGCONT) as signals:
+            async for number in signals:
+                if number == signal.SIGCONT:
+                    self._screen.take_over()
+                self._screen.draw()
+
+    async def _leave(self) -> NoReturn:
+        """Give what was typed last a moment to be acknowledged."""
+        with trio.move_on_after(LEAVE_PATIENCE):
+            if self._unsent:
+                self._all_sent = trio.Event()
+                await self._all_sent.wait()
+        if self._unsent:
+            self._screen.note(f"{self._unsent} not acknowledged and perhaps not sent")
+        raise Left(unsent=self._unsent)

@@ -1,0 +1,196 @@
+"""A moderator's requests from the command line: one after another over http.client, and what they answer as lines.
+
+Owns: the requests, and how an answer looks on a terminal, in a pipe and as JSON. May not: know of flags, beyond the
+name of the one that an error is about.
+
+Not on trio: a command asks once or twice and ends. Redirects are not followed, since the token would go along.
+"""
+
+import json
+import re
+import shutil
+import ssl
+from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import IO, Any
+from urllib.parse import quote, urlencode
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from chatserver.client.identity import read_token
+from chatserver.client.stream import parse_target
+
+#: Seconds for a whole answer.
+TIMEOUT = 30.0
+#: Bytes of an answer; a thousand sanctions with long reasons have less.
+MAX_ANSWER = 8 << 20
+EXIT_DONE, EXIT_FAILED, EXIT_BAD_FLAGS = 0, 1, 2
+
+#: What the server calls a field, and the flag by which it is given.
+_FLAGS = {
+    "room": "--room", "user": "--user", "network": "--network", "seconds": "--for", "reason": "--reason",
+    "limit": "--limit", "after": "--after",
+}  # fmt: skip
+_FIELD = re.compile(r"(?:unknown parameter ')?([a-z]+)\b")
+_SIGN_IN = frozenset(("unauthenticated", "forbidden"))
+
+Record = Mapping[str, Any]
+
+
+class AdminError(Exception):
+    """It could not be done; `flag` is the one to look at, if it was one."""
+
+    def __init__(self, message: str, *, flag: str = "", code: int = EXIT_FAILED) -> None:
+        super().__init__(f"{flag}: {message}" if flag else message)
+        self.code = code
+
+
+class Admin:
+    """A server, as a moderator asks it. All methods raise AdminError."""
+
+    def __init__(self, url: str, token: str) -> None:
+        try:
+            self._target = parse_target(url)
+        except ValueError as error:
+            raise AdminError(str(error), flag="URL", code=EXIT_BAD_FLAGS) from error
+        try:
+            self._token = read_token(token)
+        except (OSError, UnicodeError) as error:
+            raise AdminError(f"cannot read {token[1:]}: {error}", flag="--token", code=EXIT_BAD_FLAGS) from error
+        if not self._token.isascii() or not self._token.isprintable() or not self._token:
+            raise AdminError("this is no token", flag="--token", code=EXIT_BAD_FLAGS)
+
+    def sanction(
+        self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
+    ) -> Record:  # fmt: skip
+        """Mute or ban a user or a network."""
+        fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason or None}
+        return self._ask(
+            "POST", room, "sanctions", {name: value for name, value in fields.items() if value is not None}
+        )
+
+    def lift(self, kind: str, room: str, *, whom: Mapping[str, str]) -> Record:
+        """End the mute or ban of a user or a network in this room."""
+        for found in self.sanctions(room, whom=whom, limit=1000):
+            if (found["kind"], found["room"]) == (kind, room):
+                return self._ask("DELETE", room, f"sanctions/{found['id']}")
+        [(what, who)] = whom.items()
+        raise AdminError(f"no {kind} of {what} {who} is in force in {room}; `admin sanctions` lists those that are")
+
+    def sanctions(self, room: str, *, whom: Mapping[str, str], limit: int) -> Sequence[Record]:
+        """Those in force in a room, or in all."""
+        query = urlencode({**whom, "limit": limit})
+        found: Sequence[Record] = self._ask("GET", room, f"sanctions?{query}")["sanctions"]
+        return found
+
+    def kick(self, room: str, *, user: str, reason: str) -> Record:
+        """Take a user out of a room."""
+        return self._ask("POST", room, "kick", {"user": user, "reason": reason})
+
+    def delete(self, room: str, *, offset: int) -> Record:
+        """Delete a message."""
+        return self._ask("DELETE", room, f"messages/{offset}")
+
+    def audit(self, *, after: int | None, limit: int) -> Sequence[Record]:
+        """Entries of the audit trail."""
+        query = {"limit": limit} if after is None else {"after": after, "limit": limit}
+        found: Sequence[Record] = self._request("GET", f"/audit?{urlencode(query)}")["entries"]
+        return found
+
+    def _ask(self, method: str, room: str, rest: str, fields: Mapping[str, object] | None = None) -> Record:
+        return self._request(method, f"/rooms/{quote(room, safe='*')}/{rest}", fields)
+
+    def _request(self, method: str, path: str, fields: Mapping[str, object] | None = None) -> Record:
+        target = self._target
+        connection = (
+            HTTPSConnection(target.host, target.port, timeout=TIMEOUT, context=ssl.create_default_context())
+            if target.secure
+            else HTTPConnection(target.host, target.port, timeout=TIMEOUT)
+        )
+        headers = {"Authorization": f"Bearer {self._token}"}
+        if fields is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            connection.request(method, target.base + path, json.dumps(fields) if fields is not None else None, headers)
+            answer = connection.getresponse()
+            body = answer.read(MAX_ANSWER)
+        except OSError as error:
+            raise AdminError(f"cannot reach {target.authority}: {error.strerror or error}", flag="URL") from error
+        except HTTPException as error:
+            raise AdminError(f"{target.authority} does not speak HTTP: {error!r}", flag="URL") from error
+        finally:
+            connection.close()
+        return _decoded(answer.status, body)
+
+
+def _decoded(status: int, body: bytes) -> Record:
+    try:
+        content = json.loads(body) if body else {}
+        if status < 300:
+            return dict(content)
+        code, message = str(content["error"]["code"]), str(content["error"]["message"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdminError(f"the server answered {status}, not as a chat server does", flag="URL") from error
+    if code in _SIGN_IN:
+        raise AdminError(message, flag="--token")
+    named = _FIELD.match(message)
+    flag = _FLAGS.get(named[1], "") if named else ""
+    if flag:
+        message = message.removeprefix(f"{named[1]}: ") if named else message
+        raise AdminError(message, flag=flag, code=EXIT_BAD_FLAGS)
+    raise AdminError(message, code=EXIT_BAD_FLAGS if status == 400 else EXIT_FAILED)
+
+
+def done(what: str, sanction: Record) -> str:
+    """A sanction, as the line that says that it was made or lifted."""
+    until = f" until {sanction['until']}" if sanction["until"] and not what.startswith("un") else ""
+    return f"{what} {_whom(sanction)} in {_place(sanction)}{until} (sanction {sanction['id']})"
+
+
+def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
+    """A table, or lines with tabs between the columns."""
+    rows = [
+        (str(each["id"]), each["kind"], _whom(each), each["room"], each["until"] or "lifted", each["by"]["name"],
+         each["reason"])
+        for each in sanctions
+    ]  # fmt: skip
+    _print(("id", "kind", "whom", "room", "until", "by", "reason"), rows, file, none="no sanction is in force there")
+
+
+def print_audit(entries: Sequence[Record], file: IO[str]) -> None:
+    """The same."""
+    rows = [
+        (str(each["id"]), each["time"], f"{each['by']['name']} ({each['by']['id']})", each["network"], each["action"],
+         each["room"], each["target"], each["detail"])
+        for each in entries
+    ]  # fmt: skip
+    columns = ("id", "time", "by", "from", "action", "room", "target", "detail")
+    _print(columns, rows, file, none="nothing is in the audit trail there")
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], file: IO[str], *, none: str) -> None:
+    if not file.isatty():
+        for row in rows:
+            print("\t".join(row), file=file)
+        return
+    console = Console(file=file, width=shutil.get_terminal_size().columns)
+    if not rows:
+        console.print(none, style="dim")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # as text: brackets in a reason are no markup
+    console.print(table)
+
+
+def _whom(sanction: Record) -> str:
+    whom: str = sanction.get("user") or sanction["network"]
+    return whom
+
+
+def _place(sanction: Record) -> str:
+    return "all rooms" if sanction["room"] == "*" else str(sanction["room"])

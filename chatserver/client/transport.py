@@ -1,0 +1,21 @@
+"""What a transport is: an open conversation that takes requests and gives what the server sends.
+
+Owns: the interface. May not: know a protocol. websocket.py and http_transport.py implement it.
+"""
+
+from typing import Literal, Protocol
+
+from chatserver.client import wire
+from chatserver.client.requests import Request
+
+TransportName = Literal["ws", "poll", "sse"]
+
+
+class Conversation(Protocol):
+    """An open conversation. Both methods raise EndedError, perhaps in a group, when it is over."""
+
+    async def send(self, request: Request) -> None:
+        """Send a request; its answer comes by `receive`."""
+
+    async def receive(self) -> wire.Frame | wire.Record | None:
+        """Wait for the next that the server sends."""

@@ -1,0 +1,117 @@
+"""One WebSocket as a conversation, on trio-websocket.
+
+Owns: the upgrade, liveness, the verdict on how it ended, the goodbye. May not: know what a frame means.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+
+from chatserver.client import wire
+from chatserver.client.credentials import Credentials
+from chatserver.client.http1 import CONNECT_TIMEOUT, Response
+from chatserver.client.requests import Request
+from chatserver.client.stream import EndedError, Target, WatchedStream, dial
+
+CLOSE_TIMEOUT = 2.0  # s for a polite goodbye
+SILENCE = 30.0  # s without a byte before we ask; the server pings every 25, so we rarely need to
+PONG_TIMEOUT = 10.0  # s for anything at all to come back
+MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's share
+FRAMES_AHEAD = 16  # that wait for us before the socket is not read
+
+_CODES_FINAL = frozenset({1002, 1007})  # the server cannot make sense of us: "do not come back" in its docs
+_FINAL_RANGE = range(4500, 5000)  # the same, for codes of the server's own
+_NO_CLOSE_FRAME = 1006  # RFC 6455 7.1.5
+
+
+class WebSocketConversation:
+    """See the module; made by `websocket`."""
+
+    def __init__(self, socket: WebSocketConnection) -> None:
+        self._socket = socket
+
+    async def send(self, request: Request) -> None:
+        """Send one frame."""
+        try:
+            await self._socket.send_message(msgspec.json.encode(request).decode())
+        except ConnectionClosed as closed:
+            raise _ending(closed) from None
+
+    async def receive(self) -> wire.Frame | wire.Record | None:
+        """Wait for one frame."""
+        try:
+            frame = await self._socket.get_message()
+        except ConnectionClosed as closed:
+            raise _ending(closed) from None
+        if isinstance(frame, bytes):
+            raise wire.ProtocolError("a binary frame")
+        return wire.decode(frame)
+
+
+@asynccontextmanager
+async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[WebSocketConversation]:
+    """Open one; raises EndedError in a group, also into the block when the server goes silent."""
+    try:
+        async with await dial(target, timeout=CONNECT_TIMEOUT) as stream, trio.open_nursery() as nursery:
+            with trio.move_on_after(CONNECT_TIMEOUT) as patience:
+                socket = await wrap_client_stream(
+                    nursery,
+                    stream,  # type: ignore[arg-type]  # any trio.abc.Stream will do
+                    target.authority,
+                    target.path,
+                    extra_headers=credentials.fields,
+                    max_message_size=MAX_FRAME,
+                    message_queue_size=FRAMES_AHEAD,
+                )
+            if patience.cancelled_caught:
+                raise EndedError(f"no answer within {CONNECT_TIMEOUT:g} s")
+            stream.upgraded = True
+            credentials.take(socket.handshake_headers)
+            nursery.start_soon(_watch, socket, stream)
+            try:
+                yield WebSocketConversation(socket)
+            finally:
+                with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_TIMEOUT):
+                    await socket.aclose()
+            nursery.cancel_scope.cancel()
+    except* ConnectionRejected as rejected:  # raised by trio-websocket's own task
+        raise _refusal(rejected.exceptions[0]) from None
+
+
+async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:
+    """Raise EndedError when nothing comes, not even the answer to a ping.
+
+    Not judged while our own user is slow to take events: nobody listens then, and bytes wait.
+    """
+    while True:
+        heard = stream.heard
+        await trio.sleep_until(heard + SILENCE)
+        if stream.heard > heard:
+            continue
+        with trio.move_on_after(PONG_TIMEOUT):
+            try:
+                await socket.ping()
+            except ConnectionClosed:
+                return  # told by `receive`
+        if stream.heard == heard and stream.listening:
+            raise EndedError("the server has gone silent")
+
+
+def _ending(error: ConnectionClosed) -> EndedError:
+    closed = error.reason
+    if closed is None or closed.code == _NO_CLOSE_FRAME:
+        return EndedError("the connection was lost")
+    words = f"{closed.code} {closed.reason or closed.name.lower().replace('_', ' ')}"
+    if closed.code in _CODES_FINAL or closed.code in _FINAL_RANGE:
+        return EndedError(f"the server closed the connection for good: {words}", final=True, code=closed.code)
+    return EndedError(f"the server closed the connection: {words}", code=closed.code)
+
+
+def _refusal(error: BaseException) -> EndedError:
+    """Turn an HTTP answer to the upgrade into what to do about it."""
+    assert isinstance(error, ConnectionRejected)
+    headers = {name.lower(): value for name, value in error.headers or ()}
+    return Response(error.status_code, headers, bytes(error.body or b"")).ending

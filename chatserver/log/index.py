@@ -1,0 +1,149 @@
+"""Full text: which messages have the words of a question.
+
+Owns: the question, what is found, the limits that all engines share, and the index of the log in memory. May not: know
+who asks; who may read a room is decided above.
+
+The promises of an index:
+- Every message that is durable is found, whether it is in the index already or not: of those that are not, the newest.
+- What retention, an edit or a deletion has taken out of the log is not found any more.
+- A question is over, with an answer or an error, soon after `SEARCH_BUDGET`, however it is put.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Protocol
+
+import msgspec
+import trio
+
+from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Record
+from chatserver.log.words import Matcher, Snippet
+
+#: Words of one question, and characters of all of them: people type 3.
+MAX_WORDS, MAX_QUESTION = 16, 256
+#: Characters from which on the last word also stands for longer ones: one letter begins a tenth of all words.
+MIN_PREFIX = 2
+#: Newest matches that are ranked; of a word that is in every second message, the others are left out.
+CANDIDATES = 250
+#: Newest matches that are looked at for those of one user.
+USER_CANDIDATES = 5_000
+#: Messages that are not in the index and are looked at, the newest of each room.
+TAIL = 500
+#: Best matches that one answer holds.
+MAX_HITS = 50
+#: Seconds that one question may take; a search for a word of a million messages takes a few milliseconds.
+SEARCH_BUDGET = 0.1
+#: Milliseconds after which a message is worth half as much as one of now: a month.
+HALF_LIFE = 30 * 86_400_000
+#: The least that is left of its worth, so that an old message with the right words comes before a new one with few.
+LEAST_WORTH = 0.25
+
+#: Messages that the log in memory looks at for one question.
+SCANNED = 20_000
+#: Seconds of that before other tasks run.
+SCAN_STEP = 0.0003
+
+
+class SearchFailed(LogUnavailable):
+    """The question took too long, or the index cannot answer."""
+
+
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """What is looked for. Equal questions have equal answers."""
+
+    words: tuple[str, ...]  # in lower case; all must occur, the last also as the beginning of a word
+    room: str | None = None  # None: in all
+    before: int | None = None  # an offset in that room
+    user: str | None = None  # who wrote it
+
+    def matcher(self) -> Matcher:
+        """What compares a text with the words."""
+        return Matcher(self.words, prefix=self.prefix)
+
+    @property
+    def prefix(self) -> bool:
+        """Whether the last word stands for longer ones."""
+        return len(self.words[-1]) >= MIN_PREFIX
+
+
+class Hit(msgspec.Struct, frozen=True, gc=False):
+    """A message that was found; a higher score is better."""
+
+    record: Record
+    score: float
+    snippet: Snippet
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """The best matches, best first; `go_on` is where to look for more, or None if these are of all there are."""
+
+    hits: list[Hit]
+    go_on: int | None
+
+
+class Index(Protocol):
+    """The full text of one log."""
+
+    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+        """The best of the newest matches, or of those behind a place that an earlier answer named.
+
+        Raises LogUnavailable; SearchFailed if it takes too long.
+        """
+
+
+def worth(time_ms: int, now_ms: int) -> float:
+    """What the age of a message leaves of its score."""
+    return LEAST_WORTH + (1 - LEAST_WORTH) * math.exp2(-max(now_ms - time_ms, 0) / HALF_LIFE)
+
+
+def best(hits: list[Hit]) -> list[Hit]:
+    """As many as one answer holds, best first, and the newest of equals."""
+    return sorted(hits, key=lambda hit: (hit.score, hit.record.time, hit.record.offset), reverse=True)[:MAX_HITS]
+
+
+def ranked(records: list[Record], question: Question, now_ms: int) -> list[Hit]:
+    """Records that an index has found, ranked. Long ones beyond the bytes of a read are left out."""
+    matcher = question.matcher()
+    hits: list[Hit] = []
+    left = MAX_READ_BYTES
+    for record in records:
+        left -= len(record.text)
+        if left < 0 and hits:
+            break
+        score, snippet = matcher(record.text)
+        hits.append(Hit(record, score * worth(record.time, now_ms), snippet))
+    return best(hits)
+
+
+class MemoryIndex:
+    """No index at all: it looks at the newest messages, and lets other tasks run meanwhile.
+
+    `newest` gives the records of a room ahead of an offset, or of all rooms, the newest of each room first.
+    """
+
+    def __init__(
+        self, newest: Callable[[str | None, int | None], Iterator[Record]], wall_ms: Callable[[], int]
+    ) -> None:
+        self._newest = newest
+        self._wall_ms = wall_ms
+
+    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+        """See `Index.find`. It goes on behind as many messages as were looked at before."""
+        await trio.lowlevel.checkpoint()
+        match = question.matcher().match
+        now_ms = self._wall_ms()
+        hits: list[Hit] = []
+        start = go_on or 0
+        step_ends = perf_counter() + SCAN_STEP
+        for place, record in enumerate(self._newest(question.room, question.before)):
+            if place == start + SCANNED or len(hits) == CANDIDATES:
+                return Found(best(hits), place)
+            if place >= start and question.user in (None, record.user_id):
+                found = match(record.text)
+                if found is not None:
+                    hits.append(Hit(record, found.score * worth(record.time, now_ms), found.snippet))
+            if perf_counter() > step_ends:
+                await trio.lowlevel.checkpoint()
+                step_ends = perf_counter() + SCAN_STEP
+        return Found(best(hits), None)

@@ -1,0 +1,371 @@
+"""Full text in SQLite: an FTS5 table over the text of the messages, kept beside the path of a publish.
+
+Owns: what stands in the index, when it is brought there, and the thread that searches. May not: hold up a commit, or
+the reading threads.
+
+A task brings messages into the index some time after they are durable, a few milliseconds of work at a time, between
+commits. Of each room the first `indexed` offsets are in it, and that number changes in one transaction with the index,
+so a process that is killed loses nothing. What is not in the index yet is looked at when somebody searches.
+
+An FTS5 table only notes that a text is gone, and keeps its words until a merge reaches them. So after a deletion all
+of the index is merged, a step at a time, which takes a second for a million messages. The option `secure-delete` would
+do the same, but needs SQLite 3.42.
+"""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from time import perf_counter, thread_time
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+import structlog
+import trio
+
+from chatserver.log.index import (
+    CANDIDATES,
+    SEARCH_BUDGET,
+    TAIL,
+    USER_CANDIDATES,
+    Found,
+    Question,
+    SearchFailed,
+    ranked,
+)
+from chatserver.log.interface import Kind, LogUnavailable, Record
+from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.sqlite_rows import COLUMNS, record_of
+
+#: Seconds that a message waits for the index at most, and messages that make it begin earlier.
+INDEX_INTERVAL, INDEX_SOON = 1.0, 500
+#: Seconds of one step: a commit that comes meanwhile waits for it.
+INDEX_STEP = 0.01
+#: Messages between two looks at the clock in a step; 32 of the longest take 20 ms.
+INDEX_CHUNK = 32
+#: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers.
+INDEX_PAUSE = 2.0
+#: Rooms in one step, and rooms at a time that are looked at for a backlog when the log is opened.
+INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
+#: Seconds until another attempt after the disk has failed.
+INDEX_RETRY = 5.0
+#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something.
+CLEAN_AFTER_DELETION, CLEAN_AFTER_RETENTION = 30.0, 3600.0
+#: Pages that are merged in one step: about 5 ms.
+CLEAN_PAGES = 16
+#: Seconds that a search may last, however little of it is work: then the disk is slow.
+SLOWEST_SEARCH = 2.0
+#: Instructions of SQLite's between two looks at its clock. The handler needs the interpreter lock.
+LOOK_EVERY = 500
+
+# Only constants of this package are formatted into statements. Each answers with one row: for every row SQLite gives
+# the interpreter lock away and waits for it again, behind a busy loop for half a millisecond.
+_RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
+_IS_MESSAGE = f"kind = {Kind.MESSAGE.value}"
+_FIND = f"""
+    WITH found AS MATERIALIZED (
+        SELECT rowid AS place FROM search WHERE search MATCH :words AND rowid BETWEEN :low AND :high
+        ORDER BY rowid DESC LIMIT :most
+    ), taken AS MATERIALIZED (
+        SELECT name, place, {COLUMNS}
+        FROM found CROSS JOIN messages USING (place) CROSS JOIN rooms ON rooms.id = place >> {OFFSET_BITS}
+        WHERE :user IS NULL OR user_id = :user ORDER BY place DESC LIMIT :candidates
+    )
+    SELECT (SELECT json_group_array({_RECORD}) FROM taken), CASE
+        WHEN (SELECT count(*) FROM taken) = :candidates THEN (SELECT min(place) FROM taken)
+        WHEN (SELECT count(*) FROM found) = :most THEN (SELECT min(place) FROM found)
+    END
+"""  # noqa: S608
+_FIRST = f"(rooms.id << {OFFSET_BITS})"
+_TAIL = f"""
+    SELECT json_group_array({_RECORD}) FROM (
+        SELECT name, place, {COLUMNS}
+        FROM json_each(:rooms) AS asked CROSS JOIN rooms ON rooms.name = asked.value
+        CROSS JOIN messages ON place < {_FIRST} + :before AND place > max({_FIRST} + indexed, :each_newest + coalesce(
+            (SELECT max(place) FROM messages WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0))
+            AND {_IS_MESSAGE}
+    )
+"""  # noqa: S608
+_BRING = f"""
+    INSERT INTO search(rowid, text) SELECT place, text FROM messages WHERE place > ? AND place <= ? AND {_IS_MESSAGE}
+"""  # noqa: S608
+_BACKLOG = f"""
+    SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages
+        WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0)
+    FROM rooms WHERE id > ? ORDER BY id LIMIT {BACKLOG_ROOMS}
+"""  # noqa: S608
+
+_log = structlog.get_logger("chatserver.log")
+_decode = msgspec.json.Decoder(list[tuple[str, int, int, str, str, str, int, int, str]]).decode
+
+T = TypeVar("T")
+
+
+class Change(Protocol):
+    """`SqliteLog.change`."""
+
+    def __call__(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
+        """Do this in the writing thread."""
+
+
+class _Debris(NamedTuple):
+    deletions: int
+    removals: int
+
+
+class SqliteIndex:
+    """The index of a log. `open` is called in a thread, all else on the trio loop."""
+
+    def __init__(self, change: Change, wall_ms: Callable[[], int]) -> None:
+        self._change = change
+        self._wall_ms = wall_ms
+        self._readers: SqliteReaders | None = None
+        self._turn = trio.Lock()  # one search at a time: its budget begins with its turn
+        self._behind: dict[str, int] = {}  # rooms with messages that are not in the index, by the number of their news
+        self._news = 0
+        self._waiting = 0  # messages
+        self._some, self._many = trio.Event(), trio.Event()
+        self._backlog_after: int | None = 0  # the room up to which a backlog was looked for; None: in all
+        self._cleaned = -CLEAN_AFTER_RETENTION
+
+    def open(self, path: Path) -> None:
+        """Connect, with a thread of its own."""
+        self._readers = SqliteReaders(path, 1)
+
+    def close(self) -> None:
+        """Search no more."""
+        if self._readers is not None:
+            self._readers.close()
+            self._readers = None
+
+    # -- searching --------------------------------------------------------------------------------------------------
+
+    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+        """See `Index.find`; `go_on` is the place below which to look."""
+        try:
+            async with self._turn:
+                if self._readers is None:
+                    raise LogUnavailable("the log is closed")
+                await self._look_for_backlog()
+                rooms = [question.room] if question.room is not None else list(islice(reversed(self._behind), TAIL))
+                search = _Search(question, rooms, go_on, self._wall_ms())
+                try:
+                    return await self._readers.ask(search.run)
+                finally:
+                    search.in_vain = True
+        except LogUnavailable as error:
+            raise SearchFailed(str(error)) from error
+
+    # -- indexing ---------------------------------------------------------------------------------------------------
+
+    def written(self, rooms: Iterable[str], messages: int) -> None:
+        """These rooms have so many new messages, all together."""
+        self._news += 1
+        for room in rooms:
+            self._behind.pop(room, None)
+            self._behind[room] = self._news
+        self._waiting += messages
+        self._some.set()
+        if self._waiting >= INDEX_SOON:
+            self._many.set()
+
+    @property
+    def behind(self) -> int:
+        """Rooms with messages that are not in the index."""
+        return len(self._behind)
+
+    async def run(self) -> None:
+        """Bring messages into the index until cancelled."""
+        while True:
+            try:
+                await self._catch_up()
+                await self._clean_when_due()
+            except LogUnavailable as error:
+                _log.warning("indexing_failed", reason=str(error))
+                await trio.sleep(INDEX_RETRY)
+            except Exception:  # noqa: BLE001  the log goes on without its index
+                _log.exception("indexing_failed")
+                await trio.sleep(INDEX_RETRY)
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until there is something to index, and either much of it or some time has passed."""
+        with trio.move_on_after(CLEAN_AFTER_DELETION):
+            await self._some.wait()
+            with trio.move_on_after(INDEX_INTERVAL):
+                await self._many.wait()
+
+    async def _catch_up(self) -> None:
+        self._some, self._many = trio.Event(), trio.Event()
+        self._waiting = 0
+        await self._look_for_backlog()
+        until, whole = self._news, True
+        while self._behind and (not whole or next(iter(self._behind.values())) <= until):
+            began = trio.current_time()
+            rooms = dict(islice(self._behind.items(), INDEX_ROOMS))
+            done = await self._change("indexing", partial(_index, list(rooms)))
+            whole = len(done) == len(rooms)
+            for room in done:
+                if self._behind[room] == rooms[room]:
+                    del self._behind[room]
+            await trio.sleep(INDEX_PAUSE * (trio.current_time() - began))
+
+    async def _look_for_backlog(self) -> None:
+        """Find the rooms that have messages from before the log was opened."""
+        while self._backlog_after is not None:
+            if self._readers is None:
+                raise LogUnavailable("the log is closed")
+            rooms = await self._readers.ask(partial(_rooms_behind, self._backlog_after))
+            for _, room, is_behind in rooms:
+                if is_behind:
+                    self._behind.setdefault(room, 0)
+            self._backlog_after = rooms[-1][0] if len(rooms) == BACKLOG_ROOMS else None
+
+    # -- cleaning ---------------------------------------------------------------------------------------------------
+
+    async def _clean_when_due(self) -> None:
+        """Merge the index if words of deleted texts may be in it."""
+        if self._readers is None:
+            raise LogUnavailable("the log is closed")
+        debris = await self._readers.ask(_debris)
+        age = trio.current_time() - self._cleaned
+        if (debris.deletions and age >= CLEAN_AFTER_DELETION) or (debris.removals and age >= CLEAN_AFTER_RETENTION):
+            pages = -CLEAN_PAGES  # first all segments become one job
+            while await self._change("cleaning the index", partial(_merge, pages)):
+                pages = CLEAN_PAGES
+                await trio.sleep(INDEX_STEP)
+            await self._change("cleaning the index", partial(_cleaned, debris))
+            self._cleaned = trio.current_time()
+
+
+# -- in the writing thread ---------------------------------------------------------------------------------------------
+
+
+def _index(rooms: Sequence[str], connection: sqlite3.Connection) -> list[str]:
+    """Bring messages of these rooms into the index for INDEX_STEP; returns the rooms of which all are in it."""
+    ends = perf_counter() + INDEX_STEP
+    done = []
+    for room in rooms:
+        number, indexed = connection.execute("SELECT id, indexed FROM rooms WHERE name = ?", (room,)).fetchone()
+        first = number << OFFSET_BITS
+        place = first + indexed
+        complete = False
+        while not complete and perf_counter() < ends:
+            count, last = connection.execute(
+                "SELECT count(*), max(place) FROM (SELECT place FROM messages WHERE place > ? AND place < ? "
+                "ORDER BY place LIMIT ?)",
+                (place, first + OFFSETS, INDEX_CHUNK),
+            ).fetchone()
+            complete = count < INDEX_CHUNK
+            if count:
+                connection.execute(_BRING, (place, last))
+                place = last
+        if place > first + indexed:
+            connection.execute("UPDATE rooms SET indexed = ? WHERE id = ?", (place - first, number))
+        if not complete:
+            break
+        done.append(room)
+    return done
+
+
+def _merge(pages: int, connection: sqlite3.Connection) -> bool:
+    """Merge so many pages; whether there may be more. SQLite says that there is not by changing less than two rows."""
+    before = connection.total_changes
+    connection.execute("INSERT INTO search(search, rank) VALUES ('merge', ?)", (pages,))
+    return pages < 0 or connection.total_changes - before >= 2
+
+
+def _cleaned(debris: _Debris, connection: sqlite3.Connection) -> None:
+    """What was debris before the cleaning began is gone."""
+    connection.execute("UPDATE search_debris SET deletions = deletions - ?, removals = removals - ?", debris)
+
+
+# -- in the searching thread -------------------------------------------------------------------------------------------
+
+
+def _debris(connection: sqlite3.Connection) -> _Debris:
+    return _Debris(*connection.execute("SELECT deletions, removals FROM search_debris").fetchone())
+
+
+def _rooms_behind(after: int, connection: sqlite3.Connection) -> list[tuple[int, str, int]]:
+    return connection.execute(_BACKLOG, (after,)).fetchall()
+
+
+class _Search:
+    """One search. `in_vain` is set on the loop when nobody waits for it any more."""
+
+    def __init__(self, question: Question, behind: Sequence[str], go_on: int | None, now_ms: int) -> None:
+        self._question = question
+        self._behind = behind
+        self._go_on = go_on
+        self._now_ms = now_ms
+        self.in_vain = False
+
+    def run(self, connection: sqlite3.Connection) -> Found:
+        """What is not in the index first: what comes into it meanwhile is found twice, and not missed."""
+        connection.set_progress_handler(self._stopwatch(), LOOK_EVERY)
+        try:
+            found = {} if self._go_on is not None else _find_in_tail(self._question, self._behind, connection)
+            records, go_on = _find_in_index(self._question, self._go_on, connection)
+        finally:
+            connection.set_progress_handler(None, 0)
+        found |= {(record.room, record.offset): record for record in records}
+        return Found(ranked(list(found.values()), self._question, self._now_ms), go_on)
+
+    def _stopwatch(self) -> Callable[[], bool]:
+        """What SQLite asks now and then whether to stop. Its own work is what counts, on a busy machine too."""
+        work_ends, ends = thread_time() + SEARCH_BUDGET, perf_counter() + SLOWEST_SEARCH
+        return lambda: self.in_vain or thread_time() > work_ends or perf_counter() > ends
+
+
+def _find_in_tail(
+    question: Question, behind: Sequence[str], connection: sqlite3.Connection
+) -> dict[tuple[str, int], Record]:
+    if not behind:
+        return {}
+    parameters = {
+        "rooms": msgspec.json.encode(behind).decode(),
+        "before": OFFSETS if question.before is None else min(question.before, OFFSETS),
+        "each_newest": -max(TAIL // len(behind), 1),
+    }
+    (rows,) = connection.execute(_TAIL, parameters).fetchone()
+    match = question.matcher().match
+    return {
+        (record.room, record.offset): record
+        for record in _records(rows)
+        if question.user in (None, record.user_id) and match(record.text) is not None
+    }
+
+
+def _find_in_index(
+    question: Question, go_on: int | None, connection: sqlite3.Connection
+) -> tuple[list[Record], int | None]:
+    low, high = 0, (1 << 63) - 1
+    if question.room is not None:
+        row = connection.execute("SELECT id FROM rooms WHERE name = ?", (question.room,)).fetchone()
+        if row is None:
+            return [], None
+        low = row[0] << OFFSET_BITS
+        high = low + min(OFFSETS if question.before is None else question.before, OFFSETS) - 1
+    parameters: dict[str, Any] = {
+        "low": low,
+        "high": high if go_on is None else min(go_on - 1, high),
+        "most": CANDIDATES if question.user is None else USER_CANDIDATES,
+        "candidates": CANDIDATES,
+        "user": question.user,
+    }
+    # As a whole word first: if it is in many messages, all that begin with it need not be merged.
+    words = " ".join(f'"{word}"' for word in question.words)
+    rows, lowest = "[]", None
+    for expression in (words, words + "*") if question.prefix else (words,):
+        rows, lowest = connection.execute(_FIND, {**parameters, "words": expression}).fetchone()
+        if lowest is not None:
+            break
+    return _records(rows), lowest
+
+
+def _records(rows: str) -> list[Record]:
+    return [record_of(*row) for row in _decode(rows)]

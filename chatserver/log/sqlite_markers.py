@@ -1,0 +1,133 @@
+"""Read markers in SQLite: a few statements of many rows.
+
+Owns: the SQL of the table `markers`. May not: know a thread; `SqliteLog.change` and `ask` have them.
+
+Each statement gives the interpreter lock away and waits for it again, so all markers of a group are one statement, of a
+power of two of rows as in sqlite_writer.py. Rows that are not needed name the room '', which does not exist.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from itertools import chain
+from typing import Protocol, TypeVar
+
+from chatserver.log.markers import (
+    MAX_MARKED_ROOMS,
+    MAX_MARKERS,
+    TRIM_EVERY,
+    Marker,
+    Unread,
+    unread_by_offsets,
+)
+from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
+
+T = TypeVar("T")
+
+_LAST = f"""coalesce(
+    (SELECT max(place) FROM messages
+        WHERE place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1) % {OFFSETS},
+    rooms.forgotten
+)"""  # noqa: S608
+_OF_USER = "SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room WHERE user_id = ?"
+_TRIM_USER = """
+    DELETE FROM markers WHERE user_id = ?1 AND room IN
+        (SELECT room FROM markers WHERE user_id = ?1 ORDER BY moved DESC LIMIT -1 OFFSET ?2)
+"""
+_TRIM = """
+    DELETE FROM markers WHERE (user_id, room) IN
+        (SELECT user_id, room FROM markers ORDER BY moved LIMIT max(0, (SELECT count(*) FROM markers) - ?))
+"""
+
+
+class Threads(Protocol):
+    """What is used of a `SqliteLog`."""
+
+    async def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do this in the writing thread, as one transaction."""
+
+    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Do this in a reading thread."""
+
+
+class SqliteMarkers:
+    """`Markers` of the log in SQLite."""
+
+    def __init__(self, threads: Threads, wall_ms: Callable[[], int]) -> None:
+        self._threads = threads
+        self._wall_ms = wall_ms
+        self._since_trim = 0
+
+    async def move(self, markers: Sequence[Marker]) -> None:
+        """See `Markers.move`."""
+        self._since_trim += len(markers)
+        trim = self._since_trim >= TRIM_EVERY
+        await self._threads.change("storing read markers", partial(_move, markers, self._wall_ms(), trim))
+        if trim:
+            self._since_trim = 0
+
+    async def of_user(self, user_id: str) -> dict[str, int]:
+        """See `Markers.of_user`."""
+        return await self._threads.ask(partial(_of_user, user_id))
+
+    async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
+        """See `Markers.unread`."""
+        return await self._threads.ask(partial(_unread, user_id, places))
+
+
+def _move(markers: Sequence[Marker], now_ms: int, trim: bool, connection: sqlite3.Connection) -> None:
+    rows = _padded([(marker.user_id, marker.room, marker.offset) for marker in markers], ("", "", 0))
+    connection.execute(_upsert(len(rows)), [*chain.from_iterable(rows), now_ms])
+    users = _padded([(user_id,) for user_id in {marker.user_id for marker in markers}], ("",))
+    crowded = connection.execute(_many_rooms(len(users)), [*chain.from_iterable(users), MAX_MARKED_ROOMS]).fetchall()
+    for (user_id,) in crowded:
+        connection.execute(_TRIM_USER, (user_id, MAX_MARKED_ROOMS))
+    if trim:
+        connection.execute(_TRIM, (MAX_MARKERS,))
+
+
+def _of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
+    return dict(connection.execute(_OF_USER, (user_id,)).fetchall())
+
+
+def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connection) -> dict[str, Unread]:
+    rows = _padded(list(places.items()), ("", 0))
+    found = connection.execute(_lasts(len(rows)), list(chain.from_iterable(rows))).fetchall()
+    return {room: unread_by_offsets(read, last) for room, read, last in found if last}
+
+
+def _padded(rows: list[tuple[object, ...]], empty: tuple[object, ...]) -> list[tuple[object, ...]]:
+    """So many more rows of nothing that they are a power of two."""
+    return rows + [empty] * ((1 << (len(rows) - 1).bit_length()) - len(rows))
+
+
+def _values(rows: int, columns: int) -> str:
+    return ", ".join([f"({', '.join('?' * columns)})"] * rows)
+
+
+@cache
+def _upsert(rows: int) -> str:
+    return f"""
+        WITH moved (user_id, name, read) AS (VALUES {_values(rows, 3)})
+        INSERT INTO markers (user_id, room, read, moved)
+        SELECT moved.user_id, rooms.id, min(moved.read, {_LAST}), ? FROM moved JOIN rooms ON rooms.name = moved.name
+        WHERE true  -- without it the grammar takes ON CONFLICT for a join
+        ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
+        WHERE excluded.read > markers.read
+    """  # noqa: S608
+
+
+@cache
+def _many_rooms(users: int) -> str:
+    return f"""
+        SELECT user_id FROM markers WHERE user_id IN (VALUES {_values(users, 1)})
+        GROUP BY user_id HAVING count(*) > ?
+    """  # noqa: S608
+
+
+@cache
+def _lasts(rows: int) -> str:
+    return f"""
+        WITH asked (name, read) AS (VALUES {_values(rows, 2)})
+        SELECT asked.name, asked.read, {_LAST} FROM asked JOIN rooms ON rooms.name = asked.name
+    """  # noqa: S608

@@ -1,0 +1,65 @@
+/**
+ * One's own name, below the rooms: choose it, sign in with a token, sign out.
+ * Owns: the dialog for it. May not: keep a token (the server's cookie does, and no script can read that).
+ *
+ * @import { ChatClient } from './client.js'
+ */
+import { avatar, byId } from './dom.js';
+
+export class Account {
+  #me = byId('me');
+  #dialog = /** @type {HTMLDialogElement} */ (byId('account'));
+  #name = /** @type {HTMLInputElement} */ (byId('account-name'));
+  #token = /** @type {HTMLInputElement} */ (byId('account-token'));
+  #problem = byId('account-problem');
+
+  /** @param {ChatClient} client */
+  constructor(client) {
+    this.client = client;
+    client.addEventListener('identity', () => this.#show());
+    this.#me.addEventListener('click', () => this.#open());
+    byId('account-form').addEventListener('submit', (event) => this.#submit(event));
+    byId('account-out').addEventListener('click', () => this.#change(() => client.api.signOut()));
+    byId('account-cancel').addEventListener('click', () => this.#dialog.close());
+    this.#show();
+  }
+
+  #show() {
+    const { user } = this.client.identity;
+    this.#me.hidden = !user;
+    if (!user) return;
+    const name = document.createElement('span');
+    name.className = 'name';
+    name.textContent = user.name;
+    this.#me.replaceChildren(avatar(user), name);
+    this.#me.title = `You are ${user.name}: change name, sign in or out`;
+  }
+
+  #open() {
+    this.#name.value = this.client.identity.user?.name ?? '';
+    this.#token.value = '';
+    this.#problem.textContent = '';
+    this.#dialog.showModal();
+    this.#name.select();
+  }
+
+  /** @param {SubmitEvent} event */
+  #submit(event) {
+    event.preventDefault();
+    const token = this.#token.value.trim();
+    const name = this.#name.value.trim();
+    if (token || name) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
+  }
+
+  /** @param {() => Promise<any>} request */
+  async #change(request) {
+    try {
+      const answer = await request();
+      if (answer?.user) this.client.identity.is(answer.user);
+      this.#dialog.close();
+      this.client.reconnect(); // a connection is somebody's from its beginning
+    } catch (error) {
+      this.#problem.textContent = error.status === 404 ? 'This server has no names to choose.' : error.message;
+    }
+  }
+}

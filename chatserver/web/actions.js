@@ -1,0 +1,176 @@
+/**
+ * What can be done with a message: react, answer, copy, link, correct, delete.
+ * Owns: the one toolbar, which stands at the message that is pointed at or focused. May not: change a message itself.
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { Composer } from './composer.js'
+ * @import { Message } from './wire.js'
+ */
+import { byId, make } from './dom.js';
+import { EMOJI, QUICK } from './emoji.js';
+
+export class Actions {
+  #list = byId('messages');
+  #bar = byId('actions');
+  #picker = byId('reaction-picker');
+  /** @type {Message | null} */
+  #message = null;
+
+  /**
+   * @param {ChatClient} client
+   * @param {{composer: Composer, tell: (text: string) => void}} options
+   */
+  constructor(client, { composer, tell }) {
+    this.client = client;
+    this.composer = composer;
+    this.tell = tell;
+    for (const event of ['pointerover', 'focusin', 'click']) this.#list.addEventListener(event, (seen) => this.#at(seen));
+    this.#list.addEventListener('pointerleave', () => this.#leave());
+    this.#list.addEventListener('keydown', (event) => this.#key(event));
+    this.#list.addEventListener('click', (event) => this.#chip(event));
+    this.#bar.addEventListener('click', (event) => this.#click(event));
+    this.#picker.addEventListener('click', (event) => this.#pick(event));
+    for (const event of ['room', 'messages']) client.addEventListener(event, () => this.#keep());
+    const reaction = (/** @type {string} */ emoji, name = emoji) => make('button', { type: 'button', value: emoji, title: name, ariaLabel: name }, emoji);
+    byId('quick-reactions').append(...QUICK.map((emoji) => reaction(emoji)));
+    byId('all-reactions').append(...[...EMOJI].map(([name, emoji]) => reaction(emoji, name.replaceAll('_', ' '))));
+  }
+
+  /** @param {Event} event */
+  #at({ target }) {
+    if (!(target instanceof Element) || this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
+    const row = /** @type {HTMLElement | null} */ (target.closest('.message'));
+    const message = row && this.client.current.find(Number(row.dataset.offset));
+    if (!row || !message || message.deleted) return;
+    this.#message = message;
+    const isOwn = this.client.identity.owns(message);
+    const may = {
+      react: this.client.supports('react'),
+      reply: true,
+      edit: isOwn && this.client.supports('edit'),
+      delete: (isOwn || this.client.identity.isModerator) && this.client.supports('delete'),
+    };
+    for (const [name, value] of Object.entries(may)) {
+      /** @type {HTMLElement} */ (this.#bar.querySelector(`[value="${name}"]`)).hidden = !value;
+    }
+    if (this.#bar.parentElement !== row) row.append(this.#bar);
+    this.#bar.hidden = false;
+  }
+
+  #leave() {
+    if (this.#list.contains(document.activeElement) || this.#picker.matches(':popover-open')) return;
+    this.#bar.hidden = true;
+  }
+
+  /** The row under the toolbar may have gone. */
+  #keep() {
+    if (!this.#bar.isConnected) byId('column').append(this.#bar);
+    if (!this.#list.contains(this.#bar)) this.#bar.hidden = true;
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (!(event.target instanceof Element) || !event.target.matches('.message') || event.ctrlKey || event.metaKey) return;
+    const does = { r: 'reply', e: 'edit', c: 'copy', '+': 'react', Delete: 'delete' }[event.key];
+    const button = does && /** @type {HTMLElement | null} */ (this.#bar.querySelector(`[value="${does}"]:not([hidden])`));
+    if (event.key === 'Escape') this.composer.focus();
+    if (!button) return;
+    event.preventDefault();
+    button.click();
+  }
+
+  /** @param {MouseEvent} event */
+  async #click({ target }) {
+    const button = target instanceof Element && target.closest('button');
+    const message = this.#message;
+    if (!button || !message) return;
+    const { room, offset, text } = message;
+    const { composer, client } = this;
+    if (button.value === 'react') return this.#openPicker();
+    if (button.value === 'reply') return composer.reply(message);
+    if (button.value === 'edit') return composer.edit(message);
+    if (button.value === 'copy') return this.#copy(text, 'The text is copied.');
+    if (button.value === 'link') return this.#copy(`${location.origin}${location.pathname}#${room}/${offset}`, 'The link is copied.');
+    this.#confirm(button, () => client.rooms.get(room)?.delete(offset));
+  }
+
+  /**
+   * A second press within three seconds, on the same button, does it.
+   * @param {HTMLButtonElement} button
+   * @param {() => Promise<unknown> | undefined} action
+   */
+  async #confirm(button, action) {
+    if (!button.classList.contains('sure')) {
+      button.classList.add('sure');
+      this.tell('Press again to delete this message.');
+      setTimeout(() => button.classList.remove('sure'), 3_000);
+      return;
+    }
+    button.classList.remove('sure');
+    await this.#try(action, 'Not deleted');
+    this.composer.focus();
+  }
+
+  /**
+   * @param {() => Promise<unknown> | undefined} action
+   * @param {string} otherwise
+   */
+  async #try(action, otherwise) {
+    try {
+      await action();
+    } catch (error) {
+      this.tell(`${otherwise}: ${error.isUnsupported ? 'this server cannot do that.' : error.message}`);
+    }
+  }
+
+  /**
+   * @param {string} text
+   * @param {string} done
+   */
+  async #copy(text, done) {
+    if (navigator.clipboard) await navigator.clipboard.writeText(text);
+    else {
+      // Over plain http browsers keep their clipboard back; the old way still works.
+      const field = make('textarea', { value: text });
+      document.body.append(field);
+      /** @type {HTMLTextAreaElement} */ (field).select();
+      document.execCommand('copy');
+      field.remove();
+    }
+    this.tell(done);
+  }
+
+  #openPicker() {
+    const { top, bottom, right } = this.#bar.getBoundingClientRect();
+    this.#picker.showPopover();
+    const { width, height } = this.#picker.getBoundingClientRect();
+    const below = bottom + height + 8 < innerHeight ? bottom + 4 : Math.max(8, top - height - 4);
+    Object.assign(this.#picker.style, { top: `${below}px`, left: `${Math.max(8, Math.min(right - width, innerWidth - width - 8))}px` });
+    this.#picker.querySelector('button')?.focus();
+  }
+
+  /** @param {MouseEvent} event */
+  #pick({ target }) {
+    const button = target instanceof Element && target.closest('button');
+    if (!button || !this.#message) return;
+    this.#picker.hidePopover();
+    this.#react(this.#message, button.value, true);
+  }
+
+  /** @param {MouseEvent} event */
+  #chip({ target }) {
+    const chip = target instanceof Element && target.closest('.chip');
+    if (!(chip instanceof HTMLButtonElement) || !this.#message) return;
+    this.#react(this.#message, chip.value, chip.ariaPressed !== 'true');
+  }
+
+  /**
+   * @param {Message} message
+   * @param {string} emoji
+   * @param {boolean} on
+   */
+  #react(message, emoji, on) {
+    const room = this.client.rooms.get(message.room);
+    this.#try(() => room?.react(message.offset, emoji, on), 'No reaction');
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Names after `@` and emoji after `:`, offered while one types.
+ * Owns: the list of offers, and which is chosen. May not: send anything.
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { User } from './wire.js'
+ */
+import { byId, make } from './dom.js';
+import { EMOJI } from './emoji.js';
+
+const MOST_OFFERED = 8;
+const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*)|:([a-z0-9_+-]{2,}))$/u;
+
+export class Completion {
+  #list = byId('completions');
+  /** @type {{start: number, put: string}[]} */
+  #offers = [];
+  #chosen = 0;
+
+  /**
+   * @param {ChatClient} client
+   * @param {HTMLTextAreaElement} field
+   * @param {() => void} changed
+   */
+  constructor(client, field, changed) {
+    this.client = client;
+    this.field = field;
+    this.changed = changed;
+    field.addEventListener('input', () => this.#offer());
+    field.addEventListener('blur', () => this.close());
+  }
+
+  /** @returns {User[]} who may be meant: who is here, and who wrote what is on the screen */
+  people() {
+    const { current, identity } = this.client;
+    const found = new Map(current.timeline.messages.slice(-200).map(({ user }) => [user.id, user]));
+    for (const [id, user] of current.people) found.set(id, user);
+    found.delete(identity.user?.id ?? '');
+    return [...found.values()];
+  }
+
+  close() {
+    this.#offers = [];
+    this.#list.hidden = true;
+    this.field.removeAttribute('aria-activedescendant');
+  }
+
+  #offer() {
+    const before = this.field.value.slice(0, this.field.selectionStart);
+    const word = WORD.exec(before);
+    if (!word) return this.close();
+    const [, name, emoji] = word;
+    const start = before.length - (name ?? emoji).length - 1;
+    const isLike = (/** @type {string} */ text, /** @type {string} */ part) =>
+      text.toLowerCase().split(/[\s_]/).some((each) => each.startsWith(part.toLowerCase()));
+    const found =
+      name !== undefined
+        ? this.people().filter((user) => isLike(user.name, name)).map((user) => ({ put: `@${user.name} `, shown: user.name }))
+        : [...EMOJI].filter(([key]) => isLike(key, emoji)).map(([key, value]) => ({ put: `${value} `, shown: `${value} :${key}:` }));
+    this.#offers = found.slice(0, MOST_OFFERED).map(({ put }) => ({ start, put }));
+    if (!found.length) return this.close();
+    const options = found.slice(0, MOST_OFFERED).map(({ shown }, index) =>
+      make('li', { id: `completion-${index}`, role: 'option', onmousedown: (/** @type {Event} */ event) => this.#click(event, index) }, shown),
+    );
+    this.#list.replaceChildren(...options);
+    this.#list.hidden = false;
+    this.#choose(0);
+  }
+
+  /**
+   * @param {Event} event
+   * @param {number} index
+   */
+  #click(event, index) {
+    event.preventDefault(); // the field keeps the focus
+    this.#choose(index);
+    this.#put();
+  }
+
+  /** @param {number} index */
+  #choose(index) {
+    this.#chosen = (index + this.#offers.length) % this.#offers.length;
+    [...this.#list.children].forEach((option, at) => (option.ariaSelected = String(at === this.#chosen)));
+    this.field.setAttribute('aria-activedescendant', `completion-${this.#chosen}`);
+  }
+
+  #put() {
+    const { start, put } = this.#offers[this.#chosen];
+    this.field.setRangeText(put, start, this.field.selectionStart, 'end');
+    this.close();
+    this.changed();
+  }
+
+  /**
+   * @param {KeyboardEvent} event
+   * @returns {boolean} whether the key was for the list
+   */
+  key(event) {
+    if (!this.#offers.length) return false;
+    if (event.key === 'ArrowDown') this.#choose(this.#chosen + 1);
+    else if (event.key === 'ArrowUp') this.#choose(this.#chosen - 1);
+    else if (event.key === 'Enter' || event.key === 'Tab') this.#put();
+    else if (event.key === 'Escape') this.close();
+    else return false;
+    event.preventDefault();
+    return true;
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * The line below the room's name: whether we are connected, how, and when it is tried again.
+ * Owns: its words. May not: decide anything about the connection.
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { State } from './connection.js'
+ */
+import { byId } from './dom.js';
+
+export const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' };
+
+/** @param {State} state */
+function inWords({ phase, kind, until, reason }) {
+  if (phase === 'live') return reason || `live · ${KINDS[kind]}`;
+  if (phase === 'connecting') return reason ? 'reconnecting…' : 'connecting…';
+  if (phase === 'stopped') return `disconnected: ${reason}`;
+  const seconds = Math.max(1, Math.ceil(((until ?? 0) - performance.now()) / 1000));
+  return `${navigator.onLine ? '' : 'offline · '}reconnecting in ${seconds} s…`;
+}
+
+export class ConnectionLine {
+  #line = byId('connection');
+  #text = byId('connection-text');
+  #spoken = byId('connection-spoken');
+  #ticking = 0;
+
+  /** @param {ChatClient} client */
+  constructor(client) {
+    this.client = client;
+    client.addEventListener('state', () => this.#show());
+    client.addEventListener('typing', () => this.#showTyping());
+    client.addEventListener('room', () => this.#showTyping());
+    byId('reconnect').addEventListener('click', () => client.hurry());
+    // `offline` is the browser's guess, and a server on this machine is still there: look, rather than believe it.
+    for (const event of ['online', 'offline']) addEventListener(event, () => client.hurry());
+    document.addEventListener('visibilitychange', () => document.hidden || client.hurry());
+  }
+
+  #show() {
+    const { state } = this.client;
+    const words = inWords(state);
+    this.#line.dataset.phase = state.phase;
+    this.#line.title = state.reason;
+    this.#text.textContent = words;
+    byId('reconnect').hidden = state.phase !== 'waiting' && state.phase !== 'stopped';
+    clearInterval(this.#ticking);
+    if (state.phase === 'waiting') this.#ticking = setInterval(() => (this.#text.textContent = inWords(state)), 250);
+    // Spoken once per change, and without the countdown.
+    const spoken = state.phase === 'waiting' ? 'connection lost, reconnecting' : words;
+    if (state.phase !== 'connecting' && this.#spoken.textContent !== spoken) this.#spoken.textContent = spoken;
+  }
+
+  #showTyping() {
+    const names = this.client.current.typists.map(({ name }) => name);
+    const shown = names.length > 2 ? 'Several people are typing' : names.length ? `${names.join(' and ')} ${names.length > 1 ? 'are' : 'is'} typing` : '';
+    byId('typing').textContent = shown && `${shown}…`;
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * Keeps one link to the server open: over which transport, and when to try again.
+ * Owns: the link in use, the ladder of transports, the state. May not: know rooms or messages, touch the DOM.
+ *
+ * It climbs down the ladder (WebSocket, event stream, long-poll) only when a transport fails to open although the server
+ * answers `/readyz`; when the server itself is away, it waits with jittered back-off and tries the same rung again.
+ * From a lower rung it looks, ever less often, whether a WebSocket works by now, and changes over without a break.
+ *
+ * @import { ChatError, Page } from './wire.js'
+ *
+ * @typedef {'ws' | 'sse' | 'poll'} Kind
+ * @typedef {{opened: boolean, retryAfter: number | null, forGood: boolean, reason: string}} Loss
+ * @typedef {{type: string, [field: string]: any}} Json
+ *
+ * @typedef {object} Link
+ * @property {LinkHandlers} handlers
+ * @property {boolean} followsMany whether it can follow many rooms at a time
+ * @property {(room: string, cursor: string | null) => void} follow
+ * @property {(room: string) => void} unfollow
+ * @property {(request: Json) => Promise<any>} ask
+ * @property {() => void} nudge make sure, quickly, that the line is alive
+ * @property {() => void} close
+ *
+ * @typedef {object} LinkHandlers what a link tells; each first names itself, so that a dropped link can be ignored
+ * @property {(link: Link, hello: Json | null) => void} ready
+ * @property {(link: Link, room: string, page: Page) => void} page
+ * @property {(link: Link, pushed: Json) => void} pushed
+ * @property {(link: Link, room: string, error: ChatError) => void} refused
+ * @property {(link: Link, loss: Loss) => void} lost
+ *
+ * @typedef {object} State
+ * @property {'connecting' | 'live' | 'waiting' | 'stopped'} phase
+ * @property {Kind} kind
+ * @property {number | null} until when `waiting` ends, in ms of performance.now()
+ * @property {string} reason why it is not live, for the person
+ */
+import { delayBefore, sleep } from './backoff.js';
+
+/** @type {Kind[]} best first */
+export const LADDER = ['ws', 'sse', 'poll'];
+const SETTLED = 10_000; // ms; a link that lived this long was a good one, and the count of failures starts anew
+const SHORT_LIVES = 3; // in a row, and the rung is taken for broken: some proxies let a WebSocket open, then cut it
+const LOOK_UP_FIRST = 30_000; // ms on a lower rung before the first look at the WebSocket
+const LOOK_UP_LONGEST = 10 * 60_000; // ms; each look that fails doubles the wait up to this
+
+export class Connection {
+  /** @type {State} */
+  state;
+  /** @type {Link | null} */
+  link = null;
+  #rung = 0;
+  #failures = 0;
+  #shortLives = 0;
+  #readyAt = 0;
+  #lookUpAfter = LOOK_UP_FIRST;
+  /** @type {AbortController} ends what waits for the next attempt */
+  #waiting = new AbortController();
+
+  /**
+   * @param {object} options
+   * @param {Kind[]} options.ladder
+   * @param {(kind: Kind, handlers: any) => Link} options.open
+   * @param {() => Promise<void>} options.ready resolves when the server takes traffic; throws a ChatError otherwise
+   * @param {{stateChanged: () => void, opening: (link: Link) => void, up: (link: Link, hello: Json | null) => void, down: () => void,
+   *   page: (room: string, page: Page) => void, pushed: (pushed: Json) => void,
+   *   refused: (room: string, error: ChatError) => void}} options.handlers
+   */
+  constructor({ ladder, open, ready, handlers }) {
+    this.ladder = ladder;
+    this.open = open;
+    this.isServing = ready;
+    this.handlers = handlers;
+    this.state = { phase: 'connecting', kind: ladder[0], until: null, reason: '' };
+  }
+
+  start() {
+    this.#waiting.abort();
+    this.#waiting = new AbortController();
+    this.#enter('connecting', { reason: this.state.reason });
+    this.link = this.open(this.ladder[this.#rung], this);
+    this.handlers.opening(this.link);
+  }
+
+  /** The person is here and does not want to wait, or the network says that it is back, or gone. */
+  hurry() {
+    if (this.state.phase === 'live') this.link?.nudge();
+    else if (this.link === null) this.start();
+  }
+
+  stop() {
+    this.#waiting.abort();
+    this.link?.close();
+    this.link = null;
+    this.handlers.down();
+    this.#enter('stopped', { reason: 'closed' });
+  }
+
+  /**
+   * @param {State['phase']} phase
+   * @param {{until?: number | null, reason?: string}} [more]
+   */
+  #enter(phase, { until = null, reason = '' } = {}) {
+    this.state = { phase, kind: this.ladder[this.#rung], until, reason };
+    this.handlers.stateChanged();
+  }
+
+  // What links tell. Only the link in use is listened to.
+
+  /** @type {LinkHandlers['ready']} */
+  ready(link, hello) {
+    if (link !== this.link) return;
+    this.#readyAt = performance.now();
+    this.#enter('live');
+    this.handlers.up(link, hello);
+    if (this.#rung > 0) this.#lookUp(link);
+  }
+
+  /** @type {LinkHandlers['page']} */
+  page(link, room, page) {
+    if (link === this.link) this.handlers.page(room, page);
+  }
+
+  /** @type {LinkHandlers['refused']} */
+  refused(link, room, error) {
+    if (link === this.link) this.handlers.refused(room, error);
+  }
+
+  /** @type {LinkHandlers['pushed']} */
+  pushed(link, pushed) {
+    if (link !== this.link) return;
+    if (pushed.type === 'goaway') this.#enter('live', { reason: `the server goes away: ${pushed.reason}` });
+    else this.handlers.pushed(pushed);
+  }
+
+  /** @type {LinkHandlers['lost']} */
+  async lost(link, loss) {
+    if (link !== this.link) return;
+    this.link = null;
+    this.handlers.down();
+    if (loss.forGood) return this.#enter('stopped', { reason: loss.reason });
+    const isSettled = loss.opened && performance.now() - this.#readyAt > SETTLED;
+    if (isSettled) this.#failures = this.#shortLives = 0;
+    else if (loss.opened) {
+      this.#shortLives += 1;
+      this.#failures = Math.min(this.#failures, SHORT_LIVES); // it does open: do not hold old outages against it
+    }
+    const { signal } = this.#waiting;
+    const isBroken = !loss.opened || this.#shortLives >= SHORT_LIVES;
+    let { retryAfter } = loss;
+    if (isBroken && this.#rung + 1 < this.ladder.length) {
+      this.#enter('connecting', { reason: loss.reason });
+      const away = await this.isServing().then(
+        () => null,
+        (error) => error,
+      );
+      if (signal.aborted) return; // hurried meanwhile
+      if (away === null) {
+        this.#rung += 1;
+        this.#failures = this.#shortLives = 0;
+        return this.start();
+      }
+      retryAfter = away.retryAfter;
+    }
+    const delay = delayBefore(this.#failures++, retryAfter);
+    this.#enter('waiting', { until: performance.now() + delay, reason: loss.reason });
+    await sleep(delay, signal);
+    if (!signal.aborted) this.start();
+  }
+
+  /**
+   * From a lower rung, look whether a WebSocket opens by now, and take it if so.
+   * @param {Link} below
+   */
+  async #lookUp(below) {
+    await sleep(this.#lookUpAfter, this.#waiting.signal);
+    if (below !== this.link) return;
+    this.#lookUpAfter = Math.min(2 * this.#lookUpAfter, LOOK_UP_LONGEST);
+    this.open(this.ladder[0], {
+      ready: (/** @type {Link} */ above, /** @type {Json | null} */ hello) => {
+        if (below !== this.link) return above.close();
+        this.#rung = 0;
+        this.link = above;
+        below.close();
+        above.handlers = this;
+        this.ready(above, hello);
+      },
+      pushed: () => {},
+      lost: () => this.#lookUp(below),
+    });
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * A message's text as nodes: code, bold, italic, lists, quotes, links. Built by DOM calls alone, so that whatever a
+ * message says, it can become no other element than these, and no link but http and https.
+ */
+import { make } from './dom.js';
+import { splitLinks } from './text.js';
+
+const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
+const ITEM = /^\s{0,3}(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
+const QUOTE = /^>\s?(.*)$/;
+/** Code first: nothing is marked up inside it. Underscores mark only at the edges of words: snake_case stays. */
+const INLINE =
+  /(?<code>`+)(?<coded>[^\n]+?)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
+const DEEPEST = 6; // marks within marks
+
+/**
+ * @param {string} href
+ * @param {string | Node} shown
+ */
+const link = (href, shown) => make('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer' }, shown);
+
+/**
+ * @param {string} text
+ * @param {string[]} names mentioned in it
+ * @param {number} [depth]
+ * @returns {(Node | string)[]}
+ */
+function inline(text, names, depth = 0) {
+  if (depth > DEEPEST) return [text];
+  const nodes = [];
+  let end = 0;
+  for (const { 0: whole, index, groups = {} } of text.matchAll(INLINE)) {
+    const { coded, bold, star, under, label, href } = groups;
+    nodes.push(...mentions(text.slice(end, index), names));
+    end = index + whole.length;
+    if (coded) nodes.push(make('code', {}, coded));
+    else if (bold) nodes.push(make('strong', {}, ...inline(bold, names, depth + 1)));
+    else if (star || under) nodes.push(make('em', {}, ...inline(star ?? under, names, depth + 1)));
+    else if (label && URL.canParse(href)) nodes.push(link(href, label));
+    else for (const part of splitLinks(whole)) nodes.push(part.href ? link(part.href, part.text) : part.text);
+  }
+  return [...nodes, ...mentions(text.slice(end), names)];
+}
+
+/**
+ * @param {string} text
+ * @param {string[]} names
+ * @returns {(Node | string)[]}
+ */
+function mentions(text, names) {
+  for (const name of names) {
+    const at = text.indexOf(`@${name}`);
+    if (at < 0) continue;
+    const end = at + name.length + 1;
+    const mark = make('span', { className: 'mention' }, text.slice(at, end));
+    return [...mentions(text.slice(0, at), names), mark, ...mentions(text.slice(end), names)];
+  }
+  return text ? [text] : [];
+}
+
+/**
+ * @param {string} text without fences
+ * @param {string[]} names
+ */
+function blocks(text, names) {
+  const nodes = [];
+  /** @type {{kind: string, lines: string[], start?: string}[]} */
+  const runs = [];
+  for (const line of text.split('\n')) {
+    const item = ITEM.exec(line);
+    const quote = QUOTE.exec(line);
+    const kind = item ? (item[1] ? 'ol' : 'ul') : quote ? 'blockquote' : 'p';
+    const content = item ? item[2] : quote ? quote[1] : line;
+    const last = runs.at(-1);
+    if (last?.kind === kind) last.lines.push(content);
+    else runs.push({ kind, lines: [content], start: item?.[1] });
+  }
+  for (const { kind, lines, start } of runs) {
+    if (kind === 'ul' || kind === 'ol') {
+      const list = make(kind, {}, ...lines.map((line) => make('li', {}, ...inline(line, names))));
+      if (start) /** @type {HTMLOListElement} */ (list).start = Number(start);
+      nodes.push(list);
+    } else {
+      const content = lines.join('\n').replace(/^\n+|\n+$/g, '');
+      if (content) nodes.push(make(kind, {}, ...inline(content, names)));
+    }
+  }
+  return nodes;
+}
+
+/**
+ * @param {string} text
+ * @param {string[]} [names] of the people mentioned
+ * @returns {Node[]} blocks
+ */
+export function markdown(text, names = []) {
+  const nodes = [];
+  for (let fence; (fence = FENCE.exec(text)); text = text.slice(fence.index + fence[0].length)) {
+    if (fence.index) nodes.push(...blocks(text.slice(0, fence.index).replace(/\n$/, ''), names));
+    nodes.push(make('pre', { tabIndex: 0 }, make('code', {}, fence[1])));
+  }
+  return text ? [...nodes, ...blocks(text, names)] : nodes;
+}

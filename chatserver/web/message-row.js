@@ -1,0 +1,90 @@
+/**
+ * One message as a row: who, when, what, what it answers, how others took it.
+ * Owns nothing; may not: know where in the list it stands.
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { Message } from './wire.js'
+ */
+import { avatar, make } from './dom.js';
+import { markdown } from './markdown.js';
+import { clock, fullTime, isOnlyEmoji } from './text.js';
+
+const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
+
+/**
+ * @param {Message} message
+ * @param {Message | null} previous
+ */
+export function startsGroup(message, previous) {
+  if (!previous || previous.user.id !== message.user.id || message.reply_to) return true;
+  return Date.parse(message.time) - Date.parse(previous.time) > GROUP_SPAN;
+}
+
+/**
+ * @param {ChatClient} client
+ * @param {Message} message
+ */
+export function messageRow(client, message) {
+  const { user, offset, text, deleted } = message;
+  const isOwn = client.identity.owns(message);
+  const time = new Date(message.time);
+  const row = make(
+    'li',
+    { className: 'message', tabIndex: -1 },
+    avatar(user),
+    make(
+      'p',
+      { className: 'head' },
+      make('span', { className: 'author', dir: 'auto' }, isOwn ? 'You' : user.name),
+      make('time', { dateTime: message.time }, clock(time)),
+    ),
+    make('div', { className: 'bubble', title: fullTime(time) }, ...quote(client, message), body(client, message)),
+    make('span', { className: 'aside', ariaHidden: 'true' }, clock(time)),
+    ...reactions(client, message),
+  );
+  row.classList.toggle('own', isOwn);
+  row.classList.toggle('for-us', client.mentionsUs(message));
+  row.classList.toggle('jumbo', !deleted && isOnlyEmoji(text));
+  if (offset) row.dataset.offset = String(offset);
+  return row;
+}
+
+/**
+ * @param {ChatClient} client
+ * @param {Message} message
+ */
+function body(client, { text, deleted, edited, mentions = [] }) {
+  if (deleted) return make('p', { className: 'text gone' }, 'This message was deleted.');
+  const names = mentions.map((id) => client.identity.nameOf(id)).filter((name) => name !== undefined);
+  const blocks = markdown(text, names);
+  if (edited) blocks.push(make('span', { className: 'edited' }, 'edited'));
+  return make('div', { className: 'text', dir: 'auto' }, ...blocks);
+}
+
+/**
+ * @param {ChatClient} client
+ * @param {Message} message
+ */
+function quote(client, { room, reply_to, deleted }) {
+  if (!reply_to || deleted) return [];
+  const answered = client.rooms.get(room)?.find(reply_to);
+  const shown = answered
+    ? [make('b', { dir: 'auto' }, client.identity.owns(answered) ? 'You' : answered.user.name), ` ${answered.text || '…'}`]
+    : ['an earlier message'];
+  return [make('a', { className: 'quote', href: `#${room}/${reply_to}`, dir: 'auto' }, ...shown)];
+}
+
+/**
+ * @param {ChatClient} client
+ * @param {Message} message
+ */
+function reactions(client, message) {
+  const counted = Object.entries(message.reactions ?? {}).filter(([, count]) => count > 0);
+  if (!counted.length) return [];
+  const chips = counted.map(([emoji, count]) => {
+    const isOurs = client.identity.hasReacted(message, emoji);
+    const label = `${emoji} ${count}, ${isOurs ? 'take yours back' : 'react with it too'}`;
+    return make('button', { className: 'chip', type: 'button', value: emoji, ariaPressed: String(isOurs), ariaLabel: label }, `${emoji} ${count}`);
+  });
+  return [make('p', { className: 'reactions' }, ...chips)];
+}

@@ -1,0 +1,73 @@
+/**
+ * What draws the eye from elsewhere: the number in the title, and notifications where they were asked for.
+ * Owns: which room may notify of what (kept by this browser). May not: ask for permission unless the person pressed.
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { Store } from './storage.js'
+ * @import { Message } from './wire.js'
+ */
+import { byId } from './dom.js';
+import { readJson } from './storage.js';
+
+/** @typedef {'mentions' | 'all' | 'nothing'} Level */
+const KEY = 'chat.notify';
+const LONGEST = 200; // characters of a message
+
+export class Notifier {
+  #choice = /** @type {HTMLSelectElement} */ (byId('notify'));
+  /** @type {{[room: string]: Level}} */
+  #levels;
+
+  /**
+   * @param {ChatClient} client
+   * @param {Store} storage
+   */
+  constructor(client, storage) {
+    this.client = client;
+    this.storage = storage;
+    this.#levels = readJson(storage, KEY, (value) => value !== null && typeof value === 'object', {});
+    for (const event of ['room', 'unread', 'left']) client.addEventListener(event, () => this.#showTitle());
+    client.addEventListener('room', () => (this.#choice.value = this.#level(client.room)));
+    client.addEventListener('messages', ({ detail }) => detail.isLive && this.#heard(detail));
+    this.#choice.addEventListener('change', () => this.#chosen());
+  }
+
+  /** @param {string} room */
+  #level(room) {
+    return this.#levels[room] ?? 'mentions';
+  }
+
+  #showTitle() {
+    let unread = 0;
+    for (const room of this.client.rooms.values()) if (this.#level(room.name) !== 'nothing') unread += room.unread;
+    document.title = `${unread ? `(${unread > 999 ? '999+' : unread}) ` : ''}#${this.client.room} · chat`;
+  }
+
+  async #chosen() {
+    const level = /** @type {Level} */ (this.#choice.value);
+    this.#levels[this.client.room] = level;
+    this.storage.setItem(KEY, JSON.stringify(this.#levels));
+    this.#showTitle();
+    if (level !== 'nothing' && 'Notification' in window && Notification.permission === 'default') await Notification.requestPermission();
+  }
+
+  /** @param {{room: string, added: Message[]}} news */
+  #heard({ room, added }) {
+    if (!('Notification' in window) || Notification.permission !== 'granted') return;
+    if (!document.hidden && document.hasFocus() && room === this.client.room) return;
+    const level = this.#level(room);
+    const isFor = (/** @type {Message} */ message) => level === 'all' || (level === 'mentions' && this.client.mentionsUs(message));
+    const message = added.findLast((each) => !this.client.identity.owns(each) && isFor(each));
+    if (message) this.#show(message);
+  }
+
+  /** @param {Message} message */
+  #show({ room, offset, user, text }) {
+    const shown = new Notification(`${user.name} in #${room}`, { body: text.slice(0, LONGEST), tag: `chat-${room}` });
+    shown.onclick = () => {
+      window.focus();
+      location.hash = `${room}/${offset}`;
+      shown.close();
+    };
+  }
+}

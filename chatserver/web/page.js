@@ -1,0 +1,127 @@
+/**
+ * The page's table of contents: builds the client and its views, and carries what belongs to none of them: the address
+ * (`#room`, `#room/offset`, `?transport=`) and the banner.
+ */
+import { Account } from './account.js';
+import { Actions } from './actions.js';
+import { ChatClient } from './client.js';
+import { Composer } from './composer.js';
+import { ConnectionLine, KINDS } from './connection-line.js';
+import { byId, hasFingers } from './dom.js';
+import { MessagesView } from './messages-view.js';
+import { Notifier } from './notify.js';
+import { closePanels } from './panels.js';
+import { PendingView } from './pending-view.js';
+import { PeopleView } from './people-view.js';
+import { RoomsView } from './rooms-view.js';
+import { openStorage } from './storage.js';
+import { Switcher } from './switcher.js';
+import { ROOM_NAME } from './wire.js';
+
+const FIRST_ROOM = 'lobby';
+
+const tab = openStorage('sessionStorage');
+const browser = openStorage('localStorage');
+const forced = new URLSearchParams(location.search).get('transport');
+const kind = Object.hasOwn(KINDS, forced ?? '') ? /** @type {keyof KINDS} */ (forced) : null;
+const client = new ChatClient(location.origin, { kind, tab, browser });
+new ConnectionLine(client);
+const messages = new MessagesView(client);
+new PendingView(client);
+const rooms = new RoomsView(client, browser);
+new PeopleView(client);
+new Account(client);
+new Notifier(client, browser);
+new Switcher(client, rooms);
+const composer = new Composer(client, {
+  storage: browser,
+  sent: () => (hideBanner(), messages.toPresent()),
+  problem: showBanner,
+});
+new Actions(client, { composer, tell: showToast });
+
+// The address
+
+/** @param {string} text of the address, which a person may have typed */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function enterFromAddress() {
+  const [room, offset] = decoded(location.hash.slice(1)).split('/');
+  if (ROOM_NAME.test(room)) {
+    hideBanner();
+    closePanels();
+    client.enter(room);
+    if (Number(offset) > 0) visit(Number(offset));
+    return;
+  }
+  if (room) showBanner(`“${room}” cannot be a room: 1 to 64 of a–z 0–9 . _ -, beginning with a letter or digit.`);
+  if (!client.room) history.replaceState(null, '', `#${FIRST_ROOM}`);
+  if (!client.room) client.enter(FIRST_ROOM);
+}
+
+/**
+ * @param {number} offset
+ */
+async function visit(offset) {
+  const { current } = client;
+  if (current.timeline.epoch === null) await new Promise((resolve) => current.addEventListener('caughtup', resolve, { once: true }));
+  try {
+    await messages.visit(offset);
+  } catch (error) {
+    showBanner(`That message did not come: ${error.message}`);
+  }
+}
+
+addEventListener('hashchange', () => {
+  enterFromAddress();
+  // A room was chosen, to write or to read in it. A finger did not ask for a keyboard.
+  if (location.hash.includes('/')) return;
+  if (hasFingers()) byId('scroller').focus();
+  else composer.focus();
+});
+
+client.addEventListener('room', () => (byId('room-title').textContent = client.room));
+client.addEventListener('left', ({ detail }) => {
+  if (detail.room === client.room) location.hash = rooms.names[0] ?? FIRST_ROOM;
+});
+byId('leave').addEventListener('click', () => client.leave(client.room));
+
+// The banner, which stays, and the toast, which moves nothing and goes
+
+const TOAST = 4_000; // ms
+let toasting = 0;
+
+/** @param {string} text */
+function showToast(text) {
+  byId('toast').textContent = text;
+  clearTimeout(toasting);
+  toasting = setTimeout(() => (byId('toast').textContent = ''), TOAST);
+}
+
+/** @param {string} text */
+function showBanner(text) {
+  byId('banner-text').textContent = text;
+  byId('banner').hidden = false;
+}
+
+function hideBanner() {
+  byId('banner').hidden = true;
+}
+
+client.addEventListener('restarted', ({ detail }) => {
+  if (detail.room === client.room) showBanner('The server began a new log: some messages are gone.');
+});
+client.addEventListener('refused', ({ detail }) => {
+  if (detail.room === client.room) showBanner(`#${detail.room} did not open: ${detail.error.message}`);
+});
+client.addEventListener('expiring', ({ detail }) => showBanner(`Your sign-in ends in ${detail.seconds} s.`));
+byId('banner-close').addEventListener('click', () => (hideBanner(), composer.focus()));
+
+enterFromAddress();
+if (!hasFingers()) composer.focus();

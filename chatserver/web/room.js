@@ -1,0 +1,333 @@
+/**
+ * One room: what was said there, how far it is read, who is there.
+ * Owns: its timelines, the filling of holes, the read marker, who types. May not: open connections, touch the DOM.
+ *
+ * It tells by events, on itself and on its client: `message` (detail: the message, once each, in order of arrival),
+ * `messages` (many at a time: added, changed, isLive), `presence`, `typing`, `unread`, `caughtup`, `restarted`, `refused`.
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { Json } from './connection.js'
+ * @import { Extras } from './outbox.js'
+ * @import { Change, ChatError, Message, Page, User } from './wire.js'
+ */
+import { delayBefore, sleep } from './backoff.js';
+import { Timeline } from './timeline.js';
+import { splitCursor } from './wire.js';
+
+const FILL_LIMIT = 100; // messages a request, when a hole is filled
+const HISTORY_LIMIT = 50; // messages a scroll-up
+const TYPING_EVERY = 3_000; // ms; the server passes on no more
+const TYPING_LASTS = 6_000; // ms without another word of it
+const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
+const KEEP = 10_000;
+
+export class Room extends EventTarget {
+  timeline = new Timeline();
+  /** @type {Timeline | null} an older stretch that is looked at, from a search or a link */
+  past = null;
+  /** @type {number | null} how many are here */
+  members = null;
+  /** @type {Map<string, User>} those of them whom the server named, by id */
+  people = new Map();
+  /** @type {string | null} up to where it is read; null if it was never open */
+  read = null;
+  /** Where the log ends, as far as we heard. @type {string | null} */
+  head = null;
+  /** Mentions of us, unread, that the server counted. */
+  mentions = 0;
+  /** @type {Map<string, {user: User, timer: number}>} */
+  #typists = new Map();
+  #typedAt = -Infinity;
+  #filling = false;
+
+  /**
+   * @param {ChatClient} client
+   * @param {string} name
+   */
+  constructor(client, name) {
+    super();
+    this.client = client;
+    this.name = name;
+  }
+
+  // What a user of it does
+
+  /**
+   * @param {string} text
+   * @param {Extras} [extras]
+   * @returns {Promise<import('./wire.js').Ack>} resolves when the message is durable
+   */
+  publish(text, extras) {
+    return this.client.outbox.add(this.name, text, extras);
+  }
+
+  /**
+   * @param {number} offset
+   * @param {string} text
+   */
+  edit(offset, text) {
+    return this.#ask('edit', { offset, text });
+  }
+
+  /** @param {number} offset */
+  delete(offset) {
+    return this.#ask('delete', { offset });
+  }
+
+  /**
+   * @param {number} offset
+   * @param {string} emoji
+   * @param {boolean} on
+   */
+  react(offset, emoji, on) {
+    return this.#ask('react', { offset, emoji, on });
+  }
+
+  /** @returns {Promise<{members: User[], count: number}>} who is here, as many as the server names */
+  async askPeople() {
+    const found = await this.#ask('members');
+    this.members = found.count;
+    this.people = new Map(found.members.map((/** @type {User} */ user) => [user.id, user]));
+    this.tell('presence');
+    return found;
+  }
+
+  leave() {
+    this.client.leave(this.name);
+  }
+
+  /** Tell the others that we type, as often as the server passes it on. */
+  typing() {
+    const now = performance.now();
+    if (now - this.#typedAt < TYPING_EVERY || !this.client.supports('typing')) return;
+    this.#typedAt = now;
+    this.#ask('typing').catch(() => {}); // it is worth no second try
+  }
+
+  /** @param {number} offset up to which all is read */
+  markRead(offset) {
+    if (this.timeline.epoch === null || offset <= this.#readOffset) return;
+    this.read = this.timeline.cursorAt(offset);
+    this.mentions = 0;
+    this.client.reads(this, offset);
+    this.tell('unread');
+  }
+
+  // What others may know of it
+
+  get #readOffset() {
+    if (this.read === null) return -1;
+    const { epoch, offset } = splitCursor(this.read);
+    return this.timeline.epoch === null || epoch === this.timeline.epoch ? offset : 0;
+  }
+
+  /** The offset of the first message that is not read, if any is. */
+  get firstUnread() {
+    return this.unread ? this.#readOffset + 1 : null;
+  }
+
+  /** Messages of others that are not read; of what is not here, each record counts. */
+  get unread() {
+    if (this.read === null) return 0;
+    const { timeline } = this;
+    const read = this.#readOffset;
+    const head = this.head === null ? 0 : splitCursor(this.head).offset;
+    if (timeline.epoch === null) return Math.max(0, head - read);
+    const here = timeline.messages.slice(timeline.place(read + 1));
+    const foreign = here.filter((message) => !this.client.identity.owns(message) && !message.deleted).length;
+    return Math.max(0, timeline.first - 1 - read) + foreign + Math.max(0, head - Math.max(timeline.head, read));
+  }
+
+  /** @param {number} offset */
+  find(offset) {
+    return this.past?.find(offset) ?? this.timeline.find(offset);
+  }
+
+  get typists() {
+    return [...this.#typists.values()].map(({ user }) => user);
+  }
+
+  /**
+   * @param {string} type
+   * @param {object} [detail]
+   */
+  tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+    this.client.tell(type, { room: this.name, ...detail });
+  }
+
+  /**
+   * @param {string} type
+   * @param {object} [fields]
+   */
+  #ask(type, fields) {
+    return this.client.ask({ type, room: this.name, ...fields });
+  }
+
+  // What the server tells
+
+  /** @param {Page} page */
+  page(page) {
+    const { timeline } = this;
+    const isFirst = timeline.epoch === null;
+    const isNewLog = !timeline.isSameLog(page);
+    if (isFirst || isNewLog) timeline.begin(page);
+    const { added, changed } = timeline.add(page.messages, { asPage: true });
+    if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
+    if (isNewLog) this.past = null;
+    this.head = page.cursor;
+    this.read ??= timeline.cursorAt(timeline.head);
+    if (page.members != null) this.members = page.members;
+    if (isNewLog) this.tell('restarted');
+    this.#took(added, changed, !isFirst && !isNewLog);
+    this.tell('caughtup', { members: page.members ?? null });
+  }
+
+  /** @param {(Message | Change)[]} records pushed */
+  take(records) {
+    const { added, changed } = this.timeline.add(records);
+    if (this.past) changed.push(...this.past.change(records));
+    for (const record of records) this.#noteReaction(record);
+    if (this.timeline.messages.length > TRIM_AT) this.timeline.trim(KEEP);
+    for (const { user } of added) this.#stopsTyping(user.id);
+    this.#took(added, changed, true);
+  }
+
+  /** @param {Message | Change} record */
+  #noteReaction(record) {
+    const { identity } = this.client;
+    if (!('target' in record) || !record.emoji || !record.user || !identity.owns({ user: record.user })) return;
+    identity.reacted({ room: this.name, offset: record.target ?? 0 }, record.emoji, record.on ?? false);
+  }
+
+  /** @param {Json} pushed */
+  pushed({ type, ...pushed }) {
+    if (type === 'gap') {
+      this.timeline.expect(splitCursor(pushed.until).offset);
+      this.#fill();
+    } else if (type === 'presence') {
+      this.members = pushed.members;
+      for (const user of pushed.joined) this.people.set(user.id, user);
+      for (const user of pushed.left) this.people.delete(user.id);
+      this.tell('presence', pushed);
+    } else if (type === 'typing') this.#types(pushed.user);
+    else if (type === 'read') this.markRead(pushed.offset);
+  }
+
+  /** @param {ChatError} error */
+  async refused(error) {
+    if (error.code === 'bad_cursor' && this.timeline.epoch !== null) this.timeline = new Timeline();
+    else if (!error.isTemporary) return this.tell('refused', { error });
+    await sleep(delayBefore(0, error.retryAfter));
+    this.client.follow(this);
+  }
+
+  /** @param {User} user */
+  #types(user) {
+    if (user.id === this.client.identity.user?.id) return;
+    clearTimeout(this.#typists.get(user.id)?.timer);
+    this.#typists.set(user.id, { user, timer: setTimeout(() => this.#stopsTyping(user.id), TYPING_LASTS) });
+    this.tell('typing');
+  }
+
+  /** @param {string} id */
+  #stopsTyping(id) {
+    clearTimeout(this.#typists.get(id)?.timer);
+    if (this.#typists.delete(id)) this.tell('typing');
+  }
+
+  /**
+   * @param {Message[]} added
+   * @param {Message[]} changed
+   * @param {boolean} isLive
+   */
+  #took(added, changed, isLive) {
+    const { identity, outbox } = this.client;
+    for (const message of added) {
+      identity.learn(message);
+      if (identity.owns(message)) outbox.arrived(message);
+      this.dispatchEvent(new CustomEvent('message', { detail: message }));
+    }
+    if (added.length || changed.length) {
+      this.tell('messages', { added, changed, isLive });
+      this.tell('unread');
+    }
+    if (this.timeline.hole()) this.#fill();
+  }
+
+  // What it fetches
+
+  /**
+   * @param {{before?: string, after?: string, limit: number}} where
+   * @returns {Promise<Page>}
+   */
+  history(where) {
+    return this.#ask('history', where);
+  }
+
+  /**
+   * Fetch what came before the oldest message that is looked at.
+   * @param {Timeline} timeline
+   */
+  async older(timeline) {
+    if (timeline.complete || timeline.epoch === null) return;
+    const page = await this.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
+    if (page.messages.length === 0) timeline.complete = true;
+    this.tell('messages', { ...timeline.add(page.messages, { asPage: true }), isLive: false });
+  }
+
+  /** Fetch what came after the older stretch that is looked at; where it meets the present, it becomes part of it. */
+  async newer() {
+    const { past, timeline } = this;
+    if (!past?.cursor) return;
+    const { messages } = await this.history({ after: past.cursor, limit: HISTORY_LIMIT });
+    const found = past.add(messages, { asPage: true });
+    if (messages.length === 0 || past.through + 1 >= timeline.first) {
+      timeline.add(past.messages, { asPage: true });
+      timeline.first = Math.min(timeline.first, past.first);
+      timeline.complete ||= past.complete;
+      if (this.past === past) this.past = null;
+    }
+    this.tell('messages', { ...found, isLive: false });
+  }
+
+  /**
+   * Make sure that a message is in the stretch that is looked at.
+   * @param {number} offset
+   */
+  async visit(offset) {
+    this.past = null;
+    const { timeline } = this;
+    if (timeline.epoch === null || offset >= timeline.first) return;
+    const half = HISTORY_LIMIT / 2;
+    const past = new Timeline();
+    const page = await this.history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
+    if (!timeline.isSameLog(page) || page.messages.length === 0) return;
+    past.begin(page);
+    past.add(page.messages, { asPage: true });
+    if (past.through + 1 < timeline.first) this.past = past;
+    else timeline.add(past.messages, { asPage: true });
+  }
+
+  /** Fetch what is missing between two messages that we have, until nothing is. */
+  async #fill() {
+    if (this.#filling) return;
+    this.#filling = true;
+    const { timeline } = this;
+    try {
+      for (let hole; (hole = timeline.hole()) && this.client.isLive && timeline === this.timeline; ) {
+        const { after, until } = hole;
+        const page = await this.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
+        if (!timeline.isSameLog(page)) return; // the log began anew meanwhile; the next page will say so
+        const found = timeline.add(page.messages, { asPage: true });
+        if (timeline.through === after) timeline.accept(page.messages[0]?.offset ?? until);
+        this.tell('messages', { ...found, isLive: true });
+      }
+    } catch (error) {
+      // Lost: the next connection resumes from before the hole. Refused for a while: so does the next message.
+      console.warn('could not fetch what is missing:', error.message);
+    } finally {
+      this.#filling = false;
+    }
+  }
+}

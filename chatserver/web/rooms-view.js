@@ -1,0 +1,139 @@
+/**
+ * The list of rooms: ours, with what is unread in them, and others that there are.
+ * Owns: which rooms are ours (kept by this browser), how often the server is asked. May not: open a room (a link does).
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { Store } from './storage.js'
+ */
+import { byId, make } from './dom.js';
+import { readJson } from './storage.js';
+import { plural } from './text.js';
+import { ROOM_NAME } from './wire.js';
+
+const ASK_EVERY = 20_000; // ms, while the page is looked at, for rooms that are not ours
+const ASK_OFTEN = 4_000; // ms, over HTTP, where the news of our other rooms comes by asking
+const OURS_KEY = 'chat.rooms';
+const MOST_OURS = 50;
+const MOST_OTHERS = 20;
+
+export class RoomsView {
+  #list = byId('rooms');
+  #hint = byId('room-hint');
+  /** @type {string[]} newest first */
+  #ours;
+  /** @type {{room: string, members: number}[]} what the server lists */
+  #listed = [];
+  #askedAt = -Infinity;
+
+  /**
+   * @param {ChatClient} client
+   * @param {Store} storage
+   */
+  constructor(client, storage) {
+    this.client = client;
+    this.storage = storage;
+    this.#ours = readJson(storage, OURS_KEY, Array.isArray, ['lobby']).filter((room) => ROOM_NAME.test(room));
+    client.addEventListener('room', () => this.#opened(client.room));
+    client.addEventListener('caughtup', () => this.#ask());
+    client.addEventListener('left', ({ detail }) => this.#forget(detail.room));
+    for (const event of ['unread', 'presence']) client.addEventListener(event, () => this.#show());
+    const form = byId('room-form');
+    form.addEventListener('submit', (event) => this.#submit(event));
+    form.addEventListener('input', () => (this.#hint.textContent = ''));
+    setInterval(() => this.#ask(), 1000);
+  }
+
+  /** Rooms to choose from: ours by what is unread, then the others. */
+  get names() {
+    const unread = (/** @type {string} */ name) => this.client.rooms.get(name)?.unread ?? 0;
+    const ours = [...this.#ours].sort((a, b) => Number(unread(b) > 0) - Number(unread(a) > 0));
+    return [...new Set([...ours, ...this.#listed.map(({ room }) => room)])];
+  }
+
+  /** @param {string} room */
+  #opened(room) {
+    this.#remember([room, ...this.#ours.filter((each) => each !== room)].slice(0, MOST_OURS));
+    this.#askedAt = -Infinity;
+  }
+
+  /** @param {string} room */
+  #forget(room) {
+    this.#remember(this.#ours.filter((each) => each !== room));
+  }
+
+  /** @param {string[]} ours */
+  #remember(ours) {
+    this.#ours = ours;
+    this.storage.setItem(OURS_KEY, JSON.stringify(ours));
+    this.#show();
+  }
+
+  /** @param {SubmitEvent} event */
+  #submit(event) {
+    event.preventDefault();
+    const input = /** @type {HTMLInputElement} */ (byId('room-name'));
+    const room = roomNamed(input.value);
+    if (!ROOM_NAME.test(room)) {
+      this.#hint.textContent = room ? 'Letters a–z, digits, and . _ - inside.' : '';
+      input.focus();
+      return;
+    }
+    input.value = '';
+    location.hash = room;
+  }
+
+  async #ask() {
+    const { phase } = this.client.state;
+    const every = this.client.connection.link?.followsMany === false ? ASK_OFTEN : ASK_EVERY;
+    if (document.hidden || phase !== 'live' || performance.now() - this.#askedAt < every) return;
+    this.#askedAt = performance.now();
+    try {
+      this.#listed = await this.client.survey();
+      for (const name of this.#ours) this.client.join(name);
+      this.#show();
+    } catch (error) {
+      console.warn('the list of rooms did not come:', error.message); // the old one stays; the next is near
+    }
+  }
+
+  #show() {
+    const { room: here, rooms } = this.client;
+    const ours = [...this.#ours].sort();
+    const others = this.#listed.filter(({ room }) => !ours.includes(room)).slice(0, MOST_OTHERS);
+    const rows = ours.map((name) => this.#row(name, rooms.get(name)?.members ?? 0));
+    const rest = others.map(({ room, members }) => this.#row(room, members));
+    if (rest.length) rows.push(make('li', { className: 'panel-title' }, 'Other rooms'), ...rest);
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement?.getAttribute('href') : null;
+    this.#list.replaceChildren(...rows);
+    const again = focused && this.#list.querySelector(`[href="${CSS.escape(focused)}"]`);
+    if (again) /** @type {HTMLElement} */ (again).focus();
+    this.#list.querySelector(`[href="#${CSS.escape(here)}"]`)?.setAttribute('aria-current', 'page');
+  }
+
+  /**
+   * @param {string} name
+   * @param {number} members
+   */
+  #row(name, members) {
+    const room = this.client.rooms.get(name);
+    const unread = room?.unread ?? 0;
+    const mentions = room?.mentions ?? 0;
+    const link = make('a', { href: `#${name}` }, make('span', { className: 'name' }, name));
+    if (unread > 0) {
+      const spoken = make('span', { className: 'visually-hidden' }, mentions ? ' mentions of you' : ' unread');
+      const shown = mentions ? `@${mentions}` : unread > 99 ? '99+' : String(unread);
+      link.append(make('span', { className: mentions ? 'badge mentioned' : 'badge' }, shown, spoken));
+      link.classList.add('has-news');
+    } else if (members > 0) {
+      const spoken = make('span', { className: 'visually-hidden' }, ` ${members === 1 ? 'person' : 'people'} here`);
+      link.append(make('span', { className: 'count', title: `${plural(members, 'person', 'people')} here` }, String(members), spoken));
+    }
+    return make('li', {}, link);
+  }
+}
+
+/**
+ * What a person typed, as the name of a room it may be.
+ * @param {string} text
+ */
+export const roomNamed = (text) => text.trim().toLowerCase().replace(/^#/, '').replace(/\s+/g, '-');

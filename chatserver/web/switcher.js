@@ -1,0 +1,128 @@
+/**
+ * Ctrl-K: go to a room by a few letters of its name, or search what was said.
+ * Owns: the dialog, its list, which row is chosen. May not: open a room itself (the address does).
+ *
+ * @import { ChatClient } from './client.js'
+ * @import { RoomsView } from './rooms-view.js'
+ * @import { Message } from './wire.js'
+ */
+import { byId, make } from './dom.js';
+import { roomNamed } from './rooms-view.js';
+import { clock, dayName } from './text.js';
+import { ROOM_NAME } from './wire.js';
+
+const MOST_ROOMS = 7;
+const SEARCH_AFTER = 250; // ms without another letter
+const SHORTEST = 2; // letters worth a search
+
+export class Switcher {
+  #dialog = /** @type {HTMLDialogElement} */ (byId('switcher'));
+  #input = /** @type {HTMLInputElement} */ (byId('switcher-input'));
+  #list = byId('switcher-list');
+  #note = byId('switcher-note');
+  #chosen = 0;
+  #timer = 0;
+  /** @type {AbortController | null} */
+  #searching = null;
+
+  /**
+   * @param {ChatClient} client
+   * @param {RoomsView} rooms
+   */
+  constructor(client, rooms) {
+    this.client = client;
+    this.rooms = rooms;
+    byId('find').addEventListener('click', () => this.open());
+    addEventListener('keydown', (event) => {
+      if (event.key.toLowerCase() !== 'k' || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey) return;
+      event.preventDefault();
+      this.open();
+    });
+    this.#input.addEventListener('input', () => this.#typed());
+    this.#input.addEventListener('keydown', (event) => this.#key(event));
+    this.#list.addEventListener('click', () => this.#dialog.close());
+    this.#dialog.addEventListener('click', ({ target }) => target === this.#dialog && this.#dialog.close());
+  }
+
+  open() {
+    if (this.#dialog.open) return;
+    this.#input.value = '';
+    this.#dialog.showModal();
+    this.#typed();
+  }
+
+  #typed() {
+    const typed = this.#input.value.trim();
+    const name = roomNamed(typed);
+    const unread = (/** @type {string} */ each) => this.client.rooms.get(each)?.unread ?? 0;
+    const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => Number(!a.startsWith(name)) - Number(!b.startsWith(name)));
+    const rows = found.slice(0, MOST_ROOMS).map((each) =>
+      this.#option(`#${each}`, make('b', {}, `#${each}`), unread(each) ? make('span', { className: 'badge' }, String(unread(each))) : ''),
+    );
+    if (ROOM_NAME.test(name) && !found.includes(name)) rows.push(this.#option(`#${name}`, 'Open ', make('b', {}, `#${name}`)));
+    this.#list.replaceChildren(...rows);
+    this.#choose(0);
+    clearTimeout(this.#timer);
+    this.#searching?.abort();
+    const maySearch = typed.length >= SHORTEST && this.client.supports('search');
+    this.#note.textContent = maySearch ? 'Searching…' : rows.length ? '' : 'No such room.';
+    if (maySearch) this.#timer = setTimeout(() => this.#search(typed), SEARCH_AFTER);
+  }
+
+  /** @param {string} words */
+  async #search(words) {
+    this.#searching = new AbortController();
+    const { signal } = this.#searching;
+    try {
+      const { results } = await this.client.search(words, signal);
+      if (signal.aborted) return;
+      this.#list.append(...results.map((message) => this.#found(message)));
+      this.#note.textContent = results.length ? '' : 'Nobody said that.';
+      this.#choose(this.#chosen);
+    } catch (error) {
+      if (!signal.aborted) this.#note.textContent = error.isUnsupported ? '' : `The search failed: ${error.message}`;
+    }
+  }
+
+  /** @param {Message & {snippet?: [string, boolean][]}} message */
+  #found({ room, offset, user, time, text, snippet = [[text, false]] }) {
+    const at = new Date(time);
+    const parts = snippet.map(([part, isHit]) => (isHit ? make('mark', {}, part) : part));
+    return this.#option(
+      `#${room}/${offset}`,
+      make('span', { className: 'found-at' }, `#${room} · ${user.name} · ${dayName(at)} ${clock(at)}`),
+      make('span', { className: 'snippet', dir: 'auto' }, ...parts),
+    );
+  }
+
+  /**
+   * @param {string} href
+   * @param {...(Node | string)} content
+   */
+  #option(href, ...content) {
+    return make('li', { role: 'none' }, make('a', { href, role: 'option', tabIndex: -1 }, ...content));
+  }
+
+  /** @param {number} index */
+  #choose(index) {
+    const options = [...this.#list.querySelectorAll('a')];
+    this.#chosen = options.length ? (index + options.length) % options.length : 0;
+    options.forEach((option, at) => {
+      option.id = `switcher-${at}`;
+      option.ariaSelected = String(at === this.#chosen);
+    });
+    options[this.#chosen]?.scrollIntoView({ block: 'nearest' });
+    if (options.length) this.#input.setAttribute('aria-activedescendant', `switcher-${this.#chosen}`);
+    else this.#input.removeAttribute('aria-activedescendant');
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.isComposing) return;
+    if (event.key === 'ArrowDown') this.#choose(this.#chosen + 1);
+    else if (event.key === 'ArrowUp') this.#choose(this.#chosen - 1);
+    else if (event.key === 'Enter') this.#list.querySelectorAll('a')[this.#chosen]?.click();
+    else return;
+    event.preventDefault();
+  }
+}

@@ -1,0 +1,119 @@
+"""The pipelines' steps as a test wants them: each takes its time, fails when it is told to, and is counted.
+
+Owns: fakes of the systems that a pipeline asks. May not: know a log or a socket.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import trio
+
+from chatserver.api.pipelines.limiters import Limit, Limiters, SearchLimits
+from chatserver.api.pipelines.results import ResultCache
+from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
+from chatserver.chat.principal import Principal
+from chatserver.log.index import Found, Hit, Question
+from chatserver.log.interface import Record
+
+ANN = Principal(7, "192.0.2.7")
+LIMITS = SearchLimits(Limit("user", 1.0, 1.0), (Limit("network", 1.0, 1.0), Limit("minute", 1.0, 1.0)))
+
+
+class Systems:
+    """Everything a search asks. A step's name is what it is told about: how long it takes, what it raises."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.errors: dict[str, Exception] = {}
+        self.waits: dict[str, float] = {}  # of limits that say no
+        self.log: list[str] = []  # steps that began, and with a dot in front those that ended well
+        self.running = 0
+        self.missing = False  # the session
+        self.readable = "abc"
+        self.go_on: int | None = None  # what the search of everywhere says
+
+    async def step(self, name: str) -> None:
+        """Take the time of a step, and perhaps fail."""
+        self.log.append(name)
+        self.running += 1
+        try:
+            await trio.sleep(self.seconds.get(name, 0.0))
+            if name in self.errors:
+                raise self.errors[name]
+        finally:
+            self.running -= 1
+        self.log.append(f".{name}")
+
+    async def take(self, limit: Limit, key: Hashable) -> float:
+        await self.step(limit.name)
+        return self.waits.get(limit.name, 0.0)
+
+    async def find(self, asked: Asked) -> Principal | None:
+        await self.step("session")
+        return None if self.missing else asked.visitor
+
+    def make(self, asked: Asked) -> Principal:
+        return asked.visitor
+
+    async def store(self, asked: Asked, principal: Principal) -> None:
+        await self.step("store")
+
+    async def rooms(self, limit: int) -> Sequence[str]:
+        await self.step("rooms")
+        return ["a", "b"]
+
+    async def audit(self, searched: Searched) -> None:
+        await self.step("audit")
+
+
+class Finding:
+    """An index."""
+
+    def __init__(self, systems: Systems) -> None:
+        self._systems = systems
+
+    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+        await self._systems.step(question.room or "everywhere")
+        room = question.room or "c"
+        record = Record(room, 1, 0, "u_ann", "Ann", f"hi from {room}")
+        more = self._systems.go_on if go_on is None else go_on - 1
+        return Found([Hit(record, ord(room), [])], more if question.room is None else None)
+
+
+class Stage:
+    """A pipeline over such systems; what it does afterwards runs in a nursery of the test."""
+
+    def __init__(self, systems: Systems, nursery: trio.Nursery, start: Callable[..., None] | None = None) -> None:
+        self.systems = systems
+        self.results = ResultCache(trio.current_time)
+        self.limiters = Limiters([systems], trio.current_time)
+        self.pipeline = SearchPipeline(
+            index=Finding(systems), sessions=systems, limiters=self.limiters, limits=LIMITS, results=self.results,
+            recent_rooms=systems.rooms, may_read=lambda principal, *, room: room in systems.readable,
+            start_afterwards=start or nursery.start_soon, after_steps=[systems.audit],
+        )  # fmt: skip
+
+    async def search(self, word: str = "hi", *, room: str | None = None, limit: int = 20) -> Searched:
+        return await self.pipeline.search(Asked(Question((word,), room), limit, ANN.network, ANN, True))
+
+
+def found(searched: Searched) -> list[str]:
+    return [hit.record.room for hit in searched.hits]
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope when so many steps of tasks were taken since it was armed."""
+
+    def __init__(self, scope: trio.CancelScope, steps: int) -> None:
+        self._scope = scope
+        self._left = steps
+
+    def after_task_step(self, task: Any) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._scope.cancel()
+
+    @property
+    def over(self) -> bool:
+        """Whether it came to that."""
+        return self._left <= 0

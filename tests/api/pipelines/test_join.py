@@ -1,0 +1,118 @@
+"""The pipeline of a join: the room and what was missed are read side by side, and nothing is left of what failed."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from chatserver.api.encoder import WireEncoder
+from chatserver.api.pages import Page, Pages
+from chatserver.api.pipelines.join import JoinPipeline
+from chatserver.chat.room import Room
+from chatserver.log.interface import LogUnavailable
+from chatserver.protocol.validation import Place
+from tests.api.pipelines.stage import CancelAt
+from tests.support.chatting import Chatting, chatting
+from tests.support.scripted import HERE
+
+Clock = trio.testing.MockClock
+#: Messages in the room: more than it has in memory from the start.
+WRITTEN = 120
+
+
+@asynccontextmanager
+async def joining() -> AsyncIterator[tuple[Chatting, JoinPipeline]]:
+    async with chatting() as it:
+        await it.publish("lobby", *(f"message {n}" for n in range(WRITTEN)))
+        yield it, JoinPipeline(it.hub, Pages(it.hub.reader, WireEncoder(it.log.identity.epoch)))
+
+
+async def join(pipeline: JoinPipeline, after: int | None, epoch: str | None = None) -> Page:
+    def enter(room: Room, page: Page) -> Page:
+        assert room.ready
+        return page
+
+    return await pipeline.join("lobby", HERE, None if after is None else Place(epoch, after), enter)
+
+
+@pytest.mark.parametrize(
+    ("after", "reads", "reaches", "count"),
+    [
+        (None, 2, WRITTEN, 50),  # the room's ends and its newest messages are all
+        (WRITTEN - 10, 3, WRITTEN, 10),  # read for nothing, but nobody waited for it
+        (5, 3, 55, 50),  # far behind: was read meanwhile
+        (0, 3, 50, 50),
+    ],
+)
+async def test_the_room_and_what_was_missed_are_read_side_by_side(
+    autojump_clock: Clock, after: int | None, reads: int, reaches: int, count: int
+) -> None:
+    """A read takes 2 s here, 1 until it looks and 1 until it answers. The room needs two of them."""
+    async with joining() as (it, pipeline):
+        it.log.delay, it.log.reads = 1.0, 0
+        began = trio.current_time()
+        page = await join(pipeline, after)
+        assert (page.reaches, page.recovered, len(page.items)) == (reaches, True, count)
+        assert (it.log.reads, trio.current_time() - began) == (reads, 4.0)
+        await it.until_idle()
+        assert it.log.waiting == 0
+
+
+async def test_a_place_that_is_gone(autojump_clock: Clock) -> None:
+    async with joining() as (it, pipeline):
+        await it.log.retain(max_messages=100, max_age_ms=0, now_ms=0)
+        page = await join(pipeline, 5)
+        assert (page.reaches, page.recovered) == (70, False)
+    async with joining() as (it, pipeline):
+        page = await join(pipeline, 5, epoch="other")
+        assert (page.reaches, page.recovered) == (WRITTEN, False)
+
+
+async def test_a_room_in_memory_is_read_once_at_most(autojump_clock: Clock) -> None:
+    async with joining() as (it, pipeline):
+        await it.load("lobby")
+        it.log.reads = 0
+        assert (await join(pipeline, WRITTEN - 3)).reaches == WRITTEN
+        assert it.log.reads == 0
+        assert (await join(pipeline, 3)).reaches == 53
+        assert it.log.reads == 1
+
+
+async def test_a_read_that_fails_fails_the_join_and_leaves_no_room_behind(autojump_clock: Clock) -> None:
+    async with joining() as (it, pipeline):
+        for failing in (1, 2, 3):
+            it.log.failing_reads = failing
+            with pytest.raises(LogUnavailable):
+                await join(pipeline, 5)
+            it.log.failing_reads = 0
+            assert it.log.waiting == 0
+            assert it.hub.rooms == {}
+        assert (await join(pipeline, 5)).reaches == 55
+
+
+def test_cancelled_at_every_await() -> None:
+    cancelled, steps = 0, 0
+    while cancelled == steps:
+        steps += 1
+        cancelled += trio.run(cancel_and_join_again, steps, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert steps < 500
+    assert steps > 5
+
+
+async def cancel_and_join_again(steps: int) -> bool:
+    """Cancel a join when so many steps of tasks were taken; whether it was."""
+    async with joining() as (it, pipeline):
+        it.log.delay = 0.01
+        with trio.CancelScope() as scope:
+            cancel = CancelAt(scope, steps)
+            trio.lowlevel.add_instrument(cancel)
+            try:
+                await join(pipeline, 5)
+            finally:
+                trio.lowlevel.remove_instrument(cancel)
+        assert it.log.waiting == len(it.hub.reader) == 0
+        assert all(room.ready and room.empty and not room.pins for room in it.hub.rooms.values())
+        assert (await join(pipeline, 5)).reaches == 55
+    return scope.cancelled_caught

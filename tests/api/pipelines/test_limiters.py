@@ -1,0 +1,86 @@
+"""Limits on shards: a key is always on the same one, a refusal is known without asking, nothing grows for ever."""
+
+from collections.abc import Hashable
+
+import pytest
+import trio
+import trio.testing
+
+from chatserver.api.pipelines.limiters import (
+    MAX_REFUSALS,
+    Limit,
+    Limiters,
+    OverLimitError,
+    local_shards,
+    search_limits,
+)
+from chatserver.settings.fields import Settings
+
+Clock = trio.testing.MockClock
+LIMIT = Limit("user", 2.0, 4.0)
+
+
+class NotedShard:
+    """Says yes, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Hashable]] = []
+
+    async def take(self, limit: Limit, key: Hashable) -> float:
+        self.asked.append((limit.name, key))
+        return 0.0
+
+
+async def test_so_many_at_once_and_so_many_a_second(autojump_clock: Clock) -> None:
+    limiters = Limiters(local_shards(trio.current_time), trio.current_time)
+    for _ in range(4):
+        await limiters.take(LIMIT, 7)
+    with pytest.raises(OverLimitError) as caught:
+        await limiters.take(LIMIT, 7)
+    assert caught.value.wait == pytest.approx(0.5)
+    await limiters.take(LIMIT, 8)
+    await limiters.take(Limit("network", 2.0, 4.0), 7)
+    await trio.sleep(0.5)
+    await limiters.take(LIMIT, 7)
+
+
+async def test_a_key_of_a_limit_has_its_shard() -> None:
+    shards = [NotedShard() for _ in range(3)]
+    limiters = Limiters(shards, trio.current_time)
+    for _ in range(2):
+        for key in range(60):
+            await limiters.take(LIMIT, key)
+    for shard in shards:
+        assert shard.asked
+        assert shard.asked.count(shard.asked[0]) == 2
+    assert sum(len(set(shard.asked)) for shard in shards) == 60
+
+
+async def test_no_limit_asks_nobody() -> None:
+    shard = NotedShard()
+    await Limiters([shard], trio.current_time).take(Limit("user", 0.0, 1.0), 7)
+    assert shard.asked == []
+
+
+async def test_refusals_are_remembered_until_their_time_and_not_too_many(autojump_clock: Clock) -> None:
+    shards = local_shards(trio.current_time)
+    limiters = Limiters(shards, trio.current_time)
+    await limiters.remember(OverLimitError(LIMIT, 7, 2.0))
+    assert limiters.refused(LIMIT, 7) == pytest.approx(2.0)
+    assert limiters.refused(LIMIT, 8) == limiters.refused(Limit("network", 1.0, 1.0), 7) == 0.0
+    for key in range(MAX_REFUSALS + 5):
+        await limiters.remember(OverLimitError(LIMIT, key, 1.0))
+        await limiters.take(LIMIT, key)
+    assert len(limiters) == MAX_REFUSALS
+    await trio.sleep(2.0)
+    assert limiters.refused(LIMIT, 7) == 0.0
+    limiters.sweep()
+    assert len(limiters) == sum(map(len, shards)) == 0
+
+
+def test_the_limits_of_a_search_follow_from_one_setting() -> None:
+    limits = search_limits(Settings(search_rate=2.0))
+    assert (limits.user.rate, limits.user.burst) == (2.0, 4.0)
+    assert [(limit.rate, limit.burst) for limit in limits.network] == [(20.0, 40.0), (10.0, 600.0)]
+    slow = search_limits(Settings(search_rate=0.01))
+    assert (slow.user.burst, [limit.burst for limit in slow.network]) == (1.0, [10.0, 10.0])

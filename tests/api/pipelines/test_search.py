@@ -1,0 +1,188 @@
+"""The pipeline of a search: what happens side by side, what cancels what, and that nothing is left of what failed."""
+
+import pytest
+import trio
+import trio.testing
+
+from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.limiters import OverLimitError
+from chatserver.api.pipelines.results import RESULT_LIFETIME
+from chatserver.api.pipelines.search import ROOMS_BUDGET
+from chatserver.log.interface import LogUnavailable
+from tests.api.pipelines.stage import CancelAt, Stage, Systems, found
+
+Clock = trio.testing.MockClock
+#: Steps that a search of everywhere waits for, when there is more than one answer holds.
+STEPS = ("network", "minute", "session", "store", "user", "everywhere", "rooms", "a", "b")
+AFTER = ("audit",)
+
+
+@pytest.fixture
+def systems() -> Systems:
+    """With more everywhere than one answer holds, and a session to be made."""
+    systems = Systems()
+    systems.missing, systems.go_on = True, 5
+    return systems
+
+
+async def test_the_steps_in_their_order(autojump_clock: Clock, systems: Systems) -> None:
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery)
+        searched = await stage.search()
+        assert found(searched) == ["c", "b", "a"]
+        assert "audit" not in systems.log, "the answer is there first"
+    assert set(systems.log) == {*STEPS, *AFTER, *(f".{step}" for step in (*STEPS, *AFTER))}
+
+
+async def test_side_by_side_takes_as_long_as_the_longest(autojump_clock: Clock, systems: Systems) -> None:
+    systems.seconds = dict.fromkeys(("network", "minute", "session", "store", "user", "everywhere"), 1.0)
+    systems.go_on = None
+    async with trio.open_nursery() as nursery:
+        searched = await Stage(systems, nursery).search()
+    assert searched.seconds == pytest.approx(2.0), "a session, then the user's limit, a store and the query"
+
+
+async def test_one_query_is_enough_for_most_questions(autojump_clock: Clock, systems: Systems) -> None:
+    systems.go_on = None
+    async with trio.open_nursery() as nursery:
+        assert found(await Stage(systems, nursery).search()) == ["c"]
+        systems.go_on = 5
+        assert found(await Stage(systems, nursery).search(room="a")) == ["a"]
+    assert "rooms" not in systems.log
+
+
+async def test_rooms_that_are_slow_are_left_out(autojump_clock: Clock, systems: Systems) -> None:
+    systems.seconds = {"a": 60.0}
+    async with trio.open_nursery() as nursery:
+        searched = await Stage(systems, nursery).search()
+        assert found(searched) == ["c", "b"]
+        assert searched.seconds == pytest.approx(ROOMS_BUDGET)
+    assert systems.running == 0
+
+
+@pytest.mark.parametrize("limit", ["network", "minute", "user"])
+async def test_a_limiter_that_says_no_cancels_the_queries(autojump_clock: Clock, systems: Systems, limit: str) -> None:
+    """At once: the queries take much longer."""
+    systems.waits = {limit: 3.0}
+    systems.seconds = {"everywhere": 60.0, "store": 60.0, limit: 1.0}
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery)
+        with pytest.raises(OverLimitError) as caught:
+            await stage.search()
+        assert (caught.value.limit.name, caught.value.wait) == (limit, 3.0)
+        assert "everywhere" in systems.log
+    assert trio.current_time() - began == 1.0
+    assert (systems.running, len(stage.results)) == (0, 0)
+    assert ".audit" not in systems.log
+    assert stage.limiters.refused(caught.value.limit, caught.value.key) == pytest.approx(3.0), "known without asking"
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_step_that_fails_fails_the_search_alone(autojump_clock: Clock, systems: Systems, step: str) -> None:
+    """With a failure of the system, or a fault of ours: all others are cancelled, and the next search is well."""
+    for error, raised in ((LogUnavailable("planted"), LogUnavailable), (ZeroDivisionError("planted"), ExceptionGroup)):
+        systems.errors = {step: error}
+        systems.seconds = {each: 0.0 if each == step else 0.01 for each in STEPS}
+        async with trio.open_nursery() as nursery:
+            stage = Stage(systems, nursery)
+            with pytest.raises(raised):
+                await stage.search()
+            assert systems.running == 0
+            assert len(stage.results) == len(stage.pipeline._flights) == 0
+            systems.errors = {}
+            assert found(await stage.search()) == ["c", "b", "a"]
+
+
+async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, systems: Systems) -> None:
+    caught = []
+    for error in (LogUnavailable("planted"), ZeroDivisionError("planted")):
+        systems.errors = {"audit": error}
+        async with trio.open_nursery() as nursery:
+            stage = Stage(systems, nursery, Afterwards(nursery, lambda: caught.append(True)).start)
+            assert found(await stage.search()) == ["c", "b", "a"]
+        assert len(stage.results) == 6, "the other step was done"
+    assert len(caught) == 1, "the failure of a system is a line in the log, and no fault of ours"
+
+
+async def test_what_hangs_afterwards_ends(autojump_clock: Clock, systems: Systems) -> None:
+    systems.seconds = {"audit": 1e6}
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery, Afterwards(nursery, lambda: None).start)
+        await stage.search()
+    assert systems.running == 0
+
+
+def test_cancelled_at_every_await(systems: Systems) -> None:
+    """Nothing is left running, half an answer is never kept, and the same question is answered the next time."""
+    cancelled, steps = 0, 0
+    while cancelled == steps:
+        steps += 1
+        cancelled += trio.run(cancel_and_search_again, steps, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert steps < 500
+    assert steps > 15, "as many awaits as there are steps, at least"
+
+
+async def cancel_and_search_again(steps: int) -> bool:
+    """Cancel a search when so many steps of tasks were taken; whether it was."""
+    systems = Systems()
+    systems.missing, systems.go_on = True, 5
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery)
+        with trio.CancelScope() as scope:
+            cancel = CancelAt(scope, steps)
+            trio.lowlevel.add_instrument(cancel)
+            try:
+                assert found(await stage.search()) == ["c", "b", "a"]
+            finally:
+                trio.lowlevel.remove_instrument(cancel)
+        assert systems.running == len(stage.pipeline._flights) == 0
+        if scope.cancelled_caught:
+            assert len(stage.results) == 0
+        assert found(await stage.search()) == ["c", "b", "a"]
+    return scope.cancelled_caught
+
+
+# -- cache and rights -------------------------------------------------------------------------------------------------
+
+
+async def test_cache_first(autojump_clock: Clock, systems: Systems) -> None:
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery)
+        assert not (await stage.search()).cached
+        await trio.testing.wait_all_tasks_blocked()
+        systems.log.clear()
+        again = await stage.search()
+        assert (again.cached, found(again)) == (True, ["c", "b", "a"])
+        assert "everywhere" not in systems.log
+        await trio.sleep(RESULT_LIFETIME)
+        assert not (await stage.search()).cached
+
+
+async def test_who_ask_the_same_at_once_have_one_query(autojump_clock: Clock, systems: Systems) -> None:
+    systems.seconds, systems.go_on = {"everywhere": 1.0}, None
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery)
+        async with trio.open_nursery() as askers:
+            for _ in range(5):
+                askers.start_soon(stage.search)
+    assert systems.log.count("everywhere") == 1
+
+
+async def test_a_result_from_before_a_deletion_is_not_kept(autojump_clock: Clock, systems: Systems) -> None:
+    systems.seconds = {"everywhere": 1.0}
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery)
+        nursery.start_soon(stage.search)
+        await trio.sleep(0.5)
+        stage.results.forget(["elsewhere"])
+    assert len(stage.results) == 0
+
+
+async def test_what_may_not_be_read_is_not_in_the_answer_nor_asked_for(autojump_clock: Clock, systems: Systems) -> None:
+    """And the search goes on while little of what it finds may be read, but not for ever."""
+    systems.readable = "b"
+    async with trio.open_nursery() as nursery:
+        assert found(await Stage(systems, nursery).search()) == ["b"]
+    assert "a" not in systems.log
+    assert 1 < systems.log.count("everywhere") < 10

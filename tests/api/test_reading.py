@@ -1,0 +1,191 @@
+"""Read markers, what is unread, and typing, on every transport (CONTRACT section 9)."""
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatserver.chat import reading
+from tests.api.test_events import event, open_stream
+from tests.support.peers import Answer, Chatter, Peer, ask, chatter, connect, publish
+from tests.support.serving import Serving, eventually, serving
+
+ANN = {"Cookie": "chat_session=ann-ann-ann-ann-ann-ann"}
+BOB = {"Cookie": "chat_session=bob-bob-bob-bob-bob-bob"}
+
+
+async def put_read(peer: Peer, room: str, body: object, *, who: dict[str, str] = ANN) -> Answer:
+    headers = {"Content-Type": "application/json", **who}
+    return await peer.request("PUT", f"/rooms/{room}/read", json.dumps(body).encode(), headers=headers)
+
+
+async def unread(peer: Peer, *, who: dict[str, str] = ANN) -> Any:
+    answer = await peer.request("GET", "/unread", headers=who)
+    assert answer.status == 200, answer
+    return answer.json["rooms"]
+
+
+def counts(read: int, unread: int, mentions: int = 0) -> dict[str, int]:
+    return {"read": read, "unread": unread, "mentions": mentions}
+
+
+@asynccontextmanager
+async def joined(server: Serving, room: str, who: dict[str, str]) -> AsyncIterator[Chatter]:
+    async with chatter(server.address, headers=who) as client:
+        await client.ask("join", room=room)
+        yield client
+
+
+async def test_how_far_one_has_read_and_what_is_unread(server: Serving, peer: Peer) -> None:
+    for number in range(5):
+        await publish(server.address, "lobby", f"m{number}")
+    await publish(server.address, "ops", "hi")
+    assert await unread(peer) == {}
+    async with joined(server, "lobby", ANN) as ann:
+        await ann.say(type="read", room="lobby", offset=2)
+        assert (await ann.ask("read", room="lobby", offset=1)) == {
+            "type": "read", "id": "q2", "room": "lobby", "offset": 1,
+        }  # fmt: skip
+    answer = await put_read(peer, "ops", {"offset": 9})
+    assert (answer.status, answer.body) == (204, b"")
+    assert await unread(peer) == {"lobby": counts(2, 3), "ops": counts(1, 0)}
+    assert await unread(peer, who=BOB) == {}
+    await publish(server.address, "ops", "more")
+    await put_read(peer, "lobby", {"offset": 1 << 52})
+    await put_read(peer, "nowhere", {"offset": 1})
+    assert await unread(peer) == {"lobby": counts(5, 0), "ops": counts(1, 1)}, "nobody has read what came later"
+
+
+async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "STORE_EVERY", 60.0)  # it is the end that stores them
+    log = f"sqlite:{tmp_path / 'chat.db'}"
+    async with serving(log=log) as server:
+        for number in range(3):
+            await publish(server.address, "lobby", f"m{number}")
+        async with connect(server.address) as peer:
+            assert (await put_read(peer, "lobby", {"offset": 2})).status == 204
+            assert await unread(peer) == {"lobby": counts(2, 1)}
+        os.kill(os.getpid(), signal.SIGTERM)
+        await eventually(lambda: server.server.parts.services.markers.waiting == 0)
+    async with serving(log=log) as server, connect(server.address) as peer:
+        assert await unread(peer) == {"lobby": counts(2, 1)}
+
+
+async def test_a_users_other_connections_are_told_and_nobody_else(server: Serving, peer: Peer) -> None:
+    await publish(server.address, "lobby", "hi")
+    async with (
+        joined(server, "lobby", ANN) as ann, joined(server, "lobby", ANN) as phone, joined(server, "lobby", BOB) as bob,
+        connect(server.address) as stream,
+    ):  # fmt: skip
+        await open_stream(stream, headers=ANN)
+        await ann.say(type="read", room="lobby", offset=1)
+        told = {"type": "read", "room": "lobby", "offset": 1}
+        assert await phone.next("read") == told
+        found = await event(stream, "read")
+        assert (json.loads(found["data"]), "id" in found) == (told, False)
+        await put_read(peer, "lobby", {"offset": 1})
+        assert await ann.next("read") == told, "and the first one it is told: it knew of its own"
+        await publish(server.address, "lobby", "more")
+        heard: list[Any] = []
+        while not heard or heard[-1]["type"] != "message":
+            heard.append(await bob.hear())
+        assert not [each for each in heard if each["type"] == "read"]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+async def test_who_types_is_told_to_the_others(server: Serving, peer: Peer, transport: str) -> None:
+    async with joined(server, "lobby", ANN) as ann, joined(server, "lobby", BOB) as bob, connect(server.address) as eve:
+        await open_stream(eve)
+        for _ in range(3):
+            if transport == "websocket":
+                await ann.say(type="typing", room="lobby")
+            else:
+                answer = await peer.request("POST", "/rooms/lobby/typing", headers=ANN)
+                assert (answer.status, answer.body) == (204, b"")
+        told = {"type": "typing", "room": "lobby", "user": ann.hello["user"]}
+        assert await bob.next("typing") == told
+        found = await event(eve, "typing")
+        assert (json.loads(found["data"]), "id" in found) == (told, False)
+        await publish(server.address, "lobby", "hi")
+        for client in (ann, bob):
+            heard: list[Any] = []
+            while not heard or heard[-1]["type"] != "message":
+                heard.append(await client.hear())
+            assert not [each for each in heard if each["type"] == "typing"]
+
+
+async def test_a_long_poll_does_not_wake_for_typing(server: Serving, peer: Peer) -> None:
+    stored = await publish(server.address, "lobby", "hi")
+    async with connect(server.address) as poller:
+        path = f"/rooms/lobby/messages?after={stored['cursor']}&wait=30"
+        async with joined(server, "lobby", ANN) as ann:
+            await poller.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await server.in_phase("held")
+            await peer.request("POST", "/rooms/lobby/typing", headers=BOB)
+            await ann.next("typing")
+            assert await server.metric("chatserver_connections", phase="held") == 1
+        await publish(server.address, "lobby", "news")
+        assert [each["text"] for each in (await poller.response()).json["messages"]] == ["news"]
+
+
+async def test_silent_commands_are_counted_like_others(server: Serving) -> None:
+    """They have no answer, so nothing else would bound how many of them one client sends."""
+    async with serving(message_rate=1.0) as limited, chatter(limited.address) as client:
+        for _ in range(200):
+            await client.say(type="typing", room="lobby")
+            await client.say(type="read", room="lobby", offset=1)
+        error = await client.next("error")
+        assert error["code"] == "rate_limited"
+
+
+async def test_what_is_refused(server: Serving, peer: Peer) -> None:
+    for method, path, body, status, code in [
+        ("PUT", "/rooms/Lobby/read", b'{"offset":1}', 400, "bad_room"),
+        ("PUT", "/rooms/lobby/read", b'{"offset":-1}', 400, "bad_field"),
+        ("PUT", "/rooms/lobby/read", b"", 400, "bad_json"),
+        ("PUT", "/rooms/lobby/read?offset=1", b'{"offset":1}', 400, "bad_field"),
+        ("POST", "/rooms/lobby/read", b'{"offset":1}', 405, "method_not_allowed"),
+        ("GET", "/rooms/lobby/typing", b"", 405, "method_not_allowed"),
+        ("POST", "/rooms/Lobby/typing", b"", 400, "bad_room"),
+        ("GET", "/unread?room=lobby", b"", 400, "bad_field"),
+        ("POST", "/unread", b"", 405, "method_not_allowed"),
+    ]:
+        answer = await peer.request(method, path, body, headers={"Content-Type": "application/json"})
+        assert (answer.status, answer.error) == (status, code), path
+    foreign = {"Origin": "https://evil.example"}
+    for method, path in (("GET", "/unread"), ("POST", "/rooms/lobby/typing"), ("PUT", "/rooms/lobby/read")):
+        assert (await ask(server.address, method, path, headers=foreign)).status == 403
+
+
+# -- presence ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_stream_hears_of_who_comes(server: Serving, peer: Peer) -> None:
+    await open_stream(peer)
+    async with joined(server, "lobby", ANN) as ann:
+        user, here = ann.hello["user"], 0
+        while here < 2:
+            found = await event(peer, "presence")
+            told = json.loads(found["data"])
+            here = told["members"]
+        assert "id" not in found
+        assert (told["type"], told["room"], told["left"]) == ("presence", "lobby", [])
+        assert user in told["joined"]
+
+
+async def test_somebody_stays_for_a_while_and_one_who_leaves_goes_at_once(server: Serving, peer: Peer) -> None:
+    async def here() -> int:
+        count: int = (await peer.request("GET", "/rooms/lobby/members")).json["count"]
+        return count
+
+    async with joined(server, "lobby", ANN), joined(server, "lobby", BOB) as bob:
+        assert await here() == 2
+        await bob.ask("leave", room="lobby")
+        assert await here() == 1
+    await server.held(1)
+    assert await here() == 1

@@ -1,0 +1,166 @@
+"""`GET /search` (CONTRACT section 9): what is found, who may find it, and what a hostile question may cost."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import trio
+
+from chatserver.chat.principal import Principal
+from tests.support.peers import Peer, ask, chatter, connect, publish
+from tests.support.serving import Serving, serving
+
+
+async def search(peer: Peer, words: str, query: str = "") -> Any:
+    answer = await peer.request("GET", f"/search?q={quote(words)}{query}")
+    assert answer.status == 200, answer
+    return answer.json
+
+
+async def texts(peer: Peer, words: str, query: str = "") -> list[str]:
+    return [result["text"] for result in (await search(peer, words, query))["results"]]
+
+
+async def test_a_result_is_the_message_with_what_was_found_in_it(server: Serving, peer: Peer) -> None:
+    stored = await publish(server.address, "lobby", "Is the <Kettle> on?")
+    await publish(server.address, "lobby", "no")
+    answer = await search(peer, "kettle")
+    assert list(answer) == ["results", "took_ms", "cached"]
+    assert (answer["took_ms"] >= 0, answer["cached"]) == (True, False)
+    [result] = answer["results"]
+    [message] = (await ask(server.address, "GET", "/rooms/lobby/messages?limit=1&before=2")).json["messages"]
+    assert result.pop("snippet") == [["Is the <", False], ["Kettle", True], ["> on?", False]]
+    assert result == message
+    assert result["cursor"] == stored["cursor"]
+
+
+async def test_in_a_room_of_a_user_before_a_place(server: Serving, peer: Peer) -> None:
+    async with chatter(server.address) as ann:
+        for room in ("a", "b"):
+            for number in (1, 2):
+                await publish(server.address, room, f"tea {number}")
+        stored = await ann.ask("publish", room="a", text="tea of Ann")
+        user = ann.hello["user"]["id"]
+    assert len(await texts(peer, "tea")) == 5
+    assert len(await texts(peer, "tea", "&limit=2")) == 2
+    assert len(await texts(peer, "tea", "&room=b")) == 2
+    assert await texts(peer, "tea", f"&user={user}") == ["tea of Ann"]
+    assert await texts(peer, "tea", f"&user={user}&room=b") == []
+    assert set(await texts(peer, "tea", f"&room=a&before={stored['cursor']}")) == {"tea 1", "tea 2"}
+    assert len(await texts(peer, "tea", "&room=a&before=other-1")) == 3, "what was before another epoch is gone"
+    assert await texts(peer, "tea", "&room=nobody") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("", "bad_field"),
+        ("q=", "bad_field"),
+        ("q=%2A", "bad_field"),
+        ("q=%22%27%28", "bad_field"),
+        (f"q={'x' * 257}", "bad_field"),
+        (f"q={'+'.join(f'w{n}' for n in range(17))}", "bad_field"),
+        ("q=a&q=b", "bad_field"),
+        ("q=a&limit=0", "bad_field"),
+        ("q=a&limit=51", "bad_field"),
+        ("q=a&before=3", "bad_field"),
+        ("q=a&room=lobby&before=x", "bad_cursor"),
+        ("q=a&room=Lobby", "bad_room"),
+        (f"q=a&user={'x' * 129}", "bad_field"),
+        ("q=a&order=new", "bad_field"),
+        ("q=%FF", "bad_request"),
+    ],
+)
+async def test_what_is_no_question(peer: Peer, query: str, code: str) -> None:
+    answer = await peer.request("GET", f"/search?{query}")
+    assert (answer.status, answer.error) == (400, code)
+
+
+async def test_a_question_is_text_and_no_syntax(server: Serving, peer: Peer) -> None:
+    await publish(server.address, "lobby", "plain text near or and not")
+    for words in (
+        "plain*",
+        '"plain',
+        "plain AND",
+        "text:plain",
+        "plain -text",
+        "NEAR(plain text)",
+        "^plain",
+        "pl*in",
+        "'",
+    ):
+        answer = await peer.request("GET", f"/search?q={quote(words)}")
+        assert answer.status == (400 if words == "'" else 200), words
+    assert len(await texts(peer, "NEAR(plain, text) OR")) == 1
+
+
+async def test_the_same_again_comes_from_the_cache_until_something_is_taken_out(server: Serving, peer: Peer) -> None:
+    await publish(server.address, "lobby", "cake")
+    first = await search(peer, "cake")
+    again = await search(peer, "Cake")
+    assert (first["cached"], again["cached"]) == (False, True)
+    assert again["results"] == first["results"]
+    server.server.parts.services.search_results.forget(["elsewhere"])
+    assert (await search(peer, "cake"))["cached"]
+    server.server.parts.services.search_results.forget(["lobby"])
+    assert not (await search(peer, "cake"))["cached"]
+
+
+async def test_only_what_the_principal_may_read(server: Serving, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what another one has found a moment ago, and in every shape of question."""
+    for number in range(3):
+        await publish(server.address, f"open-{number}", "salt")
+        await publish(server.address, f"secret-{number}", "salt and pepper")
+    assert len(await texts(peer, "salt")) == 6
+    monkeypatch.setattr(Principal, "may", lambda principal, action, room: not room.startswith("secret"))
+    answer = await search(peer, "salt")
+    assert (answer["cached"], {result["room"] for result in answer["results"]}) == (
+        True,
+        {"open-0", "open-1", "open-2"},
+    )
+    assert await texts(peer, "pepper") == []
+    refused = await peer.request("GET", "/search?q=pepper&room=secret-1")
+    assert (refused.status, refused.error) == (403, "forbidden")
+
+
+async def test_over_the_rate(tmp_path: Path) -> None:
+    async with serving(search_rate=0.01) as server, connect(server.address) as peer:
+        answers = [await peer.request("GET", "/search?q=word") for _ in range(3)]
+        assert [answer.status for answer in answers] == [200, 429, 429]
+        assert answers[1].error == "rate_limited"
+        assert 90 <= int(answers[1].headers["retry-after"]) <= 100
+        async with connect(server.address) as other:
+            answer = await other.request("GET", "/search?q=word", headers={"User-Agent": "another"})
+            assert answer.status == 200, "a rate is a user's"
+        limiters = server.server.parts.limiters
+        assert len(limiters) == 1, "the second refusal is known without asking a shard"
+
+
+async def test_a_search_holds_up_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many searches as there are tasks for them hang, and history goes on."""
+
+    async def slow(*_: Any, **__: Any) -> None:
+        await trio.sleep_forever()
+
+    async with serving(log=f"sqlite:{tmp_path}/chat.db") as server, trio.open_nursery() as nursery:
+        await publish(server.address, "lobby", "hi")
+        monkeypatch.setattr(type(server.server.parts.log.index), "find", slow)
+        for number in range(12):
+            nursery.start_soon(ask, server.address, "GET", f"/search?q=word{number}")
+        await server.in_phase("serving", 12)
+        answer = await ask(server.address, "GET", "/rooms/lobby/messages?before=2")
+        assert answer.status == 200
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_search_that_is_too_much_work_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.log.sqlite_index.SEARCH_BUDGET", 0.0)
+    monkeypatch.setattr("chatserver.log.sqlite_index.LOOK_EVERY", 1)
+    async with serving(log=f"sqlite:{tmp_path}/chat.db") as server, connect(server.address) as peer:
+        await publish(server.address, "lobby", "hi there")
+        answer = await peer.request("GET", "/search?q=hi")
+        assert (answer.status, answer.error, answer.headers["retry-after"]) == (503, "unavailable", "1")
+        assert "took too long" in answer.json["error"]["message"]
+        monkeypatch.undo()
+        assert await texts(peer, "hi") == ["hi there"]

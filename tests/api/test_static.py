@@ -1,0 +1,58 @@
+"""The page's files: compressed where a browser takes it, and small."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from chatserver.api.static import WEB
+from tests.support.peers import Peer
+
+#: What a first visit may transfer, in bytes: a page on a slow phone is there in about two seconds.
+MOST_TRANSFERRED = 100_000
+#: Past this a file wants to be two.
+MOST_LINES = 400
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_gzip"),
+    [
+        ("gzip, deflate, br, zstd", True),
+        ("br;q=1.0, gzip;q=0.8", True),
+        ("GZIP", True),
+        ("gzip;q=0.001", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, br", False),
+        ("br", False),
+        ("x-gzip-not", False),
+        ("", False),
+    ],
+)
+async def test_a_file_is_compressed_for_those_who_take_it(peer: Peer, accepted: str, is_gzip: bool) -> None:
+    answer = await peer.request("GET", "/client.js", headers={"Accept-Encoding": accepted})
+    body = (WEB / "client.js").read_bytes()
+    assert (answer.status, answer.headers["vary"]) == (200, "Accept-Encoding")
+    assert answer.headers.get("content-encoding") == ("gzip" if is_gzip else None)
+    assert (gzip.decompress(answer.body) if is_gzip else answer.body) == body
+
+
+async def test_each_coding_has_a_tag_of_its_own(peer: Peer) -> None:
+    plain = await peer.request("GET", "/client.js")
+    packed = await peer.request("GET", "/client.js", headers={"Accept-Encoding": "gzip"})
+    assert plain.headers["etag"] != packed.headers["etag"]
+    fields = {"Accept-Encoding": "gzip", "If-None-Match": packed.headers["etag"]}
+    assert (await peer.request("GET", "/client.js", headers=fields)).status == 304
+    assert (await peer.request("GET", "/client.js", headers=fields | {"Accept-Encoding": ""})).status == 200
+
+
+async def test_the_whole_page_is_small(peer: Peer) -> None:
+    transferred = 0
+    for file in WEB.iterdir():
+        path = "/" if file.name == "index.html" else f"/{file.name}"
+        transferred += len((await peer.request("GET", path, headers={"Accept-Encoding": "gzip"})).body)
+    assert transferred <= MOST_TRANSFERRED
+    assert [lines for lines in map(_lines, WEB.glob("*.js")) if lines[1] > MOST_LINES] == []
+
+
+def _lines(file: Path) -> tuple[str, int]:
+    return file.name, file.read_text(encoding="utf-8").count("\n")

@@ -1,0 +1,201 @@
+"""Who types and how far somebody has read: told to those it may matter to, in bounded numbers, to no slow member."""
+
+import pytest
+import trio
+
+from chatserver.chat import notices as notices_module
+from chatserver.chat.notices import MAX_READS, MAX_REMEMBERED, MAX_TYPING, NOTICE_EVERY, TYPING_EVERY, Notices
+from chatserver.chat.principal import Principal
+from chatserver.chat.room import Room
+from tests.support.chatting import Chatting
+from tests.support.scripted import HERE, Peer
+
+
+def person(number: int) -> Principal:
+    return Principal(number, HERE)
+
+
+async def members(it: Chatting, count: int, name: str = "lobby") -> list[Peer]:
+    peers = [it.peer() for _ in range(count)]
+    for peer in peers:
+        await it.join(peer, name)
+    return peers
+
+
+def room_of(it: Chatting, name: str = "lobby") -> Room:
+    return it.hub.rooms[name]
+
+
+# -- typing -----------------------------------------------------------------------------------------------------------
+
+
+async def test_who_types_is_told_at_once_to_the_others_on_all_their_connections(it: Chatting) -> None:
+    ann, bob, eve = await members(it, 3)
+    ann_again, bob_again = Peer(ann.number), Peer(bob.number)
+    for peer in (ann_again, bob_again):
+        await it.join(peer, "lobby")
+    await it.load("lobby")
+    it.hub.types("lobby", ann.principal)
+    await it.until_idle()
+    assert [peer.typing("lobby") for peer in (bob, bob_again, eve)] == [[ann.number]] * 3
+    assert [peer.typing("lobby") for peer in (ann, ann_again)] == [[], []]
+
+
+async def test_typing_without_end_is_told_every_three_seconds(it: Chatting) -> None:
+    ann, bob = await members(it, 2)
+    for _ in range(95):
+        it.hub.types("lobby", ann.principal)
+        await trio.sleep(0.1)
+    await trio.sleep(10.0)
+    assert len(bob.typing("lobby")) == 4, "at 0, 3, 6 and 9 s"
+    assert room_of(it).notices is None, "nothing is kept once nobody types"
+
+
+async def test_many_who_type_are_told_in_one_write_a_second_and_no_more_than_a_client_names(it: Chatting) -> None:
+    (bob,) = await members(it, 1)
+    await trio.sleep(2.0)
+    writes = it.sink.writes
+    for number in range(100, 100 + 3 * MAX_TYPING):
+        it.hub.types("lobby", person(number))
+    await it.until_idle()
+    assert bob.typing("lobby") == [100], "the first at once"
+    await trio.sleep(NOTICE_EVERY + 0.1)
+    assert bob.typing("lobby") == list(range(100, 101 + MAX_TYPING))
+    assert it.sink.writes == writes + 2
+    await trio.sleep(10.0)
+    told = bob.typing("lobby")
+    assert told == list(range(100, 100 + len(told)))
+    assert 1 + 2 * MAX_TYPING <= len(told) < 3 * MAX_TYPING, "what is older than three seconds is nothing to tell"
+
+
+async def test_a_room_with_too_many_members_and_an_empty_one_hear_of_nobody(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatserver.chat.hub.MAX_TYPING_MEMBERS", 3)
+    first = await members(it, 3)
+    it.hub.types("lobby", person(100))
+    it.hub.types("nowhere", person(100))
+    await it.load("empty")
+    it.hub.types("empty", person(100))
+    await trio.sleep(5.0)
+    await members(it, 1)
+    it.hub.types("lobby", person(100))
+    await trio.sleep(5.0)
+    assert [peer.typing("lobby") for peer in first] == [[100]] * 3
+    assert (room_of(it).notices, "nowhere" in it.hub.rooms) == (None, False)
+
+
+async def test_a_member_that_is_behind_does_without_and_its_stream_stays_whole(it: Chatting) -> None:
+    slow, half, other = it.peer(space=0), it.peer(), it.peer()
+    for peer in (slow, half, other):
+        await it.join(peer, "lobby")
+    it.sink.take(slow, 13)  # what it was sent at its join
+    await trio.sleep(2.0)
+    half.space = 5
+    slow.space = 0
+    it.hub.types("lobby", person(100))
+    await it.until_idle()
+    for peer in (slow, half):
+        it.sink.take(peer, 1_000)
+    await it.publish("lobby", "hi")
+    assert [peer.typing("lobby") for peer in (slow, half, other)] == [[], [100], [100]]
+    assert [peer.reached("lobby") for peer in (slow, half, other)] == [1, 1, 1]
+
+
+async def test_a_transport_that_does_not_tell_is_written_nothing(it: Chatting) -> None:
+    silent = it.peer()
+    await it.join(silent, "lobby", encoding=it.encoder.events)
+    writes = it.sink.writes
+    it.hub.types("lobby", person(100))
+    await trio.sleep(5.0)
+    assert it.sink.writes == writes
+
+
+async def test_rooms_share_what_is_told_in_a_second(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client may type in a hundred rooms: the others' presence and its own typing wait for their round."""
+    monkeypatch.setattr("chatserver.chat.hub.TOLD_A_ROUND", 20)
+    watchers = {}
+    for number in range(10):
+        name = f"room-{number}"
+        watchers[name] = (await members(it, 10, name))[0]
+    await trio.sleep(10.5)
+    writes = it.sink.writes
+    for name in watchers:
+        it.hub.types(name, person(100))
+    await it.until_idle()
+    assert it.sink.writes - writes == 20
+    await trio.sleep(1.0)
+    assert it.sink.writes - writes == 40
+    await trio.sleep(10.0)
+    assert it.sink.writes - writes == 80, "and after three seconds it is too late"
+
+
+async def test_a_message_pass_under_way_is_followed_by_one_for_notices(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
+    peers = await members(it, 6)
+    await trio.sleep(3.0)
+    it.hub.broadcaster.announce_members(room_of(it))
+    while (broadcast := room_of(it).broadcast) is None or broadcast.at < 3:
+        await trio.lowlevel.checkpoint()
+    it.hub.types("lobby", person(100))
+    it.leave(peers[4].members[0])
+    await it.until_idle()
+    assert [peer.typing("lobby") for peer in peers] == [[100]] * 4 + [[]] + [[100]]
+
+
+# -- read markers -----------------------------------------------------------------------------------------------------
+
+
+async def test_how_far_one_has_read_is_told_to_the_same_persons_other_connections(it: Chatting) -> None:
+    ann, bob = await members(it, 2)
+    phone = Peer(ann.number)
+    await it.join(phone, "lobby")
+    await it.publish("lobby", "one", "two", "three")
+    it.hub.moved("lobby", ann.principal, 2, ann)
+    await it.until_idle()
+    assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[], [2], []]
+    for offset in (2, 3, 1):  # of which only the last place is told, a second later
+        it.hub.moved("lobby", ann.principal, offset, phone)
+    await trio.sleep(5.0)
+    assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[3], [2], []]
+    it.hub.moved("lobby", ann.principal, 3)  # over HTTP
+    await trio.sleep(5.0)
+    assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[3, 3], [2, 3], []]
+    assert room_of(it).notices is None
+
+
+async def test_a_person_with_one_connection_costs_nobody_a_look(it: Chatting) -> None:
+    ann, bob = await members(it, 2)
+    it.hub.moved("lobby", ann.principal, 0, ann)
+    it.hub.moved("lobby", person(100), 0)
+    it.hub.moved("nowhere", ann.principal, 0, ann)
+    assert room_of(it).notices is None
+    await trio.sleep(2.0)
+    assert (ann.reads("lobby"), bob.reads("lobby")) == ([], [])
+
+
+async def test_a_connection_that_is_no_member_tells_the_one_that_is(it: Chatting) -> None:
+    """It has not joined, so the one member of the same person is another connection."""
+    (ann,) = await members(it, 1)
+    it.hub.moved("lobby", ann.principal, 0)
+    await it.until_idle()
+    assert ann.reads("lobby") == [0]
+
+
+def test_what_one_room_keeps_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notices_module, "MAX_READS", 3)
+    notices = Notices()
+    for number in range(2 * MAX_REMEMBERED):
+        notices.types(person(number), 0.0)
+    for number in range(MAX_READS):
+        notices.moved(number, number, None)
+        notices.moved(number, 0, None)
+    assert len(notices.typing) == MAX_REMEMBERED
+    assert [move.offset for move in notices.reads.values()] == [0, 1, 2]
+    notices.announce(0.0)
+    notices.tell()
+    assert not notices.idle(TYPING_EVERY - 0.1)
+    assert notices.idle(TYPING_EVERY)
+    assert not notices.typing

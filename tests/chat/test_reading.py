@@ -1,0 +1,138 @@
+"""Read markers on their way to the log: one row a second for each, none lost, none that can be had without."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from chatserver.chat import reading
+from chatserver.chat.reading import STORE_EVERY, ReadMarkers
+from chatserver.log.interface import LogBusy, LogUnavailable
+from chatserver.log.markers import Marker, Unread
+
+
+class Notebook:
+    """`Markers` that notes each group, and fails when a test wants it."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[tuple[str, str, int]]] = []
+        self.failures: list[Exception] = []
+        self.delay = 0.0
+
+    async def move(self, markers: Sequence[Marker]) -> None:
+        await trio.sleep(self.delay)
+        if self.failures:
+            raise self.failures.pop()
+        self.groups.append([(marker.user_id, marker.room, marker.offset) for marker in markers])
+
+    async def of_user(self, user_id: str) -> dict[str, int]:
+        await trio.lowlevel.checkpoint()
+        stored = sorted(row for group in self.groups for row in group)
+        return {room: offset for marked, room, offset in stored if marked == user_id}
+
+    async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
+        await trio.lowlevel.checkpoint()
+        return {room: Unread(offset, 0, 0) for room, offset in places.items()}
+
+    @property
+    def rows(self) -> list[tuple[str, str, int]]:
+        return [row for group in self.groups for row in group]
+
+
+@asynccontextmanager
+async def storing(notebook: Notebook) -> AsyncIterator[tuple[ReadMarkers, list[object]]]:
+    faults: list[object] = []
+    markers = ReadMarkers(notebook, faulted=faults.append)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(markers.run)
+        yield markers, faults
+        nursery.cancel_scope.cancel()
+
+
+async def places(markers: ReadMarkers, user: str = "ann") -> dict[str, int]:
+    found = await markers.unread(user, lambda room: room != "secret")
+    return {room: unread.read for room, unread in found.items()}
+
+
+async def test_a_marker_that_moves_ten_times_a_second_is_a_row_a_second() -> None:
+    notebook = Notebook()
+    async with storing(notebook) as (markers, _):
+        for offset in range(1, 51):
+            markers.move("ann", "lobby", offset)
+            await trio.sleep(0.1)
+        assert 4 <= len(notebook.rows) <= 5
+        await trio.sleep(2 * STORE_EVERY)
+        assert notebook.rows[-1] == ("ann", "lobby", 50)
+        assert len(notebook.rows) <= 6
+        before = len(notebook.groups)
+        await trio.sleep(60.0)
+        assert len(notebook.groups) == before, "nothing is written when nobody reads"
+
+
+async def test_what_waits_is_seen_at_once_and_never_moves_backwards() -> None:
+    notebook = Notebook()
+    notebook.delay = 0.5
+    async with storing(notebook) as (markers, _):
+        markers.move("ann", "lobby", 7)
+        markers.move("ann", "lobby", 5)
+        markers.move("ann", "secret", 5)
+        assert await places(markers) == {"lobby": 7}
+        await trio.sleep(STORE_EVERY + 0.25)  # it is being stored
+        markers.move("ann", "lobby", 6)
+        markers.move("ann", "ops", 1)
+        assert await places(markers) == {"lobby": 7, "ops": 1}
+        assert await places(markers, "bob") == {}
+        await trio.sleep(5.0)
+        assert await places(markers) == {"lobby": 7, "ops": 1}
+
+
+async def test_a_failing_log_loses_no_marker_and_a_fault_of_ours_only_those_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading, "STORE_GROUP", 2)
+    notebook = Notebook()
+    notebook.failures = [LogUnavailable("the disk is full")] * 3
+    async with storing(notebook) as (markers, faults):
+        for number in range(5):
+            markers.move(f"u_{number}", "lobby", 1)
+        await trio.sleep(2.5 * STORE_EVERY)
+        markers.move("u_0", "lobby", 2)
+        assert notebook.rows == []
+        await trio.sleep(5 * STORE_EVERY)
+        assert notebook.rows == [*((f"u_{number}", "lobby", 1) for number in range(5)), ("u_0", "lobby", 2)]
+        assert max(map(len, notebook.groups)) == 2
+        assert faults == []
+        notebook.failures = [ZeroDivisionError()]
+        markers.move("u_8", "lobby", 1)
+        await trio.sleep(5 * STORE_EVERY)
+        assert faults == [markers]
+        markers.move("u_9", "lobby", 1)
+        await trio.sleep(5 * STORE_EVERY)
+        assert notebook.rows[-1] == ("u_9", "lobby", 1)
+        assert len(notebook.rows) == 7
+
+
+async def test_what_is_left_is_stored_at_the_end_unless_the_log_hangs() -> None:
+    for delay, stored in ((0.1, 2), (100.0, 0)):
+        notebook = Notebook()
+        notebook.delay = delay
+        async with storing(notebook) as (markers, _):
+            markers.move("ann", "lobby", 1)
+            await trio.sleep(STORE_EVERY + 0.05)  # it is being stored
+            markers.move("ann", "ops", 1)
+        assert len(notebook.rows) == stored
+
+
+async def test_no_more_may_wait_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_WAITING", 3)
+    notebook = Notebook()
+    async with storing(notebook) as (markers, _):
+        for room in "abc":
+            markers.move("ann", room, 1)
+        markers.move("ann", "a", 2)
+        with pytest.raises(LogBusy):
+            markers.move("bob", "a", 1)
+        await trio.sleep(2 * STORE_EVERY)
+        for room in "abc":
+            markers.move("bob", room, 1)

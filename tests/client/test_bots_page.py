@@ -1,0 +1,62 @@
+"""docs/bots.md: its bot is run as it stands, and what it names is there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import trio
+
+from chatserver import client
+from chatserver.client import Message, Presence, connect
+from tests.client.listener import SOON
+from tests.support.serving import serving
+from tests.test_docs import DOCS, fences
+
+PAGE = DOCS / "bots.md"
+
+
+async def test_the_bot_answers(tmp_path: Path) -> None:
+    [(_, program)] = fences(PAGE, "python bot")
+    assert len(program.splitlines()) <= 40
+    file = tmp_path / "bot.py"
+    file.write_text(program)
+    async with serving() as server, connect(f"{server.address.host}:{server.address.port}") as chat:
+        room = chat.join("lobby")
+        events = room.events()
+        await chat.connected()
+        environment = {**os.environ, "CHAT_URL": f"http://{server.address.host}:{server.address.port}"}
+        process = await trio.lowlevel.open_process(
+            [sys.executable, str(file)], env=environment, stdin=subprocess.DEVNULL
+        )
+        try:
+            with trio.fail_after(SOON):
+                async for event in events:
+                    if isinstance(event, Presence) and any(user.name == "Dice" for user in event.joined):
+                        await chat.publish("lobby", "!roll 3d1")
+                    if isinstance(event, Message) and event.user.name == "Dice":
+                        assert event.text == "1 + 1 + 1 = 3"
+                        break
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+
+
+def test_what_the_page_names_is_exported_and_the_rest_is_documented() -> None:
+    text = PAGE.read_text()
+    named = set(re.findall(r"`([A-Z][A-Za-z]+)`", text)) | set(re.findall(r"(?:chat|room)\.(\w+)[(`]", text))
+    known = {*client.__all__, *dir(client.Chat), *dir(client.Room), "cursor", "user"}
+    assert named <= known
+    methods = {name for owner in (client.Chat, client.Room) for name in vars(owner) if not name.startswith("_")}
+    undocumented = {name for name in methods if not re.search(rf"\b{name}\b", text)}
+    assert undocumented == {"rename", "unacknowledged"}
+
+
+def test_everything_public_says_what_it_is() -> None:
+    for name in client.__all__:
+        thing = getattr(client, name)
+        if isinstance(thing, type | FunctionType):
+            assert thing.__doc__, name

@@ -1,0 +1,240 @@
+"""What a person notices who opens the page for the first time: by mouse, by keyboard, by finger, by ear."""
+
+import re
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browser import Server, Window, is_required
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+BELOW = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight"
+#: Everything that can be pressed and is too small for a finger. A link in a sentence is as high as its line.
+SMALL = """() => [...document.querySelectorAll('button, a, input, select, textarea, summary')]
+    .filter((each) => each.checkVisibility({ visibilityProperty: true }) && !each.closest('.text'))
+    .map((each) => [each.id || each.outerHTML.slice(0, 60), each.getBoundingClientRect()])
+    .filter(([, { width, height }]) => width < 44 || height < 44)
+    .map(([name, { width, height }]) => `${name}: ${width} by ${height}`)"""
+
+
+def enter(window: Window, room: str) -> None:
+    """As by a click in the list of rooms."""
+    window.page.click(f"#rooms a[href='#{room}']")
+    expect(window.page.locator("#room-title")).to_have_text(room)
+
+
+def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    for number in range(45):
+        shared_server.publish("fold", f"message {number}")
+    shared_server.publish("beside", "not alone")
+    ann = window()
+    ann.open(shared_server, room="beside")
+    ann.open(shared_server, room="fold")
+    expect(ann.texts.last).to_have_text("message 44")
+    ann.page.wait_for_function(f"({BELOW})() === 0")
+    expect(ann.page.locator("#edge")).to_be_attached()
+
+    ann.page.evaluate("scroller.scrollTop -= 700")
+    held = ann.page.get_by_text("message 30", exact=True)
+    held.scroll_into_view_if_needed()
+    before = held.bounding_box()
+    enter(ann, "beside")
+    expect(ann.page.locator("#text")).to_be_focused()  # to write in the room that was chosen
+    expect(ann.texts.last).to_have_text("not alone")
+    enter(ann, "fold")
+    assert held.bounding_box() == before
+    ann.page.click("#jump")
+    ann.page.wait_for_function(f"({BELOW})() === 0")
+
+
+def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    badge = ann.page.locator("#rooms a[href='#news'] .badge")
+    ann.open(shared_server, room="news")
+    ann.say("first")
+    ann.expect_texts(["first"])
+    ann.page.wait_for_function("localStorage['chat.read']?.includes('news')")
+    ann.page.evaluate("location.hash = 'desk'")
+    expect(ann.page.locator("#room-title")).to_have_text("desk")
+    for text in ("second", "third"):
+        shared_server.publish("news", text)
+    expect(badge).to_have_text("2 unread")
+    expect(ann.page).to_have_title("(2) #desk · chat")
+    ann.page.reload()
+    expect(badge).to_have_text("2 unread")
+    expect(ann.page).to_have_title("(2) #desk · chat")
+    enter(ann, "news")
+    ann.expect_texts(["first", "second", "third"])
+    expect(ann.page.locator(".divider")).to_have_count(1)
+    expect(ann.page.locator("li", has=ann.page.locator(".divider"))).to_contain_text("second")
+    expect(badge).to_have_count(0)
+    expect(ann.page).to_have_title("#news · chat")
+
+
+def test_over_http_the_news_of_other_rooms_comes_by_asking(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.open(shared_server, transport="sse", room="slow-news")
+    expect(ann.page.locator("#people li")).to_have_count(1)
+    ann.page.evaluate("location.hash = 'slow-desk'")
+    expect(ann.page.locator("#room-title")).to_have_text("slow-desk")
+    ann.expect_live("sse")
+    shared_server.publish("slow-news", "one")
+    expect(ann.page.locator("#rooms a[href='#slow-news'] .badge")).to_have_text("1 unread")
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_an_unplugged_cable_is_said(shared_server: Server, window: OpenWindow, transport: str) -> None:
+    """A held request, or a WebSocket, would else look alive for half a minute."""
+    ann = window()
+    ann.open(shared_server, transport=transport, room=f"cable-{transport}")
+    if transport == "ws":  # Chromium's emulation leaves an open WebSocket alone: then it is alive, and so it is said
+        ann.offline(True)
+        ann.page.wait_for_timeout(200)
+        ann.expect_live("ws")
+        ann.offline(False)
+        return
+    ann.offline(True)
+    expect(ann.page.locator("#connection-text")).to_contain_text("offline · reconnecting in")
+    ann.offline(False)
+    ann.expect_live("poll")
+
+
+def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: OpenWindow) -> None:
+    for number in range(230):
+        shared_server.publish("quotes", f"message {number}")
+    ann = window(permissions=["clipboard-read", "clipboard-write"])
+    ann.open(shared_server, room="quotes")
+    expect(ann.texts.last).to_have_text("message 229")
+    bar = ann.page.get_by_role("toolbar", name="Message")
+    expect(bar).to_be_hidden()
+    ann.texts.last.hover()
+    bar.get_by_role("button", name="Copy text").click()
+    assert ann.page.evaluate("navigator.clipboard.readText()") == "message 229"
+    bar.get_by_role("button", name="Copy link").click()
+    link = ann.page.evaluate("navigator.clipboard.readText()")
+    assert link == f"{shared_server.url}/#quotes/230"
+
+    ann.page.goto(link.replace("230", "21"))  # far above what is loaded at first
+    ann.page.reload()
+    expect(ann.page.locator(".message.found")).to_contain_text("message 20")
+    expect(ann.page.get_by_text("message 20", exact=True)).to_be_in_viewport()
+    shared_server.publish("quotes", "news")
+    ann.page.click("#jump")
+    expect(ann.texts.last).to_have_text("news")
+    ann.page.wait_for_function(f"({BELOW})() === 0")
+
+    ann.page.keyboard.press("Shift+Tab")  # to the messages from the field is a short way by keyboard as well
+    ann.page.locator("#messages [tabindex='0']").focus()
+    ann.page.keyboard.press("ArrowUp")
+    expect(bar).to_be_visible()
+    ann.page.keyboard.press("c")
+    ann.page.wait_for_function("navigator.clipboard.readText().then((text) => text === 'message 229')")
+
+
+def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
+    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
+    rooms = [f"room-{number}" for number in range(20)]
+    ann.page.add_init_script(f"localStorage['chat.rooms'] = {str(rooms)!r}.replaceAll(\"'\", '\"')")
+    ann.open(shared_server, room="finger")
+    ann.page.tap("#text")
+    ann.page.keyboard.type("one")
+    ann.page.keyboard.press("Enter")
+    ann.page.keyboard.type("two")
+    ann.page.tap("#send")
+    ann.expect_texts(["one\ntwo"])
+    ann.texts.last.tap()
+    assert ann.page.evaluate(SMALL) == []
+    ann.page.tap("#show-rooms")
+    expect(ann.page.locator("#rooms li")).not_to_have_count(0)
+    assert ann.page.locator("#rooms a").count() > 20
+    for always in ("#room-name", "#me", "#find"):
+        expect(ann.page.locator(always)).to_be_in_viewport(ratio=1)
+    assert ann.page.evaluate(SMALL) == []
+    ann.page.tap("#rooms a[href='#room-3']")
+    expect(ann.page.locator("#scroller")).to_be_focused()  # a keyboard would cover half of it
+
+
+def test_an_address_that_is_no_room_is_shown_as_typed(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.page.goto(f"{shared_server.url}/#stra%C3%9Fe")
+    expect(ann.page.locator("#banner")).to_contain_text("“straße” cannot be a room")
+    ann.expect_live()
+    ann.page.goto(f"{shared_server.url}/#%E0%A4%A")
+    expect(ann.page.locator("#banner")).to_contain_text("“%E0%A4%A” cannot be a room")
+
+
+# -- by ear -------------------------------------------------------------------------------------------------------
+
+#: WCAG's contrast of white on an avatar, the least over all hues.
+CONTRAST = """() => {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 360, height: 1 }).getContext('2d');
+    const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    const avatar = document.querySelector('.avatar');
+    return Math.min(...Array.from({ length: 360 }, (_, hue) => {
+        avatar.style.setProperty('--hue', hue);
+        canvas.fillStyle = getComputedStyle(avatar).backgroundColor;
+        canvas.fillRect(hue, 0, 1, 1);
+        const [r, g, b] = canvas.getImageData(hue, 0, 1, 1).data;
+        return 1.05 / (0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b) + 0.05);
+    }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    try:
+        return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    except ModuleNotFoundError:
+        assert not is_required(), "axe-playwright-python is not installed"
+        pytest.skip("no axe here")
+
+
+def findings(window: Window, rules: str = "") -> list[Any]:
+    window.page.wait_for_function("!document.getAnimations().some((each) => each.playState === 'running')")
+    found = window.page.evaluate("(rules) => axe.run(rules ? { runOnly: [rules] } : {})", rules)
+    return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"]]
+
+
+def test_axe_finds_nothing(shared_server: Server, window: OpenWindow, axe: str) -> None:
+    ann, ben = window(), window(width=390, height=844, color_scheme="dark")
+    for each in (ann, ben):
+        each.open(shared_server, room="axe")
+    ann.say("hello *you*", "and `you` at https://example.org/", "```\ncode\n```\n- a\n- b\n> c")
+    expect(ben.texts).to_have_count(3)
+    ben.say("hello")
+    expect(ann.texts).to_have_count(4)
+    ann.texts.first.hover()
+    for each in (ann, ben):
+        each.page.evaluate(axe)
+    assert findings(ann) == []
+    assert findings(ben, "color-contrast") == []
+    assert ann.page.evaluate(CONTRAST) >= 4.5
+    ann.page.keyboard.press("Control+k")
+    expect(ann.page.locator("#switcher-list a").first).to_be_visible()
+    assert findings(ann) == []
+    ann.page.keyboard.press("Escape")
+    ann.page.click("#me")
+    expect(ann.page.locator("#account")).to_be_visible()
+    assert findings(ann) == []
+
+
+def test_what_is_new_is_spoken_with_its_author(shared_server: Server, window: OpenWindow) -> None:
+    ann, ben = window(), window()
+    for each in (ann, ben):
+        each.open(shared_server, room="ears")
+    spoken = ann.page.locator("#messages-spoken")
+    ben.say("hello", "again")
+    expect(spoken).to_have_text(re.compile(r"\w+ \w+ \d\d: again"))
+    ann.say("my own is not told to me")
+    ann.page.reload()
+    expect(ann.texts).to_have_count(3)
+    expect(spoken).to_be_empty()  # nor what is old
+    name = spoken.evaluate("() => document.querySelector('#messages .author').textContent")
+    heard = ann.page.get_by_role("log").get_by_role("listitem").all_inner_texts()
+    assert all(name in each for each in heard[:2]), heard  # a grouped message has its author as well

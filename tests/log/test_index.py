@@ -1,0 +1,167 @@
+"""What every engine promises of searching: one suite, run against each, with all in the index or nothing in it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.log.index import MAX_HITS, Found, Question
+from chatserver.log.interface import Log
+from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_index import SqliteIndex
+from tests.log.support import ENGINES, Clock, draft, running, submit_all, texts
+from tests.support.groups import append
+
+MONTH = 30 * 86_400_000
+
+
+async def never(index: SqliteIndex) -> None:
+    """Index nothing."""
+    await trio.sleep_forever()
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite, not indexed"])
+async def searched(
+    tmp_path: Path, clock: Clock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Log]:
+    monkeypatch.setattr("chatserver.log.sqlite_index.INDEX_INTERVAL", 0)
+    engine, _, not_indexed = request.param.partition(", ")
+    if not_indexed:
+        monkeypatch.setattr(SqliteIndex, "run", never)
+    async with running(ENGINES[engine](tmp_path, clock)) as log:
+        yield log
+
+
+async def indexed(log: Log) -> None:
+    """Wait until everything is in the index, if anything ever is."""
+    if isinstance(log, SqliteLog) and SqliteIndex.run is not never:
+        with trio.fail_after(30):
+            while log.index.behind:  # noqa: ASYNC110  an event for this would be for tests alone
+                await trio.sleep(0.005)
+
+
+async def find(log: Log, words: str, **more: Any) -> list[str]:
+    return texts([hit.record for hit in (await search(log, words, **more)).hits])
+
+
+async def search(log: Log, words: str, go_on: int | None = None, **more: Any) -> Found:
+    return await log.index.find(Question(tuple(words.split()), **more), go_on=go_on)
+
+
+# -- words
+
+
+async def test_what_is_found(searched: Log) -> None:
+    """Words in any case and with any accent, the last one from its first two letters on; never half a word before."""
+    said = [
+        "Hello wörld",
+        "the worldly hello, again",
+        "hell",
+        "CAFÉ (au lait)",
+        "x",
+        "lol\U0001f923 a_b foo-bar",
+        "Привет, мир",
+        "say \"cheese\" AND smile* OR NEAR(one two) NOT ^col:on",
+        "\ud55c\uae00 \u304c\u304e",
+    ]  # fmt: skip
+    await submit_all(searched, [draft(text) for text in said])
+    await indexed(searched)
+    for words, expected in (
+        ("hello", {0, 1}),
+        ("hel", {0, 1, 2}),
+        ("world hello", {0}),
+        ("hello wor", {0, 1}),
+        ("hello world", {0, 1}),
+        ("cafe", {3}),
+        ("café au", {3}),
+        ("x", {4}),
+        ("h", set()),
+        ("lol", {5}),
+        ("bar foo", {5}),
+        ("b", {5}),
+        ("привет", {6}),
+        ("мир", {6}),
+        ("cheese", {7}),
+        ("near", {7}),
+        ("and or not", {7}),
+        ("on", {7}),
+        ("\ud55c\uae00", {8}),
+        ("\u304c\u304e", {8}),
+        ("hello nobody", set()),
+        ("zzz", set()),
+    ):
+        assert set(await find(searched, words)) == {said[number] for number in expected}, words
+
+
+async def test_rooms_users_and_places(searched: Log) -> None:
+    drafts = [draft(f"apple {n}", room=room, user=user) for n in range(3) for room in ("a", "b") for user in ("u", "v")]
+    await submit_all(searched, drafts)
+    await indexed(searched)
+    assert len(await find(searched, "apple")) == 12
+    assert len(await find(searched, "apple", room="a")) == 6
+    assert sorted(await find(searched, "apple", room="b", user="v")) == ["apple 0", "apple 1", "apple 2"]
+    assert await find(searched, "apple", room="a", before=2) == ["apple 0"]
+    for before, count in ((1, 0), (0, 0), (7, 6), (2**52, 6)):
+        assert len(await find(searched, "apple", room="a", before=before)) == count
+    assert await find(searched, "apple", room="nobody") == []
+    assert await find(searched, "apple", user="nobody") == []
+
+
+async def test_the_newer_and_the_shorter_come_first(searched: Log, clock: Clock) -> None:
+    long = "a ship in a sentence of a good many words is one word among very many others"
+    for text in ("ship it first", "ship it next", "ship it last"):
+        await append(searched, draft(text))
+        clock.ms += MONTH
+    await append(searched, draft(long))
+    await indexed(searched)
+    assert await find(searched, "ship") == ["ship it last", long, "ship it next", "ship it first"]
+
+
+async def test_a_hit_shows_where(searched: Log) -> None:
+    await append(searched, draft("is Élan, or elan, plain?"))
+    await append(searched, draft(f"{'before ' * 20}needle {'behind ' * 40}"))
+    await indexed(searched)
+    [hit] = (await search(searched, "elan pl")).hits
+    marked = [("is ", False), ("Élan", True), (", or ", False), ("elan", True), (", ", False), ("plain", True)]
+    assert hit.snippet == [*marked, ("?", False)]
+    [hit] = (await search(searched, "needle")).hits
+    assert hit.snippet[0] == ("…", False)
+    assert ("needle", True) in hit.snippet
+    assert hit.snippet[-1][0].endswith("…")
+    assert 120 < sum(len(text) for text, _ in hit.snippet) < 180
+
+
+# -- what goes
+
+
+async def test_what_retention_removed_is_not_found(searched: Log, clock: Clock) -> None:
+    await submit_all(searched, [draft(f"pear {n}") for n in range(10)])
+    await indexed(searched)
+    await searched.retain(max_messages=3, max_age_ms=0, now_ms=clock.ms)
+    assert sorted(await find(searched, "pear")) == ["pear 7", "pear 8", "pear 9"]
+    await append(searched, draft("pear 10"))
+    await indexed(searched)
+    assert len(await find(searched, "pear")) == 4
+
+
+# -- bounds
+
+
+async def test_no_answer_is_longer_than_its_bound_and_one_goes_on_behind_another(
+    searched: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("index", "sqlite_index"):
+        monkeypatch.setattr(f"chatserver.log.{module}.CANDIDATES", 20, raising=False)
+    await submit_all(searched, [draft(f"plum {n}") for n in range(MAX_HITS + 7)])
+    await indexed(searched)
+    found = await search(searched, "plum")
+    seen = {hit.record.offset for hit in found.hits}
+    assert len(found.hits) <= MAX_HITS
+    while found.go_on is not None:
+        found = await search(searched, "plum", go_on=found.go_on)
+        more = {hit.record.offset for hit in found.hits}
+        assert not more & seen
+        seen |= more
+    assert len(seen) >= MAX_HITS

@@ -1,0 +1,125 @@
+"""What every engine promises of read markers: one suite, run against each."""
+
+from pathlib import Path
+
+import pytest
+
+from chatserver.log import markers as markers_module
+from chatserver.log import sqlite_markers
+from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.markers import MOST_UNREAD, Marker, Unread
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import Clock, fill, running
+
+
+async def moved(log: Log, user: str = "u_ann", /, **places: int) -> None:
+    await log.markers.move([Marker(user, room, offset) for room, offset in places.items()])
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, **limits: int) -> None:
+    for name, value in limits.items():
+        for module in (markers_module, sqlite_markers):
+            monkeypatch.setattr(module, name, value, raising=False)
+
+
+async def test_a_marker_is_of_one_user_in_one_room(log: Log) -> None:
+    await fill(log, 5, "lobby")
+    await fill(log, 3, "ops")
+    await moved(log, lobby=2, ops=3)
+    await moved(log, "u_bob", lobby=4)
+    assert await log.markers.of_user("u_ann") == {"lobby": 2, "ops": 3}
+    assert await log.markers.of_user("u_bob") == {"lobby": 4}
+    assert await log.markers.of_user("u_eve") == {}
+
+
+async def test_it_never_moves_backwards_nor_beyond_the_last_message(log: Log) -> None:
+    await fill(log, 5)
+    for offset, expected in ((0, 0), (3, 3), (2, 3), (1 << 50, 5), (4, 5)):
+        await moved(log, lobby=offset)
+        assert await log.markers.of_user("u_ann") == {"lobby": expected}
+    await log.markers.move([Marker("u_bob", "lobby", 4), Marker("u_bob", "lobby", 2)])
+    assert await log.markers.of_user("u_bob") == {"lobby": 4}
+
+
+async def test_a_room_never_written_has_none(log: Log) -> None:
+    await fill(log, 1)
+    await moved(log, nowhere=7, lobby=1)
+    assert await log.markers.of_user("u_ann") == {"lobby": 1}
+    assert await log.markers.unread("u_ann", {"nowhere": 7, "lobby": 0}) == {"lobby": Unread(0, 1, 0)}
+
+
+async def test_unread_is_counted_by_offsets_whatever_retention_has_removed(log: Log) -> None:
+    """The first count was of kept messages: once a room was trimmed, the one who was away longest had least to read."""
+    await fill(log, 9, "lobby")
+    await fill(log, 4, "ops")
+    await fill(log, 2, "den")
+    places = {"lobby": 2, "ops": 4, "den": 99}
+    expected = {"lobby": Unread(2, 7, 0), "ops": Unread(4, 0, 0), "den": Unread(2, 0, 0)}
+    assert await log.markers.unread("u_ann", places) == expected
+    await log.retain(max_messages=3, max_age_ms=0, now_ms=0)
+    assert await log.markers.unread("u_ann", places) == expected
+    await log.retain(max_messages=0, max_age_ms=1, now_ms=1 << 50)
+    assert (await log.head("lobby")).first == 10
+    assert await log.markers.unread("u_ann", places) == expected
+    assert await log.markers.unread("u_ann", {}) == {}
+
+
+async def test_more_unread_than_is_told(log: Log) -> None:
+    await fill(log, MOST_UNREAD + 5)
+    found = await log.markers.unread("u_ann", {"lobby": 3})
+    assert found == {"lobby": Unread(3, MOST_UNREAD, 0)}
+
+
+async def test_a_user_has_markers_in_so_many_rooms(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, MAX_MARKED_ROOMS=3)
+    for name in "abcde":
+        await fill(log, 2, name)
+    await moved(log, "u_bob", a=1)
+    for room, offset in (("a", 1), ("b", 1), ("c", 1), ("a", 2), ("d", 1)):
+        clock.ms += 1
+        await moved(log, **{room: offset})
+    assert await log.markers.of_user("u_ann") == {"a": 2, "c": 1, "d": 1}, "the one that moved longest ago went"
+    assert await log.markers.of_user("u_bob") == {"a": 1}
+
+
+async def test_all_users_have_so_many_markers(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, MAX_MARKERS=3, TRIM_EVERY=1)
+    for name in "ab":
+        await fill(log, 2, name)
+    for user, *markers in (
+        ("u_1", ("a", 1)),
+        ("u_2", ("a", 1), ("b", 1)),
+        ("u_1", ("a", 2)),
+        ("u_3", ("a", 1), ("b", 1)),
+    ):
+        clock.ms += 1
+        await log.markers.move([Marker(user, room, offset) for room, offset in markers])
+    found = [await log.markers.of_user(user) for user in ("u_1", "u_2", "u_3")]
+    assert [len(rooms) for rooms in found] == [1, 0, 2]
+
+
+async def test_a_group_of_any_size(log: Log) -> None:
+    for name in ("a", "b", "c"):
+        await fill(log, 1, name)
+    for count in (1, 2, 3, 500):
+        users = [f"u_{count}_{number}" for number in range(count)]
+        await log.markers.move([Marker(user, room, 1) for user in users for room in "abc"])
+        assert await log.markers.of_user(users[-1]) == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_a_closed_log_has_none(closed_log: Log) -> None:
+    async with running(closed_log):
+        await fill(closed_log, 1)
+    for asking in (
+        moved(closed_log, lobby=1), closed_log.markers.of_user("u_ann"), closed_log.markers.unread("u_ann", {}),
+    ):  # fmt: skip
+        with pytest.raises(LogUnavailable):
+            await asking
+
+
+async def test_markers_outlive_a_restart(path: Path) -> None:
+    async with running(SqliteLog(str(path))) as log:
+        await fill(log, 3)
+        await moved(log, lobby=2)
+    async with running(SqliteLog(str(path))) as log:
+        assert await log.markers.of_user("u_ann") == {"lobby": 2}

@@ -1,0 +1,249 @@
+"""The index of a database: what brings messages into it, what takes them out, and what a search may not do."""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.log import sqlite_file as file_module
+from chatserver.log import sqlite_index as index_module
+from chatserver.log.index import Question, SearchFailed
+from chatserver.log.interface import Log
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import Clock, draft, running, submit_all
+from tests.log.test_index import find, never
+from tests.support.groups import append
+from tests.support.serving import eventually
+
+APPLE = Question(("apple",))
+
+
+@pytest.fixture
+async def log(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteLog]:
+    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
+    async with running(SqliteLog(str(path))) as log:
+        assert isinstance(log, SqliteLog)
+        yield log
+
+
+async def indexed(log: Log) -> None:
+    assert isinstance(log, SqliteLog)
+    await eventually(lambda: not log.index.behind and log.index._backlog_after is None)
+
+
+def in_index(path: Path) -> list[int]:
+    """The places that the index has, and nothing else."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT rowid FROM search WHERE search MATCH 'apple' ORDER BY rowid").fetchall()
+    connection.close()
+    return [place & (file_module.OFFSETS - 1) for (place,) in rows]
+
+
+def has_bytes(path: Path, some: bytes) -> bool:
+    return some in path.read_bytes()
+
+
+def set_text(connection: sqlite3.Connection, offset: int, text: str) -> None:
+    connection.execute("UPDATE messages SET text = ? WHERE place % ? = ?", (text, file_module.OFFSETS, offset))
+
+
+# -- coming in
+
+
+async def test_what_was_not_indexed_at_the_end_is_indexed_after_a_restart(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `kill -9`: the mark is in the file, and what is behind it is found by looking, in many rooms."""
+    monkeypatch.setattr(index_module, "BACKLOG_ROOMS", 2)
+    monkeypatch.setattr(index_module, "INDEX_ROOMS", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module.SqliteIndex, "run", never)
+        async with running(SqliteLog(str(path))) as log:
+            await submit_all(log, [draft(f"apple {n}", room=room) for room in "abcdefg" for n in range(40)])
+            assert len(await find(log, "apple 7", room="c")) == 1
+    assert in_index(path) == []
+    async with running(SqliteLog(str(path))) as log:
+        await indexed(log)
+        await submit_all(log, [draft("apple of today", room="c")])
+        assert await find(log, "apple today") == ["apple of today"]
+        await indexed(log)
+    assert in_index(path) == [*([*range(1, 41)] * 3), 41, *([*range(1, 41)] * 4)]
+
+
+async def test_a_database_from_before_there_was_an_index(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(file_module, "MIGRATIONS", file_module.MIGRATIONS[:1])
+        file_module.create_private(path)
+        connection, _ = file_module.connect_writer(path)
+        connection.execute("INSERT INTO rooms (id, name) VALUES (1, 'lobby')")
+        connection.executemany(
+            "INSERT INTO messages VALUES (?, 1, 'u', 'U', 'apple')",
+            [((1 << file_module.OFFSET_BITS) + offset,) for offset in range(1, 101)],
+        )
+        connection.close()
+    async with running(SqliteLog(str(path))) as log:
+        assert (await log.index.find(APPLE)).hits
+        await indexed(log)
+    assert in_index(path) == list(range(1, 101))
+
+
+async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step for all that came in a while: a step for each message would be a sync of the disk for each."""
+    steps = []
+    index = index_module._index
+
+    def counted(rooms: Any, connection: sqlite3.Connection) -> list[str]:
+        steps.append(list(rooms))
+        return index(rooms, connection)
+
+    monkeypatch.setattr(index_module, "_index", counted)
+    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 3600)
+    monkeypatch.setattr(index_module, "INDEX_SOON", 20)
+    async with running(SqliteLog(str(path))) as log:
+        for number in range(19):
+            await append(log, draft("apple", room="ab"[number % 2]))
+        assert steps == []
+        await append(log, draft("apple"))
+        await indexed(log)
+        assert steps == [["b", "a", "lobby"]]
+    assert len(in_index(path)) == 20
+
+
+async def test_a_step_that_fails_is_done_again(path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "INDEX_RETRY", 0.01)
+    index, failures = index_module._index, [ZeroDivisionError("planted"), sqlite3.OperationalError("planted")]
+
+    def failing(rooms: Any, connection: sqlite3.Connection) -> list[str]:
+        done = index(rooms, connection)
+        if failures:
+            raise failures.pop()
+        return done
+
+    monkeypatch.setattr(index_module, "_index", failing)
+    await append(log, draft("apple"))
+    await indexed(log)
+    assert failures == []
+    await append(log, draft("apple"))
+    await indexed(log)
+    assert in_index(path) == [1, 2]
+
+
+# -- going out
+
+
+async def test_a_text_that_is_changed_or_removed_leaves_the_index(path: Path, log: SqliteLog) -> None:
+    await submit_all(log, [draft(f"apple {n}") for n in range(1, 7)])
+    await indexed(log)
+    await log.change("editing", lambda connection: set_text(connection, 2, "pear 2"))
+    await log.change("deleting", lambda connection: set_text(connection, 3, ""))
+    await log.retain(max_messages=5, max_age_ms=0, now_ms=0)
+    assert sorted(await find(log, "apple")) == ["apple 4", "apple 5", "apple 6"]
+    assert await find(log, "pear") == ["pear 2"]
+    assert in_index(path) == [4, 5, 6]
+
+
+async def test_what_is_changed_before_it_is_indexed_is_indexed_as_it_is_then(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module.SqliteIndex, "run", never)
+        async with running(SqliteLog(str(path))) as log:
+            assert isinstance(log, SqliteLog)
+            await submit_all(log, [draft(f"apple {n}") for n in range(1, 5)])
+            await log.change("editing", lambda connection: set_text(connection, 2, "pear 2"))
+            await log.retain(max_messages=3, max_age_ms=0, now_ms=0)
+            assert await find(log, "pear") == ["pear 2"]
+    async with running(SqliteLog(str(path))) as log:
+        await indexed(log)
+        assert await find(log, "pear") == ["pear 2"]
+    assert in_index(path) == [3, 4]
+
+
+async def test_no_word_of_a_deleted_text_stays_in_the_file(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FTS5 only notes that a text is gone; its words are there until the index is merged."""
+    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
+    monkeypatch.setattr(index_module, "CLEAN_AFTER_DELETION", 0.02)
+    secret = "xylophonist"
+    async with running(SqliteLog(str(path))) as log:
+        assert isinstance(log, SqliteLog)
+        for number in range(12):  # as many segments
+            await submit_all(log, [draft(f"apple {n} {'' if n or number else secret}") for n in range(20)])
+            await indexed(log)
+        await log.change("deleting", lambda connection: set_text(connection, 1, ""))
+        cleaned = log.index
+
+        async def clean() -> bool:
+            return (await log.ask(index_module._debris)).deletions == 0
+
+        await eventually(clean)
+        assert len((await cleaned.find(APPLE)).hits) == 50
+    assert not has_bytes(path, secret.encode()[1:])
+    assert len(in_index(path)) == 239
+
+
+# -- what a search may not do
+
+
+async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one is answered."""
+    monkeypatch.setattr(index_module, "LOOK_EVERY", 1)
+    began, ended = [], []
+
+    def endless(question: Question, go_on: int | None, connection: sqlite3.Connection) -> Any:
+        began.append(True)
+        try:
+            return connection.execute(
+                "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT max(n) FROM numbers"
+            ).fetchone()
+        finally:
+            ended.append(True)
+
+    await append(log, draft("apple"))
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "_find_in_index", endless)
+        patch.setattr(index_module, "SEARCH_BUDGET", 60.0)
+        patch.setattr(index_module, "SLOWEST_SEARCH", 60.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.index.find, APPLE)
+            await eventually(lambda: bool(began))
+            assert not ended
+            nursery.cancel_scope.cancel()
+        await eventually(lambda: bool(ended))
+        patch.setattr(index_module, "SEARCH_BUDGET", 0.02)
+        with pytest.raises(SearchFailed, match="interrupted"):
+            await log.index.find(APPLE)
+        patch.setattr(index_module, "SEARCH_BUDGET", 60.0)
+        patch.setattr(index_module, "SLOWEST_SEARCH", 0.02)
+        with pytest.raises(SearchFailed, match="interrupted"):
+            await log.index.find(APPLE)
+    assert len((await log.index.find(APPLE)).hits) == 1
+
+
+async def test_history_and_publishing_go_on_while_a_search_hangs(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(log, draft("apple"))
+    began: list[bool] = []
+
+    def hangs(question: Question, go_on: int | None, connection: sqlite3.Connection) -> Any:
+        began.append(True)
+        time.sleep(1.0)
+        return [], None
+
+    monkeypatch.setattr(index_module, "_find_in_index", hangs)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(log.index.find, APPLE)
+        await eventually(lambda: bool(began))
+        assert (await append(log, draft("pear"))).record.offset == 2
+        assert len(await log.latest("lobby", 9)) == 2
+        assert len(began) == 1, "one search at a time"
+        nursery.cancel_scope.cancel()

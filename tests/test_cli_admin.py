@@ -1,0 +1,210 @@
+"""`chatserver admin`: each command against a server, and what it says when something is wrong."""
+
+import io
+import json
+import re
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver import cli
+from chatserver.client.moderate import print_audit, print_sanctions
+from tests.support.moderating import MODERATOR, guest, id_of, moderators
+from tests.support.peers import ask, chatter
+from tests.support.serving import Serving, serving
+
+ANN = guest("ann")
+TOKEN = MODERATOR["Cookie"].partition("=")[2]
+COMMANDS = ("mute", "unmute", "ban", "unban", "kick", "delete", "sanctions", "audit")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Serving]:
+    with moderators():
+        async with serving() as running:
+            yield running
+
+
+class Admin:
+    """Runs a command in a thread, since it waits for a server that is in this process."""
+
+    def __init__(self, server: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+        self.url = f"http://{server.address.host}:{server.address.port}"
+        self._capsys = capsys
+
+    async def run(self, command: str, *flags: str, token: str = TOKEN) -> tuple[int, str, str]:
+        tokens = ["admin", command, self.url, "--token", token, *flags]
+        self._capsys.readouterr()
+        code = await trio.to_thread.run_sync(partial(cli.run_command, tokens))
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+    async def done(self, command: str, *flags: str) -> str:
+        code, out, err = await self.run(command, *flags)
+        assert (code, err) == (0, "")
+        return out
+
+
+@pytest.fixture
+def admin(server: Serving, capsys: pytest.CaptureFixture[str]) -> Admin:
+    return Admin(server, capsys)
+
+
+async def test_mutes_and_bans_are_made_listed_and_lifted(server: Serving, admin: Admin) -> None:
+    ann = await id_of(server.address, ANN)
+    made = await admin.done("mute", "--room", "lobby", "--user", ann, "--for", "10m", "--reason", "[b]spam")
+    assert re.fullmatch(rf"muted {ann} in lobby until \d\d\d\d-\S+Z \(sanction 1\)\n", made)
+    assert (await ask(server.address, "POST", "/rooms/lobby/messages", b"hi", headers=ANN)).status == 403
+    assert await admin.done("ban", "--room", "*", "--network", "192.0.2.1") == (
+        "banned 192.0.2.1 in all rooms (sanction 2)\n"
+    )
+    assert (await admin.done("sanctions", "--room", "lobby")).split("\t")[:4] == ["1", "mute", ann, "lobby"]
+    assert [line.split("\t")[0] for line in (await admin.done("sanctions")).splitlines()] == ["2", "1"]
+    assert len((await admin.done("sanctions", "--limit", "1")).splitlines()) == 1
+    found = json.loads(await admin.done("sanctions", "--user", ann, "--json"))
+    assert [(each["id"], each["reason"]) for each in found] == [(1, "[b]spam")]
+    assert await admin.done("unmute", "--room", "lobby", "--user", ann) == f"unmuted {ann} in lobby (sanction 1)\n"
+    assert await admin.done("unban", "--room", "*", "--network", "192.0.2.1") == (
+        "unbanned 192.0.2.1 in all rooms (sanction 2)\n"
+    )
+    assert await admin.done("sanctions") == ""
+    assert (await ask(server.address, "POST", "/rooms/lobby/messages", b"hi", headers=ANN)).status == 201
+    code, _, err = await admin.run("unmute", "--room", "lobby", "--user", ann)
+    assert (code, err) == (
+        1, f"chatserver: no mute of user {ann} is in force in lobby; `admin sanctions` lists those that are\n",
+    )  # fmt: skip
+    actions = [line.split("\t")[4] for line in (await admin.done("audit")).splitlines()]
+    assert actions == ["mute", "ban", "unmute", "unban"]
+    assert [each["id"] for each in json.loads(await admin.done("audit", "--after", "2", "--limit", "1", "--json"))] == [
+        3
+    ]
+
+
+async def test_a_kick_says_whether_anybody_was_there(server: Serving, admin: Admin) -> None:
+    ann = await id_of(server.address, ANN)
+    flags = ("--room", "lobby", "--user", ann)
+    assert await admin.done("kick", *flags) == f"{ann} is not there\n"
+    async with chatter(server.address, headers=ANN) as friend:
+        await friend.ask("join", room="lobby")
+        assert await admin.done("kick", *flags) == f"kicked {ann}: 1 of its connections left\n"
+        assert (await friend.next("error"))["room"] == "lobby"
+
+
+async def test_what_the_server_refuses_names_the_flag(server: Serving, admin: Admin) -> None:
+    moderator = await id_of(server.address, MODERATOR)
+    for flags, code, said in (
+        (("mute", "--room", "Lobby", "--user", "u_x"), 2, "--room: 1 to 64 characters"),
+        (("mute", "--room", "lobby", "--user", "a\nb"), 2, "--user: "),
+        (("mute", "--room", "lobby", "--user", moderator), 2, "--user: that is yourself"),
+        (("ban", "--room", "lobby", "--network", "here"), 2, "--network: 'here' is no address"),
+        (("ban", "--room", "lobby", "--user", "u_x", "--for", "99999d"), 2, "--for: "),
+        (("ban", "--room", "lobby", "--user", "u_x", "--reason", "x" * 301), 2, "--reason: "),
+        (("sanctions", "--limit", "0"), 2, "--limit: "),
+        (("kick", "--room", "lobby", "--user", ""), 2, "--user: "),
+    ):
+        assert (got := await admin.run(*flags))[:2] == (code, ""), flags
+        assert got[2].startswith(f"chatserver: {said}"), got
+    code, out, err = await admin.run("audit", token="a-guest-of-no-standing")
+    assert (code, out, err) == (1, "", "chatserver: --token: this is for moderators\n")
+    code, _, err = await admin.run("audit", token="no.such.token")
+    assert (code, err.startswith("chatserver: --token: ")) == (1, True)
+
+
+async def test_a_token_may_be_in_a_file(admin: Admin, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    assert (await admin.run("sanctions", token=f"@{file}"))[0] == 0
+    code, _, err = await admin.run("sanctions", token=f"@{file}s")
+    assert (code, err.startswith(f"chatserver: --token: cannot read {file}s: ")) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["mute", "http://x", "--token", "t", "--user", "u"], "--room"),
+        (["mute", "http://x", "--room", "r", "--user", "u"], "--token"),
+        (["mute", "--room", "r", "--user", "u", "--token", "t"], "URL"),
+        (["mute", "http://x", "--room", "r", "--token", "t"], "--user: give --user or --network, and not both"),
+        (["ban", "http://x", "--room", "r", "--token", "t", "--user", "u", "--network", "n"], "and not both"),
+        (["mute", "http://x", "--room", "r", "--token", "t", "--user", "u", "--for", "1y"], "--for: '1y' is no time"),
+        (["mute", "http://x", "--room", "r", "--token", "t", "--user", "u", "--for", "0s"], "--for: '0s' is no time"),
+        (["delete", "http://x", "--room", "r", "--token", "t", "--offset", "x"], "--offset"),
+        (["audit", "gopher://x", "--token", "t"], "URL: 'gopher://x' is none of"),
+        (["audit", "http://x", "--token", "a b\n"], "--token: this is no token"),
+        (["audit", "http://x", "--token", ""], "--token: this is no token"),
+        (["silence", "http://x"], "silence"),
+    ],
+)
+def test_bad_flags_are_one_line_and_exit_code_2(
+    tokens: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run_command(["admin", *tokens]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert words in said.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_what_its_values_are(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_command(["admin", command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"chatserver admin {command}" in shown
+    assert "--token TOKEN" in shown
+    assert " STR" not in shown, "a type of Python's"
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_command(["admin", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"│ {command} " in shown for command in COMMANDS)
+
+
+class _Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    by = {"id": "u_mod", "name": "Mod"}
+    sanction: dict[str, Any] = {
+        "id": 7, "kind": "mute", "user": "u_x", "room": "*", "until": None, "by": by, "reason": "[bold]spam[/x]",
+    }  # fmt: skip
+    entry = {
+        "id": 3, "time": "2026-01-01T00:00:00.000Z", "by": by, "network": "192.0.2.1", "action": "ban", "room": "*",
+        "target": "u_x", "detail": "60 s: [spam]",
+    }  # fmt: skip
+    file = _Tty()
+    print_sanctions([sanction], file)
+    print_audit([entry], file)
+    print_sanctions([], file)
+    print_audit([], file)
+    shown = file.getvalue()
+    for words in ("whom", "lifted", "[bold]spam[/x]", "Mod (u_mod)", "60 s: [spam]", "no sanction", "nothing is in"):
+        assert words in shown, words
+
+
+async def test_what_is_no_chat_server_is_said_to_be_none(admin: Admin) -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    answers = [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>", b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n"]
+    said = ["does not speak HTTP", "answered 200, not as a chat server does", "answered 302, not as"]
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some(65_536)
+        await stream.send_all(answers.pop(0))
+        await stream.aclose()
+
+    admin.url = f"127.0.0.1:{port}"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, answer, listeners)
+        for words in said:
+            code, _, err = await admin.run("audit")
+            assert (code, words in err, err.count("\n")) == (1, True, 1), err
+        nursery.cancel_scope.cancel()
+    code, _, err = await admin.run("audit")
+    assert (code, err) == (1, f"chatserver: URL: cannot reach 127.0.0.1:{port}: Connection refused\n")
