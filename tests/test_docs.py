@@ -33,6 +33,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FORMS = {
     "time": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    "edited": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
     "token": re.compile(r"[\w~-]{22,260}", re.ASCII),
     "session": re.compile(r"[A-Za-z0-9_-]{22}"),
     "user.id": re.compile(r"g_[0-9a-f]{15}"),
@@ -88,8 +89,9 @@ def test_pushed_messages_are_what_the_encoders_make() -> None:
         encoders.gap("lobby", "k3f9-2", "k3f9-9000"),
         encoders.error(None, ErrorCode.FORBIDDEN, "you are banned in lobby for another 60 s", 60, room="lobby"),
         encoders.goaway("restart", 3.2),
+        encoders.expiring(30.0),
     ]
-    [(_, told)] = fences(DOCS / "protocol.md", "json pushed")
+    told = "".join(text for _, text in fences(DOCS / "protocol.md", "json pushed"))
     assert [json.loads(line) for line in told.splitlines()] == [json.loads(each) for each in made]
 
 

@@ -20,6 +20,7 @@ from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.api.services import Services, change_draft, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
+from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
 from chatserver.chat.registry import LATEST
@@ -250,6 +251,8 @@ class Conversation:
             principal = self._services.identities.by_token(message.token, before.network).principal
             check_signed_in(principal)
             self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
+        except RefusedError as error:  # counted as what comes too often, since verifying costs as much as three pings
+            return Answer([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
         except MessageError as error:
             raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
         session.principal = principal

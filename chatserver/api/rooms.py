@@ -136,10 +136,12 @@ class RoomHandlers:
             return None
         self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
         starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
-        if poll.wait and all(start.recovered and start.offset >= room.last for room, start in starts):
-            return Hold(
-                [(room, start.offset) for room, start in starts], principal, poll.wait, limit, many, messages_only
-            )
+        wait = poll.wait
+        if principal.expires is not None:
+            wait = min(wait, max(0.0, principal.expires - trio.current_time()))
+        if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
+            waits = [(room, start.offset) for room, start in starts]
+            return Hold(waits, principal, wait, limit, many, messages_only)
         for room in rooms:
             self._hub.polled(room, principal)
         body = self._pages.several_now(starts, limit, many=many, messages_only=messages_only)

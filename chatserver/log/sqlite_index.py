@@ -129,6 +129,7 @@ class SqliteIndex:
         self._some, self._many = trio.Event(), trio.Event()
         self._backlog_after: int | None = 0  # the room up to which a backlog was looked for; None: in all
         self._cleaned = -CLEAN_AFTER_RETENTION
+        self._cleaning = trio.Lock()
 
     def open(self, path: Path) -> None:
         """Connect, with a thread of its own."""
@@ -228,11 +229,17 @@ class SqliteIndex:
 
     async def _clean_when_due(self) -> None:
         """Merge the index if words of deleted texts may be in it."""
-        if self._readers is None:
-            raise LogUnavailable("the log is closed")
-        debris = await self._readers.ask(_debris)
         age = trio.current_time() - self._cleaned
-        if (debris.deletions and age >= CLEAN_AFTER_DELETION) or (debris.removals and age >= CLEAN_AFTER_RETENTION):
+        await self.clean(deletions=age >= CLEAN_AFTER_DELETION, removals=age >= CLEAN_AFTER_RETENTION)
+
+    async def clean(self, *, deletions: bool, removals: bool = False) -> None:
+        """Merge the index if there are words in it of what people deleted, or of what retention removed."""
+        async with self._cleaning:
+            if self._readers is None:
+                raise LogUnavailable("the log is closed")
+            debris = await self._readers.ask(_debris)
+            if not ((debris.deletions and deletions) or (debris.removals and removals)):
+                return
             pages = -CLEAN_PAGES  # first all segments become one job
             while await self._change("cleaning the index", partial(_merge, pages)):
                 pages = CLEAN_PAGES

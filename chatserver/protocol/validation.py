@@ -19,6 +19,8 @@ from chatserver.reasons import ErrorCode
 # fit in one frame with its envelope.
 MAX_TEXT_BYTES = 8 * 1024
 MAX_KEY_CHARS = 64  # a UUID has 36
+MAX_USER_ID_CHARS = 64  # a UUID has 36, an e-mail address 25
+GUEST = "g_"  # begins a guest's id, and nobody else's
 MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
 MAX_ISOLATES = 128  # opened in one text: the Unicode bidirectional algorithm nests 125 deep
@@ -98,6 +100,15 @@ def check_name(name: str) -> str:
     if all(unicodedata.category(character)[0] == "M" for character in _BLANKS.sub("", seen)):
         raise _bad("blank", "name")
     return name
+
+
+def check_user_id(user_id: str) -> str:
+    """The id of somebody who is no guest."""
+    if not (1 <= len(user_id) <= MAX_USER_ID_CHARS and user_id.isprintable() and user_id == user_id.strip()):
+        raise _bad(f"1 to {MAX_USER_ID_CHARS} printable characters are allowed", "user")
+    if user_id.startswith(GUEST):
+        raise _bad(f"{GUEST} begins the id of a guest", "user")
+    return user_id
 
 
 def check_key(key: str) -> str:

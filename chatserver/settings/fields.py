@@ -81,6 +81,13 @@ class Settings:
         Guests.FULL, "What somebody may do who has not signed in: full, read (and not write), none.",
         placeholder="WHAT",
     )
+    token_key: tuple[str, ...] = service(
+        (),
+        "Key of tokens (JWT) to sign in with: a secret (made if missing), a PEM public key or a JWK set; repeatable.",
+        placeholder="FILE", zero="none: everybody is a guest",
+    )
+    token_issuer: str = service("", "What `iss` of a token must be.", placeholder="TEXT", zero="not checked")
+    token_audience: str = service("", "What `aud` of a token must be or have.", placeholder="TEXT", zero="not checked")
     log: str = service(
         "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.",
         placeholder="URL", form=forms.log_url,

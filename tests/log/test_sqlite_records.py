@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
@@ -55,22 +56,37 @@ async def hurried(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         yield log
 
 
-async def test_a_deleted_text_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Among many others, in a page that was split and shifted about, and long enough for pages of its own."""
-    chance = random.Random(7)
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_deleted_text_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """SQLite leaves copies where a row was before its page was split, in both seeds; also a word in the index."""
+    monkeypatch.setattr("chatserver.log.sqlite_index.INDEX_INTERVAL", 0.001)
+    monkeypatch.setattr("chatserver.log.sqlite_scrub.STEP_BYTES", 65_536)
+    chance = random.Random(seed)
     async with hurried(path, monkeypatch) as log:
-        await submit_all(log, [draft(f"{number} {'x' * chance.randrange(400)}") for number in range(200)])
-        secrets = [f"{SECRET}-{number}- {'y' * (9_000 if number == 5 else number)}" for number in range(10)]
-        await submit_all(log, [draft(secret) for secret in secrets])
-        for number in range(150):  # rows that grow are moved
-            target = chance.randrange(1, 211)
-            change = react(target, chance.choice("👍🎉👀")) if number % 3 else edit(target, SECRET + "z" * number)
-            await append(log, change)
+        said = [draft(f"{SECRET}{'q' * chance.randrange(900)}", room=chance.choice("ab")) for _ in range(200)]
+        await submit_all(log, said)
+        for _ in range(20):  # rows that grow are moved
+            changes = [
+                react(chance.randrange(1, 90), chr(0x1F600 + chance.randrange(20)))
+                if chance.random() < 0.5
+                else edit(chance.randrange(1, 90), f"{SECRET}{'w' * chance.randrange(9_000)}")
+                for _ in range(10)
+            ]
+            await submit_all(log, [replace(change, room=chance.choice("ab")) for change in changes])
         assert SECRET.encode() in bytes_on_disk(path)
-        await submit_all(log, [delete(target) for target in range(1, 211)])
-        await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
-        assert b"x" * 30 not in bytes_on_disk(path)
+        await eventually(lambda: not log.index.behind)
+        lasts = {room: (await log.head(room)).last for room in "ab"}
+        await submit_all(
+            log, [replace(delete(target), room=room) for room, last in lasts.items() for target in range(1, last + 1)]
+        )
+        await eventually(lambda: not any(word in bytes_on_disk(path) for word in (SECRET.encode(), b"staple", b"qqq")))
+        for room, last in lasts.items():  # pages that were in the writer's memory are written once more
+            await submit_all(log, [draft(f"{number}", room=room) for number in range(100)])
+            assert (await log.head(room)).last > last + 100
     assert SECRET.encode() not in bytes_on_disk(path)
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
 
 
 async def test_a_text_that_was_edited_away_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +101,7 @@ async def test_another_reader_of_the_file_only_delays_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A backup holds a snapshot, and with it the pages as they were."""
-    monkeypatch.setattr("chatserver.log.sqlite_writer.SCRUB_PATIENCE_MS", 1)
+    monkeypatch.setattr("chatserver.log.sqlite_scrub.PATIENCE_MS", 1)
     async with hurried(path, monkeypatch) as log:
         await append(log, draft(SECRET))
         backup = sqlite3.connect(path, isolation_level=None)
