@@ -149,7 +149,7 @@ class MemoryLog:
             last = found.last if before is None else min(before - 1, found.last)
             for offset in range(last, found.first - 1, -1):
                 record = found.records.get(offset)  # others are at work while somebody searches
-                if record is not None and not record.kind:
+                if record is not None and record.kind is Kind.MESSAGE:
                     yield record
 
     async def _checkpoint(self) -> None:

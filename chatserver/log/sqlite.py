@@ -164,6 +164,7 @@ class SqliteLog:
 
     async def _scrub(self, scrubber: Scrubber) -> None:
         """Have texts that were edited or deleted leave the files, soon after; all of some seconds at once."""
+        self._altered.set()  # what was deleted shortly before a crash
         pause = SCRUB_AFTER
         while True:
             await self._altered.wait()

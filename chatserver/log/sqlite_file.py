@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions
-from chatserver.log.interface import Identity, Kind, LogOpenError, LogUnavailable, new_identity
+from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
 #: "chat": marks the file as ours, for `file` and for this server.
 APPLICATION_ID = 0x63686174
@@ -32,8 +32,10 @@ OFFSETS = 1 << OFFSET_BITS
 
 #: Pictures that are younger than SQLite's tables, which take them for letters: "lol" with one behind it is a word.
 _PICTURES = "".join(map(chr, (*range(0x1F3FB, 0x1F400), *range(0x1F6D0, 0x1F700), *range(0x1F900, 0x1FB00))))
-_IS_INDEXED = f"""old.kind = {Kind.MESSAGE.value} AND
-    old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})"""  # noqa: S608
+#: Of what a trigger sees: a message (kind 0) that the index has.
+_IS_INDEXED = f"""
+    old.kind = 0 AND old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})
+"""  # noqa: S608
 _REMOVE = "INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, old.text);"
 
 # A migration is a tuple of statements; the n-th makes schema n out of schema n-1. Only ever add at the end.
@@ -56,6 +58,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT""",
     ),
     sqlite_sanctions.SCHEMA + sqlite_audit.SCHEMA,
+    sqlite_rows.SCHEMA,
     (
         # How far each user has read; the index finds those that moved longest ago.
         """CREATE TABLE markers (
@@ -64,7 +67,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX markers_by_move ON markers (moved)",
     ),
-    sqlite_rows.SCHEMA,
     (
         # Offsets up to this one are in the index.
         "ALTER TABLE rooms ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0",

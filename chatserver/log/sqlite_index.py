@@ -51,8 +51,9 @@ INDEX_PAUSE = 2.0
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
-#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something.
-CLEAN_AFTER_DELETION, CLEAN_AFTER_RETENTION = 30.0, 3600.0
+#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something. A scrub of the
+#: files cleans as well.
+CLEAN_AFTER_DELETION, CLEAN_AFTER_RETENTION = 20.0, 3600.0
 #: Pages that are merged in one step: about 5 ms.
 CLEAN_PAGES = 16
 #: Seconds that a search may last, however little of it is work: then the disk is slow.

@@ -192,9 +192,9 @@ class ReadBody(msgspec.Struct, frozen=True, gc=False):
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
+_read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
 _edit_bodies: msgspec.json.Decoder[EditBody] = msgspec.json.Decoder(EditBody)
 _key_bodies: msgspec.json.Decoder[KeyBody] = msgspec.json.Decoder(KeyBody)
-_read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
 _session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 

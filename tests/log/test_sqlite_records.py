@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from chatserver.log import sqlite as sqlite_module
+from chatserver.log import sqlite_index as index_module
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, running, submit_all, texts
@@ -51,6 +52,7 @@ async def hurried(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     """A log that scrubs its files at once."""
     monkeypatch.setattr(sqlite_module, "SCRUB_AFTER", 0.01)
     monkeypatch.setattr(sqlite_module, "SCRUB_RETRY", 0.01)
+    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     log = SqliteLog(str(path))
     async with running(log):
         yield log
@@ -59,7 +61,6 @@ async def hurried(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_a_deleted_text_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """SQLite leaves copies where a row was before its page was split, in both seeds; also a word in the index."""
-    monkeypatch.setattr("chatserver.log.sqlite_index.INDEX_INTERVAL", 0.001)
     monkeypatch.setattr("chatserver.log.sqlite_scrub.STEP_BYTES", 65_536)
     chance = random.Random(seed)
     async with hurried(path, monkeypatch) as log:
@@ -115,7 +116,10 @@ async def test_another_reader_of_the_file_only_delays_it(
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
 
 
-async def test_what_was_deleted_just_before_a_crash_leaves_at_the_next_start(path: Path) -> None:
+async def test_what_was_deleted_just_before_a_crash_leaves_at_the_next_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the write-ahead log at once, and from gaps in pages by a first scrub."""
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft(SECRET))
         await append(log, delete(1))
@@ -126,6 +130,13 @@ async def test_what_was_deleted_just_before_a_crash_leaves_at_the_next_start(pat
     async with running(SqliteLog(str(path))) as log:
         assert SECRET.encode() not in bytes_on_disk(path)
         assert texts(await log.read("lobby", after=0, limit=9)) == ["", ""]
+    with path.open("r+b") as file:
+        pages = path.read_bytes()
+        page = next(at for at in range(4096, len(pages), 4096) if pages[at] == 13)  # a leaf, of few rows
+        file.seek(page + 100)
+        file.write(SECRET.encode())
+    async with hurried(path, monkeypatch):
+        await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
 
 
 def test_the_promise_is_kept_with_some_attempts_to_spare() -> None:
