@@ -37,6 +37,7 @@ class Hold(msgspec.Struct, gc=False):
     seconds: float
     limit: int
     many: bool
+    messages_only: bool = False
 
 
 class Stream(msgspec.Struct, gc=False):
@@ -46,6 +47,7 @@ class Stream(msgspec.Struct, gc=False):
     after: int
     principal: Principal
     preface: bytes
+    messages_only: bool = False
 
 
 class Upgrade(msgspec.Struct, gc=False):

@@ -21,6 +21,7 @@ class WireEncoder:
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.events = Events(self)
+        self.message_events = MessageEvents(self)
 
     def cursor(self, offset: int) -> str:
         """An offset as clients see it."""
@@ -93,6 +94,16 @@ def expiry_text(principal: Principal) -> str | None:
     """When its sign-in runs out, as clients read it."""
     expires = principal.expires
     return None if expires is None else encoders.time_text(round((expires - trio.current_time() + time.time()) * 1000))
+
+
+class MessageEvents(Events):
+    """The same, of messages alone. For other records only the id moves, and a browser tells its page nothing."""
+
+    def push(self, message: bytes, room: str, offset: int) -> bytes:
+        """A message, or the place of another record."""
+        if record_json.is_message(message):
+            return super().push(message, room, offset)
+        return sse.id_field(self._encoder.cursor(offset))
 
 
 def faces(people: Iterable[Principal]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
 from chatserver.protocol import encoders
+from chatserver.protocol.record_json import is_message
 from chatserver.protocol.response import response
 from chatserver.protocol.validation import Place
 
@@ -28,6 +29,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     offset: int
     recovered: bool
     latest: bool = False  # no place the client named: the newest count, and a short page leaves out the older ones
+    last: int = 0  # the room's newest offset by then, of a start like that
 
 
 def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int, coming: int = 0) -> Start:
@@ -39,9 +41,9 @@ def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: i
     """
     fresh = max(first - 1, last - newest)
     if place is None:
-        return Start(fresh, recovered=True, latest=True)
+        return Start(fresh, recovered=True, latest=True, last=last)
     if (place.epoch is not None and place.epoch != epoch) or place.offset > last + coming:
-        return Start(fresh, recovered=False, latest=True)
+        return Start(fresh, recovered=False, latest=True, last=last)
     if place.offset < first - 1:
         return Start(first - 1, recovered=False)
     return Start(place.offset, recovered=True)
@@ -66,7 +68,7 @@ class Pages:
     def __init__(self, log: LogReader, encoder: WireEncoder) -> None:
         self._log = log
         self._encoder = encoder
-        self.events = encoder.events
+        self.events, self.message_events = encoder.events, encoder.message_events
 
     def is_ours(self, place: Place) -> bool:
         """Whether a place is one of this log's epoch."""
@@ -78,21 +80,28 @@ class Pages:
             place, epoch=self._encoder.epoch, first=room.first, last=room.last, newest=limit, coming=room.pending
         )
 
-    def after_now(self, room: Room, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page | None:
+    def after_now(
+        self, room: Room, start: Start, limit: int, *, most: int = PAGE_BYTES, messages_only: bool = False
+    ) -> Page | None:  # fmt: skip
         """The page behind a start, if the ring holds it."""
         ring = room.ring
         if ring is None:
             return Page(start.offset, start.recovered, [])  # nothing was ever said
-        if not ring.holds_after(start.offset):
-            return None
-        return _page(start, ring.after(start.offset, limit), most)
+        if not ring.holds_after(start.offset) or (messages_only and start.latest):
+            return None  # so many messages may reach further back than so many records
+        page = _page(start, ring.after(start.offset, limit), most)
+        return _messages_of(page) if messages_only else page
 
-    def now(self, room: Room | None, after: Place | None, before: Place | None, limit: int) -> Page | None:
+    def now(
+        self, room: Room | None, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
+    ) -> Page | None:  # fmt: skip
         """The page behind a cursor, or with `before` the one that ends there, if the room's ring holds it."""
         if room is None:
             return None
         if before is None:
-            return self.after_now(room, self.start(room, after, limit), limit)
+            return self.after_now(room, self.start(room, after, limit), limit, messages_only=messages_only)
+        if messages_only:
+            return None
         ours = self.is_ours(before)  # what stood before a place of another epoch is gone
         end = min(before.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, end - limit)
@@ -103,40 +112,54 @@ class Pages:
             return None
         return Page(end - 1, ours, items=_newest(ring.after(start - 1, end - start), PAGE_BYTES))
 
-    def several_now(self, starts: Sequence[tuple[Room, Start]], limit: int, *, many: bool) -> list[bytes] | None:
+    def several_now(
+        self, starts: Sequence[tuple[Room, Start]], limit: int, *, many: bool, messages_only: bool = False
+    ) -> list[bytes] | None:  # fmt: skip
         """The body of an answer with pages of several rooms, if their rings hold them."""
         pages = []
         left = PAGE_BYTES
         for room, start in starts:
-            page = self.after_now(room, start, limit, most=_share(left, len(starts)))
+            page = self.after_now(room, start, limit, most=_share(left, len(starts)), messages_only=messages_only)
             if page is None:
                 return None
             left -= page.size
             pages.append((room.name, page))
         return self.body(pages, many=many)
 
-    async def read(self, room: str, after: Place | None, before: Place | None, limit: int) -> Page:
+    async def read(
+        self, room: str, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
+    ) -> Page:  # fmt: skip
         """The page behind a cursor, or with `before` the one that ends there. Raises LogError."""
         if before is not None:
-            return await self._before(room, before, limit)
+            return await self._before(room, before, limit, messages_only)
         head = await self._log.head(room)
         start = resolve(after, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=limit)
-        return await self.after_start(room, start, limit)
+        return await self.after_start(room, start, limit, messages_only=messages_only)
 
-    async def several(self, starts: Sequence[tuple[str, Start]], limit: int, *, many: bool) -> list[bytes]:
+    async def several(
+        self, starts: Sequence[tuple[str, Start]], limit: int, *, many: bool, messages_only: bool = False
+    ) -> list[bytes]:  # fmt: skip
         """The body of an answer with pages of several rooms. Raises LogError."""
         pages = []
         left = PAGE_BYTES
         for room, start in starts:
-            page = await self.after_start(room, start, limit, most=_share(left, len(starts)))
+            most = _share(left, len(starts))
+            page = await self.after_start(room, start, limit, most=most, messages_only=messages_only)
             left -= page.size
             pages.append((room, page))
         return self.body(pages, many=many)
 
-    async def after_start(self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES) -> Page:
+    async def after_start(
+        self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES, messages_only: bool = False
+    ) -> Page:  # fmt: skip
         """The page behind a start; with `most` 0 an empty one. Raises LogError."""
         if not most:
             return Page(start.offset, start.recovered, [])
+        if start.latest and messages_only:
+            records = await self._log.latest(room, limit, max_bytes=PAGE_BYTES, messages_only=True)
+            reaches = max(start.last, records[-1].offset if records else 0)
+            found = [self._encoder.message(record) for record in records]
+            return Page(reaches, start.recovered, _newest(found, most))
         if start.latest:  # bounded by bytes, what is read forward would end before the newest
             records = await self._log.latest(room, limit, max_bytes=PAGE_BYTES)
         else:
@@ -145,13 +168,14 @@ class Pages:
             return Page(start.offset, start.recovered, [])
         # Retention may have moved on since the start was found.
         begins = records[0].offset - 1
-        found = Start(begins, start.recovered and (start.latest or begins == start.offset), start.latest)
-        return _page(found, [self._encoder.message(record) for record in records], most)
+        found_start = Start(begins, start.recovered and (start.latest or begins == start.offset), start.latest)
+        page = _page(found_start, [self._encoder.message(record) for record in records], most)
+        return _messages_of(page) if messages_only else page
 
-    async def _before(self, room: str, place: Place, limit: int) -> Page:
+    async def _before(self, room: str, place: Place, limit: int, messages_only: bool) -> Page:
         ours = self.is_ours(place)
         before = place.offset if ours else None  # of another epoch: the newest
-        records = await self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES)
+        records = await self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES, messages_only=messages_only)
         reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0
         found = [self._encoder.message(record) for record in records]
         return Page(reaches, ours, items=_newest(found, PAGE_BYTES))
@@ -167,17 +191,22 @@ class Pages:
         Pollers of one room at one place get the same bytes object.
         """
         shared = None if waiter.many or waiter.next is not None else waiter.room
-        key = ("held", waiter.after, waiter.limit, waiter.keep_alive)
+        key = ("held", waiter.after, waiter.limit, waiter.keep_alive, waiter.messages_only)
         wire = None if shared is None or shared.cache is None else shared.cache.get(key)
         if wire is None:
             starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
-            body = self.several_now(starts, waiter.limit, many=waiter.many)
+            body = self.several_now(starts, waiter.limit, many=waiter.many, messages_only=waiter.messages_only)
             if body is None:
                 return None
             wire = response(200, b"".join(body), keep_alive=waiter.keep_alive)
             if shared is not None and (shared.cache is None or len(shared.cache) < ANSWERS_KEPT):
                 shared.remember(key, wire)
         return wire
+
+
+def _messages_of(page: Page) -> Page:
+    """The same page without what is no message; it reaches as far."""
+    return Page(page.reaches, page.recovered, [item for item in page.items if is_message(item)])
 
 
 def _share(left: int, rooms: int) -> int:

@@ -96,6 +96,13 @@ class Parameters:
         """How many messages or rooms at most."""
         return int(self._number("limit", int, default=default, least=1, most=most))
 
+    def messages_only(self) -> bool:
+        """Whether `kinds=message` leaves out what happened to messages later."""
+        kinds = self.one("kinds")
+        if kinds not in (None, "message"):
+            raise HttpError(ErrorCode.BAD_FIELD, f"kinds is {kinds[:20]!r}; it may be message, or not be there")
+        return kinds is not None
+
     def wait(self, most: float) -> float:
         """Seconds to hold a poll; 0 answers at once. More than we hold is cut, as every client expects."""
         return min(self._number("wait", float, default=0.0, least=0.0, most=86_400.0), most)

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from itertools import islice
 from typing import TypeAlias
 
+import msgspec
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
@@ -36,6 +37,16 @@ MAX_ROOMS_LISTED = 200
 LISTED_A_STEP = 100
 #: Milliseconds that a browser of server-sent events waits before it reconnects.
 RECONNECT_MS = 2_000
+
+
+class _Poll(msgspec.Struct, gc=False):
+    """What a poll asks for."""
+
+    places: Places
+    limit: int
+    wait: float
+    many: bool
+    messages_only: bool
 
 
 class RoomHandlers:
@@ -72,31 +83,35 @@ class RoomHandlers:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
         check_room(name)
         self._check_reader(request, name)
-        parameters = request.parameters("after", "before", "limit", "wait")
+        parameters = request.parameters("after", "before", "limit", "wait", "kinds")
         after, before = parameters.place("after"), parameters.place("before")
         limit, wait = parameters.limit(), parameters.wait(self._services.settings.poll_wait_max)
+        messages_only = parameters.messages_only()
         if before is not None and (after is not None or wait):
             raise HttpError(ErrorCode.BAD_FIELD, "before cannot be given together with after or wait")
         if wait and request.head.method != "HEAD":
-            places: Places = [(name, after)]
-            answer = self._poll(request, places, limit, wait, many=False)
-            return answer or self._poll_later(request, places, limit, wait, many=False)
-        page = self._pages.now(self._hub.room(name), after, before, limit)
-        return self._read_later(name, after, before, limit) if page is None else self._page(name, page)
+            poll = _Poll([(name, after)], limit, wait, many=False, messages_only=messages_only)
+            return self._poll(request, poll) or self._poll_later(request, poll)
+        page = self._pages.now(self._hub.room(name), after, before, limit, messages_only=messages_only)
+        if page is None:
+            return self._read_later(name, after, before, limit, messages_only)
+        return self._page(name, page)
 
-    async def _read_later(self, name: str, after: Place | None, before: Place | None, limit: int) -> Answer:
-        return self._page(name, await self._pages.read(name, after, before, limit))
+    async def _read_later(
+        self, name: str, after: Place | None, before: Place | None, limit: int, messages_only: bool
+    ) -> Answer:  # fmt: skip
+        return self._page(name, await self._pages.read(name, after, before, limit, messages_only=messages_only))
 
     def _page(self, name: str, page: Page) -> Response:
         return Response(200, self._pages.body([(name, page)], many=False))
 
     def poll_many(self, request: Request) -> Answer | Pending:
         """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
-        return self._poll(request, *self._wanted(request), many=True) or self._poll_many_later(request)
+        return self._poll(request, self._wanted(request)) or self._poll_many_later(request)
 
-    def _wanted(self, request: Request) -> tuple[Places, int, float]:
-        """The places that a poll of many rooms names, its limit, and how long it waits."""
-        parameters = request.parameters("room", "limit", "wait")
+    def _wanted(self, request: Request) -> _Poll:
+        """What a poll of many rooms asks for."""
+        parameters = request.parameters("room", "limit", "wait", "kinds")
         places: dict[str, Place | None] = {}
         for value in parameters.all("room"):
             name, colon, cursor = value.partition(":")
@@ -109,45 +124,48 @@ class RoomHandlers:
         if not 1 <= len(places) <= most:
             raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {most} rooms, as room=NAME:CURSOR")
         wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.settings.poll_wait_max)
-        return list(places.items()), parameters.limit(), wait
+        messages_only = parameters.messages_only()
+        return _Poll(list(places.items()), parameters.limit(), wait, many=True, messages_only=messages_only)
 
-    def _poll(
-        self, request: Request, places: Places, limit: int, wait: float, *, many: bool
-    ) -> Answer | Pending | None:
+    def _poll(self, request: Request, poll: _Poll) -> Answer | Pending | None:
         """None if a room is not in memory."""
+        places, limit, many, messages_only = poll.places, poll.limit, poll.many, poll.messages_only
         principal = request.principal  # asked first: a page of another site has none, and no room is loaded for it
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
             return None
         self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
         starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
+        wait = poll.wait
         if principal.expires is not None:
             wait = min(wait, max(0.0, principal.expires - trio.current_time()))
         if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
-            return Hold([(room, start.offset) for room, start in starts], principal, wait, limit, many)
+            waits = [(room, start.offset) for room, start in starts]
+            return Hold(waits, principal, wait, limit, many, messages_only)
         for room in rooms:
             self._hub.polled(room, principal)
-        body = self._pages.several_now(starts, limit, many=many)
+        body = self._pages.several_now(starts, limit, many=many, messages_only=messages_only)
         if body is None:
-            return self._poll_from_log([(room.name, start) for room, start in starts], limit, many=many)
+            return self._poll_from_log([(room.name, start) for room, start in starts], poll)
         return Response(200, body)
 
-    async def _poll_from_log(self, starts: list[tuple[str, Start]], limit: int, *, many: bool) -> Answer:
-        return Response(200, await self._pages.several(starts, limit, many=many))
+    async def _poll_from_log(self, starts: list[tuple[str, Start]], poll: _Poll) -> Answer:
+        pages = self._pages.several(starts, poll.limit, many=poll.many, messages_only=poll.messages_only)
+        return Response(200, await pages)
 
     async def _poll_many_later(self, request: Request) -> Answer:
         """Read again what is wanted: thousands may wait for their turn, and places are ten times their request."""
-        return await self._poll_later(request, *self._wanted(request), many=True)
+        return await self._poll_later(request, self._wanted(request))
 
-    async def _poll_later(self, request: Request, places: Places, limit: int, wait: float, *, many: bool) -> Answer:
+    async def _poll_later(self, request: Request, poll: _Poll) -> Answer:
         """Load the rooms, keep them in memory, and look again."""
-        answer = None
+        answer, places = None, poll.places
         while answer is None:
             await self._check_names(name for name, _ in places)
             await self._hub.load((name for name, _ in places), request.network)
             for name, _ in places:  # it may have been banned meanwhile
                 self._check_reader(request, name)
-            answer = self._poll(request, places, limit, wait, many=many)
+            answer = self._poll(request, poll)
         return await answer if isinstance(answer, Coroutine) else answer
 
     async def _check_names(self, names: Iterable[str]) -> None:
@@ -162,21 +180,24 @@ class RoomHandlers:
     def events(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/events`: from the cursor on, or from now."""
         check_room(name)
-        parameters = request.parameters("after")
+        parameters = request.parameters("after", "kinds")
+        messages_only = parameters.messages_only()
         last_id = request.head.headers.get("last-event-id")
         after = parameters.place("after") if not last_id else parse_cursor(last_id)
         self._check_reader(request, name)
         room = self._hub.room(name)
         if room is None:
-            return self._stream_later(request, name, after)
-        return self._stream(room, request.principal, after)
+            return self._stream_later(request, name, after, messages_only)
+        return self._stream(room, request.principal, after, messages_only)
 
-    async def _stream_later(self, request: Request, name: str, after: Place | None) -> Answer:
+    async def _stream_later(
+        self, request: Request, name: str, after: Place | None, messages_only: bool
+    ) -> Answer:  # fmt: skip
         async with self._hub.using(name, request.network) as room:
             self._check_reader(request, name)  # it may have been banned meanwhile
-            return self._stream(room, request.principal, after)
+            return self._stream(room, request.principal, after, messages_only)
 
-    def _stream(self, room: Room, principal: Principal, after: Place | None) -> Stream:
+    def _stream(self, room: Room, principal: Principal, after: Place | None, messages_only: bool) -> Stream:
         start = self._pages.start(room, after, 0)
         preface = sse.HEAD + sse.retry_field(RECONNECT_MS)
         if not start.recovered:
@@ -185,7 +206,7 @@ class RoomHandlers:
             ours = after is not None and after.epoch in (None, encoder.epoch) and after.offset < start.offset
             missed_from = after.offset if after is not None and ours else 0
             preface += encoder.events.gap(room.name, missed_from, start.offset)
-        return Stream(room, start.offset, principal, preface)
+        return Stream(room, start.offset, principal, preface, messages_only)
 
     def list_rooms(self, request: Request) -> Pending:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""

@@ -12,8 +12,8 @@ from typing import TypeAlias
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
 
-#: Room, place, limit, bytes and direction.
-_Key: TypeAlias = tuple[str, int, int, int, bool]
+#: Room, place, limit, bytes, and which: whether forward, and whether only messages.
+_Key: TypeAlias = tuple[str, int, int, int, tuple[bool, bool]]
 
 
 class _Reading:
@@ -40,15 +40,24 @@ class LogReader:
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """As of `Log`."""
-        key = (room, after, limit, max_bytes, True)
+        key = (room, after, limit, max_bytes, (True, False))
         return await self._read(key, lambda: self._log.read(room, after=after, limit=limit, max_bytes=max_bytes))
 
     async def latest(
-        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        max_bytes: int = MAX_READ_BYTES,
+        messages_only: bool = False,
     ) -> list[Record]:
         """As of `Log`."""
-        key = (room, -1 if before is None else before, limit, max_bytes, False)
-        return await self._read(key, lambda: self._log.latest(room, limit, before=before, max_bytes=max_bytes))
+        key = (room, -1 if before is None else before, limit, max_bytes, (False, messages_only))
+        return await self._read(
+            key,
+            lambda: self._log.latest(room, limit, before=before, max_bytes=max_bytes, messages_only=messages_only),
+        )
 
     async def _read(self, key: _Key, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
         under_way = self._under_way.setdefault(key[0], {})

@@ -56,6 +56,7 @@ class PollWaiter(Wait, kw_only=True, gc=False, eq=False):
     limit: int
     many: bool  # answered in the shape of `/poll`, even for one room
     keep_alive: bool
+    messages_only: bool = False  # nothing else is in its answer, which may be empty then
 
     def lacks_news_of(self, room: "Room") -> bool:
         """Whether it still waits for this room, and the room has something after its place."""

@@ -250,7 +250,7 @@ class HttpExchanges:
         make = partial(PageWaiter, headers=exchange.headers) if exchange.headers else PollWaiter
         waiter = make(
             connection=connection, principal=answer.principal, limit=answer.limit, many=answer.many,
-            keep_alive=exchange.keep_alive,
+            keep_alive=exchange.keep_alive, messages_only=answer.messages_only,
         )  # fmt: skip
         # First the state, which releases what it carries: a fault in parking leaves nobody waiting in a room.
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
@@ -270,7 +270,9 @@ class HttpExchanges:
         if wire is not None:
             return self._write(connection, exchange, [with_headers(wire, headers) if headers else wire])
         places = [(room.name, after) for room, after in waiter.places()]
-        pending = self._answer_from_log(places, waiter.limit, many=waiter.many)
+        pending = self._answer_from_log(
+            places, waiter.limit, many=waiter.many, messages_only=waiter.messages_only
+        )  # fmt: skip
         return self._wait_for(connection, exchange, pending, self._tasks)
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
@@ -279,16 +281,20 @@ class HttpExchanges:
         exchange = Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=headers)
         return self._refuse_request(connection, exchange, error)
 
-    async def _answer_from_log(self, places: list[tuple[str, int]], limit: int, *, many: bool) -> Answer:
+    async def _answer_from_log(
+        self, places: list[tuple[str, int]], limit: int, *, many: bool, messages_only: bool
+    ) -> Answer:  # fmt: skip
         starts = [(room, Start(after, recovered=True)) for room, after in places]
-        return Response(200, await self._pages.several(starts, limit, many=many))
+        pages = self._pages.several(starts, limit, many=many, messages_only=messages_only)
+        return Response(200, await pages)
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
         if exchange.head_only:
             exchange.keep_alive = False
             return self._write(connection, exchange, [with_headers(sse.HEAD, exchange.headers)])
+        encoding = self._pages.message_events if answer.messages_only else self._pages.events
         member = self._hub.attach(
-            answer.room, connection, encoding=self._pages.events, principal=answer.principal, cursor=answer.after
+            answer.room, connection, encoding=encoding, principal=answer.principal, cursor=answer.after
         )  # fmt: skip
         self._connections.drop_inbox(connection)
         connection.rate = 0  # nothing more can be asked on it

@@ -280,9 +280,18 @@ class Log(Protocol):
         """
 
     async def latest(
-        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        max_bytes: int = MAX_READ_BYTES,
+        messages_only: bool = False,
     ) -> list[Record]:
-        """The last records, or the last ahead of offset `before`, oldest first, bounded as in `read`."""
+        """The last records, or the last ahead of offset `before`, oldest first, bounded as in `read`.
+
+        With `messages_only` the others are passed over, however many they are.
+        """
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, of the MAX_READ written last, most recently written first.

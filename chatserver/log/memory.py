@@ -103,14 +103,20 @@ class MemoryLog:
         return within_bytes(map(found.records.__getitem__, range(low, high + 1)), max_bytes)
 
     async def latest(
-        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        max_bytes: int = MAX_READ_BYTES,
+        messages_only: bool = False,
     ) -> list[Record]:
         """The last records; see `Log.latest`."""
         found = await self._find(room)
         high = found.last if before is None else min(before - 1, found.last)
-        low = max(high - bounded(limit) + 1, found.first)
-        newest_first = within_bytes(map(found.records.__getitem__, range(high, low - 1, -1)), max_bytes)
-        return newest_first[::-1]
+        newest_first = map(found.records.__getitem__, range(high, found.first - 1, -1))
+        wanted = (record for record in newest_first if not record.kind) if messages_only else newest_first
+        return within_bytes(islice(wanted, bounded(limit)), max_bytes)[::-1]
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""

@@ -41,6 +41,7 @@ from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_sanctions import SqliteSanctions
+from chatserver.log.sqlite_scrub import Scrubber
 from chatserver.log.sqlite_signouts import SqliteSignOuts
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
@@ -48,8 +49,10 @@ from chatserver.log.threads import ThreadPool
 #: Seconds more at the end for a writing thread that is still busy: with a step of retention, or a disk that hangs.
 BUSY_PATIENCE = 1.0
 #: Seconds from the first deletion or edit to a scrub of the files, and between two attempts at it while another program
-#: reads them: several attempts within SCRUB_WITHIN, and no more than two scrubs a minute.
+#: reads them: several attempts within SCRUB_WITHIN, and no more than a scrub or two a minute.
 SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
+#: Seconds between two steps of a scrub, for commits: a gigabyte takes three seconds.
+SCRUB_PAUSE = 0.01
 #: Seconds between the beginnings of two groups: a message waits no longer for it than a sync of a disk takes.
 GROUP_INTERVAL = 0.001
 
@@ -66,6 +69,7 @@ class _Opened(NamedTuple):
     lock: int  # a descriptor; closing it lets another server open the file
     identity: Identity
     writer: SqliteWriter
+    scrubber: Scrubber
     readers: SqliteReaders
     written: OrderedDict[str, None]  # the rooms written last since it was opened, up to MAX_READ, the newest at the end
 
@@ -82,7 +86,7 @@ class SqliteLog:
         self._opened: _Opened | None = None
         self.markers: Markers = SqliteMarkers(self, wall_ms)
         self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
-        self.index = SqliteIndex(self.change, wall_ms, cleaned=self._note_altered)
+        self.index = SqliteIndex(self.change, wall_ms)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
         self.signouts = SqliteSignOuts(self)
@@ -102,7 +106,7 @@ class SqliteLog:
             news = partial(self._note, opened.written, news)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.index.run)
-                nursery.start_soon(self._scrub, opened.writer)
+                nursery.start_soon(self._scrub, opened.scrubber)
                 await self._groups.run(news, schedule=schedule, task_status=task_status)
         finally:
             self._opened = None
@@ -117,11 +121,18 @@ class SqliteLog:
         return await self._open_parts().readers.read(room, after + 1, OFFSETS, limit, max_bytes, last=False)
 
     async def latest(
-        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        max_bytes: int = MAX_READ_BYTES,
+        messages_only: bool = False,
     ) -> list[Record]:
         """The last records; see `Log.latest`."""
         high = OFFSETS if before is None else before - 1
-        return await self._open_parts().readers.read(room, 1, high, limit, max_bytes, last=True)
+        readers = self._open_parts().readers
+        return await readers.read(room, 1, high, limit, max_bytes, last=True, messages_only=messages_only)
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
@@ -153,30 +164,32 @@ class SqliteLog:
         """Do this in a reading thread. Raises LogUnavailable."""
         return await self._open_parts().readers.ask(query)
 
-    def _note_altered(self) -> None:
-        """The files may have bytes of deleted texts: there is an event for each scrub."""
-        self._altered.set()
-
-    async def _scrub(self, writer: SqliteWriter) -> None:
+    async def _scrub(self, scrubber: Scrubber) -> None:
         """Have texts that were edited or deleted leave the files, soon after; all of some seconds at once."""
+        self._altered.set()  # what was deleted shortly before a crash
         pause = SCRUB_AFTER
         while True:
             await self._altered.wait()
             await trio.sleep(pause)
             self._altered = trio.Event()  # what is altered from now on may be behind the scrub
             pause = SCRUB_AFTER
-            if not await self._try_to_scrub(writer):
+            if not await self._try_to_scrub(scrubber):
                 self._altered.set()
                 pause = SCRUB_RETRY
 
-    async def _try_to_scrub(self, writer: SqliteWriter) -> bool:
+    async def _try_to_scrub(self, scrubber: Scrubber) -> bool:
         try:
-            if await self._writer_thread.run(writer.scrub):
-                return True
-            logger.warning("%s is being read by another program: deleted texts stay on the disk until then", self._path)
+            await self.index.clean(deletions=True)
+            page: int | None = 1
+            while page:
+                page = await self._writer_thread.run(partial(scrubber.step, page))
+                await trio.sleep(SCRUB_PAUSE)
         except LogUnavailable as error:
             logger.warning("%s", error)
-        return False
+            return False
+        if page is None:
+            logger.warning("%s is being read by another program: deleted texts stay on the disk until then", self._path)
+        return page is not None
 
     def _open_parts(self) -> _Opened:
         if self._opened is None:
@@ -193,7 +206,8 @@ class SqliteLog:
             create_private(path)
             connection, identity = connect_writer(path)
             self.index.open(path)
-            return _Opened(lock, identity, SqliteWriter(connection, self._wall_ms), SqliteReaders(path), OrderedDict())
+            writer, scrubber = SqliteWriter(connection, self._wall_ms), Scrubber(connection, path)
+            return _Opened(lock, identity, writer, scrubber, SqliteReaders(path), OrderedDict())
         except BaseException:
             os.close(lock)
             raise
@@ -209,6 +223,7 @@ class SqliteLog:
         patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
             await self._writer_thread.run(opened.writer.close)
+            opened.scrubber.close()
             os.close(opened.lock)
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
@@ -221,7 +236,7 @@ class SqliteLog:
             written.move_to_end(room)
         while len(written) > MAX_READ:
             written.popitem(last=False)
-        self.index.written(rooms, len(records))
         if any(record.kind in _TAKE_TEXT for record in records):
             self._altered.set()
+        self.index.written(rooms, len(records))
         news(records)

@@ -38,7 +38,8 @@ class Changes:
             if (edit := changes.last_edit(record))
         }
         self._read(edits)
-        self._altered: set[int] = set()
+        self._rewritten: set[int] = set()  # places of records with another text
+        self._restated: set[int] = set()  # of those with other reactions; the index of texts need not know
         self._reacted: dict[_Reaction, bool] = {}
         self._switched: set[_Reaction] = set()
         self._deleted: list[int] = []
@@ -88,9 +89,10 @@ class Changes:
             message = self._records[room.base + draft.target]
             edit = self._records.get(room.base + changes.last_edit(message))
             record = changes.happened(draft, offset, time, message, edit)
+            places = self._restated if draft.kind is Kind.REACTION else self._rewritten
             for altered in record.alters:
                 self._records[room.base + altered.offset] = altered
-                self._altered.add(room.base + altered.offset)
+                places.add(room.base + altered.offset)
             if draft.kind is Kind.REACTION:
                 self._reacted[room.base + draft.target, draft.emoji, draft.user_id] = draft.on
                 self._switched.add((room.base + draft.target, draft.emoji, draft.user_id))
@@ -101,11 +103,14 @@ class Changes:
 
     def write(self) -> None:
         """Bring what was altered up to date, behind the group's own records."""
-        altered: list[object] = []
-        for place in self._altered:
-            record = self._records[place]
-            altered += (place, record.text, more_of(record))
-        self._execute(_update_records, altered, 3)
+        texts: list[object] = []
+        for place in self._rewritten:
+            texts += (place, more_of(self._records[place]), self._records[place].text)
+        self._execute(_update_texts, texts, 3)
+        states: list[object] = []
+        for place in self._restated - self._rewritten:
+            states += (place, more_of(self._records[place]))
+        self._execute(_update_states, states, 2)
         for statement, on in ((_insert_reactions, True), (_delete_reactions, False)):
             switched = [reaction for reaction in self._switched if self._reacted[reaction] is on]
             self._execute(statement, list(chain.from_iterable(switched)), 3)
@@ -134,9 +139,14 @@ def _find_reactions(rows: int) -> str:
 
 
 @cache
-def _update_records(rows: int) -> str:
+def _update_states(rows: int) -> str:
+    return f"UPDATE messages SET more = column2 FROM ({value_rows(rows, 2)}) WHERE place = column1"  # noqa: S608
+
+
+@cache
+def _update_texts(rows: int) -> str:
     return f"""
-        UPDATE messages SET text = column2, more = column3 FROM ({value_rows(rows, 3)}) WHERE place = column1
+        UPDATE messages SET more = column2, text = column3 FROM ({value_rows(rows, 3)}) WHERE place = column1
     """  # noqa: S608
 
 

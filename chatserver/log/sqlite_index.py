@@ -51,8 +51,8 @@ INDEX_PAUSE = 2.0
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
-#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something. The first, and
-#: SCRUB_AFTER behind it, are within SCRUB_WITHIN.
+#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something. A scrub of the
+#: files cleans as well.
 CLEAN_AFTER_DELETION, CLEAN_AFTER_RETENTION = 20.0, 3600.0
 #: Pages that are merged in one step: about 5 ms.
 CLEAN_PAGES = 16
@@ -64,6 +64,7 @@ LOOK_EVERY = 500
 # Only constants of this package are formatted into statements. Each answers with one row: for every row SQLite gives
 # the interpreter lock away and waits for it again, behind a busy loop for half a millisecond.
 _RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
+_IS_MESSAGE = f"kind = {Kind.MESSAGE.value}"
 _FIND = f"""
     WITH found AS MATERIALIZED (
         SELECT rowid AS place FROM search WHERE search MATCH :words AND rowid BETWEEN :low AND :high
@@ -85,8 +86,11 @@ _TAIL = f"""
         FROM json_each(:rooms) AS asked CROSS JOIN rooms ON rooms.name = asked.value
         CROSS JOIN messages ON place < {_FIRST} + :before AND place > max({_FIRST} + indexed, :each_newest + coalesce(
             (SELECT max(place) FROM messages WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0))
-            AND kind = {Kind.MESSAGE.value}
+            AND {_IS_MESSAGE}
     )
+"""  # noqa: S608
+_BRING = f"""
+    INSERT INTO search(rowid, text) SELECT place, text FROM messages WHERE place > ? AND place <= ? AND {_IS_MESSAGE}
 """  # noqa: S608
 _BACKLOG = f"""
     SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages
@@ -115,9 +119,8 @@ class _Debris(NamedTuple):
 class SqliteIndex:
     """The index of a log. `open` is called in a thread, all else on the trio loop."""
 
-    def __init__(self, change: Change, wall_ms: Callable[[], int], cleaned: Callable[[], None]) -> None:
+    def __init__(self, change: Change, wall_ms: Callable[[], int]) -> None:
         self._change = change
-        self._note_cleaned = cleaned  # pages that had deleted words were written anew
         self._wall_ms = wall_ms
         self._readers: SqliteReaders | None = None
         self._turn = trio.Lock()  # one search at a time: its budget begins with its turn
@@ -127,6 +130,7 @@ class SqliteIndex:
         self._some, self._many = trio.Event(), trio.Event()
         self._backlog_after: int | None = 0  # the room up to which a backlog was looked for; None: in all
         self._cleaned = -CLEAN_AFTER_RETENTION
+        self._cleaning = trio.Lock()
 
     def open(self, path: Path) -> None:
         """Connect, with a thread of its own."""
@@ -226,18 +230,23 @@ class SqliteIndex:
 
     async def _clean_when_due(self) -> None:
         """Merge the index if words of deleted texts may be in it."""
-        if self._readers is None:
-            raise LogUnavailable("the log is closed")
-        debris = await self._readers.ask(_debris)
         age = trio.current_time() - self._cleaned
-        if (debris.deletions and age >= CLEAN_AFTER_DELETION) or (debris.removals and age >= CLEAN_AFTER_RETENTION):
+        await self.clean(deletions=age >= CLEAN_AFTER_DELETION, removals=age >= CLEAN_AFTER_RETENTION)
+
+    async def clean(self, *, deletions: bool, removals: bool = False) -> None:
+        """Merge the index if there are words in it of what people deleted, or of what retention removed."""
+        async with self._cleaning:
+            if self._readers is None:
+                raise LogUnavailable("the log is closed")
+            debris = await self._readers.ask(_debris)
+            if not ((debris.deletions and deletions) or (debris.removals and removals)):
+                return
             pages = -CLEAN_PAGES  # first all segments become one job
             while await self._change("cleaning the index", partial(_merge, pages)):
                 pages = CLEAN_PAGES
                 await trio.sleep(INDEX_STEP)
             await self._change("cleaning the index", partial(_cleaned, debris))
             self._cleaned = trio.current_time()
-            self._note_cleaned()
 
 
 # -- in the writing thread ---------------------------------------------------------------------------------------------
@@ -260,11 +269,7 @@ def _index(rooms: Sequence[str], connection: sqlite3.Connection) -> list[str]:
             ).fetchone()
             complete = count < INDEX_CHUNK
             if count:
-                connection.execute(
-                    "INSERT INTO search(rowid, text) SELECT place, text FROM messages "
-                    "WHERE place > ? AND place <= ? AND kind = ?",
-                    (place, last, Kind.MESSAGE.value),
-                )
+                connection.execute(_BRING, (place, last))
                 place = last
         if place > first + indexed:
             connection.execute("UPDATE rooms SET indexed = ? WHERE id = ?", (place - first, number))

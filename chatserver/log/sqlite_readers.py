@@ -21,6 +21,7 @@ from chatserver.log.interface import (
     ANSWER_DEADLINE,
     MAX_READ,
     Head,
+    Kind,
     LogUnavailable,
     Record,
     RoomSummary,
@@ -69,9 +70,11 @@ class SqliteReaders:
         """The first and the last offset of a room."""
         return await self._run(_head, room)
 
-    async def read(self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool) -> list[Record]:
+    async def read(
+        self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool, messages_only: bool = False
+    ) -> list[Record]:  # fmt: skip
         """The first or the last records with `low <= offset <= high`, oldest first."""
-        return await self._run(_read, room, low, high, limit, max_bytes, last)
+        return await self._run(_read, room, low, high, limit, max_bytes, last, messages_only)
 
     async def rooms(self, written: Sequence[str], limit: int) -> list[RoomSummary]:
         """Rooms that hold something: these, which were written since the log was opened, and then the others."""
@@ -140,11 +143,13 @@ def _head(connection: sqlite3.Connection, room: str) -> Head:
 
 
 def _read(
-    connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int, last: bool
-) -> list[Record]:
+    connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int, last: bool,
+    messages_only: bool,
+) -> list[Record]:  # fmt: skip
     # Within the places of one room, and so within SQLite's integers.
     parameters = (min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, bounded(limit))
-    statement = f"{_RECORDS} ORDER BY place {'DESC' if last else 'ASC'} LIMIT ?"
+    kinds = f"AND kind = {Kind.MESSAGE.value}" if messages_only else ""
+    statement = f"{_RECORDS} {kinds} ORDER BY place {'DESC' if last else 'ASC'} LIMIT ?"
     # A cursor that is left before its end keeps its snapshot, and the write-ahead log from being reused, until closed.
     with closing(connection.execute(statement, parameters)) as rows:
         found = within_bytes((record_of(*row) for row in rows), max_bytes)

@@ -19,7 +19,7 @@ from typing import TypeVar
 from chatserver.log.changes import plain
 from chatserver.log.interface import KEY_LIFETIME, Draft, LogError, LogUnavailable, Record, Stored
 from chatserver.log.sqlite_changes import Changes
-from chatserver.log.sqlite_file import BUSY_TIMEOUT, OFFSET_BITS, OFFSETS, unavailable
+from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
 from chatserver.log.sqlite_rows import COLUMNS, RoomEnd, execute_rows, more_of, record_of, value_rows
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
@@ -28,8 +28,6 @@ MAX_CACHED_ROOMS = 50_000
 EXPIRE_EVERY = 512
 #: Records that one step of retention may remove: about 1 ms, and one sync of the disk.
 FORGET_STEP = 500
-#: Milliseconds that a scrub, and so the writer, waits for those who read.
-SCRUB_PATIENCE_MS = 200
 #: Rooms that one step of retention may look at.
 ROOMS_STEP = 200
 
@@ -67,20 +65,6 @@ class SqliteWriter:
     def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a transaction."""
         return self._whole(doing, partial(self._change, work))
-
-    def scrub(self) -> bool:
-        """Empty the write-ahead log, which has what pages were before. False: somebody else is reading what it has.
-
-        The pages themselves are overwritten by `secure_delete`. It waits for our own readers, which are not long.
-        """
-        self._connection.execute(f"PRAGMA busy_timeout = {SCRUB_PATIENCE_MS}")
-        try:
-            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.Error as error:
-            raise unavailable("removing deleted texts from the disk", error) from error
-        finally:
-            self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
-        return not busy
 
     def _change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._begin()

@@ -36,6 +36,11 @@ def notice(name: str, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (_field(name), data)
 
 
+def id_field(cursor: str) -> bytes:
+    """Where the stream stands, without an event: a browser that reconnects goes on from there."""
+    return b"id: %b\n\n" % _field(cursor)
+
+
 def _field(value: str) -> bytes:
     if "\n" in value or "\r" in value or "\0" in value:
         raise ValueError(f"{value!r} cannot be a field of an event")

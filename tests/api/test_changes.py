@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -211,3 +212,62 @@ async def test_a_held_poll_is_answered_and_nobody_gets_a_deleted_text_again(serv
         assert (told["type"], told["target"]) == ("delete", 2)
     for query in ("", "?after=0", "?after=0&wait=5", "?before=9", "?after=1&limit=1"):
         assert "secret 1" not in json.dumps(await history(server, query))
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["from the log", "from the ring"])
+async def test_messages_alone(tmp_path: Path, *, loaded: bool) -> None:
+    """Pages have as many messages as were asked for, whatever happened to others; cursors pass over the rest."""
+    url = f"sqlite:{tmp_path / 'chat.db'}"
+    async with serving(log=url) as server, connect(server.address) as peer:
+        for number in range(1, 4):
+            await publish(server.address, "lobby", f"m{number}")
+            for emoji in (THUMB, PARTY):
+                await act(peer, "PUT", reaction(3 * number - 2, emoji))
+    async with serving(log=url) as server, connect(server.address) as peer:
+        if loaded:
+            await ask(server.address, "GET", f"{PATH}?after=9&wait=0.1")
+        for query, offsets, reaches in (
+            ("?kinds=message", [1, 4, 7], 9),
+            ("?kinds=message&limit=2", [4, 7], 9),
+            ("?kinds=message&limit=3&after=1", [4], 4),
+            ("?kinds=message&after=7", [], 9),
+            ("?kinds=message&before=7", [1, 4], 4),
+            ("?kinds=message&before=4&limit=1", [1], 1),
+            ("?kinds=message&wait=5", [1, 4, 7], 9),
+            ("?kinds=message&wait=5&after=2", [4, 7], 9),
+        ):
+            page = (await peer.request("GET", f"{PATH}{query}")).json
+            found = [message["offset"] for message in page["messages"]]
+            assert (found, page["cursor"].partition("-")[2], page["recovered"]) == (offsets, str(reaches), True), query
+        many = (await peer.request("GET", "/poll?room=lobby:1&room=tea&kinds=message")).json["rooms"]
+        assert [message["offset"] for message in many["lobby"]["messages"]] == [4, 7]
+        for query in ("kinds=edit", "kinds=", "kinds=message&kinds=message"):
+            for path in (f"{PATH}?{query}", f"/poll?room=lobby&{query}", f"/rooms/lobby/events?{query}"):
+                assert (await peer.request("GET", path)).error == "bad_field"
+
+
+async def test_a_poll_for_messages_alone_moves_on_with_every_record(server: Serving, peer: Peer) -> None:
+    """Else it would ask for ever from where it was, and be answered at once."""
+    await publish(server.address, "lobby", "hi")
+    async with connect(server.address) as poller:
+        await poller.send(request("GET", f"{PATH}?after=1&wait=25&kinds=message"))
+        await server.in_phase("held")
+        await act(peer, "PUT", reaction(1, THUMB))
+        page = (await poller.response()).json
+        assert (page["messages"], page["cursor"].partition("-")[2]) == ([], "2")
+
+
+async def test_events_of_messages_alone_go_on_behind_the_rest(server: Serving, peer: Peer) -> None:
+    """What is left out moves the id, and dispatches nothing in a browser: an event without data is none."""
+    await publish(server.address, "lobby", "hi")
+    async with connect(server.address) as listener, connect(server.address) as other:
+        await open_stream(listener, "?after=0&kinds=message")
+        await open_stream(other, "?after=0")
+        await act(peer, "PUT", reaction(1, THUMB))
+        await publish(server.address, "lobby", "there")
+        for number, is_message in enumerate([True, False, True], 1):
+            while "event: presence" in (lines := (await listener.until(b"\n\n")).decode().strip().split("\n")):
+                pass
+            assert lines[0].endswith(f"-{number}")
+            assert [line.partition(":")[0] for line in lines] == ["id", "event", "data"] if is_message else ["id"]
+        assert [(await event(other))["event"] for _ in range(3)] == ["message", "reaction", "message"]

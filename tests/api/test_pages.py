@@ -6,6 +6,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from chatserver.api.pages import ANSWERS_KEPT, PAGE_BYTES, Start, resolve
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
@@ -46,6 +47,8 @@ FROM_50_TO_100, NEVER_WRITTEN, NOTHING_KEPT = (50, 100), (1, 0), (101, 100)
     ],
 )
 def test_where_reading_starts(kept: tuple[int, int], place: Place | None, start: Start) -> None:
+    if start.latest:
+        start = replace(start, last=kept[1])
     assert resolve(place, epoch=EPOCH, first=kept[0], last=kept[1], newest=30, coming=3) == start
 
 

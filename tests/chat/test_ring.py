@@ -6,10 +6,11 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from chatserver.chat import ring as ring_module
 from chatserver.chat.ring import CHUNKS_KEPT, ENTRY_BYTES, Ring, RingSize
-from chatserver.log.interface import Record
+from chatserver.log.interface import Kind, Record
 from chatserver.meters import ByteBudget
 from tests.support.scripted import LineEncoder, LineEncoding
 
@@ -106,6 +107,21 @@ def test_an_encoding_that_comes_late_has_everything() -> None:
     assert it.chunk(EVENTS, 9) == it.chunk(FRAMES, 9) == (b"M lobby 10 hi\n", 10)
 
 
+def test_what_is_altered_reads_otherwise_for_all_who_come_later() -> None:
+    it = ring()
+    it.add(records(1, 3, text="secret"))
+    for cursor in (0, 1, 2):
+        it.chunk(FRAMES, cursor)
+    altered = (Record("lobby", 2, 0, "u_1", "Ann", ""), Record("lobby", 9, 0, "u_1", "Ann", "not here"))
+    it.add([Record("lobby", 4, 0, "u_1", "Ann", "deleted 2", Kind.DELETE, 2, alters=altered)])
+    assert it.after(0, 9) == [b"secret", b"", b"secret", b"deleted 2"]
+    assert it.chunk(FRAMES, 1)[0] == b"M lobby 2 \nM lobby 3 secret\nM lobby 4 deleted 2\n"
+    assert it.chunk(EVENTS, 1) == it.chunk(FRAMES, 1)
+    it.cut(0)
+    it.add([Record("lobby", 5, 0, "u_1", "Ann", "deleted 2", Kind.DELETE, 2, alters=altered)])
+    assert it.after(4, 9) == [b"deleted 2"], "what has left the ring is altered in the log"
+
+
 # -- what is charged --------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +153,9 @@ def test_the_budget_is_the_sum_of_the_rings(acts: list[tuple[int, str, int]]) ->
     for index, act, number in acts:
         it = three[index]
         if act == "add":
-            it.add(records(it.last + 1 + number % 2, it.last + 1 + number % 5, text="x" * number))
+            fresh = records(it.last + 1 + number % 2, it.last + 1 + number % 5, text="x" * number)
+            altered = tuple(records(it.last - number % 3, it.last, text="y" * (number // 2)))
+            it.add([replace(record, alters=altered) for record in fresh])
         elif act == "cut":
             it.cut(number * 50)
             assert it.kept <= number * 50

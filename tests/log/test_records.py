@@ -216,3 +216,13 @@ async def test_retention_takes_reactions_along(log: Log, clock: Clock) -> None:
     assert await log.retain(max_messages=1, max_age_ms=0, now_ms=clock.ms) == {"lobby": 3}
     assert await refusal(log, react(1, on=False)) is RefusalReason.MISSING
     assert (await append(log, react(3))).record.offset == 4
+
+
+async def test_messages_alone_however_far_back(log: Log) -> None:
+    await append(log, draft("one"))
+    await submit_all(log, [react(1, chr(0x1F600 + number)) for number in range(10)])
+    await append(log, draft("two"))
+    await append(log, edit(12, "three"))
+    for limit, before, expected in ((5, None, [1, 12]), (1, None, [12]), (5, 12, [1]), (5, 1, []), (0, None, [])):
+        assert offsets(await log.latest("lobby", limit, before=before, messages_only=True)) == expected
+    assert texts(await log.latest("lobby", 5, max_bytes=5, messages_only=True)) == ["three"]

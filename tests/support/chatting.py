@@ -53,10 +53,16 @@ class ControlledLog(MemoryLog):
             return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
 
     async def latest(
-        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        max_bytes: int = MAX_READ_BYTES,
+        messages_only: bool = False,
     ) -> list[Record]:
         async with self._slowly():
-            return await super().latest(room, limit, before=before, max_bytes=max_bytes)
+            return await super().latest(room, limit, before=before, max_bytes=max_bytes, messages_only=messages_only)
 
     @asynccontextmanager
     async def _slowly(self) -> AsyncIterator[None]:

@@ -1,0 +1,103 @@
+"""Taking deleted texts out of the files of a database, where SQLite leaves copies of them.
+
+Owns: the one descriptor besides SQLite's own, and what is written through it: zeros, where a page has nothing. May not:
+touch a byte that is in use. It runs in the writing thread, a step at a time.
+
+`secure_delete` overwrites what is deleted where it stood last. But SQLite moves rows from page to page when pages are
+split or joined, and does not overwrite where they stood before: a copy stays in the gap between a page's list of cells
+and its cells (https://www.sqlite.org/fileformat2.html, section 1.6). VACUUM would be rid of them, and takes a minute
+for some gigabytes, during which nobody could write.
+
+A gap is zeroed in the file while nothing is in the write-ahead log, nobody may write, and before the writer's page
+cache is dropped; so no older image of the page is left that could be written back. Readers never look into a gap.
+"""
+
+import os
+import sqlite3
+import struct
+from pathlib import Path
+
+from chatserver.log.interface import LogUnavailable
+from chatserver.log.sqlite_file import BUSY_TIMEOUT, unavailable
+
+#: Bytes of the file in one step: 2 ms, for which commits wait.
+STEP_BYTES = 4 * 1024 * 1024
+#: Milliseconds that a step, and so the writer, waits for those who read.
+PATIENCE_MS = 200
+#: Pages in a file up to which the first byte tells what a page is: a page number then begins with 0 or 1.
+MAX_PAGES = 1 << 25
+
+#: First byte of a page of a tree, and the length of its header.
+_HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
+
+
+class Scrubber:
+    """For one database. Made in a thread; `step` and `close` are called in the writing one."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._wal = path.with_name(f"{path.name}-wal")
+        # It stays open: to close any descriptor of the file drops SQLite's locks on it.
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Behind the connection."""
+        os.close(self._file)
+
+    def step(self, page: int) -> int | None:
+        """Empty the write-ahead log, and scrub some pages from this one on: the page to go on with, 0 for the end.
+
+        None: another program reads the file, and with it pages as they were.
+        """
+        connection = self._connection
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
+            try:
+                busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                return None if busy else self._alone(page)
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
+        except sqlite3.Error as error:
+            raise unavailable("removing deleted texts from the disk", error) from error
+        except OSError as error:
+            raise LogUnavailable(f"removing deleted texts from the disk failed: {error.strerror}") from error
+
+    def _alone(self, page: int) -> int | None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another program may have written since the write-ahead log was emptied.
+            return None if self._wal.stat().st_size else self._scrub_from(page)
+        finally:
+            self._connection.execute("COMMIT")
+
+    def _scrub_from(self, page: int) -> int:
+        size, count, auto_vacuum = self._connection.execute(
+            "SELECT page_size, page_count, auto_vacuum FROM pragma_page_size, pragma_page_count, pragma_auto_vacuum"
+        ).fetchone()
+        if count > MAX_PAGES or auto_vacuum:
+            return 0  # not made by us
+        begin = (page - 1) * size
+        chunk = os.pread(self._file, STEP_BYTES, begin)
+        usable = size - os.pread(self._file, 1, 20)[0]
+        for at, end in dirty_gaps(chunk, size, usable, first=page == 1):
+            os.pwrite(self._file, bytes(end - at), begin + at)
+        self._connection.execute("PRAGMA shrink_memory")
+        following: int = page + len(chunk) // size
+        if following <= count and chunk:
+            return following
+        os.fsync(self._file)
+        return 0
+
+
+def dirty_gaps(chunk: bytes, size: int, usable: int, *, first: bool) -> list[tuple[int, int]]:
+    """Where in these pages there are bytes other than zero that belong to nothing; `first`: the file begins here."""
+    found = []
+    for page in range(size if first else 0, len(chunk) - size + 1, size):  # the first has the schema, and no texts
+        header = _HEADERS.get(chunk[page])
+        if header is None:
+            continue
+        cells, content = struct.unpack_from(">HH", chunk, page + 3)
+        at, end = page + header + 2 * cells, page + (content or 65_536)
+        if at < end <= page + usable and chunk.count(0, at, end) < end - at:
+            found.append((at, end))
+    return found
