@@ -83,13 +83,15 @@ export class ChatClient extends EventTarget {
   /**
    * Follow a room.
    * @param {string} name
+   * @param {string} [head] where its log ends, if known: of a room that is read to its end, what is old need not come
    * @returns {Room}
    */
-  join(name) {
+  join(name, head) {
     const known = this.rooms.get(name);
     if (known) return known;
     const room = new Room(this, name);
     room.read = readJson(this.browser, READ_KEY, (value) => value !== null, {})[name] ?? null;
+    if (head !== undefined && room.read === head) room.timeline.begin({ room: name, cursor: head, recovered: true, messages: [] });
     this.rooms.set(name, room);
     if (!this.room) this.room = name;
     if (!this.#isStarted) {
