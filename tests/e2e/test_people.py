@@ -91,3 +91,23 @@ def test_notifications_come_where_they_were_asked_for(shared_server: Server, win
     ann.page.reload()
     ann.page.click("#rooms a[href='#loud']")
     expect(ann.page.locator("#notify")).to_have_value("all")
+
+
+def test_what_is_read_on_one_device_is_read_on_another(shared_server: Server, window: OpenWindow) -> None:
+    """Two browsers of one person: the second has the first one's cookie, and nothing else of it."""
+    ann = window()
+    ann.open(shared_server, room="devices")
+    shared_server.publish("devices", "one")
+    expect(ann.texts).to_have_count(1)
+    other = window()
+    other.page.context.add_cookies(ann.page.context.cookies())  # type: ignore[arg-type]
+    other.page.add_init_script("""localStorage['chat.rooms'] ??= '["devices"]'""")
+    other.open(shared_server, room="devices-desk")
+    badge = other.page.locator("#rooms a[href='#devices'] .badge")
+    expect(other.page.locator("#rooms a[href='#devices']")).to_be_visible()
+    ann.page.evaluate("location.hash = 'elsewhere'")
+    expect(ann.page.locator("#room-title")).to_have_text("elsewhere")
+    shared_server.publish("devices", "two")
+    expect(badge).to_have_text("1 unread")
+    ann.page.evaluate("location.hash = 'devices'")
+    expect(badge).to_have_count(0)
