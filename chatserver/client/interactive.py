@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
+import msgspec
 import trio
 
 from chatserver.client import commands, events, render, wire
@@ -54,7 +55,8 @@ class Interactive:
         self._wanted = room  # to be written in once it is entered
         self._rooms: dict[str, int] = {}  # entered, with the offset up to which each has been read when we came
         self._recent: OrderedDict[tuple[str, int], wire.Message] = OrderedDict()
-        self._people: OrderedDict[str, str] = OrderedDict()  # ids by name, the latest last
+        self._people: OrderedDict[str, str] = OrderedDict()  # names by id, the latest last
+        self._known_rooms: set[str] = set()
         self._typing: dict[str, float] = {}  # until when somebody is shown to be typing
         self._told_typing = -math.inf
         self._came: list[str] = []  # folded into the last line of presence
@@ -80,7 +82,8 @@ class Interactive:
 
     def complete(self, before: str) -> tuple[str, list[str]]:
         """Return what Tab makes of a line."""
-        kept, endings = commands.complete(before, people=reversed(self._people), rooms=self._rooms)
+        rooms = {*self._known_rooms, *self._rooms}
+        kept, endings = commands.complete(before, people=set(self._people.values()), rooms=rooms)
         return kept, list(endings)
 
     # -- what happens -------------------------------------------------------------------------------------------------
@@ -94,6 +97,9 @@ class Interactive:
         match event:
             case wire.Message():
                 self._message(event)
+            case wire.Edit() | wire.Deletion():
+                self._change_recent(event)
+                self._note(self._narrator.words(event))
             case wire.Presence():
                 self._presence(event)
             case wire.Typing(room, user):
@@ -135,6 +141,14 @@ class Interactive:
         )
         if self._screen.focused:
             self._seen[message.room] = message.offset
+
+    def _change_recent(self, change: wire.Edit | wire.Deletion) -> None:
+        """Keep up what may be quoted."""
+        place = change.room, change.target
+        if (message := self._recent.get(place)) is not None:
+            text = change.text if isinstance(change, wire.Edit) else ""
+            deleted = isinstance(change, wire.Deletion)
+            self._recent[place] = msgspec.structs.replace(message, text=text, deleted=deleted)
 
     def _divide(self, message: wire.Message, *, ours: bool) -> None:
         """Draw the line above what is new: since an earlier visit, or since nobody looks."""
@@ -180,9 +194,8 @@ class Interactive:
             self.room = room
 
     def _know(self, user: wire.User) -> None:
-        name = render.name_of(user)
-        self._people[name] = user.id
-        self._people.move_to_end(name)
+        self._people[user.id] = render.name_of(user)
+        self._people.move_to_end(user.id)
         if len(self._people) > REMEMBERED:
             self._people.popitem(last=False)
 
@@ -287,7 +300,7 @@ class Interactive:
                     self._know(user)
                 self._screen.note(render.members(answer))
             case "/nick" if rest:
-                self._screen.note(f"you are {render.name_of(await self._chat.rename(rest))} now")
+                await self._chat.rename(rest)  # and `Connected` says so
             case "/edit" if rest:
                 await self._change(offset, lambda at: self._chat.edit(room, at, rest))
             case "/delete":
@@ -312,6 +325,8 @@ class Interactive:
                 if unread is not None and unread.unread:
                     self._rooms[room] = unread.read
         self._chat.join(room, latest=LATEST)
+        with suppress(ChatError):
+            self._known_rooms.update(found.room for found in await self._chat.rooms())
 
     def _leave_room(self, room: str) -> None:
         if room not in self._rooms:
@@ -327,6 +342,7 @@ class Interactive:
 
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()
+        self._known_rooms.update(room.room for room in rooms)
         for room in rooms[:ROOMS_SHOWN]:
             mark = "*" if room.room in self._rooms else " "
             self._screen.note(f"{mark} {render.printable(room.room)}: {room.messages} messages, {room.members} here")
