@@ -52,6 +52,7 @@ class Interactive:
         self._screen = screen
         self._wanted = room  # to be written in once it is entered
         self._rooms: dict[str, int] = {}  # entered, with the offset up to which each has been read when we came
+        self._shown: dict[str, int] = {}  # offset up to which messages came with what has happened to them
         self._recall = Recall()
         self._typing: dict[str, float] = {}  # until when somebody is shown to be typing
         self._told_typing = -math.inf
@@ -100,8 +101,10 @@ class Interactive:
                     self._nursery.start_soon(self._show_typing, render.name_of(user))
             case wire.Read() | events.Postponed(code="unavailable"):
                 pass
-            case events.Entered(room):
-                self._entered(room)
+            case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
+                pass  # the message that it changed was shown as it stands now
+            case events.Entered():
+                self._entered(event)
                 self._note(self._narrator.words(event))
             case events.Complaint(str(room)):
                 self._note(self._narrator.words(event))
@@ -167,10 +170,11 @@ class Interactive:
             del self._typing[name]
             self._redraw()
 
-    def _entered(self, room: str) -> None:
-        self._rooms.setdefault(room, 0)
-        if room == self._wanted:
-            self.room = room
+    def _entered(self, event: events.Entered) -> None:
+        self._rooms.setdefault(event.room, 0)
+        self._shown[event.room] = 0 if event.resumed else event.until
+        if event.room == self._wanted:
+            self.room = event.room
 
     def _prompt(self) -> None:
         """Say in the prompt what is not as usual."""

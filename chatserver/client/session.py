@@ -263,10 +263,10 @@ class Session:
             return
         room.entered = True
         resumed = room.cursor is not None
-        yield events.Entered(room.name, joined.members, resumed)
+        records = joined.records
+        yield events.Entered(room.name, joined.members, resumed, records[-1].offset if records else 0)
         if resumed and not joined.recovered:
             yield self._lose(room)
-        records = joined.records
         if not resumed:
             skipped, records = (records[: -room.latest], records[-room.latest :]) if room.latest else (records, [])
             for record in skipped[-1:]:
