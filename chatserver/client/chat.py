@@ -142,6 +142,8 @@ class Chat:
         """
         if room not in self._rooms:
             feed = Feed[Event](partial(self._resume, [room]))
+            if self._rejected is not None:
+                feed.end(self._rejected)
             self._rooms[room] = (Room(self, room, feed, after), feed)
             self._session.join(room, after=after, latest=latest)
             self._link.wake()
@@ -316,7 +318,7 @@ class Chat:
             self._greeted.set()
             for wait in self._waits.values():
                 wait.end(rejected)
-            for feed in self._feeds(None):
+            for feed in (*(feed for _, feed in self._rooms.values()), *self._feeds(None)):
                 feed.end(rejected)
 
     def _feeds(self, room: str | None) -> list[Feed[Event]]:
